@@ -1,0 +1,1 @@
+//! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.

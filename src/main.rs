@@ -1,0 +1,2 @@
+//! The `sluicegate` binary: argv → cli → exit code.
+fn main() {}
