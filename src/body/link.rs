@@ -1,0 +1,206 @@
+//! What the parts of one downstream connection tell one another: its I/O, its driver, and the exchanges on it.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use super::Watch;
+
+/// One downstream connection, seen from within its worker's thread.
+///
+/// Three parties hold it. The **I/O** under hyper reports reads, writes and flushes. The **driver**, the task that polls
+/// hyper's connection, reads from it which clock runs and tells when everything written has left. The **exchanges** (one
+/// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`Watch`]es and wait for their last bytes to leave.
+#[derive(Debug, Default)]
+pub struct Link {
+    driver: RefCell<Option<Waker>>,
+    watches: RefCell<Vec<Rc<Watch>>>,
+    /// Bytes were given to the I/O and not yet followed by a successful flush.
+    dirty: Cell<bool>,
+    /// Since when a write or flush has been waiting for the caller.
+    blocked: Cell<Option<Instant>>,
+    /// Since when no exchange has been open.
+    idle: Cell<Option<Instant>>,
+    /// Since when a request head has been arriving.
+    head: Cell<Option<Instant>>,
+    exchanges: Cell<u64>,
+    flush: RefCell<FlushWaiters>,
+    reset_on_close: Cell<bool>,
+    unread_body: Cell<bool>,
+}
+
+/// The exchanges that wait until the connection has written all it had; no more than there are streams.
+#[derive(Debug, Default)]
+struct FlushWaiters {
+    /// How often the driver found everything written.
+    generation: u64,
+    wakers: Vec<Waker>,
+}
+
+impl Link {
+    /// A connection that has just been accepted, at `now`.
+    pub fn new(now: Instant) -> Rc<Self> {
+        let link = Self::default();
+        link.idle.set(Some(now));
+        Rc::new(link)
+    }
+
+    // What the I/O reports.
+
+    /// Bytes came from the caller.
+    pub fn read(&self) {
+        if self.idle.get().is_some() && self.head.get().is_none() {
+            self.head.set(Some(Instant::now()));
+        }
+    }
+
+    /// The I/O took bytes; they are not flushed yet.
+    pub fn wrote(&self) {
+        self.dirty.set(true);
+        self.blocked.set(None);
+    }
+
+    /// A write or flush has to wait for the caller.
+    pub fn write_blocked(&self) {
+        if self.blocked.get().is_none() {
+            self.blocked.set(Some(Instant::now()));
+        }
+    }
+
+    /// All that the I/O took has left it.
+    pub fn flushed(&self) {
+        self.dirty.set(false);
+        self.blocked.set(None);
+    }
+
+    /// Whether closing must be a TCP reset, because the answer's end is the connection's end and the answer is not whole.
+    pub fn reset_on_close(&self) -> bool {
+        self.reset_on_close.get()
+    }
+
+    // What the driver asks.
+
+    /// Remembers how to wake the driver; called at each of its polls.
+    pub fn driven_by(&self, waker: &Waker) {
+        let mut slot = self.driver.borrow_mut();
+        match &mut *slot {
+            Some(known) => known.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// The driver has polled hyper's connection until it was pending: if everything written has left the I/O, those who wait for
+    /// that are told. Nothing can be left inside hyper then: it writes what it has before it becomes pending.
+    pub fn settled(&self) {
+        if self.dirty.get() || self.blocked.get().is_some() {
+            return;
+        }
+        let mut flush = self.flush.borrow_mut();
+        flush.generation += 1;
+        for waker in flush.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+
+    /// Since when the caller has not taken what waits for it.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        self.blocked.get()
+    }
+
+    /// Since when no exchange has been open and no part of a new request has come.
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.idle.get()
+    }
+
+    /// Since when a request head has been arriving, while no exchange is open.
+    pub fn head_since(&self) -> Option<Instant> {
+        self.idle.get().and(self.head.get())
+    }
+
+    /// Exchanges begun on this connection.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.get()
+    }
+
+    /// Whether an answer went out before its request's body was read to the end, so that bytes of it may still come.
+    pub fn unread_body(&self) -> bool {
+        self.unread_body.get()
+    }
+
+    /// The exchanges that are open now.
+    pub fn watches(&self) -> Vec<Rc<Watch>> {
+        self.watches.borrow().clone()
+    }
+
+    /// Whether any exchange is open.
+    pub fn busy(&self) -> bool {
+        !self.watches.borrow().is_empty()
+    }
+
+    // What the exchanges tell.
+
+    /// An exchange begins: from here to [`Link::close`] its clocks run instead of the connection's.
+    pub fn open(&self, watch: Rc<Watch>) {
+        self.idle.set(None);
+        self.head.set(None);
+        self.exchanges.set(self.exchanges.get() + 1);
+        self.watches.borrow_mut().push(watch);
+    }
+
+    /// The exchange is over, however it ended.
+    pub fn close(&self, watch: &Rc<Watch>) {
+        let mut watches = self.watches.borrow_mut();
+        if let Some(at) = watches.iter().position(|open| Rc::ptr_eq(open, watch)) {
+            watches.swap_remove(at);
+        }
+        if watches.is_empty() {
+            self.idle.set(Some(Instant::now()));
+        }
+    }
+
+    /// Closing the connection must not look like an ordinary end.
+    pub fn reset_when_closing(&self) {
+        self.reset_on_close.set(true);
+    }
+
+    /// The request's body was not read to its end.
+    pub fn leave_body_unread(&self) {
+        self.unread_body.set(true);
+    }
+
+    /// Begins to wait until everything written so far has left; see [`Flush::poll`].
+    pub fn flush(&self) -> Flush {
+        Flush { after: self.flush.borrow().generation, asked: false }
+    }
+}
+
+/// A wait for the connection to have written all that it had when the wait began.
+#[derive(Debug)]
+pub struct Flush {
+    after: u64,
+    asked: bool,
+}
+
+impl Flush {
+    /// Ready when it has. The driver is woken once, since nothing else may happen on the connection.
+    pub fn poll(&mut self, link: &Link, cx: &Context<'_>) -> Poll<()> {
+        let mut flush = link.flush.borrow_mut();
+        if flush.generation > self.after {
+            return Poll::Ready(());
+        }
+        if !flush.wakers.iter().any(|known| known.will_wake(cx.waker())) {
+            flush.wakers.push(cx.waker().clone());
+        }
+        drop(flush);
+        if !self.asked {
+            self.asked = true;
+            if let Some(driver) = &*link.driver.borrow() {
+                driver.wake_by_ref();
+            }
+        }
+        Poll::Pending
+    }
+}

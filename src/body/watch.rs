@@ -1,0 +1,98 @@
+//! The abort handle of one exchange.
+
+use std::{
+    cell::{Cell, RefCell},
+    task::Waker,
+    time::{Duration, Instant},
+};
+
+use tokio::task::AbortHandle;
+
+/// Why somebody other than the two peers ended an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// The caller took no byte of what waited for it for too long.
+    WriteStall,
+    /// The drain's deadline passed.
+    Drain,
+    /// The exchange as a whole took too long (`timeout.total`).
+    Total,
+}
+
+/// What the connection's driver sees of an exchange whose body hyper may not be polling, and how it ends one.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// When bytes were handed to hyper; `None` while the body is being polled, that is, while the caller keeps up.
+    handed: Cell<Option<Instant>>,
+    total: Cell<Option<Instant>>,
+    cut: Cell<Option<Cut>>,
+    waker: RefCell<Option<Waker>>,
+    task: RefCell<Option<AbortHandle>>,
+}
+
+impl Watch {
+    /// The task that runs this exchange alone (an HTTP/2 stream); without one the connection is what must be ended.
+    pub fn runs_in(&self, task: AbortHandle) {
+        *self.task.borrow_mut() = Some(task);
+    }
+
+    /// From here on the exchange must be over by `deadline`.
+    pub fn set_total(&self, deadline: Option<Instant>) {
+        self.total.set(deadline);
+    }
+
+    /// When the exchange must be over.
+    pub fn total(&self) -> Option<Instant> {
+        self.total.get()
+    }
+
+    /// The body gave `hyper` bytes at `now`; the next [`Watch::polled`] says that it came for more.
+    pub fn handed(&self, now: Instant) {
+        self.handed.set(Some(now));
+    }
+
+    /// The body is polled again: what was handed over found room.
+    pub fn polled(&self) {
+        self.handed.set(None);
+    }
+
+    /// The body waits and wants to be woken by [`Watch::cut_by`].
+    pub fn waits(&self, waker: &Waker) {
+        let mut slot = self.waker.borrow_mut();
+        match &mut *slot {
+            Some(known) => known.clone_from(waker),
+            None => *slot = Some(waker.clone()),
+        }
+    }
+
+    /// Why the exchange is to end, if it is.
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut.get()
+    }
+
+    /// Asks the exchange to end: its body will say so to the caller when it is polled next. The first cause stays.
+    pub fn cut_by(&self, cause: Cut) {
+        if self.cut.get().is_none() {
+            self.cut.set(Some(cause));
+        }
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Ends the exchange's own task at once; false when it has none and the connection must be ended instead.
+    pub fn abort(&self) -> bool {
+        self.task.borrow().as_ref().map(AbortHandle::abort).is_some()
+    }
+
+    /// What is overdue at `now`: the caller's reading for `stall`, or the whole.
+    pub fn overdue(&self, now: Instant, stall: Duration) -> Option<Cut> {
+        let stalled = self.handed.get().is_some_and(|since| now.duration_since(since) >= stall);
+        let late = self.total.get().is_some_and(|deadline| now >= deadline);
+        match (stalled, late) {
+            (true, _) => Some(Cut::WriteStall),
+            (_, true) => Some(Cut::Total),
+            _ => None,
+        }
+    }
+}

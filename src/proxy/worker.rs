@@ -1,0 +1,59 @@
+//! What lives as long as a worker, on its thread alone.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use super::Gateway;
+
+/// One worker's own things. Never leaves its thread.
+#[derive(Debug)]
+pub struct Worker {
+    /// The process' things.
+    pub gateway: Arc<Gateway>,
+    /// How much it has to do.
+    pub load: Arc<Load>,
+}
+
+/// How much a worker has to do; read where connections are handed out.
+#[derive(Debug, Default)]
+pub struct Load {
+    exchanges: AtomicUsize,
+    connections: AtomicUsize,
+}
+
+/// One counted thing; dropping it takes it off the count.
+#[derive(Debug)]
+pub struct Counted {
+    load: Arc<Load>,
+    which: fn(&Load) -> &AtomicUsize,
+}
+
+impl Load {
+    /// Open exchanges, then open connections: the order in which workers are compared.
+    pub fn weight(&self) -> (usize, usize) {
+        (self.exchanges.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
+    }
+
+    /// One more open exchange.
+    pub fn exchange(self: &Arc<Self>) -> Counted {
+        self.count(|load| &load.exchanges)
+    }
+
+    /// One more open connection.
+    pub fn connection(self: &Arc<Self>) -> Counted {
+        self.count(|load| &load.connections)
+    }
+
+    fn count(self: &Arc<Self>, which: fn(&Self) -> &AtomicUsize) -> Counted {
+        which(self).fetch_add(1, Ordering::Relaxed);
+        Counted { load: self.clone(), which }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.which)(&self.load).fetch_sub(1, Ordering::Relaxed);
+    }
+}
