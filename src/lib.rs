@@ -1,5 +1,7 @@
 //! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.
 pub mod body;
 pub mod config;
+pub mod fault;
 pub mod proxy;
 pub mod snapshot;
+pub mod sse;

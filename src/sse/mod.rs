@@ -1,0 +1,29 @@
+//! Server-sent events, read from the side and written whole.
+//!
+//! [`Scanner`] finds the events in a stream whose bytes are passing anyway: it never holds a byte back, never
+//! changes one, cannot fail, and copies only what a chunk boundary cuts in two. [`writer`] makes the few events and
+//! comments that the gateway itself puts into a stream.
+//!
+//! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and
+//! "Interpreting an event stream".
+
+#[cfg(test)]
+mod reference;
+mod scanner;
+pub mod writer;
+
+pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
+
+/// One event that a reader of the stream would dispatch.
+///
+/// An event without a `data` field is not dispatched (WHATWG HTML, "Interpreting an event stream") and so never
+/// becomes an `Event`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Event<'a> {
+    /// Value of the last `event` field, at most [`NAME_LIMIT`] bytes of it; empty when the event has no name.
+    pub name: &'a [u8],
+    /// Value of the `data` fields, joined with LF when there are several; empty when `oversized`.
+    pub data: &'a [u8],
+    /// The data passed [`DATA_LIMIT`] and was not kept.
+    pub oversized: bool,
+}

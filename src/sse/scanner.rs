@@ -1,0 +1,550 @@
+//! Event boundaries under any chunking.
+
+use memchr::memchr2;
+
+use super::Event;
+
+/// Most bytes of one event's data that are looked at, 1 MiB. What passes it is an `oversized` event.
+///
+/// It holds for events inside one chunk too, so that what is seen never depends on how the stream was cut.
+pub const DATA_LIMIT: usize = 1 << 20;
+
+/// Most bytes of an event's name that are kept. The known names are far shorter; a longer one is cut here.
+pub const NAME_LIMIT: usize = 128;
+
+/// A buffer that grew past this is given back after its event instead of staying with an idle stream.
+const KEPT_CAPACITY: usize = 4 << 10;
+
+/// A line's first bytes decide its field; `event: ` is the longest start that matters.
+const START_LEN: usize = 7;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// Finds the events of one stream in its bytes as they pass.
+///
+/// Memory: nothing while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
+/// [`NAME_LIMIT`] bytes.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    /// Data of the unfinished event as far as earlier chunks brought it (or several lines had to be joined).
+    data: Vec<u8>,
+    name: Vec<u8>,
+    /// The unfinished line's first bytes, while they do not tell its field yet.
+    start: [u8; START_LEN],
+    start_len: usize,
+    line: Line,
+    /// Bytes of a leading byte order mark seen so far; `BOM.len()` also when there is none to come.
+    bom: usize,
+    /// The last line ended with CR, so an LF coming next belongs to it.
+    after_cr: bool,
+    /// The event under way has a field, of any name.
+    has_field: bool,
+    has_data: bool,
+    oversized: bool,
+    events: u64,
+}
+
+/// What the unfinished line is.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Not begun, or its field not known yet.
+    #[default]
+    Start,
+    Data,
+    Name,
+    /// A comment, or a field that is of no interest.
+    Skip,
+}
+
+/// Parts of the unfinished event that lie in the chunk at hand, not copied unless the chunk ends first.
+#[derive(Default)]
+struct InChunk<'c> {
+    name: Option<&'c [u8]>,
+    data: Option<&'c [u8]>,
+}
+
+impl Scanner {
+    /// A scanner at the start of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Looks at the next bytes of the stream as they pass; calls `sink` once for each event that ends within them,
+    /// in order.
+    ///
+    /// An event whose blank line ends with CR ends there, whether or not an LF follows. An unfinished last event is
+    /// never dispatched. An event that begins and ends within `bytes` and has one data line is handed out as slices
+    /// of `bytes`.
+    pub fn scan(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) {
+        let mut rest = self.past_bom(bytes);
+        if self.after_cr && !rest.is_empty() {
+            self.after_cr = false;
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
+        let mut parts = InChunk::default();
+        while !rest.is_empty() {
+            let Some(end) = memchr2(b'\n', b'\r', rest) else {
+                self.keep(&parts);
+                self.fragment(rest);
+                return;
+            };
+            let (line, ended) = rest.split_at(end);
+            rest = self.past_line_end(ended);
+            if self.line != Line::Start || self.start_len != 0 {
+                self.fragment(line);
+                self.end_fragments();
+            } else if line.is_empty() {
+                self.blank_line(&mut parts, sink);
+            } else {
+                self.whole_line(line, &mut parts);
+            }
+        }
+        self.keep(&parts);
+    }
+
+    /// True when a comment or an event of our own may be put here without changing the stream's meaning: at the start
+    /// of the stream, or at the start of a line when no field has come since the last blank line.
+    ///
+    /// **After CR.** A blank line that ended with CR counts at once, though its LF may still come. A reader has ended
+    /// the line at the CR, so the late LF, separated from it by what was put between, is one more blank line, and a
+    /// blank line without an event before it does nothing. Waiting for the LF instead would keep a stream with bare CR
+    /// from ever being at a boundary. Readers that know only LF would take CR and what is put behind it for one line:
+    /// see [`Scanner::after_cr`].
+    ///
+    /// **At the start.** Something put before the first byte takes a leading byte order mark, should one come, out of
+    /// its place. No known provider sends one.
+    pub fn at_boundary(&self) -> bool {
+        !self.has_field && self.line == Line::Start && self.start_len == 0 && matches!(self.bom, 0 | 3)
+    }
+
+    /// True when the last byte was CR, the end of a line whose LF may still come.
+    ///
+    /// Whoever puts an event or a comment here begins it with one LF: that completes the line end for readers that
+    /// know only LF, and is part of the same line end for all others.
+    pub fn after_cr(&self) -> bool {
+        self.after_cr
+    }
+
+    /// Events found so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// The bytes after a leading byte order mark, which may itself be cut.
+    fn past_bom<'c>(&mut self, bytes: &'c [u8]) -> &'c [u8] {
+        let mut rest = bytes;
+        while self.bom < BOM.len() {
+            let Some((first, after)) = rest.split_first() else { break };
+            if BOM.get(self.bom) == Some(first) {
+                self.bom += 1;
+                rest = after;
+            } else {
+                self.not_a_bom();
+            }
+        }
+        rest
+    }
+
+    /// The stream did not begin with a byte order mark. What looked like one began a line of an unknown field.
+    fn not_a_bom(&mut self) {
+        if self.bom > 0 {
+            self.line = Line::Skip;
+            self.has_field = true;
+        }
+        self.bom = BOM.len();
+    }
+
+    /// The bytes after the line end that `ended` begins with.
+    fn past_line_end<'c>(&mut self, ended: &'c [u8]) -> &'c [u8] {
+        match ended {
+            [b'\r', b'\n', rest @ ..] => rest,
+            [b'\r'] => {
+                self.after_cr = true;
+                &[]
+            }
+            [_, rest @ ..] => rest,
+            [] => &[],
+        }
+    }
+
+    /// Takes in a line that lies whole in the chunk.
+    #[inline]
+    fn whole_line<'c>(&mut self, line: &'c [u8], parts: &mut InChunk<'c>) {
+        self.has_field |= line.first() != Some(&b':');
+        match field(line) {
+            Line::Data => self.data_line(value(line, b"data"), parts),
+            Line::Name => parts.name = Some(value(line, b"event")),
+            Line::Skip | Line::Start => {}
+        }
+    }
+
+    #[inline]
+    fn data_line<'c>(&mut self, value: &'c [u8], parts: &mut InChunk<'c>) {
+        if !self.has_data && parts.data.is_none() {
+            parts.data = Some(value);
+            return;
+        }
+        if let Some(first) = parts.data.take() {
+            self.begin_data();
+            self.push_data(first);
+        }
+        self.begin_data();
+        self.push_data(value);
+    }
+
+    #[inline]
+    fn blank_line(&mut self, parts: &mut InChunk<'_>, sink: &mut impl FnMut(Event<'_>)) {
+        let InChunk { name, data } = std::mem::take(parts);
+        if self.has_data || data.is_some() {
+            self.events += 1;
+            let name = name.map_or(self.name.as_slice(), cut_name);
+            let data = data.unwrap_or(&self.data);
+            let oversized = self.oversized || data.len() > DATA_LIMIT;
+            sink(Event { name, data: if oversized { &[] } else { data }, oversized });
+        }
+        self.forget_event();
+    }
+
+    #[inline]
+    fn forget_event(&mut self) {
+        self.has_field = false;
+        self.has_data = false;
+        self.oversized = false;
+        self.name.clear();
+        self.data.clear();
+        if self.data.capacity() > KEPT_CAPACITY {
+            self.data = Vec::new();
+        }
+    }
+
+    /// Copies what the chunk brought of an event that it does not end.
+    fn keep(&mut self, parts: &InChunk<'_>) {
+        if let Some(name) = parts.name {
+            self.begin_name();
+            self.push_name(name);
+        }
+        if let Some(data) = parts.data {
+            self.begin_data();
+            self.push_data(data);
+        }
+    }
+
+    /// Takes in a part of a line that began in an earlier chunk or does not end in this one.
+    fn fragment(&mut self, part: &[u8]) {
+        let part = if self.line == Line::Start { self.settle_start(part) } else { part };
+        match self.line {
+            Line::Data => self.push_data(part),
+            Line::Name => self.push_name(part),
+            Line::Skip | Line::Start => {}
+        }
+    }
+
+    /// Collects the line's first bytes until they tell its field; gives what is left of `part` then.
+    fn settle_start<'c>(&mut self, part: &'c [u8]) -> &'c [u8] {
+        let taken = part.len().min(START_LEN - self.start_len);
+        let (head, rest) = part.split_at(taken);
+        for (slot, byte) in self.start.iter_mut().skip(self.start_len).zip(head) {
+            *slot = *byte;
+        }
+        self.start_len += taken;
+        if self.start_len == START_LEN {
+            self.begin_line();
+        }
+        rest
+    }
+
+    /// The collected first bytes are as many as are needed, or the whole line: begins the line's field with them.
+    fn begin_line(&mut self) {
+        let start = self.start;
+        let start = start.get(..self.start_len).unwrap_or_default();
+        self.start_len = 0;
+        self.has_field |= start.first() != Some(&b':');
+        self.line = field(start);
+        match self.line {
+            Line::Data => {
+                self.begin_data();
+                self.push_data(value(start, b"data"));
+            }
+            Line::Name => {
+                self.begin_name();
+                self.push_name(value(start, b"event"));
+            }
+            Line::Skip | Line::Start => {}
+        }
+    }
+
+    /// The line that came in fragments is complete.
+    fn end_fragments(&mut self) {
+        if self.start_len > 0 {
+            self.begin_line();
+        }
+        self.line = Line::Start;
+    }
+
+    fn begin_name(&mut self) {
+        self.name.clear();
+    }
+
+    fn push_name(&mut self, part: &[u8]) {
+        let room = NAME_LIMIT.saturating_sub(self.name.len());
+        self.name.extend_from_slice(part.get(..room).unwrap_or(part));
+    }
+
+    fn begin_data(&mut self) {
+        if self.has_data {
+            self.push_data(b"\n");
+        }
+        self.has_data = true;
+    }
+
+    fn push_data(&mut self, part: &[u8]) {
+        let len = self.data.len() + part.len();
+        if self.oversized || len > DATA_LIMIT {
+            self.oversized = true;
+            self.data = Vec::new();
+            return;
+        }
+        if len > self.data.capacity() {
+            // By doubling, but never past the bound.
+            let capacity = len.max(self.data.capacity() * 2).min(DATA_LIMIT);
+            self.data.reserve_exact(capacity - self.data.len());
+        }
+        self.data.extend_from_slice(part);
+    }
+}
+
+/// The field of a line, from all of it or from its first [`START_LEN`] bytes.
+#[inline]
+fn field(line: &[u8]) -> Line {
+    if line.starts_with(b"data:") || line == b"data" {
+        Line::Data
+    } else if line.starts_with(b"event:") || line == b"event" {
+        Line::Name
+    } else {
+        Line::Skip
+    }
+}
+
+/// What follows the field's name, the colon and one optional space.
+#[inline]
+fn value<'c>(line: &'c [u8], field: &[u8]) -> &'c [u8] {
+    let value = line.get(field.len() + 1..).unwrap_or_default();
+    value.strip_prefix(b" ").unwrap_or(value)
+}
+
+fn cut_name(name: &[u8]) -> &[u8] {
+    name.get(..NAME_LIMIT).unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::reference;
+    use super::*;
+
+    type Seen = (Vec<u8>, Vec<u8>, bool);
+
+    fn scan(scanner: &mut Scanner, chunk: &[u8]) -> Vec<Seen> {
+        let mut seen = Vec::new();
+        scanner
+            .scan(chunk, &mut |event| seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized)));
+        seen
+    }
+
+    fn scan_all<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec<Seen> {
+        let mut scanner = Scanner::new();
+        chunks.into_iter().flat_map(|chunk| scan(&mut scanner, chunk)).collect()
+    }
+
+    fn named(name: &str, data: &str) -> Seen {
+        (name.into(), data.into(), false)
+    }
+
+    /// Pieces that are likely to meet at a wrong place when strung together at random.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop::sample::select(vec![
+            "data: {\"a\":1}",
+            "data:x",
+            "data:  two",
+            "data",
+            "data:",
+            "dat",
+            "datax: y",
+            " data: y",
+            "event: ping",
+            "event:",
+            "event",
+            "eventual: x",
+            "id: 7",
+            "retry: 10",
+            ": comment",
+            ":",
+            "\n",
+            "\n",
+            "\n\n",
+            "\r\n",
+            "\r\n\r\n",
+            "\r",
+            "\r\r",
+            "\u{FEFF}",
+            "\u{FEFF}data: b",
+            "é😀",
+            "data: [DONE]",
+        ]);
+        let odd = prop::sample::select(vec![
+            b"\xEF".to_vec(),
+            b"\xEF\xBB".to_vec(),
+            b"\0".to_vec(),
+            b"\xFF\xFE".to_vec(),
+        ]);
+        let piece = prop_oneof![20 => piece.prop_map(|piece| piece.as_bytes().to_vec()), 1 => odd];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn no_cut_changes_what_is_seen(stream in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.sort_unstable();
+            let (mut scanner, mut seen, mut from) = (Scanner::new(), Vec::new(), 0);
+            for cut in cuts.into_iter().chain([stream.len()]) {
+                seen.extend(scan(&mut scanner, &stream[from..cut]));
+                prop_assert_eq!(scanner.at_boundary(), reference::at_boundary(&stream[..cut]), "after {}", cut);
+                from = cut;
+            }
+            let expected: Vec<Seen> = reference::events(&stream).into_iter().map(|(name, data)| (name, data, false)).collect();
+            prop_assert_eq!(scanner.events(), expected.len() as u64);
+            prop_assert_eq!(seen, expected);
+        }
+
+        #[test]
+        fn every_byte_alone_is_seen_the_same(stream in stream()) {
+            prop_assert_eq!(scan_all(stream.chunks(1)), scan_all([stream.as_slice()]));
+        }
+
+        /// What is put in at a boundary is seen, and all else stays as it was; after CR, with an LF first or without.
+        #[test]
+        fn a_boundary_bears_an_insertion(stream in stream(), lf_first: bool) {
+            let mut scanner = Scanner::new();
+            for cut in 0..=stream.len() {
+                let (before, after) = stream.split_at(cut);
+                scan(&mut scanner, before.get(cut.wrapping_sub(1)..).unwrap_or_default());
+                if !scanner.at_boundary() || (cut == 0 && after.starts_with(BOM)) {
+                    continue;
+                }
+                let lf = if lf_first && scanner.after_cr() { "\n" } else { "" };
+                let (earlier, later) = (reference::events(before), reference::events(&stream));
+                let later = &later[earlier.len()..];
+                let comment = [before, lf.as_bytes(), b": keep-alive\n\n", after].concat();
+                prop_assert_eq!(reference::events(&comment), [earlier.as_slice(), later].concat());
+                let event = [before, lf.as_bytes(), b"event: error\ndata: ours\n\n", after].concat();
+                let ours = [(b"error".to_vec(), b"ours".to_vec())];
+                prop_assert_eq!(reference::events(&event), [earlier.as_slice(), &ours, later].concat());
+            }
+        }
+    }
+
+    #[test]
+    fn each_line_end_and_any_mix_of_them() {
+        for end in ["\n", "\r\n", "\r"] {
+            let stream =
+                format!("event: a{end}data: 1{end}{end}data: 2{end}: c{end}data: 3{end}{end}data: cut");
+            assert_eq!(scan_all([stream.as_bytes()]), [named("a", "1"), named("", "2\n3")]);
+        }
+    }
+
+    #[test]
+    fn a_blank_line_ended_by_cr_ends_the_event_at_once() {
+        let mut scanner = Scanner::new();
+        assert_eq!(scan(&mut scanner, b"data: x\r\n\r"), [named("", "x")]);
+        assert!(scanner.at_boundary() && scanner.after_cr());
+        assert_eq!(scan(&mut scanner, b""), []);
+        assert!(scanner.after_cr());
+        assert_eq!(scan(&mut scanner, b"\n"), []);
+        assert!(scanner.at_boundary() && !scanner.after_cr());
+    }
+
+    #[test]
+    fn an_insertion_is_out_of_place_inside_an_event() {
+        let mut scanner = Scanner::new();
+        assert!(scanner.at_boundary());
+        for (chunk, boundary) in [
+            ("\u{FEFF}", true),
+            ("da", false),
+            ("ta: x", false),
+            ("\n", false),
+            ("\n", true),
+            (": no", false),
+            ("thing\n", true),
+            ("id: 1\n", false),
+            ("\n", true),
+            ("unknown\n", false),
+            (": c\n", false),
+            ("\r\n", true),
+        ] {
+            scan(&mut scanner, chunk.as_bytes());
+            assert_eq!(scanner.at_boundary(), boundary, "after {chunk:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_within_a_chunk_is_neither_copied_nor_allocated_for() {
+        let chunk = b"event: n\ndata: {\"a\":1}\n\n".as_slice();
+        let mut scanner = Scanner::new();
+        scanner.scan(chunk, &mut |event| {
+            assert!(chunk.as_ptr_range().contains(&event.data.as_ptr()));
+            assert!(chunk.as_ptr_range().contains(&event.name.as_ptr()));
+        });
+        assert_eq!(scanner.events(), 1);
+        assert_eq!((scanner.data.capacity(), scanner.name.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn the_bound_is_the_same_in_one_chunk_and_in_many() {
+        for (len, oversized) in [(DATA_LIMIT, false), (DATA_LIMIT + 1, true)] {
+            let stream = [b"event: big\ndata: ", vec![b'x'; len].as_slice(), b"\n\ndata: next\n\n"].concat();
+            for size in [stream.len(), 70_001, 16_384] {
+                let seen = scan_all(stream.chunks(size));
+                assert_eq!(seen.len(), 2);
+                assert_eq!(
+                    (seen[0].0.as_slice(), seen[0].1.len(), seen[0].2),
+                    (b"big".as_slice(), if oversized { 0 } else { len }, oversized)
+                );
+                assert_eq!(seen[1], named("", "next"));
+            }
+        }
+    }
+
+    #[test]
+    fn many_lines_are_bound_as_one() {
+        let line = [b"data: ".as_slice(), &vec![b'x'; DATA_LIMIT / 2], b"\n"].concat();
+        let two = [line.as_slice(), &line, b"\n"].concat();
+        // Two halves and the LF between them are one byte too many.
+        assert_eq!(scan_all([two.as_slice()]), [(vec![], vec![], true)]);
+        assert_eq!(scan_all(two.chunks(4096)), [(vec![], vec![], true)]);
+    }
+
+    #[test]
+    fn memory_stays_within_the_bound_and_is_given_back() {
+        let mut scanner = Scanner::new();
+        scan(&mut scanner, b"data: ");
+        for _ in 0..(2 * DATA_LIMIT / 8192) {
+            scan(&mut scanner, &[b'x'; 8192]);
+            assert!(scanner.data.capacity() <= DATA_LIMIT);
+        }
+        assert_eq!(scan(&mut scanner, b"\n\n"), [(vec![], vec![], true)]);
+        scan(&mut scanner, b"data: ");
+        scan(&mut scanner, &[b'x'; 100_000]);
+        assert_eq!(scan(&mut scanner, b"\n\n").len(), 1);
+        assert_eq!(scanner.data.capacity(), 0);
+        scan(&mut scanner, b": ");
+        scan(&mut scanner, &[b'x'; 100_000]);
+        assert_eq!(scanner.data.capacity(), 0, "a comment is not kept");
+        scan(&mut scanner, b"\nevent: ");
+        scan(&mut scanner, &[b'x'; 100_000]);
+        assert!(scanner.name.capacity() <= 2 * NAME_LIMIT);
+        let seen = scan(&mut scanner, b"\ndata\n\n");
+        assert_eq!(seen, [(vec![b'x'; NAME_LIMIT], vec![], false)]);
+    }
+}
