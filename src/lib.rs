@@ -2,6 +2,8 @@
 pub mod body;
 pub mod config;
 pub mod fault;
+pub mod openai;
 pub mod proxy;
 pub mod snapshot;
 pub mod sse;
+pub mod upstream;

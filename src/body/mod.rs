@@ -6,7 +6,9 @@
 //! and [`Watch`] (one per exchange) instead of being decided inside a body.
 
 mod link;
+mod outbound;
 mod watch;
 
 pub use link::{Flush, Link};
+pub use outbound::{Outbound, Upload, UploadError, UploadTally};
 pub use watch::{Cut, Watch};

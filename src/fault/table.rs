@@ -1,0 +1,82 @@
+//! The table: what each fault is answered with.
+
+use http::StatusCode;
+
+use super::{Fault, Outcome, Phase, Who};
+
+/// What a fault is answered with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The response's status.
+    pub status: StatusCode,
+    /// `error.type`, in OpenAI's words where they have one.
+    pub kind: &'static str,
+    /// `error.code`; also the fault's name in the log.
+    pub code: &'static str,
+    /// `x-should-retry`, which overrides what the SDKs conclude from the status (openai-python `_base_client.py`,
+    /// `_should_retry`); `None` leaves it to them.
+    pub retry: Option<bool>,
+    /// Whose doing it was.
+    pub who: Who,
+}
+
+const INVALID: &str = "invalid_request_error";
+const SERVER: &str = "server_error";
+
+impl Fault {
+    /// This fault's row of the table.
+    pub fn row(&self) -> Row {
+        use StatusCode as S;
+        use Who::{Downstream as Down, Gateway as Us, Upstream as Up};
+        let (status, kind, code, retry, who) = match self {
+            Self::NoRoute { .. } => (S::NOT_FOUND, INVALID, "route_not_found", None, Down),
+            Self::MethodNotAllowed { .. } => {
+                (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", None, Down)
+            }
+            Self::MethodUnsupported(_) => {
+                (S::NOT_IMPLEMENTED, INVALID, "method_not_supported", Some(false), Down)
+            }
+            Self::UpgradeUnsupported => {
+                (S::NOT_IMPLEMENTED, INVALID, "upgrade_not_supported", Some(false), Down)
+            }
+            Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
+            Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
+            Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
+            Self::KeyUnknown => (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down),
+            Self::KeysConflict => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
+            Self::RouteForbidden => (S::FORBIDDEN, "permission_error", "route_not_allowed", None, Down),
+            Self::ModelForbidden(_) => (S::FORBIDDEN, "permission_error", "model_not_allowed", None, Down),
+            Self::ModelUnknown => (S::FORBIDDEN, "permission_error", "model_required", None, Down),
+            Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
+            Self::BodyInvalid(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
+            Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
+            Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us),
+            Self::Draining => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
+            Self::TotalTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "total_timeout", Some(false), Us),
+            Self::Connect(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreachable", None, Up),
+            Self::ConnectTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_connect_timeout", None, Up),
+            Self::FirstByteTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_timeout", Some(false), Up),
+            Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
+            Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
+            Self::UpstreamAuth(_) => (S::BAD_GATEWAY, SERVER, "upstream_auth_failed", Some(false), Us),
+            Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),
+            Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
+            Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
+            Self::CutByDrain => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", None, Us),
+            Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us),
+        };
+        Row { status, kind, code, retry, who }
+    }
+
+    /// How an exchange that fails so in `phase` has ended.
+    pub fn outcome(&self, phase: Phase) -> Outcome {
+        let row = self.row();
+        Outcome { who: row.who, phase, complete: false, fault: Some(row.code) }
+    }
+}
+
+/// A withheld body keeps its status, so that the SDK raises the same class.
+fn withheld(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)
+}

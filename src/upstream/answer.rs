@@ -1,0 +1,121 @@
+//! An upstream's answer: its head, and its body with the connection behind it.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use thiserror::Error;
+
+use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
+
+/// Head and body, as they come.
+pub type Answer = Response<AnswerBody>;
+
+/// Why an answer's body broke off.
+#[derive(Debug, Error)]
+pub enum BodyError {
+    /// The connection or the protocol failed.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end. RFC 9113 §8.1 allows that reset
+    /// only after a whole answer.
+    #[error("the stream was reset before its end")]
+    Reset,
+}
+
+/// The body of an answer. When it was read to its end, dropping it puts the connection back into the pool; otherwise
+/// dropping it closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
+#[derive(Debug)]
+pub struct AnswerBody {
+    source: Source,
+    ended: bool,
+    pools: Rc<Pools>,
+    dialer: Arc<Dialer>,
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    Http1(Http1Body),
+    #[expect(dead_code, reason = "the lease is held for its drop")]
+    Http2(Incoming, Lease),
+    /// Given back.
+    Gone,
+}
+
+impl AnswerBody {
+    pub(super) fn new(source: Source, pools: Rc<Pools>, dialer: Arc<Dialer>) -> Self {
+        let mut body = Self { source, ended: false, pools, dialer };
+        body.ended = body.is_end_stream();
+        body
+    }
+
+    /// Whether the whole of it has been read.
+    pub fn is_ended(&self) -> bool {
+        self.ended || self.is_end_stream()
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.source {
+            Source::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http),
+            Source::Http2(body, _) => match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(None) if !body.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset))),
+                polled => polled.map_err(BodyError::Http),
+            },
+            Source::Gone => Poll::Ready(None),
+        }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let polled = this.poll_source(cx);
+        match &polled {
+            Poll::Ready(None) => this.ended = true,
+            Poll::Ready(Some(Err(_))) => this.source = Source::Gone,
+            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Http1(body) => body.is_end_stream(),
+            Source::Http2(body, _) => body.is_end_stream(),
+            Source::Gone => self.ended,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Http1(body) => body.size_hint(),
+            Source::Http2(body, _) => body.size_hint(),
+            Source::Gone => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        let ended = self.is_ended();
+        if let Source::Http1(body) = std::mem::replace(&mut self.source, Source::Gone)
+            && ended
+            && let Some(connection) = body.into_reusable()
+        {
+            self.pools.put(&self.dialer, connection);
+        }
+    }
+}

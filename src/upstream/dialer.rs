@@ -1,0 +1,202 @@
+//! How one connect identity is reached.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use http::{HeaderValue, Uri, uri::Scheme};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
+use rustls::{ClientConfig, pki_types::ServerName};
+use thiserror::Error;
+use tower_service::Service;
+
+use super::io::Socket;
+use crate::fault::Cause;
+
+/// Between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`):
+/// a peer that vanished without a word is found within it.
+const TCP_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host's name is looked up at each dial,
+/// and each of its addresses tried.
+pub struct Dialer {
+    id: u64,
+    origin: Uri,
+    identity: String,
+    http2: bool,
+    limits: PoolLimits,
+    connector: Connector,
+}
+
+/// What is kept of idle connections, by each worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// An unused connection is closed after that.
+    pub idle: Duration,
+    /// No more than that are kept.
+    pub max_idle: usize,
+}
+
+/// An HTTP CONNECT proxy on the way.
+#[derive(Debug, Clone)]
+pub struct Egress {
+    /// `http://host:port`
+    pub proxy: Uri,
+    /// Value of `proxy-authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+/// What a dialer is made of.
+#[derive(Debug)]
+pub struct Plan {
+    /// `scheme://host:port`, nothing after it.
+    pub origin: Uri,
+    /// TLS towards it; session tickets live in it and are shared by all that share it.
+    pub tls: ClientConfig,
+    /// Name expected in its certificate, if not the host.
+    pub server_name: Option<ServerName<'static>>,
+    /// Talk HTTP/2.
+    pub http2: bool,
+    /// Reach it through a proxy.
+    pub egress: Option<Egress>,
+    /// For TCP, divided among the host's addresses.
+    pub connect: Duration,
+    /// Of idle connections.
+    pub limits: PoolLimits,
+    /// Tells it from other dialers to the same origin.
+    pub identity: String,
+}
+
+/// Why no connection was made.
+#[derive(Debug, Error)]
+pub enum DialError {
+    /// Not in time.
+    #[error("no connection within {} s", .0.as_secs_f64())]
+    Timeout(Duration),
+    /// DNS, TCP, TLS or the egress proxy failed.
+    #[error("cannot connect")]
+    Failed(#[source] Cause),
+    /// HTTP/2 was asked for and TLS agreed on something else.
+    #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
+    NotHttp2,
+}
+
+#[derive(Clone)]
+enum Connector {
+    Direct(HttpsConnector<HttpConnector>),
+    Tunnelled(HttpsConnector<Tunnel<HttpConnector>>),
+}
+
+impl Dialer {
+    /// A dialer for `plan`.
+    pub fn new(plan: Plan) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let connector = Connector::new(&plan);
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            origin: plan.origin,
+            identity: plan.identity,
+            http2: plan.http2,
+            limits: plan.limits,
+            connector,
+        }
+    }
+
+    /// Unique in the process; pools are keyed by it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// What makes two dialers the same one.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// `scheme://host:port`
+    pub fn origin(&self) -> &Uri {
+        &self.origin
+    }
+
+    /// Whether it talks HTTP/2.
+    pub fn http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Of idle connections.
+    pub fn limits(&self) -> PoolLimits {
+        self.limits
+    }
+
+    /// A new connection, TLS included, within `timeout`.
+    pub(super) async fn dial(&self, timeout: Duration) -> Result<Socket, DialError> {
+        let mut connector = self.connector.clone();
+        let origin = self.origin.clone();
+        let dialled = async move {
+            match &mut connector {
+                Connector::Direct(connector) => connector.call(origin).await,
+                Connector::Tunnelled(connector) => connector.call(origin).await,
+            }
+        };
+        let socket = match tokio::time::timeout(timeout, dialled).await {
+            Err(_) => return Err(DialError::Timeout(timeout)),
+            Ok(Err(error)) => return Err(DialError::Failed(error)),
+            Ok(Ok(socket)) => socket,
+        };
+        let tls = self.origin.scheme() == Some(&Scheme::HTTPS);
+        if self.http2 && tls && !socket.connected().is_negotiated_h2() {
+            return Err(DialError::NotHttp2);
+        }
+        Ok(socket)
+    }
+}
+
+impl fmt::Debug for Dialer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialer")
+            .field("origin", &self.origin)
+            .field("http2", &self.http2)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    fn new(plan: &Plan) -> Self {
+        let tcp = tcp(plan.connect);
+        match &plan.egress {
+            None => Self::Direct(tls(plan, tcp)),
+            Some(egress) => {
+                let mut tunnel = Tunnel::new(egress.proxy.clone(), tcp);
+                if let Some(authorization) = &egress.authorization {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                Self::Tunnelled(tls(plan, tunnel))
+            }
+        }
+    }
+}
+
+fn tcp(connect: Duration) -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(connect));
+    tcp.set_keepalive(Some(TCP_PATIENCE));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(TCP_PATIENCE));
+    tcp
+}
+
+fn tls<C>(plan: &Plan, inner: C) -> HttpsConnector<C> {
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(plan.tls.clone()).https_or_http();
+    if let Some(name) = &plan.server_name {
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
+    }
+    if plan.http2 {
+        builder.enable_http2().wrap_connector(inner)
+    } else {
+        builder.enable_http1().wrap_connector(inner)
+    }
+}

@@ -1,0 +1,186 @@
+//! One HTTP/1.1 connection, driven by whoever waits for its answer.
+
+use std::{
+    cell::Cell,
+    fmt,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
+use hyper_util::rt::TokioIo;
+
+use super::{
+    io::{Io, Socket},
+    signal::Signal,
+};
+use crate::body::Outbound;
+
+/// Rounds of "poll what is waited for, then the connection" within one poll; a connection that still has something to do
+/// then has its task woken again, so that others on the thread get their turn.
+const ROUNDS: usize = 8;
+
+/// Response heads above this are an upstream's fault.
+const MAX_HEAD: usize = 256 << 10;
+
+type Driven = http1::Connection<TokioIo<Io>, Outbound>;
+
+/// An HTTP/1.1 connection and the handle to send on it.
+pub(super) struct Http1 {
+    sender: SendRequest<Outbound>,
+    driven: Option<Box<Driven>>,
+    signal: Arc<Signal>,
+    waker: Waker,
+    answered: Rc<Cell<bool>>,
+    /// When it was last put aside.
+    pub(super) idle_since: Instant,
+}
+
+/// The body of an answer, with the connection that it comes from.
+pub(super) struct Http1Body {
+    body: Incoming,
+    connection: Http1,
+}
+
+impl Http1 {
+    /// Makes a connection of `socket`.
+    pub(super) async fn open(socket: Socket) -> hyper::Result<Self> {
+        let answered = Rc::new(Cell::new(false));
+        let io = TokioIo::new(Io::new(socket, answered.clone()));
+        let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
+        let signal = Signal::new();
+        let waker = Waker::from(signal.clone());
+        let mut opened = Self {
+            sender,
+            driven: Some(Box::new(driven)),
+            signal,
+            waker,
+            answered,
+            idle_since: Instant::now(),
+        };
+        std::future::poll_fn(|cx| Poll::Ready(opened.settle(cx))).await;
+        Ok(opened)
+    }
+
+    /// Whether it can take a request. Polls it, which finds a connection that the upstream has closed meanwhile.
+    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
+        self.settle(cx);
+        self.driven.is_some() && self.sender.is_ready()
+    }
+
+    /// Sends `request` and waits for the response head.
+    ///
+    /// # Errors
+    /// hyper's, with the request if nothing of it was written.
+    pub(super) async fn send(
+        &mut self,
+        request: Request<Outbound>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
+        self.answered.set(false);
+        let mut response = Box::pin(self.sender.try_send_request(request));
+        std::future::poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await
+    }
+
+    /// Whether any byte came back since the last request was sent.
+    pub(super) fn answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.
+    fn poll_with<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.signal.enter(cx);
+        let mut polled = Poll::Pending;
+        for _ in 0..ROUNDS {
+            polled = wanted(&mut Context::from_waker(&self.waker));
+            if polled.is_ready() || !self.signal.take() {
+                break;
+            }
+            self.poll_driven();
+        }
+        self.signal.leave(cx, polled.is_pending());
+        polled
+    }
+
+    /// Lets the connection do what it has to do, without waiting for anything.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        self.signal.enter(cx);
+        for _ in 0..ROUNDS {
+            if !self.signal.take() {
+                break;
+            }
+            self.poll_driven();
+        }
+        self.signal.leave(cx, false);
+    }
+
+    fn poll_driven(&mut self) {
+        let Some(driven) = &mut self.driven else { return };
+        // An error reaches the response or the body through hyper's own channels.
+        if Pin::new(driven).poll(&mut Context::from_waker(&self.waker)).is_ready() {
+            self.driven = None;
+        }
+    }
+}
+
+impl fmt::Debug for Http1 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1").field("open", &self.driven.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Http1Body {
+    /// `body` comes from `connection`.
+    pub(super) fn new(body: Incoming, connection: Http1) -> Self {
+        Self { body, connection }
+    }
+
+    /// See [`Body::poll_frame`].
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self { body, connection } = self;
+        connection.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+    }
+
+    /// See [`Body::is_end_stream`].
+    pub(super) fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// See [`Body::size_hint`].
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// The connection, if it can be used again, now that the answer has been read to its end.
+    pub(super) fn into_reusable(self) -> Option<Http1> {
+        let Self { body, mut connection } = self;
+        drop(body);
+        // Nobody waits here: what comes later only leaves a mark.
+        let usable = connection.is_usable(&mut Context::from_waker(Waker::noop()));
+        usable.then_some(connection)
+    }
+}
+
+impl fmt::Debug for Http1Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http1Body").field("body", &self.body).finish_non_exhaustive()
+    }
+}

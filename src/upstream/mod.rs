@@ -1,0 +1,22 @@
+//! The upstream leg: how connections to targets are made, kept, and used.
+//!
+//! A [`Dialer`] knows how to reach one connect identity (scheme, host, port, TLS, proxy); it is part of a Snapshot and
+//! carried to the next one. [`Pools`] keep the idle connections of one worker, and never leave its thread.
+//!
+//! An HTTP/1.1 connection has no task of its own: whoever waits for its answer polls it. No frame crosses a task, all
+//! frames that one read brought go out in one write, and dropping the answer closes the connection at once. An HTTP/2
+//! connection is shared by its streams and therefore has a task.
+
+mod answer;
+mod dialer;
+mod http1;
+mod http2;
+mod io;
+mod pool;
+mod ring;
+mod signal;
+
+pub use answer::{Answer, AnswerBody, BodyError};
+pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
+pub use pool::{Connection, PoolCounters, Pools, SendError};
+pub use ring::{KeyRing, Rotation};

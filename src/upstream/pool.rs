@@ -1,0 +1,249 @@
+//! The connections of one worker.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Waker},
+    time::{Duration, Instant},
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{TrySendError, http2::SendRequest},
+};
+use thiserror::Error;
+
+use super::{
+    Answer, AnswerBody, DialError, Dialer, PoolLimits,
+    answer::Source,
+    http1::{Http1, Http1Body},
+    http2::{Http2, Lease},
+};
+use crate::{body::Outbound, fault::Cause};
+
+/// How often connections that waited too long are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Connections by [`Dialer::id`], each list bounded by its [`super::PoolLimits`]. Stays on its worker's thread.
+#[derive(Debug, Default)]
+pub struct Pools {
+    http1: RefCell<HashMap<u64, Shelf<Http1>>>,
+    http2: RefCell<HashMap<u64, Shelf<Http2>>>,
+    sweeping: Cell<bool>,
+    /// Counted since the worker began.
+    pub counters: PoolCounters,
+}
+
+/// The connections to one origin.
+#[derive(Debug)]
+struct Shelf<C> {
+    limits: PoolLimits,
+    connections: Vec<C>,
+}
+
+/// What became of connections.
+#[derive(Debug, Default)]
+pub struct PoolCounters {
+    /// Made.
+    pub opened: Cell<u64>,
+    /// Used once more.
+    pub reused: Cell<u64>,
+    /// Found closed when they were to be used again.
+    pub dead: Cell<u64>,
+}
+
+/// A connection, taken to send one request.
+#[derive(Debug)]
+pub struct Connection {
+    kind: Kind,
+    reused: bool,
+    pools: Rc<Pools>,
+    dialer: Arc<Dialer>,
+}
+
+enum Kind {
+    Http1(Http1),
+    Http2(SendRequest<Outbound>, Lease),
+}
+
+/// Why no response head came.
+#[derive(Debug, Error)]
+#[error("no response head")]
+pub struct SendError {
+    /// hyper's error.
+    #[source]
+    pub cause: Cause,
+    /// The connection had been used before and nothing came back on it: the upstream may just have closed it for being idle, as any
+    /// may at any moment.
+    pub stale: bool,
+}
+
+impl Pools {
+    /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
+    pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>, cx: &mut Context<'_>) -> Option<Connection> {
+        let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer, cx)? };
+        count(&self.counters.reused);
+        Some(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() })
+    }
+
+    /// A new connection, made within `timeout`.
+    ///
+    /// # Errors
+    /// [`DialError`]: nothing has been sent then.
+    pub async fn dial(
+        self: &Rc<Self>,
+        dialer: &Arc<Dialer>,
+        timeout: Duration,
+    ) -> Result<Connection, DialError> {
+        let socket = dialer.dial(timeout).await?;
+        let failed = |error: hyper::Error| DialError::Failed(error.into());
+        let kind = if dialer.http2() {
+            let connection = Http2::open(socket).await.map_err(failed)?;
+            let (sender, lease) = connection.lease();
+            shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
+            self.sweep_later();
+            Kind::Http2(sender, lease)
+        } else {
+            Kind::Http1(Http1::open(socket).await.map_err(failed)?)
+        };
+        count(&self.counters.opened);
+        Ok(Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() })
+    }
+
+    /// Idle connections kept.
+    pub fn idle(&self) -> usize {
+        self.http1.borrow().values().map(|shelf| shelf.connections.len()).sum()
+    }
+
+    /// Puts a connection aside for the next request.
+    pub(super) fn put(self: &Rc<Self>, dialer: &Dialer, mut connection: Http1) {
+        connection.idle_since = Instant::now();
+        let mut http1 = self.http1.borrow_mut();
+        let shelf = shelf(&mut http1, dialer);
+        if shelf.connections.len() < dialer.limits().max_idle {
+            shelf.connections.push(connection);
+        }
+        drop(http1);
+        self.sweep_later();
+    }
+
+    fn take_http1(&self, dialer: &Dialer, cx: &mut Context<'_>) -> Option<Kind> {
+        loop {
+            // Not held while the connection is polled: dropping one may come back here.
+            let mut connection = self.http1.borrow_mut().get_mut(&dialer.id())?.connections.pop()?;
+            if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable(cx) {
+                return Some(Kind::Http1(connection));
+            }
+            count(&self.counters.dead);
+        }
+    }
+
+    fn take_http2(&self, dialer: &Dialer) -> Option<Kind> {
+        let mut http2 = self.http2.borrow_mut();
+        let connections = &mut http2.get_mut(&dialer.id())?.connections;
+        connections.retain(|connection| !connection.is_closed());
+        let (sender, lease) = connections.iter().find(|connection| connection.has_room())?.lease();
+        Some(Kind::Http2(sender, lease))
+    }
+
+    /// Begins to look for connections that waited too long, unless that is going on.
+    fn sweep_later(self: &Rc<Self>) {
+        if self.sweeping.replace(true) {
+            return;
+        }
+        let pools = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(pools) = pools.upgrade() else { return };
+                if pools.sweep() {
+                    pools.sweeping.set(false);
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Drops what has waited too long or was closed by the other side; true when nothing is left to look after.
+    fn sweep(&self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut http1 = self.http1.borrow_mut();
+        http1.retain(|_, shelf| {
+            let idle = shelf.limits.idle;
+            shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable(&mut cx));
+            !shelf.connections.is_empty()
+        });
+        let mut http2 = self.http2.borrow_mut();
+        http2.retain(|_, shelf| {
+            let idle = shelf.limits.idle;
+            shelf.connections.retain(|kept| {
+                !kept.is_closed() && kept.idle_since().is_none_or(|since| since.elapsed() < idle)
+            });
+            !shelf.connections.is_empty()
+        });
+        http1.is_empty() && http2.is_empty()
+    }
+}
+
+impl Connection {
+    /// Whether it had been used before.
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    /// Sends `request` and waits for the response head. Dropping the future takes the request back: the connection is closed, or the
+    /// stream reset.
+    ///
+    /// # Errors
+    /// [`SendError`]: no response head came.
+    pub async fn send(self, request: Request<Outbound>) -> Result<Answer, SendError> {
+        let Self { kind, reused, pools, dialer } = self;
+        let (response, source) = match kind {
+            Kind::Http1(mut connection) => match connection.send(request).await {
+                Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
+                Err(error) => return Err(SendError::new(error, reused && !connection.answered())),
+            },
+            Kind::Http2(mut sender, lease) => match sender.try_send_request(request).await {
+                Ok(response) => split(response, |body| Source::Http2(body, lease)),
+                Err(error) => {
+                    // Only what hyper could not even begin to send is known not to have been seen.
+                    let unseen = error.message().is_some();
+                    return Err(SendError::new(error, unseen));
+                }
+            },
+        };
+        Ok(response.map(|()| AnswerBody::new(source, pools, dialer)))
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http1(_) => "Http1",
+            Self::Http2(..) => "Http2",
+        })
+    }
+}
+
+impl SendError {
+    fn new(error: TrySendError<Request<Outbound>>, stale: bool) -> Self {
+        Self { cause: error.into_error().into(), stale }
+    }
+}
+
+fn shelf<'a, C>(shelves: &'a mut HashMap<u64, Shelf<C>>, dialer: &Dialer) -> &'a mut Shelf<C> {
+    shelves.entry(dialer.id()).or_insert_with(|| Shelf { limits: dialer.limits(), connections: Vec::new() })
+}
+
+fn split<S>(response: Response<Incoming>, source: impl FnOnce(Incoming) -> S) -> (Response<()>, S) {
+    let (head, body) = response.into_parts();
+    (Response::from_parts(head, ()), source(body))
+}
+
+fn count(counter: &Cell<u64>) {
+    counter.set(counter.get() + 1);
+}

@@ -1,0 +1,68 @@
+//! A waker that remembers, so that a connection is polled only when something happened on it.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
+
+/// Stands between an upstream connection and the task that drives it.
+///
+/// The connection, its response future and its body all register this waker. A wake-up from outside marks the connection
+/// as worth polling and wakes the driving task; one that comes while the connection is being polled only marks it, since
+/// the driver looks at the mark before it goes to sleep. So a frame costs its task no second wake-up.
+#[derive(Debug, Default)]
+pub(super) struct Signal {
+    marked: AtomicBool,
+    polling: AtomicBool,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Signal {
+    /// Marked at first: a new connection has to be polled once to register itself.
+    pub(super) fn new() -> Arc<Self> {
+        let signal = Self::default();
+        signal.marked.store(true, Ordering::Relaxed);
+        Arc::new(signal)
+    }
+
+    /// From here on wake-ups go to the task behind `cx`, until [`Signal::leave`]; they are only marked meanwhile.
+    pub(super) fn enter(&self, cx: &Context<'_>) {
+        self.polling.store(true, Ordering::Relaxed);
+        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *task {
+            Some(known) => known.clone_from(cx.waker()),
+            None => *task = Some(cx.waker().clone()),
+        }
+    }
+
+    /// Takes the mark.
+    pub(super) fn take(&self) -> bool {
+        self.marked.swap(false, Ordering::AcqRel)
+    }
+
+    /// Ends what [`Signal::enter`] began. A mark that is still there must not be slept upon.
+    pub(super) fn leave(&self, cx: &Context<'_>, pending: bool) {
+        self.polling.store(false, Ordering::Release);
+        if pending && self.marked.load(Ordering::Acquire) {
+            cx.waker().wake_by_ref();
+        }
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.marked.store(true, Ordering::Release);
+        if !self.polling.load(Ordering::Acquire)
+            && let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            task.wake_by_ref();
+        }
+    }
+}
