@@ -163,7 +163,7 @@ impl StreamReader {
 
     #[inline]
     fn chunk(&mut self, event: &Event<'_>) -> Found {
-        if self.content_seen && event.name.is_empty() && self.ordinary.matches(event.data) {
+        if self.content_seen && event.name != b"error" && self.ordinary.matches(event.data) {
             return Found { content: true, ..Found::default() };
         }
         self.uncommon_chunk(event)
@@ -190,8 +190,7 @@ impl StreamReader {
 
     fn response_event(&mut self, event: &Event<'_>) -> Found {
         use responses::{Kind, StreamEvent, certain_sequence, leading_type};
-        let name = Some(event.name).filter(|name| !name.is_empty());
-        let kind = name.or_else(|| leading_type(event.data)).map(Kind::of);
+        let kind = telling_name(event).or_else(|| leading_type(event.data)).map(Kind::of);
         if self.content_seen
             && matches!(kind, Some(Kind::Delta | Kind::PartialImage | Kind::ItemAdded | Kind::Other))
             && let Some(sequence) = certain_sequence(event.data)
@@ -218,8 +217,7 @@ impl StreamReader {
 
     fn message_event(&mut self, event: &Event<'_>) -> Found {
         use messages::{Kind, StreamEvent};
-        let name = Some(event.name).filter(|name| !name.is_empty());
-        let kind = name.or_else(|| responses::leading_type(event.data)).map(Kind::of);
+        let kind = telling_name(event).or_else(|| responses::leading_type(event.data)).map(Kind::of);
         let mut read = StreamEvent::new(kind, &mut self.gathered);
         let told = match kind {
             Some(Kind::Content) => !self.content_seen,
@@ -252,6 +250,12 @@ impl StreamReader {
         }
         Found { content: !error && (event.oversized || !event.data.is_empty()), error, ..Found::default() }
     }
+}
+
+/// The event's name, if it says more than none would: `message` is the name of an event without one (WHATWG HTML,
+/// "Interpreting an event stream"), and some upstreams write it out.
+fn telling_name<'a>(event: &Event<'a>) -> Option<&'a [u8]> {
+    Some(event.name).filter(|name| !matches!(*name, b"" | b"message"))
 }
 
 #[cfg(test)]

@@ -255,6 +255,38 @@ fn a_responses_stream_named_or_not() {
 }
 
 #[test]
+fn the_name_message_tells_as_little_as_none() {
+    let written_out = |stream: &str| stream.replace("data: ", "event: message\ndata: ");
+    let (reader, notices) = read(Dialect::Chat, written_out(&openai_chat(50)).as_bytes(), 99);
+    assert_eq!(at(&notices, |notice| notice.terminal), [53]);
+    assert_eq!((reader.counts().parsed, reader.all_finished()), (4, true));
+    let lines = responses_lines("response.completed", "completed", "x");
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let (reader, _) = read(Dialect::Responses, written_out(&unnamed(&lines)).as_bytes(), 99);
+    assert_eq!((reader.terminal(), reader.counts().parsed), (Some(Terminal::Completed), 5));
+}
+
+#[test]
+fn an_oversized_chunk_is_content_unless_it_is_an_error() {
+    let big = format!("data: {}\n\n", "x".repeat(crate::sse::DATA_LIMIT + 1));
+    let (reader, notices) = read(Dialect::Chat, (format!("event: error\n{big}") + &big).as_bytes(), 9_999);
+    assert_eq!(at(&notices, |notice| notice.error), [0]);
+    assert_eq!(at(&notices, |notice| notice.first_content), [1]);
+    assert_eq!(reader.counts(), Counts { events: 2, parsed: 0, errors: 1, malformed: 0 });
+}
+
+#[test]
+fn done_ends_a_stream_of_any_dialect() {
+    for dialect in
+        [Dialect::Chat, Dialect::Completions, Dialect::Responses, Dialect::Messages, Dialect::Other]
+    {
+        let (reader, notices) = read(dialect, b"data: [DONE]\n\n", usize::MAX);
+        assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
+        assert_eq!(reader.terminal(), Some(Terminal::Done));
+    }
+}
+
+#[test]
 fn a_large_terminal_event_is_read_and_a_too_large_one_still_ends() {
     let lines = responses_lines("response.completed", "completed", &"é".repeat(400_000));
     let (reader, _) = read(Dialect::Responses, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
