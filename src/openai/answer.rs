@@ -201,6 +201,8 @@ mod tests {
         let expected = reading("gpt-4o", Some((11, 22)), Some(FinishReason::Length));
         assert_eq!(read(Dialect::Chat, &chat(&quoted), 999), expected);
         let filler = "x".repeat(20_000);
+        let key = format!(r#"{{"model":"m","x":"{filler}","quote\"usage":{{"prompt_tokens":99}}}}"#);
+        assert_eq!(read(Dialect::Other, &key, 999), reading("m", None, None));
         let nested = format!(
             r#"{{"model":"m","x":"{filler}","inner":{{"usage":{{"prompt_tokens":99}},"model":"n"}}}}"#
         );
