@@ -1,0 +1,265 @@
+//! Which API operation a request is.
+
+use http::Method;
+
+/// An API operation, told from method and path alone.
+///
+/// Sources: the OpenAI API reference, the Anthropic Messages API reference, the Azure OpenAI data plane reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `POST …/chat/completions`
+    ChatCompletions,
+    /// `POST …/completions`
+    Completions,
+    /// `POST …/embeddings`
+    Embeddings,
+    /// `POST …/responses`
+    Responses,
+    /// `GET …/responses/{id}`; also a stream, when asked for with `stream=true` in the query.
+    ResponsesRetrieve,
+    /// `POST …/messages` (Anthropic)
+    Messages,
+    /// `GET …/models` and `GET …/models/{model}`
+    Models,
+    /// `POST …/audio/speech`
+    AudioSpeech,
+    /// `POST …/audio/transcriptions`
+    AudioTranscriptions,
+    /// `POST …/audio/translations`
+    AudioTranslations,
+    /// `POST …/images/generations`
+    ImagesGenerations,
+    /// `POST …/images/edits`
+    ImagesEdits,
+    /// `POST …/images/variations`
+    ImagesVariations,
+    /// `POST …/moderations`
+    Moderations,
+    /// Anything under `…/files`
+    Files,
+    /// Anything under `…/uploads`
+    Uploads,
+    /// Anything under `…/batches`
+    Batches,
+    /// Anything under `…/fine_tuning`
+    FineTuning,
+    /// Every other operation; it passes like the others, but nothing is known of it.
+    Other,
+}
+
+/// How the answer of an operation is to be read, as a stream or as a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Chat completions: unnamed events, `[DONE]` at the end.
+    Chat,
+    /// Legacy completions: as chat, with `text` in place of `delta`.
+    Completions,
+    /// Responses: named events with a sequence number, no `[DONE]`.
+    Responses,
+    /// Anthropic Messages: named events, `message_stop` at the end.
+    Messages,
+    /// Anything else; read as far as it resembles one of the others.
+    Other,
+}
+
+/// Segments at the end of a path that are looked at; no known operation needs more.
+const LOOKED_AT: usize = 5;
+
+impl Endpoint {
+    /// The operation of a request to `path`, which is canonical: decoded, no dot segments, no query.
+    ///
+    /// Only the end of the path counts, so prefixes (`/v1`, Azure's `/openai/deployments/NAME`, anything) do not matter.
+    pub fn of(method: &Method, path: &str) -> Self {
+        let mut last = [""; LOOKED_AT];
+        let reversed = path.rsplit('/').filter(|segment| !segment.is_empty());
+        for (slot, segment) in last.iter_mut().rev().zip(reversed) {
+            *slot = segment;
+        }
+        let operation = match *method {
+            Method::POST => created(&last),
+            Method::GET => retrieved(&last),
+            _ => None,
+        };
+        operation.or_else(|| collection(&last)).unwrap_or(Self::Other)
+    }
+
+    /// How its answer is to be read.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::ChatCompletions => Dialect::Chat,
+            Self::Completions => Dialect::Completions,
+            Self::Responses | Self::ResponsesRetrieve => Dialect::Responses,
+            Self::Messages => Dialect::Messages,
+            _ => Dialect::Other,
+        }
+    }
+
+    /// Its name in logs and as a metrics label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "chat_completions",
+            Self::Completions => "completions",
+            Self::Embeddings => "embeddings",
+            Self::Responses => "responses",
+            Self::ResponsesRetrieve => "responses_retrieve",
+            Self::Messages => "messages",
+            Self::Models => "models",
+            Self::AudioSpeech => "audio_speech",
+            Self::AudioTranscriptions => "audio_transcriptions",
+            Self::AudioTranslations => "audio_translations",
+            Self::ImagesGenerations => "images_generations",
+            Self::ImagesEdits => "images_edits",
+            Self::ImagesVariations => "images_variations",
+            Self::Moderations => "moderations",
+            Self::Files => "files",
+            Self::Uploads => "uploads",
+            Self::Batches => "batches",
+            Self::FineTuning => "fine_tuning",
+            Self::Other => "other",
+        }
+    }
+
+    /// Whether a request must name a model in its JSON body, unless its path names it (see [`deployment`]).
+    ///
+    /// Not the operations whose API has a default model (moderations, images), takes it from a stored prompt
+    /// (responses), or takes a form instead of JSON (transcriptions, translations, image edits).
+    pub fn carries_model(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Messages | Self::AudioSpeech
+        )
+    }
+}
+
+/// The model that an Azure OpenAI path names: `NAME` in `…/openai/deployments/NAME/…`.
+///
+/// Source: Azure OpenAI data plane inference reference.
+pub fn deployment(path: &str) -> Option<&str> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.by_ref().find(|segment| *segment == "openai")?;
+    (segments.next()? == "deployments").then(|| segments.next()).flatten()
+}
+
+fn created(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
+    Some(match *path {
+        [.., "chat", "completions"] => Endpoint::ChatCompletions,
+        [.., "completions"] => Endpoint::Completions,
+        [.., "embeddings"] => Endpoint::Embeddings,
+        [.., "responses"] => Endpoint::Responses,
+        // The messages of an Assistants thread are something else.
+        [.., "threads", _, "messages"] => Endpoint::Other,
+        [.., "messages"] => Endpoint::Messages,
+        [.., "audio", "speech"] => Endpoint::AudioSpeech,
+        [.., "audio", "transcriptions"] => Endpoint::AudioTranscriptions,
+        [.., "audio", "translations"] => Endpoint::AudioTranslations,
+        [.., "images", "generations"] => Endpoint::ImagesGenerations,
+        [.., "images", "edits"] => Endpoint::ImagesEdits,
+        [.., "images", "variations"] => Endpoint::ImagesVariations,
+        [.., "moderations"] => Endpoint::Moderations,
+        _ => return None,
+    })
+}
+
+fn retrieved(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
+    Some(match *path {
+        [.., "responses", _] => Endpoint::ResponsesRetrieve,
+        // A model's name may have a slash in it, as on many self-hosted upstreams.
+        [.., "models"] | [.., "models", _] | [.., "models", _, _] => Endpoint::Models,
+        _ => return None,
+    })
+}
+
+fn collection(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
+    Some(match *path {
+        // Files and batches that belong to something else have other operations.
+        [.., "vector_stores" | "containers" | "assistants", _, "files"] => return None,
+        [.., "vector_stores" | "containers" | "assistants", _, "files", _] => return None,
+        [.., "vector_stores" | "containers", _, "files", _, "content"] => return None,
+        [.., "messages", "batches"] | [.., "messages", "batches", _] | [.., "messages", "batches", _, _] => {
+            return None;
+        }
+        [.., "files"] | [.., "files", _] | [.., "files", _, "content"] => Endpoint::Files,
+        [.., "uploads"] | [.., "uploads", _] | [.., "uploads", _, "parts" | "complete" | "cancel"] => {
+            Endpoint::Uploads
+        }
+        [.., "batches"] | [.., "batches", _] | [.., "batches", _, "cancel"] => Endpoint::Batches,
+        _ if path.contains(&"fine_tuning") => Endpoint::FineTuning,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: &str, path: &str) -> Endpoint {
+        Endpoint::of(&method.parse().unwrap(), path)
+    }
+
+    #[test]
+    fn every_operation_by_its_own_path_under_any_prefix() {
+        let table = [
+            ("POST", "chat/completions", Endpoint::ChatCompletions),
+            ("POST", "completions", Endpoint::Completions),
+            ("POST", "embeddings", Endpoint::Embeddings),
+            ("POST", "responses", Endpoint::Responses),
+            ("GET", "responses/resp_1", Endpoint::ResponsesRetrieve),
+            ("POST", "messages", Endpoint::Messages),
+            ("GET", "models", Endpoint::Models),
+            ("GET", "models/gpt-5", Endpoint::Models),
+            ("GET", "models/meta-llama/Llama-3", Endpoint::Models),
+            ("POST", "audio/speech", Endpoint::AudioSpeech),
+            ("POST", "audio/transcriptions", Endpoint::AudioTranscriptions),
+            ("POST", "audio/translations", Endpoint::AudioTranslations),
+            ("POST", "images/generations", Endpoint::ImagesGenerations),
+            ("POST", "images/edits", Endpoint::ImagesEdits),
+            ("POST", "images/variations", Endpoint::ImagesVariations),
+            ("POST", "moderations", Endpoint::Moderations),
+            ("DELETE", "files/file-1", Endpoint::Files),
+            ("GET", "files/file-1/content", Endpoint::Files),
+            ("POST", "uploads/u/parts", Endpoint::Uploads),
+            ("POST", "batches/b/cancel", Endpoint::Batches),
+            ("GET", "fine_tuning/jobs/j/checkpoints", Endpoint::FineTuning),
+        ];
+        for (method, path, endpoint) in table {
+            for prefix in ["", "/v1", "/openai/deployments/gpt-4o", "/any/thing/at/all/v1beta"] {
+                assert_eq!(of(method, &format!("{prefix}/{path}")), endpoint, "{method} {prefix}/{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_resembles_an_operation_is_other() {
+        for (method, path) in [
+            ("GET", "/v1/chat/completions"),
+            ("GET", "/v1/responses"),
+            ("POST", "/v1/responses/resp_1/cancel"),
+            ("GET", "/v1/responses/resp_1/input_items"),
+            ("POST", "/v1/threads/t/messages"),
+            ("POST", "/v1/messages/count_tokens"),
+            ("POST", "/v1/messages/batches"),
+            ("POST", "/v1/vector_stores/v/files"),
+            ("GET", "/v1/containers/c/files/f/content"),
+            ("DELETE", "/v1/models/gpt-5"),
+            ("POST", "/v1/xcompletions"),
+            ("POST", "/"),
+            ("POST", ""),
+        ] {
+            assert_eq!(of(method, path), Endpoint::Other, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn slashes_at_the_end_do_not_matter() {
+        assert_eq!(of("POST", "/v1/chat/completions/"), Endpoint::ChatCompletions);
+    }
+
+    #[test]
+    fn an_azure_path_names_the_model() {
+        assert_eq!(deployment("/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
+        assert_eq!(deployment("/azure/openai/deployments/my-gpt"), Some("my-gpt"));
+        assert_eq!(deployment("/openai/v1/chat/completions"), None);
+        assert_eq!(deployment("/deployments/x/chat/completions"), None);
+        assert_eq!(deployment("/openai/deployments"), None);
+    }
+}

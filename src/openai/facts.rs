@@ -1,0 +1,290 @@
+//! What a request body says about the request.
+
+use serde::de::MapAccess;
+use thiserror::Error;
+
+use super::json::{self, Leaf, Object, Read, Shape, skip};
+
+/// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
+pub const MODEL_LIMIT: usize = 512;
+
+/// The members of a JSON request body that the gateway acts on. A member that is `null` counts as absent.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `model`
+    pub model: Option<String>,
+    /// `stream`
+    pub stream: bool,
+    /// `stream_options.include_usage`
+    pub include_usage: bool,
+    /// `background` (Responses)
+    pub background: bool,
+    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens. Not known when it is a
+    /// number that cannot be a count: some upstreams take -1 for no limit.
+    pub max_tokens: Option<u64>,
+}
+
+/// Why a request body does not give its [`Facts`]. No message has any of the body's content in it.
+#[derive(Debug, Error)]
+pub enum FactsError {
+    /// There is no body.
+    #[error("the request body is empty")]
+    Empty,
+    /// The body is not JSON; `source` says what is wrong there.
+    #[error("the request body is not valid JSON at line {line} column {column}")]
+    NotJson {
+        /// Counted from 1.
+        line: usize,
+        /// Counted in bytes from 1; 0 is the line end before.
+        column: usize,
+        /// What is wrong, and once more where.
+        source: serde_json::Error,
+    },
+    /// The body is JSON, but not an object.
+    #[error("the request body is not a JSON object")]
+    NotAnObject,
+    /// A member is there twice. Readers differ in which they take, so the upstream might see another request than the
+    /// one that was checked (RFC 8259, section 4).
+    #[error("`{field}` is given more than once")]
+    Duplicate {
+        /// Path of the member.
+        field: &'static str,
+    },
+    /// A member has a value of another type.
+    #[error("`{field}` is not {expected}")]
+    WrongType {
+        /// Path of the member.
+        field: &'static str,
+        /// The type it must have, with its article.
+        expected: &'static str,
+    },
+    /// The model's name is too long.
+    #[error("`model` is longer than {MODEL_LIMIT} bytes")]
+    ModelTooLong,
+}
+
+impl Facts {
+    /// Reads the facts in one pass over a whole JSON request body. Unknown members are passed over.
+    ///
+    /// # Errors
+    /// The body is not a JSON object, or a member that counts is ambiguous or of the wrong type.
+    pub fn read(body: &[u8]) -> Result<Self, FactsError> {
+        if body.trim_ascii_start().is_empty() {
+            return Err(FactsError::Empty);
+        }
+        let mut request = Request::default();
+        match json::read(body, &mut request) {
+            Err(source) => Err(FactsError::NotJson { line: source.line(), column: source.column(), source }),
+            Ok(Shape::Null | Shape::Other) => Err(FactsError::NotAnObject),
+            Ok(Shape::Object) => request.problem.map_or(Ok(request.facts), Err),
+        }
+    }
+}
+
+/// The request object being read. The first problem is kept while the rest of the body is read on, because a body that
+/// is not JSON at all is the more useful thing to tell.
+#[derive(Default)]
+struct Request {
+    facts: Facts,
+    seen: Vec<&'static str>,
+    problem: Option<FactsError>,
+}
+
+impl Object for Request {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "model" => {
+                let model = self.value("model", map)?;
+                self.model(&model);
+            }
+            "stream" => self.facts.stream = self.flag("stream", map)?,
+            "background" => self.facts.background = self.flag("background", map)?,
+            "max_tokens" => self.max_tokens("max_tokens", map)?,
+            "max_completion_tokens" => self.max_tokens("max_completion_tokens", map)?,
+            "max_output_tokens" => self.max_tokens("max_output_tokens", map)?,
+            "stream_options" => return self.stream_options(map),
+            _ => return skip(map),
+        }
+        Ok(())
+    }
+}
+
+impl Request {
+    fn once(&mut self, field: &'static str) {
+        if self.seen.contains(&field) {
+            self.problem.get_or_insert(FactsError::Duplicate { field });
+        } else {
+            self.seen.push(field);
+        }
+    }
+
+    fn wrong_type(&mut self, field: &'static str, expected: &'static str) {
+        self.problem.get_or_insert(FactsError::WrongType { field, expected });
+    }
+
+    fn value<'de, A: MapAccess<'de>>(
+        &mut self,
+        field: &'static str,
+        map: &mut A,
+    ) -> Result<Leaf<'de>, A::Error> {
+        self.once(field);
+        Leaf::of(map)
+    }
+
+    fn model(&mut self, model: &Leaf<'_>) {
+        match model {
+            Leaf::Text(name) if name.len() > MODEL_LIMIT => {
+                self.problem.get_or_insert(FactsError::ModelTooLong);
+            }
+            Leaf::Text(name) => self.facts.model = Some(name.clone().into_owned()),
+            Leaf::Null => {}
+            _ => self.wrong_type("model", "a string"),
+        }
+    }
+
+    fn flag<'de, A: MapAccess<'de>>(&mut self, field: &'static str, map: &mut A) -> Result<bool, A::Error> {
+        match self.value(field, map)? {
+            Leaf::Bool(flag) => return Ok(flag),
+            Leaf::Null => {}
+            _ => self.wrong_type(field, "a boolean"),
+        }
+        Ok(false)
+    }
+
+    fn max_tokens<'de, A: MapAccess<'de>>(
+        &mut self,
+        field: &'static str,
+        map: &mut A,
+    ) -> Result<(), A::Error> {
+        match self.value(field, map)? {
+            Leaf::Count(count) => self.facts.max_tokens = self.facts.max_tokens.max(Some(count)),
+            Leaf::Null | Leaf::Number(_) => {}
+            _ => self.wrong_type(field, "a number"),
+        }
+        Ok(())
+    }
+
+    fn stream_options<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+        self.once("stream_options");
+        if map.next_value_seed(Read(&mut StreamOptions(self)))? == Shape::Other {
+            self.wrong_type("stream_options", "an object");
+        }
+        Ok(())
+    }
+}
+
+struct StreamOptions<'a>(&'a mut Request);
+
+impl Object for StreamOptions<'_> {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key == "include_usage" {
+            self.0.facts.include_usage = self.0.flag("stream_options.include_usage", map)?;
+            return Ok(());
+        }
+        skip(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(body: &str) -> String {
+        Facts::read(body.as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_members_that_count_in_any_order() {
+        let body = r#"{"messages":[{"role":"user","content":"\"model\":\"x\" {\ud83d\ude00","model":"inner","stream":1}],
+            "stream_options":{"other":1,"include_usage":true}, "max_completion_tokens":100,"max_tokens":7,
+            "stream" : true, "mod\u0065l":"gpt-\u0034o","background":true,"unknown":{"a":[1,{}]}}"#;
+        let expected = Facts {
+            model: Some("gpt-4o".into()),
+            stream: true,
+            include_usage: true,
+            background: true,
+            max_tokens: Some(100),
+        };
+        assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
+    }
+
+    #[test]
+    fn null_is_absent_and_no_limit_is_not_known() {
+        let body =
+            r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"max_output_tokens":1.5}"#;
+        assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts::default());
+        assert_eq!(Facts::read(b" {} \n").unwrap(), Facts::default());
+    }
+
+    #[test]
+    fn a_member_twice_is_refused() {
+        assert_eq!(refused(r#"{"model":"a","model":"b"}"#), "`model` is given more than once");
+        assert_eq!(refused(r#"{"model":"a","mode\u006c":"a"}"#), "`model` is given more than once");
+        assert_eq!(refused(r#"{"stream":true,"x":{},"stream":true}"#), "`stream` is given more than once");
+        let body = r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#;
+        assert_eq!(refused(body), "`stream_options.include_usage` is given more than once");
+    }
+
+    #[test]
+    fn a_wrong_type_is_refused_by_name() {
+        assert_eq!(refused(r#"{"model":["secret"]}"#), "`model` is not a string");
+        assert_eq!(refused(r#"{"stream":"true"}"#), "`stream` is not a boolean");
+        assert_eq!(refused(r#"{"max_tokens":"many"}"#), "`max_tokens` is not a number");
+        assert_eq!(refused(r#"{"stream_options":[]}"#), "`stream_options` is not an object");
+        assert_eq!(
+            refused(&format!(r#"{{"model":"{}"}}"#, "m".repeat(513))),
+            "`model` is longer than 512 bytes"
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_object_is_refused_with_its_place() {
+        assert_eq!(refused(""), "the request body is empty");
+        assert_eq!(refused(" \r\n"), "the request body is empty");
+        for body in ["[]", "\"text\"", "1", "null", "true"] {
+            assert_eq!(refused(body), "the request body is not a JSON object");
+        }
+        for (body, at) in [
+            ("{\n \"secret\" 1}", "line 2 column 11"),
+            ("{\"model\":\"a\"", "line 1 column 12"),
+            ("{} {}", "line 1 column 4"),
+            ("{\"model\":[1],\"x\":secret}", "line 1 column 18"),
+            ("model=secret", "line 1 column 1"),
+        ] {
+            assert_eq!(refused(body), format!("the request body is not valid JSON at {at}"), "{body}");
+        }
+    }
+
+    #[test]
+    fn no_error_has_body_content_in_it() {
+        for body in [
+            "{\"a\":secret}",
+            "{\"model\":\"secret\u{1}\"}",
+            "{\"a\":\"\\secret\"}",
+            "[secret",
+            "{\"stream\":\"secret\"}",
+            "{secret:1}",
+        ] {
+            let mut told = String::new();
+            let error = Facts::read(body.as_bytes()).unwrap_err();
+            let mut cause: Option<&dyn std::error::Error> = Some(&error);
+            while let Some(error) = cause {
+                told += &format!("{error} {error:?} ");
+                cause = error.source();
+            }
+            assert!(!told.contains("secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_and_bytes_that_are_not_text_are_passed_over() {
+        let body = [
+            br#"{"x":"#.as_slice(),
+            &b"[".repeat(100_000),
+            &b"]".repeat(100_000),
+            b",\"y\":\"\xFF\",\"stream\":true}",
+        ]
+        .concat();
+        assert!(Facts::read(&body).unwrap().stream);
+    }
+}

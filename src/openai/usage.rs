@@ -1,0 +1,167 @@
+//! Token counts as the upstream tells them.
+
+use serde::de::MapAccess;
+
+use super::Dialect;
+use super::json::{Leaf, Object, Read, skip};
+
+/// What the upstream says the exchange used, in tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the request, those found in a cache included.
+    pub input: u64,
+    /// Tokens of the answer, reasoning included.
+    pub output: u64,
+    /// All tokens; the sum of both where the upstream does not tell it.
+    pub total: u64,
+    /// Of `input`, those that came from the provider's prompt cache.
+    pub cached_input: Option<u64>,
+    /// Of `output`, those spent on reasoning.
+    pub reasoning: Option<u64>,
+}
+
+/// A `usage` object under any of its names, perhaps told in several parts.
+///
+/// Sources: OpenAI API reference, `CompletionUsage` (`prompt_tokens`, `completion_tokens`) and `ResponseUsage`
+/// (`input_tokens`, `output_tokens`); Anthropic Messages API reference, `Usage`.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tokens {
+    input: Option<u64>,
+    output: Option<u64>,
+    total: Option<u64>,
+    cached_input: Option<u64>,
+    reasoning: Option<u64>,
+    /// Anthropic only.
+    cache_creation: Option<u64>,
+    /// Anthropic only.
+    cache_read: Option<u64>,
+}
+
+impl Tokens {
+    /// Takes over what `later` tells; counts in a stream are cumulative.
+    pub(super) fn update(&mut self, later: &Self) {
+        self.input = later.input.or(self.input);
+        self.output = later.output.or(self.output);
+        self.total = later.total.or(self.total);
+        self.cached_input = later.cached_input.or(self.cached_input);
+        self.reasoning = later.reasoning.or(self.reasoning);
+        self.cache_creation = later.cache_creation.or(self.cache_creation);
+        self.cache_read = later.cache_read.or(self.cache_read);
+    }
+
+    /// The counts, where input or output was told at all.
+    pub(super) fn usage(&self, dialect: Dialect) -> Option<Usage> {
+        self.input.or(self.output)?;
+        let (mut input, mut cached_input) = (self.input.unwrap_or(0), self.cached_input);
+        if dialect == Dialect::Messages {
+            // Anthropic counts cached tokens beside the input, OpenAI as a part of it
+            // (Anthropic docs, "Prompt caching", "Tracking cache performance").
+            let beside = self.cache_creation.unwrap_or(0).saturating_add(self.cache_read.unwrap_or(0));
+            input = input.saturating_add(beside);
+            cached_input = self.cache_read;
+        }
+        let output = self.output.unwrap_or(0);
+        let total = self.total.unwrap_or_else(|| input.saturating_add(output));
+        Some(Usage { input, output, total, cached_input, reasoning: self.reasoning })
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        *self != Self::default()
+    }
+}
+
+impl Object for Tokens {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let slot = match key {
+            "prompt_tokens" | "input_tokens" => &mut self.input,
+            "completion_tokens" | "output_tokens" => &mut self.output,
+            "total_tokens" => &mut self.total,
+            "cache_creation_input_tokens" => &mut self.cache_creation,
+            "cache_read_input_tokens" => &mut self.cache_read,
+            "prompt_tokens_details" | "input_tokens_details" => {
+                return map
+                    .next_value_seed(Read(&mut Detail("cached_tokens", &mut self.cached_input)))
+                    .map(drop);
+            }
+            "completion_tokens_details" | "output_tokens_details" => {
+                return map
+                    .next_value_seed(Read(&mut Detail("reasoning_tokens", &mut self.reasoning)))
+                    .map(drop);
+            }
+            _ => return skip(map),
+        };
+        *slot = Leaf::of(map)?.count().or(*slot);
+        Ok(())
+    }
+}
+
+/// The one member of a details object that counts.
+struct Detail<'a>(&'static str, &'a mut Option<u64>);
+
+impl Object for Detail<'_> {
+    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key != self.0 {
+            return skip(map);
+        }
+        *self.1 = Leaf::of(map)?.count().or(*self.1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::json;
+    use super::*;
+
+    fn usage(dialect: Dialect, json: &str) -> Option<Usage> {
+        let mut tokens = Tokens::default();
+        json::read(json.as_bytes(), &mut tokens).unwrap();
+        tokens.usage(dialect)
+    }
+
+    #[test]
+    fn chat_names() {
+        let json = r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,
+            "prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},
+            "completion_tokens_details":{"reasoning_tokens":3,"accepted_prediction_tokens":0}}"#;
+        let expected = Usage { input: 19, output: 10, total: 29, cached_input: Some(7), reasoning: Some(3) };
+        assert_eq!(usage(Dialect::Chat, json), Some(expected));
+    }
+
+    #[test]
+    fn responses_names() {
+        let json = r#"{"input_tokens":36,"input_tokens_details":{"cached_tokens":0},"output_tokens":87,
+            "output_tokens_details":{"reasoning_tokens":64},"total_tokens":123}"#;
+        let expected =
+            Usage { input: 36, output: 87, total: 123, cached_input: Some(0), reasoning: Some(64) };
+        assert_eq!(usage(Dialect::Responses, json), Some(expected));
+    }
+
+    #[test]
+    fn anthropic_counts_the_cache_beside_the_input() {
+        let json = r#"{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"output_tokens":2}"#;
+        let expected =
+            Usage { input: 1105, output: 2, total: 1107, cached_input: Some(1000), reasoning: None };
+        assert_eq!(usage(Dialect::Messages, json), Some(expected));
+        // Some OpenAI-like upstreams add these names to counts that already hold them.
+        let json = r#"{"prompt_tokens":1105,"cache_read_input_tokens":1000,"completion_tokens":2}"#;
+        assert_eq!(usage(Dialect::Chat, json).map(|usage| usage.input), Some(1105));
+    }
+
+    #[test]
+    fn what_has_another_shape_is_not_known() {
+        for json in [
+            "{}",
+            "null",
+            "[1,2]",
+            r#"{"prompt_tokens":"19"}"#,
+            r#"{"prompt_tokens":-1}"#,
+            r#"{"prompt_tokens":1.5}"#,
+        ] {
+            assert_eq!(usage(Dialect::Chat, json), None, "{json}");
+        }
+        let json = r#"{"prompt_tokens":8,"total_tokens":8,"prompt_tokens_details":null}"#;
+        let expected = Usage { input: 8, output: 0, total: 8, cached_input: None, reasoning: None };
+        assert_eq!(usage(Dialect::Other, json), Some(expected));
+    }
+}
