@@ -56,13 +56,14 @@ impl Watch {
         self.handed.set(None);
     }
 
-    /// The body waits and wants to be woken by [`Watch::cut_by`].
-    pub fn waits(&self, waker: &Waker) {
+    /// The body waits and wants to be woken by [`Watch::cut_by`]. True when another task waits than before.
+    pub fn waits(&self, waker: &Waker) -> bool {
         let mut slot = self.waker.borrow_mut();
-        match &mut *slot {
-            Some(known) => known.clone_from(waker),
-            None => *slot = Some(waker.clone()),
+        if slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            return false;
         }
+        *slot = Some(waker.clone());
+        true
     }
 
     /// Why the exchange is to end, if it is.

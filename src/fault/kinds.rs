@@ -4,6 +4,8 @@ use std::{error::Error, time::Duration};
 
 use thiserror::Error;
 
+use crate::openai::FactsError;
+
 /// What lies beneath a fault; goes into the log, never to the caller, since it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
@@ -67,7 +69,7 @@ pub enum Fault {
     },
     /// A JSON body that is none, or is ambiguous.
     #[error("The request's body cannot be used: {0}.")]
-    BodyInvalid(String),
+    BodyInvalid(#[source] FactsError),
     /// The request's body stopped coming.
     #[error("The request's body stopped arriving: nothing came for {} s.", .0.as_secs())]
     BodyStalled(Duration),
@@ -114,6 +116,9 @@ pub enum Fault {
     /// The upstream fell silent within its answer.
     #[error("The upstream sent nothing for {} s; the answer is incomplete.", .0.as_secs_f64())]
     Idle(Duration),
+    /// The caller took nothing of what waited for it, for too long.
+    #[error("The answer was not read.")]
+    CallerStalled,
     /// The drain's deadline cut the answer.
     #[error("The gateway is shutting down; the answer is incomplete.")]
     CutByDrain,

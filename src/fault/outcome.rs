@@ -52,11 +52,6 @@ impl Outcome {
     pub fn left(phase: Phase) -> Self {
         Self { who: Who::Downstream, phase, complete: false, fault: Some("caller_left") }
     }
-
-    /// The caller took nothing of what waited for it, for too long.
-    pub fn stalled(phase: Phase) -> Self {
-        Self { who: Who::Downstream, phase, complete: false, fault: Some("write_stall") }
-    }
 }
 
 impl Who {

@@ -63,6 +63,7 @@ impl Fault {
             Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),
             Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
+            Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),
             Self::CutByDrain => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", None, Us),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us),
         };

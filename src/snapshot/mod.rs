@@ -1,8 +1,23 @@
 //! Config (+ previous Snapshot) → Snapshot: the compiled, immutable form that requests are served by.
+//!
+//! Everything that a request needs is looked up here without a lock and without a conversion: routes in the order in which they
+//! are tried, keys as the header values that carry them, TLS configurations ready for a handshake. What outlives a
+//! configuration (connections' identities, session tickets) is taken over from the previous Snapshot.
 
-use std::{net::SocketAddr, sync::Arc};
+mod routes;
+mod upstreams;
 
-use crate::config;
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+
+use thiserror::Error;
+
+use crate::{
+    access::{Caller, Callers},
+    config::{self, Config},
+};
+
+pub use routes::{Miss, Route, RouteTable};
+pub use upstreams::{Target, Upstream};
 
 /// Generation N of the configuration, compiled.
 #[derive(Debug)]
@@ -11,8 +26,18 @@ pub struct Snapshot {
     pub generation: u64,
     /// The process and its downstream connections.
     pub server: config::Server,
+    /// What and how is logged.
+    pub log: config::Log,
     /// In the order of the file.
     pub listeners: Vec<Listener>,
+    /// Which request goes where.
+    pub routes: RouteTable,
+    /// Who may ask.
+    pub callers: Callers,
+    /// Named pools of targets.
+    pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// The file as `/config` shows it.
+    pub redacted: serde_json::Value,
 }
 
 /// A listener, compiled.
@@ -26,4 +51,76 @@ pub struct Listener {
     pub h2c: bool,
     /// How the caller's address is learned.
     pub client_address: config::ClientAddress,
+}
+
+/// What keeps a sound configuration from being compiled: rustls or the system's certificate store refuses something.
+#[derive(Debug, Error)]
+pub enum CompileError {
+    /// A listener's TLS.
+    #[error("listener {address}: TLS cannot be set up")]
+    Listener {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// An upstream's TLS.
+    #[error("upstream.{name}: TLS cannot be set up")]
+    Upstream {
+        /// Which one.
+        name: Arc<str>,
+        /// Why.
+        source: rustls::Error,
+    },
+    /// No certificate authority is trusted by this system.
+    #[error("no trusted certificates were found on this system; install ca-certificates or set `tls.ca` of upstream.{0}")]
+    NoRoots(Arc<str>),
+}
+
+impl Snapshot {
+    /// Compiles `config`, taking over what outlives a configuration from `previous`. Blocks: it may read the system's
+    /// certificate store.
+    ///
+    /// # Errors
+    /// [`CompileError`]; `previous` is as it was then.
+    pub fn compile(config: Config, previous: Option<&Self>) -> Result<Self, CompileError> {
+        let upstreams = upstreams::compile(config.upstreams, previous)?;
+        let routes = RouteTable::compile(config.routes, &upstreams);
+        Ok(Self {
+            generation: previous.map_or(1, |previous| previous.generation + 1),
+            server: config.server,
+            log: config.log,
+            listeners: listeners(&config.listeners)?,
+            routes,
+            callers: callers(config.clients),
+            upstreams,
+            redacted: config.redacted,
+        })
+    }
+}
+
+fn listeners(written: &[config::Listener]) -> Result<Vec<Listener>, CompileError> {
+    written
+        .iter()
+        .map(|listener| {
+            let address = listener.address;
+            let tls = listener.tls.as_ref().map(|tls| server_tls::server_config(tls, None)).transpose();
+            Ok(Listener {
+                address,
+                tls: tls.map_err(|source| CompileError::Listener { address, source })?,
+                h2c: listener.h2c,
+                client_address: listener.client_address.clone(),
+            })
+        })
+        .collect()
+}
+
+fn callers(written: BTreeMap<Arc<str>, config::Client>) -> Callers {
+    written
+        .into_iter()
+        .flat_map(|(name, client)| {
+            let caller = Arc::new(Caller { name, routes: client.routes, models: client.models });
+            client.keys.into_iter().map(move |key| (*key.as_bytes(), caller.clone()))
+        })
+        .collect()
 }

@@ -54,7 +54,7 @@ pub struct Egress {
 pub struct Plan {
     /// `scheme://host:port`, nothing after it.
     pub origin: Uri,
-    /// TLS towards it; session tickets live in it and are shared by all that share it.
+    /// TLS towards it. Sessions for resumption live in it and are shared by all its clones.
     pub tls: ClientConfig,
     /// Name expected in its certificate, if not the host.
     pub server_name: Option<ServerName<'static>>,

@@ -1,0 +1,114 @@
+//! Reading a JSON request body whole, within bounds, and what it says.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, header};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::gateway::{Buffered, Gateway};
+use crate::{
+    fault::Fault,
+    openai::Facts,
+};
+
+/// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
+const LARGE: usize = 1 << 20;
+
+/// Room that is made for a body before any of it is there, whatever its `content-length` claims.
+const FIRST_ROOM: usize = 256 << 10;
+
+/// A request body, held whole; its bytes count against the process' bound for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Intake {
+    pub(super) bytes: Bytes,
+    pub(super) facts: Facts,
+    pub(super) held: Buffered,
+}
+
+/// Bounds on one body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// In bytes.
+    pub(super) limit: u64,
+    /// The longest pause within it.
+    pub(super) idle: Duration,
+}
+
+/// Whether the gateway can and must read this request's body: a JSON document that is not compressed.
+pub(super) fn is_readable(method: &Method, headers: &HeaderMap) -> bool {
+    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
+    plain && json && !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// `application/json` or a `+json` type, whatever its parameters (RFC 6838 §4.2.8).
+pub(super) fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let suffix = |suffix: &[u8]| {
+        essence.len().checked_sub(suffix.len()).is_some_and(|at| essence[at..].eq_ignore_ascii_case(suffix))
+    };
+    essence.eq_ignore_ascii_case(b"application/json") || suffix(b"+json")
+}
+
+/// Reads `body` whole, and the facts in it.
+///
+/// # Errors
+/// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
+pub(super) async fn read(
+    mut body: Incoming,
+    bounds: Bounds,
+    gateway: &Arc<Gateway>,
+) -> Result<Intake, Fault> {
+    let announced = body.size_hint().lower();
+    if announced > bounds.limit {
+        return Err(Fault::BodyTooLarge { limit: bounds.limit });
+    }
+    let mut held = gateway.hold();
+    let mut first = Bytes::new();
+    let mut rest = BytesMut::new();
+    while let Some(frame) = next(&mut body, bounds.idle).await? {
+        let Ok(data) = frame.into_data() else { continue };
+        let length = (first.len() + rest.len() + data.len()) as u64;
+        if length > bounds.limit {
+            return Err(Fault::BodyTooLarge { limit: bounds.limit });
+        }
+        held.grow_to(length)?;
+        if first.is_empty() && rest.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            rest.reserve((announced as usize).min(FIRST_ROOM).max(first.len() + data.len()));
+            rest.extend_from_slice(&std::mem::take(&mut first));
+        }
+        rest.extend_from_slice(&data);
+    }
+    let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    let facts = facts(&bytes).await?;
+    Ok(Intake { bytes, facts, held })
+}
+
+async fn next(body: &mut Incoming, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    match tokio::time::timeout(idle, frame).await {
+        Err(_) => Err(Fault::BodyStalled(idle)),
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(Some(Err(error))) => Err(Fault::BodyBroken(error.into())),
+    }
+}
+
+async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {
+    let read = if bytes.len() < LARGE {
+        Facts::read(bytes)
+    } else {
+        let bytes = bytes.clone();
+        match tokio::task::spawn_blocking(move || Facts::read(&bytes)).await {
+            Ok(read) => read,
+            Err(error) => return Err(Fault::Internal(error.into())),
+        }
+    };
+    read.map_err(Fault::BodyInvalid)
+}

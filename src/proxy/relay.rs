@@ -1,0 +1,331 @@
+//! The response body of an exchange: one state machine from upstream bytes to the caller's bytes.
+//!
+//! It never changes, delays or holds back a frame. What it looks at, it looks at as the frame goes out, so that what was
+//! seen and what was sent never differ. When the upstream's answer breaks off, everything that came is delivered before the caller
+//! is told: by an error event where one can be understood, else by an abort of the transport.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use thiserror::Error;
+use tokio::time::{Sleep, sleep_until};
+
+use super::{sight::Sight, tail};
+use crate::{
+    body::{Cut, Flush},
+    exchange::Exchange,
+    fault::Fault,
+    proxy::worker::Counted,
+    upstream::AnswerBody,
+};
+
+/// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
+/// that a broken-off answer never looks whole.
+#[derive(Debug, Error)]
+#[error("the answer broke off")]
+pub struct Aborted;
+
+/// The response body of an exchange.
+#[derive(Debug)]
+pub struct Relay {
+    stage: Stage,
+    exchange: Box<Exchange>,
+    _in_flight: Counted,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// An answer of the gateway's own.
+    Local(Option<Bytes>),
+    /// The upstream's answer.
+    Passing(Box<Passing>),
+    /// Everything has been handed over; once it has left, the transport is aborted.
+    Aborting(Flush),
+    /// Nothing more to say.
+    Ended,
+}
+
+/// An upstream's answer on its way.
+#[derive(Debug)]
+struct Passing {
+    body: AnswerBody,
+    sight: Sight,
+    clock: Clock,
+    trailers: fn(&mut HeaderMap),
+    /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
+    close_delimited: bool,
+}
+
+/// The one timer of an exchange: it runs while the upstream is being asked.
+#[derive(Debug)]
+struct Clock {
+    idle: Option<Duration>,
+    total: Option<(Instant, Duration)>,
+    /// Since when the upstream has been asked for the next frame.
+    asked: Option<Instant>,
+    /// Armed for this moment, which may lie before the one that counts: it is looked at again then.
+    armed: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+/// How an upstream's answer is to be passed on.
+#[derive(Debug)]
+pub(super) struct Passage {
+    pub(super) body: AnswerBody,
+    pub(super) sight: Sight,
+    pub(super) idle: Option<Duration>,
+    pub(super) total: Option<Duration>,
+    pub(super) trailers: fn(&mut HeaderMap),
+    pub(super) close_delimited: bool,
+}
+
+impl Relay {
+    /// Gives `bytes`, an answer of the gateway's own.
+    pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>, in_flight: Counted) -> Self {
+        let bytes = (!bytes.is_empty()).then_some(bytes);
+        Self { stage: Stage::Local(bytes), exchange, _in_flight: in_flight }
+    }
+
+    /// Passes an upstream's answer on.
+    pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
+        let total = passage.total.map(|total| (exchange.record.start + total, total));
+        let passing = Passing {
+            body: passage.body,
+            sight: passage.sight,
+            clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
+            trailers: passage.trailers,
+            close_delimited: passage.close_delimited,
+        };
+        let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
+        relay.exchange.record.tally.events = relay.events();
+        relay
+    }
+
+    fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        self.exchange.watch.polled();
+        if let Some(cut) = self.exchange.watch.cut() {
+            let fault = passing.clock.fault(cut);
+            return self.rescue(&fault, cx);
+        }
+        match Pin::new(&mut passing.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
+            Poll::Ready(Some(Err(error))) => self.rescue(&Fault::Truncated(error.into()), cx),
+            Poll::Ready(None) => self.upstream_ended(cx),
+            Poll::Pending => {
+                let rewoken = self.exchange.watch.waits(cx.waker());
+                let fault = ready!(passing.clock.poll(rewoken, cx));
+                self.rescue(&fault, cx)
+            }
+        }
+    }
+
+    /// Looks at a frame as it goes out.
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let Stage::Passing(passing) = &mut self.stage else { return frame };
+        passing.clock.asked = None;
+        let Some(data) = frame.data_ref() else { return passing.filter(frame) };
+        let now = Instant::now();
+        let record = &mut self.exchange.record;
+        record.tally.frame(data.len(), now);
+        if passing.sight.look(data) {
+            record.first_token = Some(now.saturating_duration_since(record.start));
+        }
+        self.exchange.watch.handed(now);
+        frame
+    }
+
+    /// The upstream's body ended as HTTP has it; whether the answer did is for the stream's own dialect to say.
+    fn upstream_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        if passing.sight.is_unfinished() {
+            let cause = "the stream ended without its terminal event";
+            return self.rescue(&Fault::Truncated(cause.into()), cx);
+        }
+        self.conclude_passing();
+        self.stage = Stage::Ended;
+        Poll::Ready(None)
+    }
+
+    /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be.
+    fn rescue(
+        &mut self,
+        fault: &Fault,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
+        if passing.close_delimited {
+            self.exchange.link().reset_when_closing();
+        }
+        let lengthless = passing.body.size_hint().exact().is_none();
+        let last = passing.sight.last_words(fault).filter(|_| lengthless);
+        self.note();
+        self.exchange.fail(fault);
+        let told = last.as_ref().is_some_and(|last| last.is_enough);
+        // Drops the upstream's body, and with it the connection or the stream.
+        self.stage = if told { Stage::Ended } else { Stage::Aborting(self.exchange.link().flush()) };
+        match last {
+            Some(last) => {
+                self.exchange.record.tally.frame(last.event.len(), Instant::now());
+                Poll::Ready(Some(Ok(Frame::data(last.event))))
+            }
+            None => self.poll_abort(cx),
+        }
+    }
+
+    fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if let Stage::Aborting(flush) = &mut self.stage {
+            ready!(flush.poll(self.exchange.link(), cx));
+            self.stage = Stage::Ended;
+        }
+        Poll::Ready(Some(Err(Aborted)))
+    }
+
+    /// The one place that decides whether the caller was given a whole answer.
+    fn conclude_passing(&mut self) {
+        let Stage::Passing(passing) = &self.stage else { return };
+        if passing.is_complete() {
+            let outcome = passing.sight.outcome();
+            self.exchange.conclude(outcome);
+        }
+        self.note();
+    }
+
+    /// Takes what was seen into the exchange's record.
+    fn note(&mut self) {
+        if let Stage::Passing(passing) = &mut self.stage {
+            let record = &mut self.exchange.record;
+            record.reading = passing.sight.reading();
+            record.tally.events = passing.sight.events();
+        }
+    }
+
+    fn events(&self) -> Option<u64> {
+        match &self.stage {
+            Stage::Passing(passing) => passing.sight.events(),
+            _ => None,
+        }
+    }
+}
+
+impl Body for Relay {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        let this = self.get_mut();
+        match &mut this.stage {
+            Stage::Passing(_) => this.poll_passing(cx),
+            Stage::Local(bytes) => {
+                let Some(bytes) = bytes.take() else { return Poll::Ready(None) };
+                let now = Instant::now();
+                this.exchange.record.tally.frame(bytes.len(), now);
+                this.exchange.watch.handed(now);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Stage::Aborting(_) => this.poll_abort(cx),
+            Stage::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.stage {
+            Stage::Local(bytes) => bytes.is_none(),
+            // A stream's end is looked at when it comes, so it has to be asked for.
+            Stage::Passing(passing) => passing.body.is_end_stream() && !passing.sight.is_unfinished(),
+            Stage::Aborting(_) => false,
+            Stage::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.stage {
+            Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Stage::Passing(passing) => passing.body.size_hint(),
+            Stage::Aborting(_) => SizeHint::default(),
+            Stage::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.conclude_passing();
+        if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
+            && passing.is_complete()
+            && !passing.body.is_ended()
+        {
+            tail::read_on(passing.body);
+        }
+    }
+}
+
+impl Passing {
+    /// Whether the answer is whole as it stands: the body ended, or its terminal event went out.
+    fn is_complete(&self) -> bool {
+        self.sight.is_terminated() || (self.body.is_ended() && !self.sight.is_unfinished())
+    }
+
+    fn filter(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_trailers() {
+            Ok(mut trailers) => {
+                (self.trailers)(&mut trailers);
+                Frame::trailers(trailers)
+            }
+            Err(frame) => frame,
+        }
+    }
+}
+
+impl Clock {
+    /// Ready with what is overdue. Costs a clock reading, and a timer call only when the timer has to be armed or has fired.
+    fn poll(&mut self, rewoken: bool, cx: &mut Context<'_>) -> Poll<Fault> {
+        let now = Instant::now();
+        let asked = *self.asked.get_or_insert(now);
+        let idle = self.idle.map(|idle| asked + idle);
+        let total = self.total.map(|(total, _)| total);
+        let Some(deadline) = [idle, total].into_iter().flatten().min() else { return Poll::Pending };
+        if now >= deadline {
+            return Poll::Ready(self.overdue(now));
+        }
+        if !rewoken && self.armed.is_some_and(|armed| now < armed && armed <= deadline) {
+            return Poll::Pending;
+        }
+        self.arm(deadline, cx);
+        Poll::Pending
+    }
+
+    fn arm(&mut self, deadline: Instant, cx: &mut Context<'_>) {
+        self.armed = Some(deadline);
+        let at = deadline.into();
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        sleep.as_mut().reset(at);
+        if sleep.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn overdue(&self, now: Instant) -> Fault {
+        match (self.total, self.idle) {
+            (Some((deadline, total)), _) if now >= deadline => Fault::TotalTimeout(total),
+            (_, idle) => Fault::Idle(idle.unwrap_or_default()),
+        }
+    }
+
+    fn fault(&self, cut: Cut) -> Fault {
+        match cut {
+            Cut::Drain => Fault::CutByDrain,
+            Cut::Total => Fault::TotalTimeout(self.total.map(|(_, total)| total).unwrap_or_default()),
+            Cut::WriteStall => Fault::CallerStalled,
+        }
+    }
+}

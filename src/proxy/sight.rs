@@ -1,0 +1,141 @@
+//! What the relay sees of the bytes that it passes on.
+
+use bytes::Bytes;
+
+use crate::{
+    fault::{Fault, Outcome},
+    openai::{AnswerReader, Dialect, Reading, StreamReader},
+    sse::Scanner,
+};
+
+/// A view of an answer's bytes. Looking never fails and never changes anything.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// An event stream.
+    Events(Box<Events>),
+    /// A JSON document.
+    Document(Box<AnswerReader>),
+    /// Anything else: files, audio, compressed bodies.
+    Nothing,
+}
+
+/// An event stream as far as it has gone out.
+#[derive(Debug)]
+pub(super) struct Events {
+    scanner: Scanner,
+    reader: StreamReader,
+    dialect: Dialect,
+    terminated: bool,
+    failed: bool,
+}
+
+/// What can still be said in a stream that broke off.
+#[derive(Debug)]
+pub(super) struct LastWords {
+    /// An error event.
+    pub(super) event: Bytes,
+    /// SDKs raise on it, so that the stream may then end in order. Otherwise the transport must be aborted as well.
+    pub(super) is_enough: bool,
+}
+
+impl Sight {
+    /// The sight of an event stream.
+    pub(super) fn events_of(dialect: Dialect) -> Self {
+        Self::Events(Box::new(Events {
+            scanner: Scanner::new(),
+            reader: StreamReader::new(dialect),
+            dialect,
+            terminated: false,
+            failed: false,
+        }))
+    }
+
+    /// The sight of a JSON document.
+    pub(super) fn document(dialect: Dialect) -> Self {
+        Self::Document(Box::new(AnswerReader::new(dialect)))
+    }
+
+    /// Looks at the next bytes; true when the answer's first content is among them.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Events(events) => events.look(bytes),
+            Self::Document(reader) => {
+                reader.bytes(bytes);
+                false
+            }
+            Self::Nothing => false,
+        }
+    }
+
+    /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out.
+    pub(super) fn is_terminated(&self) -> bool {
+        matches!(self, Self::Events(events) if events.terminated)
+    }
+
+    /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
+    /// has finished, and it told of no error.
+    pub(super) fn is_unfinished(&self) -> bool {
+        let Self::Events(events) = self else { return false };
+        let known = events.dialect != Dialect::Other;
+        known && !events.terminated && !events.failed && !events.reader.all_finished()
+    }
+
+    /// How an exchange ended whose answer is whole.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Events(events) if events.failed => {
+                Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE }
+            }
+            _ => Outcome::COMPLETE,
+        }
+    }
+
+    /// What to say of `fault` in the stream's own dialect. Nothing, when it is no event stream or stands within an event: what were
+    /// put there would become a part of that event.
+    pub(super) fn last_words(&self, fault: &Fault) -> Option<LastWords> {
+        let Self::Events(events) = self else { return None };
+        if events.terminated || !events.scanner.at_boundary() {
+            return None;
+        }
+        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
+        let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
+        // The SDKs raise on a chat stream's `error` object (openai-python `_streaming.py`) and on a Messages error event. They hand a
+        // Responses error event on like any other event, so the abort has to make them raise.
+        let is_enough = matches!(events.dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages);
+        Some(LastWords { event, is_enough })
+    }
+
+    /// Events seen, where there are any to see.
+    pub(super) fn events(&self) -> Option<u64> {
+        match self {
+            Self::Events(events) => Some(events.scanner.events()),
+            Self::Document(_) | Self::Nothing => None,
+        }
+    }
+
+    /// What the answer told of itself; the sight of a document is used up by it.
+    pub(super) fn reading(&mut self) -> Reading {
+        match self {
+            Self::Events(events) => events.reader.reading(),
+            Self::Nothing => Reading::default(),
+            Self::Document(_) => match std::mem::replace(self, Self::Nothing) {
+                Self::Document(reader) => reader.finish(),
+                Self::Events(_) | Self::Nothing => Reading::default(),
+            },
+        }
+    }
+}
+
+impl Events {
+    fn look(&mut self, bytes: &[u8]) -> bool {
+        let Self { scanner, reader, terminated, failed, .. } = self;
+        let mut first_content = false;
+        scanner.scan(bytes, &mut |event| {
+            let notice = reader.event(&event);
+            first_content |= notice.first_content;
+            *terminated |= notice.terminal;
+            *failed |= notice.error;
+        });
+        first_content
+    }
+}

@@ -1,0 +1,260 @@
+//! Upstreams, compiled: targets with their dialers, keys as header values.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use http::{HeaderName, HeaderValue, Uri, header, uri::Authority};
+use rustls::{
+    ClientConfig, RootCertStore,
+    client::{ResolvesClientCert, Resumption},
+    sign::CertifiedKey,
+};
+
+use super::{CompileError, Snapshot};
+use crate::{
+    config::{self, Auth, Secret, Timeouts},
+    policy::Crossing,
+    upstream::{Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation},
+};
+
+/// TLS sessions kept for resumption, for each upstream.
+const SESSIONS: usize = 64;
+
+/// One `[upstream.NAME]`, compiled.
+#[derive(Debug)]
+pub struct Upstream {
+    /// NAME
+    pub name: Arc<str>,
+    /// Its base URLs.
+    targets: Vec<Target>,
+    rotation: Rotation,
+    /// The header that carries its key.
+    pub auth: Option<HeaderName>,
+    /// Its keys, as values of that header.
+    pub keys: KeyRing,
+    /// Finds its keys in what goes to a caller.
+    pub crossing: Crossing<'static>,
+    /// Set on each request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Its clocks; a route may override them.
+    pub timeouts: Timeouts,
+}
+
+/// One base URL, compiled.
+#[derive(Debug)]
+pub struct Target {
+    /// As it is logged.
+    pub url: Arc<str>,
+    /// Put before a request's path; without a slash at its end.
+    pub base: String,
+    /// `host` or `host:port` for `Host` and `:authority`.
+    pub authority: Authority,
+    /// The same, as a header's value.
+    pub host: HeaderValue,
+    /// How it is reached.
+    pub dialer: Arc<Dialer>,
+}
+
+impl Upstream {
+    /// The target whose turn it is.
+    pub fn target(&self) -> Option<&Target> {
+        self.targets.get(self.rotation.take())
+    }
+
+    /// All of them.
+    pub fn targets(&self) -> &[Target] {
+        &self.targets
+    }
+}
+
+/// Compiles all upstreams; a dialer whose identity is not new is taken over from `previous`, and with it its connections and sessions.
+pub(super) fn compile(
+    written: BTreeMap<Arc<str>, config::Upstream>,
+    previous: Option<&Snapshot>,
+) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
+    let known: Vec<&Arc<Dialer>> = previous
+        .into_iter()
+        .flat_map(|previous| previous.upstreams.values())
+        .flat_map(|upstream| upstream.targets.iter().map(|target| &target.dialer))
+        .collect();
+    let mut system = SystemRoots::default();
+    written
+        .into_iter()
+        .map(|(name, upstream)| {
+            let compiled = Compiler { name: &name, written: &upstream, known: &known }.upstream(&mut system)?;
+            Ok((name, Arc::new(compiled)))
+        })
+        .collect()
+}
+
+/// One upstream on its way from what was written to what is used.
+struct Compiler<'a> {
+    name: &'a Arc<str>,
+    written: &'a config::Upstream,
+    known: &'a [&'a Arc<Dialer>],
+}
+
+/// The system's trusted certificates, read when they are first needed.
+#[derive(Default)]
+struct SystemRoots(Option<Arc<RootCertStore>>);
+
+impl Compiler<'_> {
+    fn upstream(&self, system: &mut SystemRoots) -> Result<Upstream, CompileError> {
+        let written = self.written;
+        let tls = self.tls(system)?;
+        let targets = written.targets.iter().map(|target| self.target(&target.url, &tls));
+        let (auth, keys) = self.keys();
+        let secrets = written.keys.iter().map(|key| key.expose().as_bytes());
+        Ok(Upstream {
+            name: self.name.clone(),
+            targets: targets.collect(),
+            rotation: Rotation::new(&written.targets.iter().map(|target| target.weight).collect::<Vec<_>>()),
+            auth,
+            keys,
+            crossing: Crossing::new(secrets).into_owned(),
+            headers: written.headers.clone(),
+            timeouts: written.timeout,
+        })
+    }
+
+    fn needs_tls(&self) -> bool {
+        self.written.targets.iter().any(|target| target.url.scheme_str() == Some("https"))
+    }
+
+    fn keys(&self) -> (Option<HeaderName>, KeyRing) {
+        let (name, prefix) = match &self.written.auth {
+            Auth::None => return (None, KeyRing::default()),
+            Auth::Bearer => (header::AUTHORIZATION, "Bearer "),
+            Auth::Header(name) => (name.clone(), ""),
+        };
+        let value = |key: &Secret| HeaderValue::try_from([prefix, key.expose()].concat()).ok();
+        (Some(name), KeyRing::new(self.written.keys.iter().filter_map(value).collect()))
+    }
+
+    fn target(&self, url: &Uri, tls: &ClientConfig) -> Target {
+        let authority = url.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost"));
+        let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        Target {
+            url: url.to_string().trim_end_matches('/').into(),
+            base: url.path().trim_end_matches('/').to_owned(),
+            dialer: self.dialer(url, &authority, tls),
+            authority,
+            host,
+        }
+    }
+
+    fn dialer(&self, url: &Uri, authority: &Authority, tls: &ClientConfig) -> Arc<Dialer> {
+        let written = self.written;
+        let scheme = url.scheme_str().unwrap_or("http");
+        let identity = self.identity(scheme, authority);
+        if let Some(known) = self.known.iter().find(|dialer| dialer.identity() == identity) {
+            return (*known).clone();
+        }
+        let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
+        Arc::new(Dialer::new(Plan {
+            origin: origin.unwrap_or_else(|_| url.clone()),
+            tls: tls.clone(),
+            server_name: written.tls.server_name.clone(),
+            http2: written.http2,
+            egress: self.egress(authority.host()),
+            connect: written.timeout.connect,
+            limits: PoolLimits { idle: written.pool.idle, max_idle: written.pool.max_idle },
+            identity,
+        }))
+    }
+
+    fn egress(&self, host: &str) -> Option<Egress> {
+        let proxy = self.written.proxy.as_ref()?;
+        if proxy.bypass.iter().any(|pattern| bypasses(pattern, host)) {
+            return None;
+        }
+        let basic = |secret: &Secret| {
+            let mut value =
+                HeaderValue::try_from(format!("Basic {}", STANDARD.encode(secret.expose()))).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        Some(Egress {
+            proxy: proxy.url.clone(),
+            authorization: proxy.credentials.as_ref().and_then(basic),
+        })
+    }
+
+    /// Everything that makes a connection one that may serve in another's place, secrets by their digest.
+    fn identity(&self, scheme: &str, authority: &Authority) -> String {
+        let written = self.written;
+        let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
+        let limits = (written.pool.idle, written.pool.max_idle, written.timeout.connect);
+        let plain =
+            format!("{scheme}://{authority} {} {:?} {proxy:?} {limits:?}", written.http2, written.tls.server_name);
+        let mut digest = Context::new(&SHA256);
+        for root in written.tls.ca.iter().flat_map(|roots| &roots.roots) {
+            digest.update(&root.subject_public_key_info);
+            digest.update(&root.subject);
+        }
+        for certificate in written.tls.certificate.iter().flat_map(|key| &key.cert) {
+            digest.update(certificate);
+        }
+        if let Some(credentials) = written.proxy.as_ref().and_then(|proxy| proxy.credentials.as_ref()) {
+            digest.update(credentials.expose().as_bytes());
+        }
+        format!("{plain} {:?}", digest.finish())
+    }
+
+    fn tls(&self, system: &mut SystemRoots) -> Result<ClientConfig, CompileError> {
+        let written = &self.written.tls;
+        let roots = match &written.ca {
+            Some(roots) => roots.clone(),
+            None if !self.needs_tls() => Arc::new(RootCertStore::empty()),
+            None => system.get().ok_or_else(|| CompileError::NoRoots(self.name.clone()))?,
+        };
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })?
+            .with_root_certificates(roots);
+        let mut config = match &written.certificate {
+            Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
+            None => builder.with_no_client_auth(),
+        };
+        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        Ok(config)
+    }
+}
+
+impl SystemRoots {
+    fn get(&mut self) -> Option<Arc<RootCertStore>> {
+        if self.0.is_none() {
+            let mut roots = RootCertStore::empty();
+            let found = rustls_native_certs::load_native_certs();
+            for error in &found.errors {
+                tracing::warn!(%error, "a part of the system's certificate store cannot be read");
+            }
+            roots.add_parsable_certificates(found.certs);
+            self.0 = (!roots.is_empty()).then(|| Arc::new(roots));
+        }
+        self.0.clone()
+    }
+}
+
+/// The client certificate that an upstream is shown when it asks for one.
+#[derive(Debug)]
+struct OneCertificate(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for OneCertificate {
+    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// Whether `host` is one that NO_PROXY's `pattern` names: `*`, the host itself, or a domain above it.
+fn bypasses(pattern: &str, host: &str) -> bool {
+    let domain = pattern.trim_start_matches("*.").trim_start_matches('.');
+    let below = || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
+    pattern == "*" || host.eq_ignore_ascii_case(domain) || below()
+}
