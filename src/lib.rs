@@ -1,4 +1,5 @@
 //! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.
+pub mod access;
 pub mod body;
 pub mod config;
 pub mod proxy;
