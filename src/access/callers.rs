@@ -1,0 +1,122 @@
+//! The callers that are known, and what each may use.
+
+use std::{collections::HashMap, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::Credential;
+
+/// SHA-256 of a client key's bytes.
+pub type KeyDigest = [u8; 32];
+
+/// The owner of one or several client keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// `[client.NAME]`
+    pub name: Arc<str>,
+    /// The routes that it may use, by name; `None`: all.
+    pub routes: Option<Vec<Arc<str>>>,
+    /// The models that it may use, a trailing `*` matching any rest; `None`: all.
+    pub models: Option<Vec<String>>,
+}
+
+impl Caller {
+    /// Whether it may use the route of this name.
+    pub fn may_use_route(&self, route: &str) -> bool {
+        self.routes.as_ref().is_none_or(|allowed| allowed.iter().any(|name| **name == *route))
+    }
+
+    /// Whether it may use the model of this name.
+    pub fn may_use_model(&self, model: &str) -> bool {
+        self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| fits(pattern, model)))
+    }
+}
+
+fn fits(pattern: &str, model: &str) -> bool {
+    pattern.strip_suffix('*').map_or(pattern == model, |beginning| model.starts_with(beginning))
+}
+
+/// All callers, by the digests of their keys.
+///
+/// What a lookup's time tells is about the digest of the key that was presented, not about one that is known: nobody can
+/// choose digests to get nearer to a known one without breaking SHA-256, so the map needs no constant time.
+#[derive(Debug, Default)]
+pub struct Callers(HashMap<KeyDigest, Arc<Caller>>);
+
+impl Callers {
+    /// The caller who presented this credential. A key in the query is nobody's: it has been written to the logs of whatever
+    /// it passed.
+    pub fn find(&self, credential: &Credential) -> Option<&Arc<Caller>> {
+        if credential.in_query() {
+            return None;
+        }
+        let hash = digest(&SHA256, credential.bytes());
+        self.0.get(hash.as_ref())
+    }
+
+    /// Whether nobody is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A digest that comes twice belongs to the last.
+impl FromIterator<(KeyDigest, Arc<Caller>)> for Callers {
+    fn from_iter<I: IntoIterator<Item = (KeyDigest, Arc<Caller>)>>(callers: I) -> Self {
+        Self(callers.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::{super::credentials, *};
+
+    fn caller(routes: Option<&[&str]>, models: Option<&[&str]>) -> Caller {
+        Caller {
+            name: "team".into(),
+            routes: routes.map(|all| all.iter().map(|&name| name.into()).collect()),
+            models: models.map(|all| all.iter().map(|&name| name.into()).collect()),
+        }
+    }
+
+    #[test]
+    fn routes_are_named_and_models_may_be_patterns() {
+        let free = caller(None, None);
+        assert!(free.may_use_route("any") && free.may_use_model("any"));
+
+        let bound = caller(Some(&["openai"]), Some(&["gpt-4o*", "o3"]));
+        assert!(bound.may_use_route("openai") && !bound.may_use_route("openai2") && !bound.may_use_route(""));
+        assert!(
+            bound.may_use_model("gpt-4o") && bound.may_use_model("gpt-4o-mini") && bound.may_use_model("o3")
+        );
+        assert!(
+            !bound.may_use_model("gpt-4")
+                && !bound.may_use_model("o3-mini")
+                && !bound.may_use_model("GPT-4o")
+        );
+
+        let none = caller(Some(&[]), Some(&[]));
+        assert!(!none.may_use_route("openai") && !none.may_use_model("o3"));
+    }
+
+    #[test]
+    fn a_caller_is_found_by_its_key() {
+        // printf abc | sha256sum (FIPS 180-4's first example)
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let abc = std::array::from_fn(|at| u8::from_str_radix(&abc[2 * at..2 * at + 2], 16).unwrap());
+        let callers: Callers = [(abc, Arc::new(caller(None, None)))].into_iter().collect();
+        assert!(!callers.is_empty() && Callers::default().is_empty());
+
+        let found = |key: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-api-key", key.parse().unwrap());
+            callers.find(&credentials(&headers, None).unwrap().unwrap()).map(|caller| caller.name.to_string())
+        };
+        assert_eq!(found("abc").as_deref(), Some("team"));
+        assert_eq!(found("abd"), None);
+        let asked = credentials(&HeaderMap::new(), Some("key=abc")).unwrap().unwrap();
+        assert!(callers.find(&asked).is_none());
+    }
+}

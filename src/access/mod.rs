@@ -1,0 +1,7 @@
+//! Who is calling: from a request's headers to a [`Caller`]. Client keys are known by their SHA-256 alone.
+
+mod callers;
+mod credential;
+
+pub use callers::{Caller, Callers, KeyDigest};
+pub use credential::{Credential, Refused, credentials, is_credential_parameter};

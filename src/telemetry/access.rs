@@ -1,0 +1,320 @@
+//! The access line: one for each exchange.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use super::{clock, pairs::Pairs};
+use crate::config::LogFormat;
+
+/// What is told of one exchange, in the order in which it is written. A field that is `None` is left out.
+///
+/// There is no place for a query or a header value: either may hold a key.
+#[derive(Debug, Clone)]
+pub struct Line<'a> {
+    /// When the request came.
+    pub time: SystemTime,
+    /// Ours, as the caller got it in `x-request-id`.
+    pub request_id: &'a str,
+    /// Of the trace that the request belongs to.
+    pub trace_id: Option<&'a str>,
+    /// The upstream's `x-request-id`.
+    pub upstream_request_id: Option<&'a str>,
+    /// The caller's address.
+    pub client: IpAddr,
+    /// `[client.NAME]`
+    pub caller: Option<&'a str>,
+    /// `[route.NAME]`
+    pub route: Option<&'a str>,
+    /// `[upstream.NAME]`
+    pub upstream: Option<&'a str>,
+    /// The target's base URL.
+    pub target: Option<&'a str>,
+    /// `HTTP/1.1` or `HTTP/2`, between the caller and us.
+    pub protocol: &'a str,
+    /// Whether the caller's connection is TLS.
+    pub tls: bool,
+    /// The request's method.
+    pub method: &'a str,
+    /// The request's path, without its query.
+    pub path: &'a str,
+    /// The model asked for.
+    pub model: Option<&'a str>,
+    /// The model that answered.
+    pub response_model: Option<&'a str>,
+    /// Whether a stream was asked for.
+    pub stream: Option<bool>,
+    /// The status the caller got, if any.
+    pub status: Option<u16>,
+    /// Who ended the exchange.
+    pub who: &'static str,
+    /// In which phase it ended.
+    pub phase: &'static str,
+    /// Whether the upstream connection had served another exchange before.
+    pub reused: Option<bool>,
+    /// How long the upstream connection took to open.
+    pub connect: Option<Duration>,
+    /// From the request to the first byte of the upstream's answer.
+    pub first_byte: Option<Duration>,
+    /// From the request to the first token.
+    pub first_token: Option<Duration>,
+    /// From the request to the end.
+    pub total: Duration,
+    /// The longest silence within the answer.
+    pub max_gap: Option<Duration>,
+    /// Bytes of the request's body.
+    pub bytes_in: u64,
+    /// Bytes of the answer's body.
+    pub bytes_out: u64,
+    /// Data frames of the answer.
+    pub frames: u64,
+    /// SSE events of the answer.
+    pub events: Option<u64>,
+    /// Tokens of the request, as the upstream counted them.
+    pub tokens_in: Option<u64>,
+    /// Tokens of the answer, as the upstream counted them.
+    pub tokens_out: Option<u64>,
+    /// Why the model stopped.
+    pub finish_reason: Option<&'a str>,
+    /// The code of the Fault that the caller was told, if any.
+    pub error: Option<&'a str>,
+}
+
+impl Line<'_> {
+    /// Appends the line as a JSON object, without a line feed.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        self.write(Pairs::begin(out, LogFormat::Json));
+    }
+
+    /// Appends the line as `key=value` pairs, without a line feed; values are quoted where they need it.
+    pub fn write_text(&self, out: &mut Vec<u8>) {
+        self.write(Pairs::begin(out, LogFormat::Text));
+    }
+
+    fn write(&self, mut pairs: Pairs<'_>) {
+        self.write_origin(&mut pairs);
+        self.write_request(&mut pairs);
+        self.write_ending(&mut pairs);
+        self.write_times(&mut pairs);
+        self.write_counts(&mut pairs);
+        pairs.end();
+    }
+
+    fn write_origin(&self, pairs: &mut Pairs<'_>) {
+        pairs.plain("time", &clock::stamp(self.time));
+        pairs.plain("kind", b"access");
+        pairs.text("request_id", self.request_id);
+        text(pairs, "trace_id", self.trace_id);
+        text(pairs, "upstream_request_id", self.upstream_request_id);
+        pairs.address("client", self.client);
+        text(pairs, "caller", self.caller);
+        text(pairs, "route", self.route);
+        text(pairs, "upstream", self.upstream);
+        text(pairs, "target", self.target);
+    }
+
+    fn write_request(&self, pairs: &mut Pairs<'_>) {
+        pairs.text("protocol", self.protocol);
+        pairs.flag("tls", self.tls);
+        pairs.text("method", self.method);
+        pairs.text("path", self.path);
+        text(pairs, "model", self.model);
+        text(pairs, "response_model", self.response_model);
+        flag(pairs, "stream", self.stream);
+    }
+
+    fn write_ending(&self, pairs: &mut Pairs<'_>) {
+        if let Some(status) = self.status {
+            pairs.number("status", status);
+        }
+        pairs.text("who", self.who);
+        pairs.text("phase", self.phase);
+        flag(pairs, "reused", self.reused);
+    }
+
+    fn write_times(&self, pairs: &mut Pairs<'_>) {
+        millis(pairs, "connect_ms", self.connect);
+        millis(pairs, "first_byte_ms", self.first_byte);
+        millis(pairs, "first_token_ms", self.first_token);
+        millis(pairs, "total_ms", Some(self.total));
+        millis(pairs, "max_gap_ms", self.max_gap);
+    }
+
+    fn write_counts(&self, pairs: &mut Pairs<'_>) {
+        number(pairs, "bytes_in", Some(self.bytes_in));
+        number(pairs, "bytes_out", Some(self.bytes_out));
+        number(pairs, "frames", Some(self.frames));
+        number(pairs, "events", self.events);
+        number(pairs, "tokens_in", self.tokens_in);
+        number(pairs, "tokens_out", self.tokens_out);
+        text(pairs, "finish_reason", self.finish_reason);
+        text(pairs, "error", self.error);
+    }
+}
+
+fn text(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        pairs.text(key, value);
+    }
+}
+
+fn flag(pairs: &mut Pairs<'_>, key: &str, value: Option<bool>) {
+    if let Some(value) = value {
+        pairs.flag(key, value);
+    }
+}
+
+fn number(pairs: &mut Pairs<'_>, key: &str, value: Option<u64>) {
+    if let Some(value) = value {
+        pairs.number(key, value);
+    }
+}
+
+fn millis(pairs: &mut Pairs<'_>, key: &str, value: Option<Duration>) {
+    if let Some(value) = value {
+        pairs.millis(key, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::UNIX_EPOCH};
+
+    use super::*;
+
+    fn least() -> Line<'static> {
+        Line {
+            time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
+            request_id: "req_1",
+            trace_id: None,
+            upstream_request_id: None,
+            client: Ipv4Addr::LOCALHOST.into(),
+            caller: None,
+            route: None,
+            upstream: None,
+            target: None,
+            protocol: "HTTP/1.1",
+            tls: false,
+            method: "GET",
+            path: "/v1/models",
+            model: None,
+            response_model: None,
+            stream: None,
+            status: None,
+            who: "caller",
+            phase: "head",
+            reused: None,
+            connect: None,
+            first_byte: None,
+            first_token: None,
+            total: Duration::from_micros(12_345),
+            max_gap: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            frames: 0,
+            events: None,
+            tokens_in: None,
+            tokens_out: None,
+            finish_reason: None,
+            error: None,
+        }
+    }
+
+    fn whole() -> Line<'static> {
+        Line {
+            trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            upstream_request_id: Some("req_up"),
+            client: "2001:db8::1".parse().unwrap(),
+            caller: Some("team-a"),
+            route: Some("openai"),
+            upstream: Some("openai"),
+            target: Some("https://api.openai.com"),
+            protocol: "HTTP/2",
+            tls: true,
+            method: "POST",
+            path: "/v1/chat/completions",
+            model: Some("gpt \"4o\""),
+            response_model: Some("gpt-4o"),
+            stream: Some(true),
+            status: Some(200),
+            reused: Some(false),
+            connect: Some(Duration::from_millis(5)),
+            first_byte: Some(Duration::from_micros(6001)),
+            first_token: Some(Duration::from_secs(2)),
+            max_gap: Some(Duration::from_nanos(999)),
+            bytes_in: 1,
+            bytes_out: 2,
+            frames: 3,
+            events: Some(4),
+            tokens_in: Some(5),
+            tokens_out: Some(6),
+            finish_reason: Some("stop"),
+            error: Some("upstream_closed"),
+            ..least()
+        }
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_of_little() {
+        assert_eq!(
+            written(|out| least().write_json(out)),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.123Z","kind":"access","request_id":"req_1","client":"127.0.0.1","#,
+                r#""protocol":"HTTP/1.1","tls":false,"method":"GET","path":"/v1/models","who":"caller","phase":"head","#,
+                r#""total_ms":12.345,"bytes_in":0,"bytes_out":0,"frames":0}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn json_of_everything_in_order() {
+        assert_eq!(
+            written(|out| whole().write_json(out)),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.123Z","kind":"access","request_id":"req_1","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","upstream_request_id":"req_up","client":"2001:db8::1","#,
+                r#""caller":"team-a","route":"openai","upstream":"openai","target":"https://api.openai.com","#,
+                r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
+                r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
+                r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
+                r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""finish_reason":"stop","error":"upstream_closed"}"#,
+            )
+        );
+    }
+
+    #[test]
+    fn text_has_the_same_pairs() {
+        let text = written(|out| whole().write_text(out));
+        assert!(
+            text.starts_with("time=2023-11-14T22:13:20.123Z kind=access request_id=req_1 trace_id="),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#" model="gpt \"4o\"" response_model=gpt-4o stream=true status=200 "#),
+            "{text}"
+        );
+        let json = written(|out| whole().write_json(out));
+        let pairs = serde_json::from_str::<serde_json::Map<_, _>>(&json).unwrap();
+        for key in pairs.keys() {
+            assert!(format!(" {text}").contains(&format!(" {key}=")), "{key} is missing in {text}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_path_stays_one_bounded_value() {
+        let path = format!("/\n{{\"who\":\"me\"}}{}", "x".repeat(5000));
+        let line = written(|out| Line { path: &path, ..least() }.write_json(out));
+        assert!(!line.contains('\n') && line.len() < 1500);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["path"], path[..1024]);
+        assert_eq!(value["who"], "caller");
+    }
+}

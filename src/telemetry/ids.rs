@@ -1,0 +1,284 @@
+//! The ids that tie a request, its access line and a trace together. They are random, unique for any practical purpose, and
+//! no secrets.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderValue};
+
+/// `x-trace-id` values longer than this are not taken.
+const LONGEST_TRACE_ID: usize = 64;
+
+/// A request's id: `req_` and 32 lowercase hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId([u8; 36]);
+
+impl RequestId {
+    /// A new one.
+    pub fn random() -> Self {
+        let mut id = *b"req_00000000000000000000000000000000";
+        if let Some((_, digits)) = id.split_first_chunk_mut::<4>() {
+            digits.copy_from_slice(&hex::<32>(fastrand::u128(..)));
+        }
+        Self(id)
+    }
+
+    /// As text.
+    pub fn as_str(&self) -> &str {
+        ascii(&self.0)
+    }
+
+    /// For `x-request-id`.
+    pub fn header(&self) -> HeaderValue {
+        value(&self.0)
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where an exchange stands in a distributed trace (W3C Trace Context).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Sent upstream.
+    trace: [u8; 32],
+    /// Our own span, the parent of the upstream's.
+    span: [u8; 16],
+    sampled: bool,
+    continued: bool,
+    /// What the caller called the trace, when that cannot be sent as a trace id.
+    named: Option<Box<str>>,
+}
+
+impl TraceContext {
+    /// Continues the trace of a valid `traceparent`, with a span of our own. Otherwise begins one: under the caller's `x-trace-id`
+    /// when that is 32 hex digits, else under a random id; another `x-trace-id` (1 to 64 of `A-Z a-z 0-9 _ -`) is kept for
+    /// the log alone.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let parent = only(headers, "traceparent").and_then(Parent::parse);
+        if let Some(Parent { trace, sampled }) = parent {
+            return Self { trace, span: span(), sampled, continued: true, named: None };
+        }
+        let name = only(headers, "x-trace-id").filter(|name| is_trace_name(name));
+        let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
+        let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
+        Self { trace: given.unwrap_or_else(trace), span: span(), sampled: true, continued: false, named }
+    }
+
+    /// The trace's id for the log.
+    pub fn trace_id(&self) -> &str {
+        self.named.as_deref().unwrap_or_else(|| ascii(&self.trace))
+    }
+
+    /// Whether the caller's `tracestate` may go upstream: it belongs to the trace that it came with (section 3.3.1.1 of Trace Context: a
+    /// `tracestate` without a valid `traceparent` is discarded).
+    pub fn keeps_tracestate(&self) -> bool {
+        self.continued
+    }
+
+    /// The `traceparent` to send upstream, with our span as the parent.
+    pub fn traceparent(&self) -> HeaderValue {
+        let mut parent = [b'-'; 55];
+        let sampled = if self.sampled { b"01" } else { b"00" };
+        for (at, part) in [(0, &b"00"[..]), (3, &self.trace), (36, &self.span), (53, sampled)] {
+            if let Some(place) = parent.get_mut(at..at + part.len()) {
+                place.copy_from_slice(part);
+            }
+        }
+        value(&parent)
+    }
+}
+
+/// What is taken from a `traceparent`.
+struct Parent {
+    trace: [u8; 32],
+    sampled: bool,
+}
+
+impl Parent {
+    /// Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" flags`, lowercase hex alone. Version `ff` and ids of zeros
+    /// are invalid, version 00 has nothing after the flags, and a higher version is read as far as 00 goes if a dash follows.
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (version, rest) = field::<2>(text)?;
+        let (trace, rest) = field::<32>(rest.strip_prefix(b"-")?)?;
+        let (span, rest) = field::<16>(rest.strip_prefix(b"-")?)?;
+        let (flags, rest) = field::<2>(rest.strip_prefix(b"-")?)?;
+        let ends = rest.is_empty() || (&version != b"00" && rest.starts_with(b"-"));
+        let valid = ends && &version != b"ff" && is_id(&trace) && is_id(&span);
+        let flags = u8::from_str_radix(ascii(&flags), 16).ok()?;
+        valid.then_some(Self { trace, sampled: flags & 1 == 1 })
+    }
+}
+
+/// The first `N` bytes, if they are lowercase hex.
+fn field<const N: usize>(text: &[u8]) -> Option<([u8; N], &[u8])> {
+    let (field, rest) = text.split_first_chunk::<N>()?;
+    field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some((*field, rest))
+}
+
+/// Lowercase hex that is not all zeros.
+fn is_id<const N: usize>(id: &[u8; N]) -> bool {
+    field::<N>(id).is_some() && id.iter().any(|&byte| byte != b'0')
+}
+
+fn is_trace_name(name: &[u8]) -> bool {
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    (1..=LONGEST_TRACE_ID).contains(&name.len()) && name.iter().all(allowed)
+}
+
+/// The value of a header that was sent once.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value.as_bytes())
+}
+
+fn trace() -> [u8; 32] {
+    hex(fastrand::u128(1..))
+}
+
+fn span() -> [u8; 16] {
+    hex(fastrand::u64(1..).into())
+}
+
+/// The last `N` hex digits.
+fn hex<const N: usize>(number: u128) -> [u8; N] {
+    std::array::from_fn(|place| {
+        let digit = (number >> (4 * (N - 1 - place))) as u32 % 16;
+        char::from_digit(digit, 16).map_or(b'0', |digit| digit as u8)
+    })
+}
+
+/// What is ASCII by construction.
+fn ascii(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
+}
+
+/// Ids hold only what a header value may.
+fn value(id: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(id).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn of(pairs: &[(&'static str, &str)]) -> TraceContext {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(HeaderName::from_static(name), value.parse().unwrap());
+        }
+        TraceContext::of(&headers)
+    }
+
+    fn sent(context: &TraceContext) -> String {
+        context.traceparent().to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn request_ids_look_right_and_differ() {
+        let (one, other) = (RequestId::random(), RequestId::random());
+        assert_ne!(one, other);
+        assert_eq!(one.as_str().len(), 36);
+        assert!(
+            one.as_str()
+                .strip_prefix("req_")
+                .unwrap()
+                .bytes()
+                .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        );
+        assert_eq!(one.header(), one.as_str());
+    }
+
+    #[test]
+    fn a_trace_is_continued_under_a_span_of_our_own() {
+        let context = of(&[("traceparent", VALID), ("x-trace-id", "mine")]);
+        assert!(context.keeps_tracestate());
+        assert_eq!(context.trace_id(), TRACE);
+        let sent = sent(&context);
+        assert!(sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with("-01"), "{sent}");
+        assert!(!sent.contains("00f067aa0ba902b7"), "{sent}");
+        assert!(Parent::parse(sent.as_bytes()).is_some(), "{sent}");
+    }
+
+    #[test]
+    fn the_sampled_flag_is_kept_and_the_others_are_not() {
+        for (flags, kept) in [("00", "00"), ("01", "01"), ("fe", "00"), ("ff", "01")] {
+            let context = of(&[("traceparent", &format!("{}{flags}", &VALID[..53]))]);
+            assert!(context.keeps_tracestate());
+            assert_eq!(&sent(&context)[53..], kept);
+        }
+    }
+
+    #[test]
+    fn a_higher_version_is_read_as_far_as_we_know_it() {
+        for valid in [format!("cc{}", &VALID[2..]), format!("01{}-more", &VALID[2..])] {
+            assert_eq!(of(&[("traceparent", &valid)]).trace_id(), TRACE);
+        }
+    }
+
+    #[test]
+    fn invalid_parents_begin_a_new_trace() {
+        let invalid = [
+            String::new(),
+            VALID[..54].to_owned(),
+            format!("{VALID}-more"),
+            format!("{VALID}0"),
+            format!("cc{}more", &VALID[2..]),
+            format!("ff{}", &VALID[2..]),
+            VALID.to_uppercase(),
+            VALID.replace(TRACE, &"0".repeat(32)),
+            VALID.replace("00f067aa0ba902b7", &"0".repeat(16)),
+            VALID.replace('-', "_"),
+            VALID.replace("4bf9", "4bg9"),
+            format!("{}0x", &VALID[..53]),
+        ];
+        for parent in &invalid {
+            let context = of(&[("traceparent", parent)]);
+            assert!(!context.keeps_tracestate(), "{parent}");
+            assert_ne!(context.trace_id(), TRACE, "{parent}");
+            assert!(Parent::parse(sent(&context).as_bytes()).is_some());
+        }
+        assert!(!of(&[("traceparent", VALID), ("traceparent", VALID)]).keeps_tracestate());
+    }
+
+    #[test]
+    fn a_trace_may_be_named_by_the_caller() {
+        let hex = of(&[("x-trace-id", &TRACE.to_uppercase())]);
+        assert_eq!(hex.trace_id(), TRACE);
+        assert!(sent(&hex).contains(TRACE) && !hex.keeps_tracestate());
+
+        let named = of(&[("x-trace-id", "Job_7-a"), ("traceparent", "bad")]);
+        assert_eq!(named.trace_id(), "Job_7-a");
+        assert!(Parent::parse(sent(&named).as_bytes()).is_some());
+        assert_eq!(of(&[("x-trace-id", &"0".repeat(32))]).trace_id(), "0".repeat(32));
+
+        for refused in ["", "with space", "semi;colon", &"a".repeat(65)] {
+            assert_ne!(of(&[("x-trace-id", refused)]).trace_id(), refused);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_what_is_sent_is_valid(parent in "[0-9a-f-]{0,60}|[ -~]{0,60}", name in "[ -~]{0,70}") {
+            let context = of(&[("traceparent", &parent), ("x-trace-id", &name)]);
+            prop_assert!(Parent::parse(sent(&context).as_bytes()).is_some());
+            prop_assert!(!context.trace_id().is_empty());
+        }
+
+        #[test]
+        fn valid_parents_are_continued(trace in "[0-9a-f]{31}[1-9a-f]", span in "[1-9a-f][0-9a-f]{15}", flags in "[0-9a-f]{2}") {
+            let context = of(&[("traceparent", &format!("00-{trace}-{span}-{flags}"))]);
+            prop_assert!(context.keeps_tracestate());
+            prop_assert_eq!(context.trace_id(), &trace);
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! How a log line is spelled: pairs of a key and a value, as one JSON object or as `key=value`.
+
+use std::{io::Write, net::IpAddr, time::Duration};
+
+use crate::config::LogFormat;
+
+/// Values longer than this many bytes are cut: the longest line stays small whatever a caller sends.
+pub(super) const LONGEST_VALUE: usize = 1024;
+
+/// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`
+const LONGEST_ADDRESS: usize = 45;
+
+/// One line in the making, appended to a buffer that the writer of the line owns and uses again.
+///
+/// Keys are the program's own words and are written as they are. Values are escaped so that no caller can forge a line,
+/// end one, or speak to a terminal: JSON's escapes (RFC 8259 section 7), and all control characters, in both formats.
+pub(super) struct Pairs<'b> {
+    out: &'b mut Vec<u8>,
+    format: LogFormat,
+    first: bool,
+}
+
+impl<'b> Pairs<'b> {
+    pub(super) fn begin(out: &'b mut Vec<u8>, format: LogFormat) -> Self {
+        if format == LogFormat::Json {
+            out.push(b'{');
+        }
+        Self { out, format, first: true }
+    }
+
+    /// Ends the line, without a line feed.
+    pub(super) fn end(self) {
+        if self.format == LogFormat::Json {
+            self.out.push(b'}');
+        }
+    }
+
+    pub(super) fn text(&mut self, key: &str, value: &str) {
+        let value = cut(value, LONGEST_VALUE);
+        self.key(key);
+        if self.format == LogFormat::Text && bare(value) {
+            self.out.extend_from_slice(value.as_bytes());
+        } else {
+            self.out.push(b'"');
+            escape(value, self.out);
+            self.out.push(b'"');
+        }
+    }
+
+    /// A text that needs no escapes, such as a time or an id.
+    pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        let quote: &[u8] = if self.format == LogFormat::Json { b"\"" } else { b"" };
+        self.out.extend_from_slice(quote);
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(quote);
+    }
+
+    pub(super) fn address(&mut self, key: &str, value: IpAddr) {
+        let mut text = [0; LONGEST_ADDRESS];
+        let mut rest = text.as_mut_slice();
+        // Cannot fail: there is room for the longest address.
+        let _ = write!(rest, "{value}");
+        let unused = rest.len();
+        self.plain(key, text.get(..LONGEST_ADDRESS - unused).unwrap_or_default());
+    }
+
+    pub(super) fn number(&mut self, key: &str, value: impl itoa::Integer) {
+        self.key(key);
+        self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    pub(super) fn flag(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.out.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    /// Milliseconds with three decimals, so to the microsecond.
+    pub(super) fn millis(&mut self, key: &str, value: Duration) {
+        self.number(key, value.as_millis());
+        let micros = value.subsec_micros() % 1000;
+        self.out.push(b'.');
+        self.out.extend([micros / 100, micros / 10, micros].map(|n| b'0' + (n % 10) as u8));
+    }
+
+    fn key(&mut self, key: &str) {
+        let (before, after): (&[u8], &[u8]) = match (self.format, self.first) {
+            (LogFormat::Json, true) => (b"\"", b"\":"),
+            (LogFormat::Json, false) => (b",\"", b"\":"),
+            (LogFormat::Text, true) => (b"", b"="),
+            (LogFormat::Text, false) => (b" ", b"="),
+        };
+        self.first = false;
+        self.out.extend_from_slice(before);
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(after);
+    }
+}
+
+/// The longest beginning of `value` of at most `limit` bytes.
+pub(super) fn cut(value: &str, limit: usize) -> &str {
+    if value.len() <= limit {
+        return value;
+    }
+    (0..=limit).rev().find_map(|end| value.get(..end)).unwrap_or_default()
+}
+
+/// Whether a value reads well without quotes in a text line.
+fn bare(value: &str) -> bool {
+    !value.is_empty()
+        && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
+}
+
+fn escape(value: &str, out: &mut Vec<u8>) {
+    let ordinary = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if value.bytes().all(ordinary) {
+        return out.extend_from_slice(value.as_bytes());
+    }
+    for character in value.chars() {
+        match character {
+            '"' => out.extend_from_slice(br#"\""#),
+            '\\' => out.extend_from_slice(br"\\"),
+            '\n' => out.extend_from_slice(br"\n"),
+            '\r' => out.extend_from_slice(br"\r"),
+            '\t' => out.extend_from_slice(br"\t"),
+            control if control.is_control() => escape_control(control, out),
+            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+        }
+    }
+}
+
+/// Control characters (C0, DEL, C1) are all below U+00FF.
+fn escape_control(control: char, out: &mut Vec<u8>) {
+    let hex = |nibble: u32| char::from_digit(nibble % 16, 16).map_or(b'0', |digit| digit as u8);
+    let code = u32::from(control);
+    out.extend_from_slice(br"\u00");
+    out.extend([hex(code / 16), hex(code)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line(format: LogFormat, write: impl FnOnce(&mut Pairs<'_>)) -> String {
+        let mut out = Vec::new();
+        let mut pairs = Pairs::begin(&mut out, format);
+        write(&mut pairs);
+        pairs.end();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn both_forms() {
+        let write = |pairs: &mut Pairs<'_>| {
+            pairs.text("a", "x y");
+            pairs.plain("b", b"id");
+            pairs.number("c", 7_u64);
+            pairs.flag("d", false);
+            pairs.millis("e", Duration::from_nanos(12_034_567));
+            pairs.text("f", "");
+        };
+        assert_eq!(line(LogFormat::Json, write), r#"{"a":"x y","b":"id","c":7,"d":false,"e":12.034,"f":""}"#);
+        assert_eq!(line(LogFormat::Text, write), r#"a="x y" b=id c=7 d=false e=12.034 f="""#);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_json_and_stays_on_its_line(value in ".{0,300}|[\\x00-\\xa0]{0,300}") {
+            let line = line(LogFormat::Json, |pairs| pairs.text("k", &value));
+            prop_assert!(!line.chars().any(char::is_control));
+            let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(read["k"].as_str(), Some(cut(&value, LONGEST_VALUE)));
+        }
+
+        #[test]
+        fn any_text_stays_one_value_in_the_text_form(value in ".{0,300}|[\\x00-\\xa0]{0,300}") {
+            let line = line(LogFormat::Text, |pairs| pairs.text("k", &value));
+            prop_assert!(!line.chars().any(char::is_control));
+            let rest = line.strip_prefix("k=").unwrap();
+            if rest.starts_with('"') {
+                prop_assert_eq!(serde_json::from_str::<String>(rest).unwrap(), cut(&value, LONGEST_VALUE));
+            } else {
+                prop_assert_eq!(rest, &value);
+            }
+        }
+    }
+
+    #[test]
+    fn long_values_are_cut_between_characters() {
+        let long = "é".repeat(LONGEST_VALUE);
+        let line = line(LogFormat::Json, |pairs| pairs.text("k", &long));
+        assert_eq!(line, format!("{{\"k\":\"{}\"}}", "é".repeat(LONGEST_VALUE / 2)));
+    }
+}

@@ -1,0 +1,273 @@
+//! The bounded queue of log lines in front of an output that may stall.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    os::fd::AsFd,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, SystemTime},
+};
+
+use super::{clock, pairs::Pairs};
+use crate::config::LogFormat;
+
+/// How many bytes of lines may wait, when nothing else is asked for.
+pub const DEFAULT_BOUND: usize = 8 << 20;
+
+/// The writer waits that long for more lines before it writes: under load, a wake-up and a write for many lines.
+const GATHER: Duration = Duration::from_millis(5);
+/// How long the writer leaves a non-blocking output alone when it takes nothing.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Buffers that a burst made larger than this are given back.
+const KEPT: usize = 256 << 10;
+
+/// Lines on their way to one output. Clones share it; when the last is dropped, the writer writes what is left and ends.
+///
+/// [`Queue::push`] copies the line into a buffer under a short lock and returns. A thread of the queue's own swaps that buffer
+/// for an empty one and writes it whole. What waits and what is being written count against the bound together; a line that
+/// finds no room is dropped and counted, and the output is told how many were, in a line of its own, as soon as it takes
+/// lines again. A write that fails loses what it held, is counted likewise, and the next lines are tried again.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    handle: Arc<Handle>,
+}
+
+#[derive(Debug)]
+struct Handle {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// The writer waits on it.
+    work: Condvar,
+    /// Those who flush wait on it.
+    settled: Condvar,
+    bound: usize,
+    dropped: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Whole lines, each with its line feed.
+    waiting: Vec<u8>,
+    /// Bytes that the writer has taken and not finished.
+    writing: usize,
+    /// Dropped lines that the output has not been told of.
+    untold: u64,
+    /// The last write failed: nothing is told until there is a line again.
+    failing: bool,
+    /// The writer sleeps until it is woken.
+    asleep: bool,
+    /// Somebody flushes: no gathering.
+    urgent: bool,
+    closed: bool,
+}
+
+impl Queue {
+    /// A queue of at most `bound` bytes of lines in front of `out`, and its thread. `format` is for the line that tells of
+    /// dropped ones.
+    ///
+    /// When no thread can be started, the queue takes lines until it is full, and drops (and counts) the rest.
+    pub fn start(out: Box<dyn Write + Send>, bound: usize, format: LogFormat) -> Self {
+        let shared = Arc::new(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            settled: Condvar::new(),
+            bound,
+            dropped: AtomicU64::new(0),
+        });
+        let writer = Writer { shared: shared.clone(), out, format, torn: false };
+        let _detached = thread::Builder::new().name("log".into()).spawn(move || writer.run());
+        Self { handle: Arc::new(Handle { shared }) }
+    }
+
+    /// A queue of [`DEFAULT_BOUND`] in front of the standard output.
+    ///
+    /// # Errors
+    /// When the process has no standard output.
+    pub fn stdout(format: LogFormat) -> io::Result<Self> {
+        // Not std's handle, which would look for line feeds once more and share its lock with whoever prints.
+        let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        Ok(Self::start(Box::new(out), DEFAULT_BOUND, format))
+    }
+
+    /// Adds a line, given without its line feed. Never waits for the output; drops the line when there is no room.
+    pub fn push(&self, line: &[u8]) {
+        let shared = &self.handle.shared;
+        let mut state = shared.lock();
+        if state.waiting.len() + state.writing + line.len() >= shared.bound {
+            state.untold += 1;
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.waiting.extend_from_slice(line);
+        state.waiting.push(b'\n');
+        let wake = std::mem::take(&mut state.asleep);
+        drop(state);
+        if wake {
+            shared.work.notify_one();
+        }
+    }
+
+    /// Lines that never reached the output, since the start.
+    pub fn dropped(&self) -> u64 {
+        self.handle.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until nothing is left to write, `timeout` at most; whether that came to be. For the end of the process: it blocks.
+    pub fn flush(&self, timeout: Duration) -> bool {
+        let shared = &self.handle.shared;
+        let mut state = shared.lock();
+        state.urgent = true;
+        shared.work.notify_one();
+        let waited = shared.settled.wait_timeout_while(state, timeout, |state| !state.is_settled());
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        state.urgent = false;
+        state.is_settled()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+    }
+}
+
+impl Shared {
+    /// Nothing panics while it holds the lock, and lines are better than none.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for something to write, swaps the lines into `chunk`, and returns how many dropped ones to tell of; `None` when the
+    /// queue is closed and empty.
+    fn take(&self, chunk: &mut Vec<u8>) -> Option<u64> {
+        let mut state = self.lock();
+        while !state.has_work() {
+            if state.closed {
+                return None;
+            }
+            state.asleep = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.asleep = false;
+        }
+        let gather = |state: &mut State| !state.urgent && !state.closed;
+        (state, _) =
+            self.work.wait_timeout_while(state, GATHER, gather).unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut state.waiting, chunk);
+        state.writing = chunk.len();
+        Some(std::mem::take(&mut state.untold))
+    }
+
+    /// The chunk that was taken is done with. `lost` of its lines did not reach the output, `untold` is still to be told of.
+    fn finish(&self, failing: bool, lost: u64, untold: u64) {
+        self.dropped.fetch_add(lost, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.writing = 0;
+        state.failing = failing;
+        state.untold += lost + untold;
+        if state.is_settled() {
+            self.settled.notify_all();
+        }
+    }
+}
+
+impl State {
+    fn has_work(&self) -> bool {
+        !self.waiting.is_empty() || (self.untold > 0 && !self.failing)
+    }
+
+    fn is_settled(&self) -> bool {
+        self.writing == 0 && !self.has_work()
+    }
+}
+
+/// The thread's side.
+struct Writer {
+    shared: Arc<Shared>,
+    out: Box<dyn Write + Send>,
+    format: LogFormat,
+    /// A failed write left an unfinished line behind.
+    torn: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let mut chunk = Vec::new();
+        while let Some(untold) = self.shared.take(&mut chunk) {
+            self.write(&mut chunk, untold);
+            chunk.clear();
+            chunk.shrink_to(KEPT);
+        }
+    }
+
+    fn write(&mut self, chunk: &mut Vec<u8>, untold: u64) {
+        let lines = chunk.len();
+        if untold > 0 {
+            tell(untold, self.format, chunk);
+        }
+        let (written, result) = self.put(chunk);
+        let (lost, untold) = match &result {
+            Ok(()) => (0, 0),
+            Err(_) => (line_feeds(chunk.get(written..lines).unwrap_or_default()), untold),
+        };
+        self.torn = match written.checked_sub(1) {
+            Some(last) => chunk.get(last) != Some(&b'\n'),
+            None => self.torn,
+        };
+        self.shared.finish(result.is_err(), lost, untold);
+    }
+
+    /// Writes all of `chunk`, after ending a line that an earlier failure cut short. Returns how much of it was written.
+    fn put(&mut self, chunk: &[u8]) -> (usize, io::Result<()>) {
+        if self.torn {
+            if let (0, Err(error)) = put_all(&mut *self.out, b"\n") {
+                return (0, Err(error));
+            }
+            self.torn = false;
+        }
+        let (written, result) = put_all(&mut *self.out, chunk);
+        (written, result.and_then(|()| self.out.flush()))
+    }
+}
+
+/// `write_all` that tells how far it came, and is patient with an output that somebody has made non-blocking.
+fn put_all(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match out.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(AGAIN),
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+fn tell(dropped: u64, format: LogFormat, out: &mut Vec<u8>) {
+    let mut pairs = Pairs::begin(out, format);
+    pairs.plain("time", &clock::stamp(SystemTime::now()));
+    pairs.plain("kind", b"message");
+    pairs.plain("level", b"warn");
+    pairs.text("target", module_path!());
+    pairs.text("message", "log lines were dropped");
+    pairs.number("dropped", dropped);
+    pairs.end();
+    out.push(b'\n');
+}
+
+fn line_feeds(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
+#[cfg(test)]
+pub(super) mod tests;
