@@ -1,7 +1,100 @@
-//! stand-in
-mod schema;
-mod secret;
-pub use schema::*;
-pub use secret::*;
-#[derive(Debug)]
-pub struct Problem;
+//! What was written in `gateway.toml`, found sound.
+//!
+//! [`load`] reads the file whole: it knows every key, inherits what `[defaults]` says, resolves names, fetches secrets and certificates,
+//! and tells **every** problem at once, each with its path, its place and a remedy. What comes out, a [`Config`], is not
+//! checked again by anything.
+//!
+//! A value of the file is never quoted in a problem, unless it is a short name: it may be a key that was pasted in the wrong place.
+
+mod certificate;
+mod check;
+mod defaults;
+mod headers;
+mod keys;
+mod naming;
+mod network;
+mod problem;
+mod reader;
+mod redact;
+mod report;
+pub mod schema;
+pub mod secret;
+mod size;
+mod source;
+mod span;
+mod url;
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, fs::File, io::Read, path::Path};
+
+use toml::de::DeTable;
+
+pub use self::{
+    naming::{MAX_NAME, is_name},
+    network::InvalidNetwork,
+    problem::{Problem, Problems},
+    schema::{
+        Admin, Auth, Certificate, Client, ClientAddress, Config, Drain, EgressProxy, HeaderRules, Listener,
+        ListenerTls, Log, LogFormat, Network, Pool, Route, Server, Target, TimeoutOverrides, Timeouts,
+        Upstream, UpstreamTls,
+    },
+    secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
+    source::Env,
+};
+use self::{problem::complaint, reader::Table, report::Report};
+
+/// The longest file that is read, in bytes.
+const MAX_FILE: u64 = 4 << 20;
+
+const NOT_TOML: &str = "until this is put right, the rest of the file cannot be read";
+
+/// Reads the file against the process environment. Blocks: it reads files.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    let refuse = |problems| Problems { file: path.to_owned(), problems };
+    let text = read(path).map_err(|problem| refuse(vec![problem]))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    parse(&text, &Env::new(folder, &|name| std::env::var_os(name))).map_err(refuse)
+}
+
+/// Reads a file's text against an environment of the caller's choice.
+///
+/// # Errors
+/// Everything that is wrong with it, in the text's order; at least one problem.
+pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
+    let report = Report::new(text);
+    let document = match DeTable::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            let offset = error.span().map_or(0, |span| span.start);
+            return Err(vec![report.place("", offset, complaint(error.message().to_owned(), NOT_TOML))]);
+        }
+    };
+    let root = Table::root(document.get_ref(), keys::ROOT, &report);
+    let config = check::config(&root, env, redact::table(document.get_ref()));
+    drop(root);
+    report.finish().map(|warnings| Config { warnings, ..config })
+}
+
+fn read(path: &Path) -> Result<String, Problem> {
+    let whole = |message: String, help: &'static str| Problem {
+        path: String::new(),
+        line: 1,
+        column: 1,
+        message: message.into(),
+        help: Cow::Borrowed(help),
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
+    file.map_err(|error| {
+        whole(format!("the file cannot be read: {error}"), "`--config PATH` names another")
+    })?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(whole("the file is larger than 4MiB".to_owned(), "is it the right one?"));
+    }
+    String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned(), "TOML is UTF-8"))
+}

@@ -1,5 +1,155 @@
-//! stand-in
-#[derive(Debug, Clone)]
-pub struct Secret;
-#[derive(Debug, Clone)]
-pub struct KeyHash;
+//! Keys: in clear, to be sent upstream and never shown; and hashed, to know a caller by.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use zeroize::Zeroizing;
+
+/// A key, password or token in clear. Its memory is wiped when the last clone is dropped, its `Debug` does not show it, and it has no
+/// `Display`. It can be a header's value as it is.
+#[derive(Clone)]
+pub struct Secret(Arc<Zeroizing<String>>);
+
+impl Secret {
+    /// Takes what an environment variable or a file held; newlines at its end are not part of it.
+    ///
+    /// # Errors
+    /// When nothing is left, or something that is not visible ASCII.
+    pub fn new(text: &str) -> Result<Self, InvalidSecret> {
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() {
+            return Err(InvalidSecret::Empty);
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(InvalidSecret::NotVisible);
+        }
+        Ok(Self(Arc::new(Zeroizing::new(text.to_owned()))))
+    }
+
+    /// The secret itself, for the header or comparison it is meant for.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Why a text cannot be a [`Secret`]. Says nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSecret {
+    /// Nothing but a newline, or not even that.
+    #[error("it is empty")]
+    Empty,
+    /// A header value with it would be refused or changed on the way (RFC 9110 §5.5).
+    #[error("it has spaces, line breaks or characters that are not ASCII")]
+    NotVisible,
+}
+
+/// SHA-256 of a client key's bytes: all that the gateway knows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    /// The hash of a key as the caller sends it.
+    #[must_use]
+    pub fn of(key: &[u8]) -> Self {
+        let mut hash = [0; 32];
+        for (to, from) in hash.iter_mut().zip(digest(&SHA256, key).as_ref()) {
+            *to = *from;
+        }
+        Self(hash)
+    }
+
+    /// The hash's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = InvalidKeyHash;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let digits = text.strip_prefix("sha256:").ok_or(InvalidKeyHash)?.as_bytes();
+        let mut hash = [0; 32];
+        if digits.len() != 2 * hash.len() {
+            return Err(InvalidKeyHash);
+        }
+        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = pair.iter().try_fold(0, |high, digit| Ok(high << 4 | nibble(*digit)?))?;
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("sha256:")?;
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [first, second, ..] = self.0;
+        write!(f, "KeyHash({first:02x}{second:02x}…)")
+    }
+}
+
+/// A text that is not `sha256:` and 64 lowercase hex digits. Does not hold the text, which may be a key in clear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a key's hash, which is `sha256:` and 64 lowercase hex digits")]
+pub struct InvalidKeyHash;
+
+fn nibble(digit: u8) -> Result<u8, InvalidKeyHash> {
+    match digit {
+        b'0'..=b'9' => Ok(digit - b'0'),
+        b'a'..=b'f' => Ok(digit - b'a' + 10),
+        _ => Err(InvalidKeyHash),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_trimmed_and_never_shown() {
+        let secret = Secret::new("sk-abc\r\n").expect("valid");
+        assert_eq!(secret.expose(), "sk-abc");
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert_eq!(Secret::new("\n").expect_err("empty"), InvalidSecret::Empty);
+        for text in ["a b", "a\nb", "a\tb", "schlüssel", "a\0"] {
+            assert_eq!(Secret::new(text).expect_err(text), InvalidSecret::NotVisible);
+        }
+    }
+
+    #[test]
+    fn the_hash_is_sha256_of_the_keys_bytes() {
+        // FIPS 180-4's example for "abc".
+        let written = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(KeyHash::of(b"abc").to_string(), written);
+        assert_eq!(written.parse(), Ok(KeyHash::of(b"abc")));
+        assert_eq!(format!("{:?}", KeyHash::of(b"abc")), "KeyHash(ba78…)");
+    }
+
+    #[test]
+    fn only_the_written_form_is_a_hash() {
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let wrong = [
+            hex.to_owned(),
+            format!("sha256:{}", hex.to_uppercase()),
+            format!("sha256:{hex}0"),
+            "sk-x".to_owned(),
+        ];
+        for text in wrong {
+            assert_eq!(text.parse::<KeyHash>(), Err(InvalidKeyHash), "{text}");
+        }
+    }
+}

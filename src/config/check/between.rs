@@ -1,0 +1,87 @@
+//! What must hold between tables.
+
+use std::{collections::HashMap, net::SocketAddr};
+
+use super::{Entry, Placed, client::Found};
+use crate::config::{
+    problem::complaint,
+    reader::Node,
+    schema::{Admin, Listener, Route, Target, Upstream},
+    secret::KeyHash,
+};
+
+/// No two sockets may want the same address. Port 0 is any free one.
+pub(super) fn addresses(listeners: &[Placed<'_, Listener>], admin: Option<&Placed<'_, Admin>>) {
+    let listening = listeners.iter().map(|(node, listener)| (node, listener.address));
+    let mut seen: Vec<(&Node<'_>, SocketAddr)> = Vec::new();
+    for (node, address) in listening.chain(admin.map(|(node, admin)| (node, admin.address))) {
+        if let Some((other, _)) = seen.iter().find(|(_, other)| collide(*other, address)) {
+            node.fail(complaint(format!("is taken by {}", other.path), "choose another address or port"));
+        }
+        seen.push((node, address));
+    }
+}
+
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let wild = one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && one.is_ipv4() == other.is_ipv4()
+        && (wild || one.ip() == other.ip())
+}
+
+/// No request may belong to two routes alike; every route needs callers or says that it needs none; every upstream should be used.
+pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstream>], clients: bool) {
+    for (index, (_, node, route)) in routes.iter().enumerate() {
+        if let Some((name, ..)) = routes.iter().take(index).find(|(_, _, other)| alike(route, other)) {
+            let help = "tell them apart by `path`, `hosts` or `methods`";
+            node.fail(complaint(format!("takes the same requests as route `{name}`"), help));
+        }
+        if !route.open && !clients {
+            let help = r#"`sluicegate key new NAME` prints one; or write access = "open" to need none"#;
+            node.fail(complaint("needs a caller's key, and there is no [client.NAME]", help));
+        }
+        doubled_path(node, route, upstreams);
+    }
+    for (name, node, _) in upstreams {
+        if !routes.iter().any(|(_, _, route)| route.upstreams.iter().any(|used| **used == **name)) {
+            node.warn(complaint("no route uses this upstream", ""));
+        }
+    }
+}
+
+/// Same prefix, a host in common, a method in common; one that names its host or method wins over one that does not.
+fn alike(one: &Route, other: &Route) -> bool {
+    one.path == other.path && share(&one.hosts, &other.hosts) && share(&one.methods, &other.methods)
+}
+
+fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    (one.is_empty() && other.is_empty()) || one.iter().any(|value| other.contains(value))
+}
+
+/// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider has.
+fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>]) {
+    let sent = route.rewrite.as_deref().unwrap_or(&route.path);
+    let used = upstreams.iter().filter(|(name, ..)| route.upstreams.iter().any(|used| **used == **name));
+    for base in used.flat_map(|(_, _, upstream)| &upstream.targets).map(Target::base_path) {
+        if !base.is_empty() && sent.starts_with(base) {
+            let help = r#"leave the path out of the upstream's `url`, or write rewrite = "/""#;
+            node.warn(complaint(format!("requests go to `{base}{sent}`, the prefix twice"), help));
+            return;
+        }
+    }
+}
+
+/// A key's hash says who calls, so it stands in the file once.
+pub(super) fn clients(clients: &[Entry<'_, Found<'_>>]) {
+    let mut seen: HashMap<KeyHash, &str> = HashMap::new();
+    for (_, _, found) in clients {
+        for (place, hash) in found.places.iter().zip(&found.client.keys) {
+            if let Some(other) = seen.get(hash) {
+                place
+                    .fail(complaint(format!("is the same key as {other}"), "each key belongs to one client"));
+            }
+            seen.entry(*hash).or_insert(&place.path);
+        }
+    }
+}

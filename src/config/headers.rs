@@ -1,0 +1,102 @@
+//! Header names and values that the file may set, remove or allow.
+
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    keys,
+    problem::{Complaint, complaint},
+    reader::{Node, Table},
+    schema::HeaderRules,
+};
+
+/// Hop-by-hop (RFC 9110 §7.6.1) or framing: they belong to the connection, and no rule can move them.
+const OF_THE_CONNECTION: [&str; 13] = [
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// They carry keys, by one provider or another.
+const CREDENTIALS: [&str; 6] =
+    ["api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-goog-api-key"];
+
+/// Whether a header of this name carries a key, to judge by its name.
+pub(crate) fn is_credential(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    CREDENTIALS.contains(&name.as_str())
+        || ["api-key", "apikey", "auth", "cookie", "credential", "passw", "secret", "token"]
+            .iter()
+            .any(|part| name.contains(part))
+}
+
+/// A header name that may be written in a rule.
+pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
+    let name = HeaderName::from_bytes(text.as_bytes());
+    let name = name.map_err(|_| complaint("is not a header's name", r#"as in "x-team""#))?;
+    if OF_THE_CONNECTION.contains(&name.as_str()) {
+        let help = "framing and hop-by-hop headers are the connection's own";
+        return Err(complaint(format!("`{name}` cannot be named here"), help));
+    }
+    Ok(name)
+}
+
+/// Headers with their values, as `{ x-team = "blue" }`. No header that carries a key: a value would be a secret in the file.
+pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let pair = |(written, node): (&str, Node<'_>)| {
+        let name = node.accept(name(written).and_then(no_credential))?;
+        let value = node.string()?;
+        let malformed = |_| complaint("is not a header's value", "visible ASCII and spaces, one line");
+        let value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
+        Some((name, value))
+    };
+    let mut pairs: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for (written, entry) in node.entries().unwrap_or_default() {
+        let Some((name, value)) = pair((written, entry.clone())) else { continue };
+        if pairs.iter().any(|(other, _)| *other == name) {
+            entry.fail(complaint("is written twice: case does not matter in header names", ""));
+        }
+        pairs.push((name, value));
+    }
+    pairs
+}
+
+/// `request_headers` or `response_headers` of a route.
+pub(crate) fn rules(route: &Table<'_>, key: &'static str) -> HeaderRules {
+    let table = route.section(key, keys::HEADER_RULES);
+    let rules = HeaderRules {
+        set: table.get("set").map(|node| pairs(&node)).unwrap_or_default(),
+        remove: names(table.get("remove"), name),
+        allow: names(table.get("allow"), |text| name(text).and_then(no_credential)),
+        only: names(table.get("only"), name),
+    };
+    if let Some(both) = rules.set.iter().find(|(name, _)| rules.remove.contains(name)) {
+        table.fail(complaint(
+            format!("`{}` is both set and removed", both.0),
+            "`set` replaces what was there",
+        ));
+    }
+    rules
+}
+
+fn names(node: Option<Node<'_>>, parser: impl Fn(&str) -> Result<HeaderName, Complaint>) -> Vec<HeaderName> {
+    let items = node.and_then(|node| node.items()).unwrap_or_default();
+    items.iter().filter_map(|item| item.parse(&parser)).collect()
+}
+
+fn no_credential(name: HeaderName) -> Result<HeaderName, Complaint> {
+    if CREDENTIALS.contains(&name.as_str()) {
+        let help = "an upstream's key is its `key`, and its header is chosen by `auth`";
+        return Err(complaint(format!("`{name}` carries a key and cannot be named here"), help));
+    }
+    Ok(name)
+}

@@ -1,0 +1,53 @@
+//! Collects every problem of one reading of the file, so that the first one does not hide the rest.
+
+use std::cell::RefCell;
+
+use super::problem::{Complaint, Problem};
+
+/// The problems and warnings found so far, and the text that tells their line and column.
+#[derive(Debug)]
+pub(crate) struct Report<'t> {
+    text: &'t str,
+    problems: RefCell<Vec<Problem>>,
+    warnings: RefCell<Vec<Problem>>,
+}
+
+impl<'t> Report<'t> {
+    pub(crate) fn new(text: &'t str) -> Self {
+        Self { text, problems: RefCell::default(), warnings: RefCell::default() }
+    }
+
+    /// Something that keeps the file from being used; `offset` in bytes.
+    pub(crate) fn problem(&self, path: &str, offset: usize, complaint: Complaint) {
+        self.problems.borrow_mut().push(self.place(path, offset, complaint));
+    }
+
+    /// Something that does not.
+    pub(crate) fn warning(&self, path: &str, offset: usize, complaint: Complaint) {
+        self.warnings.borrow_mut().push(self.place(path, offset, complaint));
+    }
+
+    /// The warnings, or the problems if there is one; each in the file's order.
+    pub(crate) fn finish(self) -> Result<Vec<Problem>, Vec<Problem>> {
+        let problems = in_order(self.problems.into_inner());
+        if problems.is_empty() { Ok(in_order(self.warnings.into_inner())) } else { Err(problems) }
+    }
+
+    /// A complaint with its place in the text.
+    pub(crate) fn place(&self, path: &str, offset: usize, complaint: Complaint) -> Problem {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Problem {
+            path: path.to_owned(),
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            column: before.get(line_start..).unwrap_or_default().chars().count() + 1,
+            message: complaint.message,
+            help: complaint.help,
+        }
+    }
+}
+
+fn in_order(mut problems: Vec<Problem>) -> Vec<Problem> {
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    problems
+}

@@ -1,0 +1,294 @@
+use std::path::Path;
+
+use super::{SOUND, one_problem, read, sound, with};
+use crate::config::{Problem, Problems, load};
+
+const SIX: &str = r#"
+[[listener]]
+address = "localhost:8080"
+
+[server]
+header-timout = "10s"
+threads = "two"
+
+[upstream.openai]
+url = "https://api.openai.com"
+key = "pasted-in-clear"
+timeout = { idle = 30 }
+
+[route.openai]
+path = "/v1"
+upstreams = ["opnai"]
+access = "open"
+"#;
+
+#[test]
+fn six_mistakes_are_six_problems_with_their_places() {
+    let problems = read(SIX).expect_err("six mistakes");
+    let places: Vec<(&str, usize, usize)> =
+        problems.iter().map(|problem| (problem.path.as_str(), problem.line, problem.column)).collect();
+    let expected = [
+        ("listener[0].address", 3, 11),
+        ("server.header-timout", 6, 17),
+        ("server.threads", 7, 11),
+        ("upstream.openai.key", 11, 7),
+        ("upstream.openai.timeout.idle", 12, 20),
+        ("route.openai.upstreams[0]", 16, 14),
+    ];
+    assert_eq!(places, expected);
+}
+
+#[test]
+fn they_are_shown_in_blocks_with_help() {
+    let problems = read(SIX).expect_err("six mistakes");
+    let shown = Problems { file: "gateway.toml".into(), problems }.to_string();
+    let unknown = "error: server.header-timout: unknown key\n  --> gateway.toml:6:17\n  help: did you mean `header_timeout`?\n\n";
+    assert!(shown.contains(unknown), "{shown}");
+    assert!(
+        shown.contains("no upstream `opnai` is defined") && shown.contains("did you mean `openai`?"),
+        "{shown}"
+    );
+    assert!(shown.ends_with("gateway.toml: 6 problems"), "{shown}");
+    assert!(!shown.contains("pasted-in-clear"), "{shown}");
+}
+
+#[test]
+fn what_is_no_toml_is_one_problem_with_its_place() {
+    let problems = read("[server]\nthreads = = 2\n").expect_err("no TOML");
+    let [Problem { line: 2, column: 11, .. }] = problems.as_slice() else { panic!("{problems:?}") };
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_problem_too() {
+    let problems = load(Path::new("/nonexistent/gateway.toml")).expect_err("not there");
+    assert!(problems.to_string().contains("cannot be read"), "{problems}");
+}
+
+#[test]
+fn an_empty_file_lacks_all_that_is_required() {
+    let problems = read("").expect_err("nothing there");
+    let mut paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    paths.sort_unstable();
+    assert_eq!(paths, ["listener", "route", "upstream"]);
+}
+
+#[test]
+fn unknown_keys_are_found_at_every_level() {
+    let mistakes = [
+        (
+            "[upstream.openai]",
+            "[clients.x]\n[upstream.openai]",
+            "clients: unknown key (did you mean `client`?)",
+        ),
+        ("key = { env =", "key = { enf =", "upstream.openai.key.enf: unknown key (did you mean `env`?)"),
+        (
+            "path = \"/v1\"",
+            "path = \"/v1\"\nrewrites = \"/\"",
+            "route.openai.rewrites: unknown key (did you mean `rewrite`?)",
+        ),
+        (
+            "path = \"/v1\"",
+            "path = \"/v1\"\nrequest_headers = { sets = {} }",
+            "route.openai.request_headers.sets: unknown key (did you mean `set`?)",
+        ),
+        (
+            "url = \"https://api.openai.com\"",
+            "targets = [{ url = \"https://a\", wieght = 2 }]",
+            "upstream.openai.targets[0].wieght: unknown key (did you mean `weight`?)",
+        ),
+    ];
+    for (from, to, expected) in mistakes {
+        let problems = read(&with(from, to)).expect_err(to);
+        let told =
+            problems.iter().any(|one| format!("{}: {} ({})", one.path, one.message, one.help) == expected);
+        assert!(told, "{expected}: {problems:#?}");
+    }
+}
+
+const LISTENER: &str = "address = \"127.0.0.1:8080\"";
+const URL: &str = "url = \"https://api.openai.com\"";
+const KEY: &str = "key = { env = \"OPENAI_API_KEY\" }";
+const PATH: &str = "path = \"/v1\"";
+const UPSTREAMS: &str = "upstreams = [\"openai\"]";
+const CLIENT: &str = "[client.team-a]";
+
+/// What is replaced, by what, and what the problem must say: one mistake each.
+const MISTAKES: &[(&str, &str, &str)] = &[
+    (LISTENER, "h2c = true", "listener[0].address: is missing"),
+    (LISTENER, "address = \"127.0.0.1:8080\"\nh2c = \"yes\"", "h2c: must be true or false, not a string"),
+    (
+        LISTENER,
+        "address = \"127.0.0.1:8080\"\nclient_address = \"x-forwarded-for\"",
+        "listener[0].trusted: is missing",
+    ),
+    (LISTENER, "address = \"127.0.0.1:8080\"\ntrusted = [\"::1\"]", "trusted: has no meaning"),
+    (
+        LISTENER,
+        "address = \"127.0.0.1:8080\"\nclient_address = \"proxy-protocol\"\ntrusted = [\"10.0.0.1/8\"]",
+        "trusted[0]: is not an address or a range",
+    ),
+    (
+        LISTENER,
+        "address = \"127.0.0.1:8080\"\n[[listener]]\naddress = \"0.0.0.0:8080\"",
+        "listener[1].address: is taken by listener[0].address",
+    ),
+    (CLIENT, "[admin]\naddress = \"127.0.0.1:8080\"\n[client.team-a]", "admin.address: is taken by"),
+    (
+        CLIENT,
+        "[admin]\naddress = \"0.0.0.0:9901\"\n[client.team-a]",
+        "admin.address: is not a loopback address, and there is no `token`",
+    ),
+    (CLIENT, "[server]\nthreads = 0\n[client.team-a]", "server.threads: must be from 1 to 256"),
+    (CLIENT, "[server]\nthreads = 1.5\n[client.team-a]", "must be a whole number, not a bare fraction"),
+    (CLIENT, "[server]\nmax_header_size = \"1KiB\"\n[client.team-a]", "must be from 8KiB to 1MiB"),
+    (
+        CLIENT,
+        "[server]\nmax_buffered = 1024\n[client.team-a]",
+        "server.max_buffered: must be a size, as a string, not a bare number (write a whole number and its unit",
+    ),
+    (
+        CLIENT,
+        "[server]\nkeep_alive = 75\n[client.team-a]",
+        "server.keep_alive: must be a span of time, as a string, not a bare number (write a number and its unit",
+    ),
+    (
+        CLIENT,
+        "[server]\nkeep_alive = \"75\"\n[client.team-a]",
+        "server.keep_alive: has a number without a unit",
+    ),
+    (CLIENT, "[server]\nkeep_alive = \"off\"\n[client.team-a]", "server.keep_alive: is not a span"),
+    (CLIENT, "[server]\nkeep_alive = \"0s\"\n[client.team-a]", "server.keep_alive: must be from 1ms to 7d"),
+    (
+        CLIENT,
+        "[log]\nformat = \"jsn\"\n[client.team-a]",
+        "log.format: must be \"json\" or \"text\" (did you mean `json`?)",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = { retries = 99 }\n[client.team-a]",
+        "defaults.retry.retries: must be from 0 to 10",
+    ),
+    (CLIENT, "[defaults]\nbreaker = true\n[client.team-a]", "defaults.breaker: must be a table or \"off\""),
+    (URL, "", "upstream.openai.url: is missing"),
+    (URL, "url = \"https://a\"\ntargets = []", "upstream.openai.targets: `url` is written too"),
+    (URL, "targets = []", "upstream.openai.targets: is an empty list"),
+    (
+        URL,
+        "targets = [{ url = \"https://a\" }, { url = \"https://a/\" }]",
+        "targets[1]: has the URL of a target before it",
+    ),
+    (URL, "targets = [{ url = \"https://a\", weight = 0 }]", "weight: must be from 1 to 1000"),
+    (URL, "url = \"https://a?b=c\"", "may have no query"),
+    (KEY, "", "upstream.openai.key: is missing"),
+    (
+        KEY,
+        "key = { env = \"NOT_SET\" }",
+        "upstream.openai.key.env: the environment variable `NOT_SET` is not set",
+    ),
+    (KEY, "key = { env = \"A\", file = \"b\" }", "upstream.openai.key: must say one place"),
+    (
+        KEY,
+        "key = { file = \"missing.key\" }",
+        "upstream.openai.key.file: the file `missing.key` does not exist",
+    ),
+    (
+        KEY,
+        "key = { credential = \"../x\" }",
+        "upstream.openai.key.credential: is not the name of a credential",
+    ),
+    (KEY, "key = { env = \"OPENAI_API_KEY\" }\nauth = \"none\"", "upstream.openai.key: has no use"),
+    (
+        KEY,
+        "key = { env = \"OPENAI_API_KEY\" }\nauth = { header = \"transfer-encoding\" }",
+        "auth.header: `transfer-encoding` cannot be named here",
+    ),
+    (
+        KEY,
+        "key = { env = \"OPENAI_API_KEY\" }\nheaders = { host = \"a\" }",
+        "headers.host: `host` cannot be named here",
+    ),
+    (KEY, "key = { env = \"OPENAI_API_KEY\" }\nheaders = { x-api-key = \"a\" }", "`x-api-key` carries a key"),
+    (
+        KEY,
+        "key = { env = \"OPENAI_API_KEY\" }\nproxy = \"socks5://a\"",
+        "upstream.openai.proxy: must begin with http://",
+    ),
+    (
+        KEY,
+        "key = { env = \"OPENAI_API_KEY\" }\ntls = { certificate = \"\" }",
+        "upstream.openai.tls.key: is missing",
+    ),
+    (PATH, "", "route.openai.path: is missing"),
+    (PATH, "path = \"/v1/\"", "route.openai.path: must not end with `/`"),
+    (PATH, "path = \"/v1\"\nrewrite = \"v1\"", "route.openai.rewrite: must begin with `/`"),
+    (PATH, "path = \"/v1\"\nhosts = [\"https://a\"]", "hosts[0]: is not a host name"),
+    (PATH, "path = \"/v1\"\nhosts = [\"a\", \"A\"]", "hosts[1]: is in this list twice"),
+    (PATH, "path = \"/v1\"\nmethods = [\"post\"]", "methods[0]: is not a method"),
+    (PATH, "path = \"/v1\"\nmethods = [\"CONNECT\"]", "methods[0]: is a method that is never forwarded"),
+    (PATH, "path = \"/v1\"\nbody_limit = \"2GiB\"", "body_limit: must be from 1KiB to 1GiB"),
+    (
+        PATH,
+        "path = \"/v1\"\nrequest_headers = { allow = [\"authorization\"] }",
+        "`authorization` carries a key",
+    ),
+    (PATH, "path = \"/v1\"\nrequest_headers = { allow = [\"te\"] }", "`te` cannot be named here"),
+    (
+        PATH,
+        "path = \"/v1\"\nresponse_headers = { set = { x-a = \"1\" }, remove = [\"X-A\"] }",
+        "`x-a` is both set and removed",
+    ),
+    (UPSTREAMS, "upstreams = []", "route.openai.upstreams: is an empty list"),
+    (
+        UPSTREAMS,
+        "upstreams = [\"openai\"]\n[route.b]\npath = \"/v1\"\nupstreams = [\"openai\"]",
+        "route.openai: takes the same requests as route `b`",
+    ),
+    (
+        CLIENT,
+        "[client.b]\nkey = \"sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"\n[client.team-a]",
+        "client.team-a.key: is the same key as client.b.key",
+    ),
+    (CLIENT, "[client.b]\nkeys = []\n[client.team-a]", "client.b.keys: is an empty list"),
+    (
+        CLIENT,
+        "[client.team-a]\nroutes = [\"opnai\"]",
+        "client.team-a.routes[0]: no route `opnai` is defined (did you mean `openai`?)",
+    ),
+    (CLIENT, "[client.team-a]\nmodels = [\"a*b\"]", "client.team-a.models[0]: is not the name of a model"),
+    (CLIENT, "[client.\"a b\"]", "cannot be a name"),
+];
+
+#[test]
+fn each_value_is_checked() {
+    for (from, to, expected) in MISTAKES {
+        let text = with(from, to);
+        let problems = read(&text).expect_err(&text);
+        let told: Vec<String> =
+            problems.iter().map(|one| format!("{}: {} ({})", one.path, one.message, one.help)).collect();
+        assert!(told.iter().any(|one| one.contains(expected)), "{expected}\n{told:#?}");
+        assert!(told.len() <= 2, "one mistake, many problems: {told:#?}");
+    }
+}
+
+#[test]
+fn a_route_needs_callers_or_says_that_it_needs_none() {
+    let (nobody, _) = SOUND.split_once("[client").expect("a client");
+    let problem = one_problem(nobody);
+    assert!(
+        problem.starts_with("route.openai: needs a caller's key") && problem.contains("sluicegate key new"),
+        "{problem}"
+    );
+    let open = nobody.replace("path = \"/v1\"", "path = \"/v1\"\naccess = \"open\"");
+    assert!(sound(&open).routes.values().all(|route| route.open));
+}
+
+#[test]
+fn routes_of_one_path_are_told_apart_by_host_and_method() {
+    let routes = |second: &str| {
+        let text = format!("{SOUND}\n[route.b]\npath = \"/v1\"\nupstreams = [\"openai\"]\n{second}\n");
+        read(&text).map(|config| config.routes.len()).map_err(|problems| problems.len())
+    };
+    assert_eq!(routes("hosts = [\"a.example\"]"), Ok(2));
+    assert_eq!(routes("methods = [\"GET\"]"), Ok(2));
+    assert_eq!(routes(""), Err(1));
+}
