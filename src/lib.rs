@@ -1,1 +1,3 @@
 //! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.
+
+pub mod simulator;
