@@ -101,7 +101,7 @@ impl Facts {
                 dimensions: body.dimensions,
             },
             Err(_) => Self {
-                model: after(kept, b"\"model\"").and_then(|rest| text_value(rest)),
+                model: after(kept, b"\"model\"").and_then(text_value),
                 stream: after(kept, b"\"stream\"").is_some_and(|rest| rest.starts_with(b"true")),
                 include_usage: after(kept, b"\"include_usage\"")
                     .is_some_and(|rest| rest.starts_with(b"true")),

@@ -241,7 +241,7 @@ impl Wire for Http1 {
         match framing {
             Framing::Chunked => self.put_line("transfer-encoding", b"chunked"),
             Framing::Known(length) => {
-                self.put_line("content-length", itoa::Buffer::new().format(length).as_bytes())
+                self.put_line("content-length", itoa::Buffer::new().format(length).as_bytes());
             }
             Framing::Close => self.put_line("connection", b"close"),
             Framing::Bare => {}

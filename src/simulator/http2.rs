@@ -73,6 +73,7 @@ enum Order {
     Close,
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one turn of the loop, on the stack")]
 enum Next {
     Request(http::Request<RecvStream>, SendResponse<Bytes>),
     Order(Order),

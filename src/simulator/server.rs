@@ -128,5 +128,7 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Ar
             _ = leash.stop.changed() => break,
         }
     }
+    // By hand, because the leash, which says that all this is done, would be dropped before the listener.
+    drop(listener);
     connections.shutdown().await;
 }
