@@ -185,6 +185,11 @@ impl Simulator {
         self.shared.connections.now()
     }
 
+    /// Waits until the connections are as `wanted`: for one to have been closed, or none to be open.
+    pub async fn wait_for_connections(&self, wanted: impl FnMut(&Connections) -> bool) -> Connections {
+        self.shared.connections.wait_for(wanted).await
+    }
+
     /// Forgets records and queued scripts; numbers go on.
     pub fn reset(&self) {
         self.shared.reset();

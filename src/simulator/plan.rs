@@ -112,13 +112,14 @@ impl Plan {
         for knob in knobs.split('-') {
             let mut letters = knob.chars();
             let Some(letter) = letters.next() else { continue };
-            let Ok(number) = letters.as_str().parse::<u64>() else { continue };
+            let value = letters.as_str();
+            let number = value.parse::<u64>().ok();
             match letter {
-                'f' => self.frames = Some(number),
-                'i' => self.interval = Some(Duration::from_millis(number)),
-                'b' => self.batch = number.max(1),
-                'd' => self.delay = Duration::from_millis(number),
-                's' => self.size = usize::try_from(number).unwrap_or(MAX_SIZE).min(MAX_SIZE),
+                'f' => self.frames = number.or(self.frames),
+                'i' => self.interval = milliseconds(value).or(self.interval),
+                'b' => self.batch = number.unwrap_or(self.batch).max(1),
+                'd' => self.delay = milliseconds(value).unwrap_or(self.delay),
+                's' => self.size = value.parse().unwrap_or(self.size).min(MAX_SIZE),
                 _ => {}
             }
         }
@@ -186,7 +187,11 @@ fn bad(key: &str, value: &str) -> ScriptError {
 }
 
 fn span(value: &str) -> Option<Duration> {
-    value.parse().map(Duration::from_millis).ok().or_else(|| humantime::parse_duration(value).ok())
+    milliseconds(value).or_else(|| humantime::parse_duration(value).ok())
+}
+
+fn milliseconds(value: &str) -> Option<Duration> {
+    Duration::try_from_secs_f64(value.parse::<f64>().ok()? / 1000.0).ok()
 }
 
 /// Final statuses only: an interim one would be waited on for ever.
@@ -245,6 +250,9 @@ mod tests {
         assert_eq!(plan.frames, Some(200));
         assert_eq!(plan.interval, Some(Duration::from_millis(10)));
         assert_eq!((plan.batch, plan.delay, plan.size), (16, Duration::from_millis(50), 1000));
+        let mut plan = Plan::default();
+        plan.read_model("sim-i0.5-d-x3");
+        assert_eq!((plan.interval, plan.delay), (Some(Duration::from_micros(500)), Duration::ZERO));
         let mut plan = Plan::default();
         plan.read_model("gpt-4o-f9");
         assert_eq!(plan.frames, None);

@@ -124,7 +124,7 @@ impl Records {
             drop(ring);
             self.changed.send_replace(());
         }
-        Entry { records: Arc::clone(self), number, open: true }
+        Entry { records: Arc::clone(self), number, open: true, has_body: false }
     }
 
     /// Waits until `look` finds something in the records.
@@ -187,11 +187,17 @@ pub(super) struct Entry {
     records: Arc<Records>,
     pub(super) number: u64,
     open: bool,
+    /// The whole body is in the record.
+    has_body: bool,
 }
 
 impl Entry {
-    /// Writes down what of the body was read.
-    pub(super) fn body(&self, upload: &Upload) {
+    /// Writes down what of the body was read, unless it was written down whole before.
+    pub(super) fn body(&mut self, upload: &Upload) {
+        if self.has_body {
+            return;
+        }
+        self.has_body = upload.complete();
         self.records.update(self.number, |record| {
             record.body_length = upload.length();
             record.body_complete = upload.complete();
@@ -253,11 +259,11 @@ mod tests {
     #[test]
     fn the_ring_keeps_its_bounds_and_dropped_entries_end() {
         let records = Arc::new(Records::new(3));
-        let entries: Vec<Entry> = (0..5).map(|_| records.open(record)).collect();
+        let mut entries: Vec<Entry> = (0..5).map(|_| records.open(record)).collect();
         let mut upload = Upload::new();
         upload.take(b"hello");
         upload.finish(HeaderMap::new());
-        for entry in &entries {
+        for entry in &mut entries {
             entry.body(&upload);
         }
         drop(entries);

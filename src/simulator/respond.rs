@@ -56,8 +56,8 @@ pub(super) async fn respond<W: Wire>(
     }
     let wish = Wish::of(&request, shared);
     let bodiless = request.method == Method::HEAD;
-    let entry = shared.records.open(|number| request.into_record(number, place));
-    let (ended, sent) = match choose(wire, &wish, shared, &entry).await {
+    let mut entry = shared.records.open(|number| request.into_record(number, place));
+    let (ended, sent) = match choose(wire, &wish, shared, &mut entry).await {
         Ok(script) => play(wire, script).await,
         Err(ended) => (ended, 0),
     };
@@ -66,7 +66,12 @@ pub(super) async fn respond<W: Wire>(
     ended
 }
 
-async fn choose<W: Wire>(wire: &mut W, wish: &Wish, shared: &Shared, entry: &Entry) -> Result<Script, Ended> {
+async fn choose<W: Wire>(
+    wire: &mut W,
+    wish: &Wish,
+    shared: &Shared,
+    entry: &mut Entry,
+) -> Result<Script, Ended> {
     let created = unix_seconds();
     let mut generator =
         Generator { number: entry.number, created, facts: Facts::default(), plan: Plan::default(), shared };

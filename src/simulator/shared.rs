@@ -2,12 +2,11 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio::sync::watch;
 
 use super::{
     Options,
@@ -81,35 +80,42 @@ pub struct Connections {
     pub failed: u64,
 }
 
+/// Counts connections, and tells who waits for a change.
 #[derive(Default)]
-pub(super) struct Count {
-    opened: AtomicU64,
-    closed: AtomicU64,
-    failed: AtomicU64,
-}
+pub(super) struct Count(watch::Sender<Connections>);
 
 /// The number of a connection, which is open as long as this lives.
 pub(super) struct Number(pub(super) u64, Arc<Count>);
 
 impl Count {
     pub(super) fn open(self: &Arc<Self>) -> Number {
-        Number(self.opened.fetch_add(1, Ordering::Relaxed) + 1, Arc::clone(self))
+        let mut number = 0;
+        self.0.send_modify(|count| {
+            count.opened += 1;
+            count.open += 1;
+            number = count.opened;
+        });
+        Number(number, Arc::clone(self))
     }
 
     pub(super) fn failed(&self) {
-        self.failed.fetch_add(1, Ordering::Relaxed);
+        self.0.send_modify(|count| count.failed += 1);
     }
 
     pub(super) fn now(&self) -> Connections {
-        // Closed first, so that one opened and closed in between is not counted as closed alone.
-        let closed = self.closed.load(Ordering::SeqCst);
-        let opened = self.opened.load(Ordering::SeqCst);
-        Connections { opened, open: opened - closed, failed: self.failed.load(Ordering::Relaxed) }
+        *self.0.borrow()
+    }
+
+    /// Waits until they are as wanted.
+    pub(super) async fn wait_for(&self, wanted: impl FnMut(&Connections) -> bool) -> Connections {
+        let mut changes = self.0.subscribe();
+        // Fails only without a sender, which is `self`.
+        changes.wait_for(wanted).await.map_or_else(|_| self.now(), |now| *now)
     }
 }
 
 impl Drop for Number {
     fn drop(&mut self) {
-        self.1.closed.fetch_add(1, Ordering::SeqCst);
+        self.1.0.send_modify(|count| count.open = count.open.saturating_sub(1));
     }
 }

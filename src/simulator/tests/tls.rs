@@ -73,5 +73,6 @@ async fn callers_without_a_certificate_are_turned_away_where_one_is_needed() {
         Err(_) => true,
     };
     assert!(turned_away);
-    assert_eq!(simulator.connections().failed, 1);
+    let connections = simulator.wait_for_connections(|now| now.opened == 1 && now.open == 0).await;
+    assert_eq!((connections.failed, simulator.records().len()), (1, 0));
 }
