@@ -2,7 +2,7 @@
 //!
 //! - `GET records` gives the records, oldest first; `?after=N` those with a greater number.
 //! - `GET wait` answers when so many records match, after at most 30 s with those that then do: `path=` (the end of the
-//!   path), `ended=` (a kind of end, or `any`), `id=` (its `x-simulate-id`), `after=N`, `count=N` (default 1).
+//!   path), `ended=` (a kind of end, `peer-left` or `any`), `id=` (its `x-simulate-id`), `after=N`, `count=N` (default 1).
 //! - `GET connections` gives how many there were, are, and failed.
 //! - `POST gate` opens the gate of the `gate=N` knob for one answer.
 //! - `POST reset` forgets records and queued scripts; numbers go on.
@@ -119,20 +119,29 @@ impl Filter {
 
     fn matches(&self, record: &Record) -> bool {
         let path = record.target.split_once('?').map_or(record.target.as_str(), |(path, _)| path);
-        let ended = record.ended.map(|(_, ended)| ended.name());
         let id = record.headers.get("x-simulate-id").and_then(|id| id.to_str().ok());
         record.number > self.after
             && self.path.as_deref().is_none_or(|end| path.ends_with(end))
             && self
                 .ended
                 .as_deref()
-                .is_none_or(|wanted| ended.is_some_and(|ended| wanted == "any" || wanted == ended))
+                .is_none_or(|wanted| record.ended.is_some_and(|(_, ended)| is(ended, wanted)))
             && self.id.as_deref().is_none_or(|wanted| id == Some(wanted))
     }
 
     fn list(&self, shared: &Shared) -> Value {
         let records = shared.records.list();
         records.iter().filter(|record| self.matches(record)).map(|record| describe(record, shared)).collect()
+    }
+}
+
+/// Whether an end is of a kind. Whether a leaving peer closes or resets depends on what it had not read yet, so there is
+/// a word for both.
+fn is(ended: Ended, wanted: &str) -> bool {
+    match wanted {
+        "any" => true,
+        "peer-left" => ended.peer_left(),
+        name => ended.name() == name,
     }
 }
 

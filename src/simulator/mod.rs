@@ -17,7 +17,9 @@
 //! **The model name** `sim-f200-i10-b16-d50-s1000`: frames, interval, batch, delay (ms), size. A model `missing-…` is
 //! one that does not exist.
 //!
-//! Records and gates can be had over HTTP too, under `/simulator/`; see the `control` module's documentation.
+//! **Over HTTP,** for tests in other languages: `GET /simulator/records`, `GET /simulator/wait?path=…&ended=…` (answers
+//! once such a request has ended, or after 30 s), `GET /simulator/connections`, `POST /simulator/gate` (opens the gate of
+//! `gate=N`), `POST /simulator/reset`. These need no key and are not recorded.
 
 mod answers;
 mod args;

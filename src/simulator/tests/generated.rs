@@ -144,6 +144,11 @@ async fn other_languages_ask_over_http() {
     let records = json(&control.answer().await.1);
     assert_eq!((&records[0]["number"], &records[0]["body_length"]), (&json("1"), &json("27")));
     assert_eq!(records[0]["headers"][1], json(r#"["x-simulate", "gate=5"]"#));
+    client.send(&post("/v1/responses", "X-Simulate: stall=1\r\n", "{}")).await;
+    client.until("\r\n\r\n{").await;
+    drop(client);
+    control.send("GET /simulator/wait?after=1&ended=peer-left HTTP/1.1\r\n\r\n").await;
+    assert_eq!(json(&control.answer().await.1)[0]["number"], 2);
     control.send("POST /simulator/reset HTTP/1.1\r\n\r\n").await;
     control.answer().await;
     assert!(simulator.records().is_empty());
