@@ -1,0 +1,148 @@
+//! Which endpoint a request asks, and what its body says about the answer.
+
+use std::borrow::Cow;
+
+use http::Method;
+use serde::{Deserialize, de::IgnoredAny};
+
+/// An endpoint of the API. The prefix of the path does not matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Models,
+    Model(String),
+    Chat,
+    Completions,
+    Embeddings,
+    Responses,
+    Messages,
+    Transcriptions,
+    Files,
+}
+
+impl Endpoint {
+    /// The endpoint of a path without its query.
+    pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            if path.ends_with("/models") {
+                return Some(Self::Models);
+            }
+            let (_, model) = path.rsplit_once("/models/")?;
+            let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy().into_owned();
+            return (!model.is_empty()).then_some(Self::Model(model));
+        }
+        if *method != Method::POST {
+            return None;
+        }
+        let by_suffix = [
+            ("/chat/completions", Self::Chat),
+            ("/completions", Self::Completions),
+            ("/embeddings", Self::Embeddings),
+            ("/responses", Self::Responses),
+            ("/messages", Self::Messages),
+            ("/audio/transcriptions", Self::Transcriptions),
+            ("/files", Self::Files),
+        ];
+        by_suffix.into_iter().find(|(suffix, _)| path.ends_with(suffix)).map(|(_, endpoint)| endpoint)
+    }
+}
+
+/// What the body of a request says about its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Facts {
+    pub(super) model: Option<String>,
+    pub(super) stream: bool,
+    pub(super) include_usage: bool,
+    /// Texts to embed.
+    pub(super) inputs: usize,
+    /// Embeddings in base64 (the SDKs' choice) rather than as numbers.
+    pub(super) base64: bool,
+    /// Numbers in an embedding.
+    pub(super) dimensions: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(borrow)]
+    model: Option<Cow<'a, str>>,
+    stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
+    input: Option<Input>,
+    #[serde(borrow)]
+    encoding_format: Option<Cow<'a, str>>,
+    dimensions: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct StreamOptions {
+    include_usage: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Input {
+    Texts(Vec<String>),
+    Other(IgnoredAny),
+}
+
+impl Facts {
+    /// Reads the kept beginning of a body. One that was cut short by its bound, or is no JSON, is searched.
+    pub(super) fn read(kept: &[u8]) -> Self {
+        match serde_json::from_slice::<Body<'_>>(kept) {
+            Ok(body) => Self {
+                model: body.model.map(Cow::into_owned),
+                stream: body.stream.unwrap_or(false),
+                include_usage: body.stream_options.and_then(|options| options.include_usage).unwrap_or(false),
+                inputs: match body.input {
+                    Some(Input::Texts(texts)) => texts.len(),
+                    Some(Input::Other(_)) => 1,
+                    None => 0,
+                },
+                base64: body.encoding_format.is_some_and(|format| format == "base64"),
+                dimensions: body.dimensions,
+            },
+            Err(_) => Self {
+                model: after(kept, b"\"model\"").and_then(text_value),
+                stream: after(kept, b"\"stream\"").is_some_and(|rest| rest.starts_with(b"true")),
+                include_usage: after(kept, b"\"include_usage\"")
+                    .is_some_and(|rest| rest.starts_with(b"true")),
+                inputs: 1,
+                ..Self::default()
+            },
+        }
+    }
+}
+
+/// What follows `key` and its colon.
+fn after<'a>(body: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
+    let (_, rest) = body.split_at_checked(memchr::memmem::find(body, key)? + key.len())?;
+    Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
+}
+
+fn text_value(rest: &[u8]) -> Option<String> {
+    let rest = rest.strip_prefix(b"\"")?;
+    let (value, _) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+    String::from_utf8(value.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_prefix_leads_to_the_endpoint() {
+        assert_eq!(Endpoint::of(&Method::POST, "/openai/v1/chat/completions"), Some(Endpoint::Chat));
+        assert_eq!(Endpoint::of(&Method::POST, "/v1/completions"), Some(Endpoint::Completions));
+        assert_eq!(Endpoint::of(&Method::GET, "/v1/models/a%2Fb"), Some(Endpoint::Model("a/b".into())));
+        assert_eq!(Endpoint::of(&Method::GET, "/v1/chat/completions"), None);
+    }
+
+    #[test]
+    fn facts_of_a_cut_body_are_searched() {
+        let whole =
+            br#"{"model":"m","messages":["x"],"stream": true,"stream_options":{"include_usage":true}}"#;
+        let facts = Facts::read(whole);
+        assert_eq!((facts.model.as_deref(), facts.stream, facts.include_usage), (Some("m"), true, true));
+        let cut = Facts::read(br#"{"stream": true, "model" : "m", "messages":["xxxxx"#);
+        assert_eq!((cut.model.as_deref(), cut.stream, cut.include_usage), (Some("m"), true, false));
+    }
+}

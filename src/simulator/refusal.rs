@@ -1,0 +1,70 @@
+//! Answers that say no, as OpenAI words them.
+
+use http::StatusCode;
+use serde_json::{Value, json};
+
+/// An error answer: `{"error":{"message","type","param","code"}}`, all four keys always there.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    message: String,
+    kind: &'static str,
+    code: Option<&'static str>,
+}
+
+impl Refusal {
+    /// The usual error of a status.
+    pub(super) fn of(status: StatusCode) -> Self {
+        let (kind, code, message) = match status.as_u16() {
+            400 => ("invalid_request_error", None, "The request was not understood."),
+            401 => ("invalid_request_error", Some("invalid_api_key"), "Incorrect API key provided."),
+            403 => {
+                ("invalid_request_error", Some("unsupported_country_region_territory"), "Not supported here.")
+            }
+            404 => ("invalid_request_error", Some("model_not_found"), "The model does not exist."),
+            413 => ("invalid_request_error", None, "The request is too large."),
+            429 => ("requests", Some("rate_limit_exceeded"), "Rate limit reached for this model."),
+            503 => {
+                ("server_error", Some("server_is_overloaded"), "The server is overloaded or not ready yet.")
+            }
+            _ => ("server_error", None, "The server had an error while processing your request."),
+        };
+        Self { status, message: message.to_owned(), kind, code }
+    }
+
+    /// A wrong key. The provider echoes part of it, so the simulator does too.
+    pub(super) fn wrong_key(given: &str) -> Self {
+        let letters: Vec<char> = given.chars().collect();
+        let shown: String = match letters.len() {
+            0 => "''".to_owned(),
+            1..=12 => letters.iter().take(2).chain(&['*'; 6]).collect(),
+            more => letters.iter().take(8).chain(&['*'; 8]).chain(letters.iter().skip(more - 4)).collect(),
+        };
+        Self {
+            message: format!("Incorrect API key provided: {shown}."),
+            ..Self::of(StatusCode::UNAUTHORIZED)
+        }
+    }
+
+    /// A model nobody has.
+    pub(super) fn no_model(model: &str) -> Self {
+        let message = format!("The model '{model}' does not exist or you do not have access to it.");
+        Self { message, ..Self::of(StatusCode::NOT_FOUND) }
+    }
+
+    /// A path nobody answers.
+    pub(super) fn no_endpoint(method: &str, path: &str) -> Self {
+        let message = format!("Unknown request URL: {method} {path}.");
+        Self { message, code: Some("unknown_url"), ..Self::of(StatusCode::NOT_FOUND) }
+    }
+
+    /// A request that cannot be read.
+    pub(super) fn bad_request(message: String) -> Self {
+        Self { message, ..Self::of(StatusCode::BAD_REQUEST) }
+    }
+
+    /// The JSON body.
+    pub(super) fn body(&self) -> Value {
+        json!({"error": {"message": self.message, "type": self.kind, "param": null, "code": self.code}})
+    }
+}
