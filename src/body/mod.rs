@@ -5,10 +5,12 @@
 //! So whatever must hold under backpressure or before an abort is told through [`Link`] (one per downstream connection)
 //! and [`Watch`] (one per exchange) instead of being decided inside a body.
 
+mod arrival;
 mod link;
 mod outbound;
 mod watch;
 
+pub use arrival::Arrival;
 pub use link::{Flush, Link};
-pub use outbound::{Outbound, Upload, UploadError, UploadTally};
+pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadTally};
 pub use watch::{Cut, Watch};

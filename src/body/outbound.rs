@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    fmt,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -11,11 +12,10 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-use super::Link;
+use super::Arrival;
 
 /// A request body on its way upstream: held whole, or passed on as it comes.
 #[derive(Debug)]
@@ -45,17 +45,16 @@ pub struct UploadTally {
 }
 
 /// A request body that is passed on as it comes.
-#[derive(Debug)]
 pub struct Upload {
-    body: Incoming,
+    body: Arrival,
     tally: Rc<UploadTally>,
-    link: Rc<Link>,
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
-    /// Takes out of the trailers what must not cross.
-    trailers: fn(&mut HeaderMap),
-    ended: bool,
+    trailers: TrailerPolicy,
 }
+
+/// Takes out of trailers what must not cross.
+pub type TrailerPolicy = Box<dyn Fn(&mut HeaderMap)>;
 
 impl UploadTally {
     /// Bytes passed on so far.
@@ -93,15 +92,9 @@ impl Outbound {
 }
 
 impl Upload {
-    /// Passes `body` on; an `idle` pause within it ends it. When it is dropped before its end, `link` is told.
-    pub fn new(body: Incoming, tally: Rc<UploadTally>, link: Rc<Link>, idle: Duration) -> Self {
-        Self { body, tally, link, idle, clock: None, trailers: HeaderMap::clear, ended: false }
-    }
-
-    /// Lets trailers through, less what `policy` takes out; without this none pass.
-    pub fn with_trailers(mut self, policy: fn(&mut HeaderMap)) -> Self {
-        self.trailers = policy;
-        self
+    /// Passes `body` on, its trailers as `trailers` leaves them; an `idle` pause within it ends it.
+    pub fn new(body: Arrival, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
+        Self { body, tally, idle, clock: None, trailers }
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
@@ -119,10 +112,7 @@ impl Upload {
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => self.poll_clock(cx).map(|error| Some(Err(error))),
-            Poll::Ready(None) => {
-                self.ended = true;
-                Poll::Ready(None)
-            }
+            Poll::Ready(None) => Poll::Ready(None),
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(UploadError::Broken(error)))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.passed(frame)))),
         }
@@ -143,11 +133,9 @@ impl Upload {
     }
 }
 
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if !self.ended && !self.body.is_end_stream() {
-            self.link.leave_body_unread();
-        }
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upload").field("body", &self.body).finish_non_exhaustive()
     }
 }
 

@@ -5,10 +5,10 @@ use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::gateway::{Buffered, Gateway};
 use crate::{
+    body::Arrival,
     fault::Fault,
     openai::Facts,
 };
@@ -34,6 +34,8 @@ pub(super) struct Bounds {
     pub(super) limit: u64,
     /// The longest pause within it.
     pub(super) idle: Duration,
+    /// Of all bodies that the process holds, in bytes.
+    pub(super) buffered: u64,
 }
 
 /// Whether the gateway can and must read this request's body: a JSON document that is not compressed.
@@ -57,7 +59,7 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
 /// # Errors
 /// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
 pub(super) async fn read(
-    mut body: Incoming,
+    mut body: Arrival,
     bounds: Bounds,
     gateway: &Arc<Gateway>,
 ) -> Result<Intake, Fault> {
@@ -74,7 +76,7 @@ pub(super) async fn read(
         if length > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
         }
-        held.grow_to(length)?;
+        held.grow_to(length, bounds.buffered)?;
         if first.is_empty() && rest.is_empty() {
             first = data;
             continue;
@@ -90,7 +92,7 @@ pub(super) async fn read(
     Ok(Intake { bytes, facts, held })
 }
 
-async fn next(body: &mut Incoming, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
+async fn next(body: &mut Arrival, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
     match tokio::time::timeout(idle, frame).await {
         Err(_) => Err(Fault::BodyStalled(idle)),

@@ -1,27 +1,77 @@
 //! The one request path: a request comes in from a listener, an answer goes back.
+//!
+//! [`handle`] cannot fail: it opens the Exchange, calls `answer`, and turns a Fault into an answer. `answer` is the ladder, one
+//! rung a line, failure by `?`; nothing else in the program knows this order.
 
+mod attempt;
+mod call;
 mod downstream;
 mod gateway;
+mod intake;
+mod outbound;
+mod reception;
+mod relay;
+mod sight;
+mod tail;
+mod verdict;
 mod worker;
 
 use std::{convert::Infallible, rc::Rc};
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming};
+use http::{HeaderName, HeaderValue, Request, Response, request};
+use hyper::body::Incoming;
+
+use crate::{body::Arrival, exchange::Exchange, fault::Fault};
+use call::Call;
+use verdict::Answered;
 
 pub use downstream::Downstream;
 pub use gateway::Gateway;
+pub use relay::{Aborted, Relay};
 pub use worker::{Counted, Load, Worker};
 
-/// The response body of an exchange.
-pub type Relay = Full<Bytes>;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Answers one request. Cannot fail: every failure becomes an answer that says so.
 pub async fn handle(
-    _worker: Rc<Worker>,
-    _downstream: Rc<Downstream>,
-    _request: Request<Incoming>,
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
 ) -> Result<Response<Relay>, Infallible> {
-    Ok(Response::new(Full::default()))
+    let in_flight = worker.load.exchange();
+    let (head, body) = request.into_parts();
+    let mut call = Call::open(&worker, &downstream, &head);
+    let body = Arrival::new(body, downstream.link.clone());
+    let watch = call.exchange.watch.clone();
+    let answered = match call::until_cut(&watch, answer(&mut call, head, body)).await {
+        Ok(answered) => answered,
+        Err(fault) => failed(&mut call.exchange, &fault),
+    };
+    Ok(respond(answered, call.exchange, in_flight))
+}
+
+/// The ladder.
+async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
+    let reception = call.receive(&head)?;
+    let credential = call.authenticate(&head, &reception.route)?;
+    let route = reception.route.clone();
+    call.within_total(async |call: &mut Call<'_>| {
+        let request = call.intake(head, body, reception, credential).await?;
+        let answer = call.dispatch(request).await?;
+        call.judge(answer, &route).await
+    }, &route)
+    .await
+}
+
+fn failed(exchange: &mut Exchange, fault: &Fault) -> Answered {
+    exchange.fail(fault);
+    Answered::local(fault.render())
+}
+
+fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) -> Response<Relay> {
+    let (mut head, content) = answered.into_parts();
+    let id: HeaderValue = exchange.record.request_id.header();
+    head.headers.insert(REQUEST_ID, id);
+    exchange.record.status = Some(head.status);
+    Response::from_parts(head, content.into_relay(exchange, in_flight))
 }

@@ -1,11 +1,15 @@
 //! What lives as long as a worker, on its thread alone.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::Gateway;
+use crate::upstream::Pools;
 
 /// One worker's own things. Never leaves its thread.
 #[derive(Debug)]
@@ -14,6 +18,15 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     /// How much it has to do.
     pub load: Arc<Load>,
+    /// Its upstream connections.
+    pub pools: Rc<Pools>,
+}
+
+impl Worker {
+    /// The worker whose work `load` counts; made on its own thread.
+    pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
+        Self { gateway, load, pools: Rc::default() }
+    }
 }
 
 /// How much a worker has to do; read where connections are handed out.
