@@ -1,2 +1,7 @@
 //! The `sluicegate` binary: argv → cli → exit code.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluicegate::cli::run()
+}

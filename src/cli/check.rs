@@ -1,0 +1,130 @@
+//! `check`: is the file sound, and what does it say?
+
+use std::{
+    fmt::{self, Write as _},
+    io::{self, Write as _},
+    path::Path,
+    process::ExitCode,
+};
+
+use crate::config::{self, Client, Config, Listener, Route, Upstream};
+
+/// Tells every problem on stderr, or on stdout that there is none, with warnings and a summary.
+pub(super) fn run(path: &Path) -> ExitCode {
+    match config::load(path) {
+        Ok(config) => super::print(Sound { path, config: &config }),
+        Err(problems) => {
+            let _nobody_reads = writeln!(io::stderr(), "{problems}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Sound<'a> {
+    path: &'a Path,
+    config: &'a Config,
+}
+
+impl fmt::Display for Sound<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { path, config } = self;
+        writeln!(f, "{}: ok", path.display())?;
+        for warning in &config.warnings {
+            writeln!(f, "\n{}", warning.describe("warning", path))?;
+        }
+        f.write_char('\n')?;
+        config.listeners.iter().try_for_each(|one| listener(f, one))?;
+        if let Some(admin) = &config.admin {
+            let token = if admin.token.is_some() { ", with a token" } else { "" };
+            writeln!(f, "admin     {}{token}", admin.address)?;
+        }
+        config.routes.iter().try_for_each(|(name, one)| route(f, name, one))?;
+        config.upstreams.iter().try_for_each(|(name, one)| upstream(f, name, one))?;
+        config.clients.iter().try_for_each(|(name, one)| client(f, name, one))
+    }
+}
+
+fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
+    write!(f, "listener  {}", listener.address)?;
+    let Some(tls) = &listener.tls else {
+        return writeln!(f, ", plain{}", if listener.h2c { " with h2c" } else { "" });
+    };
+    let names: Vec<&str> = tls.certificates.iter().flat_map(|one| &one.names).map(String::as_str).collect();
+    let names = if names.is_empty() { "no DNS name".to_owned() } else { names.join(", ") };
+    let mutual = if tls.client_ca.is_some() { ", callers show certificates" } else { "" };
+    writeln!(f, ", TLS for {names}{mutual}")
+}
+
+fn route(f: &mut fmt::Formatter<'_>, name: &str, route: &Route) -> fmt::Result {
+    let hosts = if route.hosts.is_empty() { String::new() } else { route.hosts.join("|") };
+    let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+    let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join("|")) };
+    let rewrite = route.rewrite.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
+    let open = if route.open { ", open" } else { "" };
+    writeln!(
+        f,
+        "route     {name}: {methods}{hosts}{}{rewrite} to {}{open}",
+        route.path,
+        route.upstreams.join(", ")
+    )
+}
+
+fn upstream(f: &mut fmt::Formatter<'_>, name: &str, upstream: &Upstream) -> fmt::Result {
+    let targets: Vec<String> = upstream.targets.iter().map(|target| target.url.to_string()).collect();
+    let keys = match upstream.keys.len() {
+        0 => "no key".to_owned(),
+        1 => "1 key".to_owned(),
+        several => format!("{several} keys"),
+    };
+    writeln!(f, "upstream  {name}: {}, {keys}", targets.join(", "))
+}
+
+fn client(f: &mut fmt::Formatter<'_>, name: &str, client: &Client) -> fmt::Result {
+    let routes = client.routes.as_ref().map_or_else(|| "all routes".to_owned(), |routes| routes.join(", "));
+    let models = client.models.as_ref().map_or_else(|| "all models".to_owned(), |models| models.join(", "));
+    writeln!(f, "client    {name}: {routes}; {models}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    #[test]
+    fn a_sound_file_is_summed_up_without_its_secrets() {
+        let text = r#"
+            listener = [{ address = "127.0.0.1:8080", h2c = true }]
+            admin = { address = "127.0.0.1:9901" }
+            [upstream.openai]
+            url = "https://api.openai.com"
+            key = { env = "KEY" }
+            [route.openai]
+            path = "/v1"
+            methods = ["POST"]
+            upstreams = ["openai"]
+            rewrite = "/x"
+            heartbeat = "5s"
+            [client.team-a]
+            key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+            models = ["gpt-4o*"]
+        "#;
+        let variable = |name: &str| (name == "KEY").then(|| OsString::from("sk-hidden"));
+        let config = config::parse(text, &config::Env::new("", &variable)).expect("sound");
+        let shown = Sound { path: Path::new("gateway.toml"), config: &config }.to_string();
+        let expected = "\
+gateway.toml: ok
+
+warning: route.openai.heartbeat: has no effect in this version yet
+  --> gateway.toml:12:25
+  help: write \"off\", or leave it out
+
+listener  127.0.0.1:8080, plain with h2c
+admin     127.0.0.1:9901
+route     openai: POST /v1 as /x to openai
+upstream  openai: https://api.openai.com/, 1 key
+client    team-a: all routes; gpt-4o*
+";
+        assert_eq!(shown, expected);
+    }
+}

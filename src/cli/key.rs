@@ -1,0 +1,81 @@
+//! `key new NAME`: a client key, shown once.
+
+use std::process::ExitCode;
+
+use aws_lc_rs::rand;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use zeroize::Zeroizing;
+
+use crate::config::{KeyHash, MAX_NAME, is_name};
+
+/// Random bytes in a key: as many as its hash has.
+const LENGTH: usize = 32;
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(
+        "this cannot be a name: letters, digits, `-`, `_` and `.`, at most {MAX_NAME}, beginning with a letter or digit, \
+         and nothing that looks like a key"
+    )]
+    Name,
+    #[error("the system gives no random bytes")]
+    Random,
+}
+
+/// Makes a key and prints it with the table that admits it.
+pub(super) fn new(name: &str) -> ExitCode {
+    match generate().and_then(|key| announcement(name, &key)) {
+        Ok(text) => super::print(text.as_str()),
+        Err(error) => super::fail(&error),
+    }
+}
+
+fn generate() -> Result<Zeroizing<String>, Error> {
+    let mut bytes = Zeroizing::new([0; LENGTH]);
+    rand::fill(bytes.as_mut()).map_err(|_| Error::Random)?;
+    Ok(Zeroizing::new(format!("sk-sg-{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()))))
+}
+
+fn announcement(name: &str, key: &str) -> Result<Zeroizing<String>, Error> {
+    if !is_name(name) {
+        return Err(Error::Name);
+    }
+    // A dot would make a table within a table.
+    let table = if name.contains('.') { format!("{name:?}") } else { name.to_owned() };
+    let hash = KeyHash::of(key.as_bytes());
+    Ok(Zeroizing::new(format!(
+        "# The caller's key. It is not kept anywhere and cannot be shown again:\n\
+         #   {key}\n\
+         # For gateway.toml:\n\
+         [client.{table}]\n\
+         key = \"{hash}\"\n"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_admits_the_key() {
+        let key = generate().expect("random bytes");
+        assert!(key.starts_with("sk-sg-") && key.len() == 6 + 43, "{}", key.len());
+        assert_ne!(*key, *generate().expect("random bytes"));
+        for (name, table) in [("team-a", "[client.team-a]"), ("team.a", "[client.\"team.a\"]")] {
+            let text = announcement(name, &key).expect("a name");
+            assert_eq!(text.matches(key.as_str()).count(), 1);
+            assert!(text.contains(table), "{}", *text);
+            let document: toml::Table = text.parse().expect("TOML");
+            let hash: KeyHash =
+                document["client"][name]["key"].as_str().expect("a string").parse().expect("a hash");
+            assert_eq!(hash, KeyHash::of(key.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_file_would_refuse_gets_no_key() {
+        for name in ["", "a b", "sk-sg-abc", "x\n[admin]"] {
+            assert!(matches!(announcement(name, "sk-sg-x"), Err(Error::Name)), "{name}");
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! The command line: what each subcommand takes, and who carries it out.
+
+pub mod cert;
+mod check;
+mod demo;
+mod key;
+mod serve;
+mod simulate;
+
+use std::{
+    io::{self, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Reads the process' arguments and carries them out. Wrong ones end the process with code 2 and a usage text.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Cli { command, config } = Cli::parse();
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(&config.config),
+        Command::Check => check::run(&config.config),
+        Command::Demo(options) => demo::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
+        Command::Key(KeyCommand::New { name }) => key::new(&name),
+        Command::Cert(options) => cert::run(&options),
+    }
+}
+
+/// A streaming reverse proxy for OpenAI-compatible APIs
+///
+/// Sluicegate terminates TLS, knows its callers by their own keys, puts the upstream's key in place of theirs, and lets the upstream's
+/// stream through untouched. An OpenAI SDK client needs nothing but another base_url. One TOML file configures it; without a
+/// subcommand it serves that file.
+#[derive(Debug, Parser)]
+#[command(name = "sluicegate", version, after_long_help = EXAMPLES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: ConfigFile,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sluicegate demo                          try it: no key and no file needed
+  sluicegate cert                          make a development certificate in certs/
+  sluicegate key new team-a                make a client key and its [client.team-a] table
+  sluicegate check                         find every problem in gateway.toml
+  sluicegate serve --config /etc/sluicegate/gateway.toml
+
+Exit codes: 0 done, 1 it failed (stderr says why), 2 wrong arguments.";
+
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file
+    #[arg(long, short, global = true, value_name = "FILE", default_value = "gateway.toml")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the configuration (also without a subcommand)
+    ///
+    /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT; then it drains: no new connections, exchanges in flight
+    /// end in their own time, bounded by `server.drain.deadline`.
+    Serve,
+    /// Read the configuration and tell every problem in it
+    ///
+    /// Loads certificates and looks for secrets too, just as `serve` would, but binds nothing. Exits with 1 if there is a problem.
+    #[command(
+        after_long_help = "Example:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate"
+    )]
+    Check,
+    /// Run the gateway before a simulated upstream, to try it
+    ///
+    /// Needs no key and no file. Prints a curl line and an SDK snippet that work as pasted into another terminal.
+    Demo(DemoOptions),
+    /// Run an OpenAI-like upstream that follows a script
+    ///
+    /// For load tests and for trying a configuration without a provider. The requested model, or the header `x-simulate`, says how
+    /// the answer goes: its length, its pace, its faults.
+    #[command(after_long_help = "Example:\n  sluicegate simulate --listen 127.0.0.1:9090")]
+    Simulate(SimulateOptions),
+    /// Make client keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Make a development CA and a server certificate signed by it
+    ///
+    /// Writes ca.pem, ca.key, server.pem and server.key, for localhost, 127.0.0.1, ::1 and each --name. Not for production: whoever
+    /// has ca.key can pose as any server to those who trust ca.pem.
+    #[command(after_long_help = "Example:\n  sluicegate cert --name gateway.internal --name 10.0.0.5")]
+    Cert(cert::Options),
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a key and print it, once, with its [client.NAME] table
+    ///
+    /// The gateway keeps only the key's SHA-256: give the key to the caller, and put the table into gateway.toml.
+    #[command(after_long_help = "Example:\n  sluicegate key new team-a")]
+    New {
+        /// The caller's name, as log lines and metrics show it
+        name: String,
+    },
+}
+
+/// Where the demo listens.
+#[derive(Debug, Args)]
+pub struct DemoOptions {
+    /// Address with TLS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    pub listen: SocketAddr,
+    /// Address without TLS
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub plain: SocketAddr,
+    /// The operator's address: /metrics, /healthz, /readyz, /config, /status
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    pub admin: SocketAddr,
+}
+
+/// How the simulator runs alone.
+#[derive(Debug, Args)]
+pub struct SimulateOptions {
+    /// Address to listen on
+    #[arg(long, value_name = "ADDR")]
+    pub listen: SocketAddr,
+}
+
+/// Writes to stdout; that nobody reads it (a closed pipe) is not worth a panic.
+fn print(text: impl std::fmt::Display) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Writes to stderr why it failed, and each cause of it.
+fn fail(error: &dyn std::error::Error) -> ExitCode {
+    let mut stderr = io::stderr().lock();
+    let mut written = write!(stderr, "sluicegate: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        written = written.and_then(|()| write!(stderr, ": {error}"));
+        cause = error.source();
+    }
+    let _nobody_reads = written.and_then(|()| writeln!(stderr));
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_is_understood() {
+        let parse = |line: &str| Cli::try_parse_from(line.split(' ')).expect(line);
+        assert!(parse("sluicegate").command.is_none());
+        assert_eq!(parse("sluicegate").config.config, PathBuf::from("gateway.toml"));
+        let serve = parse("sluicegate serve --config a.toml");
+        assert!(matches!(serve.command, Some(Command::Serve)));
+        assert_eq!(serve.config.config, PathBuf::from("a.toml"));
+        assert_eq!(parse("sluicegate --config b.toml").config.config, PathBuf::from("b.toml"));
+        assert!(matches!(parse("sluicegate check").command, Some(Command::Check)));
+        let Some(Command::Demo(demo)) = parse("sluicegate demo --plain 127.0.0.1:1").command else {
+            panic!("demo")
+        };
+        assert_eq!((demo.listen.port(), demo.plain.port(), demo.admin.port()), (8443, 1, 9901));
+        let simulate = parse("sluicegate simulate --listen 127.0.0.1:9090").command;
+        assert!(matches!(simulate, Some(Command::Simulate(options)) if options.listen.port() == 9090));
+        let key = parse("sluicegate key new team-a").command;
+        assert!(matches!(key, Some(Command::Key(KeyCommand::New { name })) if name == "team-a"));
+        let Some(Command::Cert(_)) = parse("sluicegate cert --name a --name b --force").command else {
+            panic!("cert")
+        };
+    }
+}
