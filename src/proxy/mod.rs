@@ -1,7 +1,10 @@
 //! The one request path: a request comes in from a listener, an answer goes back.
 
+pub mod crossing;
 mod downstream;
 mod gateway;
+pub mod headers;
+pub mod path;
 mod worker;
 
 use std::{convert::Infallible, rc::Rc};
