@@ -3,6 +3,7 @@
 //! [`handle`] cannot fail: it opens the Exchange, calls `answer`, and turns a Fault into an answer. `answer` is the ladder, one
 //! rung a line, failure by `?`; nothing else in the program knows this order.
 
+<<<<<<< HEAD
 mod attempt;
 mod call;
 mod downstream;
@@ -14,6 +15,13 @@ mod relay;
 mod sight;
 mod tail;
 mod verdict;
+=======
+pub mod crossing;
+mod downstream;
+mod gateway;
+pub mod headers;
+pub mod path;
+>>>>>>> logs
 mod worker;
 
 use std::{convert::Infallible, rc::Rc};

@@ -72,7 +72,7 @@ impl TraceContext {
         self.named.as_deref().unwrap_or_else(|| ascii(&self.trace))
     }
 
-    /// Whether the caller's `tracestate` may go upstream: it belongs to the trace that it came with (section 3.3.1.1 of Trace Context: a
+    /// Whether the caller's `tracestate` may go upstream: it belongs to the trace that it came with (section 3.3 of Trace Context: a
     /// `tracestate` without a valid `traceparent` is discarded).
     pub fn keeps_tracestate(&self) -> bool {
         self.continued

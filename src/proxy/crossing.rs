@@ -1,0 +1,187 @@
+//! Whether a text carries a key, in whatever form keys usually travel.
+
+use std::{borrow::Cow, fmt, sync::OnceLock};
+
+use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
+use memchr::memmem::Finder;
+use percent_encoding::percent_decode;
+
+use short::ShortKey;
+
+mod short;
+
+/// Shorter keys are looked for as whole values only, see [`ShortKey`].
+const SHORTEST: usize = 8;
+/// How often percent-encoding is taken off: a URL within a URL within a header.
+const DEPTH: usize = 2;
+
+/// Keys that must not cross: the credential that a caller presented on its way to the upstream, or all keys of an upstream on
+/// their way to the caller.
+///
+/// A key is found plainly, percent-encoded in any mix (also twice), in base64 of either alphabet with anything before and
+/// after it (`Basic user:key`), and in base64 that is percent-encoded. It is found by substring search alone: base64 needs no decoding, because of
+/// the key's characters in it all but the outermost depend only on where the key begins modulo three.
+///
+/// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
+/// [`Crossing::into_owned`].
+#[derive(Clone, Default)]
+pub struct Crossing<'k> {
+    keys: Vec<Key<'k>>,
+    short: Vec<ShortKey<'k>>,
+    /// Bytes of the shortest key: less cannot hold any.
+    least: usize,
+}
+
+impl<'k> Crossing<'k> {
+    /// Watches for these keys. An empty one is none.
+    pub fn new(keys: impl IntoIterator<Item = &'k [u8]>) -> Self {
+        let mut crossing = Self { least: usize::MAX, ..Self::default() };
+        for key in keys.into_iter().filter(|key| !key.is_empty()) {
+            crossing.least = crossing.least.min(key.len());
+            if key.len() < SHORTEST {
+                crossing.short.push(ShortKey::new(key));
+            } else {
+                crossing.keys.push(Key::new(key));
+            }
+        }
+        crossing
+    }
+
+    /// For keeping: holds copies of the keys.
+    pub fn into_owned(self) -> Crossing<'static> {
+        Crossing {
+            keys: self.keys.into_iter().map(Key::into_owned).collect(),
+            short: self.short.into_iter().map(ShortKey::into_owned).collect(),
+            least: self.least,
+        }
+    }
+
+    /// Whether a header value, a query or another text carries one of the keys.
+    pub fn carries(&self, text: &[u8]) -> bool {
+        if self.is_beyond(text) {
+            return false;
+        }
+        let mut text = Cow::Borrowed(text);
+        for _ in 0..DEPTH {
+            if self.holds(&text) {
+                return true;
+            }
+            // An allocation only where something is encoded.
+            match percent_decode(&text).into() {
+                Cow::Borrowed(_) => return false,
+                Cow::Owned(decoded) => text = Cow::Owned(decoded),
+            }
+        }
+        self.holds(&text)
+    }
+
+    /// Whether a header's name carries one of the keys. HTTP/2 writes names in lower case (RFC 9113 section 8.2), and so does
+    /// this program: the keys are looked for without regard to case.
+    pub fn carries_name(&self, name: &str) -> bool {
+        if self.is_beyond(name.as_bytes()) {
+            return false;
+        }
+        let mut name = Cow::Borrowed(name.as_bytes());
+        for _ in 0..DEPTH {
+            if self.holds_in_any_case(&name) {
+                return true;
+            }
+            match percent_decode(&name).into() {
+                Cow::Borrowed(_) => return false,
+                Cow::Owned(decoded) => name = Cow::Owned(decoded),
+            }
+        }
+        self.holds_in_any_case(&name)
+    }
+
+    /// Whether there is no key, or none that short.
+    fn is_beyond(&self, text: &[u8]) -> bool {
+        text.len() < self.least || (self.keys.is_empty() && self.short.is_empty())
+    }
+
+    fn holds(&self, text: &[u8]) -> bool {
+        self.keys.iter().any(|key| key.is_in(text)) || self.short.iter().any(|key| key.is(text))
+    }
+
+    fn holds_in_any_case(&self, text: &[u8]) -> bool {
+        self.keys.iter().any(|key| key.is_in_any_case(text))
+            || self.short.iter().any(|key| key.is_in_any_case(text))
+    }
+}
+
+impl fmt::Debug for Crossing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Crossing")
+            .field("keys", &(self.keys.len() + self.short.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone)]
+struct Key<'k> {
+    plain: Finder<'k>,
+    /// Made when a text is long enough to hold one: most never are.
+    base64: OnceLock<Vec<Finder<'static>>>,
+}
+
+impl<'k> Key<'k> {
+    fn new(key: &'k [u8]) -> Self {
+        Self { plain: Finder::new(key), base64: OnceLock::new() }
+    }
+
+    fn into_owned(self) -> Key<'static> {
+        Key { plain: self.plain.into_owned(), base64: self.base64 }
+    }
+
+    fn is_in(&self, text: &[u8]) -> bool {
+        self.plain.find(text).is_some() || self.encoded(text).iter().any(|needle| needle.find(text).is_some())
+    }
+
+    fn is_in_any_case(&self, text: &[u8]) -> bool {
+        let holds = |needle: &[u8]| text.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle));
+        holds(self.plain.needle()) || self.encoded(text).iter().any(|needle| holds(needle.needle()))
+    }
+
+    /// The base64 forms, if `text` is long enough for the shortest.
+    fn encoded(&self, text: &[u8]) -> &[Finder<'static>] {
+        let key = self.plain.needle();
+        if text.len() < base64_length(key, 0).min(base64_length(key, 1)).min(base64_length(key, 2)) {
+            return &[];
+        }
+        self.base64.get_or_init(|| base64_forms(key))
+    }
+}
+
+/// How many base64 characters depend on the key alone when `lead` bytes stand before it in its group of three.
+fn base64_length(key: &[u8], lead: usize) -> usize {
+    ((lead + key.len()) * 8 / 6).saturating_sub((lead * 8).div_ceil(6))
+}
+
+/// What base64 (RFC 4648 sections 4 and 5) makes of the key, for each place in a group of three, in both alphabets.
+fn base64_forms(key: &[u8]) -> Vec<Finder<'static>> {
+    let mut forms = Vec::with_capacity(6);
+    for lead in 0..3 {
+        let mut group = vec![0; lead];
+        group.extend_from_slice(key);
+        let mut text = STANDARD_NO_PAD.encode(group).into_bytes();
+        text.truncate((lead + key.len()) * 8 / 6);
+        text.drain(..(lead * 8).div_ceil(6));
+        forms.push(Finder::new(&text).into_owned());
+        let url: Vec<u8> = text.iter().map(|&byte| url_alphabet(byte)).collect();
+        if url != text {
+            forms.push(Finder::new(&url).into_owned());
+        }
+    }
+    forms
+}
+
+fn url_alphabet(standard: u8) -> u8 {
+    match standard {
+        b'+' => b'-',
+        b'/' => b'_',
+        other => other,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,157 @@
+use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
+use proptest::prelude::*;
+
+use super::*;
+
+/// How a key may be written.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::proxy) enum Form {
+    Plain,
+    /// The bytes whose bit is set are percent-encoded, in upper case where the next bit is.
+    Percent(u64),
+    TwicePercent(u64),
+    Base64,
+    Base64Url,
+    Base64UrlUnpadded,
+    Base64ThenPercent(u64),
+}
+
+pub(in crate::proxy) fn form() -> impl Strategy<Value = Form> {
+    prop_oneof![
+        Just(Form::Plain),
+        any::<u64>().prop_map(Form::Percent),
+        any::<u64>().prop_map(Form::TwicePercent),
+        Just(Form::Base64),
+        Just(Form::Base64Url),
+        Just(Form::Base64UrlUnpadded),
+        any::<u64>().prop_map(Form::Base64ThenPercent),
+    ]
+}
+
+fn percent(text: &str, mix: u64) -> String {
+    let one = |(at, byte): (usize, u8)| match (
+        mix.rotate_right(at as u32) & 1,
+        mix.rotate_right(at as u32 + 1) & 1,
+    ) {
+        // A percent sign that stands for itself is always encoded.
+        (0, _) if byte != b'%' => char::from(byte).to_string(),
+        (_, 0) => format!("%{byte:02x}"),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().enumerate().map(one).collect()
+}
+
+impl Form {
+    /// The key in this form, with `before` and `after` inside what is encoded.
+    pub(in crate::proxy) fn write(self, key: &str, before: &str, after: &str) -> String {
+        let inner = format!("{before}{key}{after}");
+        match self {
+            Self::Plain => inner,
+            Self::Percent(mix) => percent(&inner, mix),
+            Self::TwicePercent(mix) => percent(&percent(&inner, mix), mix.rotate_left(7)),
+            Self::Base64 => STANDARD.encode(inner),
+            Self::Base64Url => URL_SAFE.encode(inner),
+            Self::Base64UrlUnpadded => URL_SAFE_NO_PAD.encode(inner),
+            Self::Base64ThenPercent(mix) => percent(&STANDARD.encode(inner), mix),
+        }
+    }
+}
+
+fn watching(key: &str) -> Crossing<'_> {
+    Crossing::new([key.as_bytes()])
+}
+
+#[test]
+fn what_a_login_looks_like() {
+    let key = "sk-proj-a+b/c_d";
+    let basic = format!("Basic {}", STANDARD.encode(format!("user:{key}")));
+    for text in [key, "Bearer sk-proj-a+b/c_d", &basic, "realtime, openai-insecure-api-key.sk-proj-a+b/c_d"] {
+        assert!(watching(key).carries(text.as_bytes()), "{text}");
+    }
+    for text in [
+        "",
+        "sk-proj-a+b/c_",
+        "k-proj-a+b/c_d",
+        "Bearer sk-proj-a b/c_d",
+        "%73%6b%2d",
+        "%%%%%%%%%%%%%%%%%%%%",
+    ] {
+        assert!(!watching(key).carries(text.as_bytes()), "{text}");
+    }
+}
+
+#[test]
+fn no_keys_no_crossing() {
+    for crossing in [Crossing::default(), Crossing::new([]), Crossing::new([&b""[..]])] {
+        assert!(
+            !crossing.carries(b"") && !crossing.carries(b"anything") && !crossing.carries_name("anything")
+        );
+    }
+}
+
+#[test]
+fn short_keys_are_whole_values() {
+    let dev = watching("dev");
+    for text in [
+        "dev",
+        "Bearer dev",
+        "Basic ZGV2",
+        "Basic OmRldg==",
+        "Basic dTpkZXY",
+        "Basic ZGV2Og",
+        "d%65v",
+        "%2564ev",
+    ] {
+        assert!(dev.carries(text.as_bytes()), "{text}");
+    }
+    for text in ["devices", "dev build", "my-dev", "developer", "application/dev", "ZGV2aWNl"] {
+        assert!(!dev.carries(text.as_bytes()), "{text}");
+    }
+    assert!(dev.carries_name("dev") && !dev.carries_name("x-dev"));
+}
+
+#[test]
+fn nothing_is_shown() {
+    assert_eq!(format!("{:?}", watching("sk-very-secret")), "Crossing { keys: 1, .. }");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn any_form_anywhere_is_found(
+        key in "[!-~]{8,64}", form in form(), inside in "[ -~]{0,9}", outside in "[A-Za-z0-9+/=_ -]{0,9}"
+    ) {
+        let text = format!("{outside}{}{outside}", form.write(&key, &inside, &inside));
+        prop_assert!(watching(&key).carries(text.as_bytes()), "{}", text);
+        prop_assert!(watching(&key).into_owned().carries(text.as_bytes()), "{}", text);
+    }
+
+    #[test]
+    fn each_of_several_keys_is_found(keys in prop::collection::vec("[!-$&-~]{8,40}", 1..5), pick in any::<prop::sample::Index>(), form in form()) {
+        let all = Crossing::new(keys.iter().map(String::as_bytes));
+        let text = form.write(pick.get::<String>(&keys), "", "");
+        prop_assert!(all.carries(text.as_bytes()), "{}", text);
+    }
+
+    #[test]
+    fn a_name_carries_it_in_any_case(key in "[!#$&'*+.^_`|~0-9A-Za-z-]{8,40}", form in form(), before in "[a-z-]{0,5}") {
+        let name = format!("{before}{}", form.write(&key, "", ""));
+        prop_assert!(watching(&key).carries_name(&name.to_ascii_lowercase()), "{}", name);
+    }
+
+    #[test]
+    fn ordinary_texts_do_not(key in "sk-[A-Za-z0-9]{20,40}", text in "[ -~]{0,200}") {
+        prop_assert!(!watching(&key).carries(text.as_bytes()));
+        prop_assert!(!watching(&key).carries(STANDARD.encode(&text).as_bytes()));
+        prop_assert!(!watching(&key).carries_name(&text));
+    }
+
+    #[test]
+    fn another_key_does_not(key in "[A-Za-z0-9]{16,40}", form in form(), at in any::<prop::sample::Index>()) {
+        // One character in the middle differs.
+        let at = 1 + at.index(key.len() - 2);
+        let other: String = key.chars().enumerate().map(|(i, c)| if i == at { '~' } else { c }).collect();
+        prop_assert!(!watching(&key).carries(form.write(&other, "", "").as_bytes()));
+    }
+}

@@ -1,0 +1,109 @@
+//! Which headers cross, in either direction: end-to-end ones do, known or not (RFC 9110 section 7.6.1); hop-by-hop ones, credentials
+//! and what is between one side and the gateway alone do not. Trailers follow the same policy, and section 6.5.1.
+//!
+//! `content-length` is left alone: framing belongs to whoever owns the body. What the gateway sets itself, the upstream's key
+//! above all, is to be set afterwards, so that no `Connection: authorization` can take it out again.
+
+mod standing;
+mod sweep;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONTENT_LENGTH, TRAILER},
+};
+
+use super::crossing::Crossing;
+use standing::{Direction, is_framing, may_trail};
+use sweep::{announce, remove_nominated, sweep};
+
+/// What a route does beyond the standing policy. No rule can let through a hop-by-hop header, a credential by its name, or a
+/// value that carries a key; and none applies to `content-length`.
+#[derive(Debug, Clone, Default)]
+pub struct Rules {
+    /// Put there last, replacing what was. Not put into trailers.
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    /// Taken out.
+    pub remove: Vec<HeaderName>,
+    /// Let through though the standing policy withholds it: a cookie, a forwarded address, an account's name.
+    pub allow: Vec<HeaderName>,
+    /// When not empty, nothing else passes.
+    pub only: Vec<HeaderName>,
+}
+
+/// The upstream's `x-request-id` goes on under this name; the first is the gateway's.
+pub const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Makes a request's headers fit to go upstream. `credential` is what the caller presented. `host`, the upstream's key and all
+/// else that the gateway sends of its own is for the caller of this function to set, afterwards.
+pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
+    head(headers, &Policy { direction: Direction::Upstream, rules, keys: credential });
+}
+
+/// Makes an answer's headers fit to go to the caller. `keys` are all of the upstream's. Returns the upstream's request id, which
+/// the caller gets as [`UPSTREAM_REQUEST_ID`].
+pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) -> Option<HeaderValue> {
+    let policy = Policy { direction: Direction::Caller, rules, keys };
+    let id = headers.remove(REQUEST_ID).filter(|id| !keys.carries(id.as_bytes()));
+    if let Some(id) = &id {
+        headers.insert(UPSTREAM_REQUEST_ID, id.clone());
+    }
+    head(headers, &policy);
+    id
+}
+
+/// [`to_upstream`] for a request's trailers.
+pub fn trailers_to_upstream(trailers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
+    tail(trailers, &Policy { direction: Direction::Upstream, rules, keys: credential });
+}
+
+/// [`to_caller`] for an answer's trailers.
+pub fn trailers_to_caller(trailers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) {
+    trailers.remove(REQUEST_ID);
+    tail(trailers, &Policy { direction: Direction::Caller, rules, keys });
+}
+
+/// Everything that decides about a header.
+struct Policy<'p> {
+    direction: Direction,
+    rules: &'p Rules,
+    keys: &'p Crossing<'p>,
+}
+
+impl Policy<'_> {
+    /// Whether a header of this name passes.
+    fn passes(&self, name: &HeaderName) -> bool {
+        self.direction.passes(name, &self.rules.allow)
+            && !self.rules.remove.contains(name)
+            && (self.rules.only.is_empty() || self.rules.only.contains(name))
+            && !self.keys.carries_name(name.as_str())
+    }
+
+    fn passes_in_trailers(&self, name: &HeaderName) -> bool {
+        may_trail(name) && self.passes(name)
+    }
+}
+
+fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
+    remove_nominated(headers);
+    sweep(headers, |name, value| {
+        // A length is a number that whoever owns the body checks and writes.
+        *name == CONTENT_LENGTH
+            || ((*name == TRAILER || policy.passes(name)) && !policy.keys.carries(value.as_bytes()))
+    });
+    if headers.contains_key(TRAILER) {
+        announce(headers, |name| policy.passes_in_trailers(name));
+    }
+    for (name, value) in &policy.rules.set {
+        if !is_framing(name) && policy.direction.may_set(name) {
+            headers.insert(name, value.clone());
+        }
+    }
+}
+
+fn tail(trailers: &mut HeaderMap, policy: &Policy<'_>) {
+    sweep(trailers, |name, value| policy.passes_in_trailers(name) && !policy.keys.carries(value.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! The standing policy: what each header name is to each direction.
+
+use http::{
+    HeaderName,
+    header::{CONTENT_LENGTH, TRAILER},
+};
+
+/// Which way headers go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Upstream,
+    Caller,
+}
+
+/// What a name is to a direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// End-to-end.
+    Passes,
+    /// Passes where a route allows it.
+    Withheld,
+    /// Hop-by-hop, or a credential's place.
+    Never,
+}
+
+impl Direction {
+    pub(super) fn passes(self, name: &HeaderName, allowed: &[HeaderName]) -> bool {
+        match self.standing(name.as_str()) {
+            Standing::Passes => true,
+            Standing::Withheld => allowed.contains(name),
+            Standing::Never => false,
+        }
+    }
+
+    /// Whether a route may set a header of this name.
+    pub(super) fn may_set(self, name: &HeaderName) -> bool {
+        self.standing(name.as_str()) != Standing::Never
+    }
+
+    fn standing(self, name: &str) -> Standing {
+        if is_hop_by_hop(name) {
+            return Standing::Never;
+        }
+        match self {
+            Self::Upstream => to_upstream(name),
+            Self::Caller => to_caller(name),
+        }
+    }
+}
+
+/// What belongs to the body's framing. [`TRAILER`] does because hyper writes no trailer over HTTP/1.1 that it does not name; what it
+/// names is checked apart.
+pub(super) fn is_framing(name: &HeaderName) -> bool {
+    *name == CONTENT_LENGTH || *name == TRAILER
+}
+
+/// RFC 9110 section 7.6.1, and what older and proxies' own specifications add (RFC 2616 section 13.5.1, RFC 7540 section 3.2.1).
+/// `proxy-status` alone of its kind is for everybody (RFC 9209).
+fn is_hop_by_hop(name: &str) -> bool {
+    match name {
+        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => true,
+        "proxy-status" => false,
+        _ => name.starts_with("proxy-"),
+    }
+}
+
+/// Never: credentials, `host` (the target's goes instead) and `expect` (answered here). Withheld: who and where the caller is, and
+/// the accounts, which the upstream would match with our key.
+fn to_upstream(name: &str) -> Standing {
+    match name {
+        // The subprotocol is where a browser puts its key (`openai-insecure-api-key.KEY`).
+        "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "sec-websocket-protocol" => {
+            Standing::Never
+        }
+        "host" | "expect" => Standing::Never,
+        "cookie" | "cookie2" | "openai-organization" | "openai-project" => Standing::Withheld,
+        _ if is_address(name) => Standing::Withheld,
+        _ => Standing::Passes,
+    }
+}
+
+/// Under which names proxies and content networks tell the caller's address.
+fn is_address(name: &str) -> bool {
+    match name {
+        "forwarded" | "x-real-ip" | "true-client-ip" | "x-client-ip" | "x-cluster-client-ip" => true,
+        "cf-connecting-ip" | "cf-connecting-ipv6" | "cf-pseudo-ipv4" | "fastly-client-ip" => true,
+        "x-original-forwarded-for" | "x-envoy-external-address" | "x-appengine-user-ip" => true,
+        _ => name.starts_with("x-forwarded-"),
+    }
+}
+
+/// Withheld: what the upstream's host says about itself as a web site (it would be taken for ours), and whose accounts we use.
+fn to_caller(name: &str) -> Standing {
+    match name {
+        "set-cookie" | "set-cookie2" | "alt-svc" | "strict-transport-security" => Standing::Withheld,
+        "openai-organization" | "openai-project" | "anthropic-organization-id" => Standing::Withheld,
+        _ => Standing::Passes,
+    }
+}
+
+/// RFC 9110 section 6.5.1: no trailer may say how a message is framed, routed, authenticated, changed or read, since whoever needed
+/// to know has gone on without it.
+pub(super) fn may_trail(name: &HeaderName) -> bool {
+    !matches!(
+        name.as_str(),
+        // Framing and routing.
+        "content-length" | "trailer" | "host" | "max-forwards"
+        // Request modifiers: controls and conditions.
+        | "cache-control" | "expect" | "pragma" | "range" | "if-match" | "if-none-match" | "if-modified-since"
+        | "if-unmodified-since" | "if-range"
+        // Authentication and cookies.
+        | "authorization" | "www-authenticate" | "authentication-info" | "cookie" | "set-cookie"
+        // How the content is read.
+        | "content-encoding" | "content-type" | "content-range"
+        // Response control data.
+        | "age" | "date" | "expires" | "location" | "retry-after" | "vary" | "warning"
+    )
+}
