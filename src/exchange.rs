@@ -18,8 +18,8 @@ use crate::{
     body::{Cut, Link, UploadTally, Watch},
     config::LogFormat,
     fault::{Fault, Outcome, Phase},
-    openai::Reading,
-    telemetry::{Line, Queue, RequestId, TraceContext},
+    openai::{Endpoint, Reading},
+    telemetry::{access::Line, ids::{RequestId, TraceContext}, queue::Queue},
 };
 
 /// Longest path that is kept for the log, in bytes.
@@ -77,6 +77,8 @@ pub struct Record {
     pub method: Method,
     /// The request's path, at most 1 KiB of it.
     pub path: String,
+    /// Which API operation it is.
+    pub endpoint: Endpoint,
     /// The model asked for.
     pub model: Option<String>,
     /// Whether a stream was asked for.
@@ -212,6 +214,7 @@ impl Record {
             tls: opening.tls,
             method: opening.method,
             path,
+            endpoint: Endpoint::Other,
             model: None,
             stream: None,
             status: None,
@@ -250,7 +253,7 @@ impl Record {
             trace_id: Some(self.trace.trace_id()),
             upstream_request_id: self.upstream_request_id.as_deref(),
             client: self.client,
-            caller: self.caller.as_deref().map(Caller::name),
+            caller: self.caller.as_deref().map(|caller| &*caller.name),
             route: self.route.as_deref(),
             upstream: self.upstream.as_deref(),
             target: self.target.as_deref(),

@@ -36,7 +36,7 @@ pub enum Fault {
     UpgradeUnsupported,
     /// The path has no one meaning, or an unwanted one.
     #[error("The request's path is refused: {0}.")]
-    BadPath(String),
+    BadPath(#[source] Cause),
     /// The request contradicts itself or the protocol in another way.
     #[error("The request is refused: {0}.")]
     BadRequest(&'static str),
@@ -49,9 +49,12 @@ pub enum Fault {
     /// The key presented is nobody's.
     #[error("Incorrect API key provided. This gateway has its own keys; ask its operator for one.")]
     KeyUnknown,
-    /// Two different credentials came in one request.
-    #[error("The request carries credentials that contradict one another. Send one key, in one header.")]
-    KeysConflict,
+    /// What was presented cannot be a key.
+    #[error("The request's credentials cannot be used: {0}. Send `Authorization: Bearer YOUR_KEY`.")]
+    KeyMalformed(#[source] Cause),
+    /// Several credentials that differ.
+    #[error("The request's credentials are refused: {0}. Send one key, in one header.")]
+    KeysConflict(#[source] Cause),
     /// This caller may not use this route.
     #[error("Your key may not use this route.")]
     RouteForbidden,

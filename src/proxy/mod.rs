@@ -3,7 +3,6 @@
 //! [`handle`] cannot fail: it opens the Exchange, calls `answer`, and turns a Fault into an answer. `answer` is the ladder, one
 //! rung a line, failure by `?`; nothing else in the program knows this order.
 
-<<<<<<< HEAD
 mod attempt;
 mod call;
 mod downstream;
@@ -15,13 +14,6 @@ mod relay;
 mod sight;
 mod tail;
 mod verdict;
-=======
-pub mod crossing;
-mod downstream;
-mod gateway;
-pub mod headers;
-pub mod path;
->>>>>>> logs
 mod worker;
 
 use std::{convert::Infallible, rc::Rc};
@@ -63,12 +55,14 @@ async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Res
     let reception = call.receive(&head)?;
     let credential = call.authenticate(&head, &reception.route)?;
     let route = reception.route.clone();
-    call.within_total(async |call: &mut Call<'_>| {
-        let request = call.intake(head, body, reception, credential).await?;
-        let answer = call.dispatch(request).await?;
+    let within = call.within(route.timeouts.total);
+    let answered = async {
+        let order = call.intake(Request::from_parts(head, body), reception).await?;
+        call.admit(&order)?;
+        let answer = call.dispatch(order, credential).await?;
         call.judge(answer, &route).await
-    }, &route)
-    .await
+    };
+    within.run(answered).await
 }
 
 fn failed(exchange: &mut Exchange, fault: &Fault) -> Answered {

@@ -6,12 +6,12 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
@@ -21,7 +21,9 @@ use crate::{
     body::{Cut, Flush},
     exchange::Exchange,
     fault::Fault,
+    policy,
     proxy::worker::Counted,
+    snapshot::Route,
     upstream::AnswerBody,
 };
 
@@ -57,7 +59,7 @@ struct Passing {
     body: AnswerBody,
     sight: Sight,
     clock: Clock,
-    trailers: fn(&mut HeaderMap),
+    route: Arc<Route>,
     /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
     close_delimited: bool,
 }
@@ -81,7 +83,7 @@ pub(super) struct Passage {
     pub(super) sight: Sight,
     pub(super) idle: Option<Duration>,
     pub(super) total: Option<Duration>,
-    pub(super) trailers: fn(&mut HeaderMap),
+    pub(super) route: Arc<Route>,
     pub(super) close_delimited: bool,
 }
 
@@ -99,7 +101,7 @@ impl Relay {
             body: passage.body,
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
-            trailers: passage.trailers,
+            route: passage.route,
             close_delimited: passage.close_delimited,
         };
         let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
@@ -201,7 +203,9 @@ impl Relay {
     fn note(&mut self) {
         if let Stage::Passing(passing) = &mut self.stage {
             let record = &mut self.exchange.record;
+            let keys = &passing.route.upstream.crossing;
             record.reading = passing.sight.reading();
+            record.reading.model.take_if(|model| keys.carries(model.as_bytes()));
             record.tally.events = passing.sight.events();
         }
     }
@@ -278,7 +282,8 @@ impl Passing {
     fn filter(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
         match frame.into_trailers() {
             Ok(mut trailers) => {
-                (self.trailers)(&mut trailers);
+                let route = &self.route;
+                policy::trailers_to_caller(&mut trailers, &route.response_headers, &route.upstream.crossing);
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,

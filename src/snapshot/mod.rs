@@ -5,6 +5,7 @@
 //! configuration (connections' identities, session tickets) is taken over from the previous Snapshot.
 
 mod routes;
+mod server_tls;
 mod upstreams;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
@@ -72,6 +73,9 @@ pub enum CompileError {
         /// Why.
         source: rustls::Error,
     },
+    /// An upstream without a target.
+    #[error("upstream.{0} has no target")]
+    NoTarget(Arc<str>),
     /// No certificate authority is trusted by this system.
     #[error("no trusted certificates were found on this system; install ca-certificates or set `tls.ca` of upstream.{0}")]
     NoRoots(Arc<str>),

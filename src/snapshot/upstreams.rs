@@ -27,8 +27,7 @@ pub struct Upstream {
     /// NAME
     pub name: Arc<str>,
     /// Its base URLs.
-    targets: Vec<Target>,
-    rotation: Rotation,
+    rotation: Rotation<Target>,
     /// The header that carries its key.
     pub auth: Option<HeaderName>,
     /// Its keys, as values of that header.
@@ -58,13 +57,13 @@ pub struct Target {
 
 impl Upstream {
     /// The target whose turn it is.
-    pub fn target(&self) -> Option<&Target> {
-        self.targets.get(self.rotation.take())
+    pub fn target(&self) -> &Target {
+        self.rotation.take()
     }
 
-    /// All of them.
-    pub fn targets(&self) -> &[Target] {
-        &self.targets
+    /// All of its targets.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.rotation.iter()
     }
 }
 
@@ -76,7 +75,7 @@ pub(super) fn compile(
     let known: Vec<&Arc<Dialer>> = previous
         .into_iter()
         .flat_map(|previous| previous.upstreams.values())
-        .flat_map(|upstream| upstream.targets.iter().map(|target| &target.dialer))
+        .flat_map(|upstream| upstream.targets().map(|target| &target.dialer))
         .collect();
     let mut system = SystemRoots::default();
     written
@@ -103,13 +102,12 @@ impl Compiler<'_> {
     fn upstream(&self, system: &mut SystemRoots) -> Result<Upstream, CompileError> {
         let written = self.written;
         let tls = self.tls(system)?;
-        let targets = written.targets.iter().map(|target| self.target(&target.url, &tls));
+        let targets = written.targets.iter().map(|target| (self.target(target, &tls), target.weight));
         let (auth, keys) = self.keys();
         let secrets = written.keys.iter().map(|key| key.expose().as_bytes());
         Ok(Upstream {
             name: self.name.clone(),
-            targets: targets.collect(),
-            rotation: Rotation::new(&written.targets.iter().map(|target| target.weight).collect::<Vec<_>>()),
+            rotation: Rotation::new(targets).ok_or_else(|| CompileError::NoTarget(self.name.clone()))?,
             auth,
             keys,
             crossing: Crossing::new(secrets).into_owned(),
@@ -132,12 +130,13 @@ impl Compiler<'_> {
         (Some(name), KeyRing::new(self.written.keys.iter().filter_map(value).collect()))
     }
 
-    fn target(&self, url: &Uri, tls: &ClientConfig) -> Target {
+    fn target(&self, written: &config::Target, tls: &ClientConfig) -> Target {
+        let url = &written.url;
         let authority = url.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost"));
         let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
         Target {
             url: url.to_string().trim_end_matches('/').into(),
-            base: url.path().trim_end_matches('/').to_owned(),
+            base: written.base_path().to_owned(),
             dialer: self.dialer(url, &authority, tls),
             authority,
             host,

@@ -79,6 +79,8 @@ pub struct Line<'a> {
     pub finish_reason: Option<&'a str>,
     /// The code of the Fault that the caller was told, if any.
     pub error: Option<&'a str>,
+    /// What lay beneath that Fault, for the operator.
+    pub cause: Option<&'a str>,
 }
 
 impl Line<'_> {
@@ -150,6 +152,7 @@ impl Line<'_> {
         number(pairs, "tokens_out", self.tokens_out);
         text(pairs, "finish_reason", self.finish_reason);
         text(pairs, "error", self.error);
+        text(pairs, "cause", self.cause);
     }
 }
 
@@ -218,6 +221,7 @@ mod tests {
             tokens_out: None,
             finish_reason: None,
             error: None,
+            cause: None,
         }
     }
 

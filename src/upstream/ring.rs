@@ -33,45 +33,57 @@ impl KeyRing {
     }
 }
 
-/// Turns by weight over a fixed set: of each run of `sum(weights)` turns, each index gets its weight's number, spread out.
+/// Turns by weight over a fixed set, which is never empty: in each run of `sum(weights)` turns each item has its weight's number of
+/// them, spread out.
 #[derive(Debug)]
-pub struct Rotation {
+pub struct Rotation<T> {
+    first: T,
+    rest: Vec<T>,
+    /// Indices, 0 for `first`; at most 1000 an item.
     turns: Vec<usize>,
     next: AtomicUsize,
 }
 
-impl Rotation {
-    /// Built once, by smooth weighted round robin (nginx `ngx_http_upstream_round_robin.c`): the heaviest does not go first for all its
-    /// turns. Weights are divided by their common divisor; at most `weights.len() * 1000` turns are kept.
-    pub fn new(weights: &[u32]) -> Self {
+impl<T> Rotation<T> {
+    /// Built once, by smooth weighted round robin (as nginx' `ngx_http_upstream_round_robin.c` does): the heaviest does not have all its turns
+    /// first. Weights are divided by their common divisor. `None` when there is no item.
+    pub fn new(weighted: impl IntoIterator<Item = (T, u32)>) -> Option<Self> {
+        let (items, weights): (Vec<T>, Vec<u32>) = weighted.into_iter().unzip();
+        let mut items = items.into_iter();
+        let first = items.next()?;
         let divisor = weights.iter().copied().fold(0, gcd).max(1);
         let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
-        let total: i64 = weights.iter().sum();
-        let mut current = vec![0i64; weights.len()];
-        let turns = (0..total).filter_map(|_| Self::turn(&mut current, &weights, total)).collect();
-        Self { turns, next: AtomicUsize::new(0) }
+        Some(Self { first, rest: items.collect(), turns: turns(&weights), next: AtomicUsize::new(0) })
     }
 
-    /// The index whose turn it is.
-    pub fn take(&self) -> usize {
-        match self.turns.as_slice() {
-            [] => 0,
-            [only] => *only,
-            many => {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                many.get(turn % many.len()).copied().unwrap_or_default()
-            }
+    /// The item whose turn it is.
+    pub fn take(&self) -> &T {
+        if self.rest.is_empty() {
+            return &self.first;
         }
+        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        let index = self.turns.get(turn % self.turns.len().max(1)).copied().unwrap_or_default();
+        index.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
     }
 
-    fn turn(current: &mut [i64], weights: &[i64], total: i64) -> Option<usize> {
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
+}
+
+fn turns(weights: &[i64]) -> Vec<usize> {
+    let total: i64 = weights.iter().sum();
+    let mut current = vec![0; weights.len()];
+    let turn = |_| {
         for (current, weight) in current.iter_mut().zip(weights) {
             *current += weight;
         }
         let (index, heaviest) = current.iter_mut().enumerate().rev().max_by_key(|(_, weight)| **weight)?;
         *heaviest -= total;
         Some(index)
-    }
+    };
+    (0..total).filter_map(turn).collect()
 }
 
 fn gcd(a: u32, b: u32) -> u32 {
@@ -84,11 +96,13 @@ mod tests {
 
     #[test]
     fn turns_follow_weights_and_are_spread() {
-        let rotation = Rotation::new(&[4, 2, 2]);
-        let turns: Vec<usize> = (0..8).map(|_| rotation.take()).collect();
-        assert_eq!(turns.iter().filter(|turn| **turn == 0).count(), 4);
-        assert_eq!(turns.iter().filter(|turn| **turn == 1).count(), 2);
-        assert!(turns.windows(3).all(|three| three.iter().any(|turn| *turn != 0)), "{turns:?}");
+        let rotation = Rotation::new([('a', 400), ('b', 200), ('c', 200)]).unwrap();
+        let turns: Vec<char> = (0..8).map(|_| *rotation.take()).collect();
+        assert_eq!(turns.iter().filter(|turn| **turn == 'a').count(), 4);
+        assert_eq!(turns.iter().filter(|turn| **turn == 'b').count(), 2);
+        assert!(turns.windows(3).all(|three| three.iter().any(|turn| *turn != 'a')), "{turns:?}");
+        assert_eq!(rotation.iter().collect::<String>(), "abc");
+        assert!(Rotation::<char>::new([]).is_none());
     }
 
     #[test]

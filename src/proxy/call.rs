@@ -1,0 +1,95 @@
+//! One request's way through the ladder: what every rung needs.
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use http::request;
+
+use super::{Downstream, Worker, reception};
+use crate::{
+    body::{Cut, Watch},
+    exchange::{Exchange, Opening},
+    fault::Fault,
+    snapshot::Snapshot,
+    telemetry::ids::TraceContext,
+};
+
+/// What every rung of the ladder needs. Each rung is a method, in the file of its subject.
+pub(super) struct Call<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) downstream: &'a Downstream,
+    /// Loaded once; a reload meanwhile does not change it.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) exchange: Box<Exchange>,
+}
+
+/// The bound on a whole exchange, from its start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Within {
+    start: Instant,
+    total: Option<Duration>,
+}
+
+impl<'a> Call<'a> {
+    /// Begins an exchange for the request with this head.
+    pub(super) fn open(worker: &'a Worker, downstream: &'a Downstream, head: &request::Parts) -> Self {
+        let gateway = &worker.gateway;
+        let snapshot = gateway.live.load_full();
+        let opening = Opening {
+            client: reception::client_address(downstream, &head.headers),
+            tls: downstream.tls,
+            trace: TraceContext::of(&head.headers),
+            version: head.version,
+            method: head.method.clone(),
+            path: head.uri.path().to_owned(),
+        };
+        let log = snapshot.log.access.then(|| gateway.access_log.clone());
+        let exchange = Box::new(Exchange::open(opening, &downstream.link, log));
+        Self { worker, downstream, snapshot, exchange }
+    }
+
+    /// Bounds the exchange by `total`, wherever it is then.
+    pub(super) fn within(&self, total: Option<Duration>) -> Within {
+        let start = self.exchange.record.start;
+        self.exchange.watch.set_total(total.map(|total| start + total));
+        Within { start, total }
+    }
+}
+
+impl Within {
+    /// Runs `rung` within the bound.
+    pub(super) async fn run<T>(self, rung: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let Some(total) = self.total else { return rung.await };
+        match tokio::time::timeout_at((self.start + total).into(), rung).await {
+            Ok(done) => done,
+            Err(_) => Err(Fault::TotalTimeout(total)),
+        }
+    }
+}
+
+/// Runs `answer` until it is done, or until somebody asks the exchange to end.
+pub(super) async fn until_cut<T>(
+    watch: &Watch,
+    answer: impl Future<Output = Result<T, Fault>>,
+) -> Result<T, Fault> {
+    let mut answer = pin!(answer);
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = answer.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        watch.waits(cx.waker());
+        match watch.cut() {
+            None => Poll::Pending,
+            Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
+            Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),
+            // The rungs run within the bound themselves, and are about to say so.
+            Some(Cut::Total) => Poll::Pending,
+        }
+    })
+    .await
+}

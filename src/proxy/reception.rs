@@ -1,0 +1,161 @@
+//! The first rungs: where a request is to go, and who sends it.
+
+use std::{net::IpAddr, sync::Arc};
+
+use http::{HeaderMap, Method, Version, header, request};
+
+use super::{Downstream, call::Call};
+use crate::{
+    access::{self, Credential, Refused},
+    config::Network,
+    fault::Fault,
+    policy::{Crossing, path},
+    snapshot::{Miss, Route},
+};
+
+/// A request that has found its route.
+#[derive(Debug)]
+pub(super) struct Reception {
+    pub(super) route: Arc<Route>,
+    /// Canonical: what decided the route, and what goes upstream.
+    pub(super) path: String,
+}
+
+impl Call<'_> {
+    /// Finds the request's route.
+    ///
+    /// # Errors
+    /// Nothing here takes such a request, or it can be read in more than one way.
+    pub(super) fn receive(&mut self, head: &request::Parts) -> Result<Reception, Fault> {
+        refuse_unsupported(head)?;
+        let host = host(head)?;
+        let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
+        let found = self.snapshot.routes.find(host.as_deref(), &head.method, &path);
+        let route = found.map_err(|miss| missed(miss, &head.method, &path))?.clone();
+        self.exchange.record.route = Some(route.name.clone());
+        Ok(Reception { route, path: path.into_owned() })
+    }
+
+    /// Finds out who asks, and whether they may use `route`.
+    ///
+    /// # Errors
+    /// No key, nobody's key, two keys, or one that may not use the route.
+    pub(super) fn authenticate(
+        &mut self,
+        head: &request::Parts,
+        route: &Route,
+    ) -> Result<Option<Credential>, Fault> {
+        let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
+        self.refuse_key_in_path(head.uri.path(), credential.as_ref())?;
+        let caller = credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
+        match (&caller, &credential) {
+            (None, _) if route.open => {}
+            (None, Some(presented)) if !presented.in_query() => return Err(Fault::KeyUnknown),
+            (None, _) => return Err(Fault::KeyMissing),
+            (Some(caller), _) if !caller.may_use_route(&route.name) => {
+                self.exchange.record.caller = Some(caller.clone());
+                return Err(Fault::RouteForbidden);
+            }
+            (Some(_), _) => {}
+        }
+        self.exchange.record.caller = caller;
+        Ok(credential)
+    }
+
+    /// A path is logged, and goes upstream: it is no place for a key.
+    fn refuse_key_in_path(&mut self, path: &str, credential: Option<&Credential>) -> Result<(), Fault> {
+        let Some(credential) = credential else { return Ok(()) };
+        if !Crossing::new([credential.bytes()]).carries(path.as_bytes()) {
+            return Ok(());
+        }
+        self.exchange.record.path = "[withheld: holds the key]".to_owned();
+        Err(Fault::BadRequest("its path holds the key; send that in the Authorization header alone"))
+    }
+}
+
+/// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is
+/// not itself trusted. What a stranger wrote further left is not believed.
+pub(super) fn client_address(downstream: &Downstream, headers: &HeaderMap) -> IpAddr {
+    let peer = downstream.client.ip();
+    let Some(trusted) = downstream.trusted.as_deref() else { return peer };
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network: &Network| network.contains(address));
+    let mut nearest = peer;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for element in value.as_bytes().rsplit(|byte| *byte == b',') {
+            if !is_trusted(nearest) {
+                return nearest;
+            }
+            let Some(address) = address(element) else { return nearest };
+            nearest = address;
+        }
+    }
+    nearest
+}
+
+/// An element of `x-forwarded-for`: an address, perhaps with a port.
+fn address(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?.trim();
+    let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
+    text.trim_matches(['[', ']']).parse().ok().or_else(with_port)
+}
+
+/// Requests that a gateway for HTTP APIs has no use for.
+fn refuse_unsupported(head: &request::Parts) -> Result<(), Fault> {
+    match head.method {
+        Method::CONNECT => return Err(Fault::MethodUnsupported("CONNECT")),
+        Method::TRACE => return Err(Fault::MethodUnsupported("TRACE")),
+        _ if head.uri.path() == "*" => return Err(Fault::MethodUnsupported("OPTIONS *")),
+        _ => {}
+    }
+    // `h2c` may be ignored (RFC 9113 §3.1 has withdrawn it; curl still offers it), anything else was meant to change the protocol.
+    let upgrades = head.headers.get_all(header::UPGRADE).iter();
+    let mut offered = upgrades.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    if offered.any(|protocol| !protocol.trim_ascii().eq_ignore_ascii_case(b"h2c")) {
+        return Err(Fault::UpgradeUnsupported);
+    }
+    Ok(())
+}
+
+/// The host that the request names, in lower case, without its port; the target's authority wins over `Host` (RFC 9112 §3.2.2).
+fn host(head: &request::Parts) -> Result<Option<String>, Fault> {
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let named = hosts.next();
+    if hosts.next().is_some() {
+        return Err(Fault::BadRequest("it has more than one Host header"));
+    }
+    if let Some(authority) = head.uri.authority() {
+        return Ok(Some(authority.host().to_ascii_lowercase()));
+    }
+    let Some(named) = named else {
+        // RFC 9112 §3.2: HTTP/1.1 requires it.
+        return match head.version {
+            Version::HTTP_11 => Err(Fault::BadRequest("it has no Host header")),
+            _ => Ok(None),
+        };
+    };
+    let authority: Option<http::uri::Authority> = named.to_str().ok().and_then(|host| host.parse().ok());
+    match authority {
+        Some(authority) => Ok(Some(authority.host().to_ascii_lowercase())),
+        None if named.is_empty() => Ok(None),
+        None => Err(Fault::BadRequest("its Host header is not a host")),
+    }
+}
+
+fn refused(refused: Refused) -> Fault {
+    match refused {
+        Refused::Different | Refused::Repeated => Fault::KeysConflict(refused.into()),
+        Refused::Authorization | Refused::Key(_) => Fault::KeyMalformed(refused.into()),
+    }
+}
+
+fn missed(miss: Miss, method: &Method, path: &str) -> Fault {
+    match miss {
+        Miss::Path => Fault::NoRoute { method: shown(method), path: path.chars().take(256).collect() },
+        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shown(method), allowed },
+    }
+}
+
+/// Methods are extensible; only so much of one is repeated.
+fn shown(method: &Method) -> String {
+    method.as_str().chars().take(32).collect()
+}

@@ -1,0 +1,193 @@
+//! What becomes of an upstream's answer: it is passed on, or it is the gateway's own affair.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
+use http_body::Body;
+use serde::Deserialize;
+
+use super::{
+    Counted, Relay,
+    call::Call,
+    intake::is_json,
+    relay::Passage,
+    sight::Sight,
+};
+use crate::{
+    exchange::Exchange,
+    fault::Fault,
+    openai::Dialect,
+    policy,
+    snapshot::{Route, Upstream},
+    upstream::AnswerBody,
+};
+
+/// An error answer above this is not checked for keys, and so not passed on.
+const MOST_ERROR_BYTES: usize = 256 << 10;
+
+/// An error answer's body must be there by then.
+const ERROR_PATIENCE: Duration = Duration::from_secs(30);
+
+/// An answer, ready to go to the caller.
+#[derive(Debug)]
+pub(super) struct Answered {
+    head: response::Parts,
+    content: Content,
+}
+
+/// Where an answer's body comes from.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// It is here.
+    Local(Bytes),
+    /// The upstream sends it.
+    Passing(Box<Passage>),
+}
+
+impl Answered {
+    /// An answer that is here whole.
+    pub(super) fn local(response: Response<Bytes>) -> Self {
+        let (head, bytes) = response.into_parts();
+        Self { head, content: Content::Local(bytes) }
+    }
+
+    pub(super) fn into_parts(self) -> (response::Parts, Content) {
+        (self.head, self.content)
+    }
+}
+
+impl Content {
+    pub(super) fn into_relay(self, exchange: Box<Exchange>, in_flight: Counted) -> Relay {
+        match self {
+            Self::Local(bytes) => Relay::local(bytes, exchange, in_flight),
+            Self::Passing(passage) => Relay::passing(*passage, exchange, in_flight),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Decides what the caller is given of `answer`.
+    ///
+    /// # Errors
+    /// The answer is about the gateway's own key, holds it, or cannot be used.
+    pub(super) async fn judge(
+        &mut self,
+        answer: Response<AnswerBody>,
+        route: &Arc<Route>,
+    ) -> Result<Answered, Fault> {
+        let (mut head, body) = answer.into_parts();
+        let upstream = &route.upstream;
+        policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
+        let id = head.headers.get(policy::UPSTREAM_REQUEST_ID);
+        self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
+        head.version = self.exchange.record.version;
+        head.extensions.clear();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Fault::BadAnswer("it switches protocols, which was not asked for"));
+        }
+        if head.status.is_client_error() || head.status.is_server_error() {
+            let bytes = checked(&head, body, upstream).await?;
+            return self.pass_error(head, bytes, upstream);
+        }
+        let passage = self.passage(&head, body, route);
+        Ok(Answered { head, content: Content::Passing(Box::new(passage)) })
+    }
+
+    fn passage(&self, head: &response::Parts, body: AnswerBody, route: &Arc<Route>) -> Passage {
+        let record = &self.exchange.record;
+        let bodiless = record.method == Method::HEAD || body.is_end_stream();
+        Passage {
+            sight: if bodiless { Sight::Nothing } else { sight(&head.headers, record.endpoint.dialect()) },
+            idle: route.timeouts.idle,
+            total: route.timeouts.total,
+            close_delimited: record.version == Version::HTTP_10
+                && !head.headers.contains_key(header::CONTENT_LENGTH),
+            route: route.clone(),
+            body,
+        }
+    }
+
+    /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key.
+    fn pass_error(
+        &self,
+        mut head: response::Parts,
+        bytes: Bytes,
+        upstream: &Upstream,
+    ) -> Result<Answered, Fault> {
+        let about_our_key = match head.status {
+            StatusCode::UNAUTHORIZED => true,
+            StatusCode::FORBIDDEN => upstream.auth.is_some() && !is_about_a_model(&bytes),
+            _ => false,
+        };
+        if about_our_key {
+            return Err(Fault::UpstreamAuth(head.status.as_u16()));
+        }
+        if self.exchange.record.method != Method::HEAD {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        Ok(Answered { head, content: Content::Local(bytes) })
+    }
+}
+
+/// How the answer's bytes are looked at.
+fn sight(headers: &HeaderMap, dialect: Dialect) -> Sight {
+    let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes()).unwrap_or_default();
+    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if coded {
+        Sight::Nothing
+    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        Sight::events_of(dialect)
+    } else if is_json(kind) {
+        Sight::document(dialect)
+    } else {
+        Sight::Nothing
+    }
+}
+
+/// An error answer's body, found free of the upstream's keys.
+async fn checked(head: &response::Parts, body: AnswerBody, upstream: &Upstream) -> Result<Bytes, Fault> {
+    let withheld = Fault::Withheld(head.status.as_u16());
+    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(withheld);
+    }
+    match tokio::time::timeout(ERROR_PATIENCE, read(body)).await {
+        Err(_) => Err(Fault::Idle(ERROR_PATIENCE)),
+        Ok(Err(fault)) => Err(fault),
+        Ok(Ok(Some(bytes))) if !upstream.crossing.carries(&bytes) => Ok(bytes),
+        Ok(Ok(_)) => Err(withheld),
+    }
+}
+
+/// The body, if it is not too large.
+async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| Fault::Truncated(error.into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MOST_ERROR_BYTES {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes.freeze()))
+}
+
+/// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
+/// request that is at fault).
+fn is_about_a_model(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Body {
+        error: ErrorObject,
+    }
+    #[derive(Deserialize)]
+    struct ErrorObject {
+        #[serde(default)]
+        param: Option<String>,
+        #[serde(default)]
+        code: Option<String>,
+    }
+    let Ok(Body { error }) = serde_json::from_slice(body) else { return false };
+    error.param.as_deref() == Some("model") || error.code.as_deref().is_some_and(|code| code.starts_with("model_"))
+}
