@@ -2,10 +2,13 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     rc::Rc,
     task::{Context, Poll, Waker},
     time::Instant,
 };
+
+use tokio::task::{self, AbortHandle};
 
 use super::Watch;
 
@@ -27,6 +30,10 @@ pub struct Link {
     /// Since when a request head has been arriving.
     head: Cell<Option<Instant>>,
     exchanges: Cell<u64>,
+    /// How often the I/O took bytes.
+    writes: Cell<u64>,
+    /// The tasks of HTTP/2 streams; no more than the stream limit and those that are just ending.
+    tasks: RefCell<HashMap<task::Id, AbortHandle>>,
     flush: RefCell<FlushWaiters>,
     reset_on_close: Cell<bool>,
     unread_body: Cell<bool>,
@@ -48,6 +55,12 @@ impl Link {
         Rc::new(link)
     }
 
+    /// The handshake is over: from `now` on the clocks are those of HTTP.
+    pub fn ready(&self, now: Instant) {
+        self.idle.set(Some(now));
+        self.head.set(None);
+    }
+
     // What the I/O reports.
 
     /// Bytes came from the caller.
@@ -61,6 +74,7 @@ impl Link {
     pub fn wrote(&self) {
         self.dirty.set(true);
         self.blocked.set(None);
+        self.writes.set(self.writes.get().wrapping_add(1));
     }
 
     /// A write or flush has to wait for the caller.
@@ -92,8 +106,16 @@ impl Link {
         }
     }
 
+    /// Has the driver look at its connection; whoever changes what it goes by calls this.
+    pub fn wake_driver(&self) {
+        if let Some(driver) = &*self.driver.borrow() {
+            driver.wake_by_ref();
+        }
+    }
+
     /// The driver has polled hyper's connection until it was pending: if everything written has left the I/O, those who wait for
-    /// that are told. Nothing can be left inside hyper then: it writes what it has before it becomes pending.
+    /// that are told. hyper's HTTP/1.1 writes what it has before it becomes pending, so nothing is left inside it then. On
+    /// HTTP/2 this holds only for what the peer's flow-control windows let through: see [`Flush`].
     pub fn settled(&self) {
         if self.dirty.get() || self.blocked.get().is_some() {
             return;
@@ -125,6 +147,23 @@ impl Link {
         self.exchanges.get()
     }
 
+    /// Changes whenever the caller's side has taken bytes.
+    pub fn writes(&self) -> u64 {
+        self.writes.get()
+    }
+
+    /// A task of this connection's own (an HTTP/2 stream) was started; see [`Link::own_task`].
+    pub fn task_started(&self, handle: AbortHandle) {
+        self.tasks.borrow_mut().insert(handle.id(), handle);
+    }
+
+    /// The task that calls this is over.
+    pub fn own_task_ended(&self) {
+        if let Some(id) = task::try_id() {
+            self.tasks.borrow_mut().remove(&id);
+        }
+    }
+
     /// Whether an answer went out before its request's body was read to the end, so that bytes of it may still come.
     pub fn unread_body(&self) -> bool {
         self.unread_body.get()
@@ -140,7 +179,12 @@ impl Link {
         !self.watches.borrow().is_empty()
     }
 
-    // What the exchanges tell.
+    // What the exchanges ask and tell.
+
+    /// The handle of the task that calls this, if it is one of the connection's own and not the driver: for [`Watch::runs_in`].
+    pub fn own_task(&self) -> Option<AbortHandle> {
+        self.tasks.borrow().get(&task::try_id()?).cloned()
+    }
 
     /// An exchange begins: from here to [`Link::close`] its clocks run instead of the connection's.
     pub fn open(&self, watch: Rc<Watch>) {
@@ -178,6 +222,9 @@ impl Link {
 }
 
 /// A wait for the connection to have written all that it had when the wait began.
+///
+/// On HTTP/2, hyper hands a frame to h2 as soon as the stream's window has room for one byte of it, and then polls the body again.
+/// The rest of that frame waits inside h2 for the window, which this wait does not see.
 #[derive(Debug)]
 pub struct Flush {
     after: u64,
@@ -197,9 +244,7 @@ impl Flush {
         drop(flush);
         if !self.asked {
             self.asked = true;
-            if let Some(driver) = &*link.driver.borrow() {
-                driver.wake_by_ref();
-            }
+            link.wake_driver();
         }
         Poll::Pending
     }

@@ -25,7 +25,7 @@ pub struct Watch {
     /// When bytes were handed to hyper; `None` while the body is being polled, that is, while the caller keeps up.
     handed: Cell<Option<Instant>>,
     total: Cell<Option<Instant>>,
-    cut: Cell<Option<Cut>>,
+    cut: Cell<Option<(Cut, Instant)>>,
     waker: RefCell<Option<Waker>>,
     task: RefCell<Option<AbortHandle>>,
 }
@@ -67,13 +67,18 @@ impl Watch {
 
     /// Why the exchange is to end, if it is.
     pub fn cut(&self) -> Option<Cut> {
-        self.cut.get()
+        self.cut.get().map(|(cause, _)| cause)
+    }
+
+    /// Since when the exchange has been asked to end.
+    pub fn cut_since(&self) -> Option<Instant> {
+        self.cut.get().map(|(_, since)| since)
     }
 
     /// Asks the exchange to end: its body will say so to the caller when it is polled next. The first cause stays.
     pub fn cut_by(&self, cause: Cut) {
         if self.cut.get().is_none() {
-            self.cut.set(Some(cause));
+            self.cut.set(Some((cause, Instant::now())));
         }
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -85,9 +90,12 @@ impl Watch {
         self.task.borrow().as_ref().map(AbortHandle::abort).is_some()
     }
 
-    /// What is overdue at `now`: the caller's reading for `stall`, or the whole.
-    pub fn overdue(&self, now: Instant, stall: Duration) -> Option<Cut> {
-        let stalled = self.handed.get().is_some_and(|since| now.duration_since(since) >= stall);
+    /// What is overdue at `now`: the caller's reading for `stall`, or the whole. `stall` is for HTTP/2, where each stream has its
+    /// own window. On HTTP/1.1 a body may wait for long while the caller slowly takes what hyper has buffered, so there
+    /// [`super::Link::blocked_since`] tells a stall, and none is given here.
+    pub fn overdue(&self, now: Instant, stall: Option<Duration>) -> Option<Cut> {
+        let waited = self.handed.get().map(|since| now.saturating_duration_since(since));
+        let stalled = waited.zip(stall).is_some_and(|(waited, stall)| waited >= stall);
         let late = self.total.get().is_some_and(|deadline| now >= deadline);
         match (stalled, late) {
             (true, _) => Some(Cut::WriteStall),

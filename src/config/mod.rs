@@ -1,4 +1,7 @@
 //! stand-in
-mod schema; mod secret;
-pub use schema::*; pub use secret::*;
-#[derive(Debug)] pub struct Problem;
+mod schema;
+mod secret;
+pub use schema::*;
+pub use secret::*;
+#[derive(Debug)]
+pub struct Problem;

@@ -1,3 +1,5 @@
 //! stand-in
-#[derive(Debug, Clone)] pub struct Secret;
-#[derive(Debug, Clone)] pub struct KeyHash;
+#[derive(Debug, Clone)]
+pub struct Secret;
+#[derive(Debug, Clone)]
+pub struct KeyHash;

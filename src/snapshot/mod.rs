@@ -1,8 +1,12 @@
 //! Config (+ previous Snapshot) → Snapshot: the compiled, immutable form that requests are served by.
 
+mod server_tls;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use crate::config;
+
+pub use server_tls::{ServerTlsError, Tickets, server_config};
 
 /// Generation N of the configuration, compiled.
 #[derive(Debug)]
