@@ -26,6 +26,8 @@ mod open;
 mod proxy_header;
 mod roster;
 mod serve;
+#[cfg(test)]
+mod tests;
 mod to_proxy;
 mod worker;
 
