@@ -12,8 +12,8 @@ async fn a_head_that_does_not_come_closes_the_connection() {
         send(&mut tcp, sent).await;
         assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
     }
-    assert_eq!(setup.listening.counters().header_timeout.value(), 2);
-    assert_eq!(setup.listening.counters().idle_closed.value(), 0);
+    setup.counted(|counters| &counters.header_timeout, 2).await;
+    setup.counted(|counters| &counters.idle_closed, 0).await;
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn a_second_head_has_its_own_time() {
     safely(read_to(&mut tcp, "hello")).await;
     send(&mut tcp, "GET /he").await;
     assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
-    assert_eq!(setup.listening.counters().header_timeout.value(), 1);
+    setup.counted(|counters| &counters.header_timeout, 1).await;
 }
 
 #[tokio::test]
@@ -36,8 +36,8 @@ async fn an_idle_connection_is_closed() {
         safely(read_to(&mut tcp, "hello")).await;
     }
     assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
-    assert_eq!(setup.listening.counters().idle_closed.value(), 1);
-    assert_eq!(setup.listening.counters().header_timeout.value(), 0);
+    setup.counted(|counters| &counters.idle_closed, 1).await;
+    setup.counted(|counters| &counters.header_timeout, 0).await;
 }
 
 #[tokio::test]
@@ -64,11 +64,11 @@ async fn an_idle_http2_connection_is_told_goodbye() {
     assert_eq!(text(get2(&mut requests, "/hello").await.unwrap()).await, "hello");
     safely(async {
         while requests.ready().await.is_ok() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
-    assert_eq!(setup.listening.counters().idle_closed.value(), 1);
+    setup.counted(|counters| &counters.idle_closed, 1).await;
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn a_caller_who_reads_nothing_is_cut_off() {
     let mut tcp = setup.connect().await;
     send(&mut tcp, get("/flood")).await;
     assert_eq!(safely(setup.ended()).await, ("/flood".into(), Some(Cut::WriteStall)));
-    assert_eq!(setup.listening.counters().write_stalled.value(), 1);
+    setup.counted(|counters| &counters.write_stalled, 1).await;
     // A reset, not an orderly end.
     let mut rest = Vec::new();
     let end = safely(tokio::io::AsyncReadExt::read_to_end(&mut tcp, &mut rest)).await;
@@ -91,7 +91,7 @@ async fn a_stalled_http2_stream_is_reset_and_the_others_go_on() {
     let mut requests = http2(setup.connect().await).await;
     let flood = safely(get2(&mut requests, "/flood")).await.unwrap();
     assert_eq!(safely(setup.ended()).await, ("/flood".into(), Some(Cut::WriteStall)));
-    assert_eq!(setup.listening.counters().write_stalled.value(), 1);
+    setup.counted(|counters| &counters.write_stalled, 1).await;
     assert_eq!(text(safely(get2(&mut requests, "/hello")).await.unwrap()).await, "hello");
     let end = safely(http_body_util::BodyExt::collect(flood.into_body())).await;
     assert!(end.is_err(), "a stream that was cut looks whole");

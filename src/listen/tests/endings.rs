@@ -1,7 +1,10 @@
 use tokio::io::AsyncWriteExt;
 
 use super::support::*;
-use crate::config;
+use crate::{
+    config,
+    listen::{bind, listening::start_with},
+};
 
 const UPLOAD: usize = 5_000_000;
 
@@ -46,7 +49,7 @@ async fn a_lingering_connection_is_closed_in_time() {
     // The caller's writing fails once the gateway has closed its side too.
     safely(async {
         while tcp.write_all(b"u").await.is_ok() {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
@@ -82,14 +85,39 @@ async fn no_more_than_max_connections_are_served_at_once() {
 #[tokio::test]
 async fn connections_go_to_the_worker_with_the_least_to_do() {
     let mut setup = Setup::new(config::Server { threads: 2, ..server() }, plain());
-    // Each worker gets one of two that stay: so one of them is not stuck behind the other's thread.
-    let (mut first, mut second) = (setup.connect().await, setup.connect().await);
-    send(&mut first, get("/slow")).await;
-    send(&mut second, get("/slow")).await;
-    safely(setup.told()).await;
-    safely(setup.told()).await;
-    assert_eq!(setup.listening.counters().accepted.value(), 2);
-    setup.go.add_permits(2);
-    safely(read_to(&mut first, "slow")).await;
-    safely(read_to(&mut second, "slow")).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut tcp = setup.connect().await;
+        send(&mut tcp, get("/slow")).await;
+        safely(setup.told()).await;
+        clients.push(tcp);
+    }
+    let loads = setup.loads.lock().unwrap().clone();
+    assert_eq!(loads.iter().map(|load| load.weight().1).collect::<Vec<_>>(), [2, 2]);
+    // Two that are much busier than they look: the worker that has them is spared.
+    let busy: Vec<_> = (0..2).map(|_| loads[0].exchange()).collect();
+    for _ in 0..2 {
+        let mut tcp = setup.connect().await;
+        send(&mut tcp, get("/slow")).await;
+        safely(setup.told()).await;
+        clients.push(tcp);
+    }
+    assert_eq!(loads.iter().map(|load| load.weight().1).collect::<Vec<_>>(), [2, 4]);
+    drop((busy, clients));
+    safely(async {
+        while loads.iter().any(|load| load.weight() != (0, 0)) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_is_reported() {
+    let setup = Setup::new(server(), plain());
+    let socket = bind(plain().address, 16).unwrap();
+    let broken = |_| -> StandIn { panic!("as asked") };
+    let listening = start_with(&setup.gateway, vec![socket], broken).unwrap();
+    let lost = safely(listening.wait()).await.unwrap_err();
+    assert_eq!(lost.to_string(), "the thread worker-0 has ended with a panic");
 }

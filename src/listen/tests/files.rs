@@ -36,7 +36,7 @@ async fn in_a_process_of_its_own() {
     let counters = setup.listening.counters();
     safely(async {
         while counters.accept_failed.value() == 0 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;

@@ -7,3 +7,4 @@ mod endings;
 mod files;
 mod protocols;
 mod support;
+mod tls;

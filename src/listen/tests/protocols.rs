@@ -78,7 +78,7 @@ async fn the_preface_is_no_request_without_h2c() {
     let mut tcp = setup.connect().await;
     send(&mut tcp, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     safely(read_to_close(&mut tcp)).await;
-    assert_eq!(setup.listening.counters().bad_head.value(), 1);
+    setup.counted(|counters| &counters.bad_head, 1).await;
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn a_bad_head_is_answered_and_counted() {
     tokio::io::AsyncWriteExt::shutdown(&mut tcp).await.unwrap();
     let answer = safely(read_to_close(&mut tcp)).await;
     assert!(answer.starts_with(b"HTTP/1.1 400"), "{}", String::from_utf8_lossy(&answer));
-    assert_eq!(setup.listening.counters().bad_head.value(), 1);
+    setup.counted(|counters| &counters.bad_head, 1).await;
 }
 
 #[tokio::test]

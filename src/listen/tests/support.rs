@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -27,11 +27,11 @@ use crate::{
     body::{Cut, Link, Watch},
     config::{self, ClientAddress},
     listen::{
-        Listening, bind,
+        Count, Counters, Listening, bind,
         listening::start_with,
         serve::{Answer, Handler},
     },
-    proxy::{Downstream, Gateway},
+    proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
 };
 
@@ -75,6 +75,8 @@ pub(super) struct Setup {
     pub(super) told: mpsc::UnboundedReceiver<Told>,
     /// Each permit lets one request to `/slow` end.
     pub(super) go: Arc<Semaphore>,
+    /// What each worker has to do.
+    pub(super) loads: Arc<Mutex<Vec<Arc<Load>>>>,
 }
 
 /// What the handler tells its test.
@@ -92,8 +94,14 @@ impl Setup {
         let (tell, told) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
         let stand_in = StandIn { tell, go: go.clone() };
-        let listening = start_with(&gateway, vec![socket], move |_| stand_in.clone()).unwrap();
-        Self { gateway, listening, told, go }
+        let loads = Arc::<Mutex<Vec<_>>>::default();
+        let known = loads.clone();
+        let handler = move |load| {
+            known.lock().unwrap().push(load);
+            stand_in.clone()
+        };
+        let listening = start_with(&gateway, vec![socket], handler).unwrap();
+        Self { gateway, listening, told, go, loads }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -104,6 +112,18 @@ impl Setup {
         let tcp = TcpStream::connect(self.address()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp
+    }
+
+    /// Waits until a counter has come to `value`: a connection may be closed a moment before it is counted.
+    pub(super) async fn counted(&self, count: fn(&Counters) -> &Count, value: u64) {
+        let count = count(self.listening.counters());
+        safely(async {
+            while count.value() < value {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(count.value(), value);
     }
 
     pub(super) async fn told(&mut self) -> Told {
@@ -123,7 +143,7 @@ impl Setup {
 /// Answers by path: `/hello`; `/who` tells what is known of the connection; `/slow` waits for a permit; `/early` answers a
 /// request without reading its body; `/flood` never ends; `/panic` does.
 #[derive(Clone)]
-struct StandIn {
+pub(super) struct StandIn {
     tell: mpsc::UnboundedSender<Told>,
     go: Arc<Semaphore>,
 }
@@ -197,7 +217,7 @@ impl Drop for Exchange {
 }
 
 /// The stand-in's body: what is left, or a flood.
-struct Answered {
+pub(super) struct Answered {
     rest: Option<Full<Bytes>>,
     exchange: Exchange,
 }
