@@ -4,6 +4,7 @@ pub mod body;
 pub mod config;
 pub mod exchange;
 pub mod fault;
+pub mod listen;
 pub mod openai;
 pub mod policy;
 pub mod proxy;

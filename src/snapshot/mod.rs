@@ -18,6 +18,7 @@ use crate::{
 };
 
 pub use routes::{Miss, Route, RouteTable};
+pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
 
 /// Generation N of the configuration, compiled.
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// The file as `/config` shows it.
     pub redacted: serde_json::Value,
+    /// The keys of the callers' TLS sessions.
+    tickets: Tickets,
 }
 
 /// A listener, compiled.
@@ -63,7 +66,7 @@ pub enum CompileError {
         /// Which one.
         address: SocketAddr,
         /// Why.
-        source: rustls::Error,
+        source: ServerTlsError,
     },
     /// An upstream's TLS.
     #[error("upstream.{name}: TLS cannot be set up")]
@@ -90,25 +93,27 @@ impl Snapshot {
     pub fn compile(config: Config, previous: Option<&Self>) -> Result<Self, CompileError> {
         let upstreams = upstreams::compile(config.upstreams, previous)?;
         let routes = RouteTable::compile(config.routes, &upstreams);
+        let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         Ok(Self {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             server: config.server,
             log: config.log,
-            listeners: listeners(&config.listeners)?,
+            listeners: listeners(&config.listeners, &mut tickets)?,
             routes,
             callers: callers(config.clients),
             upstreams,
             redacted: config.redacted,
+            tickets,
         })
     }
 }
 
-fn listeners(written: &[config::Listener]) -> Result<Vec<Listener>, CompileError> {
+fn listeners(written: &[config::Listener], tickets: &mut Tickets) -> Result<Vec<Listener>, CompileError> {
     written
         .iter()
         .map(|listener| {
             let address = listener.address;
-            let tls = listener.tls.as_ref().map(|tls| server_tls::server_config(tls, None)).transpose();
+            let tls = listener.tls.as_ref().map(|tls| server_config(tls, tickets)).transpose();
             Ok(Listener {
                 address,
                 tls: tls.map_err(|source| CompileError::Listener { address, source })?,

@@ -1,0 +1,142 @@
+//! Listening sockets, bound here or handed in.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
+
+use socket2::{Domain, Protocol, Socket as RawSocket, Type};
+
+/// A listening socket and the listener that it belongs to.
+#[derive(Debug)]
+pub struct Socket {
+    pub(super) address: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) listener: TcpListener,
+}
+
+/// A listening socket could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Somebody else listens there.
+    #[error("cannot listen on {address}: the address is already in use")]
+    InUse {
+        /// The address that was wanted.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A port below 1024 without the right to it.
+    #[error("cannot listen on {address}: not permitted (a port below 1024 needs CAP_NET_BIND_SERVICE)")]
+    NotPermitted {
+        /// The address that was wanted.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The address is not one of this machine.
+    #[error("cannot listen on {address}: this machine has no such address")]
+    NotLocal {
+        /// The address that was wanted.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}")]
+    Other {
+        /// The address that was wanted.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Binds `address`, with room for `backlog` connections that wait to be accepted. An IPv6 wildcard takes IPv6 alone.
+pub fn bind(address: SocketAddr, backlog: u32) -> Result<Socket, BindError> {
+    let listener = listening(address, backlog).map_err(|source| BindError::new(address, source))?;
+    Socket::inherited(address, listener)
+}
+
+impl Socket {
+    /// A socket that already listens, for the listener that is configured as `address`.
+    pub fn inherited(address: SocketAddr, listener: TcpListener) -> Result<Self, BindError> {
+        let local = listener
+            .set_nonblocking(true)
+            .and_then(|()| listener.local_addr())
+            .map_err(|source| BindError::new(address, source))?;
+        Ok(Self { address, local, listener })
+    }
+
+    /// Where it really listens: the configured address, with the port that the system chose for port 0.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl BindError {
+    fn new(address: SocketAddr, source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::AddrInUse => Self::InUse { address, source },
+            io::ErrorKind::PermissionDenied => Self::NotPermitted { address, source },
+            io::ErrorKind::AddrNotAvailable => Self::NotLocal { address, source },
+            _ => Self::Other { address, source },
+        }
+    }
+}
+
+/// `SO_REUSEADDR` lets a restart bind beside connections in TIME-WAIT; it does not let two processes listen (Linux, socket(7)).
+/// socket2 sets close-on-exec.
+fn listening(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Raises the limit of open files to the hard one. A gateway needs two for each exchange.
+pub(super) fn raise_open_files() {
+    match rlimit::increase_nofile_limit(rlimit::INFINITY) {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_named() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), 16).unwrap();
+        let error = bind(first.local(), 16).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("cannot listen on {}: the address is already in use", first.local())
+        );
+        assert!(error.source().is_some());
+    }
+
+    #[test]
+    fn a_foreign_address_is_named() {
+        let error = bind("192.0.2.1:0".parse().unwrap(), 16).unwrap_err();
+        assert!(matches!(error, BindError::NotLocal { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_ipv6_wildcard_leaves_the_port_to_ipv4() {
+        let six = bind("[::]:0".parse().unwrap(), 16).unwrap();
+        let four: SocketAddr = format!("0.0.0.0:{}", six.local().port()).parse().unwrap();
+        bind(four, 16).unwrap();
+    }
+}

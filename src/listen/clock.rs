@@ -1,0 +1,245 @@
+//! Which clock of a connection runs, and the one timer behind them all.
+//!
+//! The deadline follows from what the [`Link`] says. A timer that is armed too early is left to fire and then re-checked; only
+//! an earlier deadline arms it anew. So a frame costs a few comparisons and no timer call.
+
+use std::{
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use tokio::time::Sleep;
+
+use crate::body::{Cut, Link};
+
+/// How long an exchange that was asked to end may take to say so to its caller.
+pub(super) const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// A new exchange is looked at this soon, so that a short `total` that it has set by then is kept.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// The spans that a connection's clocks run for; taken from the configuration of the moment in which it was accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spans {
+    pub(super) header: Duration,
+    pub(super) keep_alive: Duration,
+    pub(super) stall: Duration,
+}
+
+/// What has to happen to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// No request came for `keep_alive`.
+    Idle,
+    /// A request head is not complete.
+    Head,
+    /// The caller takes nothing.
+    Stall,
+    /// An exchange (or a connection that should close) did not end after it was asked to.
+    Overdue,
+}
+
+/// A connection's clocks.
+#[derive(Debug)]
+pub(super) struct Clock {
+    link: Rc<Link>,
+    spans: Spans,
+    http2: bool,
+    timer: Pin<Box<Sleep>>,
+    armed: Instant,
+    /// The timer has been armed and not been polled since, so nobody would be woken.
+    unpolled: bool,
+    /// Exchanges begun when the timer was last made to heed them.
+    heeded: u64,
+    /// The connection was told to close; since then, or since the caller last took bytes.
+    closing: Option<Instant>,
+    writes: u64,
+    /// Past this the connection is not kept, whatever is open on it.
+    last: Option<Instant>,
+    /// HTTP/2 streams that were found stalled and aborted since last asked.
+    stalled: u64,
+}
+
+impl Clock {
+    pub(super) fn new(link: Rc<Link>, spans: Spans, http2: bool) -> Self {
+        let armed = Instant::now() + if http2 { spans.keep_alive } else { spans.header };
+        let timer = Box::pin(tokio::time::sleep_until(armed.into()));
+        let (writes, heeded) = (link.writes(), link.exchanges());
+        Self {
+            link,
+            spans,
+            http2,
+            timer,
+            armed,
+            unpolled: true,
+            heeded,
+            closing: None,
+            writes,
+            last: None,
+            stalled: 0,
+        }
+    }
+
+    /// Looks no later than at `at`.
+    pub(super) fn look_at(&mut self, at: Instant) {
+        if at < self.armed {
+            self.arm(at);
+        }
+    }
+
+    /// From `now` on the connection is to close as soon as it can.
+    pub(super) fn closing(&mut self, now: Instant) {
+        self.closing.get_or_insert(now);
+        self.look_at(now + self.spans.stall);
+    }
+
+    /// The connection must be gone by `at`; the first such call counts.
+    pub(super) fn end_by(&mut self, at: Instant) {
+        self.last.get_or_insert(at);
+        self.look_at(at);
+    }
+
+    /// Streams aborted since the last call.
+    pub(super) fn take_stalled(&mut self) -> u64 {
+        std::mem::take(&mut self.stalled)
+    }
+
+    /// To be polled after the connection has become pending.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
+        if let Some(at) = self.earlier() {
+            self.look_at(at);
+        }
+        while self.fired(cx) {
+            let now = Instant::now();
+            if let Some(due) = self.due(now) {
+                return Poll::Ready(due);
+            }
+            self.arm(self.next(now));
+        }
+        Poll::Pending
+    }
+
+    /// The timer is polled only when that changes something: once after each arming, and when its time has come.
+    fn fired(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.unpolled && !self.timer.is_elapsed() {
+            return false;
+        }
+        self.unpolled = false;
+        self.timer.as_mut().poll(cx).is_ready()
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.armed = at;
+        self.unpolled = true;
+        self.timer.as_mut().reset(at.into());
+    }
+
+    /// A deadline that may lie before the armed one; asked at each poll, so the clock is read only when something began.
+    fn earlier(&mut self) -> Option<Instant> {
+        if self.link.exchanges() != self.heeded {
+            self.heeded = self.link.exchanges();
+            return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
+        }
+        if self.link.busy() { None } else { self.quiet_deadline() }
+    }
+
+    /// What is due at `now`; streams that have stalled are ended here, for that does not concern the connection.
+    fn due(&mut self, now: Instant) -> Option<Due> {
+        if self.link.blocked_since().is_some_and(|since| now >= since + self.spans.stall) {
+            self.link.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
+            return Some(Due::Stall);
+        }
+        if self.last.is_some_and(|last| now >= last) {
+            return Some(Due::Overdue);
+        }
+        if self.link.busy() {
+            return self.exchange_due(now);
+        }
+        if self.link.writes() != self.writes {
+            self.writes = self.link.writes();
+            self.closing = self.closing.map(|_| now);
+        }
+        if self.quiet_deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        Some(match (self.closing, self.awaits_head()) {
+            (Some(_), _) => Due::Overdue,
+            (None, true) => Due::Head,
+            (None, false) => Due::Idle,
+        })
+    }
+
+    /// Ends what is overdue among the open exchanges; what cannot be ended alone ends the connection.
+    fn exchange_due(&mut self, now: Instant) -> Option<Due> {
+        let stall = self.http2.then_some(self.spans.stall);
+        for watch in self.link.watches() {
+            if let Some(cause) = watch.overdue(now, stall) {
+                watch.cut_by(cause);
+            }
+            let asked_in_vain = watch.cut_since().is_some_and(|since| now >= since + CUT_GRACE);
+            let stalled = watch.cut() == Some(Cut::WriteStall);
+            if !(asked_in_vain || stalled) {
+                continue;
+            }
+            if !(self.http2 && watch.abort()) {
+                return Some(Due::Overdue);
+            }
+            self.stalled += u64::from(stalled);
+        }
+        None
+    }
+
+    /// When to look again.
+    fn next(&self, now: Instant) -> Instant {
+        let looked = if self.link.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
+        let stall = self.link.blocked_since().map(|since| since + self.spans.stall);
+        // Nothing to wait for: writes have begun to block between two looks, or what is due has just been dealt with.
+        looked
+            .into_iter()
+            .chain(stall)
+            .chain(self.last)
+            .min()
+            .unwrap_or(now + self.tick())
+            .max(now + Duration::from_millis(1))
+    }
+
+    fn exchange_deadline(&self, now: Instant) -> Option<Instant> {
+        let watches = self.link.watches();
+        let deadlines = watches.iter().filter_map(|watch| match watch.cut_since() {
+            Some(since) => Some(since + CUT_GRACE),
+            None => watch.total(),
+        });
+        // A watch that was cut and aborted stays until its task has run; it must not make the timer spin.
+        deadlines.filter(|at| *at > now).chain([now + self.tick()]).min()
+    }
+
+    /// While no exchange is open: when the connection is to be closed, unless something is still being written.
+    fn quiet_deadline(&self) -> Option<Instant> {
+        if self.link.blocked_since().is_some() {
+            return None;
+        }
+        if let Some(since) = self.closing {
+            return Some(since + self.spans.stall);
+        }
+        let idle = self.link.idle_since()?;
+        if self.http2 {
+            return Some(idle + self.spans.keep_alive);
+        }
+        Some(match (self.link.head_since(), self.link.exchanges()) {
+            (Some(head), _) => head + self.spans.header,
+            (None, 0) => idle + self.spans.header,
+            (None, _) => idle + self.spans.keep_alive,
+        })
+    }
+
+    /// On HTTP/2 any frame looks like a head beginning, so there only `keep_alive` counts.
+    fn awaits_head(&self) -> bool {
+        !self.http2 && (self.link.exchanges() == 0 || self.link.head_since().is_some())
+    }
+
+    fn tick(&self) -> Duration {
+        (self.spans.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
+    }
+}

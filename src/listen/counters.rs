@@ -1,0 +1,41 @@
+//! What befell connections before or instead of an exchange.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counted since the process began, by class; read by the metrics. Each is touched at most once or twice in a connection's life.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Connections taken from a listening socket.
+    pub accepted: Count,
+    /// Accepting failed for want of a resource (open files, memory), counted once for each burst.
+    pub accept_failed: Count,
+    /// The PROXY protocol header was missing, malformed, too long, or came from a peer that is not trusted.
+    pub proxy_refused: Count,
+    /// The TLS handshake failed.
+    pub handshake_failed: Count,
+    /// The PROXY header and the TLS handshake were not done within `handshake_timeout`.
+    pub handshake_timeout: Count,
+    /// hyper refused a request head (malformed, too long, too many lines).
+    pub bad_head: Count,
+    /// A request head was not complete within `header_timeout`.
+    pub header_timeout: Count,
+    /// An idle connection was closed after `keep_alive`.
+    pub idle_closed: Count,
+    /// The caller took nothing for `write_stall`: connections and, on HTTP/2, streams.
+    pub write_stalled: Count,
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The number now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}

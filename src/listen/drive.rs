@@ -1,0 +1,193 @@
+//! The driver: polls hyper's connection, tells the [`Link`] what it saw, and ends what has to be ended.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::TokioIo;
+
+use super::{
+    clock::{CUT_GRACE, Clock, Due, Spans},
+    counters::Counters,
+    executor::Streams,
+    io::Io,
+    roster::{Enrolled, Phase},
+};
+use crate::body::Link;
+
+/// During a drain, a connection that has not yet sent its first request is given this long to do so: it may have been waiting in
+/// the backlog.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// hyper's connections, in what they have in common.
+pub(super) trait Protocol: Future<Output = hyper::Result<()>> + Unpin {
+    const HTTP2: bool;
+
+    /// No new requests after those in flight.
+    fn close_gracefully(&mut self);
+}
+
+impl<S, B> Protocol for http1::Connection<TokioIo<Io>, S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const HTTP2: bool = false;
+
+    fn close_gracefully(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+impl<S, B> Protocol for http2::Connection<TokioIo<Io>, S, Streams>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    const HTTP2: bool = true;
+
+    fn close_gracefully(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// How a connection's driving ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// hyper is done with it: flushed and shut down if `Ok`.
+    Done(hyper::Result<()>),
+    /// A clock or a drain ended it: it is to be dropped.
+    Dropped,
+}
+
+/// What the driver goes by.
+#[derive(Debug)]
+pub(super) struct Driver<'a> {
+    link: Rc<Link>,
+    clock: Clock,
+    counters: &'a Counters,
+    enrolled: &'a Enrolled,
+    begun: Instant,
+    /// The connection was told to close.
+    closing: bool,
+    /// It was seen that open exchanges are to end at once.
+    cut: bool,
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(
+        link: Rc<Link>,
+        spans: Spans,
+        http2: bool,
+        counters: &'a Counters,
+        enrolled: &'a Enrolled,
+    ) -> Self {
+        let begun = Instant::now();
+        link.ready(begun);
+        let clock = Clock::new(link.clone(), spans, http2);
+        Self { link, clock, counters, enrolled, begun, closing: false, cut: false }
+    }
+
+    /// Where this connection is counted.
+    pub(super) fn counters(&self) -> &'a Counters {
+        self.counters
+    }
+
+    /// Drives `connection` to its end.
+    pub(super) async fn drive<P: Protocol>(mut self, connection: &mut P) -> Ended {
+        poll_fn(|cx| self.poll(connection, cx)).await
+    }
+
+    fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.link.driven_by(cx.waker());
+        loop {
+            if let Poll::Ready(done) = Pin::new(&mut *connection).poll(cx) {
+                return Poll::Ready(Ended::Done(done));
+            }
+            self.link.settled();
+            // Told to close, hyper's connection has to be polled again: an idle one is done at once.
+            if self.heed_phase(connection) {
+                continue;
+            }
+            let due = self.clock.poll(cx);
+            (0..self.clock.take_stalled()).for_each(|_| self.counters.write_stalled.add());
+            match due {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Due::Idle) => {
+                    self.counters.idle_closed.add();
+                    self.close(connection);
+                }
+                Poll::Ready(due) => return Poll::Ready(self.drop_for(due)),
+            }
+        }
+    }
+
+    /// Tells the connection to close when a drain wants it to; true if it was told just now. On HTTP/1.1 one whose request may be
+    /// on its way has to wait for it: hyper would close it unread.
+    fn heed_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
+        let phase = self.enrolled.phase();
+        if phase == Phase::Cut && !self.cut {
+            self.cut = true;
+            self.clock.end_by(Instant::now() + CUT_GRACE);
+        }
+        let close = match phase {
+            _ if self.closing => false,
+            Phase::Serving => false,
+            Phase::Draining => P::HTTP2 || self.link.busy() || !self.expects_request(),
+            Phase::Cut => true,
+        };
+        if close {
+            self.close(connection);
+        }
+        close
+    }
+
+    fn expects_request(&mut self) -> bool {
+        if self.link.head_since().is_some() {
+            return true;
+        }
+        let fresh_until = self.begun + FRESH;
+        let fresh = self.link.exchanges() == 0 && Instant::now() < fresh_until;
+        if fresh {
+            self.clock.look_at(fresh_until);
+        }
+        fresh
+    }
+
+    fn close<P: Protocol>(&mut self, connection: &mut P) {
+        self.closing = true;
+        self.clock.closing(Instant::now());
+        connection.close_gracefully();
+    }
+
+    /// What waits for a caller who does not read would be sent for minutes more by the kernel: such a connection is reset.
+    fn drop_for(&self, due: Due) -> Ended {
+        match due {
+            Due::Head => self.counters.header_timeout.add(),
+            Due::Stall => self.counters.write_stalled.add(),
+            Due::Idle | Due::Overdue => {}
+        }
+        if self.link.blocked_since().is_some() {
+            self.link.reset_when_closing();
+        }
+        tracing::debug!(?due, "connection dropped");
+        Ended::Dropped
+    }
+}

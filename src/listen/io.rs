@@ -1,0 +1,176 @@
+//! The I/O under hyper: a TCP stream that tells the connection's [`Link`] what it does, bare or beneath TLS.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tokio_rustls::server::TlsStream;
+
+use crate::body::Link;
+
+/// The socket. It lies beneath TLS, so that progress and stalls are those of the network; TLS asks it to flush only when it
+/// has nothing buffered itself (tokio-rustls `common::Stream::poll_flush`), so a flush tells the same in both cases.
+#[derive(Debug)]
+pub(super) struct Wire {
+    tcp: TcpStream,
+    link: Rc<Link>,
+    /// Read while the protocol was being found out; comes before what is still in the socket.
+    ahead: Bytes,
+}
+
+impl Wire {
+    pub(super) fn new(tcp: TcpStream, link: Rc<Link>, ahead: Bytes) -> Self {
+        Self { tcp, link, ahead }
+    }
+
+    pub(super) fn tcp(&mut self) -> &mut TcpStream {
+        &mut self.tcp
+    }
+
+    fn report<T>(&self, written: &Poll<io::Result<T>>) {
+        match written {
+            Poll::Ready(Ok(_)) => self.link.wrote(),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.link.write_blocked(),
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let length = self.ahead.len().min(into.remaining());
+            into.put_slice(self.ahead.get(..length).unwrap_or_default());
+            self.ahead.advance(length);
+            self.link.read();
+            return Poll::Ready(Ok(()));
+        }
+        let before = into.filled().len();
+        let read = Pin::new(&mut self.tcp).poll_read(cx, into);
+        if into.filled().len() > before {
+            self.link.read();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.report(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.report(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// A TCP stream keeps nothing back.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.link.flushed();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        if self.link.reset_on_close()
+            && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!(%error, "a connection that should be reset is closed");
+        }
+    }
+}
+
+/// What hyper reads from and writes to.
+#[derive(Debug)]
+pub(super) enum Io {
+    Plain(Wire),
+    Tls(Box<TlsStream<Wire>>),
+}
+
+impl Io {
+    /// The socket beneath; what is written there bypasses TLS.
+    pub(super) fn wire(&mut self) -> &mut Wire {
+        match self {
+            Self::Plain(wire) => wire,
+            Self::Tls(stream) => stream.get_mut().0,
+        }
+    }
+}
+
+/// Calls the same method on whichever stream it is.
+macro_rules! either {
+    ($io:expr, $stream:ident => $call:expr) => {
+        match $io.get_mut() {
+            Io::Plain(wire) => {
+                let $stream = Pin::new(wire);
+                $call
+            }
+            Io::Tls(tls) => {
+                let $stream = Pin::new(&mut **tls);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Io {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_read(cx, into))
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, stream => stream.poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(cx))
+    }
+}

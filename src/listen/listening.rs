@@ -1,0 +1,243 @@
+//! The threads behind the listening sockets, and the handle by which they are watched and drained.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    sync::{mpsc, watch},
+    task::JoinSet,
+    time,
+};
+
+use super::{
+    accept::{Door, Entrance, ON_THE_WAY, Seat},
+    bind::{self, Socket},
+    clock::CUT_GRACE,
+    counters::Counters,
+    roster::Phase,
+    serve::Handler,
+    to_proxy::ToProxy,
+    worker::{Bench, LAST_GRACE, work},
+};
+use crate::proxy::{Gateway, Load};
+
+/// The listening sockets at work: one thread that accepts, and the workers. Dropping it closes everything at once.
+#[derive(Debug)]
+pub struct Listening {
+    addresses: Vec<SocketAddr>,
+    counters: Arc<Counters>,
+    closing: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    threads: watch::Receiver<Threads>,
+    cut: Arc<AtomicUsize>,
+}
+
+/// The gateway's threads could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The system gave no thread.
+    #[error("cannot start the thread {name}")]
+    Thread {
+        /// Its name.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The system gave no event queue, or refused a listening socket.
+    #[error("cannot start the runtime of {name}")]
+    Runtime {
+        /// The thread's name.
+        name: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A thread that should live as long as the process has ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the thread {name} has ended{}", if *.panicked { " with a panic" } else { "" })]
+pub struct Lost {
+    /// Its name.
+    pub name: String,
+    /// Whether it was a panic.
+    pub panicked: bool,
+}
+
+/// How the threads are.
+#[derive(Debug, Default)]
+struct Threads {
+    running: usize,
+    lost: Option<Lost>,
+}
+
+/// Tells that its thread ends, however it does.
+#[derive(Debug)]
+struct Pulse {
+    name: String,
+    threads: watch::Sender<Threads>,
+    /// Ending is in order once this says so.
+    closing: watch::Receiver<bool>,
+}
+
+/// Starts the workers and accepts from `sockets`, answering with the proxy.
+pub fn start(gateway: &Arc<Gateway>, sockets: Vec<Socket>) -> Result<Listening, StartError> {
+    let answering = gateway.clone();
+    start_with(gateway, sockets, move |load| ToProxy::new(answering.clone(), load))
+}
+
+/// As [`start`], answering with what `handler` makes, on each worker's own thread.
+pub(crate) fn start_with<H: Handler>(
+    gateway: &Arc<Gateway>,
+    sockets: Vec<Socket>,
+    handler: impl Fn(Arc<Load>) -> H + Clone + Send + 'static,
+) -> Result<Listening, StartError> {
+    bind::raise_open_files();
+    let snapshot = gateway.live.load_full();
+    let (closing, phase) = (watch::Sender::new(false), watch::Sender::new(Phase::Serving));
+    let threads = watch::Sender::new(Threads::default());
+    let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
+    let addresses = sockets.iter().map(Socket::local).collect();
+    let pulse = |name: String| Pulse { name, threads: threads.clone(), closing: closing.subscribe() };
+    let mut seats = Vec::new();
+    for number in 0..snapshot.server.threads {
+        let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
+        let load = Arc::new(Load::default());
+        seats.push(Seat { load: load.clone(), arrivals: sender });
+        let bench = Bench {
+            gateway: gateway.clone(),
+            counters: counters.clone(),
+            arrivals,
+            phase: phase.subscribe(),
+            cut: cut.clone(),
+        };
+        let handler = handler.clone();
+        let run = move |runtime: &LocalRuntime| runtime.block_on(work(bench, handler(load)));
+        spawn(pulse(format!("worker-{number}")), run)?;
+    }
+    let door = Arc::new(Door::new(seats, snapshot.server.max_connections, counters.clone()));
+    let stop = closing.subscribe();
+    spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
+    Ok(Listening { addresses, counters, closing, phase, threads: threads.subscribe(), cut })
+}
+
+impl Listening {
+    /// Where it listens, in the order of the sockets.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What befell connections so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    /// Waits for the end: an error at once when a thread is lost, after which the process should end too; otherwise when a
+    /// drain is over.
+    pub async fn wait(&self) -> Result<(), Lost> {
+        let mut threads = self.threads.clone();
+        let ended = threads.wait_for(|threads| threads.lost.is_some() || threads.running == 0).await;
+        // The sender goes with the last thread.
+        match ended.ok().and_then(|threads| threads.lost.clone()) {
+            Some(lost) => Err(lost),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends well: goes on accepting for `announce`, then accepts what waits and closes the sockets, lets each exchange end by
+    /// `deadline` (counted from then), and cuts the others. Resolves when all is closed, with how many were cut.
+    pub async fn drain(&self, announce: Duration, deadline: Duration) -> usize {
+        let mut phase = self.phase.subscribe();
+        let _ = time::timeout(announce, phase.wait_for(|phase| *phase == Phase::Cut)).await;
+        self.closing.send_replace(true);
+        self.enter(Phase::Draining);
+        tokio::select! {
+            biased;
+            _ = self.wait() => {}
+            () = time::sleep(deadline) => self.cut(),
+            _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+        }
+        // A worker that does not end in this time is stuck in some code of its own; the process' end is what is left.
+        let _ = time::timeout(CUT_GRACE + LAST_GRACE * 2, self.wait()).await;
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    /// Ends what a drain is waiting for, and accepting as well: open exchanges are told to end, and dropped 2 s later.
+    pub fn cut(&self) {
+        self.closing.send_replace(true);
+        self.enter(Phase::Cut);
+    }
+
+    fn enter(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| std::mem::replace(phase, next.max(*phase)) < next);
+    }
+}
+
+impl Drop for Pulse {
+    fn drop(&mut self) {
+        let panicked = thread::panicking();
+        let in_order = *self.closing.borrow() && !panicked;
+        self.threads.send_modify(|threads| {
+            threads.running -= 1;
+            if !in_order && threads.lost.is_none() {
+                threads.lost = Some(Lost { name: std::mem::take(&mut self.name), panicked });
+            }
+        });
+    }
+}
+
+/// Runs `run` on a thread of its own with a runtime of its own, which cannot be made elsewhere.
+fn spawn(pulse: Pulse, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
+    let name = pulse.name.clone();
+    let (report, ready) = std::sync::mpsc::sync_channel(1);
+    pulse.threads.send_modify(|threads| threads.running += 1);
+    let life = move || {
+        let _pulse = pulse;
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => {
+                let _ = report.send(Ok(()));
+                run(&runtime);
+            }
+            Err(error) => {
+                let _ = report.send(Err(error));
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name(name.clone()).spawn(life);
+    spawned.map_err(|source| StartError::Thread { name: name.clone(), source })?;
+    let ready = ready.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
+    ready.map_err(|source| StartError::Runtime { name, source })
+}
+
+/// One task per socket; the thread ends when all of them have closed theirs.
+async fn accept(sockets: Vec<Socket>, door: Arc<Door>, closing: watch::Receiver<bool>) {
+    let mut entrances = JoinSet::new();
+    for Socket { address, listener, .. } in sockets {
+        match TcpListener::from_std(listener) {
+            Ok(listener) => {
+                let entrance = Entrance { address, listener, door: door.clone() };
+                entrances.spawn_local(entrance.accept(closing.clone()));
+            }
+            // The thread ends out of order then, which takes the process down.
+            Err(error) => return tracing::error!(%error, %address, "cannot accept"),
+        }
+    }
+    while let Some(ended) = entrances.join_next().await {
+        if let Err(panicked) = ended.map_err(tokio::task::JoinError::try_into_panic)
+            && let Ok(panic) = panicked
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}

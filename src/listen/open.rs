@@ -1,0 +1,171 @@
+//! From an accepted socket to a connection that speaks HTTP: socket options, PROXY header, TLS, and which protocol it is.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::{io::AsyncReadExt, net::TcpStream, time};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    io::{Io, Wire},
+    proxy_header::{self, ProxyHeaderError},
+};
+use crate::{
+    body::Link,
+    config::{ClientAddress, Network, Server},
+    snapshot::Listener,
+};
+
+/// What an HTTP/2 client by prior knowledge sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const KEEPALIVE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// A connection that is ready for HTTP.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) io: Io,
+    pub(super) http2: bool,
+    /// The TCP peer, or the source that a PROXY header told.
+    pub(super) client: SocketAddr,
+}
+
+/// Why a connection never got to HTTP.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unopened {
+    #[error("PROXY header refused")]
+    Proxy(#[from] ProxyHeaderError),
+    #[error("TLS handshake failed")]
+    Handshake(#[source] io::Error),
+    #[error("the handshake took too long")]
+    HandshakeTimeout,
+    #[error("the first bytes of a request took too long")]
+    PrefaceTimeout,
+    #[error("the connection ended before its first request")]
+    Ended(#[source] io::Error),
+}
+
+/// Takes a socket to the point where hyper takes over.
+pub(super) async fn open(
+    tcp: TcpStream,
+    peer: SocketAddr,
+    listener: &Listener,
+    server: &Server,
+    link: &Rc<Link>,
+) -> Result<Opened, Unopened> {
+    set_options(&tcp, server.write_stall);
+    let shaken = time::timeout(server.handshake_timeout, shake_hands(tcp, peer, listener, link));
+    let (opening, client) = shaken.await.map_err(|_| Unopened::HandshakeTimeout)??;
+    let (tcp, mut ahead) = match opening {
+        Opening::Tls(io, http2) => return Ok(Opened { io, http2, client }),
+        Opening::Plain(tcp, ahead) => (tcp, ahead),
+    };
+    let mut tcp = tcp;
+    let http2 = listener.h2c
+        && time::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
+            .await
+            .map_err(|_| Unopened::PrefaceTimeout)?
+            .map_err(Unopened::Ended)?;
+    Ok(Opened { io: Io::Plain(Wire::new(tcp, link.clone(), ahead.freeze())), http2, client })
+}
+
+enum Opening {
+    Plain(TcpStream, BytesMut),
+    Tls(Io, bool),
+}
+
+async fn shake_hands(
+    mut tcp: TcpStream,
+    peer: SocketAddr,
+    listener: &Listener,
+    link: &Rc<Link>,
+) -> Result<(Opening, SocketAddr), Unopened> {
+    let mut ahead = BytesMut::new();
+    let client = match &listener.client_address {
+        ClientAddress::ProxyProtocol(trusted) => {
+            if !trusted.is_empty() && !within(trusted, peer.ip()) {
+                return Err(ProxyHeaderError::Untrusted.into());
+            }
+            proxy_header::read(&mut tcp, &mut ahead).await?.unwrap_or(peer)
+        }
+        ClientAddress::Peer | ClientAddress::ForwardedFor(_) => peer,
+    };
+    let Some(tls) = &listener.tls else { return Ok((Opening::Plain(tcp, ahead), client)) };
+    let wire = Wire::new(tcp, link.clone(), ahead.freeze());
+    let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(Unopened::Handshake)?;
+    let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    Ok((Opening::Tls(Io::Tls(Box::new(stream)), http2), client))
+}
+
+/// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; what was read is in `ahead`.
+async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        if !ahead.iter().zip(PREFACE).all(|(byte, expected)| byte == expected) {
+            return Ok(false);
+        }
+        if ahead.len() >= PREFACE.len() {
+            return Ok(true);
+        }
+        ahead.reserve(PREFACE.len());
+        if tcp.read_buf(ahead).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+/// Whether one of `networks` holds `address`; an IPv4 address that comes in its IPv6 form is taken for what it is.
+pub(super) fn within(networks: &[Network], address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    networks.iter().any(|network| match (network.address.to_canonical(), address) {
+        (IpAddr::V4(first), IpAddr::V4(address)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(network.prefix.min(32))).unwrap_or(0);
+            first.to_bits() & mask == address.to_bits() & mask
+        }
+        (IpAddr::V6(first), IpAddr::V6(address)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(network.prefix.min(128))).unwrap_or(0);
+            first.to_bits() & mask == address.to_bits() & mask
+        }
+        _ => false,
+    })
+}
+
+/// `TCP_USER_TIMEOUT` also ends a connection whose peer keeps its window shut (tcp(7)), so it must not be shorter than the
+/// span for which that is allowed.
+fn set_options(tcp: &TcpStream, write_stall: Duration) {
+    let socket = SockRef::from(tcp);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
+    let user_timeout = KEEPALIVE.max(write_stall + KEEPALIVE_INTERVAL);
+    let set = socket
+        .set_tcp_nodelay(true)
+        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
+        .and_then(|()| socket.set_tcp_user_timeout(Some(user_timeout)));
+    if let Err(error) = set {
+        tracing::debug!(%error, "socket options");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        let network = |address: &str, prefix| Network { address: address.parse().unwrap(), prefix };
+        let within = |network, address: &str| within(&[network], address.parse().unwrap());
+        assert!(within(network("10.0.0.0", 8), "10.255.0.1"));
+        assert!(within(network("10.0.0.0", 8), "::ffff:10.255.0.1"));
+        assert!(!within(network("10.0.0.0", 8), "11.0.0.1"));
+        assert!(within(network("0.0.0.0", 0), "192.0.2.1"));
+        assert!(!within(network("0.0.0.0", 0), "2001:db8::1"));
+        assert!(within(network("::1", 128), "::1"));
+        assert!(!within(network("::1", 128), "::2"));
+        assert!(within(network("2001:db8::", 32), "2001:db8:1::"));
+    }
+}

@@ -1,0 +1,218 @@
+//! One connection, from its acceptance to its close.
+
+use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::{
+    Request, Response,
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::Service,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
+
+use super::{
+    clock::Spans,
+    counters::Counters,
+    drive::{Driver, Ended},
+    executor::Streams,
+    io::Io,
+    linger,
+    open::{self, Opened, Unopened},
+    roster::Enrolled,
+};
+use crate::{
+    body::Link,
+    config::{ClientAddress, Network, Server},
+    proxy::{Counted, Downstream, Gateway},
+    snapshot::Snapshot,
+};
+
+/// hyper's buffers on HTTP/1.1: what one reading of a request body may take, and what may wait to be written. A request
+/// head may make the first of them larger, up to `max_header_size`.
+const HTTP1_BUFFER: usize = 64 * 1024;
+/// What hyper parses into a buffer on the stack; other limits cost an allocation per request.
+const HTTP1_MAX_HEADERS: usize = 100;
+/// Of an upload, what may be under way unacknowledged: enough for 80 Mbit/s over 100 ms on one stream, and for two of them.
+const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
+const HTTP2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Of an answer, what h2 may hold for each stream.
+const HTTP2_SEND_BUFFER: usize = 64 * 1024;
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that the peer has reset before they were accepted, and streams reset for the peer's errors, until the connection is
+/// ended: bounds against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
+const HTTP2_PENDING_RESETS: usize = 20;
+const HTTP2_ERROR_RESETS: usize = 256;
+
+/// The answer to a request, on its way. Boxed: hyper's HTTP/1.1 keeps room for a handler's whole future for as long as the
+/// connection lives, which a streamed answer would hold for minutes.
+pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>>>>;
+
+/// Who answers requests: the proxy, or a test's stand-in for it.
+pub(crate) trait Handler: Clone + Unpin + 'static {
+    /// The body of its answers.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+
+    /// Answers one request.
+    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
+}
+
+/// A connection on its way from where it was accepted to its worker.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    pub(super) tcp: std::net::TcpStream,
+    pub(super) peer: SocketAddr,
+    /// The listener, as configured: its key in the snapshot.
+    pub(super) listener: SocketAddr,
+    /// Counted as the worker's from the moment in which it was chosen.
+    pub(super) counted: Counted,
+    /// Its place within `max_connections`.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// What a worker serves its connections with.
+#[derive(Debug)]
+pub(super) struct Post<H> {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) handler: H,
+}
+
+/// hyper's service for one connection.
+#[derive(Debug)]
+struct Calls<H> {
+    handler: H,
+    downstream: Rc<Downstream>,
+}
+
+impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
+    type Response = Response<H::Body>;
+    type Error = Infallible;
+    type Future = Answer<H::Body>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        self.handler.handle(self.downstream.clone(), request)
+    }
+}
+
+/// Serves one connection to its end. Its parts are boxed, so that none of them keeps room after its time: a handshake's
+/// state while an answer streams, or HTTP/2's in an HTTP/1.1 connection.
+pub(super) async fn serve<H: Handler>(
+    arrival: Arrival,
+    link: Rc<Link>,
+    enrolled: Enrolled,
+    post: Rc<Post<H>>,
+) {
+    let Arrival { tcp, peer, listener, counted: _counted, permit: _permit } = arrival;
+    // Not borrowed across an await, and not kept: a connection outlives many snapshots.
+    let snapshot = post.gateway.live.load_full();
+    let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
+        tracing::debug!(%peer, address = %listener, "the listener is gone");
+        return;
+    };
+    let local = tcp.local_addr().unwrap_or(listener.address);
+    let opened = match TcpStream::from_std(tcp).map_err(Unopened::Ended) {
+        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &link)).await,
+        Err(error) => Err(error),
+    };
+    let Opened { io, http2, client } = match opened {
+        Ok(opened) => opened,
+        Err(error) => return count_unopened(&post.counters, peer, &error),
+    };
+    let trusted = trusted(&listener.client_address, peer);
+    let tls = listener.tls.is_some();
+    let calls = Calls {
+        handler: post.handler.clone(),
+        downstream: Rc::new(Downstream { client, local, tls, trusted, link: link.clone() }),
+    };
+    let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);
+    if http2 {
+        Box::pin(serve_http2(io, calls, snapshot, driver)).await;
+    } else {
+        Box::pin(serve_http1(io, calls, snapshot, driver)).await;
+    }
+}
+
+async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
+    let link = calls.downstream.link.clone();
+    let server = &snapshot.server;
+    let linger = server.linger;
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .half_close(false)
+        .max_header_size(server.max_header_size)
+        .max_buf_size(server.max_header_size.max(HTTP1_BUFFER));
+    if server.max_headers != HTTP1_MAX_HEADERS {
+        builder.max_headers(server.max_headers);
+    }
+    let mut connection = builder.serve_connection(TokioIo::new(io), calls);
+    drop(snapshot);
+    let counters = driver.counters();
+    let Ended::Done(done) = driver.drive(&mut connection).await else { return };
+    let bad_head = done.as_ref().is_err_and(hyper::Error::is_parse);
+    if bad_head {
+        counters.bad_head.add();
+    }
+    log_end(&done);
+    let mut io = connection.into_parts().io.into_inner();
+    let tcp = io.wire().tcp();
+    if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
+        Box::pin(linger::linger(tcp, linger)).await;
+    }
+}
+
+async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
+    let server = &snapshot.server;
+    let mut connection = http2::Builder::new(Streams::new(calls.downstream.link.clone()))
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
+        .max_concurrent_streams(server.http2_max_streams)
+        .max_header_list_size(u32::try_from(server.max_header_size).unwrap_or(u32::MAX))
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .max_pending_accept_reset_streams(HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
+        .keep_alive_interval(server.http2_ping)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .serve_connection(TokioIo::new(io), calls);
+    drop(snapshot);
+    if let Ended::Done(done) = driver.drive(&mut connection).await {
+        log_end(&done);
+    }
+}
+
+/// Most connections that end with an error end with the caller's leaving, which its exchange has told already.
+fn log_end(done: &hyper::Result<()>) {
+    if let Err(error) = done {
+        tracing::debug!(error = error as &dyn Error, "connection ended");
+    }
+}
+
+impl Spans {
+    fn of(server: &Server) -> Self {
+        Self { header: server.header_timeout, keep_alive: server.keep_alive, stall: server.write_stall }
+    }
+}
+
+fn trusted(how: &ClientAddress, peer: SocketAddr) -> Option<Arc<[Network]>> {
+    match how {
+        ClientAddress::ForwardedFor(trusted) => {
+            open::within(trusted, peer.ip()).then(|| Arc::from(trusted.as_slice()))
+        }
+        ClientAddress::Peer | ClientAddress::ProxyProtocol(_) => None,
+    }
+}
+
+fn count_unopened(counters: &Counters, peer: SocketAddr, error: &Unopened) {
+    match error {
+        Unopened::Proxy(_) => counters.proxy_refused.add(),
+        Unopened::Handshake(_) => counters.handshake_failed.add(),
+        Unopened::HandshakeTimeout => counters.handshake_timeout.add(),
+        Unopened::PrefaceTimeout => counters.header_timeout.add(),
+        Unopened::Ended(_) => {}
+    }
+    tracing::debug!(%peer, error = error as &dyn Error, "connection not opened");
+}

@@ -1,0 +1,83 @@
+use std::time::Duration;
+
+use super::support::*;
+use crate::{body::Cut, snapshot::Listener};
+
+#[tokio::test]
+async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
+    let mut setup = Setup::new(server(), plain());
+    let (mut idle, mut slow) = (setup.connect().await, setup.connect().await);
+    send(&mut idle, get("/hello")).await;
+    safely(read_to(&mut idle, "hello")).await;
+    send(&mut slow, get("/slow")).await;
+    while safely(setup.told()).await != Told::Begun("/slow".into()) {}
+    let address = setup.address();
+    let client = async {
+        assert_eq!(safely(read_to_close(&mut idle)).await, b"");
+        // The socket is closed by now or soon.
+        safely(async { while tokio::net::TcpStream::connect(address).await.is_ok() {} }).await;
+        setup.go.add_permits(1);
+        let answer = String::from_utf8(safely(read_to_close(&mut slow)).await).unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("slow"), "{answer}");
+    };
+    let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
+    assert_eq!(tokio::join!(drain, client).0, 0);
+    assert_eq!(setup.listening.wait().await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_request_that_came_with_the_drain_is_answered() {
+    let setup = Setup::new(server(), plain());
+    let mut tcp = setup.connect().await;
+    let client = async {
+        // The acceptor may or may not have seen the connection when the drain begins.
+        send(&mut tcp, get("/hello")).await;
+        let answer = String::from_utf8(safely(read_to_close(&mut tcp)).await).unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    };
+    let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
+    assert_eq!(tokio::join!(drain, client).0, 0);
+}
+
+#[tokio::test]
+async fn what_is_open_at_the_deadline_is_cut_and_counted() {
+    let mut setup = Setup::new(server(), Listener { h2c: true, ..plain() });
+    let mut one = setup.connect().await;
+    send(&mut one, get("/slow")).await;
+    let mut two = http2(setup.connect().await).await;
+    let two = tokio::spawn(async move { get2(&mut two, "/slow").await.is_err() });
+    safely(setup.told()).await;
+    safely(setup.told()).await;
+    let cut = safely(setup.listening.drain(Duration::ZERO, Duration::from_millis(50))).await;
+    assert_eq!(cut, 2);
+    for _ in 0..2 {
+        assert_eq!(safely(setup.ended()).await, ("/slow".into(), Some(Cut::Drain)));
+    }
+    assert_eq!(safely(read_to_close(&mut one)).await, b"");
+    assert!(safely(two).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_a_drain_short() {
+    let mut setup = Setup::new(server(), plain());
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, get("/slow")).await;
+    safely(setup.told()).await;
+    let cut = async { setup.listening.cut() };
+    let (count, ()) = tokio::join!(safely(setup.listening.drain(SAFETY * 10, SAFETY * 10)), cut);
+    assert_eq!(count, 1);
+}
+
+#[tokio::test]
+async fn http2_streams_are_finished() {
+    let mut setup = Setup::new(server(), Listener { h2c: true, ..plain() });
+    let mut requests = http2(setup.connect().await).await;
+    let slow = tokio::spawn(async move { text(get2(&mut requests, "/slow").await.unwrap()).await });
+    safely(setup.told()).await;
+    let client = async {
+        setup.go.add_permits(1);
+        assert_eq!(safely(slow).await.unwrap(), "slow");
+    };
+    let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
+    assert_eq!(tokio::join!(drain, client).0, 0);
+}

@@ -1,0 +1,26 @@
+//! Requests go to the proxy.
+
+use std::{rc::Rc, sync::Arc};
+
+use hyper::{Request, body::Incoming};
+
+use super::serve::{Answer, Handler};
+use crate::proxy::{self, Downstream, Gateway, Load, Relay, Worker};
+
+/// A worker's way to [`proxy::handle`].
+#[derive(Debug, Clone)]
+pub(super) struct ToProxy(Rc<Worker>);
+
+impl ToProxy {
+    pub(super) fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
+        Self(Rc::new(Worker::new(gateway, load)))
+    }
+}
+
+impl Handler for ToProxy {
+    type Body = Relay;
+
+    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Relay> {
+        Box::pin(proxy::handle(self.0.clone(), downstream, request))
+    }
+}

@@ -1,0 +1,74 @@
+//! A worker's life: takes connections as they are handed to it, and knows when it has none left.
+
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::spawn_local,
+    time,
+};
+
+use super::{
+    clock::CUT_GRACE,
+    counters::Counters,
+    roster::{Phase, Roster},
+    serve::{Arrival, Handler, Post, serve},
+};
+use crate::{body::Link, proxy::Gateway};
+
+/// After a cut and its grace, what has not ended by then is dropped with its worker.
+pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
+
+/// What a worker is given when it starts.
+#[derive(Debug)]
+pub(super) struct Bench {
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) arrivals: mpsc::Receiver<Arrival>,
+    pub(super) phase: watch::Receiver<Phase>,
+    /// Exchanges cut by a drain, all workers together.
+    pub(super) cut: Arc<AtomicUsize>,
+}
+
+/// Serves until no connection comes any more and the last one is closed, or until all are cut.
+pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
+    let Bench { gateway, counters, mut arrivals, mut phase, cut } = bench;
+    let roster = Rc::new(Roster::default());
+    let post = Rc::new(Post { gateway, counters, handler });
+    let mut coming = true;
+    loop {
+        tokio::select! {
+            biased;
+            changed = phase.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let entered = *phase.borrow_and_update();
+                cut.fetch_add(roster.enter(entered), Ordering::Relaxed);
+                if entered == Phase::Cut {
+                    break;
+                }
+            }
+            arrival = arrivals.recv(), if coming => match arrival {
+                Some(arrival) => begin(arrival, &post, &roster),
+                None => coming = false,
+            },
+            () = roster.empty(), if !coming => return,
+        }
+    }
+    let _ = time::timeout(CUT_GRACE + LAST_GRACE, roster.empty()).await;
+}
+
+/// A task of its own: its panic ends that connection alone. On the roster from here on, before the task first runs.
+fn begin<H: Handler>(arrival: Arrival, post: &Rc<Post<H>>, roster: &Rc<Roster>) {
+    let link = Link::new(Instant::now());
+    let enrolled = roster.enrol(link.clone());
+    spawn_local(serve(arrival, link, enrolled, post.clone()));
+}
