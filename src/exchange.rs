@@ -19,7 +19,11 @@ use crate::{
     config::LogFormat,
     fault::{Fault, Outcome, Phase},
     openai::{Endpoint, Reading},
-    telemetry::{access::Line, ids::{RequestId, TraceContext}, queue::Queue},
+    telemetry::{
+        access::Line,
+        ids::{RequestId, TraceContext},
+        queue::Queue,
+    },
 };
 
 /// Longest path that is kept for the log, in bytes.

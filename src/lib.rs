@@ -1,6 +1,9 @@
 //! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.
 pub mod access;
+pub mod admin;
+pub mod app;
 pub mod body;
+pub mod cli;
 pub mod config;
 pub mod exchange;
 pub mod fault;

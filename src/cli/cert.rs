@@ -85,6 +85,18 @@ impl Development {
         })
     }
 
+    /// Writes all of it into `folder`, replacing what is there.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        for (name, content) in self.files() {
+            let path = folder.join(name);
+            put(&path, content).map_err(|source| Error::Write { path, source })?;
+        }
+        Ok(())
+    }
+
     /// Each file's name and content.
     fn files(&self) -> [(&'static str, &str); 4] {
         [
@@ -106,16 +118,12 @@ pub(super) fn run(options: &Options) -> ExitCode {
 
 fn write(options: &Options) -> Result<(), Error> {
     let development = Development::new(&options.name)?;
-    let files = development.files().map(|(name, content)| (options.out.join(name), content));
-    if let Some((path, _)) = files.iter().find(|(path, _)| !options.force && path.symlink_metadata().is_ok())
-    {
-        return Err(Error::Exists(path.clone()));
+    let mut paths = development.files().map(|(name, _)| options.out.join(name)).into_iter();
+    if let Some(path) = paths.find(|path| !options.force && path.symlink_metadata().is_ok()) {
+        return Err(Error::Exists(path));
     }
     fs::create_dir_all(&options.out).map_err(|source| Error::Write { path: options.out.clone(), source })?;
-    for (path, content) in files {
-        put(&path, content).map_err(|source| Error::Write { path, source })?;
-    }
-    Ok(())
+    development.write(&options.out)
 }
 
 /// Writes beside the path and moves it there: whoever reads it meanwhile sees the old file or the new one, and a key is never

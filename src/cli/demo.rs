@@ -1,10 +1,150 @@
-//! `demo`: the gateway before the simulator.
+//! `demo`: the gateway before the simulator, with TLS, and what to paste to try it.
 
-use std::process::ExitCode;
+use std::{
+    ffi::OsString,
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
-use super::DemoOptions;
+use super::{DemoOptions, cert, key};
+use crate::{
+    app::{App, AppError},
+    config::{self, Config, Env, KeyHash, Problems},
+    simulator::{Options, Simulator},
+};
 
-/// Runs both.
-pub(super) fn run(_options: &DemoOptions) -> ExitCode {
-    super::fail(&std::io::Error::from(std::io::ErrorKind::Unsupported))
+/// The key that the simulator asks for, and the gateway injects.
+const UPSTREAM_KEY: &str = "sk-demo-upstream";
+
+/// Between two words of an answer.
+const PACE: Duration = Duration::from_millis(40);
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Certificate(#[from] cert::Error),
+    #[error("cannot prepare {}", .0.display())]
+    Folder(PathBuf, #[source] io::Error),
+    #[error("cannot start the simulated upstream")]
+    Simulator(#[source] io::Error),
+    #[error(transparent)]
+    Key(#[from] key::Error),
+    #[error(transparent)]
+    Config(#[from] Problems),
+    #[error(transparent)]
+    App(#[from] AppError),
+}
+
+/// A folder of the demo's own, gone with it.
+struct Folder(PathBuf);
+
+/// Runs both until a signal ends them.
+pub(super) fn run(options: &DemoOptions) -> ExitCode {
+    match demo(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => super::fail(&error),
+    }
+}
+
+fn demo(options: &DemoOptions) -> Result<(), Error> {
+    let folder = Folder::new()?;
+    folder.certify()?;
+    let simulated = Options { require_key: Some(UPSTREAM_KEY.to_owned()), pace: PACE, ..Options::default() };
+    let simulator = Simulator::spawn_threads(&simulated, 1).map_err(Error::Simulator)?;
+    let client_key = key::generate()?;
+    let config = configuration(options, &folder.0, simulator.addr(), &client_key)?;
+    let app = App::start(config)?;
+    if let Some(address) = app.addresses().first() {
+        super::print(instructions(*address, options, &folder.0, &client_key));
+    }
+    app.run()?;
+    Ok(())
+}
+
+impl Folder {
+    fn new() -> Result<Self, Error> {
+        let path = std::env::temp_dir().join(format!("sluicegate-demo-{}", std::process::id()));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| Error::Folder(path.clone(), error))?;
+        Ok(Self(path))
+    }
+
+    fn certify(&self) -> Result<(), Error> {
+        Ok(cert::Development::new(&[]).map_err(cert::Error::from)?.write(&self.0)?)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, folder = %self.0.display(), "the demo's folder is left behind");
+        }
+    }
+}
+
+/// The demo's gateway.toml.
+fn configuration(
+    options: &DemoOptions,
+    folder: &Path,
+    upstream: SocketAddr,
+    client_key: &str,
+) -> Result<Config, Problems> {
+    let hash = KeyHash::of(client_key.as_bytes());
+    let DemoOptions { listen, plain, admin } = options;
+    let text = format!(
+        r#"
+        [[listener]]
+        address = "{listen}"
+        tls = {{ certificate = "server.pem", key = "server.key" }}
+        [[listener]]
+        address = "{plain}"
+        [admin]
+        address = "{admin}"
+        [log]
+        format = "text"
+        level = "warn"
+        [upstream.simulator]
+        url = "http://{upstream}"
+        key = {{ env = "SLUICEGATE_DEMO_KEY" }}
+        [route.demo]
+        path = "/v1"
+        upstreams = ["simulator"]
+        [client.you]
+        key = "{hash}"
+        "#
+    );
+    let variable = |name: &str| (name == "SLUICEGATE_DEMO_KEY").then(|| OsString::from(UPSTREAM_KEY));
+    config::parse(&text, &Env::new(folder, &variable))
+        .map_err(|problems| Problems { file: PathBuf::from("the demo's configuration"), problems })
+}
+
+fn instructions(address: SocketAddr, options: &DemoOptions, folder: &Path, key: &str) -> String {
+    let (plain, admin, folder) = (options.plain, options.admin, folder.display());
+    format!(
+        r#"Sluicegate answers on https://{address}/v1 and http://{plain}/v1, for its operator on http://{admin};
+behind it stands a simulated upstream whose key you never see. Ctrl-C ends both.
+
+A stream over TLS; paste into another terminal:
+
+curl -N --cacert {folder}/ca.pem https://{address}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{"model": "gpt-4o-mini", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+
+The same with OpenAI's own Python SDK, in a venv of its own (about 20 s the first time):
+
+python3 -m venv {folder}/venv && {folder}/venv/bin/pip install --quiet openai && {folder}/venv/bin/python - <<'PYTHON'
+import ssl, openai
+trust = ssl.create_default_context(cafile="{folder}/ca.pem")
+client = openai.OpenAI(base_url="https://{address}/v1", api_key="{key}", http_client=openai.DefaultHttpxClient(verify=trust))
+for chunk in client.chat.completions.create(model="gpt-4o-mini", stream=True, messages=[{{"role": "user", "content": "Hello"}}]):
+    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)
+print()
+PYTHON
+
+One line for each request follows.
+
+"#
+    )
 }

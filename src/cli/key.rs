@@ -11,8 +11,9 @@ use crate::config::{KeyHash, MAX_NAME, is_name};
 /// Random bytes in a key: as many as its hash has.
 const LENGTH: usize = 32;
 
+/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(
         "this cannot be a name: letters, digits, `-`, `_` and `.`, at most {MAX_NAME}, beginning with a letter or digit, \
          and nothing that looks like a key"
@@ -30,7 +31,8 @@ pub(super) fn new(name: &str) -> ExitCode {
     }
 }
 
-fn generate() -> Result<Zeroizing<String>, Error> {
+/// A new client key.
+pub(super) fn generate() -> Result<Zeroizing<String>, Error> {
     let mut bytes = Zeroizing::new([0; LENGTH]);
     rand::fill(bytes.as_mut()).map_err(|_| Error::Random)?;
     Ok(Zeroizing::new(format!("sk-sg-{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()))))

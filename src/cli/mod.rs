@@ -84,7 +84,7 @@ enum Command {
     /// For load tests and for trying a configuration without a provider. The requested model, or the header `x-simulate`, says how
     /// the answer goes: its length, its pace, its faults.
     #[command(after_long_help = "Example:\n  sluicegate simulate --listen 127.0.0.1:9090")]
-    Simulate(SimulateOptions),
+    Simulate(crate::simulator::Args),
     /// Make client keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -120,14 +120,6 @@ pub struct DemoOptions {
     /// The operator's address: /metrics, /healthz, /readyz, /config, /status
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
-}
-
-/// How the simulator runs alone.
-#[derive(Debug, Args)]
-pub struct SimulateOptions {
-    /// Address to listen on
-    #[arg(long, value_name = "ADDR")]
-    pub listen: SocketAddr,
 }
 
 /// Writes to stdout; that nobody reads it (a closed pipe) is not worth a panic.

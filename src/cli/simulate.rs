@@ -1,10 +1,26 @@
 //! `simulate`: the simulator alone.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
-use super::SimulateOptions;
+use crate::simulator::{Args, Simulator};
 
-/// Runs it.
-pub(super) fn run(_options: &SimulateOptions) -> ExitCode {
-    super::fail(&std::io::Error::from(std::io::ErrorKind::Unsupported))
+/// Runs it until the process is ended.
+pub(super) fn run(args: &Args) -> ExitCode {
+    match start(args) {
+        Ok(simulator) => {
+            super::print(format_args!("simulating an OpenAI-like upstream on {}\n", simulator.url()));
+            loop {
+                std::thread::park();
+            }
+        }
+        Err(error) => super::fail(&error),
+    }
+}
+
+fn start(args: &Args) -> io::Result<Simulator> {
+    let simulator = Simulator::spawn_threads(&args.options()?, args.threads)?;
+    if let (Some(file), Some(ca)) = (&args.ca_out, simulator.ca_pem()) {
+        std::fs::write(file, ca)?;
+    }
+    Ok(simulator)
 }

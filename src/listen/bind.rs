@@ -76,6 +76,11 @@ impl Socket {
     pub fn local(&self) -> SocketAddr {
         self.local
     }
+
+    /// The socket itself, not blocking.
+    pub fn into_listener(self) -> TcpListener {
+        self.listener
+    }
 }
 
 impl BindError {

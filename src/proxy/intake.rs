@@ -7,11 +7,7 @@ use http::{HeaderMap, Method, header};
 use http_body::Body;
 
 use super::gateway::{Buffered, Gateway};
-use crate::{
-    body::Arrival,
-    fault::Fault,
-    openai::Facts,
-};
+use crate::{body::Arrival, fault::Fault, openai::Facts};
 
 /// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
 const LARGE: usize = 1 << 20;
@@ -58,11 +54,7 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
 ///
 /// # Errors
 /// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
-pub(super) async fn read(
-    mut body: Arrival,
-    bounds: Bounds,
-    gateway: &Arc<Gateway>,
-) -> Result<Intake, Fault> {
+pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gateway>) -> Result<Intake, Fault> {
     let announced = body.size_hint().lower();
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, request, uri::PathAndQuery,
-};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, request, uri::PathAndQuery};
 use http_body::Body;
 
 use super::{
@@ -85,7 +83,9 @@ impl Call<'_> {
     /// The caller may not use the model, or is limited to some and the request does not name one where it can be seen.
     pub(super) fn admit(&self, order: &Order) -> Result<(), Fault> {
         let record = &self.exchange.record;
-        let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else { return Ok(()) };
+        let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
+            return Ok(());
+        };
         match &record.model {
             Some(model) if caller.may_use_model(model) => Ok(()),
             Some(model) => Err(Fault::ModelForbidden(model.clone())),
@@ -176,12 +176,7 @@ impl Call<'_> {
 
 /// The request's target as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112
 /// §3.2.1); HTTP/2 takes scheme and authority from it as well.
-fn uri(
-    asked: &Uri,
-    reception: &Reception,
-    target: &Target,
-    presented: &Crossing<'_>,
-) -> Result<Uri, Fault> {
+fn uri(asked: &Uri, reception: &Reception, target: &Target, presented: &Crossing<'_>) -> Result<Uri, Fault> {
     let route = &reception.route;
     let path = path::rewrite(&reception.path, &route.prefix, &route.rewrite, &target.base)
         .ok_or(Fault::BadRequest("its path is not the route's"))?;

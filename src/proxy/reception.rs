@@ -47,7 +47,8 @@ impl Call<'_> {
     ) -> Result<Option<Credential>, Fault> {
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
         self.refuse_key_in_path(head.uri.path(), credential.as_ref())?;
-        let caller = credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
+        let caller =
+            credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
         match (&caller, &credential) {
             (None, _) if route.open => {}
             (None, Some(presented)) if !presented.in_query() => return Err(Fault::KeyUnknown),

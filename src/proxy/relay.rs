@@ -156,11 +156,7 @@ impl Relay {
     }
 
     /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be.
-    fn rescue(
-        &mut self,
-        fault: &Fault,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
         if passing.close_delimited {
             self.exchange.link().reset_when_closing();
@@ -222,10 +218,7 @@ impl Body for Relay {
     type Data = Bytes;
     type Error = Aborted;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let this = self.get_mut();
         match &mut this.stage {
             Stage::Passing(_) => this.poll_passing(cx),

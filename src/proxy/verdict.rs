@@ -7,13 +7,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
 use serde::Deserialize;
 
-use super::{
-    Counted, Relay,
-    call::Call,
-    intake::is_json,
-    relay::Passage,
-    sight::Sight,
-};
+use super::{Counted, Relay, call::Call, intake::is_json, relay::Passage, sight::Sight};
 use crate::{
     exchange::Exchange,
     fault::Fault,
@@ -189,5 +183,6 @@ fn is_about_a_model(body: &[u8]) -> bool {
         code: Option<String>,
     }
     let Ok(Body { error }) = serde_json::from_slice(body) else { return false };
-    error.param.as_deref() == Some("model") || error.code.as_deref().is_some_and(|code| code.starts_with("model_"))
+    error.param.as_deref() == Some("model")
+        || error.code.as_deref().is_some_and(|code| code.starts_with("model_"))
 }

@@ -29,13 +29,6 @@ impl Worker {
     }
 }
 
-impl Worker {
-    /// The worker whose work `load` counts; made on its own thread.
-    pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
-        Self { gateway, load }
-    }
-}
-
 /// How much a worker has to do; read where connections are handed out.
 #[derive(Debug, Default)]
 pub struct Load {

@@ -80,7 +80,9 @@ pub enum CompileError {
     #[error("upstream.{0} has no target")]
     NoTarget(Arc<str>),
     /// No certificate authority is trusted by this system.
-    #[error("no trusted certificates were found on this system; install ca-certificates or set `tls.ca` of upstream.{0}")]
+    #[error(
+        "no trusted certificates were found on this system; install ca-certificates or set `tls.ca` of upstream.{0}"
+    )]
     NoRoots(Arc<str>),
 }
 

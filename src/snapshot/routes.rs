@@ -83,7 +83,9 @@ impl RouteTable {
         }
         // Another route of the same prefix and hosts may take this method; a shorter one is not asked.
         let same: Vec<_> = fitting
-            .take_while(|route| route.prefix == first.prefix && route.hosts.is_empty() == first.hosts.is_empty())
+            .take_while(|route| {
+                route.prefix == first.prefix && route.hosts.is_empty() == first.hosts.is_empty()
+            })
             .collect();
         if let Some(route) = same.iter().find(|route| route.takes(method)) {
             return Ok(route);
@@ -120,7 +122,8 @@ impl Route {
     }
 
     fn fits(&self, host: Option<&str>, path: &str) -> bool {
-        let known = self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
+        let known =
+            self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
         known && path::matches(path, &self.prefix)
     }
 

@@ -81,7 +81,8 @@ pub(super) fn compile(
     written
         .into_iter()
         .map(|(name, upstream)| {
-            let compiled = Compiler { name: &name, written: &upstream, known: &known }.upstream(&mut system)?;
+            let compiled =
+                Compiler { name: &name, written: &upstream, known: &known }.upstream(&mut system)?;
             Ok((name, Arc::new(compiled)))
         })
         .collect()
@@ -174,10 +175,7 @@ impl Compiler<'_> {
             value.set_sensitive(true);
             Some(value)
         };
-        Some(Egress {
-            proxy: proxy.url.clone(),
-            authorization: proxy.credentials.as_ref().and_then(basic),
-        })
+        Some(Egress { proxy: proxy.url.clone(), authorization: proxy.credentials.as_ref().and_then(basic) })
     }
 
     /// Everything that makes a connection one that may serve in another's place, secrets by their digest.
@@ -185,8 +183,10 @@ impl Compiler<'_> {
         let written = self.written;
         let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
         let limits = (written.pool.idle, written.pool.max_idle, written.timeout.connect);
-        let plain =
-            format!("{scheme}://{authority} {} {:?} {proxy:?} {limits:?}", written.http2, written.tls.server_name);
+        let plain = format!(
+            "{scheme}://{authority} {} {:?} {proxy:?} {limits:?}",
+            written.http2, written.tls.server_name
+        );
         let mut digest = Context::new(&SHA256);
         for root in written.tls.ca.iter().flat_map(|roots| &roots.roots) {
             digest.update(&root.subject_public_key_info);

@@ -1,0 +1,134 @@
+//! The operator's listener: `/healthz`, `/readyz`, `/config`.
+//!
+//! Served by the main thread, so that it answers whatever the workers are doing.
+
+use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+
+use aws_lc_rs::constant_time;
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+
+use crate::{config::Secret, listen::Socket, proxy::Gateway};
+
+/// Connections at once; an operator and a scraper need no more.
+const CONNECTIONS: usize = 32;
+
+/// A request head must be there by then, and an idle connection is closed after it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The operator's listener, for as long as its runtime runs.
+#[derive(Debug)]
+pub struct Admin {
+    address: SocketAddr,
+    ready: Rc<Cell<bool>>,
+}
+
+/// What its answers are made of.
+#[derive(Debug)]
+struct Desk {
+    gateway: Arc<Gateway>,
+    token: Option<Secret>,
+    ready: Rc<Cell<bool>>,
+}
+
+impl Admin {
+    /// Answers on `socket`, those who know `token` if there is one. Must be called on a local runtime.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
+    pub fn start(token: Option<Secret>, socket: Socket, gateway: Arc<Gateway>) -> io::Result<Self> {
+        let address = socket.local();
+        let listener = TcpListener::from_std(socket.into_listener())?;
+        let ready = Rc::new(Cell::new(true));
+        let desk = Rc::new(Desk { gateway, token, ready: ready.clone() });
+        tokio::task::spawn_local(accept(listener, desk));
+        Ok(Self { address, ready })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From here on `/readyz` says no: the gateway is draining.
+    pub fn not_ready(&self) {
+        self.ready.set(false);
+    }
+}
+
+impl Desk {
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if !self.knows(request) {
+            return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+        }
+        match request.uri().path() {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.get() => plain(StatusCode::OK, "ready\n"),
+            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            "/config" => self.config(),
+            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /config\n"),
+        }
+    }
+
+    fn knows<B>(&self, request: &Request<B>) -> bool {
+        let Some(token) = &self.token else { return true };
+        let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let presented = presented.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+        constant_time::verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok()
+    }
+
+    fn config(&self) -> Response<Full<Bytes>> {
+        let snapshot = self.gateway.live.load();
+        let shown = serde_json::json!({ "generation": snapshot.generation, "config": snapshot.redacted });
+        let mut response = Response::new(Full::from(format!("{shown:#}\n")));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+async fn accept(listener: TcpListener, desk: Rc<Desk>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let desk = desk.clone();
+                tokio::task::spawn_local(async move {
+                    serve(stream, desk).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn serve(stream: TcpStream, desk: Rc<Desk>) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        std::future::ready(Ok::<_, Infallible>(desk.answer(&request)))
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    response
+}

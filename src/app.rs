@@ -1,0 +1,203 @@
+//! The composition root: configuration → gateway → listeners → signals → drain.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    runtime::{Builder, LocalOptions, LocalRuntime},
+    signal::unix::{Signal, SignalKind, signal},
+};
+
+use crate::{
+    admin::Admin,
+    config::Config,
+    exchange::AccessLog,
+    listen::{self, BindError, Listening, Lost, StartError},
+    proxy::Gateway,
+    snapshot::{CompileError, Snapshot},
+    telemetry::{self, queue::Queue},
+};
+
+/// How long log lines that wait at the end may take to be written.
+const LAST_LINES: Duration = Duration::from_secs(5);
+
+/// Why the gateway does not run.
+#[derive(Debug, Error)]
+pub enum AppError {
+    /// The configuration is sound, but something it needs is not to be had.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// Threads.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A thread died while it ran.
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    /// The log's writer.
+    #[error("cannot start the log")]
+    Log(#[source] io::Error),
+    /// The main thread's event queue, or its signal handlers.
+    #[error("cannot wait for signals")]
+    Runtime(#[source] io::Error),
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every exchange ended in its own time.
+    Drained,
+    /// So many were cut at the drain's deadline, or by a second signal.
+    Cut(usize),
+}
+
+/// A gateway that runs: its sockets are bound and its workers at work.
+#[derive(Debug)]
+pub struct App {
+    gateway: Arc<Gateway>,
+    listening: Listening,
+    admin: Option<Admin>,
+    runtime: LocalRuntime,
+    queue: Queue,
+}
+
+/// The signals that end a run.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl App {
+    /// Starts a gateway for `config`, logging to stdout.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing runs then.
+    pub fn start(config: Config) -> Result<Self, AppError> {
+        let queue = Queue::stdout(config.log.format).map_err(AppError::Log)?;
+        // A second gateway in one process (a test's) shares the first one's.
+        let _ = telemetry::start(&config.log, &queue);
+        Self::start_with(config, queue)
+    }
+
+    /// Starts a gateway whose log lines go to `queue`.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing runs then.
+    pub fn start_with(config: Config, queue: Queue) -> Result<Self, AppError> {
+        for warning in &config.warnings {
+            tracing::warn!(path = %warning.path, line = warning.line, "{}", warning.message);
+        }
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        let runtime = runtime.map_err(AppError::Runtime)?;
+        let admin = config.admin.clone();
+        let log = AccessLog { queue: queue.clone(), format: config.log.format };
+        let snapshot = Snapshot::compile(config, None)?;
+        let backlog = snapshot.server.backlog;
+        let bound: Result<Vec<_>, _> =
+            snapshot.listeners.iter().map(|listener| listen::bind(listener.address, backlog)).collect();
+        let sockets = bound?;
+        let gateway = Gateway::new(snapshot, log);
+        let admin = match admin {
+            Some(admin) => {
+                let socket = listen::bind(admin.address, backlog)?;
+                let starting = async { Admin::start(admin.token, socket, gateway.clone()) };
+                Some(runtime.block_on(starting).map_err(AppError::Runtime)?)
+            }
+            None => None,
+        };
+        let listening = listen::start(&gateway, sockets)?;
+        Ok(Self { gateway, listening, admin, runtime, queue })
+    }
+
+    /// Where callers connect, in the order of the configuration.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.listening.addresses()
+    }
+
+    /// Where the operator connects.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// What lives as long as the process.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left.
+    ///
+    /// # Errors
+    /// A worker died, or signals cannot be waited for.
+    pub fn run(self) -> Result<Ended, AppError> {
+        let mut signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime)?;
+        self.run_until(async || signals.any().await)
+    }
+
+    /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
+    ///
+    /// # Errors
+    /// A worker died.
+    pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
+        let Self { gateway, listening, admin, runtime, queue } = self;
+        let ended = runtime.block_on(serve(&gateway, &listening, admin.as_ref(), stop));
+        match &ended {
+            Ok(ended) => tracing::info!(cut = ended.cut(), "drained"),
+            Err(error) => tracing::error!(%error, "the gateway ends"),
+        }
+        queue.flush(LAST_LINES);
+        ended
+    }
+}
+
+impl Ended {
+    /// Exchanges that were cut.
+    pub fn cut(self) -> usize {
+        match self {
+            Self::Drained => 0,
+            Self::Cut(exchanges) => exchanges,
+        }
+    }
+}
+
+async fn serve(
+    gateway: &Gateway,
+    listening: &Listening,
+    admin: Option<&Admin>,
+    mut stop: impl AsyncFnMut(),
+) -> Result<Ended, AppError> {
+    tracing::info!(addresses = ?listening.addresses(), "serving");
+    tokio::select! {
+        lost = listening.wait() => lost?,
+        () = stop() => {}
+    }
+    let drain = gateway.live.load().server.drain;
+    tracing::info!(deadline = ?drain.deadline, "draining");
+    if let Some(admin) = admin {
+        admin.not_ready();
+    }
+    let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
+    let cut = tokio::select! {
+        cut = draining.as_mut() => cut,
+        () = stop() => {
+            tracing::warn!("asked again: cutting what is left");
+            listening.cut();
+            draining.await
+        }
+    };
+    Ok(if cut == 0 { Ended::Drained } else { Ended::Cut(cut) })
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
