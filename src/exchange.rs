@@ -18,7 +18,7 @@ use crate::{
     body::{Cut, Link, UploadTally, Watch},
     config::LogFormat,
     fault::{Fault, Outcome, Phase},
-    openai::{Endpoint, Reading},
+    openai::{Endpoint, FinishReason, Reading},
     telemetry::{
         access::Line,
         ids::{RequestId, TraceContext},
@@ -283,7 +283,7 @@ impl Record {
             events: self.tally.events,
             tokens_in: usage.map(|usage| usage.input),
             tokens_out: usage.map(|usage| usage.output),
-            finish_reason: self.reading.finish_reason.map(|reason| reason.as_str()),
+            finish_reason: self.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault,
             cause: self.cause.as_deref(),
         }

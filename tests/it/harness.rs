@@ -242,44 +242,25 @@ impl Client {
     }
 }
 
-/// A request as an SDK sends it; `extra` headers are added.
-pub fn post(
-    address: SocketAddr,
-    http: Http,
-    path: &str,
-    extra: &[(&str, &str)],
-    body: &str,
-) -> Request<BoxBody<Bytes, io::Error>> {
-    request(address, http, "POST", path, extra, body)
+/// A request as an SDK sends it, to be changed by its builder methods.
+pub fn post(address: SocketAddr, http: Http, path: &str) -> http::request::Builder {
+    request(address, http, "POST", path)
+        .header("authorization", format!("Bearer {CLIENT_KEY}"))
+        .header("content-type", "application/json")
 }
 
-/// A request of any method.
-pub fn request(
-    address: SocketAddr,
-    http: Http,
-    method: &str,
-    path: &str,
-    extra: &[(&str, &str)],
-    body: &str,
-) -> Request<BoxBody<Bytes, io::Error>> {
-    let uri = match http {
-        Http::One => path.to_owned(),
-        Http::Two => format!("http://{address}{path}"),
-    };
-    let mut request = Request::builder().method(method).uri(uri);
-    if http == Http::One {
-        request = request.header("host", address.to_string());
+/// A request of any method, with nothing in it but what its protocol needs.
+pub fn request(address: SocketAddr, http: Http, method: &str, path: &str) -> http::request::Builder {
+    let request = Request::builder().method(method);
+    match http {
+        Http::One => request.uri(path).header("host", address.to_string()),
+        Http::Two => request.uri(format!("http://{address}{path}")),
     }
-    if !extra.iter().any(|(name, _)| *name == "authorization") {
-        request = request.header("authorization", format!("Bearer {CLIENT_KEY}"));
-    }
-    if !body.is_empty() && !extra.iter().any(|(name, _)| *name == "content-type") {
-        request = request.header("content-type", "application/json");
-    }
-    for (name, value) in extra {
-        request = request.header(*name, *value);
-    }
-    request.body(Full::from(body.to_owned()).map_err(|never| match never {}).boxed()).unwrap()
+}
+
+/// A body that is there whole.
+pub fn whole(body: impl Into<Bytes>) -> BoxBody<Bytes, io::Error> {
+    Full::from(body.into()).map_err(|never| match never {}).boxed()
 }
 
 /// A chat request, streamed.
@@ -334,12 +315,17 @@ impl Answer {
     }
 }
 
-/// Asks on a connection of its own, and reads the answer.
-pub async fn ask(address: SocketAddr, http: Http, path: &str, extra: &[(&str, &str)], body: &str) -> Answer {
+/// Sends a request on a connection of its own, and reads the answer.
+pub async fn send(address: SocketAddr, http: Http, request: Request<BoxBody<Bytes, io::Error>>) -> Answer {
     let asking = async {
         let mut client = Client::connect(address, http).await;
-        let response = client.send(post(address, http, path, extra, body)).await.unwrap();
-        Answer::read(response).await
+        Answer::read(client.send(request).await.unwrap()).await
     };
     tokio::time::timeout(SAFETY, asking).await.unwrap()
+}
+
+/// Posts a chat request as an SDK does.
+pub async fn chat(address: SocketAddr, http: Http) -> Answer {
+    let request = post(address, http, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    send(address, http, request).await
 }

@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -25,7 +24,9 @@ use tokio::{
 
 use crate::{
     body::{Cut, Link, Watch},
+    config::LogFormat,
     config::{self, ClientAddress},
+    exchange::AccessLog,
     listen::{
         Count, Counters, Listening, bind,
         listening::start_with,
@@ -33,6 +34,7 @@ use crate::{
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
+    telemetry::queue::Queue,
 };
 
 /// Past this a test has hung; nothing is measured by it.
@@ -86,11 +88,17 @@ pub(super) enum Told {
     Ended(String, Option<Cut>),
 }
 
+/// Nothing is written to it here.
+fn access_log() -> AccessLog {
+    let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
+    AccessLog { queue, format: LogFormat::Json }
+}
+
 impl Setup {
     pub(super) fn new(server: config::Server, listener: Listener) -> Self {
         let socket = bind(listener.address, server.backlog).unwrap();
-        let snapshot = Snapshot { generation: 1, server, listeners: vec![listener] };
-        let gateway = Arc::new(Gateway { live: ArcSwap::from_pointee(snapshot) });
+        let snapshot = Snapshot::of_listeners(1, server, vec![listener]);
+        let gateway = Gateway::new(snapshot, access_log());
         let (tell, told) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
         let stand_in = StandIn { tell, go: go.clone() };

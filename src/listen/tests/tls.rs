@@ -175,11 +175,7 @@ async fn callers_show_a_certificate_of_the_client_ca() {
 /// What a reload does.
 fn reload(setup: &Setup, listener: Listener) {
     let listener = Listener { address: setup.gateway.live.load().listeners[0].address, ..listener };
-    setup.gateway.live.store(Arc::new(Snapshot {
-        generation: 2,
-        server: server(),
-        listeners: vec![listener],
-    }));
+    setup.gateway.live.store(Arc::new(Snapshot::of_listeners(2, server(), vec![listener])));
 }
 
 #[tokio::test]
