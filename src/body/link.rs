@@ -157,6 +157,11 @@ impl Link {
         self.tasks.borrow_mut().insert(handle.id(), handle);
     }
 
+    /// How many such tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
     /// The task that calls this is over.
     pub fn own_task_ended(&self) {
         if let Some(id) = task::try_id() {

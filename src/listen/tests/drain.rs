@@ -26,13 +26,16 @@ async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_request_that_came_with_the_drain_is_answered() {
+async fn a_request_that_comes_just_after_the_drain_began_is_answered() {
     let setup = Setup::new(server(), plain());
-    let mut tcp = setup.connect().await;
+    let (mut idle, mut fresh) = (setup.connect().await, setup.connect().await);
+    send(&mut idle, get("/hello")).await;
+    safely(read_to(&mut idle, "hello")).await;
+    setup.counted(|counters| &counters.accepted, 2).await;
     let client = async {
-        // The acceptor may or may not have seen the connection when the drain begins.
-        send(&mut tcp, get("/hello")).await;
-        let answer = String::from_utf8(safely(read_to_close(&mut tcp)).await).unwrap();
+        assert_eq!(safely(read_to_close(&mut idle)).await, b"");
+        send(&mut fresh, get("/hello")).await;
+        let answer = String::from_utf8(safely(read_to_close(&mut fresh)).await).unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
