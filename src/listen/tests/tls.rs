@@ -172,7 +172,7 @@ async fn callers_show_a_certificate_of_the_client_ca() {
     setup.counted(|counters| &counters.handshake_failed, 2).await;
 }
 
-/// What a reload does.
+/// What a reload does; another listener comes before the one in question.
 fn reload(setup: &Setup, listener: Listener) {
     let listener = Listener { address: setup.gateway.live.load().listeners[0].address, ..listener };
     setup.gateway.live.store(Arc::new(Snapshot {
