@@ -156,6 +156,13 @@ impl Exchange {
         &self.link
     }
 
+    /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
+    /// it has written the answer's head. (HTTP/2 has streams for that.)
+    pub fn is_last(&self) -> bool {
+        let unread = self.link.unread_body() || self.record.upload.is_under_way();
+        unread && self.record.version != Version::HTTP_2
+    }
+
     /// Says how it ended. What was said first stays.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
