@@ -3,7 +3,7 @@
 use std::{borrow::Cow, fmt, sync::OnceLock};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use memchr::memmem::Finder;
+use memchr::memmem;
 use percent_encoding::percent_decode;
 
 use short::ShortKey;
@@ -119,32 +119,34 @@ impl fmt::Debug for Crossing<'_> {
 
 #[derive(Clone)]
 struct Key<'k> {
-    plain: Finder<'k>,
+    plain: Cow<'k, [u8]>,
     /// Made when a text is long enough to hold one: most never are.
-    base64: OnceLock<Vec<Finder<'static>>>,
+    base64: OnceLock<Vec<Vec<u8>>>,
 }
 
 impl<'k> Key<'k> {
     fn new(key: &'k [u8]) -> Self {
-        Self { plain: Finder::new(key), base64: OnceLock::new() }
+        Self { plain: Cow::Borrowed(key), base64: OnceLock::new() }
     }
 
     fn into_owned(self) -> Key<'static> {
-        Key { plain: self.plain.into_owned(), base64: self.base64 }
+        Key { plain: Cow::Owned(self.plain.into_owned()), base64: self.base64 }
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
-        self.plain.find(text).is_some() || self.encoded(text).iter().any(|needle| needle.find(text).is_some())
+        // Not searchers made ahead: nearly all texts are so short that making one would cost more than the search.
+        let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
+        holds(&self.plain) || self.encoded(text).iter().any(|form| holds(form))
     }
 
     fn is_in_any_case(&self, text: &[u8]) -> bool {
         let holds = |needle: &[u8]| text.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle));
-        holds(self.plain.needle()) || self.encoded(text).iter().any(|needle| holds(needle.needle()))
+        holds(&self.plain) || self.encoded(text).iter().any(|form| holds(form))
     }
 
     /// The base64 forms, if `text` is long enough for the shortest.
-    fn encoded(&self, text: &[u8]) -> &[Finder<'static>] {
-        let key = self.plain.needle();
+    fn encoded(&self, text: &[u8]) -> &[Vec<u8>] {
+        let key = &*self.plain;
         if text.len() < base64_length(key, 0).min(base64_length(key, 1)).min(base64_length(key, 2)) {
             return &[];
         }
@@ -158,7 +160,7 @@ fn base64_length(key: &[u8], lead: usize) -> usize {
 }
 
 /// What base64 (RFC 4648 sections 4 and 5) makes of the key, for each place in a group of three, in both alphabets.
-fn base64_forms(key: &[u8]) -> Vec<Finder<'static>> {
+fn base64_forms(key: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::with_capacity(6);
     for lead in 0..3 {
         let mut group = vec![0; lead];
@@ -166,11 +168,11 @@ fn base64_forms(key: &[u8]) -> Vec<Finder<'static>> {
         let mut text = STANDARD_NO_PAD.encode(group).into_bytes();
         text.truncate((lead + key.len()) * 8 / 6);
         text.drain(..(lead * 8).div_ceil(6));
-        forms.push(Finder::new(&text).into_owned());
         let url: Vec<u8> = text.iter().map(|&byte| url_alphabet(byte)).collect();
         if url != text {
-            forms.push(Finder::new(&url).into_owned());
+            forms.push(url);
         }
+        forms.push(text);
     }
     forms
 }

@@ -38,15 +38,16 @@ impl Call<'_> {
             let again = again(&request);
             match self.send(kept, request, timeouts).await {
                 Err(Unanswered::Stale(cause)) => match again {
-                    Some(request) => return self.attempt_anew(request, target, timeouts).await,
+                    Some(request) => return Box::pin(self.attempt_anew(request, target, timeouts)).await,
                     None => return Err(Fault::NoAnswer(cause)),
                 },
                 answered => return answered.map_err(Unanswered::into_fault),
             }
         }
-        self.attempt_anew(request, target, timeouts).await
+        Box::pin(self.attempt_anew(request, target, timeouts)).await
     }
 
+    /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
     async fn attempt_anew(
         &mut self,
         request: Request<Outbound>,

@@ -2,7 +2,7 @@
 
 use std::{
     future::poll_fn,
-    pin::pin,
+    pin::Pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -62,10 +62,13 @@ impl<'a> Call<'a> {
 }
 
 impl Within {
-    /// Runs `rung` within the bound.
-    pub(super) async fn run<T>(self, rung: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
-        let Some(total) = self.total else { return rung.await };
-        match tokio::time::timeout_at((self.start + total).into(), rung).await {
+    /// Runs `rungs` within the bound.
+    pub(super) async fn run<T, F>(self, rungs: Pin<&mut F>) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let Some(total) = self.total else { return rungs.await };
+        match tokio::time::timeout_at((self.start + total).into(), rungs).await {
             Ok(done) => done,
             Err(_) => Err(Fault::TotalTimeout(total)),
         }
@@ -73,11 +76,10 @@ impl Within {
 }
 
 /// Runs `answer` until it is done, or until somebody asks the exchange to end.
-pub(super) async fn until_cut<T>(
-    watch: &Watch,
-    answer: impl Future<Output = Result<T, Fault>>,
-) -> Result<T, Fault> {
-    let mut answer = pin!(answer);
+pub(super) async fn until_cut<T, F>(watch: &Watch, mut answer: Pin<&mut F>) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
     poll_fn(|cx| {
         if let Poll::Ready(done) = answer.as_mut().poll(cx) {
             return Poll::Ready(done);

@@ -16,7 +16,7 @@ mod tail;
 mod verdict;
 mod worker;
 
-use std::{convert::Infallible, rc::Rc};
+use std::{convert::Infallible, pin::pin, rc::Rc};
 
 use http::{HeaderName, HeaderValue, Request, Response, header, request};
 use hyper::body::Incoming;
@@ -43,10 +43,12 @@ pub async fn handle(
     let mut call = Call::open(&worker, &downstream, &head);
     let body = Arrival::new(body, downstream.link.clone());
     let watch = call.exchange.watch.clone();
-    let answered = match call::until_cut(&watch, answer(&mut call, head, body)).await {
-        Ok(answered) => answered,
-        Err(fault) => failed(&mut call.exchange, &fault),
+    let answered = {
+        // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
+        let answering = pin!(answer(&mut call, head, body));
+        call::until_cut(&watch, answering).await
     };
+    let answered = answered.unwrap_or_else(|fault| failed(&mut call.exchange, &fault));
     Ok(respond(answered, call.exchange, in_flight))
 }
 
@@ -56,13 +58,13 @@ async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Res
     let credential = call.authenticate(&head, &reception.route)?;
     let route = reception.route.clone();
     let within = call.within(route.timeouts.total);
-    let answered = async {
+    let rungs = pin!(async {
         let order = call.intake(Request::from_parts(head, body), reception).await?;
         call.admit(&order)?;
         let answer = call.dispatch(order, credential).await?;
         call.judge(answer, &route).await
-    };
-    within.run(answered).await
+    });
+    within.run(rungs).await
 }
 
 fn failed(exchange: &mut Exchange, fault: &Fault) -> Answered {

@@ -81,7 +81,7 @@ impl Call<'_> {
             return Err(Fault::BadAnswer("it switches protocols, which was not asked for"));
         }
         if head.status.is_client_error() || head.status.is_server_error() {
-            let bytes = checked(&head, body, upstream).await?;
+            let bytes = Box::pin(checked(&head, body, upstream)).await?;
             return self.pass_error(head, bytes, upstream);
         }
         let passage = self.passage(&head, body, route);
