@@ -62,6 +62,8 @@ struct Passing {
     route: Arc<Route>,
     /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
     close_delimited: bool,
+    /// The answer did not say how long it is, so that there is room for last words. A body that has failed does not tell any more.
+    lengthless: bool,
 }
 
 /// The one timer of an exchange: it runs while the upstream is being asked.
@@ -98,6 +100,7 @@ impl Relay {
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
         let passing = Passing {
+            lengthless: passage.body.size_hint().exact().is_none(),
             body: passage.body,
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
@@ -161,8 +164,7 @@ impl Relay {
         if passing.close_delimited {
             self.exchange.link().reset_when_closing();
         }
-        let lengthless = passing.body.size_hint().exact().is_none();
-        let last = passing.sight.last_words(fault).filter(|_| lengthless);
+        let last = passing.sight.last_words(fault).filter(|_| passing.lengthless);
         self.note();
         self.exchange.fail(fault);
         let told = last.as_ref().is_some_and(|last| last.is_enough);
