@@ -20,7 +20,7 @@ use super::{sight::Sight, tail};
 use crate::{
     body::{Cut, Flush},
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Outcome},
     policy,
     proxy::worker::Counted,
     snapshot::Route,
@@ -43,7 +43,7 @@ pub struct Relay {
 
 #[derive(Debug)]
 enum Stage {
-    /// An answer of the gateway's own.
+    /// An answer that is here whole: the gateway's own, or an error of the upstream's. `None` once it was handed over.
     Local(Option<Bytes>),
     /// The upstream's answer.
     Passing(Box<Passing>),
@@ -259,6 +259,10 @@ impl Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.conclude_passing();
+        // A fault has said so already; what is left are errors in the upstream's own words, and those were handed over whole.
+        if matches!(self.stage, Stage::Local(None)) {
+            self.exchange.conclude(Outcome::COMPLETE);
+        }
         if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
             && passing.is_complete()
             && !passing.body.is_ended()
