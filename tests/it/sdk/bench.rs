@@ -237,9 +237,8 @@ fn keys() -> (Keys, String) {
     let (all, all_table) = key("all");
     let (routes, routes_table) = key("some-routes");
     let (models, models_table) = key("some-models");
-    let tables = format!(
-        "\n{all_table}\n{routes_table}routes = [\"small\"]\n{models_table}models = [\"gpt-4o*\"]\n"
-    );
+    let tables =
+        format!("\n{all_table}\n{routes_table}routes = [\"small\"]\n{models_table}models = [\"gpt-4o*\"]\n");
     (Keys { all, routes, models }, tables)
 }
 

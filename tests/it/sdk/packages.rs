@@ -40,7 +40,10 @@ pub(super) fn node() -> Command {
     let wanted = fs::read_to_string(folder.join("package-lock.json")).unwrap();
     install(&folder, &wanted, || {
         let hint = "node (20 or newer) is needed; on Debian: apt-get install nodejs npm";
-        must(Command::new("node").args(["-e", "process.exit(parseInt(process.versions.node) < 20)"]), hint);
+        must(
+            Command::new("node").args(["-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
+            hint,
+        );
         let hint = "npm could not install the packages in tests/sdk/package-lock.json; it needs npm and its registry";
         let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"];
         must(Command::new("npm").args(arguments).current_dir(&folder), hint);
