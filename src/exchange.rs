@@ -18,7 +18,7 @@ use crate::{
     body::{Cut, Link, UploadTally, Watch},
     config::LogFormat,
     fault::{Fault, Outcome, Phase},
-    openai::{Endpoint, Reading},
+    openai::{Endpoint, FinishReason, Reading},
     telemetry::{
         access::Line,
         ids::{RequestId, TraceContext},
@@ -156,6 +156,13 @@ impl Exchange {
         &self.link
     }
 
+    /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
+    /// it has written the answer's head. (HTTP/2 has streams for that.)
+    pub fn is_last(&self) -> bool {
+        let unread = self.link.unread_body() || self.record.upload.is_under_way();
+        unread && self.record.version != Version::HTTP_2
+    }
+
     /// Says how it ended. What was said first stays.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
@@ -283,7 +290,7 @@ impl Record {
             events: self.tally.events,
             tokens_in: usage.map(|usage| usage.input),
             tokens_out: usage.map(|usage| usage.output),
-            finish_reason: self.reading.finish_reason.map(|reason| reason.as_str()),
+            finish_reason: self.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault,
             cause: self.cause.as_deref(),
         }

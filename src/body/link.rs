@@ -157,6 +157,11 @@ impl Link {
         self.tasks.borrow_mut().insert(handle.id(), handle);
     }
 
+    /// How many such tasks there are.
+    pub fn tasks(&self) -> usize {
+        self.tasks.borrow().len()
+    }
+
     /// The task that calls this is over.
     pub fn own_task_ended(&self) {
         if let Some(id) = task::try_id() {
@@ -223,8 +228,8 @@ impl Link {
 
 /// A wait for the connection to have written all that it had when the wait began.
 ///
-/// On HTTP/2, hyper hands a frame to h2 as soon as the stream's window has room for one byte of it, and then polls the body again.
-/// The rest of that frame waits inside h2 for the window, which this wait does not see.
+/// On HTTP/2 a frame's rest may wait inside h2 for the stream's window, which this wait does not see: that has to be waited for first,
+/// see [`Watch::poll_emptied`].
 #[derive(Debug)]
 pub struct Flush {
     after: u64,

@@ -6,11 +6,13 @@
 //! and [`Watch`] (one per exchange) instead of being decided inside a body.
 
 mod arrival;
+mod chunk;
 mod link;
 mod outbound;
 mod watch;
 
 pub use arrival::Arrival;
+pub use chunk::Chunk;
 pub use link::{Flush, Link};
 pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadTally};
 pub use watch::{Cut, Watch};

@@ -42,6 +42,7 @@ pub enum UploadError {
 pub struct UploadTally {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
+    under_way: Cell<bool>,
 }
 
 /// A request body that is passed on as it comes.
@@ -65,6 +66,11 @@ impl UploadTally {
     /// When the last of them were.
     pub fn moved(&self) -> Option<Instant> {
         self.moved.get()
+    }
+
+    /// Whether a body is being passed on and has not ended.
+    pub fn is_under_way(&self) -> bool {
+        self.under_way.get()
     }
 
     /// Notes a body that was read whole.
@@ -94,6 +100,7 @@ impl Outbound {
 impl Upload {
     /// Passes `body` on, its trailers as `trailers` leaves them; an `idle` pause within it ends it.
     pub fn new(body: Arrival, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
+        tally.under_way.set(true);
         Self { body, tally, idle, clock: None, trailers }
     }
 
@@ -112,7 +119,10 @@ impl Upload {
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => self.poll_clock(cx).map(|error| Some(Err(error))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                self.tally.under_way.set(false);
+                Poll::Ready(None)
+            }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(UploadError::Broken(error)))),
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.passed(frame)))),
         }
@@ -121,6 +131,7 @@ impl Upload {
     fn passed(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
         if let Some(data) = frame.data_ref() {
             self.tally.add(data.len());
+            self.tally.under_way.set(!self.body.is_end_stream());
             return frame;
         }
         match frame.into_trailers() {

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,10 @@ pub struct Watch {
     total: Cell<Option<Instant>>,
     cut: Cell<Option<(Cut, Instant)>>,
     waker: RefCell<Option<Waker>>,
+    /// Bytes of the body that hyper and h2 hold.
+    held: Cell<usize>,
+    /// Who waits for `held` to be nothing.
+    emptied: RefCell<Option<Waker>>,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -54,6 +58,32 @@ impl Watch {
     /// The body is polled again: what was handed over found room.
     pub fn polled(&self) {
         self.handed.set(None);
+    }
+
+    /// hyper was given `bytes`.
+    pub(super) fn gave(&self, bytes: usize) {
+        self.held.set(self.held.get() + bytes);
+    }
+
+    /// So many of them have been written, or thrown away.
+    pub(super) fn taken(&self, bytes: usize) {
+        let held = self.held.get().saturating_sub(bytes);
+        self.held.set(held);
+        if held == 0
+            && let Some(waker) = self.emptied.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Ready when hyper and h2 hold nothing of the body any more. They may have it in a buffer for the socket still: see
+    /// [`super::Flush`].
+    pub fn poll_emptied(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.held.get() == 0 {
+            return Poll::Ready(());
+        }
+        *self.emptied.borrow_mut() = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// The body waits and wants to be woken by [`Watch::cut_by`]. True when another task waits than before.

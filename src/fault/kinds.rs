@@ -40,6 +40,9 @@ pub enum Fault {
     /// The request contradicts itself or the protocol in another way.
     #[error("The request is refused: {0}.")]
     BadRequest(&'static str),
+    /// More header lines than are taken.
+    #[error("The request has more than {0} header fields.")]
+    TooManyHeaders(usize),
     /// No key was presented.
     #[error(
         "You didn't provide an API key. Send your gateway key in an Authorization header: \

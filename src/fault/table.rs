@@ -41,6 +41,9 @@ impl Fault {
             }
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
+            Self::TooManyHeaders(_) => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "too_many_headers", None, Down)
+            }
             Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
             Self::KeyUnknown => (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down),
             Self::KeyMalformed(_) => (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down),

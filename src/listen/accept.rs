@@ -154,3 +154,25 @@ impl Failures {
         self.pause
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let (sender, mut arrivals) = mpsc::channel(ON_THE_WAY);
+        let seat = Seat { load: Arc::default(), arrivals: sender };
+        let door = Arc::new(Door::new(vec![seat], 3, Arc::default()));
+        let closing = watch::Sender::new(true);
+        Entrance { address, listener, door }.accept(closing.subscribe()).await;
+        for client in clients {
+            let arrival = arrivals.recv().await.unwrap();
+            assert_eq!(arrival.peer, client.local_addr().unwrap());
+        }
+        assert!(TcpStream::connect(address).is_err());
+    }
+}

@@ -56,8 +56,6 @@ pub(super) struct Clock {
     /// The connection was told to close; since then, or since the caller last took bytes.
     closing: Option<Instant>,
     writes: u64,
-    /// Past this the connection is not kept, whatever is open on it.
-    last: Option<Instant>,
     /// HTTP/2 streams that were found stalled and aborted since last asked.
     stalled: u64,
 }
@@ -67,19 +65,7 @@ impl Clock {
         let armed = Instant::now() + if http2 { spans.keep_alive } else { spans.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
         let (writes, heeded) = (link.writes(), link.exchanges());
-        Self {
-            link,
-            spans,
-            http2,
-            timer,
-            armed,
-            unpolled: true,
-            heeded,
-            closing: None,
-            writes,
-            last: None,
-            stalled: 0,
-        }
+        Self { link, spans, http2, timer, armed, unpolled: true, heeded, closing: None, writes, stalled: 0 }
     }
 
     /// Looks no later than at `at`.
@@ -93,12 +79,6 @@ impl Clock {
     pub(super) fn closing(&mut self, now: Instant) {
         self.closing.get_or_insert(now);
         self.look_at(now + self.spans.stall);
-    }
-
-    /// The connection must be gone by `at`; the first such call counts.
-    pub(super) fn end_by(&mut self, at: Instant) {
-        self.last.get_or_insert(at);
-        self.look_at(at);
     }
 
     /// Streams aborted since the last call.
@@ -151,9 +131,6 @@ impl Clock {
             self.link.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
             return Some(Due::Stall);
         }
-        if self.last.is_some_and(|last| now >= last) {
-            return Some(Due::Overdue);
-        }
         if self.link.busy() {
             return self.exchange_due(now);
         }
@@ -196,13 +173,7 @@ impl Clock {
         let looked = if self.link.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
         let stall = self.link.blocked_since().map(|since| since + self.spans.stall);
         // Nothing to wait for: writes have begun to block between two looks, or what is due has just been dealt with.
-        looked
-            .into_iter()
-            .chain(stall)
-            .chain(self.last)
-            .min()
-            .unwrap_or(now + self.tick())
-            .max(now + Duration::from_millis(1))
+        looked.into_iter().chain(stall).min().unwrap_or(now + self.tick()).max(now + Duration::from_millis(1))
     }
 
     fn exchange_deadline(&self, now: Instant) -> Option<Instant> {

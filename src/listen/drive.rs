@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -19,7 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    clock::{CUT_GRACE, Clock, Due, Spans},
+    clock::{Clock, Due, Spans},
     counters::Counters,
     executor::Streams,
     io::Io,
@@ -58,7 +57,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
     S::Future: 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     const HTTP2: bool = true;
@@ -87,8 +86,6 @@ pub(super) struct Driver<'a> {
     begun: Instant,
     /// The connection was told to close.
     closing: bool,
-    /// It was seen that open exchanges are to end at once.
-    cut: bool,
 }
 
 impl<'a> Driver<'a> {
@@ -102,7 +99,7 @@ impl<'a> Driver<'a> {
         let begun = Instant::now();
         link.ready(begun);
         let clock = Clock::new(link.clone(), spans, http2);
-        Self { link, clock, counters, enrolled, begun, closing: false, cut: false }
+        Self { link, clock, counters, enrolled, begun, closing: false }
     }
 
     /// Where this connection is counted.
@@ -118,6 +115,10 @@ impl<'a> Driver<'a> {
     fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<Ended> {
         self.link.driven_by(cx.waker());
         loop {
+            // Before an answer is given, so that its head can tell that it is the last one.
+            if self.link.busy() {
+                self.heed_phase(connection);
+            }
             if let Poll::Ready(done) = Pin::new(&mut *connection).poll(cx) {
                 return Poll::Ready(Ended::Done(done));
             }
@@ -143,10 +144,6 @@ impl<'a> Driver<'a> {
     /// on its way has to wait for it: hyper would close it unread.
     fn heed_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
         let phase = self.enrolled.phase();
-        if phase == Phase::Cut && !self.cut {
-            self.cut = true;
-            self.clock.end_by(Instant::now() + CUT_GRACE);
-        }
         let close = match phase {
             _ if self.closing => false,
             Phase::Serving => false,

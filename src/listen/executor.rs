@@ -37,3 +37,32 @@ impl Drop for Started {
         self.0.own_task_ended();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::runtime::{Builder, LocalOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_stream_finds_its_own_task_and_leaves_no_trace_of_it() {
+        let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
+        runtime.block_on(async {
+            let link = Link::new(Instant::now());
+            let streams = Streams::new(link.clone());
+            let (ended, aborted) = (link.clone(), link.clone());
+            streams.execute(async move { assert!(ended.own_task().is_some()) });
+            streams.execute(async move {
+                aborted.own_task().unwrap().abort();
+                std::future::pending::<()>().await;
+            });
+            assert_eq!(link.tasks(), 2);
+            assert!(link.own_task().is_none());
+            while link.tasks() > 0 {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}

@@ -27,6 +27,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// The kernel counts milliseconds in an int.
+const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A connection that is ready for HTTP.
 #[derive(Debug)]
@@ -141,7 +143,7 @@ pub(super) fn within(networks: &[Network], address: IpAddr) -> bool {
 fn set_options(tcp: &TcpStream, write_stall: Duration) {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-    let user_timeout = KEEPALIVE.max(write_stall + KEEPALIVE_INTERVAL);
+    let user_timeout = write_stall.saturating_add(KEEPALIVE_INTERVAL).clamp(KEEPALIVE, LONGEST_USER_TIMEOUT);
     let set = socket
         .set_tcp_nodelay(true)
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -46,6 +45,9 @@ const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 const HTTP2_PENDING_RESETS: usize = 20;
 const HTTP2_ERROR_RESETS: usize = 256;
 
+/// Longer spans are as good as endless, and adding them to a moment could overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The answer to a request, on its way. Boxed: hyper's HTTP/1.1 keeps room for a handler's whole future for as long as the
 /// connection lives, which a streamed answer would hold for minutes.
 pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>>>>;
@@ -53,7 +55,7 @@ pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infa
 /// Who answers requests: the proxy, or a test's stand-in for it.
 pub(crate) trait Handler: Clone + Unpin + 'static {
     /// The body of its answers.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+    type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
     /// Answers one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
@@ -193,7 +195,12 @@ fn log_end(done: &hyper::Result<()>) {
 
 impl Spans {
     fn of(server: &Server) -> Self {
-        Self { header: server.header_timeout, keep_alive: server.keep_alive, stall: server.write_stall }
+        let bounded = |span: Duration| span.min(LONGEST);
+        Self {
+            header: bounded(server.header_timeout),
+            keep_alive: bounded(server.keep_alive),
+            stall: bounded(server.write_stall),
+        }
     }
 }
 

@@ -18,7 +18,7 @@ mod worker;
 
 use std::{convert::Infallible, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Request, Response, Version, request};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header, request};
 use hyper::body::Incoming;
 
 use crate::{body::Arrival, exchange::Exchange, fault::Fault};
@@ -76,5 +76,8 @@ fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) 
     let id: HeaderValue = exchange.record.request_id.header();
     head.headers.insert(REQUEST_ID, id);
     exchange.record.status = Some(head.status);
+    if exchange.is_last() {
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Response::from_parts(head, content.into_relay(exchange, in_flight))
 }

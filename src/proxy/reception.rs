@@ -28,6 +28,10 @@ impl Call<'_> {
     /// Nothing here takes such a request, or it can be read in more than one way.
     pub(super) fn receive(&mut self, head: &request::Parts) -> Result<Reception, Fault> {
         refuse_unsupported(head)?;
+        // hyper counts the lines of an HTTP/1.1 head itself.
+        if head.headers.len() > self.snapshot.server.max_headers {
+            return Err(Fault::TooManyHeaders(self.snapshot.server.max_headers));
+        }
         let host = host(head)?;
         let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
         let found = self.snapshot.routes.find(host.as_deref(), &head.method, &path);

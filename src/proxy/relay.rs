@@ -12,13 +12,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
 
 use super::{sight::Sight, tail};
 use crate::{
-    body::{Cut, Flush},
+    body::{Chunk, Cut, Flush},
     exchange::Exchange,
     fault::{Fault, Outcome},
     policy,
@@ -48,7 +49,7 @@ enum Stage {
     /// The upstream's answer.
     Passing(Box<Passing>),
     /// Everything has been handed over; once it has left, the transport is aborted.
-    Aborting(Flush),
+    Aborting(Option<Flush>),
     /// Nothing more to say.
     Ended,
 }
@@ -112,7 +113,7 @@ impl Relay {
         relay
     }
 
-    fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
         self.exchange.watch.polled();
         if let Some(cut) = self.exchange.watch.cut() {
@@ -132,22 +133,31 @@ impl Relay {
     }
 
     /// Looks at a frame as it goes out.
-    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let Stage::Passing(passing) = &mut self.stage else { return frame };
+    fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Chunk> {
+        let Stage::Passing(passing) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
         passing.clock.asked = None;
-        let Some(data) = frame.data_ref() else { return passing.filter(frame) };
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Frame::trailers(passing.trailers(frame)),
+        };
         let now = Instant::now();
         let record = &mut self.exchange.record;
         record.tally.frame(data.len(), now);
-        if passing.sight.look(data) {
+        if passing.sight.look(&data) {
             record.first_token = Some(now.saturating_duration_since(record.start));
         }
-        self.exchange.watch.handed(now);
-        frame
+        self.hand_over(data, now)
+    }
+
+    /// Gives `data` to hyper.
+    fn hand_over(&self, data: Bytes, now: Instant) -> Frame<Chunk> {
+        let watch = &self.exchange.watch;
+        watch.handed(now);
+        Frame::data(Chunk::new(data, watch.clone()))
     }
 
     /// The upstream's body ended as HTTP has it; whether the answer did is for the stream's own dialect to say.
-    fn upstream_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn upstream_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
         if passing.sight.is_unfinished() {
             let cause = "the stream ended without its terminal event";
@@ -159,7 +169,7 @@ impl Relay {
     }
 
     /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be.
-    fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
         if passing.close_delimited {
             self.exchange.link().reset_when_closing();
@@ -169,19 +179,27 @@ impl Relay {
         self.exchange.fail(fault);
         let told = last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
-        self.stage = if told { Stage::Ended } else { Stage::Aborting(self.exchange.link().flush()) };
+        self.stage = if told { Stage::Ended } else { Stage::Aborting(None) };
         match last {
             Some(last) => {
-                self.exchange.record.tally.frame(last.event.len(), Instant::now());
-                Poll::Ready(Some(Ok(Frame::data(last.event))))
+                let now = Instant::now();
+                self.exchange.record.tally.frame(last.event.len(), now);
+                Poll::Ready(Some(Ok(self.hand_over(last.event, now))))
             }
-            None => self.poll_abort(cx),
+            None => {
+                // From here on the caller is to take what there is; if it does not, that is a stall.
+                self.exchange.watch.handed(Instant::now());
+                self.poll_abort(cx)
+            }
         }
     }
 
-    fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         if let Stage::Aborting(flush) = &mut self.stage {
-            ready!(flush.poll(self.exchange.link(), cx));
+            // First out of hyper and h2, then out of the connection's own buffers.
+            ready!(self.exchange.watch.poll_emptied(cx));
+            let link = self.exchange.link();
+            ready!(flush.get_or_insert_with(|| link.flush()).poll(link, cx));
             self.stage = Stage::Ended;
         }
         Poll::Ready(Some(Err(Aborted)))
@@ -217,10 +235,10 @@ impl Relay {
 }
 
 impl Body for Relay {
-    type Data = Bytes;
+    type Data = Chunk;
     type Error = Aborted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let this = self.get_mut();
         match &mut this.stage {
             Stage::Passing(_) => this.poll_passing(cx),
@@ -228,8 +246,7 @@ impl Body for Relay {
                 let Some(bytes) = bytes.take() else { return Poll::Ready(None) };
                 let now = Instant::now();
                 this.exchange.record.tally.frame(bytes.len(), now);
-                this.exchange.watch.handed(now);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
+                Poll::Ready(Some(Ok(this.hand_over(bytes, now))))
             }
             Stage::Aborting(_) => this.poll_abort(cx),
             Stage::Ended => Poll::Ready(None),
@@ -278,15 +295,12 @@ impl Passing {
         self.sight.is_terminated() || (self.body.is_ended() && !self.sight.is_unfinished())
     }
 
-    fn filter(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        match frame.into_trailers() {
-            Ok(mut trailers) => {
-                let route = &self.route;
-                policy::trailers_to_caller(&mut trailers, &route.response_headers, &route.upstream.crossing);
-                Frame::trailers(trailers)
-            }
-            Err(frame) => frame,
-        }
+    /// What may cross of a frame of trailers.
+    fn trailers(&self, frame: Frame<Bytes>) -> HeaderMap {
+        let mut trailers = frame.into_trailers().unwrap_or_default();
+        let route = &self.route;
+        policy::trailers_to_caller(&mut trailers, &route.response_headers, &route.upstream.crossing);
+        trailers
     }
 }
 

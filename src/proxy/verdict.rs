@@ -3,7 +3,7 @@
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method, Response, StatusCode, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
 use serde::Deserialize;
 
@@ -127,7 +127,7 @@ impl Call<'_> {
 /// How the answer's bytes are looked at.
 fn sight(headers: &HeaderMap, dialect: Dialect) -> Sight {
     let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    let kind = headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes()).unwrap_or_default();
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if coded {
         Sight::Nothing

@@ -110,6 +110,24 @@ impl Snapshot {
     }
 }
 
+#[cfg(test)]
+impl Snapshot {
+    /// Listeners and nothing behind them.
+    pub(crate) fn of_listeners(generation: u64, server: config::Server, listeners: Vec<Listener>) -> Self {
+        Self {
+            generation,
+            server,
+            log: config::Log::default(),
+            listeners,
+            routes: RouteTable::default(),
+            callers: Callers::default(),
+            upstreams: BTreeMap::new(),
+            redacted: serde_json::Value::Null,
+            tickets: Tickets::default(),
+        }
+    }
+}
+
 fn listeners(written: &[config::Listener], tickets: &mut Tickets) -> Result<Vec<Listener>, CompileError> {
     written
         .iter()

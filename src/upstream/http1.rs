@@ -3,6 +3,7 @@
 use std::{
     cell::Cell,
     fmt,
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -70,7 +71,11 @@ impl Http1 {
             answered,
             idle_since: Instant::now(),
         };
-        std::future::poll_fn(|cx| Poll::Ready(opened.settle(cx))).await;
+        poll_fn(|cx| {
+            opened.settle(cx);
+            Poll::Ready(())
+        })
+        .await;
         Ok(opened)
     }
 
@@ -90,7 +95,7 @@ impl Http1 {
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
         self.answered.set(false);
         let mut response = Box::pin(self.sender.try_send_request(request));
-        std::future::poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await
+        poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await
     }
 
     /// Whether any byte came back since the last request was sent.

@@ -1,9 +1,12 @@
-//! Tests of the program as it is run: its processes, its sockets, and clients that know nothing of its insides.
+//! The gateway as callers and upstreams see it: real sockets on both sides, the whole program between.
 #![expect(
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
-    reason = "what fails here fails a test; only test functions themselves are exempt in clippy.toml"
+    reason = "a failed unwrap is a failed test, and only test functions themselves are exempt in clippy.toml"
 )]
+#![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod harness;
 mod sdk;
+mod smoke;

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio::{io::AsyncReadExt, net::TcpStream};
+
 use super::support::*;
 use crate::{body::Cut, snapshot::Listener};
 
@@ -15,7 +17,7 @@ async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
     let client = async {
         assert_eq!(safely(read_to_close(&mut idle)).await, b"");
         // The socket is closed by now or soon.
-        safely(async { while tokio::net::TcpStream::connect(address).await.is_ok() {} }).await;
+        safely(async { while TcpStream::connect(address).await.is_ok() {} }).await;
         setup.go.add_permits(1);
         let answer = String::from_utf8(safely(read_to_close(&mut slow)).await).unwrap();
         assert!(answer.contains("connection: close") && answer.ends_with("slow"), "{answer}");
@@ -26,13 +28,16 @@ async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
 }
 
 #[tokio::test]
-async fn a_request_that_came_with_the_drain_is_answered() {
+async fn a_request_that_comes_just_after_the_drain_began_is_answered() {
     let setup = Setup::new(server(), plain());
-    let mut tcp = setup.connect().await;
+    let (mut idle, mut fresh) = (setup.connect().await, setup.connect().await);
+    send(&mut idle, get("/hello")).await;
+    safely(read_to(&mut idle, "hello")).await;
+    setup.counted(|counters| &counters.accepted, 2).await;
     let client = async {
-        // The acceptor may or may not have seen the connection when the drain begins.
-        send(&mut tcp, get("/hello")).await;
-        let answer = String::from_utf8(safely(read_to_close(&mut tcp)).await).unwrap();
+        assert_eq!(safely(read_to_close(&mut idle)).await, b"");
+        send(&mut fresh, get("/hello")).await;
+        let answer = String::from_utf8(safely(read_to_close(&mut fresh)).await).unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
@@ -66,6 +71,31 @@ async fn a_second_signal_cuts_a_drain_short() {
     let cut = async { setup.listening.cut() };
     let (count, ()) = tokio::join!(safely(setup.listening.drain(SAFETY * 10, SAFETY * 10)), cut);
     assert_eq!(count, 1);
+}
+
+#[tokio::test]
+async fn a_quiet_http2_connection_is_told_at_once() {
+    let setup = Setup::new(server(), Listener { h2c: true, ..plain() });
+    let mut tcp = setup.connect().await;
+    // The preface and an empty SETTINGS frame.
+    send(&mut tcp, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    assert_eq!(safely(frame_type(&mut tcp)).await, 4);
+    let client = async {
+        // GOAWAY, before any clock of the connection has run out.
+        safely(async { while frame_type(&mut tcp).await != 7 {} }).await;
+        drop(tcp);
+    };
+    let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
+    assert_eq!(tokio::join!(drain, client).0, 0);
+}
+
+/// Reads a frame (RFC 9113 section 4.1).
+async fn frame_type(tcp: &mut TcpStream) -> u8 {
+    let mut head = [0; 9];
+    tcp.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    tcp.read_exact(&mut vec![0; length as usize]).await.unwrap();
+    head[3]
 }
 
 #[tokio::test]

@@ -40,6 +40,21 @@ async fn an_early_answer_is_read_after_a_chunked_upload() {
 }
 
 #[tokio::test]
+async fn an_answer_that_breaks_off_is_read_as_far_as_it_went() {
+    let setup = Setup::new(server(), plain());
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, format!("POST /break HTTP/1.1\r\nhost: a\r\ncontent-length: {UPLOAD}\r\n\r\n")).await;
+    safely(tcp.write_all(&vec![b'u'; UPLOAD])).await.unwrap();
+    let answer = String::from_utf8(safely(read_to_close(&mut tcp)).await).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("transfer-encoding: chunked"), "{head}");
+    // One chunk in whole, and no last one.
+    assert_eq!(body, format!("186A0\r\n{}\r\n", "x".repeat(100_000)));
+    // That was the end of the gateway's side alone: it goes on reading.
+    safely(tcp.write_all(&vec![b'u'; UPLOAD])).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_lingering_connection_is_closed_in_time() {
     let server = config::Server { linger: std::time::Duration::from_millis(200), ..server() };
     let setup = Setup::new(server, plain());

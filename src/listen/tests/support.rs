@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full};
@@ -24,8 +23,10 @@ use tokio::{
 };
 
 use crate::{
-    body::{Cut, Link, Watch},
+    body::{Cut, Flush, Link, Watch},
+    config::LogFormat,
     config::{self, ClientAddress},
+    exchange::AccessLog,
     listen::{
         Count, Counters, Listening, bind,
         listening::start_with,
@@ -33,6 +34,7 @@ use crate::{
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
+    telemetry::queue::Queue,
 };
 
 /// Past this a test has hung; nothing is measured by it.
@@ -86,11 +88,17 @@ pub(super) enum Told {
     Ended(String, Option<Cut>),
 }
 
+/// Nothing is written to it here.
+fn access_log() -> AccessLog {
+    let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
+    AccessLog { queue, format: LogFormat::Json }
+}
+
 impl Setup {
     pub(super) fn new(server: config::Server, listener: Listener) -> Self {
         let socket = bind(listener.address, server.backlog).unwrap();
-        let snapshot = Snapshot { generation: 1, server, listeners: vec![listener] };
-        let gateway = Arc::new(Gateway { live: ArcSwap::from_pointee(snapshot) });
+        let snapshot = Snapshot::of_listeners(1, server, vec![listener]);
+        let gateway = Gateway::new(snapshot, access_log());
         let (tell, told) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
         let stand_in = StandIn { tell, go: go.clone() };
@@ -141,7 +149,7 @@ impl Setup {
 }
 
 /// Answers by path: `/hello`; `/who` tells what is known of the connection; `/slow` waits for a permit; `/early` answers a
-/// request without reading its body; `/flood` never ends; `/panic` does.
+/// request without reading its body; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
 #[derive(Clone)]
 pub(super) struct StandIn {
     tell: mpsc::UnboundedSender<Told>,
@@ -165,7 +173,7 @@ impl StandIn {
         let path = request.uri().path().to_owned();
         let exchange = Exchange::begin(path.clone(), &downstream.link, self.tell.clone());
         let text = |text: String| Some(Full::new(Bytes::from(text)));
-        let mut status = 200;
+        let (mut status, mut fails) = (200, false);
         let rest = match path.as_str() {
             "/who" => text(format!("{} {:?} tls={}", downstream.client, request.version(), downstream.tls)),
             "/slow" => {
@@ -177,6 +185,11 @@ impl StandIn {
                 status = 413;
                 text("x".repeat(100_000))
             }
+            "/break" => {
+                downstream.link.leave_body_unread();
+                fails = true;
+                text("x".repeat(100_000))
+            }
             "/panic" => panic!("as asked"),
             "/flood" => None,
             _ => {
@@ -184,7 +197,7 @@ impl StandIn {
                 text("hello".into())
             }
         };
-        let body = Answered { rest, exchange };
+        let body = Answered { rest, fails, flush: None, exchange };
         Ok(Response::builder().status(status).body(body).unwrap())
     }
 }
@@ -219,32 +232,49 @@ impl Drop for Exchange {
 /// The stand-in's body: what is left, or a flood.
 pub(super) struct Answered {
     rest: Option<Full<Bytes>>,
+    fails: bool,
+    flush: Option<Flush>,
     exchange: Exchange,
+}
+
+impl Answered {
+    /// Fails once all that was given has been written, for hyper drops what it holds when a body fails.
+    fn fail<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, std::io::Error>>> {
+        let Exchange { link, .. } = &self.exchange;
+        match self.flush.get_or_insert_with(|| link.flush()).poll(link, cx) {
+            Poll::Ready(()) => Poll::Ready(Some(Err(std::io::Error::other("as asked")))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl Body for Answered {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = std::io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
         self.exchange.watch.polled();
         let frame = match &mut self.rest {
-            Some(rest) => Pin::new(rest).poll_frame(cx),
+            Some(rest) => Pin::new(rest).poll_frame(cx).map_err(|never| match never {}),
             None => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 64 * 1024]))))),
         };
+        if self.fails && matches!(frame, Poll::Ready(None)) {
+            return self.fail(cx);
+        }
         self.exchange.watch.handed(Instant::now());
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.as_ref().is_some_and(Body::is_end_stream)
+        !self.fails && self.rest.as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.rest.as_ref().map_or_else(SizeHint::default, Body::size_hint)
+        let exact = self.rest.as_ref().filter(|_| !self.fails);
+        exact.map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

@@ -172,14 +172,12 @@ async fn callers_show_a_certificate_of_the_client_ca() {
     setup.counted(|counters| &counters.handshake_failed, 2).await;
 }
 
-/// What a reload does.
+/// What a reload does; another listener comes before the one in question.
 fn reload(setup: &Setup, listener: Listener) {
-    let listener = Listener { address: setup.gateway.live.load().listeners[0].address, ..listener };
-    setup.gateway.live.store(Arc::new(Snapshot {
-        generation: 2,
-        server: server(),
-        listeners: vec![listener],
-    }));
+    let address = setup.gateway.live.load().listeners.last().unwrap().address;
+    let another = Listener { address: "127.0.0.1:1".parse().unwrap(), ..plain() };
+    let listeners = vec![another, Listener { address, ..listener }];
+    setup.gateway.live.store(Arc::new(Snapshot::of_listeners(2, server(), listeners)));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::*;
 
 /// How a key may be written.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::proxy) enum Form {
+pub(in crate::policy) enum Form {
     Plain,
     /// The bytes whose bit is set are percent-encoded, in upper case where the next bit is.
     Percent(u64),
@@ -16,7 +16,7 @@ pub(in crate::proxy) enum Form {
     Base64ThenPercent(u64),
 }
 
-pub(in crate::proxy) fn form() -> impl Strategy<Value = Form> {
+pub(in crate::policy) fn form() -> impl Strategy<Value = Form> {
     prop_oneof![
         Just(Form::Plain),
         any::<u64>().prop_map(Form::Percent),
@@ -43,7 +43,7 @@ fn percent(text: &str, mix: u64) -> String {
 
 impl Form {
     /// The key in this form, with `before` and `after` inside what is encoded.
-    pub(in crate::proxy) fn write(self, key: &str, before: &str, after: &str) -> String {
+    pub(in crate::policy) fn write(self, key: &str, before: &str, after: &str) -> String {
         let inner = format!("{before}{key}{after}");
         match self {
             Self::Plain => inner,
