@@ -1,9 +1,11 @@
 //! The request body as it arrives.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -12,20 +14,27 @@ use hyper::body::Incoming;
 
 use super::Link;
 
-/// A request body that has not been read to its end yet. When it is dropped so, its connection is told: bytes of it may still
-/// come, and must be waited for when the connection closes, or the caller would lose the answer to a reset.
+/// A request body that has not been read to its end yet.
+///
+/// When it is dropped so, the caller may be about to send the rest of it, and many callers read no answer before they have
+/// (httpcore and curl among them, on HTTP/2 too). On HTTP/1.1 the connection is told, and waits for the rest when it closes. On HTTP/2
+/// the connection lives on; what would keep the caller from its answer is the reset that tells it to stop (RFC 9113 §8.1), so the
+/// rest is read and dropped for a while before that.
 #[derive(Debug)]
 pub struct Arrival {
-    body: Incoming,
+    /// `None` once it is being dropped.
+    body: Option<Incoming>,
     link: Rc<Link>,
     ended: bool,
+    linger: Option<Duration>,
 }
 
 impl Arrival {
-    /// `body` comes on `link`.
-    pub fn new(body: Incoming, link: Rc<Link>) -> Self {
+    /// `body` comes on `link`. With `linger`, what is left of it when this is dropped is read for so long: on HTTP/2, and only on a
+    /// thread that runs local tasks.
+    pub fn new(body: Incoming, link: Rc<Link>, linger: Option<Duration>) -> Self {
         let ended = body.is_end_stream();
-        Self { body, link, ended }
+        Self { body: Some(body), link, ended, linger }
     }
 }
 
@@ -37,7 +46,8 @@ impl Body for Arrival {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(None) = polled {
             self.ended = true;
         }
@@ -45,18 +55,27 @@ impl Body for Arrival {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
+        self.ended || self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if !self.is_end_stream() {
-            self.link.leave_body_unread();
+        if self.is_end_stream() {
+            return;
+        }
+        self.link.leave_body_unread();
+        if let (Some(longest), Some(body)) = (self.linger, self.body.take()) {
+            tokio::task::spawn_local(tokio::time::timeout(longest, discard(body)));
         }
     }
+}
+
+/// Reads `body` to its end, keeping nothing of it.
+async fn discard(mut body: Incoming) {
+    while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }

@@ -18,7 +18,7 @@ mod worker;
 
 use std::{convert::Infallible, pin::pin, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Request, Response, header, request};
+use http::{HeaderName, HeaderValue, Request, Response, Version, header, request};
 use hyper::body::Incoming;
 
 use crate::{body::Arrival, exchange::Exchange, fault::Fault};
@@ -41,7 +41,8 @@ pub async fn handle(
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
     let mut call = Call::open(&worker, &downstream, &head);
-    let body = Arrival::new(body, downstream.link.clone());
+    let linger = (head.version == Version::HTTP_2).then_some(call.snapshot.server.linger);
+    let body = Arrival::new(body, downstream.link.clone(), linger);
     let watch = call.exchange.watch.clone();
     let answered = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.

@@ -21,7 +21,7 @@ use super::{sight::Sight, tail};
 use crate::{
     body::{Chunk, Cut, Flush},
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Outcome},
     policy,
     proxy::worker::Counted,
     snapshot::Route,
@@ -44,7 +44,7 @@ pub struct Relay {
 
 #[derive(Debug)]
 enum Stage {
-    /// An answer of the gateway's own.
+    /// An answer that is here whole: the gateway's own, or an error of the upstream's. `None` once it was handed over.
     Local(Option<Bytes>),
     /// The upstream's answer.
     Passing(Box<Passing>),
@@ -63,6 +63,8 @@ struct Passing {
     route: Arc<Route>,
     /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
     close_delimited: bool,
+    /// The answer did not say how long it is, so that there is room for last words. A body that has failed does not tell any more.
+    lengthless: bool,
 }
 
 /// The one timer of an exchange: it runs while the upstream is being asked.
@@ -99,6 +101,7 @@ impl Relay {
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
         let passing = Passing {
+            lengthless: passage.body.size_hint().exact().is_none(),
             body: passage.body,
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
@@ -171,8 +174,7 @@ impl Relay {
         if passing.close_delimited {
             self.exchange.link().reset_when_closing();
         }
-        let lengthless = passing.body.size_hint().exact().is_none();
-        let last = passing.sight.last_words(fault).filter(|_| lengthless);
+        let last = passing.sight.last_words(fault).filter(|_| passing.lengthless);
         self.note();
         self.exchange.fail(fault);
         let told = last.as_ref().is_some_and(|last| last.is_enough);
@@ -274,6 +276,10 @@ impl Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.conclude_passing();
+        // A fault has said so already; what is left are errors in the upstream's own words, and those were handed over whole.
+        if matches!(self.stage, Stage::Local(None)) {
+            self.exchange.conclude(Outcome::COMPLETE);
+        }
         if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
             && passing.is_complete()
             && !passing.body.is_ended()

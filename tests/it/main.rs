@@ -1,6 +1,12 @@
 //! The gateway as callers and upstreams see it: real sockets on both sides, the whole program between.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed unwrap is a failed test, and only test functions themselves are exempt in clippy.toml"
+)]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod harness;
+mod sdk;
 mod smoke;
