@@ -3,4 +3,5 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod harness;
+mod keys;
 mod smoke;
