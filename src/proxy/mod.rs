@@ -45,7 +45,7 @@ pub async fn handle(
     let watch = call.exchange.watch.clone();
     let answered = match call::until_cut(&watch, answer(&mut call, head, body)).await {
         Ok(answered) => answered,
-        Err(fault) => failed(&mut call.exchange, &fault),
+        Err(fault) => failed(&mut call, &fault),
     };
     Ok(respond(answered, call.exchange, in_flight))
 }
@@ -53,11 +53,11 @@ pub async fn handle(
 /// The ladder.
 async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
     let reception = call.receive(&head)?;
-    let credential = call.authenticate(&head, &reception.route)?;
+    let credential = call.authenticate(&head, &reception)?;
     let route = reception.route.clone();
     let within = call.within(route.timeouts.total);
     let answered = async {
-        let order = call.intake(Request::from_parts(head, body), reception).await?;
+        let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
         call.admit(&order)?;
         let answer = call.dispatch(order, credential).await?;
         call.judge(answer, &route).await
@@ -65,8 +65,10 @@ async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Res
     within.run(answered).await
 }
 
-fn failed(exchange: &mut Exchange, fault: &Fault) -> Answered {
-    exchange.fail(fault);
+fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
+    let snapshot = &call.snapshot;
+    call.exchange
+        .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text)));
     Answered::local(fault.render())
 }
 

@@ -2,4 +2,6 @@
 
 mod crossing;
 mod forms;
+mod logged;
+mod named;
 mod rig;

@@ -28,7 +28,7 @@ use super::forms::revealed;
 use crate::harness::{Answer, BOTH, CLIENT_KEY, Client, Gateway, Http, SAFETY, UPSTREAM_KEY, request};
 
 /// The keys of the caller and of the upstream: an ordinary one, and one whose base64 needs all of the alphabet.
-pub static CLIENT_KEYS: [&str; 2] = [CLIENT_KEY, "ck~?/+=-_.client~~??//"];
+pub static CLIENT_KEYS: [&str; 2] = [CLIENT_KEY, "ck~?/+=-_.client~~??/x"];
 pub static UPSTREAM_KEYS: [&str; 2] = [UPSTREAM_KEY, "uk~?/+%25=-_.upstream~~>>??//"];
 
 /// A gateway between a caller and an upstream.
