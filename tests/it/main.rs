@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod cli;
 mod harness;
 mod keys;
 mod layers;
