@@ -7,8 +7,11 @@ use std::fs;
 use serde_json::Value;
 use sluicegate::simulator::{Options, Simulator};
 
-use crate::harness::{Answer, Client, Http, SAFETY, UPSTREAM_KEY, post, request, send, whole};
-use process::{Folder, Running, shell, sluicegate};
+use crate::{
+    folder::Folder,
+    harness::{Answer, Client, Http, SAFETY, UPSTREAM_KEY, post, request, send, whole},
+};
+use process::{Running, shell, sluicegate};
 
 /// A sound configuration on a free port, before an upstream at `url`; without a client.
 fn configuration(url: &str) -> String {

@@ -3,7 +3,9 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod cli;
+mod folder;
 mod harness;
 mod keys;
 mod layers;
 mod smoke;
+mod tls;

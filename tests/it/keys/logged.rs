@@ -126,8 +126,16 @@ async fn goes_away(listener: TcpListener, debug: &str) {
     loop {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.write_all(&frame(4, b"")).await.unwrap();
-        // Its preface, settings and request, in as many pieces as they come: the answer does not depend on it.
-        let _ = socket.read(&mut [0; 1024]).await.unwrap();
+        socket.read_exact(&mut [0; 24]).await.unwrap();
+        // Once the request's HEADERS are there, it is an exchange that breaks off.
+        let mut kind = 0;
+        while kind != 1 {
+            let mut head = [0; 9];
+            socket.read_exact(&mut head).await.unwrap();
+            kind = head[3];
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            socket.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        }
         let enhance_your_calm = [&[0, 0, 0, 0, 0, 0, 0, 11], debug.as_bytes()].concat();
         socket.write_all(&frame(7, &enhance_your_calm)).await.unwrap();
         while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {}

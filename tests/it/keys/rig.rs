@@ -4,9 +4,7 @@ use std::{
     cell::RefCell,
     collections::VecDeque,
     io,
-    path::PathBuf,
     pin::Pin,
-    sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
 };
 
@@ -25,6 +23,7 @@ use sluicegate::{
 };
 
 use super::forms::revealed;
+use crate::folder::Folder;
 use crate::harness::{Answer, BOTH, CLIENT_KEY, Client, Gateway, Http, SAFETY, UPSTREAM_KEY, request};
 
 /// The keys of the caller and of the upstream: an ordinary one, and one whose base64 needs all of the alphabet.
@@ -51,7 +50,9 @@ impl Rig {
     pub async fn new(down: Http, up: Http, route: &str) -> Self {
         let options = Options { protocols: Protocols::Both, ..Options::default() };
         let upstream = Simulator::start(options).await.unwrap();
-        let second = SecondKey::write();
+        // Read at the start, and not again.
+        let folder = Folder::new();
+        let second = folder.write("second.key", UPSTREAM_KEYS[1]);
         let hashes =
             CLIENT_KEYS.map(|key| format!("{:?}", KeyHash::of(key.as_bytes()).to_string())).join(", ");
         let gateway = Gateway::start(&format!(
@@ -75,7 +76,7 @@ impl Rig {
             keys = [{hashes}]
             "#,
             upstream.url(),
-            second.0.display(),
+            second,
             up == Http::Two,
         ));
         Self { gateway, upstream, down, client: None, exchanges: 0 }
@@ -234,24 +235,4 @@ pub fn holds_none(text: &[u8], keys: [&str; 2]) -> TestCaseResult {
         prop_assert!(found.is_none(), "{key} is there, {}", found.unwrap_or_default());
     }
     Ok(())
-}
-
-/// The upstream's second key, in a file that is gone once it has been read.
-struct SecondKey(PathBuf);
-
-impl SecondKey {
-    fn write() -> Self {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let name =
-            format!("sluicegate-it-{}-{}.key", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, UPSTREAM_KEYS[1]).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for SecondKey {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
 }
