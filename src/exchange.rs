@@ -168,10 +168,13 @@ impl Exchange {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// Ends it with `fault` in the phase that it is in, keeping what lies beneath for the log.
-    pub fn fail(&mut self, fault: &Fault) {
+    /// Ends it with `fault` in the phase that it is in, keeping what lies beneath for the log, unless `is_secret` finds a key in it:
+    /// causes may hold what a peer said, such as the debug data of HTTP/2's GOAWAY.
+    pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
-            self.record.cause = causes(fault);
+            let withheld = || "[withheld: holds the key]".to_owned();
+            self.record.cause =
+                causes(fault).map(|cause| if is_secret(cause.as_bytes()) { withheld() } else { cause });
             self.outcome = Some(fault.outcome(self.record.phase));
         }
     }

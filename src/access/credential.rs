@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header::AUTHORIZATION};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
@@ -68,6 +69,24 @@ pub fn credentials(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Cr
         agree(&mut found, key)?;
     }
     Ok(found.map(|key| Credential { key: Zeroizing::new(key.into_owned()), in_query }))
+}
+
+/// Everything in a request that may be a key, whether or not it can be taken for one: to keep it out of the log also when
+/// [`credentials`] refuses it.
+pub fn presented<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<Item = Cow<'r, [u8]>> {
+    let places = [AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"];
+    let values = places.into_iter().flat_map(|name| headers.get_all(name));
+    values.flat_map(|value| words(value.as_bytes())).chain(query.into_iter().flat_map(query_keys))
+}
+
+/// The last word of a value, and of `Basic` (RFC 7617) what it says as well.
+fn words(value: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let value = value.trim_ascii();
+    let word = value.rsplit(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let is_basic = value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
+    let login = is_basic.then(|| STANDARD.decode(word).ok()).flatten().unwrap_or_default();
+    let parts: Vec<_> = login.split(|byte| *byte == b':').map(|part| Cow::Owned(part.to_vec())).collect();
+    std::iter::once(Cow::Borrowed(word)).chain(parts).filter(|word| !word.is_empty())
 }
 
 /// Whether a query parameter of this (decoded) name holds a credential by its meaning: `key` (Google), `api-key` (Azure) and

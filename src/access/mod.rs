@@ -4,4 +4,4 @@ mod callers;
 mod credential;
 
 pub use callers::{Caller, Callers, KeyDigest};
-pub use credential::{Credential, Refused, credentials, is_credential_parameter};
+pub use credential::{Credential, Refused, credentials, is_credential_parameter, presented};

@@ -52,7 +52,7 @@ Examples:
   sluicegate check                         find every problem in gateway.toml
   sluicegate serve --config /etc/sluicegate/gateway.toml
 
-Exit codes: 0 done, 1 it failed (stderr says why), 2 wrong arguments.";
+Exit codes: 0 done, 1 it failed (stderr says why), 2 wrong arguments, 3 served, but exchanges had to be cut at the end.";
 
 #[derive(Debug, Args)]
 struct ConfigFile {

@@ -89,10 +89,15 @@ fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
     sweep(headers, |name, value| {
         // A length is a number that whoever owns the body checks and writes.
         *name == CONTENT_LENGTH
-            || ((*name == TRAILER || policy.passes(name)) && !policy.keys.carries(value.as_bytes()))
+            || *name == TRAILER
+            || (policy.passes(name) && !policy.keys.carries(value.as_bytes()))
     });
     if headers.contains_key(TRAILER) {
         announce(headers, |name| policy.passes_in_trailers(name));
+        // A name that holds a key is gone by now; a key may hold a comma, and so lie across names.
+        if headers.get_all(TRAILER).iter().any(|names| policy.keys.carries(names.as_bytes())) {
+            headers.remove(TRAILER);
+        }
     }
     for (name, value) in &policy.rules.set {
         if !is_framing(name) && policy.direction.may_set(name) {

@@ -45,8 +45,8 @@ impl<'a> Call<'a> {
             tls: downstream.tls,
             trace: TraceContext::of(&head.headers),
             version: head.version,
-            method: head.method.clone(),
-            path: head.uri.path().to_owned(),
+            method: reception::method_to_log(head, &snapshot),
+            path: reception::path_to_log(head, &snapshot),
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log));

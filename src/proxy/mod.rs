@@ -49,18 +49,18 @@ pub async fn handle(
         let answering = pin!(answer(&mut call, head, body));
         call::until_cut(&watch, answering).await
     };
-    let answered = answered.unwrap_or_else(|fault| failed(&mut call.exchange, &fault));
+    let answered = answered.unwrap_or_else(|fault| failed(&mut call, &fault));
     Ok(respond(answered, call.exchange, in_flight))
 }
 
 /// The ladder.
 async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
     let reception = call.receive(&head)?;
-    let credential = call.authenticate(&head, &reception.route)?;
+    let credential = call.authenticate(&head, &reception)?;
     let route = reception.route.clone();
     let within = call.within(route.timeouts.total);
     let rungs = pin!(async {
-        let order = call.intake(Request::from_parts(head, body), reception).await?;
+        let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
         call.admit(&order)?;
         let answer = call.dispatch(order, credential).await?;
         call.judge(answer, &route).await
@@ -68,8 +68,10 @@ async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Res
     within.run(rungs).await
 }
 
-fn failed(exchange: &mut Exchange, fault: &Fault) -> Answered {
-    exchange.fail(fault);
+fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
+    let snapshot = &call.snapshot;
+    call.exchange
+        .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text)));
     Answered::local(fault.render())
 }
 

@@ -51,6 +51,7 @@ impl Call<'_> {
         &mut self,
         request: Request<Arrival>,
         reception: Reception,
+        credential: Option<&Credential>,
     ) -> Result<Order, Fault> {
         let (head, body) = request.into_parts();
         let endpoint = Endpoint::of(&head.method, &reception.path);
@@ -74,6 +75,10 @@ impl Call<'_> {
         if record.model.is_none() {
             record.model = openai::deployment(&reception.path).map(str::to_owned);
         }
+        // It is logged, and may be any text.
+        let presented = Crossing::new(credential.map(Credential::bytes));
+        let keys = [&presented, &reception.route.upstream.crossing];
+        record.model.take_if(|model| keys.iter().any(|keys| keys.carries(model.as_bytes())));
         Ok(Order { head, reception, body })
     }
 
@@ -153,6 +158,7 @@ impl Call<'_> {
             headers.remove(TRACESTATE);
         }
         if route.forward_address {
+            let caller_host = caller_host.filter(|host| !presented.carries(host.as_bytes()));
             self.forward_address(headers, caller_host);
         }
         if target.dialer.http2() {

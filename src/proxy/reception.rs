@@ -10,7 +10,7 @@ use crate::{
     config::Network,
     fault::Fault,
     policy::{Crossing, path},
-    snapshot::{Miss, Route},
+    snapshot::{Miss, Route, Snapshot},
 };
 
 /// A request that has found its route.
@@ -47,10 +47,11 @@ impl Call<'_> {
     pub(super) fn authenticate(
         &mut self,
         head: &request::Parts,
-        route: &Route,
+        reception: &Reception,
     ) -> Result<Option<Credential>, Fault> {
+        let Reception { route, path } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
-        self.refuse_key_in_path(head.uri.path(), credential.as_ref())?;
+        refuse_key_in_line(head, path, credential.as_ref())?;
         let caller =
             credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
         match (&caller, &credential) {
@@ -66,16 +67,45 @@ impl Call<'_> {
         self.exchange.record.caller = caller;
         Ok(credential)
     }
+}
 
-    /// A path is logged, and goes upstream: it is no place for a key.
-    fn refuse_key_in_path(&mut self, path: &str, credential: Option<&Credential>) -> Result<(), Fault> {
-        let Some(credential) = credential else { return Ok(()) };
-        if !Crossing::new([credential.bytes()]).carries(path.as_bytes()) {
-            return Ok(());
-        }
-        self.exchange.record.path = "[withheld: holds the key]".to_owned();
-        Err(Fault::BadRequest("its path holds the key; send that in the Authorization header alone"))
+/// Path and method are logged, and go upstream: they are no place for a key. The canonical path may show one that dot segments hid.
+fn refuse_key_in_line(
+    head: &request::Parts,
+    path: &str,
+    credential: Option<&Credential>,
+) -> Result<(), Fault> {
+    let Some(credential) = credential else { return Ok(()) };
+    let key = Crossing::new([credential.bytes()]);
+    if [head.uri.path(), path, head.method.as_str()].iter().any(|text| key.carries(text.as_bytes())) {
+        return Err(Fault::BadRequest(
+            "its path or method holds the key; send that in the Authorization header alone",
+        ));
     }
+    Ok(())
+}
+
+/// The path, unless it holds anything that the request presents as a key, or a key of any upstream.
+pub(super) fn path_to_log(head: &request::Parts, snapshot: &Snapshot) -> String {
+    let path = head.uri.path();
+    if holds_key(path, head, snapshot) { "[withheld: holds the key]".to_owned() } else { path.to_owned() }
+}
+
+/// The same for the method, which may be any word.
+pub(super) fn method_to_log(head: &request::Parts, snapshot: &Snapshot) -> Method {
+    if holds_key(head.method.as_str(), head, snapshot) {
+        return Method::from_bytes(b"WITHHELD").unwrap_or_default();
+    }
+    head.method.clone()
+}
+
+/// Nobody is known yet when this is asked, and may never be: all that could be a key is looked for. A text that is shorter than a
+/// key, as nearly all are, costs a comparison.
+fn holds_key(text: &str, head: &request::Parts, snapshot: &Snapshot) -> bool {
+    let text = text.as_bytes();
+    access::presented(&head.headers, head.uri.query())
+        .any(|key| key.len() <= text.len() && Crossing::new([&*key]).carries(text))
+        || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
 }
 
 /// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is

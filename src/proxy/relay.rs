@@ -175,8 +175,9 @@ impl Relay {
             self.exchange.link().reset_when_closing();
         }
         let last = passing.sight.last_words(fault).filter(|_| passing.lengthless);
+        let route = passing.route.clone();
         self.note();
-        self.exchange.fail(fault);
+        self.exchange.fail(fault, |text| route.upstream.crossing.carries(text));
         let told = last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
         self.stage = if told { Stage::Ended } else { Stage::Aborting(None) };

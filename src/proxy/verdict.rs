@@ -80,9 +80,9 @@ impl Call<'_> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Fault::BadAnswer("it switches protocols, which was not asked for"));
         }
-        if head.status.is_client_error() || head.status.is_server_error() {
-            let bytes = Box::pin(checked(&head, body, upstream)).await?;
-            return self.pass_error(head, bytes, upstream);
+        // What is above 599 is no status that HTTP has (RFC 9110 section 15), but nothing keeps an upstream from saying it.
+        if head.status.as_u16() >= 400 {
+            return Box::pin(self.pass_error(head, body, upstream)).await;
         }
         let passage = self.passage(&head, body, route);
         Ok(Answered { head, content: Content::Passing(Box::new(passage)) })
@@ -102,21 +102,25 @@ impl Call<'_> {
         }
     }
 
-    /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key.
-    fn pass_error(
+    /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key or holds it.
+    async fn pass_error(
         &self,
         mut head: response::Parts,
-        bytes: Bytes,
+        body: AnswerBody,
         upstream: &Upstream,
     ) -> Result<Answered, Fault> {
-        let about_our_key = match head.status {
-            StatusCode::UNAUTHORIZED => true,
-            StatusCode::FORBIDDEN => upstream.auth.is_some() && !is_about_a_model(&bytes),
+        let checked = checked(&head, body, upstream).await;
+        let about_our_key = match (head.status, &checked) {
+            (StatusCode::UNAUTHORIZED, _) => true,
+            (StatusCode::FORBIDDEN, Ok(bytes)) => upstream.auth.is_some() && !is_about_a_model(bytes),
+            // It holds the key, or nobody knows what it holds: the caller is not to be told that their own key is at fault.
+            (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
             _ => false,
         };
         if about_our_key {
             return Err(Fault::UpstreamAuth(head.status.as_u16()));
         }
+        let bytes = checked?;
         if self.exchange.record.method != Method::HEAD {
             head.headers.remove(header::CONTENT_LENGTH);
         }

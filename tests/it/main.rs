@@ -7,6 +7,11 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod cli;
+mod folder;
 mod harness;
+mod keys;
+mod layers;
 mod sdk;
 mod smoke;
+mod tls;

@@ -1,0 +1,216 @@
+//! The binary itself: what it prints, and how it exits.
+
+mod process;
+
+use std::fs;
+
+use serde_json::Value;
+use sluicegate::simulator::{Options, Simulator};
+
+use crate::{
+    folder::Folder,
+    harness::{Answer, Client, Http, SAFETY, UPSTREAM_KEY, post, request, send, whole},
+};
+use process::{Running, shell, sluicegate};
+
+/// A sound configuration on a free port, before an upstream at `url`; without a client.
+fn configuration(url: &str) -> String {
+    format!(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [server]
+        threads = 1
+        drain = {{ deadline = "200ms" }}
+        [upstream.sim]
+        url = "{url}"
+        key = {{ env = "UPSTREAM_KEY" }}
+        [route.main]
+        path = "/v1"
+        upstreams = ["sim"]
+        "#
+    )
+}
+
+#[test]
+fn every_mistake_is_named_with_its_path() {
+    let folder = Folder::new();
+    let file = folder.write(
+        "gateway.toml",
+        r#"
+        [[listener]]
+        address = "127.0.0.1"
+        [server]
+        keep_alive = "75"
+        [upstream.openai]
+        url = "ftp://api.openai.com"
+        key = { env = "THERE_IS_NO_SUCH_VARIABLE" }
+        [route.openai]
+        path = "/v1"
+        upstreams = ["opnai"]
+        acess = "open"
+        [client.team-a]
+        key = "sk-in-clear"
+        "#,
+    );
+    let checked = sluicegate(&["check", "--config", &file]);
+    assert_eq!((checked.code, &*checked.out), (Some(1), ""));
+    let told: Vec<&str> = checked.err.lines().filter(|line| line.starts_with("error: ")).collect();
+    let paths = [
+        "listener[0].address",
+        "server.keep_alive",
+        "upstream.openai.url",
+        "upstream.openai.key.env",
+        "route.openai.upstreams[0]",
+        "route.openai.acess",
+        "client.team-a.key",
+    ];
+    assert_eq!(told.len(), paths.len(), "{}", checked.err);
+    for path in paths {
+        assert!(
+            told.iter().any(|line| line.starts_with(&format!("error: {path}: "))),
+            "{path}: {}",
+            checked.err
+        );
+    }
+    assert!(checked.err.contains("did you mean `access`?") && checked.err.contains("did you mean `openai`?"));
+    assert!(checked.err.contains(&format!("{file}:3:")), "places are told: {}", checked.err);
+    assert!(!checked.err.contains("sk-in-clear"), "a key that was written in clear is not shown");
+    // What cannot be checked cannot be served.
+    let served = sluicegate(&["serve", "--config", &file]);
+    assert_eq!((served.code, &*served.out), (Some(1), ""));
+    assert!(told.iter().all(|line| served.err.contains(line)), "{}", served.err);
+}
+
+#[test]
+fn the_shipped_file_needs_a_certificate_and_a_key() {
+    let folder = Folder::new();
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/gateway.toml")).unwrap();
+    let file = folder.write("gateway.toml", &shipped);
+    let checked = sluicegate(&["check", "--config", &file]);
+    assert_eq!(checked.code, Some(1));
+    for missing in ["certs/server.pem", "certs/server.key", "OPENAI_API_KEY"] {
+        assert!(checked.err.contains(missing), "{missing}: {}", checked.err);
+    }
+    assert!(checked.err.contains("3 problems"), "{}", checked.err);
+
+    let made = sluicegate(&["cert", "--out", &folder.path("certs")]);
+    assert_eq!(made.code, Some(0), "{}", made.err);
+    let with_key = shell(&format!("OPENAI_API_KEY=sk-x {:?} check --config {file:?}", process::BINARY));
+    assert_eq!((with_key.code, &*with_key.err), (Some(0), ""));
+    assert!(with_key.out.starts_with(&format!("{file}: ok\n")), "{}", with_key.out);
+    assert!(with_key.out.contains("TLS for localhost"), "{}", with_key.out);
+    assert!(!with_key.out.contains("sk-x"));
+    // Files that are there are not replaced unasked.
+    assert_eq!(sluicegate(&["cert", "--out", &folder.path("certs")]).code, Some(1));
+}
+
+#[test]
+fn help_and_version_are_there() {
+    let version = sluicegate(&["--version"]);
+    assert_eq!(version.out, concat!("sluicegate ", env!("CARGO_PKG_VERSION"), "\n"));
+    let help = sluicegate(&["--help"]);
+    assert_eq!((help.code, &*help.err), (Some(0), ""));
+    for command in ["serve", "check", "demo", "simulate", "key", "cert"] {
+        assert!(help.out.contains(&format!("\n  {command} ")), "{command}: {}", help.out);
+        assert_eq!(sluicegate(&[command, "--help"]).code, Some(0), "{command}");
+    }
+    assert_eq!(sluicegate(&["serv"]).code, Some(2));
+    assert_eq!(sluicegate(&["key", "new", "not a name"]).code, Some(1));
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = Folder::new();
+    let key = sluicegate(&["key", "new", "a"]).out;
+    let text = configuration("http://127.0.0.1:9").replace("127.0.0.1:0", &address) + &key;
+    let file = folder.write("gateway.toml", &text);
+    let served = sluicegate(&["serve", "--config", &file]);
+    assert_eq!(served.code, Some(1));
+    assert!(served.err.contains(&address) && served.err.contains("in use"), "{}", served.err);
+}
+
+/// A gateway in a process of its own, an upstream for it, and the key of its caller, all made by the command line.
+fn serving(folder: &Folder) -> (Running, Simulator, String) {
+    let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
+    let upstream = Simulator::spawn_threads(&options, 1).unwrap();
+    let table = sluicegate(&["key", "new", "team-a"]).out;
+    let key = table.split_whitespace().find(|word| word.starts_with("sk-sg-")).unwrap().to_owned();
+    let file = folder.write("gateway.toml", &(configuration(&upstream.url()) + &table));
+    (Running::start(&["--config", &file]), upstream, key)
+}
+
+#[tokio::test]
+async fn sigterm_ends_it_in_order_with_its_log_written() {
+    let folder = Folder::new();
+    let (mut gateway, _upstream, key) = serving(&folder);
+    let address = gateway.address();
+    for _ in 0..20 {
+        let asked = request(address, Http::One, "GET", "/v1/models").header("x-api-key", &key);
+        assert_eq!(send(address, Http::One, asked.body(whole("")).unwrap()).await.status, 200);
+    }
+    gateway.terminate();
+    let (code, rest) = gateway.ended();
+    assert_eq!(code, Some(0));
+    let lines: Vec<Value> = rest.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().filter(|line| line["kind"] == "access" && line["status"] == 200).count(), 20);
+    assert_eq!(lines.last().unwrap()["message"], "drained");
+    assert!(!rest.concat().contains(&key) && !rest.concat().contains(UPSTREAM_KEY));
+}
+
+#[tokio::test]
+async fn a_drain_that_cuts_says_so() {
+    let folder = Folder::new();
+    let (mut gateway, upstream, key) = serving(&folder);
+    let address = gateway.address();
+    let asked = post(address, Http::One, "/v1/chat/completions").header("x-simulate", "gate=300");
+    let mut asked = asked.body(whole(crate::harness::CHAT)).unwrap();
+    asked.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    let mut client = Client::connect(address, Http::One).await;
+    let response = tokio::time::timeout(SAFETY, client.send(asked)).await.unwrap().unwrap();
+    gateway.terminate();
+    let answer = tokio::time::timeout(SAFETY, Answer::read(response)).await.unwrap();
+    // All that the upstream sent, within an event: only an abort can tell that it is not all.
+    assert_eq!((answer.body.len(), answer.whole), (300, false), "{answer:?}");
+    let (code, rest) = gateway.ended();
+    assert_eq!(code, Some(3), "{rest:#?}");
+    assert!(rest.iter().any(|line| line.contains("\"error\":\"gateway_draining\"")), "{rest:#?}");
+    drop(upstream);
+}
+
+#[test]
+fn the_demos_curl_line_streams_over_tls() {
+    let any = "127.0.0.1:0";
+    let mut demo = Running::start(&["demo", "--listen", any, "--plain", any, "--admin", any]);
+    let line = demo.line(|line| line.starts_with("curl "));
+    assert!(line.contains("https://") && line.contains("--cacert"), "{line}");
+    let streamed = shell(&line);
+    assert_eq!(streamed.code, Some(0), "curl must be installed for this test; {}", streamed.err);
+    assert!(
+        streamed.out.starts_with("data: {") && streamed.out.ends_with("data: [DONE]\n\n"),
+        "{}",
+        streamed.out
+    );
+    let authority = line.split_whitespace().skip_while(|word| *word != "--cacert").nth(1).unwrap();
+    assert!(fs::exists(authority).unwrap());
+    demo.terminate();
+    assert_eq!(demo.ended().0, Some(0));
+    assert!(!fs::exists(authority).unwrap(), "its folder is gone with it");
+}
+
+#[tokio::test]
+async fn the_simulator_answers_alone() {
+    let mut simulator =
+        Running::start(&["simulate", "--listen", "127.0.0.1:0", "--require-key", UPSTREAM_KEY]);
+    let line = simulator.line(|line| line.contains("http://"));
+    let address = line.rsplit_once("http://").unwrap().1.parse().unwrap();
+    for http in crate::harness::BOTH {
+        let asked = request(address, http, "GET", "/v1/models").body(whole("")).unwrap();
+        assert_eq!(send(address, http, asked).await.status, 401);
+        let asked = request(address, http, "GET", "/v1/models").header("x-api-key", UPSTREAM_KEY);
+        let answer = send(address, http, asked.body(whole("")).unwrap()).await;
+        assert_eq!(answer.json()["object"], "list");
+    }
+}

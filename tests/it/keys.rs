@@ -1,0 +1,7 @@
+//! No key crosses, in whatever form it is written, and everything else does.
+
+mod crossing;
+mod forms;
+mod logged;
+mod named;
+mod rig;

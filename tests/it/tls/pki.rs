@@ -1,0 +1,138 @@
+//! Authorities, certificates, and a client who trusts them.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::{
+    folder::Folder,
+    harness::{Answer, CHAT, Client, Http, SAFETY, post, whole},
+};
+
+/// Signs certificates.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
+    pub der: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// For a server or a client.
+    pub fn issue(&self, names: &[&str]) -> Issued {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem(), der: certificate.der().clone() }
+    }
+}
+
+impl Issued {
+    /// Writes both, and gives the keys of gateway.toml that name them.
+    pub fn files(&self, folder: &Folder, name: &str) -> String {
+        let certificate = folder.write(&format!("{name}.pem"), &self.certificate);
+        let key = folder.write(&format!("{name}.key"), &self.key);
+        format!("certificate = {certificate:?}, key = {key:?}")
+    }
+}
+
+/// A client: whom it trusts, and what it shows.
+pub struct Trust {
+    roots: Arc<RootCertStore>,
+    shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+}
+
+/// What a client has seen.
+#[derive(Debug)]
+pub struct Asked {
+    pub certificate: CertificateDer<'static>,
+    pub protocol: Http,
+    pub answer: Answer,
+}
+
+impl Trust {
+    pub fn of(authorities: &[&Authority]) -> Self {
+        let mut roots = RootCertStore::empty();
+        authorities.iter().for_each(|authority| roots.add(authority.0.der().clone()).unwrap());
+        Self { roots: Arc::new(roots), shown: None }
+    }
+
+    /// The same, showing a certificate.
+    pub fn showing(&self, own: &Issued) -> Self {
+        let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
+        Self { roots: self.roots.clone(), shown: Some((own.der.clone(), key)) }
+    }
+
+    fn connector(&self, alpn: &[&str]) -> TlsConnector {
+        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(self.roots.clone());
+        let mut config = match &self.shown {
+            Some((certificate, key)) => {
+                builder.with_client_auth_cert(vec![certificate.clone()], key.clone_key()).unwrap()
+            }
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        TlsConnector::from(Arc::new(config))
+    }
+
+    /// Posts a chat request to the host `name`, which is at `address`, offering these protocols.
+    pub async fn ask(&self, address: SocketAddr, name: &str, alpn: &[&str]) -> io::Result<Asked> {
+        let asking = async {
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let stream = self.connector(alpn).connect(name, TcpStream::connect(address).await?).await?;
+            let session = stream.get_ref().1;
+            let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
+            let protocol = if session.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
+            let mut client = client(TokioIo::new(stream), protocol).await.map_err(io::Error::other)?;
+            let request = post(address, protocol, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+            let answer = client.send(request).await.map_err(io::Error::other)?;
+            Ok(Asked { certificate, protocol, answer: Answer::read(answer).await })
+        };
+        tokio::time::timeout(SAFETY, asking).await.unwrap()
+    }
+}
+
+async fn client(
+    io: TokioIo<tokio_rustls::client::TlsStream<TcpStream>>,
+    protocol: Http,
+) -> hyper::Result<Client> {
+    Ok(match protocol {
+        Http::One => {
+            let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
+            tokio::spawn(connection);
+            Client::One(sender)
+        }
+        Http::Two => {
+            let (sender, connection) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
+            tokio::spawn(connection);
+            Client::Two(sender)
+        }
+    })
+}
