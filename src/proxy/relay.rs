@@ -62,6 +62,9 @@ struct Passing {
     route: Arc<Route>,
     /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
     close_delimited: bool,
+    /// No length was promised, so that bytes may be added and the end may come anywhere. Taken from the head, for a body that broke
+    /// off no longer tells.
+    lengthless: bool,
 }
 
 /// The one timer of an exchange: it runs while the upstream is being asked.
@@ -98,6 +101,7 @@ impl Relay {
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
         let passing = Passing {
+            lengthless: passage.body.size_hint().exact().is_none(),
             body: passage.body,
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
@@ -155,24 +159,27 @@ impl Relay {
         Poll::Ready(None)
     }
 
-    /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be.
+    /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be. One whose
+    /// terminal event went out lacks only its framing's end, which is made up for.
     fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
-        if passing.close_delimited {
+        let lengthless = passing.lengthless;
+        let whole = passing.is_complete() && lengthless;
+        if passing.close_delimited && !whole {
             self.exchange.link().reset_when_closing();
         }
-        let lengthless = passing.body.size_hint().exact().is_none();
         let last = passing.sight.last_words(fault).filter(|_| lengthless);
-        self.note();
+        self.conclude_passing();
         self.exchange.fail(fault);
-        let told = last.as_ref().is_some_and(|last| last.is_enough);
+        let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
-        self.stage = if told { Stage::Ended } else { Stage::Aborting(self.exchange.link().flush()) };
+        self.stage = if orderly { Stage::Ended } else { Stage::Aborting(self.exchange.link().flush()) };
         match last {
             Some(last) => {
                 self.exchange.record.tally.frame(last.event.len(), Instant::now());
                 Poll::Ready(Some(Ok(Frame::data(last.event))))
             }
+            None if whole => Poll::Ready(None),
             None => self.poll_abort(cx),
         }
     }
@@ -267,9 +274,9 @@ impl Drop for Relay {
 }
 
 impl Passing {
-    /// Whether the answer is whole as it stands: the body ended, or its terminal event went out.
+    /// Whether the answer is whole as it stands: all of the body is there, or its terminal event went out.
     fn is_complete(&self) -> bool {
-        self.sight.is_terminated() || (self.body.is_ended() && !self.sight.is_unfinished())
+        self.sight.is_terminated() || (self.body.is_whole() && !self.sight.is_unfinished())
     }
 
     fn filter(&self, frame: Frame<Bytes>) -> Frame<Bytes> {
