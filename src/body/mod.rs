@@ -12,5 +12,5 @@ mod watch;
 
 pub use arrival::Arrival;
 pub use link::{Flush, Link};
-pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadTally};
+pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
 pub use watch::{Cut, Watch};

@@ -42,6 +42,17 @@ pub enum UploadError {
 pub struct UploadTally {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
+    failure: Cell<Option<UploadFailure>>,
+}
+
+/// What is kept of an [`UploadError`] for the exchange: hyper does not hand every one of them back (on HTTP/2 it says no more than
+/// that the stream was reset).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFailure {
+    /// Nothing came for so long.
+    Stalled(Duration),
+    /// The caller left, or broke the protocol.
+    Broken,
 }
 
 /// A request body that is passed on as it comes.
@@ -65,6 +76,11 @@ impl UploadTally {
     /// When the last of them were.
     pub fn moved(&self) -> Option<Instant> {
         self.moved.get()
+    }
+
+    /// Why it ended early, if it did.
+    pub fn failure(&self) -> Option<UploadFailure> {
+        self.failure.get()
     }
 
     /// Notes a body that was read whole.
@@ -111,9 +127,16 @@ impl Upload {
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => self.poll_clock(cx).map(|error| Some(Err(error))),
+            Poll::Pending => {
+                let error = ready!(self.poll_clock(cx));
+                self.tally.failure.set(Some(UploadFailure::Stalled(self.idle)));
+                Poll::Ready(Some(Err(error)))
+            }
             Poll::Ready(None) => Poll::Ready(None),
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(UploadError::Broken(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                self.tally.failure.set(Some(UploadFailure::Broken));
+                Poll::Ready(Some(Err(UploadError::Broken(error))))
+            }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.passed(frame)))),
         }
     }
