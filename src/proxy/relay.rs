@@ -20,7 +20,7 @@ use super::{sight::Sight, tail};
 use crate::{
     body::{Cut, Flush},
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Outcome},
     policy,
     proxy::worker::Counted,
     snapshot::Route,
@@ -154,7 +154,7 @@ impl Relay {
             let cause = "the stream ended without its terminal event";
             return self.rescue(&Fault::Truncated(cause.into()), cx);
         }
-        self.conclude_passing();
+        self.conclude();
         self.stage = Stage::Ended;
         Poll::Ready(None)
     }
@@ -169,7 +169,7 @@ impl Relay {
             self.exchange.link().reset_when_closing();
         }
         let last = passing.sight.last_words(fault).filter(|_| lengthless);
-        self.conclude_passing();
+        self.conclude();
         self.exchange.fail(fault);
         let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
@@ -193,11 +193,15 @@ impl Relay {
     }
 
     /// The one place that decides whether the caller was given a whole answer.
-    fn conclude_passing(&mut self) {
-        let Stage::Passing(passing) = &self.stage else { return };
-        if passing.is_complete() {
-            let outcome = passing.sight.outcome();
-            self.exchange.conclude(outcome);
+    fn conclude(&mut self) {
+        match &self.stage {
+            Stage::Passing(passing) if passing.is_complete() => {
+                let outcome = passing.sight.outcome();
+                self.exchange.conclude(outcome);
+            }
+            // A fault's answer was concluded with it; what is left is the upstream's own words.
+            Stage::Local(None) => self.exchange.conclude(Outcome::COMPLETE),
+            _ => {}
         }
         self.note();
     }
@@ -263,7 +267,7 @@ impl Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.conclude_passing();
+        self.conclude();
         if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
             && passing.is_complete()
             && !passing.body.is_ended()
