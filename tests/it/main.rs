@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a failed unwrap is a failed test")]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod endings;
 mod harness;
+mod silence;
 mod smoke;
 mod truncation;

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
+    sync::{Arc, Mutex},
     task::{Context, Poll},
 };
 
@@ -14,8 +15,9 @@ use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::{
     body::{Body, Frame, Incoming},
     client::conn::{http1, http2},
+    rt::Executor,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{
     net::{TcpSocket, TcpStream},
@@ -32,7 +34,22 @@ pub type Sent = BoxBody<Bytes, io::Error>;
 pub struct Client {
     sender: Sender,
     driver: JoinHandle<()>,
+    tasks: Tasks,
 }
+
+/// The tasks that hyper's HTTP/2 starts: one of them holds the socket.
+#[derive(Clone, Default)]
+struct Tasks(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Tasks {
+    fn execute(&self, task: F) {
+        let task = async move { drop(task.await) };
+        self.0.lock().unwrap().push(tokio::spawn(task));
+    }
+}
+
+/// The head of an answer, on its way.
+pub type Pending = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
 enum Sender {
     One(http1::SendRequest<Sent>),
@@ -66,35 +83,40 @@ impl Client {
     }
 
     async fn over(stream: TcpStream, http: Http, small: Small) -> Self {
-        let io = TokioIo::new(stream);
+        let (io, tasks) = (TokioIo::new(stream), Tasks::default());
         match http {
             Http::One => {
                 let (sender, connection) = http1::handshake(io).await.unwrap();
-                Self { sender: Sender::One(sender), driver: tokio::spawn(ignored(connection)) }
+                Self { sender: Sender::One(sender), driver: tokio::spawn(ignored(connection)), tasks }
             }
             Http::Two => {
-                let mut builder = http2::Builder::new(TokioExecutor::new());
+                let mut builder = http2::Builder::new(tasks.clone());
                 if small == Small::Yes {
                     builder.initial_stream_window_size(5000).initial_connection_window_size(70_000);
                 }
                 let (sender, connection) = builder.handshake(io).await.unwrap();
-                Self { sender: Sender::Two(sender), driver: tokio::spawn(ignored(connection)) }
+                Self { sender: Sender::Two(sender), driver: tokio::spawn(ignored(connection)), tasks }
+            }
+        }
+    }
+
+    /// Sends a request with any body. Dropping what is given back resets the stream (HTTP/2) or closes the connection.
+    pub async fn begin(&mut self, request: Request<Sent>) -> Pending {
+        match &mut self.sender {
+            Sender::One(sender) => {
+                safely(sender.ready()).await.unwrap();
+                Box::pin(sender.send_request(request))
+            }
+            Sender::Two(sender) => {
+                safely(sender.ready()).await.unwrap();
+                Box::pin(sender.send_request(request))
             }
         }
     }
 
     /// Sends a request with any body and waits for the head of the answer.
     pub async fn send(&mut self, request: Request<Sent>) -> hyper::Result<Response<Incoming>> {
-        match &mut self.sender {
-            Sender::One(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-            Sender::Two(sender) => {
-                sender.ready().await?;
-                sender.send_request(request).await
-            }
-        }
+        self.begin(request).await.await
     }
 
     /// Sends a request and reads the whole answer, again and again on the same connection.
@@ -109,11 +131,13 @@ impl Client {
 
     /// Closes the connection, whatever is going on on it.
     pub async fn leave(self) {
-        let Self { sender, driver } = self;
-        driver.abort();
-        // Its socket is closed when the task is gone.
-        let _ = driver.await;
-        drop(sender);
+        let Self { sender: _sender, driver, tasks } = self;
+        let tasks = std::mem::take(&mut *tasks.0.lock().unwrap());
+        for task in [driver].into_iter().chain(tasks) {
+            task.abort();
+            // Its socket is closed when the task is gone.
+            let _ = task.await;
+        }
     }
 }
 

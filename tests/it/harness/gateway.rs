@@ -64,7 +64,7 @@ impl Gateway {
 
     /// The same before any upstream.
     pub fn to(url: &str, leg: Http, keys: Keys<'_>) -> Self {
-        let Keys { listener, server, upstream, route, client, more } = keys;
+        let Keys { listener, server, upstream, route, client, more, .. } = keys;
         Self::start(&format!(
             r#"
             [[listener]]
@@ -72,7 +72,7 @@ impl Gateway {
             h2c = true
             {listener}
             [server]
-            threads = 2
+            threads = {}
             {server}
             [upstream.sim]
             url = "{url}"
@@ -88,6 +88,7 @@ impl Gateway {
             {client}
             {more}
             "#,
+            if keys.one_worker { 1 } else { 2 },
             leg == Http::Two,
         ))
     }
@@ -137,6 +138,8 @@ pub struct Keys<'a> {
     pub route: &'a str,
     pub client: &'a str,
     pub more: &'a str,
+    /// One worker, so that each exchange finds the upstream connections of the last; otherwise two.
+    pub one_worker: bool,
 }
 
 impl Drop for Gateway {
