@@ -14,5 +14,5 @@ mod watch;
 pub use arrival::Arrival;
 pub use chunk::Chunk;
 pub use link::{Flush, Link};
-pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadTally};
+pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
 pub use watch::{Cut, Watch};

@@ -43,6 +43,17 @@ pub struct UploadTally {
     bytes: Cell<u64>,
     moved: Cell<Option<Instant>>,
     under_way: Cell<bool>,
+    failure: Cell<Option<UploadFailure>>,
+}
+
+/// What is kept of an [`UploadError`] for the exchange: hyper does not hand every one of them back (on HTTP/2 it says no more than
+/// that the stream was reset).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UploadFailure {
+    /// Nothing came for so long.
+    Stalled(Duration),
+    /// The caller left, or broke the protocol.
+    Broken,
 }
 
 /// A request body that is passed on as it comes.
@@ -71,6 +82,11 @@ impl UploadTally {
     /// Whether a body is being passed on and has not ended.
     pub fn is_under_way(&self) -> bool {
         self.under_way.get()
+    }
+
+    /// Why it ended early, if it did.
+    pub fn failure(&self) -> Option<UploadFailure> {
+        self.failure.get()
     }
 
     /// Notes a body that was read whole.
@@ -118,12 +134,19 @@ impl Upload {
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => self.poll_clock(cx).map(|error| Some(Err(error))),
+            Poll::Pending => {
+                let error = ready!(self.poll_clock(cx));
+                self.tally.failure.set(Some(UploadFailure::Stalled(self.idle)));
+                Poll::Ready(Some(Err(error)))
+            }
             Poll::Ready(None) => {
                 self.tally.under_way.set(false);
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(UploadError::Broken(error)))),
+            Poll::Ready(Some(Err(error))) => {
+                self.tally.failure.set(Some(UploadFailure::Broken));
+                Poll::Ready(Some(Err(UploadError::Broken(error))))
+            }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.passed(frame)))),
         }
     }

@@ -1,7 +1,6 @@
 //! One try at one target: a connection, the request, the head of an answer.
 
 use std::{
-    error::Error,
     future::poll_fn,
     pin::pin,
     task::Poll,
@@ -12,7 +11,7 @@ use http::Request;
 
 use super::call::Call;
 use crate::{
-    body::{Outbound, UploadError},
+    body::{Outbound, UploadFailure, UploadTally},
     config::Timeouts,
     fault::{Fault, Phase},
     snapshot::Target,
@@ -74,9 +73,10 @@ impl Call<'_> {
         let sent = Instant::now();
         let upload = record.upload.clone();
         let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
+        let sending = async { connection.send(request).await.map_err(|error| unanswered(error, &upload)) };
         let answer = match timeouts.first_byte {
-            None => connection.send(request).await?,
-            Some(limit) => within(limit, last_sent, connection.send(request)).await?,
+            None => sending.await?,
+            Some(limit) => within(limit, last_sent, sending).await?,
         };
         record.first_byte = Some(record.start.elapsed());
         record.phase = Phase::Stream;
@@ -101,14 +101,13 @@ impl Unanswered {
     }
 }
 
-impl From<SendError> for Unanswered {
-    fn from(error: SendError) -> Self {
-        match upload_error(&error) {
-            Some(UploadError::Stalled(idle)) => Self::Failed(Fault::BodyStalled(*idle)),
-            Some(UploadError::Broken(_)) => Self::Failed(Fault::BodyBroken(error.cause)),
-            None if error.stale => Self::Stale(error.cause),
-            None => Self::Failed(Fault::NoAnswer(error.cause)),
-        }
+/// What the error of an upstream connection means: it may be the caller's own failure, whose request body broke off on the way.
+fn unanswered(error: SendError, upload: &UploadTally) -> Unanswered {
+    match upload.failure() {
+        Some(UploadFailure::Stalled(idle)) => Unanswered::Failed(Fault::BodyStalled(idle)),
+        Some(UploadFailure::Broken) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
+        None if error.stale => Unanswered::Stale(error.cause),
+        None => Unanswered::Failed(Fault::NoAnswer(error.cause)),
     }
 }
 
@@ -116,13 +115,13 @@ impl From<SendError> for Unanswered {
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,
-    answer: impl Future<Output = Result<Answer, SendError>>,
+    answer: impl Future<Output = Result<Answer, Unanswered>>,
 ) -> Result<Answer, Unanswered> {
     let mut answer = pin!(answer);
     loop {
         let deadline = last_sent() + limit;
         if let Ok(answered) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
-            return Ok(answered?);
+            return answered;
         }
         if last_sent() + limit <= Instant::now() {
             return Err(Unanswered::Failed(Fault::FirstByteTimeout(limit)));
@@ -146,16 +145,4 @@ fn unreachable(error: DialError) -> Fault {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
         error => Fault::Connect(error.into()),
     }
-}
-
-/// The caller's own failure beneath an upstream connection's error: its request body broke off on the way.
-fn upload_error(error: &SendError) -> Option<&UploadError> {
-    let mut beneath: Option<&(dyn Error + 'static)> = error.source();
-    while let Some(error) = beneath {
-        if let Some(upload) = error.downcast_ref() {
-            return Some(upload);
-        }
-        beneath = error.source();
-    }
-    None
 }

@@ -63,7 +63,8 @@ struct Passing {
     route: Arc<Route>,
     /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
     close_delimited: bool,
-    /// The answer did not say how long it is, so that there is room for last words. A body that has failed does not tell any more.
+    /// No length was promised, so that bytes may be added and the end may come anywhere. Taken from the head, for a body that broke
+    /// off no longer tells.
     lengthless: bool,
 }
 
@@ -163,30 +164,34 @@ impl Relay {
             let cause = "the stream ended without its terminal event";
             return self.rescue(&Fault::Truncated(cause.into()), cx);
         }
-        self.conclude_passing();
+        self.conclude();
         self.stage = Stage::Ended;
         Poll::Ready(None)
     }
 
-    /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be.
+    /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be. One whose
+    /// terminal event went out lacks only its framing's end, which is made up for.
     fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
-        if passing.close_delimited {
+        let lengthless = passing.lengthless;
+        let whole = passing.is_complete() && lengthless;
+        if passing.close_delimited && !whole {
             self.exchange.link().reset_when_closing();
         }
-        let last = passing.sight.last_words(fault).filter(|_| passing.lengthless);
+        let last = passing.sight.last_words(fault).filter(|_| lengthless);
         let route = passing.route.clone();
-        self.note();
+        self.conclude();
         self.exchange.fail(fault, |text| route.upstream.crossing.carries(text));
-        let told = last.as_ref().is_some_and(|last| last.is_enough);
+        let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
-        self.stage = if told { Stage::Ended } else { Stage::Aborting(None) };
+        self.stage = if orderly { Stage::Ended } else { Stage::Aborting(None) };
         match last {
             Some(last) => {
                 let now = Instant::now();
                 self.exchange.record.tally.frame(last.event.len(), now);
                 Poll::Ready(Some(Ok(self.hand_over(last.event, now))))
             }
+            None if whole => Poll::Ready(None),
             None => {
                 // From here on the caller is to take what there is; if it does not, that is a stall.
                 self.exchange.watch.handed(Instant::now());
@@ -207,11 +212,15 @@ impl Relay {
     }
 
     /// The one place that decides whether the caller was given a whole answer.
-    fn conclude_passing(&mut self) {
-        let Stage::Passing(passing) = &self.stage else { return };
-        if passing.is_complete() {
-            let outcome = passing.sight.outcome();
-            self.exchange.conclude(outcome);
+    fn conclude(&mut self) {
+        match &self.stage {
+            Stage::Passing(passing) if passing.is_complete() => {
+                let outcome = passing.sight.outcome();
+                self.exchange.conclude(outcome);
+            }
+            // A fault's answer was concluded with it; what is left is the upstream's own words.
+            Stage::Local(None) => self.exchange.conclude(Outcome::COMPLETE),
+            _ => {}
         }
         self.note();
     }
@@ -276,11 +285,7 @@ impl Body for Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.conclude_passing();
-        // A fault has said so already; what is left are errors in the upstream's own words, and those were handed over whole.
-        if matches!(self.stage, Stage::Local(None)) {
-            self.exchange.conclude(Outcome::COMPLETE);
-        }
+        self.conclude();
         if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
             && passing.is_complete()
             && !passing.body.is_ended()
@@ -291,9 +296,9 @@ impl Drop for Relay {
 }
 
 impl Passing {
-    /// Whether the answer is whole as it stands: the body ended, or its terminal event went out.
+    /// Whether the answer is whole as it stands: all of the body is there, or its terminal event went out.
     fn is_complete(&self) -> bool {
-        self.sight.is_terminated() || (self.body.is_ended() && !self.sight.is_unfinished())
+        self.sight.is_terminated() || (self.body.is_whole() && !self.sight.is_unfinished())
     }
 
     /// What may cross of a frame of trailers.

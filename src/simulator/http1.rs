@@ -314,7 +314,7 @@ impl Wire for Http1 {
     async fn cut(&mut self, cut: Cut) -> Ended {
         match cut {
             Cut::Reset => self.socket.reset_when_dropped(),
-            Cut::Close => {
+            Cut::Close | Cut::NoError => {
                 let _ = self.socket.shutdown().await;
             }
             Cut::ChunkError => {

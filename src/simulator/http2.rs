@@ -270,6 +270,7 @@ impl Wire for Stream {
         match cut {
             Cut::Reset => self.reset(Reason::INTERNAL_ERROR),
             Cut::ChunkError => self.reset(Reason::PROTOCOL_ERROR),
+            Cut::NoError => self.reset(Reason::NO_ERROR),
             Cut::Close => {
                 let _ = self.orders.send(Order::Close).await;
                 // Dropped any sooner, the stream would be reset before the connection is closed.

@@ -12,7 +12,7 @@
 //! `first=SPAN` (between the head and the first event), `interval=SPAN` (between frames), `batch=N` (frames in one write),
 //! `split=N` (the most bytes of one write), `length=known|chunked|close`, `trailers`, `early` (answer before the
 //! request's body is read). *Accidents,* after N bytes of the answer's body: `cut=N` or `cut=head`, with
-//! `by=reset|close|chunk-error`, `stall=N`, `gate=N` (wait until it is opened). A span is milliseconds, or has a unit.
+//! `by=reset|close|chunk-error|no-error`, `stall=N`, `gate=N` (wait until it is opened). A span is milliseconds, or has a unit.
 //!
 //! **The model name** `sim-f200-i10-b16-d50-s1000`: frames, interval, batch, delay (ms), size. A model `missing-…` is
 //! one that does not exist.

@@ -212,6 +212,7 @@ fn cut(value: &str) -> Option<Cut> {
         "reset" => Some(Cut::Reset),
         "close" => Some(Cut::Close),
         "chunk-error" => Some(Cut::ChunkError),
+        "no-error" => Some(Cut::NoError),
         _ => None,
     }
 }

@@ -49,6 +49,8 @@ pub enum Cut {
     Close,
     /// HTTP/1.1: a chunk size that is no number, then FIN. HTTP/2: `RST_STREAM` with `PROTOCOL_ERROR`.
     ChunkError,
+    /// HTTP/1.1: as [`Close`](Cut::Close). HTTP/2: `RST_STREAM` with `NO_ERROR`, which a careless client takes for an end.
+    NoError,
 }
 
 /// The head of an answer.

@@ -61,6 +61,12 @@ impl AnswerBody {
         self.ended || self.is_end_stream()
     }
 
+    /// Whether all its bytes are there: it has ended, or as many came as were promised. On HTTP/2 the end of the stream may come in a
+    /// frame of its own, after the last byte.
+    pub fn is_whole(&self) -> bool {
+        self.is_ended() || self.size_hint().exact() == Some(0)
+    }
+
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.source {
             Source::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http),
@@ -85,7 +91,14 @@ impl Body for AnswerBody {
         let polled = this.poll_source(cx);
         match &polled {
             Poll::Ready(None) => this.ended = true,
-            Poll::Ready(Some(Err(_))) => this.source = Source::Gone,
+            Poll::Ready(Some(Err(_))) => {
+                // What fails after the last promised byte takes nothing away.
+                this.ended = this.is_whole();
+                this.source = Source::Gone;
+                if this.ended {
+                    return Poll::Ready(None);
+                }
+            }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled
@@ -103,7 +116,8 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Http1(body) => body.size_hint(),
             Source::Http2(body, _) => body.size_hint(),
-            Source::Gone => SizeHint::with_exact(0),
+            Source::Gone if self.ended => SizeHint::with_exact(0),
+            Source::Gone => SizeHint::default(),
         }
     }
 }

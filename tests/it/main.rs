@@ -8,10 +8,13 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod cli;
+mod endings;
 mod folder;
 mod harness;
 mod keys;
 mod layers;
 mod sdk;
+mod silence;
 mod smoke;
 mod tls;
+mod truncation;

@@ -152,16 +152,6 @@ impl Rig {
     }
 }
 
-impl Client {
-    /// Whether another request can be sent.
-    async fn is_usable(&mut self) -> bool {
-        match self {
-            Self::One(sender) => sender.ready().await.is_ok(),
-            Self::Two(sender) => sender.ready().await.is_ok(),
-        }
-    }
-}
-
 impl Given {
     /// All that the caller sees, as one text.
     pub fn everything(&self) -> Vec<u8> {

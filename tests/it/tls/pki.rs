@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore,
@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::{
     folder::Folder,
-    harness::{Answer, CHAT, Client, Http, SAFETY, post, whole},
+    harness::{Answer, CHAT, Client, Http, SAFETY, Small, post, whole},
 };
 
 /// Signs certificates.
@@ -109,30 +109,12 @@ impl Trust {
             let session = stream.get_ref().1;
             let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
             let protocol = if session.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
-            let mut client = client(TokioIo::new(stream), protocol).await.map_err(io::Error::other)?;
+            let mut client =
+                Client::over(TokioIo::new(stream), protocol, Small::No).await.map_err(io::Error::other)?;
             let request = post(address, protocol, "/v1/chat/completions").body(whole(CHAT)).unwrap();
             let answer = client.send(request).await.map_err(io::Error::other)?;
             Ok(Asked { certificate, protocol, answer: Answer::read(answer).await })
         };
         tokio::time::timeout(SAFETY, asking).await.unwrap()
     }
-}
-
-async fn client(
-    io: TokioIo<tokio_rustls::client::TlsStream<TcpStream>>,
-    protocol: Http,
-) -> hyper::Result<Client> {
-    Ok(match protocol {
-        Http::One => {
-            let (sender, connection) = hyper::client::conn::http1::handshake(io).await?;
-            tokio::spawn(connection);
-            Client::One(sender)
-        }
-        Http::Two => {
-            let (sender, connection) =
-                hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await?;
-            tokio::spawn(connection);
-            Client::Two(sender)
-        }
-    })
 }

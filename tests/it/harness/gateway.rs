@@ -1,0 +1,156 @@
+//! A gateway that runs in this process.
+
+use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
+
+use sluicegate::{
+    app::{App, Ended},
+    config::{Env, KeyHash, LogFormat, parse},
+    proxy,
+    simulator::Simulator,
+    telemetry::queue::Queue,
+};
+use tokio::sync::mpsc;
+
+use super::{CLIENT_KEY, Http, LogLines, UPSTREAM_KEY};
+
+/// A running gateway; dropped, it is stopped at once.
+pub struct Gateway {
+    pub addresses: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+    pub log: LogLines,
+    inside: Arc<proxy::Gateway>,
+    stop: mpsc::Sender<()>,
+    thread: Option<JoinHandle<Ended>>,
+}
+
+impl Gateway {
+    /// A gateway for this gateway.toml; `$CLIENT_HASH` in it becomes the hash of [`CLIENT_KEY`], and `UPSTREAM_KEY` is in its environment.
+    pub fn start(toml: &str) -> Self {
+        let toml = toml.replace("$CLIENT_HASH", &KeyHash::of(CLIENT_KEY.as_bytes()).to_string());
+        let log = LogLines::default();
+        let out = log.clone();
+        let (stop, mut stopped) = mpsc::channel(2);
+        let (report, started) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let variable = |name: &str| (name == "UPSTREAM_KEY").then(|| OsString::from(UPSTREAM_KEY));
+            let config =
+                parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"));
+            let queue = Queue::start(Box::new(out), 64 << 20, LogFormat::Json);
+            let app = App::start_with(config, queue).unwrap();
+            report.send((app.addresses().to_vec(), app.admin_address(), app.gateway().clone())).unwrap();
+            app.run_until(async move || {
+                if stopped.recv().await.is_none() {
+                    std::future::pending().await
+                }
+            })
+            .unwrap()
+        });
+        let Ok((addresses, admin, inside)) = started.recv() else {
+            std::panic::resume_unwind(thread.join().unwrap_err());
+        };
+        Self { addresses, admin, log, inside, stop, thread: Some(thread) }
+    }
+
+    /// The usual one: plain HTTP/1.1 and h2c on one listener, two workers, one route `/v1` to `upstream`, one client; `more` is
+    /// added to the end of the file.
+    pub fn before(upstream: &Simulator, leg: Http, more: &str) -> Self {
+        Self::with(upstream, leg, Keys { more, ..Keys::default() })
+    }
+
+    /// The same with keys added to its tables.
+    pub fn with(upstream: &Simulator, leg: Http, keys: Keys<'_>) -> Self {
+        Self::to(&upstream.url(), leg, keys)
+    }
+
+    /// The same before any upstream.
+    pub fn to(url: &str, leg: Http, keys: Keys<'_>) -> Self {
+        let Keys { listener, server, upstream, route, client, more, .. } = keys;
+        Self::start(&format!(
+            r#"
+            [[listener]]
+            address = "127.0.0.1:0"
+            h2c = true
+            {listener}
+            [server]
+            threads = {}
+            {server}
+            [upstream.sim]
+            url = "{url}"
+            key = {{ env = "UPSTREAM_KEY" }}
+            http2 = {}
+            {upstream}
+            [route.main]
+            path = "/v1"
+            upstreams = ["sim"]
+            {route}
+            [client.tester]
+            key = "$CLIENT_HASH"
+            {client}
+            {more}
+            "#,
+            if keys.one_worker { 1 } else { 2 },
+            leg == Http::Two,
+        ))
+    }
+
+    /// Its first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Bytes of request bodies that it holds.
+    pub fn buffered(&self) -> u64 {
+        self.inside.buffered()
+    }
+
+    /// Asks it to stop: first to drain, when asked again to cut.
+    pub fn ask_to_stop(&self) {
+        self.stop.try_send(()).unwrap();
+    }
+
+    /// Stops it in order and waits for that.
+    pub async fn stop(mut self) -> Ended {
+        let _ = self.stop.try_send(());
+        self.ended().await
+    }
+
+    /// Waits for its end, after it was asked to stop.
+    pub async fn ended(&mut self) -> Ended {
+        let thread = self.thread.take().unwrap();
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
+    }
+
+    /// Stops it in order: nothing may be under way, nothing held, and each of `exchanges` must have had its line.
+    pub async fn finish(mut self, exchanges: usize) {
+        self.ask_to_stop();
+        assert_eq!(self.ended().await, Ended::Drained);
+        assert_eq!(self.buffered(), 0);
+        assert_eq!(self.log.access().len(), exchanges, "one line for each exchange");
+    }
+}
+
+/// Lines for the tables of the usual gateway.toml.
+#[derive(Default, Clone, Copy)]
+pub struct Keys<'a> {
+    pub listener: &'a str,
+    pub server: &'a str,
+    pub upstream: &'a str,
+    pub route: &'a str,
+    pub client: &'a str,
+    pub more: &'a str,
+    /// One worker, so that each exchange finds the upstream connections of the last; otherwise two.
+    pub one_worker: bool,
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.stop.try_send(());
+        let _ = self.stop.try_send(());
+        if let Some(thread) = self.thread.take()
+            && let Err(panic) = thread.join()
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
