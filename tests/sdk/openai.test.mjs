@@ -193,7 +193,7 @@ test("transcription", async () => {
   const created = await client().audio.transcriptions.create(body, simulated(null, id));
   assert.equal(created.text, TEXT);
   const arrived = await record(id);
-  assert.ok(arrived.body_complete && arrived.body_length > content.length);
+  assert.equal(arrived.body_sha256, multipart(arrived, content));
 });
 
 // --- errors ------------------------------------------------------------------------------------------------------------------
@@ -304,6 +304,13 @@ test("a stream that is cut raises", async () => {
       expect(id, TRUNCATED);
     }
   }
+});
+
+test("half an answer that is not streamed raises", async () => {
+  const call = () => ask(client(), "gpt-4o", simulated("cut=100; by=close"));
+  const error = await call().then(() => assert.fail("it was taken for a whole one"), (error) => error);
+  assert.notEqual(error.name, "AssertionError", String(error));
+  expect(report.ids.at(-1), TRUNCATED);
 });
 
 test("a stream of responses that is cut raises", async () => {

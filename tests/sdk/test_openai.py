@@ -286,8 +286,7 @@ async def upload(kind):
             file=("lines.jsonl", source), purpose="batch", extra_headers=simulated(id=id)
         )
     )
-    # The async client reads its file before it sends anything; the gateway has no part in that.
-    assert source.seen is True or (kind.is_async and source.seen is None), source.seen
+    assert source.seen is True, "the upstream saw nothing of the request until the whole file was read"
     assert (created.filename, created.purpose) == ("lines.jsonl", "batch"), created
     arrived = record(id)
     sent = multipart(arrived, content)
