@@ -82,7 +82,7 @@ pub fn presented<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Ite
 /// The last word of a value, and of `Basic` (RFC 7617) what it says as well.
 fn words(value: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let value = value.trim_ascii();
-    let word = value.rsplit(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+    let word = value.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
     let is_basic = value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
     let login = is_basic.then(|| STANDARD.decode(word).ok()).flatten().unwrap_or_default();
     let parts: Vec<_> = login.split(|byte| *byte == b':').map(|part| Cow::Owned(part.to_vec())).collect();

@@ -3,7 +3,10 @@
 mod egress;
 mod pki;
 
-use std::{io, net::ToSocketAddrs};
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+};
 
 use serde_json::Value;
 use sluicegate::simulator::{Identity, Options, Protocols, Simulator, Tls};
@@ -194,7 +197,7 @@ async fn an_upstream_is_shown_a_certificate_where_it_asks_for_one() {
 #[tokio::test]
 async fn each_address_of_a_host_is_tried() {
     let mut addresses = ("localhost", 0).to_socket_addrs().unwrap();
-    let (Some(first), Some(second)) = (addresses.next(), addresses.find(|address| address.is_ipv4())) else {
+    let (Some(first), Some(second)) = (addresses.next(), addresses.find(SocketAddr::is_ipv4)) else {
         return eprintln!("localhost has one address here: there is nothing to see");
     };
     if first.is_ipv4() || second.is_ipv6() {
