@@ -106,6 +106,23 @@ fn may(from: &str, to: &str) -> bool {
 }
 
 #[test]
+fn the_rows_are_kept() {
+    for (from, to) in [("proxy", "body"), ("simulator", "sse"), ("policy", "access"), ("main", "fault")] {
+        assert!(may(from, to), "{from} {to}");
+    }
+    let never = [
+        ("body", "proxy"),
+        ("simulator", "config"),
+        ("access", "policy"),
+        ("listen", "admin"),
+        ("sse", "openai"),
+    ];
+    for (from, to) in never {
+        assert!(!may(from, to), "{from} {to}");
+    }
+}
+
+#[test]
 fn imports_point_down() {
     let mut wrong = Vec::new();
     for file in program() {

@@ -66,7 +66,7 @@ impl Running {
         let until = Instant::now() + SAFETY;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).expect("the line that was waited for");
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|error| panic!("no such line: {error}"));
             if wanted(&line) {
                 return line;
             }

@@ -184,7 +184,7 @@ fn renamed(fields: Vec<Field>) -> Vec<Field> {
 
 #[test]
 fn the_callers_key_does_not_reach_the_upstream() {
-    run(500, &asked(), async |rig, asked| {
+    run(500, &asked(), &async |rig, asked| {
         let pairs = |tainted: bool| asked.query.iter().filter(move |pair| tainted || !pair.tainted);
         let joined = |tainted| {
             pairs(tainted).map(|pair| format!("{}={}", pair.name, pair.value)).collect::<Vec<_>>().join("&")
@@ -247,7 +247,7 @@ fn answered() -> impl Strategy<Value = Answered> {
 
 #[test]
 fn the_upstreams_key_does_not_reach_the_caller_in_a_head_or_trailers() {
-    run(500, &answered(), async |rig, answered| {
+    run(500, &answered(), &async |rig, answered| {
         let mut head =
             Head::new(StatusCode::from_u16(answered.status).unwrap(), "text/plain", Framing::Chunked);
         head.headers.extend(header_map(&answered.headers));
@@ -353,7 +353,7 @@ impl Refused {
 
 #[test]
 fn the_upstreams_key_does_not_reach_the_caller_in_an_errors_body() {
-    run(500, &refused(), async |rig, refused| {
+    run(500, &refused(), &async |rig, refused| {
         let request = rig.request("GET", "/v1/models").header("x-api-key", CLIENT_KEYS[1]);
         let (_, given) = rig.exchange(request.body(streamed([], None)).unwrap(), refused.script()).await;
 

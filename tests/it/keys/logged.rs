@@ -15,11 +15,14 @@ use super::{
 };
 use crate::harness::{Gateway, Http, UPSTREAM_KEY, chat, whole};
 
+/// Header lines.
+type Lines<'l> = &'l [(&'l str, &'l str)];
+
 /// What the log is to show for a path that holds a key.
 const WITHHELD: &str = "[withheld: holds the key]";
 
 /// Asks `path` with these headers; nothing of the caller's may reach the upstream.
-async fn ask(rig: &mut Rig, path: &str, headers: &[(&str, &str)]) -> Given {
+async fn ask(rig: &mut Rig, path: &str, headers: Lines<'_>) -> Given {
     let mut request = rig.request("GET", path);
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -48,7 +51,7 @@ async fn a_path_that_holds_a_key_is_not_logged() {
         let two = [("authorization", &*bearer), ("x-api-key", "another-key-entirely")];
         let malformed = [("authorization", &*basic)];
         let wrong = [("x-api-key", key), ("authorization", "Bearer another-key-entirely")];
-        let cases: [(String, &[(&str, &str)], u16); 9] = [
+        let cases: [(String, Lines<'_>, u16); 9] = [
             (format!("/v1/{key}/models"), &with_key, 400),
             (format!("/v1/{encoded}"), &with_key, 400),
             (format!("/v1/x-{base64}/y"), &with_key, 400),
