@@ -3,7 +3,10 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod endings;
+mod exactness;
 mod harness;
+mod routing;
 mod silence;
 mod smoke;
+mod streaming;
 mod truncation;
