@@ -9,12 +9,15 @@
 
 mod cli;
 mod endings;
+mod exactness;
 mod folder;
 mod harness;
 mod keys;
 mod layers;
+mod routing;
 mod sdk;
 mod silence;
 mod smoke;
+mod streaming;
 mod tls;
 mod truncation;

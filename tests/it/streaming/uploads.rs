@@ -1,0 +1,168 @@
+//! What is uploaded arrives, in constant memory or within bounds.
+
+use std::fs;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use hyper::body::Frame;
+
+use super::sha256;
+use crate::harness::{
+    Answer, BOTH, CLIENT_KEY, Client, Gateway, Http, Keys, Raw, authorised, body_of, post, safely, send,
+    simulator, whole,
+};
+
+const MIB: usize = 1 << 20;
+
+/// Bytes of this process that are in memory (proc(5), `/proc/self/statm`; pages of 4 KiB or more).
+fn resident() -> usize {
+    let pages = fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Client, gateway and simulator are this one process, beside other tests: a quarter of the body is far more than they use, and far
+/// less than holding it would take.
+#[tokio::test]
+async fn a_gibibyte_passes_in_constant_memory() {
+    const SIZE: usize = 1 << 30;
+    let upstream = simulator().await;
+    for leg in BOTH {
+        upstream.reset();
+        let gateway = Gateway::before(&upstream, leg, "");
+        let mut client = Client::connect(gateway.address(), leg).await;
+        let (pieces, body) = body_of();
+        let request = authorised(gateway.address(), leg, "POST", "/v1/files")
+            .header("content-type", "application/octet-stream");
+        let pending = client.begin(request.body(body).unwrap()).await;
+        let answer = tokio::spawn(async move { Answer::read(pending.await.unwrap()).await });
+        let (mut hash, before, mut most) = (digest::Context::new(&digest::SHA256), resident(), 0);
+        for number in 0..SIZE / MIB {
+            let mut piece = vec![b'x'; MIB];
+            piece[..8].copy_from_slice(&(number as u64).to_le_bytes());
+            hash.update(&piece);
+            safely(pieces.send(Frame::data(piece.into()))).await.unwrap();
+            most = most.max(resident().saturating_sub(before));
+        }
+        drop(pieces);
+        assert_eq!(safely(answer).await.unwrap().status, 200);
+        let record = upstream.records().pop().unwrap();
+        assert_eq!((record.body_length, record.body_complete), (SIZE as u64, true));
+        assert_eq!(record.body_sha256, hash.finish().as_ref());
+        assert!(most < SIZE / 4, "{} MiB more than before", most / MIB);
+        let line = gateway.log.line(1).await;
+        assert_eq!((&line["bytes_in"], &line["phase"]), (&SIZE.into(), &"done".into()), "{line}");
+        gateway.finish(1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_large_json_body_arrives_byte_for_byte() {
+    let body = format!(r#"{{"model":"m","messages":["{}"]}}"#, "Grüße ".repeat(20 * MIB / 8));
+    let upstream = simulator().await;
+    for up in BOTH {
+        let gateway = Gateway::before(&upstream, up, "");
+        for (exchange, down) in BOTH.into_iter().enumerate() {
+            let request = post(gateway.address(), down, "/v1/chat/completions").body(whole(body.clone()));
+            assert_eq!(send(gateway.address(), down, request.unwrap()).await.status, 200);
+            let record = upstream.records().pop().unwrap();
+            assert_eq!(
+                (record.body_length, record.body_sha256),
+                (body.len() as u64, sha256(body.as_bytes()))
+            );
+            let line = gateway.log.line(exchange + 1).await;
+            assert_eq!((&line["bytes_in"], &line["model"]), (&body.len().into(), &"m".into()), "{line}");
+        }
+        gateway.finish(2).await;
+    }
+}
+
+#[tokio::test]
+async fn an_uploads_trailers_pass_as_headers_do() {
+    let upstream = simulator().await;
+    for up in BOTH {
+        let gateway = Gateway::before(&upstream, up, "");
+        for down in BOTH {
+            let (pieces, body) = body_of();
+            let request = authorised(gateway.address(), down, "POST", "/v1/files")
+                .header("content-type", "application/octet-stream")
+                .header("trailer", "x-sum, cookie, x-note")
+                .body(body)
+                .unwrap();
+            let mut client = Client::connect(gateway.address(), down).await;
+            let pending = client.begin(request).await;
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", "7".parse().unwrap());
+            trailers.insert("cookie", "a=b".parse().unwrap());
+            trailers.insert("x-note", format!("key {CLIENT_KEY}").parse().unwrap());
+            pieces.send(Frame::data(Bytes::from_static(b"file"))).await.unwrap();
+            pieces.send(Frame::trailers(trailers)).await.unwrap();
+            drop(pieces);
+            assert_eq!(safely(pending).await.unwrap().status(), 200);
+            let record = upstream.records().pop().unwrap();
+            assert_eq!(&record.body[..], b"file");
+            assert_eq!(record.trailers.len(), 1, "{up:?} {down:?} {:?}", record.trailers);
+            assert_eq!(record.trailers["x-sum"], "7");
+        }
+        gateway.finish(2).await;
+    }
+}
+
+/// RFC 9110, section 10.1.1: asked for before the body is sent, and not when it is not wanted.
+#[tokio::test]
+async fn a_caller_that_waits_for_100_continue() {
+    let upstream = simulator().await;
+    let gateway = Gateway::before(&upstream, Http::One, "");
+    for kind in ["application/json", "text/plain"] {
+        let mut caller = Raw::connect(gateway.address()).await;
+        caller
+            .write(format!(
+                "POST /v1/files HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {CLIENT_KEY}\r\n\
+                 content-type: {kind}\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n"
+            ))
+            .await;
+        assert_eq!(caller.until("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        caller.write("{}").await;
+        assert!(caller.until("}").await.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(&upstream.records().pop().unwrap().body[..], b"{}");
+    }
+    let mut caller = Raw::connect(gateway.address()).await;
+    caller
+        .write("POST /v1/files HTTP/1.1\r\nhost: g\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n")
+        .await;
+    assert!(caller.until("}}").await.starts_with("HTTP/1.1 401 "));
+}
+
+#[tokio::test]
+async fn all_bodies_together_are_bounded() {
+    let upstream = simulator().await;
+    let server = r#"max_buffered = "1MiB""#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+    let mut exchanges = 0;
+    for down in BOTH {
+        let (pieces, body) = body_of();
+        let held = post(gateway.address(), down, "/v1/chat/completions").body(body).unwrap();
+        let mut client = Client::connect(gateway.address(), down).await;
+        let pending = client.begin(held).await;
+        let most = [b"{\"a\":\"".to_vec(), vec![b'x'; MIB * 3 / 4]].concat();
+        let length = most.len() as u64;
+        safely(pieces.send(Frame::data(most.into()))).await.unwrap();
+        while gateway.buffered() < length {
+            tokio::task::yield_now().await;
+        }
+        let more = format!("{{\"a\":\"{}\"}}", "x".repeat(MIB / 2));
+        let more = post(gateway.address(), down, "/v1/chat/completions").body(whole(more)).unwrap();
+        let answer = send(gateway.address(), down, more).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "gateway_overloaded")
+        );
+        assert_eq!(answer.headers["x-should-retry"], "true");
+        safely(pieces.send(Frame::data("\"}".into()))).await.unwrap();
+        drop(pieces);
+        assert_eq!(safely(pending).await.unwrap().status(), 200, "the one that was there first goes on");
+        exchanges += 2;
+        gateway.log.line(exchanges).await;
+    }
+    gateway.finish(exchanges).await;
+}
