@@ -254,11 +254,6 @@ impl Answer {
         error["code"].as_str().unwrap().to_owned()
     }
 
-    /// Its body as text, wherever it was cut.
-    pub fn text_lossy(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
-    }
-
     /// Its body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
