@@ -40,7 +40,7 @@ impl Raw {
     /// Reads to the connection's end; with the error that it ended with, if it was not closed in order.
     pub async fn read_out(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
         let mut bytes = Vec::new();
-        let ended = safely(self.tcp.read_read_out(&mut bytes)).await;
+        let ended = safely(self.tcp.read_to_end(&mut bytes)).await;
         (bytes, ended.err().map(|error| error.kind()))
     }
 
