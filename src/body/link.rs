@@ -221,10 +221,8 @@ impl Link {
     }
 }
 
-/// A wait for the connection to have written all that it had when the wait began.
-///
-/// On HTTP/2, hyper hands a frame to h2 as soon as the stream's window has room for one byte of it, and then polls the body again.
-/// The rest of that frame waits inside h2 for the window, which this wait does not see.
+/// A wait for the connection to have written all that it had when the wait began. What hyper and h2 still hold by then is not
+/// seen: see [`Watch::poll_emptied`].
 #[derive(Debug)]
 pub struct Flush {
     after: u64,

@@ -8,9 +8,11 @@
 mod arrival;
 mod link;
 mod outbound;
+mod piece;
 mod watch;
 
 pub use arrival::Arrival;
 pub use link::{Flush, Link};
 pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
+pub use piece::Piece;
 pub use watch::{Cut, Watch};

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    task::Waker,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -27,6 +27,10 @@ pub struct Watch {
     total: Cell<Option<Instant>>,
     cut: Cell<Option<(Cut, Instant)>>,
     waker: RefCell<Option<Waker>>,
+    /// Pieces of the answer that hyper has not written yet.
+    inside: Cell<usize>,
+    /// The body waits for that to become none.
+    emptying: Cell<bool>,
     task: RefCell<Option<AbortHandle>>,
 }
 
@@ -54,6 +58,35 @@ impl Watch {
     /// The body is polled again: what was handed over found room.
     pub fn polled(&self) {
         self.handed.set(None);
+    }
+
+    /// hyper was given a piece of the answer.
+    pub(super) fn piece_given(&self) {
+        self.inside.set(self.inside.get() + 1);
+    }
+
+    /// It has written that, or dropped it.
+    pub(super) fn piece_gone(&self) {
+        self.inside.set(self.inside.get().saturating_sub(1));
+        if self.inside.get() == 0
+            && self.emptying.take()
+            && let Some(waker) = self.waker.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Ready when hyper has written all that it was given. A caller who takes nothing is a stalled one here too: the clock of
+    /// [`Watch::handed`] runs from the first poll on.
+    pub fn poll_emptied(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.inside.get() == 0 {
+            return Poll::Ready(());
+        }
+        if !self.emptying.replace(true) {
+            self.handed(Instant::now());
+        }
+        self.waits(cx.waker());
+        Poll::Pending
     }
 
     /// The body waits and wants to be woken by [`Watch::cut_by`]. True when another task waits than before.

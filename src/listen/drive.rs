@@ -8,7 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -58,7 +57,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
     S::Future: 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    B: Body<Data = Bytes> + 'static,
+    B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     const HTTP2: bool = true;

@@ -2,7 +2,6 @@
 
 use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http_body::Body;
 use hyper::{
     Request, Response,
@@ -53,7 +52,7 @@ pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infa
 /// Who answers requests: the proxy, or a test's stand-in for it.
 pub(crate) trait Handler: Clone + Unpin + 'static {
     /// The body of its answers.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+    type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
     /// Answers one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;

@@ -18,7 +18,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{sight::Sight, tail};
 use crate::{
-    body::{Cut, Flush},
+    body::{Cut, Flush, Piece},
     exchange::Exchange,
     fault::{Fault, Outcome},
     policy,
@@ -47,7 +47,9 @@ enum Stage {
     Local(Option<Bytes>),
     /// The upstream's answer.
     Passing(Box<Passing>),
-    /// Everything has been handed over; once it has left, the transport is aborted.
+    /// Everything has been handed over; hyper is still writing it.
+    Emptying,
+    /// Once what was written has left, the transport is aborted.
     Aborting(Flush),
     /// Nothing more to say.
     Ended,
@@ -113,6 +115,21 @@ impl Relay {
         relay
     }
 
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        match &mut self.stage {
+            Stage::Passing(_) => self.poll_passing(cx),
+            Stage::Local(bytes) => {
+                let Some(bytes) = bytes.take() else { return Poll::Ready(None) };
+                let now = Instant::now();
+                self.exchange.record.tally.frame(bytes.len(), now);
+                self.exchange.watch.handed(now);
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Stage::Emptying | Stage::Aborting(_) => self.poll_abort(cx),
+            Stage::Ended => Poll::Ready(None),
+        }
+    }
+
     fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
         let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
         self.exchange.watch.polled();
@@ -173,7 +190,7 @@ impl Relay {
         self.exchange.fail(fault);
         let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
-        self.stage = if orderly { Stage::Ended } else { Stage::Aborting(self.exchange.link().flush()) };
+        self.stage = if orderly { Stage::Ended } else { Stage::Emptying };
         match last {
             Some(last) => {
                 self.exchange.record.tally.frame(last.event.len(), Instant::now());
@@ -185,6 +202,10 @@ impl Relay {
     }
 
     fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        if let Stage::Emptying = self.stage {
+            ready!(self.exchange.watch.poll_emptied(cx));
+            self.stage = Stage::Aborting(self.exchange.link().flush());
+        }
         if let Stage::Aborting(flush) = &mut self.stage {
             ready!(flush.poll(self.exchange.link(), cx));
             self.stage = Stage::Ended;
@@ -226,23 +247,14 @@ impl Relay {
 }
 
 impl Body for Relay {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Aborted;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Piece>, Aborted>>> {
         let this = self.get_mut();
-        match &mut this.stage {
-            Stage::Passing(_) => this.poll_passing(cx),
-            Stage::Local(bytes) => {
-                let Some(bytes) = bytes.take() else { return Poll::Ready(None) };
-                let now = Instant::now();
-                this.exchange.record.tally.frame(bytes.len(), now);
-                this.exchange.watch.handed(now);
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Stage::Aborting(_) => this.poll_abort(cx),
-            Stage::Ended => Poll::Ready(None),
-        }
+        let next = ready!(this.poll_next(cx));
+        let watch = &this.exchange.watch;
+        Poll::Ready(next.map(|next| next.map(|frame| frame.map_data(|bytes| Piece::new(bytes, watch)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -250,7 +262,7 @@ impl Body for Relay {
             Stage::Local(bytes) => bytes.is_none(),
             // A stream's end is looked at when it comes, so it has to be asked for.
             Stage::Passing(passing) => passing.body.is_end_stream() && !passing.sight.is_unfinished(),
-            Stage::Aborting(_) => false,
+            Stage::Emptying | Stage::Aborting(_) => false,
             Stage::Ended => true,
         }
     }
@@ -259,7 +271,7 @@ impl Body for Relay {
         match &self.stage {
             Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Stage::Passing(passing) => passing.body.size_hint(),
-            Stage::Aborting(_) => SizeHint::default(),
+            Stage::Emptying | Stage::Aborting(_) => SizeHint::default(),
             Stage::Ended => SizeHint::with_exact(0),
         }
     }
