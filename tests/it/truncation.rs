@@ -9,7 +9,7 @@ use sluicegate::simulator::{Cut, Framing, Gate, Head, Script, Step};
 
 use super::harness::{
     Answer, BOTH, CUTS, Client, Gateway, Http, Raw, Sent, Small, all_of, cut_off, post, safely, simulator,
-    take, whole,
+    whole,
 };
 
 /// A stream in the words of its API.
@@ -316,7 +316,7 @@ async fn an_http_1_0_caller_is_reset() {
         upstream.queue_for(&id, cut_off(Head::event_stream(), &sample.as_bytes()[..k], cut));
         let mut caller = Raw::connect(gateway.address()).await;
         caller.post("HTTP/1.0", CHAT.path, &format!("x-simulate-id: {id}\r\n"), "{}").await;
-        let (answer, ended) = caller.to_end().await;
+        let (answer, ended) = caller.read_to_end().await;
         let (head, body) = halves(&answer);
         assert!(head.starts_with("HTTP/1.0 200"), "{head}");
         assert!(!head.contains("transfer-encoding") && !head.contains("content-length"), "{head}");
@@ -338,7 +338,7 @@ async fn an_http_1_0_caller_of_a_whole_stream_sees_it_close() {
             upstream.queue(Script::new(steps));
             let mut caller = Raw::connect(gateway.address()).await;
             caller.post("HTTP/1.0", CHAT.path, "", "{}").await;
-            let (answer, ended) = caller.to_end().await;
+            let (answer, ended) = caller.read_to_end().await;
             assert_eq!((halves(&answer).1, ended), (CHAT.sample().as_bytes(), None), "{cut:?}");
             assert_eq!(gateway.log.line(exchange + 1).await["phase"], "done");
         }
@@ -354,7 +354,7 @@ async fn no_last_chunk_is_written() {
     upstream.queue(cut_off(Head::event_stream(), b"data: {", Cut::Reset));
     let mut caller = Raw::connect(gateway.address()).await;
     caller.post("HTTP/1.1", CHAT.path, "", "{}").await;
-    let (answer, _) = caller.to_end().await;
+    let (answer, _) = caller.read_to_end().await;
     assert_eq!(halves(&answer).1, b"7\r\ndata: {\r\n");
     gateway.finish(1).await;
 }
@@ -373,7 +373,7 @@ async fn a_slow_caller_has_every_byte_before_the_ending() {
     let sample = event.repeat(SIZE / event.len());
     for up in BOTH {
         for cut in CUTS {
-            for (down, inside) in [(Http::One, 0), (Http::One, 5), (Http::Two, 0)] {
+            for (down, inside) in [(Http::One, 0), (Http::One, 5), (Http::Two, 0), (Http::Two, 5)] {
                 let upstream = simulator().await;
                 let gateway = Gateway::before(&upstream, up, "");
                 let gate = Gate::new();

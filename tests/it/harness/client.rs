@@ -246,11 +246,6 @@ impl Answer {
         error["code"].as_str().unwrap().to_owned()
     }
 
-    /// Its body as text, wherever it was cut.
-    pub fn text_lossy(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.body)
-    }
-
     /// Its body as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
@@ -261,8 +256,8 @@ impl Answer {
 pub async fn take(body: &mut Incoming, bytes: usize) -> Vec<u8> {
     let mut taken = Vec::new();
     while taken.len() < bytes {
-        let frame = safely(body.frame()).await.expect("the body ended").unwrap();
-        taken.extend_from_slice(frame.data_ref().expect("trailers"));
+        let frame = safely(body.frame()).await.unwrap().unwrap();
+        taken.extend_from_slice(frame.data_ref().unwrap());
     }
     assert_eq!(taken.len(), bytes, "more than was sent so far");
     taken

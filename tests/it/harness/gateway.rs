@@ -40,7 +40,7 @@ impl Gateway {
             report.send((app.addresses().to_vec(), app.admin_address(), app.gateway().clone())).unwrap();
             app.run_until(async move || {
                 if stopped.recv().await.is_none() {
-                    std::future::pending().await
+                    std::future::pending::<()>().await;
                 }
             })
             .unwrap()

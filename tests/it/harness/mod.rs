@@ -7,9 +7,7 @@ mod raw;
 
 use std::time::Duration;
 
-pub use client::{
-    Answer, Client, Sent, Small, authorised, body_of, chat, post, request, send, take, whole,
-};
+pub use client::{Answer, Client, Sent, Small, authorised, body_of, chat, post, request, send, take, whole};
 pub use gateway::{Gateway, Keys};
 pub use log::LogLines;
 pub use raw::Raw;
