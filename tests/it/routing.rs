@@ -225,7 +225,7 @@ async fn a_proxy_header_tells_the_caller() {
     // Without one there is no answer at all.
     let mut raw = Raw::connect(gateway.address()).await;
     raw.write("GET /nowhere HTTP/1.1\r\nhost: g\r\n\r\n").await;
-    assert_eq!(raw.read_out().await.0, b"");
+    assert_eq!(raw.read_to_end().await.0, b"");
     gateway.finish(3).await;
 }
 

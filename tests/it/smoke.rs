@@ -1,5 +1,7 @@
 //! The main job, in each combination of protocols.
 
+use sluicegate::app::Ended;
+
 use super::harness::{BOTH, Gateway, chat, simulator};
 
 #[tokio::test]
@@ -18,5 +20,6 @@ async fn a_stream_passes_in_every_combination_of_protocols() {
             assert_eq!(line["phase"], "done", "{line}");
             assert_eq!(line["finish_reason"], "stop", "{line}");
         }
+        assert_eq!(gateway.stop().await, Ended::Drained);
     }
 }

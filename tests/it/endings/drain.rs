@@ -8,7 +8,9 @@ use sluicegate::{
 use tokio::net::TcpStream;
 
 use super::{EVENT, arrived, assert_ended, assert_given_up, chat_request};
-use crate::harness::{Answer, BOTH, Client, Gateway, Http, Keys, safely, simulator, take};
+use crate::harness::{
+    Answer, BOTH, Client, Gateway, Http, Keys, request, safely, send, simulator, take, whole,
+};
 
 const REST: &str = "data: [DONE]\n\n";
 
@@ -23,7 +25,14 @@ fn held(gate: &Gate) -> Script {
 
 fn gateway(upstream: &sluicegate::simulator::Simulator, up: Http, deadline: &str) -> Gateway {
     let server = format!("drain = {{ deadline = \"{deadline}\" }}");
-    Gateway::with(upstream, up, Keys { server: &server, ..Keys::default() })
+    let more = "[admin]\naddress = \"127.0.0.1:0\"";
+    Gateway::with(upstream, up, Keys { server: &server, more, ..Keys::default() })
+}
+
+/// What a load balancer is told.
+async fn readiness(gateway: &Gateway) -> StatusCode {
+    let admin = gateway.admin.unwrap();
+    send(admin, Http::One, request(admin, Http::One, "GET", "/readyz").body(whole("")).unwrap()).await.status
 }
 
 /// A drain closes the listening sockets.
@@ -42,8 +51,10 @@ async fn a_stream_runs_to_its_end() {
             let mut client = Client::connect(gateway.address(), down).await;
             let mut response = safely(client.send(chat_request(gateway.address(), down))).await.unwrap();
             take(response.body_mut(), EVENT.len()).await;
+            assert_eq!(readiness(&gateway).await, 200);
             gateway.ask_to_stop();
             draining(&gateway).await;
+            assert_eq!(readiness(&gateway).await, 503);
             gate.open();
             let answer = safely(Answer::read(response)).await;
             assert!(answer.whole && answer.text() == REST, "{answer:?}");

@@ -1,7 +1,11 @@
 //! A caller that stops reading.
 
+use sluicegate::simulator::{Cut, Head};
+
 use super::{assert_ended, assert_given_up};
-use crate::harness::{BOTH, CHAT, Client, Gateway, Http, Keys, Small, chat, post, safely, simulator, whole};
+use crate::harness::{
+    BOTH, CHAT, Client, Gateway, Http, Keys, Small, chat, cut_off, post, safely, simulator, whole,
+};
 
 #[tokio::test]
 async fn an_endless_answer_that_nobody_reads() {
@@ -35,5 +39,24 @@ async fn an_endless_answer_that_nobody_reads() {
             gateway.log.line(exchanges + 1).await;
             gateway.finish(exchanges + 1).await;
         }
+    }
+}
+
+/// Everything that came is to be delivered before the abort, but not to a caller who never takes it.
+#[tokio::test]
+async fn a_broken_answer_that_nobody_reads() {
+    let upstream = simulator().await;
+    for down in BOTH {
+        let server = r#"write_stall = "200ms""#;
+        let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+        // More than the caller's window, and little enough for hyper to take at once.
+        let body = vec![b'x'; 7000];
+        upstream.queue(cut_off(Head::event_stream(), &body, Cut::Close));
+        let mut client = Client::connect_with(gateway.address(), down, Small::Yes).await;
+        let request = post(gateway.address(), down, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let answer = safely(client.send(request)).await.unwrap();
+        assert_ended(&gateway.log.line(1).await, "upstream", "stream", "upstream_truncated");
+        drop((answer, client));
+        gateway.finish(1).await;
     }
 }

@@ -38,7 +38,7 @@ impl Raw {
     }
 
     /// Reads to the connection's end; with the error that it ended with, if it was not closed in order.
-    pub async fn read_out(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
+    pub async fn read_to_end(&mut self) -> (Vec<u8>, Option<io::ErrorKind>) {
         let mut bytes = Vec::new();
         let ended = safely(self.tcp.read_to_end(&mut bytes)).await;
         (bytes, ended.err().map(|error| error.kind()))

@@ -30,9 +30,9 @@ async fn a_connection_that_dies_when_it_is_used_again() {
                 let request = post(gateway.address(), Http::One, "/v1/chat/completions");
                 let answer = client.ask(request.body(whole(CHAT)).unwrap()).await;
                 assert_eq!((answer.status, answer.text()), (StatusCode::OK, JSON), "{up:?} {cut:?} {time}");
-                let line = gateway.log.line(time + 1).await;
-                assert_eq!(line["phase"], "done", "{line}");
             }
+            let lines = gateway.log.wait_for(|lines| (lines.len() == TIMES).then(|| lines.to_vec())).await;
+            assert!(lines.iter().all(|line| line["phase"] == "done"), "{lines:#?}");
             // One answer each; a request that found its connection dead is no second one.
             let answered = upstream.records().iter().filter(|record| record.sent > 0).count();
             assert_eq!(answered, TIMES);
@@ -45,23 +45,31 @@ async fn a_connection_that_dies_when_it_is_used_again() {
 #[tokio::test]
 async fn a_kept_connection_that_closes_instead_of_answering() {
     let upstream = simulator().await;
-    let gateway = Gateway::with(&upstream, Http::One, Keys { one_worker: true, ..Keys::default() });
-    assert_eq!(chat(gateway.address(), Http::One).await.status, 200);
-    let first = upstream.records()[0].connection;
-    upstream.queue(Script::new(vec![Step::Cut(Cut::Close)]));
-    assert_eq!(chat(gateway.address(), Http::One).await.status, 200);
-    let records = upstream.records();
-    let seen: Vec<_> =
-        records.iter().map(|record| (record.connection == first, record.ended.unwrap().1)).collect();
-    let cut = Ended::CutByScript(Cut::Close);
-    assert_eq!(seen, [(true, Ended::Answered), (true, cut), (false, Ended::Answered)]);
-    // A new connection that does the same is an upstream that fails: it is not asked again.
-    upstream.queue(Script::new(vec![Step::Cut(Cut::Close)]));
-    upstream.queue(Script::new(vec![Step::Cut(Cut::Close)]));
-    let answer = chat(gateway.address(), Http::One).await;
-    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_GATEWAY, "upstream_closed"));
-    assert_eq!(upstream.records().len(), 5);
-    gateway.finish(3).await;
+    for cut in [Cut::Close, Cut::Reset] {
+        upstream.reset();
+        let gateway = Gateway::with(&upstream, Http::One, Keys { one_worker: true, ..Keys::default() });
+        let mut client = Client::connect(gateway.address(), Http::One).await;
+        let request =
+            || post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        assert_eq!(client.ask(request()).await.status, 200);
+        for time in 1..=100 {
+            upstream.queue(Script::new(vec![Step::Cut(cut)]));
+            assert_eq!(client.ask(request()).await.status, 200);
+            let records = upstream.records();
+            assert_eq!(records.len(), 1 + 2 * time);
+            let [kept, dead, fresh] = &records[2 * time - 2..] else { panic!("{records:?}") };
+            assert_eq!((dead.connection, dead.ended.unwrap().1), (kept.connection, Ended::CutByScript(cut)));
+            assert_ne!(fresh.connection, kept.connection);
+            assert_eq!(fresh.body_sha256, kept.body_sha256, "the same request");
+        }
+        // A new connection that does the same is an upstream that fails: it is not asked again.
+        upstream.queue(Script::new(vec![Step::Cut(cut)]));
+        upstream.queue(Script::new(vec![Step::Cut(cut)]));
+        let answer = client.ask(request()).await;
+        assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_GATEWAY, "upstream_closed"));
+        assert_eq!(upstream.records().len(), 203);
+        gateway.finish(102).await;
+    }
 }
 
 #[tokio::test]
