@@ -154,7 +154,7 @@ fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
 
 fn path_and_query(route: &Route, credential: &Credential) -> String {
     let presented = Crossing::new([credential.bytes()]);
-    let target = route.upstream.target();
+    let target = route.upstream.target(route.upstream.turn());
     let path = path::rewrite(PATH, &route.prefix, &route.rewrite, &target.base).expect("below the prefix");
     let query = path::strip_credentials(black_box(QUERY), |text| presented.carries(text));
     [&*path, "?", &*query].concat()
@@ -168,7 +168,7 @@ fn readdress(mut headers: HeaderMap, route: &Route, credential: &Credential) -> 
         headers.insert(name.clone(), key);
     }
     headers.insert("traceparent", TraceContext::of(&headers).traceparent());
-    headers.insert(header::HOST, route.upstream.target().host.clone());
+    headers.insert(header::HOST, route.upstream.target(route.upstream.turn()).host.clone());
     headers
 }
 

@@ -11,6 +11,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use thiserror::Error;
 
 use super::Link;
 
@@ -38,20 +39,35 @@ impl Arrival {
     }
 }
 
+/// Why a request's body broke off.
+#[derive(Debug, Error)]
+pub enum ArrivalError {
+    /// The caller left, or broke the protocol.
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end.
+    #[error("the stream was reset before its end")]
+    Reset,
+}
+
 impl Body for Arrival {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = ArrivalError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, ArrivalError>>> {
+        let http2 = self.linger.is_some();
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(cx);
+        let polled = Pin::new(&mut *body).poll_frame(cx);
         if let Poll::Ready(None) = polled {
+            if http2 && !body.is_end_stream() {
+                return Poll::Ready(Some(Err(ArrivalError::Reset)));
+            }
             self.ended = true;
         }
-        polled
+        polled.map_err(ArrivalError::Http)
     }
 
     fn is_end_stream(&self) -> bool {

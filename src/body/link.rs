@@ -5,7 +5,7 @@ use std::{
     collections::HashMap,
     rc::Rc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::task::{self, AbortHandle};
@@ -21,6 +21,8 @@ use super::Watch;
 pub struct Link {
     driver: RefCell<Option<Waker>>,
     watches: RefCell<Vec<Rc<Watch>>>,
+    /// Exchanges that are over, while h2 still holds their last bytes; no more than there are streams.
+    departing: RefCell<Vec<Rc<Watch>>>,
     /// Bytes were given to the I/O and not yet followed by a successful flush.
     dirty: Cell<bool>,
     /// Since when a write or flush has been waiting for the caller.
@@ -179,6 +181,18 @@ impl Link {
         self.watches.borrow().clone()
     }
 
+    /// Whether the last bytes of exchanges that are over still wait to be taken.
+    pub fn departs(&self) -> bool {
+        let mut departing = self.departing.borrow_mut();
+        departing.retain(|watch| watch.is_held());
+        !departing.is_empty()
+    }
+
+    /// Whether one of those has waited for `stall`.
+    pub fn departs_in_vain(&self, now: Instant, stall: Duration) -> bool {
+        self.departs() && self.departing.borrow().iter().any(|watch| watch.is_stalled(now, stall))
+    }
+
     /// Whether any exchange is open.
     pub fn busy(&self) -> bool {
         !self.watches.borrow().is_empty()
@@ -203,16 +217,19 @@ impl Link {
     pub fn close(&self, watch: &Rc<Watch>) {
         let mut watches = self.watches.borrow_mut();
         if let Some(at) = watches.iter().position(|open| Rc::ptr_eq(open, watch)) {
-            watches.swap_remove(at);
+            let over = watches.swap_remove(at);
+            if over.is_held() {
+                self.departing.borrow_mut().push(over);
+            }
         }
         if watches.is_empty() {
             self.idle.set(Some(Instant::now()));
         }
     }
 
-    /// Closing the connection must not look like an ordinary end.
-    pub fn reset_when_closing(&self) {
-        self.reset_on_close.set(true);
+    /// Whether closing the connection must not look like an ordinary end.
+    pub fn reset_when_closing(&self, reset: bool) {
+        self.reset_on_close.set(reset);
     }
 
     /// The request's body was not read to its end.

@@ -11,7 +11,7 @@ mod link;
 mod outbound;
 mod watch;
 
-pub use arrival::Arrival;
+pub use arrival::{Arrival, ArrivalError};
 pub use chunk::Chunk;
 pub use link::{Flush, Link};
 pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-use super::Arrival;
+use super::{Arrival, ArrivalError};
 
 /// A request body on its way upstream: held whole, or passed on as it comes.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub enum UploadError {
     Stalled(Duration),
     /// The caller left, or broke the protocol.
     #[error("the caller's request body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] ArrivalError),
 }
 
 /// What is measured of a passing request body; shared with the exchange, which reads it when it ends.

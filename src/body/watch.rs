@@ -29,6 +29,8 @@ pub struct Watch {
     waker: RefCell<Option<Waker>>,
     /// Bytes of the body that hyper and h2 hold.
     held: Cell<usize>,
+    /// Some of them have been taken since that was last asked.
+    moved: Cell<bool>,
     /// Who waits for `held` to be nothing.
     emptied: RefCell<Option<Waker>>,
     task: RefCell<Option<AbortHandle>>,
@@ -69,11 +71,17 @@ impl Watch {
     pub(super) fn taken(&self, bytes: usize) {
         let held = self.held.get().saturating_sub(bytes);
         self.held.set(held);
+        self.moved.set(true);
         if held == 0
             && let Some(waker) = self.emptied.borrow_mut().take()
         {
             waker.wake();
         }
+    }
+
+    /// Whether hyper and h2 hold something of the body that they have not written.
+    pub fn is_held(&self) -> bool {
+        self.held.get() > 0
     }
 
     /// Ready when hyper and h2 hold nothing of the body any more. They may have it in a buffer for the socket still: see
@@ -121,12 +129,21 @@ impl Watch {
         self.task.borrow().as_ref().map(AbortHandle::abort).is_some()
     }
 
+    /// Whether nothing of what was handed over has been taken for `stall`. To be asked several times within that.
+    pub fn is_stalled(&self, now: Instant, stall: Duration) -> bool {
+        let Some(since) = self.handed.get() else { return false };
+        if self.moved.take() {
+            self.handed.set(Some(now));
+            return false;
+        }
+        now.saturating_duration_since(since) >= stall
+    }
+
     /// What is overdue at `now`: the caller's reading for `stall`, or the whole. `stall` is for HTTP/2, where each stream has its
     /// own window. On HTTP/1.1 a body may wait for long while the caller slowly takes what hyper has buffered, so there
     /// [`super::Link::blocked_since`] tells a stall, and none is given here.
     pub fn overdue(&self, now: Instant, stall: Option<Duration>) -> Option<Cut> {
-        let waited = self.handed.get().map(|since| now.saturating_duration_since(since));
-        let stalled = waited.zip(stall).is_some_and(|(waited, stall)| waited >= stall);
+        let stalled = stall.is_some_and(|stall| self.is_stalled(now, stall));
         let late = self.total.get().is_some_and(|deadline| now >= deadline);
         match (stalled, late) {
             (true, _) => Some(Cut::WriteStall),

@@ -31,6 +31,7 @@ use std::{borrow::Cow, fs::File, io::Read, path::Path};
 
 use toml::de::DeTable;
 
+pub(crate) use self::headers::is_credential;
 pub use self::{
     naming::{MAX_NAME, is_name},
     network::InvalidNetwork,

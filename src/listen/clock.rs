@@ -106,7 +106,8 @@ impl Clock {
         if !self.unpolled && !self.timer.is_elapsed() {
             return false;
         }
-        self.unpolled = false;
+        // Out of budget, tokio's timer does not note who waits for it.
+        self.unpolled = !tokio::task::coop::has_budget_remaining();
         self.timer.as_mut().poll(cx).is_ready()
     }
 
@@ -129,6 +130,9 @@ impl Clock {
     fn due(&mut self, now: Instant) -> Option<Due> {
         if self.link.blocked_since().is_some_and(|since| now >= since + self.spans.stall) {
             self.link.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
+            return Some(Due::Stall);
+        }
+        if self.http2 && self.link.departs_in_vain(now, self.spans.stall) {
             return Some(Due::Stall);
         }
         if self.link.busy() {
@@ -172,8 +176,15 @@ impl Clock {
     fn next(&self, now: Instant) -> Instant {
         let looked = if self.link.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
         let stall = self.link.blocked_since().map(|since| since + self.spans.stall);
+        let departing = (self.http2 && self.link.departs()).then(|| now + self.tick());
         // Nothing to wait for: writes have begun to block between two looks, or what is due has just been dealt with.
-        looked.into_iter().chain(stall).min().unwrap_or(now + self.tick()).max(now + Duration::from_millis(1))
+        looked
+            .into_iter()
+            .chain(stall)
+            .chain(departing)
+            .min()
+            .unwrap_or(now + self.tick())
+            .max(now + Duration::from_millis(1))
     }
 
     fn exchange_deadline(&self, now: Instant) -> Option<Instant> {

@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    clock::{Clock, Due, Spans},
+    clock::{CUT_GRACE, Clock, Due, Spans},
     counters::Counters,
     executor::Streams,
     io::Io,
@@ -144,6 +144,9 @@ impl<'a> Driver<'a> {
     /// on its way has to wait for it: hyper would close it unread.
     fn heed_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
         let phase = self.enrolled.phase();
+        if phase == Phase::Cut {
+            self.clock.look_at(Instant::now() + CUT_GRACE);
+        }
         let close = match phase {
             _ if self.closing => false,
             Phase::Serving => false,
@@ -182,7 +185,7 @@ impl<'a> Driver<'a> {
             Due::Idle | Due::Overdue => {}
         }
         if self.link.blocked_since().is_some() {
-            self.link.reset_when_closing();
+            self.link.reset_when_closing(true);
         }
         tracing::debug!(?due, "connection dropped");
         Ended::Dropped

@@ -103,6 +103,11 @@ impl Object for Request {
             "max_completion_tokens" => self.max_tokens("max_completion_tokens", map)?,
             "max_output_tokens" => self.max_tokens("max_output_tokens", map)?,
             "stream_options" => return self.stream_options(map),
+            // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
+            key if key.eq_ignore_ascii_case("model") => {
+                self.problem.get_or_insert(FactsError::Duplicate { field: "model" });
+                return skip(map);
+            }
             _ => return skip(map),
         }
         Ok(())

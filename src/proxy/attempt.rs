@@ -13,15 +13,15 @@ use super::call::Call;
 use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     config::Timeouts,
-    fault::{Fault, Phase},
+    fault::{Cause, Fault, Phase},
     snapshot::Target,
-    upstream::{Answer, Connection, DialError, SendError},
+    upstream::{Answer, Connection, DialError, Seen, SendError},
 };
 
 impl Call<'_> {
     /// Sends `request` to `target` and waits for the head of its answer. A kept connection that turns out to have been closed by the
-    /// upstream, before any byte of an answer, is no failure: the request is sent once more, on a new connection, if it
-    /// is held whole (RFC 9112 §9.3.1).
+    /// upstream is no failure: the request is sent once more, on a new connection, if it is held whole and the upstream has not
+    /// seen it, or seeing it twice does no harm.
     ///
     /// # Errors
     /// No answer came.
@@ -36,7 +36,7 @@ impl Call<'_> {
         if let Some(kept) = poll_fn(|cx| Poll::Ready(pools.take(&target.dialer, cx))).await {
             let again = again(&request);
             match self.send(kept, request, timeouts).await {
-                Err(Unanswered::Stale(cause)) => match again {
+                Err(Unanswered::Unseen(cause, unsent)) => match unsent.map(|unsent| *unsent).or(again) {
                     Some(request) => return Box::pin(self.attempt_anew(request, target, timeouts)).await,
                     None => return Err(Fault::NoAnswer(cause)),
                 },
@@ -56,8 +56,9 @@ impl Call<'_> {
         let pools = &self.worker.pools;
         self.exchange.record.phase = Phase::Connect;
         let began = Instant::now();
-        let connection = pools.dial(&target.dialer, timeouts.connect).await.map_err(unreachable)?;
+        let dialled = pools.dial(&target.dialer, timeouts.connect).await;
         self.exchange.record.connect = Some(began.elapsed());
+        let connection = dialled.map_err(unreachable)?;
         self.send(connection, request, timeouts).await.map_err(Unanswered::into_fault)
     }
 
@@ -73,7 +74,11 @@ impl Call<'_> {
         let sent = Instant::now();
         let upload = record.upload.clone();
         let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
-        let sending = async { connection.send(request).await.map_err(|error| unanswered(error, &upload)) };
+        let idempotent = request.method().is_idempotent();
+        let sending = async {
+            let sent = connection.send(request).await;
+            sent.map_err(|error| unanswered(error, &upload, idempotent))
+        };
         let answer = match timeouts.first_byte {
             None => sending.await?,
             Some(limit) => within(limit, last_sent, sending).await?,
@@ -86,8 +91,8 @@ impl Call<'_> {
 
 /// Why a connection gave no answer.
 enum Unanswered {
-    /// It was a kept one that the upstream has closed: the request may be sent again.
-    Stale(crate::fault::Cause),
+    /// The upstream has not seen the request, or it does no harm to send it again. The request, if it came back.
+    Unseen(Cause, Option<Box<Request<Outbound>>>),
     /// Anything else.
     Failed(Fault),
 }
@@ -95,19 +100,22 @@ enum Unanswered {
 impl Unanswered {
     fn into_fault(self) -> Fault {
         match self {
-            Self::Stale(cause) => Fault::NoAnswer(cause),
+            Self::Unseen(cause, _) => Fault::NoAnswer(cause),
             Self::Failed(fault) => fault,
         }
     }
 }
 
 /// What the error of an upstream connection means: it may be the caller's own failure, whose request body broke off on the way.
-fn unanswered(error: SendError, upload: &UploadTally) -> Unanswered {
-    match upload.failure() {
-        Some(UploadFailure::Stalled(idle)) => Unanswered::Failed(Fault::BodyStalled(idle)),
-        Some(UploadFailure::Broken) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
-        None if error.stale => Unanswered::Stale(error.cause),
-        None => Unanswered::Failed(Fault::NoAnswer(error.cause)),
+fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool) -> Unanswered {
+    match (upload.failure(), error.seen) {
+        (Some(UploadFailure::Stalled(idle)), _) => Unanswered::Failed(Fault::BodyStalled(idle)),
+        (Some(UploadFailure::Broken), _) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
+        (None, Seen::Nothing(request)) => Unanswered::Unseen(error.cause, request),
+        (None, Seen::Crossed) => Unanswered::Unseen(error.cause, None),
+        // RFC 9110 §9.2.2: what is idempotent may be sent again after a connection was lost.
+        (None, Seen::Perhaps { stale: true }) if idempotent => Unanswered::Unseen(error.cause, None),
+        (None, Seen::Perhaps { .. }) => Unanswered::Failed(Fault::NoAnswer(error.cause)),
     }
 }
 

@@ -15,12 +15,24 @@ const LARGE: usize = 1 << 20;
 /// Room that is made for a body before any of it is there, whatever its `content-length` claims.
 const FIRST_ROOM: usize = 256 << 10;
 
-/// A request body, held whole; its bytes count against the process' bound for as long as this lives.
+/// A request body, held whole.
 #[derive(Debug)]
 pub(super) struct Intake {
+    /// They count against the process' bound for as long as anybody has them.
     pub(super) bytes: Bytes,
     pub(super) facts: Facts,
-    pub(super) held: Buffered,
+}
+
+/// Bytes that are counted.
+struct Held {
+    bytes: Bytes,
+    _counted: Buffered,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Bounds on one body.
@@ -80,8 +92,9 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
+    let bytes = Bytes::from_owner(Held { bytes, _counted: held });
     let facts = facts(&bytes).await?;
-    Ok(Intake { bytes, facts, held })
+    Ok(Intake { bytes, facts })
 }
 
 async fn next(body: &mut Arrival, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {

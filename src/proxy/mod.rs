@@ -10,6 +10,7 @@ mod gateway;
 mod intake;
 mod outbound;
 mod reception;
+mod redirect;
 mod relay;
 mod sight;
 mod tail;
@@ -18,7 +19,7 @@ mod worker;
 
 use std::{convert::Infallible, pin::pin, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Request, Response, Version, header, request};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
 use hyper::body::Incoming;
 
 use crate::{body::Arrival, exchange::Exchange, fault::Fault};
@@ -76,7 +77,10 @@ fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
 }
 
 fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) -> Response<Relay> {
-    let (mut head, content) = answered.into_parts();
+    let (mut head, mut content) = answered.into_parts();
+    if exchange.record.method == Method::HEAD {
+        content = content.for_head(&mut head.headers);
+    }
     let id: HeaderValue = exchange.record.request_id.header();
     head.headers.insert(REQUEST_ID, id);
     exchange.record.status = Some(head.status);

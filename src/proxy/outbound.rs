@@ -33,6 +33,8 @@ pub(super) struct Order {
     head: request::Parts,
     reception: Reception,
     body: Incoming,
+    /// The model that the path names (Azure).
+    deployment: Option<String>,
 }
 
 /// The request's body, as far as it had to be read.
@@ -54,9 +56,9 @@ impl Call<'_> {
         credential: Option<&Credential>,
     ) -> Result<Order, Fault> {
         let (head, body) = request.into_parts();
-        let endpoint = Endpoint::of(&head.method, &reception.path);
         let record = &mut self.exchange.record;
-        record.endpoint = endpoint;
+        // What the request is, is told by the path that goes upstream.
+        record.endpoint = Endpoint::of(&head.method, &reception.upstream_path);
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
             record.phase = Phase::Intake;
             let bounds = Bounds {
@@ -72,14 +74,13 @@ impl Call<'_> {
         } else {
             Incoming::Passing(body)
         };
-        if record.model.is_none() {
-            record.model = openai::deployment(&reception.path).map(str::to_owned);
-        }
+        let deployment = openai::deployment(&reception.upstream_path).map(str::to_owned);
+        record.model = record.model.take().or_else(|| deployment.clone());
         // It is logged, and may be any text.
         let presented = Crossing::new(credential.map(Credential::bytes));
         let keys = [&presented, &reception.route.upstream.crossing];
         record.model.take_if(|model| keys.iter().any(|keys| keys.carries(model.as_bytes())));
-        Ok(Order { head, reception, body })
+        Ok(Order { head, reception, body, deployment })
     }
 
     /// Lets the request in, or not.
@@ -91,12 +92,14 @@ impl Call<'_> {
         let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
             return Ok(());
         };
-        match &record.model {
-            Some(model) if caller.may_use_model(model) => Ok(()),
-            Some(model) => Err(Fault::ModelForbidden(model.clone())),
-            None if order.head.method.is_safe() => Ok(()),
-            None => Err(Fault::ModelUnknown),
+        let named = record.model.iter().chain(&order.deployment);
+        if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(model)) {
+            return Err(Fault::ModelForbidden(forbidden.clone()));
         }
+        if named.count() == 0 && !order.head.method.is_safe() {
+            return Err(Fault::ModelUnknown);
+        }
+        Ok(())
     }
 
     /// Sends the request and waits for the head of an answer.
@@ -110,19 +113,26 @@ impl Call<'_> {
     ) -> Result<Answer, Fault> {
         let route = order.reception.route.clone();
         let upstream = &route.upstream;
-        let target = upstream.target();
+        let target = upstream.target(order.reception.target);
         self.exchange.record.upstream = Some(upstream.name.clone());
         self.exchange.record.target = Some(target.url.clone());
         let presented = Crossing::new(credential.iter().map(Credential::bytes));
-        let Order { head, reception, body } = order;
-        let (body, _held) = match body {
-            Incoming::Read(intake) => (Outbound::Whole(Some(intake.bytes)), Some(intake.held)),
-            Incoming::Passing(body) => (self.pass(body, &route, &presented), None),
+        let Order { head, reception, body, .. } = order;
+        let body = match body {
+            Incoming::Read(intake) => Outbound::Whole(Some(intake.bytes)),
+            Incoming::Passing(body) => self.pass(body, &route, &presented),
         };
+        let host = caller_host(&head);
         let mut request = Request::from_parts(head, body);
         *request.uri_mut() = uri(request.uri(), &reception, target, &presented)?;
         *request.version_mut() = if target.dialer.http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         self.readdress(request.headers_mut(), &route, target, &presented);
+        if route.forward_address {
+            self.forward_address(
+                request.headers_mut(),
+                host.filter(|host| !presented.carries(host.as_bytes())),
+            );
+        }
         self.attempt(request, target, &route.timeouts).await
     }
 
@@ -142,7 +152,6 @@ impl Call<'_> {
 
     /// Makes the caller's headers the gateway's own request to `target`.
     fn readdress(&self, headers: &mut HeaderMap, route: &Route, target: &Target, presented: &Crossing<'_>) {
-        let caller_host = headers.get(header::HOST).cloned();
         policy::to_upstream(headers, &route.request_headers, presented);
         // The answer is looked into, and an error in it searched for keys: both need it as it is.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -156,10 +165,6 @@ impl Call<'_> {
         headers.insert(TRACEPARENT, trace.traceparent());
         if !trace.keeps_tracestate() {
             headers.remove(TRACESTATE);
-        }
-        if route.forward_address {
-            let caller_host = caller_host.filter(|host| !presented.carries(host.as_bytes()));
-            self.forward_address(headers, caller_host);
         }
         if target.dialer.http2() {
             headers.remove(header::HOST);
@@ -180,16 +185,20 @@ impl Call<'_> {
     }
 }
 
+/// The host that the caller asked, port included: HTTP/2 says it in the target (RFC 9113 §8.3.1).
+fn caller_host(head: &request::Parts) -> Option<HeaderValue> {
+    let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    authority.or_else(|| head.headers.get(header::HOST).cloned())
+}
+
 /// The request's target as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112
 /// §3.2.1); HTTP/2 takes scheme and authority from it as well.
 fn uri(asked: &Uri, reception: &Reception, target: &Target, presented: &Crossing<'_>) -> Result<Uri, Fault> {
-    let route = &reception.route;
-    let path = path::rewrite(&reception.path, &route.prefix, &route.rewrite, &target.base)
-        .ok_or(Fault::BadRequest("its path is not the route's"))?;
+    let path = &reception.upstream_path;
     let query = asked.query().map(|query| path::strip_credentials(query, |text| presented.carries(text)));
     let written = match query.as_deref() {
-        None | Some("") => path.into_owned(),
-        Some(query) => [&*path, "?", query].concat(),
+        None | Some("") => path.clone(),
+        Some(query) => [path, "?", query].concat(),
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {

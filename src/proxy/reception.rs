@@ -13,12 +13,20 @@ use crate::{
     snapshot::{Miss, Route, Snapshot},
 };
 
+/// What a request presents that may be a key is looked for in its path, up to so many; a request with more is hostile, and its path not
+/// worth the time.
+const MOST_PRESENTED: usize = 8;
+
 /// A request that has found its route.
 #[derive(Debug)]
 pub(super) struct Reception {
     pub(super) route: Arc<Route>,
-    /// Canonical: what decided the route, and what goes upstream.
+    /// Canonical: what decided the route.
     pub(super) path: String,
+    /// Which of the upstream's targets has its turn.
+    pub(super) target: usize,
+    /// What goes to it: the canonical path, rewritten, below the target's own.
+    pub(super) upstream_path: String,
 }
 
 impl Call<'_> {
@@ -37,7 +45,12 @@ impl Call<'_> {
         let found = self.snapshot.routes.find(host.as_deref(), &head.method, &path);
         let route = found.map_err(|miss| missed(miss, &head.method, &path))?.clone();
         self.exchange.record.route = Some(route.name.clone());
-        Ok(Reception { route, path: path.into_owned() })
+        let target = route.upstream.turn();
+        let base = &route.upstream.target(target).base;
+        let upstream_path = path::rewrite(&path, &route.prefix, &route.rewrite, base)
+            .ok_or(Fault::BadRequest("its path is not the route's"))?
+            .into_owned();
+        Ok(Reception { path: path.into_owned(), target, upstream_path, route })
     }
 
     /// Finds out who asks, and whether they may use `route`.
@@ -49,7 +62,7 @@ impl Call<'_> {
         head: &request::Parts,
         reception: &Reception,
     ) -> Result<Option<Credential>, Fault> {
-        let Reception { route, path } = reception;
+        let Reception { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
         refuse_key_in_line(head, path, credential.as_ref())?;
         let caller =
@@ -103,8 +116,10 @@ pub(super) fn method_to_log(head: &request::Parts, snapshot: &Snapshot) -> Metho
 /// key, as nearly all are, costs a comparison.
 fn holds_key(text: &str, head: &request::Parts, snapshot: &Snapshot) -> bool {
     let text = text.as_bytes();
-    access::presented(&head.headers, head.uri.query())
-        .any(|key| key.len() <= text.len() && Crossing::new([&*key]).carries(text))
+    let mut presented = access::presented(&head.headers, head.uri.query());
+    let mut looked_for = presented.by_ref().take(MOST_PRESENTED);
+    looked_for.any(|key| key.len() <= text.len() && Crossing::new([&*key]).carries(text))
+        || presented.next().is_some()
         || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
 }
 

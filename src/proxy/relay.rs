@@ -19,13 +19,13 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::{sight::Sight, tail};
 use crate::{
-    body::{Chunk, Cut, Flush},
+    body::{Chunk, Cut, Flush, UploadFailure},
     exchange::Exchange,
     fault::{Fault, Outcome},
     policy,
     proxy::worker::Counted,
     snapshot::Route,
-    upstream::AnswerBody,
+    upstream::{AnswerBody, BodyError},
 };
 
 /// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
@@ -33,6 +33,8 @@ use crate::{
 #[derive(Debug, Error)]
 #[error("the answer broke off")]
 pub struct Aborted;
+
+const UNFINISHED: &str = "the stream ended without its terminal event";
 
 /// The response body of an exchange.
 #[derive(Debug)]
@@ -61,8 +63,6 @@ struct Passing {
     sight: Sight,
     clock: Clock,
     route: Arc<Route>,
-    /// The answer's end is the connection's end (HTTP/1.0), so breaking off must not look like an end.
-    close_delimited: bool,
     /// No length was promised, so that bytes may be added and the end may come anywhere. Taken from the head, for a body that broke
     /// off no longer tells.
     lengthless: bool,
@@ -107,8 +107,9 @@ impl Relay {
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
             route: passage.route,
-            close_delimited: passage.close_delimited,
         };
+        // Until it is known to be whole: whatever else ends the connection must not look like its end.
+        exchange.link().reset_when_closing(passage.close_delimited);
         let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
         relay.exchange.record.tally.events = relay.events();
         relay
@@ -122,14 +123,29 @@ impl Relay {
             return self.rescue(&fault, cx);
         }
         match Pin::new(&mut passing.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && passing.sight.is_unfinished() => {
+                self.upstream_ended(cx)
+            }
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),
-            Poll::Ready(Some(Err(error))) => self.rescue(&Fault::Truncated(error.into()), cx),
+            Poll::Ready(Some(Err(error))) => {
+                let fault = self.broken(error);
+                self.rescue(&fault, cx)
+            }
             Poll::Ready(None) => self.upstream_ended(cx),
             Poll::Pending => {
                 let rewoken = self.exchange.watch.waits(cx.waker());
                 let fault = ready!(passing.clock.poll(rewoken, cx));
                 self.rescue(&fault, cx)
             }
+        }
+    }
+
+    /// What it means that the upstream's body broke off: the caller's upload may have, on the same connection.
+    fn broken(&self, error: BodyError) -> Fault {
+        match self.exchange.record.upload.failure() {
+            Some(UploadFailure::Stalled(idle)) => Fault::BodyStalled(idle),
+            Some(UploadFailure::Broken) => Fault::BodyBroken(error.into()),
+            None => Fault::Truncated(error.into()),
         }
     }
 
@@ -161,8 +177,7 @@ impl Relay {
     fn upstream_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
         if passing.sight.is_unfinished() {
-            let cause = "the stream ended without its terminal event";
-            return self.rescue(&Fault::Truncated(cause.into()), cx);
+            return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
         self.conclude();
         self.stage = Stage::Ended;
@@ -175,9 +190,6 @@ impl Relay {
         let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
         let lengthless = passing.lengthless;
         let whole = passing.is_complete() && lengthless;
-        if passing.close_delimited && !whole {
-            self.exchange.link().reset_when_closing();
-        }
         let last = passing.sight.last_words(fault).filter(|_| lengthless);
         let route = passing.route.clone();
         self.conclude();
@@ -216,7 +228,13 @@ impl Relay {
         match &self.stage {
             Stage::Passing(passing) if passing.is_complete() => {
                 let outcome = passing.sight.outcome();
+                self.exchange.link().reset_when_closing(false);
                 self.exchange.conclude(outcome);
+            }
+            // hyper asks no further than the length that was promised.
+            Stage::Passing(passing) if passing.body.is_whole() && passing.sight.is_unfinished() => {
+                let fault = Fault::Truncated(UNFINISHED.into());
+                self.exchange.fail(&fault, |_| false);
             }
             // A fault's answer was concluded with it; what is left is the upstream's own words.
             Stage::Local(None) => self.exchange.conclude(Outcome::COMPLETE),
@@ -329,10 +347,11 @@ impl Clock {
     }
 
     fn arm(&mut self, deadline: Instant, cx: &mut Context<'_>) {
-        self.armed = Some(deadline);
         let at = deadline.into();
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
         sleep.as_mut().reset(at);
+        // Out of budget, tokio's timer does not note who waits for it; the task is polled again then, and so is this.
+        self.armed = tokio::task::coop::has_budget_remaining().then_some(deadline);
         if sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }

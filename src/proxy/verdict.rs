@@ -52,6 +52,19 @@ impl Answered {
 }
 
 impl Content {
+    /// What goes out in answer to HEAD: nothing. hyper sees to that on HTTP/1.1 alone. The length that GET would have is told.
+    pub(super) fn for_head(self, headers: &mut HeaderMap) -> Self {
+        match self {
+            Self::Local(bytes) => {
+                if !bytes.is_empty() {
+                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+                }
+                Self::Local(Bytes::new())
+            }
+            Self::Passing(passage) => Self::Passing(passage),
+        }
+    }
+
     pub(super) fn into_relay(self, exchange: Box<Exchange>, in_flight: Counted) -> Relay {
         match self {
             Self::Local(bytes) => Relay::local(bytes, exchange, in_flight),
@@ -72,6 +85,14 @@ impl Call<'_> {
     ) -> Result<Answered, Fault> {
         let (mut head, body) = answer.into_parts();
         let upstream = &route.upstream;
+        let kind = Kind::of(&head.headers);
+        // A chunked body's length is told by its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would
+        // frame by it.
+        let bodiless = self.exchange.record.method == Method::HEAD || body.is_end_stream();
+        if !bodiless && body.size_hint().exact().is_none() {
+            head.headers.remove(header::CONTENT_LENGTH);
+        }
+        self.relocate(&mut head, route)?;
         policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
         let id = head.headers.get(policy::UPSTREAM_REQUEST_ID);
         self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
@@ -82,17 +103,18 @@ impl Call<'_> {
         }
         // What is above 599 is no status that HTTP has (RFC 9110 section 15), but nothing keeps an upstream from saying it.
         if head.status.as_u16() >= 400 {
-            return Box::pin(self.pass_error(head, body, upstream)).await;
+            return Box::pin(self.pass_error(head, body, kind, upstream)).await;
         }
-        let passage = self.passage(&head, body, route);
+        let sight =
+            if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
+        let passage = self.passage(&head, body, sight, route);
         Ok(Answered { head, content: Content::Passing(Box::new(passage)) })
     }
 
-    fn passage(&self, head: &response::Parts, body: AnswerBody, route: &Arc<Route>) -> Passage {
+    fn passage(&self, head: &response::Parts, body: AnswerBody, sight: Sight, route: &Arc<Route>) -> Passage {
         let record = &self.exchange.record;
-        let bodiless = record.method == Method::HEAD || body.is_end_stream();
         Passage {
-            sight: if bodiless { Sight::Nothing } else { sight(&head.headers, record.endpoint.dialect()) },
+            sight,
             idle: route.timeouts.idle,
             total: route.timeouts.total,
             close_delimited: record.version == Version::HTTP_10
@@ -107,9 +129,10 @@ impl Call<'_> {
         &self,
         mut head: response::Parts,
         body: AnswerBody,
+        kind: Kind,
         upstream: &Upstream,
     ) -> Result<Answered, Fault> {
-        let checked = checked(&head, body, upstream).await;
+        let checked = checked(head.status, body, kind, upstream).await;
         let about_our_key = match (head.status, &checked) {
             (StatusCode::UNAUTHORIZED, _) => true,
             (StatusCode::FORBIDDEN, Ok(bytes)) => upstream.auth.is_some() && !is_about_a_model(bytes),
@@ -128,26 +151,53 @@ impl Call<'_> {
     }
 }
 
-/// How the answer's bytes are looked at.
-fn sight(headers: &HeaderMap, dialect: Dialect) -> Sight {
-    let coded = headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    if coded {
-        Sight::Nothing
-    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
-        Sight::events_of(dialect)
-    } else if is_json(kind) {
-        Sight::document(dialect)
-    } else {
-        Sight::Nothing
+/// What an answer's bytes are, as the upstream said it: asked before a route's rules may take that away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An event stream.
+    Events,
+    /// A JSON document.
+    Json,
+    /// Compressed.
+    Coded,
+    /// Anything else.
+    Opaque,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            Self::Coded
+        } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Self::Events
+        } else if is_json(kind) {
+            Self::Json
+        } else {
+            Self::Opaque
+        }
+    }
+
+    /// How they are looked at.
+    fn sight(self, dialect: Dialect) -> Sight {
+        match self {
+            Self::Events => Sight::events_of(dialect),
+            Self::Json => Sight::document(dialect),
+            Self::Coded | Self::Opaque => Sight::Nothing,
+        }
     }
 }
 
 /// An error answer's body, found free of the upstream's keys.
-async fn checked(head: &response::Parts, body: AnswerBody, upstream: &Upstream) -> Result<Bytes, Fault> {
-    let withheld = Fault::Withheld(head.status.as_u16());
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+async fn checked(
+    status: StatusCode,
+    body: AnswerBody,
+    kind: Kind,
+    upstream: &Upstream,
+) -> Result<Bytes, Fault> {
+    let withheld = Fault::Withheld(status.as_u16());
+    if kind == Kind::Coded {
         return Err(withheld);
     }
     match tokio::time::timeout(ERROR_PATIENCE, read(body)).await {

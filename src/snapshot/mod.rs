@@ -93,7 +93,7 @@ impl Snapshot {
     /// # Errors
     /// [`CompileError`]; `previous` is as it was then.
     pub fn compile(config: Config, previous: Option<&Self>) -> Result<Self, CompileError> {
-        let upstreams = upstreams::compile(config.upstreams, previous)?;
+        let upstreams = upstreams::compile(config.upstreams, &config.routes, previous)?;
         let routes = RouteTable::compile(config.routes, &upstreams);
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         Ok(Self {

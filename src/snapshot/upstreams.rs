@@ -1,6 +1,6 @@
 //! Upstreams, compiled: targets with their dialers, keys as header values.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -56,9 +56,14 @@ pub struct Target {
 }
 
 impl Upstream {
-    /// The target whose turn it is.
-    pub fn target(&self) -> &Target {
-        self.rotation.take()
+    /// Which target's turn it is.
+    pub fn turn(&self) -> usize {
+        self.rotation.turn()
+    }
+
+    /// The target of a turn.
+    pub fn target(&self, turn: usize) -> &Target {
+        self.rotation.get(turn)
     }
 
     /// All of its targets.
@@ -70,6 +75,7 @@ impl Upstream {
 /// Compiles all upstreams; a dialer whose identity is not new is taken over from `previous`, and with it its connections and sessions.
 pub(super) fn compile(
     written: BTreeMap<Arc<str>, config::Upstream>,
+    routes: &BTreeMap<Arc<str>, config::Route>,
     previous: Option<&Snapshot>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
     let known: Vec<&Arc<Dialer>> = previous
@@ -81,11 +87,26 @@ pub(super) fn compile(
     written
         .into_iter()
         .map(|(name, upstream)| {
-            let compiled =
-                Compiler { name: &name, written: &upstream, known: &known }.upstream(&mut system)?;
+            let compiler = Compiler {
+                name: &name,
+                written: &upstream,
+                known: &known,
+                connect: shortest_connect(&name, &upstream, routes),
+            };
+            let compiled = compiler.upstream(&mut system)?;
             Ok((name, Arc::new(compiled)))
         })
         .collect()
+}
+
+fn shortest_connect(
+    name: &Arc<str>,
+    upstream: &config::Upstream,
+    routes: &BTreeMap<Arc<str>, config::Route>,
+) -> Duration {
+    let using = routes.values().filter(|route| route.upstreams.contains(name));
+    let overrides = using.filter_map(|route| route.timeout.connect);
+    overrides.chain([upstream.timeout.connect]).min().unwrap_or(upstream.timeout.connect)
 }
 
 /// One upstream on its way from what was written to what is used.
@@ -93,6 +114,8 @@ struct Compiler<'a> {
     name: &'a Arc<str>,
     written: &'a config::Upstream,
     known: &'a [&'a Arc<Dialer>],
+    /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
+    connect: Duration,
 }
 
 /// The system's trusted certificates, read when they are first needed.
@@ -105,14 +128,17 @@ impl Compiler<'_> {
         let tls = self.tls(system)?;
         let targets = written.targets.iter().map(|target| (self.target(target, &tls), target.weight));
         let (auth, keys) = self.keys();
-        let secrets = written.keys.iter().map(|key| key.expose().as_bytes());
+        let headers: Vec<_> = written.headers.iter().map(sensitive).collect();
+        let named =
+            headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(_, value)| value.as_bytes());
+        let secrets = written.keys.iter().map(|key| key.expose().as_bytes()).chain(named);
         Ok(Upstream {
             name: self.name.clone(),
             rotation: Rotation::new(targets).ok_or_else(|| CompileError::NoTarget(self.name.clone()))?,
             auth,
             keys,
             crossing: Crossing::new(secrets).into_owned(),
-            headers: written.headers.clone(),
+            headers,
             timeouts: written.timeout,
         })
     }
@@ -158,7 +184,7 @@ impl Compiler<'_> {
             server_name: written.tls.server_name.clone(),
             http2: written.http2,
             egress: self.egress(authority.host()),
-            connect: written.timeout.connect,
+            connect: self.connect,
             limits: PoolLimits { idle: written.pool.idle, max_idle: written.pool.max_idle },
             identity,
         }))
@@ -182,7 +208,7 @@ impl Compiler<'_> {
     fn identity(&self, scheme: &str, authority: &Authority) -> String {
         let written = self.written;
         let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
-        let limits = (written.pool.idle, written.pool.max_idle, written.timeout.connect);
+        let limits = (written.pool.idle, written.pool.max_idle, self.connect);
         let plain = format!(
             "{scheme}://{authority} {} {:?} {proxy:?} {limits:?}",
             written.http2, written.tls.server_name
@@ -249,6 +275,13 @@ impl ResolvesClientCert for OneCertificate {
     fn has_certs(&self) -> bool {
         true
     }
+}
+
+/// A header of the upstream's own, marked sensitive if its name says that it holds a credential.
+fn sensitive((name, value): &(HeaderName, HeaderValue)) -> (HeaderName, HeaderValue) {
+    let mut value = value.clone();
+    value.set_sensitive(config::is_credential(name.as_str()));
+    (name.clone(), value)
 }
 
 /// Whether `host` is one that NO_PROXY's `pattern` names: `*`, the host itself, or a domain above it.

@@ -99,7 +99,9 @@ impl Body for AnswerBody {
                     return Poll::Ready(None);
                 }
             }
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
+            // Nothing comes after trailers, and nobody asks whether it does.
+            Poll::Ready(Some(Ok(frame))) => this.ended |= frame.is_trailers(),
+            Poll::Pending => {}
         }
         polled
     }

@@ -1,7 +1,8 @@
 //! How one connect identity is reached.
 
 use std::{
-    fmt,
+    error::Error,
+    fmt, io,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
@@ -10,7 +11,6 @@ use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
-use thiserror::Error;
 use tower_service::Service;
 
 use super::io::Socket;
@@ -71,7 +71,7 @@ pub struct Plan {
 }
 
 /// Why no connection was made.
-#[derive(Debug, Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// Not in time.
     #[error("no connection within {} s", .0.as_secs_f64())]
@@ -142,6 +142,7 @@ impl Dialer {
         };
         let socket = match tokio::time::timeout(timeout, dialled).await {
             Err(_) => return Err(DialError::Timeout(timeout)),
+            Ok(Err(error)) if is_timeout(&*error) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) => return Err(DialError::Failed(error)),
             Ok(Ok(socket)) => socket,
         };
@@ -176,6 +177,18 @@ impl Connector {
             }
         }
     }
+}
+
+/// Whether the last of the host's addresses used up its share of the time.
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut beneath = Some(error);
+    while let Some(error) = beneath {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return true;
+        }
+        beneath = error.source();
+    }
+    false
 }
 
 fn tcp(connect: Duration) -> HttpConnector {

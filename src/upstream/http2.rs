@@ -75,6 +75,7 @@ impl Http2 {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
+            .keep_alive_while_idle(true)
             .handshake(io)
             .await?;
         let shared = Rc::new(Shared {

@@ -25,6 +25,9 @@ use super::{
 };
 use crate::{body::Outbound, fault::Cause};
 
+/// A close that is seen so soon after a request was sent had been on its way when the request was.
+const CROSSING: Duration = Duration::from_secs(1);
+
 /// How often connections that waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -34,6 +37,8 @@ pub struct Pools {
     http1: RefCell<HashMap<u64, Shelf<Http1>>>,
     http2: RefCell<HashMap<u64, Shelf<Http2>>>,
     sweeping: Cell<bool>,
+    /// Held while an HTTP/2 connection is being made; one for each dialer that was ever used with it.
+    dialling: RefCell<HashMap<u64, Rc<tokio::sync::Mutex<()>>>>,
     /// Counted since the worker began.
     pub counters: PoolCounters,
 }
@@ -77,9 +82,23 @@ pub struct SendError {
     /// hyper's error.
     #[source]
     pub cause: Cause,
-    /// The connection had been used before and nothing came back on it: the upstream may just have closed it for being idle, as any
-    /// may at any moment.
-    pub stale: bool,
+    /// What the upstream can have seen of it.
+    pub seen: Seen,
+}
+
+/// What an upstream can have seen of a request that it did not answer.
+#[derive(Debug)]
+pub enum Seen {
+    /// Nothing: it was not written, or HTTP/2 says that it was not looked at (RFC 9113 §8.7). The request, if it came back.
+    Nothing(Option<Box<Request<Outbound>>>),
+    /// Most likely nothing: a kept connection was closed without a byte of an answer, and so soon after the request was sent that the two
+    /// must have crossed on the way. Any upstream may close an idle connection at any moment.
+    Crossed,
+    /// Perhaps all of it. It may be working on it; sending it again is for those who know that this does no harm.
+    Perhaps {
+        /// The connection had been kept, and no byte came back.
+        stale: bool,
+    },
 }
 
 impl Pools {
@@ -99,19 +118,40 @@ impl Pools {
         dialer: &Arc<Dialer>,
         timeout: Duration,
     ) -> Result<Connection, DialError> {
+        if dialer.http2() {
+            return match tokio::time::timeout(timeout, self.dial_http2(dialer, timeout)).await {
+                Ok(dialled) => dialled,
+                Err(_) => Err(DialError::Timeout(timeout)),
+            };
+        }
         let socket = dialer.dial(timeout).await?;
-        let failed = |error: hyper::Error| DialError::Failed(error.into());
-        let kind = if dialer.http2() {
-            let connection = Http2::open(socket).await.map_err(failed)?;
-            let (sender, lease) = connection.lease();
-            shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
-            self.sweep_later();
-            Kind::Http2(sender, lease)
-        } else {
-            Kind::Http1(Http1::open(socket).await.map_err(failed)?)
-        };
+        let connection = Http1::open(socket).await.map_err(|error| DialError::Failed(error.into()))?;
+        Ok(self.opened(dialer, Kind::Http1(connection)))
+    }
+
+    /// One at a time for each origin: those who come meanwhile find a connection with room when it is their turn.
+    async fn dial_http2(
+        self: &Rc<Self>,
+        dialer: &Arc<Dialer>,
+        timeout: Duration,
+    ) -> Result<Connection, DialError> {
+        let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
+        let _turn = gate.lock().await;
+        if let Some(kind) = self.take_http2(dialer) {
+            count(&self.counters.reused);
+            return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
+        }
+        let socket = dialer.dial(timeout).await?;
+        let connection = Http2::open(socket).await.map_err(|error| DialError::Failed(error.into()))?;
+        let (sender, lease) = connection.lease();
+        shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
+        self.sweep_later();
+        Ok(self.opened(dialer, Kind::Http2(sender, lease)))
+    }
+
+    fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, kind: Kind) -> Connection {
         count(&self.counters.opened);
-        Ok(Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() })
+        Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() }
     }
 
     /// Idle connections kept.
@@ -203,17 +243,19 @@ impl Connection {
     pub async fn send(self, request: Request<Outbound>) -> Result<Answer, SendError> {
         let Self { kind, reused, pools, dialer } = self;
         let (response, source) = match kind {
-            Kind::Http1(mut connection) => match connection.send(request).await {
-                Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
-                Err(error) => return Err(SendError::new(error, reused && !connection.answered())),
-            },
+            Kind::Http1(mut connection) => {
+                let sent = Instant::now();
+                match connection.send(request).await {
+                    Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
+                    Err(error) => {
+                        let stale = reused && !connection.answered();
+                        return Err(SendError::http1(error, stale, sent.elapsed()));
+                    }
+                }
+            }
             Kind::Http2(mut sender, lease) => match sender.try_send_request(request).await {
                 Ok(response) => split(response, |body| Source::Http2(body, lease)),
-                Err(error) => {
-                    // Only what hyper could not even begin to send is known not to have been seen.
-                    let unseen = error.message().is_some();
-                    return Err(SendError::new(error, unseen));
-                }
+                Err(error) => return Err(SendError::http2(error)),
             },
         };
         Ok(response.map(|()| AnswerBody::new(source, pools, dialer)))
@@ -230,13 +272,43 @@ impl fmt::Debug for Kind {
 }
 
 impl SendError {
-    fn new(error: TrySendError<Request<Outbound>>, stale: bool) -> Self {
-        Self { cause: error.into_error().into(), stale }
+    fn http1(mut error: TrySendError<Request<Outbound>>, stale: bool, after: Duration) -> Self {
+        let seen = match error.take_message() {
+            Some(request) => Seen::Nothing(Some(Box::new(request))),
+            None if stale && after < CROSSING => Seen::Crossed,
+            None => Seen::Perhaps { stale },
+        };
+        Self { cause: error.into_error().into(), seen }
+    }
+
+    fn http2(mut error: TrySendError<Request<Outbound>>) -> Self {
+        let request = error.take_message();
+        let cause = error.into_error();
+        let seen = if request.is_some() || is_refused(&cause) {
+            Seen::Nothing(request.map(Box::new))
+        } else {
+            Seen::Perhaps { stale: false }
+        };
+        Self { cause: cause.into(), seen }
     }
 }
 
 fn shelf<'a, C>(shelves: &'a mut HashMap<u64, Shelf<C>>, dialer: &Dialer) -> &'a mut Shelf<C> {
     shelves.entry(dialer.id()).or_insert_with(|| Shelf { limits: dialer.limits(), connections: Vec::new() })
+}
+
+/// Whether HTTP/2 says that the request was not looked at: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).
+fn is_refused(error: &hyper::Error) -> bool {
+    let mut beneath = std::error::Error::source(error);
+    while let Some(error) = beneath {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            let orderly =
+                error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+            return orderly || error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        }
+        beneath = error.source();
+    }
+    false
 }
 
 fn split<S>(response: Response<Incoming>, source: impl FnOnce(Incoming) -> S) -> (Response<()>, S) {

@@ -56,14 +56,18 @@ impl<T> Rotation<T> {
         Some(Self { first, rest: items.collect(), turns: turns(&weights), next: AtomicUsize::new(0) })
     }
 
-    /// The item whose turn it is.
-    pub fn take(&self) -> &T {
+    /// Whose turn it is.
+    pub fn turn(&self) -> usize {
         if self.rest.is_empty() {
-            return &self.first;
+            return 0;
         }
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        let index = self.turns.get(turn % self.turns.len().max(1)).copied().unwrap_or_default();
-        index.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
+        self.turns.get(turn % self.turns.len().max(1)).copied().unwrap_or_default()
+    }
+
+    /// The item of a turn.
+    pub fn get(&self, turn: usize) -> &T {
+        turn.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
     }
 
     /// All of them.
@@ -97,7 +101,7 @@ mod tests {
     #[test]
     fn turns_follow_weights_and_are_spread() {
         let rotation = Rotation::new([('a', 400), ('b', 200), ('c', 200)]).unwrap();
-        let turns: Vec<char> = (0..8).map(|_| *rotation.take()).collect();
+        let turns: Vec<char> = (0..8).map(|_| *rotation.get(rotation.turn())).collect();
         assert_eq!(turns.iter().filter(|turn| **turn == 'a').count(), 4);
         assert_eq!(turns.iter().filter(|turn| **turn == 'b').count(), 2);
         assert!(turns.windows(3).all(|three| three.iter().any(|turn| *turn != 'a')), "{turns:?}");

@@ -24,13 +24,13 @@ impl Signal {
     /// Marked at first: a new connection has to be polled once to register itself.
     pub(super) fn new() -> Arc<Self> {
         let signal = Self::default();
-        signal.marked.store(true, Ordering::Relaxed);
+        signal.marked.store(true, Ordering::SeqCst);
         Arc::new(signal)
     }
 
     /// From here on wake-ups go to the task behind `cx`, until [`Signal::leave`]; they are only marked meanwhile.
     pub(super) fn enter(&self, cx: &Context<'_>) {
-        self.polling.store(true, Ordering::Relaxed);
+        self.polling.store(true, Ordering::SeqCst);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *task {
             Some(known) => known.clone_from(cx.waker()),
@@ -40,13 +40,13 @@ impl Signal {
 
     /// Takes the mark.
     pub(super) fn take(&self) -> bool {
-        self.marked.swap(false, Ordering::AcqRel)
+        self.marked.swap(false, Ordering::SeqCst)
     }
 
     /// Ends what [`Signal::enter`] began. A mark that is still there must not be slept upon.
     pub(super) fn leave(&self, cx: &Context<'_>, pending: bool) {
-        self.polling.store(false, Ordering::Release);
-        if pending && self.marked.load(Ordering::Acquire) {
+        self.polling.store(false, Ordering::SeqCst);
+        if pending && self.marked.load(Ordering::SeqCst) {
             cx.waker().wake_by_ref();
         }
     }
@@ -58,8 +58,8 @@ impl Wake for Signal {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.marked.store(true, Ordering::Release);
-        if !self.polling.load(Ordering::Acquire)
+        self.marked.store(true, Ordering::SeqCst);
+        if !self.polling.load(Ordering::SeqCst)
             && let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner)
         {
             task.wake_by_ref();
