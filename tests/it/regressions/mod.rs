@@ -3,6 +3,7 @@
 mod again;
 mod framing;
 mod models;
+mod redirects;
 
 use serde_json::Value;
 
