@@ -2,6 +2,7 @@
 
 mod again;
 mod framing;
+mod heads;
 mod models;
 mod redirects;
 
