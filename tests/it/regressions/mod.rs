@@ -5,6 +5,7 @@ mod framing;
 mod heads;
 mod models;
 mod redirects;
+mod seen;
 
 use serde_json::Value;
 
