@@ -1,6 +1,7 @@
 //! What once went wrong between one side and the other, or nearly did: each stays shown here.
 
 mod again;
+mod endings;
 mod framing;
 mod heads;
 mod models;
