@@ -14,6 +14,7 @@ mod folder;
 mod harness;
 mod keys;
 mod layers;
+mod regressions;
 mod routing;
 mod sdk;
 mod silence;

@@ -1,0 +1,106 @@
+//! A caller's `models` hold for the model that answers, whichever way it is named.
+
+use http::StatusCode;
+
+use crate::harness::{BOTH, Gateway, Http, Keys, post, send, simulator, whole};
+
+/// Ways to a deployment: as the caller names it, by a rewrite, by the upstream's base path.
+const ROUTES: &str = r#"
+    [upstream.based]
+    url = "$URL/openai/deployments/secret-model"
+    key = { env = "UPSTREAM_KEY" }
+    [upstream.named]
+    url = "$URL/openai/deployments"
+    key = { env = "UPSTREAM_KEY" }
+    [route.azure]
+    path = "/openai"
+    upstreams = ["sim"]
+    [route.rewritten]
+    path = "/rewritten"
+    rewrite = "/openai/deployments/secret-model"
+    upstreams = ["sim"]
+    [route.half]
+    path = "/half"
+    rewrite = "/openai/deployments"
+    upstreams = ["sim"]
+    [route.based]
+    path = "/based"
+    rewrite = "/"
+    upstreams = ["based"]
+    [route.named]
+    path = "/named"
+    rewrite = "/"
+    upstreams = ["named"]
+"#;
+
+const ALLOWED: &str = r#"{"model":"allowed","messages":[]}"#;
+
+#[tokio::test]
+async fn the_deployment_in_the_path_that_goes_upstream() {
+    let upstream = simulator().await;
+    let more = ROUTES.replace("$URL", &upstream.url());
+    let keys = Keys { client: r#"models = ["allowed"]"#, more: &more, ..Keys::default() };
+    let gateway = Gateway::with(&upstream, Http::One, keys);
+    let mut passed = Vec::new();
+    for down in BOTH {
+        for (path, arrived) in [
+            ("/openai/deployments/secret-model/chat/completions", None),
+            ("/openai/deployments/secret%2Dmodel/chat/completions", None),
+            ("/rewritten/chat/completions", None),
+            ("/half/secret-model/chat/completions", None),
+            ("/based/chat/completions", None),
+            ("/named/secret-model/chat/completions", None),
+            (
+                "/openai/deployments/allowed/chat/completions",
+                Some("/openai/deployments/allowed/chat/completions"),
+            ),
+            ("/half/allowed/chat/completions", Some("/openai/deployments/allowed/chat/completions")),
+            ("/named/allowed/chat/completions", Some("/openai/deployments/allowed/chat/completions")),
+            ("/v1/chat/completions", Some("/v1/chat/completions")),
+        ] {
+            let request = post(gateway.address(), down, path).body(whole(ALLOWED)).unwrap();
+            let answer = send(gateway.address(), down, request).await;
+            let line = gateway.log.line_of(&answer).await;
+            if arrived.is_some() {
+                assert_eq!(answer.status, StatusCode::OK, "{path}: {answer:?}");
+            } else {
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}: {answer:?}");
+                assert_eq!(answer.code(), "model_not_allowed", "{path}");
+                assert_eq!(
+                    (&line["who"], &line["error"]),
+                    (&"downstream".into(), &"model_not_allowed".into())
+                );
+            }
+            passed.extend(arrived);
+        }
+    }
+    let arrived: Vec<_> = upstream.records().into_iter().map(|record| record.target).collect();
+    assert_eq!(arrived, passed, "nothing else reached the upstream");
+    gateway.finish(20).await;
+}
+
+/// Readers that do not mind the case of a name take the other one.
+#[tokio::test]
+async fn a_body_that_names_two_models_is_none() {
+    let upstream = simulator().await;
+    let client = r#"models = ["allowed"]"#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { client, ..Keys::default() });
+    for down in BOTH {
+        for body in [
+            r#"{"model":"allowed","MODEL":"other"}"#,
+            r#"{"Model":"other","model":"allowed","messages":[]}"#,
+            r#"{"model":"allowed","messages":[],"mode\u004c":"other"}"#,
+        ] {
+            let request = post(gateway.address(), down, "/v1/chat/completions").body(whole(body)).unwrap();
+            let answer = send(gateway.address(), down, request).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}: {answer:?}");
+            assert_eq!(answer.code(), "invalid_body", "{body}");
+        }
+        // Names deeper in the document are names of something else.
+        let body = r#"{"model":"allowed","messages":[],"metadata":{"MODEL":"other"}}"#;
+        let request = post(gateway.address(), down, "/v1/chat/completions").body(whole(body)).unwrap();
+        assert_eq!(send(gateway.address(), down, request).await.status, StatusCode::OK);
+    }
+    assert_eq!(upstream.records().len(), 2);
+    gateway.finish(8).await;
+}
