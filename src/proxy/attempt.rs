@@ -33,17 +33,22 @@ impl Call<'_> {
     ) -> Result<Answer, Fault> {
         let pools = &self.worker.pools;
         self.exchange.record.phase = Phase::Connect;
-        if let Some(kept) = poll_fn(|cx| Poll::Ready(pools.take(&target.dialer, cx))).await {
-            let again = again(&request);
-            match self.send(kept, request, timeouts).await {
-                Err(Unanswered::Unseen(cause, unsent)) => match unsent.map(|unsent| *unsent).or(again) {
-                    Some(request) => return Box::pin(self.attempt_anew(request, target, timeouts)).await,
-                    None => return Err(Fault::NoAnswer(cause)),
-                },
-                answered => return answered.map_err(Unanswered::into_fault),
-            }
-        }
-        Box::pin(self.attempt_anew(request, target, timeouts)).await
+        let kept = poll_fn(|cx| Poll::Ready(pools.take(&target.dialer, cx))).await;
+        // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
+        let again = if kept.is_some() || target.dialer.http2() { again(&request) } else { None };
+        let answered = match kept {
+            Some(kept) => self.send(kept, request, timeouts).await,
+            None => Box::pin(self.attempt_anew(request, target, timeouts)).await,
+        };
+        let (cause, unsent) = match answered {
+            Ok(answer) => return Ok(answer),
+            Err(Unanswered::Failed(fault)) => return Err(fault),
+            Err(Unanswered::Unseen(cause, unsent)) => (cause, unsent),
+        };
+        let Some(request) = unsent.map(|unsent| *unsent).or(again) else {
+            return Err(Fault::NoAnswer(cause));
+        };
+        Box::pin(self.attempt_anew(request, target, timeouts)).await.map_err(Unanswered::into_fault)
     }
 
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
@@ -52,14 +57,14 @@ impl Call<'_> {
         request: Request<Outbound>,
         target: &Target,
         timeouts: &Timeouts,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<Answer, Unanswered> {
         let pools = &self.worker.pools;
         self.exchange.record.phase = Phase::Connect;
         let began = Instant::now();
         let dialled = pools.dial(&target.dialer, timeouts.connect).await;
         self.exchange.record.connect = Some(began.elapsed());
-        let connection = dialled.map_err(unreachable)?;
-        self.send(connection, request, timeouts).await.map_err(Unanswered::into_fault)
+        let connection = dialled.map_err(|error| Unanswered::Failed(unreachable(error)))?;
+        self.send(connection, request, timeouts).await
     }
 
     async fn send(

@@ -63,8 +63,8 @@ struct Passing {
     sight: Sight,
     clock: Clock,
     route: Arc<Route>,
-    /// No length was promised, so that bytes may be added and the end may come anywhere. Taken from the head, for a body that broke
-    /// off no longer tells.
+    /// The caller was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, for a
+    /// body that broke off no longer tells.
     lengthless: bool,
 }
 
@@ -102,7 +102,7 @@ impl Relay {
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
         let passing = Passing {
-            lengthless: passage.body.size_hint().exact().is_none(),
+            lengthless: passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none(),
             body: passage.body,
             sight: passage.sight,
             clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
@@ -294,6 +294,7 @@ impl Body for Relay {
     fn size_hint(&self) -> SizeHint {
         match &self.stage {
             Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Stage::Passing(passing) if passing.lengthless => SizeHint::default(),
             Stage::Passing(passing) => passing.body.size_hint(),
             Stage::Aborting(_) => SizeHint::default(),
             Stage::Ended => SizeHint::with_exact(0),

@@ -89,7 +89,9 @@ impl Call<'_> {
         // A chunked body's length is told by its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would
         // frame by it.
         let bodiless = self.exchange.record.method == Method::HEAD || body.is_end_stream();
-        if !bodiless && body.size_hint().exact().is_none() {
+        // And a stream whose end is an event may need room for last words, whatever it promised.
+        let sight = if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
+        if !bodiless && (body.size_hint().exact().is_none() || sight.is_unfinished()) {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         self.relocate(&mut head, route)?;
