@@ -5,7 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use sluicegate::simulator::{Cut, Gate, Head, Script, Simulator, Step};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::mpsc::{UnboundedSender, unbounded_channel},
+    task::JoinSet,
+};
 
 use super::assert_ended;
 use crate::harness::{
@@ -108,8 +112,8 @@ async fn a_cold_start_opens_one_http2_connection() {
     gateway.finish(REQUESTS).await;
 }
 
-/// An HTTP/2 upstream that refuses the first stream of all and answers the others; a word for each is sent to `seen`.
-async fn refusing_the_first(listener: TcpListener, seen: tokio::sync::mpsc::UnboundedSender<Method>) {
+/// An HTTP/2 upstream that refuses one stream, by its place among all, and answers the others; a word for each is sent to `seen`.
+async fn refusing(place: usize, listener: TcpListener, seen: UnboundedSender<Method>) {
     let mut streams = 0;
     loop {
         let (tcp, _) = listener.accept().await.unwrap();
@@ -117,7 +121,7 @@ async fn refusing_the_first(listener: TcpListener, seen: tokio::sync::mpsc::Unbo
         while let Some(Ok((request, mut respond))) = connection.accept().await {
             seen.send(request.method().clone()).unwrap();
             streams += 1;
-            if streams == 1 {
+            if streams == place {
                 respond.send_reset(h2::Reason::REFUSED_STREAM);
                 continue;
             }
@@ -128,19 +132,34 @@ async fn refusing_the_first(listener: TcpListener, seen: tokio::sync::mpsc::Unbo
     }
 }
 
-/// A refused stream was not worked on, whatever it asked for (RFC 9113, section 8.7).
-#[tokio::test]
-async fn a_refused_stream_is_sent_again() {
+/// Sends so many requests, the last of which is refused at first: it arrives once more, and is answered.
+async fn refused_once(requests: usize) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let (give, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let serving = tokio::spawn(refusing_the_first(listener, give));
-    let gateway = Gateway::to(&url, Http::Two, Keys::default());
-    let answer = chat(gateway.address(), Http::One).await;
-    assert_eq!((answer.status, answer.text()), (StatusCode::OK, "{}"));
-    assert_eq!((seen.recv().await, seen.recv().await), (Some(Method::POST), Some(Method::POST)));
-    assert!(seen.try_recv().is_err(), "twice, no more");
-    assert_ended(&gateway.log.line(1).await, "upstream", "done", "");
-    gateway.finish(1).await;
+    let (give, mut seen) = unbounded_channel();
+    let serving = tokio::spawn(refusing(requests, listener, give));
+    let gateway = Gateway::to(&url, Http::Two, Keys { one_worker: true, ..Keys::default() });
+    for exchange in 1..=requests {
+        let answer = chat(gateway.address(), Http::One).await;
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, "{}"), "request {exchange}");
+        assert_ended(&gateway.log.line(exchange).await, "upstream", "done", "");
+    }
+    for _ in 0..=requests {
+        assert_eq!(seen.recv().await, Some(Method::POST));
+    }
+    assert!(seen.try_recv().is_err(), "once more, and not oftener");
+    gateway.finish(requests).await;
     serving.abort();
+}
+
+/// A refused stream was not worked on, whatever it asked for (RFC 9113, section 8.7).
+#[tokio::test]
+async fn a_stream_refused_on_a_kept_connection_is_sent_again() {
+    refused_once(2).await;
+}
+
+/// Nor was one on a new connection, where a limit on streams is not yet known and so most easily passed.
+#[tokio::test]
+async fn a_stream_refused_on_a_new_connection_is_sent_again() {
+    refused_once(1).await;
 }

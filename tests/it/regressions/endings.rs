@@ -62,15 +62,16 @@ async fn connected(address: SocketAddr, window: u32) -> SendRequest<Bytes> {
     sender
 }
 
-fn models(address: SocketAddr) -> Request<()> {
-    authorised(address, Http::Two, "GET", "/v1/models").body(()).unwrap()
+fn models(address: SocketAddr, id: &str) -> Request<()> {
+    let request = authorised(address, Http::Two, "GET", "/v1/models").header("x-simulate-id", id);
+    request.body(()).unwrap()
 }
 
 /// Sends small requests, one after the other, for as long as they are answered.
 async fn keep_busy(address: SocketAddr, mut sender: SendRequest<Bytes>) -> Result<(), h2::Error> {
     loop {
         sender = sender.ready().await?;
-        let (response, _) = sender.send_request(models(address), true)?;
+        let (response, _) = sender.send_request(models(address, "small"), true)?;
         let mut body = response.await?.into_body();
         while let Some(piece) = body.data().await {
             let taken = piece?.len();
@@ -88,13 +89,11 @@ async fn a_last_frame_that_nobody_takes() {
         let server = r#"write_stall = "300ms""#;
         let gateway = Gateway::with(&upstream, up, Keys { server, ..Keys::default() });
         let answer = vec![b' '; WINDOW + 2000];
-        upstream.queue(Script::new(vec![
-            Step::Head(Head::json(StatusCode::OK, answer.len())),
-            Step::Send(answer.into()),
-        ]));
+        let steps = vec![Step::Head(Head::json(StatusCode::OK, answer.len())), Step::Send(answer.into())];
+        upstream.queue_for("large", Script::new(steps));
         let mut sender =
             safely(connected(gateway.address(), WINDOW.try_into().unwrap())).await.ready().await.unwrap();
-        let (response, _) = sender.send_request(models(gateway.address()), true).unwrap();
+        let (response, _) = sender.send_request(models(gateway.address(), "large"), true).unwrap();
         let mut body = safely(response).await.unwrap().into_body();
         let mut taken = 0;
         while taken < WINDOW {

@@ -1,10 +1,11 @@
 //! Answers whose framing says more than one thing, or more than the usual.
 
 use http::{HeaderMap, StatusCode};
+use serde_json::Value;
 use sluicegate::simulator::{Framing, Head, Script, Step};
 
 use super::{DONE, EVENT, FINISH, assert_ended};
-use crate::harness::{BOTH, CHAT, Client, Gateway, Http, Keys, chat, post, simulator, whole};
+use crate::harness::{Answer, BOTH, CHAT, Client, Gateway, Http, Keys, chat, post, simulator, whole};
 
 const JSON: &str = r#"{"id":"c","model":"m-1","choices":[{"message":{"content":"Hi"}}]}"#;
 
@@ -103,21 +104,38 @@ async fn trailers_do_not_end_a_stream_in_its_middle() {
     }
 }
 
-/// As many bytes as were promised are not yet a whole stream.
-#[tokio::test]
-async fn a_length_does_not_end_a_stream_in_its_middle() {
+/// A stream of known length that breaks off where that ends; what the caller has of it, and its line.
+async fn of_a_known_length(each: impl Fn(Answer, Value)) {
     let upstream = simulator().await;
     for up in BOTH {
         for down in BOTH {
             let gateway = Gateway::before(&upstream, up, "");
-            let framing = Framing::Known(EVENT.len() as u64);
-            let steps = vec![Step::Head(Head { framing, ..Head::event_stream() }), Step::Send(EVENT.into())];
-            upstream.queue(Script::new(steps));
+            let head = Head { framing: Framing::Known(EVENT.len() as u64), ..Head::event_stream() };
+            upstream.queue(Script::new(vec![Step::Head(head), Step::Send(EVENT.into())]));
             let answer = chat(gateway.address(), down).await;
-            let told = answer.text().strip_prefix(EVENT).unwrap();
-            assert!(!answer.whole || told.contains("upstream_truncated"), "it looks whole: {answer:?}");
-            assert_ended(&gateway.log.line(1).await, "upstream", "stream", "upstream_truncated");
+            let line = gateway.log.line(1).await;
+            each(answer, line);
             gateway.finish(1).await;
         }
     }
+}
+
+/// As many bytes as were promised are not yet a whole stream.
+#[tokio::test]
+async fn a_length_does_not_end_a_stream_in_its_middle() {
+    of_a_known_length(|answer, line| {
+        assert!(answer.text().starts_with(EVENT), "{answer:?}");
+        assert_ended(&line, "upstream", "stream", "upstream_truncated");
+    })
+    .await;
+}
+
+/// Nor may it look like one to the caller, who cannot be told within that length.
+#[tokio::test]
+async fn a_length_does_not_keep_a_truncation_from_the_caller() {
+    of_a_known_length(|answer, _| {
+        let told = answer.text().strip_prefix(EVENT).unwrap();
+        assert!(!answer.whole || told.contains("upstream_truncated"), "it looks whole: {answer:?}");
+    })
+    .await;
 }
