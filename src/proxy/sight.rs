@@ -67,9 +67,10 @@ impl Sight {
         }
     }
 
-    /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out.
+    /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out, or an error event of the
+    /// upstream's: SDKs close at either.
     pub(super) fn is_terminated(&self) -> bool {
-        matches!(self, Self::Events(events) if events.terminated)
+        matches!(self, Self::Events(events) if events.terminated || events.failed)
     }
 
     /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
@@ -94,7 +95,7 @@ impl Sight {
     /// put there would become a part of that event.
     pub(super) fn last_words(&self, fault: &Fault) -> Option<LastWords> {
         let Self::Events(events) = self else { return None };
-        if events.terminated || !events.scanner.at_boundary() {
+        if self.is_terminated() || !events.scanner.at_boundary() {
             return None;
         }
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());

@@ -90,7 +90,8 @@ impl Call<'_> {
         // frame by it.
         let bodiless = self.exchange.record.method == Method::HEAD || body.is_end_stream();
         // And a stream whose end is an event may need room for last words, whatever it promised.
-        let sight = if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
+        let sight =
+            if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
         if !bodiless && (body.size_hint().exact().is_none() || sight.is_unfinished()) {
             head.headers.remove(header::CONTENT_LENGTH);
         }
