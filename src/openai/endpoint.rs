@@ -118,17 +118,6 @@ impl Endpoint {
             Self::Other => "other",
         }
     }
-
-    /// Whether a request must name a model in its JSON body, unless its path names it (see [`deployment`]).
-    ///
-    /// Not the operations whose API has a default model (moderations, images), takes it from a stored prompt
-    /// (responses), or takes a form instead of JSON (transcriptions, translations, image edits).
-    pub fn carries_model(self) -> bool {
-        matches!(
-            self,
-            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Messages | Self::AudioSpeech
-        )
-    }
 }
 
 /// The model that an Azure OpenAI path names: `NAME` in `…/openai/deployments/NAME/…`.

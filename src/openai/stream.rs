@@ -136,11 +136,6 @@ impl StreamReader {
         self.sequence.map_or(Some(0), |last| last.checked_add(1))
     }
 
-    /// Whether a piece of the output was seen.
-    pub fn content_seen(&self) -> bool {
-        self.content_seen
-    }
-
     /// How many events there were of each kind.
     pub fn counts(&self) -> Counts {
         self.counts

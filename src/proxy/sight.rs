@@ -68,9 +68,10 @@ impl Sight {
     }
 
     /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out, or an error event of the
-    /// upstream's: SDKs close at either.
+    /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
-        matches!(self, Self::Events(events) if events.terminated || events.failed)
+        let Self::Events(events) = self else { return false };
+        events.terminated || (events.failed && raises(events.dialect))
     }
 
     /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
@@ -100,10 +101,7 @@ impl Sight {
         }
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
         let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
-        // The SDKs raise on a chat stream's `error` object (openai-python `_streaming.py`) and on a Messages error event. They hand a
-        // Responses error event on like any other event, so the abort has to make them raise.
-        let is_enough = matches!(events.dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages);
-        Some(LastWords { event, is_enough })
+        Some(LastWords { event, is_enough: raises(events.dialect) })
     }
 
     /// Events seen, where there are any to see.
@@ -125,6 +123,12 @@ impl Sight {
             },
         }
     }
+}
+
+/// Whether the SDKs raise on an error event of this dialect: on a chat stream's `error` object (openai-python `_streaming.py`) and on a
+/// Messages error event. They hand a Responses error event on like any other, so there it takes an abort to make them raise.
+fn raises(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages)
 }
 
 impl Events {

@@ -37,7 +37,7 @@ pub struct Pools {
     http1: RefCell<HashMap<u64, Shelf<Http1>>>,
     http2: RefCell<HashMap<u64, Shelf<Http2>>>,
     sweeping: Cell<bool>,
-    /// Held while an HTTP/2 connection is being made; one for each dialer that was ever used with it.
+    /// Held while an HTTP/2 connection is being made; no more than there are dialers.
     dialling: RefCell<HashMap<u64, Rc<tokio::sync::Mutex<()>>>>,
     /// Counted since the worker began.
     pub counters: PoolCounters,
@@ -225,6 +225,8 @@ impl Pools {
             });
             !shelf.connections.is_empty()
         });
+        // A gate that nobody waits at.
+        self.dialling.borrow_mut().retain(|_, gate| Rc::strong_count(gate) > 1);
         http1.is_empty() && http2.is_empty()
     }
 }

@@ -2,10 +2,12 @@
 
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use sluicegate::simulator::{Framing, Head, Script, Step};
+use sluicegate::simulator::{Cut, Framing, Head, Script, Step};
 
 use super::{DONE, EVENT, FINISH, assert_ended};
-use crate::harness::{Answer, BOTH, CHAT, Client, Gateway, Http, Keys, chat, post, simulator, whole};
+use crate::harness::{
+    Answer, BOTH, CHAT, Client, Gateway, Http, Keys, chat, cut_off, post, send, simulator, whole,
+};
 
 const JSON: &str = r#"{"id":"c","model":"m-1","choices":[{"message":{"content":"Hi"}}]}"#;
 
@@ -138,4 +140,24 @@ async fn a_length_does_not_keep_a_truncation_from_the_caller() {
         assert!(!answer.whole || told.contains("upstream_truncated"), "it looks whole: {answer:?}");
     })
     .await;
+}
+
+/// An error event ends a stream whose SDKs raise on it. Those of the Responses API do not, so there a cut after it is a cut.
+#[tokio::test]
+async fn a_cut_after_the_upstreams_own_error_event() {
+    let upstream = simulator().await;
+    let flat = "event: error\ndata: {\"type\":\"error\",\"code\":\"x\",\"message\":\"m\",\"param\":null,\"sequence_number\":0}\n\n";
+    let chat =
+        "data: {\"error\":{\"message\":\"m\",\"type\":\"server_error\",\"param\":null,\"code\":null}}\n\n";
+    for (path, event, whole_then) in [("/v1/responses", flat, false), ("/v1/chat/completions", chat, true)] {
+        for down in BOTH {
+            let gateway = Gateway::before(&upstream, Http::One, "");
+            upstream.queue(cut_off(Head::event_stream(), event.as_bytes(), Cut::Close));
+            let request = post(gateway.address(), down, path).body(whole(CHAT)).unwrap();
+            let answer = send(gateway.address(), down, request).await;
+            assert!(answer.text().starts_with(event), "{answer:?}");
+            assert_eq!(answer.whole, whole_then, "{path} {down:?}: {answer:?}");
+            gateway.finish(1).await;
+        }
+    }
 }
