@@ -15,7 +15,7 @@ use http::{Method, StatusCode, Version};
 
 use crate::{
     access::Caller,
-    body::{Cut, Link, UploadTally, Watch},
+    body::{About, Cut, Link, UploadTally, Watch},
     config::LogFormat,
     fault::{Fault, Outcome, Phase},
     openai::{Endpoint, FinishReason, Reading},
@@ -148,7 +148,20 @@ impl Exchange {
             watch.runs_in(task);
         }
         link.open(watch.clone());
-        Self { record: Record::new(opening), watch, link: link.clone(), log, outcome: None }
+        let exchange = Self { record: Record::new(opening), watch, link: link.clone(), log, outcome: None };
+        exchange.introduce();
+        exchange
+    }
+
+    /// Shows what is known of it to those who list open exchanges.
+    pub fn introduce(&self) {
+        let record = &self.record;
+        self.watch.introduce(About {
+            request_id: record.request_id,
+            start: record.start,
+            caller: record.caller.as_ref().map(|caller| caller.name.clone()),
+            route: record.route.clone(),
+        });
     }
 
     /// The connection that it is on.

@@ -12,7 +12,7 @@ use crate::{
     admin::Admin,
     config::Config,
     exchange::AccessLog,
-    listen::{self, BindError, Listening, Lost, StartError},
+    listen::{self, BindError, Listening, Lost, StartError, Workers},
     proxy::Gateway,
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
@@ -124,6 +124,11 @@ impl App {
     /// What lives as long as the process.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// A way to ask the workers.
+    pub fn workers(&self) -> &Workers {
+        self.listening.workers()
     }
 
     /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left.

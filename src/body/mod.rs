@@ -5,12 +5,14 @@
 //! So whatever must hold under backpressure or before an abort is told through [`Link`] (one per downstream connection)
 //! and [`Watch`] (one per exchange) instead of being decided inside a body.
 
+mod about;
 mod arrival;
 mod chunk;
 mod link;
 mod outbound;
 mod watch;
 
+pub use about::{About, OpenExchange};
 pub use arrival::{Arrival, ArrivalError};
 pub use chunk::Chunk;
 pub use link::{Flush, Link};

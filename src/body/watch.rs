@@ -8,6 +8,8 @@ use std::{
 
 use tokio::task::AbortHandle;
 
+use super::{About, OpenExchange};
+
 /// Why somebody other than the two peers ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
@@ -34,6 +36,10 @@ pub struct Watch {
     /// Who waits for `held` to be nothing.
     emptied: RefCell<Option<Waker>>,
     task: RefCell<Option<AbortHandle>>,
+    about: RefCell<Option<About>>,
+    /// Of the answer, as given to hyper.
+    frames: Cell<u64>,
+    bytes: Cell<u64>,
 }
 
 impl Watch {
@@ -62,8 +68,21 @@ impl Watch {
         self.handed.set(None);
     }
 
+    /// Says what the exchange is; said again, when more is known.
+    pub fn introduce(&self, about: About) {
+        *self.about.borrow_mut() = Some(about);
+    }
+
+    /// The exchange as it is now, once it was introduced.
+    pub fn open_exchange(&self) -> Option<OpenExchange> {
+        let about = self.about.borrow().clone()?;
+        Some(OpenExchange { about, frames: self.frames.get(), bytes: self.bytes.get() })
+    }
+
     /// hyper was given `bytes`.
     pub(super) fn gave(&self, bytes: usize) {
+        self.frames.set(self.frames.get() + 1);
+        self.bytes.set(self.bytes.get() + bytes as u64);
         self.held.set(self.held.get() + bytes);
     }
 

@@ -28,6 +28,7 @@ use super::{
     serve::Handler,
     to_proxy::ToProxy,
     worker::{Bench, LAST_GRACE, work},
+    workers::{UNANSWERED, Workers},
 };
 use crate::proxy::{Gateway, Load};
 
@@ -36,6 +37,7 @@ use crate::proxy::{Gateway, Load};
 pub struct Listening {
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
+    workers: Workers,
     closing: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
     threads: watch::Receiver<Threads>,
@@ -110,15 +112,19 @@ pub(crate) fn start_with<H: Handler>(
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
     let pulse = |name: String| Pulse { name, threads: threads.clone(), closing: closing.subscribe() };
-    let mut seats = Vec::new();
+    let (mut seats, mut desks) = (Vec::new(), Vec::new());
     for number in 0..snapshot.server.threads {
         let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
+        let (desk, questions) = mpsc::channel(UNANSWERED);
+        desks.push(desk);
         let load = Arc::new(Load::default());
         seats.push(Seat { load: load.clone(), arrivals: sender });
         let bench = Bench {
             gateway: gateway.clone(),
             counters: counters.clone(),
+            load: load.clone(),
             arrivals,
+            questions,
             phase: phase.subscribe(),
             cut: cut.clone(),
         };
@@ -129,7 +135,8 @@ pub(crate) fn start_with<H: Handler>(
     let door = Arc::new(Door::new(seats, snapshot.server.max_connections, counters.clone()));
     let stop = closing.subscribe();
     spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
-    Ok(Listening { addresses, counters, closing, phase, threads: threads.subscribe(), cut })
+    let (workers, threads) = (Workers::new(desks), threads.subscribe());
+    Ok(Listening { addresses, counters, workers, closing, phase, threads, cut })
 }
 
 impl Listening {
@@ -141,6 +148,11 @@ impl Listening {
     /// What befell connections so far.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// A way to ask the workers.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
     }
 
     /// Waits for the end: an error at once when a thread is lost, after which the process should end too; otherwise when a

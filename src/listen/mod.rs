@@ -30,7 +30,9 @@ mod serve;
 mod tests;
 mod to_proxy;
 mod worker;
+mod workers;
 
 pub use bind::{BindError, Socket, bind};
 pub use counters::{Count, Counters};
 pub use listening::{Listening, Lost, StartError, start};
+pub use workers::{Station, Workers};

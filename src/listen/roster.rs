@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::body::{Cut, Link};
+use crate::body::{Cut, Link, OpenExchange};
 
 /// How far the way to the end is; only ever goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,13 @@ impl Roster {
             link.wake_driver();
         }
         cut
+    }
+
+    /// What is open on these connections, `most` of it at most.
+    pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
+        let links = self.links.borrow();
+        let watches = links.values().flat_map(|link| link.watches());
+        watches.filter_map(|watch| watch.open_exchange()).take(most).collect()
     }
 
     /// Waits until no connection is left.

@@ -20,8 +20,12 @@ use super::{
     counters::Counters,
     roster::{Phase, Roster},
     serve::{Arrival, Handler, Post, serve},
+    workers::{Question, Station},
 };
-use crate::{body::Link, proxy::Gateway};
+use crate::{
+    body::Link,
+    proxy::{Gateway, Load},
+};
 
 /// After a cut and its grace, what has not ended by then is dropped with its worker.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
@@ -31,7 +35,9 @@ pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
 pub(super) struct Bench {
     pub(super) gateway: Arc<Gateway>,
     pub(super) counters: Arc<Counters>,
+    pub(super) load: Arc<Load>,
     pub(super) arrivals: mpsc::Receiver<Arrival>,
+    pub(super) questions: mpsc::Receiver<Question>,
     pub(super) phase: watch::Receiver<Phase>,
     /// Exchanges cut by a drain, all workers together.
     pub(super) cut: Arc<AtomicUsize>,
@@ -39,8 +45,9 @@ pub(super) struct Bench {
 
 /// Serves until no connection comes any more and the last one is closed, or until all are cut.
 pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
-    let Bench { gateway, counters, mut arrivals, mut phase, cut } = bench;
+    let Bench { gateway, counters, load, mut arrivals, mut questions, mut phase, cut } = bench;
     let roster = Rc::new(Roster::default());
+    let station = Station { roster: roster.clone(), load };
     let post = Rc::new(Post { gateway, counters, handler });
     let mut coming = true;
     loop {
@@ -56,6 +63,7 @@ pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
                     break;
                 }
             }
+            Some(question) = questions.recv() => (question.0)(&station),
             arrival = arrivals.recv(), if coming => match arrival {
                 Some(arrival) => begin(arrival, &post, &roster),
                 None => coming = false,

@@ -58,6 +58,7 @@ pub async fn handle(
 async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
     let reception = call.receive(&head)?;
     let credential = call.authenticate(&head, &reception)?;
+    call.exchange.introduce();
     let route = reception.route.clone();
     let within = call.within(route.timeouts.total);
     let rungs = pin!(async {

@@ -1,0 +1,96 @@
+//! Questions to the workers, each answered on the worker's own thread between its other work.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
+
+use super::roster::Roster;
+use crate::{body::OpenExchange, proxy::Load};
+
+/// Questions that may wait for one worker. More wait only for one that has stopped answering.
+pub(super) const UNANSWERED: usize = 16;
+
+/// A way to ask all workers. Clones ask the same ones.
+#[derive(Clone)]
+pub struct Workers {
+    desks: Arc<[mpsc::Sender<Question>]>,
+}
+
+/// What a worker is asked.
+pub(super) struct Question(pub(super) Box<dyn FnOnce(&Station) + Send>);
+
+/// A worker, seen from within.
+#[derive(Debug)]
+pub struct Station {
+    pub(super) roster: std::rc::Rc<Roster>,
+    pub(super) load: Arc<Load>,
+}
+
+impl Workers {
+    pub(super) fn new(desks: Vec<mpsc::Sender<Question>>) -> Self {
+        Self { desks: desks.into() }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.desks.len()
+    }
+
+    /// What each has to say to `question`, in their order; `None` from one that does not say it `within` this time.
+    ///
+    /// The question runs on the worker's thread: its streams wait for it.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        within: Duration,
+        question: impl Fn(&Station) -> T + Clone + Send + 'static,
+    ) -> Vec<Option<T>> {
+        let deadline = Instant::now() + within;
+        let put = |desk: &mpsc::Sender<Question>| {
+            let (reply, replied) = oneshot::channel();
+            let question = question.clone();
+            let asked = Question(Box::new(move |station| _ = reply.send(question(station))));
+            desk.try_send(asked).ok().map(|()| replied)
+        };
+        let waiting: Vec<_> = self.desks.iter().map(put).collect();
+        let mut answers = Vec::with_capacity(waiting.len());
+        for replied in waiting {
+            answers.push(match replied {
+                Some(replied) => timeout_at(deadline, replied).await.ok().and_then(Result::ok),
+                None => None,
+            });
+        }
+        answers
+    }
+
+    /// Whether every worker does something when it is asked to, `within` this time.
+    pub async fn all_answer(&self, within: Duration) -> bool {
+        self.ask(within, |_| ()).await.iter().all(Option::is_some)
+    }
+}
+
+impl Station {
+    /// Open exchanges, then open connections.
+    pub fn load(&self) -> (usize, usize) {
+        self.load.weight()
+    }
+
+    /// The exchanges that are open on its connections, `most` of them at most, in no order.
+    pub fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
+        self.roster.open_exchanges(most)
+    }
+}
+
+impl fmt::Debug for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Workers").field("count", &self.count()).finish()
+    }
+}
+
+impl fmt::Debug for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Question")
+    }
+}
