@@ -27,8 +27,16 @@ mod url;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, fs::File, io::Read, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
 pub(crate) use self::headers::is_credential;
@@ -51,15 +59,69 @@ const MAX_FILE: u64 = 4 << 20;
 
 const NOT_TOML: &str = "until this is put right, the rest of the file cannot be read";
 
+/// A file that holds a configuration, and the environment that it is read against.
+#[derive(Debug, Clone)]
+pub struct Source {
+    file: PathBuf,
+    variable: fn(&str) -> Option<OsString>,
+}
+
+/// One reading of a [`Source`].
+#[derive(Debug)]
+pub struct Reading {
+    /// The configuration, or everything that is wrong with it.
+    pub config: Result<Config, Problems>,
+    /// The file and all that it names, whether or not they could be read: a change of any of them may change the outcome.
+    pub files: BTreeSet<PathBuf>,
+    /// Equal for two readings that found the same.
+    pub digest: Vec<u8>,
+}
+
+impl Source {
+    /// `file` against the process environment.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self::with(file, |name| std::env::var_os(name))
+    }
+
+    /// `file` against variables that are what `variable` says.
+    pub fn with(file: impl Into<PathBuf>, variable: fn(&str) -> Option<OsString>) -> Self {
+        Self { file: file.into(), variable }
+    }
+
+    /// The file's path.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Reads the file and all that it names. Blocks.
+    pub fn read(&self) -> Reading {
+        let file = &self.file;
+        let refuse = |problems| Problems { file: file.clone(), problems };
+        let mut digest = Context::new(&SHA256);
+        let env = Env::new(file.parent().unwrap_or(Path::new("")), &self.variable);
+        let config = match read(file) {
+            Ok(text) => {
+                digest.update(text.as_bytes());
+                parse(&text, &env).map_err(refuse)
+            }
+            Err(problem) => {
+                digest.update(problem.message.as_bytes());
+                Err(refuse(vec![problem]))
+            }
+        };
+        let (mut files, contents) = env.visited();
+        files.insert(file.clone());
+        digest.update(&contents);
+        Reading { config, files, digest: digest.finish().as_ref().to_vec() }
+    }
+}
+
 /// Reads the file against the process environment. Blocks: it reads files.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    let refuse = |problems| Problems { file: path.to_owned(), problems };
-    let text = read(path).map_err(|problem| refuse(vec![problem]))?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    parse(&text, &Env::new(folder, &|name| std::env::var_os(name))).map_err(refuse)
+    Source::new(path).read().config
 }
 
 /// Reads a file's text against an environment of the caller's choice.

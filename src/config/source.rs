@@ -1,12 +1,15 @@
 //! What the file only refers to: secrets and PEM files, from the environment, a file, or a systemd credential.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
 
+use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use super::{
@@ -25,12 +28,28 @@ const MAX_FILE: u64 = 1 << 20;
 pub struct Env<'a> {
     folder: PathBuf,
     variable: &'a dyn Fn(&str) -> Option<OsString>,
+    /// What was read, or should have been, in the order of the text; as many as there are references in it.
+    visited: RefCell<Visited>,
+}
+
+/// The files that a configuration led to, and what was found there.
+#[derive(Default)]
+struct Visited {
+    files: BTreeSet<PathBuf>,
+    contents: Option<Context>,
 }
 
 impl<'a> Env<'a> {
     /// An environment in which relative paths start at `folder` and variables are what `variable` says.
     pub fn new(folder: impl Into<PathBuf>, variable: &'a dyn Fn(&str) -> Option<OsString>) -> Self {
-        Self { folder: folder.into(), variable }
+        Self { folder: folder.into(), variable, visited: RefCell::default() }
+    }
+
+    /// The files that were read against it, those that could not be read among them, and a digest of what was in them.
+    pub(crate) fn visited(&self) -> (BTreeSet<PathBuf>, Vec<u8>) {
+        let Visited { files, contents } = self.visited.take();
+        let contents = contents.unwrap_or_else(|| Context::new(&SHA256));
+        (files, contents.finish().as_ref().to_vec())
     }
 
     /// A variable that is set to some text.
@@ -132,7 +151,7 @@ fn from_credential(name: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
             "start it as a unit with LoadCredential=, or use { env = … } or { file = … }",
         ));
     };
-    read(Path::new(&folder).join(name), &shown(name, "named here"))
+    visit(Path::new(&folder).join(name), &shown(name, "named here"), env)
 }
 
 fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
@@ -141,7 +160,23 @@ fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
     }
     let full = env.folder.join(path);
     let shown = shown(path, "named here");
-    read(full, &shown)
+    visit(full, &shown, env)
+}
+
+/// Reads a file, and notes that it was.
+fn visit(path: PathBuf, shown: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
+    let read = read(path.clone(), shown);
+    let mut visited = env.visited.borrow_mut();
+    let contents = visited.contents.get_or_insert_with(|| Context::new(&SHA256));
+    let (kind, found): (u8, &[u8]) = match &read {
+        Ok(loaded) => (b'+', &loaded.bytes),
+        Err(complaint) => (b'-', complaint.message.as_bytes()),
+    };
+    contents.update(&[kind]);
+    contents.update(&found.len().to_le_bytes());
+    contents.update(found);
+    visited.files.insert(path);
+    read
 }
 
 /// The buffer is as long as it will ever be from the start, so that no copy of a secret is left behind by growing.
