@@ -1,6 +1,8 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/config`.
+//! The operator's listener: `/healthz`, `/readyz`, `/config`, `/status`.
 //!
 //! Served by the main thread, so that it answers whatever the workers are doing.
+
+mod status;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
@@ -15,7 +17,10 @@ use tokio::{
     sync::Semaphore,
 };
 
-use crate::{config::Secret, listen::Socket, proxy::Gateway};
+use crate::{
+    listen::{Listening, Socket, Workers},
+    proxy::Gateway,
+};
 
 /// Connections at once; an operator and a scraper need no more.
 const CONNECTIONS: usize = 32;
@@ -34,20 +39,29 @@ pub struct Admin {
 #[derive(Debug)]
 struct Desk {
     gateway: Arc<Gateway>,
-    token: Option<Secret>,
+    workers: Workers,
+    /// Addresses as configured, and as bound.
+    listeners: Vec<(SocketAddr, SocketAddr)>,
     ready: Rc<Cell<bool>>,
 }
 
 impl Admin {
-    /// Answers on `socket`, those who know `token` if there is one. Must be called on a local runtime.
+    /// Answers on `socket` those who know the token, if there is one. Must be called on a local runtime.
     ///
     /// # Errors
     /// The runtime does not take the socket.
-    pub fn start(token: Option<Secret>, socket: Socket, gateway: Arc<Gateway>) -> io::Result<Self> {
+    pub fn start(socket: Socket, gateway: &Arc<Gateway>, listening: &Listening) -> io::Result<Self> {
         let address = socket.local();
         let listener = TcpListener::from_std(socket.into_listener())?;
         let ready = Rc::new(Cell::new(true));
-        let desk = Rc::new(Desk { gateway, token, ready: ready.clone() });
+        let snapshot = gateway.live.load_full();
+        let asked = snapshot.listeners.iter().map(|listener| listener.address);
+        let desk = Rc::new(Desk {
+            gateway: gateway.clone(),
+            workers: listening.workers().clone(),
+            listeners: asked.zip(listening.addresses().iter().copied()).collect(),
+            ready: ready.clone(),
+        });
         tokio::task::spawn_local(accept(listener, desk));
         Ok(Self { address, ready })
     }
@@ -64,7 +78,7 @@ impl Admin {
 }
 
 impl Desk {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if !self.knows(request) {
             return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
         }
@@ -76,12 +90,14 @@ impl Desk {
             "/readyz" if self.ready.get() => plain(StatusCode::OK, "ready\n"),
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/config" => self.config(),
-            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /config\n"),
+            "/status" => self.status().await,
+            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config and /status\n"),
         }
     }
 
     fn knows<B>(&self, request: &Request<B>) -> bool {
-        let Some(token) = &self.token else { return true };
+        let snapshot = self.gateway.live.load();
+        let Some(token) = &snapshot.admin_token else { return true };
         let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let presented = presented.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
         constant_time::verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok()
@@ -90,10 +106,14 @@ impl Desk {
     fn config(&self) -> Response<Full<Bytes>> {
         let snapshot = self.gateway.live.load();
         let shown = serde_json::json!({ "generation": snapshot.generation, "config": snapshot.redacted });
-        let mut response = Response::new(Full::from(format!("{shown:#}\n")));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        response
+        json(&shown)
     }
+}
+
+fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{value:#}\n")));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
 }
 
 async fn accept(listener: TcpListener, desk: Rc<Desk>) {
@@ -118,7 +138,8 @@ async fn accept(listener: TcpListener, desk: Rc<Desk>) {
 
 async fn serve(stream: TcpStream, desk: Rc<Desk>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        std::future::ready(Ok::<_, Infallible>(desk.answer(&request)))
+        let desk = desk.clone();
+        async move { Ok::<_, Infallible>(desk.answer(&request).await) }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);

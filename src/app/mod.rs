@@ -1,5 +1,7 @@
 //! The composition root: configuration → gateway → listeners → signals → drain.
 
+mod reload;
+
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use thiserror::Error;
@@ -10,13 +12,14 @@ use tokio::{
 
 use crate::{
     admin::Admin,
-    config::Config,
+    config::{Config, Source},
     exchange::AccessLog,
     listen::{self, BindError, Listening, Lost, StartError, Workers},
     proxy::Gateway,
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
 };
+use reload::Reloading;
 
 /// How long log lines that wait at the end may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -36,6 +39,9 @@ pub enum AppError {
     /// A thread died while it ran.
     #[error(transparent)]
     Lost(#[from] Lost),
+    /// The configuration's files cannot be followed.
+    #[error("cannot follow the configuration")]
+    Reload(#[source] io::Error),
     /// The log's writer.
     #[error("cannot start the log")]
     Log(#[source] io::Error),
@@ -61,10 +67,12 @@ pub struct App {
     admin: Option<Admin>,
     runtime: LocalRuntime,
     queue: Queue,
+    reloading: Option<Reloading>,
 }
 
-/// The signals that end a run.
+/// The signals that a run goes by.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -86,9 +94,7 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing runs then.
     pub fn start_with(config: Config, queue: Queue) -> Result<Self, AppError> {
-        for warning in &config.warnings {
-            tracing::warn!(path = %warning.path, line = warning.line, "{}", warning.message);
-        }
+        reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(AppError::Runtime)?;
         let admin = config.admin.clone();
@@ -99,16 +105,26 @@ impl App {
             snapshot.listeners.iter().map(|listener| listen::bind(listener.address, backlog)).collect();
         let sockets = bound?;
         let gateway = Gateway::new(snapshot, log);
+        let admin = admin.map(|admin| listen::bind(admin.address, backlog)).transpose()?;
+        let listening = listen::start(&gateway, sockets)?;
         let admin = match admin {
-            Some(admin) => {
-                let socket = listen::bind(admin.address, backlog)?;
-                let starting = async { Admin::start(admin.token, socket, gateway.clone()) };
+            Some(socket) => {
+                let starting = async { Admin::start(socket, &gateway, &listening) };
                 Some(runtime.block_on(starting).map_err(AppError::Runtime)?)
             }
             None => None,
         };
-        let listening = listen::start(&gateway, sockets)?;
-        Ok(Self { gateway, listening, admin, runtime, queue })
+        Ok(Self { gateway, listening, admin, runtime, queue, reloading: None })
+    }
+
+    /// Reloads from `source` from here on: when one of its files changes, and at SIGHUP. `digest` is that of the reading that the
+    /// gateway was started with.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
+        let reloading = Reloading::start(source, digest, self.gateway.clone()).map_err(AppError::Reload)?;
+        Ok(Self { reloading: Some(reloading), ..self })
     }
 
     /// Where callers connect, in the order of the configuration.
@@ -131,13 +147,14 @@ impl App {
         self.listening.workers()
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left.
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left. SIGHUP reloads.
     ///
     /// # Errors
     /// A worker died, or signals cannot be waited for.
-    pub fn run(self) -> Result<Ended, AppError> {
+    pub fn run(mut self) -> Result<Ended, AppError> {
         let mut signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime)?;
-        self.run_until(async || signals.any().await)
+        let reloading = self.reloading.take();
+        self.run_until(async || signals.stop(reloading.as_ref()).await)
     }
 
     /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
@@ -145,7 +162,7 @@ impl App {
     /// # Errors
     /// A worker died.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
-        let Self { gateway, listening, admin, runtime, queue } = self;
+        let Self { gateway, listening, admin, runtime, queue, reloading: _reloading } = self;
         let ended = runtime.block_on(serve(&gateway, &listening, admin.as_ref(), stop));
         match &ended {
             Ok(ended) => tracing::info!(cut = ended.cut(), "drained"),
@@ -196,13 +213,24 @@ async fn serve(
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+    /// Waits for a signal to stop, and passes those to reload on.
+    async fn stop(&mut self, reloading: Option<&Reloading>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => match reloading {
+                    Some(reloading) => reloading.ask(),
+                    None => tracing::warn!("SIGHUP: there is no file to reload"),
+                },
+            }
         }
     }
 }

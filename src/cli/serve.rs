@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use crate::{
     app::{App, Ended},
-    config,
+    config::{Reading, Source},
 };
 
 /// Exit code when the drain had to cut exchanges: the service ended in order, some of its callers did not.
@@ -12,11 +12,14 @@ const CUT: u8 = 3;
 
 /// Serves the file.
 pub(super) fn run(file: &Path) -> ExitCode {
-    let config = match config::load(file) {
+    let source = Source::new(file);
+    let Reading { config, digest, .. } = source.read();
+    let config = match config {
         Ok(config) => config,
         Err(problems) => return super::fail(&problems),
     };
-    match App::start(config).and_then(App::run) {
+    let started = App::start(config).and_then(|app| app.following(source, digest));
+    match started.and_then(App::run) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::Cut(_)) => ExitCode::from(CUT),
         Err(error) => super::fail(&error),

@@ -9,6 +9,7 @@
 mod certificate;
 mod check;
 mod defaults;
+mod fixed;
 mod headers;
 mod keys;
 mod naming;
@@ -23,6 +24,7 @@ mod size;
 mod source;
 mod span;
 mod url;
+mod watch;
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +43,7 @@ use toml::de::DeTable;
 
 pub(crate) use self::headers::is_credential;
 pub use self::{
+    fixed::Fixed,
     naming::{MAX_NAME, is_name},
     network::InvalidNetwork,
     problem::{Problem, Problems},
@@ -51,6 +54,7 @@ pub use self::{
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
+    watch::{Bell, Occasion, Watch},
 };
 use self::{problem::complaint, reader::Table, report::Report};
 

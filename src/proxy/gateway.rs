@@ -1,22 +1,41 @@
 //! What lives as long as the process.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::SystemTime,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
-use crate::{exchange::AccessLog, fault::Fault, snapshot::Snapshot};
+use crate::{
+    config::{Config, Problems},
+    exchange::AccessLog,
+    fault::Fault,
+    snapshot::{CompileError, Snapshot},
+};
 
 /// Shared by all workers; read-only but for atomics.
 #[derive(Debug)]
 pub struct Gateway {
     /// The current configuration, compiled.
     pub live: ArcSwap<Snapshot>,
+    /// How the last reload went; none was tried before the first.
+    pub last_reload: ArcSwapOption<Reload>,
     /// Where access lines go, when they are written.
     pub access_log: AccessLog,
     buffered: AtomicU64,
+}
+
+/// How a reload went.
+#[derive(Debug)]
+pub struct Reload {
+    /// When it was over.
+    pub at: SystemTime,
+    /// What kept the configuration from being taken, each problem in a line; nothing: it was taken.
+    pub problems: Vec<String>,
 }
 
 /// Bytes of request bodies that are held in memory, counted against the process' bound; dropping it gives them back.
@@ -30,7 +49,36 @@ impl Gateway {
     /// Begins with `snapshot`.
     pub fn new(snapshot: Snapshot, access_log: AccessLog) -> Arc<Self> {
         let live = ArcSwap::from_pointee(snapshot);
-        Arc::new(Self { live, access_log, buffered: AtomicU64::new(0) })
+        Arc::new(Self { live, last_reload: ArcSwapOption::empty(), access_log, buffered: AtomicU64::new(0) })
+    }
+
+    /// Compiles `config` and makes it the one that new exchanges go by. Blocks; for one thread at a time.
+    ///
+    /// # Errors
+    /// [`CompileError`]; all stays as it was then.
+    pub fn replace(&self, config: Config) -> Result<Arc<Snapshot>, CompileError> {
+        let compiled = Snapshot::compile(config, Some(&self.live.load_full()));
+        let problems = compiled.as_ref().err().map(|error| in_a_line(error)).into_iter().collect();
+        let compiled = compiled.map(Arc::new);
+        if let Ok(snapshot) = &compiled {
+            self.live.store(snapshot.clone());
+        }
+        self.reloaded(problems);
+        compiled
+    }
+
+    /// A configuration with `problems` was not taken.
+    pub fn refuse(&self, problems: &Problems) {
+        let line = |problem: &crate::config::Problem| {
+            let (file, line, column) = (problems.file.display(), problem.line, problem.column);
+            let colon = if problem.path.is_empty() { "" } else { ": " };
+            format!("{file}:{line}:{column}: {}{colon}{}", problem.path, problem.message)
+        };
+        self.reloaded(problems.problems.iter().map(line).collect());
+    }
+
+    fn reloaded(&self, problems: Vec<String>) {
+        self.last_reload.store(Some(Arc::new(Reload { at: SystemTime::now(), problems })));
     }
 
     /// Bytes of request bodies held now, by all workers.
@@ -58,6 +106,12 @@ impl Buffered {
         self.bytes += more;
         Ok(())
     }
+}
+
+/// An error and what lies beneath it.
+fn in_a_line(error: &dyn std::error::Error) -> String {
+    let beneath = error.source().map(|source| format!(": {}", in_a_line(source)));
+    format!("{error}{}", beneath.unwrap_or_default())
 }
 
 impl Drop for Buffered {

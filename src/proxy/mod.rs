@@ -27,7 +27,7 @@ use call::Call;
 use verdict::Answered;
 
 pub use downstream::Downstream;
-pub use gateway::Gateway;
+pub use gateway::{Gateway, Reload};
 pub use relay::{Aborted, Relay};
 pub use worker::{Counted, Load, Worker};
 

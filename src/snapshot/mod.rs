@@ -38,6 +38,12 @@ pub struct Snapshot {
     pub callers: Callers,
     /// Named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// What the operator's listener asks for, if anything.
+    pub admin_token: Option<config::Secret>,
+    /// What was settled when the process started.
+    pub fixed: config::Fixed,
+    /// What of this configuration takes effect only after a restart.
+    pub awaits_restart: Vec<String>,
     /// The file as `/config` shows it.
     pub redacted: serde_json::Value,
     /// The keys of the callers' TLS sessions.
@@ -45,7 +51,7 @@ pub struct Snapshot {
 }
 
 /// A listener, compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Listener {
     /// Where it listens.
     pub address: SocketAddr,
@@ -93,17 +99,30 @@ impl Snapshot {
     /// # Errors
     /// [`CompileError`]; `previous` is as it was then.
     pub fn compile(config: Config, previous: Option<&Self>) -> Result<Self, CompileError> {
+        let wanted = config::Fixed::of(&config);
+        let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
+        let awaits_restart = fixed.differences(&wanted);
         let upstreams = upstreams::compile(config.upstreams, &config.routes, previous)?;
         let routes = RouteTable::compile(config.routes, &upstreams);
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
+        let mut listeners = listeners(&config.listeners, &mut tickets)?;
+        listeners.extend(still_open(&listeners, previous));
+        let admin_token = match previous {
+            // Another address, or none, waits for a restart; until then the one that is listened on keeps its token.
+            Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
+            _ => config.admin.and_then(|admin| admin.token),
+        };
         Ok(Self {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             server: config.server,
             log: config.log,
-            listeners: listeners(&config.listeners, &mut tickets)?,
+            listeners,
             routes,
             callers: callers(config.clients),
             upstreams,
+            admin_token,
+            fixed,
+            awaits_restart,
             redacted: config.redacted,
             tickets,
         })
@@ -122,10 +141,22 @@ impl Snapshot {
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),
+            admin_token: None,
+            fixed: config::Fixed::default(),
+            awaits_restart: Vec::new(),
             redacted: serde_json::Value::Null,
             tickets: Tickets::default(),
         }
     }
+}
+
+/// Listeners that the file has no more, but whose sockets stay open until a restart: they go on as they were.
+fn still_open(written: &[Listener], previous: Option<&Snapshot>) -> Vec<Listener> {
+    let known = previous.into_iter().flat_map(|previous| {
+        previous.listeners.iter().filter(|listener| previous.fixed.listeners.contains(&listener.address))
+    });
+    let gone = |listener: &&Listener| written.iter().all(|kept| kept.address != listener.address);
+    known.filter(gone).cloned().collect()
 }
 
 fn listeners(written: &[config::Listener], tickets: &mut Tickets) -> Result<Vec<Listener>, CompileError> {

@@ -1,0 +1,106 @@
+//! `/status`: what the gateway is doing now.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
+use serde_json::{Value, json};
+
+use super::Desk;
+use crate::{
+    body::OpenExchange,
+    listen::Station,
+    proxy::Reload,
+    snapshot::{Snapshot, Upstream},
+};
+
+/// Open exchanges that are listed, of each worker; the counts tell of all.
+const LISTED: usize = 1000;
+
+/// A worker that has not answered by then is said not to answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a worker tells of itself.
+struct Report {
+    exchanges: usize,
+    connections: usize,
+    open: Vec<OpenExchange>,
+}
+
+impl Desk {
+    /// All of it, as JSON.
+    pub(super) async fn status(&self) -> Response<Full<Bytes>> {
+        let reports = self.workers.ask(PATIENCE, Report::of).await;
+        let snapshot = self.gateway.live.load_full();
+        let reload = self.gateway.last_reload.load_full();
+        let workers: Vec<Value> =
+            reports.iter().enumerate().map(|(number, report)| worker(number, report.as_ref())).collect();
+        let mut open: Vec<&OpenExchange> = reports.iter().flatten().flat_map(|report| &report.open).collect();
+        open.sort_by_key(|exchange| exchange.about.start);
+        let now = Instant::now();
+        let shown = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "ready": self.ready.get(),
+            "generation": snapshot.generation,
+            "last_reload": reload.as_deref().map(last_reload),
+            "awaits_restart": snapshot.awaits_restart,
+            "listeners": self.listeners(&snapshot),
+            "workers": workers,
+            "upstreams": snapshot.upstreams.values().map(upstream).collect::<Vec<_>>(),
+            "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
+        });
+        super::json(&shown)
+    }
+
+    /// The sockets that are open.
+    fn listeners(&self, snapshot: &Snapshot) -> Vec<Value> {
+        let tls = |asked| snapshot.listeners.iter().any(|one| one.address == asked && one.tls.is_some());
+        self.listeners.iter().map(|(asked, bound)| json!({ "address": bound, "tls": tls(*asked) })).collect()
+    }
+}
+
+impl Report {
+    fn of(station: &Station) -> Self {
+        let (exchanges, connections) = station.load();
+        Self { exchanges, connections, open: station.open_exchanges(LISTED) }
+    }
+}
+
+fn worker(number: usize, report: Option<&Report>) -> Value {
+    match report {
+        Some(Report { exchanges, connections, .. }) => {
+            json!({ "worker": number, "answers": true, "exchanges": exchanges, "connections": connections })
+        }
+        None => json!({ "worker": number, "answers": false }),
+    }
+}
+
+fn last_reload(reload: &Reload) -> Value {
+    json!({
+        "at": humantime::format_rfc3339_millis(reload.at).to_string(),
+        "seconds_ago": SystemTime::now().duration_since(reload.at).unwrap_or_default().as_secs(),
+        "ok": reload.problems.is_empty(),
+        "problems": reload.problems,
+    })
+}
+
+fn upstream(upstream: &Arc<Upstream>) -> Value {
+    let targets: Vec<Value> = upstream.targets().map(|target| json!({ "url": *target.url })).collect();
+    json!({ "name": *upstream.name, "targets": targets })
+}
+
+fn exchange(open: &OpenExchange, now: Instant) -> Value {
+    let about = &open.about;
+    json!({
+        "request_id": about.request_id.as_str(),
+        "age_ms": u64::try_from(now.saturating_duration_since(about.start).as_millis()).unwrap_or(u64::MAX),
+        "caller": about.caller.as_deref(),
+        "route": about.route.as_deref(),
+        "frames": open.frames,
+        "bytes": open.bytes,
+    })
+}

@@ -1,0 +1,128 @@
+//! Hot reload: a thread of its own reads the configuration when it may have changed, compiles it, and swaps it in.
+//!
+//! A broken file changes nothing. It is told of in the log, counted, and shown by `/status` with every problem, until a sound one
+//! has taken its place.
+
+use std::{
+    io,
+    sync::Arc,
+    thread::{Builder, JoinHandle},
+};
+
+use crate::{
+    config::{Bell, Config, Occasion, Problem, Problems, Reading, Source, Watch},
+    proxy::Gateway,
+};
+
+/// Readings in a row, until what is read leads nowhere that is not watched yet.
+const READINGS: usize = 4;
+
+/// The thread that follows the configuration's files; dropping it ends it.
+#[derive(Debug)]
+pub(super) struct Reloading {
+    bell: Option<Bell>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The thread's own things.
+struct Follower {
+    source: Source,
+    gateway: Arc<Gateway>,
+    watch: Watch,
+    /// What the last reading found, sound or not.
+    digest: Vec<u8>,
+}
+
+impl Reloading {
+    /// Follows `source`, which was last read as `digest` says.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(super) fn start(source: Source, digest: Vec<u8>, gateway: Arc<Gateway>) -> io::Result<Self> {
+        let (watch, bell) = Watch::new();
+        let follower = Follower { source, gateway, watch, digest };
+        let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
+        Ok(Self { bell: Some(bell), thread: Some(thread) })
+    }
+
+    /// Has the files read again, changed or not.
+    pub(super) fn ask(&self) {
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+    }
+}
+
+impl Drop for Reloading {
+    fn drop(&mut self) {
+        self.bell = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Follower {
+    fn run(mut self) {
+        // It may have changed since it was read for the start, when nobody was watching.
+        self.look(Occasion::Changed);
+        while let Some(occasion) = self.watch.wait() {
+            self.look(occasion);
+        }
+    }
+
+    fn look(&mut self, occasion: Occasion) {
+        let Reading { config, digest, .. } = self.read();
+        if occasion == Occasion::Changed && digest == self.digest {
+            return;
+        }
+        self.digest = digest;
+        match config {
+            Ok(config) => self.apply(config),
+            Err(problems) => self.refuse(&problems),
+        }
+    }
+
+    /// Reads until everything that was read was watched before.
+    fn read(&mut self) -> Reading {
+        let mut reading = self.source.read();
+        for _ in 1..READINGS {
+            if !self.watch.follow(&reading.files) {
+                break;
+            }
+            reading = self.source.read();
+        }
+        reading
+    }
+
+    fn apply(&self, config: Config) {
+        warn(&config.warnings);
+        match self.gateway.replace(config) {
+            Ok(snapshot) => {
+                tracing::info!(generation = snapshot.generation, "configuration reloaded");
+                for difference in &snapshot.awaits_restart {
+                    tracing::warn!("takes effect after a restart only: {difference}");
+                }
+            }
+            Err(error) => {
+                let error: &dyn std::error::Error = &error;
+                tracing::error!(error, "configuration not reloaded; the one before stays");
+            }
+        }
+    }
+
+    fn refuse(&self, problems: &Problems) {
+        for problem in &problems.problems {
+            let Problem { path, line, message, help, .. } = problem;
+            tracing::error!(%path, line, %help, "configuration not reloaded; the one before stays: {message}");
+        }
+        self.gateway.refuse(problems);
+    }
+}
+
+/// Tells the log what is sound but worth knowing.
+pub(super) fn warn(warnings: &[Problem]) {
+    for warning in warnings {
+        tracing::warn!(path = %warning.path, line = warning.line, "{}", warning.message);
+    }
+}

@@ -1,0 +1,363 @@
+//! When to read the configuration again: one of its files may have changed, or somebody asks.
+//!
+//! What is watched are folders, because a file that is replaced by renaming is another file afterwards: the folder of each file, and
+//! that of each symbolic link on the way to it (Kubernetes changes a mounted file by swapping a link two steps away from it).
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ffi::{OsStr, OsString},
+    path::{Component, Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    time::{Duration, Instant},
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+
+/// Events that may wait; more of them would tell nothing new.
+const WAITING: usize = 256;
+/// An edit is over when nothing has happened for so long. An editor writes several times.
+const QUIET: Duration = Duration::from_millis(100);
+/// A file that somebody has open for writing is waited for, so long at most: half a file may be a sound configuration.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Links followed on the way to one file, as many as Linux follows (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// Waits for an occasion to read again. Belongs to a thread that may block.
+#[derive(Debug)]
+pub struct Watch {
+    happened: Receiver<Happened>,
+    ringing: Arc<Ringing>,
+    /// None where the system has no means to watch; a bell can still be rung.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    /// Files, links, and what stands for them while they are missing.
+    entries: BTreeSet<PathBuf>,
+    /// Files that were written to and not closed since.
+    open: BTreeSet<PathBuf>,
+}
+
+/// Rung from any thread, to have the configuration read again; dropping it ends the watch.
+#[derive(Debug)]
+pub struct Bell {
+    ring: SyncSender<Happened>,
+    ringing: Arc<Ringing>,
+}
+
+/// Why to read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Something happened to a file, which may hold what it held before.
+    Changed,
+    /// The bell was rung.
+    Asked,
+}
+
+/// What a bell says; it is not lost when the queue of events is full.
+#[derive(Debug, Default)]
+struct Ringing {
+    asked: AtomicBool,
+    over: AtomicBool,
+}
+
+/// What woke the watch.
+#[derive(Debug)]
+enum Happened {
+    Rung,
+    Seen(notify::Result<Event>),
+}
+
+impl Watch {
+    /// A watch on nothing yet, and its bell.
+    pub fn new() -> (Self, Bell) {
+        let (ring, happened) = sync_channel(WAITING);
+        let ringing = Arc::new(Ringing::default());
+        let seen = ring.clone();
+        let watcher = notify::recommended_watcher(move |event| _ = seen.try_send(Happened::Seen(event)));
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, "files cannot be watched; SIGHUP has them read again");
+        });
+        let watch = Self {
+            happened,
+            ringing: ringing.clone(),
+            watcher: watcher.ok(),
+            folders: BTreeSet::new(),
+            entries: BTreeSet::new(),
+            open: BTreeSet::new(),
+        };
+        (watch, Bell { ring, ringing })
+    }
+
+    /// Watches what leads to `files`, and nothing else. True when that is more than was watched before: what happened there
+    /// between reading and now was not seen.
+    pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
+        let mut trail = Trail::default();
+        for file in files {
+            trail.walk(file);
+        }
+        let Trail { folders, entries } = trail;
+        let grown = !folders.is_subset(&self.folders);
+        if let Some(watcher) = &mut self.watcher {
+            for gone in self.folders.difference(&folders) {
+                // It may be gone indeed, and its watch with it.
+                let _ = watcher.unwatch(gone);
+            }
+            // Known ones as well: a folder that was removed and made anew is another one.
+            for folder in &folders {
+                if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+                    tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
+                }
+            }
+        }
+        (self.folders, self.entries) = (folders, entries);
+        grown
+    }
+
+    /// Waits for the next occasion; none comes when the bell is gone.
+    pub fn wait(&mut self) -> Option<Occasion> {
+        let mut changed = false;
+        while !changed {
+            if let Some(asked) = self.rung() {
+                return asked;
+            }
+            changed = match self.happened.recv() {
+                Ok(happened) => self.concerns(happened),
+                Err(_) => return None,
+            };
+        }
+        self.settle();
+        self.rung().unwrap_or(Some(Occasion::Changed))
+    }
+
+    /// What the bell has said, if it was rung.
+    fn rung(&self) -> Option<Option<Occasion>> {
+        if self.ringing.over.load(Ordering::Acquire) {
+            return Some(None);
+        }
+        self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(Occasion::Asked))
+    }
+
+    /// Waits until the edit is over.
+    fn settle(&mut self) {
+        let latest = Instant::now() + PATIENCE;
+        loop {
+            let left = latest.saturating_duration_since(Instant::now());
+            match self.happened.recv_timeout(QUIET.min(left)) {
+                Ok(Happened::Rung) => return,
+                Ok(seen) => _ = self.concerns(seen),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.open.is_empty() => {}
+                Err(_) => break,
+            }
+            if left.is_zero() {
+                break;
+            }
+        }
+        self.open.clear();
+    }
+
+    /// Whether something happened to what is watched.
+    fn concerns(&mut self, happened: Happened) -> bool {
+        let event = match happened {
+            Happened::Rung => return false,
+            Happened::Seen(Ok(event)) => event,
+            // Events were lost: anything may have happened.
+            Happened::Seen(Err(_)) => return true,
+        };
+        let ours = |path: &PathBuf| self.entries.contains(path) || self.folders.contains(path);
+        let concerned: Vec<PathBuf> = event.paths.iter().filter(|path| ours(path)).cloned().collect();
+        if concerned.is_empty() {
+            return event.need_rescan();
+        }
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                concerned.iter().for_each(|path| _ = self.open.remove(path));
+                true
+            }
+            // Reading them is what we do ourselves.
+            EventKind::Access(_) => false,
+            EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
+                self.open.extend(concerned);
+                true
+            }
+            _ => {
+                concerned.iter().for_each(|path| _ = self.open.remove(path));
+                true
+            }
+        }
+    }
+}
+
+impl Bell {
+    /// Has everything read again, changed or not.
+    pub fn ring(&self) {
+        self.ringing.asked.store(true, Ordering::Release);
+        let _ = self.ring.try_send(Happened::Rung);
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.ringing.over.store(true, Ordering::Release);
+        let _ = self.ring.try_send(Happened::Rung);
+    }
+}
+
+/// The way to some files: what stands on it, and in which folders.
+#[derive(Debug, Default)]
+struct Trail {
+    folders: BTreeSet<PathBuf>,
+    entries: BTreeSet<PathBuf>,
+}
+
+impl Trail {
+    /// Goes to `file` link by link.
+    fn walk(&mut self, file: &Path) {
+        let Ok(file) = std::path::absolute(file) else { return };
+        let mut here = PathBuf::from("/");
+        let mut rest: VecDeque<OsString> = steps(&file).collect();
+        let mut links = 0;
+        while let Some(step) = rest.pop_front() {
+            if step == ".." {
+                here.pop();
+                continue;
+            }
+            let next = here.join(&step);
+            let link = if links < MOST_LINKS { next.read_link().ok() } else { None };
+            // The last step is the file itself; one that is missing is where it will begin to exist.
+            if link.is_some() || rest.is_empty() || !next.exists() {
+                self.folders.insert(here.clone());
+                self.entries.insert(next.clone());
+            }
+            match link {
+                Some(target) => {
+                    links += 1;
+                    if target.is_absolute() {
+                        here = PathBuf::from("/");
+                    }
+                    steps(&target).rev().for_each(|step| rest.push_front(step));
+                }
+                None if next.exists() => here = next,
+                None => return,
+            }
+        }
+    }
+}
+
+fn steps(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
+    path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some(OsStr::new("..").to_owned()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    /// A folder of the test's own, gone with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("sluicegate-watch-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            fs::create_dir_all(&path).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn watching(file: &Path) -> (Watch, Bell) {
+        let (mut watch, bell) = Watch::new();
+        assert!(watch.follow(&BTreeSet::from([file.to_owned()])));
+        (watch, bell)
+    }
+
+    /// Something else to wait for in the same queue: without the change before it, this is what would come first.
+    fn next_after(watch: &mut Watch, bell: Bell) -> Option<Occasion> {
+        let next = watch.wait();
+        drop(bell);
+        next
+    }
+
+    #[test]
+    fn the_folders_of_links_and_of_missing_files_are_on_the_trail() {
+        let folder = Folder::new("trail");
+        let root = &folder.0;
+        fs::create_dir(root.join("v1")).unwrap();
+        fs::write(root.join("v1/gateway.toml"), "").unwrap();
+        symlink("v1", root.join("..data")).unwrap();
+        symlink("..data/gateway.toml", root.join("gateway.toml")).unwrap();
+        let mut trail = Trail::default();
+        trail.walk(&root.join("gateway.toml"));
+        trail.walk(&root.join("certs/server.pem"));
+        for entry in ["gateway.toml", "..data", "v1/gateway.toml", "certs"] {
+            assert!(trail.entries.contains(&root.join(entry)), "{entry}: {trail:?}");
+        }
+        assert!(trail.folders.contains(root) && trail.folders.contains(&root.join("v1")));
+        assert!(!trail.folders.contains(&root.join("certs")));
+    }
+
+    #[test]
+    fn links_that_go_in_circles_end() {
+        let folder = Folder::new("circle");
+        symlink("b", folder.0.join("a")).unwrap();
+        symlink("a", folder.0.join("b")).unwrap();
+        let mut trail = Trail::default();
+        trail.walk(&folder.0.join("a"));
+        assert!(trail.entries.contains(&folder.0.join("b")));
+    }
+
+    #[test]
+    fn writing_renaming_and_swapping_a_link_are_seen() {
+        let folder = Folder::new("edits");
+        let file = folder.0.join("gateway.toml");
+        fs::write(&file, "1").unwrap();
+        let (mut watch, bell) = watching(&file);
+        fs::write(&file, "2").unwrap();
+        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+
+        let (mut watch, bell) = watching(&file);
+        fs::write(folder.0.join("new"), "3").unwrap();
+        fs::rename(folder.0.join("new"), &file).unwrap();
+        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(folder.0.join("v1")).unwrap();
+        fs::create_dir(folder.0.join("v2")).unwrap();
+        symlink("v1", folder.0.join("..data")).unwrap();
+        symlink("..data/gateway.toml", &file).unwrap();
+        let (mut watch, bell) = watching(&file);
+        symlink("v2", folder.0.join("..new")).unwrap();
+        fs::rename(folder.0.join("..new"), folder.0.join("..data")).unwrap();
+        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+    }
+
+    #[test]
+    fn a_bell_is_heard_and_others_files_are_not() {
+        let folder = Folder::new("bell");
+        let file = folder.0.join("gateway.toml");
+        fs::write(&file, "1").unwrap();
+        let (mut watch, bell) = watching(&file);
+        fs::write(folder.0.join("another"), "2").unwrap();
+        fs::read(&file).unwrap();
+        bell.ring();
+        assert_eq!(watch.wait(), Some(Occasion::Asked));
+        drop(bell);
+        assert_eq!(watch.wait(), None);
+    }
+}
