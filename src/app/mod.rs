@@ -189,7 +189,8 @@ async fn serve(
     admin: Option<&Admin>,
     mut stop: impl AsyncFnMut(),
 ) -> Result<Ended, AppError> {
-    tracing::info!(addresses = ?listening.addresses(), "serving");
+    let operator = admin.map(|admin| tracing::field::display(admin.address()));
+    tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
     tokio::select! {
         lost = listening.wait() => lost?,
         () = stop() => {}

@@ -1,6 +1,6 @@
 //! The binary itself: what it prints, and how it exits.
 
-mod process;
+pub mod process;
 
 use std::fs;
 

@@ -15,6 +15,7 @@ mod harness;
 mod keys;
 mod layers;
 mod regressions;
+mod reload;
 mod routing;
 mod sdk;
 mod silence;

@@ -1,7 +1,7 @@
 //! TLS on both legs, and the ways to an upstream.
 
 mod egress;
-mod pki;
+pub mod pki;
 
 use std::{
     io,

@@ -75,14 +75,26 @@ impl Running {
 
     /// Its first listener, as its log tells it.
     pub fn address(&mut self) -> SocketAddr {
+        self.addresses().0[0]
+    }
+
+    /// Its listeners and its operator's, as its log tells them.
+    pub fn addresses(&mut self) -> (Vec<SocketAddr>, Option<SocketAddr>) {
         let line = self.line(|line| line.contains("\"message\":\"serving\""));
-        let (_, rest) = line.split_once("\"addresses\":\"[").unwrap();
-        rest.split([',', ']']).next().unwrap().parse().unwrap()
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let listeners = line["addresses"].as_str().unwrap().trim_matches(['[', ']']).split(", ");
+        let admin = line["admin"].as_str().map(|address| address.parse().unwrap());
+        (listeners.map(|address| address.parse().unwrap()).collect(), admin)
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        assert_eq!(shell(&format!("kill -{name} {}", self.child.id())).code, Some(0));
     }
 
     /// Sends SIGTERM.
     pub fn terminate(&self) {
-        assert_eq!(shell(&format!("kill -TERM {}", self.child.id())).code, Some(0));
+        self.signal("TERM");
     }
 
     /// Waits for its end: the exit code, and what it printed since it was last asked.
