@@ -22,6 +22,10 @@ use crate::{
     telemetry::{
         access::Line,
         ids::{RequestId, TraceContext},
+        metrics::{
+            histogram::Histogram,
+            stripe::{Ending, Finished, Stripe, Tokens},
+        },
         queue::Queue,
     },
 };
@@ -47,6 +51,7 @@ pub struct Exchange {
     pub watch: Rc<Watch>,
     link: Rc<Link>,
     log: Option<AccessLog>,
+    stripe: Arc<Stripe>,
     outcome: Option<Outcome>,
 }
 
@@ -120,6 +125,7 @@ pub struct Tally {
     pub events: Option<u64>,
     /// The longest time between two frames.
     pub max_gap: Option<Duration>,
+    gaps: Histogram,
     last: Option<Instant>,
 }
 
@@ -141,14 +147,15 @@ pub struct Opening {
 }
 
 impl Exchange {
-    /// Begins an exchange on `link`; its line goes to `log`, if there is one.
-    pub fn open(opening: Opening, link: &Rc<Link>, log: Option<AccessLog>) -> Self {
+    /// Begins an exchange on `link`; its line goes to `log`, if there is one, and it is counted in `stripe`.
+    pub fn open(opening: Opening, link: &Rc<Link>, log: Option<AccessLog>, stripe: Arc<Stripe>) -> Self {
         let watch = Rc::new(Watch::default());
         if let Some(task) = link.own_task() {
             watch.runs_in(task);
         }
         link.open(watch.clone());
-        let exchange = Self { record: Record::new(opening), watch, link: link.clone(), log, outcome: None };
+        let exchange =
+            Self { record: Record::new(opening), watch, link: link.clone(), log, stripe, outcome: None };
         exchange.introduce();
         exchange
     }
@@ -174,6 +181,13 @@ impl Exchange {
     pub fn is_last(&self) -> bool {
         let unread = self.link.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
+    }
+
+    /// An attempt at its upstream came to this.
+    pub fn attempted(&self, result: &'static str) {
+        if let Some(upstream) = &self.record.upstream {
+            self.stripe.attempted(upstream, result);
+        }
     }
 
     /// Says how it ended. What was said first stays.
@@ -213,6 +227,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.link.close(&self.watch);
         let outcome = self.outcome.unwrap_or_else(|| self.implied());
+        self.stripe.finished(self.record.finished(outcome));
         if let Some(log) = &self.log {
             self.record.log(log, outcome);
         }
@@ -254,6 +269,27 @@ impl Record {
             tally: Tally::default(),
             reading: Reading::default(),
             cause: None,
+        }
+    }
+
+    fn finished(&self, outcome: Outcome) -> Finished {
+        Finished {
+            ending: Ending {
+                route: self.route.clone(),
+                upstream: self.upstream.clone(),
+                status: self.status.map_or("none", class),
+                who: outcome.who.as_str(),
+                phase: outcome.phase.as_str(),
+            },
+            caller: self.caller.as_deref().map(|caller| caller.name.clone()),
+            fault: outcome.fault,
+            total: self.start.elapsed(),
+            first_byte: self.first_byte,
+            first_token: self.first_token,
+            gaps: self.tally.gaps,
+            bytes_in: self.upload.bytes(),
+            bytes_out: self.tally.bytes,
+            tokens: self.reading.usage.map(|usage| Tokens { input: usage.input, output: usage.output }),
         }
     }
 
@@ -320,8 +356,20 @@ impl Tally {
         self.frames += 1;
         if let Some(last) = self.last.replace(now) {
             let gap = now.saturating_duration_since(last);
+            self.gaps.observe(gap);
             self.max_gap = Some(self.max_gap.map_or(gap, |longest| longest.max(gap)));
         }
+    }
+}
+
+/// The class of a status, for metrics.
+pub fn class(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        100..200 => "1xx",
+        200..300 => "2xx",
+        300..400 => "3xx",
+        400..500 => "4xx",
+        _ => "5xx",
     }
 }
 

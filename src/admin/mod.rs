@@ -1,7 +1,8 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/config`, `/status`.
+//! The operator's listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
 //!
 //! Served by the main thread, so that it answers whatever the workers are doing.
 
+mod metrics;
 mod status;
 
 use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
@@ -18,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    listen::{Listening, Socket, Workers},
+    listen::{Counters, Listening, Socket, Workers},
     proxy::Gateway,
 };
 
@@ -40,6 +41,7 @@ pub struct Admin {
 struct Desk {
     gateway: Arc<Gateway>,
     workers: Workers,
+    counters: Arc<Counters>,
     /// Addresses as configured, and as bound.
     listeners: Vec<(SocketAddr, SocketAddr)>,
     ready: Rc<Cell<bool>>,
@@ -59,6 +61,7 @@ impl Admin {
         let desk = Rc::new(Desk {
             gateway: gateway.clone(),
             workers: listening.workers().clone(),
+            counters: listening.counters().clone(),
             listeners: asked.zip(listening.addresses().iter().copied()).collect(),
             ready: ready.clone(),
         });
@@ -91,7 +94,8 @@ impl Desk {
             "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/config" => self.config(),
             "/status" => self.status().await,
-            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config and /status\n"),
+            "/metrics" => self.metrics(request.headers()),
+            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config, /status and /metrics\n"),
         }
     }
 

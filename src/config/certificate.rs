@@ -13,6 +13,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
     problem::{Complaint, complaint},
@@ -31,9 +32,18 @@ pub(crate) fn chain_and_key(chain: &Node<'_>, key: Option<&Node<'_>>, env: &Env<
     let private = key.zip(key_loaded).and_then(|(key, loaded)| key.accept(private_key(&loaded.bytes)));
     let (certificates, origin) = (certificates?, loaded?.origin);
     let names = chain.accept(dns_names(&certificates))?;
+    let not_after = chain.accept(not_after(&certificates))?;
     let pair = CertifiedKey::from_der(certificates, private?, &default_provider());
     let pair = key?.accept(pair.map_err(|error| mismatched(&error)))?;
-    Some(Certificate { key: Arc::new(pair), names, path: origin })
+    Some(Certificate { key: Arc::new(pair), names, path: origin, not_after })
+}
+
+/// When the first of them ends.
+fn not_after(chain: &[CertificateDer<'_>]) -> Result<i64, Complaint> {
+    let parsed = chain.first().and_then(|first| X509Certificate::from_der(first).ok());
+    let (_, certificate) =
+        parsed.ok_or_else(|| complaint("has a certificate that cannot be read", PEM_HELP))?;
+    Ok(certificate.validity().not_after.timestamp())
 }
 
 /// Certificates to trust, each of the file, and the SHA-256 of them all, one after the other.

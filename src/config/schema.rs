@@ -96,6 +96,8 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// Where it was read from, for messages.
     pub path: PathBuf,
+    /// When the first certificate of the chain ends, in seconds since 1970.
+    pub not_after: i64,
 }
 
 /// `[admin]`: the operator's listener.

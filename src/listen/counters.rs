@@ -1,6 +1,6 @@
 //! What befell connections before or instead of an exchange.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::telemetry::metrics::count::Count;
 
 /// Counted since the process began, by class; read by the metrics. Each is touched at most once or twice in a connection's life.
 #[derive(Debug, Default)]
@@ -23,19 +23,4 @@ pub struct Counters {
     pub idle_closed: Count,
     /// The caller took nothing for `write_stall`: connections and, on HTTP/2, streams.
     pub write_stalled: Count,
-}
-
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// The number now.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn add(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }

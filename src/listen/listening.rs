@@ -116,8 +116,8 @@ pub(crate) fn start_with<H: Handler>(
     for number in 0..snapshot.server.threads {
         let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
         let (desk, questions) = mpsc::channel(UNANSWERED);
-        desks.push(desk);
         let load = Arc::new(Load::default());
+        desks.push((desk, load.clone()));
         seats.push(Seat { load: load.clone(), arrivals: sender });
         let bench = Bench {
             gateway: gateway.clone(),

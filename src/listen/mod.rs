@@ -33,6 +33,6 @@ mod worker;
 mod workers;
 
 pub use bind::{BindError, Socket, bind};
-pub use counters::{Count, Counters};
+pub use counters::Counters;
 pub use listening::{Listening, Lost, StartError, start};
 pub use workers::{Station, Workers};

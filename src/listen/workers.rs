@@ -17,6 +17,7 @@ pub(super) const UNANSWERED: usize = 16;
 #[derive(Clone)]
 pub struct Workers {
     desks: Arc<[mpsc::Sender<Question>]>,
+    loads: Arc<[Arc<Load>]>,
 }
 
 /// What a worker is asked.
@@ -30,13 +31,19 @@ pub struct Station {
 }
 
 impl Workers {
-    pub(super) fn new(desks: Vec<mpsc::Sender<Question>>) -> Self {
-        Self { desks: desks.into() }
+    pub(super) fn new(desks: Vec<(mpsc::Sender<Question>, Arc<Load>)>) -> Self {
+        let (desks, loads): (Vec<_>, Vec<_>) = desks.into_iter().unzip();
+        Self { desks: desks.into(), loads: loads.into() }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
         self.desks.len()
+    }
+
+    /// Open exchanges and open connections of each, without asking.
+    pub fn loads(&self) -> Vec<(usize, usize)> {
+        self.loads.iter().map(|load| load.weight()).collect()
     }
 
     /// What each has to say to `question`, in their order; `None` from one that does not say it `within` this time.

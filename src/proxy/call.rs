@@ -49,7 +49,7 @@ impl<'a> Call<'a> {
             path: reception::path_to_log(head, &snapshot),
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
-        let exchange = Box::new(Exchange::open(opening, &downstream.link, log));
+        let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));
         Self { worker, downstream, snapshot, exchange }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::SystemTime,
@@ -15,6 +15,7 @@ use crate::{
     exchange::AccessLog,
     fault::Fault,
     snapshot::{CompileError, Snapshot},
+    telemetry::metrics::{count::Reloads, stripe::Stripe},
 };
 
 /// Shared by all workers; read-only but for atomics.
@@ -26,6 +27,12 @@ pub struct Gateway {
     pub last_reload: ArcSwapOption<Reload>,
     /// Where access lines go, when they are written.
     pub access_log: AccessLog,
+    /// What became of reloads.
+    pub reloads: Reloads,
+    /// When the gateway began.
+    pub started: SystemTime,
+    /// One for each worker.
+    stripes: Mutex<Vec<Arc<Stripe>>>,
     buffered: AtomicU64,
 }
 
@@ -49,7 +56,30 @@ impl Gateway {
     /// Begins with `snapshot`.
     pub fn new(snapshot: Snapshot, access_log: AccessLog) -> Arc<Self> {
         let live = ArcSwap::from_pointee(snapshot);
-        Arc::new(Self { live, last_reload: ArcSwapOption::empty(), access_log, buffered: AtomicU64::new(0) })
+        let started = SystemTime::now();
+        let reloads = Reloads::default();
+        reloads.success(started);
+        Arc::new(Self {
+            live,
+            last_reload: ArcSwapOption::empty(),
+            access_log,
+            reloads,
+            started,
+            stripes: Mutex::default(),
+            buffered: AtomicU64::new(0),
+        })
+    }
+
+    /// A new share of the metrics, for a worker that begins.
+    pub fn stripe(&self) -> Arc<Stripe> {
+        let stripe = Arc::new(Stripe::default());
+        self.stripes.lock().unwrap_or_else(PoisonError::into_inner).push(stripe.clone());
+        stripe
+    }
+
+    /// The shares of all workers.
+    pub fn stripes(&self) -> Vec<Arc<Stripe>> {
+        self.stripes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Compiles `config` and makes it the one that new exchanges go by. Blocks; for one thread at a time.
@@ -78,7 +108,14 @@ impl Gateway {
     }
 
     fn reloaded(&self, problems: Vec<String>) {
-        self.last_reload.store(Some(Arc::new(Reload { at: SystemTime::now(), problems })));
+        let at = SystemTime::now();
+        if problems.is_empty() {
+            self.reloads.succeeded.add();
+            self.reloads.success(at);
+        } else {
+            self.reloads.failed.add();
+        }
+        self.last_reload.store(Some(Arc::new(Reload { at, problems })));
     }
 
     /// Bytes of request bodies held now, by all workers.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     access::Credential,
     body::{Arrival, Outbound, Upload},
+    exchange::class,
     fault::{Fault, Phase},
     openai::{self, Endpoint},
     policy::{self, Crossing, path},
@@ -133,7 +134,12 @@ impl Call<'_> {
                 host.filter(|host| !presented.carries(host.as_bytes())),
             );
         }
-        self.attempt(request, target, &route.timeouts).await
+        let answered = self.attempt(request, target, &route.timeouts).await;
+        self.exchange.attempted(match &answered {
+            Ok(answer) => class(answer.status()),
+            Err(fault) => fault.row().code,
+        });
+        answered
     }
 
     /// A body that is passed on as it comes.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::Gateway;
-use crate::upstream::Pools;
+use crate::{telemetry::metrics::stripe::Stripe, upstream::Pools};
 
 /// One worker's own things. Never leaves its thread.
 #[derive(Debug)]
@@ -20,12 +20,15 @@ pub struct Worker {
     pub load: Arc<Load>,
     /// Its upstream connections.
     pub pools: Rc<Pools>,
+    /// Its share of the metrics.
+    pub stripe: Arc<Stripe>,
 }
 
 impl Worker {
     /// The worker whose work `load` counts; made on its own thread.
     pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
-        Self { gateway, load, pools: Rc::default() }
+        let stripe = gateway.stripe();
+        Self { pools: Rc::new(Pools::new(stripe.clone())), gateway, load, stripe }
     }
 }
 

@@ -57,10 +57,21 @@ pub struct Listener {
     pub address: SocketAddr,
     /// The server's side of TLS; none: plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What its certificates are called and when they end.
+    pub certificates: Vec<Expiry>,
     /// HTTP/2 by prior knowledge.
     pub h2c: bool,
     /// How the caller's address is learned.
     pub client_address: config::ClientAddress,
+}
+
+/// When a certificate ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// Its first DNS name, or the file that it is from.
+    pub name: String,
+    /// In seconds since 1970.
+    pub not_after: i64,
 }
 
 /// What keeps a sound configuration from being compiled: rustls or the system's certificate store refuses something.
@@ -168,11 +179,18 @@ fn listeners(written: &[config::Listener], tickets: &mut Tickets) -> Result<Vec<
             Ok(Listener {
                 address,
                 tls: tls.map_err(|source| CompileError::Listener { address, source })?,
+                certificates: listener.tls.iter().flat_map(|tls| &tls.certificates).map(expiry).collect(),
                 h2c: listener.h2c,
                 client_address: listener.client_address.clone(),
             })
         })
         .collect()
+}
+
+fn expiry(certificate: &config::Certificate) -> Expiry {
+    let name = certificate.names.first().cloned();
+    let name = name.unwrap_or_else(|| certificate.path.display().to_string());
+    Expiry { name, not_after: certificate.not_after }
 }
 
 fn callers(written: BTreeMap<Arc<str>, config::Client>) -> Callers {

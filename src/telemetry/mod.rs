@@ -6,6 +6,7 @@ pub mod access;
 mod clock;
 pub mod ids;
 mod messages;
+pub mod metrics;
 mod pairs;
 pub mod queue;
 

@@ -18,5 +18,5 @@ mod signal;
 
 pub use answer::{Answer, AnswerBody, BodyError};
 pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
-pub use pool::{Connection, PoolCounters, Pools, Seen, SendError};
+pub use pool::{Connection, Pools, Seen, SendError};
 pub use ring::{KeyRing, Rotation};

@@ -23,7 +23,7 @@ use super::{
     http1::{Http1, Http1Body},
     http2::{Http2, Lease},
 };
-use crate::{body::Outbound, fault::Cause};
+use crate::{body::Outbound, fault::Cause, telemetry::metrics::stripe::Stripe};
 
 /// A close that is seen so soon after a request was sent had been on its way when the request was.
 const CROSSING: Duration = Duration::from_secs(1);
@@ -39,8 +39,7 @@ pub struct Pools {
     sweeping: Cell<bool>,
     /// Held while an HTTP/2 connection is being made; no more than there are dialers.
     dialling: RefCell<HashMap<u64, Rc<tokio::sync::Mutex<()>>>>,
-    /// Counted since the worker began.
-    pub counters: PoolCounters,
+    stripe: Arc<Stripe>,
 }
 
 /// The connections to one origin.
@@ -48,17 +47,6 @@ pub struct Pools {
 struct Shelf<C> {
     limits: PoolLimits,
     connections: Vec<C>,
-}
-
-/// What became of connections.
-#[derive(Debug, Default)]
-pub struct PoolCounters {
-    /// Made.
-    pub opened: Cell<u64>,
-    /// Used once more.
-    pub reused: Cell<u64>,
-    /// Found closed when they were to be used again.
-    pub dead: Cell<u64>,
 }
 
 /// A connection, taken to send one request.
@@ -102,10 +90,15 @@ pub enum Seen {
 }
 
 impl Pools {
+    /// None yet; what becomes of them is counted in `stripe`.
+    pub fn new(stripe: Arc<Stripe>) -> Self {
+        Self { stripe, ..Self::default() }
+    }
+
     /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
     pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>, cx: &mut Context<'_>) -> Option<Connection> {
         let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer, cx)? };
-        count(&self.counters.reused);
+        self.stripe.pool.reused.add();
         Some(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() })
     }
 
@@ -138,7 +131,7 @@ impl Pools {
         let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
         let _turn = gate.lock().await;
         if let Some(kind) = self.take_http2(dialer) {
-            count(&self.counters.reused);
+            self.stripe.pool.reused.add();
             return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
         }
         let socket = dialer.dial(timeout).await?;
@@ -150,7 +143,7 @@ impl Pools {
     }
 
     fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, kind: Kind) -> Connection {
-        count(&self.counters.opened);
+        self.stripe.pool.opened.add();
         Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() }
     }
 
@@ -178,7 +171,7 @@ impl Pools {
             if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable(cx) {
                 return Some(Kind::Http1(connection));
             }
-            count(&self.counters.dead);
+            self.stripe.pool.dead.add();
         }
     }
 
@@ -316,8 +309,4 @@ fn is_refused(error: &hyper::Error) -> bool {
 fn split<S>(response: Response<Incoming>, source: impl FnOnce(Incoming) -> S) -> (Response<()>, S) {
     let (head, body) = response.into_parts();
     (Response::from_parts(head, ()), source(body))
-}
-
-fn count(counter: &Cell<u64>) {
-    counter.set(counter.get() + 1);
 }

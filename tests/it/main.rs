@@ -14,6 +14,7 @@ mod folder;
 mod harness;
 mod keys;
 mod layers;
+mod metrics;
 mod regressions;
 mod reload;
 mod routing;

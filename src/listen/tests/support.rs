@@ -28,13 +28,13 @@ use crate::{
     config::{self, ClientAddress},
     exchange::AccessLog,
     listen::{
-        Count, Counters, Listening, bind,
+        Counters, Listening, bind,
         listening::start_with,
         serve::{Answer, Handler},
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
-    telemetry::queue::Queue,
+    telemetry::{metrics::count::Count, queue::Queue},
 };
 
 /// Past this a test has hung; nothing is measured by it.
@@ -68,7 +68,7 @@ pub(super) fn server() -> config::Server {
 
 pub(super) fn plain() -> Listener {
     let address = "127.0.0.1:0".parse().unwrap();
-    Listener { address, tls: None, h2c: false, client_address: ClientAddress::Peer }
+    Listener { address, tls: None, certificates: Vec::new(), h2c: false, client_address: ClientAddress::Peer }
 }
 
 pub(super) struct Setup {

@@ -46,7 +46,7 @@ fn certificate(by: &Authority, names: &[&str]) -> Certificate {
     let (chain, key) = issue(by, names);
     let key = CertifiedKey::from_der(vec![chain], key, &aws_lc_rs::default_provider()).unwrap();
     let names = names.iter().map(ToString::to_string).collect();
-    Certificate { key: Arc::new(key), names, path: "test".into() }
+    Certificate { key: Arc::new(key), names, path: "test".into(), not_after: 0 }
 }
 
 fn tls(certificates: Vec<Certificate>) -> ListenerTls {

@@ -5,9 +5,10 @@ use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc, thread::JoinHan
 use sluicegate::{
     app::{App, Ended},
     config::{Env, KeyHash, LogFormat, parse},
+    listen::Workers,
     proxy,
     simulator::Simulator,
-    telemetry::queue::Queue,
+    telemetry::{metrics::stripe::Counts, queue::Queue},
 };
 use tokio::sync::mpsc;
 
@@ -19,6 +20,7 @@ pub struct Gateway {
     pub admin: Option<SocketAddr>,
     pub log: LogLines,
     inside: Arc<proxy::Gateway>,
+    workers: Workers,
     stop: mpsc::Sender<()>,
     thread: Option<JoinHandle<Ended>>,
 }
@@ -37,7 +39,14 @@ impl Gateway {
                 parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"));
             let queue = Queue::start(Box::new(out), 64 << 20, LogFormat::Json);
             let app = App::start_with(config, queue).unwrap();
-            report.send((app.addresses().to_vec(), app.admin_address(), app.gateway().clone())).unwrap();
+            report
+                .send((
+                    app.addresses().to_vec(),
+                    app.admin_address(),
+                    app.gateway().clone(),
+                    app.workers().clone(),
+                ))
+                .unwrap();
             app.run_until(async move || {
                 if stopped.recv().await.is_none() {
                     std::future::pending::<()>().await;
@@ -45,10 +54,10 @@ impl Gateway {
             })
             .unwrap()
         });
-        let Ok((addresses, admin, inside)) = started.recv() else {
+        let Ok((addresses, admin, inside, workers)) = started.recv() else {
             std::panic::resume_unwind(thread.join().unwrap_err());
         };
-        Self { addresses, admin, log, inside, stop, thread: Some(thread) }
+        Self { addresses, admin, log, inside, workers, stop, thread: Some(thread) }
     }
 
     /// The usual one: plain HTTP/1.1 and h2c on one listener, two workers, one route `/v1` to `upstream`, one client; `more` is
@@ -101,6 +110,18 @@ impl Gateway {
     /// Bytes of request bodies that it holds.
     pub fn buffered(&self) -> u64 {
         self.inside.buffered()
+    }
+
+    /// What it has counted.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.inside.stripes().iter().for_each(|stripe| stripe.add_to(&mut counts));
+        counts
+    }
+
+    /// Open exchanges and connections of each worker.
+    pub fn loads(&self) -> Vec<(usize, usize)> {
+        self.workers.loads()
     }
 
     /// Asks it to stop: first to drain, when asked again to cut.

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::{
     cli::process::Running,
     harness::{Answer, CHAT, Client, Http, chat, post, request, safely, send, simulator, take, whole},
+    metrics::scrape::Scrape,
     tls::pki::{Authority, Trust},
 };
 use edits::{Files, WAYS, Way};
@@ -146,6 +147,11 @@ async fn streams_pass_whole_while_everything_changes() {
     }
 
     assert_eq!(generation(&gateway.status().await), 1 + sound);
+    let scrape = Scrape::of(gateway.admin, "").await;
+    assert_eq!(scrape.sum("sluicegate_config_reloads_total", &["ok"]), sound as f64, "{}", scrape.text);
+    // The rotation may have been seen with one of its two files in place.
+    let refused = scrape.sum("sluicegate_config_reloads_total", &["refused"]);
+    assert!((16.0..=17.0).contains(&refused), "{}", scrape.text);
     while let Some(read) = safely(reading.join_next()).await {
         let (stream, answer) = read.unwrap();
         assert_eq!(answer.headers["x-number"], "0", "it keeps the configuration that it began with");

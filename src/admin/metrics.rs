@@ -1,0 +1,208 @@
+//! `/metrics`: everything that is counted, in the format that the scraper takes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body_util::Full;
+
+use super::Desk;
+use crate::{
+    listen::Counters,
+    proxy::Gateway,
+    snapshot::Snapshot,
+    telemetry::metrics::{
+        count::Count,
+        exposition::{Exposition, Format, Kind},
+        histogram::Total,
+        process,
+        stripe::{Counts, Measures, Name, Stripe},
+    },
+};
+
+use Kind::{Counter, Gauge, Histogram};
+
+/// What has no configured name.
+const OTHER: &str = "other";
+
+impl Desk {
+    /// All families.
+    pub(super) fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+        let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+        let format = Format::accepted(accept);
+        let mut out = Exposition::new(format);
+        let stripes = self.gateway.stripes();
+        let mut counts = Counts::default();
+        stripes.iter().for_each(|stripe| stripe.add_to(&mut counts));
+        exchanges(&mut out, &counts);
+        routes(&mut out, &counts.routes);
+        self.load(&mut out);
+        pools(&mut out, &stripes);
+        connections(&mut out, &self.counters);
+        configuration(&mut out, &self.gateway);
+        certificates(&mut out, &self.gateway.live.load());
+        let dropped = self.gateway.access_log.queue.dropped();
+        out.family("sluicegate_log_lines_dropped", Counter, "Log lines that never reached the output.");
+        out.value(&[], dropped);
+        out.family(
+            "sluicegate_metric_labels_dropped",
+            Counter,
+            "Label sets past the bound, counted as other.",
+        );
+        out.value(&[], counts.overflowed);
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        out.family("sluicegate_build_info", Gauge, "Always 1; the version is a label.").value(&version, 1);
+        process::write(&mut out, self.gateway.started);
+        let mut response = Response::new(Full::from(out.finish()));
+        let content_type = HeaderValue::from_static(format.content_type());
+        response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        response
+    }
+
+    fn load(&self, out: &mut Exposition) {
+        let loads = self.workers.loads();
+        out.family("sluicegate_exchanges_in_flight", Gauge, "Exchanges that are open now.");
+        for (worker, (exchanges, _)) in loads.iter().enumerate() {
+            out.value(&[("worker", &worker.to_string())], exchanges);
+        }
+        out.family("sluicegate_connections_open", Gauge, "Connections from callers that are open now.");
+        for (worker, (_, connections)) in loads.iter().enumerate() {
+            out.value(&[("worker", &worker.to_string())], connections);
+        }
+        out.family("sluicegate_buffered_bytes", Gauge, "Bytes of request bodies that are held now.");
+        out.value(&[], self.gateway.buffered());
+    }
+}
+
+fn exchanges(out: &mut Exposition, counts: &Counts) {
+    out.family("sluicegate_exchanges", Counter, "Exchanges that are over, by who ended them in which phase.");
+    for (ending, count) in &counts.exchanges {
+        let labels = [
+            ("route", name(&ending.route)),
+            ("upstream", name(&ending.upstream)),
+            ("status", if ending.status.is_empty() { OTHER } else { ending.status }),
+            ("who", if ending.who.is_empty() { OTHER } else { ending.who }),
+            ("phase", if ending.phase.is_empty() { OTHER } else { ending.phase }),
+        ];
+        out.value(&labels, count);
+    }
+    out.family("sluicegate_faults", Counter, "Exchanges that ended with a fault, by its code.");
+    for ((route, code), count) in &counts.faults {
+        out.value(&[("route", name(route)), ("code", if code.is_empty() { OTHER } else { code })], count);
+    }
+    out.family(
+        "sluicegate_upstream_attempts",
+        Counter,
+        "Attempts, by status class of the answer or code of the fault.",
+    );
+    for ((upstream, result), count) in &counts.attempts {
+        let result = if result.is_empty() { OTHER } else { result };
+        out.value(&[("upstream", name(upstream)), ("result", result)], count);
+    }
+    out.family("sluicegate_tokens", Counter, "Tokens as the upstream counted them.");
+    for ([caller, route, upstream], tokens) in &counts.tokens {
+        for (kind, count) in [("input", tokens.input), ("output", tokens.output)] {
+            let labels = [
+                ("caller", name(caller)),
+                ("route", name(route)),
+                ("upstream", name(upstream)),
+                ("gen_ai_token_type", kind),
+            ];
+            out.value(&labels, count);
+        }
+    }
+}
+
+fn routes(out: &mut Exposition, routes: &HashMap<Name, Measures>) {
+    type Part = fn(&Measures) -> &Total;
+    let spans: [(&'static str, &'static str, Part); 4] = [
+        ("sluicegate_exchange_duration_seconds", "From the request to the end of the answer.", |m| &m.total),
+        ("sluicegate_first_byte_seconds", "From the request to the upstream's response head.", |m| {
+            &m.first_byte
+        }),
+        ("gen_ai_server_time_to_first_token_seconds", "From the request to a stream's first content.", |m| {
+            &m.first_token
+        }),
+        ("sluicegate_frame_gap_seconds", "Between two frames of an answer.", |m| &m.gaps),
+    ];
+    for (family, help, part) in spans {
+        out.family(family, Histogram, help);
+        for (route, measures) in routes {
+            out.histogram(&[("route", name(route))], part(measures));
+        }
+    }
+    out.family("sluicegate_request_bytes", Counter, "Bytes of request bodies.");
+    for (route, measures) in routes {
+        out.value(&[("route", name(route))], measures.bytes_in);
+    }
+    out.family("sluicegate_response_bytes", Counter, "Bytes of answers' bodies.");
+    for (route, measures) in routes {
+        out.value(&[("route", name(route))], measures.bytes_out);
+    }
+}
+
+fn pools(out: &mut Exposition, stripes: &[Arc<Stripe>]) {
+    let total =
+        |count: fn(&Stripe) -> &Count| stripes.iter().map(|stripe| count(stripe).value()).sum::<u64>();
+    out.family(
+        "sluicegate_upstream_connections",
+        Counter,
+        "Upstream connections: opened, reused, found dead.",
+    );
+    out.value(&[("event", "opened")], total(|stripe| &stripe.pool.opened));
+    out.value(&[("event", "reused")], total(|stripe| &stripe.pool.reused));
+    out.value(&[("event", "dead")], total(|stripe| &stripe.pool.dead));
+}
+
+fn connections(out: &mut Exposition, counters: &Counters) {
+    out.family("sluicegate_connections_accepted", Counter, "Connections taken from listening sockets.");
+    out.value(&[], counters.accepted.value());
+    out.family(
+        "sluicegate_connection_failures",
+        Counter,
+        "What befell connections beside exchanges, by class.",
+    );
+    let classes = [
+        ("accept_failed", &counters.accept_failed),
+        ("proxy_refused", &counters.proxy_refused),
+        ("handshake_failed", &counters.handshake_failed),
+        ("handshake_timeout", &counters.handshake_timeout),
+        ("bad_head", &counters.bad_head),
+        ("header_timeout", &counters.header_timeout),
+        ("write_stalled", &counters.write_stalled),
+    ];
+    for (class, count) in classes {
+        out.value(&[("class", class)], count.value());
+    }
+    out.family("sluicegate_connections_idle_closed", Counter, "Connections closed after keep_alive.");
+    out.value(&[], counters.idle_closed.value());
+}
+
+fn configuration(out: &mut Exposition, gateway: &Gateway) {
+    let reloads = &gateway.reloads;
+    out.family("sluicegate_config_reloads", Counter, "Configurations that were read anew, by result.");
+    out.value(&[("result", "ok")], reloads.succeeded.value());
+    out.value(&[("result", "refused")], reloads.failed.value());
+    out.family("sluicegate_config_generation", Gauge, "Of the configuration that is in effect.");
+    out.value(&[], gateway.live.load().generation);
+    out.family("sluicegate_config_last_success_timestamp_seconds", Gauge, "When it was taken, since 1970.");
+    out.value(&[], reloads.last_success());
+}
+
+fn certificates(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family(
+        "sluicegate_certificate_expiry_timestamp_seconds",
+        Gauge,
+        "When a certificate ends, since 1970.",
+    );
+    for listener in &snapshot.listeners {
+        let address = listener.address.to_string();
+        for certificate in &listener.certificates {
+            out.value(&[("listener", &address), ("certificate", &certificate.name)], certificate.not_after);
+        }
+    }
+}
+
+fn name(name: &Name) -> &str {
+    name.as_deref().unwrap_or(OTHER)
+}

@@ -1,0 +1,189 @@
+//! Metrics as text: Prometheus' format (version 0.0.4) and OpenMetrics 1.0.
+//!
+//! They differ in little: OpenMetrics names a counter's family without `_total`, tells units, and ends with `# EOF`.
+//! Sources: prometheus.io/docs/instrumenting/exposition_formats, the OpenMetrics specification.
+
+use std::fmt::{Display, Write};
+
+use super::histogram::Total;
+
+/// One of the two formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `text/plain; version=0.0.4`
+    Prometheus,
+    /// `application/openmetrics-text; version=1.0.0`
+    OpenMetrics,
+}
+
+/// What a family's values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows; its name ends with `_total`, which is left out in its declaration.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts in buckets.
+    Histogram,
+}
+
+/// Labels with their values.
+pub type Labels<'a> = &'a [(&'static str, &'a str)];
+
+/// The text of a scrape, family by family.
+#[derive(Debug)]
+pub struct Exposition {
+    text: String,
+    format: Format,
+    name: &'static str,
+    kind: Kind,
+}
+
+impl Format {
+    /// What a scraper that sends this `accept` header is to be given. Prometheus itself lists OpenMetrics first.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// For the `content-type` header.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+impl Exposition {
+    /// Nothing yet.
+    pub fn new(format: Format) -> Self {
+        Self { text: String::new(), format, name: "", kind: Kind::Gauge }
+    }
+
+    /// Begins a family; all its samples follow. `help` is a sentence without characters that would need escaping.
+    pub fn family(&mut self, name: &'static str, kind: Kind, help: &'static str) -> &mut Self {
+        (self.name, self.kind) = (name, kind);
+        let declared = match (self.format, kind) {
+            (Format::Prometheus, Kind::Counter) => "_total",
+            _ => "",
+        };
+        let word = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.line(format_args!("# HELP {name}{declared} {help}"));
+        self.line(format_args!("# TYPE {name}{declared} {word}"));
+        self
+    }
+
+    /// One value of the family.
+    pub fn value(&mut self, labels: Labels<'_>, value: impl Display) -> &mut Self {
+        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        self.sample(suffix, labels, None, value);
+        self
+    }
+
+    /// One histogram of the family.
+    pub fn histogram(&mut self, labels: Labels<'_>, total: &Total) -> &mut Self {
+        for (bound, count) in total.cumulative() {
+            self.sample("_bucket", labels, Some(&format!("{bound:?}")), count);
+        }
+        self.sample("_bucket", labels, Some("+Inf"), total.count());
+        self.sample("_sum", labels, None, total.sum());
+        self.sample("_count", labels, None, total.count());
+        self
+    }
+
+    /// The whole text.
+    pub fn finish(mut self) -> String {
+        if self.format == Format::OpenMetrics {
+            self.text.push_str("# EOF\n");
+        }
+        self.text
+    }
+
+    fn sample(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&str>, value: impl Display) {
+        self.text.push_str(self.name);
+        self.text.push_str(suffix);
+        let bound = bound.map(|bound| ("le", bound));
+        let mut before = '{';
+        for (name, value) in labels.iter().copied().chain(bound) {
+            self.text.push(before);
+            self.text.push_str(name);
+            self.text.push_str("=\"");
+            escape(value, &mut self.text);
+            self.text.push('"');
+            before = ',';
+        }
+        if before == ',' {
+            self.text.push('}');
+        }
+        self.line(format_args!(" {value}"));
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = self.text.write_fmt(line);
+        self.text.push('\n');
+    }
+}
+
+fn escape(value: &str, text: &mut String) {
+    for character in value.chars() {
+        match character {
+            '\\' => text.push_str("\\\\"),
+            '"' => text.push_str("\\\""),
+            '\n' => text.push_str("\\n"),
+            other => text.push(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn written(format: Format) -> String {
+        let mut exposition = Exposition::new(format);
+        exposition.family("a_things", Kind::Counter, "Things.").value(&[("name", "a\"\\\nb"), ("x", "é")], 3);
+        exposition.family("a_level", Kind::Gauge, "Level.").value(&[], 1.5);
+        exposition.finish()
+    }
+
+    #[test]
+    fn a_counters_family_is_named_as_each_format_has_it() {
+        let samples = "a_things_total{name=\"a\\\"\\\\\\nb\",x=\"é\"} 3\n# HELP a_level Level.\n# TYPE a_level gauge\na_level 1.5\n";
+        let prometheus = "# HELP a_things_total Things.\n# TYPE a_things_total counter\n";
+        assert_eq!(written(Format::Prometheus), [prometheus, samples].concat());
+        let open = "# HELP a_things Things.\n# TYPE a_things counter\n";
+        assert_eq!(written(Format::OpenMetrics), [open, samples, "# EOF\n"].concat());
+    }
+
+    #[test]
+    fn buckets_are_cumulative_and_end_with_all() {
+        let mut total = Total::default();
+        [1, 3, 700_000].into_iter().for_each(|millis| total.observe(Duration::from_millis(millis)));
+        let mut exposition = Exposition::new(Format::Prometheus);
+        exposition.family("a_seconds", Kind::Histogram, "Spans.").histogram(&[("route", "r")], &total);
+        let text = exposition.finish();
+        assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"0.001\"} 1\n"), "{text}");
+        assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"600.0\"} 2\n"), "{text}");
+        assert!(
+            text.ends_with(
+                "_bucket{route=\"r\",le=\"+Inf\"} 3\na_seconds_sum{route=\"r\"} 700.004\na_seconds_count{route=\"r\"} 3\n"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_format_is_negotiated() {
+        let prometheus =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
+        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
+        assert_eq!(Format::accepted("*/*"), Format::Prometheus);
+    }
+}

@@ -1,0 +1,77 @@
+//! What the kernel tells of this process (proc_pid_stat(5), proc_pid_fd(5)).
+
+use std::{fs, time::SystemTime};
+
+use super::exposition::{Exposition, Kind};
+
+/// Clock ticks in a second, as the kernel shows them to programs: always this on Linux (`USER_HZ`).
+const TICKS: f64 = 100.0;
+const PAGE: u64 = 4096;
+
+/// Writes the families that client libraries for Prometheus agree on. What cannot be read is left out.
+pub fn write(out: &mut Exposition, started: SystemTime) {
+    if let Some(stat) = Stat::read() {
+        out.family("process_cpu_seconds", Kind::Counter, "CPU time used, user and system.")
+            .value(&[], stat.cpu);
+        out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.")
+            .value(&[], stat.resident);
+        out.family("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.")
+            .value(&[], stat.virtual_memory);
+        out.family("process_threads", Kind::Gauge, "Threads.").value(&[], stat.threads);
+    }
+    if let Ok(open) = fs::read_dir("/proc/self/fd") {
+        // Reading the folder takes one.
+        let open = open.count().saturating_sub(1);
+        out.family("process_open_fds", Kind::Gauge, "Open file descriptors.").value(&[], open);
+    }
+    if let Ok((soft, _)) = rlimit::Resource::NOFILE.get() {
+        out.family("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.")
+            .value(&[], soft);
+    }
+    let since = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    out.family("process_start_time_seconds", Kind::Gauge, "When the process began, since 1970.")
+        .value(&[], since);
+}
+
+struct Stat {
+    cpu: f64,
+    threads: u64,
+    virtual_memory: u64,
+    resident: u64,
+}
+
+impl Stat {
+    fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
+    /// The name in parentheses may hold anything; the fields are counted from behind it, where the third stands.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let number = |place: usize| fields.get(place - 3)?.parse::<u64>().ok();
+        Some(Self {
+            cpu: (number(14)? + number(15)?) as f64 / TICKS,
+            threads: number(20)?,
+            virtual_memory: number(23)?,
+            resident: number(24)? * PAGE,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_a_parenthesis_hides_no_field() {
+        let stat = "1 (a) b) S 4 5 6 7 8 9 10 11 12 13 150 50 16 17 18 19 7 21 22 8192 3 25";
+        let stat = Stat::parse(stat).unwrap();
+        assert_eq!((stat.cpu, stat.threads, stat.virtual_memory, stat.resident), (2.0, 7, 8192, 12_288));
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let stat = Stat::read().unwrap();
+        assert!(stat.threads >= 1 && stat.resident > 0 && stat.virtual_memory > stat.resident);
+    }
+}

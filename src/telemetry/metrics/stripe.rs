@@ -1,0 +1,258 @@
+//! One worker's share of the request metrics.
+//!
+//! An exchange is counted when it is over, under a lock that its own worker alone takes but for the scrape: connections on
+//! different workers share nothing, and a frame touches nothing but its exchange's own record.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    count::PoolCounts,
+    histogram::{Histogram, Total},
+};
+
+/// Series kept of one kind, by one worker. Labels are configured names, so reaching it takes many reloads that rename things; what
+/// comes then is counted under `other`.
+const MOST: usize = 4096;
+
+/// A configured name; none is `other`.
+pub type Name = Option<Arc<str>>;
+
+/// What one worker has counted.
+#[derive(Debug, Default)]
+pub struct Stripe {
+    counts: Mutex<Counts>,
+    /// Its upstream connections.
+    pub pool: PoolCounts,
+}
+
+/// The same, for reading.
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    /// Exchanges that are over.
+    pub exchanges: HashMap<Ending, u64>,
+    /// Those that ended with a fault, by its code.
+    pub faults: HashMap<(Name, &'static str), u64>,
+    /// By route.
+    pub routes: HashMap<Name, Measures>,
+    /// By caller, route and upstream.
+    pub tokens: HashMap<[Name; 3], Tokens>,
+    /// Attempts by upstream and what came of them.
+    pub attempts: HashMap<(Name, &'static str), u64>,
+    /// Exchanges whose labels found no room.
+    pub overflowed: u64,
+}
+
+/// How an exchange ended, in labels.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct Ending {
+    /// `[route.NAME]`
+    pub route: Name,
+    /// `[upstream.NAME]`
+    pub upstream: Name,
+    /// `2xx`, … or `none` when the caller got no answer.
+    pub status: &'static str,
+    /// Who ended it.
+    pub who: &'static str,
+    /// In which phase.
+    pub phase: &'static str,
+}
+
+/// What is measured of exchanges.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Measures {
+    /// From the request to the end.
+    pub total: Total,
+    /// From the request to the upstream's response head.
+    pub first_byte: Total,
+    /// From the request to the first content of a stream.
+    pub first_token: Total,
+    /// Between two frames of an answer.
+    pub gaps: Total,
+    /// Of request bodies.
+    pub bytes_in: u64,
+    /// Of answers' bodies.
+    pub bytes_out: u64,
+}
+
+/// As the upstream counted them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tokens {
+    /// Of requests.
+    pub input: u64,
+    /// Of answers.
+    pub output: u64,
+}
+
+/// An exchange that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its labels.
+    pub ending: Ending,
+    /// `[client.NAME]`
+    pub caller: Name,
+    /// The code of what went wrong.
+    pub fault: Option<&'static str>,
+    /// See [`Measures::total`].
+    pub total: Duration,
+    /// See [`Measures::first_byte`].
+    pub first_byte: Option<Duration>,
+    /// See [`Measures::first_token`].
+    pub first_token: Option<Duration>,
+    /// See [`Measures::gaps`].
+    pub gaps: Histogram,
+    /// See [`Measures::bytes_in`].
+    pub bytes_in: u64,
+    /// See [`Measures::bytes_out`].
+    pub bytes_out: u64,
+    /// Told by the upstream.
+    pub tokens: Option<Tokens>,
+}
+
+impl Stripe {
+    /// Counts an exchange that is over.
+    pub fn finished(&self, exchange: Finished) {
+        let Finished { ending, caller, fault, .. } = exchange;
+        let mut counts = self.lock();
+        let Counts { exchanges, faults, routes, tokens, overflowed, .. } = &mut *counts;
+        let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
+        let measures = entry(routes, route.clone(), overflowed);
+        measures.total.observe(exchange.total);
+        exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(span));
+        exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(span));
+        measures.gaps.add(&exchange.gaps);
+        measures.bytes_in += exchange.bytes_in;
+        measures.bytes_out += exchange.bytes_out;
+        if let Some(told) = exchange.tokens {
+            let tokens = entry(tokens, [caller, route.clone(), upstream], overflowed);
+            tokens.input += told.input;
+            tokens.output += told.output;
+        }
+        if let Some(fault) = fault {
+            *entry(faults, (route, fault), overflowed) += 1;
+        }
+        *entry(exchanges, ending, overflowed) += 1;
+    }
+
+    /// Counts an attempt at an upstream.
+    pub fn attempted(&self, upstream: &Arc<str>, result: &'static str) {
+        let mut counts = self.lock();
+        let Counts { attempts, overflowed, .. } = &mut *counts;
+        *entry(attempts, (Some(upstream.clone()), result), overflowed) += 1;
+    }
+
+    /// Adds what it has counted to `total`.
+    pub fn add_to(&self, total: &mut Counts) {
+        let counts = self.lock().clone();
+        sum(&mut total.exchanges, counts.exchanges);
+        sum(&mut total.faults, counts.faults);
+        sum(&mut total.attempts, counts.attempts);
+        for (labels, more) in counts.tokens {
+            let tokens = total.tokens.entry(labels).or_default();
+            tokens.input += more.input;
+            tokens.output += more.output;
+        }
+        for (route, more) in counts.routes {
+            total.routes.entry(route).or_default().merge(&more);
+        }
+        total.overflowed += counts.overflowed;
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Measures {
+    fn merge(&mut self, other: &Self) {
+        self.total.merge(&other.total);
+        self.first_byte.merge(&other.first_byte);
+        self.first_token.merge(&other.first_token);
+        self.gaps.merge(&other.gaps);
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// The value under `key`, or that of the default key (whose names are all `other`) where there is no room for another one.
+fn entry<'m, K: Eq + Hash + Default, V: Default>(
+    map: &'m mut HashMap<K, V>,
+    key: K,
+    overflowed: &mut u64,
+) -> &'m mut V {
+    if map.len() >= MOST && !map.contains_key(&key) {
+        *overflowed += 1;
+        return map.entry(K::default()).or_default();
+    }
+    map.entry(key).or_default()
+}
+
+fn sum<K: Eq + Hash>(total: &mut HashMap<K, u64>, more: HashMap<K, u64>) {
+    for (key, count) in more {
+        *total.entry(key).or_default() += count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(route: &str, gaps: Histogram) -> Finished {
+        Finished {
+            ending: Ending {
+                route: Some(route.into()),
+                status: "2xx",
+                who: "upstream",
+                phase: "done",
+                upstream: None,
+            },
+            caller: Some("team".into()),
+            fault: None,
+            total: Duration::from_secs(1),
+            first_byte: None,
+            first_token: Some(Duration::from_millis(2)),
+            gaps,
+            bytes_in: 1,
+            bytes_out: 2,
+            tokens: Some(Tokens { input: 3, output: 4 }),
+        }
+    }
+
+    #[test]
+    fn stripes_add_up() {
+        let (one, two, mut total) = (Stripe::default(), Stripe::default(), Counts::default());
+        let mut gaps = Histogram::default();
+        gaps.observe(Duration::from_millis(3));
+        one.finished(finished("a", gaps));
+        two.finished(finished("a", gaps));
+        two.finished(Finished { fault: Some("upstream_idle"), ..finished("b", gaps) });
+        two.attempted(&"up".into(), "2xx");
+        one.add_to(&mut total);
+        two.add_to(&mut total);
+        assert_eq!(total.exchanges.values().sum::<u64>(), 3);
+        let a = &total.routes[&Some("a".into())];
+        assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
+        assert_eq!(total.tokens[&[Some("team".into()), Some("a".into()), None]].output, 8);
+        assert_eq!(total.faults, HashMap::from([((Some("b".into()), "upstream_idle"), 1)]));
+        assert_eq!(total.attempts, HashMap::from([((Some("up".into()), "2xx"), 1)]));
+    }
+
+    #[test]
+    fn past_the_bound_names_become_other_and_nothing_is_lost() {
+        let (stripe, mut total) = (Stripe::default(), Counts::default());
+        let gaps = Histogram::default();
+        for route in 0..MOST + 10 {
+            stripe.finished(finished(&route.to_string(), gaps));
+        }
+        stripe.add_to(&mut total);
+        assert_eq!(total.exchanges.len(), MOST + 1);
+        assert_eq!(total.exchanges.values().sum::<u64>(), (MOST + 10) as u64);
+        assert_eq!(total.exchanges[&Ending::default()], 10);
+        assert!(total.overflowed >= 10);
+    }
+}
