@@ -1,6 +1,7 @@
 //! The composition root: configuration → gateway → listeners → signals → drain.
 
 mod reload;
+mod service;
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -14,12 +15,13 @@ use crate::{
     admin::Admin,
     config::{Config, Source},
     exchange::AccessLog,
-    listen::{self, BindError, Listening, Lost, StartError, Workers},
+    listen::{BindError, Inherited, Listening, Lost, StartError, Workers, start},
     proxy::Gateway,
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
 };
 use reload::Reloading;
+pub use service::Service;
 
 /// How long log lines that wait at the end may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -59,6 +61,15 @@ pub enum Ended {
     Cut(usize),
 }
 
+/// Where a gateway runs: what the one who started it gave it, and wants to hear of it. By default that is nobody.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Listening sockets.
+    pub inherited: Inherited,
+    /// The service manager.
+    pub service: Service,
+}
+
 /// A gateway that runs: its sockets are bound and its workers at work.
 #[derive(Debug)]
 pub struct App {
@@ -67,6 +78,7 @@ pub struct App {
     admin: Option<Admin>,
     runtime: LocalRuntime,
     queue: Queue,
+    service: Service,
     reloading: Option<Reloading>,
 }
 
@@ -77,23 +89,31 @@ struct Signals {
     interrupt: Signal,
 }
 
+impl Surroundings {
+    /// What the environment tells. To be asked once, before there are threads.
+    pub fn from_env() -> Self {
+        Self { inherited: Inherited::from_env(), service: Service::from_env() }
+    }
+}
+
 impl App {
     /// Starts a gateway for `config`, logging to stdout.
     ///
     /// # Errors
     /// [`AppError`]; nothing runs then.
-    pub fn start(config: Config) -> Result<Self, AppError> {
+    pub fn start(config: Config, surroundings: Surroundings) -> Result<Self, AppError> {
         let queue = Queue::stdout(config.log.format).map_err(AppError::Log)?;
         // A second gateway in one process (a test's) shares the first one's.
         let _ = telemetry::start(&config.log, &queue);
-        Self::start_with(config, queue)
+        Self::start_with(config, queue, surroundings)
     }
 
     /// Starts a gateway whose log lines go to `queue`.
     ///
     /// # Errors
     /// [`AppError`]; nothing runs then.
-    pub fn start_with(config: Config, queue: Queue) -> Result<Self, AppError> {
+    pub fn start_with(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
+        let Surroundings { mut inherited, service } = surroundings;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(AppError::Runtime)?;
@@ -101,12 +121,14 @@ impl App {
         let log = AccessLog { queue: queue.clone(), format: config.log.format };
         let snapshot = Snapshot::compile(config, None)?;
         let backlog = snapshot.server.backlog;
-        let bound: Result<Vec<_>, _> =
-            snapshot.listeners.iter().map(|listener| listen::bind(listener.address, backlog)).collect();
-        let sockets = bound?;
+        let listeners = snapshot.listeners.iter();
+        let sockets: Result<Vec<_>, _> =
+            listeners.map(|listener| inherited.or_bind(listener.address, backlog)).collect();
+        let sockets = sockets?;
         let gateway = Gateway::new(snapshot, log);
-        let admin = admin.map(|admin| listen::bind(admin.address, backlog)).transpose()?;
-        let listening = listen::start(&gateway, sockets)?;
+        let admin = admin.map(|admin| inherited.or_bind(admin.address, backlog)).transpose()?;
+        inherited.report_left();
+        let listening = start(&gateway, sockets)?;
         let admin = match admin {
             Some(socket) => {
                 let starting = async { Admin::start(socket, &gateway, &listening) };
@@ -114,7 +136,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, listening, admin, runtime, queue, reloading: None })
+        Ok(Self { gateway, listening, admin, runtime, queue, service, reloading: None })
     }
 
     /// Reloads from `source` from here on: when one of its files changes, and at SIGHUP. `digest` is that of the reading that the
@@ -123,7 +145,8 @@ impl App {
     /// # Errors
     /// The system gives no thread.
     pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
-        let reloading = Reloading::start(source, digest, self.gateway.clone()).map_err(AppError::Reload)?;
+        let (gateway, service) = (self.gateway.clone(), self.service.clone());
+        let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload)?;
         Ok(Self { reloading: Some(reloading), ..self })
     }
 
@@ -162,8 +185,13 @@ impl App {
     /// # Errors
     /// A worker died.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
-        let Self { gateway, listening, admin, runtime, queue, reloading: _reloading } = self;
-        let ended = runtime.block_on(serve(&gateway, &listening, admin.as_ref(), stop));
+        let Self { gateway, listening, admin, runtime, queue, service, reloading: _reloading } = self;
+        let ended = runtime.block_on(async {
+            tokio::select! {
+                ended = serve(&gateway, &listening, admin.as_ref(), &service, stop) => ended,
+                never = service.keep_watch(listening.workers()) => match never {},
+            }
+        });
         match &ended {
             Ok(ended) => tracing::info!(cut = ended.cut(), "drained"),
             Err(error) => tracing::error!(%error, "the gateway ends"),
@@ -187,16 +215,20 @@ async fn serve(
     gateway: &Gateway,
     listening: &Listening,
     admin: Option<&Admin>,
+    service: &Service,
     mut stop: impl AsyncFnMut(),
 ) -> Result<Ended, AppError> {
     let operator = admin.map(|admin| tracing::field::display(admin.address()));
     tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
+    service.ready(gateway.live.load().generation);
     tokio::select! {
         lost = listening.wait() => lost?,
         () = stop() => {}
     }
     let drain = gateway.live.load().server.drain;
-    tracing::info!(deadline = ?drain.deadline, "draining");
+    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "draining");
+    let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
+    service.stopping(in_flight, drain.announce.saturating_add(drain.deadline));
     if let Some(admin) = admin {
         admin.not_ready();
     }

@@ -9,6 +9,7 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
+use super::Service;
 use crate::{
     config::{Bell, Config, Occasion, Problem, Problems, Reading, Source, Watch},
     proxy::Gateway,
@@ -28,6 +29,7 @@ pub(super) struct Reloading {
 struct Follower {
     source: Source,
     gateway: Arc<Gateway>,
+    service: Service,
     watch: Watch,
     /// What the last reading found, sound or not.
     digest: Vec<u8>,
@@ -38,9 +40,14 @@ impl Reloading {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(source: Source, digest: Vec<u8>, gateway: Arc<Gateway>) -> io::Result<Self> {
+    pub(super) fn start(
+        source: Source,
+        digest: Vec<u8>,
+        gateway: Arc<Gateway>,
+        service: Service,
+    ) -> io::Result<Self> {
         let (watch, bell) = Watch::new();
-        let follower = Follower { source, gateway, watch, digest };
+        let follower = Follower { source, gateway, service, watch, digest };
         let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
         Ok(Self { bell: Some(bell), thread: Some(thread) })
     }
@@ -77,10 +84,13 @@ impl Follower {
             return;
         }
         self.digest = digest;
-        match config {
+        self.service.reloading();
+        let taken = match config {
             Ok(config) => self.apply(config),
             Err(problems) => self.refuse(&problems),
-        }
+        };
+        let generation = self.gateway.live.load().generation;
+        if taken { self.service.ready(generation) } else { self.service.refused(generation) }
     }
 
     /// Reads until everything that was read was watched before.
@@ -95,7 +105,8 @@ impl Follower {
         reading
     }
 
-    fn apply(&self, config: Config) {
+    /// Whether the configuration was taken; otherwise the one before stays.
+    fn apply(&self, config: Config) -> bool {
         warn(&config.warnings);
         match self.gateway.replace(config) {
             Ok(snapshot) => {
@@ -103,20 +114,23 @@ impl Follower {
                 for difference in &snapshot.awaits_restart {
                     tracing::warn!("takes effect after a restart only: {difference}");
                 }
+                true
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "configuration not reloaded; the one before stays");
+                false
             }
         }
     }
 
-    fn refuse(&self, problems: &Problems) {
+    fn refuse(&self, problems: &Problems) -> bool {
         for problem in &problems.problems {
             let Problem { path, line, message, help, .. } = problem;
             tracing::error!(%path, line, %help, "configuration not reloaded; the one before stays: {message}");
         }
         self.gateway.refuse(problems);
+        false
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{path::Path, process::ExitCode};
 
 use crate::{
-    app::{App, Ended},
+    app::{App, Ended, Surroundings},
     config::{Reading, Source},
 };
 
@@ -12,13 +12,14 @@ const CUT: u8 = 3;
 
 /// Serves the file.
 pub(super) fn run(file: &Path) -> ExitCode {
+    let surroundings = Surroundings::from_env();
     let source = Source::new(file);
     let Reading { config, digest, .. } = source.read();
     let config = match config {
         Ok(config) => config,
         Err(problems) => return super::fail(&problems),
     };
-    let started = App::start(config).and_then(|app| app.following(source, digest));
+    let started = App::start(config, surroundings).and_then(|app| app.following(source, digest));
     match started.and_then(App::run) {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::Cut(_)) => ExitCode::from(CUT),

@@ -15,7 +15,7 @@ use tokio::{
     time,
 };
 
-use super::{counters::Counters, serve::Arrival};
+use super::{bind::Origin, counters::Counters, roster::Phase, serve::Arrival, shut};
 use crate::proxy::Load;
 
 /// The pause after accepting failed for want of a resource, doubled up to the longest while that lasts.
@@ -47,6 +47,7 @@ pub(super) struct Entrance {
     /// As configured: the listener's key in the snapshot.
     pub(super) address: SocketAddr,
     pub(super) listener: tokio::net::TcpListener,
+    pub(super) origin: Origin,
     pub(super) door: Arc<Door>,
 }
 
@@ -81,38 +82,42 @@ impl Door {
 }
 
 impl Entrance {
-    /// Accepts until `closing` says so, then what still waits in the backlog. The socket is closed on return.
-    pub(super) async fn accept(self, mut closing: watch::Receiver<bool>) {
+    /// Accepts until a drain begins, then what still waits in the backlog. The socket is closed on return.
+    pub(super) async fn accept(self, mut phase: watch::Receiver<Phase>) {
         let mut failures = Failures::default();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = closing.wait_for(|closing| *closing) => break,
+                _ = phase.wait_for(is_closing) => break,
                 accepted = self.listener.accept() => accepted,
             };
             match accepted {
                 Ok((tcp, peer)) => {
                     failures.over();
-                    let Some(permit) = self.permit(&mut closing).await else { continue };
+                    let Some(permit) = self.permit(&mut phase).await else { continue };
                     self.door.hand_over(tcp.into_std(), (self.address, peer), permit).await;
                 }
                 Err(error) => {
                     if let Some(pause) = failures.pause(&error, &self.door.counters) {
-                        let _ = time::timeout(pause, closing.wait_for(|closing| *closing)).await;
+                        let _ = time::timeout(pause, phase.wait_for(is_closing)).await;
                     }
                 }
             }
+        }
+        if self.origin == Origin::Bound && shut::to_newcomers(&self.listener) {
+            let at_once = phase.wait_for(|phase| *phase == Phase::Cut);
+            let _ = time::timeout(shut::HANDSHAKES, at_once).await;
         }
         self.empty_backlog().await;
     }
 
     /// A place within `max_connections`; when closing only one that is free.
-    async fn permit(&self, closing: &mut watch::Receiver<bool>) -> Option<OwnedSemaphorePermit> {
+    async fn permit(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
         let room = &self.door.room;
         tokio::select! {
             biased;
             permit = room.clone().acquire_owned() => permit.ok(),
-            _ = closing.wait_for(|closing| *closing) => room.clone().try_acquire_owned().ok(),
+            _ = phase.wait_for(is_closing) => room.clone().try_acquire_owned().ok(),
         }
     }
 
@@ -125,6 +130,10 @@ impl Entrance {
             self.door.hand_over(nonblocking, (self.address, peer), permit).await;
         }
     }
+}
+
+fn is_closing(phase: &Phase) -> bool {
+    *phase >= Phase::Draining
 }
 
 /// A row of failures to accept.
@@ -167,8 +176,9 @@ mod tests {
         let (sender, mut arrivals) = mpsc::channel(ON_THE_WAY);
         let seat = Seat { load: Arc::default(), arrivals: sender };
         let door = Arc::new(Door::new(vec![seat], 3, Arc::default()));
-        let closing = watch::Sender::new(true);
-        Entrance { address, listener, door }.accept(closing.subscribe()).await;
+        let phase = watch::Sender::new(Phase::Draining);
+        let entrance = Entrance { address, listener, origin: Origin::Bound, door };
+        entrance.accept(phase.subscribe()).await;
         for client in clients {
             let arrival = arrivals.recv().await.unwrap();
             assert_eq!(arrival.peer, client.local_addr().unwrap());

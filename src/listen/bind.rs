@@ -13,6 +13,16 @@ pub struct Socket {
     pub(super) address: SocketAddr,
     pub(super) local: SocketAddr,
     pub(super) listener: TcpListener,
+    pub(super) origin: Origin,
+}
+
+/// Whose a listening socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// Ours alone: closing it refuses whoever comes.
+    Bound,
+    /// Somebody else keeps it open, and will have another process accept from it.
+    Inherited,
 }
 
 /// A listening socket could not be had.
@@ -59,17 +69,21 @@ pub enum BindError {
 /// Binds `address`, with room for `backlog` connections that wait to be accepted. An IPv6 wildcard takes IPv6 alone.
 pub fn bind(address: SocketAddr, backlog: u32) -> Result<Socket, BindError> {
     let listener = listening(address, backlog).map_err(|source| BindError::new(address, source))?;
-    Socket::inherited(address, listener)
+    Socket::listening(address, listener, Origin::Bound)
 }
 
 impl Socket {
-    /// A socket that already listens, for the listener that is configured as `address`.
-    pub fn inherited(address: SocketAddr, listener: TcpListener) -> Result<Self, BindError> {
+    /// For the listener that is configured as `address`.
+    pub(super) fn listening(
+        address: SocketAddr,
+        listener: TcpListener,
+        origin: Origin,
+    ) -> Result<Self, BindError> {
         let local = listener
             .set_nonblocking(true)
             .and_then(|()| listener.local_addr())
             .map_err(|source| BindError::new(address, source))?;
-        Ok(Self { address, local, listener })
+        Ok(Self { address, local, listener, origin })
     }
 
     /// Where it really listens: the configured address, with the port that the system chose for port 0.

@@ -38,7 +38,6 @@ pub struct Listening {
     addresses: Vec<SocketAddr>,
     counters: Arc<Counters>,
     workers: Workers,
-    closing: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
     threads: watch::Receiver<Threads>,
     cut: Arc<AtomicUsize>,
@@ -89,8 +88,8 @@ struct Threads {
 struct Pulse {
     name: String,
     threads: watch::Sender<Threads>,
-    /// Ending is in order once this says so.
-    closing: watch::Receiver<bool>,
+    /// Ending is in order once the drain has begun.
+    phase: watch::Receiver<Phase>,
 }
 
 /// Starts the workers and accepts from `sockets`, answering with the proxy.
@@ -107,11 +106,11 @@ pub(crate) fn start_with<H: Handler>(
 ) -> Result<Listening, StartError> {
     bind::raise_open_files();
     let snapshot = gateway.live.load_full();
-    let (closing, phase) = (watch::Sender::new(false), watch::Sender::new(Phase::Serving));
+    let phase = watch::Sender::new(Phase::Serving);
     let threads = watch::Sender::new(Threads::default());
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
-    let pulse = |name: String| Pulse { name, threads: threads.clone(), closing: closing.subscribe() };
+    let pulse = |name: String| Pulse { name, threads: threads.clone(), phase: phase.subscribe() };
     let (mut seats, mut desks) = (Vec::new(), Vec::new());
     for number in 0..snapshot.server.threads {
         let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
@@ -133,10 +132,10 @@ pub(crate) fn start_with<H: Handler>(
         spawn(pulse(format!("worker-{number}")), run)?;
     }
     let door = Arc::new(Door::new(seats, snapshot.server.max_connections, counters.clone()));
-    let stop = closing.subscribe();
+    let stop = phase.subscribe();
     spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
     let (workers, threads) = (Workers::new(desks), threads.subscribe());
-    Ok(Listening { addresses, counters, workers, closing, phase, threads, cut })
+    Ok(Listening { addresses, counters, workers, phase, threads, cut })
 }
 
 impl Listening {
@@ -172,7 +171,6 @@ impl Listening {
     pub async fn drain(&self, announce: Duration, deadline: Duration) -> usize {
         let mut phase = self.phase.subscribe();
         let _ = time::timeout(announce, phase.wait_for(|phase| *phase == Phase::Cut)).await;
-        self.closing.send_replace(true);
         self.enter(Phase::Draining);
         tokio::select! {
             biased;
@@ -187,7 +185,6 @@ impl Listening {
 
     /// Ends what a drain is waiting for, and accepting as well: open exchanges are told to end, and dropped 2 s later.
     pub fn cut(&self) {
-        self.closing.send_replace(true);
         self.enter(Phase::Cut);
     }
 
@@ -199,7 +196,7 @@ impl Listening {
 impl Drop for Pulse {
     fn drop(&mut self) {
         let panicked = thread::panicking();
-        let in_order = *self.closing.borrow() && !panicked;
+        let in_order = *self.phase.borrow() >= Phase::Draining && !panicked;
         self.threads.send_modify(|threads| {
             threads.running -= 1;
             if !in_order && threads.lost.is_none() {
@@ -233,13 +230,13 @@ fn spawn(pulse: Pulse, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Resu
 }
 
 /// One task per socket; the thread ends when all of them have closed theirs.
-async fn accept(sockets: Vec<Socket>, door: Arc<Door>, closing: watch::Receiver<bool>) {
+async fn accept(sockets: Vec<Socket>, door: Arc<Door>, phase: watch::Receiver<Phase>) {
     let mut entrances = JoinSet::new();
-    for Socket { address, listener, .. } in sockets {
+    for Socket { address, listener, origin, .. } in sockets {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let entrance = Entrance { address, listener, door: door.clone() };
-                entrances.spawn_local(entrance.accept(closing.clone()));
+                let entrance = Entrance { address, listener, origin, door: door.clone() };
+                entrances.spawn_local(entrance.accept(phase.clone()));
             }
             // The thread ends out of order then, which takes the process down.
             Err(error) => return tracing::error!(%error, %address, "cannot accept"),

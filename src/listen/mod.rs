@@ -19,6 +19,7 @@ mod clock;
 mod counters;
 mod drive;
 mod executor;
+mod inherit;
 mod io;
 mod linger;
 mod listening;
@@ -26,6 +27,7 @@ mod open;
 mod proxy_header;
 mod roster;
 mod serve;
+mod shut;
 #[cfg(test)]
 mod tests;
 mod to_proxy;
@@ -34,5 +36,6 @@ mod workers;
 
 pub use bind::{BindError, Socket, bind};
 pub use counters::Counters;
+pub use inherit::Inherited;
 pub use listening::{Listening, Lost, StartError, start};
 pub use workers::{Station, Workers};

@@ -72,9 +72,12 @@ impl Workers {
         answers
     }
 
-    /// Whether every worker does something when it is asked to, `within` this time.
-    pub async fn all_answer(&self, within: Duration) -> bool {
-        self.ask(within, |_| ()).await.iter().all(Option::is_some)
+    /// The numbers of those that are there and do nothing when they are asked to, `within` this time. One that has ended is none:
+    /// in a drain it has done its work, and otherwise its end is the process' end.
+    pub async fn silent(&self, within: Duration) -> Vec<usize> {
+        let answers = self.ask(within, |_| ()).await;
+        let desks = self.desks.iter().zip(answers).enumerate();
+        desks.filter(|(_, (desk, answer))| answer.is_none() && !desk.is_closed()).map(|(n, _)| n).collect()
     }
 }
 

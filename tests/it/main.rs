@@ -19,6 +19,7 @@ mod regressions;
 mod reload;
 mod routing;
 mod sdk;
+mod service;
 mod silence;
 mod smoke;
 mod streaming;

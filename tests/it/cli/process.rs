@@ -37,7 +37,7 @@ pub fn shell(line: &str) -> Done {
 }
 
 /// Without what the one who runs the tests may have set.
-fn command(program: &str) -> Command {
+pub fn command(program: &str) -> Command {
     let mut command = Command::new(program);
     let proxies = ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"];
     proxies.iter().chain(&["OPENAI_API_KEY"]).for_each(|name| _ = command.env_remove(name));
@@ -54,7 +54,12 @@ pub struct Running {
 
 impl Running {
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = command(BINARY).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::of(command(BINARY).args(arguments))
+    }
+
+    /// The same of another command.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let out = BufReader::new(child.stdout.take().unwrap());
         let (line, lines) = mpsc::channel();
         std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|text| line.send(text)));

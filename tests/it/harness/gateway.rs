@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
 
 use sluicegate::{
-    app::{App, Ended},
+    app::{App, Ended, Surroundings},
     config::{Env, KeyHash, LogFormat, parse},
     listen::Workers,
     proxy,
@@ -38,7 +38,7 @@ impl Gateway {
             let config =
                 parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"));
             let queue = Queue::start(Box::new(out), 64 << 20, LogFormat::Json);
-            let app = App::start_with(config, queue).unwrap();
+            let app = App::start_with(config, queue, Surroundings::default()).unwrap();
             report
                 .send((
                     app.addresses().to_vec(),

@@ -1,6 +1,6 @@
 //! The configuration changes while the gateway works.
 
-mod edits;
+pub mod edits;
 
 use std::net::SocketAddr;
 

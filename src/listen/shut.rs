@@ -1,0 +1,60 @@
+//! Closing a listening socket upon nobody.
+//!
+//! A connection becomes the listener's when its handshake is done in the kernel, whether or not anybody has accepted it; closing the
+//! socket resets those that have not been. So at first no new handshake is let begin, by a filter that drops SYNs; those under way
+//! end within a round trip and are accepted; then there is nobody left upon whom to close. A client whose SYN was dropped sends it
+//! again after a second (RFC 6298 section 2) and is refused, or reaches whoever listens there then.
+
+use std::time::Duration;
+
+use socket2::{SockFilter, SockRef};
+
+/// For handshakes that are under way: a round trip to the other end of the world.
+pub(super) const HANDSHAKES: Duration = Duration::from_millis(300);
+
+/// The classic BPF of Linux' `Documentation/networking/filter.rst`; on a TCP socket it sees segments from their TCP header on.
+const LOAD_BYTE: u16 = 0x30;
+const AND: u16 = 0x54;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
+
+/// Where the flags are (RFC 9293 section 3.1).
+const FLAGS: u32 = 13;
+const SYN: u32 = 0x02;
+const ACK: u32 = 0x10;
+
+/// Begins no further handshake on `listener`; false when the system does not let it. For a socket that no other process accepts from: the
+/// filter would be on theirs too.
+pub(super) fn to_newcomers(listener: &tokio::net::TcpListener) -> bool {
+    let filter = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(AND, 0, 0, SYN | ACK),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    let attached = SockRef::from(listener).attach_filter(&filter);
+    attached
+        .inspect_err(|error| tracing::debug!(%error, "a listening socket closes without a filter"))
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn newcomers_are_not_let_in_and_those_inside_stay() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address: SocketAddr = listener.local_addr().unwrap();
+        let inside = TcpStream::connect(address).unwrap();
+        assert!(to_newcomers(&listener));
+        // No answer to a SYN but silence: neither a connection nor a refusal.
+        let outside = TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
+        assert_eq!(outside.kind(), std::io::ErrorKind::TimedOut);
+        let (_, peer) = listener.accept().await.unwrap();
+        assert_eq!(peer, inside.local_addr().unwrap());
+    }
+}
