@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 /// Reads the process' arguments and carries them out. Wrong ones end the process with code 2 and a usage text.
 #[must_use]
@@ -28,6 +28,12 @@ pub fn run() -> ExitCode {
         Command::Key(KeyCommand::New { name }) => key::new(&name),
         Command::Cert(options) => cert::run(&options),
     }
+}
+
+/// The command line as it is defined, for those who write manual pages and completions from it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// A streaming reverse proxy for OpenAI-compatible APIs
@@ -146,13 +152,11 @@ fn fail(error: &dyn std::error::Error) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_definitions_are_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -148,10 +148,11 @@ fn from_credential(name: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
     let Some(folder) = (env.variable)("CREDENTIALS_DIRECTORY") else {
         return Err(complaint(
             "there are no systemd credentials: $CREDENTIALS_DIRECTORY is not set",
-            "start it as a unit with LoadCredential=, or use { env = … } or { file = … }",
+            "start it as a unit with LoadCredential=, or set the variable to the folder of their files",
         ));
     };
-    visit(Path::new(&folder).join(name), &shown(name, "named here"), env)
+    let help = "LoadCredential= of the unit says which file it is";
+    visit(Path::new(&folder).join(name), &shown(name, "named here"), help, env)
 }
 
 fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
@@ -160,12 +161,12 @@ fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
     }
     let full = env.folder.join(path);
     let shown = shown(path, "named here");
-    visit(full, &shown, env)
+    visit(full, &shown, "relative paths start at the folder of this file", env)
 }
 
 /// Reads a file, and notes that it was.
-fn visit(path: PathBuf, shown: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
-    let read = read(path.clone(), shown);
+fn visit(path: PathBuf, shown: &str, help: &'static str, env: &Env<'_>) -> Result<Loaded, Complaint> {
+    let read = read(path.clone(), shown, help);
     let mut visited = env.visited.borrow_mut();
     let contents = visited.contents.get_or_insert_with(|| Context::new(&SHA256));
     let (kind, found): (u8, &[u8]) = match &read {
@@ -180,7 +181,7 @@ fn visit(path: PathBuf, shown: &str, env: &Env<'_>) -> Result<Loaded, Complaint>
 }
 
 /// The buffer is as long as it will ever be from the start, so that no copy of a secret is left behind by growing.
-fn read(path: PathBuf, shown: &str) -> Result<Loaded, Complaint> {
+fn read(path: PathBuf, shown: &str, help: &'static str) -> Result<Loaded, Complaint> {
     let unreadable = |error: io::Error| {
         let why = match error.kind() {
             io::ErrorKind::NotFound => "does not exist".to_owned(),
@@ -188,7 +189,7 @@ fn read(path: PathBuf, shown: &str) -> Result<Loaded, Complaint> {
             io::ErrorKind::IsADirectory => "is a directory".to_owned(),
             kind => format!("cannot be read: {kind}"),
         };
-        complaint(format!("the file {shown} {why}"), "relative paths start at the folder of this file")
+        complaint(format!("the file {shown} {why}"), help)
     };
     let file = File::open(&path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();

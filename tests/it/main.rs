@@ -15,6 +15,7 @@ mod harness;
 mod keys;
 mod layers;
 mod metrics;
+mod packaging;
 mod regressions;
 mod reload;
 mod routing;
