@@ -86,10 +86,7 @@ impl Running {
     /// Its listeners and its operator's, as its log tells them.
     pub fn addresses(&mut self) -> (Vec<SocketAddr>, Option<SocketAddr>) {
         let line = self.line(|line| line.contains("\"message\":\"serving\""));
-        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let listeners = line["addresses"].as_str().unwrap().trim_matches(['[', ']']).split(", ");
-        let admin = line["admin"].as_str().map(|address| address.parse().unwrap());
-        (listeners.map(|address| address.parse().unwrap()).collect(), admin)
+        listening(&line)
     }
 
     /// Sends a signal by its name.
@@ -115,6 +112,14 @@ impl Running {
         }
         (self.child.wait().unwrap().code(), rest)
     }
+}
+
+/// What the line "serving" tells: its listeners, and its operator's.
+pub fn listening(line: &str) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    let listeners = line["addresses"].as_str().unwrap().trim_matches(['[', ']']).split(", ");
+    let admin = line["admin"].as_str().map(|address| address.parse().unwrap());
+    (listeners.map(|address| address.parse().unwrap()).collect(), admin)
 }
 
 impl Drop for Running {

@@ -144,7 +144,7 @@ fn a_dead_worker_ends_the_process() {
                 assert!(die.lock().map(|mut one| one.take()).ok().flatten().is_none(), "this worker dies");
             };
             workers.ask(Duration::from_secs(1), question).await;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         });
         give.send(ended).unwrap();
     });

@@ -3,4 +3,5 @@
 mod handover;
 mod manager;
 mod notify;
+mod stdout;
 mod storm;
