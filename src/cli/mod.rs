@@ -123,7 +123,7 @@ pub struct DemoOptions {
     /// Address without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub plain: SocketAddr,
-    /// The operator's address: /healthz, /readyz, /config
+    /// The operator's address: /healthz, /readyz, /metrics, /status, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
 }

@@ -90,10 +90,11 @@ impl Gateway {
         let compiled = Snapshot::compile(config, Some(&self.live.load_full()));
         let problems = compiled.as_ref().err().map(|error| in_a_line(error)).into_iter().collect();
         let compiled = compiled.map(Arc::new);
+        // First, so that whoever sees the new generation sees this reload with it, and not the last one's problems.
+        self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             self.live.store(snapshot.clone());
         }
-        self.reloaded(problems);
         compiled
     }
 
