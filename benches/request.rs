@@ -7,7 +7,7 @@ use std::{
     ffi::OsString,
     net::Ipv4Addr,
     path::Path,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use divan::{Bencher, black_box};
@@ -18,6 +18,7 @@ use sluicegate::{
     policy::{self, Crossing, path},
     snapshot::{Route, Snapshot},
     telemetry::{access::Line, ids::TraceContext},
+    upstream::Pick,
 };
 
 const CLIENT_KEY: &str = "sk-sg-97PrBcn738XLIsL22-07XqZtTLCIq9A9fvjhVpFC6F4";
@@ -154,7 +155,8 @@ fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
 
 fn path_and_query(route: &Route, credential: &Credential) -> String {
     let presented = Crossing::new([credential.bytes()]);
-    let target = route.upstream.target(route.upstream.turn());
+    let upstream = &route.steps[0].upstream;
+    let target = upstream.target(upstream.turn());
     let path = path::rewrite(PATH, &route.prefix, &route.rewrite, &target.base).expect("below the prefix");
     let query = path::strip_credentials(black_box(QUERY), |text| presented.carries(text));
     [&*path, "?", &*query].concat()
@@ -164,11 +166,12 @@ fn readdress(mut headers: HeaderMap, route: &Route, credential: &Credential) -> 
     let presented = Crossing::new([credential.bytes()]);
     policy::to_upstream(&mut headers, &route.request_headers, &presented);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    if let (Some(name), Some(key)) = (&route.upstream.auth, route.upstream.keys.take()) {
-        headers.insert(name.clone(), key);
+    let upstream = &route.steps[0].upstream;
+    if let (Some(name), Pick::Key(key)) = (&upstream.auth, upstream.keys.pick(None, &[], Instant::now())) {
+        headers.insert(name.clone(), key.value().clone());
     }
     headers.insert("traceparent", TraceContext::of(&headers).traceparent());
-    headers.insert(header::HOST, route.upstream.target(route.upstream.turn()).host.clone());
+    headers.insert(header::HOST, upstream.target(upstream.turn()).host.clone());
     headers
 }
 
@@ -193,6 +196,8 @@ fn line() -> Line<'static> {
         status: Some(200),
         who: "upstream",
         phase: "done",
+        attempts: 1,
+        tried: None,
         reused: Some(true),
         connect: None,
         first_byte: Some(Duration::from_micros(345_678)),

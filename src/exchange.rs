@@ -94,6 +94,12 @@ pub struct Record {
     pub stream: Option<bool>,
     /// What the caller was answered with.
     pub status: Option<StatusCode>,
+    /// How often an upstream was asked.
+    pub attempts: u32,
+    /// The answer tells how often, and whom.
+    pub attempt_headers: bool,
+    /// The attempts of which nothing came, as `target code`, separated by commas.
+    pub tried: String,
     /// How far it has come.
     pub phase: Phase,
     /// Whether the upstream connection had been used before.
@@ -260,6 +266,9 @@ impl Record {
             model: None,
             stream: None,
             status: None,
+            attempts: 0,
+            attempt_headers: false,
+            tried: String::new(),
             phase: Phase::Request,
             reused: None,
             connect: None,
@@ -330,6 +339,8 @@ impl Record {
             status: self.status.map(|status| status.as_u16()),
             who: outcome.who.as_str(),
             phase: outcome.phase.as_str(),
+            attempts: self.attempts,
+            tried: Some(&*self.tried).filter(|tried| !tried.is_empty()),
             reused: self.reused,
             connect: self.connect,
             first_byte: self.first_byte,
@@ -346,6 +357,20 @@ impl Record {
             error: outcome.fault,
             cause: self.cause.as_deref(),
         }
+    }
+}
+
+/// Most bytes of [`Record::tried`]: ten attempts, and some.
+const TRIED_KEPT: usize = 1024;
+
+impl Record {
+    /// Nothing came of an attempt at `target` but `code`.
+    pub fn tried(&mut self, target: &str, code: &str) {
+        if self.tried.len() + target.len() + code.len() > TRIED_KEPT {
+            return;
+        }
+        let separator = if self.tried.is_empty() { "" } else { ", " };
+        [separator, target, " ", code].iter().for_each(|part| self.tried.push_str(part));
     }
 }
 

@@ -1,6 +1,6 @@
 //! `/metrics`: everything that is counted, in the format that the scraper takes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -18,6 +18,7 @@ use crate::{
         process,
         stripe::{Counts, Measures, Name, Stripe},
     },
+    upstream::{Circuit, TargetState},
 };
 
 use Kind::{Counter, Gauge, Histogram};
@@ -39,6 +40,7 @@ impl Desk {
         self.load(&mut out);
         pools(&mut out, &stripes);
         connections(&mut out, &self.counters);
+        targets(&mut out, &self.gateway.live.load());
         configuration(&mut out, &self.gateway);
         certificates(&mut out, &self.gateway.live.load());
         let dropped = self.gateway.access_log.queue.dropped();
@@ -152,6 +154,41 @@ fn pools(out: &mut Exposition, stripes: &[Arc<Stripe>]) {
     out.value(&[("event", "opened")], total(|stripe| &stripe.pool.opened));
     out.value(&[("event", "reused")], total(|stripe| &stripe.pool.reused));
     out.value(&[("event", "dead")], total(|stripe| &stripe.pool.dead));
+}
+
+fn targets(out: &mut Exposition, snapshot: &Snapshot) {
+    type Part = fn(&TargetState, Instant) -> u64;
+    let families: [(&'static str, Kind, &'static str, Part); 3] = [
+        ("sluicegate_target_pending", Gauge, "Requests that are under way at a target.", |state, _| {
+            state.pending() as u64
+        }),
+        (
+            "sluicegate_target_circuit_open",
+            Gauge,
+            "1 while a target's circuit is not closed.",
+            |state, now| u64::from(state.circuit(now) != Circuit::Closed),
+        ),
+        (
+            "sluicegate_target_circuit_opened",
+            Counter,
+            "How often a target's circuit has opened.",
+            |state, _| state.opened(),
+        ),
+    ];
+    let now = Instant::now();
+    for (family, kind, help, part) in families {
+        out.family(family, kind, help);
+        for upstream in snapshot.upstreams.values() {
+            for target in upstream.targets() {
+                let labels = [("upstream", &*upstream.name), ("target", &*target.url)];
+                out.value(&labels, part(&target.state, now));
+            }
+        }
+    }
+    out.family("sluicegate_upstream_keys_resting", Gauge, "Keys that are left alone for a while.");
+    for upstream in snapshot.upstreams.values() {
+        out.value(&[("upstream", &*upstream.name)], upstream.keys.resting(now).1);
+    }
 }
 
 fn connections(out: &mut Exposition, counters: &Counters) {

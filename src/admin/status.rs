@@ -15,7 +15,7 @@ use crate::{
     body::OpenExchange,
     listen::Station,
     proxy::Reload,
-    snapshot::{Snapshot, Upstream},
+    snapshot::{Snapshot, Target, Upstream},
 };
 
 /// Open exchanges that are listed, of each worker; the counts tell of all.
@@ -89,8 +89,20 @@ fn last_reload(reload: &Reload) -> Value {
 }
 
 fn upstream(upstream: &Arc<Upstream>) -> Value {
-    let targets: Vec<Value> = upstream.targets().map(|target| json!({ "url": *target.url })).collect();
-    json!({ "name": *upstream.name, "targets": targets })
+    let now = Instant::now();
+    let target = |target: &Target| {
+        let state = &target.state;
+        json!({
+            "url": *target.url,
+            "weight": target.weight,
+            "pending": state.pending(),
+            "circuit": state.circuit(now).as_str(),
+            "opened": state.opened(),
+        })
+    };
+    let targets: Vec<Value> = upstream.targets().map(target).collect();
+    let (keys, resting) = upstream.keys.resting(now);
+    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": resting })
 }
 
 fn exchange(open: &OpenExchange, now: Instant) -> Value {

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::config::{self, Client, Config, Listener, Route, Upstream};
+use crate::config::{self, Choice, Client, Config, Listener, Route, Upstream};
 
 /// Tells every problem on stderr, or on stdout that there is none, with warnings and a summary.
 pub(super) fn run(path: &Path) -> ExitCode {
@@ -61,12 +61,14 @@ fn route(f: &mut fmt::Formatter<'_>, name: &str, route: &Route) -> fmt::Result {
     let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join("|")) };
     let rewrite = route.rewrite.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
     let open = if route.open { ", open" } else { "" };
-    writeln!(
-        f,
-        "route     {name}: {methods}{hosts}{}{rewrite} to {}{open}",
-        route.path,
-        route.upstreams.join(", ")
-    )
+    let upstreams: Vec<String> = route.upstreams.iter().map(choice).collect();
+    let upstreams = upstreams.join(", ");
+    writeln!(f, "route     {name}: {methods}{hosts}{}{rewrite} to {upstreams}{open}", route.path)
+}
+
+fn choice(choice: &Choice) -> String {
+    let model = choice.model.as_ref().map(|model| format!(" as {model}")).unwrap_or_default();
+    format!("{}{model}", choice.upstream)
 }
 
 fn upstream(f: &mut fmt::Formatter<'_>, name: &str, upstream: &Upstream) -> fmt::Result {
@@ -99,12 +101,14 @@ mod tests {
             [upstream.openai]
             url = "https://api.openai.com"
             key = { env = "KEY" }
+            [upstream.internal]
+            url = "http://llm.example"
+            auth = "none"
             [route.openai]
             path = "/v1"
             methods = ["POST"]
-            upstreams = ["openai"]
+            upstreams = ["openai", { upstream = "internal", model = "llama-3" }, "internal"]
             rewrite = "/x"
-            heartbeat = "5s"
             [client.team-a]
             key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
             models = ["gpt-4o*"]
@@ -115,13 +119,14 @@ mod tests {
         let expected = "\
 gateway.toml: ok
 
-warning: route.openai.heartbeat: has no effect in this version yet
-  --> gateway.toml:12:25
-  help: write \"off\", or leave it out
+warning: upstream.internal.url: the key and all content go there without TLS
+  --> gateway.toml:8:19
+  help: write https://, unless the way there is one that you trust
 
 listener  127.0.0.1:8080, plain with h2c
 admin     127.0.0.1:9901
-route     openai: POST /v1 as /x to openai
+route     openai: POST /v1 as /x to openai, internal as llama-3, internal
+upstream  internal: http://llm.example/, no key
 upstream  openai: https://api.openai.com/, 1 key
 client    team-a: all routes; gpt-4o*
 ";

@@ -2,7 +2,7 @@
 
 use std::{thread::available_parallelism, time::Duration};
 
-use super::schema::{Drain, Log, LogFormat, Pool, Server, Timeouts};
+use super::schema::{Breaker, Drain, Log, LogFormat, Pool, Retry, Server, Timeouts};
 
 /// `[defaults] body_limit`, in bytes.
 pub(crate) const BODY_LIMIT: u64 = 32 << 20;
@@ -46,9 +46,22 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(5),
             first_byte: Some(Duration::from_secs(600)),
+            first_token: None,
             idle: Some(Duration::from_secs(300)),
             total: None,
         }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { retries: 3, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(8) }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 5, open: Duration::from_secs(10) }
     }
 }
 

@@ -41,6 +41,8 @@ pub(crate) const UPSTREAM: &[&str] = &[
     "tls",
     "proxy",
     "pool",
+    "balance",
+    "max_pending",
     "timeout",
     "retry",
     "breaker",
@@ -63,10 +65,14 @@ pub(crate) const ROUTE: &[&str] = &[
     "retry",
     "breaker",
     "heartbeat",
+    "commit",
+    "next_on_context_length",
+    "attempt_headers",
     "request_headers",
     "response_headers",
     "forward_address",
 ];
+pub(crate) const CHOICE: &[&str] = &["upstream", "model"];
 pub(crate) const HEADER_RULES: &[&str] = &["set", "remove", "allow", "only"];
 pub(crate) const CLIENT: &[&str] = &["key", "keys", "routes", "models"];
 /// Where a secret is to be read from.
@@ -94,6 +100,7 @@ pub(crate) const ALL: &[(&str, &[&str])] = &[
     ("upstream", POOL),
     ("upstream", SOURCE),
     ("route", ROUTE),
+    ("route", CHOICE),
     ("route", HEADER_RULES),
     ("client", CLIENT),
 ];

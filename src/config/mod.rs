@@ -48,9 +48,9 @@ pub use self::{
     network::InvalidNetwork,
     problem::{Problem, Problems},
     schema::{
-        Admin, Auth, Certificate, Client, ClientAddress, Config, Drain, EgressProxy, HeaderRules, Listener,
-        ListenerTls, Log, LogFormat, Network, Pool, Route, Server, Target, TimeoutOverrides, Timeouts,
-        Upstream, UpstreamTls,
+        Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
+        Config, Drain, EgressProxy, HeaderRules, Listener, ListenerTls, Log, LogFormat, Network, Pool, Retry,
+        RetryOverrides, Route, Server, Target, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

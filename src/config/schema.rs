@@ -181,6 +181,8 @@ pub struct Timeouts {
     pub connect: Duration,
     /// `first_byte = "600s"`: the upstream's response head.
     pub first_byte: Option<Duration>,
+    /// `first_token = "off"`: the first piece of what is being said in a streamed answer.
+    pub first_token: Option<Duration>,
     /// `idle = "300s"`: the longest silence within the upstream's answer, while it is being asked.
     pub idle: Option<Duration>,
     /// `total = "off"`: the whole exchange.
@@ -194,10 +196,69 @@ pub struct TimeoutOverrides {
     pub connect: Option<Duration>,
     /// See [`Timeouts::first_byte`]; `Some(None)`: written as "off".
     pub first_byte: Option<Option<Duration>>,
+    /// See [`Timeouts::first_token`].
+    pub first_token: Option<Option<Duration>>,
     /// See [`Timeouts::idle`].
     pub idle: Option<Option<Duration>>,
     /// See [`Timeouts::total`].
     pub total: Option<Option<Duration>>,
+}
+
+/// `retry = { retries = 3, backoff = "1s", max_backoff = "8s" }` or "off" (`retries` 0). `[defaults]`, overridden key by key in an
+/// upstream, and then in a route; a table below an "off" begins with the values that are told here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// `retries = 3`: attempts after the first one; 0 to 10.
+    pub retries: u32,
+    /// `backoff = "1s"`: the wait before the first of them.
+    pub backoff: Duration,
+    /// `max_backoff = "8s"`: the longest wait before any of them; not below `backoff`.
+    pub max_backoff: Duration,
+}
+
+/// The keys of `retry` that were written at one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum RetryOverrides {
+    /// Nothing was: inherited.
+    #[default]
+    Inherited,
+    /// "off"
+    Off,
+    /// A table; `None`: inherited, or the built-in default when that is off.
+    Keys {
+        /// See [`Retry::retries`].
+        retries: Option<u32>,
+        /// See [`Retry::backoff`].
+        backoff: Option<Duration>,
+        /// See [`Retry::max_backoff`].
+        max_backoff: Option<Duration>,
+    },
+}
+
+/// `breaker = { failures = 5, open = "10s" }` or "off": when a target is left alone for a while. Inherited as [`Retry`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Breaker {
+    /// `failures = 5`: so many in a row open it; 1 to 1000.
+    pub failures: u32,
+    /// `open = "10s"`: for so long nothing is asked of the target.
+    pub open: Duration,
+}
+
+/// The keys of `breaker` that were written at one level.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum BreakerOverride {
+    /// Nothing was: inherited.
+    #[default]
+    Inherited,
+    /// "off"
+    Off,
+    /// A table; `None`: inherited, or the built-in default when that is off.
+    Keys {
+        /// See [`Breaker::failures`].
+        failures: Option<u32>,
+        /// See [`Breaker::open`].
+        open: Option<Duration>,
+    },
 }
 
 /// `[upstream.NAME]`: a named pool of targets.
@@ -221,8 +282,29 @@ pub struct Upstream {
     pub proxy: Option<EgressProxy>,
     /// `pool = { idle = "30s", max_idle = 256 }`
     pub pool: Pool,
+    /// `balance = "least_pending" | "round_robin"`; default "least_pending".
+    pub balance: Balance,
+    /// `max_pending = 100`: requests at once to a target, process-wide; default none; 1 to 1,000,000.
+    pub max_pending: Option<usize>,
     /// `timeout = { … }`: what this upstream overrides, `[defaults]` applied already.
     pub timeout: Timeouts,
+    /// `retry = { … }`, `[defaults]` applied already.
+    pub retry: Retry,
+    /// `breaker = { … }`, `[defaults]` applied already; `None`: "off".
+    pub breaker: Option<Breaker>,
+    /// `heartbeat = "15s"`: a silence in an event stream after which the caller gets a comment, `[defaults]` applied already; default
+    /// "off"; 1 s to 1 h.
+    pub heartbeat: Option<Duration>,
+}
+
+/// Which of an upstream's targets is asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// The one with the fewest requests under way for its weight.
+    #[default]
+    LeastPending,
+    /// Each in its turn, by weight.
+    RoundRobin,
 }
 
 /// One base URL.
@@ -285,8 +367,9 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// `methods = ["POST"]`; default any but CONNECT and TRACE.
     pub methods: Vec<Method>,
-    /// `upstreams = ["openai"]`: required; names of `[upstream]`s. (This version uses the first one; more than one is a warning.)
-    pub upstreams: Vec<Arc<str>>,
+    /// `upstreams = ["openai", { upstream = "azure", model = "gpt-4o-eu" }]`: required; the order in which they are asked. None with
+    /// the same model twice.
+    pub upstreams: Vec<Choice>,
     /// `rewrite = "/v1"`: what the prefix becomes; default: it stays.
     pub rewrite: Option<String>,
     /// `access = "keys" | "open"`; default "keys": a caller is needed. "open" without any `[client]` must be said out loud.
@@ -295,12 +378,42 @@ pub struct Route {
     pub body_limit: u64,
     /// `timeout = { … }`: what this route overrides.
     pub timeout: TimeoutOverrides,
+    /// `retry = { … }`: what this route overrides of its first upstream's.
+    pub retry: RetryOverrides,
+    /// `breaker = { … }`: what this route overrides of its first upstream's.
+    pub breaker: BreakerOverride,
+    /// `heartbeat = "15s"`, in place of its first upstream's; `Some(None)`: written as "off".
+    pub heartbeat: Option<Option<Duration>>,
+    /// `commit = "headers" | "first_token"`; default: the gateway decides ("first_token" for streams with more than one place to go).
+    pub commit: Option<Commit>,
+    /// `next_on_context_length = true`: a request refused with `context_length_exceeded` goes to the next upstream; default false.
+    pub next_on_context_length: bool,
+    /// `attempt_headers = true`: `x-sluicegate-attempts` and `x-sluicegate-upstream` on answers; default false.
+    pub attempt_headers: bool,
     /// `request_headers = { set = { x-a = "1" }, remove = ["x-b"], allow = ["openai-beta"], only = [ … ] }`
     pub request_headers: HeaderRules,
     /// `response_headers = { … }`, the same keys.
     pub response_headers: HeaderRules,
     /// `forward_address = true`: send `x-forwarded-for`, `-proto`, `-host` of our own to the upstream; default false.
     pub forward_address: bool,
+}
+
+/// One entry of a route's `upstreams`: `"openai"`, or `{ upstream = "azure", model = "gpt-4o-eu" }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The name of an `[upstream]`.
+    pub upstream: Arc<str>,
+    /// Asked for there instead of the caller's; 1 to 256 printable characters, no quotes or backslashes. Default: the caller's.
+    pub model: Option<Arc<str>>,
+}
+
+/// When an answer is the caller's, after which no other upstream is tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// As soon as its head has come.
+    Headers,
+    /// When its first token has come.
+    FirstToken,
 }
 
 /// What a route does with headers beyond the standing policy. No rule can let a credential through.

@@ -9,6 +9,14 @@ use crate::openai::FactsError;
 /// What lies beneath a fault; goes into the log, never to the caller, since it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
+/// What a caller is told to wait, in whole seconds: not more, since some SDKs sleep for as long as they are told (openai-node).
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// `span` as the seconds of a `retry-after`.
+pub(super) fn retry_seconds(span: Duration) -> u64 {
+    span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
+}
+
 /// A failure that the caller can see. `Display` is the message for the caller: what happened, and what to do about it.
 #[derive(Debug, Error)]
 pub enum Fault {
@@ -100,6 +108,15 @@ pub enum Fault {
     /// The upstream's response head did not come in time.
     #[error("The upstream did not answer within {} s.", .0.as_secs_f64())]
     FirstByteTimeout(Duration),
+    /// The upstream's answer began, and its first content did not come in time.
+    #[error("The upstream's answer had no content within {} s.", .0.as_secs_f64())]
+    FirstTokenTimeout(Duration),
+    /// Nothing that could answer may be asked now: every circuit is open, every key rests.
+    #[error("No upstream is available now. Try again in {} s.", retry_seconds(*.0))]
+    Unavailable(Duration),
+    /// Every key rests, because the upstream said that its rate limit is reached.
+    #[error("The upstream's rate limit is reached. Try again in {} s.", retry_seconds(*.0))]
+    RateLimited(Duration),
     /// The connection to the upstream ended, or broke the protocol, before a response head.
     #[error("The upstream closed the connection without an answer.")]
     NoAnswer(#[source] Cause),

@@ -11,4 +11,5 @@ mod table;
 
 pub use kinds::{Cause, Fault};
 pub use outcome::{Outcome, Phase, Who};
+pub use render::SHOULD_RETRY;
 pub use table::Row;

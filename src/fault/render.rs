@@ -4,10 +4,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
 use serde::Serialize;
 
-use super::Fault;
+use super::{Fault, kinds::retry_seconds};
 use crate::{openai::Dialect, sse::writer};
 
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
+pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// OpenAI's error object: all four keys, always (openai-openapi `Error` schema).
 #[derive(Serialize)]
@@ -62,6 +63,9 @@ impl Fault {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry) = row.retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
+        }
+        if let Self::Unavailable(wait) | Self::RateLimited(wait) = self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
         if let Self::MethodNotAllowed { allowed, .. } = self
             && let Ok(allowed) = HeaderValue::from_str(allowed)

@@ -61,6 +61,13 @@ impl Fault {
             Self::Connect(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreachable", None, Up),
             Self::ConnectTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_connect_timeout", None, Up),
             Self::FirstByteTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_timeout", Some(false), Up),
+            Self::FirstTokenTimeout(_) => {
+                (S::GATEWAY_TIMEOUT, SERVER, "upstream_first_token_timeout", Some(false), Up)
+            }
+            Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Up),
+            Self::RateLimited(_) => {
+                (S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_rate_limited", Some(true), Up)
+            }
             Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
             Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
             Self::UpstreamAuth(_) => (S::BAD_GATEWAY, SERVER, "upstream_auth_failed", Some(false), Us),

@@ -106,7 +106,7 @@ impl Entrance {
         }
         if self.origin == Origin::Bound && shut::to_newcomers(&self.listener) {
             let at_once = phase.wait_for(|phase| *phase == Phase::Cut);
-            let _ = time::timeout(shut::HANDSHAKES, at_once).await;
+            let _ = time::timeout(shut::handshakes(self.address.ip()), at_once).await;
         }
         self.empty_backlog().await;
     }

@@ -94,6 +94,15 @@ impl Endpoint {
         }
     }
 
+    /// Whether a request makes an answer and nothing else: asking twice costs tokens, and changes nothing. Of Responses, one that goes on
+    /// in the background is to be told apart by its body.
+    pub fn is_inference(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Responses | Self::Messages
+        )
+    }
+
     /// Its name in logs and as a metrics label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -9,6 +9,7 @@
 
 mod answer;
 mod chat;
+mod edit;
 mod endpoint;
 mod facts;
 mod finish;
@@ -21,6 +22,7 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
+pub use edit::with_model;
 pub use endpoint::{Dialect, Endpoint, deployment};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;

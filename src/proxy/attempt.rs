@@ -9,38 +9,36 @@ use std::{
 
 use http::Request;
 
-use super::call::Call;
+use super::{call::Call, outbound::Order, places::Place};
 use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     config::Timeouts,
     fault::{Cause, Fault, Phase},
-    snapshot::Target,
     upstream::{Answer, Connection, DialError, Seen, SendError},
 };
 
 impl Call<'_> {
-    /// Sends `request` to `target` and waits for the head of its answer. A kept connection that turns out to have been closed by the
-    /// upstream is no failure: the request is sent once more, on a new connection, if it is held whole and the upstream has not
-    /// seen it, or seeing it twice does no harm.
+    /// Sends what was ordered to `place` and waits for the head of its answer. A kept connection that turns out to have been closed by
+    /// the upstream is no failure: the request is sent once more, on a new connection, if it is held whole and the upstream has
+    /// not seen it, or seeing it twice does no harm.
     ///
     /// # Errors
-    /// No answer came.
-    pub(super) async fn attempt(
-        &mut self,
-        request: Request<Outbound>,
-        target: &Target,
-        timeouts: &Timeouts,
-    ) -> Result<Answer, Fault> {
+    /// No answer came. A body that passes on is still there if no connection was made.
+    pub(super) async fn ask(&mut self, order: &mut Order, place: &Place) -> Result<Answer, Fault> {
+        let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
         self.exchange.record.phase = Phase::Connect;
-        let kept = poll_fn(|cx| Poll::Ready(pools.take(&target.dialer, cx))).await;
-        // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
-        let again = if kept.is_some() || target.dialer.http2() { again(&request) } else { None };
-        let answered = match kept {
-            Some(kept) => self.send(kept, request, timeouts).await,
-            None => Box::pin(self.attempt_anew(request, target, timeouts)).await,
+        let kept = poll_fn(|cx| Poll::Ready(pools.take(dialer, cx))).await;
+        let reused = kept.is_some();
+        let connection = match kept {
+            Some(kept) => kept,
+            None => Box::pin(self.dial(place)).await?,
         };
-        let (cause, unsent) = match answered {
+        let request = self.request(order, place)?;
+        // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
+        let again = if reused || dialer.http2() { again(&request) } else { None };
+        let harmless = order.is_inference() || request.method().is_idempotent();
+        let (cause, unsent) = match self.send(connection, request, &place.timeouts, harmless).await {
             Ok(answer) => return Ok(answer),
             Err(Unanswered::Failed(fault)) => return Err(fault),
             Err(Unanswered::Unseen(cause, unsent)) => (cause, unsent),
@@ -48,23 +46,18 @@ impl Call<'_> {
         let Some(request) = unsent.map(|unsent| *unsent).or(again) else {
             return Err(Fault::NoAnswer(cause));
         };
-        Box::pin(self.attempt_anew(request, target, timeouts)).await.map_err(Unanswered::into_fault)
+        let connection = Box::pin(self.dial(place)).await?;
+        self.send(connection, request, &place.timeouts, harmless).await.map_err(Unanswered::into_fault)
     }
 
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
-    async fn attempt_anew(
-        &mut self,
-        request: Request<Outbound>,
-        target: &Target,
-        timeouts: &Timeouts,
-    ) -> Result<Answer, Unanswered> {
+    async fn dial(&mut self, place: &Place) -> Result<Connection, Fault> {
         let pools = &self.worker.pools;
         self.exchange.record.phase = Phase::Connect;
         let began = Instant::now();
-        let dialled = pools.dial(&target.dialer, timeouts.connect).await;
+        let dialled = pools.dial(&place.target().dialer, place.timeouts.connect).await;
         self.exchange.record.connect = Some(began.elapsed());
-        let connection = dialled.map_err(|error| Unanswered::Failed(unreachable(error)))?;
-        self.send(connection, request, timeouts).await
+        dialled.map_err(unreachable)
     }
 
     async fn send(
@@ -72,6 +65,7 @@ impl Call<'_> {
         connection: Connection,
         request: Request<Outbound>,
         timeouts: &Timeouts,
+        harmless: bool,
     ) -> Result<Answer, Unanswered> {
         let record = &mut self.exchange.record;
         record.reused = Some(connection.is_reused());
@@ -82,7 +76,7 @@ impl Call<'_> {
         let idempotent = request.method().is_idempotent();
         let sending = async {
             let sent = connection.send(request).await;
-            sent.map_err(|error| unanswered(error, &upload, idempotent))
+            sent.map_err(|error| unanswered(error, &upload, idempotent, harmless))
         };
         let answer = match timeouts.first_byte {
             None => sending.await?,
@@ -112,15 +106,16 @@ impl Unanswered {
 }
 
 /// What the error of an upstream connection means: it may be the caller's own failure, whose request body broke off on the way.
-fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool) -> Unanswered {
+fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> Unanswered {
     match (upload.failure(), error.seen) {
         (Some(UploadFailure::Stalled(idle)), _) => Unanswered::Failed(Fault::BodyStalled(idle)),
         (Some(UploadFailure::Broken), _) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
         (None, Seen::Nothing(request)) => Unanswered::Unseen(error.cause, request),
-        (None, Seen::Crossed) => Unanswered::Unseen(error.cause, None),
+        // Most likely is not certain: a batch that was created after all would be created twice.
+        (None, Seen::Crossed) if harmless => Unanswered::Unseen(error.cause, None),
         // RFC 9110 §9.2.2: what is idempotent may be sent again after a connection was lost.
         (None, Seen::Perhaps { stale: true }) if idempotent => Unanswered::Unseen(error.cause, None),
-        (None, Seen::Perhaps { .. }) => Unanswered::Failed(Fault::NoAnswer(error.cause)),
+        (None, Seen::Crossed | Seen::Perhaps { .. }) => Unanswered::Failed(Fault::NoAnswer(error.cause)),
     }
 }
 

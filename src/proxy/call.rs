@@ -16,7 +16,6 @@ use crate::{
     exchange::{Exchange, Opening},
     fault::Fault,
     snapshot::Snapshot,
-    telemetry::ids::TraceContext,
 };
 
 /// What every rung of the ladder needs. Each rung is a method, in the file of its subject.
@@ -43,7 +42,7 @@ impl<'a> Call<'a> {
         let opening = Opening {
             client: reception::client_address(downstream, &head.headers),
             tls: downstream.tls,
-            trace: TraceContext::of(&head.headers),
+            trace: reception::trace(head, &snapshot),
             version: head.version,
             method: reception::method_to_log(head, &snapshot),
             path: reception::path_to_log(head, &snapshot),

@@ -3,12 +3,16 @@
 //! [`handle`] cannot fail: it opens the Exchange, calls `answer`, and turns a Fault into an answer. `answer` is the ladder, one
 //! rung a line, failure by `?`; nothing else in the program knows this order.
 
+mod again;
 mod attempt;
 mod call;
+mod dispatch;
 mod downstream;
 mod gateway;
+mod hold;
 mod intake;
 mod outbound;
+mod places;
 mod reception;
 mod redirect;
 mod relay;
@@ -32,6 +36,9 @@ pub use relay::{Aborted, Relay};
 pub use worker::{Counted, Load, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
+const UPSTREAM: HeaderName = HeaderName::from_static("x-sluicegate-upstream");
 
 /// Answers one request. Cannot fail: every failure becomes an answer that says so.
 pub async fn handle(
@@ -60,12 +67,12 @@ async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Res
     let credential = call.authenticate(&head, &reception)?;
     call.exchange.introduce();
     let route = reception.route.clone();
-    let within = call.within(route.timeouts.total);
+    let within = call.within(route.total);
     let rungs = pin!(async {
         let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
         call.admit(&order)?;
-        let answer = call.dispatch(order, credential).await?;
-        call.judge(answer, &route).await
+        let order = call.readdress(order);
+        call.dispatch(order).await
     });
     within.run(rungs).await
 }
@@ -74,7 +81,8 @@ fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
     let snapshot = &call.snapshot;
     call.exchange
         .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text)));
-    Answered::local(fault.render())
+    let answered = Answered::local(fault.render());
+    if call.exchange.record.attempts > 1 { answered.not_to_be_retried() } else { answered }
 }
 
 fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) -> Response<Relay> {
@@ -84,6 +92,12 @@ fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) 
     }
     let id: HeaderValue = exchange.record.request_id.header();
     head.headers.insert(REQUEST_ID, id);
+    head.headers.insert(TRACE_ID, exchange.record.trace.header());
+    if exchange.record.attempts > 0 && exchange.record.attempt_headers {
+        head.headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts));
+        let upstream = exchange.record.upstream.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
+        upstream.into_iter().for_each(|name| drop(head.headers.insert(UPSTREAM, name)));
+    }
     exchange.record.status = Some(head.status);
     if exchange.is_last() {
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

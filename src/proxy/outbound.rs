@@ -8,18 +8,18 @@ use http_body::Body;
 
 use super::{
     call::Call,
+    dispatch,
     intake::{self, Bounds, Intake},
-    reception::Reception,
+    places::Place,
+    reception::{NOT_THE_ROUTES, Reception},
 };
 use crate::{
     access::Credential,
     body::{Arrival, Outbound, Upload},
-    exchange::class,
     fault::{Fault, Phase},
     openai::{self, Endpoint},
     policy::{self, Crossing, path},
     snapshot::{Route, Target},
-    upstream::Answer,
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -31,18 +31,28 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// A request that is ready to be sent somewhere.
 #[derive(Debug)]
 pub(super) struct Order {
+    route: Arc<Route>,
+    /// Canonical.
+    path: String,
     head: request::Parts,
-    reception: Reception,
     body: Incoming,
     /// The model that the path names (Azure).
     deployment: Option<String>,
+    /// Its answer is made while nobody waits, and asked for later.
+    background: bool,
+    endpoint: Endpoint,
+    presented: Crossing<'static>,
+    /// As an SDK told it.
+    retried: u32,
 }
 
 /// The request's body, as far as it had to be read.
 #[derive(Debug)]
 enum Incoming {
-    Read(Intake),
+    Read(Bytes),
     Passing(Arrival),
+    /// It was passed on, and cannot be once more.
+    Gone,
 }
 
 impl Call<'_> {
@@ -57,31 +67,36 @@ impl Call<'_> {
         credential: Option<&Credential>,
     ) -> Result<Order, Fault> {
         let (head, body) = request.into_parts();
+        let Reception { route, path, upstream_path } = reception;
         let record = &mut self.exchange.record;
         // What the request is, is told by the path that goes upstream.
-        record.endpoint = Endpoint::of(&head.method, &reception.upstream_path);
+        let endpoint = Endpoint::of(&head.method, &upstream_path);
+        record.endpoint = endpoint;
+        let mut background = false;
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
             record.phase = Phase::Intake;
             let bounds = Bounds {
-                limit: reception.route.body_limit,
+                limit: route.body_limit,
                 idle: self.snapshot.server.body_idle,
                 buffered: self.snapshot.server.max_buffered,
             };
-            let intake = intake::read(body, bounds, &self.worker.gateway).await?;
-            record.upload.whole(intake.bytes.len() as u64);
-            record.model.clone_from(&intake.facts.model);
-            record.stream = Some(intake.facts.stream);
-            Incoming::Read(intake)
+            let Intake { bytes, facts } = intake::read(body, bounds, &self.worker.gateway).await?;
+            record.upload.whole(bytes.len() as u64);
+            record.model = facts.model;
+            record.stream = Some(facts.stream);
+            background = facts.background;
+            Incoming::Read(bytes)
         } else {
             Incoming::Passing(body)
         };
-        let deployment = openai::deployment(&reception.upstream_path).map(str::to_owned);
+        let deployment = openai::deployment(&upstream_path).map(str::to_owned);
         record.model = record.model.take().or_else(|| deployment.clone());
         // It is logged, and may be any text.
-        let presented = Crossing::new(credential.map(Credential::bytes));
-        let keys = [&presented, &reception.route.upstream.crossing];
-        record.model.take_if(|model| keys.iter().any(|keys| keys.carries(model.as_bytes())));
-        Ok(Order { head, reception, body, deployment })
+        let presented = Crossing::new(credential.map(Credential::bytes)).into_owned();
+        let secret = |text: &[u8]| presented.carries(text) || route.carries_key(text);
+        record.model.take_if(|model| secret(model.as_bytes()));
+        let retried = dispatch::retried(&head);
+        Ok(Order { route, path, head, body, deployment, background, endpoint, presented, retried })
     }
 
     /// Lets the request in, or not.
@@ -103,80 +118,78 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Sends the request and waits for the head of an answer.
-    ///
-    /// # Errors
-    /// No answer came.
-    pub(super) async fn dispatch(
-        &mut self,
-        order: Order,
-        credential: Option<Credential>,
-    ) -> Result<Answer, Fault> {
-        let route = order.reception.route.clone();
-        let upstream = &route.upstream;
-        let target = upstream.target(order.reception.target);
-        self.exchange.record.upstream = Some(upstream.name.clone());
-        self.exchange.record.target = Some(target.url.clone());
-        let presented = Crossing::new(credential.iter().map(Credential::bytes));
-        let Order { head, reception, body, .. } = order;
-        let body = match body {
-            Incoming::Read(intake) => Outbound::Whole(Some(intake.bytes)),
-            Incoming::Passing(body) => self.pass(body, &route, &presented),
-        };
-        let host = caller_host(&head);
-        let mut request = Request::from_parts(head, body);
-        *request.uri_mut() = uri(request.uri(), &reception, target, &presented)?;
-        *request.version_mut() = if target.dialer.http2() { Version::HTTP_2 } else { Version::HTTP_11 };
-        self.readdress(request.headers_mut(), &route, target, &presented);
-        if route.forward_address {
-            self.forward_address(
-                request.headers_mut(),
-                host.filter(|host| !presented.carries(host.as_bytes())),
-            );
-        }
-        let answered = self.attempt(request, target, &route.timeouts).await;
-        self.exchange.attempted(match &answered {
-            Ok(answer) => class(answer.status()),
-            Err(fault) => fault.row().code,
-        });
-        answered
-    }
-
-    /// A body that is passed on as it comes.
-    fn pass(&self, body: Arrival, route: &Arc<Route>, presented: &Crossing<'_>) -> Outbound {
-        if body.is_end_stream() {
-            return Outbound::EMPTY;
-        }
-        let (route, presented) = (route.clone(), presented.clone().into_owned());
-        let trailers = move |trailers: &mut HeaderMap| {
-            policy::trailers_to_upstream(trailers, &route.request_headers, &presented);
-        };
-        let tally = self.exchange.record.upload.clone();
-        let upload = Upload::new(body, tally, self.snapshot.server.body_idle, Box::new(trailers));
-        Outbound::Stream(Box::new(upload))
-    }
-
-    /// Makes the caller's headers the gateway's own request to `target`.
-    fn readdress(&self, headers: &mut HeaderMap, route: &Route, target: &Target, presented: &Crossing<'_>) {
-        policy::to_upstream(headers, &route.request_headers, presented);
+    /// Makes the caller's headers those of a request of the gateway's own, as far as every attempt has the same.
+    pub(super) fn readdress(&self, mut order: Order) -> Order {
+        let host = caller_host(&order.head);
+        let Order { route, head, presented, .. } = &mut order;
+        policy::to_upstream(&mut head.headers, &route.request_headers, presented);
         // The answer is looked into, and an error in it searched for keys: both need it as it is.
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        for (name, value) in &route.upstream.headers {
+        head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        let trace = &self.exchange.record.trace;
+        head.headers.insert(TRACEPARENT, trace.traceparent());
+        if !trace.keeps_tracestate() {
+            head.headers.remove(TRACESTATE);
+        }
+        if route.forward_address {
+            let host = host.filter(|host| !presented.carries(host.as_bytes()));
+            self.forward_address(&mut head.headers, host);
+        }
+        order
+    }
+
+    /// The request as it is sent to `place`. A body that passes on goes with it.
+    pub(super) fn request(&self, order: &mut Order, place: &Place) -> Result<Request<Outbound>, Fault> {
+        let (upstream, target) = (&place.upstream, place.target());
+        let uri = order.uri(target)?;
+        let body = self.body(order, place);
+        let mut request = Request::new(body);
+        *request.method_mut() = order.head.method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = if target.dialer.http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+        let mut headers = order.head.headers.clone();
+        for (name, value) in &upstream.headers {
             headers.insert(name.clone(), value.clone());
         }
-        if let (Some(name), Some(key)) = (&route.upstream.auth, route.upstream.keys.take()) {
-            headers.insert(name.clone(), key);
-        }
-        let trace = &self.exchange.record.trace;
-        headers.insert(TRACEPARENT, trace.traceparent());
-        if !trace.keeps_tracestate() {
-            headers.remove(TRACESTATE);
+        if let (Some(name), Some(key)) = (&upstream.auth, &place.key) {
+            headers.insert(name.clone(), key.value().clone());
         }
         if target.dialer.http2() {
             headers.remove(header::HOST);
         } else {
             headers.insert(header::HOST, target.host.clone());
         }
+        if let Some(length) = request.body().size_hint().exact().filter(|_| place.model.is_some()) {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn body(&self, order: &mut Order, place: &Place) -> Outbound {
+        match std::mem::replace(&mut order.body, Incoming::Gone) {
+            Incoming::Read(bytes) => {
+                let edited = place.model.as_deref().and_then(|model| openai::with_model(&bytes, model));
+                order.body = Incoming::Read(bytes.clone());
+                Outbound::Whole(Some(edited.map_or(bytes, Bytes::from)))
+            }
+            Incoming::Passing(body) if body.is_end_stream() => {
+                order.body = Incoming::Passing(body);
+                Outbound::EMPTY
+            }
+            Incoming::Passing(body) => self.pass(body, &order.route, &order.presented),
+            Incoming::Gone => Outbound::EMPTY,
+        }
+    }
+
+    /// A body that is passed on as it comes.
+    fn pass(&self, body: Arrival, route: &Arc<Route>, presented: &Crossing<'static>) -> Outbound {
+        let (route, presented) = (route.clone(), presented.clone());
+        let trailers = move |trailers: &mut HeaderMap| {
+            policy::trailers_to_upstream(trailers, &route.request_headers, &presented);
+        };
+        let tally = self.exchange.record.upload.clone();
+        let upload = Upload::new(body, tally, self.snapshot.server.body_idle, Box::new(trailers));
+        Outbound::Stream(Box::new(upload))
     }
 
     fn forward_address(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
@@ -197,25 +210,48 @@ fn caller_host(head: &request::Parts) -> Option<HeaderValue> {
     authority.or_else(|| head.headers.get(header::HOST).cloned())
 }
 
-/// The request's target as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112
-/// §3.2.1); HTTP/2 takes scheme and authority from it as well.
-fn uri(asked: &Uri, reception: &Reception, target: &Target, presented: &Crossing<'_>) -> Result<Uri, Fault> {
-    let path = &reception.upstream_path;
-    let query = asked.query().map(|query| path::strip_credentials(query, |text| presented.carries(text)));
-    let written = match query.as_deref() {
-        None | Some("") => path.clone(),
-        Some(query) => [path, "?", query].concat(),
-    };
-    let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
-        |path_and_query| {
-            if target.dialer.http2() {
-                let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
-                let authority = target.authority.clone();
-                Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()
-            } else {
-                Ok(Uri::from(path_and_query))
-            }
-        },
-    );
-    built.map_err(|_| Fault::BadRequest("its path or query has characters that may not stand there"))
+impl Order {
+    pub(super) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    /// See [`dispatch::retried`].
+    pub(super) fn retried(&self) -> u32 {
+        self.retried
+    }
+
+    /// Whether it makes an answer and nothing else.
+    pub(super) fn is_inference(&self) -> bool {
+        self.endpoint.is_inference() && !self.background && matches!(self.body, Incoming::Read(_))
+    }
+
+    /// Whether its body is still there.
+    pub(super) fn can_be_sent(&self) -> bool {
+        !matches!(self.body, Incoming::Gone)
+    }
+
+    /// Its target as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112 §3.2.1); HTTP/2
+    /// takes scheme and authority from it as well.
+    fn uri(&self, target: &Target) -> Result<Uri, Fault> {
+        let Self { route, path, presented, .. } = self;
+        let path = route.upstream_path(path, target).ok_or(NOT_THE_ROUTES)?;
+        let query = self.head.uri.query();
+        let query = query.map(|query| path::strip_credentials(query, |text| presented.carries(text)));
+        let written = match query.as_deref() {
+            None | Some("") => path.into_owned(),
+            Some(query) => [&*path, "?", query].concat(),
+        };
+        let built = PathAndQuery::from_maybe_shared(Bytes::from(written))
+            .map_err(http::Error::from)
+            .and_then(|path_and_query| {
+                if target.dialer.http2() {
+                    let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
+                    let authority = target.authority.clone();
+                    Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()
+                } else {
+                    Ok(Uri::from(path_and_query))
+                }
+            });
+        built.map_err(|_| Fault::BadRequest("its path or query has characters that may not stand there"))
+    }
 }

@@ -11,6 +11,7 @@ use crate::{
     fault::Fault,
     policy::{Crossing, path},
     snapshot::{Miss, Route, Snapshot},
+    telemetry::ids::TraceContext,
 };
 
 /// What a request presents that may be a key is looked for in its path, up to so many; a request with more is hostile, and its path not
@@ -23,11 +24,12 @@ pub(super) struct Reception {
     pub(super) route: Arc<Route>,
     /// Canonical: what decided the route.
     pub(super) path: String,
-    /// Which of the upstream's targets has its turn.
-    pub(super) target: usize,
-    /// What goes to it: the canonical path, rewritten, below the target's own.
+    /// The same, rewritten, as it goes to the first of the route's targets.
     pub(super) upstream_path: String,
 }
+
+/// A route's prefix led to it, so this is not to be expected.
+pub(super) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
 
 impl Call<'_> {
     /// Finds the request's route.
@@ -45,12 +47,10 @@ impl Call<'_> {
         let found = self.snapshot.routes.find(host.as_deref(), &head.method, &path);
         let route = found.map_err(|miss| missed(miss, &head.method, &path))?.clone();
         self.exchange.record.route = Some(route.name.clone());
-        let target = route.upstream.turn();
-        let base = &route.upstream.target(target).base;
-        let upstream_path = path::rewrite(&path, &route.prefix, &route.rewrite, base)
-            .ok_or(Fault::BadRequest("its path is not the route's"))?
-            .into_owned();
-        Ok(Reception { path: path.into_owned(), target, upstream_path, route })
+        let first = route.steps.first().map(|step| step.upstream.target(0));
+        let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
+        let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
+        Ok(Reception { path: path.into_owned(), upstream_path, route })
     }
 
     /// Finds out who asks, and whether they may use `route`.
@@ -110,6 +110,12 @@ pub(super) fn method_to_log(head: &request::Parts, snapshot: &Snapshot) -> Metho
         return Method::from_bytes(b"WITHHELD").unwrap_or_default();
     }
     head.method.clone()
+}
+
+/// The trace that the request says it belongs to; it is logged, and goes upstream, so it is no place for a key either.
+pub(super) fn trace(head: &request::Parts, snapshot: &Snapshot) -> TraceContext {
+    let trace = TraceContext::of(&head.headers);
+    if holds_key(trace.trace_id(), head, snapshot) { TraceContext::random() } else { trace }
 }
 
 /// Nobody is known yet when this is asked, and may never be: all that could be a key is looked for. A text that is shorter than a

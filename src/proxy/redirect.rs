@@ -6,35 +6,30 @@
 
 use http::{HeaderValue, Uri, header, response, uri::PathAndQuery};
 
-use super::call::Call;
 use crate::{
     fault::Fault,
     policy::path,
     snapshot::{Route, Target},
 };
 
-impl Call<'_> {
-    /// Makes `location` lead to the same place by way of the gateway.
-    ///
-    /// # Errors
-    /// A redirect leads to somewhere that this route does not reach.
-    pub(super) fn relocate(&self, head: &mut response::Parts, route: &Route) -> Result<(), Fault> {
-        let Some(location) = head.headers.get(header::LOCATION) else { return Ok(()) };
-        let asked = self.exchange.record.target.as_ref();
-        let target = route.upstream.targets().find(|target| Some(&target.url) == asked);
-        match target.and_then(|target| mapped(location, route, target)) {
-            Some(here) => {
-                head.headers.insert(header::LOCATION, here);
-            }
-            None if head.status.is_redirection() => {
-                return Err(Fault::BadAnswer("it redirects to a place that this route does not reach"));
-            }
-            None => {
-                head.headers.remove(header::LOCATION);
-            }
+/// Makes `location` lead to the same place by way of the gateway.
+///
+/// # Errors
+/// A redirect leads to somewhere that this route does not reach.
+pub(super) fn relocate(head: &mut response::Parts, route: &Route, target: &Target) -> Result<(), Fault> {
+    let Some(location) = head.headers.get(header::LOCATION) else { return Ok(()) };
+    match mapped(location, route, target) {
+        Some(here) => {
+            head.headers.insert(header::LOCATION, here);
         }
-        Ok(())
+        None if head.status.is_redirection() => {
+            return Err(Fault::BadAnswer("it redirects to a place that this route does not reach"));
+        }
+        None => {
+            head.headers.remove(header::LOCATION);
+        }
     }
+    Ok(())
 }
 
 /// The path by which a caller reaches what `location` names on `target`, if this route leads there.

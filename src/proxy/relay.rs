@@ -5,6 +5,7 @@
 //! is told: by an error event where one can be understood, else by an abort of the transport.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -17,15 +18,16 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep_until};
 
-use super::{sight::Sight, tail};
+use super::{places::Place, sight::Sight, tail};
 use crate::{
     body::{Chunk, Cut, Flush, UploadFailure},
     exchange::Exchange,
-    fault::{Fault, Outcome},
+    fault::{Fault, Outcome, Who},
     policy,
     proxy::worker::Counted,
-    snapshot::Route,
-    upstream::{AnswerBody, BodyError},
+    snapshot::{Route, Upstream},
+    sse::writer,
+    upstream::{AnswerBody, BodyError, Pass},
 };
 
 /// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
@@ -59,20 +61,29 @@ enum Stage {
 /// An upstream's answer on its way.
 #[derive(Debug)]
 struct Passing {
+    /// What was read of it before it was passed on.
+    held: VecDeque<Frame<Bytes>>,
     body: AnswerBody,
     sight: Sight,
     clock: Clock,
     route: Arc<Route>,
+    upstream: Arc<Upstream>,
+    pass: Option<Pass>,
     /// The caller was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, for a
     /// body that broke off no longer tells.
     lengthless: bool,
 }
 
 /// The one timer of an exchange: it runs while the upstream is being asked.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Clock {
     idle: Option<Duration>,
+    /// Until the first content has gone out.
+    first_token: Option<(Instant, Duration)>,
     total: Option<(Instant, Duration)>,
+    /// A comment is due after so much silence; and since when that counts, after one was sent.
+    heartbeat: Option<Duration>,
+    beat: Option<Instant>,
     /// Since when the upstream has been asked for the next frame.
     asked: Option<Instant>,
     /// Armed for this moment, which may lie before the one that counts: it is looked at again then.
@@ -85,10 +96,43 @@ struct Clock {
 pub(super) struct Passage {
     pub(super) body: AnswerBody,
     pub(super) sight: Sight,
-    pub(super) idle: Option<Duration>,
-    pub(super) total: Option<Duration>,
-    pub(super) route: Arc<Route>,
-    pub(super) close_delimited: bool,
+    /// What was read of it while it was held back.
+    pub(super) held: VecDeque<Frame<Bytes>>,
+    idle: Option<Duration>,
+    /// By when there must be content, and what that limit was.
+    pub(super) first_token: Option<(Instant, Duration)>,
+    total: Option<Duration>,
+    heartbeat: Option<Duration>,
+    route: Arc<Route>,
+    upstream: Arc<Upstream>,
+    /// Its place at the target.
+    pub(super) pass: Option<Pass>,
+    close_delimited: bool,
+}
+
+impl Passage {
+    /// The answer that `place` gives, nothing of it read yet.
+    pub(super) fn new(
+        body: AnswerBody,
+        sight: Sight,
+        route: &Arc<Route>,
+        place: &Place,
+        close_delimited: bool,
+    ) -> Self {
+        Self {
+            body,
+            sight,
+            held: VecDeque::new(),
+            idle: place.timeouts.idle,
+            first_token: None,
+            total: route.total,
+            heartbeat: route.heartbeat,
+            route: route.clone(),
+            upstream: place.upstream.clone(),
+            pass: None,
+            close_delimited,
+        }
+    }
 }
 
 impl Relay {
@@ -103,10 +147,19 @@ impl Relay {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
         let passing = Passing {
             lengthless: passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none(),
+            held: passage.held,
             body: passage.body,
+            clock: Clock {
+                idle: passage.idle,
+                first_token: passage.first_token.filter(|_| passage.sight.is_unfinished()),
+                total,
+                heartbeat: passage.heartbeat.filter(|_| passage.sight.takes_comments()),
+                ..Clock::default()
+            },
             sight: passage.sight,
-            clock: Clock { idle: passage.idle, total, asked: None, armed: None, sleep: None },
             route: passage.route,
+            upstream: passage.upstream,
+            pass: passage.pass,
         };
         // Until it is known to be whole: whatever else ends the connection must not look like its end.
         exchange.link().reset_when_closing(passage.close_delimited);
@@ -122,7 +175,11 @@ impl Relay {
             let fault = passing.clock.fault(cut);
             return self.rescue(&fault, cx);
         }
-        match Pin::new(&mut passing.body).poll_frame(cx) {
+        let polled = match passing.held.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => Pin::new(&mut passing.body).poll_frame(cx),
+        };
+        match polled {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && passing.sight.is_unfinished() => {
                 self.upstream_ended(cx)
             }
@@ -134,8 +191,10 @@ impl Relay {
             Poll::Ready(None) => self.upstream_ended(cx),
             Poll::Pending => {
                 let rewoken = self.exchange.watch.waits(cx.waker());
-                let fault = ready!(passing.clock.poll(rewoken, cx));
-                self.rescue(&fault, cx)
+                match ready!(passing.clock.poll(rewoken, passing.sight.takes_comments(), cx)) {
+                    Due::Beat => Poll::Ready(Some(Ok(self.say(writer::comment("keep-alive"))))),
+                    Due::Fault(fault) => self.rescue(&fault, cx),
+                }
             }
         }
     }
@@ -153,6 +212,7 @@ impl Relay {
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Chunk> {
         let Stage::Passing(passing) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
         passing.clock.asked = None;
+        passing.clock.beat = None;
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => return Frame::trailers(passing.trailers(frame)),
@@ -162,8 +222,16 @@ impl Relay {
         record.tally.frame(data.len(), now);
         if passing.sight.look(&data) {
             record.first_token = Some(now.saturating_duration_since(record.start));
+            passing.clock.first_token = None;
         }
         self.hand_over(data, now)
+    }
+
+    /// Puts in words of the gateway's own.
+    fn say(&mut self, words: Bytes) -> Frame<Chunk> {
+        let now = Instant::now();
+        self.exchange.record.tally.frame(words.len(), now);
+        self.hand_over(words, now)
     }
 
     /// Gives `data` to hyper.
@@ -187,22 +255,22 @@ impl Relay {
     /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be. One whose
     /// terminal event went out lacks only its framing's end, which is made up for.
     fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
-        let Stage::Passing(passing) = &self.stage else { return Poll::Ready(None) };
+        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        let to_blame = fault.row().who == Who::Upstream && !passing.is_complete();
+        if let Some(pass) = passing.pass.as_mut().filter(|_| to_blame) {
+            pass.failed(Instant::now());
+        }
         let lengthless = passing.lengthless;
         let whole = passing.is_complete() && lengthless;
         let last = passing.sight.last_words(fault).filter(|_| lengthless);
-        let route = passing.route.clone();
+        let upstream = passing.upstream.clone();
         self.conclude();
-        self.exchange.fail(fault, |text| route.upstream.crossing.carries(text));
+        self.exchange.fail(fault, |text| upstream.crossing.carries(text));
         let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         // Drops the upstream's body, and with it the connection or the stream.
         self.stage = if orderly { Stage::Ended } else { Stage::Aborting(None) };
         match last {
-            Some(last) => {
-                let now = Instant::now();
-                self.exchange.record.tally.frame(last.event.len(), now);
-                Poll::Ready(Some(Ok(self.hand_over(last.event, now))))
-            }
+            Some(last) => Poll::Ready(Some(Ok(self.say(last.event)))),
             None if whole => Poll::Ready(None),
             None => {
                 // From here on the caller is to take what there is; if it does not, that is a stall.
@@ -232,7 +300,9 @@ impl Relay {
                 self.exchange.conclude(outcome);
             }
             // hyper asks no further than the length that was promised.
-            Stage::Passing(passing) if passing.body.is_whole() && passing.sight.is_unfinished() => {
+            Stage::Passing(passing)
+                if passing.held.is_empty() && passing.body.is_whole() && passing.sight.is_unfinished() =>
+            {
                 let fault = Fault::Truncated(UNFINISHED.into());
                 self.exchange.fail(&fault, |_| false);
             }
@@ -247,7 +317,7 @@ impl Relay {
     fn note(&mut self) {
         if let Stage::Passing(passing) = &mut self.stage {
             let record = &mut self.exchange.record;
-            let keys = &passing.route.upstream.crossing;
+            let keys = &passing.upstream.crossing;
             record.reading = passing.sight.reading();
             record.reading.model.take_if(|model| keys.carries(model.as_bytes()));
             record.tally.events = passing.sight.events();
@@ -285,7 +355,9 @@ impl Body for Relay {
         match &self.stage {
             Stage::Local(bytes) => bytes.is_none(),
             // A stream's end is looked at when it comes, so it has to be asked for.
-            Stage::Passing(passing) => passing.body.is_end_stream() && !passing.sight.is_unfinished(),
+            Stage::Passing(passing) => {
+                passing.held.is_empty() && passing.body.is_end_stream() && !passing.sight.is_unfinished()
+            }
             Stage::Aborting(_) => false,
             Stage::Ended => true,
         }
@@ -317,28 +389,43 @@ impl Drop for Relay {
 impl Passing {
     /// Whether the answer is whole as it stands: all of the body is there, or its terminal event went out.
     fn is_complete(&self) -> bool {
-        self.sight.is_terminated() || (self.body.is_whole() && !self.sight.is_unfinished())
+        self.sight.is_terminated()
+            || (self.held.is_empty() && self.body.is_whole() && !self.sight.is_unfinished())
     }
 
     /// What may cross of a frame of trailers.
     fn trailers(&self, frame: Frame<Bytes>) -> HeaderMap {
         let mut trailers = frame.into_trailers().unwrap_or_default();
-        let route = &self.route;
-        policy::trailers_to_caller(&mut trailers, &route.response_headers, &route.upstream.crossing);
+        policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.upstream.crossing);
         trailers
     }
 }
 
+/// What a relay's clock says.
+enum Due {
+    /// A comment, so that the line does not look dead.
+    Beat,
+    Fault(Fault),
+}
+
 impl Clock {
-    /// Ready with what is overdue. Costs a clock reading, and a timer call only when the timer has to be armed or has fired.
-    fn poll(&mut self, rewoken: bool, cx: &mut Context<'_>) -> Poll<Fault> {
+    /// Ready with what is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A beat does not
+    /// count as the upstream's: its silence goes on.
+    fn poll(&mut self, rewoken: bool, may_beat: bool, cx: &mut Context<'_>) -> Poll<Due> {
         let now = Instant::now();
         let asked = *self.asked.get_or_insert(now);
         let idle = self.idle.map(|idle| asked + idle);
+        let beat = self.heartbeat.filter(|_| may_beat).map(|span| self.beat.unwrap_or(asked) + span);
+        let first_token = self.first_token.map(|(at, _)| at);
         let total = self.total.map(|(total, _)| total);
-        let Some(deadline) = [idle, total].into_iter().flatten().min() else { return Poll::Pending };
+        let over = [idle, first_token, total].into_iter().flatten().min();
+        if over.is_some_and(|over| now >= over) {
+            return Poll::Ready(Due::Fault(self.overdue(now)));
+        }
+        let Some(deadline) = over.into_iter().chain(beat).min() else { return Poll::Pending };
         if now >= deadline {
-            return Poll::Ready(self.overdue(now));
+            self.beat = Some(now);
+            return Poll::Ready(Due::Beat);
         }
         if !rewoken && self.armed.is_some_and(|armed| now < armed && armed <= deadline) {
             return Poll::Pending;
@@ -359,9 +446,10 @@ impl Clock {
     }
 
     fn overdue(&self, now: Instant) -> Fault {
-        match (self.total, self.idle) {
+        match (self.total, self.first_token) {
             (Some((deadline, total)), _) if now >= deadline => Fault::TotalTimeout(total),
-            (_, idle) => Fault::Idle(idle.unwrap_or_default()),
+            (_, Some((deadline, limit))) if now >= deadline => Fault::FirstTokenTimeout(limit),
+            _ => Fault::Idle(self.idle.unwrap_or_default()),
         }
     }
 

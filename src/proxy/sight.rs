@@ -29,6 +29,56 @@ pub(super) struct Events {
     failed: bool,
 }
 
+/// A first look at an event stream, before any of it goes out.
+#[derive(Debug)]
+pub(super) struct Probe {
+    scanner: Scanner,
+    reader: StreamReader,
+    dialect: Dialect,
+    over: bool,
+}
+
+/// What a [`Probe`] has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Nothing that decides.
+    Nothing,
+    /// Content, or an end in order.
+    Content,
+    /// An error event, or one that cannot be read, before any content.
+    Failed,
+}
+
+impl Probe {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self { scanner: Scanner::new(), reader: StreamReader::new(dialect), dialect, over: false }
+    }
+
+    /// Looks at the next bytes. The first event that decides does.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> Seen {
+        let mut seen = Seen::Nothing;
+        let Self { scanner, reader, over, .. } = self;
+        scanner.scan(bytes, &mut |event| {
+            let notice = reader.event(&event);
+            if seen == Seen::Nothing {
+                seen = match (notice.error || notice.malformed, notice.first_content || notice.terminal) {
+                    (true, _) => Seen::Failed,
+                    (_, true) => Seen::Content,
+                    (false, false) => Seen::Nothing,
+                };
+                *over |= seen != Seen::Nothing;
+            }
+        });
+        seen
+    }
+
+    /// What an end means here.
+    pub(super) fn at_end(&self) -> Seen {
+        let known = self.dialect != Dialect::Other;
+        if known && !self.over && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
+    }
+}
+
 /// What can still be said in a stream that broke off.
 #[derive(Debug)]
 pub(super) struct LastWords {
@@ -102,6 +152,12 @@ impl Sight {
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
         let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
         Some(LastWords { event, is_enough: raises(events.dialect) })
+    }
+
+    /// Whether a comment may be put here: between two events of a stream that goes on.
+    pub(super) fn takes_comments(&self) -> bool {
+        matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
+            && !self.is_terminated()
     }
 
     /// Events seen, where there are any to see.

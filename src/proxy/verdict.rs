@@ -1,17 +1,34 @@
 //! What becomes of an upstream's answer: it is passed on, or it is the gateway's own affair.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
 use serde::Deserialize;
 
-use super::{Counted, Relay, call::Call, intake::is_json, relay::Passage, sight::Sight};
+use super::{
+    Counted, Relay,
+    again::Failed,
+    call::Call,
+    dispatch::not_to_be_retried,
+    hold::{Unheld, hold},
+    intake::is_json,
+    places::Place,
+    redirect::relocate,
+    relay::Passage,
+    sight::Sight,
+};
 use crate::{
+    config::Timeouts,
     exchange::Exchange,
     fault::Fault,
-    openai::Dialect,
+    openai::{Dialect, Endpoint},
     policy,
     snapshot::{Route, Upstream},
     upstream::AnswerBody,
@@ -39,7 +56,64 @@ pub(super) enum Content {
     Passing(Box<Passage>),
 }
 
+/// An error answer of an upstream's.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// As the upstream has it; 200 for an error as the first thing in a stream.
+    pub(super) status: StatusCode,
+    /// `error.code`, or `error.type` if that says more.
+    pub(super) code: Option<String>,
+    /// What it says of when to ask again.
+    pub(super) retry_after: Option<Duration>,
+    /// It is our key that is refused.
+    pub(super) about_our_key: bool,
+    /// What the caller is told if nothing better is found.
+    pub(super) given: Result<Answered, Fault>,
+}
+
+impl Refusal {
+    /// An error that is the first thing in a stream, which the caller gets as it is.
+    pub(super) fn in_stream(answered: Answered) -> Self {
+        Self {
+            status: StatusCode::OK,
+            code: None,
+            retry_after: None,
+            about_our_key: false,
+            given: Ok(answered),
+        }
+    }
+}
+
 impl Answered {
+    /// Holds an event stream back until its first content; anything else goes at once.
+    pub(super) async fn hold(
+        &mut self,
+        began: Instant,
+        timeouts: &Timeouts,
+        endpoint: Endpoint,
+    ) -> Result<(), Unheld> {
+        match &mut self.content {
+            Content::Passing(passage) if passage.sight.is_unfinished() => {
+                hold(&mut passage.body, &mut passage.held, began, timeouts, endpoint).await
+            }
+            Content::Passing(_) | Content::Local(_) => Ok(()),
+        }
+    }
+
+    /// It is pending at `place` until it is over; the request was sent when that `began`.
+    pub(super) fn comes_from(&mut self, place: Place, began: Instant) {
+        if let Content::Passing(passage) = &mut self.content {
+            passage.first_token = place.timeouts.first_token.map(|limit| (began + limit, limit));
+            passage.pass = Some(place.pass);
+        }
+    }
+
+    /// Tells SDKs that everything has been tried.
+    pub(super) fn not_to_be_retried(mut self) -> Self {
+        not_to_be_retried(self.head.status, &mut self.head.headers);
+        self
+    }
+
     /// An answer that is here whole.
     pub(super) fn local(response: Response<Bytes>) -> Self {
         let (head, bytes) = response.into_parts();
@@ -82,9 +156,10 @@ impl Call<'_> {
         &mut self,
         answer: Response<AnswerBody>,
         route: &Arc<Route>,
-    ) -> Result<Answered, Fault> {
+        place: &Place,
+    ) -> Result<Answered, Failed> {
         let (mut head, body) = answer.into_parts();
-        let upstream = &route.upstream;
+        let upstream = &place.upstream;
         let kind = Kind::of(&head.headers);
         // A chunked body's length is told by its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would
         // frame by it.
@@ -95,62 +170,76 @@ impl Call<'_> {
         if !bodiless && (body.size_hint().exact().is_none() || sight.is_unfinished()) {
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        self.relocate(&mut head, route)?;
+        relocate(&mut head, route, place.target()).map_err(Failed::Fault)?;
         policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
         let id = head.headers.get(policy::UPSTREAM_REQUEST_ID);
         self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
         head.version = self.exchange.record.version;
         head.extensions.clear();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Fault::BadAnswer("it switches protocols, which was not asked for"));
+            let fault = Fault::BadAnswer("it switches protocols, which was not asked for");
+            return Err(Failed::Fault(fault));
         }
         // What is above 599 is no status that HTTP has (RFC 9110 section 15), but nothing keeps an upstream from saying it.
         if head.status.as_u16() >= 400 {
-            return Box::pin(self.pass_error(head, body, kind, upstream)).await;
+            return Err(Failed::Refused(Box::new(Box::pin(self.refusal(head, body, kind, upstream)).await)));
         }
         let sight =
             if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
-        let passage = self.passage(&head, body, sight, route);
+        let close_delimited = self.exchange.record.version == Version::HTTP_10
+            && !head.headers.contains_key(header::CONTENT_LENGTH);
+        let passage = Passage::new(body, sight, route, place, close_delimited);
         Ok(Answered { head, content: Content::Passing(Box::new(passage)) })
     }
 
-    fn passage(&self, head: &response::Parts, body: AnswerBody, sight: Sight, route: &Arc<Route>) -> Passage {
-        let record = &self.exchange.record;
-        Passage {
-            sight,
-            idle: route.timeouts.idle,
-            total: route.timeouts.total,
-            close_delimited: record.version == Version::HTTP_10
-                && !head.headers.contains_key(header::CONTENT_LENGTH),
-            route: route.clone(),
-            body,
-        }
-    }
-
     /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key or holds it.
-    async fn pass_error(
+    async fn refusal(
         &self,
         mut head: response::Parts,
         body: AnswerBody,
         kind: Kind,
         upstream: &Upstream,
-    ) -> Result<Answered, Fault> {
-        let checked = checked(head.status, body, kind, upstream).await;
-        let about_our_key = match (head.status, &checked) {
+    ) -> Refusal {
+        let status = head.status;
+        let checked = checked(status, body, kind, upstream).await;
+        let told = checked.as_ref().ok().and_then(|bytes| Told::read(bytes));
+        let about_our_key = match (status, &checked) {
             (StatusCode::UNAUTHORIZED, _) => true,
-            (StatusCode::FORBIDDEN, Ok(bytes)) => upstream.auth.is_some() && !is_about_a_model(bytes),
+            (StatusCode::FORBIDDEN, Ok(_)) => {
+                upstream.auth.is_some() && !told.as_ref().is_some_and(Told::is_about_a_model)
+            }
             // It holds the key, or nobody knows what it holds: the caller is not to be told that their own key is at fault.
             (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
             _ => false,
         };
-        if about_our_key {
-            return Err(Fault::UpstreamAuth(head.status.as_u16()));
-        }
-        let bytes = checked?;
+        let retry_after = retry_after(&head.headers);
+        let given = if about_our_key { Err(Fault::UpstreamAuth(status.as_u16())) } else { checked };
         if self.exchange.record.method != Method::HEAD {
             head.headers.remove(header::CONTENT_LENGTH);
         }
-        Ok(Answered { head, content: Content::Local(bytes) })
+        cap_wait(&mut head.headers);
+        let given = given.map(|bytes| Answered { head, content: Content::Local(bytes) });
+        Refusal { status, code: told.and_then(Told::into_code), retry_after, about_our_key, given }
+    }
+}
+
+/// What is passed on at most of how long to wait: some SDKs sleep for as long as they are told (openai-node `client.ts`).
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+const RETRY_AFTER_MS: &str = "retry-after-ms";
+
+/// How long the upstream wants to be left alone. (A date is not read: no known provider sends one.)
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
+    let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
+    let seconds = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str()))?;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+fn cap_wait(headers: &mut HeaderMap) {
+    if retry_after(headers).is_some_and(|wait| wait > LONGEST_WAIT) {
+        headers.remove(RETRY_AFTER_MS);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(LONGEST_WAIT.as_secs()));
     }
 }
 
@@ -225,21 +314,36 @@ async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
     Ok(Some(bytes.freeze()))
 }
 
-/// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
-/// request that is at fault).
-fn is_about_a_model(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Body {
-        error: ErrorObject,
+/// What an error answer says of itself.
+#[derive(Debug, Deserialize)]
+struct Told {
+    error: ErrorObject,
+}
+
+#[derive(Debug, Deserialize)]
+struct ErrorObject {
+    #[serde(default)]
+    param: Option<String>,
+    #[serde(default)]
+    code: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+}
+
+impl Told {
+    fn read(body: &[u8]) -> Option<Self> {
+        serde_json::from_slice(body).ok()
     }
-    #[derive(Deserialize)]
-    struct ErrorObject {
-        #[serde(default)]
-        param: Option<String>,
-        #[serde(default)]
-        code: Option<String>,
+
+    /// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
+    /// request that is at fault).
+    fn is_about_a_model(&self) -> bool {
+        let code = self.error.code.as_deref();
+        self.error.param.as_deref() == Some("model") || code.is_some_and(|code| code.starts_with("model_"))
     }
-    let Ok(Body { error }) = serde_json::from_slice(body) else { return false };
-    error.param.as_deref() == Some("model")
-        || error.code.as_deref().is_some_and(|code| code.starts_with("model_"))
+
+    /// OpenAI says `insufficient_quota` in both places, others in one.
+    fn into_code(self) -> Option<String> {
+        self.error.code.or(self.error.kind)
+    }
 }

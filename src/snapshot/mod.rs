@@ -17,7 +17,7 @@ use crate::{
     config::{self, Config},
 };
 
-pub use routes::{Miss, Route, RouteTable};
+pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
 
@@ -113,8 +113,8 @@ impl Snapshot {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
-        let upstreams = upstreams::compile(config.upstreams, &config.routes, previous)?;
-        let routes = RouteTable::compile(config.routes, &upstreams);
+        let upstreams = upstreams::compile(&config.upstreams, &config.routes, previous)?;
+        let routes = RouteTable::compile(config.routes, &config.upstreams, &upstreams);
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));

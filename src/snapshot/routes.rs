@@ -1,13 +1,14 @@
 //! Which request goes where.
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
 
 use http::Method;
 
-use super::Upstream;
+use super::{Target, Upstream};
 use crate::{
-    config::{self, TimeoutOverrides, Timeouts},
+    config::{self, Commit, Retry, Timeouts},
     policy::{Rules, path},
+    upstream::Fuse,
 };
 
 /// Routes in the order in which they are tried.
@@ -29,20 +30,43 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// Methods that it is for; empty: any.
     pub methods: Vec<Method>,
-    /// Where its requests go.
-    pub upstream: Arc<Upstream>,
+    /// Where its requests go, in the order in which they are asked; never empty.
+    pub steps: Vec<Step>,
+    /// How often a request is sent again.
+    pub retry: Retry,
+    /// When the answer is committed to, if the file says so.
+    pub commit: Option<Commit>,
+    /// A comment is put into a stream after so much silence.
+    pub heartbeat: Option<Duration>,
+    /// What is too long for one model goes to the next upstream.
+    pub next_on_context_length: bool,
+    /// Answers tell how often and whom was asked.
+    pub attempt_headers: bool,
     /// Whether it takes requests without a caller.
     pub open: bool,
     /// Of a JSON body, in bytes.
     pub body_limit: u64,
-    /// Its clocks.
-    pub timeouts: Timeouts,
+    /// Bounds a whole exchange.
+    pub total: Option<Duration>,
     /// What is done to a request's headers.
     pub request_headers: Rules,
     /// What is done to an answer's headers.
     pub response_headers: Rules,
     /// Whether the upstream is told the caller's address.
     pub forward_address: bool,
+}
+
+/// One of the places that a route leads to.
+#[derive(Debug)]
+pub struct Step {
+    /// The pool.
+    pub upstream: Arc<Upstream>,
+    /// The model to ask for there, instead of the request's own.
+    pub model: Option<Arc<str>>,
+    /// Its clocks, as this route has them.
+    pub timeouts: Timeouts,
+    /// When its targets are given up for a while.
+    pub fuse: Option<Fuse>,
 }
 
 /// Why no route takes a request.
@@ -58,13 +82,15 @@ impl RouteTable {
     /// Orders the routes: those that name hosts before those that do not, then the longest prefix first.
     pub(super) fn compile(
         written: BTreeMap<Arc<str>, config::Route>,
+        written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
         upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
     ) -> Self {
         let mut routes: Vec<Arc<Route>> = written
             .into_iter()
             .filter_map(|(name, route)| {
-                let upstream = route.upstreams.first().and_then(|name| upstreams.get(name))?;
-                Some(Arc::new(Route::compile(name, route, upstream.clone())))
+                let first =
+                    route.upstreams.first().and_then(|choice| written_upstreams.get(&choice.upstream))?;
+                Some(Arc::new(Route::compile(name, route, first, written_upstreams, upstreams)))
             })
             .collect();
         routes.sort_by_key(|route| (route.hosts.is_empty(), Reverse(route.prefix.len())));
@@ -104,21 +130,58 @@ impl RouteTable {
 }
 
 impl Route {
-    fn compile(name: Arc<str>, written: config::Route, upstream: Arc<Upstream>) -> Self {
+    /// `first` is the first of its upstreams, from which it inherits.
+    fn compile(
+        name: Arc<str>,
+        written: config::Route,
+        first: &config::Upstream,
+        written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
+        upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
+    ) -> Self {
+        let step = |choice: &config::Choice| {
+            let upstream = upstreams.get(&choice.upstream)?.clone();
+            let breaker = written.breaker.over(written_upstreams.get(&choice.upstream)?.breaker);
+            let fuse = breaker.map(|breaker| Fuse { failures: breaker.failures, open: breaker.open });
+            let timeouts = written.timeout.over(upstream.timeouts);
+            Some(Step { upstream, model: choice.model.clone(), timeouts, fuse })
+        };
         Self {
             name,
+            steps: written.upstreams.iter().filter_map(step).collect(),
+            retry: written.retry.over(first.retry),
+            heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
+            total: written.timeout.over(first.timeout).total,
+            commit: written.commit,
+            next_on_context_length: written.next_on_context_length,
+            attempt_headers: written.attempt_headers,
             rewrite: written.rewrite.unwrap_or_else(|| written.path.clone()),
             prefix: written.path,
             hosts: written.hosts,
             methods: written.methods,
-            timeouts: overridden(upstream.timeouts, written.timeout),
-            upstream,
             open: written.open,
             body_limit: written.body_limit,
             request_headers: rules(written.request_headers),
             response_headers: rules(written.response_headers),
             forward_address: written.forward_address,
         }
+    }
+
+    /// Whether an event stream is held back until its first content: by default when there are `several` places to ask.
+    pub fn holds(&self, several: bool) -> bool {
+        match self.commit {
+            Some(commit) => commit == Commit::FirstToken,
+            None => several && self.retry.retries > 0,
+        }
+    }
+
+    /// Whether `text` holds a key of any of its upstreams.
+    pub fn carries_key(&self, text: &[u8]) -> bool {
+        self.steps.iter().any(|step| step.upstream.crossing.carries(text))
+    }
+
+    /// What `path`, which is canonical and has led here, becomes at `target`.
+    pub fn upstream_path<'p>(&self, path: &'p str, target: &Target) -> Option<Cow<'p, str>> {
+        path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
     fn fits(&self, host: Option<&str>, path: &str) -> bool {
@@ -135,13 +198,4 @@ impl Route {
 fn rules(written: config::HeaderRules) -> Rules {
     let config::HeaderRules { set, remove, allow, only } = written;
     Rules { set, remove, allow, only }
-}
-
-fn overridden(inherited: Timeouts, own: TimeoutOverrides) -> Timeouts {
-    Timeouts {
-        connect: own.connect.unwrap_or(inherited.connect),
-        first_byte: own.first_byte.unwrap_or(inherited.first_byte),
-        idle: own.idle.unwrap_or(inherited.idle),
-        total: own.total.unwrap_or(inherited.total),
-    }
 }

@@ -13,9 +13,9 @@ use rustls::{
 
 use super::{CompileError, Snapshot};
 use crate::{
-    config::{self, Auth, Secret, Timeouts},
+    config::{self, Auth, Balance, Secret, Timeouts},
     policy::Crossing,
-    upstream::{Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation},
+    upstream::{Budget, Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation, TargetState},
 };
 
 /// TLS sessions kept for resumption, for each upstream.
@@ -38,6 +38,12 @@ pub struct Upstream {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Its clocks; a route may override them.
     pub timeouts: Timeouts,
+    /// How its targets share the requests.
+    pub balance: Balance,
+    /// Requests at once to each target.
+    pub max_pending: Option<usize>,
+    /// How much may be asked of it again; taken over from one configuration to the next.
+    pub budget: Arc<Budget>,
 }
 
 /// One base URL, compiled.
@@ -53,6 +59,10 @@ pub struct Target {
     pub host: HeaderValue,
     /// How it is reached.
     pub dialer: Arc<Dialer>,
+    /// Its share of the requests.
+    pub weight: u32,
+    /// How it is doing; taken over from one configuration to the next.
+    pub state: Arc<TargetState>,
 }
 
 impl Upstream {
@@ -70,11 +80,16 @@ impl Upstream {
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.rotation.iter()
     }
+
+    /// How many there are; at least one.
+    pub fn count(&self) -> usize {
+        self.rotation.count()
+    }
 }
 
 /// Compiles all upstreams; a dialer whose identity is not new is taken over from `previous`, and with it its connections and sessions.
 pub(super) fn compile(
-    written: BTreeMap<Arc<str>, config::Upstream>,
+    written: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
     previous: Option<&Snapshot>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
@@ -85,16 +100,17 @@ pub(super) fn compile(
         .collect();
     let mut system = SystemRoots::default();
     written
-        .into_iter()
+        .iter()
         .map(|(name, upstream)| {
             let compiler = Compiler {
-                name: &name,
-                written: &upstream,
+                name,
+                written: upstream,
                 known: &known,
-                connect: shortest_connect(&name, &upstream, routes),
+                previous: previous.and_then(|previous| previous.upstreams.get(name)),
+                connect: shortest_connect(name, upstream, routes),
             };
             let compiled = compiler.upstream(&mut system)?;
-            Ok((name, Arc::new(compiled)))
+            Ok((name.clone(), Arc::new(compiled)))
         })
         .collect()
 }
@@ -104,7 +120,7 @@ fn shortest_connect(
     upstream: &config::Upstream,
     routes: &BTreeMap<Arc<str>, config::Route>,
 ) -> Duration {
-    let using = routes.values().filter(|route| route.upstreams.contains(name));
+    let using = routes.values().filter(|route| route.upstreams.iter().any(|choice| choice.upstream == *name));
     let overrides = using.filter_map(|route| route.timeout.connect);
     overrides.chain([upstream.timeout.connect]).min().unwrap_or(upstream.timeout.connect)
 }
@@ -114,6 +130,8 @@ struct Compiler<'a> {
     name: &'a Arc<str>,
     written: &'a config::Upstream,
     known: &'a [&'a Arc<Dialer>],
+    /// The one of the same name in the configuration before.
+    previous: Option<&'a Arc<Upstream>>,
     /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
     connect: Duration,
 }
@@ -140,6 +158,9 @@ impl Compiler<'_> {
             crossing: Crossing::new(secrets).into_owned(),
             headers,
             timeouts: written.timeout,
+            balance: written.balance,
+            max_pending: written.max_pending,
+            budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
     }
 
@@ -154,15 +175,21 @@ impl Compiler<'_> {
             Auth::Header(name) => (name.clone(), ""),
         };
         let value = |key: &Secret| HeaderValue::try_from([prefix, key.expose()].concat()).ok();
-        (Some(name), KeyRing::new(self.written.keys.iter().filter_map(value).collect()))
+        let values = self.written.keys.iter().filter_map(value).collect();
+        let previous = self.previous.map(|previous| &previous.keys);
+        (Some(name), KeyRing::new(values, previous))
     }
 
     fn target(&self, written: &config::Target, tls: &ClientConfig) -> Target {
         let url = &written.url;
         let authority = url.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost"));
         let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
+        let shown: Arc<str> = url.to_string().trim_end_matches('/').into();
+        let known = self.previous.and_then(|previous| previous.targets().find(|target| target.url == shown));
         Target {
-            url: url.to_string().trim_end_matches('/').into(),
+            state: known.map(|target| target.state.clone()).unwrap_or_default(),
+            weight: written.weight,
+            url: shown,
             base: written.base_path().to_owned(),
             dialer: self.dialer(url, &authority, tls),
             authority,

@@ -53,6 +53,10 @@ pub struct Line<'a> {
     pub phase: &'static str,
     /// Whether the upstream connection had served another exchange before.
     pub reused: Option<bool>,
+    /// How often an upstream was asked; told when it was more than once.
+    pub attempts: u32,
+    /// The attempts of which nothing came: each target, and the code of what went wrong there.
+    pub tried: Option<&'a str>,
     /// How long the upstream connection took to open.
     pub connect: Option<Duration>,
     /// From the request to the first byte of the upstream's answer.
@@ -133,6 +137,8 @@ impl Line<'_> {
         pairs.text("who", self.who);
         pairs.text("phase", self.phase);
         flag(pairs, "reused", self.reused);
+        number(pairs, "attempts", Some(u64::from(self.attempts)).filter(|attempts| *attempts > 1));
+        text(pairs, "tried", self.tried);
     }
 
     fn write_times(&self, pairs: &mut Pairs<'_>) {
@@ -208,6 +214,8 @@ mod tests {
             who: "caller",
             phase: "head",
             reused: None,
+            attempts: 0,
+            tried: None,
             connect: None,
             first_byte: None,
             first_token: None,
@@ -243,6 +251,8 @@ mod tests {
             stream: Some(true),
             status: Some(200),
             reused: Some(false),
+            attempts: 1,
+            tried: None,
             connect: Some(Duration::from_millis(5)),
             first_byte: Some(Duration::from_micros(6001)),
             first_token: Some(Duration::from_secs(2)),

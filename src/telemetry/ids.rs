@@ -67,9 +67,19 @@ impl TraceContext {
         Self { trace: given.unwrap_or_else(trace), span: span(), sampled: true, continued: false, named }
     }
 
+    /// A new one, whatever a caller says.
+    pub fn random() -> Self {
+        Self { trace: trace(), span: span(), sampled: true, continued: false, named: None }
+    }
+
     /// The trace's id for the log.
     pub fn trace_id(&self) -> &str {
         self.named.as_deref().unwrap_or_else(|| ascii(&self.trace))
+    }
+
+    /// The same for `x-trace-id`.
+    pub fn header(&self) -> HeaderValue {
+        value(self.trace_id().as_bytes())
     }
 
     /// Whether the caller's `tracestate` may go upstream: it belongs to the trace that it came with (section 3.3 of Trace Context: a

@@ -3,12 +3,17 @@
 //! A [`Dialer`] knows how to reach one connect identity (scheme, host, port, TLS, proxy); it is part of a Snapshot and
 //! carried to the next one. [`Pools`] keep the idle connections of one worker, and never leave its thread.
 //!
+//! What is known of how things are going there (a [`TargetState`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of retries) is the
+//! process', not a worker's, and outlives reloads.
+//!
 //! An HTTP/1.1 connection has no task of its own: whoever waits for its answer polls it. No frame crosses a task, all
 //! frames that one read brought go out in one write, and dropping the answer closes the connection at once. An HTTP/2
 //! connection is shared by its streams and therefore has a task.
 
 mod answer;
+mod budget;
 mod dialer;
+mod health;
 mod http1;
 mod http2;
 mod io;
@@ -17,6 +22,8 @@ mod ring;
 mod signal;
 
 pub use answer::{Answer, AnswerBody, BodyError};
+pub use budget::{Budget, Live};
 pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
+pub use health::{Circuit, Fuse, Pass, TargetState};
 pub use pool::{Connection, Pools, Seen, SendError};
-pub use ring::{KeyRing, Rotation};
+pub use ring::{Key, KeyRing, Pick, Rest, Rotation};

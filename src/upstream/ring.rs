@@ -1,35 +1,148 @@
 //! Taking turns: the keys of an upstream, and its targets by weight.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use http::HeaderValue;
+
+/// Models for which one key may rest at the same time; when there are more, the key rests altogether.
+const MOST_MODELS: usize = 64;
 
 /// The upstream keys of one pool, as the header values that carry them.
 #[derive(Debug, Default)]
 pub struct KeyRing {
-    values: Vec<HeaderValue>,
+    keys: Vec<Key>,
     next: AtomicUsize,
 }
 
+/// One of them.
+#[derive(Debug, Clone)]
+pub struct Key {
+    value: HeaderValue,
+    state: Arc<KeyState>,
+}
+
+/// Until when a key is left alone, for which model; one in the process, whatever is reloaded.
+#[derive(Debug, Default)]
+struct KeyState {
+    /// How many rests are noted: most keys have none, and are not asked further.
+    noted: AtomicUsize,
+    rests: Mutex<HashMap<Rest, Instant>>,
+}
+
+/// What a key rests for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// One model: its rate limit is reached.
+    Model(Box<str>),
+    /// Everything: it is refused, or its money is spent.
+    All,
+}
+
+/// What a ring gives.
+#[derive(Debug)]
+pub enum Pick {
+    /// The upstream takes none.
+    Unneeded,
+    /// This one.
+    Key(Key),
+    /// All rest, the first of them until then.
+    Resting(Instant),
+}
+
 impl KeyRing {
-    /// Each value is marked sensitive, so that it is neither printed nor put into HTTP/2's header table.
-    pub fn new(mut values: Vec<HeaderValue>) -> Self {
-        for value in &mut values {
+    /// Each value is marked sensitive, so that it is neither printed nor put into HTTP/2's header table. A key that `previous` has too
+    /// rests on as it did.
+    pub fn new(values: Vec<HeaderValue>, previous: Option<&Self>) -> Self {
+        let known = |value: &HeaderValue| {
+            previous.into_iter().flat_map(|ring| &ring.keys).find(|key| key.value == value).cloned()
+        };
+        let key = |mut value: HeaderValue| {
             value.set_sensitive(true);
-        }
-        Self { values, next: AtomicUsize::new(0) }
+            known(&value).unwrap_or_else(|| Key { value, state: Arc::default() })
+        };
+        Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0) }
     }
 
-    /// The key whose turn it is; `None` when the upstream takes none.
-    pub fn take(&self) -> Option<HeaderValue> {
-        match self.values.as_slice() {
-            [] => None,
-            [only] => Some(only.clone()),
-            many => {
-                let turn = self.next.fetch_add(1, Ordering::Relaxed);
-                many.get(turn % many.len()).cloned()
+    /// The key whose turn it is, of those that do not rest for `model` at `now` and are none of `used`.
+    pub fn pick(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
+        if self.keys.is_empty() {
+            return Pick::Unneeded;
+        }
+        let turn = if self.keys.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
+        let (before, from) = self.keys.split_at(turn % self.keys.len());
+        let mut earliest: Option<Instant> = None;
+        for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
+            match key.state.until(model, now) {
+                None => return Pick::Key(key.clone()),
+                Some(until) => earliest = Some(earliest.map_or(until, |known| known.min(until))),
             }
         }
+        Pick::Resting(earliest.unwrap_or(now))
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none: the upstream wants none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many keys there are, and how many of them rest for something at `now`.
+    pub fn resting(&self, now: Instant) -> (usize, usize) {
+        let rests = |key: &&Key| key.state.lock().values().any(|until| *until > now);
+        (self.keys.len(), self.keys.iter().filter(rests).count())
+    }
+}
+
+impl Key {
+    /// The header's value.
+    pub fn value(&self) -> &HeaderValue {
+        &self.value
+    }
+
+    /// Leaves it alone until then.
+    pub fn rest(&self, what: Rest, until: Instant) {
+        let mut rests = self.state.lock();
+        let now = Instant::now();
+        rests.retain(|_, until| *until > now);
+        let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) { what } else { Rest::All };
+        let latest = rests.entry(what).or_insert(until);
+        *latest = until.max(*latest);
+        self.state.noted.store(rests.len(), Ordering::Release);
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.state, &other.state)
+    }
+}
+
+impl KeyState {
+    /// Until when it rests for `model`, if it does at `now`.
+    fn until(&self, model: Option<&str>, now: Instant) -> Option<Instant> {
+        if self.noted.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let rests = self.lock();
+        let concerns = |what: &Rest| match what {
+            Rest::All => true,
+            Rest::Model(resting) => model == Some(resting),
+        };
+        rests.iter().filter(|(what, until)| concerns(what) && **until > now).map(|(_, until)| *until).max()
+    }
+
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Rest, Instant>> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,6 +187,11 @@ impl<T> Rotation<T> {
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.first).chain(&self.rest)
     }
+
+    /// How many there are; at least one.
+    pub fn count(&self) -> usize {
+        1 + self.rest.len()
+    }
 }
 
 fn turns(weights: &[i64]) -> Vec<usize> {
@@ -109,12 +227,62 @@ mod tests {
         assert!(Rotation::<char>::new([]).is_none());
     }
 
+    fn ring(previous: Option<&KeyRing>) -> KeyRing {
+        KeyRing::new(vec![HeaderValue::from_static("a"), HeaderValue::from_static("b")], previous)
+    }
+
+    fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<Key> {
+        match ring.pick(model, used, now) {
+            Pick::Key(key) => Some(key),
+            Pick::Unneeded | Pick::Resting(_) => None,
+        }
+    }
+
     #[test]
     fn keys_take_turns() {
-        let ring = KeyRing::new(vec![HeaderValue::from_static("a"), HeaderValue::from_static("b")]);
-        let taken: Vec<_> = (0..3).filter_map(|_| ring.take()).collect();
-        assert_eq!(taken, ["a", "b", "a"]);
-        assert!(taken[0].is_sensitive());
-        assert!(KeyRing::default().take().is_none());
+        let (ring, now) = (ring(None), Instant::now());
+        let taken: Vec<_> = (0..3).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        assert_eq!(taken.iter().map(Key::value).collect::<Vec<_>>(), ["a", "b", "a"]);
+        assert!(taken[0].value().is_sensitive());
+        assert!(matches!(KeyRing::default().pick(None, &[], now), Pick::Unneeded));
+    }
+
+    #[test]
+    fn a_key_rests_for_what_it_was_told_to_and_for_as_long() {
+        let (ring, now) = (ring(None), Instant::now());
+        let until = now + std::time::Duration::from_secs(60);
+        let a = picked(&ring, None, &[], now).unwrap();
+        a.rest(Rest::Model("m".into()), until);
+        for _ in 0..3 {
+            assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
+        }
+        assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
+        let b = picked(&ring, Some("m"), &[], now).unwrap();
+        assert!(
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting(then) if then == until)
+        );
+        b.rest(Rest::All, until);
+        assert!(picked(&ring, Some("m"), &[], now).is_none());
+        assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
+        assert_eq!(ring.resting(now), (2, 2));
+        assert!(picked(&ring, Some("m"), &[], until).is_some());
+    }
+
+    #[test]
+    fn rests_outlive_a_reload() {
+        let (first, now) = (ring(None), Instant::now());
+        picked(&first, None, &[], now).unwrap().rest(Rest::All, now + std::time::Duration::from_secs(60));
+        let second = ring(Some(&first));
+        (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
+    }
+
+    #[test]
+    fn rests_are_bounded() {
+        let (ring, now) = (ring(None), Instant::now());
+        let key = picked(&ring, None, &[], now).unwrap();
+        let until = now + std::time::Duration::from_secs(60);
+        (0..MOST_MODELS + 10).for_each(|n| key.rest(Rest::Model(n.to_string().into()), until));
+        assert!(key.state.lock().len() <= MOST_MODELS + 1);
+        assert!(key.state.until(Some("another"), now).is_some());
     }
 }

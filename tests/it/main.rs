@@ -10,6 +10,7 @@
 mod cli;
 mod endings;
 mod exactness;
+mod faults;
 mod folder;
 mod harness;
 mod keys;
@@ -25,4 +26,5 @@ mod silence;
 mod smoke;
 mod streaming;
 mod tls;
+mod tracing;
 mod truncation;

@@ -44,10 +44,14 @@ pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstrea
         doubled_path(node, route, upstreams);
     }
     for (name, node, _) in upstreams {
-        if !routes.iter().any(|(_, _, route)| route.upstreams.iter().any(|used| **used == **name)) {
+        if !routes.iter().any(|(_, _, route)| uses(route, name)) {
             node.warn(complaint("no route uses this upstream", ""));
         }
     }
+}
+
+fn uses(route: &Route, upstream: &str) -> bool {
+    route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
 /// Same prefix, a host in common, a method in common; one that names its host or method wins over one that does not.
@@ -62,7 +66,7 @@ fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
 /// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider has.
 fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>]) {
     let sent = route.rewrite.as_deref().unwrap_or(&route.path);
-    let used = upstreams.iter().filter(|(name, ..)| route.upstreams.iter().any(|used| **used == **name));
+    let used = upstreams.iter().filter(|(name, ..)| uses(route, name));
     for base in used.flat_map(|(_, _, upstream)| &upstream.targets).map(Target::base_path) {
         if !base.is_empty() && sent.starts_with(base) {
             let help = r#"leave the path out of the upstream's `url`, or write rewrite = "/""#;

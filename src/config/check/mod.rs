@@ -25,8 +25,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let listeners = listener::listeners(root, env);
     let admin = server::admin(root, env);
     between::addresses(&listeners, admin.as_ref());
-    let upstreams = tables(root, "upstream", |node| upstream::upstream(node, defaults.timeout, env));
-    let routes = tables(root, "route", |node| route::route(node, defaults.body_limit, &names));
+    let upstreams = tables(root, "upstream", |node| upstream::upstream(node, &defaults, env));
+    let routes = tables(root, "route", |node| route::route(node, &defaults, &names, &upstreams));
     let clients = tables(root, "client", |node| client::client(node, &names));
     between::routes(&routes, &upstreams, root.get("client").is_some());
     between::clients(&clients);
@@ -111,13 +111,21 @@ fn one_or_several<'a>(
 fn references(list: &Node<'_>, kind: &'static str, defined: &[&str], help: &'static str) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
     for item in list.some_items(help).unwrap_or_default() {
-        let Some(name) = item.string() else { continue };
-        if !defined.contains(&name) {
-            item.fail(super::naming::undefined(kind, name, defined.iter().copied()));
-        } else if names.iter().any(|other| **other == *name) {
+        let Some((name, known)) = reference(&item, kind, defined) else { continue };
+        if known && names.iter().any(|other| **other == *name) {
             item.fail(complaint("is named twice in this list", ""));
         }
-        names.push(Arc::from(name));
+        names.push(name);
     }
     names
+}
+
+/// A name, and whether it is defined, which it must be.
+fn reference(node: &Node<'_>, kind: &'static str, defined: &[&str]) -> Option<(Arc<str>, bool)> {
+    let name = node.string()?;
+    let known = defined.contains(&name);
+    if !known {
+        node.fail(super::naming::undefined(kind, name, defined.iter().copied()));
+    }
+    Some((Arc::from(name), known))
 }

@@ -5,21 +5,25 @@ use std::{net::Ipv6Addr, sync::Arc};
 use http::Method;
 
 use super::{
-    Names,
-    inherited::{body_limit, not_yet, timeout},
-    references,
+    Entry, Names,
+    inherited::{Defaults, body_limit, breaker, heartbeat, retry, timeout},
+    reference,
 };
 use crate::config::{
     headers, keys,
     problem::{Complaint, complaint},
     reader::{Node, Table},
-    schema::Route,
+    schema::{Choice, Commit, Route, Upstream},
     url,
 };
 
-pub(super) fn route(node: &Node<'_>, inherited_limit: u64, names: &Names<'_>) -> Option<Route> {
+pub(super) fn route(
+    node: &Node<'_>,
+    inherited: &Defaults,
+    names: &Names<'_>,
+    known: &[Entry<'_, Upstream>],
+) -> Option<Route> {
     let table = node.table(keys::ROUTE)?;
-    not_yet(&table);
     let path = table.required("path", r#"as in path = "/v1""#);
     let path = path.and_then(|node| prefix(&node));
     let hosts = distinct(table.get("hosts"), host, "leave it out to match any host");
@@ -28,9 +32,22 @@ pub(super) fn route(node: &Node<'_>, inherited_limit: u64, names: &Names<'_>) ->
     let rewrite = table.get("rewrite").map_or(Some(None), |node| prefix(&node).map(Some));
     let access =
         table.get("access").map_or(Some(false), |node| node.choice(&[("keys", false), ("open", true)]));
-    let forward = table.get("forward_address").map_or(Some(false), |node| node.boolean());
-    let body_limit = body_limit(&table).unwrap_or(inherited_limit);
-    let timeout = timeout(&table);
+    let flag = |key| table.get(key).map_or(Some(false), |node| node.boolean());
+    let (forward_address, attempt_headers) = (flag("forward_address"), flag("attempt_headers"));
+    let next_on_context_length = flag("next_on_context_length");
+    if let Some(node) = table.get("next_on_context_length")
+        && next_on_context_length == Some(true)
+        && upstreams.as_ref().is_some_and(|choices| choices.len() == 1)
+    {
+        node.warn(complaint("has no effect: the route has one upstream", ""));
+    }
+    let commits = [("headers", Commit::Headers), ("first_token", Commit::FirstToken)];
+    let commit = table.get("commit").map_or(Some(None), |node| node.choice(&commits).map(Some));
+    let body_limit = body_limit(&table).unwrap_or(inherited.body_limit);
+    let first = upstreams.as_ref().and_then(|choices| choices.first());
+    let first = first.and_then(|first| known.iter().find(|(name, ..)| **name == *first.upstream));
+    let (timeout, retry) = (timeout(&table), retry(&table, first.map(|(_, _, upstream)| upstream.retry)));
+    let (breaker, heartbeat) = (breaker(&table), heartbeat(&table));
     let (request_headers, response_headers) =
         (headers::rules(&table, "request_headers"), headers::rules(&table, "response_headers"));
     Some(Route {
@@ -42,9 +59,15 @@ pub(super) fn route(node: &Node<'_>, inherited_limit: u64, names: &Names<'_>) ->
         open: access?,
         body_limit,
         timeout,
+        retry,
+        breaker,
+        heartbeat,
+        commit: commit?,
+        next_on_context_length: next_on_context_length?,
+        attempt_headers: attempt_headers?,
         request_headers,
         response_headers,
-        forward_address: forward?,
+        forward_address: forward_address?,
     })
 }
 
@@ -53,14 +76,46 @@ fn prefix(node: &Node<'_>) -> Option<String> {
     node.accept(url::canonical(text)).map(|()| text.to_owned())
 }
 
-fn upstreams(table: &Table<'_>, names: &Names<'_>) -> Option<Vec<Arc<str>>> {
+fn upstreams(table: &Table<'_>, names: &Names<'_>) -> Option<Vec<Choice>> {
     let help = r#"as in upstreams = ["openai"]"#;
-    let node = table.required("upstreams", help)?;
-    let upstreams = references(&node, "upstream", &names.upstreams, help);
-    if upstreams.len() > 1 {
-        node.warn(complaint("only the first upstream is used in this version", ""));
+    let mut choices: Vec<Choice> = Vec::new();
+    for item in table.required("upstreams", help)?.some_items(help).unwrap_or_default() {
+        let Some((choice, known)) = choice(&item, names) else { continue };
+        if known && choices.contains(&choice) {
+            item.fail(complaint("is in this list twice", "name it again only with another `model`"));
+        }
+        choices.push(choice);
     }
-    Some(upstreams)
+    Some(choices)
+}
+
+/// One of `upstreams`, and whether it is defined.
+fn choice(node: &Node<'_>, names: &Names<'_>) -> Option<(Choice, bool)> {
+    let help = r#"as in "openai", or { upstream = "openai", model = "gpt-4o-mini" }"#;
+    let (name, model) = if node.is_table() {
+        let table = node.table(keys::CHOICE)?;
+        let model = table.get("model").map_or(Some(None), |node| node.parse(model).map(Some));
+        (table.required("upstream", help)?, model)
+    } else if node.value.is_str() {
+        (node.clone(), Some(None))
+    } else {
+        return node.mistyped("an upstream's name, or a table", help);
+    };
+    let (upstream, known) = reference(&name, "upstream", &names.upstreams)?;
+    Some((Choice { upstream, model: model? }, known))
+}
+
+/// A model's name as it can stand in a request without being escaped.
+fn model(text: &str) -> Result<Arc<str>, Complaint> {
+    // What is printed as it is: no quote, no backslash, no control or format character.
+    let plain = |c: char| c.escape_debug().len() == 1;
+    if text.is_empty() || text.chars().count() > 256 || !text.chars().all(plain) {
+        return Err(complaint(
+            "is not the name of a model",
+            r#"as in "gpt-4o-mini": 1 to 256 printable characters, no quotes or backslashes"#,
+        ));
+    }
+    Ok(Arc::from(text))
 }
 
 /// A list of values, none of them twice.

@@ -4,7 +4,7 @@ use http::Uri;
 use rustls::pki_types::ServerName;
 
 use super::{
-    inherited::{SPANS, not_yet, timeout},
+    inherited::{Defaults, SPANS, breaker, heartbeat, retry, timeout},
     one_or_several,
     proxy::egress,
 };
@@ -13,15 +13,14 @@ use crate::config::{
     headers, keys,
     problem::{Complaint, complaint},
     reader::{Node, Table},
-    schema::{Auth, Pool, Target, Timeouts, Upstream, UpstreamTls},
+    schema::{Auth, Balance, Pool, Target, Upstream, UpstreamTls},
     secret::Secret,
     source::{Env, secret},
     url,
 };
 
-pub(super) fn upstream(node: &Node<'_>, inherited: Timeouts, env: &Env<'_>) -> Option<Upstream> {
+pub(super) fn upstream(node: &Node<'_>, inherited: &Defaults, env: &Env<'_>) -> Option<Upstream> {
     let table = node.table(keys::UPSTREAM)?;
-    not_yet(&table);
     let targets = targets(&table);
     let auth = table.get("auth").map_or(Some(Auth::Bearer), |node| auth(&node));
     let keys = keys(&table, auth.as_ref(), env);
@@ -30,7 +29,13 @@ pub(super) fn upstream(node: &Node<'_>, inherited: Timeouts, env: &Env<'_>) -> O
     let tls =
         table.get("tls").map_or(Some(UpstreamTls::default()), |node| tls(&node, targets.as_deref(), env));
     let proxy = table.get("proxy").map_or(Some(None), |node| egress(&node, targets.as_deref(), env));
-    let (pool, timeout) = (pool(&table), timeout(&table).over(inherited));
+    let balances = [("least_pending", Balance::LeastPending), ("round_robin", Balance::RoundRobin)];
+    let balance = table.get("balance").map_or(Some(Balance::default()), |node| node.choice(&balances));
+    let max_pending = table.get("max_pending").and_then(|node| node.count(1..=1_000_000));
+    let (pool, timeout) = (pool(&table), timeout(&table).over(inherited.timeout));
+    let retry = retry(&table, Some(inherited.retry)).over(inherited.retry);
+    let breaker = breaker(&table).over(inherited.breaker);
+    let heartbeat = heartbeat(&table).unwrap_or(inherited.heartbeat);
     Some(Upstream {
         targets: targets?,
         keys: keys?,
@@ -40,7 +45,12 @@ pub(super) fn upstream(node: &Node<'_>, inherited: Timeouts, env: &Env<'_>) -> O
         tls: tls?,
         proxy: proxy?,
         pool,
+        balance: balance?,
+        max_pending: max_pending.and_then(|count| usize::try_from(count).ok()),
         timeout,
+        retry,
+        breaker,
+        heartbeat,
     })
 }
 

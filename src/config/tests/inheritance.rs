@@ -1,9 +1,16 @@
 use std::time::Duration;
 
 use super::{SOUND, UPSTREAM_KEY, sound, with};
-use crate::config::{Auth, ClientAddress, Config, TimeoutOverrides, Timeouts, defaults::BODY_LIMIT};
+use crate::config::{
+    Auth, Balance, Breaker, BreakerOverride, ClientAddress, Config, Retry, RetryOverrides, TimeoutOverrides,
+    Timeouts, defaults::BODY_LIMIT,
+};
 
 const SECOND: fn(u64) -> Option<Duration> = |seconds| Some(Duration::from_secs(seconds));
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
 
 fn warnings(config: &Config) -> Vec<String> {
     config.warnings.iter().map(|warning| format!("{}: {}", warning.path, warning.message)).collect()
@@ -12,9 +19,17 @@ fn warnings(config: &Config) -> Vec<String> {
 #[test]
 fn nothing_written_is_the_default() {
     let config = sound(SOUND);
-    assert_eq!(config.upstreams["openai"].timeout, Timeouts::default());
-    assert_eq!(config.routes["openai"].timeout, TimeoutOverrides::default());
-    assert_eq!(config.routes["openai"].body_limit, BODY_LIMIT);
+    let (upstream, route) = (&config.upstreams["openai"], &config.routes["openai"]);
+    assert_eq!(upstream.timeout, Timeouts::default());
+    assert_eq!(upstream.retry, Retry { retries: 3, backoff: seconds(1), max_backoff: seconds(8) });
+    assert_eq!(upstream.breaker, Some(Breaker { failures: 5, open: seconds(10) }));
+    assert_eq!((upstream.heartbeat, upstream.max_pending), (None, None));
+    assert_eq!(upstream.balance, Balance::LeastPending);
+    assert_eq!(route.timeout, TimeoutOverrides::default());
+    assert_eq!((route.retry, route.breaker), (RetryOverrides::Inherited, BreakerOverride::Inherited));
+    assert_eq!((route.heartbeat, route.commit), (None, None));
+    assert!(!route.next_on_context_length && !route.attempt_headers);
+    assert_eq!(route.body_limit, BODY_LIMIT);
     assert_eq!(config.upstreams["openai"].auth, Auth::Bearer);
     assert_eq!(config.upstreams["openai"].keys[0].expose(), UPSTREAM_KEY);
     assert_eq!(config.listeners[0].client_address, ClientAddress::Peer);
@@ -26,18 +41,27 @@ fn nothing_written_is_the_default() {
 fn timeouts_are_inherited_key_by_key() {
     let text = with(
         "[upstream.openai]",
-        "[defaults]\nbody_limit = \"1MiB\"\ntimeout = { idle = \"20s\", total = \"1h\" }\n[upstream.openai]",
+        "[defaults]\nbody_limit = \"1MiB\"\ntimeout = { first_token = \"7s\", idle = \"20s\", total = \"1h\" }\n[upstream.openai]",
     )
     .replace("url =", "timeout = { connect = \"2s\", total = \"off\" }\nurl =")
-    .replace("path =", "timeout = { idle = \"off\", first_byte = \"9s\" }\npath =");
+    .replace("path =", "timeout = { idle = \"off\", first_byte = \"9s\", first_token = \"off\" }\npath =");
     let config = sound(&text);
-    let upstream =
-        Timeouts { connect: Duration::from_secs(2), first_byte: SECOND(600), idle: SECOND(20), total: None };
+    let upstream = Timeouts {
+        connect: seconds(2),
+        first_byte: SECOND(600),
+        first_token: SECOND(7),
+        idle: SECOND(20),
+        total: None,
+    };
     assert_eq!(config.upstreams["openai"].timeout, upstream);
-    let route =
-        TimeoutOverrides { idle: Some(None), first_byte: Some(SECOND(9)), ..TimeoutOverrides::default() };
+    let route = TimeoutOverrides {
+        idle: Some(None),
+        first_byte: Some(SECOND(9)),
+        first_token: Some(None),
+        ..TimeoutOverrides::default()
+    };
     assert_eq!(config.routes["openai"].timeout, route);
-    let both = Timeouts { first_byte: SECOND(9), idle: None, ..upstream };
+    let both = Timeouts { first_byte: SECOND(9), first_token: None, idle: None, ..upstream };
     assert_eq!(config.routes["openai"].timeout.over(upstream), both);
     assert_eq!(config.routes["openai"].body_limit, 1 << 20);
 }
@@ -49,22 +73,85 @@ fn a_routes_body_limit_wins() {
     assert_eq!(sound(&text).routes["openai"].body_limit, 2048);
 }
 
+/// A file with a line in `[defaults]`, in its upstream and in its route.
+fn at_each_level([defaults, upstream, route]: [&str; 3]) -> Config {
+    let text = with("[upstream.openai]", &format!("[defaults]\n{defaults}\n[upstream.openai]\n{upstream}"));
+    sound(&text.replace("[route.openai]", &format!("[route.openai]\n{route}")))
+}
+
 #[test]
-fn what_has_no_effect_yet_is_warned_of_unless_off() {
-    let with_defaults = |table: &str| {
-        warnings(&sound(&with("[upstream.openai]", &format!("[defaults]\n{table}\n[upstream.openai]"))))
-    };
-    let all = "timeout = { first_token = \"5s\" }\nretry = { retries = 3, backoff = \"1s\" }\nbreaker = { failures = 5 }\nheartbeat = \"15s\"";
-    let mut told = with_defaults(all);
-    told.sort();
-    let expected = ["breaker", "heartbeat", "retry", "timeout.first_token"]
-        .map(|key| format!("defaults.{key}: has no effect in this version yet"));
-    assert_eq!(told, expected);
-    let off = "timeout = { first_token = \"off\" }\nretry = { retries = 0 }\nbreaker = \"off\"\nheartbeat = \"off\"";
-    assert_eq!(with_defaults(off), Vec::<String>::new());
-    for (table, path) in [("url =", "upstream.openai.retry"), ("path =", "route.openai.retry")] {
-        let text = with(table, &format!("retry = {{ retries = 1 }}\n{table}"));
-        assert_eq!(warnings(&sound(&text)), [format!("{path}: has no effect in this version yet")]);
+fn retries_are_inherited_key_by_key() {
+    let cases = [
+        (["", "", ""], (3, 1, 8), (3, 1, 8)),
+        (["retry = { retries = 1, max_backoff = \"9s\" }", "", ""], (1, 1, 9), (1, 1, 9)),
+        (["retry = { retries = 1 }", "retry = { backoff = \"2s\" }", ""], (1, 2, 8), (1, 2, 8)),
+        (["retry = { retries = 1 }", "retry = {}", "retry = { max_backoff = \"1s\" }"], (1, 1, 8), (1, 1, 1)),
+        (["", "retry = { backoff = \"8s\" }", "retry = { retries = 10 }"], (3, 8, 8), (10, 8, 8)),
+        (["retry = \"off\"", "", ""], (0, 1, 8), (0, 1, 8)),
+        (["", "retry = \"off\"", ""], (0, 1, 8), (0, 1, 8)),
+        (["", "", "retry = \"off\""], (3, 1, 8), (0, 1, 8)),
+        (["", "", "retry = { retries = 0 }"], (3, 1, 8), (0, 1, 8)),
+        // Below an "off", a table begins with the built-in values.
+        (["retry = \"off\"", "retry = { backoff = \"2s\" }", "retry = \"off\""], (3, 2, 8), (0, 2, 8)),
+        (
+            ["retry = { backoff = \"5s\" }", "retry = \"off\"", "retry = { retries = 2 }"],
+            (0, 5, 8),
+            (2, 1, 8),
+        ),
+        (["", "retry = { retries = 0, max_backoff = \"9s\" }", "retry = {}"], (0, 1, 9), (3, 1, 8)),
+    ];
+    for (written, upstream, route) in cases {
+        let config = at_each_level(written);
+        let inherited = config.upstreams["openai"].retry;
+        let own = config.routes["openai"].retry.over(inherited);
+        let told = |retry: Retry| (retry.retries, retry.backoff.as_secs(), retry.max_backoff.as_secs());
+        assert_eq!((told(inherited), told(own)), (upstream, route), "{written:?}");
+    }
+}
+
+#[test]
+fn a_breaker_is_inherited_key_by_key() {
+    let cases = [
+        (["", "", ""], Some((5, 10)), Some((5, 10))),
+        (["breaker = { open = \"3s\" }", "", ""], Some((5, 3)), Some((5, 3))),
+        (["breaker = { open = \"3s\" }", "breaker = { failures = 1 }", ""], Some((1, 3)), Some((1, 3))),
+        (
+            ["", "breaker = { failures = 1000 }", "breaker = { open = \"4s\" }"],
+            Some((1000, 10)),
+            Some((1000, 4)),
+        ),
+        (["breaker = \"off\"", "", ""], None, None),
+        (["", "breaker = \"off\"", ""], None, None),
+        (["", "", "breaker = \"off\""], Some((5, 10)), None),
+        (["breaker = \"off\"", "breaker = {}", "breaker = \"off\""], Some((5, 10)), None),
+        (
+            ["breaker = { failures = 9 }", "breaker = \"off\"", "breaker = { open = \"4s\" }"],
+            None,
+            Some((5, 4)),
+        ),
+    ];
+    for (written, upstream, route) in cases {
+        let config = at_each_level(written);
+        let inherited = config.upstreams["openai"].breaker;
+        let own = config.routes["openai"].breaker.over(inherited);
+        let told = |breaker: Option<Breaker>| breaker.map(|one| (one.failures, one.open.as_secs()));
+        assert_eq!((told(inherited), told(own)), (upstream, route), "{written:?}");
+    }
+}
+
+#[test]
+fn a_heartbeat_is_inherited() {
+    let cases = [
+        (["heartbeat = \"15s\"", "", ""], SECOND(15), None),
+        (["heartbeat = \"15s\"", "heartbeat = \"1s\"", "heartbeat = \"1h\""], SECOND(1), Some(SECOND(3600))),
+        (["heartbeat = \"15s\"", "heartbeat = \"off\"", "heartbeat = \"5s\""], None, Some(SECOND(5))),
+        (["", "heartbeat = \"15s\"", "heartbeat = \"off\""], SECOND(15), Some(None)),
+        (["heartbeat = \"off\"", "", ""], None, None),
+    ];
+    for (written, upstream, route) in cases {
+        let config = at_each_level(written);
+        let told = (config.upstreams["openai"].heartbeat, config.routes["openai"].heartbeat);
+        assert_eq!(told, (upstream, route), "{written:?}");
     }
 }
 
@@ -77,6 +164,10 @@ fn what_is_likely_a_slip_is_warned_of() {
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));
     assert_eq!(warned("https://api.openai.com", "http://127.0.0.1:9999"), "");
     assert_eq!(warned("https://api.openai.com", "http://[::1]:9999"), "");
+    assert_eq!(
+        warned("path =", "next_on_context_length = true\npath ="),
+        "route.openai.next_on_context_length: has no effect: the route has one upstream"
+    );
     let unused = "[upstream.b]\nurl = \"https://b\"\nauth = \"none\"\n[route.openai]";
     assert_eq!(warned("[route.openai]", unused), "upstream.b: no route uses this upstream");
     assert!(

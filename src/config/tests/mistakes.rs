@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use super::{SOUND, one_problem, read, sound, with};
-use crate::config::{Problem, Problems, load};
+use crate::config::{Balance, Choice, Commit, Problem, Problems, load};
 
 const SIX: &str = r#"
 [[listener]]
@@ -168,7 +168,47 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "[defaults]\nretry = { retries = 99 }\n[client.team-a]",
         "defaults.retry.retries: must be from 0 to 10",
     ),
-    (CLIENT, "[defaults]\nbreaker = true\n[client.team-a]", "defaults.breaker: must be a table or \"off\""),
+    (
+        CLIENT,
+        "[defaults]\nbreaker = true\n[client.team-a]",
+        "defaults.breaker: must be a table or \"off\" (as in",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = \"on\"\n[client.team-a]",
+        "defaults.retry: must be a table or \"off\" (as in",
+    ),
+    (CLIENT, "[defaults]\nbreaker = { failures = 0 }\n[client.team-a]", "failures: must be from 1 to 1000"),
+    (
+        CLIENT,
+        "[defaults]\nbreaker = { open = \"0s\" }\n[client.team-a]",
+        "breaker.open: must be from 1ms to 7d",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nbreaker = { opens = \"1s\" }\n[client.team-a]",
+        "unknown key (did you mean `open`?)",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nheartbeat = \"999ms\"\n[client.team-a]",
+        "defaults.heartbeat: must be from 1s to 1h",
+    ),
+    (
+        CLIENT,
+        "[defaults]\ntimeout = { first_token = 5 }\n[client.team-a]",
+        "defaults.timeout.first_token: must be a span of time, as a string, or \"off\"",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = { backoff = \"9s\" }\n[client.team-a]",
+        "defaults.retry.backoff: must not be above `max_backoff`, which is 8s (write `max_backoff` too)",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = { backoff = \"3s\", max_backoff = \"2s\" }\n[client.team-a]",
+        "defaults.retry.max_backoff: must not be below `backoff`, which is 3s",
+    ),
     (URL, "", "upstream.openai.url: is missing"),
     (URL, "url = \"https://a\"\ntargets = []", "upstream.openai.targets: `url` is written too"),
     (URL, "targets = []", "upstream.openai.targets: is an empty list"),
@@ -218,7 +258,37 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "key = { env = \"OPENAI_API_KEY\" }\ntls = { certificate = \"\" }",
         "upstream.openai.tls.key: is missing",
     ),
+    (URL, "url = \"https://a\"\nbalance = \"least\"", "must be \"least_pending\" or \"round_robin\""),
+    (URL, "url = \"https://a\"\nmax_pending = 0", "upstream.openai.max_pending: must be from 1 to 1000000"),
+    (URL, "url = \"https://a\"\nheartbeat = \"2h\"", "upstream.openai.heartbeat: must be from 1s to 1h"),
+    (
+        URL,
+        "url = \"https://a\"\nretry = { max_backoff = \"500ms\" }",
+        "upstream.openai.retry.max_backoff: must not be below `backoff`, which is 1s",
+    ),
     (PATH, "", "route.openai.path: is missing"),
+    (
+        PATH,
+        "path = \"/v1\"\ncommit = \"first-token\"",
+        "commit: must be \"headers\" or \"first_token\" (did you mean",
+    ),
+    (
+        PATH,
+        "path = \"/v1\"\nattempt_headers = 1",
+        "attempt_headers: must be true or false, not a bare number",
+    ),
+    (
+        PATH,
+        "path = \"/v1\"\nnext_on_context_length = \"yes\"",
+        "next_on_context_length: must be true or false",
+    ),
+    (PATH, "path = \"/v1\"\nretry = { retries = -1 }", "route.openai.retry.retries: must be from 0 to 10"),
+    (
+        PATH,
+        "path = \"/v1\"\nbreaker = { failures = 1001 }",
+        "route.openai.breaker.failures: must be from 1 to",
+    ),
+    (PATH, "path = \"/v1\"\nheartbeat = 15", "route.openai.heartbeat: must be a span of time"),
     (PATH, "path = \"/v1/\"", "route.openai.path: must not end with `/`"),
     (PATH, "path = \"/v1\"\nrewrite = \"v1\"", "route.openai.rewrite: must begin with `/`"),
     (PATH, "path = \"/v1\"\nhosts = [\"https://a\"]", "hosts[0]: is not a host name"),
@@ -238,6 +308,28 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "`x-a` is both set and removed",
     ),
     (UPSTREAMS, "upstreams = []", "route.openai.upstreams: is an empty list"),
+    (
+        UPSTREAMS,
+        "upstreams = [\"openai\", 1]",
+        "route.openai.upstreams[1]: must be an upstream's name, or a table",
+    ),
+    (UPSTREAMS, "upstreams = [\"openai\", \"openai\"]", "route.openai.upstreams[1]: is in this list twice"),
+    (
+        UPSTREAMS,
+        "upstreams = [\"openai\", { upstream = \"opnai\" }]",
+        "upstreams[1].upstream: no upstream `opnai` is defined (did you mean `openai`?)",
+    ),
+    (UPSTREAMS, "upstreams = [{ model = \"m\" }]", "route.openai.upstreams[0].upstream: is missing"),
+    (
+        UPSTREAMS,
+        "upstreams = [{ upstream = \"openai\", modl = \"m\" }]",
+        "route.openai.upstreams[0].modl: unknown key (did you mean `model`?)",
+    ),
+    (
+        UPSTREAMS,
+        "upstreams = [{ upstream = \"openai\", model = \"\" }]",
+        "route.openai.upstreams[0].model: is not the name of a model",
+    ),
     (
         UPSTREAMS,
         "upstreams = [\"openai\"]\n[route.b]\npath = \"/v1\"\nupstreams = [\"openai\"]",
@@ -291,4 +383,83 @@ fn routes_of_one_path_are_told_apart_by_host_and_method() {
     assert_eq!(routes("hosts = [\"a.example\"]"), Ok(2));
     assert_eq!(routes("methods = [\"GET\"]"), Ok(2));
     assert_eq!(routes(""), Err(1));
+}
+
+#[test]
+fn an_upstream_may_be_asked_again_for_another_model() {
+    let read = |list: &str| read(&with(UPSTREAMS, &format!("upstreams = [{list}]")));
+    let (plain, table) = ("\"openai\"", "{ upstream = \"openai\" }");
+    let (mini, max) =
+        ("{ upstream = \"openai\", model = \"mini\" }", "{ upstream = \"openai\", model = \"max\" }");
+    let config = read(&format!("{mini}, {plain}, {max}")).expect("sound");
+    let choice = |model: Option<&str>| Choice { upstream: "openai".into(), model: model.map(Into::into) };
+    assert_eq!(config.routes["openai"].upstreams, [choice(Some("mini")), choice(None), choice(Some("max"))]);
+    assert!(config.warnings.is_empty(), "more than one is nothing to be warned of: {:?}", config.warnings);
+    for (twice, place) in [([plain, table, mini], 1), ([mini, plain, mini], 2)] {
+        let problems = read(&twice.join(", ")).expect_err("twice");
+        let [one] = problems.as_slice() else { panic!("{problems:#?}") };
+        assert_eq!(one.path, format!("route.openai.upstreams[{place}]"));
+    }
+}
+
+#[test]
+fn a_models_name_can_stand_in_a_request_as_it_is() {
+    let model = |name: &str| {
+        let list = format!("upstreams = [{{ upstream = \"openai\", model = {name} }}]");
+        read(&with(UPSTREAMS, &list)).map(|config| config.routes["openai"].upstreams[0].model.clone())
+    };
+    let (longest, longer) = (format!("\"{}\"", "m".repeat(256)), format!("\"{}\"", "m".repeat(257)));
+    for name in
+        ["\"gpt-4o\"", "\"@cf/meta/llama-3.1\"", "\"ft:gpt-4o:org::id\"", "\"my model, größer\"", &longest]
+    {
+        assert_eq!(model(name).expect(name).as_deref(), Some(name.trim_matches('"')));
+    }
+    for name in ["\"a\\\"b\"", "\"a'b\"", "\"a\\\\b\"", "\"a\\nb\"", "\"a\\u0000\"", "\"a\\u202Eb\"", &longer]
+    {
+        let problems = model(name).expect_err(name);
+        let [one] = problems.as_slice() else { panic!("{name}: {problems:#?}") };
+        assert_eq!(one.path, "route.openai.upstreams[0].model");
+        assert!(
+            one.message.contains("is not the name of a model") && one.help.contains("1 to 256"),
+            "{one:?}"
+        );
+    }
+}
+
+#[test]
+fn a_routes_waits_are_in_order_with_those_that_it_inherits() {
+    let text = |upstream: &str, route: &str| {
+        with(URL, &format!("{URL}\n{upstream}")).replace(PATH, &format!("{PATH}\n{route}"))
+    };
+    let told = one_problem(&text("retry = { max_backoff = \"2s\" }", "retry = { backoff = \"3s\" }"));
+    assert!(
+        told.starts_with("route.openai.retry.backoff: must not be above `max_backoff`, which is 2s"),
+        "{told}"
+    );
+    let told = one_problem(&text("retry = { backoff = \"3s\" }", "retry = { max_backoff = \"2s\" }"));
+    assert!(
+        told.starts_with("route.openai.retry.max_backoff: must not be below `backoff`, which is 3s"),
+        "{told}"
+    );
+    // Below an "off" it is the built-in ones that count.
+    sound(&text("retry = { retries = 0, max_backoff = \"2s\" }", "retry = { backoff = \"3s\" }"));
+    // One mistake is told once.
+    let told =
+        one_problem(&text("retry = { backoff = \"3s\" }", "retry = { backoff = 1, max_backoff = \"2s\" }"));
+    assert!(told.starts_with("route.openai.retry.backoff: must be a span"), "{told}");
+    let told = one_problem(&text("retry = { backoff = \"9s\" }", "retry = { retries = 1 }"));
+    assert!(told.starts_with("upstream.openai.retry.backoff: "), "{told}");
+}
+
+#[test]
+fn what_an_upstream_and_a_route_say_of_their_own_is_read() {
+    let text = with(URL, &format!("{URL}\nbalance = \"round_robin\"\nmax_pending = 1000000"));
+    let own = "commit = \"first_token\"\nnext_on_context_length = true\nattempt_headers = true";
+    let config = sound(&text.replace(PATH, &format!("{PATH}\n{own}")));
+    let (upstream, route) = (&config.upstreams["openai"], &config.routes["openai"]);
+    assert_eq!((upstream.balance, upstream.max_pending), (Balance::RoundRobin, Some(1_000_000)));
+    assert_eq!(route.commit, Some(Commit::FirstToken));
+    assert!(route.next_on_context_length && route.attempt_headers);
+    let headers = sound(&with(PATH, &format!("{PATH}\ncommit = \"headers\"")));
+    assert_eq!(headers.routes["openai"].commit, Some(Commit::Headers));
 }

@@ -25,7 +25,7 @@ level = "info"
 body_limit = "1MiB"
 timeout = { connect = "1s", idle = "off", first_token = "off" }
 retry = { retries = 0, backoff = "1s" }
-breaker = { failures = 0, open = "1s" }
+breaker = { failures = 1, open = "1s" }
 heartbeat = "off"
 [upstream.openai]
 targets = [{ url = "https://api.openai.com/x" }]
@@ -35,6 +35,7 @@ proxy = { url = "http://proxy:3128", credentials = { env = "OPENAI_API_KEY" } }
 headers = { openai-organization = "org-1" }
 tls = { ca = "ca.pem", certificate = "a.pem", key = "a.key", server_name = "a.example" }
 pool = { idle = "1s" }
+balance = "round_robin"
 [upstream.other]
 url = "https://other.example"
 key = { env = "OPENAI_API_KEY" }
@@ -44,7 +45,8 @@ proxy = "off"
 path = "/v1"
 hosts = ["api.example.com"]
 methods = ["POST"]
-upstreams = ["openai", "other"]
+upstreams = ["openai", { upstream = "other", model = "gpt-4o" }]
+commit = "headers"
 rewrite = "/"
 access = "keys"
 request_headers = { set = { x-a = "1" }, remove = ["x-b"], allow = ["x-c"], only = ["x-d"] }

@@ -71,7 +71,7 @@ impl Gateway {
         Self::to(&upstream.url(), leg, keys)
     }
 
-    /// The same before any upstream.
+    /// The same before any upstream. It asks once: what a failure looks like is seen best where nothing makes up for it.
     pub fn to(url: &str, leg: Http, keys: Keys<'_>) -> Self {
         let Keys { listener, server, upstream, route, client, more, .. } = keys;
         Self::start(&format!(
@@ -87,6 +87,8 @@ impl Gateway {
             url = "{url}"
             key = {{ env = "UPSTREAM_KEY" }}
             http2 = {}
+            retry = "off"
+            breaker = "off"
             {upstream}
             [route.main]
             path = "/v1"
@@ -105,6 +107,11 @@ impl Gateway {
     /// Its first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
+    }
+
+    /// What lives as long as it does.
+    pub fn inside(&self) -> &Arc<proxy::Gateway> {
+        &self.inside
     }
 
     /// Bytes of request bodies that it holds.

@@ -64,6 +64,9 @@ impl Rig {
             address = "127.0.0.1:0"
             [server]
             threads = 1
+        [defaults]
+        retry = "off"
+        breaker = "off"
             [upstream.sim]
             url = "{}"
             keys = [{{ env = "UPSTREAM_KEY" }}, {{ file = "{}" }}]

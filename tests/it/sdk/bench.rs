@@ -203,6 +203,9 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         tls = {{ certificate = "certs/server.pem", key = "certs/server.key" }}
         [server]
         threads = 2
+        [defaults]
+        retry = "off"
+        breaker = "off"
         [upstream.main]
         url = "{upstream}"
         key = {{ env = "SDK_UPSTREAM_KEY" }}

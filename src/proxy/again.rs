@@ -1,0 +1,185 @@
+//! Whether a request may be sent again, and where: one table, by what came of an attempt.
+//!
+//! Inference makes an answer and nothing else, so asking once more costs tokens at most. Everything else (files, batches,
+//! fine-tuning, background responses) is sent again only when the upstream cannot have acted on it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::verdict::Refusal;
+use crate::{fault::Fault, upstream::Rest};
+
+/// A key of which a rate limit is told without a span rests for so long.
+const RATE_LIMITED: Duration = Duration::from_secs(1);
+/// A key that is refused, or whose money is spent, until somebody may have mended that.
+const REFUSED: Duration = Duration::from_secs(60);
+const SPENT: Duration = Duration::from_secs(300);
+/// What an upstream says at most counts: it may say a day, and mend it in a minute.
+const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// An attempt that gave nothing to pass on, or nothing but an error.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// No answer, or none that can be used.
+    Fault(Fault),
+    /// The upstream's own error.
+    Refused(Box<Refusal>),
+}
+
+/// What may be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Again {
+    /// Nothing: the caller is told.
+    Never,
+    /// The same request, at another target, or after a while at the same one.
+    Elsewhere {
+        /// It fell silent until a timeout: it is not asked again for this exchange.
+        silent: bool,
+    },
+    /// The same request with another key; this one rests.
+    OtherKey(Rest, Duration),
+    /// Another upstream of the route, that is, another model.
+    OtherUpstream,
+}
+
+/// What is known of the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// See the table.
+    pub(super) inference: bool,
+    /// The route passes on what is too long for one model.
+    pub(super) next_on_context_length: bool,
+    /// The model that the attempt asked for.
+    pub(super) model: Option<&'a str>,
+}
+
+impl Failed {
+    /// The table.
+    pub(super) fn again(&self, asked: Asked<'_>) -> Again {
+        match self {
+            Self::Fault(fault) => after_fault(fault, asked),
+            Self::Refused(refusal) => after_refusal(refusal, asked),
+        }
+    }
+
+    /// Whether the target is to blame; what the caller caused, or a key, is not its doing.
+    pub(super) fn is_targets_fault(&self) -> bool {
+        match self {
+            Self::Fault(fault) => matches!(
+                fault,
+                Fault::Connect(_)
+                    | Fault::ConnectTimeout(_)
+                    | Fault::NoAnswer(_)
+                    | Fault::FirstByteTimeout(_)
+                    | Fault::FirstTokenTimeout(_)
+                    | Fault::Truncated(_)
+                    | Fault::Idle(_)
+            ),
+            Self::Refused(refusal) => refusal.status.is_server_error() || refusal.status == StatusCode::OK,
+        }
+    }
+
+    /// For the log and the metrics.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.row().code,
+            Self::Refused(refusal) if refusal.status == StatusCode::OK => "error_event",
+            Self::Refused(refusal) => crate::exchange::class(refusal.status),
+        }
+    }
+}
+
+fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
+    match fault {
+        // Nothing was sent.
+        Fault::Connect(_) | Fault::ConnectTimeout(_) => Again::Elsewhere { silent: false },
+        _ if !asked.inference => Again::Never,
+        Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => Again::Elsewhere { silent: false },
+        Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
+            Again::Elsewhere { silent: true }
+        }
+        _ => Again::Never,
+    }
+}
+
+fn after_refusal(refusal: &Refusal, asked: Asked<'_>) -> Again {
+    let told = refusal.retry_after.map(|span| span.min(LONGEST_REST));
+    let code = refusal.code.as_deref().unwrap_or_default();
+    match refusal.status.as_u16() {
+        // Refused at the door, whatever was asked.
+        401 | 403 if refusal.about_our_key => Again::OtherKey(Rest::All, REFUSED),
+        429 if code == "insufficient_quota" => Again::OtherKey(Rest::All, told.unwrap_or(SPENT)),
+        _ if !asked.inference => Again::Never,
+        429 => {
+            let what = asked.model.map_or(Rest::All, |model| Rest::Model(model.into()));
+            Again::OtherKey(what, told.unwrap_or(RATE_LIMITED))
+        }
+        // An error as the first thing in a stream (200), or one that says that it may pass. 529: Anthropic is overloaded.
+        200 | 408 | 500 | 502 | 503 | 504 | 529 => Again::Elsewhere { silent: false },
+        400 | 413 if asked.next_on_context_length && code == "context_length_exceeded" => {
+            Again::OtherUpstream
+        }
+        _ => Again::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, code: &str, retry_after: Option<u64>) -> Failed {
+        Failed::Refused(Box::new(Refusal {
+            status: StatusCode::from_u16(status).unwrap(),
+            code: Some(code.into()),
+            retry_after: retry_after.map(Duration::from_secs),
+            about_our_key: matches!(status, 401 | 403),
+            given: Err(Fault::Overloaded),
+        }))
+    }
+
+    const CHAT: Asked<'_> = Asked { inference: true, next_on_context_length: false, model: Some("m") };
+    const BATCH: Asked<'_> = Asked { inference: false, ..CHAT };
+
+    #[test]
+    fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
+        for asked in [CHAT, BATCH] {
+            let elsewhere = Again::Elsewhere { silent: false };
+            assert_eq!(Failed::Fault(Fault::Connect("refused".into())).again(asked), elsewhere);
+            assert_eq!(refused(401, "", None).again(asked), Again::OtherKey(Rest::All, REFUSED));
+        }
+        for failed in
+            [Failed::Fault(Fault::NoAnswer("reset".into())), refused(503, "", None), refused(429, "", None)]
+        {
+            assert_ne!(failed.again(CHAT), Again::Never);
+            assert_eq!(failed.again(BATCH), Again::Never, "{failed:?}");
+        }
+    }
+
+    #[test]
+    fn errors_of_the_callers_own_are_not_sent_again() {
+        for status in [400, 404, 409, 413, 422] {
+            assert_eq!(refused(status, "content_filter", None).again(CHAT), Again::Never, "{status}");
+        }
+        let long = refused(400, "context_length_exceeded", None);
+        assert_eq!(long.again(CHAT), Again::Never);
+        assert_eq!(long.again(Asked { next_on_context_length: true, ..CHAT }), Again::OtherUpstream);
+    }
+
+    #[test]
+    fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
+        let limited = |after| refused(429, "rate_limit_exceeded", after).again(CHAT);
+        assert_eq!(limited(Some(7)), Again::OtherKey(Rest::Model("m".into()), Duration::from_secs(7)));
+        assert_eq!(limited(None), Again::OtherKey(Rest::Model("m".into()), RATE_LIMITED));
+        assert_eq!(limited(Some(86_400)), Again::OtherKey(Rest::Model("m".into()), LONGEST_REST));
+        assert_eq!(refused(429, "insufficient_quota", None).again(CHAT), Again::OtherKey(Rest::All, SPENT));
+        assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
+    }
+
+    #[test]
+    fn who_was_silent_is_not_asked_again() {
+        let silent = Failed::Fault(Fault::FirstByteTimeout(Duration::ZERO));
+        assert_eq!(silent.again(CHAT), Again::Elsewhere { silent: true });
+        assert_eq!(silent.again(BATCH), Again::Never);
+    }
+}

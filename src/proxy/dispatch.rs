@@ -1,0 +1,248 @@
+//! Attempts, until one gives an answer to pass on, or nothing is left to try.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{HeaderMap, HeaderValue, StatusCode, request};
+
+use super::{
+    again::{Again, Asked, Failed},
+    call::Call,
+    outbound::Order,
+    places::{Earliest, Place, Places},
+    verdict::Answered,
+};
+use crate::{
+    config::Retry,
+    exchange::class,
+    fault::{Fault, SHOULD_RETRY},
+    snapshot::Route,
+    upstream::Rest,
+};
+
+/// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
+const STAINLESS: &str = "x-stainless-retry-count";
+
+/// Rounds over all places, however short their waits.
+const MOST_ROUNDS: u32 = 16;
+
+/// How often, and after which waits, a request may be sent again.
+#[derive(Debug)]
+struct Patience {
+    retry: Retry,
+    left: u32,
+    rounds: u32,
+}
+
+impl Call<'_> {
+    /// Sends the request somewhere, and if need be somewhere else, until there is an answer for the caller.
+    ///
+    /// # Errors
+    /// There is none, and nothing is left to try.
+    pub(super) async fn dispatch(&mut self, mut order: Order) -> Result<Answered, Fault> {
+        let route = order.route().clone();
+        let model = self.exchange.record.model.clone();
+        let mut places = Places::new(route.clone(), model.as_deref());
+        let mut patience = Patience::new(route.retry, order.retried());
+        self.exchange.record.attempt_headers = route.attempt_headers;
+        let mut last = None;
+        loop {
+            let now = Instant::now();
+            let Some(mut place) = places.next(now) else {
+                let earliest = places.earliest(now);
+                let Some(pause) = patience.pause(earliest, last.is_some()) else {
+                    return self.give_up(last, earliest);
+                };
+                tokio::time::sleep(pause).await;
+                places.new_round();
+                continue;
+            };
+            let budget = &place.upstream.budget;
+            let live = if last.is_none() { Some(budget.first()) } else { budget.again() };
+            let Some(_live) = live else { return self.give_up(last, None) };
+            let hold = route.holds(places.are_several());
+            let failed = match self.attempt(&mut order, place, &route, hold).await {
+                Ok(answered) => return Ok(answered),
+                Err((failed, tried)) => {
+                    place = tried;
+                    failed
+                }
+            };
+            let inference = order.is_inference();
+            let model = place.model.as_deref().or(model.as_deref());
+            let next_on_context_length = route.next_on_context_length;
+            let again = failed.again(Asked { inference, next_on_context_length, model });
+            let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, again);
+            last = Some(failed);
+            if !gone_on {
+                return self.give_up(last, None);
+            }
+        }
+    }
+
+    /// One attempt at `place`, which comes back if nothing came of it.
+    async fn attempt(
+        &mut self,
+        order: &mut Order,
+        mut place: Place,
+        route: &Arc<Route>,
+        hold: bool,
+    ) -> Result<Answered, (Failed, Place)> {
+        let record = &mut self.exchange.record;
+        record.attempts += 1;
+        record.upstream = Some(place.upstream.name.clone());
+        record.target = Some(place.target().url.clone());
+        let began = Instant::now();
+        let answer = match Box::pin(self.ask(order, &place)).await {
+            Ok(answer) => answer,
+            Err(fault) => return Err((self.failed_at(&mut place, Failed::Fault(fault)), place)),
+        };
+        let status = answer.status();
+        let mut answered = match self.judge(answer, route, &place).await {
+            Ok(answered) => answered,
+            Err(failed) => return Err((self.failed_at(&mut place, failed), place)),
+        };
+        if hold
+            && let Err(failed) =
+                Box::pin(answered.hold(began, &place.timeouts, self.exchange.record.endpoint)).await
+        {
+            let failed = failed.or_given(answered);
+            return Err((self.failed_at(&mut place, failed), place));
+        }
+        place.pass.succeeded();
+        self.exchange.attempted(class(status));
+        answered.comes_from(place, began);
+        Ok(answered)
+    }
+
+    fn failed_at(&mut self, place: &mut Place, failed: Failed) -> Failed {
+        if failed.is_targets_fault() {
+            place.pass.failed(Instant::now());
+        } else if matches!(failed, Failed::Refused(_)) {
+            place.pass.succeeded();
+        }
+        self.exchange.attempted(failed.name());
+        self.exchange.record.tried(&place.target().url, failed.name());
+        failed
+    }
+
+    /// What the caller is told when there is no more to try: what came of the last attempt, and that the SDK need not try again what was
+    /// tried again here.
+    fn give_up(&self, last: Option<Failed>, earliest: Option<Earliest>) -> Result<Answered, Fault> {
+        let given = match last {
+            Some(Failed::Fault(fault)) => Err(fault),
+            Some(Failed::Refused(refusal)) => refusal.given,
+            None => {
+                let Earliest { span, circuit } =
+                    earliest.unwrap_or(Earliest { span: Duration::ZERO, circuit: true });
+                Err(if circuit { Fault::Unavailable(span) } else { Fault::RateLimited(span) })
+            }
+        };
+        given.map(
+            |answered| {
+                if self.exchange.record.attempts > 1 { answered.not_to_be_retried() } else { answered }
+            },
+        )
+    }
+}
+
+/// Marks what came of `place`; false when nothing further is to be tried.
+fn go_on(places: &mut Places, place: &Place, again: Again) -> bool {
+    match again {
+        Again::Never => return false,
+        Again::Elsewhere { silent } => places.leave(place, true, silent),
+        // There is no other, and what the upstream has to say of this one is for the caller to hear each time.
+        Again::OtherKey(Rest::All, _) if place.upstream.keys.len() < 2 => places.leave(place, true, true),
+        Again::OtherKey(what, span) => {
+            place.rest_key(what, span, Instant::now());
+            places.leave(place, false, false);
+        }
+        Again::OtherUpstream => return places.skip_step(place),
+    }
+    true
+}
+
+impl Patience {
+    /// An SDK that is retrying already has used up some of it.
+    fn new(retry: Retry, already: u32) -> Self {
+        Self { retry, left: retry.retries.saturating_sub(already), rounds: 0 }
+    }
+
+    /// Whether there is one more.
+    fn take(&mut self) -> bool {
+        let any = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        any
+    }
+
+    /// How long to wait, now that every place was tried or cannot be asked: the backoff, or until the `earliest` of them is to be had.
+    fn pause(&mut self, earliest: Option<Earliest>, tried: bool) -> Option<Duration> {
+        let Earliest { span, circuit } = earliest?;
+        // An open circuit is there so that nobody waits for what fails.
+        let in_vain = circuit && !tried && span > Duration::ZERO;
+        if in_vain || self.retry.retries == 0 || span > self.retry.max_backoff || self.rounds >= MOST_ROUNDS {
+            return None;
+        }
+        let doubled = self.retry.backoff.saturating_mul(1 << self.rounds.min(16));
+        self.rounds += 1;
+        let backoff = doubled.min(self.retry.max_backoff).mul_f64(0.75 + fastrand::f64() / 2.0);
+        Some(backoff.max(span))
+    }
+}
+
+/// How often the SDK that sent this has sent it before.
+pub(super) fn retried(head: &request::Parts) -> u32 {
+    let count = head.headers.get(STAINLESS).and_then(|count| count.to_str().ok());
+    count.and_then(|count| count.parse().ok()).unwrap_or(0)
+}
+
+/// Tells SDKs that everything has been tried.
+pub(super) fn not_to_be_retried(status: StatusCode, headers: &mut HeaderMap) {
+    let retried = matches!(status.as_u16(), 408 | 409 | 429 | 500..);
+    if retried && !headers.contains_key(SHOULD_RETRY) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RETRY: Retry =
+        Retry { retries: 3, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(8) };
+
+    fn at(seconds: u64) -> Option<Earliest> {
+        Some(Earliest { span: Duration::from_secs(seconds), circuit: false })
+    }
+
+    #[test]
+    fn waits_double_up_to_their_bound() {
+        let mut patience = Patience::new(RETRY, 0);
+        for expected in [1.0, 2.0, 4.0, 8.0, 8.0] {
+            let wait = patience.pause(at(0), true).unwrap().as_secs_f64();
+            assert!((expected * 0.75..=expected * 1.25).contains(&wait), "{expected}: {wait}");
+        }
+    }
+
+    #[test]
+    fn what_was_told_is_waited_for_within_the_bound() {
+        let mut patience = Patience::new(RETRY, 0);
+        assert!(patience.pause(at(5), true).unwrap() >= Duration::from_secs(5));
+        assert_eq!(patience.pause(at(9), true), None);
+        assert_eq!(patience.pause(None, true), None);
+        let open = Some(Earliest { span: Duration::from_secs(1), circuit: true });
+        assert_eq!(patience.pause(open, false), None);
+        assert!(patience.pause(open, true).is_some());
+    }
+
+    #[test]
+    fn an_sdk_that_retries_leaves_less_to_the_gateway() {
+        let takes = |already| {
+            let mut patience = Patience::new(RETRY, already);
+            (0..10).filter(|_| patience.take()).count()
+        };
+        assert_eq!((takes(0), takes(2), takes(9)), (3, 1, 0));
+    }
+}

@@ -1,0 +1,184 @@
+//! Where a request may be sent: which of a route's upstreams, which target, with which key.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::{Balance, Timeouts},
+    snapshot::{Route, Step, Target, Upstream},
+    upstream::{Key, Pass, Pick, Rest, TargetState},
+};
+
+/// A place to send a request to, taken: it is pending there until this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// Of the route's steps.
+    step: usize,
+    pub(super) upstream: Arc<Upstream>,
+    /// Of the upstream's targets.
+    target: usize,
+    /// The model to ask for instead of the request's own.
+    pub(super) model: Option<Arc<str>>,
+    pub(super) timeouts: Timeouts,
+    /// None where the upstream takes none.
+    pub(super) key: Option<Key>,
+    pub(super) pass: Pass,
+}
+
+/// When the first of the places may be asked that may not be now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Earliest {
+    pub(super) span: Duration,
+    /// Its circuit is open; otherwise its keys rest.
+    pub(super) circuit: bool,
+}
+
+/// The places of one request, and those that it has been to.
+#[derive(Debug)]
+pub(super) struct Places {
+    route: Arc<Route>,
+    model: Option<Box<str>>,
+    /// Steps before this one are out of the question.
+    first: usize,
+    /// In this round; no more than there are attempts.
+    been: Vec<Been>,
+    /// They are not to be asked again: silent until a timeout, or with no other key than the one they refused.
+    out: Vec<Arc<TargetState>>,
+}
+
+/// A place that was tried.
+#[derive(Debug)]
+struct Been {
+    state: Arc<TargetState>,
+    key: Option<Key>,
+    /// It is the target that failed, and not the key.
+    whole_target: bool,
+}
+
+impl Places {
+    /// All of `route`, for a request that names `model`.
+    pub(super) fn new(route: Arc<Route>, model: Option<&str>) -> Self {
+        Self { route, model: model.map(Into::into), first: 0, been: Vec::new(), out: Vec::new() }
+    }
+
+    /// The next place, in the route's order; `None` when all that may be asked at `now` have been in this round.
+    pub(super) fn next(&self, now: Instant) -> Option<Place> {
+        let steps = self.route.steps.iter().enumerate().skip(self.first);
+        steps.into_iter().find_map(|(number, step)| self.at(number, step, now))
+    }
+
+    /// Whether a request may go to more than one place.
+    pub(super) fn are_several(&self) -> bool {
+        let steps = self.route.steps.iter().skip(self.first);
+        steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
+    }
+
+    /// Nothing came of `place`: of its target, or of its key there alone. What is `out` is not asked in another round either.
+    pub(super) fn leave(&mut self, place: &Place, whole_target: bool, out: bool) {
+        let state = place.target().state.clone();
+        if out {
+            self.out.push(state.clone());
+        }
+        self.been.push(Been { state, key: place.key.clone(), whole_target });
+    }
+
+    /// Goes on after the step of `place`; false when that was the last.
+    pub(super) fn skip_step(&mut self, place: &Place) -> bool {
+        self.first = place.step + 1;
+        self.first < self.route.steps.len()
+    }
+
+    /// All may be tried again but those that are out.
+    pub(super) fn new_round(&mut self) {
+        self.been.clear();
+    }
+
+    /// When the first of them may be asked that may not be now; `None` when there is none to wait for.
+    pub(super) fn earliest(&self, now: Instant) -> Option<Earliest> {
+        let steps = self.route.steps.iter().skip(self.first);
+        let places = steps.flat_map(|step| step.upstream.targets().map(move |target| (step, target)));
+        let open = places.filter(|(_, target)| !self.is_out(target));
+        open.map(|(step, target)| {
+            let circuit = step.fuse.and_then(|_| target.state.opens_in(now)).unwrap_or_default();
+            let keys = match step.upstream.keys.pick(self.model(step), &[], now) {
+                Pick::Resting(until) => until.saturating_duration_since(now),
+                Pick::Key(_) | Pick::Unneeded => Duration::ZERO,
+            };
+            Earliest { span: circuit.max(keys), circuit: circuit >= keys }
+        })
+        .min()
+    }
+
+    /// The model that is asked for at `step`.
+    fn model<'a>(&'a self, step: &'a Step) -> Option<&'a str> {
+        step.model.as_deref().or(self.model.as_deref())
+    }
+
+    fn at(&self, number: usize, step: &Step, now: Instant) -> Option<Place> {
+        let upstream = &step.upstream;
+        let count = upstream.count();
+        let turn = upstream.turn();
+        let try_one = |target: usize| self.take(number, step, target, now);
+        let idlest = match upstream.balance {
+            Balance::LeastPending if count > 1 => self.idlest(upstream, turn),
+            Balance::LeastPending | Balance::RoundRobin => None,
+        };
+        idlest.and_then(try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
+    }
+
+    /// Of the targets that were not tried, the one with the least pending for its weight; among equals the one whose turn it is.
+    fn idlest(&self, upstream: &Upstream, turn: usize) -> Option<usize> {
+        let count = upstream.count();
+        let in_turn = (0..count).map(|further| (turn + further) % count);
+        let untried = in_turn.filter(|index| !self.been_at(upstream.target(*index)));
+        untried.min_by_key(|index| {
+            let target = upstream.target(*index);
+            // One more, so that of two idle ones the heavier is preferred.
+            ((target.state.pending() as u64 + 1) << 16) / u64::from(target.weight.max(1))
+        })
+    }
+
+    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Place> {
+        let target = step.upstream.target(index);
+        if self.been_at(target) || self.is_out(target) {
+            return None;
+        }
+        let here = self.been.iter().filter(|been| Arc::ptr_eq(&been.state, &target.state));
+        let used: Vec<Key> = here.filter_map(|been| been.key.clone()).collect();
+        let key = match step.upstream.keys.pick(self.model(step), &used, now) {
+            Pick::Unneeded if self.been.iter().any(|been| Arc::ptr_eq(&been.state, &target.state)) => {
+                return None;
+            }
+            Pick::Unneeded => None,
+            Pick::Key(key) => Some(key),
+            Pick::Resting(_) => return None,
+        };
+        let pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
+        let (upstream, model) = (step.upstream.clone(), step.model.clone());
+        Some(Place { step: number, upstream, target: index, model, timeouts: step.timeouts, key, pass })
+    }
+
+    /// Whether the target itself was tried, whatever the key.
+    fn been_at(&self, target: &Target) -> bool {
+        self.been.iter().any(|been| been.whole_target && Arc::ptr_eq(&been.state, &target.state))
+    }
+
+    fn is_out(&self, target: &Target) -> bool {
+        self.out.iter().any(|state| Arc::ptr_eq(state, &target.state))
+    }
+}
+
+impl Place {
+    pub(super) fn target(&self) -> &Target {
+        self.upstream.target(self.target)
+    }
+
+    /// Its key is left alone for a while.
+    pub(super) fn rest_key(&self, what: Rest, span: Duration, now: Instant) {
+        if let Some(key) = &self.key {
+            key.rest(what, now + span);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! How many requests to an upstream may be retries: when it fails for everybody, asking it several times as often makes that last.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// So many retries at once are always allowed, however little goes on.
+const ALWAYS: usize = 10;
+
+/// Of the live requests, one in so many may be a retry.
+const SHARE: usize = 5;
+
+/// One upstream's budget, shared by all workers; kept over reloads by its name.
+#[derive(Debug, Default)]
+pub struct Budget {
+    live: AtomicUsize,
+    retrying: AtomicUsize,
+}
+
+/// A request that counts until it is dropped.
+#[derive(Debug)]
+pub struct Live {
+    budget: Arc<Budget>,
+    retry: bool,
+}
+
+impl Budget {
+    /// A request that is asked for the first time.
+    pub fn first(self: &Arc<Self>) -> Live {
+        self.live.fetch_add(1, Ordering::Relaxed);
+        Live { budget: self.clone(), retry: false }
+    }
+
+    /// One that is asked again; `None` when there are too many of them.
+    pub fn again(self: &Arc<Self>) -> Option<Live> {
+        let most = ALWAYS.max(self.live.load(Ordering::Relaxed) / SHARE);
+        let before = self.retrying.fetch_add(1, Ordering::Relaxed);
+        let live = Live { budget: self.clone(), retry: true };
+        self.live.fetch_add(1, Ordering::Relaxed);
+        (before < most).then_some(live)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.budget.live.fetch_sub(1, Ordering::Relaxed);
+        if self.retry {
+            self.budget.retrying.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_are_a_share_of_what_is_live() {
+        let budget = Arc::new(Budget::default());
+        let few: Vec<Live> = (0..20).map_while(|_| budget.again()).collect();
+        assert_eq!(few.len(), ALWAYS);
+        drop(few);
+        let live: Vec<Live> = (0..100).map(|_| budget.first()).collect();
+        let many: Vec<Live> = (0..100).map_while(|_| budget.again()).collect();
+        assert!((100 / SHARE..=120 / SHARE + 5).contains(&many.len()), "{}", many.len());
+        drop((live, many));
+        assert_eq!(budget.live.load(Ordering::Relaxed) + budget.retrying.load(Ordering::Relaxed), 0);
+    }
+}

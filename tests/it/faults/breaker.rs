@@ -1,0 +1,90 @@
+//! An outage, and what is remembered of it.
+
+use serde_json::Value;
+
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, stream};
+use crate::{
+    harness::{Http, request, safely, send, whole},
+    metrics::scrape::Scrape,
+};
+
+async fn status(rig: &Rig) -> Value {
+    let admin = rig.gateway.admin.unwrap();
+    let asked = request(admin, Http::One, "GET", "/status").body(whole("")).unwrap();
+    send(admin, Http::One, asked).await.json()
+}
+
+async fn circuit(rig: &Rig) -> String {
+    let status = status(rig).await;
+    let upstreams = status["upstreams"].as_array().unwrap();
+    let main = upstreams.iter().find(|upstream| upstream["name"] == "main").unwrap();
+    main["targets"][0]["circuit"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn an_outage_opens_the_circuit_one_probe_closes_it_and_callers_are_served_throughout() {
+    let breaker = format!("{QUICK}\nbreaker = {{ failures = 3, open = \"700ms\" }}");
+    let rig = Rig::both(&breaker, "", "").await;
+    let mut exchanges = 0;
+    let mut ask = async || {
+        rig.spare_answers();
+        let answer = rig.chat().await;
+        exchanges += 1;
+        assert!(answer.status == 200 && answer.whole, "{answer:?}");
+        answer.text().contains(SPARE)
+    };
+    rig.main_answers((0..3).map(|_| refusal(500, "", &[])));
+    for _ in 0..3 {
+        assert!(ask().await);
+    }
+    assert_eq!(rig.seen().0, 3);
+    let open = Scrape::of(rig.gateway.admin.unwrap(), "").await;
+    assert_eq!(open.sum("sluicegate_target_circuit_open", &["upstream=\"main\""]), 1.0);
+    // While it is open, it is not asked at all.
+    if circuit(&rig).await == "open" {
+        assert!(ask().await);
+    }
+    safely(async { while circuit(&rig).await != "half-open" {} }).await;
+    assert_eq!(rig.seen().0, 3);
+    // The probe fails, and the next one does not.
+    rig.main_answers([refusal(500, "", &[])]);
+    assert!(ask().await);
+    assert_eq!((rig.seen().0, circuit(&rig).await.as_str()), (4, "open"));
+    safely(async { while circuit(&rig).await != "half-open" {} }).await;
+    rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
+    assert!(!ask().await, "the first one answers again");
+    assert_eq!(circuit(&rig).await, "closed");
+    let counts = Scrape::of(rig.gateway.admin.unwrap(), "").await;
+    assert_eq!(counts.sum("sluicegate_target_circuit_opened_total", &["upstream=\"main\""]), 1.0);
+    assert_eq!(
+        counts.sum("sluicegate_upstream_attempts_total", &["upstream=\"main\"", "result=\"5xx\""]),
+        4.0
+    );
+    rig.finish(exchanges).await;
+}
+
+#[tokio::test]
+async fn with_nowhere_to_go_an_open_circuit_answers_at_once() {
+    let breaker = "retry = \"off\"\nbreaker = { failures = 2, open = \"1h\" }";
+    let rig = Rig::alone(breaker, "", "").await;
+    rig.main_answers((0..2).map(|_| refusal(503, "", &[])));
+    for _ in 0..2 {
+        assert_eq!(rig.chat().await.status, 503);
+    }
+    let answer = rig.chat().await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "upstream_unavailable"));
+    assert_eq!(answer.headers["retry-after"], "60");
+    assert_eq!(rig.seen().0, 2);
+    rig.finish(3).await;
+}
+
+#[tokio::test]
+async fn what_callers_cause_opens_nothing() {
+    let rig = Rig::alone("breaker = { failures = 2 }", "", "").await;
+    rig.main_answers((0..5).map(|number| refusal([400, 404, 422, 413, 400][number], "", &[])));
+    for _ in 0..5 {
+        assert!(rig.chat().await.status.is_client_error());
+    }
+    assert_eq!((rig.seen().0, circuit(&rig).await.as_str()), (5, "closed"));
+    rig.finish(5).await;
+}

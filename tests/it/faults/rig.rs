@@ -1,0 +1,171 @@
+//! A gateway before two upstreams: `main`, which fails, and `spare`, which does not.
+
+use http::{HeaderValue, StatusCode};
+use serde_json::Value;
+use sluicegate::simulator::{Head, Record, Script, Simulator, Step};
+
+use crate::harness::{Answer, BOTH, CHAT, Client, Gateway, Http, post, safely, simulator, whole};
+
+pub const ROLE: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+pub const HELLO: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hello\"}}]}\n\n";
+pub const DONE: &str = "data: [DONE]\n\n";
+
+/// What the spare one says, so that its answers are told from the other's.
+pub const SPARE: &str =
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"from the spare one\"}}]}\n\n";
+
+/// Quick waits: tests count attempts, and compare gaps with what was configured.
+pub const QUICK: &str = r#"retry = { retries = 3, backoff = "40ms", max_backoff = "400ms" }"#;
+
+/// Both upstreams, and the gateway.
+pub struct Rig {
+    pub main: Simulator,
+    pub spare: Simulator,
+    pub gateway: Gateway,
+}
+
+impl Rig {
+    /// Both are asked, in their order. `defaults`, `main` and `route` are lines of their tables.
+    pub async fn both(defaults: &str, main: &str, route: &str) -> Self {
+        Self::new(defaults, main, &format!("upstreams = [\"main\", \"spare\"]\n{route}")).await
+    }
+
+    /// Only the one that fails is asked.
+    pub async fn alone(defaults: &str, main: &str, route: &str) -> Self {
+        Self::new(defaults, main, &format!("upstreams = [\"main\"]\n{route}")).await
+    }
+
+    pub async fn new(defaults: &str, main: &str, route: &str) -> Self {
+        let (first, spare) = (simulator().await, simulator().await);
+        let gateway = Gateway::start(&format!(
+            r#"
+            [[listener]]
+            address = "127.0.0.1:0"
+            h2c = true
+            [admin]
+            address = "127.0.0.1:0"
+            [server]
+            threads = 2
+            [defaults]
+            {defaults}
+            [upstream.main]
+            url = "{}"
+            key = {{ env = "UPSTREAM_KEY" }}
+            {main}
+            [upstream.spare]
+            url = "{}"
+            key = {{ env = "UPSTREAM_KEY" }}
+            [route.main]
+            path = "/v1"
+            {route}
+            [client.tester]
+            key = "$CLIENT_HASH"
+            "#,
+            first.url(),
+            spare.url(),
+        ));
+        Self { main: first, spare, gateway }
+    }
+
+    /// What `main` answers next.
+    pub fn main_answers(&self, scripts: impl IntoIterator<Item = Script>) {
+        scripts.into_iter().for_each(|script| self.main.queue(script));
+    }
+
+    /// What `spare` answers next: a whole stream of its own.
+    pub fn spare_answers(&self) {
+        self.spare.queue(stream(&[ROLE, SPARE, DONE]));
+    }
+
+    /// A chat request by either protocol in turn.
+    pub async fn chat(&self) -> Answer {
+        self.post("/v1/chat/completions", CHAT, &[]).await
+    }
+
+    pub async fn post(&self, path: &str, body: &'static str, headers: &[(&str, &str)]) -> Answer {
+        let http = BOTH[self.gateway.log.access().len() % 2];
+        self.post_by(http, path, body, headers).await
+    }
+
+    pub async fn post_by(
+        &self,
+        http: Http,
+        path: &str,
+        body: &'static str,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let address = self.gateway.address();
+        let mut request = post(address, http, path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut client = Client::connect(address, http).await;
+        safely(async { client.ask(request.body(whole(body)).unwrap()).await }).await
+    }
+
+    /// The only line of the log.
+    pub async fn line(&self) -> Value {
+        self.gateway.log.line(1).await
+    }
+
+    /// How many requests each has seen.
+    pub fn seen(&self) -> (usize, usize) {
+        (self.main.records().len(), self.spare.records().len())
+    }
+
+    /// Ends it: all is given back, and each exchange had its line.
+    pub async fn finish(self, exchanges: usize) {
+        let inside = self.gateway.inside().clone();
+        self.gateway.finish(exchanges).await;
+        for upstream in inside.live.load().upstreams.values() {
+            for target in upstream.targets() {
+                assert_eq!(target.state.pending(), 0, "{}", target.url);
+            }
+        }
+    }
+}
+
+/// An event stream of these pieces, which ends in order.
+pub fn stream(pieces: &[&'static str]) -> Script {
+    Script::new(streamed(pieces))
+}
+
+pub fn streamed(pieces: &[&'static str]) -> Vec<Step> {
+    let sent = pieces.iter().map(|piece| Step::Send((*piece).into()));
+    [Step::Head(Head::event_stream())].into_iter().chain(sent).collect()
+}
+
+/// An event stream of these pieces, and then this.
+pub fn stream_then(pieces: &[&'static str], last: Step) -> Script {
+    let mut steps = streamed(pieces);
+    steps.push(last);
+    Script::new(steps)
+}
+
+/// An error answer in OpenAI's form.
+pub fn refusal(status: u16, code: &str, headers: &[(&'static str, &'static str)]) -> Script {
+    let body = serde_json::json!({
+        "error": { "message": "no", "type": "test", "param": null, "code": code }
+    });
+    let body = body.to_string();
+    let mut head = Head::json(StatusCode::from_u16(status).unwrap(), body.len());
+    for (name, value) in headers {
+        head.headers.insert(*name, HeaderValue::from_static(value));
+    }
+    Script::new(vec![Step::ReadBody(sluicegate::simulator::WHOLE), Step::Head(head), Step::Send(body.into())])
+}
+
+/// The times between the requests that an upstream has seen, in milliseconds.
+pub fn gaps(records: &[Record]) -> Vec<u128> {
+    records.windows(2).map(|pair| (pair[1].started - pair[0].started).as_millis()).collect()
+}
+
+/// How the log says that it ended.
+pub fn assert_line(line: &Value, status: u64, attempts: u64, tried: &[(&Simulator, &str)]) {
+    assert_eq!(line["status"], status, "{line:#}");
+    assert_eq!(line["attempts"].as_u64().unwrap_or(1), attempts, "{line:#}");
+    let expected: Vec<String> =
+        tried.iter().map(|(upstream, code)| format!("{} {code}", upstream.url())).collect();
+    assert_eq!(line["tried"].as_str().unwrap_or_default(), expected.join(", "), "{line:#}");
+}
