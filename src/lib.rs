@@ -11,7 +11,9 @@
 //! | **Exchange** | one request and its answer, first header to last byte |
 //! | **Caller** | the owner of a client key, `[client.NAME]` |
 //! | **Route → Upstream → Target** | match rule → named pool → one base URL with a weight |
-//! | **KeyRing** | the upstream keys of one pool |
+//! | **KeyRing** | the upstream keys of one pool, and which of them rest |
+//! | **Step**, **Place**, **Pass** | one upstream of a route's order; a target and a key for one attempt; its place at the target, pending until dropped |
+//! | **TargetState** | breaker and pending count of a target; the process', and kept over reloads |
 //! | **Facts**, **Usage**, **Tally** | read from the request; told by the upstream; measured here |
 //! | **Relay** | the response body of an exchange: one state machine from upstream bytes to the caller's bytes |
 //! | **Link**, **Watch** | what the parts of one downstream connection tell one another; the abort handle of one exchange on it |
@@ -39,8 +41,8 @@
 //!    lets hyper parse.
 //! 2. [`proxy::handle`] loads the Snapshot once, opens the [`exchange::Exchange`], calls the ladder, and makes an answer of a
 //!    [`fault::Fault`] if one comes back.
-//! 3. The ladder: route → authenticate → intake (a JSON body is read whole, anything else will stream) → admit → dispatch (a
-//!    connection, the request, the head of an answer) → judge (pass it on, or is it the gateway's own affair?).
+//! 3. The ladder: route → authenticate → intake (a JSON body is read whole, anything else will stream) → admit → dispatch (attempts, each a
+//!    connection, the request, the head of an answer, and its judgement, until one is for the caller).
 //! 4. The [`proxy::Relay`] passes the upstream's frames on as they come, looking at them as they go out. It ends the exchange in one of
 //!    a few ways, all told apart, and the exchange writes its line when it is dropped.
 

@@ -286,6 +286,25 @@ test("502", async () => {
   expect(error.requestID, { who: "upstream", phase: "connect" });
 });
 
+test("one upstream is gone, one refuses the gateway's key, the third answers", async () => {
+  const elsewhere = client({ route: "/elsewhere", maxRetries: 0 });
+  const completion = await ask(elsewhere);
+  assert.equal(completion.choices[0].message.content, TEXT);
+  expect(completion._request_id, { ...COMPLETE, upstream: "main", attempts: 3 });
+  const stream = await elsewhere.chat.completions.create({ model: "gpt-4o", messages: HELLO, stream: true });
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  assert.equal(text, TEXT);
+});
+
+test("what the gateway has tried again is not tried again by the SDK", async () => {
+  const id = freshId();
+  const again = () => ask(client({ route: "/again", maxRetries: 3 }), "gpt-4o", simulated("status=503", id));
+  const error = await refused(again, OpenAI.InternalServerError, 503, "server_is_overloaded", "server_error");
+  assert.equal(error.headers.get("x-should-retry"), "false");
+  assert.equal((await records(id)).length, 4);
+});
+
 // --- endings -----------------------------------------------------------------------------------------------------------------
 
 const TRUNCATED = { who: "upstream", phase: "stream", error: "upstream_truncated" };

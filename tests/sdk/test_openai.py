@@ -427,6 +427,27 @@ async def unreachable(kind):
     expect(error.request_id, who="upstream", phase="connect", error="upstream_unreachable")
 
 
+@test
+async def elsewhere(kind):
+    """One upstream is gone, one refuses the gateway's key, the third answers."""
+    client = kind.client("/elsewhere", max_retries=0)
+    completion = await done(ask(client)())
+    assert completion.choices[0].message.content == TEXT, completion
+    expect(completion._request_id, **COMPLETE, upstream="main", attempts=3)
+    stream = await done(asked_stream(client))
+    assert "".join([chunk.choices[0].delta.content or "" async for chunk in each(stream)]) == TEXT
+
+
+@test
+async def again(kind):
+    """What the gateway has tried again is not tried again by the SDK."""
+    id = fresh_id()
+    call = ask(kind.client("/again", max_retries=3), extra_headers=simulated("status=503", id))
+    error = await refused(call, openai.InternalServerError, 503, "server_is_overloaded")
+    assert error.response.headers["x-should-retry"] == "false", error.response.headers
+    assert [header(record, "x-stainless-retry-count") for record in records(id)] == ["0"] * 4
+
+
 # --- endings ----------------------------------------------------------------------------------------------------------------
 
 

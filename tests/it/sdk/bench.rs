@@ -231,6 +231,16 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         path = "/gone"
         rewrite = "/v1"
         upstreams = ["gone"]
+        [route.elsewhere]
+        path = "/elsewhere"
+        rewrite = "/v1"
+        upstreams = ["gone", "refusing", "main"]
+        retry = {{ retries = 3, backoff = "50ms" }}
+        [route.again]
+        path = "/again"
+        rewrite = "/v1"
+        upstreams = ["main"]
+        retry = {{ retries = 3, backoff = "50ms" }}
         "#
     )
 }
