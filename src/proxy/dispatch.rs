@@ -11,7 +11,7 @@ use super::{
     again::{Again, Asked, Failed},
     call::Call,
     outbound::Order,
-    places::{Earliest, Place, Places},
+    places::{Earliest, Place, Places, Why},
     verdict::Answered,
 };
 use crate::{
@@ -24,9 +24,6 @@ use crate::{
 
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
 const STAINLESS: &str = "x-stainless-retry-count";
-
-/// Rounds over all places, however short their waits.
-const MOST_ROUNDS: u32 = 16;
 
 /// How often, and after which waits, a request may be sent again.
 #[derive(Debug)]
@@ -134,11 +131,11 @@ impl Call<'_> {
         let given = match last {
             Some(Failed::Fault(fault)) => Err(fault),
             Some(Failed::Refused(refusal)) => refusal.given,
-            None => {
-                let Earliest { span, circuit } =
-                    earliest.unwrap_or(Earliest { span: Duration::ZERO, circuit: true });
-                Err(if circuit { Fault::Unavailable(span) } else { Fault::RateLimited(span) })
-            }
+            None => Err(match earliest {
+                Some(Earliest { span, why: Why::Limited }) => Fault::RateLimited(span),
+                Some(Earliest { span, .. }) => Fault::Unavailable(span),
+                None => Fault::Unavailable(Duration::ZERO),
+            }),
         };
         given.map(
             |answered| {
@@ -179,10 +176,10 @@ impl Patience {
 
     /// How long to wait, now that every place was tried or cannot be asked: the backoff, or until the `earliest` of them is to be had.
     fn pause(&mut self, earliest: Option<Earliest>, tried: bool) -> Option<Duration> {
-        let Earliest { span, circuit } = earliest?;
+        let Earliest { span, why } = earliest?;
         // An open circuit is there so that nobody waits for what fails.
-        let in_vain = circuit && !tried && span > Duration::ZERO;
-        if in_vain || self.retry.retries == 0 || span > self.retry.max_backoff || self.rounds >= MOST_ROUNDS {
+        let in_vain = why == Why::Circuit && !tried;
+        if in_vain || span > self.retry.max_backoff || self.rounds >= self.retry.retries {
             return None;
         }
         let doubled = self.retry.backoff.saturating_mul(1 << self.rounds.min(16));
@@ -214,16 +211,17 @@ mod tests {
         Retry { retries: 3, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(8) };
 
     fn at(seconds: u64) -> Option<Earliest> {
-        Some(Earliest { span: Duration::from_secs(seconds), circuit: false })
+        Some(Earliest { span: Duration::from_secs(seconds), why: Why::Limited })
     }
 
     #[test]
     fn waits_double_up_to_their_bound() {
-        let mut patience = Patience::new(RETRY, 0);
+        let mut patience = Patience::new(Retry { retries: 5, ..RETRY }, 0);
         for expected in [1.0, 2.0, 4.0, 8.0, 8.0] {
             let wait = patience.pause(at(0), true).unwrap().as_secs_f64();
             assert!((expected * 0.75..=expected * 1.25).contains(&wait), "{expected}: {wait}");
         }
+        assert_eq!(patience.pause(at(0), true), None, "as many as there are retries");
     }
 
     #[test]
@@ -232,7 +230,7 @@ mod tests {
         assert!(patience.pause(at(5), true).unwrap() >= Duration::from_secs(5));
         assert_eq!(patience.pause(at(9), true), None);
         assert_eq!(patience.pause(None, true), None);
-        let open = Some(Earliest { span: Duration::from_secs(1), circuit: true });
+        let open = Some(Earliest { span: Duration::ZERO, why: Why::Circuit });
         assert_eq!(patience.pause(open, false), None);
         assert!(patience.pause(open, true).is_some());
     }

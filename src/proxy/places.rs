@@ -8,7 +8,7 @@ use std::{
 use crate::{
     config::{Balance, Timeouts},
     snapshot::{Route, Step, Target, Upstream},
-    upstream::{Key, Pass, Pick, Rest, TargetState},
+    upstream::{Circuit, Key, Pass, Pick, Rest, TargetState},
 };
 
 /// A place to send a request to, taken: it is pending there until this is dropped.
@@ -31,8 +31,20 @@ pub(super) struct Place {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Earliest {
     pub(super) span: Duration,
-    /// Its circuit is open; otherwise its keys rest.
-    pub(super) circuit: bool,
+    pub(super) why: Why,
+}
+
+/// Why a place may not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Why {
+    /// It has as many requests as it may have.
+    Full,
+    /// A rate limit is reached.
+    Limited,
+    /// Its circuit is open, or half-open with its probe under way.
+    Circuit,
+    /// All of its keys are refused, or spent.
+    Keys,
 }
 
 /// The places of one request, and those that it has been to.
@@ -100,15 +112,21 @@ impl Places {
         let steps = self.route.steps.iter().skip(self.first);
         let places = steps.flat_map(|step| step.upstream.targets().map(move |target| (step, target)));
         let open = places.filter(|(_, target)| !self.is_out(target));
-        open.map(|(step, target)| {
-            let circuit = step.fuse.and_then(|_| target.state.opens_in(now)).unwrap_or_default();
-            let keys = match step.upstream.keys.pick(self.model(step), &[], now) {
-                Pick::Resting(until) => until.saturating_duration_since(now),
-                Pick::Key(_) | Pick::Unneeded => Duration::ZERO,
-            };
-            Earliest { span: circuit.max(keys), circuit: circuit >= keys }
-        })
-        .min()
+        open.map(|(step, target)| self.wait_for(step, target, now)).min()
+    }
+
+    fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> Earliest {
+        let open = step.fuse.is_some() && target.state.circuit(now) != Circuit::Closed;
+        if open {
+            return Earliest { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
+        }
+        match step.upstream.keys.pick(self.model(step), &[], now) {
+            Pick::Resting { until, limited } => {
+                let why = if limited { Why::Limited } else { Why::Keys };
+                Earliest { span: until.saturating_duration_since(now), why }
+            }
+            Pick::Key(_) | Pick::Unneeded => Earliest { span: Duration::ZERO, why: Why::Full },
+        }
     }
 
     /// The model that is asked for at `step`.
@@ -153,7 +171,7 @@ impl Places {
             }
             Pick::Unneeded => None,
             Pick::Key(key) => Some(key),
-            Pick::Resting(_) => return None,
+            Pick::Resting { .. } => return None,
         };
         let pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
         let (upstream, model) = (step.upstream.clone(), step.model.clone());

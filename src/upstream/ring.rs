@@ -52,8 +52,13 @@ pub enum Pick {
     Unneeded,
     /// This one.
     Key(Key),
-    /// All rest, the first of them until then.
-    Resting(Instant),
+    /// All rest.
+    Resting {
+        /// The first of them until then.
+        until: Instant,
+        /// Because of a rate limit; otherwise it is refused, or spent.
+        limited: bool,
+    },
 }
 
 impl KeyRing {
@@ -77,14 +82,15 @@ impl KeyRing {
         }
         let turn = if self.keys.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
         let (before, from) = self.keys.split_at(turn % self.keys.len());
-        let mut earliest: Option<Instant> = None;
+        let mut earliest: Option<(Instant, bool)> = None;
         for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
             match key.state.until(model, now) {
                 None => return Pick::Key(key.clone()),
-                Some(until) => earliest = Some(earliest.map_or(until, |known| known.min(until))),
+                Some(rest) => earliest = Some(earliest.map_or(rest, |known| known.min(rest))),
             }
         }
-        Pick::Resting(earliest.unwrap_or(now))
+        let (until, limited) = earliest.unwrap_or((now, false));
+        Pick::Resting { until, limited }
     }
 
     /// How many keys there are.
@@ -127,8 +133,8 @@ impl Key {
 }
 
 impl KeyState {
-    /// Until when it rests for `model`, if it does at `now`.
-    fn until(&self, model: Option<&str>, now: Instant) -> Option<Instant> {
+    /// Until when it rests for `model`, if it does at `now`, and whether that is a rate limit's doing.
+    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, bool)> {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -137,7 +143,8 @@ impl KeyState {
             Rest::All => true,
             Rest::Model(resting) => model == Some(resting),
         };
-        rests.iter().filter(|(what, until)| concerns(what) && **until > now).map(|(_, until)| *until).max()
+        let concerned = rests.iter().filter(|(what, until)| concerns(what) && **until > now);
+        concerned.map(|(what, until)| (*until, *what != Rest::All)).max()
     }
 
     /// Nothing panics while it holds the lock.
@@ -234,7 +241,7 @@ mod tests {
     fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<Key> {
         match ring.pick(model, used, now) {
             Pick::Key(key) => Some(key),
-            Pick::Unneeded | Pick::Resting(_) => None,
+            Pick::Unneeded | Pick::Resting { .. } => None,
         }
     }
 
@@ -259,7 +266,7 @@ mod tests {
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
         let b = picked(&ring, Some("m"), &[], now).unwrap();
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting(then) if then == until)
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, limited: true } if then == until)
         );
         b.rest(Rest::All, until);
         assert!(picked(&ring, Some("m"), &[], now).is_none());

@@ -1,10 +1,11 @@
 //! An outage, and what is remembered of it.
 
 use serde_json::Value;
+use sluicegate::simulator::{Gate, Script, Step};
 
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, stream};
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, stream, streamed};
 use crate::{
-    harness::{Http, request, safely, send, whole},
+    harness::{Answer, CHAT, Client, Http, post, request, safely, send, take, whole},
     metrics::scrape::Scrape,
 };
 
@@ -87,4 +88,27 @@ async fn what_callers_cause_opens_nothing() {
     }
     assert_eq!((rig.seen().0, circuit(&rig).await.as_str()), (5, "closed"));
     rig.finish(5).await;
+}
+
+#[tokio::test]
+async fn what_is_full_is_passed_by() {
+    let rig = Rig::both(QUICK, "max_pending = 1", "").await;
+    let gate = Gate::new();
+    let held = [Step::Gate(gate.clone()), Step::Send(DONE.into())];
+    let steps = streamed(&[ROLE, HELLO]).into_iter().chain(held);
+    rig.main_answers([Script::new(steps.collect())]);
+    let address = rig.gateway.address();
+    let mut client = Client::connect(address, Http::One).await;
+    let asked = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    let mut first = safely(client.send(asked)).await.unwrap();
+    take(first.body_mut(), ROLE.len() + HELLO.len()).await;
+    rig.spare_answers();
+    assert!(rig.chat().await.text().contains(SPARE));
+    gate.open();
+    assert_eq!(safely(Answer::read(first)).await.text(), DONE);
+    rig.gateway.log.line(2).await;
+    rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
+    assert!(rig.chat().await.text().contains(HELLO), "it has room again");
+    drop(client);
+    rig.finish(3).await;
 }
