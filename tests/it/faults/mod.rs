@@ -3,5 +3,6 @@
 
 mod breaker;
 mod heartbeat;
+mod kept;
 mod rig;
 mod table;
