@@ -5,8 +5,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-
 use super::verdict::Refusal;
 use crate::{fault::Fault, upstream::Rest};
 
@@ -17,6 +15,16 @@ const REFUSED: Duration = Duration::from_secs(60);
 const SPENT: Duration = Duration::from_secs(300);
 /// What an upstream says at most counts: it may say a day, and mend it in a minute.
 const LONGEST_REST: Duration = Duration::from_secs(600);
+
+/// What is said of a whole account, or of the key itself (OpenAI's error codes, Anthropic's `authentication_error`).
+const ACCOUNT: [&str; 6] = [
+    "invalid_api_key",
+    "account_deactivated",
+    "billing_not_active",
+    "access_terminated",
+    "unsupported_country_region_territory",
+    "authentication_error",
+];
 
 /// An attempt that gave nothing to pass on, or nothing but an error.
 #[derive(Debug)]
@@ -37,8 +45,8 @@ pub(super) enum Again {
         /// It fell silent until a timeout: it is not asked again for this exchange.
         silent: bool,
     },
-    /// The same request with another key; this one rests.
-    OtherKey(Rest, Duration),
+    /// The same request with another key.
+    OtherKey,
     /// Another upstream of the route, that is, another model.
     OtherUpstream,
 }
@@ -63,6 +71,31 @@ impl Failed {
         }
     }
 
+    /// For what, and for how long, the key is to be left alone, whether or not the request is sent again.
+    pub(super) fn rest(&self, asked: Asked<'_>) -> Option<(Rest, Duration)> {
+        let Self::Refused(refusal) = self else { return None };
+        let told = refusal.retry_after.map(|span| span.min(LONGEST_REST));
+        let code = refusal.code.as_deref().unwrap_or_default();
+        match refusal.status.as_u16() {
+            429 if code == "insufficient_quota" => Some((Rest::All, told.unwrap_or(SPENT))),
+            429 => {
+                let what = asked.model.map_or(Rest::All, |model| Rest::Model(model.into()));
+                Some((what, told.unwrap_or(RATE_LIMITED)))
+            }
+            // Keys have scopes, and some providers moderate by 403: only what is said of the account as a whole concerns everybody.
+            401 | 403 if refusal.about_our_key && ACCOUNT.contains(&code) => Some((Rest::All, REFUSED)),
+            _ => None,
+        }
+    }
+
+    /// When the upstream wants to be asked again.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Fault(_) => None,
+        }
+    }
+
     /// Whether the target is to blame; what the caller caused, or a key, is not its doing.
     pub(super) fn is_targets_fault(&self) -> bool {
         match self {
@@ -76,7 +109,7 @@ impl Failed {
                     | Fault::Truncated(_)
                     | Fault::Idle(_)
             ),
-            Self::Refused(refusal) => refusal.status.is_server_error() || refusal.status == StatusCode::OK,
+            Self::Refused(refusal) => refusal.status.is_server_error(),
         }
     }
 
@@ -84,7 +117,7 @@ impl Failed {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Fault(fault) => fault.row().code,
-            Self::Refused(refusal) if refusal.status == StatusCode::OK => "error_event",
+            Self::Refused(refusal) if refusal.in_stream => "error_event",
             Self::Refused(refusal) => crate::exchange::class(refusal.status),
         }
     }
@@ -104,19 +137,15 @@ fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
 }
 
 fn after_refusal(refusal: &Refusal, asked: Asked<'_>) -> Again {
-    let told = refusal.retry_after.map(|span| span.min(LONGEST_REST));
     let code = refusal.code.as_deref().unwrap_or_default();
     match refusal.status.as_u16() {
         // Refused at the door, whatever was asked.
-        401 | 403 if refusal.about_our_key => Again::OtherKey(Rest::All, REFUSED),
-        429 if code == "insufficient_quota" => Again::OtherKey(Rest::All, told.unwrap_or(SPENT)),
+        401 | 403 if refusal.about_our_key => Again::OtherKey,
+        429 if code == "insufficient_quota" => Again::OtherKey,
         _ if !asked.inference => Again::Never,
-        429 => {
-            let what = asked.model.map_or(Rest::All, |model| Rest::Model(model.into()));
-            Again::OtherKey(what, told.unwrap_or(RATE_LIMITED))
-        }
-        // An error as the first thing in a stream (200), or one that says that it may pass. 529: Anthropic is overloaded.
-        200 | 408 | 500 | 502 | 503 | 504 | 529 => Again::Elsewhere { silent: false },
+        429 => Again::OtherKey,
+        // 529: Anthropic is overloaded.
+        408 | 500 | 502 | 503 | 504 | 529 => Again::Elsewhere { silent: false },
         400 | 413 if asked.next_on_context_length && code == "context_length_exceeded" => {
             Again::OtherUpstream
         }
@@ -126,6 +155,8 @@ fn after_refusal(refusal: &Refusal, asked: Asked<'_>) -> Again {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn refused(status: u16, code: &str, retry_after: Option<u64>) -> Failed {
@@ -134,6 +165,7 @@ mod tests {
             code: Some(code.into()),
             retry_after: retry_after.map(Duration::from_secs),
             about_our_key: matches!(status, 401 | 403),
+            in_stream: false,
             given: Err(Fault::Overloaded),
         }))
     }
@@ -146,7 +178,7 @@ mod tests {
         for asked in [CHAT, BATCH] {
             let elsewhere = Again::Elsewhere { silent: false };
             assert_eq!(Failed::Fault(Fault::Connect("refused".into())).again(asked), elsewhere);
-            assert_eq!(refused(401, "", None).again(asked), Again::OtherKey(Rest::All, REFUSED));
+            assert_eq!(refused(401, "", None).again(asked), Again::OtherKey);
         }
         for failed in
             [Failed::Fault(Fault::NoAnswer("reset".into())), refused(503, "", None), refused(429, "", None)]
@@ -168,12 +200,23 @@ mod tests {
 
     #[test]
     fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
-        let limited = |after| refused(429, "rate_limit_exceeded", after).again(CHAT);
-        assert_eq!(limited(Some(7)), Again::OtherKey(Rest::Model("m".into()), Duration::from_secs(7)));
-        assert_eq!(limited(None), Again::OtherKey(Rest::Model("m".into()), RATE_LIMITED));
-        assert_eq!(limited(Some(86_400)), Again::OtherKey(Rest::Model("m".into()), LONGEST_REST));
-        assert_eq!(refused(429, "insufficient_quota", None).again(CHAT), Again::OtherKey(Rest::All, SPENT));
+        let limited = |after| refused(429, "rate_limit_exceeded", after).rest(CHAT).unwrap();
+        let model = || Rest::Model("m".into());
+        assert_eq!(limited(Some(7)), (model(), Duration::from_secs(7)));
+        assert_eq!(limited(None), (model(), RATE_LIMITED));
+        assert_eq!(limited(Some(86_400)), (model(), LONGEST_REST));
+        assert_eq!(refused(429, "insufficient_quota", None).rest(BATCH), Some((Rest::All, SPENT)));
         assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
+    }
+
+    #[test]
+    fn a_key_rests_for_everybody_only_when_the_account_is_refused() {
+        assert_eq!(refused(401, "invalid_api_key", None).rest(CHAT), Some((Rest::All, REFUSED)));
+        for (status, code) in
+            [(401, "missing_scope"), (403, "moderation"), (403, ""), (500, "invalid_api_key")]
+        {
+            assert_eq!(refused(status, code, None).rest(CHAT), None, "{status} {code}");
+        }
     }
 
     #[test]

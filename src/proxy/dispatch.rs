@@ -31,6 +31,8 @@ struct Patience {
     retry: Retry,
     left: u32,
     rounds: u32,
+    /// The shortest wait that was asked for in this round.
+    told: Option<Duration>,
 }
 
 impl Call<'_> {
@@ -45,6 +47,7 @@ impl Call<'_> {
         let mut patience = Patience::new(route.retry, order.retried());
         self.exchange.record.attempt_headers = route.attempt_headers;
         let mut last = None;
+        let mut visited: Vec<Arc<str>> = Vec::new();
         loop {
             let now = Instant::now();
             let Some(mut place) = places.next(now) else {
@@ -56,10 +59,18 @@ impl Call<'_> {
                 places.new_round();
                 continue;
             };
-            let budget = &place.upstream.budget;
-            let live = if last.is_none() { Some(budget.first()) } else { budget.again() };
-            let Some(_live) = live else { return self.give_up(last, None) };
-            let hold = route.holds(places.are_several());
+            let upstream = place.upstream.clone();
+            // What it was not asked yet is no retry to it.
+            let again = visited.contains(&upstream.name);
+            let live = if again { upstream.budget.again() } else { Some(upstream.budget.first()) };
+            let Some(_live) = live else {
+                places.leave(&place, true, true);
+                continue;
+            };
+            if !again {
+                visited.push(upstream.name.clone());
+            }
+            let hold = order.is_inference() && patience.any_left() && route.holds(places.are_several());
             let failed = match self.attempt(&mut order, place, &route, hold).await {
                 Ok(answered) => return Ok(answered),
                 Err((failed, tried)) => {
@@ -67,11 +78,19 @@ impl Call<'_> {
                     failed
                 }
             };
-            let inference = order.is_inference();
-            let model = place.model.as_deref().or(model.as_deref());
-            let next_on_context_length = route.next_on_context_length;
-            let again = failed.again(Asked { inference, next_on_context_length, model });
-            let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, again);
+            let asked = Asked {
+                inference: order.is_inference(),
+                next_on_context_length: route.next_on_context_length,
+                model: place.model.as_deref().or(model.as_deref()),
+            };
+            // There may be no other key, and then what the upstream has to say of this one is for the caller to hear each time.
+            let rest = failed.rest(asked).filter(|(what, _)| *what != Rest::All || upstream.keys.len() > 1);
+            if let Some((what, span)) = rest {
+                place.rest_key(what, span, Instant::now());
+            }
+            patience.heed(failed.retry_after());
+            let next = failed.again(asked);
+            let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, &next);
             last = Some(failed);
             if !gone_on {
                 return self.give_up(last, None);
@@ -146,16 +165,12 @@ impl Call<'_> {
 }
 
 /// Marks what came of `place`; false when nothing further is to be tried.
-fn go_on(places: &mut Places, place: &Place, again: Again) -> bool {
-    match again {
+fn go_on(places: &mut Places, place: &Place, again: &Again) -> bool {
+    match *again {
         Again::Never => return false,
         Again::Elsewhere { silent } => places.leave(place, true, silent),
-        // There is no other, and what the upstream has to say of this one is for the caller to hear each time.
-        Again::OtherKey(Rest::All, _) if place.upstream.keys.len() < 2 => places.leave(place, true, true),
-        Again::OtherKey(what, span) => {
-            place.rest_key(what, span, Instant::now());
-            places.leave(place, false, false);
-        }
+        // One that does not rest would be tried again in the next round.
+        Again::OtherKey => places.leave(place, place.upstream.keys.len() < 2, !place.key_rests()),
         Again::OtherUpstream => return places.skip_step(place),
     }
     true
@@ -164,7 +179,16 @@ fn go_on(places: &mut Places, place: &Place, again: Again) -> bool {
 impl Patience {
     /// An SDK that is retrying already has used up some of it.
     fn new(retry: Retry, already: u32) -> Self {
-        Self { retry, left: retry.retries.saturating_sub(already), rounds: 0 }
+        Self { retry, left: retry.retries.saturating_sub(already), rounds: 0, told: None }
+    }
+
+    /// An upstream wants to be left alone for so long.
+    fn heed(&mut self, told: Option<Duration>) {
+        self.told = self.told.map_or(told, |known| Some(told.map_or(known, |told| known.min(told))));
+    }
+
+    fn any_left(&self) -> bool {
+        self.left > 0
     }
 
     /// Whether there is one more.
@@ -177,6 +201,7 @@ impl Patience {
     /// How long to wait, now that every place was tried or cannot be asked: the backoff, or until the `earliest` of them is to be had.
     fn pause(&mut self, earliest: Option<Earliest>, tried: bool) -> Option<Duration> {
         let Earliest { span, why } = earliest?;
+        let span = span.max(self.told.take().unwrap_or_default());
         // An open circuit is there so that nobody waits for what fails.
         let in_vain = why == Why::Circuit && !tried;
         if in_vain || span > self.retry.max_backoff || self.rounds >= self.retry.retries {
@@ -198,7 +223,7 @@ pub(super) fn retried(head: &request::Parts) -> u32 {
 /// Tells SDKs that everything has been tried.
 pub(super) fn not_to_be_retried(status: StatusCode, headers: &mut HeaderMap) {
     let retried = matches!(status.as_u16(), 408 | 409 | 429 | 500..);
-    if retried && !headers.contains_key(SHOULD_RETRY) {
+    if retried {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 }

@@ -20,6 +20,12 @@ use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBo
 /// An answer that says nothing in so many bytes is passed on, whatever it is.
 const MOST_BYTES: usize = 256 << 10;
 
+/// What a held frame takes beside its bytes.
+const FRAME: usize = 64;
+
+/// Without a `first_token` timeout a stream is not held longer than that: its caller waits without a head.
+const LONGEST: Duration = Duration::from_secs(30);
+
 const UNFINISHED: &str = "the stream ended before its first content";
 
 /// Why a stream is not passed on.
@@ -27,8 +33,8 @@ const UNFINISHED: &str = "the stream ended before its first content";
 pub(super) enum Unheld {
     /// It failed.
     Fault(Fault),
-    /// It is an error, in the upstream's own words.
-    Error,
+    /// It is an error, in the upstream's own words: the data of its event.
+    Error(Vec<u8>),
 }
 
 impl Unheld {
@@ -36,7 +42,7 @@ impl Unheld {
     pub(super) fn or_given(self, answered: Answered) -> Failed {
         match self {
             Self::Fault(fault) => Failed::Fault(fault),
-            Self::Error => Failed::Refused(Box::new(Refusal::in_stream(answered))),
+            Self::Error(data) => Failed::Refused(Box::new(Refusal::in_stream(answered, &data))),
         }
     }
 }
@@ -52,18 +58,23 @@ pub(super) async fn hold(
     let mut probe = Probe::new(endpoint.dialect());
     let mut bytes = 0;
     while bytes < MOST_BYTES {
-        let Some(frame) = next(body, began, timeouts).await.map_err(Unheld::Fault)? else {
+        let next = match next(body, began, timeouts).await {
+            Next::Frame(frame) => frame.map_err(Unheld::Fault)?,
+            Next::LongEnough => return Ok(()),
+        };
+        let Some(frame) = next else {
             return match probe.at_end() {
                 Seen::Failed => Err(Unheld::Fault(Fault::Truncated(UNFINISHED.into()))),
                 Seen::Content | Seen::Nothing => Ok(()),
             };
         };
         let seen = frame.data_ref().map_or(Seen::Nothing, |data| probe.look(data));
-        bytes += frame.data_ref().map_or(0, Bytes::len);
+        // A frame takes room even if there is little in it.
+        bytes += frame.data_ref().map_or(0, Bytes::len) + FRAME;
         let last = frame.is_trailers();
         held.push_back(frame);
         match seen {
-            Seen::Failed => return Err(Unheld::Error),
+            Seen::Failed => return Err(Unheld::Error(probe.into_error())),
             Seen::Content => return Ok(()),
             Seen::Nothing if last => return Ok(()),
             Seen::Nothing => {}
@@ -72,28 +83,28 @@ pub(super) async fn hold(
     Ok(())
 }
 
-async fn next(
-    body: &mut AnswerBody,
-    began: Instant,
-    timeouts: &Timeouts,
-) -> Result<Option<Frame<Bytes>>, Fault> {
+/// What came of waiting for a frame.
+enum Next {
+    Frame(Result<Option<Frame<Bytes>>, Fault>),
+    /// It is the caller's, though there is no content yet.
+    LongEnough,
+}
+
+async fn next(body: &mut AnswerBody, began: Instant, timeouts: &Timeouts) -> Next {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    let now = Instant::now();
-    let until = |limit: Option<Duration>, from: Instant| limit.map(|limit| (from + limit, limit));
-    let first_token = until(timeouts.first_token, began);
-    let idle = until(timeouts.idle, now);
-    let deadline = [first_token, idle].into_iter().flatten().map(|(at, _)| at).min();
-    let frame = match deadline {
-        None => frame.await,
-        Some(deadline) => match tokio::time::timeout_at(deadline.into(), frame).await {
-            Ok(frame) => frame,
-            Err(_) => {
-                return Err(match (first_token, idle) {
-                    (Some((at, limit)), _) if at == deadline => Fault::FirstTokenTimeout(limit),
-                    (_, idle) => Fault::Idle(idle.map(|(_, limit)| limit).unwrap_or_default()),
-                });
-            }
-        },
+    let idle = timeouts.idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
+    let first_token = timeouts.first_token.map(|limit| (began + limit, Fault::FirstTokenTimeout(limit)));
+    let patience = (began + LONGEST, None);
+    let failing = [idle, first_token].into_iter().flatten().map(|(at, fault)| (at, Some(fault)));
+    // With a limit of the operator's own, that is how long it is held.
+    let own = timeouts.first_token.is_some();
+    let all = failing.chain((!own).then_some(patience));
+    let Some((deadline, fault)) = all.min_by_key(|(at, _)| *at) else {
+        return Next::Frame(frame.await.transpose().map_err(|error| Fault::Truncated(error.into())));
     };
-    frame.transpose().map_err(|error| Fault::Truncated(error.into()))
+    match (tokio::time::timeout_at(deadline.into(), frame).await, fault) {
+        (Ok(frame), _) => Next::Frame(frame.transpose().map_err(|error| Fault::Truncated(error.into()))),
+        (Err(_), Some(fault)) => Next::Frame(Err(fault)),
+        (Err(_), None) => Next::LongEnough,
+    }
 }

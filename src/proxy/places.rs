@@ -140,18 +140,23 @@ impl Places {
         let turn = upstream.turn();
         let try_one = |target: usize| self.take(number, step, target, now);
         let idlest = match upstream.balance {
-            Balance::LeastPending if count > 1 => self.idlest(upstream, turn),
+            Balance::LeastPending if count > 1 => self.idlest(step, turn, now),
             Balance::LeastPending | Balance::RoundRobin => None,
         };
         idlest.and_then(try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
     }
 
     /// Of the targets that were not tried, the one with the least pending for its weight; among equals the one whose turn it is.
-    fn idlest(&self, upstream: &Upstream, turn: usize) -> Option<usize> {
+    fn idlest(&self, step: &Step, turn: usize, now: Instant) -> Option<usize> {
+        let upstream = &step.upstream;
         let count = upstream.count();
         let in_turn = (0..count).map(|further| (turn + further) % count);
-        let untried = in_turn.filter(|index| !self.been_at(upstream.target(*index)));
-        untried.min_by_key(|index| {
+        let closed = |target: &Target| step.fuse.is_none() || target.state.circuit(now) != Circuit::Open;
+        let may_be_asked = |index: &usize| {
+            let target = upstream.target(*index);
+            !self.been_at(target) && !self.is_out(target) && closed(target)
+        };
+        in_turn.filter(may_be_asked).min_by_key(|index| {
             let target = upstream.target(*index);
             // One more, so that of two idle ones the heavier is preferred.
             ((target.state.pending() as u64 + 1) << 16) / u64::from(target.weight.max(1))
@@ -191,6 +196,11 @@ impl Places {
 impl Place {
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
+    }
+
+    /// Whether its key is left alone now.
+    pub(super) fn key_rests(&self) -> bool {
+        self.key.as_ref().is_some_and(|key| key.rests(Instant::now()))
     }
 
     /// Its key is left alone for a while.

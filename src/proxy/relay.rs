@@ -145,15 +145,16 @@ impl Relay {
     /// Passes an upstream's answer on.
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let total = passage.total.map(|total| (exchange.record.start + total, total));
+        let lengthless = passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none();
         let passing = Passing {
-            lengthless: passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none(),
+            lengthless,
             held: passage.held,
             body: passage.body,
             clock: Clock {
                 idle: passage.idle,
                 first_token: passage.first_token.filter(|_| passage.sight.is_unfinished()),
                 total,
-                heartbeat: passage.heartbeat.filter(|_| passage.sight.takes_comments()),
+                heartbeat: passage.heartbeat.filter(|_| lengthless && passage.sight.takes_comments()),
                 ..Clock::default()
             },
             sight: passage.sight,

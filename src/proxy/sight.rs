@@ -36,7 +36,12 @@ pub(super) struct Probe {
     reader: StreamReader,
     dialect: Dialect,
     over: bool,
+    /// The data of the event that is an error, at most 64 KiB of it.
+    error: Vec<u8>,
 }
+
+/// Of an error event's data, what is kept to tell what it is about.
+const ERROR_KEPT: usize = 64 << 10;
 
 /// What a [`Probe`] has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,25 +56,40 @@ pub(super) enum Seen {
 
 impl Probe {
     pub(super) fn new(dialect: Dialect) -> Self {
-        Self { scanner: Scanner::new(), reader: StreamReader::new(dialect), dialect, over: false }
+        Self {
+            scanner: Scanner::new(),
+            reader: StreamReader::new(dialect),
+            dialect,
+            over: false,
+            error: Vec::new(),
+        }
     }
 
     /// Looks at the next bytes. The first event that decides does.
     pub(super) fn look(&mut self, bytes: &[u8]) -> Seen {
         let mut seen = Seen::Nothing;
-        let Self { scanner, reader, over, .. } = self;
+        let Self { scanner, reader, over, error, .. } = self;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
+            let failed = notice.error || notice.malformed || event.name == b"response.failed";
             if seen == Seen::Nothing {
-                seen = match (notice.error || notice.malformed, notice.first_content || notice.terminal) {
+                seen = match (failed, notice.first_content || notice.terminal) {
                     (true, _) => Seen::Failed,
                     (_, true) => Seen::Content,
                     (false, false) => Seen::Nothing,
                 };
                 *over |= seen != Seen::Nothing;
+                if seen == Seen::Failed {
+                    error.extend_from_slice(&event.data[..event.data.len().min(ERROR_KEPT)]);
+                }
             }
         });
         seen
+    }
+
+    /// The data of the error event that was seen.
+    pub(super) fn into_error(self) -> Vec<u8> {
+        self.error
     }
 
     /// What an end means here.

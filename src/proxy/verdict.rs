@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     Counted, Relay,
@@ -59,8 +60,10 @@ pub(super) enum Content {
 /// An error answer of an upstream's.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// As the upstream has it; 200 for an error as the first thing in a stream.
+    /// As the upstream has it; for an error as the first thing in a stream, what it would be without one.
     pub(super) status: StatusCode,
+    /// It is the first thing in a stream.
+    pub(super) in_stream: bool,
     /// `error.code`, or `error.type` if that says more.
     pub(super) code: Option<String>,
     /// What it says of when to ask again.
@@ -72,15 +75,12 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    /// An error that is the first thing in a stream, which the caller gets as it is.
-    pub(super) fn in_stream(answered: Answered) -> Self {
-        Self {
-            status: StatusCode::OK,
-            code: None,
-            retry_after: None,
-            about_our_key: false,
-            given: Ok(answered),
-        }
+    /// An error event, `data`, that is the first thing in a stream, which the caller gets as it is.
+    pub(super) fn in_stream(answered: Answered, data: &[u8]) -> Self {
+        let told = Told::read(data);
+        let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Told::status);
+        let code = told.and_then(Told::into_code);
+        Self { status, in_stream: true, code, retry_after: None, about_our_key: false, given: Ok(answered) }
     }
 }
 
@@ -219,7 +219,8 @@ impl Call<'_> {
         }
         cap_wait(&mut head.headers);
         let given = given.map(|bytes| Answered { head, content: Content::Local(bytes) });
-        Refusal { status, code: told.and_then(Told::into_code), retry_after, about_our_key, given }
+        let code = told.and_then(Told::into_code);
+        Refusal { status, in_stream: false, code, retry_after, about_our_key, given }
     }
 }
 
@@ -233,7 +234,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
     let seconds = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str()))?;
-    Duration::try_from_secs_f64(seconds).ok()
+    // More than a Duration holds is as good as for ever.
+    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 fn cap_wait(headers: &mut HeaderMap) {
@@ -314,7 +316,7 @@ async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
     Ok(Some(bytes.freeze()))
 }
 
-/// What an error answer says of itself.
+/// What an error answer says of itself. Some providers have numbers where OpenAI has words.
 #[derive(Debug, Deserialize)]
 struct Told {
     error: ErrorObject,
@@ -323,27 +325,52 @@ struct Told {
 #[derive(Debug, Deserialize)]
 struct ErrorObject {
     #[serde(default)]
-    param: Option<String>,
+    param: Value,
     #[serde(default)]
-    code: Option<String>,
+    code: Value,
     #[serde(default, rename = "type")]
-    kind: Option<String>,
+    kind: Value,
 }
 
 impl Told {
+    /// An error object, in its envelope or, as an event of the Responses API, within another object or without one.
     fn read(body: &[u8]) -> Option<Self> {
-        serde_json::from_slice(body).ok()
+        #[derive(Deserialize)]
+        struct Failed {
+            response: Told,
+        }
+        let enveloped = || serde_json::from_slice::<Self>(body).ok();
+        let failed = || serde_json::from_slice::<Failed>(body).ok().map(|failed| failed.response);
+        let flat = || serde_json::from_slice::<ErrorObject>(body).ok().map(|error| Self { error });
+        enveloped().or_else(failed).or_else(flat)
     }
 
     /// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
     /// request that is at fault).
     fn is_about_a_model(&self) -> bool {
-        let code = self.error.code.as_deref();
-        self.error.param.as_deref() == Some("model") || code.is_some_and(|code| code.starts_with("model_"))
+        self.error.param == "model" || self.error.code.as_str().is_some_and(|code| code.starts_with("model_"))
+    }
+
+    /// The status that an answer with this error has.
+    fn status(&self) -> StatusCode {
+        let ErrorObject { code, kind, .. } = &self.error;
+        let number = code.as_u64().and_then(|code| u16::try_from(code).ok());
+        if let Some(status) = number.and_then(|code| StatusCode::from_u16(code).ok()) {
+            return status;
+        }
+        match (code.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default()) {
+            ("rate_limit_exceeded" | "insufficient_quota", _)
+            | (_, "insufficient_quota" | "rate_limit_error") => StatusCode::TOO_MANY_REQUESTS,
+            ("context_length_exceeded" | "content_filter", _) | (_, "invalid_request_error") => {
+                StatusCode::BAD_REQUEST
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
     }
 
     /// OpenAI says `insufficient_quota` in both places, others in one.
     fn into_code(self) -> Option<String> {
-        self.error.code.or(self.error.kind)
+        let ErrorObject { code, kind, .. } = self.error;
+        [code, kind].into_iter().find_map(|word| word.as_str().map(str::to_owned))
     }
 }

@@ -116,6 +116,11 @@ impl Key {
         &self.value
     }
 
+    /// Whether it rests for anything at `now`.
+    pub fn rests(&self, now: Instant) -> bool {
+        self.state.lock().values().any(|until| *until > now)
+    }
+
     /// Leaves it alone until then.
     pub fn rest(&self, what: Rest, until: Instant) {
         let mut rests = self.state.lock();
@@ -138,13 +143,18 @@ impl KeyState {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let rests = self.lock();
+        let mut rests = self.lock();
+        rests.retain(|_, until| *until > now);
+        self.noted.store(rests.len(), Ordering::Release);
         let concerns = |what: &Rest| match what {
             Rest::All => true,
             Rest::Model(resting) => model == Some(resting),
         };
-        let concerned = rests.iter().filter(|(what, until)| concerns(what) && **until > now);
-        concerned.map(|(what, until)| (*until, *what != Rest::All)).max()
+        rests
+            .iter()
+            .filter(|(what, _)| concerns(what))
+            .map(|(what, until)| (*until, *what != Rest::All))
+            .max()
     }
 
     /// Nothing panics while it holds the lock.

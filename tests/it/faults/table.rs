@@ -355,3 +355,75 @@ async fn a_caller_who_leaves_between_attempts_ends_them() {
     assert_eq!(rig.seen().0, 1);
     rig.finish(1).await;
 }
+
+#[tokio::test]
+async fn an_error_event_is_judged_by_what_it_says() {
+    let error = |code: &str| {
+        let event = format!("data: {{\"error\":{{\"message\":\"no\",\"type\":null,\"code\":{code}}}}}\n\n");
+        &*Box::leak(event.into_boxed_str())
+    };
+    // Of the caller's own doing: it goes back as it is, once, and opens nothing.
+    let rig = Rig::both("retry = { backoff = \"20ms\" }\nbreaker = { failures = 1 }", "", "").await;
+    for code in ["\"context_length_exceeded\"", "\"content_filter\"", "400"] {
+        rig.main_answers([stream(&[error(code)])]);
+        assert_eq!(rig.chat().await.text(), error(code));
+    }
+    assert_eq!(rig.seen(), (3, 0));
+    // A rate limit is the key's.
+    for _ in 0..2 {
+        rig.spare_answers();
+    }
+    rig.main_answers([stream(&[error("\"rate_limit_exceeded\"")])]);
+    assert_eq!(rig.chat().await.text(), spares());
+    rig.finish(4).await;
+}
+
+#[tokio::test]
+async fn a_response_that_fails_before_its_content_is_asked_of_the_spare_one() {
+    let created = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0}\n\n";
+    let failed = "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":1,\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"no\"}}}\n\n";
+    let rig = Rig::both(QUICK, "", "").await;
+    rig.main_answers([stream(&[created, failed])]);
+    let whole = "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":0,\"response\":{}}\n\n";
+    rig.spare.queue(stream(&[whole]));
+    let body = r#"{"model":"m","stream":true,"input":"x"}"#;
+    assert_eq!(rig.post("/v1/responses", body, &[]).await.text(), whole);
+    assert_eq!(rig.seen(), (1, 1));
+    // One that goes on in the background is not: its id is in what was sent first, and it is not to be made twice.
+    rig.main_answers([stream_then(&[created], Step::Cut(Cut::Reset))]);
+    let body = r#"{"model":"m","stream":true,"background":true,"input":"x"}"#;
+    let answer = rig.post("/v1/responses", body, &[]).await;
+    assert!(answer.status == 200 && answer.text().starts_with(created), "{answer:?}");
+    assert_eq!(rig.seen(), (2, 1));
+    rig.finish(2).await;
+}
+
+/// More at once than an upstream's budget allows of retries to itself: the spare one is not asked again, but for the first time.
+#[tokio::test]
+async fn any_number_may_go_to_a_spare_one_that_is_well() {
+    let rig = Rig::both("retry = { backoff = \"20ms\" }\nbreaker = \"off\"", "", "").await;
+    const CALLERS: usize = 40;
+    let gate = sluicegate::simulator::Gate::new();
+    rig.main_answers((0..CALLERS).map(|_| refusal(503, "", &[])));
+    for _ in 0..CALLERS {
+        let head = Step::Head(Head::json(http::StatusCode::OK, 2));
+        rig.spare.queue(Script::new(vec![Step::Gate(gate.clone()), head, Step::Send("{}".into())]));
+    }
+    let body = r#"{"model":"m","messages":[]}"#;
+    let address = rig.gateway.address();
+    let asking: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            tokio::spawn(async move {
+                let request =
+                    post(address, Http::One, "/v1/chat/completions").body(crate::harness::whole(body));
+                crate::harness::send(address, Http::One, request.unwrap()).await
+            })
+        })
+        .collect();
+    safely(rig.spare.wait_for(|records| (records.len() == CALLERS).then_some(()))).await;
+    (0..CALLERS).for_each(|_| gate.open());
+    for answer in asking {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+    rig.finish(CALLERS).await;
+}
