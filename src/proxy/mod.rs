@@ -12,12 +12,14 @@ mod gateway;
 mod hold;
 mod intake;
 mod outbound;
+mod pace;
 mod places;
 mod reception;
 mod redirect;
 mod relay;
 mod sight;
 mod tail;
+mod told;
 mod verdict;
 mod worker;
 

@@ -12,15 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
-use thiserror::Error;
-use tokio::time::{Sleep, sleep_until};
-
-use super::{places::Place, sight::Sight, tail};
+use super::{
+    pace::{Clock, Due},
+    places::Place,
+    sight::Sight,
+    tail,
+};
 use crate::{
-    body::{Chunk, Cut, Flush, UploadFailure},
+    body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
     fault::{Fault, Outcome, Who},
     policy,
@@ -29,6 +28,10 @@ use crate::{
     sse::writer,
     upstream::{AnswerBody, BodyError, Pass},
 };
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use thiserror::Error;
 
 /// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
 /// that a broken-off answer never looks whole.
@@ -72,23 +75,6 @@ struct Passing {
     /// The caller was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, for a
     /// body that broke off no longer tells.
     lengthless: bool,
-}
-
-/// The one timer of an exchange: it runs while the upstream is being asked.
-#[derive(Debug, Default)]
-struct Clock {
-    idle: Option<Duration>,
-    /// Until the first content has gone out.
-    first_token: Option<(Instant, Duration)>,
-    total: Option<(Instant, Duration)>,
-    /// A comment is due after so much silence; and since when that counts, after one was sent.
-    heartbeat: Option<Duration>,
-    beat: Option<Instant>,
-    /// Since when the upstream has been asked for the next frame.
-    asked: Option<Instant>,
-    /// Armed for this moment, which may lie before the one that counts: it is looked at again then.
-    armed: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// How an upstream's answer is to be passed on.
@@ -399,66 +385,5 @@ impl Passing {
         let mut trailers = frame.into_trailers().unwrap_or_default();
         policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.upstream.crossing);
         trailers
-    }
-}
-
-/// What a relay's clock says.
-enum Due {
-    /// A comment, so that the line does not look dead.
-    Beat,
-    Fault(Fault),
-}
-
-impl Clock {
-    /// Ready with what is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A beat does not
-    /// count as the upstream's: its silence goes on.
-    fn poll(&mut self, rewoken: bool, may_beat: bool, cx: &mut Context<'_>) -> Poll<Due> {
-        let now = Instant::now();
-        let asked = *self.asked.get_or_insert(now);
-        let idle = self.idle.map(|idle| asked + idle);
-        let beat = self.heartbeat.filter(|_| may_beat).map(|span| self.beat.unwrap_or(asked) + span);
-        let first_token = self.first_token.map(|(at, _)| at);
-        let total = self.total.map(|(total, _)| total);
-        let over = [idle, first_token, total].into_iter().flatten().min();
-        if over.is_some_and(|over| now >= over) {
-            return Poll::Ready(Due::Fault(self.overdue(now)));
-        }
-        let Some(deadline) = over.into_iter().chain(beat).min() else { return Poll::Pending };
-        if now >= deadline {
-            self.beat = Some(now);
-            return Poll::Ready(Due::Beat);
-        }
-        if !rewoken && self.armed.is_some_and(|armed| now < armed && armed <= deadline) {
-            return Poll::Pending;
-        }
-        self.arm(deadline, cx);
-        Poll::Pending
-    }
-
-    fn arm(&mut self, deadline: Instant, cx: &mut Context<'_>) {
-        let at = deadline.into();
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
-        sleep.as_mut().reset(at);
-        // Out of budget, tokio's timer does not note who waits for it; the task is polled again then, and so is this.
-        self.armed = tokio::task::coop::has_budget_remaining().then_some(deadline);
-        if sleep.as_mut().poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn overdue(&self, now: Instant) -> Fault {
-        match (self.total, self.first_token) {
-            (Some((deadline, total)), _) if now >= deadline => Fault::TotalTimeout(total),
-            (_, Some((deadline, limit))) if now >= deadline => Fault::FirstTokenTimeout(limit),
-            _ => Fault::Idle(self.idle.unwrap_or_default()),
-        }
-    }
-
-    fn fault(&self, cut: Cut) -> Fault {
-        match cut {
-            Cut::Drain => Fault::CutByDrain,
-            Cut::Total => Fault::TotalTimeout(self.total.map(|(_, total)| total).unwrap_or_default()),
-            Cut::WriteStall => Fault::CallerStalled,
-        }
     }
 }

@@ -10,8 +10,6 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
-use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     Counted, Relay,
@@ -24,6 +22,7 @@ use super::{
     redirect::relocate,
     relay::Passage,
     sight::Sight,
+    told::Told,
 };
 use crate::{
     config::Timeouts,
@@ -314,63 +313,4 @@ async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
         bytes.extend_from_slice(&data);
     }
     Ok(Some(bytes.freeze()))
-}
-
-/// What an error answer says of itself. Some providers have numbers where OpenAI has words.
-#[derive(Debug, Deserialize)]
-struct Told {
-    error: ErrorObject,
-}
-
-#[derive(Debug, Deserialize)]
-struct ErrorObject {
-    #[serde(default)]
-    param: Value,
-    #[serde(default)]
-    code: Value,
-    #[serde(default, rename = "type")]
-    kind: Value,
-}
-
-impl Told {
-    /// An error object, in its envelope or, as an event of the Responses API, within another object or without one.
-    fn read(body: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Failed {
-            response: Told,
-        }
-        let enveloped = || serde_json::from_slice::<Self>(body).ok();
-        let failed = || serde_json::from_slice::<Failed>(body).ok().map(|failed| failed.response);
-        let flat = || serde_json::from_slice::<ErrorObject>(body).ok().map(|error| Self { error });
-        enveloped().or_else(failed).or_else(flat)
-    }
-
-    /// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
-    /// request that is at fault).
-    fn is_about_a_model(&self) -> bool {
-        self.error.param == "model" || self.error.code.as_str().is_some_and(|code| code.starts_with("model_"))
-    }
-
-    /// The status that an answer with this error has.
-    fn status(&self) -> StatusCode {
-        let ErrorObject { code, kind, .. } = &self.error;
-        let number = code.as_u64().and_then(|code| u16::try_from(code).ok());
-        if let Some(status) = number.and_then(|code| StatusCode::from_u16(code).ok()) {
-            return status;
-        }
-        match (code.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default()) {
-            ("rate_limit_exceeded" | "insufficient_quota", _)
-            | (_, "insufficient_quota" | "rate_limit_error") => StatusCode::TOO_MANY_REQUESTS,
-            ("context_length_exceeded" | "content_filter", _) | (_, "invalid_request_error") => {
-                StatusCode::BAD_REQUEST
-            }
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        }
-    }
-
-    /// OpenAI says `insufficient_quota` in both places, others in one.
-    fn into_code(self) -> Option<String> {
-        let ErrorObject { code, kind, .. } = self.error;
-        [code, kind].into_iter().find_map(|word| word.as_str().map(str::to_owned))
-    }
 }
