@@ -78,10 +78,8 @@ impl Failed {
         let code = refusal.code.as_deref().unwrap_or_default();
         match refusal.status.as_u16() {
             429 if code == "insufficient_quota" => Some((Rest::All, told.unwrap_or(SPENT))),
-            429 => {
-                let what = asked.model.map_or(Rest::All, |model| Rest::Model(model.into()));
-                Some((what, told.unwrap_or(RATE_LIMITED)))
-            }
+            // A limit is one model's; of what names none, nobody else need hear.
+            429 => asked.model.map(|model| (Rest::Model(model.into()), told.unwrap_or(RATE_LIMITED))),
             // Keys have scopes, and some providers moderate by 403: only what is said of the account as a whole concerns everybody.
             401 | 403 if refusal.about_our_key && ACCOUNT.contains(&code) => Some((Rest::All, REFUSED)),
             _ => None,

@@ -83,8 +83,10 @@ impl Call<'_> {
                 next_on_context_length: route.next_on_context_length,
                 model: place.model.as_deref().or(model.as_deref()),
             };
-            // There may be no other key, and then what the upstream has to say of this one is for the caller to hear each time.
-            let rest = failed.rest(asked).filter(|(what, _)| *what != Rest::All || upstream.keys.len() > 1);
+            // Where there is no other key, what the upstream has to say of this one is for the caller to hear each time, but for a rate
+            // limit that is waited for here.
+            let waits = |what: &Rest| *what != Rest::All && route.retry.retries > 0;
+            let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
             if let Some((what, span)) = rest {
                 place.rest_key(what, span, Instant::now());
             }
@@ -169,8 +171,11 @@ fn go_on(places: &mut Places, place: &Place, again: &Again) -> bool {
     match *again {
         Again::Never => return false,
         Again::Elsewhere { silent } => places.leave(place, true, silent),
-        // One that does not rest would be tried again in the next round.
-        Again::OtherKey => places.leave(place, place.upstream.keys.len() < 2, !place.key_rests()),
+        // The only one, if it does not rest, would be refused in the next round too.
+        Again::OtherKey => {
+            let only = place.upstream.keys.len() < 2;
+            places.leave(place, only, only && !place.key_rests());
+        }
         Again::OtherUpstream => return places.skip_step(place),
     }
     true

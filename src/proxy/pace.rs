@@ -23,8 +23,8 @@ pub(super) struct Clock {
     /// Since when the upstream has been asked for the next frame.
     pub(super) asked: Option<Instant>,
     /// Armed for this moment, which may lie before the one that counts: it is looked at again then.
-    armed: Option<Instant>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    pub(super) armed: Option<Instant>,
+    pub(super) sleep: Option<Pin<Box<Sleep>>>,
 }
 
 /// What a relay's clock says.

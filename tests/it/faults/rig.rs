@@ -36,9 +36,10 @@ impl Rig {
         Self::new(defaults, main, &format!("upstreams = [\"main\"]\n{route}")).await
     }
 
+    /// `$MAIN` in any of them is the first one's URL.
     pub async fn new(defaults: &str, main: &str, route: &str) -> Self {
         let (first, spare) = (simulator().await, simulator().await);
-        let gateway = Gateway::start(&format!(
+        let toml = format!(
             r#"
             [[listener]]
             address = "127.0.0.1:0"
@@ -64,7 +65,8 @@ impl Rig {
             "#,
             first.url(),
             spare.url(),
-        ));
+        );
+        let gateway = Gateway::start(&toml.replace("$MAIN", &first.url()));
         Self { main: first, spare, gateway }
     }
 

@@ -427,3 +427,24 @@ async fn any_number_may_go_to_a_spare_one_that_is_well() {
     }
     rig.finish(CALLERS).await;
 }
+
+#[tokio::test]
+async fn another_key_of_the_same_upstream_is_used() {
+    let second = crate::folder::Folder::new();
+    let file = second.write("second.key", UPSTREAM_KEY);
+    for (status, code) in [(401, "invalid_api_key"), (403, "missing_scope"), (429, "rate_limit_exceeded")] {
+        // The same key twice, as far as the upstream can tell; which of them is asked is told by nothing but the attempts.
+        let keys = format!("keys = [{{ env = \"UPSTREAM_KEY\" }}, {{ file = {file:?} }}]");
+        let rig = Rig::new(
+            &format!("{QUICK}\n[upstream.two]\nurl = \"$MAIN\"\n{keys}"),
+            "",
+            "upstreams = [\"two\"]",
+        )
+        .await;
+        rig.main_answers([refusal(status, code, &[("retry-after", "600")]), whole()]);
+        let answer = rig.chat().await;
+        assert_eq!(answer.text(), mains(), "{status} {code}");
+        assert_eq!(rig.seen(), (2, 0));
+        rig.finish(1).await;
+    }
+}
