@@ -31,7 +31,7 @@ struct Patience {
     retry: Retry,
     left: u32,
     rounds: u32,
-    /// The shortest wait that was asked for in this round.
+    /// The shortest wait that those who failed in this round have asked for; none, if one of them has asked for none.
     told: Option<Duration>,
 }
 
@@ -87,10 +87,11 @@ impl Call<'_> {
             // limit that is waited for here.
             let waits = |what: &Rest| *what != Rest::All && route.retry.retries > 0;
             let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
-            if let Some((what, span)) = rest {
-                place.rest_key(what, span, Instant::now());
+            match rest {
+                // It says itself when it is to be had again.
+                Some((what, span)) => place.rest_key(what, span, Instant::now()),
+                None => patience.heed(failed.retry_after()),
             }
-            patience.heed(failed.retry_after());
             let next = failed.again(asked);
             let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, &next);
             last = Some(failed);
@@ -187,9 +188,10 @@ impl Patience {
         Self { retry, left: retry.retries.saturating_sub(already), rounds: 0, told: None }
     }
 
-    /// An upstream wants to be left alone for so long.
+    /// One that failed wants to be left alone for so long.
     fn heed(&mut self, told: Option<Duration>) {
-        self.told = self.told.map_or(told, |known| Some(told.map_or(known, |told| known.min(told))));
+        let told = told.unwrap_or_default();
+        self.told = Some(self.told.map_or(told, |known| known.min(told)));
     }
 
     fn any_left(&self) -> bool {
@@ -263,6 +265,18 @@ mod tests {
         let open = Some(Earliest { span: Duration::ZERO, why: Why::Circuit });
         assert_eq!(patience.pause(open, false), None);
         assert!(patience.pause(open, true).is_some());
+    }
+
+    #[test]
+    fn who_asked_for_a_wait_has_it_unless_another_asked_for_none() {
+        let mut patience = Patience::new(RETRY, 0);
+        patience.heed(Some(Duration::from_secs(6)));
+        assert!(patience.pause(at(0), true).unwrap() >= Duration::from_secs(6));
+        patience.heed(Some(Duration::from_secs(3600)));
+        patience.heed(None);
+        assert!(patience.pause(at(0), true).unwrap() < Duration::from_secs(3));
+        patience.heed(Some(Duration::from_secs(3600)));
+        assert_eq!(patience.pause(at(0), true), None);
     }
 
     #[test]

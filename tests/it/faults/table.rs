@@ -448,3 +448,14 @@ async fn another_key_of_the_same_upstream_is_used() {
         rig.finish(1).await;
     }
 }
+
+#[tokio::test]
+async fn a_rate_limit_of_an_hour_at_one_place_does_not_end_the_tries_at_another() {
+    let rig = Rig::both(QUICK, "", "").await;
+    rig.main_answers([refusal(429, "rate_limit_exceeded", &[("retry-after", "3600")])]);
+    rig.spare.queue(refusal(500, "", &[]));
+    rig.spare_answers();
+    assert_eq!(rig.chat().await.text(), spares());
+    assert_eq!(rig.seen(), (1, 2));
+    rig.finish(1).await;
+}
