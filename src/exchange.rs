@@ -17,7 +17,7 @@ use crate::{
     access::Caller,
     body::{About, Cut, Link, UploadTally, Watch},
     config::LogFormat,
-    fault::{Fault, Outcome, Phase},
+    fault::{Fault, Outcome},
     openai::{Endpoint, FinishReason, Reading},
     telemetry::{
         access::Line,
@@ -100,8 +100,6 @@ pub struct Record {
     pub attempt_headers: bool,
     /// The attempts of which nothing came, as `target code`, separated by commas.
     pub tried: String,
-    /// How far it has come.
-    pub phase: Phase,
     /// Whether the upstream connection had been used before.
     pub reused: Option<bool>,
     /// How long the upstream connection took.
@@ -192,7 +190,7 @@ impl Exchange {
     /// An attempt at its upstream came to this.
     pub fn attempted(&self, result: &'static str) {
         if let Some(upstream) = &self.record.upstream {
-            self.stripe.attempted(upstream, result);
+            self.stripe.attempted(upstream, self.record.target.as_ref(), result);
         }
     }
 
@@ -208,8 +206,14 @@ impl Exchange {
             let withheld = || "[withheld: holds the key]".to_owned();
             self.record.cause =
                 causes(fault).map(|cause| if is_secret(cause.as_bytes()) { withheld() } else { cause });
-            self.outcome = Some(fault.outcome(self.record.phase));
+            self.outcome = Some(fault.outcome(self.watch.phase()));
         }
+    }
+
+    /// The head of its answer went out before there was one, and comments after it.
+    pub fn answered_early(&mut self) {
+        self.record.status.get_or_insert(StatusCode::OK);
+        self.record.tally.begin(self.watch.given());
     }
 
     /// How it ended, as far as that was said.
@@ -219,7 +223,7 @@ impl Exchange {
 
     /// An exchange that nobody concluded was cut, or its caller has left.
     fn implied(&self) -> Outcome {
-        let phase = self.record.phase;
+        let phase = self.watch.phase();
         match self.watch.cut() {
             Some(Cut::WriteStall) => Fault::CallerStalled.outcome(phase),
             Some(Cut::Drain) => Fault::CutByDrain.outcome(phase),
@@ -232,7 +236,12 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.link.close(&self.watch);
-        let outcome = self.outcome.unwrap_or_else(|| self.implied());
+        // What was read on after the caller had left does not change how it ended.
+        let left = self.watch.left().map(Outcome::left);
+        let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
+        if self.watch.is_early() {
+            self.answered_early();
+        }
         self.stripe.finished(self.record.finished(outcome));
         if let Some(log) = &self.log {
             self.record.log(log, outcome);
@@ -269,7 +278,6 @@ impl Record {
             attempts: 0,
             attempt_headers: false,
             tried: String::new(),
-            phase: Phase::Request,
             reused: None,
             connect: None,
             first_byte: None,
@@ -375,6 +383,13 @@ impl Record {
 }
 
 impl Tally {
+    /// So many frames and bytes had gone out before the first one that is measured.
+    fn begin(&mut self, (frames, bytes): (u64, u64)) {
+        if self.frames == 0 {
+            (self.frames, self.bytes) = (frames, bytes);
+        }
+    }
+
     /// A data frame of `bytes` goes out at `now`.
     pub fn frame(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;

@@ -97,9 +97,15 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
         Counter,
         "Attempts, by status class of the answer or code of the fault.",
     );
-    for ((upstream, result), count) in &counts.attempts {
+    for (([upstream, target], result), count) in &counts.attempts {
         let result = if result.is_empty() { OTHER } else { result };
-        out.value(&[("upstream", name(upstream)), ("result", result)], count);
+        let labels = [("upstream", name(upstream)), ("target", name(target)), ("result", result)];
+        out.value(&labels, count);
+    }
+    out.family("sluicegate_upstream_key_rests", Counter, "Keys left alone for a while, by reason.");
+    for ((upstream, reason), count) in &counts.rests {
+        let reason = if reason.is_empty() { OTHER } else { reason };
+        out.value(&[("upstream", name(upstream)), ("reason", reason)], count);
     }
     out.family("sluicegate_tokens", Counter, "Tokens as the upstream counted them.");
     for ([caller, route, upstream], tokens) in &counts.tokens {

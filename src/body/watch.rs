@@ -9,6 +9,7 @@ use std::{
 use tokio::task::AbortHandle;
 
 use super::{About, OpenExchange};
+use crate::fault::Phase;
 
 /// Why somebody other than the two peers ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Cut {
 }
 
 /// What the connection's driver sees of an exchange whose body hyper may not be polling, and how it ends one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
     /// When bytes were handed to hyper; `None` while the body is being polled, that is, while the caller keeps up.
     handed: Cell<Option<Instant>>,
@@ -40,6 +41,32 @@ pub struct Watch {
     /// Of the answer, as given to hyper.
     frames: Cell<u64>,
     bytes: Cell<u64>,
+    phase: Cell<Phase>,
+    /// In which phase the caller left, though the exchange goes on.
+    left: Cell<Option<Phase>>,
+    /// The answer's head went out before there was an answer.
+    early: Cell<bool>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            handed: Cell::default(),
+            total: Cell::default(),
+            cut: Cell::default(),
+            waker: RefCell::default(),
+            held: Cell::default(),
+            moved: Cell::default(),
+            emptied: RefCell::default(),
+            task: RefCell::default(),
+            about: RefCell::default(),
+            frames: Cell::default(),
+            bytes: Cell::default(),
+            phase: Cell::new(Phase::Request),
+            left: Cell::default(),
+            early: Cell::default(),
+        }
+    }
 }
 
 impl Watch {
@@ -77,6 +104,41 @@ impl Watch {
     pub fn open_exchange(&self) -> Option<OpenExchange> {
         let about = self.about.borrow().clone()?;
         Some(OpenExchange { about, frames: self.frames.get(), bytes: self.bytes.get() })
+    }
+
+    /// How far the exchange has come.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// It has come to `phase`.
+    pub fn reach(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// The caller is gone, and the upstream's answer is read on without it. The first time counts.
+    pub fn leave(&self) {
+        self.left.set(self.left.get().or(Some(self.phase.get())));
+    }
+
+    /// In which phase the caller left an exchange that goes on.
+    pub fn left(&self) -> Option<Phase> {
+        self.left.get()
+    }
+
+    /// The head of an answer goes out before it is known what will be in it.
+    pub fn answer_early(&self) {
+        self.early.set(true);
+    }
+
+    /// Whether one did.
+    pub fn is_early(&self) -> bool {
+        self.early.get()
+    }
+
+    /// Frames and bytes of the answer that hyper was given.
+    pub fn given(&self) -> (u64, u64) {
+        (self.frames.get(), self.bytes.get())
     }
 
     /// hyper was given `bytes`.

@@ -43,6 +43,7 @@ pub(crate) const UPSTREAM: &[&str] = &[
     "pool",
     "balance",
     "max_pending",
+    "max_connections",
     "timeout",
     "retry",
     "breaker",
@@ -50,6 +51,8 @@ pub(crate) const UPSTREAM: &[&str] = &[
 ];
 pub(crate) const TARGET: &[&str] = &["url", "weight"];
 pub(crate) const AUTH: &[&str] = &["header"];
+pub(crate) const BALANCE: &[&str] = &["hash"];
+pub(crate) const HASH: &[&str] = &["header"];
 pub(crate) const UPSTREAM_TLS: &[&str] = &["ca", "certificate", "key", "server_name"];
 pub(crate) const PROXY: &[&str] = &["url", "credentials"];
 pub(crate) const POOL: &[&str] = &["idle", "max_idle"];
@@ -66,6 +69,9 @@ pub(crate) const ROUTE: &[&str] = &[
     "breaker",
     "heartbeat",
     "commit",
+    "commit_after",
+    "delivery",
+    "on_disconnect",
     "next_on_context_length",
     "attempt_headers",
     "request_headers",
@@ -95,6 +101,8 @@ pub(crate) const ALL: &[(&str, &[&str])] = &[
     ("upstream", UPSTREAM),
     ("upstream", TARGET),
     ("upstream", AUTH),
+    ("upstream", BALANCE),
+    ("upstream", HASH),
     ("upstream", UPSTREAM_TLS),
     ("upstream", PROXY),
     ("upstream", POOL),

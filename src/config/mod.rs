@@ -22,7 +22,7 @@ pub mod schema;
 pub mod secret;
 mod size;
 mod source;
-mod span;
+pub(crate) mod span;
 mod url;
 mod watch;
 
@@ -49,8 +49,9 @@ pub use self::{
     problem::{Problem, Problems},
     schema::{
         Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
-        Config, Drain, EgressProxy, HeaderRules, Listener, ListenerTls, Log, LogFormat, Network, Pool, Retry,
-        RetryOverrides, Route, Server, Target, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
+        Config, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log, LogFormat,
+        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, Server, Target, TimeoutOverrides,
+        Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

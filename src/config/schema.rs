@@ -282,10 +282,12 @@ pub struct Upstream {
     pub proxy: Option<EgressProxy>,
     /// `pool = { idle = "30s", max_idle = 256 }`
     pub pool: Pool,
-    /// `balance = "least_pending" | "round_robin"`; default "least_pending".
+    /// `balance = "least_pending" | "round_robin" | { hash = "caller" | "prompt" | { header = "x-session" } }`; default "least_pending".
     pub balance: Balance,
     /// `max_pending = 100`: requests at once to a target, process-wide; default none; 1 to 1,000,000.
     pub max_pending: Option<usize>,
+    /// `max_connections = 100`: connections at once to a target, process-wide; default none; 1 to 1,000,000.
+    pub max_connections: Option<usize>,
     /// `timeout = { … }`: what this upstream overrides, `[defaults]` applied already.
     pub timeout: Timeouts,
     /// `retry = { … }`, `[defaults]` applied already.
@@ -298,13 +300,26 @@ pub struct Upstream {
 }
 
 /// Which of an upstream's targets is asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Balance {
     /// The one with the fewest requests under way for its weight.
     #[default]
     LeastPending,
     /// Each in its turn, by weight.
     RoundRobin,
+    /// Always the same one for the same value, as long as it can be asked.
+    Hash(HashBy),
+}
+
+/// What it is that leads requests to the same target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashBy {
+    /// `"caller"`: who asks; without a caller, the address that asks.
+    Caller,
+    /// `"prompt"`: how the prompt begins, so that an upstream that caches what it has read finds it again.
+    Prompt,
+    /// `{ header = "x-session" }`: that header's value; without it, the caller.
+    Header(HeaderName),
 }
 
 /// One base URL.
@@ -386,6 +401,13 @@ pub struct Route {
     pub heartbeat: Option<Option<Duration>>,
     /// `commit = "headers" | "first_token"`; default: the gateway decides ("first_token" for streams with more than one place to go).
     pub commit: Option<Commit>,
+    /// `commit_after = "20s"`: a caller who has waited so long for a stream is answered 200 before there is an answer, and what fails then is
+    /// told in the stream; default "off".
+    pub commit_after: Option<Duration>,
+    /// `delivery = "stream" | "whole"`; default "stream".
+    pub delivery: Delivery,
+    /// `on_disconnect = "cancel" | "drain"`; default "cancel".
+    pub on_disconnect: OnDisconnect,
     /// `next_on_context_length = true`: a request refused with `context_length_exceeded` goes to the next upstream; default false.
     pub next_on_context_length: bool,
     /// `attempt_headers = true`: `x-sluicegate-attempts` and `x-sluicegate-upstream` on answers; default false.
@@ -414,6 +436,26 @@ pub enum Commit {
     Headers,
     /// When its first token has come.
     FirstToken,
+}
+
+/// How the answer of an inference reaches the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// As it comes.
+    #[default]
+    Stream,
+    /// When it is complete: one that fails midway is asked for elsewhere. It is held in memory, `body_limit` at most.
+    Whole,
+}
+
+/// What becomes of an upstream's answer when its caller leaves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// The upstream is told to stop, at once.
+    #[default]
+    Cancel,
+    /// It is read on for its usage, for five minutes and 16 MiB at most.
+    Drain,
 }
 
 /// What a route does with headers beyond the standing policy. No rule can let a credential through.

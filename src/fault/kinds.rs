@@ -133,6 +133,12 @@ pub enum Fault {
         "The upstream answered with status {0}; its message is withheld, because it could expose a credential."
     )]
     Withheld(u16),
+    /// An answer that was to be held whole is larger than that may be.
+    #[error("The upstream's answer is larger than {limit} bytes, the limit on this route.")]
+    AnswerTooLarge {
+        /// In bytes.
+        limit: u64,
+    },
     /// The upstream broke off within its answer.
     #[error("The upstream broke off its answer; what came before is incomplete.")]
     Truncated(#[source] Cause),

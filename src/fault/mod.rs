@@ -11,5 +11,5 @@ mod table;
 
 pub use kinds::{Cause, Fault};
 pub use outcome::{Outcome, Phase, Who};
-pub use render::SHOULD_RETRY;
+pub use render::{SHOULD_RETRY, error_body, event_of};
 pub use table::Row;

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Fault, kinds::retry_seconds};
 use crate::{openai::Dialect, sse::writer};
@@ -48,7 +49,7 @@ struct MessagesError<'a> {
 #[derive(Serialize)]
 struct MessagesErrorObject<'a> {
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: &'a str,
     message: &'a str,
 }
 
@@ -105,6 +106,36 @@ impl Fault {
         let row = self.row();
         Enveloped { error: ErrorObject { message, kind: row.kind, param: None, code: row.code } }
     }
+}
+
+/// The body of an error answer with what an upstream has told of it, in OpenAI's form.
+pub fn error_body(message: &Value, kind: &Value, param: &Value, code: &Value) -> Bytes {
+    let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": code });
+    Bytes::from(json(&serde_json::json!({ "error": error })))
+}
+
+/// What an upstream's error answer, `body`, is in an event stream; `None` when it is not in the form that OpenAI's errors have.
+pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
+    #[derive(Serialize, Deserialize)]
+    struct Told {
+        error: Value,
+    }
+    let told: Told = serde_json::from_slice(body).ok()?;
+    let text = |member: &str| told.error.get(member).and_then(Value::as_str);
+    let message = text("message")?;
+    Some(match dialect {
+        Dialect::Responses => {
+            let code = text("code").or_else(|| text("type")).unwrap_or("error");
+            let param = text("param");
+            let error = FlatError { kind: "error", code, message, param, sequence_number: 0 };
+            writer::event("error", &json(&error))
+        }
+        Dialect::Messages => {
+            let error = MessagesErrorObject { kind: text("type").unwrap_or("api_error"), message };
+            writer::event("error", &json(&MessagesError { kind: "error", error }))
+        }
+        Dialect::Chat | Dialect::Completions | Dialect::Other => writer::data(&json(&told)),
+    })
 }
 
 /// Serialising these plain structs cannot fail; should it ever, the caller still gets JSON.

@@ -72,6 +72,9 @@ impl Fault {
             Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
             Self::UpstreamAuth(_) => (S::BAD_GATEWAY, SERVER, "upstream_auth_failed", Some(false), Us),
             Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),
+            Self::AnswerTooLarge { .. } => {
+                (S::BAD_GATEWAY, SERVER, "upstream_answer_too_large", Some(false), Up)
+            }
             Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
             Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),

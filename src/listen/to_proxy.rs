@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use hyper::{Request, body::Incoming};
 
 use super::serve::{Answer, Handler};
-use crate::proxy::{self, Downstream, Gateway, Load, Relay, Worker};
+use crate::proxy::{self, Downstream, Gateway, Load, Reply, Worker};
 
 /// A worker's way to [`proxy::handle`].
 #[derive(Debug, Clone)]
@@ -18,9 +18,9 @@ impl ToProxy {
 }
 
 impl Handler for ToProxy {
-    type Body = Relay;
+    type Body = Reply;
 
-    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Relay> {
+    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Reply> {
         Box::pin(proxy::handle(self.0.clone(), downstream, request))
     }
 }

@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use super::verdict::Refusal;
-use crate::{fault::Fault, upstream::Rest};
+use crate::{
+    fault::Fault,
+    upstream::{Rest, Why},
+};
 
 /// A key of which a rate limit is told without a span rests for so long.
 const RATE_LIMITED: Duration = Duration::from_secs(1);
@@ -77,11 +80,13 @@ impl Failed {
         let told = refusal.retry_after.map(|span| span.min(LONGEST_REST));
         let code = refusal.code.as_deref().unwrap_or_default();
         match refusal.status.as_u16() {
-            429 if code == "insufficient_quota" => Some((Rest::All, told.unwrap_or(SPENT))),
+            429 if code == "insufficient_quota" => Some((Rest::All(Why::Spent), told.unwrap_or(SPENT))),
             // A limit is one model's; of what names none, nobody else need hear.
             429 => asked.model.map(|model| (Rest::Model(model.into()), told.unwrap_or(RATE_LIMITED))),
             // Keys have scopes, and some providers moderate by 403: only what is said of the account as a whole concerns everybody.
-            401 | 403 if refusal.about_our_key && ACCOUNT.contains(&code) => Some((Rest::All, REFUSED)),
+            401 | 403 if refusal.about_our_key && ACCOUNT.contains(&code) => {
+                Some((Rest::All(Why::Refused), REFUSED))
+            }
             _ => None,
         }
     }
@@ -124,7 +129,9 @@ impl Failed {
 fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
     match fault {
         // Nothing was sent.
-        Fault::Connect(_) | Fault::ConnectTimeout(_) => Again::Elsewhere { silent: false },
+        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_) => {
+            Again::Elsewhere { silent: false }
+        }
         _ if !asked.inference => Again::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => Again::Elsewhere { silent: false },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
@@ -141,6 +148,7 @@ fn after_refusal(refusal: &Refusal, asked: Asked<'_>) -> Again {
         401 | 403 if refusal.about_our_key => Again::OtherKey,
         429 if code == "insufficient_quota" => Again::OtherKey,
         _ if !asked.inference => Again::Never,
+        408 | 429 | 500.. if refusal.hopeless => Again::OtherUpstream,
         429 => Again::OtherKey,
         // 529: Anthropic is overloaded.
         408 | 500 | 502 | 503 | 504 | 529 => Again::Elsewhere { silent: false },
@@ -162,6 +170,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             code: Some(code.into()),
             retry_after: retry_after.map(Duration::from_secs),
+            hopeless: false,
             about_our_key: matches!(status, 401 | 403),
             in_stream: false,
             given: Err(Fault::Overloaded),
@@ -197,19 +206,34 @@ mod tests {
     }
 
     #[test]
+    fn who_says_that_it_is_hopeless_is_not_asked_again() {
+        for status in [429, 500, 503] {
+            let Failed::Refused(mut refusal) = refused(status, "", None) else { unreachable!() };
+            refusal.hopeless = true;
+            assert_eq!(Failed::Refused(refusal).again(CHAT), Again::OtherUpstream, "{status}");
+        }
+    }
+
+    #[test]
     fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
         let limited = |after| refused(429, "rate_limit_exceeded", after).rest(CHAT).unwrap();
         let model = || Rest::Model("m".into());
         assert_eq!(limited(Some(7)), (model(), Duration::from_secs(7)));
         assert_eq!(limited(None), (model(), RATE_LIMITED));
         assert_eq!(limited(Some(86_400)), (model(), LONGEST_REST));
-        assert_eq!(refused(429, "insufficient_quota", None).rest(BATCH), Some((Rest::All, SPENT)));
+        assert_eq!(
+            refused(429, "insufficient_quota", None).rest(BATCH),
+            Some((Rest::All(Why::Spent), SPENT))
+        );
         assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
     }
 
     #[test]
     fn a_key_rests_for_everybody_only_when_the_account_is_refused() {
-        assert_eq!(refused(401, "invalid_api_key", None).rest(CHAT), Some((Rest::All, REFUSED)));
+        assert_eq!(
+            refused(401, "invalid_api_key", None).rest(CHAT),
+            Some((Rest::All(Why::Refused), REFUSED))
+        );
         for (status, code) in
             [(401, "missing_scope"), (403, "moderation"), (403, ""), (500, "invalid_api_key")]
         {

@@ -17,7 +17,7 @@ use crate::{
     upstream::{Answer, Connection, DialError, Seen, SendError},
 };
 
-impl Call<'_> {
+impl Call {
     /// Sends what was ordered to `place` and waits for the head of its answer. A kept connection that turns out to have been closed by
     /// the upstream is no failure: the request is sent once more, on a new connection, if it is held whole and the upstream has
     /// not seen it, or seeing it twice does no harm.
@@ -27,7 +27,7 @@ impl Call<'_> {
     pub(super) async fn ask(&mut self, order: &mut Order, place: &Place) -> Result<Answer, Fault> {
         let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
-        self.exchange.record.phase = Phase::Connect;
+        self.exchange.watch.reach(Phase::Connect);
         let kept = poll_fn(|cx| Poll::Ready(pools.take(dialer, cx))).await;
         let reused = kept.is_some();
         let connection = match kept {
@@ -53,7 +53,7 @@ impl Call<'_> {
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
     async fn dial(&mut self, place: &Place) -> Result<Connection, Fault> {
         let pools = &self.worker.pools;
-        self.exchange.record.phase = Phase::Connect;
+        self.exchange.watch.reach(Phase::Connect);
         let began = Instant::now();
         let dialled = pools.dial(&place.target().dialer, place.timeouts.connect).await;
         self.exchange.record.connect = Some(began.elapsed());
@@ -69,7 +69,7 @@ impl Call<'_> {
     ) -> Result<Answer, Unanswered> {
         let record = &mut self.exchange.record;
         record.reused = Some(connection.is_reused());
-        record.phase = Phase::FirstByte;
+        self.exchange.watch.reach(Phase::FirstByte);
         let sent = Instant::now();
         let upload = record.upload.clone();
         let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
@@ -82,11 +82,15 @@ impl Call<'_> {
             None => sending.await?,
             Some(limit) => within(limit, last_sent, sending).await?,
         };
+        let record = &mut self.exchange.record;
         record.first_byte = Some(record.start.elapsed());
-        record.phase = Phase::Stream;
+        self.exchange.watch.reach(Phase::Stream);
         Ok(answer)
     }
 }
+
+/// After so long a target with as many connections as it may have is worth another try.
+const FULL: Duration = Duration::from_secs(1);
 
 /// Why a connection gave no answer.
 enum Unanswered {
@@ -151,6 +155,7 @@ fn again(request: &Request<Outbound>) -> Option<Request<Outbound>> {
 fn unreachable(error: DialError) -> Fault {
     match error {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
+        DialError::Full => Fault::Unavailable(FULL),
         error => Fault::Connect(error.into()),
     }
 }

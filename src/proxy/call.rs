@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 
 use http::request;
 
-use super::{Downstream, Worker, reception};
+use super::{Downstream, Worker, lowered::Lowered, reception};
 use crate::{
     body::{Cut, Watch},
     exchange::{Exchange, Opening},
@@ -19,12 +20,14 @@ use crate::{
 };
 
 /// What every rung of the ladder needs. Each rung is a method, in the file of its subject.
-pub(super) struct Call<'a> {
-    pub(super) worker: &'a Worker,
-    pub(super) downstream: &'a Downstream,
+pub(super) struct Call {
+    pub(super) worker: Rc<Worker>,
+    pub(super) downstream: Rc<Downstream>,
     /// Loaded once; a reload meanwhile does not change it.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) exchange: Box<Exchange>,
+    /// The time limits that the caller has set itself.
+    pub(super) lowered: Lowered,
 }
 
 /// The bound on a whole exchange, from its start.
@@ -34,13 +37,13 @@ pub(super) struct Within {
     total: Option<Duration>,
 }
 
-impl<'a> Call<'a> {
+impl Call {
     /// Begins an exchange for the request with this head.
-    pub(super) fn open(worker: &'a Worker, downstream: &'a Downstream, head: &request::Parts) -> Self {
+    pub(super) fn open(worker: Rc<Worker>, downstream: Rc<Downstream>, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
         let opening = Opening {
-            client: reception::client_address(downstream, &head.headers),
+            client: reception::client_address(&downstream, &head.headers),
             tls: downstream.tls,
             trace: reception::trace(head, &snapshot),
             version: head.version,
@@ -49,7 +52,7 @@ impl<'a> Call<'a> {
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));
-        Self { worker, downstream, snapshot, exchange }
+        Self { worker, downstream, snapshot, exchange, lowered: Lowered::default() }
     }
 
     /// Bounds the exchange by `total`, wherever it is then.

@@ -10,9 +10,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, request};
 use super::{
     again::{Again, Asked, Failed},
     call::Call,
+    complete::Bounds,
+    hold::Unheld,
     outbound::Order,
     places::{Earliest, Place, Places, Why},
-    verdict::Answered,
+    verdict::{Answered, Refusal},
 };
 use crate::{
     config::Retry,
@@ -25,6 +27,17 @@ use crate::{
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
 const STAINLESS: &str = "x-stainless-retry-count";
 
+/// How much of an answer is waited for before it is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// Its head.
+    Nothing,
+    /// Its first content.
+    Start,
+    /// All of it.
+    Whole,
+}
+
 /// How often, and after which waits, a request may be sent again.
 #[derive(Debug)]
 struct Patience {
@@ -35,7 +48,7 @@ struct Patience {
     told: Option<Duration>,
 }
 
-impl Call<'_> {
+impl Call {
     /// Sends the request somewhere, and if need be somewhere else, until there is an answer for the caller.
     ///
     /// # Errors
@@ -43,7 +56,8 @@ impl Call<'_> {
     pub(super) async fn dispatch(&mut self, mut order: Order) -> Result<Answered, Fault> {
         let route = order.route().clone();
         let model = self.exchange.record.model.clone();
-        let mut places = Places::new(route.clone(), model.as_deref());
+        let affinities = order.take_affinities();
+        let mut places = Places::new(route.clone(), model.as_deref(), affinities, self.lowered);
         let mut patience = Patience::new(route.retry, order.retried());
         self.exchange.record.attempt_headers = route.attempt_headers;
         let mut last = None;
@@ -70,7 +84,11 @@ impl Call<'_> {
             if !again {
                 visited.push(upstream.name.clone());
             }
-            let hold = order.is_inference() && patience.any_left() && route.holds(places.are_several());
+            let hold = match order.is_inference() {
+                true if route.is_whole() => Hold::Whole,
+                true if patience.any_left() && route.holds(places.are_several()) => Hold::Start,
+                _ => Hold::Nothing,
+            };
             let failed = match self.attempt(&mut order, place, &route, hold).await {
                 Ok(answered) => return Ok(answered),
                 Err((failed, tried)) => {
@@ -85,11 +103,14 @@ impl Call<'_> {
             };
             // Where there is no other key, what the upstream has to say of this one is for the caller to hear each time, but for a rate
             // limit that is waited for here.
-            let waits = |what: &Rest| *what != Rest::All && route.retry.retries > 0;
+            let waits = |what: &Rest| matches!(what, Rest::Model(_)) && route.retry.retries > 0;
             let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
             match rest {
                 // It says itself when it is to be had again.
-                Some((what, span)) => place.rest_key(what, span, Instant::now()),
+                Some((what, span)) => {
+                    self.worker.stripe.key_rests(&upstream.name, what.why().as_str());
+                    place.rest_key(what, span, Instant::now());
+                }
                 None => patience.heed(failed.retry_after()),
             }
             let next = failed.again(asked);
@@ -107,13 +128,17 @@ impl Call<'_> {
         order: &mut Order,
         mut place: Place,
         route: &Arc<Route>,
-        hold: bool,
+        hold: Hold,
     ) -> Result<Answered, (Failed, Place)> {
         let record = &mut self.exchange.record;
         record.attempts += 1;
+        record.upstream_request_id = None;
         record.upstream = Some(place.upstream.name.clone());
         record.target = Some(place.target().url.clone());
         let began = Instant::now();
+        if let Some(total) = self.exchange.watch.total() {
+            place.pass.is_due(total, began.duration_since(self.exchange.record.start));
+        }
         let answer = match Box::pin(self.ask(order, &place)).await {
             Ok(answer) => answer,
             Err(fault) => return Err((self.failed_at(&mut place, Failed::Fault(fault)), place)),
@@ -123,17 +148,38 @@ impl Call<'_> {
             Ok(answered) => answered,
             Err(failed) => return Err((self.failed_at(&mut place, failed), place)),
         };
-        if hold
-            && let Err(failed) =
-                Box::pin(answered.hold(began, &place.timeouts, self.exchange.record.endpoint)).await
+        if hold != Hold::Nothing
+            && let Err(failed) = Box::pin(self.hold(&mut answered, hold, began, &place, route)).await
         {
-            let failed = failed.or_given(answered);
+            let failed = match failed {
+                Unheld::Fault(fault) => Failed::Fault(fault),
+                Unheld::Error(data) if hold == Hold::Whole => {
+                    Failed::Refused(Box::new(Refusal::instead_of_whole(&data, &place.upstream)))
+                }
+                Unheld::Error(data) => Failed::Refused(Box::new(Refusal::in_stream(answered, &data))),
+            };
             return Err((self.failed_at(&mut place, failed), place));
         }
         place.pass.succeeded();
         self.exchange.attempted(class(status));
         answered.comes_from(place, began);
         Ok(answered)
+    }
+
+    async fn hold(
+        &self,
+        answered: &mut Answered,
+        hold: Hold,
+        began: Instant,
+        place: &Place,
+        route: &Route,
+    ) -> Result<(), Unheld> {
+        let endpoint = self.exchange.record.endpoint;
+        if hold == Hold::Start {
+            return answered.hold(began, &place.timeouts, endpoint).await;
+        }
+        let bounds = Bounds { limit: route.body_limit, buffered: self.snapshot.server.max_buffered };
+        answered.hold_whole((began, &place.timeouts), endpoint, (bounds, &self.worker.gateway)).await
     }
 
     fn failed_at(&mut self, place: &mut Place, failed: Failed) -> Failed {
@@ -155,6 +201,7 @@ impl Call<'_> {
             Some(Failed::Refused(refusal)) => refusal.given,
             None => Err(match earliest {
                 Some(Earliest { span, why: Why::Limited }) => Fault::RateLimited(span),
+                Some(Earliest { why: Why::Refused, .. }) => Fault::UpstreamAuth(401),
                 Some(Earliest { span, .. }) => Fault::Unavailable(span),
                 None => Fault::Unavailable(Duration::ZERO),
             }),

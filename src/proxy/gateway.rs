@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use bytes::Bytes;
 
 use crate::{
     config::{Config, Problems},
@@ -45,7 +46,7 @@ pub struct Reload {
     pub problems: Vec<String>,
 }
 
-/// Bytes of request bodies that are held in memory, counted against the process' bound; dropping it gives them back.
+/// Bytes of bodies that are held in memory, counted against the process' bound; dropping it gives them back.
 #[derive(Debug)]
 pub(super) struct Buffered {
     gateway: Arc<Gateway>,
@@ -119,7 +120,7 @@ impl Gateway {
         self.last_reload.store(Some(Arc::new(Reload { at, problems })));
     }
 
-    /// Bytes of request bodies held now, by all workers.
+    /// Bytes of bodies held now, by all workers.
     pub fn buffered(&self) -> u64 {
         self.buffered.load(Ordering::Relaxed)
     }
@@ -130,6 +131,11 @@ impl Gateway {
 }
 
 impl Buffered {
+    /// `bytes`, which are counted for as long as anybody has them.
+    pub(super) fn own(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held { bytes, _counted: self })
+    }
+
     /// Counts `bytes` in all from now on.
     ///
     /// # Errors
@@ -143,6 +149,18 @@ impl Buffered {
         }
         self.bytes += more;
         Ok(())
+    }
+}
+
+/// Bytes that are counted.
+struct Held {
+    bytes: Bytes,
+    _counted: Buffered,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

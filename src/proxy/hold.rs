@@ -10,11 +10,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::{
-    again::Failed,
-    sight::{Probe, Seen},
-    verdict::{Answered, Refusal},
-};
+use super::sight::{Probe, Seen};
 use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBody};
 
 /// An answer that says nothing in so many bytes is passed on, whatever it is.
@@ -37,13 +33,9 @@ pub(super) enum Unheld {
     Error(Vec<u8>),
 }
 
-impl Unheld {
-    /// With the answer that the caller gets if there is no other.
-    pub(super) fn or_given(self, answered: Answered) -> Failed {
-        match self {
-            Self::Fault(fault) => Failed::Fault(fault),
-            Self::Error(data) => Failed::Refused(Box::new(Refusal::in_stream(answered, &data))),
-        }
+impl From<Fault> for Unheld {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
     }
 }
 
@@ -91,20 +83,29 @@ enum Next {
 }
 
 async fn next(body: &mut AnswerBody, began: Instant, timeouts: &Timeouts) -> Next {
-    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    let idle = timeouts.idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
-    let first_token = timeouts.first_token.map(|limit| (began + limit, Fault::FirstTokenTimeout(limit)));
-    let patience = (began + LONGEST, None);
-    let failing = [idle, first_token].into_iter().flatten().map(|(at, fault)| (at, Some(fault)));
     // With a limit of the operator's own, that is how long it is held.
-    let own = timeouts.first_token.is_some();
-    let all = failing.chain((!own).then_some(patience));
-    let Some((deadline, fault)) = all.min_by_key(|(at, _)| *at) else {
-        return Next::Frame(frame.await.transpose().map_err(|error| Fault::Truncated(error.into())));
-    };
-    match (tokio::time::timeout_at(deadline.into(), frame).await, fault) {
-        (Ok(frame), _) => Next::Frame(frame.transpose().map_err(|error| Fault::Truncated(error.into()))),
-        (Err(_), Some(fault)) => Next::Frame(Err(fault)),
-        (Err(_), None) => Next::LongEnough,
+    if let Some(limit) = timeouts.first_token {
+        return Next::Frame(next_within(body, timeouts.idle, Some((began + limit, limit))).await);
     }
+    let frame = next_within(body, timeouts.idle, None);
+    tokio::time::timeout_at((began + LONGEST).into(), frame).await.map_or(Next::LongEnough, Next::Frame)
+}
+
+/// The next frame of `body`, before it was silent for `idle`, and before there had to be a `first_token`.
+pub(super) async fn next_within(
+    body: &mut AnswerBody,
+    idle: Option<Duration>,
+    first_token: Option<(Instant, Duration)>,
+) -> Result<Option<Frame<Bytes>>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    let idle = idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
+    let first_token = first_token.map(|(at, limit)| (at, Fault::FirstTokenTimeout(limit)));
+    let frame = match idle.into_iter().chain(first_token).min_by_key(|(at, _)| *at) {
+        None => frame.await,
+        Some((deadline, fault)) => match tokio::time::timeout_at(deadline.into(), frame).await {
+            Ok(frame) => frame,
+            Err(_) => return Err(fault),
+        },
+    };
+    frame.transpose().map_err(|error| Fault::Truncated(error.into()))
 }

@@ -6,8 +6,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
-use super::gateway::{Buffered, Gateway};
-use crate::{body::Arrival, fault::Fault, openai::Facts};
+use super::gateway::Gateway;
+use crate::{
+    body::Arrival,
+    fault::Fault,
+    openai::{self, Facts},
+    upstream::Affinity,
+};
 
 /// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
 const LARGE: usize = 1 << 20;
@@ -21,18 +26,6 @@ pub(super) struct Intake {
     /// They count against the process' bound for as long as anybody has them.
     pub(super) bytes: Bytes,
     pub(super) facts: Facts,
-}
-
-/// Bytes that are counted.
-struct Held {
-    bytes: Bytes,
-    _counted: Buffered,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// Bounds on one body.
@@ -92,7 +85,7 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    let bytes = Bytes::from_owner(Held { bytes, _counted: held });
+    let bytes = held.own(bytes);
     let facts = facts(&bytes).await?;
     Ok(Intake { bytes, facts })
 }
@@ -105,6 +98,19 @@ async fn next(body: &mut Arrival, idle: Duration) -> Result<Option<http_body::Fr
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
         Ok(Some(Err(error))) => Err(Fault::BodyBroken(error.into())),
     }
+}
+
+/// How the prompt in a body that was read begins, if it has one.
+pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
+    let hash = |bytes: &[u8]| {
+        let parts = openai::opening(bytes)?.into_iter();
+        Some(parts.fold(Affinity::of(b""), |value, part| value.and(part).and(b"\n")))
+    };
+    if bytes.len() < LARGE {
+        return hash(bytes);
+    }
+    let bytes = bytes.clone();
+    tokio::task::spawn_blocking(move || hash(&bytes)).await.ok().flatten()
 }
 
 async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {

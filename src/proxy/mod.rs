@@ -6,17 +6,21 @@
 mod again;
 mod attempt;
 mod call;
+mod complete;
 mod dispatch;
 mod downstream;
+mod errand;
 mod gateway;
 mod hold;
 mod intake;
+mod lowered;
 mod outbound;
 mod pace;
 mod places;
 mod reception;
 mod redirect;
 mod relay;
+mod reply;
 mod sight;
 mod tail;
 mod told;
@@ -25,16 +29,24 @@ mod worker;
 
 use std::{convert::Infallible, pin::pin, rc::Rc};
 
-use http::{HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
 use hyper::body::Incoming;
 
-use crate::{body::Arrival, exchange::Exchange, fault::Fault};
-use call::Call;
+use crate::{
+    body::Arrival,
+    exchange::{Exchange, Record},
+    fault::Fault,
+};
+use call::{Call, Within};
+use errand::Apart;
+use lowered::Lowered;
+use outbound::Order;
 use verdict::Answered;
 
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};
 pub use relay::{Aborted, Relay};
+pub use reply::Reply;
 pub use worker::{Counted, Load, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -47,39 +59,57 @@ pub async fn handle(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<Relay>, Infallible> {
+) -> Result<Response<Reply>, Infallible> {
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
-    let mut call = Call::open(&worker, &downstream, &head);
+    let mut call = Call::open(worker, downstream, &head);
     let linger = (head.version == Version::HTTP_2).then_some(call.snapshot.server.linger);
-    let body = Arrival::new(body, downstream.link.clone(), linger);
+    let body = Arrival::new(body, call.downstream.link.clone(), linger);
     let watch = call.exchange.watch.clone();
     let answered = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
         let answering = pin!(answer(&mut call, head, body));
         call::until_cut(&watch, answering).await
     };
-    let answered = answered.unwrap_or_else(|fault| failed(&mut call, &fault));
-    Ok(respond(answered, call.exchange, in_flight))
+    let answered = match answered {
+        Ok(Rung::Answered(answered)) => answered,
+        Ok(Rung::Apart(apart, order, within)) => {
+            return Ok(Box::pin(apart.run(call, *order, within, in_flight)).await);
+        }
+        Err(fault) => failed(&mut call, &fault),
+    };
+    Ok(respond(answered, call.exchange, in_flight, None))
+}
+
+/// Where the ladder ends.
+enum Rung {
+    /// There is an answer.
+    Answered(Answered),
+    /// The attempts are to be run apart from it.
+    Apart(Apart, Box<Order>, Within),
 }
 
 /// The ladder.
-async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
+async fn answer(call: &mut Call, head: request::Parts, body: Arrival) -> Result<Rung, Fault> {
     let reception = call.receive(&head)?;
     let credential = call.authenticate(&head, &reception)?;
     call.exchange.introduce();
     let route = reception.route.clone();
-    let within = call.within(route.total);
+    call.lowered = Lowered::of(&head.headers)?;
+    let within = call.within(call.lowered.total(route.total));
     let rungs = pin!(async {
         let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
         call.admit(&order)?;
         let order = call.readdress(order);
-        call.dispatch(order).await
+        match order.apart() {
+            Some(apart) => Ok(Rung::Apart(apart, Box::new(order), within)),
+            None => call.dispatch(order).await.map(Rung::Answered),
+        }
     });
     within.run(rungs).await
 }
 
-fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
+fn failed(call: &mut Call, fault: &Fault) -> Answered {
     let snapshot = &call.snapshot;
     call.exchange
         .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text)));
@@ -87,14 +117,23 @@ fn failed(call: &mut Call<'_>, fault: &Fault) -> Answered {
     if call.exchange.record.attempts > 1 { answered.not_to_be_retried() } else { answered }
 }
 
-fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) -> Response<Relay> {
+/// Says whose answer it is.
+fn identify(headers: &mut HeaderMap, record: &Record) {
+    headers.insert(REQUEST_ID, record.request_id.header());
+    headers.insert(TRACE_ID, record.trace.header());
+}
+
+fn respond(
+    answered: Answered,
+    mut exchange: Box<Exchange>,
+    in_flight: Counted,
+    drains_on: Option<Rc<Worker>>,
+) -> Response<Reply> {
     let (mut head, mut content) = answered.into_parts();
     if exchange.record.method == Method::HEAD {
         content = content.for_head(&mut head.headers);
     }
-    let id: HeaderValue = exchange.record.request_id.header();
-    head.headers.insert(REQUEST_ID, id);
-    head.headers.insert(TRACE_ID, exchange.record.trace.header());
+    identify(&mut head.headers, &exchange.record);
     if exchange.record.attempts > 0 && exchange.record.attempt_headers {
         head.headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts));
         let upstream = exchange.record.upstream.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
@@ -104,5 +143,6 @@ fn respond(answered: Answered, mut exchange: Box<Exchange>, in_flight: Counted) 
     if exchange.is_last() {
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Response::from_parts(head, content.into_relay(exchange, in_flight))
+    let relay = content.into_relay(exchange, in_flight);
+    Response::from_parts(head, Reply::relay(relay, drains_on))
 }

@@ -9,6 +9,7 @@ use http_body::Body;
 use super::{
     call::Call,
     dispatch,
+    errand::Apart,
     intake::{self, Bounds, Intake},
     places::Place,
     reception::{NOT_THE_ROUTES, Reception},
@@ -16,10 +17,12 @@ use super::{
 use crate::{
     access::Credential,
     body::{Arrival, Outbound, Upload},
+    config::{Balance, HashBy},
     fault::{Fault, Phase},
-    openai::{self, Endpoint},
+    openai::{self, Dialect, Endpoint},
     policy::{self, Crossing, path},
-    snapshot::{Route, Target},
+    snapshot::{Route, Step, Target},
+    upstream::Affinity,
 };
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -40,10 +43,14 @@ pub(super) struct Order {
     deployment: Option<String>,
     /// Its answer is made while nobody waits, and asked for later.
     background: bool,
+    /// Its answer is to be an event stream.
+    stream: bool,
     endpoint: Endpoint,
     presented: Crossing<'static>,
     /// As an SDK told it.
     retried: u32,
+    /// By the route's steps, where one of them balances by a hash.
+    affinities: Vec<Affinity>,
 }
 
 /// The request's body, as far as it had to be read.
@@ -55,7 +62,7 @@ enum Incoming {
     Gone,
 }
 
-impl Call<'_> {
+impl Call {
     /// Reads the request's body, if it is one whose facts are needed.
     ///
     /// # Errors
@@ -74,7 +81,7 @@ impl Call<'_> {
         record.endpoint = endpoint;
         let mut background = false;
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
-            record.phase = Phase::Intake;
+            self.exchange.watch.reach(Phase::Intake);
             let bounds = Bounds {
                 limit: route.body_limit,
                 idle: self.snapshot.server.body_idle,
@@ -96,7 +103,49 @@ impl Call<'_> {
         let secret = |text: &[u8]| presented.carries(text) || route.carries_key(text);
         record.model.take_if(|model| secret(model.as_bytes()));
         let retried = dispatch::retried(&head);
-        Ok(Order { route, path, head, body, deployment, background, endpoint, presented, retried })
+        let affinities = self.affinities(&route, &head, &body).await;
+        let stream = self.exchange.record.stream == Some(true);
+        Ok(Order {
+            route,
+            path,
+            head,
+            body,
+            deployment,
+            background,
+            stream,
+            endpoint,
+            presented,
+            retried,
+            affinities,
+        })
+    }
+
+    /// What leads the request to its targets, for each of the route's steps if any balances so.
+    async fn affinities(&self, route: &Route, head: &request::Parts, body: &Incoming) -> Vec<Affinity> {
+        let hash_by = |step: &Step| match &step.upstream.balance {
+            Balance::Hash(by) => Some(by.clone()),
+            Balance::LeastPending | Balance::RoundRobin => None,
+        };
+        if route.steps.iter().all(|step| hash_by(step).is_none()) {
+            return Vec::new();
+        }
+        let record = &self.exchange.record;
+        let caller = match &record.caller {
+            Some(caller) => Affinity::of(caller.name.as_bytes()),
+            None => Affinity::of(record.client.to_string().as_bytes()),
+        };
+        let mut affinities = Vec::with_capacity(route.steps.len());
+        for step in &route.steps {
+            let found = match (hash_by(step), body) {
+                (Some(HashBy::Header(name)), _) => {
+                    head.headers.get(name).map(|value| Affinity::of(value.as_bytes()))
+                }
+                (Some(HashBy::Prompt), Incoming::Read(bytes)) => intake::prompt(bytes).await,
+                _ => None,
+            };
+            affinities.push(found.unwrap_or(caller));
+        }
+        affinities
     }
 
     /// Lets the request in, or not.
@@ -213,6 +262,16 @@ fn caller_host(head: &request::Parts) -> Option<HeaderValue> {
 impl Order {
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
+    }
+
+    /// Whether its attempts are to be run apart from who waits for them.
+    pub(super) fn apart(&self) -> Option<Apart> {
+        let stream = self.stream && self.endpoint.dialect() != Dialect::Other;
+        self.is_inference().then(|| Apart::of(&self.route, stream)).flatten()
+    }
+
+    pub(super) fn take_affinities(&mut self) -> Vec<Affinity> {
+        std::mem::take(&mut self.affinities)
     }
 
     /// See [`dispatch::retried`].

@@ -5,10 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::lowered::Lowered;
 use crate::{
     config::{Balance, Timeouts},
     snapshot::{Route, Step, Target, Upstream},
-    upstream::{Circuit, Key, Pass, Pick, Rest, TargetState},
+    upstream::{self, Affinity, Circuit, Key, Pass, Pick, Rest, TargetState},
 };
 
 /// A place to send a request to, taken: it is pending there until this is dropped.
@@ -39,12 +40,12 @@ pub(super) struct Earliest {
 pub(super) enum Why {
     /// It has as many requests as it may have.
     Full,
-    /// A rate limit is reached.
+    /// A rate limit is reached, or the account's money spent.
     Limited,
     /// Its circuit is open, or half-open with its probe under way.
     Circuit,
-    /// All of its keys are refused, or spent.
-    Keys,
+    /// All of its keys are refused.
+    Refused,
 }
 
 /// The places of one request, and those that it has been to.
@@ -52,6 +53,9 @@ pub(super) enum Why {
 pub(super) struct Places {
     route: Arc<Route>,
     model: Option<Box<str>>,
+    /// By step, where one of them balances by a hash.
+    affinities: Vec<Affinity>,
+    lowered: Lowered,
     /// Steps before this one are out of the question.
     first: usize,
     /// In this round; no more than there are attempts.
@@ -71,8 +75,14 @@ struct Been {
 
 impl Places {
     /// All of `route`, for a request that names `model`.
-    pub(super) fn new(route: Arc<Route>, model: Option<&str>) -> Self {
-        Self { route, model: model.map(Into::into), first: 0, been: Vec::new(), out: Vec::new() }
+    pub(super) fn new(
+        route: Arc<Route>,
+        model: Option<&str>,
+        affinities: Vec<Affinity>,
+        lowered: Lowered,
+    ) -> Self {
+        let model = model.map(Into::into);
+        Self { route, model, affinities, lowered, first: 0, been: Vec::new(), out: Vec::new() }
     }
 
     /// The next place, in the route's order; `None` when all that may be asked at `now` have been in this round.
@@ -121,8 +131,8 @@ impl Places {
             return Earliest { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
         }
         match step.upstream.keys.pick(self.model(step), &[], now) {
-            Pick::Resting { until, limited } => {
-                let why = if limited { Why::Limited } else { Why::Keys };
+            Pick::Resting { until, why } => {
+                let why = if why == upstream::Why::Refused { Why::Refused } else { Why::Limited };
                 Earliest { span: until.saturating_duration_since(now), why }
             }
             Pick::Key(_) | Pick::Unneeded => Earliest { span: Duration::ZERO, why: Why::Full },
@@ -137,11 +147,14 @@ impl Places {
     fn at(&self, number: usize, step: &Step, now: Instant) -> Option<Place> {
         let upstream = &step.upstream;
         let count = upstream.count();
-        let turn = upstream.turn();
         let try_one = |target: usize| self.take(number, step, target, now);
+        if let (Balance::Hash(_), Some(value)) = (&upstream.balance, self.affinities.get(number)) {
+            return nearest(upstream, *value).into_iter().find_map(try_one);
+        }
+        let turn = upstream.turn();
         let idlest = match upstream.balance {
             Balance::LeastPending if count > 1 => self.idlest(step, turn, now),
-            Balance::LeastPending | Balance::RoundRobin => None,
+            Balance::LeastPending | Balance::RoundRobin | Balance::Hash(_) => None,
         };
         idlest.and_then(try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
     }
@@ -180,7 +193,15 @@ impl Places {
         };
         let pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
-        Some(Place { step: number, upstream, target: index, model, timeouts: step.timeouts, key, pass })
+        Some(Place {
+            step: number,
+            upstream,
+            target: index,
+            model,
+            timeouts: self.lowered.over(step.timeouts),
+            key,
+            pass,
+        })
     }
 
     /// Whether the target itself was tried, whatever the key.
@@ -191,6 +212,17 @@ impl Places {
     fn is_out(&self, target: &Target) -> bool {
         self.out.iter().any(|state| Arc::ptr_eq(state, &target.state))
     }
+}
+
+/// The targets of `upstream`, nearest first.
+fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
+    let distance = |index: &usize| {
+        let target = upstream.target(*index);
+        value.distance(target.affinity, target.weight)
+    };
+    let mut order: Vec<usize> = (0..upstream.count()).collect();
+    order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    order
 }
 
 impl Place {

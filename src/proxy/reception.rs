@@ -31,7 +31,7 @@ pub(super) struct Reception {
 /// A route's prefix led to it, so this is not to be expected.
 pub(super) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
 
-impl Call<'_> {
+impl Call {
     /// Finds the request's route.
     ///
     /// # Errors

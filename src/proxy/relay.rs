@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    future::poll_fn,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -15,20 +16,21 @@ use std::{
 use super::{
     pace::{Clock, Due},
     places::Place,
-    sight::Sight,
+    sight::{self, Sight},
     tail,
 };
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
     fault::{Fault, Outcome, Who},
+    openai::Dialect,
     policy,
     proxy::worker::Counted,
     snapshot::{Route, Upstream},
     sse::writer,
     upstream::{AnswerBody, BodyError, Pass},
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
@@ -38,6 +40,9 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("the answer broke off")]
 pub struct Aborted;
+
+/// The upstream's own error was told in the stream.
+pub(super) const ERROR_EVENT: Outcome = Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE };
 
 const UNFINISHED: &str = "the stream ended without its terminal event";
 
@@ -55,6 +60,8 @@ enum Stage {
     Local(Option<Bytes>),
     /// The upstream's answer.
     Passing(Box<Passing>),
+    /// The last that can be said in a stream, and whether it may end in order after that.
+    Saying(Bytes, bool),
     /// Everything has been handed over; once it has left, the transport is aborted.
     Aborting(Option<Flush>),
     /// Nothing more to say.
@@ -93,7 +100,7 @@ pub(super) struct Passage {
     upstream: Arc<Upstream>,
     /// Its place at the target.
     pub(super) pass: Option<Pass>,
-    close_delimited: bool,
+    pub(super) close_delimited: bool,
 }
 
 impl Passage {
@@ -111,7 +118,7 @@ impl Passage {
             held: VecDeque::new(),
             idle: place.timeouts.idle,
             first_token: None,
-            total: route.total,
+            total: place.timeouts.total,
             heartbeat: route.heartbeat,
             route: route.clone(),
             upstream: place.upstream.clone(),
@@ -126,6 +133,16 @@ impl Relay {
     pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let bytes = (!bytes.is_empty()).then_some(bytes);
         Self { stage: Stage::Local(bytes), exchange, _in_flight: in_flight }
+    }
+
+    /// Says in `event` how an answer ends that has begun without an upstream's, and ends it.
+    pub(super) fn last_words(
+        event: Bytes,
+        dialect: Dialect,
+        exchange: Box<Exchange>,
+        in_flight: Counted,
+    ) -> Self {
+        Self { stage: Stage::Saying(event, sight::raises(dialect)), exchange, _in_flight: in_flight }
     }
 
     /// Passes an upstream's answer on.
@@ -206,7 +223,9 @@ impl Relay {
         };
         let now = Instant::now();
         let record = &mut self.exchange.record;
-        record.tally.frame(data.len(), now);
+        if self.exchange.watch.left().is_none() {
+            record.tally.frame(data.len(), now);
+        }
         if passing.sight.look(&data) {
             record.first_token = Some(now.saturating_duration_since(record.start));
             passing.clock.first_token = None;
@@ -300,6 +319,26 @@ impl Relay {
         self.note();
     }
 
+    /// Whether its caller leaves if it is dropped now: an answer was passing that is not whole, and nobody has ended it.
+    pub(super) fn is_left_unfinished(&self) -> bool {
+        let unfinished = matches!(&self.stage, Stage::Passing(passing) if !passing.is_complete());
+        unfinished && self.exchange.watch.cut().is_none() && self.exchange.outcome().is_none()
+    }
+
+    /// Reads on without a caller, for what the answer tells of itself.
+    pub(super) async fn drain(mut self) {
+        self.exchange.watch.leave();
+        let mut bytes = 0;
+        while let Stage::Passing(passing) = &mut self.stage
+            && bytes < tail::MOST_FOR_USAGE
+        {
+            passing.clock.heartbeat = None;
+            let frame = poll_fn(|cx| self.poll_passing(cx)).await;
+            bytes +=
+                frame.and_then(Result::ok).and_then(|frame| Some(frame.data_ref()?.remaining())).unwrap_or(0);
+        }
+    }
+
     /// Takes what was seen into the exchange's record.
     fn note(&mut self) {
         if let Stage::Passing(passing) = &mut self.stage {
@@ -333,6 +372,11 @@ impl Body for Relay {
                 this.exchange.record.tally.frame(bytes.len(), now);
                 Poll::Ready(Some(Ok(this.hand_over(bytes, now))))
             }
+            Stage::Saying(event, orderly) => {
+                let event = std::mem::take(event);
+                this.stage = if *orderly { Stage::Ended } else { Stage::Aborting(None) };
+                Poll::Ready(Some(Ok(this.say(event))))
+            }
             Stage::Aborting(_) => this.poll_abort(cx),
             Stage::Ended => Poll::Ready(None),
         }
@@ -345,7 +389,7 @@ impl Body for Relay {
             Stage::Passing(passing) => {
                 passing.held.is_empty() && passing.body.is_end_stream() && !passing.sight.is_unfinished()
             }
-            Stage::Aborting(_) => false,
+            Stage::Saying(..) | Stage::Aborting(_) => false,
             Stage::Ended => true,
         }
     }
@@ -355,7 +399,7 @@ impl Body for Relay {
             Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Stage::Passing(passing) if passing.lengthless => SizeHint::default(),
             Stage::Passing(passing) => passing.body.size_hint(),
-            Stage::Aborting(_) => SizeHint::default(),
+            Stage::Saying(..) | Stage::Aborting(_) => SizeHint::default(),
             Stage::Ended => SizeHint::with_exact(0),
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::relay::ERROR_EVENT;
 use crate::{
     fault::{Fault, Outcome},
     openai::{AnswerReader, Dialect, Reading, StreamReader},
@@ -35,7 +36,9 @@ pub(super) struct Probe {
     scanner: Scanner,
     reader: StreamReader,
     dialect: Dialect,
-    over: bool,
+    content: bool,
+    ended: bool,
+    failed: bool,
     /// The data of the event that is an error, at most 64 KiB of it.
     error: Vec<u8>,
 }
@@ -60,31 +63,42 @@ impl Probe {
             scanner: Scanner::new(),
             reader: StreamReader::new(dialect),
             dialect,
-            over: false,
+            content: false,
+            ended: false,
+            failed: false,
             error: Vec::new(),
         }
     }
 
-    /// Looks at the next bytes. The first event that decides does.
+    /// Looks at the next bytes, and tells of the first event in them that decides.
     pub(super) fn look(&mut self, bytes: &[u8]) -> Seen {
         let mut seen = Seen::Nothing;
-        let Self { scanner, reader, over, error, .. } = self;
+        let Self { scanner, reader, content, ended, failed, error, .. } = self;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
-            let failed = notice.error || notice.malformed || event.name == b"response.failed";
+            // What cannot be read is passed on, unless it is the first thing that should have been content.
+            let malformed = notice.malformed && !*content;
+            let fails = notice.error || malformed || event.name == b"response.failed";
+            let decides = match (fails, notice.first_content || notice.terminal) {
+                (true, _) => Seen::Failed,
+                (_, true) => Seen::Content,
+                (false, false) => Seen::Nothing,
+            };
             if seen == Seen::Nothing {
-                seen = match (failed, notice.first_content || notice.terminal) {
-                    (true, _) => Seen::Failed,
-                    (_, true) => Seen::Content,
-                    (false, false) => Seen::Nothing,
-                };
-                *over |= seen != Seen::Nothing;
-                if seen == Seen::Failed {
-                    error.extend_from_slice(&event.data[..event.data.len().min(ERROR_KEPT)]);
-                }
+                seen = decides;
+            }
+            *content |= decides == Seen::Content;
+            *ended |= notice.terminal;
+            if fails && !std::mem::replace(failed, true) {
+                error.extend_from_slice(&event.data[..event.data.len().min(ERROR_KEPT)]);
             }
         });
         seen
+    }
+
+    /// Whether an error has been seen, wherever in the stream.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
     }
 
     /// The data of the error event that was seen.
@@ -95,7 +109,7 @@ impl Probe {
     /// What an end means here.
     pub(super) fn at_end(&self) -> Seen {
         let known = self.dialect != Dialect::Other;
-        if known && !self.over && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
+        if known && !self.ended && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
     }
 }
 
@@ -144,6 +158,11 @@ impl Sight {
         events.terminated || (events.failed && raises(events.dialect))
     }
 
+    /// Whether it is one of an event stream.
+    pub(super) fn is_events(&self) -> bool {
+        matches!(self, Self::Events(_))
+    }
+
     /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
     /// has finished, and it told of no error.
     pub(super) fn is_unfinished(&self) -> bool {
@@ -155,9 +174,7 @@ impl Sight {
     /// How an exchange ended whose answer is whole.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Events(events) if events.failed => {
-                Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE }
-            }
+            Self::Events(events) if events.failed => ERROR_EVENT,
             _ => Outcome::COMPLETE,
         }
     }
@@ -203,7 +220,7 @@ impl Sight {
 
 /// Whether the SDKs raise on an error event of this dialect: on a chat stream's `error` object (openai-python `_streaming.py`) and on a
 /// Messages error event. They hand a Responses error event on like any other, so there it takes an abort to make them raise.
-fn raises(dialect: Dialect) -> bool {
+pub(super) fn raises(dialect: Dialect) -> bool {
     matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages)
 }
 

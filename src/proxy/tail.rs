@@ -1,12 +1,14 @@
-//! Reading on after the caller has left with a whole answer.
+//! Reading on after the caller has left: with a whole answer, for the connection's sake, or before that, for the usage that the answer
+//! tells at its end.
 //!
 //! SDKs close a stream at its terminal event (openai-python `_streaming.py`, the sync client), while the last bytes of the
 //! upstream's body are still to come. Reading those keeps the connection for the next request.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{future::poll_fn, pin::Pin, rc::Rc, time::Duration};
 
 use http_body::Body;
 
+use super::Worker;
 use crate::upstream::AnswerBody;
 
 /// No upstream has that much to say after its last event.
@@ -14,6 +16,26 @@ const MOST_BYTES: usize = 64 << 10;
 
 /// Nor takes it that long.
 const LONGEST: Duration = Duration::from_secs(2);
+
+/// For its usage an answer is read on for so many bytes at most, and for so long.
+pub(super) const MOST_FOR_USAGE: usize = 16 << 20;
+const LONGEST_FOR_USAGE: Duration = Duration::from_secs(300);
+
+/// So many are read on at once by a worker; what is left beyond that is given up.
+const MOST_AT_ONCE: usize = 1024;
+
+/// Runs `reading` in a task of its own, within bounds. Dropping it gives it up.
+pub(super) fn read_for_usage(worker: &Rc<Worker>, reading: impl Future<Output = ()> + 'static) {
+    let one = worker.reading_on.clone();
+    if Rc::strong_count(&one) > MOST_AT_ONCE + 1 {
+        return;
+    }
+    tokio::task::spawn_local(async move {
+        // Out of time, it is dropped, and with it the upstream's connection.
+        let _ = tokio::time::timeout(LONGEST_FOR_USAGE, reading).await;
+        drop(one);
+    });
+}
 
 /// Reads `body` to its end in a task of its own, within bounds. Dropping it then decides what becomes of its connection.
 pub(super) fn read_on(mut body: AnswerBody) {

@@ -1,8 +1,11 @@
 //! What an upstream's error says of itself.
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::fault;
 
 /// What an error answer says of itself. Some providers have numbers where OpenAI has words.
 #[derive(Debug, Deserialize)]
@@ -12,6 +15,8 @@ pub(super) struct Told {
 
 #[derive(Debug, Deserialize)]
 struct ErrorObject {
+    #[serde(default)]
+    message: Value,
     #[serde(default)]
     param: Value,
     #[serde(default)]
@@ -54,6 +59,12 @@ impl Told {
             }
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
+    }
+
+    /// The body of an answer with this error.
+    pub(super) fn body(&self) -> Bytes {
+        let ErrorObject { message, param, code, kind } = &self.error;
+        fault::error_body(message, kind, param, code)
     }
 
     /// OpenAI says `insufficient_quota` in both places, others in one.

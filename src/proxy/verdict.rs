@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -12,9 +12,10 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    Counted, Relay,
+    Counted, Gateway, Relay,
     again::Failed,
     call::Call,
+    complete,
     dispatch::not_to_be_retried,
     hold::{Unheld, hold},
     intake::is_json,
@@ -27,7 +28,7 @@ use super::{
 use crate::{
     config::Timeouts,
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, SHOULD_RETRY, event_of},
     openai::{Dialect, Endpoint},
     policy,
     snapshot::{Route, Upstream},
@@ -67,6 +68,8 @@ pub(super) struct Refusal {
     pub(super) code: Option<String>,
     /// What it says of when to ask again.
     pub(super) retry_after: Option<Duration>,
+    /// It says itself that asking it again is of no use (`x-should-retry: false`, as the SDKs heed it).
+    pub(super) hopeless: bool,
     /// It is our key that is refused.
     pub(super) about_our_key: bool,
     /// What the caller is told if nothing better is found.
@@ -76,10 +79,35 @@ pub(super) struct Refusal {
 impl Refusal {
     /// An error event, `data`, that is the first thing in a stream, which the caller gets as it is.
     pub(super) fn in_stream(answered: Answered, data: &[u8]) -> Self {
-        let told = Told::read(data);
+        Self::told_in_stream(Told::read(data), |_, _| Ok(answered))
+    }
+
+    /// An error event, `data`, in a stream that was to be whole, of which the caller gets the error alone.
+    pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
+        let told = Told::read(data).filter(|_| !upstream.crossing.carries(data));
+        Self::told_in_stream(told, |told, status| {
+            let mut response = Response::new(told.ok_or(Fault::Withheld(status.as_u16()))?.body());
+            *response.status_mut() = status;
+            let kind = HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            Ok(Answered::local(response))
+        })
+    }
+
+    fn told_in_stream(
+        told: Option<Told>,
+        given: impl FnOnce(Option<&Told>, StatusCode) -> Result<Answered, Fault>,
+    ) -> Self {
         let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Told::status);
-        let code = told.and_then(Told::into_code);
-        Self { status, in_stream: true, code, retry_after: None, about_our_key: false, given: Ok(answered) }
+        Self {
+            given: given(told.as_ref(), status),
+            status,
+            in_stream: true,
+            code: told.and_then(Told::into_code),
+            retry_after: None,
+            hopeless: false,
+            about_our_key: false,
+        }
     }
 }
 
@@ -97,6 +125,18 @@ impl Answered {
             }
             Content::Passing(_) | Content::Local(_) => Ok(()),
         }
+    }
+
+    /// Holds it until it is complete.
+    pub(super) async fn hold_whole(
+        &mut self,
+        clocks: (Instant, &Timeouts),
+        endpoint: Endpoint,
+        bounds: (complete::Bounds, &Arc<Gateway>),
+    ) -> Result<(), Unheld> {
+        let Content::Passing(passage) = &mut self.content else { return Ok(()) };
+        let events = passage.sight.is_events().then_some(endpoint.dialect());
+        complete::hold(&mut passage.body, &mut passage.held, clocks, events, bounds).await
     }
 
     /// It is pending at `place` until it is over; the request was sent when that `began`.
@@ -117,6 +157,27 @@ impl Answered {
     pub(super) fn local(response: Response<Bytes>) -> Self {
         let (head, bytes) = response.into_parts();
         Self { head, content: Content::Local(bytes) }
+    }
+
+    /// As the rest of an event stream of `dialect` whose head has gone out.
+    ///
+    /// # Errors
+    /// It is no such stream: what to say instead, or a fault.
+    pub(super) fn into_stream(
+        self,
+        dialect: Dialect,
+        close_delimited: bool,
+    ) -> Result<Passage, Result<Bytes, Fault>> {
+        match self.content {
+            Content::Passing(mut passage) if passage.sight.is_events() => {
+                passage.close_delimited = close_delimited;
+                Ok(*passage)
+            }
+            Content::Passing(_) => Err(Err(Fault::BadAnswer("it is no event stream"))),
+            Content::Local(bytes) => {
+                Err(event_of(&bytes, dialect).ok_or(Fault::Withheld(self.head.status.as_u16())))
+            }
+        }
     }
 
     pub(super) fn into_parts(self) -> (response::Parts, Content) {
@@ -146,7 +207,7 @@ impl Content {
     }
 }
 
-impl Call<'_> {
+impl Call {
     /// Decides what the caller is given of `answer`.
     ///
     /// # Errors
@@ -212,6 +273,7 @@ impl Call<'_> {
             _ => false,
         };
         let retry_after = retry_after(&head.headers);
+        let hopeless = head.headers.get(SHOULD_RETRY).is_some_and(|value| value == "false");
         let given = if about_our_key { Err(Fault::UpstreamAuth(status.as_u16())) } else { checked };
         if self.exchange.record.method != Method::HEAD {
             head.headers.remove(header::CONTENT_LENGTH);
@@ -219,7 +281,7 @@ impl Call<'_> {
         cap_wait(&mut head.headers);
         let given = given.map(|bytes| Answered { head, content: Content::Local(bytes) });
         let code = told.and_then(Told::into_code);
-        Refusal { status, in_stream: false, code, retry_after, about_our_key, given }
+        Refusal { status, in_stream: false, code, retry_after, hopeless, about_our_key, given }
     }
 }
 
@@ -228,11 +290,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const RETRY_AFTER_MS: &str = "retry-after-ms";
 
-/// How long the upstream wants to be left alone. (A date is not read: no known provider sends one.)
+/// How long the upstream wants to be left alone: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
-    let seconds = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str()))?;
+    let Some(seconds) = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str())) else {
+        let date = httpdate::parse_http_date(headers.get(header::RETRY_AFTER)?.to_str().ok()?).ok()?;
+        return Some(date.duration_since(SystemTime::now()).unwrap_or_default());
+    };
     // More than a Duration holds is as good as for ever.
     (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }

@@ -22,13 +22,15 @@ pub struct Worker {
     pub pools: Rc<Pools>,
     /// Its share of the metrics.
     pub stripe: Arc<Stripe>,
+    /// Each answer that is read on without its caller has one of these.
+    pub(super) reading_on: Rc<()>,
 }
 
 impl Worker {
     /// The worker whose work `load` counts; made on its own thread.
     pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
         let stripe = gateway.stripe();
-        Self { pools: Rc::new(Pools::new(stripe.clone())), gateway, load, stripe }
+        Self { pools: Rc::new(Pools::new(stripe.clone())), gateway, load, stripe, reading_on: Rc::default() }
     }
 }
 

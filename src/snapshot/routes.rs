@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Target, Upstream};
 use crate::{
-    config::{self, Commit, Retry, Timeouts},
+    config::{self, Commit, Delivery, OnDisconnect, Retry, Timeouts},
     policy::{Rules, path},
     upstream::Fuse,
 };
@@ -36,6 +36,12 @@ pub struct Route {
     pub retry: Retry,
     /// When the answer is committed to, if the file says so.
     pub commit: Option<Commit>,
+    /// A stream's caller waits so long for its head at most.
+    pub commit_after: Option<Duration>,
+    /// How an inference's answer reaches its caller.
+    pub delivery: Delivery,
+    /// What becomes of it when the caller leaves.
+    pub on_disconnect: OnDisconnect,
     /// A comment is put into a stream after so much silence.
     pub heartbeat: Option<Duration>,
     /// What is too long for one model goes to the next upstream.
@@ -152,6 +158,9 @@ impl Route {
             heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
             total: written.timeout.over(first.timeout).total,
             commit: written.commit,
+            commit_after: written.commit_after,
+            delivery: written.delivery,
+            on_disconnect: written.on_disconnect,
             next_on_context_length: written.next_on_context_length,
             attempt_headers: written.attempt_headers,
             rewrite: written.rewrite.unwrap_or_else(|| written.path.clone()),
@@ -172,6 +181,11 @@ impl Route {
             Some(commit) => commit == Commit::FirstToken,
             None => several && self.retry.retries > 0,
         }
+    }
+
+    /// Whether an inference's answer is held until it is complete.
+    pub fn is_whole(&self) -> bool {
+        self.delivery == Delivery::Whole
     }
 
     /// Whether `text` holds a key of any of its upstreams.

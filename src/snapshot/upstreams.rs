@@ -15,7 +15,7 @@ use super::{CompileError, Snapshot};
 use crate::{
     config::{self, Auth, Balance, Secret, Timeouts},
     policy::Crossing,
-    upstream::{Budget, Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation, TargetState},
+    upstream::{Affinity, Budget, Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation, TargetState},
 };
 
 /// TLS sessions kept for resumption, for each upstream.
@@ -61,6 +61,8 @@ pub struct Target {
     pub dialer: Arc<Dialer>,
     /// Its share of the requests.
     pub weight: u32,
+    /// Its name, as values that lead to it are compared with.
+    pub affinity: Affinity,
     /// How it is doing; taken over from one configuration to the next.
     pub state: Arc<TargetState>,
 }
@@ -158,7 +160,7 @@ impl Compiler<'_> {
             crossing: Crossing::new(secrets).into_owned(),
             headers,
             timeouts: written.timeout,
-            balance: written.balance,
+            balance: written.balance.clone(),
             max_pending: written.max_pending,
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
@@ -189,6 +191,7 @@ impl Compiler<'_> {
         Target {
             state: known.map(|target| target.state.clone()).unwrap_or_default(),
             weight: written.weight,
+            affinity: Affinity::of(shown.as_bytes()),
             url: shown,
             base: written.base_path().to_owned(),
             dialer: self.dialer(url, &authority, tls),
@@ -212,7 +215,11 @@ impl Compiler<'_> {
             http2: written.http2,
             egress: self.egress(authority.host()),
             connect: self.connect,
-            limits: PoolLimits { idle: written.pool.idle, max_idle: written.pool.max_idle },
+            limits: PoolLimits {
+                idle: written.pool.idle,
+                max_idle: written.pool.max_idle,
+                max_open: written.max_connections,
+            },
             identity,
         }))
     }
@@ -235,7 +242,7 @@ impl Compiler<'_> {
     fn identity(&self, scheme: &str, authority: &Authority) -> String {
         let written = self.written;
         let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
-        let limits = (written.pool.idle, written.pool.max_idle, self.connect);
+        let limits = (written.pool.idle, written.pool.max_idle, written.max_connections, self.connect);
         let plain = format!(
             "{scheme}://{authority} {} {:?} {proxy:?} {limits:?}",
             written.http2, written.tls.server_name

@@ -3,7 +3,10 @@
 use std::{
     error::Error,
     fmt, io,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,6 +14,7 @@ use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
 use super::io::Socket;
@@ -29,6 +33,28 @@ pub struct Dialer {
     http2: bool,
     limits: PoolLimits,
     connector: Connector,
+    /// One for each connection that may be open.
+    slots: Option<Arc<Semaphore>>,
+    /// Who waits for one of them.
+    waiting: AtomicUsize,
+}
+
+/// A new connection.
+pub(super) struct Dialled {
+    pub(super) socket: Socket,
+    pub(super) slot: Slot,
+}
+
+/// Counts a connection against its bound, if there is one, until it is dropped.
+pub(super) type Slot = Option<OwnedSemaphorePermit>;
+
+/// One who waits.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is kept of idle connections, by each worker.
@@ -38,6 +64,8 @@ pub struct PoolLimits {
     pub idle: Duration,
     /// No more than that are kept.
     pub max_idle: usize,
+    /// No more than that are open at once, idle ones included, in the whole process.
+    pub max_open: Option<usize>,
 }
 
 /// An HTTP CONNECT proxy on the way.
@@ -79,6 +107,9 @@ pub enum DialError {
     /// DNS, TCP, TLS or the egress proxy failed.
     #[error("cannot connect")]
     Failed(#[source] Cause),
+    /// As many connections are open as may be, and none became free in time.
+    #[error("as many connections are open as may be")]
+    Full,
     /// HTTP/2 was asked for and TLS agreed on something else.
     #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
     NotHttp2,
@@ -100,6 +131,8 @@ impl Dialer {
             origin: plan.origin,
             identity: plan.identity,
             http2: plan.http2,
+            slots: plan.limits.max_open.map(|most| Arc::new(Semaphore::new(most))),
+            waiting: AtomicUsize::new(0),
             limits: plan.limits,
             connector,
         }
@@ -130,8 +163,26 @@ impl Dialer {
         self.limits
     }
 
-    /// A new connection, TLS included, within `timeout`.
-    pub(super) async fn dial(&self, timeout: Duration) -> Result<Socket, DialError> {
+    /// Whether a connection that is not in use is to be closed, because somebody waits for its place.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// A place for one more connection: the first to ask is the first to get it.
+    async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
+        let Some(slots) = &self.slots else { return Ok(None) };
+        if let Ok(slot) = slots.clone().try_acquire_owned() {
+            return Ok(Some(slot));
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let _waiting = Waiting(&self.waiting);
+        let freed = tokio::time::timeout(timeout, slots.clone().acquire_owned()).await;
+        freed.ok().and_then(Result::ok).map(Some).ok_or(DialError::Full)
+    }
+
+    /// A new connection, TLS included, within `timeout`; and as long again may be waited until there may be one.
+    pub(super) async fn dial(&self, timeout: Duration) -> Result<Dialled, DialError> {
+        let slot = self.slot(timeout).await?;
         let mut connector = self.connector.clone();
         let origin = self.origin.clone();
         let dialled = async move {
@@ -150,7 +201,7 @@ impl Dialer {
         if self.http2 && tls && !socket.connected().is_negotiated_h2() {
             return Err(DialError::NotHttp2);
         }
-        Ok(socket)
+        Ok(Dialled { socket, slot })
     }
 }
 

@@ -69,6 +69,10 @@ pub struct Pass {
     fuse: Option<Fuse>,
     /// Whether a half-open circuit waits for what becomes of this one.
     probe: bool,
+    /// It has told what the target did.
+    judged: bool,
+    /// Given up after that, it is the target that did nothing.
+    due: Option<Instant>,
 }
 
 impl Default for TargetState {
@@ -122,7 +126,7 @@ impl TargetState {
         };
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
         // From here on dropping it gives the place back.
-        let mut pass = Pass { state: self.clone(), fuse, probe: false };
+        let mut pass = Pass { state: self.clone(), fuse, probe: false, judged: false, due: None };
         if most.is_some_and(|most| before >= most) {
             return None;
         }
@@ -165,8 +169,16 @@ impl TargetState {
 }
 
 impl Pass {
+    /// The exchange, which has gone on for `elapsed`, must be over at `deadline`. A target that has more than half of its time and says
+    /// nothing has failed.
+    pub fn is_due(&mut self, deadline: Instant, elapsed: Duration) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        self.due = (left > elapsed).then_some(deadline);
+    }
+
     /// The target did what was asked of it, though it may be an error of the caller's own.
     pub fn succeeded(&mut self) {
+        self.judged = true;
         let state = &self.state;
         state.failures.store(0, Ordering::Release);
         state.note(false);
@@ -179,6 +191,7 @@ impl Pass {
 
     /// The target failed, at `now`.
     pub fn failed(&mut self, now: Instant) {
+        self.judged = true;
         let state = &self.state;
         let failures = state.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let often = state.note(true);
@@ -195,6 +208,12 @@ impl Pass {
 /// A probe of which nothing came (its caller left) leaves the circuit half-open for the next one.
 impl Drop for Pass {
     fn drop(&mut self) {
+        if let Some(due) = self.due.filter(|_| !self.judged) {
+            let now = Instant::now();
+            if now >= due {
+                self.failed(now);
+            }
+        }
         self.state.pending.fetch_sub(1, Ordering::Relaxed);
         if self.probe {
             self.state.probing.store(false, Ordering::Release);

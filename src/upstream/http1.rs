@@ -24,7 +24,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    io::{Io, Socket},
+    dialer::{Dialled, Slot},
+    io::Io,
     signal::Signal,
 };
 use crate::body::Outbound;
@@ -45,6 +46,7 @@ pub(super) struct Http1 {
     signal: Arc<Signal>,
     waker: Waker,
     answered: Rc<Cell<bool>>,
+    _slot: Slot,
     /// When it was last put aside.
     pub(super) idle_since: Instant,
 }
@@ -57,7 +59,7 @@ pub(super) struct Http1Body {
 
 impl Http1 {
     /// Makes a connection of `socket`.
-    pub(super) async fn open(socket: Socket) -> hyper::Result<Self> {
+    pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
         let answered = Rc::new(Cell::new(false));
         let io = TokioIo::new(Io::new(socket, answered.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
@@ -69,6 +71,7 @@ impl Http1 {
             signal,
             waker,
             answered,
+            _slot: slot,
             idle_since: Instant::now(),
         };
         poll_fn(|cx| {

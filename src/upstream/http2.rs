@@ -15,7 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 
-use super::io::{Io, Socket};
+use super::{dialer::Dialled, io::Io};
 use crate::body::Outbound;
 
 /// Streams that are open at once on one connection before another one is made, at most: the least that RFC 9113 §6.5.2
@@ -67,7 +67,7 @@ where
 
 impl Http2 {
     /// Makes a connection of `socket`, and a task that drives it.
-    pub(super) async fn open(socket: Socket) -> hyper::Result<Self> {
+    pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
         let io = TokioIo::new(Io::new(socket, Rc::default()));
         let (sender, mut driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
@@ -85,6 +85,7 @@ impl Http2 {
         });
         let allowed = shared.clone();
         tokio::task::spawn_local(async move {
+            let _slot = slot;
             let ended = poll_fn(|cx| {
                 let polled = Pin::new(&mut driven).poll(cx);
                 allowed.allowed.set(driven.current_max_send_streams());

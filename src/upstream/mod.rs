@@ -10,6 +10,7 @@
 //! frames that one read brought go out in one write, and dropping the answer closes the connection at once. An HTTP/2
 //! connection is shared by its streams and therefore has a task.
 
+mod affinity;
 mod answer;
 mod budget;
 mod dialer;
@@ -21,9 +22,10 @@ mod pool;
 mod ring;
 mod signal;
 
+pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError};
 pub use budget::{Budget, Live};
 pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
 pub use health::{Circuit, Fuse, Pass, TargetState};
 pub use pool::{Connection, Pools, Seen, SendError};
-pub use ring::{Key, KeyRing, Pick, Rest, Rotation};
+pub use ring::{Key, KeyRing, Pick, Rest, Rotation, Why};

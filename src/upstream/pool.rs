@@ -117,8 +117,8 @@ impl Pools {
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let socket = dialer.dial(timeout).await?;
-        let connection = Http1::open(socket).await.map_err(|error| DialError::Failed(error.into()))?;
+        let dialled = dialer.dial(timeout).await?;
+        let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         Ok(self.opened(dialer, Kind::Http1(connection)))
     }
 
@@ -134,8 +134,8 @@ impl Pools {
             self.stripe.pool.reused.add();
             return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
         }
-        let socket = dialer.dial(timeout).await?;
-        let connection = Http2::open(socket).await.map_err(|error| DialError::Failed(error.into()))?;
+        let dialled = dialer.dial(timeout).await?;
+        let connection = Http2::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
         shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
         self.sweep_later();
@@ -154,6 +154,9 @@ impl Pools {
 
     /// Puts a connection aside for the next request.
     pub(super) fn put(self: &Rc<Self>, dialer: &Dialer, mut connection: Http1) {
+        if dialer.is_waited_for() {
+            return;
+        }
         connection.idle_since = Instant::now();
         let mut http1 = self.http1.borrow_mut();
         let shelf = shelf(&mut http1, dialer);

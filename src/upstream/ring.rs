@@ -41,8 +41,40 @@ struct KeyState {
 pub enum Rest {
     /// One model: its rate limit is reached.
     Model(Box<str>),
-    /// Everything: it is refused, or its money is spent.
-    All,
+    /// Everything.
+    All(Why),
+}
+
+/// Why a key rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Why {
+    /// A rate limit is reached.
+    Limited,
+    /// Its money is spent.
+    Spent,
+    /// The upstream refuses it.
+    Refused,
+}
+
+impl Rest {
+    /// The reason for it.
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Model(_) => Why::Limited,
+            Self::All(why) => *why,
+        }
+    }
+}
+
+impl Why {
+    /// For metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Limited => "rate_limited",
+            Self::Spent => "quota_spent",
+            Self::Refused => "refused",
+        }
+    }
 }
 
 /// What a ring gives.
@@ -56,8 +88,8 @@ pub enum Pick {
     Resting {
         /// The first of them until then.
         until: Instant,
-        /// Because of a rate limit; otherwise it is refused, or spent.
-        limited: bool,
+        /// And why it does.
+        why: Why,
     },
 }
 
@@ -82,15 +114,15 @@ impl KeyRing {
         }
         let turn = if self.keys.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
         let (before, from) = self.keys.split_at(turn % self.keys.len());
-        let mut earliest: Option<(Instant, bool)> = None;
+        let mut earliest: Option<(Instant, Why)> = None;
         for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
             match key.state.until(model, now) {
                 None => return Pick::Key(key.clone()),
                 Some(rest) => earliest = Some(earliest.map_or(rest, |known| known.min(rest))),
             }
         }
-        let (until, limited) = earliest.unwrap_or((now, false));
-        Pick::Resting { until, limited }
+        let (until, why) = earliest.unwrap_or((now, Why::Limited));
+        Pick::Resting { until, why }
     }
 
     /// How many keys there are.
@@ -126,7 +158,11 @@ impl Key {
         let mut rests = self.state.lock();
         let now = Instant::now();
         rests.retain(|_, until| *until > now);
-        let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) { what } else { Rest::All };
+        let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) {
+            what
+        } else {
+            Rest::All(Why::Limited)
+        };
         let latest = rests.entry(what).or_insert(until);
         *latest = until.max(*latest);
         self.state.noted.store(rests.len(), Ordering::Release);
@@ -138,8 +174,8 @@ impl Key {
 }
 
 impl KeyState {
-    /// Until when it rests for `model`, if it does at `now`, and whether that is a rate limit's doing.
-    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, bool)> {
+    /// Until when it rests for `model`, if it does at `now`, and why.
+    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, Why)> {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
@@ -147,14 +183,10 @@ impl KeyState {
         rests.retain(|_, until| *until > now);
         self.noted.store(rests.len(), Ordering::Release);
         let concerns = |what: &Rest| match what {
-            Rest::All => true,
+            Rest::All(_) => true,
             Rest::Model(resting) => model == Some(resting),
         };
-        rests
-            .iter()
-            .filter(|(what, _)| concerns(what))
-            .map(|(what, until)| (*until, *what != Rest::All))
-            .max()
+        rests.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
     }
 
     /// Nothing panics while it holds the lock.
@@ -276,9 +308,9 @@ mod tests {
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
         let b = picked(&ring, Some("m"), &[], now).unwrap();
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, limited: true } if then == until)
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, why: Why::Limited } if then == until)
         );
-        b.rest(Rest::All, until);
+        b.rest(Rest::All(Why::Refused), until);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
         assert_eq!(ring.resting(now), (2, 2));
@@ -288,7 +320,9 @@ mod tests {
     #[test]
     fn rests_outlive_a_reload() {
         let (first, now) = (ring(None), Instant::now());
-        picked(&first, None, &[], now).unwrap().rest(Rest::All, now + std::time::Duration::from_secs(60));
+        picked(&first, None, &[], now)
+            .unwrap()
+            .rest(Rest::All(Why::Refused), now + std::time::Duration::from_secs(60));
         let second = ring(Some(&first));
         (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
     }

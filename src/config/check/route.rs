@@ -6,14 +6,14 @@ use http::Method;
 
 use super::{
     Entry, Names,
-    inherited::{Defaults, body_limit, breaker, heartbeat, retry, timeout},
+    inherited::{Defaults, SPANS, body_limit, breaker, heartbeat, retry, timeout},
     reference,
 };
 use crate::config::{
     headers, keys,
     problem::{Complaint, complaint},
     reader::{Node, Table},
-    schema::{Choice, Commit, Route, Upstream},
+    schema::{Choice, Commit, Delivery, OnDisconnect, Route, Upstream},
     url,
 };
 
@@ -43,6 +43,17 @@ pub(super) fn route(
     }
     let commits = [("headers", Commit::Headers), ("first_token", Commit::FirstToken)];
     let commit = table.get("commit").map_or(Some(None), |node| node.choice(&commits).map(Some));
+    let commit_after = table.get("commit_after").map_or(Some(None), |node| node.span_or_off(SPANS));
+    let deliveries = [("stream", Delivery::Stream), ("whole", Delivery::Whole)];
+    let delivery = table.get("delivery").map_or(Some(Delivery::Stream), |node| node.choice(&deliveries));
+    let leavings = [("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)];
+    let on_disconnect =
+        table.get("on_disconnect").map_or(Some(OnDisconnect::Cancel), |node| node.choice(&leavings));
+    if let Some(node) = table.get("commit")
+        && delivery == Some(Delivery::Whole)
+    {
+        node.warn(complaint("has no effect: `delivery` is \"whole\"", ""));
+    }
     let body_limit = body_limit(&table).unwrap_or(inherited.body_limit);
     let first = upstreams.as_ref().and_then(|choices| choices.first());
     let first = first.and_then(|first| known.iter().find(|(name, ..)| **name == *first.upstream));
@@ -63,6 +74,9 @@ pub(super) fn route(
         breaker,
         heartbeat,
         commit: commit?,
+        commit_after: commit_after?,
+        delivery: delivery?,
+        on_disconnect: on_disconnect?,
         next_on_context_length: next_on_context_length?,
         attempt_headers: attempt_headers?,
         request_headers,

@@ -13,7 +13,7 @@ use crate::config::{
     headers, keys,
     problem::{Complaint, complaint},
     reader::{Node, Table},
-    schema::{Auth, Balance, Pool, Target, Upstream, UpstreamTls},
+    schema::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls},
     secret::Secret,
     source::{Env, secret},
     url,
@@ -29,9 +29,10 @@ pub(super) fn upstream(node: &Node<'_>, inherited: &Defaults, env: &Env<'_>) -> 
     let tls =
         table.get("tls").map_or(Some(UpstreamTls::default()), |node| tls(&node, targets.as_deref(), env));
     let proxy = table.get("proxy").map_or(Some(None), |node| egress(&node, targets.as_deref(), env));
-    let balances = [("least_pending", Balance::LeastPending), ("round_robin", Balance::RoundRobin)];
-    let balance = table.get("balance").map_or(Some(Balance::default()), |node| node.choice(&balances));
-    let max_pending = table.get("max_pending").and_then(|node| node.count(1..=1_000_000));
+    let balance = table.get("balance").map_or(Some(Balance::default()), |node| balance(&node));
+    let most = |key| table.get(key).and_then(|node| node.count(1..=1_000_000));
+    let most = |key| most(key).and_then(|count| usize::try_from(count).ok());
+    let (max_pending, max_connections) = (most("max_pending"), most("max_connections"));
     let (pool, timeout) = (pool(&table), timeout(&table).over(inherited.timeout));
     let retry = retry(&table, Some(inherited.retry)).over(inherited.retry);
     let breaker = breaker(&table).over(inherited.breaker);
@@ -46,7 +47,8 @@ pub(super) fn upstream(node: &Node<'_>, inherited: &Defaults, env: &Env<'_>) -> 
         proxy: proxy?,
         pool,
         balance: balance?,
-        max_pending: max_pending.and_then(|count| usize::try_from(count).ok()),
+        max_pending,
+        max_connections,
         timeout,
         retry,
         breaker,
@@ -102,6 +104,23 @@ fn auth(node: &Node<'_>) -> Option<Auth> {
     }
     let header = node.table(keys::AUTH)?.required("header", r#"as in auth = { header = "api-key" }"#)?;
     header.parse(headers::name).map(Auth::Header)
+}
+
+fn balance(node: &Node<'_>) -> Option<Balance> {
+    if !node.is_table() {
+        return node
+            .choice(&[("least_pending", Balance::LeastPending), ("round_robin", Balance::RoundRobin)]);
+    }
+    let help =
+        r#"as in balance = { hash = "caller" }, { hash = "prompt" } or { hash = { header = "x-session" } }"#;
+    let hash = node.table(keys::BALANCE)?.required("hash", help)?;
+    let by = if hash.is_table() {
+        let header = hash.table(keys::HASH)?.required("header", help)?;
+        header.parse(headers::name).map(HashBy::Header)
+    } else {
+        hash.choice(&[("caller", HashBy::Caller), ("prompt", HashBy::Prompt)])
+    };
+    by.map(Balance::Hash)
 }
 
 fn keys(table: &Table<'_>, auth: Option<&Auth>, env: &Env<'_>) -> Option<Vec<Secret>> {

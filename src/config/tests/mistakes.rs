@@ -457,7 +457,7 @@ fn what_an_upstream_and_a_route_say_of_their_own_is_read() {
     let own = "commit = \"first_token\"\nnext_on_context_length = true\nattempt_headers = true";
     let config = sound(&text.replace(PATH, &format!("{PATH}\n{own}")));
     let (upstream, route) = (&config.upstreams["openai"], &config.routes["openai"]);
-    assert_eq!((upstream.balance, upstream.max_pending), (Balance::RoundRobin, Some(1_000_000)));
+    assert_eq!((&upstream.balance, upstream.max_pending), (&Balance::RoundRobin, Some(1_000_000)));
     assert_eq!(route.commit, Some(Commit::FirstToken));
     assert!(route.next_on_context_length && route.attempt_headers);
     let headers = sound(&with(PATH, &format!("{PATH}\ncommit = \"headers\"")));

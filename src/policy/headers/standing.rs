@@ -55,12 +55,12 @@ pub(super) fn is_framing(name: &HeaderName) -> bool {
 }
 
 /// RFC 9110 section 7.6.1, and what older and proxies' own specifications add (RFC 2616 section 13.5.1, RFC 7540 section 3.2.1).
-/// `proxy-status` alone of its kind is for everybody (RFC 9209).
+/// `proxy-status` alone of its kind is for everybody (RFC 9209). What begins with our own name is said to this gateway or by it.
 fn is_hop_by_hop(name: &str) -> bool {
     match name {
         "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => true,
         "proxy-status" => false,
-        _ => name.starts_with("proxy-"),
+        _ => name.starts_with("proxy-") || name.starts_with("x-sluicegate-"),
     }
 }
 

@@ -41,8 +41,10 @@ pub struct Counts {
     pub routes: HashMap<Name, Measures>,
     /// By caller, route and upstream.
     pub tokens: HashMap<[Name; 3], Tokens>,
-    /// Attempts by upstream and what came of them.
-    pub attempts: HashMap<(Name, &'static str), u64>,
+    /// Attempts by upstream, target and what came of them.
+    pub attempts: HashMap<([Name; 2], &'static str), u64>,
+    /// Keys that were left alone for a while, by upstream and reason.
+    pub rests: HashMap<(Name, &'static str), u64>,
     /// Exchanges whose labels found no room.
     pub overflowed: u64,
 }
@@ -139,10 +141,17 @@ impl Stripe {
     }
 
     /// Counts an attempt at an upstream.
-    pub fn attempted(&self, upstream: &Arc<str>, result: &'static str) {
+    pub fn attempted(&self, upstream: &Arc<str>, target: Option<&Arc<str>>, result: &'static str) {
         let mut counts = self.lock();
         let Counts { attempts, overflowed, .. } = &mut *counts;
-        *entry(attempts, (Some(upstream.clone()), result), overflowed) += 1;
+        *entry(attempts, ([Some(upstream.clone()), target.cloned()], result), overflowed) += 1;
+    }
+
+    /// Counts that a key of an upstream is left alone for a while.
+    pub fn key_rests(&self, upstream: &Arc<str>, reason: &'static str) {
+        let mut counts = self.lock();
+        let Counts { rests, overflowed, .. } = &mut *counts;
+        *entry(rests, (Some(upstream.clone()), reason), overflowed) += 1;
     }
 
     /// Adds what it has counted to `total`.
@@ -151,6 +160,7 @@ impl Stripe {
         sum(&mut total.exchanges, counts.exchanges);
         sum(&mut total.faults, counts.faults);
         sum(&mut total.attempts, counts.attempts);
+        sum(&mut total.rests, counts.rests);
         for (labels, more) in counts.tokens {
             let tokens = total.tokens.entry(labels).or_default();
             tokens.input += more.input;
@@ -231,7 +241,7 @@ mod tests {
         one.finished(finished("a", gaps));
         two.finished(finished("a", gaps));
         two.finished(Finished { fault: Some("upstream_idle"), ..finished("b", gaps) });
-        two.attempted(&"up".into(), "2xx");
+        two.attempted(&"up".into(), Some(&"http://up".into()), "2xx");
         one.add_to(&mut total);
         two.add_to(&mut total);
         assert_eq!(total.exchanges.values().sum::<u64>(), 3);
@@ -239,7 +249,10 @@ mod tests {
         assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
         assert_eq!(total.tokens[&[Some("team".into()), Some("a".into()), None]].output, 8);
         assert_eq!(total.faults, HashMap::from([((Some("b".into()), "upstream_idle"), 1)]));
-        assert_eq!(total.attempts, HashMap::from([((Some("up".into()), "2xx"), 1)]));
+        assert_eq!(
+            total.attempts,
+            HashMap::from([(([Some("up".into()), Some("http://up".into())], "2xx"), 1)])
+        );
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Upstreams that fail, and what the caller gets all the same: each row says what the caller saw, what each upstream saw, and what the
 //! log says.
 
+mod balanced;
 mod breaker;
+mod drained;
+mod early;
 mod heartbeat;
 mod kept;
 mod rig;
 mod table;
+mod whole;

@@ -147,6 +147,10 @@ pub fn stream_then(pieces: &[&'static str], last: Step) -> Script {
 
 /// An error answer in OpenAI's form.
 pub fn refusal(status: u16, code: &str, headers: &[(&'static str, &'static str)]) -> Script {
+    Script::new(refusing(status, code, headers))
+}
+
+pub fn refusing(status: u16, code: &str, headers: &[(&'static str, &'static str)]) -> Vec<Step> {
     let body = serde_json::json!({
         "error": { "message": "no", "type": "test", "param": null, "code": code }
     });
@@ -155,7 +159,7 @@ pub fn refusal(status: u16, code: &str, headers: &[(&'static str, &'static str)]
     for (name, value) in headers {
         head.headers.insert(*name, HeaderValue::from_static(value));
     }
-    Script::new(vec![Step::ReadBody(sluicegate::simulator::WHOLE), Step::Head(head), Step::Send(body.into())])
+    vec![Step::ReadBody(sluicegate::simulator::WHOLE), Step::Head(head), Step::Send(body.into())]
 }
 
 /// The times between the requests that an upstream has seen, in milliseconds.

@@ -1,0 +1,171 @@
+//! Where requests go when all is well: hashes, bounds on connections; and time limits of a caller's own.
+
+use std::collections::HashSet;
+
+use sluicegate::simulator::{Gate, Record, Script, Simulator, Step};
+
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, stream, streamed};
+use crate::harness::{BOTH, CHAT, Client, Gateway, Http, chat, post, safely, send, simulator, whole};
+
+/// An upstream of three targets.
+async fn three(balance: &str) -> (Vec<Simulator>, Gateway) {
+    let targets = [simulator().await, simulator().await, simulator().await];
+    let urls: Vec<String> = targets.iter().map(|target| format!("{{ url = {:?} }}", target.url())).collect();
+    let gateway = Gateway::start(&format!(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        h2c = true
+        [upstream.three]
+        targets = [{}]
+        key = {{ env = "UPSTREAM_KEY" }}
+        balance = {balance}
+        [route.main]
+        path = "/v1"
+        upstreams = ["three"]
+        [client.tester]
+        key = "$CLIENT_HASH"
+        "#,
+        urls.join(", ")
+    ));
+    (targets.into(), gateway)
+}
+
+/// Which of the targets a request with this header and body goes to.
+async fn goes_to(targets: &[Simulator], gateway: &Gateway, session: &str, body: String) -> usize {
+    targets.iter().for_each(Simulator::reset);
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").header("x-session", session);
+    let answer = send(gateway.address(), Http::One, request.body(whole(body)).unwrap()).await;
+    assert_eq!(answer.status, 200);
+    targets.iter().position(|target| !target.records().is_empty()).unwrap()
+}
+
+fn conversation(system: &str, turns: usize) -> String {
+    let more = r#",{"role":"assistant","content":"a"},{"role":"user","content":"b"}"#.repeat(turns);
+    let system = format!(r#"{{"role":"system","content":"{system}"}}"#);
+    format!(r#"{{"messages":[{system},{{"role":"user","content":"u"}}{more}],"model":"m","stream":true}}"#)
+}
+
+#[tokio::test]
+async fn a_headers_value_leads_to_the_same_target() {
+    let (targets, gateway) = three(r#"{ hash = { header = "x-session" } }"#).await;
+    let mut places = HashSet::new();
+    for session in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let first = goes_to(&targets, &gateway, session, conversation("s", 0)).await;
+        assert_eq!(goes_to(&targets, &gateway, session, conversation("t", 3)).await, first);
+        places.insert(first);
+    }
+    assert_eq!(places.len(), 3, "eight sessions are spread");
+    gateway.finish(16).await;
+}
+
+#[tokio::test]
+async fn a_conversation_stays_where_it_began() {
+    let (targets, gateway) = three(r#"{ hash = "prompt" }"#).await;
+    let mut places = HashSet::new();
+    for system in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let first = goes_to(&targets, &gateway, "x", conversation(system, 0)).await;
+        for turns in [1, 5] {
+            assert_eq!(goes_to(&targets, &gateway, "y", conversation(system, turns)).await, first);
+        }
+        places.insert(first);
+    }
+    assert_eq!(places.len(), 3, "eight prompts are spread");
+    gateway.finish(24).await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_asked_is_passed_over_and_all_others_stay() {
+    let (mut targets, gateway) = three(r#"{ hash = { header = "x-session" } }"#).await;
+    let sessions = ["a", "b", "c", "d", "e", "f"];
+    let mut before = Vec::new();
+    for session in sessions {
+        before.push(goes_to(&targets, &gateway, session, conversation("s", 0)).await);
+    }
+    // Its connections too are gone.
+    drop(targets.remove(0));
+    for (session, before) in sessions.into_iter().zip(&before) {
+        let after = goes_to(&targets, &gateway, session, conversation("s", 0)).await;
+        assert!(*before == 0 || after + 1 == *before, "{session}: {before} {after}");
+    }
+    assert!(before.contains(&0), "{before:?}");
+    gateway.finish(12).await;
+}
+
+/// One connection is all that there may be, to both workers: the others wait for it, in the order in which they came.
+#[tokio::test]
+async fn connections_are_bounded_and_waited_for() {
+    let rig = Rig::alone(QUICK, "max_connections = 1", "").await;
+    let gate = Gate::new();
+    let mut steps = vec![Step::Gate(gate.clone())];
+    steps.extend(streamed(&[ROLE, HELLO, DONE]));
+    rig.main_answers([Script::new(steps)]);
+    (0..8).for_each(|_| rig.main_answers([stream(&[ROLE, HELLO, DONE])]));
+    let address = rig.gateway.address();
+    let asking: Vec<_> = (0..9).map(|number| tokio::spawn(chat(address, BOTH[number % 2]))).collect();
+    safely(rig.main.wait_for(|records| (!records.is_empty()).then_some(()))).await;
+    gate.open();
+    for answer in asking {
+        let answer = answer.await.unwrap();
+        assert!(answer.status == 200 && answer.whole, "{answer:?}");
+    }
+    let mut records = rig.main.records();
+    records.sort_by_key(|record| record.started);
+    let apart = |pair: &[Record]| pair[0].ended.is_some_and(|(ended, _)| ended <= pair[1].started);
+    assert!(records.windows(2).all(apart), "{records:#?}");
+    rig.finish(9).await;
+}
+
+#[tokio::test]
+async fn a_caller_may_lower_its_limits() {
+    let rig = Rig::alone("retry = \"off\"", "", "").await;
+    for (limit, code) in [
+        ("total=150ms", "total_timeout"),
+        ("150ms", "total_timeout"),
+        ("first_byte = 150ms", "upstream_timeout"),
+    ] {
+        rig.main_answers([Script::new(vec![Step::Stall])]);
+        let answer = rig.post("/v1/chat/completions", CHAT, &[("x-sluicegate-timeout", limit)]).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (504, code), "{limit}");
+    }
+    let answer = rig.post("/v1/chat/completions", CHAT, &[("x-sluicegate-timeout", "soon")]).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_request"));
+    assert!(answer.text().contains("x-sluicegate-timeout"), "{}", answer.text());
+    assert!(rig.main.records().iter().all(|record| !record.headers.contains_key("x-sluicegate-timeout")));
+    assert_eq!(rig.seen().0, 3);
+    rig.finish(4).await;
+}
+
+/// A target that is silent until the whole exchange's time is over has failed, though nobody waited for it any longer.
+#[tokio::test]
+async fn silence_until_the_total_opens_the_circuit() {
+    let rig =
+        Rig::alone("breaker = { failures = 2 }\nretry = \"off\"", "", "timeout = { total = \"100ms\" }")
+            .await;
+    rig.main_answers((0..2).map(|_| Script::new(vec![Step::Stall])));
+    for _ in 0..2 {
+        assert_eq!(rig.chat().await.code(), "total_timeout");
+    }
+    assert_eq!(rig.chat().await.code(), "upstream_unavailable");
+    assert_eq!(rig.seen().0, 2);
+    rig.finish(3).await;
+}
+
+/// Callers who leave a target that is busy say nothing about it.
+#[tokio::test]
+async fn callers_who_leave_open_no_circuit() {
+    let rig = Rig::alone("breaker = { failures = 1 }", "", "").await;
+    for number in 1..=3 {
+        rig.main_answers([Script::new(vec![Step::Stall])]);
+        let mut client = Client::connect(rig.gateway.address(), Http::One).await;
+        let request = post(rig.gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT));
+        let pending = client.begin(request.unwrap()).await;
+        safely(rig.main.wait_for(move |records| (records.len() == number).then_some(()))).await;
+        drop(pending);
+        client.leave().await;
+        rig.gateway.log.line(number).await;
+    }
+    rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
+    assert_eq!(rig.chat().await.status, 200);
+    rig.finish(4).await;
+}

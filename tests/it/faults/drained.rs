@@ -1,0 +1,104 @@
+//! `on_disconnect = "drain"`: a caller who leaves has what it asked for counted all the same.
+
+use sluicegate::simulator::{Gate, Script, Step};
+
+use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusing, streamed};
+use crate::harness::{CHAT, Client, Http, post, safely, take, whole};
+
+const DRAIN: &str = "on_disconnect = \"drain\"";
+const USAGE: &str =
+    "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":9,\"total_tokens\":16}}\n\n";
+
+/// An answer whose rest comes when the gate is opened.
+fn in_two(gate: &Gate, first: &[&'static str]) -> Script {
+    let mut steps = if first.is_empty() { Vec::new() } else { streamed(first) };
+    steps.push(Step::Gate(gate.clone()));
+    if first.is_empty() {
+        steps.extend(streamed(&[ROLE, HELLO]));
+    }
+    steps.extend([USAGE, DONE].map(|piece| Step::Send(piece.into())));
+    Script::new(steps)
+}
+
+async fn leaves(rig: &Rig, http: Http, after: usize) {
+    let address = rig.gateway.address();
+    let mut client = Client::connect(address, http).await;
+    let request = post(address, http, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    if after == 0 {
+        let pending = client.begin(request).await;
+        safely(rig.main.wait_for(|records| (!records.is_empty()).then_some(()))).await;
+        drop(pending);
+    } else {
+        let mut response = safely(client.send(request)).await.unwrap();
+        take(response.body_mut(), after).await;
+        drop(response);
+    }
+    client.leave().await;
+}
+
+#[tokio::test]
+async fn what_is_left_in_any_phase_is_read_to_its_usage() {
+    for http in crate::harness::BOTH {
+        for (first, phase) in [(&[ROLE, HELLO][..], "stream"), (&[][..], "first_byte")] {
+            let rig = Rig::alone("", "", DRAIN).await;
+            let gate = Gate::new();
+            rig.main_answers([in_two(&gate, first)]);
+            let sent: usize = first.iter().map(|piece| piece.len()).sum();
+            leaves(&rig, http, sent).await;
+            gate.open();
+            let line = rig.line().await;
+            assert_eq!((&line["error"], &line["phase"]), (&"caller_left".into(), &phase.into()), "{line:#}");
+            assert_eq!((&line["tokens_in"], &line["tokens_out"]), (&7.into(), &9.into()), "{line:#}");
+            assert_eq!(line["bytes_out"], sent, "what was read on did not go to the caller: {line:#}");
+            rig.finish(1).await;
+        }
+    }
+}
+
+/// The attempts go on as they would have.
+#[tokio::test]
+async fn a_failure_after_the_caller_has_left_is_made_up_for() {
+    let rig = Rig::both("", "", DRAIN).await;
+    let gate = Gate::new();
+    let mut steps = vec![Step::Gate(gate.clone())];
+    steps.extend(refusing(503, "", &[]));
+    rig.main_answers([Script::new(steps)]);
+    let mut spare = streamed(&[ROLE, SPARE]);
+    spare.extend([USAGE, DONE].map(|piece| Step::Send(piece.into())));
+    rig.spare.queue(Script::new(spare));
+    leaves(&rig, Http::One, 0).await;
+    gate.open();
+    let line = rig.line().await;
+    assert_eq!((&line["attempts"], &line["tokens_out"]), (&2.into(), &9.into()), "{line:#}");
+    rig.finish(1).await;
+}
+
+#[tokio::test]
+async fn by_default_the_upstream_is_told_to_stop() {
+    let rig = Rig::alone("", "", "").await;
+    let gate = Gate::new();
+    rig.main_answers([in_two(&gate, &[ROLE, HELLO])]);
+    leaves(&rig, Http::One, ROLE.len() + HELLO.len()).await;
+    let line = rig.line().await;
+    assert!(line["error"] == "caller_left" && line["tokens_in"].is_null(), "{line:#}");
+    rig.finish(1).await;
+}
+
+/// An upstream that never ends is left after so many bytes.
+#[tokio::test]
+async fn it_is_bounded() {
+    let rig = Rig::alone("", "", DRAIN).await;
+    let address = rig.gateway.address();
+    let mut client = Client::connect(address, Http::One).await;
+    let request = post(address, Http::One, "/v1/chat/completions")
+        .header("x-simulate", "frames=100000000; size=10000")
+        .body(whole(CHAT))
+        .unwrap();
+    let mut response = safely(client.send(request)).await.unwrap();
+    take(response.body_mut(), 1).await;
+    drop(response);
+    client.leave().await;
+    let line = rig.line().await;
+    assert_eq!(line["error"], "caller_left", "{line:#}");
+    rig.finish(1).await;
+}

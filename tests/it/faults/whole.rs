@@ -1,0 +1,142 @@
+//! `delivery = "whole"`: one whole answer, or one error.
+
+use http::StatusCode;
+use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
+
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, stream, stream_then, streamed};
+use crate::harness::{Client, Http, post, safely, take, whole};
+
+const WHOLE: &str = "delivery = \"whole\"";
+const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
+
+fn spares() -> String {
+    [ROLE, SPARE, DONE].concat()
+}
+
+/// Everything that can go wrong, and by which code the log names it.
+fn faults() -> Vec<(&'static str, Script, &'static str)> {
+    let half = &HELLO[..20];
+    let json = |cut| {
+        let head = Head::json(StatusCode::OK, 100);
+        Script::new(vec![Step::Head(head), Step::Send("{\"choices\":".into()), Step::Cut(cut)])
+    };
+    vec![
+        ("500", refusal(500, "server_error", &[]), "5xx"),
+        ("429", refusal(429, "rate_limit_exceeded", &[]), "4xx"),
+        ("401", refusal(401, "invalid_api_key", &[]), "4xx"),
+        ("reset before a head", Script::new(vec![Step::Cut(Cut::Reset)]), "upstream_closed"),
+        ("cut in an event", stream_then(&[ROLE, HELLO, half], Step::Cut(Cut::Reset)), "upstream_truncated"),
+        ("cut at a boundary", stream_then(&[ROLE, HELLO], Step::Cut(Cut::Reset)), "upstream_truncated"),
+        ("a clean close", stream(&[ROLE, HELLO]), "upstream_truncated"),
+        ("a stall", stream_then(&[ROLE, HELLO], Step::Stall), "upstream_idle"),
+        ("a late first token", stream_then(&[ROLE], Step::Stall), "upstream_first_token_timeout"),
+        ("an error event", stream(&[ROLE, HELLO, ERROR]), "error_event"),
+        ("an event that cannot be read", stream(&[ROLE, "data: {no\n\n", DONE]), "error_event"),
+        ("a document cut short", json(Cut::Reset), "upstream_truncated"),
+    ]
+}
+
+#[tokio::test]
+async fn whatever_fails_and_wherever_the_spare_ones_answer_is_given_whole() {
+    for (name, script, code) in faults() {
+        let timeout = "timeout = { first_token = \"600ms\", idle = \"200ms\" }";
+        let timeout = if name == "a late first token" { &timeout.replace("200ms", "5s") } else { timeout };
+        let rig = Rig::both(QUICK, timeout, WHOLE).await;
+        rig.main_answers([script]);
+        rig.spare_answers();
+        let answer = rig.chat().await;
+        assert!(answer.whole && answer.status == 200 && answer.text() == spares(), "{name}: {answer:?}");
+        assert_eq!(rig.seen(), (1, 1), "{name}");
+        assert_line(&rig.line().await, 200, 2, &[(&rig.main, code)]);
+        rig.finish(1).await;
+    }
+}
+
+#[tokio::test]
+async fn without_another_place_there_is_one_error_and_nothing_of_the_answer() {
+    for (name, script, code) in faults() {
+        let rig =
+            Rig::alone("retry = \"off\"", "timeout = { first_token = \"300ms\", idle = \"200ms\" }", WHOLE)
+                .await;
+        rig.main_answers([script]);
+        let answer = rig.chat().await;
+        assert!(answer.whole && answer.status.as_u16() >= 400, "{name}: {answer:?}");
+        assert!(answer.json()["error"]["message"].is_string(), "{name}: {answer:?}");
+        assert!(!answer.text().contains("Hello"), "{name}: {answer:?}");
+        if name == "an error event" {
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (500, "broken"));
+        }
+        let line = rig.line().await;
+        assert!(
+            line["tried"].as_str().unwrap().ends_with(if name.starts_with("a late") { "idle" } else { code }),
+            "{line:#}"
+        );
+        rig.finish(1).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_complete_goes_out_as_it_came() {
+    let rig = Rig::alone(QUICK, "", WHOLE).await;
+    let finished = [ROLE, HELLO, FINISHED];
+    rig.main_answers([stream(&[ROLE, HELLO, DONE]), stream(&finished)]);
+    assert_eq!(rig.chat().await.text(), [ROLE, HELLO, DONE].concat());
+    // Without [DONE], but with a reason to stop for every choice, it is complete.
+    let answer = rig.chat().await;
+    assert!(answer.whole && answer.text() == finished.concat(), "{answer:?}");
+    let document = "{\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}";
+    let head = Step::Head(Head::json(StatusCode::OK, document.len()));
+    rig.main_answers([Script::new(vec![head, Step::Send(document.into())])]);
+    let answer = rig.chat().await;
+    assert!(answer.text() == document && answer.headers["content-length"] == document.len().to_string());
+    assert_eq!(rig.gateway.log.line(3).await["tokens_out"], 4);
+    assert_eq!(rig.gateway.buffered(), 0);
+    rig.finish(3).await;
+}
+
+/// Bounded by the route's `body_limit`, and by what the process may hold in all.
+#[tokio::test]
+async fn one_that_is_too_large_is_an_error() {
+    let filler: &'static str = Box::leak(format!(": {}\n\n", "x".repeat(2000)).into_boxed_str());
+    let rig = Rig::alone("retry = \"off\"", "", "delivery = \"whole\"\nbody_limit = \"1KiB\"").await;
+    rig.main_answers([stream(&[ROLE, filler, HELLO, DONE])]);
+    let answer = rig.chat().await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (502, "upstream_answer_too_large"));
+    assert_eq!(rig.gateway.buffered(), 0);
+    rig.finish(1).await;
+}
+
+/// Nothing but the caller's wait is held: while the answer is on its way, what is held is counted, and the caller has nothing.
+#[tokio::test]
+async fn nothing_goes_out_before_the_end_and_what_is_held_is_counted() {
+    let rig = Rig::alone(QUICK, "", WHOLE).await;
+    let gate = Gate::new();
+    let mut steps = streamed(&[ROLE, HELLO]);
+    steps.extend([Step::Gate(gate.clone()), Step::Send(DONE.into())]);
+    rig.main_answers([Script::new(steps)]);
+    let address = rig.gateway.address();
+    let mut client = Client::connect(address, Http::One).await;
+    let request = post(address, Http::One, "/v1/chat/completions").body(whole(crate::harness::CHAT));
+    let mut pending = client.begin(request.unwrap()).await;
+    let answer_held = (ROLE.len() + HELLO.len()) as u64;
+    safely(async {
+        while rig.gateway.buffered() < answer_held + crate::harness::CHAT.len() as u64 {
+            assert!(futures_ready(&mut pending).is_none());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    gate.open();
+    let mut response = safely(pending).await.unwrap();
+    let text = [ROLE, HELLO, DONE].concat();
+    assert_eq!(take(response.body_mut(), text.len()).await, text.as_bytes());
+    drop(response);
+    client.leave().await;
+    rig.finish(1).await;
+}
+
+fn futures_ready(pending: &mut crate::harness::Pending) -> Option<()> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    pending.as_mut().poll(&mut cx).is_ready().then_some(())
+}
