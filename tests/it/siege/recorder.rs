@@ -106,7 +106,10 @@ async fn http1(mut tcp: TcpStream, notes: Notes) {
             notes.begins();
         }
         if read == 0 {
-            return if bytes.is_empty() { () } else { notes.ends(Seen::Cut) };
+            if !bytes.is_empty() {
+                notes.ends(Seen::Cut);
+            }
+            return;
         }
         loop {
             match strict::request(&bytes) {

@@ -191,7 +191,7 @@ fn is_token(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-/// Origin form: segments of `pchar`, none of them a dot segment, and a query.
+/// Origin form: segments of `pchar`, none of them a dot segment, and a query, in which browsers' standard allows more of ASCII than RFC 3986.
 fn is_target(target: &str) -> bool {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let plain = |text: &str| {
@@ -199,6 +199,6 @@ fn is_target(target: &str) -> bool {
     };
     path.starts_with('/')
         && plain(path)
-        && plain(query)
+        && query.bytes().all(|byte| byte.is_ascii_graphic())
         && !path.split('/').any(|segment| segment == "." || segment == "..")
 }

