@@ -1,7 +1,6 @@
 //! One HTTP/1.1 connection, driven by whoever waits for its answer.
 
 use std::{
-    cell::Cell,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -24,7 +23,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    io::{Io, Socket},
+    io::{Io, Reads, Socket},
     signal::Signal,
 };
 use crate::body::Outbound;
@@ -36,6 +35,9 @@ const ROUNDS: usize = 8;
 /// Response heads above this are an upstream's fault.
 const MAX_HEAD: usize = 256 << 10;
 
+/// And all interim ones together with it, and with what hyper reads of the body in the same moment.
+const MAX_BEFORE_ANSWER: usize = 2 << 20;
+
 type Driven = http1::Connection<TokioIo<Io>, Outbound>;
 
 /// An HTTP/1.1 connection and the handle to send on it.
@@ -44,7 +46,7 @@ pub(super) struct Http1 {
     driven: Option<Box<Driven>>,
     signal: Arc<Signal>,
     waker: Waker,
-    answered: Rc<Cell<bool>>,
+    reads: Rc<Reads>,
     /// When it was last put aside.
     pub(super) idle_since: Instant,
 }
@@ -58,19 +60,13 @@ pub(super) struct Http1Body {
 impl Http1 {
     /// Makes a connection of `socket`.
     pub(super) async fn open(socket: Socket) -> hyper::Result<Self> {
-        let answered = Rc::new(Cell::new(false));
-        let io = TokioIo::new(Io::new(socket, answered.clone()));
+        let reads = Rc::<Reads>::default();
+        let io = TokioIo::new(Io::new(socket, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
         let signal = Signal::new();
         let waker = Waker::from(signal.clone());
-        let mut opened = Self {
-            sender,
-            driven: Some(Box::new(driven)),
-            signal,
-            waker,
-            answered,
-            idle_since: Instant::now(),
-        };
+        let mut opened =
+            Self { sender, driven: Some(Box::new(driven)), signal, waker, reads, idle_since: Instant::now() };
         poll_fn(|cx| {
             opened.settle(cx);
             Poll::Ready(())
@@ -93,14 +89,17 @@ impl Http1 {
         &mut self,
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
-        self.answered.set(false);
+        self.reads.answered.set(false);
+        self.reads.room.set(Some(MAX_BEFORE_ANSWER));
         let mut response = Box::pin(self.sender.try_send_request(request));
-        poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await
+        let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
+        self.reads.room.set(None);
+        answered
     }
 
     /// Whether any byte came back since the last request was sent.
     pub(super) fn answered(&self) -> bool {
-        self.answered.get()
+        self.reads.answered.get()
     }
 
     /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.
