@@ -151,6 +151,7 @@ fn again(request: &Request<Outbound>) -> Option<Request<Outbound>> {
 fn unreachable(error: DialError) -> Fault {
     match error {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
+        DialError::Exhausted => Fault::Overloaded,
         error => Fault::Connect(error.into()),
     }
 }
