@@ -48,6 +48,9 @@ pub enum ArrivalError {
     /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end.
     #[error("the stream was reset before its end")]
     Reset,
+    /// HTTP/1.1: a trailer section without fields, though there is something in it.
+    #[error("the trailers are no fields")]
+    Trailers,
 }
 
 impl Body for Arrival {
@@ -66,6 +69,19 @@ impl Body for Arrival {
                 return Poll::Ready(Some(Err(ArrivalError::Reset)));
             }
             self.ended = true;
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.ended = true;
+            if !http2 {
+                // hyper skips all in a trailer section that follows an empty line, and that may end in LF alone (RFC 9112 §2.2): what it
+                // skips may be another's request.
+                self.link.leave_body_unread();
+                if trailers.is_empty() {
+                    return Poll::Ready(Some(Err(ArrivalError::Trailers)));
+                }
+            }
         }
         polled.map_err(ArrivalError::Http)
     }

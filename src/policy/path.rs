@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode;
+use percent_encoding::{CONTROLS, percent_decode, utf8_percent_encode};
 
 use crate::access::is_credential_parameter;
 
@@ -64,8 +64,13 @@ pub fn rewrite<'p>(path: &'p str, prefix: &str, to: &str, base: &str) -> Option<
 
 /// The query without credentials: parameters that hold one by their name (`key`, `api-key`, …) and those in whose
 /// name or value `is_secret` finds one, when it is shown the pair as written and decoded. What is left stays as it was,
-/// byte for byte, in its order.
+/// byte for byte, in its order; but for what is not ASCII, which may not stand in a request line (RFC 3986 section 2), and is encoded.
 pub fn strip_credentials(query: &str, is_secret: impl Fn(&[u8]) -> bool) -> Cow<'_, str> {
+    let kept = without_credentials(query, is_secret);
+    if kept.is_ascii() { kept } else { utf8_percent_encode(&kept, CONTROLS).to_string().into() }
+}
+
+fn without_credentials(query: &str, is_secret: impl Fn(&[u8]) -> bool) -> Cow<'_, str> {
     let taken = |pair: &str| {
         let (name, _) = pair.split_once('=').unwrap_or((pair, ""));
         is_credential_parameter(&decoded(name)) || is_secret(pair.as_bytes()) || is_secret(&decoded(pair))
@@ -293,6 +298,7 @@ mod tests {
             assert_eq!(strip_credentials(query, secret), kept, "{query}");
         }
         assert!(matches!(strip_credentials("a=b&c=d", secret), Cow::Borrowed("a=b&c=d")));
+        assert_eq!(strip_credentials("a=é&key=1&[]={}", secret), "a=%C3%A9&[]={}");
     }
 
     #[test]

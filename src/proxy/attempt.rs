@@ -156,6 +156,7 @@ fn unreachable(error: DialError) -> Fault {
     match error {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
         DialError::Full => Fault::Unavailable(FULL),
+        DialError::Exhausted => Fault::Overloaded,
         error => Fault::Connect(error.into()),
     }
 }

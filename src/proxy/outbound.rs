@@ -207,8 +207,17 @@ impl Call {
         } else {
             headers.insert(header::HOST, target.host.clone());
         }
-        if let Some(length) = request.body().size_hint().exact().filter(|_| place.model.is_some()) {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        match request.body().size_hint().exact() {
+            // Written anew: `007` is not the same number to everybody.
+            Some(length) if place.model.is_some() || headers.contains_key(header::CONTENT_LENGTH) => {
+                headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            Some(_) => {}
+            // hyper sends no body of unknown length with GET unless it is told how.
+            None if !target.dialer.http2() => {
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            None => {}
         }
         *request.headers_mut() = headers;
         Ok(request)

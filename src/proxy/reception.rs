@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Version, header, request};
+use http::{HeaderMap, Method, Version, header, request, uri::Authority};
 
 use super::{Downstream, call::Call};
 use crate::{
@@ -42,6 +42,7 @@ impl Call {
         if head.headers.len() > self.snapshot.server.max_headers {
             return Err(Fault::TooManyHeaders(self.snapshot.server.max_headers));
         }
+        refuse_ambiguous(&head.headers)?;
         let host = host(head)?;
         let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
         let found = self.snapshot.routes.find(host.as_deref(), &head.method, &path);
@@ -172,6 +173,20 @@ fn refuse_unsupported(head: &request::Parts) -> Result<(), Fault> {
     Ok(())
 }
 
+/// What others may read in another way. A transfer coding that nobody here can undo would be gone with its header; hyper takes all codings
+/// whose last is `chunked` (RFC 9112 §6.1). Of two types one reader takes the first and another the last (RFC 9110 §5.3).
+fn refuse_ambiguous(headers: &HeaderMap) -> Result<(), Fault> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !chunked || codings.next().is_some() {
+        return Err(Fault::BadRequest("its Transfer-Encoding is not just chunked"));
+    }
+    if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
+        return Err(Fault::BadRequest("it has more than one Content-Type header"));
+    }
+    Ok(())
+}
+
 /// The host that the request names, in lower case, without its port; the target's authority wins over `Host` (RFC 9112 §3.2.2).
 fn host(head: &request::Parts) -> Result<Option<String>, Fault> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
@@ -189,12 +204,19 @@ fn host(head: &request::Parts) -> Result<Option<String>, Fault> {
             _ => Ok(None),
         };
     };
-    let authority: Option<http::uri::Authority> = named.to_str().ok().and_then(|host| host.parse().ok());
-    match authority {
+    let authority: Option<Authority> = named.to_str().ok().and_then(|host| host.parse().ok());
+    match authority.filter(is_host) {
         Some(authority) => Ok(Some(authority.host().to_ascii_lowercase())),
         None if named.is_empty() => Ok(None),
         None => Err(Fault::BadRequest("its Host header is not a host")),
     }
+}
+
+/// A host and perhaps a port, as far as [`Authority`] has not looked itself (RFC 9110 §7.2).
+fn is_host(authority: &Authority) -> bool {
+    let port =
+        authority.as_str().strip_prefix(authority.host()).map(|port| port.strip_prefix(':').unwrap_or(port));
+    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn refused(refused: Refused) -> Fault {

@@ -398,7 +398,7 @@ impl Body for Relay {
         match &self.stage {
             Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Stage::Passing(passing) if passing.lengthless => SizeHint::default(),
-            Stage::Passing(passing) => passing.body.size_hint(),
+            Stage::Passing(passing) => passing.size_hint(),
             Stage::Saying(..) | Stage::Aborting(_) => SizeHint::default(),
             Stage::Ended => SizeHint::with_exact(0),
         }
@@ -422,6 +422,18 @@ impl Passing {
     fn is_complete(&self) -> bool {
         self.sight.is_terminated()
             || (self.held.is_empty() && self.body.is_whole() && !self.sight.is_unfinished())
+    }
+
+    /// What is held goes before the rest.
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let held: u64 = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        if let Some(exact) = hint.exact() {
+            hint.set_exact(exact + held);
+        } else {
+            hint.set_lower(hint.lower() + held);
+        }
+        hint
     }
 
     /// What may cross of a frame of trailers.

@@ -221,16 +221,26 @@ impl Call {
         let (mut head, body) = answer.into_parts();
         let upstream = &place.upstream;
         let kind = Kind::of(&head.headers);
-        // A chunked body's length is told by its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would
-        // frame by it.
         let bodiless = self.exchange.record.method == Method::HEAD || body.is_end_stream();
-        // And a stream whose end is an event may need room for last words, whatever it promised.
         let sight =
             if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
-        if !bodiless && (body.size_hint().exact().is_none() || sight.is_unfinished()) {
-            head.headers.remove(header::CONTENT_LENGTH);
+        let length = match body.size_hint().exact() {
+            _ if head.status == StatusCode::NO_CONTENT => None,
+            // It is of what is not here, and hyper has not looked at it.
+            _ if bodiless => one_length(&head.headers),
+            // A chunked body's length is told by its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server
+            // would frame by it. And a stream whose end is an event may need room for last words, whatever it promised.
+            known => known.filter(|_| !sight.is_unfinished()),
+        };
+        // Written anew: hyper takes `7, 7` and repeated lines for 7, others do not (RFC 9110 §8.6).
+        match length.filter(|_| head.headers.contains_key(header::CONTENT_LENGTH)) {
+            Some(length) => _ = head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+            None => _ = head.headers.remove(header::CONTENT_LENGTH),
         }
         relocate(&mut head, route, place.target()).map_err(Failed::Fault)?;
+        if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
+            return Err(Failed::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
+        }
         policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
         let id = head.headers.get(policy::UPSTREAM_REQUEST_ID);
         self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
@@ -244,8 +254,6 @@ impl Call {
         if head.status.as_u16() >= 400 {
             return Err(Failed::Refused(Box::new(Box::pin(self.refusal(head, body, kind, upstream)).await)));
         }
-        let sight =
-            if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
         let close_delimited = self.exchange.record.version == Version::HTTP_10
             && !head.headers.contains_key(header::CONTENT_LENGTH);
         let passage = Passage::new(body, sight, route, place, close_delimited);
@@ -289,6 +297,21 @@ impl Call {
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 const RETRY_AFTER_MS: &str = "retry-after-ms";
+
+/// Whether there is no transfer coding but that. hyper takes all others too, and with the header gone they would be left in the body (RFC 9112
+/// §6.1).
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+/// The length that is told, if it is told once.
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next()?.to_str().ok()?.parse().ok();
+    length.filter(|_| lengths.next().is_none())
+}
 
 /// How long the upstream wants to be left alone: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110 §10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -113,6 +113,9 @@ pub enum DialError {
     /// HTTP/2 was asked for and TLS agreed on something else.
     #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
     NotHttp2,
+    /// There are no descriptors or ports left here, which is no fault of the upstream's.
+    #[error("the gateway has no sockets left")]
+    Exhausted,
 }
 
 #[derive(Clone)]
@@ -193,7 +196,11 @@ impl Dialer {
         };
         let socket = match tokio::time::timeout(timeout, dialled).await {
             Err(_) => return Err(DialError::Timeout(timeout)),
-            Ok(Err(error)) if is_timeout(&*error) => return Err(DialError::Timeout(timeout)),
+            Ok(Err(error)) if is_caused(&*error, is_timeout) => return Err(DialError::Timeout(timeout)),
+            Ok(Err(error)) if is_caused(&*error, is_exhaustion) => {
+                tracing::warn!(error = &*error as &dyn Error, "cannot open a socket to an upstream");
+                return Err(DialError::Exhausted);
+            }
             Ok(Err(error)) => return Err(DialError::Failed(error)),
             Ok(Ok(socket)) => socket,
         };
@@ -231,10 +238,20 @@ impl Connector {
 }
 
 /// Whether the last of the host's addresses used up its share of the time.
-fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
+}
+
+/// ENFILE and EMFILE, which have no kind of their own, or no local port is free (connect(2)).
+fn is_exhaustion(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+/// Whether there is such an error beneath.
+fn is_caused(error: &(dyn Error + 'static), by: impl Fn(&io::Error) -> bool) -> bool {
     let mut beneath = Some(error);
     while let Some(error) = beneath {
-        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+        if error.downcast_ref::<io::Error>().is_some_and(&by) {
             return true;
         }
         beneath = error.source();

@@ -1,7 +1,6 @@
 //! One HTTP/1.1 connection, driven by whoever waits for its answer.
 
 use std::{
-    cell::Cell,
     fmt,
     future::poll_fn,
     pin::Pin,
@@ -25,7 +24,7 @@ use hyper_util::rt::TokioIo;
 
 use super::{
     dialer::{Dialled, Slot},
-    io::Io,
+    io::{Io, Reads},
     signal::Signal,
 };
 use crate::body::Outbound;
@@ -37,6 +36,9 @@ const ROUNDS: usize = 8;
 /// Response heads above this are an upstream's fault.
 const MAX_HEAD: usize = 256 << 10;
 
+/// And all interim ones together with it, and with what hyper reads of the body in the same moment.
+const MAX_BEFORE_ANSWER: usize = 2 << 20;
+
 type Driven = http1::Connection<TokioIo<Io>, Outbound>;
 
 /// An HTTP/1.1 connection and the handle to send on it.
@@ -45,7 +47,7 @@ pub(super) struct Http1 {
     driven: Option<Box<Driven>>,
     signal: Arc<Signal>,
     waker: Waker,
-    answered: Rc<Cell<bool>>,
+    reads: Rc<Reads>,
     _slot: Slot,
     /// When it was last put aside.
     pub(super) idle_since: Instant,
@@ -60,8 +62,8 @@ pub(super) struct Http1Body {
 impl Http1 {
     /// Makes a connection of `socket`.
     pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
-        let answered = Rc::new(Cell::new(false));
-        let io = TokioIo::new(Io::new(socket, answered.clone()));
+        let reads = Rc::<Reads>::default();
+        let io = TokioIo::new(Io::new(socket, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
         let signal = Signal::new();
         let waker = Waker::from(signal.clone());
@@ -70,7 +72,7 @@ impl Http1 {
             driven: Some(Box::new(driven)),
             signal,
             waker,
-            answered,
+            reads,
             _slot: slot,
             idle_since: Instant::now(),
         };
@@ -96,14 +98,17 @@ impl Http1 {
         &mut self,
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
-        self.answered.set(false);
+        self.reads.answered.set(false);
+        self.reads.room.set(Some(MAX_BEFORE_ANSWER));
         let mut response = Box::pin(self.sender.try_send_request(request));
-        poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await
+        let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
+        self.reads.room.set(None);
+        answered
     }
 
     /// Whether any byte came back since the last request was sent.
     pub(super) fn answered(&self) -> bool {
-        self.answered.get()
+        self.reads.answered.get()
     }
 
     /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.

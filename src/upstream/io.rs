@@ -18,17 +18,26 @@ use tokio::{
 /// What a dialer makes: TCP, or TLS over it.
 pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// Notes whether any byte has come back, which decides whether a request may be sent again.
+/// What is known of the bytes that come back.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Any have, since the last request: it may not be sent again.
+    pub(super) answered: Cell<bool>,
+    /// How many more may come before an answer has begun.
+    pub(super) room: Cell<Option<usize>>,
+}
+
+/// Notes what comes back. More than there is room for fails: hyper skips interim answers (1xx) without end.
 #[derive(Debug)]
 pub(super) struct Io {
     socket: TokioIo<Socket>,
-    answered: Rc<Cell<bool>>,
+    reads: Rc<Reads>,
 }
 
 impl Io {
-    /// `answered` is set at each read that brings something.
-    pub(super) fn new(socket: Socket, answered: Rc<Cell<bool>>) -> Self {
-        Self { socket: TokioIo::new(socket), answered }
+    /// Reads are told to `reads`.
+    pub(super) fn new(socket: Socket, reads: Rc<Reads>) -> Self {
+        Self { socket: TokioIo::new(socket), reads }
     }
 }
 
@@ -40,8 +49,15 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.answered.set(true);
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.reads.answered.set(true);
+            if let Some(room) = self.reads.room.get() {
+                let Some(left) = room.checked_sub(read) else {
+                    return Poll::Ready(Err(io::Error::other("heads without end")));
+                };
+                self.reads.room.set(Some(left));
+            }
         }
         polled
     }

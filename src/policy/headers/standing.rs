@@ -42,6 +42,12 @@ impl Direction {
             return Standing::Never;
         }
         match self {
+            // CGI and its heirs read `_` and `-` as the same (RFC 3875 section 4.1.18).
+            Self::Upstream if name.contains('_') => match name.replace('_', "-").as_str() {
+                "content-length" | "trailer" => Standing::Never,
+                alike if is_hop_by_hop(alike) => Standing::Never,
+                alike => to_upstream(alike),
+            },
             Self::Upstream => to_upstream(name),
             Self::Caller => to_caller(name),
         }
@@ -64,8 +70,8 @@ fn is_hop_by_hop(name: &str) -> bool {
     }
 }
 
-/// Never: credentials, `host` (the target's goes instead) and `expect` (answered here). Withheld: who and where the caller is, and
-/// the accounts, which the upstream would match with our key.
+/// Never: credentials, `host` (the target's goes instead) and `expect` (answered here). Withheld: who and where the caller is, what
+/// contradicts the request line, and the accounts, which the upstream would match with our key.
 fn to_upstream(name: &str) -> Standing {
     match name {
         // The subprotocol is where a browser puts its key (`openai-insecure-api-key.KEY`).
@@ -74,7 +80,7 @@ fn to_upstream(name: &str) -> Standing {
         }
         "host" | "expect" => Standing::Never,
         "cookie" | "cookie2" | "openai-organization" | "openai-project" => Standing::Withheld,
-        _ if is_address(name) => Standing::Withheld,
+        _ if is_address(name) || is_override(name) => Standing::Withheld,
         _ => Standing::Passes,
     }
 }
@@ -87,6 +93,14 @@ fn is_address(name: &str) -> bool {
         "x-original-forwarded-for" | "x-envoy-external-address" | "x-appengine-user-ip" => true,
         _ => name.starts_with("x-forwarded-"),
     }
+}
+
+/// By which frameworks let a request say that it has another method or target than it has (CVE-2018-14773): not what chose the route.
+fn is_override(name: &str) -> bool {
+    matches!(
+        name,
+        "x-original-url" | "x-rewrite-url" | "x-http-method-override" | "x-http-method" | "x-method-override"
+    )
 }
 
 /// Withheld: what the upstream's host says about itself as a web site (it would be taken for ours), and whose accounts we use.

@@ -89,6 +89,11 @@ impl Running {
         listening(&line)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by its name.
     pub fn signal(&self, name: &str) {
         assert_eq!(shell(&format!("kill -{name} {}", self.child.id())).code, Some(0));

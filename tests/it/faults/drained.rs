@@ -95,7 +95,8 @@ async fn it_is_bounded() {
         .body(whole(CHAT))
         .unwrap();
     let mut response = safely(client.send(request)).await.unwrap();
-    take(response.body_mut(), 1).await;
+    let first = safely(http_body_util::BodyExt::frame(response.body_mut())).await;
+    assert!(first.is_some_and(|frame| frame.is_ok()));
     drop(response);
     client.leave().await;
     let line = rig.line().await;
