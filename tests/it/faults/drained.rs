@@ -34,6 +34,13 @@ async fn leaves(rig: &Rig, http: Http, after: usize) {
         drop(response);
     }
     client.leave().await;
+    // Until the gateway has seen it.
+    safely(async {
+        while rig.gateway.loads().iter().any(|(_, connections)| *connections > 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
