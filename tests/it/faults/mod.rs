@@ -8,5 +8,6 @@ mod early;
 mod heartbeat;
 mod kept;
 mod rig;
+mod schedules;
 mod table;
 mod whole;
