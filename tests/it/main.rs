@@ -22,6 +22,7 @@ mod reload;
 mod routing;
 mod sdk;
 mod service;
+mod siege;
 mod silence;
 mod smoke;
 mod streaming;

@@ -1,0 +1,5 @@
+//! Attacks over raw sockets: what a hostile caller writes, what it gets for that, and that nobody else suffers.
+
+mod frames;
+mod pseudo;
+mod tap;
