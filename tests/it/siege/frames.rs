@@ -2,8 +2,9 @@
 
 use std::{io, net::SocketAddr};
 
+use bytes::BytesMut;
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
 };
 
@@ -95,7 +96,7 @@ impl Frame {
     }
 
     /// The error code of GOAWAY, which comes after the last stream's number.
-    fn goaway(&self) -> u32 {
+    pub fn goaway(&self) -> u32 {
         u32::from_be_bytes(*self.payload[4..].first_chunk().unwrap())
     }
 
@@ -173,7 +174,7 @@ pub enum Told {
 /// A caller of the gateway that reads and writes frames.
 pub struct Peer {
     pub tcp: TcpStream,
-    read: Vec<u8>,
+    read: BytesMut,
 }
 
 impl Peer {
@@ -197,7 +198,7 @@ impl Peer {
         socket.set_recv_buffer_size(16 << 10).unwrap();
         let tcp = socket.connect(address).await.unwrap();
         tcp.set_nodelay(true).unwrap();
-        Self { tcp, read: Vec::new() }
+        Self { tcp, read: BytesMut::new() }
     }
 
     pub async fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -211,22 +212,7 @@ impl Peer {
 
     /// The next frame; none when the connection is over, in order or not.
     pub async fn next(&mut self) -> Option<Frame> {
-        loop {
-            if let Some(length) = self
-                .read
-                .first_chunk()
-                .map(|head: &[u8; 9]| 9 + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize)
-                && self.read.len() >= length
-            {
-                let rest = self.read.split_off(length);
-                let frame = std::mem::replace(&mut self.read, rest);
-                let stream = u32::from_be_bytes(*frame[5..].first_chunk().unwrap());
-                return Some(Frame::new(frame[3], frame[4], stream, &frame[9..]));
-            }
-            if safely(self.tcp.read_buf(&mut self.read)).await.ok()? == 0 {
-                return None;
-            }
-        }
+        safely(next(&mut self.tcp, &mut self.read)).await
     }
 
     /// Reads until `stream` or the connection has ended.
@@ -281,6 +267,23 @@ impl Peer {
     /// Reads to the end of the connection.
     pub async fn closed(&mut self) {
         while self.next().await.is_some() {}
+    }
+}
+
+/// The next frame from `reader`; what was read beyond it stays in `read`.
+pub async fn next(reader: &mut (impl AsyncRead + Unpin), read: &mut BytesMut) -> Option<Frame> {
+    loop {
+        if let Some(head) = read.first_chunk::<9>() {
+            let length = 9 + u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            if read.len() >= length {
+                let frame = read.split_to(length);
+                let stream = u32::from_be_bytes(*frame[5..].first_chunk().unwrap());
+                return Some(Frame::new(frame[3], frame[4], stream, &frame[9..]));
+            }
+        }
+        if reader.read_buf(read).await.ok()? == 0 {
+            return None;
+        }
     }
 }
 

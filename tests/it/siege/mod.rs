@@ -1,5 +1,6 @@
 //! Attacks over raw sockets: what a hostile caller writes, what it gets for that, and that nobody else suffers.
 
+mod floods;
 mod frames;
 mod http2;
 mod pseudo;
