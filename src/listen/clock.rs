@@ -123,7 +123,12 @@ impl Clock {
             self.heeded = self.link.exchanges();
             return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
         }
-        if self.link.busy() { None } else { self.quiet_deadline() }
+        match self.link.blocked_since() {
+            _ if self.link.busy() => None,
+            // Not an answer: what h2 says to a caller's PING and SETTINGS, who takes none of it.
+            Some(since) => Some(since + self.spans.stall),
+            None => self.quiet_deadline(),
+        }
     }
 
     /// What is due at `now`; streams that have stalled are ended here, for that does not concern the connection.

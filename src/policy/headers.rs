@@ -1,7 +1,7 @@
 //! Which headers cross, in either direction: end-to-end ones do, known or not (RFC 9110 section 7.6.1); hop-by-hop ones, credentials
 //! and what is between one side and the gateway alone do not. Trailers follow the same policy, and section 6.5.1.
 //!
-//! `content-length` is left alone: framing belongs to whoever owns the body. What the gateway sets itself, the upstream's key
+//! `content-length` is left alone, but for being said once: framing belongs to whoever owns the body. What the gateway sets itself, the upstream's key
 //! above all, is to be set afterwards, so that no `Connection: authorization` can take it out again.
 
 mod standing;
@@ -92,6 +92,7 @@ fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
             || *name == TRAILER
             || (policy.passes(name) && !policy.keys.carries(value.as_bytes()))
     });
+    say_length_once(headers);
     if headers.contains_key(TRAILER) {
         announce(headers, |name| policy.passes_in_trailers(name));
         // A name that holds a key is gone by now; a key may hold a comma, and so lie across names.
@@ -103,6 +104,16 @@ fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
         if !is_framing(name) && policy.direction.may_set(name) {
             headers.insert(name, value.clone());
         }
+    }
+}
+
+/// h2 lets a length through that is said twice, if both say the same; next to it in HTTP/1.1 somebody may go by another rule than
+/// that (RFC 9110 section 8.6).
+fn say_length_once(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next(), lengths.next()) {
+        let first = first.clone();
+        headers.insert(CONTENT_LENGTH, first);
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use http::{HeaderMap, Method, Version, header, request, uri::Authority};
+use http::{
+    HeaderMap, Method, Version, header, request,
+    uri::{Authority, Scheme},
+};
 
 use super::{Downstream, call::Call};
 use crate::{
@@ -187,15 +190,24 @@ fn refuse_ambiguous(headers: &HeaderMap) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The host that the request names, in lower case, without its port; the target's authority wins over `Host` (RFC 9112 §3.2.2).
+/// The host that the request names, in lower case, without its port; the target's authority wins over `Host` (RFC 9112 §3.2.2). On HTTP/2 they
+/// have to agree (RFC 9113 §8.3.1): whoever is in front of the gateway may have gone by the other.
 fn host(head: &request::Parts) -> Result<Option<String>, Fault> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let named = hosts.next();
     if hosts.next().is_some() {
         return Err(Fault::BadRequest("it has more than one Host header"));
     }
+    let https = head.uri.scheme() == Some(&Scheme::HTTPS);
+    let by_header = || named.and_then(|host| Authority::try_from(host.as_bytes()).ok());
     if let Some(authority) = head.uri.authority() {
-        return Ok(Some(authority.host().to_ascii_lowercase()));
+        let asked = place(authority, https)
+            .ok_or(Fault::BadRequest("its target's authority is not a host with or without a port"))?;
+        let agrees = || by_header().and_then(|host| place(&host, https)).is_some_and(|named| named == asked);
+        if head.version == Version::HTTP_2 && named.is_some() && !agrees() {
+            return Err(Fault::BadRequest("its Host header and its :authority name different hosts"));
+        }
+        return Ok(Some(asked.0));
     }
     let Some(named) = named else {
         // RFC 9112 §3.2: HTTP/1.1 requires it.
@@ -204,19 +216,24 @@ fn host(head: &request::Parts) -> Result<Option<String>, Fault> {
             _ => Ok(None),
         };
     };
-    let authority: Option<Authority> = named.to_str().ok().and_then(|host| host.parse().ok());
-    match authority.filter(is_host) {
-        Some(authority) => Ok(Some(authority.host().to_ascii_lowercase())),
+    match by_header().and_then(|authority| place(&authority, https)) {
+        Some((host, _)) => Ok(Some(host)),
         None if named.is_empty() => Ok(None),
         None => Err(Fault::BadRequest("its Host header is not a host")),
     }
 }
 
-/// A host and perhaps a port, as far as [`Authority`] has not looked itself (RFC 9110 §7.2).
-fn is_host(authority: &Authority) -> bool {
-    let port =
-        authority.as_str().strip_prefix(authority.host()).map(|port| port.strip_prefix(':').unwrap_or(port));
-    port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+/// Host, in lower case, and port. None for what is no host with or without a port: there is no user in it (RFC 9110 §4.2.4, RFC 9113
+/// §8.3.1), and a port is a number that there may be.
+fn place(authority: &Authority, https: bool) -> Option<(String, u16)> {
+    let host = authority.host();
+    let port = authority.as_str().strip_prefix(host)?;
+    let port = match port.strip_prefix(':') {
+        None | Some("") if https => 443,
+        None | Some("") => 80,
+        Some(port) => port.parse().ok().filter(|_| port.bytes().all(|byte| byte.is_ascii_digit()))?,
+    };
+    (!host.is_empty()).then(|| (host.to_ascii_lowercase(), port))
 }
 
 fn refused(refused: Refused) -> Fault {

@@ -99,6 +99,12 @@ impl Running {
         assert_eq!(shell(&format!("kill -{name} {}", self.child.id())).code, Some(0));
     }
 
+    /// Bytes of it that are in memory (proc(5), `statm`; pages of 4 KiB or more).
+    pub fn resident(&self) -> usize {
+        let pages = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        pages.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
     /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
