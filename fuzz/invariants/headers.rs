@@ -45,7 +45,12 @@ struct Way {
 
 const WAYS: [Way; 4] = [
     Way { name: "to upstream", pass: to_upstream, upwards: true, trailers: false },
-    Way { name: "to caller", pass: |headers, rules, keys| _ = to_caller(headers, rules, keys), upwards: false, trailers: false },
+    Way {
+        name: "to caller",
+        pass: |headers, rules, keys| _ = to_caller(headers, rules, keys),
+        upwards: false,
+        trailers: false,
+    },
     Way { name: "trailers to upstream", pass: trailers_to_upstream, upwards: true, trailers: true },
     Way { name: "trailers to caller", pass: trailers_to_caller, upwards: false, trailers: true },
 ];

@@ -1,15 +1,15 @@
 //! A slow parser written line by line from WHATWG HTML, section 9.2.6 "Interpreting an event stream", to compare with.
 
 /// An event as it is dispatched: name, data.
-pub type Dispatched = (Vec<u8>, Vec<u8>);
+pub(super) type Dispatched = (Vec<u8>, Vec<u8>);
 
 /// The events of a whole stream.
-pub fn events(stream: &[u8]) -> Vec<Dispatched> {
+pub(super) fn events(stream: &[u8]) -> Vec<Dispatched> {
     parse(stream).0
 }
 
 /// Whether the end of `stream` is outside any event.
-pub fn at_boundary(stream: &[u8]) -> bool {
+pub(super) fn at_boundary(stream: &[u8]) -> bool {
     parse(stream).1
 }
 
