@@ -118,6 +118,8 @@ const OF_HEADERS: &[&str] = &[
     " ",
     "\nconnection: ",
     "\nconnection: x-hop, X-Set ,,",
+    "\nconnection: close",
+    "\nclose: 1",
     "\nx-hop: 1",
     "\nauthorization: Bearer ",
     "\nx-a: ",

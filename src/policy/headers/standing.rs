@@ -58,7 +58,9 @@ pub(super) fn is_framing(name: &HeaderName) -> bool {
 /// `proxy-status` alone of its kind is for everybody (RFC 9209).
 fn is_hop_by_hop(name: &str) -> bool {
     match name {
-        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => true,
+        "connection" | "close" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => {
+            true
+        }
         "proxy-status" => false,
         _ => name.starts_with("proxy-"),
     }
