@@ -2,9 +2,9 @@
 //!
 //! - Nothing panics; a text is refused with at least one problem, in the text's order, each at a place that the text has.
 //! - A secret that the text refers to is in no problem, no warning, not in what `/config` shows and not in any `Debug`.
-//! - A key that was pasted into the text at any place is in no problem and no warning.
+//! - A key that was pasted into the text at any two places is in no problem and no warning.
 //!
-//! Input: two bytes that say where a key is pasted, then the text.
+//! Input: four bytes that say where a key is pasted, then the text.
 
 use std::{ffi::OsString, path::Path};
 
@@ -15,20 +15,26 @@ const SECRET: &str = "sk-upstream-Zx81yBq7Lm42Kd93";
 const PASTED: &str = "sk-proj-Qw04Tn96Vc57Hs28";
 
 pub fn check(data: &[u8]) {
-    let Some((place, text)) = data.split_first_chunk::<2>() else { return };
+    let Some((&[a, b, c, d], text)) = data.split_first_chunk::<4>() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
     // Reading from a device may take for ever.
     if ["/dev", "/proc", "/sys", "\\u", "\\U", "\\x", SECRET, PASTED].iter().any(|odd| text.contains(odd)) {
         return;
     }
     look_at(text, &read(text));
-    let at = usize::from(u16::from_le_bytes(*place)) % (text.len() + 1);
-    let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-    let with_key = [&text[..at], PASTED, &text[at..]].concat();
+    let once = paste(text, [a, b], "");
+    // Not the same once more: what is nearly the same is suggested.
+    let with_key = paste(&once, [c, d], "x");
     let read = read(&with_key);
     look_at(&with_key, &read);
     let told = told(&read);
     assert!(!told.contains(PASTED), "{told}");
+}
+
+fn paste(text: &str, place: [u8; 2], end: &str) -> String {
+    let at = usize::from(u16::from_le_bytes(place)) % (text.len() + 1);
+    let at = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    [&text[..at], PASTED, end, &text[at..]].concat()
 }
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {
