@@ -38,10 +38,11 @@ pub(crate) fn undefined<'n>(kind: &str, name: &str, defined: impl Iterator<Item 
     complaint(message, help)
 }
 
-/// "did you mean …?", when one of the candidates is near.
+/// "did you mean …?", when one of the candidates is near, and none that may be a key itself.
 pub(crate) fn suggestion<'n>(written: &str, candidates: impl Iterator<Item = &'n str>) -> Option<String> {
     let written = written.to_ascii_lowercase().replace('-', "_");
     let distance = |candidate: &str| strsim::damerau_levenshtein(&written, &candidate.replace('-', "_"));
+    let candidates = candidates.filter(|candidate| !looks_secret(candidate));
     let (distance, nearest) = candidates.map(|name| (distance(name), name)).min()?;
     (distance <= nearest.len().max(3) / 3).then(|| format!("did you mean `{nearest}`?"))
 }

@@ -7,7 +7,9 @@
 //! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and
 //! "Interpreting an event stream".
 
+// There is one parser by the standard's letter; the property tests compare the Scanner with it.
 #[cfg(test)]
+#[path = "../../fuzz/invariants/sse.rs"]
 mod reference;
 mod scanner;
 pub mod writer;

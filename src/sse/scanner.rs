@@ -338,9 +338,6 @@ fn cut_name(name: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
-    use super::super::reference;
     use super::*;
 
     type Seen = (Vec<u8>, Vec<u8>, bool);
@@ -359,91 +356,6 @@ mod tests {
 
     fn named(name: &str, data: &str) -> Seen {
         (name.into(), data.into(), false)
-    }
-
-    /// Pieces that are likely to meet at a wrong place when strung together at random.
-    fn stream() -> impl Strategy<Value = Vec<u8>> {
-        let piece = prop::sample::select(vec![
-            "data: {\"a\":1}",
-            "data:x",
-            "data:  two",
-            "data",
-            "data:",
-            "dat",
-            "datax: y",
-            " data: y",
-            "event: ping",
-            "event:",
-            "event",
-            "eventual: x",
-            "id: 7",
-            "retry: 10",
-            ": comment",
-            ":",
-            "\n",
-            "\n",
-            "\n\n",
-            "\r\n",
-            "\r\n\r\n",
-            "\r",
-            "\r\r",
-            "\u{FEFF}",
-            "\u{FEFF}data: b",
-            "é😀",
-            "data: [DONE]",
-        ]);
-        let odd = prop::sample::select(vec![
-            b"\xEF".to_vec(),
-            b"\xEF\xBB".to_vec(),
-            b"\0".to_vec(),
-            b"\xFF\xFE".to_vec(),
-        ]);
-        let piece = prop_oneof![20 => piece.prop_map(|piece| piece.as_bytes().to_vec()), 1 => odd];
-        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
-    }
-
-    proptest! {
-        #[test]
-        fn no_cut_changes_what_is_seen(stream in stream(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..12)) {
-            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
-            cuts.sort_unstable();
-            let (mut scanner, mut seen, mut from) = (Scanner::new(), Vec::new(), 0);
-            for cut in cuts.into_iter().chain([stream.len()]) {
-                seen.extend(scan(&mut scanner, &stream[from..cut]));
-                prop_assert_eq!(scanner.at_boundary(), reference::at_boundary(&stream[..cut]), "after {}", cut);
-                from = cut;
-            }
-            let seen_as = |(name, data): (Vec<u8>, Vec<u8>)| (cut_name(&name).to_vec(), data, false);
-            let expected: Vec<Seen> = reference::events(&stream).into_iter().map(seen_as).collect();
-            prop_assert_eq!(scanner.events(), expected.len() as u64);
-            prop_assert_eq!(seen, expected);
-        }
-
-        #[test]
-        fn every_byte_alone_is_seen_the_same(stream in stream()) {
-            prop_assert_eq!(scan_all(stream.chunks(1)), scan_all([stream.as_slice()]));
-        }
-
-        /// What is put in at a boundary is seen, and all else stays as it was; after CR, with an LF first or without.
-        #[test]
-        fn a_boundary_bears_an_insertion(stream in stream(), lf_first: bool) {
-            let mut scanner = Scanner::new();
-            for cut in 0..=stream.len() {
-                let (before, after) = stream.split_at(cut);
-                scan(&mut scanner, before.get(cut.wrapping_sub(1)..).unwrap_or_default());
-                if !scanner.at_boundary() || (cut == 0 && after.starts_with(BOM)) {
-                    continue;
-                }
-                let lf = if lf_first && scanner.after_cr() { "\n" } else { "" };
-                let (earlier, later) = (reference::events(before), reference::events(&stream));
-                let later = &later[earlier.len()..];
-                let comment = [before, lf.as_bytes(), b": keep-alive\n\n", after].concat();
-                prop_assert_eq!(reference::events(&comment), [earlier.as_slice(), later].concat());
-                let event = [before, lf.as_bytes(), b"event: error\ndata: ours\n\n", after].concat();
-                let ours = [(b"error".to_vec(), b"ours".to_vec())];
-                prop_assert_eq!(reference::events(&event), [earlier.as_slice(), &ours, later].concat());
-            }
-        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod keys;
 mod layers;
 mod metrics;
 mod packaging;
+mod properties;
 mod regressions;
 mod reload;
 mod routing;

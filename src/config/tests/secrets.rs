@@ -186,3 +186,12 @@ fn what_is_shown_of_the_file_holds_no_secret() {
     assert_eq!(config.redacted["client"]["team-a"]["key"], "…");
     assert!(!format!("{config:?}").contains(super::UPSTREAM_KEY));
 }
+
+#[test]
+fn a_name_that_looks_like_a_key_is_not_suggested() {
+    let text = SOUND
+        .replace("upstream.openai", "upstream.sk-proj-Zx81yBq7Lm42")
+        .replace("upstreams = [\"openai\"]", "upstreams = [\"sk-proj-Zx81yBq7Lm43\"]");
+    let problems = read(&text).expect_err("a name that is none");
+    assert!(!format!("{problems:?}").contains("Zx81yBq7"), "{problems:?}");
+}

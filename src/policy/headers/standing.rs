@@ -64,7 +64,9 @@ pub(super) fn is_framing(name: &HeaderName) -> bool {
 /// `proxy-status` alone of its kind is for everybody (RFC 9209). What begins with our own name is said to this gateway or by it.
 fn is_hop_by_hop(name: &str) -> bool {
     match name {
-        "connection" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => true,
+        "connection" | "close" | "keep-alive" | "te" | "transfer-encoding" | "upgrade" | "http2-settings" => {
+            true
+        }
         "proxy-status" => false,
         _ => name.starts_with("proxy-") || name.starts_with("x-sluicegate-"),
     }

@@ -39,8 +39,10 @@ fn left(given: &[&str], rules: &Rules) -> [Vec<String>; 2] {
     [names(&up), names(&down)]
 }
 
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    // `Connection: close` names it.
+    "close",
     "keep-alive",
     "te",
     "transfer-encoding",

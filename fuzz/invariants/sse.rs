@@ -1,6 +1,6 @@
-//! A slow parser written line by line from WHATWG HTML, "Interpreting an event stream", to test against.
+//! A slow parser written line by line from WHATWG HTML, section 9.2.6 "Interpreting an event stream", to compare with.
 
-/// An event as the reference dispatches it: name, data.
+/// An event as it is dispatched: name, data.
 pub(super) type Dispatched = (Vec<u8>, Vec<u8>);
 
 /// The events of a whole stream.

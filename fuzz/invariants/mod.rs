@@ -1,0 +1,14 @@
+//! What must hold for any input, as functions of bytes: each `check` panics when something does not.
+//!
+//! `tests/it/properties.rs` calls them with generated input in every test run, the targets beside this folder under libFuzzer.
+
+pub mod config;
+pub mod facts;
+pub mod headers;
+pub mod path;
+pub mod scanner;
+pub mod splice;
+
+mod find;
+mod json;
+mod sse;
