@@ -10,7 +10,10 @@ use std::{
 
 use http::request;
 
-use super::{Downstream, Worker, reception};
+use super::{
+    Downstream, Worker,
+    reception::{self, Shown},
+};
 use crate::{
     body::{Cut, Watch},
     exchange::{Exchange, Opening},
@@ -39,13 +42,14 @@ impl<'a> Call<'a> {
     pub(super) fn open(worker: &'a Worker, downstream: &'a Downstream, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
+        let Shown { path, method, trace } = reception::shown(head, &snapshot);
         let opening = Opening {
             client: reception::client_address(downstream, &head.headers),
             tls: downstream.tls,
-            trace: reception::trace(head, &snapshot),
+            trace,
             version: head.version,
-            method: reception::method_to_log(head, &snapshot),
-            path: reception::path_to_log(head, &snapshot),
+            method,
+            path,
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use super::{
     again::{Again, Asked, Failed},
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
-const STAINLESS: &str = "x-stainless-retry-count";
+const STAINLESS: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// How often, and after which waits, a request may be sent again.
 #[derive(Debug)]

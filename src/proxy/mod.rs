@@ -66,12 +66,12 @@ pub async fn handle(
 /// The ladder.
 async fn answer(call: &mut Call<'_>, head: request::Parts, body: Arrival) -> Result<Answered, Fault> {
     let reception = call.receive(&head)?;
-    let credential = call.authenticate(&head, &reception)?;
+    let key = call.authenticate(&head, &reception)?;
     call.exchange.introduce();
     let route = reception.route.clone();
     let within = call.within(route.total);
     let rungs = pin!(async {
-        let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
+        let order = call.intake(Request::from_parts(head, body), reception, key).await?;
         call.admit(&order)?;
         let order = call.readdress(order);
         call.dispatch(order).await

@@ -14,7 +14,6 @@ use super::{
     reception::{NOT_THE_ROUTES, Reception},
 };
 use crate::{
-    access::Credential,
     body::{Arrival, Outbound, Upload},
     fault::{Fault, Phase},
     openai::{self, Endpoint},
@@ -64,7 +63,7 @@ impl Call<'_> {
         &mut self,
         request: Request<Arrival>,
         reception: Reception,
-        credential: Option<&Credential>,
+        presented: Crossing<'static>,
     ) -> Result<Order, Fault> {
         let (head, body) = request.into_parts();
         let Reception { route, path, upstream_path } = reception;
@@ -92,7 +91,6 @@ impl Call<'_> {
         let deployment = openai::deployment(&upstream_path).map(str::to_owned);
         record.model = record.model.take().or_else(|| deployment.clone());
         // It is logged, and may be any text.
-        let presented = Crossing::new(credential.map(Credential::bytes)).into_owned();
         let secret = |text: &[u8]| presented.carries(text) || route.carries_key(text);
         record.model.take_if(|model| secret(model.as_bytes()));
         let retried = dispatch::retried(&head);

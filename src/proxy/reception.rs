@@ -53,7 +53,7 @@ impl Call<'_> {
         Ok(Reception { path: path.into_owned(), upstream_path, route })
     }
 
-    /// Finds out who asks, and whether they may use `route`.
+    /// Finds out who asks, and whether they may use `route`. What it gives keeps their key from crossing.
     ///
     /// # Errors
     /// No key, nobody's key, two keys, or one that may not use the route.
@@ -61,10 +61,11 @@ impl Call<'_> {
         &mut self,
         head: &request::Parts,
         reception: &Reception,
-    ) -> Result<Option<Credential>, Fault> {
+    ) -> Result<Crossing<'static>, Fault> {
         let Reception { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
-        refuse_key_in_line(head, path, credential.as_ref())?;
+        let key = Crossing::new(credential.as_ref().map(Credential::bytes)).into_owned();
+        refuse_key_in_line(head, path, &key)?;
         let caller =
             credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
         match (&caller, &credential) {
@@ -78,18 +79,12 @@ impl Call<'_> {
             (Some(_), _) => {}
         }
         self.exchange.record.caller = caller;
-        Ok(credential)
+        Ok(key)
     }
 }
 
 /// Path and method are logged, and go upstream: they are no place for a key. The canonical path may show one that dot segments hid.
-fn refuse_key_in_line(
-    head: &request::Parts,
-    path: &str,
-    credential: Option<&Credential>,
-) -> Result<(), Fault> {
-    let Some(credential) = credential else { return Ok(()) };
-    let key = Crossing::new([credential.bytes()]);
+fn refuse_key_in_line(head: &request::Parts, path: &str, key: &Crossing<'_>) -> Result<(), Fault> {
     if [head.uri.path(), path, head.method.as_str()].iter().any(|text| key.carries(text.as_bytes())) {
         return Err(Fault::BadRequest(
             "its path or method holds the key; send that in the Authorization header alone",
@@ -98,35 +93,34 @@ fn refuse_key_in_line(
     Ok(())
 }
 
-/// The path, unless it holds anything that the request presents as a key, or a key of any upstream.
-pub(super) fn path_to_log(head: &request::Parts, snapshot: &Snapshot) -> String {
-    let path = head.uri.path();
-    if holds_key(path, head, snapshot) { "[withheld: holds the key]".to_owned() } else { path.to_owned() }
+/// What is logged of a request's head; the trace goes upstream as well.
+pub(super) struct Shown {
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) trace: TraceContext,
 }
 
-/// The same for the method, which may be any word.
-pub(super) fn method_to_log(head: &request::Parts, snapshot: &Snapshot) -> Method {
-    if holds_key(head.method.as_str(), head, snapshot) {
-        return Method::from_bytes(b"WITHHELD").unwrap_or_default();
+/// What a request says of itself, as far as it holds no key. Nobody is known yet when this is asked, and may never be: all that could be
+/// a key is looked for, and a key of any upstream. (A method may be any word.)
+pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot) -> Shown {
+    let presented: Vec<_> =
+        access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
+    let keys = Crossing::new(presented.iter().map(|key| &**key));
+    let is_secret = |text: &str| {
+        keys.carries(text.as_bytes())
+            || presented.len() > MOST_PRESENTED
+            || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text.as_bytes()))
+    };
+    let (path, method, trace) = (head.uri.path(), &head.method, TraceContext::of(&head.headers));
+    Shown {
+        path: if is_secret(path) { "[withheld: holds the key]".to_owned() } else { path.to_owned() },
+        method: if is_secret(method.as_str()) {
+            Method::from_bytes(b"WITHHELD").unwrap_or_default()
+        } else {
+            method.clone()
+        },
+        trace: if is_secret(trace.trace_id()) { TraceContext::random() } else { trace },
     }
-    head.method.clone()
-}
-
-/// The trace that the request says it belongs to; it is logged, and goes upstream, so it is no place for a key either.
-pub(super) fn trace(head: &request::Parts, snapshot: &Snapshot) -> TraceContext {
-    let trace = TraceContext::of(&head.headers);
-    if holds_key(trace.trace_id(), head, snapshot) { TraceContext::random() } else { trace }
-}
-
-/// Nobody is known yet when this is asked, and may never be: all that could be a key is looked for. A text that is shorter than a
-/// key, as nearly all are, costs a comparison.
-fn holds_key(text: &str, head: &request::Parts, snapshot: &Snapshot) -> bool {
-    let text = text.as_bytes();
-    let mut presented = access::presented(&head.headers, head.uri.query());
-    let mut looked_for = presented.by_ref().take(MOST_PRESENTED);
-    looked_for.any(|key| key.len() <= text.len() && Crossing::new([&*key]).carries(text))
-        || presented.next().is_some()
-        || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
 }
 
 /// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is
@@ -206,12 +200,12 @@ fn refused(refused: Refused) -> Fault {
 
 fn missed(miss: Miss, method: &Method, path: &str) -> Fault {
     match miss {
-        Miss::Path => Fault::NoRoute { method: shown(method), path: path.chars().take(256).collect() },
-        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shown(method), allowed },
+        Miss::Path => Fault::NoRoute { method: beginning(method), path: path.chars().take(256).collect() },
+        Miss::Method(allowed) => Fault::MethodNotAllowed { method: beginning(method), allowed },
     }
 }
 
 /// Methods are extensible; only so much of one is repeated.
-fn shown(method: &Method) -> String {
+fn beginning(method: &Method) -> String {
     method.as_str().chars().take(32).collect()
 }
