@@ -55,6 +55,15 @@ impl<'k> Crossing<'k> {
         }
     }
 
+    /// Whether it watches for `key` and no other.
+    pub fn is_for(&self, key: &[u8]) -> bool {
+        match (&*self.keys, &*self.short) {
+            ([only], []) => *only.plain == *key,
+            ([], [only]) => only.is_key(key),
+            _ => false,
+        }
+    }
+
     /// Whether a header value, a query or another text carries one of the keys.
     pub fn carries(&self, text: &[u8]) -> bool {
         if self.is_beyond(text) {
@@ -175,13 +184,19 @@ fn base64_forms(key: &[u8]) -> Vec<Vec<u8>> {
 /// The characters that depend on the key alone, of what comes of it after `lead` other bytes of its group of three.
 fn base64_form(key: &[u8], lead: usize) -> Vec<u8> {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let first = (lead * 8).div_ceil(6);
-    let six_bits = |character: usize| {
-        let bit = character * 6 - lead * 8;
-        let pair = [bit / 8, bit / 8 + 1].map(|at| key.get(at).copied().unwrap_or_default());
-        usize::from(u16::from_be_bytes(pair) >> (10 - bit % 8)) % ALPHABET.len()
-    };
-    (first..first + base64_length(key, lead)).map(|character| ALPHABET[six_bits(character)]).collect()
+    let mut form = Vec::with_capacity(base64_length(key, lead));
+    // Of the key's first byte, the bits that do not share a character with the lead.
+    let mut held = (lead + 1) * 8 - (lead * 8).div_ceil(6) * 6;
+    let mut bits = 0;
+    for (at, byte) in key.iter().enumerate() {
+        bits = bits << 8 | u32::from(*byte);
+        held += if at == 0 { 0 } else { 8 };
+        while held >= 6 {
+            held -= 6;
+            form.push(ALPHABET[(bits >> held) as usize % ALPHABET.len()]);
+        }
+    }
+    form
 }
 
 fn url_alphabet(standard: u8) -> u8 {

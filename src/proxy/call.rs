@@ -18,6 +18,7 @@ use crate::{
     body::{Cut, Watch},
     exchange::{Exchange, Opening},
     fault::Fault,
+    policy::Crossing,
     snapshot::Snapshot,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Call<'a> {
     /// Loaded once; a reload meanwhile does not change it.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) exchange: Box<Exchange>,
+    /// All that the request presents as a key, until it is known whose it is.
+    pub(super) presented: Crossing<'static>,
 }
 
 /// The bound on a whole exchange, from its start.
@@ -42,7 +45,7 @@ impl<'a> Call<'a> {
     pub(super) fn open(worker: &'a Worker, downstream: &'a Downstream, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
-        let Shown { path, method, trace } = reception::shown(head, &snapshot);
+        let Shown { path, method, trace, keys } = reception::shown(head, &snapshot);
         let opening = Opening {
             client: reception::client_address(downstream, &head.headers),
             tls: downstream.tls,
@@ -53,7 +56,7 @@ impl<'a> Call<'a> {
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));
-        Self { worker, downstream, snapshot, exchange }
+        Self { worker, downstream, snapshot, exchange, presented: keys }
     }
 
     /// Bounds the exchange by `total`, wherever it is then.

@@ -64,7 +64,11 @@ impl Call<'_> {
     ) -> Result<Crossing<'static>, Fault> {
         let Reception { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
-        let key = Crossing::new(credential.as_ref().map(Credential::bytes)).into_owned();
+        let bytes = credential.as_ref().map(Credential::bytes);
+        // Made before, for nearly all requests present one key and nothing else.
+        let made = std::mem::take(&mut self.presented);
+        let key =
+            if bytes.is_some_and(|key| made.is_for(key)) { made } else { Crossing::new(bytes).into_owned() };
         refuse_key_in_line(head, path, &key)?;
         let caller =
             credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
@@ -98,6 +102,8 @@ pub(super) struct Shown {
     pub(super) path: String,
     pub(super) method: Method,
     pub(super) trace: TraceContext,
+    /// Keeps what it presents from crossing.
+    pub(super) keys: Crossing<'static>,
 }
 
 /// What a request says of itself, as far as it holds no key. Nobody is known yet when this is asked, and may never be: all that could be
@@ -105,22 +111,23 @@ pub(super) struct Shown {
 pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot) -> Shown {
     let presented: Vec<_> =
         access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
-    let keys = Crossing::new(presented.iter().map(|key| &**key));
+    let keys = Crossing::new(presented.iter().map(|key| &**key)).into_owned();
     let is_secret = |text: &str| {
         keys.carries(text.as_bytes())
             || presented.len() > MOST_PRESENTED
             || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text.as_bytes()))
     };
-    let (path, method, trace) = (head.uri.path(), &head.method, TraceContext::of(&head.headers));
-    Shown {
-        path: if is_secret(path) { "[withheld: holds the key]".to_owned() } else { path.to_owned() },
-        method: if is_secret(method.as_str()) {
-            Method::from_bytes(b"WITHHELD").unwrap_or_default()
-        } else {
-            method.clone()
-        },
-        trace: if is_secret(trace.trace_id()) { TraceContext::random() } else { trace },
-    }
+    let path = head.uri.path();
+    let path = if is_secret(path) { "[withheld: holds the key]" } else { path }.to_owned();
+    let method = if is_secret(head.method.as_str()) {
+        Method::from_bytes(b"WITHHELD").unwrap_or_default()
+    } else {
+        head.method.clone()
+    };
+    let trace = TraceContext::of(&head.headers);
+    let secret = trace.is_given() && is_secret(trace.trace_id());
+    let trace = if secret { TraceContext::random() } else { trace };
+    Shown { path, method, trace, keys }
 }
 
 /// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is

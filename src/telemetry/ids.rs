@@ -51,6 +51,8 @@ pub struct TraceContext {
     span: [u8; 16],
     sampled: bool,
     continued: bool,
+    /// The caller chose `trace` or `named`.
+    given: bool,
     /// What the caller called the trace, when that cannot be sent as a trace id.
     named: Option<Box<str>>,
 }
@@ -62,17 +64,29 @@ impl TraceContext {
     pub fn of(headers: &HeaderMap) -> Self {
         let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
         if let Some(Parent { trace, sampled }) = parent {
-            return Self { trace, span: span(), sampled, continued: true, named: None };
+            return Self { trace, span: span(), sampled, continued: true, given: true, named: None };
         }
         let name = only(headers, &X_TRACE_ID).filter(|name| is_trace_name(name));
         let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
         let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
-        Self { trace: given.unwrap_or_else(trace), span: span(), sampled: true, continued: false, named }
+        Self {
+            trace: given.unwrap_or_else(trace),
+            span: span(),
+            sampled: true,
+            continued: false,
+            given: name.is_some(),
+            named,
+        }
     }
 
     /// A new one, whatever a caller says.
     pub fn random() -> Self {
-        Self { trace: trace(), span: span(), sampled: true, continued: false, named: None }
+        Self { trace: trace(), span: span(), sampled: true, continued: false, given: false, named: None }
+    }
+
+    /// Whether the request says it, in part at least, and it is not all made here.
+    pub fn is_given(&self) -> bool {
+        self.given
     }
 
     /// The trace's id for the log.
