@@ -3,9 +3,14 @@
 use std::{borrow::Cow, fmt};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
+
+/// Names that are known ahead are looked up for less than texts.
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
 
 /// The key that a request presents. Wiped from memory when dropped, never shown.
 #[derive(Clone, PartialEq, Eq)]
@@ -59,8 +64,8 @@ pub fn credentials(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Cr
     if let Some(key) = bearer(headers)? {
         agree(&mut found, key)?;
     }
-    for name in ["x-api-key", "api-key"] {
-        for value in headers.get_all(name) {
+    for (place, name) in [(X_API_KEY, "x-api-key"), (API_KEY, "api-key")] {
+        for value in headers.get_all(place) {
             agree(&mut found, key(value.as_bytes()).ok_or(Refused::Key(name))?)?;
         }
     }
@@ -74,7 +79,7 @@ pub fn credentials(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Cr
 /// Everything in a request that may be a key, whether or not it can be taken for one: to keep it out of the log also when
 /// [`credentials`] refuses it.
 pub fn presented<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<Item = Cow<'r, [u8]>> {
-    let places = [AUTHORIZATION.as_str(), "x-api-key", "api-key", "x-goog-api-key"];
+    let places = [AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
     let values = places.into_iter().flat_map(|name| headers.get_all(name));
     values.flat_map(|value| words(value.as_bytes())).chain(query.into_iter().flat_map(query_keys))
 }
@@ -84,8 +89,12 @@ fn words(value: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let value = value.trim_ascii();
     let word = value.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
     let is_basic = value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "));
-    let login = is_basic.then(|| STANDARD.decode(word).ok()).flatten().unwrap_or_default();
-    let parts: Vec<_> = login.split(|byte| *byte == b':').map(|part| Cow::Owned(part.to_vec())).collect();
+    let login = is_basic.then(|| STANDARD.decode(word).ok()).flatten();
+    let parts: Vec<_> = login
+        .iter()
+        .flat_map(|login| login.split(|byte| *byte == b':'))
+        .map(|part| Cow::Owned(part.to_vec()))
+        .collect();
     std::iter::once(Cow::Borrowed(word)).chain(parts).filter(|word| !word.is_empty())
 }
 
@@ -211,7 +220,7 @@ mod tests {
         #[test]
         fn nothing_shows_the_key(key in "[!-~]{8,60}") {
             let mut headers = HeaderMap::new();
-            headers.insert("api-key", key.parse().unwrap());
+            headers.insert(API_KEY, key.parse().unwrap());
             let found = credentials(&headers, None).unwrap().unwrap();
             prop_assert_eq!(found.bytes(), key.as_bytes());
             let shown = format!("{:?}", &found);

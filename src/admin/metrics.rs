@@ -1,6 +1,6 @@
 //! `/metrics`: everything that is counted, in the format that the scraper takes.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -16,7 +16,7 @@ use crate::{
         exposition::{Exposition, Format, Kind},
         histogram::Total,
         process,
-        stripe::{Counts, Measures, Name, Stripe},
+        stripe::{Counts, Measures, Name, Series, Stripe},
     },
     upstream::{Circuit, TargetState},
 };
@@ -121,7 +121,7 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
     }
 }
 
-fn routes(out: &mut Exposition, routes: &HashMap<Name, Measures>) {
+fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
     type Part = fn(&Measures) -> &Total;
     let spans: [(&'static str, &'static str, Part); 4] = [
         ("sluicegate_exchange_duration_seconds", "From the request to the end of the answer.", |m| &m.total),

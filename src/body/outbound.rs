@@ -104,12 +104,9 @@ impl Outbound {
     /// No body.
     pub const EMPTY: Self = Self::Whole(None);
 
-    /// The same body once more, if it is held whole and so can be sent again.
-    pub fn again(&self) -> Option<Self> {
-        match self {
-            Self::Whole(bytes) => Some(Self::Whole(bytes.clone())),
-            Self::Stream(_) => None,
-        }
+    /// Whether it is held whole, and so can be sent again.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Whole(_))
     }
 }
 

@@ -57,7 +57,7 @@ impl AnswerReader {
             read_members(dialect, &self.head, &mut gathered);
             self.read_end(&mut gathered);
         } else {
-            self.head.extend(self.tail.drain(..));
+            self.head.extend_from_slice(self.tail.make_contiguous());
             let mut whole = Gathered::default();
             if read_members(dialect, &self.head, &mut whole) {
                 gathered = whole;

@@ -1,9 +1,7 @@
 //! Chunks and answers of chat completions and legacy completions, and of operations that answer alike.
 
-use serde::de::MapAccess;
-
 use super::FinishReason;
-use super::json::{Each, Leaf, Object, Read, skip};
+use super::json::{NotJson, Object, Value};
 use super::reading::Gathered;
 
 /// The top level of a chunk or an answer.
@@ -46,13 +44,13 @@ impl<'a> Body<'a> {
 }
 
 impl Object for Body<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "choices" => map.next_value_seed(Each::new(|choice| self.choice(&choice)))?,
-            "model" if self.gathered.model.is_none() => self.gathered.name_model(Leaf::of(map)?.text()),
-            "usage" => self.usage |= self.gathered.read_usage(map)?,
-            "error" => self.error |= Leaf::of(map)?.truthy(),
-            _ => skip(map)?,
+            b"choices" => value.each(|choice: Choice| self.choice(&choice))?,
+            b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),
+            b"usage" => self.usage |= self.gathered.read_usage(value)?,
+            b"error" => self.error |= value.leaf()?.truthy(),
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -66,17 +64,17 @@ struct Choice {
 }
 
 impl Object for Choice {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "index" => self.index = Leaf::of(map)?.count().unwrap_or(0),
-            "finish_reason" => self.finish_reason = Leaf::of(map)?.text().map(FinishReason::of_word),
-            "text" => self.content |= Leaf::of(map)?.filled(),
-            "delta" => {
+            b"index" => self.index = value.leaf()?.count().unwrap_or(0),
+            b"finish_reason" => self.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"text" => self.content |= value.leaf()?.filled(),
+            b"delta" => {
                 let mut delta = Delta::default();
-                map.next_value_seed(Read(&mut delta))?;
+                value.object(&mut delta)?;
                 self.content |= delta.content;
             }
-            _ => skip(map)?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -88,12 +86,12 @@ struct Delta {
 }
 
 impl Object for Delta {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             // `reasoning*` are what vLLM, DeepSeek and OpenRouter call it.
-            "content" | "reasoning_content" | "reasoning" | "reasoning_details" | "refusal" | "audio"
-            | "tool_calls" | "function_call" => self.content |= Leaf::of(map)?.filled(),
-            _ => skip(map)?,
+            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"refusal"
+            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.leaf()?.filled(),
+            _ => value.skip()?,
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! What a request body says about the request.
 
-use serde::de::MapAccess;
+use serde::de::{Error as _, IgnoredAny};
 use thiserror::Error;
 
-use super::json::{self, Leaf, Object, Read, Shape, skip};
+use super::json::{self, Leaf, NotJson, Object, Shape, Value};
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
 pub const MODEL_LIMIT: usize = 512;
@@ -74,10 +74,27 @@ impl Facts {
         }
         let mut request = Request::default();
         match json::read(body, &mut request) {
-            Err(source) => Err(FactsError::NotJson { line: source.line(), column: source.column(), source }),
+            Err(NotJson { at }) => Err(FactsError::not_json(body, at)),
             Ok(Shape::Null | Shape::Other) => Err(FactsError::NotAnObject),
             Ok(Shape::Object) => request.problem.map_or(Ok(request.facts), Err),
         }
+    }
+}
+
+impl FactsError {
+    /// serde_json has the words for it. What it would pass over stands `at` a place of which it tells nothing: a text that is not UTF-8.
+    fn not_json(body: &[u8], at: usize) -> Self {
+        let source = match serde_json::from_slice::<IgnoredAny>(body) {
+            Err(source) => source,
+            Ok(_) => serde_json::Error::custom("what should be text is not UTF-8, or a number is too large"),
+        };
+        if source.line() > 0 {
+            return Self::NotJson { line: source.line(), column: source.column(), source };
+        }
+        let before = body.get(..at).unwrap_or_default();
+        let line = memchr::memchr_iter(b'\n', before).count() + 1;
+        let column = at - memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
+        Self::NotJson { line, column, source }
     }
 }
 
@@ -91,24 +108,24 @@ struct Request {
 }
 
 impl Object for Request {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "model" => {
-                let model = self.value("model", map)?;
+            b"model" => {
+                let model = self.leaf("model", value)?;
                 self.model(&model);
             }
-            "stream" => self.facts.stream = self.flag("stream", map)?,
-            "background" => self.facts.background = self.flag("background", map)?,
-            "max_tokens" => self.max_tokens("max_tokens", map)?,
-            "max_completion_tokens" => self.max_tokens("max_completion_tokens", map)?,
-            "max_output_tokens" => self.max_tokens("max_output_tokens", map)?,
-            "stream_options" => return self.stream_options(map),
+            b"stream" => self.facts.stream = self.flag("stream", value)?,
+            b"background" => self.facts.background = self.flag("background", value)?,
+            b"max_tokens" => self.max_tokens("max_tokens", value)?,
+            b"max_completion_tokens" => self.max_tokens("max_completion_tokens", value)?,
+            b"max_output_tokens" => self.max_tokens("max_output_tokens", value)?,
+            b"stream_options" => return self.stream_options(value),
             // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
-            key if key.eq_ignore_ascii_case("model") => {
+            key if key.eq_ignore_ascii_case(b"model") => {
                 self.problem.get_or_insert(FactsError::Duplicate { field: "model" });
-                return skip(map);
+                return value.skip();
             }
-            _ => return skip(map),
+            _ => return value.skip(),
         }
         Ok(())
     }
@@ -127,13 +144,9 @@ impl Request {
         self.problem.get_or_insert(FactsError::WrongType { field, expected });
     }
 
-    fn value<'de, A: MapAccess<'de>>(
-        &mut self,
-        field: &'static str,
-        map: &mut A,
-    ) -> Result<Leaf<'de>, A::Error> {
+    fn leaf<'j>(&mut self, field: &'static str, value: &mut Value<'j>) -> Result<Leaf<'j>, NotJson> {
         self.once(field);
-        Leaf::of(map)
+        value.leaf()
     }
 
     fn model(&mut self, model: &Leaf<'_>) {
@@ -147,8 +160,8 @@ impl Request {
         }
     }
 
-    fn flag<'de, A: MapAccess<'de>>(&mut self, field: &'static str, map: &mut A) -> Result<bool, A::Error> {
-        match self.value(field, map)? {
+    fn flag(&mut self, field: &'static str, value: &mut Value<'_>) -> Result<bool, NotJson> {
+        match self.leaf(field, value)? {
             Leaf::Bool(flag) => return Ok(flag),
             Leaf::Null => {}
             _ => self.wrong_type(field, "a boolean"),
@@ -156,12 +169,8 @@ impl Request {
         Ok(false)
     }
 
-    fn max_tokens<'de, A: MapAccess<'de>>(
-        &mut self,
-        field: &'static str,
-        map: &mut A,
-    ) -> Result<(), A::Error> {
-        match self.value(field, map)? {
+    fn max_tokens(&mut self, field: &'static str, value: &mut Value<'_>) -> Result<(), NotJson> {
+        match self.leaf(field, value)? {
             Leaf::Count(count) => self.facts.max_tokens = self.facts.max_tokens.max(Some(count)),
             Leaf::Null | Leaf::Number(_) => {}
             _ => self.wrong_type(field, "a number"),
@@ -169,9 +178,9 @@ impl Request {
         Ok(())
     }
 
-    fn stream_options<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<(), A::Error> {
+    fn stream_options(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
         self.once("stream_options");
-        if map.next_value_seed(Read(&mut StreamOptions(self)))? == Shape::Other {
+        if value.object(&mut StreamOptions(self))? == Shape::Other {
             self.wrong_type("stream_options", "an object");
         }
         Ok(())
@@ -181,12 +190,12 @@ impl Request {
 struct StreamOptions<'a>(&'a mut Request);
 
 impl Object for StreamOptions<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key == "include_usage" {
-            self.0.facts.include_usage = self.0.flag("stream_options.include_usage", map)?;
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key == b"include_usage" {
+            self.0.facts.include_usage = self.0.flag("stream_options.include_usage", value)?;
             return Ok(());
         }
-        skip(map)
+        value.skip()
     }
 }
 

@@ -1,9 +1,7 @@
 //! Events and answers of Anthropic's Messages API.
 
-use serde::de::MapAccess;
-
 use super::FinishReason;
-use super::json::{Leaf, Object, Read, skip};
+use super::json::{NotJson, Object, Value};
 use super::reading::Gathered;
 
 /// The data of one event.
@@ -24,24 +22,24 @@ impl<'a> StreamEvent<'a> {
 }
 
 impl Object for StreamEvent<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "type" if self.kind.is_none() => {
-                self.kind = Leaf::of(map)?.text().map(|kind| Kind::of(kind.as_bytes()));
+            b"type" if self.kind.is_none() => {
+                self.kind = value.leaf()?.text().map(|kind| Kind::of(kind.as_bytes()));
             }
-            "message" => {
-                map.next_value_seed(Read(&mut Message(self.gathered)))?;
+            b"message" => {
+                value.object(&mut Message(self.gathered))?;
             }
-            "usage" => {
-                self.gathered.read_usage(map)?;
+            b"usage" => {
+                self.gathered.read_usage(value)?;
             }
-            "delta" | "content_block" => {
+            b"delta" | b"content_block" => {
                 let mut piece = Piece { finish_reason: &mut self.gathered.finish_reason, content: false };
-                map.next_value_seed(Read(&mut piece))?;
+                value.object(&mut piece)?;
                 self.content |= piece.content;
             }
-            "error" => self.error |= Leaf::of(map)?.truthy(),
-            _ => skip(map)?,
+            b"error" => self.error |= value.leaf()?.truthy(),
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -75,14 +73,14 @@ impl Kind {
 pub(super) struct Message<'a>(pub(super) &'a mut Gathered);
 
 impl Object for Message<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "model" if self.0.model.is_none() => self.0.name_model(Leaf::of(map)?.text()),
-            "stop_reason" => self.0.finish_reason = Leaf::of(map)?.text().map(FinishReason::of_word),
-            "usage" => {
-                self.0.read_usage(map)?;
+            b"model" if self.0.model.is_none() => self.0.name_model(value.leaf()?.text()),
+            b"stop_reason" => self.0.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"usage" => {
+                self.0.read_usage(value)?;
             }
-            _ => skip(map)?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -95,19 +93,19 @@ struct Piece<'a> {
 }
 
 impl Object for Piece<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "text" | "thinking" | "partial_json" | "data" | "citation" => {
-                self.content |= Leaf::of(map)?.filled();
+            b"text" | b"thinking" | b"partial_json" | b"data" | b"citation" => {
+                self.content |= value.leaf()?.filled();
             }
             // A tool call's first event already tells which tool.
-            "type" => self.content |= Leaf::of(map)?.text().is_some_and(|kind| kind.ends_with("tool_use")),
-            "stop_reason" => {
-                if let Some(word) = Leaf::of(map)?.text() {
+            b"type" => self.content |= value.leaf()?.text().is_some_and(|kind| kind.ends_with("tool_use")),
+            b"stop_reason" => {
+                if let Some(word) = value.leaf()?.text() {
                     *self.finish_reason = Some(FinishReason::of_word(word));
                 }
             }
-            _ => skip(map)?,
+            _ => value.skip()?,
         }
         Ok(())
     }

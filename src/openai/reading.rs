@@ -1,8 +1,6 @@
 //! What both readers of answers give.
 
-use serde::de::MapAccess;
-
-use super::json::Read;
+use super::json::{NotJson, Value};
 use super::usage::Tokens;
 use super::{Dialect, FinishReason, Usage};
 
@@ -38,9 +36,9 @@ impl Gathered {
     }
 
     /// Takes over a `usage` object, if the whole of it is there; half of one would be wrong.
-    pub(super) fn read_usage<'de, A: MapAccess<'de>>(&mut self, map: &mut A) -> Result<bool, A::Error> {
+    pub(super) fn read_usage(&mut self, value: &mut Value<'_>) -> Result<bool, NotJson> {
         let mut tokens = Tokens::default();
-        map.next_value_seed(Read(&mut tokens))?;
+        value.object(&mut tokens)?;
         self.tokens.update(&tokens);
         Ok(tokens.is_told())
     }

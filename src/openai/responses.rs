@@ -1,9 +1,7 @@
 //! Events and answers of the Responses API.
 
-use serde::de::MapAccess;
-
 use super::FinishReason;
-use super::json::{Leaf, Object, Read, skip};
+use super::json::{Leaf, NotJson, Object, Value};
 use super::reading::Gathered;
 use super::stream::Terminal;
 
@@ -43,26 +41,26 @@ impl<'a> StreamEvent<'a> {
 }
 
 impl Object for StreamEvent<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "type" if self.kind.is_none() => {
-                self.kind = Leaf::of(map)?.text().map(|kind| Kind::of(kind.as_bytes()));
+            b"type" if self.kind.is_none() => {
+                self.kind = value.leaf()?.text().map(|kind| Kind::of(kind.as_bytes()));
             }
-            "sequence_number" => self.sequence = Leaf::of(map)?.count(),
-            "delta" => self.delta = Leaf::of(map)?.filled(),
-            "error" => self.error = Leaf::of(map)?.truthy(),
-            "item" => {
+            b"sequence_number" => self.sequence = value.leaf()?.count(),
+            b"delta" => self.delta = value.leaf()?.filled(),
+            b"error" => self.error = value.leaf()?.truthy(),
+            b"item" => {
                 let mut item = Item::default();
-                map.next_value_seed(Read(&mut item))?;
+                value.object(&mut item)?;
                 self.call = item.call;
             }
-            "response" => {
+            b"response" => {
                 if let Some(gathered) = &mut self.gathered {
-                    return Response::read_member(gathered, map);
+                    return Response::read_member(gathered, value);
                 }
-                skip(map)?;
+                value.skip()?;
             }
-            _ => skip(map)?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -109,9 +107,9 @@ impl<'a> Response<'a> {
         Self { gathered, status: None, reason: None }
     }
 
-    fn read_member<'de, A: MapAccess<'de>>(gathered: &'a mut Gathered, map: &mut A) -> Result<(), A::Error> {
+    fn read_member(gathered: &'a mut Gathered, value: &mut Value<'_>) -> Result<(), NotJson> {
         let mut response = Self::new(gathered);
-        map.next_value_seed(Read(&mut response))?;
+        value.object(&mut response)?;
         response.settle();
         Ok(())
     }
@@ -125,17 +123,17 @@ impl<'a> Response<'a> {
 }
 
 impl Object for Response<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            "model" if self.gathered.model.is_none() => self.gathered.name_model(Leaf::of(map)?.text()),
-            "status" => self.status = word(&Leaf::of(map)?),
-            "incomplete_details" => {
-                map.next_value_seed(Read(&mut IncompleteDetails(&mut self.reason)))?;
+            b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),
+            b"status" => self.status = word(&value.leaf()?),
+            b"incomplete_details" => {
+                value.object(&mut IncompleteDetails(&mut self.reason))?;
             }
-            "usage" => {
-                self.gathered.read_usage(map)?;
+            b"usage" => {
+                self.gathered.read_usage(value)?;
             }
-            _ => skip(map)?,
+            _ => value.skip()?,
         }
         Ok(())
     }
@@ -144,11 +142,11 @@ impl Object for Response<'_> {
 struct IncompleteDetails<'a>(&'a mut Option<String>);
 
 impl Object for IncompleteDetails<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key != "reason" {
-            return skip(map);
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"reason" {
+            return value.skip();
         }
-        *self.0 = word(&Leaf::of(map)?);
+        *self.0 = word(&value.leaf()?);
         Ok(())
     }
 }
@@ -159,11 +157,11 @@ struct Item {
 }
 
 impl Object for Item {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        if key != "type" {
-            return skip(map);
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"type" {
+            return value.skip();
         }
-        self.call = Leaf::of(map)?.text().is_some_and(|kind| kind.ends_with("_call"));
+        self.call = value.leaf()?.text().is_some_and(|kind| kind.ends_with("_call"));
         Ok(())
     }
 }

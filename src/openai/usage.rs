@@ -1,9 +1,7 @@
 //! Token counts as the upstream tells them.
 
-use serde::de::MapAccess;
-
 use super::Dialect;
-use super::json::{Leaf, Object, Read, skip};
+use super::json::{NotJson, Object, Value};
 
 /// What the upstream says the exchange used, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,39 +69,35 @@ impl Tokens {
 }
 
 impl Object for Tokens {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         let slot = match key {
-            "prompt_tokens" | "input_tokens" => &mut self.input,
-            "completion_tokens" | "output_tokens" => &mut self.output,
-            "total_tokens" => &mut self.total,
-            "cache_creation_input_tokens" => &mut self.cache_creation,
-            "cache_read_input_tokens" => &mut self.cache_read,
-            "prompt_tokens_details" | "input_tokens_details" => {
-                return map
-                    .next_value_seed(Read(&mut Detail("cached_tokens", &mut self.cached_input)))
-                    .map(drop);
+            b"prompt_tokens" | b"input_tokens" => &mut self.input,
+            b"completion_tokens" | b"output_tokens" => &mut self.output,
+            b"total_tokens" => &mut self.total,
+            b"cache_creation_input_tokens" => &mut self.cache_creation,
+            b"cache_read_input_tokens" => &mut self.cache_read,
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                return value.object(&mut Detail(b"cached_tokens", &mut self.cached_input)).map(drop);
             }
-            "completion_tokens_details" | "output_tokens_details" => {
-                return map
-                    .next_value_seed(Read(&mut Detail("reasoning_tokens", &mut self.reasoning)))
-                    .map(drop);
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                return value.object(&mut Detail(b"reasoning_tokens", &mut self.reasoning)).map(drop);
             }
-            _ => return skip(map),
+            _ => return value.skip(),
         };
-        *slot = Leaf::of(map)?.count().or(*slot);
+        *slot = value.leaf()?.count().or(*slot);
         Ok(())
     }
 }
 
 /// The one member of a details object that counts.
-struct Detail<'a>(&'static str, &'a mut Option<u64>);
+struct Detail<'a>(&'static [u8], &'a mut Option<u64>);
 
 impl Object for Detail<'_> {
-    fn member<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         if key != self.0 {
-            return skip(map);
+            return value.skip();
         }
-        *self.1 = Leaf::of(map)?.count().or(*self.1);
+        *self.1 = value.leaf()?.count().or(*self.1);
         Ok(())
     }
 }

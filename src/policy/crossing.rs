@@ -2,8 +2,7 @@
 
 use std::{borrow::Cow, fmt, sync::OnceLock};
 
-use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use memchr::memmem;
+use memchr::{memchr, memmem};
 use percent_encoding::percent_decode;
 
 use short::ShortKey;
@@ -56,6 +55,15 @@ impl<'k> Crossing<'k> {
         }
     }
 
+    /// Whether it watches for `key` and no other.
+    pub fn is_for(&self, key: &[u8]) -> bool {
+        match (&*self.keys, &*self.short) {
+            ([only], []) => *only.plain == *key,
+            ([], [only]) => only.is_key(key),
+            _ => false,
+        }
+    }
+
     /// Whether a header value, a query or another text carries one of the keys.
     pub fn carries(&self, text: &[u8]) -> bool {
         if self.is_beyond(text) {
@@ -66,10 +74,9 @@ impl<'k> Crossing<'k> {
             if self.holds(&text) {
                 return true;
             }
-            // An allocation only where something is encoded.
-            match percent_decode(&text).into() {
-                Cow::Borrowed(_) => return false,
-                Cow::Owned(decoded) => text = Cow::Owned(decoded),
+            match decoded(&text) {
+                None => return false,
+                Some(decoded) => text = Cow::Owned(decoded),
             }
         }
         self.holds(&text)
@@ -86,9 +93,9 @@ impl<'k> Crossing<'k> {
             if self.holds_in_any_case(&name) {
                 return true;
             }
-            match percent_decode(&name).into() {
-                Cow::Borrowed(_) => return false,
-                Cow::Owned(decoded) => name = Cow::Owned(decoded),
+            match decoded(&name) {
+                None => return false,
+                Some(decoded) => name = Cow::Owned(decoded),
             }
         }
         self.holds_in_any_case(&name)
@@ -134,13 +141,15 @@ impl<'k> Key<'k> {
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
-        // Not searchers made ahead: nearly all texts are so short that making one would cost more than the search.
-        let holds = |needle: &[u8]| memmem::find(text, needle).is_some();
-        holds(&self.plain) || self.encoded(text).iter().any(|form| holds(form))
+        contains(text, &self.plain) || self.encoded(text).iter().any(|form| contains(text, form))
     }
 
     fn is_in_any_case(&self, text: &[u8]) -> bool {
-        let holds = |needle: &[u8]| text.windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle));
+        let holds = |needle: &[u8]| {
+            let first = needle.first().map(u8::to_ascii_lowercase);
+            let begins = |part: &[u8]| part.first().map(u8::to_ascii_lowercase) == first;
+            text.windows(needle.len()).any(|part| begins(part) && part.eq_ignore_ascii_case(needle))
+        };
         holds(&self.plain) || self.encoded(text).iter().any(|form| holds(form))
     }
 
@@ -163,18 +172,31 @@ fn base64_length(key: &[u8], lead: usize) -> usize {
 fn base64_forms(key: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::with_capacity(6);
     for lead in 0..3 {
-        let mut group = vec![0; lead];
-        group.extend_from_slice(key);
-        let mut text = STANDARD_NO_PAD.encode(group).into_bytes();
-        text.truncate((lead + key.len()) * 8 / 6);
-        text.drain(..(lead * 8).div_ceil(6));
-        let url: Vec<u8> = text.iter().map(|&byte| url_alphabet(byte)).collect();
-        if url != text {
-            forms.push(url);
+        let text = base64_form(key, lead);
+        if text.iter().any(|byte| matches!(byte, b'+' | b'/')) {
+            forms.push(text.iter().map(|&byte| url_alphabet(byte)).collect());
         }
         forms.push(text);
     }
     forms
+}
+
+/// The characters that depend on the key alone, of what comes of it after `lead` other bytes of its group of three.
+fn base64_form(key: &[u8], lead: usize) -> Vec<u8> {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut form = Vec::with_capacity(base64_length(key, lead));
+    // Of the key's first byte, the bits that do not share a character with the lead.
+    let mut held = (lead + 1) * 8 - (lead * 8).div_ceil(6) * 6;
+    let mut bits = 0;
+    for (at, byte) in key.iter().enumerate() {
+        bits = bits << 8 | u32::from(*byte);
+        held += if at == 0 { 0 } else { 8 };
+        while held >= 6 {
+            held -= 6;
+            form.push(ALPHABET[(bits >> held) as usize % ALPHABET.len()]);
+        }
+    }
+    form
 }
 
 fn url_alphabet(standard: u8) -> u8 {
@@ -182,6 +204,25 @@ fn url_alphabet(standard: u8) -> u8 {
         b'+' => b'-',
         b'/' => b'_',
         other => other,
+    }
+}
+
+/// Texts up to this long are searched byte by byte: nearly all are, and setting up a better search costs more than they do.
+const FEW: usize = 64;
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    if text.len() > FEW {
+        return memmem::find(text, needle).is_some();
+    }
+    text.windows(needle.len()).any(|part| part.first() == needle.first() && part == needle)
+}
+
+/// Takes one layer of percent-encoding off, if there is any.
+fn decoded(text: &[u8]) -> Option<Vec<u8>> {
+    memchr(b'%', text)?;
+    match percent_decode(text).into() {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(decoded) => Some(decoded),
     }
 }
 

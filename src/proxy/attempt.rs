@@ -1,9 +1,7 @@
 //! One try at one target: a connection, the request, the head of an answer.
 
 use std::{
-    future::poll_fn,
     pin::pin,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -28,7 +26,7 @@ impl Call {
         let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
         self.exchange.watch.reach(Phase::Connect);
-        let kept = poll_fn(|cx| Poll::Ready(pools.take(dialer, cx))).await;
+        let kept = pools.take(dialer);
         let reused = kept.is_some();
         let connection = match kept {
             Some(kept) => kept,
@@ -36,15 +34,17 @@ impl Call {
         };
         let request = self.request(order, place)?;
         // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
-        let again = if reused || dialer.http2() { again(&request) } else { None };
+        let repeatable = (reused || dialer.http2()) && request.body().is_held();
         let harmless = order.is_inference() || request.method().is_idempotent();
         let (cause, unsent) = match self.send(connection, request, &place.timeouts, harmless).await {
             Ok(answer) => return Ok(answer),
             Err(Unanswered::Failed(fault)) => return Err(fault),
             Err(Unanswered::Unseen(cause, unsent)) => (cause, unsent),
         };
-        let Some(request) = unsent.map(|unsent| *unsent).or(again) else {
-            return Err(Fault::NoAnswer(cause));
+        let request = match unsent {
+            Some(unsent) => *unsent,
+            None if repeatable => self.request(order, place)?,
+            None => return Err(Fault::NoAnswer(cause)),
         };
         let connection = Box::pin(self.dial(place)).await?;
         self.send(connection, request, &place.timeouts, harmless).await.map_err(Unanswered::into_fault)
@@ -139,17 +139,6 @@ async fn within(
             return Err(Unanswered::Failed(Fault::FirstByteTimeout(limit)));
         }
     }
-}
-
-/// The same request once more, if its body is held whole.
-fn again(request: &Request<Outbound>) -> Option<Request<Outbound>> {
-    let body = request.body().again()?;
-    let mut again = Request::new(body);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.version_mut() = request.version();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
 }
 
 fn unreachable(error: DialError) -> Fault {

@@ -11,11 +11,16 @@ use std::{
 
 use http::request;
 
-use super::{Downstream, Worker, lowered::Lowered, reception};
+use super::{
+    Downstream, Worker,
+    lowered::Lowered,
+    reception::{self, Shown},
+};
 use crate::{
     body::{Cut, Watch},
     exchange::{Exchange, Opening},
     fault::Fault,
+    policy::Crossing,
     snapshot::Snapshot,
 };
 
@@ -28,6 +33,8 @@ pub(super) struct Call {
     pub(super) exchange: Box<Exchange>,
     /// The time limits that the caller has set itself.
     pub(super) lowered: Lowered,
+    /// All that the request presents as a key, until it is known whose it is.
+    pub(super) presented: Crossing<'static>,
 }
 
 /// The bound on a whole exchange, from its start.
@@ -42,17 +49,19 @@ impl Call {
     pub(super) fn open(worker: Rc<Worker>, downstream: Rc<Downstream>, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
+        let Shown { path, method, trace, keys } = reception::shown(head, &snapshot);
         let opening = Opening {
             client: reception::client_address(&downstream, &head.headers),
             tls: downstream.tls,
-            trace: reception::trace(head, &snapshot),
+            trace,
             version: head.version,
-            method: reception::method_to_log(head, &snapshot),
-            path: reception::path_to_log(head, &snapshot),
+            method,
+            path,
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));
-        Self { worker, downstream, snapshot, exchange, lowered: Lowered::default() }
+        let lowered = Lowered::default();
+        Self { worker, downstream, snapshot, exchange, lowered, presented: keys }
     }
 
     /// Bounds the exchange by `total`, wherever it is then.

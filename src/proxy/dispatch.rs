@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, HeaderValue, StatusCode, request};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use super::{
     again::{Again, Asked, Failed},
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
-const STAINLESS: &str = "x-stainless-retry-count";
+const STAINLESS: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
 /// How much of an answer is waited for before it is passed on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,13 +92,13 @@ enum Rung {
 /// The ladder.
 async fn answer(call: &mut Call, head: request::Parts, body: Arrival) -> Result<Rung, Fault> {
     let reception = call.receive(&head)?;
-    let credential = call.authenticate(&head, &reception)?;
+    let key = call.authenticate(&head, &reception)?;
     call.exchange.introduce();
     let route = reception.route.clone();
     call.lowered = Lowered::of(&head.headers)?;
     let within = call.within(call.lowered.total(route.total));
     let rungs = pin!(async {
-        let order = call.intake(Request::from_parts(head, body), reception, credential.as_ref()).await?;
+        let order = call.intake(Request::from_parts(head, body), reception, key).await?;
         call.admit(&order)?;
         let order = call.readdress(order);
         match order.apart() {

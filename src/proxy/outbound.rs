@@ -15,7 +15,6 @@ use super::{
     reception::{NOT_THE_ROUTES, Reception},
 };
 use crate::{
-    access::Credential,
     body::{Arrival, Outbound, Upload},
     config::{Balance, HashBy},
     fault::{Fault, Phase},
@@ -71,7 +70,7 @@ impl Call {
         &mut self,
         request: Request<Arrival>,
         reception: Reception,
-        credential: Option<&Credential>,
+        presented: Crossing<'static>,
     ) -> Result<Order, Fault> {
         let (head, body) = request.into_parts();
         let Reception { route, path, upstream_path } = reception;
@@ -99,7 +98,6 @@ impl Call {
         let deployment = openai::deployment(&upstream_path).map(str::to_owned);
         record.model = record.model.take().or_else(|| deployment.clone());
         // It is logged, and may be any text.
-        let presented = Crossing::new(credential.map(Credential::bytes)).into_owned();
         let secret = |text: &[u8]| presented.carries(text) || route.carries_key(text);
         record.model.take_if(|model| secret(model.as_bytes()));
         let retried = dispatch::retried(&head);

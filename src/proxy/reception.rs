@@ -57,7 +57,7 @@ impl Call {
         Ok(Reception { path: path.into_owned(), upstream_path, route })
     }
 
-    /// Finds out who asks, and whether they may use `route`.
+    /// Finds out who asks, and whether they may use `route`. What it gives keeps their key from crossing.
     ///
     /// # Errors
     /// No key, nobody's key, two keys, or one that may not use the route.
@@ -65,10 +65,15 @@ impl Call {
         &mut self,
         head: &request::Parts,
         reception: &Reception,
-    ) -> Result<Option<Credential>, Fault> {
+    ) -> Result<Crossing<'static>, Fault> {
         let Reception { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
-        refuse_key_in_line(head, path, credential.as_ref())?;
+        let bytes = credential.as_ref().map(Credential::bytes);
+        // Made before, for nearly all requests present one key and nothing else.
+        let made = std::mem::take(&mut self.presented);
+        let key =
+            if bytes.is_some_and(|key| made.is_for(key)) { made } else { Crossing::new(bytes).into_owned() };
+        refuse_key_in_line(head, path, &key)?;
         let caller =
             credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
         match (&caller, &credential) {
@@ -82,18 +87,12 @@ impl Call {
             (Some(_), _) => {}
         }
         self.exchange.record.caller = caller;
-        Ok(credential)
+        Ok(key)
     }
 }
 
 /// Path and method are logged, and go upstream: they are no place for a key. The canonical path may show one that dot segments hid.
-fn refuse_key_in_line(
-    head: &request::Parts,
-    path: &str,
-    credential: Option<&Credential>,
-) -> Result<(), Fault> {
-    let Some(credential) = credential else { return Ok(()) };
-    let key = Crossing::new([credential.bytes()]);
+fn refuse_key_in_line(head: &request::Parts, path: &str, key: &Crossing<'_>) -> Result<(), Fault> {
     if [head.uri.path(), path, head.method.as_str()].iter().any(|text| key.carries(text.as_bytes())) {
         return Err(Fault::BadRequest(
             "its path or method holds the key; send that in the Authorization header alone",
@@ -102,35 +101,37 @@ fn refuse_key_in_line(
     Ok(())
 }
 
-/// The path, unless it holds anything that the request presents as a key, or a key of any upstream.
-pub(super) fn path_to_log(head: &request::Parts, snapshot: &Snapshot) -> String {
+/// What is logged of a request's head; the trace goes upstream as well.
+pub(super) struct Shown {
+    pub(super) path: String,
+    pub(super) method: Method,
+    pub(super) trace: TraceContext,
+    /// Keeps what it presents from crossing.
+    pub(super) keys: Crossing<'static>,
+}
+
+/// What a request says of itself, as far as it holds no key. Nobody is known yet when this is asked, and may never be: all that could be
+/// a key is looked for, and a key of any upstream. (A method may be any word.)
+pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot) -> Shown {
+    let presented: Vec<_> =
+        access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
+    let keys = Crossing::new(presented.iter().map(|key| &**key)).into_owned();
+    let is_secret = |text: &str| {
+        keys.carries(text.as_bytes())
+            || presented.len() > MOST_PRESENTED
+            || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text.as_bytes()))
+    };
     let path = head.uri.path();
-    if holds_key(path, head, snapshot) { "[withheld: holds the key]".to_owned() } else { path.to_owned() }
-}
-
-/// The same for the method, which may be any word.
-pub(super) fn method_to_log(head: &request::Parts, snapshot: &Snapshot) -> Method {
-    if holds_key(head.method.as_str(), head, snapshot) {
-        return Method::from_bytes(b"WITHHELD").unwrap_or_default();
-    }
-    head.method.clone()
-}
-
-/// The trace that the request says it belongs to; it is logged, and goes upstream, so it is no place for a key either.
-pub(super) fn trace(head: &request::Parts, snapshot: &Snapshot) -> TraceContext {
+    let path = if is_secret(path) { "[withheld: holds the key]" } else { path }.to_owned();
+    let method = if is_secret(head.method.as_str()) {
+        Method::from_bytes(b"WITHHELD").unwrap_or_default()
+    } else {
+        head.method.clone()
+    };
     let trace = TraceContext::of(&head.headers);
-    if holds_key(trace.trace_id(), head, snapshot) { TraceContext::random() } else { trace }
-}
-
-/// Nobody is known yet when this is asked, and may never be: all that could be a key is looked for. A text that is shorter than a
-/// key, as nearly all are, costs a comparison.
-fn holds_key(text: &str, head: &request::Parts, snapshot: &Snapshot) -> bool {
-    let text = text.as_bytes();
-    let mut presented = access::presented(&head.headers, head.uri.query());
-    let mut looked_for = presented.by_ref().take(MOST_PRESENTED);
-    looked_for.any(|key| key.len() <= text.len() && Crossing::new([&*key]).carries(text))
-        || presented.next().is_some()
-        || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
+    let secret = trace.is_given() && is_secret(trace.trace_id());
+    let trace = if secret { TraceContext::random() } else { trace };
+    Shown { path, method, trace, keys }
 }
 
 /// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is
@@ -245,12 +246,12 @@ fn refused(refused: Refused) -> Fault {
 
 fn missed(miss: Miss, method: &Method, path: &str) -> Fault {
     match miss {
-        Miss::Path => Fault::NoRoute { method: shown(method), path: path.chars().take(256).collect() },
-        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shown(method), allowed },
+        Miss::Path => Fault::NoRoute { method: beginning(method), path: path.chars().take(256).collect() },
+        Miss::Method(allowed) => Fault::MethodNotAllowed { method: beginning(method), allowed },
     }
 }
 
 /// Methods are extensible; only so much of one is repeated.
-fn shown(method: &Method) -> String {
+fn beginning(method: &Method) -> String {
     method.as_str().chars().take(32).collect()
 }

@@ -32,7 +32,7 @@ pub struct Line<'a> {
     /// The target's base URL.
     pub target: Option<&'a str>,
     /// `HTTP/1.1` or `HTTP/2`, between the caller and us.
-    pub protocol: &'a str,
+    pub protocol: &'static str,
     /// Whether the caller's connection is TLS.
     pub tls: bool,
     /// The request's method.
@@ -80,9 +80,9 @@ pub struct Line<'a> {
     /// Tokens of the answer, as the upstream counted them.
     pub tokens_out: Option<u64>,
     /// Why the model stopped.
-    pub finish_reason: Option<&'a str>,
+    pub finish_reason: Option<&'static str>,
     /// The code of the Fault that the caller was told, if any.
-    pub error: Option<&'a str>,
+    pub error: Option<&'static str>,
     /// What lay beneath that Fault, for the operator.
     pub cause: Option<&'a str>,
 }
@@ -110,8 +110,8 @@ impl Line<'_> {
     fn write_origin(&self, pairs: &mut Pairs<'_>) {
         pairs.plain("time", &clock::stamp(self.time));
         pairs.plain("kind", b"access");
-        pairs.text("request_id", self.request_id);
-        text(pairs, "trace_id", self.trace_id);
+        pairs.plain("request_id", self.request_id.as_bytes());
+        plain(pairs, "trace_id", self.trace_id);
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
@@ -121,7 +121,7 @@ impl Line<'_> {
     }
 
     fn write_request(&self, pairs: &mut Pairs<'_>) {
-        pairs.text("protocol", self.protocol);
+        pairs.plain("protocol", self.protocol.as_bytes());
         pairs.flag("tls", self.tls);
         pairs.text("method", self.method);
         pairs.text("path", self.path);
@@ -134,8 +134,8 @@ impl Line<'_> {
         if let Some(status) = self.status {
             pairs.number("status", status);
         }
-        pairs.text("who", self.who);
-        pairs.text("phase", self.phase);
+        pairs.plain("who", self.who.as_bytes());
+        pairs.plain("phase", self.phase.as_bytes());
         flag(pairs, "reused", self.reused);
         number(pairs, "attempts", Some(u64::from(self.attempts)).filter(|attempts| *attempts > 1));
         text(pairs, "tried", self.tried);
@@ -156,8 +156,8 @@ impl Line<'_> {
         number(pairs, "events", self.events);
         number(pairs, "tokens_in", self.tokens_in);
         number(pairs, "tokens_out", self.tokens_out);
-        text(pairs, "finish_reason", self.finish_reason);
-        text(pairs, "error", self.error);
+        plain(pairs, "finish_reason", self.finish_reason);
+        plain(pairs, "error", self.error);
         text(pairs, "cause", self.cause);
     }
 }
@@ -165,6 +165,13 @@ impl Line<'_> {
 fn text(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
     if let Some(value) = value {
         pairs.text(key, value);
+    }
+}
+
+/// What needs no escapes: ids are letters, digits, `_` and `-`, and the rest are words of the program's own.
+fn plain(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        pairs.plain(key, value.as_bytes());
     }
 }
 

@@ -3,10 +3,13 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// `x-trace-id` values longer than this are not taken.
 const LONGEST_TRACE_ID: usize = 64;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
 /// A request's id: `req_` and 32 lowercase hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -48,6 +51,8 @@ pub struct TraceContext {
     span: [u8; 16],
     sampled: bool,
     continued: bool,
+    /// The caller chose `trace` or `named`.
+    given: bool,
     /// What the caller called the trace, when that cannot be sent as a trace id.
     named: Option<Box<str>>,
 }
@@ -57,19 +62,31 @@ impl TraceContext {
     /// when that is 32 hex digits, else under a random id; another `x-trace-id` (1 to 64 of `A-Z a-z 0-9 _ -`) is kept for
     /// the log alone.
     pub fn of(headers: &HeaderMap) -> Self {
-        let parent = only(headers, "traceparent").and_then(Parent::parse);
+        let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
         if let Some(Parent { trace, sampled }) = parent {
-            return Self { trace, span: span(), sampled, continued: true, named: None };
+            return Self { trace, span: span(), sampled, continued: true, given: true, named: None };
         }
-        let name = only(headers, "x-trace-id").filter(|name| is_trace_name(name));
+        let name = only(headers, &X_TRACE_ID).filter(|name| is_trace_name(name));
         let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
         let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
-        Self { trace: given.unwrap_or_else(trace), span: span(), sampled: true, continued: false, named }
+        Self {
+            trace: given.unwrap_or_else(trace),
+            span: span(),
+            sampled: true,
+            continued: false,
+            given: name.is_some(),
+            named,
+        }
     }
 
     /// A new one, whatever a caller says.
     pub fn random() -> Self {
-        Self { trace: trace(), span: span(), sampled: true, continued: false, named: None }
+        Self { trace: trace(), span: span(), sampled: true, continued: false, given: false, named: None }
+    }
+
+    /// Whether the request says it, in part at least, and it is not all made here.
+    pub fn is_given(&self) -> bool {
+        self.given
     }
 
     /// The trace's id for the log.
@@ -139,7 +156,7 @@ fn is_trace_name(name: &[u8]) -> bool {
 }
 
 /// The value of a header that was sent once.
-fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h [u8]> {
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then_some(value.as_bytes())
@@ -155,9 +172,10 @@ fn span() -> [u8; 16] {
 
 /// The last `N` hex digits.
 fn hex<const N: usize>(number: u128) -> [u8; N] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|place| {
-        let digit = (number >> (4 * (N - 1 - place))) as u32 % 16;
-        char::from_digit(digit, 16).map_or(b'0', |digit| digit as u8)
+        let digit = (number >> (4 * (N - 1 - place))) as usize % DIGITS.len();
+        DIGITS[digit]
     })
 }
 
@@ -173,7 +191,6 @@ fn value(id: &[u8]) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderName;
     use proptest::prelude::*;
 
     use super::*;

@@ -7,9 +7,6 @@ use crate::config::LogFormat;
 /// Values longer than this many bytes are cut: the longest line stays small whatever a caller sends.
 pub(super) const LONGEST_VALUE: usize = 1024;
 
-/// `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`
-const LONGEST_ADDRESS: usize = 45;
-
 /// One line in the making, appended to a buffer that the writer of the line owns and uses again.
 ///
 /// Keys are the program's own words and are written as they are. Values are escaped so that no caller can forge a line,
@@ -50,19 +47,34 @@ impl<'b> Pairs<'b> {
     /// A text that needs no escapes, such as a time or an id.
     pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
         self.key(key);
-        let quote: &[u8] = if self.format == LogFormat::Json { b"\"" } else { b"" };
-        self.out.extend_from_slice(quote);
+        self.quote();
         self.out.extend_from_slice(value);
-        self.out.extend_from_slice(quote);
+        self.quote();
+    }
+
+    fn quote(&mut self) {
+        if self.format == LogFormat::Json {
+            self.out.push(b'"');
+        }
     }
 
     pub(super) fn address(&mut self, key: &str, value: IpAddr) {
-        let mut text = [0; LONGEST_ADDRESS];
-        let mut rest = text.as_mut_slice();
-        // Cannot fail: there is room for the longest address.
-        let _ = write!(rest, "{value}");
-        let unused = rest.len();
-        self.plain(key, text.get(..LONGEST_ADDRESS - unused).unwrap_or_default());
+        self.key(key);
+        self.quote();
+        match value {
+            // Nearly all are, and `Display` makes much of it.
+            IpAddr::V4(value) => {
+                for (at, octet) in value.octets().into_iter().enumerate() {
+                    self.out.extend_from_slice(if at == 0 { b"" } else { b"." });
+                    self.out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+                }
+            }
+            IpAddr::V6(value) => {
+                // Cannot fail: there is always room in memory.
+                let _ = write!(self.out, "{value}");
+            }
+        }
+        self.quote();
     }
 
     pub(super) fn number(&mut self, key: &str, value: impl itoa::Integer) {
@@ -84,16 +96,24 @@ impl<'b> Pairs<'b> {
     }
 
     fn key(&mut self, key: &str) {
-        let (before, after): (&[u8], &[u8]) = match (self.format, self.first) {
-            (LogFormat::Json, true) => (b"\"", b"\":"),
-            (LogFormat::Json, false) => (b",\"", b"\":"),
-            (LogFormat::Text, true) => (b"", b"="),
-            (LogFormat::Text, false) => (b" ", b"="),
-        };
-        self.first = false;
-        self.out.extend_from_slice(before);
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(after);
+        let first = std::mem::take(&mut self.first);
+        match self.format {
+            LogFormat::Json => {
+                if !first {
+                    self.out.push(b',');
+                }
+                self.out.push(b'"');
+                self.out.extend_from_slice(key.as_bytes());
+                self.out.extend_from_slice(b"\":");
+            }
+            LogFormat::Text => {
+                if !first {
+                    self.out.push(b' ');
+                }
+                self.out.extend_from_slice(key.as_bytes());
+                self.out.push(b'=');
+            }
+        }
     }
 }
 

@@ -76,17 +76,13 @@ impl Http1 {
             _slot: slot,
             idle_since: Instant::now(),
         };
-        poll_fn(|cx| {
-            opened.settle(cx);
-            Poll::Ready(())
-        })
-        .await;
+        opened.settle();
         Ok(opened)
     }
 
     /// Whether it can take a request. Polls it, which finds a connection that the upstream has closed meanwhile.
-    pub(super) fn is_usable(&mut self, cx: &mut Context<'_>) -> bool {
-        self.settle(cx);
+    pub(super) fn is_usable(&mut self) -> bool {
+        self.settle();
         self.driven.is_some() && self.sender.is_ready()
     }
 
@@ -130,8 +126,10 @@ impl Http1 {
         polled
     }
 
-    /// Lets the connection do what it has to do, without waiting for anything.
-    fn settle(&mut self, cx: &mut Context<'_>) {
+    /// Lets the connection do what it has to do, without waiting for anything: what comes later only leaves a mark. (Handing it a
+    /// request would otherwise wake the task that is about to poll it anyway.)
+    fn settle(&mut self) {
+        let cx = &Context::from_waker(Waker::noop());
         self.signal.enter(cx);
         for _ in 0..ROUNDS {
             if !self.signal.take() {
@@ -186,9 +184,7 @@ impl Http1Body {
     pub(super) fn into_reusable(self) -> Option<Http1> {
         let Self { body, mut connection } = self;
         drop(body);
-        // Nobody waits here: what comes later only leaves a mark.
-        let usable = connection.is_usable(&mut Context::from_waker(Waker::noop()));
-        usable.then_some(connection)
+        connection.is_usable().then_some(connection)
     }
 }
 

@@ -6,7 +6,6 @@ use std::{
     fmt,
     rc::Rc,
     sync::Arc,
-    task::{Context, Waker},
     time::{Duration, Instant},
 };
 
@@ -96,8 +95,8 @@ impl Pools {
     }
 
     /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
-    pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>, cx: &mut Context<'_>) -> Option<Connection> {
-        let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer, cx)? };
+    pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>) -> Option<Connection> {
+        let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
         self.stripe.pool.reused.add();
         Some(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() })
     }
@@ -167,11 +166,11 @@ impl Pools {
         self.sweep_later();
     }
 
-    fn take_http1(&self, dialer: &Dialer, cx: &mut Context<'_>) -> Option<Kind> {
+    fn take_http1(&self, dialer: &Dialer) -> Option<Kind> {
         loop {
             // Not held while the connection is polled: dropping one may come back here.
             let mut connection = self.http1.borrow_mut().get_mut(&dialer.id())?.connections.pop()?;
-            if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable(cx) {
+            if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable() {
                 return Some(Kind::Http1(connection));
             }
             self.stripe.pool.dead.add();
@@ -206,11 +205,10 @@ impl Pools {
 
     /// Drops what has waited too long or was closed by the other side; true when nothing is left to look after.
     fn sweep(&self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
         let mut http1 = self.http1.borrow_mut();
         http1.retain(|_, shelf| {
             let idle = shelf.limits.idle;
-            shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable(&mut cx));
+            shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
             !shelf.connections.is_empty()
         });
         let mut http2 = self.http2.borrow_mut();

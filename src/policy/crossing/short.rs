@@ -28,6 +28,10 @@ impl<'k> ShortKey<'k> {
         ShortKey(Cow::Owned(self.0.into_owned()))
     }
 
+    pub(super) fn is_key(&self, key: &[u8]) -> bool {
+        *self.0 == *key
+    }
+
     pub(super) fn is(&self, text: &[u8]) -> bool {
         let word = last_word(text);
         let decodes = |engine: &GeneralPurpose| engine.decode(word).is_ok_and(|text| self.is_login(&text));

@@ -5,10 +5,12 @@
 
 use std::{
     collections::HashMap,
-    hash::Hash,
+    hash::{BuildHasherDefault, Hash},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
+
+use fnv::FnvHasher;
 
 use super::{
     count::PoolCounts,
@@ -18,6 +20,9 @@ use super::{
 /// Series kept of one kind, by one worker. Labels are configured names, so reaching it takes many reloads that rename things; what
 /// comes then is counted under `other`.
 const MOST: usize = 4096;
+
+/// Configured names and words of the program's own need no hash that withstands an enemy, and there are a few at each exchange's end.
+pub type Series<K, V> = HashMap<K, V, BuildHasherDefault<FnvHasher>>;
 
 /// A configured name; none is `other`.
 pub type Name = Option<Arc<str>>;
@@ -34,17 +39,17 @@ pub struct Stripe {
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
     /// Exchanges that are over.
-    pub exchanges: HashMap<Ending, u64>,
+    pub exchanges: Series<Ending, u64>,
     /// Those that ended with a fault, by its code.
-    pub faults: HashMap<(Name, &'static str), u64>,
+    pub faults: Series<(Name, &'static str), u64>,
     /// By route.
-    pub routes: HashMap<Name, Measures>,
+    pub routes: Series<Name, Measures>,
     /// By caller, route and upstream.
-    pub tokens: HashMap<[Name; 3], Tokens>,
+    pub tokens: Series<[Name; 3], Tokens>,
     /// Attempts by upstream, target and what came of them.
-    pub attempts: HashMap<([Name; 2], &'static str), u64>,
+    pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Keys that were left alone for a while, by upstream and reason.
-    pub rests: HashMap<(Name, &'static str), u64>,
+    pub rests: Series<(Name, &'static str), u64>,
     /// Exchanges whose labels found no room.
     pub overflowed: u64,
 }
@@ -191,7 +196,7 @@ impl Measures {
 
 /// The value under `key`, or that of the default key (whose names are all `other`) where there is no room for another one.
 fn entry<'m, K: Eq + Hash + Default, V: Default>(
-    map: &'m mut HashMap<K, V>,
+    map: &'m mut Series<K, V>,
     key: K,
     overflowed: &mut u64,
 ) -> &'m mut V {
@@ -202,7 +207,7 @@ fn entry<'m, K: Eq + Hash + Default, V: Default>(
     map.entry(key).or_default()
 }
 
-fn sum<K: Eq + Hash>(total: &mut HashMap<K, u64>, more: HashMap<K, u64>) {
+fn sum<K: Eq + Hash>(total: &mut Series<K, u64>, more: Series<K, u64>) {
     for (key, count) in more {
         *total.entry(key).or_default() += count;
     }
@@ -248,10 +253,10 @@ mod tests {
         let a = &total.routes[&Some("a".into())];
         assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
         assert_eq!(total.tokens[&[Some("team".into()), Some("a".into()), None]].output, 8);
-        assert_eq!(total.faults, HashMap::from([((Some("b".into()), "upstream_idle"), 1)]));
+        assert_eq!(total.faults, Series::from_iter([((Some("b".into()), "upstream_idle"), 1)]));
         assert_eq!(
             total.attempts,
-            HashMap::from([(([Some("up".into()), Some("http://up".into())], "2xx"), 1)])
+            Series::from_iter([(([Some("up".into()), Some("http://up".into())], "2xx"), 1)])
         );
     }
 

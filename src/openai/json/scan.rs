@@ -1,0 +1,276 @@
+//! The grammar of JSON (RFC 8259), walked along without recursion and without looking at more than it needs.
+
+use std::borrow::Cow;
+
+use super::{Leaf, NotJson};
+
+/// A place in a JSON text.
+pub(super) struct Scan<'j> {
+    json: &'j [u8],
+    at: usize,
+    /// What is open around the value that is being passed over, as `{` and `[`.
+    enclosing: Vec<u8>,
+}
+
+impl<'j> Scan<'j> {
+    pub(super) fn new(json: &'j [u8]) -> Self {
+        Self { json, at: 0, enclosing: Vec::new() }
+    }
+
+    /// The next byte that is no white space.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        loop {
+            let byte = *self.json.get(self.at)?;
+            if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+    }
+
+    /// Only white space is left.
+    pub(super) fn end(&mut self) -> Result<(), NotJson> {
+        self.peek().map_or(Ok(()), |_| self.wrong())
+    }
+
+    /// Takes the opening byte of an object or array; false when it closes at once.
+    pub(super) fn enter(&mut self, closing: u8) -> bool {
+        self.at += 1;
+        let empty = self.peek() == Some(closing);
+        self.at += usize::from(empty);
+        !empty
+    }
+
+    /// After a member or element: whether there is another one.
+    pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
+        let next = self.peek();
+        if next != Some(b',') && next != Some(closing) {
+            return self.wrong();
+        }
+        self.at += 1;
+        Ok(next == Some(b','))
+    }
+
+    /// A member's key and its colon.
+    pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
+        let (key, escaped) = self.string()?;
+        self.colon()?;
+        match escaped {
+            false => Ok(Cow::Borrowed(inner(key))),
+            true => Ok(Cow::Owned(self.decoded::<String>(key)?.into_bytes())),
+        }
+    }
+
+    /// A string's text.
+    pub(super) fn text(&mut self) -> Result<Cow<'j, str>, NotJson> {
+        let (text, escaped) = self.string()?;
+        match std::str::from_utf8(inner(text)) {
+            Ok(text) if !escaped => Ok(Cow::Borrowed(text)),
+            _ => self.decoded(text).map(Cow::Owned),
+        }
+    }
+
+    /// A number, the kinds told apart as serde_json does.
+    pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
+        let number = self.digits()?;
+        let whole = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
+        whole.map_or_else(|| self.decoded(number).map(Leaf::Number), |count| Ok(Leaf::Count(count)))
+    }
+
+    /// Passes over one value; true when it is an array or object with something in it.
+    pub(super) fn value(&mut self) -> Result<bool, NotJson> {
+        let mut filled = false;
+        loop {
+            match self.peek() {
+                Some(b'"') => drop(self.string()?),
+                Some(b'-' | b'0'..=b'9') => drop(self.digits()?),
+                Some(b'n') => self.word(b"null")?,
+                Some(b't') => self.word(b"true")?,
+                Some(b'f') => self.word(b"false")?,
+                Some(b'[') => {
+                    if self.enter(b']') {
+                        filled = true;
+                        self.enclosing.push(b'[');
+                        continue;
+                    }
+                }
+                Some(b'{') => {
+                    if self.enter(b'}') {
+                        filled = true;
+                        self.enclosing.push(b'{');
+                        self.pass_key()?;
+                        continue;
+                    }
+                }
+                _ => return self.wrong(),
+            }
+            if !self.leave()? {
+                return Ok(filled);
+            }
+        }
+    }
+
+    /// After a value: leaves what it ends, and goes to the value after it; false when there is none.
+    fn leave(&mut self) -> Result<bool, NotJson> {
+        while let Some(open) = self.enclosing.last() {
+            let object = *open == b'{';
+            if self.goes_on(if object { b'}' } else { b']' })? {
+                if object {
+                    self.pass_key()?;
+                }
+                return Ok(true);
+            }
+            self.enclosing.pop();
+        }
+        Ok(false)
+    }
+
+    fn pass_key(&mut self) -> Result<(), NotJson> {
+        self.string()?;
+        self.colon()
+    }
+
+    fn colon(&mut self) -> Result<(), NotJson> {
+        if self.peek() != Some(b':') {
+            return self.wrong();
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn word(&mut self, word: &[u8]) -> Result<(), NotJson> {
+        if !self.json.get(self.at..).is_some_and(|rest| rest.starts_with(word)) {
+            return self.wrong();
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    /// A string with its quotes, and whether it has escapes.
+    fn string(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+        if self.peek() != Some(b'"') {
+            return self.wrong();
+        }
+        let begun = self.at;
+        let mut escaped = false;
+        self.at += 1;
+        loop {
+            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
+            match self.json.get(self.at) {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                _ => return self.wrong(),
+            }
+            escaped = true;
+        }
+        self.at += 1;
+        Ok((self.json.get(begun..self.at).unwrap_or_default(), escaped))
+    }
+
+    fn escape(&mut self) -> Result<(), NotJson> {
+        let length = match self.json.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
+            Some(b'u') => 6,
+            _ => return self.wrong(),
+        };
+        let digits = self.json.get(self.at + 2..self.at + length);
+        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+            return self.wrong();
+        }
+        self.at += length;
+        Ok(())
+    }
+
+    /// A number's text.
+    fn digits(&mut self) -> Result<&'j [u8], NotJson> {
+        let begun = self.at;
+        self.at += usize::from(self.next_is(b"-"));
+        let leading_zero = self.next_is(b"0");
+        let whole = self.pass_digits();
+        if whole == 0 || (leading_zero && whole > 1) {
+            return self.wrong();
+        }
+        if self.next_is(b".") {
+            self.at += 1;
+            if self.pass_digits() == 0 {
+                return self.wrong();
+            }
+        }
+        if self.next_is(b"eE") {
+            self.at += 1;
+            self.at += usize::from(self.next_is(b"+-"));
+            if self.pass_digits() == 0 {
+                return self.wrong();
+            }
+        }
+        Ok(self.json.get(begun..self.at).unwrap_or_default())
+    }
+
+    fn next_is(&self, any: &[u8]) -> bool {
+        self.json.get(self.at).is_some_and(|byte| any.contains(byte))
+    }
+
+    fn pass_digits(&mut self) -> usize {
+        let rest = self.json.get(self.at..).unwrap_or_default();
+        let count = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        self.at += count;
+        count
+    }
+
+    /// What is rarely needed is left to serde_json: escapes, and numbers that are no counts.
+    fn decoded<T: serde::de::DeserializeOwned>(&self, written: &[u8]) -> Result<T, NotJson> {
+        serde_json::from_slice(written).or_else(|_| self.wrong())
+    }
+
+    fn wrong<T>(&self) -> Result<T, NotJson> {
+        Err(NotJson { at: self.at })
+    }
+}
+
+/// A string without its quotes.
+fn inner(string: &[u8]) -> &[u8] {
+    string.get(1..string.len() - 1).unwrap_or_default()
+}
+
+/// Most strings end within so many bytes.
+const NEAR: usize = 16;
+
+/// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
+fn ordinary(text: &[u8]) -> usize {
+    let (near, far) = text.split_at(text.len().min(NEAR));
+    let passed = ordinary_by_eight(near);
+    if passed < NEAR {
+        return passed;
+    }
+    let (chunks, _) = far.as_chunks::<64>();
+    let passed = NEAR + chunks.iter().take_while(|chunk| !any_special(chunk)).count() * 64;
+    passed + ordinary_by_eight(text.get(passed..).unwrap_or_default())
+}
+
+fn is_special(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
+}
+
+/// Looks at all of them, and so at many at once, which a search that may end early cannot.
+fn any_special(chunk: &[u8; 64]) -> bool {
+    let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    chunk.iter().fold(0, |any, byte| any | special(*byte)) != 0
+}
+
+/// The same as [`ordinary`] for a short text, by eight bytes as one number: subtracting borrows from a byte's highest bit where the
+/// byte was less.
+fn ordinary_by_eight(text: &[u8]) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (at, chunk) in chunks.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*chunk);
+        let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
+        let is = |byte: u8| less(bytes ^ (EACH * u64::from(byte)), 1);
+        let special = (less(bytes, b' ') | is(b'"') | is(b'\\')) & (EACH << 7);
+        if special != 0 {
+            return at * 8 + special.trailing_zeros() as usize / 8;
+        }
+    }
+    let at = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
+    text.len() - rest.len() + at
+}
