@@ -1,12 +1,17 @@
 //! Changing one member of a request body, and leaving every other byte as it is.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 #[derive(Deserialize)]
 struct Body<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "written")]
     model: Option<&'a RawValue>,
+}
+
+/// As it is, `null` too.
+fn written<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// The body with another `model`, as its first member if it names none; `None` when it is no JSON object.
@@ -40,6 +45,7 @@ mod tests {
         let expected = br#" { "a" : {"model":"no"}, "model"  :  "other\"model" , "x":[1.0e2,"\u00e9"]} "#;
         assert_eq!(edited, expected);
         assert_eq!(with_model(br#" {"a":1}"#, "m").unwrap(), br#" {"model":"m","a":1}"#);
+        assert_eq!(with_model(br#"{"model":null}"#, "m").unwrap(), br#"{"model":"m"}"#);
         assert_eq!(with_model(b"{ }", "m").unwrap(), br#"{"model":"m" }"#);
         assert_eq!(with_model(br#"[1]"#, "m"), None);
         assert_eq!(with_model(b"", "m"), None);

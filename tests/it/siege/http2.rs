@@ -107,9 +107,17 @@ async fn prefaces_that_are_none() {
     ] {
         let mut peer = Peer::connect_bare(gateway.address()).await;
         peer.write_bytes(preface.as_bytes()).await.unwrap();
-        tokio::io::AsyncWriteExt::shutdown(&mut peer.tcp).await.unwrap();
-        let mut said = Vec::new();
-        let _ = tokio::io::AsyncReadExt::read_to_end(&mut peer.tcp, &mut said).await;
+        let mut said = vec![0; 9];
+        if answered {
+            // Who half-closes at once may have no answer.
+            crate::harness::safely(tokio::io::AsyncReadExt::read_exact(&mut peer.tcp, &mut said))
+                .await
+                .unwrap();
+        } else {
+            said.clear();
+            tokio::io::AsyncWriteExt::shutdown(&mut peer.tcp).await.unwrap();
+            let _ = tokio::io::AsyncReadExt::read_to_end(&mut peer.tcp, &mut said).await;
+        }
         assert_eq!(
             said.starts_with(b"HTTP/1.1 "),
             answered,
