@@ -143,8 +143,10 @@ impl Watch {
 
     /// hyper was given `bytes`.
     pub(super) fn gave(&self, bytes: usize) {
-        self.frames.set(self.frames.get() + 1);
-        self.bytes.set(self.bytes.get() + bytes as u64);
+        if self.left.get().is_none() {
+            self.frames.set(self.frames.get() + 1);
+            self.bytes.set(self.bytes.get() + bytes as u64);
+        }
         self.held.set(self.held.get() + bytes);
     }
 

@@ -91,6 +91,14 @@ impl Failed {
         }
     }
 
+    /// Without a hold on the upstream's connection.
+    pub(super) fn detached(mut self) -> Self {
+        if let Self::Refused(refusal) = &mut self {
+            refusal.detach();
+        }
+        self
+    }
+
     /// When the upstream wants to be asked again.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -116,6 +124,11 @@ impl Failed {
         }
     }
 
+    /// Whether it is a matter of time.
+    pub(super) fn is_slowness(&self) -> bool {
+        matches!(self, Self::Fault(fault) if is_slowness(fault))
+    }
+
     /// For the log and the metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
@@ -124,6 +137,14 @@ impl Failed {
             Self::Refused(refusal) => crate::exchange::class(refusal.status),
         }
     }
+}
+
+/// Whether `fault` is that something took too long.
+pub(super) fn is_slowness(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::ConnectTimeout(_) | Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_)
+    )
 }
 
 fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {

@@ -36,6 +36,7 @@ impl Call {
         // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
         let repeatable = (reused || dialer.http2()) && request.body().is_held();
         let harmless = order.is_inference() || request.method().is_idempotent();
+        self.arm(order, place);
         let (cause, unsent) = match self.send(connection, request, &place.timeouts, harmless).await {
             Ok(answer) => return Ok(answer),
             Err(Unanswered::Failed(fault)) => return Err(fault),
@@ -48,6 +49,13 @@ impl Call {
         };
         let connection = Box::pin(self.dial(place)).await?;
         self.send(connection, request, &place.timeouts, harmless).await.map_err(Unanswered::into_fault)
+    }
+
+    /// From here on the target has all that it needs: it is to answer before the whole exchange is over.
+    fn arm(&self, order: &Order, place: &Place) {
+        if let Some(total) = self.exchange.watch.total().filter(|_| order.is_inference()) {
+            place.pass.is_due(total, self.exchange.record.start.elapsed());
+        }
     }
 
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.

@@ -64,6 +64,11 @@ impl Call {
         Self { worker, downstream, snapshot, exchange, lowered, presented: keys }
     }
 
+    /// Whether a key of any upstream is in `text`.
+    pub(super) fn holds_key(&self, text: &[u8]) -> bool {
+        self.snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
+    }
+
     /// Bounds the exchange by `total`, wherever it is then.
     pub(super) fn within(&self, total: Option<Duration>) -> Within {
         let start = self.exchange.record.start;

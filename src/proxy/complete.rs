@@ -8,28 +8,34 @@ use http_body::Frame;
 
 use super::{
     Gateway,
-    gateway::Buffered,
+    gateway::{self, Buffered},
     hold::{Unheld, next_within},
     sight::{Probe, Seen},
+    tail,
 };
-use crate::{config::Timeouts, fault::Fault, openai::Dialect, upstream::AnswerBody};
+use crate::{body::Watch, config::Timeouts, fault::Fault, openai::Dialect, upstream::AnswerBody};
 
 /// It is passed on in pieces of this size, so that looking at them does not hold up the worker's other streams.
 const PIECE: usize = 64 << 10;
+const FIRST_PIECE: usize = 4 << 10;
 
 /// Bounds on one answer.
 #[derive(Debug)]
-pub(super) struct Bounds {
+pub(super) struct Bounds<'a> {
     /// In bytes.
     pub(super) limit: u64,
     /// Of all that the process holds, in bytes.
     pub(super) buffered: u64,
+    pub(super) gateway: &'a Arc<Gateway>,
+    /// Its caller may leave meanwhile.
+    pub(super) watch: &'a Watch,
 }
 
 /// An answer, as far as it is there. What frames share with the connection's read buffer is not kept.
 #[derive(Debug)]
 struct Held {
-    bytes: BytesMut,
+    pieces: Vec<BytesMut>,
+    length: u64,
     trailers: Option<HeaderMap>,
     counted: Buffered,
 }
@@ -40,9 +46,9 @@ pub(super) async fn hold(
     held: &mut VecDeque<Frame<Bytes>>,
     (began, timeouts): (Instant, &Timeouts),
     events: Option<Dialect>,
-    (bounds, gateway): (Bounds, &Arc<Gateway>),
+    bounds: Bounds<'_>,
 ) -> Result<(), Unheld> {
-    let mut whole = Held { bytes: BytesMut::new(), trailers: None, counted: gateway.hold() };
+    let mut whole = Held { pieces: Vec::new(), length: 0, trailers: None, counted: bounds.gateway.hold() };
     let mut probe = events.map(Probe::new);
     let mut first_token = timeouts.first_token.filter(|_| events.is_some()).map(|limit| began + limit);
     while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
@@ -73,23 +79,37 @@ pub(super) async fn hold(
 }
 
 impl Held {
-    fn take(&mut self, data: &[u8], bounds: &Bounds) -> Result<(), Unheld> {
-        let length = (self.bytes.len() + data.len()) as u64;
-        if length > bounds.limit {
+    fn take(&mut self, mut data: &[u8], bounds: &Bounds<'_>) -> Result<(), Unheld> {
+        self.length += data.len() as u64;
+        // Without a caller it is read for its usage alone.
+        let most = if bounds.watch.left().is_some() { tail::MOST_FOR_USAGE as u64 } else { u64::MAX };
+        if self.length > bounds.limit.min(most) {
             return Err(Unheld::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
         }
-        self.counted.grow_to(length, bounds.buffered).map_err(Unheld::Fault)?;
-        self.bytes.extend_from_slice(data);
+        while !data.is_empty() {
+            let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
+            if room == 0 {
+                let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
+                // What takes little room is not given much: the first piece is a small one.
+                let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
+                self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(Unheld::Fault)?;
+                self.pieces.push(BytesMut::with_capacity(size));
+                continue;
+            }
+            let (now, later) = data.split_at(room.min(data.len()));
+            self.pieces.last_mut().into_iter().for_each(|piece| piece.extend_from_slice(now));
+            data = later;
+        }
         Ok(())
     }
 
-    /// In pieces, which count until the last of them has gone.
+    /// Each piece counts until the last of them has gone.
     fn release(self, held: &mut VecDeque<Frame<Bytes>>) {
-        let Self { bytes, trailers, counted } = self;
-        let mut bytes = counted.own(bytes.freeze());
-        while !bytes.is_empty() {
-            held.push_back(Frame::data(bytes.split_to(PIECE.min(bytes.len()))));
-        }
+        let Self { pieces, trailers, counted, .. } = self;
+        let counted = Arc::new(counted);
+        held.extend(
+            pieces.into_iter().map(|piece| Frame::data(gateway::own(piece.freeze(), counted.clone()))),
+        );
         held.extend(trailers.map(Frame::trailers));
     }
 }

@@ -35,7 +35,10 @@ enum Hold {
     /// Its first content.
     Start,
     /// All of it.
-    Whole,
+    Whole {
+        /// In bytes.
+        limit: u64,
+    },
 }
 
 /// How often, and after which waits, a request may be sent again.
@@ -85,7 +88,7 @@ impl Call {
                 visited.push(upstream.name.clone());
             }
             let hold = match order.is_inference() {
-                true if route.is_whole() => Hold::Whole,
+                true if route.is_whole() => Hold::Whole { limit: route.body_limit },
                 true if patience.any_left() && route.holds(places.are_several()) => Hold::Start,
                 _ => Hold::Nothing,
             };
@@ -101,25 +104,29 @@ impl Call {
                 next_on_context_length: route.next_on_context_length,
                 model: place.model.as_deref().or(model.as_deref()),
             };
-            // Where there is no other key, what the upstream has to say of this one is for the caller to hear each time, but for a rate
-            // limit that is waited for here.
-            let waits = |what: &Rest| matches!(what, Rest::Model(_)) && route.retry.retries > 0;
-            let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
-            match rest {
-                // It says itself when it is to be had again.
-                Some((what, span)) => {
-                    self.worker.stripe.key_rests(&upstream.name, what.why().as_str());
-                    place.rest_key(what, span, Instant::now());
-                }
-                None => patience.heed(failed.retry_after()),
+            if !self.rests_key(&place, &failed, asked, route.retry.retries > 0) {
+                patience.heed(failed.retry_after());
             }
             let next = failed.again(asked);
             let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, &next);
-            last = Some(failed);
             if !gone_on {
-                return self.give_up(last, None);
+                return self.give_up(Some(failed), None);
             }
+            last = Some(failed.detached());
         }
+    }
+
+    /// Leaves the key of `place` alone for as long as `failed` says, if it does: it is known then when it is to be had again.
+    fn rests_key(&self, place: &Place, failed: &Failed, asked: Asked<'_>, retries: bool) -> bool {
+        let upstream = &place.upstream;
+        // Where there is no other key, what the upstream has to say of this one is for the caller to hear each time, but for a rate
+        // limit that is waited for here.
+        let waits = |what: &Rest| matches!(what, Rest::Model(_)) && retries;
+        let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
+        let Some((what, span)) = rest else { return false };
+        self.worker.stripe.key_rests(&upstream.name, what.why().as_str());
+        place.rest_key(what, span, Instant::now());
+        true
     }
 
     /// One attempt at `place`, which comes back if nothing came of it.
@@ -136,24 +143,22 @@ impl Call {
         record.upstream = Some(place.upstream.name.clone());
         record.target = Some(place.target().url.clone());
         let began = Instant::now();
-        if let Some(total) = self.exchange.watch.total() {
-            place.pass.is_due(total, began.duration_since(self.exchange.record.start));
-        }
         let answer = match Box::pin(self.ask(order, &place)).await {
             Ok(answer) => answer,
             Err(fault) => return Err((self.failed_at(&mut place, Failed::Fault(fault)), place)),
         };
+        place.pass.has_answered();
         let status = answer.status();
         let mut answered = match self.judge(answer, route, &place).await {
             Ok(answered) => answered,
             Err(failed) => return Err((self.failed_at(&mut place, failed), place)),
         };
         if hold != Hold::Nothing
-            && let Err(failed) = Box::pin(self.hold(&mut answered, hold, began, &place, route)).await
+            && let Err(failed) = Box::pin(self.hold(&mut answered, hold, began, &place)).await
         {
             let failed = match failed {
                 Unheld::Fault(fault) => Failed::Fault(fault),
-                Unheld::Error(data) if hold == Hold::Whole => {
+                Unheld::Error(data) if hold != Hold::Start => {
                     Failed::Refused(Box::new(Refusal::instead_of_whole(&data, &place.upstream)))
                 }
                 Unheld::Error(data) => Failed::Refused(Box::new(Refusal::in_stream(answered, &data))),
@@ -172,18 +177,24 @@ impl Call {
         hold: Hold,
         began: Instant,
         place: &Place,
-        route: &Route,
     ) -> Result<(), Unheld> {
         let endpoint = self.exchange.record.endpoint;
-        if hold == Hold::Start {
+        let Hold::Whole { limit } = hold else {
             return answered.hold(began, &place.timeouts, endpoint).await;
-        }
-        let bounds = Bounds { limit: route.body_limit, buffered: self.snapshot.server.max_buffered };
-        answered.hold_whole((began, &place.timeouts), endpoint, (bounds, &self.worker.gateway)).await
+        };
+        let bounds = Bounds {
+            limit,
+            buffered: self.snapshot.server.max_buffered,
+            gateway: &self.worker.gateway,
+            watch: &self.exchange.watch,
+        };
+        answered.hold_whole((began, &place.timeouts), endpoint, bounds).await
     }
 
     fn failed_at(&mut self, place: &mut Place, failed: Failed) -> Failed {
-        if failed.is_targets_fault() {
+        if failed.is_slowness() {
+            place.pass.was_slow(Instant::now());
+        } else if failed.is_targets_fault() {
             place.pass.failed(Instant::now());
         } else if matches!(failed, Failed::Refused(_)) {
             place.pass.succeeded();

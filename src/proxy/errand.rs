@@ -38,7 +38,7 @@ impl Apart {
     pub(super) fn of(route: &Route, stream: bool) -> Option<Self> {
         // What is held until it is complete is silent for as long, which is what heartbeats are for.
         let beat = route.heartbeat.filter(|_| route.is_whole());
-        let commit_after = route.commit_after.into_iter().chain(beat).min().filter(|_| stream);
+        let commit_after = route.commit_after.or(beat).filter(|_| stream);
         let drains = route.on_disconnect == OnDisconnect::Drain;
         (drains || commit_after.is_some()).then_some(Self { commit_after, drains })
     }
@@ -54,6 +54,7 @@ impl Apart {
         let drains_on = self.drains.then(|| call.worker.clone());
         let watch = call.exchange.watch.clone();
         let early = early_head(&call, order.route());
+        let (link, version) = (call.exchange.link().clone(), call.exchange.record.version);
         let beat = order.route().heartbeat.unwrap_or(BEAT);
         let asking = async move {
             let watch = call.exchange.watch.clone();
@@ -75,8 +76,11 @@ impl Apart {
             return respond(answered, call.exchange, in_flight, drains_on);
         }
         watch.answer_early();
+        // Until the answer is known to be whole, as in the Relay.
+        link.reset_when_closing(version == Version::HTTP_10);
         let mut response = Response::new(Reply::early(errand, beat, drains_on));
         *response.headers_mut() = early;
+        *response.version_mut() = version;
         response
     }
 }
@@ -90,6 +94,9 @@ fn early_head(call: &Call, route: &Route) -> HeaderMap {
         policy::to_caller(&mut headers, &route.response_headers, &first.upstream.crossing);
     }
     identify(&mut headers, &call.exchange.record);
+    if call.exchange.is_last() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     headers
 }
 
@@ -139,7 +146,7 @@ impl Drop for Errand {
                 let Done { mut call, answered, in_flight } = asking.await;
                 match answered {
                     Ok(answered) => {
-                        answered.into_parts().1.into_relay(call.exchange, in_flight).drain().await
+                        answered.into_parts().1.into_relay(call.exchange, in_flight).drain().await;
                     }
                     Err(fault) => drop(failed(&mut call, &fault)),
                 }
@@ -163,6 +170,7 @@ impl Done {
         let close_delimited = call.exchange.record.version == Version::HTTP_10;
         let fault = match answered.map(|answered| answered.into_stream(dialect, close_delimited)) {
             Ok(Ok(passage)) => return Relay::passing(passage, call.exchange, in_flight),
+            Ok(Err(Ok(event))) if call.holds_key(&event) => Fault::Withheld(502),
             Ok(Err(Ok(event))) => {
                 call.exchange.conclude(super::relay::ERROR_EVENT);
                 return Relay::last_words(event, dialect, call.exchange, in_flight);

@@ -131,11 +131,6 @@ impl Gateway {
 }
 
 impl Buffered {
-    /// `bytes`, which are counted for as long as anybody has them.
-    pub(super) fn own(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Held { bytes, _counted: self })
-    }
-
     /// Counts `bytes` in all from now on.
     ///
     /// # Errors
@@ -152,13 +147,18 @@ impl Buffered {
     }
 }
 
-/// Bytes that are counted.
-struct Held {
-    bytes: Bytes,
-    _counted: Buffered,
+/// `bytes`, which are counted for as long as anybody has them.
+pub(super) fn own(bytes: Bytes, counted: impl Send + 'static) -> Bytes {
+    Bytes::from_owner(Held { bytes, _counted: counted })
 }
 
-impl AsRef<[u8]> for Held {
+/// Bytes, and what counts them.
+struct Held<C> {
+    bytes: Bytes,
+    _counted: C,
+}
+
+impl<C> AsRef<[u8]> for Held<C> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

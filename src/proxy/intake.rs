@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
-use super::gateway::Gateway;
+use super::gateway::{self, Gateway};
 use crate::{
     body::Arrival,
     fault::Fault,
@@ -85,7 +85,7 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    let bytes = held.own(bytes);
+    let bytes = gateway::own(bytes, held);
     let facts = facts(&bytes).await?;
     Ok(Intake { bytes, facts })
 }

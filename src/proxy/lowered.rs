@@ -56,6 +56,11 @@ impl Lowered {
         Some(())
     }
 
+    /// Whether any is.
+    pub(super) fn is_any(self) -> bool {
+        [self.connect, self.first_byte, self.first_token, self.idle, self.total].iter().any(Option::is_some)
+    }
+
     /// `inherited`, where this is not lower.
     pub(super) fn over(self, inherited: Timeouts) -> Timeouts {
         Timeouts {

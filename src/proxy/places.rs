@@ -191,7 +191,10 @@ impl Places {
             Pick::Key(key) => Some(key),
             Pick::Resting { .. } => return None,
         };
-        let pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
+        let mut pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
+        if self.lowered.is_any() {
+            pass.excuse();
+        }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
         Some(Place {
             step: number,

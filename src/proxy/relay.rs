@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::{
+    again::is_slowness,
     pace::{Clock, Due},
     places::Place,
     sight::{self, Sight},
@@ -142,7 +143,11 @@ impl Relay {
         exchange: Box<Exchange>,
         in_flight: Counted,
     ) -> Self {
-        Self { stage: Stage::Saying(event, sight::raises(dialect)), exchange, _in_flight: in_flight }
+        let orderly = sight::raises(dialect);
+        if orderly {
+            exchange.link().reset_when_closing(false);
+        }
+        Self { stage: Stage::Saying(event, orderly), exchange, _in_flight: in_flight }
     }
 
     /// Passes an upstream's answer on.
@@ -236,7 +241,9 @@ impl Relay {
     /// Puts in words of the gateway's own.
     fn say(&mut self, words: Bytes) -> Frame<Chunk> {
         let now = Instant::now();
-        self.exchange.record.tally.frame(words.len(), now);
+        if self.exchange.watch.left().is_none() {
+            self.exchange.record.tally.frame(words.len(), now);
+        }
         self.hand_over(words, now)
     }
 
@@ -264,7 +271,8 @@ impl Relay {
         let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
         let to_blame = fault.row().who == Who::Upstream && !passing.is_complete();
         if let Some(pass) = passing.pass.as_mut().filter(|_| to_blame) {
-            pass.failed(Instant::now());
+            let now = Instant::now();
+            if is_slowness(fault) { pass.was_slow(now) } else { pass.failed(now) }
         }
         let lengthless = passing.lengthless;
         let whole = passing.is_complete() && lengthless;
@@ -333,7 +341,12 @@ impl Relay {
             && bytes < tail::MOST_FOR_USAGE
         {
             passing.clock.heartbeat = None;
-            let frame = poll_fn(|cx| self.poll_passing(cx)).await;
+            let frame = poll_fn(|cx| match self.poll_passing(cx) {
+                // Nobody is left to be aborted.
+                Poll::Pending if !matches!(self.stage, Stage::Passing(_)) => Poll::Ready(None),
+                polled => polled,
+            })
+            .await;
             bytes +=
                 frame.and_then(Result::ok).and_then(|frame| Some(frame.data_ref()?.remaining())).unwrap_or(0);
         }

@@ -48,7 +48,8 @@ impl Told {
     pub(super) fn status(&self) -> StatusCode {
         let ErrorObject { code, kind, .. } = &self.error;
         let number = code.as_u64().and_then(|code| u16::try_from(code).ok());
-        if let Some(status) = number.and_then(|code| StatusCode::from_u16(code).ok()) {
+        let status = number.and_then(|code| StatusCode::from_u16(code).ok());
+        if let Some(status) = status.filter(|status| status.is_client_error() || status.is_server_error()) {
             return status;
         }
         match (code.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default()) {

@@ -9,10 +9,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
-use http_body::Body;
+use http_body::{Body, Frame};
 
 use super::{
-    Counted, Gateway, Relay,
+    Counted, Relay,
     again::Failed,
     call::Call,
     complete,
@@ -82,11 +82,23 @@ impl Refusal {
         Self::told_in_stream(Told::read(data), |_, _| Ok(answered))
     }
 
+    /// Others are asked.
+    pub(super) fn detach(&mut self) {
+        if let Ok(answered) = &mut self.given {
+            answered.detach();
+        }
+    }
+
     /// An error event, `data`, in a stream that was to be whole, of which the caller gets the error alone.
     pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
         let told = Told::read(data).filter(|_| !upstream.crossing.carries(data));
         Self::told_in_stream(told, |told, status| {
-            let mut response = Response::new(told.ok_or(Fault::Withheld(status.as_u16()))?.body());
+            if is_about_key(status, told) {
+                return Err(Fault::UpstreamAuth(status.as_u16()));
+            }
+            // Searched as it is written here, too: it may have been escaped.
+            let body = told.map(Told::body).filter(|body| !upstream.crossing.carries(body));
+            let mut response = Response::new(body.ok_or(Fault::Withheld(status.as_u16()))?);
             *response.status_mut() = status;
             let kind = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -99,6 +111,7 @@ impl Refusal {
         given: impl FnOnce(Option<&Told>, StatusCode) -> Result<Answered, Fault>,
     ) -> Self {
         let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Told::status);
+        let about_our_key = is_about_key(status, told.as_ref());
         Self {
             given: given(told.as_ref(), status),
             status,
@@ -106,12 +119,32 @@ impl Refusal {
             code: told.and_then(Told::into_code),
             retry_after: None,
             hopeless: false,
-            about_our_key: false,
+            about_our_key,
         }
     }
 }
 
+/// Whether an error in a stream is about the gateway's key, by the status that it has or would have.
+fn is_about_key(status: StatusCode, told: Option<&Told>) -> bool {
+    let concerns_model = told.is_some_and(Told::is_about_a_model);
+    status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
+}
+
 impl Answered {
+    /// Lets go of the upstream's connection, since others are asked: what was read of it is all that the caller may get of it yet.
+    fn detach(&mut self) {
+        if let Content::Passing(passage) = &self.content {
+            let held = passage.held.iter().filter_map(Frame::data_ref);
+            self.content = Content::Local(
+                held.fold(BytesMut::new(), |mut all, data| {
+                    all.extend_from_slice(data);
+                    all
+                })
+                .freeze(),
+            );
+        }
+    }
+
     /// Holds an event stream back until its first content; anything else goes at once.
     pub(super) async fn hold(
         &mut self,
@@ -132,7 +165,7 @@ impl Answered {
         &mut self,
         clocks: (Instant, &Timeouts),
         endpoint: Endpoint,
-        bounds: (complete::Bounds, &Arc<Gateway>),
+        bounds: complete::Bounds<'_>,
     ) -> Result<(), Unheld> {
         let Content::Passing(passage) = &mut self.content else { return Ok(()) };
         let events = passage.sight.is_events().then_some(endpoint.dialect());

@@ -171,6 +171,11 @@ impl Dialer {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
+    /// Whether there are as many connections as may be.
+    pub(super) fn is_full(&self) -> bool {
+        self.slots.as_ref().is_some_and(|slots| slots.available_permits() == 0)
+    }
+
     /// A place for one more connection: the first to ask is the first to get it.
     async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
         let Some(slots) = &self.slots else { return Ok(None) };

@@ -4,6 +4,7 @@
 //! neither closes an open breaker nor forgets what is under way. Atomics alone: no worker waits for another.
 
 use std::{
+    cell::Cell,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
@@ -72,7 +73,9 @@ pub struct Pass {
     /// It has told what the target did.
     judged: bool,
     /// Given up after that, it is the target that did nothing.
-    due: Option<Instant>,
+    due: Cell<Option<Instant>>,
+    /// The caller's own limits say nothing about how fast the target has to be.
+    excused: bool,
 }
 
 impl Default for TargetState {
@@ -126,7 +129,14 @@ impl TargetState {
         };
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
         // From here on dropping it gives the place back.
-        let mut pass = Pass { state: self.clone(), fuse, probe: false, judged: false, due: None };
+        let mut pass = Pass {
+            state: self.clone(),
+            fuse,
+            probe: false,
+            judged: false,
+            due: Cell::default(),
+            excused: false,
+        };
         if most.is_some_and(|most| before >= most) {
             return None;
         }
@@ -171,9 +181,26 @@ impl TargetState {
 impl Pass {
     /// The exchange, which has gone on for `elapsed`, must be over at `deadline`. A target that has more than half of its time and says
     /// nothing has failed.
-    pub fn is_due(&mut self, deadline: Instant, elapsed: Duration) {
+    pub fn is_due(&self, deadline: Instant, elapsed: Duration) {
         let left = deadline.saturating_duration_since(Instant::now());
-        self.due = (left > elapsed).then_some(deadline);
+        self.due.set((left > elapsed && !self.excused).then_some(deadline));
+    }
+
+    /// It has begun to answer, so it is not silent.
+    pub fn has_answered(&self) {
+        self.due.set(None);
+    }
+
+    /// Being slow is no failure here: the limits are not the operator's.
+    pub fn excuse(&mut self) {
+        self.excused = true;
+    }
+
+    /// The target was too slow, at `now`.
+    pub fn was_slow(&mut self, now: Instant) {
+        if !self.excused {
+            self.failed(now);
+        }
     }
 
     /// The target did what was asked of it, though it may be an error of the caller's own.
@@ -208,7 +235,7 @@ impl Pass {
 /// A probe of which nothing came (its caller left) leaves the circuit half-open for the next one.
 impl Drop for Pass {
     fn drop(&mut self) {
-        if let Some(due) = self.due.filter(|_| !self.judged) {
+        if let Some(due) = self.due.get().filter(|_| !self.judged) {
             let now = Instant::now();
             if now >= due {
                 self.failed(now);

@@ -17,7 +17,7 @@ use hyper::{
 use thiserror::Error;
 
 use super::{
-    Answer, AnswerBody, DialError, Dialer, PoolLimits,
+    Answer, AnswerBody, DialError, Dialer,
     answer::Source,
     http1::{Http1, Http1Body},
     http2::{Http2, Lease},
@@ -44,7 +44,7 @@ pub struct Pools {
 /// The connections to one origin.
 #[derive(Debug)]
 struct Shelf<C> {
-    limits: PoolLimits,
+    dialer: Arc<Dialer>,
     connections: Vec<C>,
 }
 
@@ -113,6 +113,8 @@ impl Pools {
         if dialer.http2() {
             return match tokio::time::timeout(timeout, self.dial_http2(dialer, timeout)).await {
                 Ok(dialled) => dialled,
+                // Who waited behind others for a connection that there may not be.
+                Err(_) if dialer.is_full() => Err(DialError::Full),
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
@@ -152,7 +154,7 @@ impl Pools {
     }
 
     /// Puts a connection aside for the next request.
-    pub(super) fn put(self: &Rc<Self>, dialer: &Dialer, mut connection: Http1) {
+    pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Http1) {
         if dialer.is_waited_for() {
             return;
         }
@@ -207,13 +209,13 @@ impl Pools {
     fn sweep(&self) -> bool {
         let mut http1 = self.http1.borrow_mut();
         http1.retain(|_, shelf| {
-            let idle = shelf.limits.idle;
+            let idle = shelf.patience();
             shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
             !shelf.connections.is_empty()
         });
         let mut http2 = self.http2.borrow_mut();
         http2.retain(|_, shelf| {
-            let idle = shelf.limits.idle;
+            let idle = shelf.patience();
             shelf.connections.retain(|kept| {
                 !kept.is_closed() && kept.idle_since().is_none_or(|since| since.elapsed() < idle)
             });
@@ -289,8 +291,15 @@ impl SendError {
     }
 }
 
-fn shelf<'a, C>(shelves: &'a mut HashMap<u64, Shelf<C>>, dialer: &Dialer) -> &'a mut Shelf<C> {
-    shelves.entry(dialer.id()).or_insert_with(|| Shelf { limits: dialer.limits(), connections: Vec::new() })
+fn shelf<'a, C>(shelves: &'a mut HashMap<u64, Shelf<C>>, dialer: &Arc<Dialer>) -> &'a mut Shelf<C> {
+    shelves.entry(dialer.id()).or_insert_with(|| Shelf { dialer: dialer.clone(), connections: Vec::new() })
+}
+
+impl<C> Shelf<C> {
+    /// For how long a connection is kept that is not used.
+    fn patience(&self) -> Duration {
+        if self.dialer.is_waited_for() { Duration::ZERO } else { self.dialer.limits().idle }
+    }
 }
 
 /// Whether HTTP/2 says that the request was not looked at: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).

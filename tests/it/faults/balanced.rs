@@ -174,3 +174,40 @@ async fn callers_who_leave_open_no_circuit() {
     assert_eq!(rig.chat().await.status, 200);
     rig.finish(4).await;
 }
+
+/// Limits that a caller has set itself say nothing about the target: other callers go on being served.
+#[tokio::test]
+async fn a_callers_own_limits_open_no_circuit() {
+    let rig = Rig::alone("breaker = { failures = 1 }\nretry = \"off\"", "", "").await;
+    for limit in ["total=50ms", "first_byte=50ms"] {
+        rig.main_answers([Script::new(vec![Step::Stall])]);
+        let answer = rig.post("/v1/chat/completions", CHAT, &[("x-sluicegate-timeout", limit)]).await;
+        assert_eq!(answer.status, 504);
+    }
+    rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
+    assert_eq!(rig.chat().await.status, 200);
+    rig.finish(3).await;
+}
+
+/// A connection that nobody uses on one worker makes room for another worker's.
+#[tokio::test]
+async fn an_idle_connection_gives_its_place_to_who_waits() {
+    let rig = Rig::alone("retry = \"off\"", "max_connections = 1", "").await;
+    rig.main_answers([stream(&[ROLE, HELLO, DONE]), stream(&[ROLE, HELLO, DONE])]);
+    let address = rig.gateway.address();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        // Each goes to the worker with fewer connections.
+        let mut client = Client::connect(address, Http::One).await;
+        let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let answer = safely(client.ask(request)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        clients.push(client);
+    }
+    let connections: Vec<u64> = rig.main.records().iter().map(|record| record.connection).collect();
+    assert_eq!(connections, [1, 2]);
+    for client in clients {
+        client.leave().await;
+    }
+    rig.finish(2).await;
+}

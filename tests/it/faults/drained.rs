@@ -1,6 +1,6 @@
 //! `on_disconnect = "drain"`: a caller who leaves has what it asked for counted all the same.
 
-use sluicegate::simulator::{Gate, Script, Step};
+use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
 
 use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusing, streamed};
 use crate::harness::{CHAT, Client, Http, post, safely, take, whole};
@@ -108,5 +108,23 @@ async fn it_is_bounded() {
     client.leave().await;
     let line = rig.line().await;
     assert_eq!(line["error"], "caller_left", "{line:#}");
+    rig.finish(1).await;
+}
+
+/// What breaks off then is over at once: there is nobody to be told.
+#[tokio::test]
+async fn a_document_that_breaks_off_without_a_caller_ends_the_exchange() {
+    let rig = Rig::alone("retry = \"off\"", "", DRAIN).await;
+    let gate = Gate::new();
+    rig.main_answers([Script::new(vec![
+        Step::Head(Head::json(http::StatusCode::OK, 100)),
+        Step::Send("{\"choices\":".into()),
+        Step::Gate(gate.clone()),
+        Step::Cut(Cut::Reset),
+    ])]);
+    leaves(&rig, Http::One, "{\"choices\":".len()).await;
+    gate.open();
+    let line = rig.line().await;
+    assert_eq!((&line["error"], &line["phase"]), (&"caller_left".into(), &"stream".into()), "{line:#}");
     rig.finish(1).await;
 }

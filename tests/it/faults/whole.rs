@@ -97,6 +97,22 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
     rig.finish(3).await;
 }
 
+/// An error that an upstream tells in its stream is an error, whatever it calls it; one about our key is not the caller's.
+#[tokio::test]
+async fn the_status_of_an_error_is_an_errors() {
+    for (number, status, code) in
+        [(200, 500, ""), (204, 500, ""), (429, 429, ""), (401, 502, "upstream_auth_failed")]
+    {
+        let event = format!("data: {{\"error\":{{\"message\":\"no\",\"code\":{number}}}}}\n\n");
+        let rig = Rig::alone("retry = \"off\"", "", WHOLE).await;
+        rig.main_answers([stream(&[ROLE, HELLO, Box::leak(event.into_boxed_str())])]);
+        let answer = rig.chat().await;
+        assert_eq!(answer.status.as_u16(), status, "{number}: {answer:?}");
+        assert!(code.is_empty() || answer.code() == code, "{number}: {answer:?}");
+        rig.finish(1).await;
+    }
+}
+
 /// Bounded by the route's `body_limit`, and by what the process may hold in all.
 #[tokio::test]
 async fn one_that_is_too_large_is_an_error() {
