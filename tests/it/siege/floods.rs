@@ -37,12 +37,14 @@ enum Ends {
 
 const CALM: Ends = Ends::GoAway(ENHANCE_YOUR_CALM);
 
+/// What is written next, from the number of the next free stream on.
+type Wave = Box<dyn Fn(&mut u32) -> Vec<Frame>>;
+
 struct Flood {
     what: &'static str,
     /// Before the flood.
     begin: Vec<Frame>,
-    /// What is written next, from the number of the next free stream on.
-    wave: Box<dyn Fn(&mut u32) -> Vec<Frame>>,
+    wave: Wave,
     /// Whether the attacker reads what the gateway says.
     reads: bool,
     ends: Ends,
@@ -131,15 +133,8 @@ impl Besieged {
     }
 }
 
-/// How one connection of an attacker went.
-struct Attack {
-    wrote: usize,
-    /// None if it was not ended.
-    ended: Option<Told>,
-}
-
-/// Floods until the connection is ended (one that is to be cut is never let go), or enough was written and it is `over`.
-async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn Fn() -> bool) -> Attack {
+/// Floods until the connection is ended, and tells how (one that is to be cut is never let go), or enough was written and it is `over`.
+async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn Fn() -> bool) -> Option<Told> {
     let Peer { tcp, .. } = {
         let mut peer = Peer::connect(address).await;
         peer.write(&flood.begin).await;
@@ -166,14 +161,14 @@ async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn F
                 Some(reading) => safely(reading).await.unwrap(),
                 None => Told::Closed,
             };
-            return Attack { wrote, ended: Some(told) };
+            return Some(told);
         }
         wrote += bytes.len();
     }
     if let Some(reading) = reading {
         reading.abort();
     }
-    Attack { wrote, ended: None }
+    None
 }
 
 async fn besiege(flood: Flood) {
@@ -197,7 +192,7 @@ async fn besiege(flood: Flood) {
     let ((), attacks) = tokio::join!(neighbour, attackers);
     let grown = besieged.gateway.resident().saturating_sub(before);
     assert!(grown < GROWTH, "{what}: {} KiB more than before", grown >> 10);
-    let ended: Vec<_> = attacks.iter().filter_map(|attack| attack.ended).collect();
+    let ended: Vec<_> = attacks.iter().flatten().copied().collect();
     match flood.ends {
         Ends::GoAway(code) => assert!(ended.contains(&Told::GoAway(code)), "{what}: {ended:?}"),
         Ends::Cut => assert!(ended.contains(&Told::Closed), "{what}: {ended:?}"),

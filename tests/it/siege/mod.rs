@@ -7,3 +7,4 @@ mod held;
 mod http2;
 mod pseudo;
 mod tap;
+mod tls;
