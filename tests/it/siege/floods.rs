@@ -9,12 +9,12 @@ use tokio::{io::AsyncWriteExt, sync::Notify};
 
 use super::frames::{
     CANCEL, CONTINUATION, DATA, END_STREAM, ENHANCE_YOUR_CALM, Frame, GOAWAY, HEADERS, MAX_HEADER_LIST_SIZE,
-    PADDED, PRIORITY, Peer, Told, block, bytes_of, integer, literal, next, post,
+    PADDED, PRIORITY, Peer, RST_STREAM, Told, block, bytes_of, integer, literal, next, post,
 };
 use crate::{
     cli::process::Running,
     folder::Folder,
-    harness::{CHAT, CLIENT_KEY, Client, Http, post as asking, safely, simulator, whole},
+    harness::{CHAT, CLIENT_KEY, Client, Gateway, Http, Keys, post as asking, safely, simulator, whole},
 };
 
 /// Whole answers that the neighbour gets during a flood.
@@ -37,12 +37,14 @@ enum Ends {
 
 const CALM: Ends = Ends::GoAway(ENHANCE_YOUR_CALM);
 
+/// What is written next, from the number of the next free stream on.
+type Wave = Box<dyn Fn(&mut u32) -> Vec<Frame>>;
+
 struct Flood {
     what: &'static str,
     /// Before the flood.
     begin: Vec<Frame>,
-    /// What is written next, from the number of the next free stream on.
-    wave: Box<dyn Fn(&mut u32) -> Vec<Frame>>,
+    wave: Wave,
     /// Whether the attacker reads what the gateway says.
     reads: bool,
     ends: Ends,
@@ -131,15 +133,8 @@ impl Besieged {
     }
 }
 
-/// How one connection of an attacker went.
-struct Attack {
-    wrote: usize,
-    /// None if it was not ended.
-    ended: Option<Told>,
-}
-
-/// Floods until the connection is ended (one that is to be cut is never let go), or enough was written and it is `over`.
-async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn Fn() -> bool) -> Attack {
+/// Floods until the connection is ended, and tells how (one that is to be cut is never let go), or enough was written and it is `over`.
+async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn Fn() -> bool) -> Option<Told> {
     let Peer { tcp, .. } = {
         let mut peer = Peer::connect(address).await;
         peer.write(&flood.begin).await;
@@ -166,14 +161,14 @@ async fn attack(flood: &Flood, address: SocketAddr, begun: &Notify, over: &dyn F
                 Some(reading) => safely(reading).await.unwrap(),
                 None => Told::Closed,
             };
-            return Attack { wrote, ended: Some(told) };
+            return Some(told);
         }
         wrote += bytes.len();
     }
     if let Some(reading) = reading {
         reading.abort();
     }
-    Attack { wrote, ended: None }
+    None
 }
 
 async fn besiege(flood: Flood) {
@@ -197,7 +192,7 @@ async fn besiege(flood: Flood) {
     let ((), attacks) = tokio::join!(neighbour, attackers);
     let grown = besieged.gateway.resident().saturating_sub(before);
     assert!(grown < GROWTH, "{what}: {} KiB more than before", grown >> 10);
-    let ended: Vec<_> = attacks.iter().filter_map(|attack| attack.ended).collect();
+    let ended: Vec<_> = attacks.iter().flatten().copied().collect();
     match flood.ends {
         Ends::GoAway(code) => assert!(ended.contains(&Told::GoAway(code)), "{what}: {ended:?}"),
         Ends::Cut => assert!(ended.contains(&Told::Closed), "{what}: {ended:?}"),
@@ -251,6 +246,30 @@ async fn made_you_reset() {
     // CVE-2019-9516 and its like: header blocks that are nothing.
     let empty = |stream| vec![Frame::headers(stream, END_STREAM, "")];
     besiege(Flood::of_streams("by no header", empty, CALM)).await;
+}
+
+/// The two limits themselves: 20 streams that were reset before they were accepted, 256 that were reset for the caller's errors.
+#[tokio::test]
+async fn how_many_resets_are_borne() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { one_worker: true, ..Keys::default() });
+    let resets = |count| {
+        (0..count).flat_map(|n| [ask(1 + 2 * n), Frame::reset(1 + 2 * n, CANCEL)]).collect::<Vec<_>>()
+    };
+    let mut peer = Peer::connect(gateway.address()).await;
+    peer.write(&resets(20)).await;
+    assert!(peer.is_unimpressed().await);
+    let mut peer = Peer::connect(gateway.address()).await;
+    peer.write(&resets(21)).await;
+    assert_eq!(peer.told(0).await, Told::GoAway(ENHANCE_YOUR_CALM));
+    let mut peer = Peer::connect(gateway.address()).await;
+    let itself = |stream: u32| Frame::new(PRIORITY, 0, stream, [&stream.to_be_bytes()[..], &[0]].concat());
+    peer.write(&(0..300).flat_map(|n| [ask(1 + 2 * n), itself(1 + 2 * n)]).collect::<Vec<_>>()).await;
+    let mut reset = 0;
+    while let Some(frame) = peer.next().await {
+        reset += usize::from(frame.kind == RST_STREAM);
+    }
+    assert!(reset <= 256, "{reset}");
 }
 
 /// RFC 9113, section 5.1.2: more streams than were allowed are refused, and in the end so is the connection. Of those that are open no more than

@@ -13,4 +13,5 @@ mod slow;
 mod smuggling;
 mod strict;
 mod tap;
+mod tls;
 mod upstream;

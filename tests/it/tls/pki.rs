@@ -86,7 +86,8 @@ impl Trust {
         Self { roots: self.roots.clone(), shown: Some((own.der.clone(), key)) }
     }
 
-    fn connector(&self, alpn: &[&str]) -> TlsConnector {
+    /// How such a client speaks TLS, offering these protocols.
+    pub fn config(&self, alpn: &[&str]) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -98,7 +99,11 @@ impl Trust {
             None => builder.with_no_client_auth(),
         };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        TlsConnector::from(Arc::new(config))
+        config
+    }
+
+    fn connector(&self, alpn: &[&str]) -> TlsConnector {
+        TlsConnector::from(Arc::new(self.config(alpn)))
     }
 
     /// Posts a chat request to the host `name`, which is at `address`, offering these protocols.
