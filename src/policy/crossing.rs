@@ -1,10 +1,11 @@
 //! Whether a text carries a key, in whatever form keys usually travel.
 
-use std::{borrow::Cow, fmt, sync::OnceLock};
+use std::{borrow::Cow, fmt, ops::Deref, sync::OnceLock};
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
 use memchr::memmem;
 use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
 
 use short::ShortKey;
 
@@ -23,7 +24,7 @@ const DEPTH: usize = 2;
 /// the key's characters in it all but the outermost depend only on where the key begins modulo three.
 ///
 /// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
-/// [`Crossing::into_owned`].
+/// [`Crossing::into_owned`]. Copies are wiped when they are dropped.
 #[derive(Clone, Default)]
 pub struct Crossing<'k> {
     keys: Vec<Key<'k>>,
@@ -117,20 +118,47 @@ impl fmt::Debug for Crossing<'_> {
     }
 }
 
+/// The bytes of a key: whoever watches has them, or a copy that is wiped in the end.
+#[derive(Clone)]
+enum Bytes<'k> {
+    Lent(&'k [u8]),
+    Kept(Zeroizing<Vec<u8>>),
+}
+
+impl Bytes<'_> {
+    fn into_owned(self) -> Bytes<'static> {
+        Bytes::Kept(match self {
+            Self::Lent(bytes) => Zeroizing::new(bytes.to_vec()),
+            Self::Kept(bytes) => bytes,
+        })
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Kept(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Key<'k> {
-    plain: Cow<'k, [u8]>,
+    plain: Bytes<'k>,
     /// Made when a text is long enough to hold one: most never are.
-    base64: OnceLock<Vec<Vec<u8>>>,
+    base64: OnceLock<Zeroizing<Vec<Vec<u8>>>>,
 }
 
 impl<'k> Key<'k> {
     fn new(key: &'k [u8]) -> Self {
-        Self { plain: Cow::Borrowed(key), base64: OnceLock::new() }
+        Self { plain: Bytes::Lent(key), base64: OnceLock::new() }
     }
 
     fn into_owned(self) -> Key<'static> {
-        Key { plain: Cow::Owned(self.plain.into_owned()), base64: self.base64 }
+        Key { plain: self.plain.into_owned(), base64: self.base64 }
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
@@ -150,7 +178,7 @@ impl<'k> Key<'k> {
         if text.len() < base64_length(key, 0).min(base64_length(key, 1)).min(base64_length(key, 2)) {
             return &[];
         }
-        self.base64.get_or_init(|| base64_forms(key))
+        self.base64.get_or_init(|| Zeroizing::new(base64_forms(key)))
     }
 }
 
@@ -163,14 +191,14 @@ fn base64_length(key: &[u8], lead: usize) -> usize {
 fn base64_forms(key: &[u8]) -> Vec<Vec<u8>> {
     let mut forms = Vec::with_capacity(6);
     for lead in 0..3 {
-        let mut group = vec![0; lead];
+        let mut group = Zeroizing::new(Vec::with_capacity(lead + key.len()));
+        group.resize(lead, 0);
         group.extend_from_slice(key);
-        let mut text = STANDARD_NO_PAD.encode(group).into_bytes();
+        let mut text = STANDARD_NO_PAD.encode(&*group).into_bytes();
         text.truncate((lead + key.len()) * 8 / 6);
         text.drain(..(lead * 8).div_ceil(6));
-        let url: Vec<u8> = text.iter().map(|&byte| url_alphabet(byte)).collect();
-        if url != text {
-            forms.push(url);
+        if text.iter().any(|byte| b"+/".contains(byte)) {
+            forms.push(text.iter().map(|&byte| url_alphabet(byte)).collect());
         }
         forms.push(text);
     }
