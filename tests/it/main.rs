@@ -26,6 +26,7 @@ mod service;
 mod silence;
 mod smoke;
 mod streaming;
+mod supply;
 mod tls;
 mod tracing;
 mod truncation;
