@@ -25,6 +25,7 @@ mod sdk;
 mod service;
 mod silence;
 mod smoke;
+mod smuggling;
 mod streaming;
 mod supply;
 mod tls;

@@ -53,8 +53,15 @@ fn cargo(arguments: &[&str]) -> String {
 /// only a feature nobody asked for would build.
 fn packages() -> Vec<Value> {
     let target = format!("{ARCH}-unknown-linux-gnu");
-    let tree =
-        cargo(&["tree", "--locked", "--edges=normal,build,dev", "--prefix=none", "--format={p}", "--target", &target]);
+    let tree = cargo(&[
+        "tree",
+        "--locked",
+        "--edges=normal,build,dev",
+        "--prefix=none",
+        "--format={p}",
+        "--target",
+        &target,
+    ]);
     let built: BTreeSet<_> = tree.lines().map(|line| words_of(line, 2)).collect();
     let all: Value = serde_json::from_str(&cargo(&[
         "metadata",
