@@ -69,7 +69,7 @@ fn with_insertion(stream: &[u8], cut: usize) {
     }
 }
 
-fn scan<'c>(scanner: &mut Scanner, chunk: &'c [u8], seen: &mut Vec<Seen>) {
+fn scan(scanner: &mut Scanner, chunk: &[u8], seen: &mut Vec<Seen>) {
     scanner.scan(chunk, &mut |event| seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized)));
 }
 

@@ -1,9 +1,10 @@
 //! Whether a text carries a key, in whatever form keys usually travel.
 
-use std::{borrow::Cow, fmt, sync::OnceLock};
+use std::{borrow::Cow, fmt, ops::Deref, sync::OnceLock};
 
 use memchr::{memchr, memmem};
 use percent_encoding::percent_decode;
+use zeroize::Zeroizing;
 
 use short::ShortKey;
 
@@ -22,7 +23,7 @@ const DEPTH: usize = 2;
 /// the key's characters in it all but the outermost depend only on where the key begins modulo three.
 ///
 /// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
-/// [`Crossing::into_owned`].
+/// [`Crossing::into_owned`]. Copies are wiped when they are dropped.
 #[derive(Clone, Default)]
 pub struct Crossing<'k> {
     keys: Vec<Key<'k>>,
@@ -124,20 +125,47 @@ impl fmt::Debug for Crossing<'_> {
     }
 }
 
+/// The bytes of a key: whoever watches has them, or a copy that is wiped in the end.
+#[derive(Clone)]
+enum Bytes<'k> {
+    Lent(&'k [u8]),
+    Kept(Zeroizing<Vec<u8>>),
+}
+
+impl Bytes<'_> {
+    fn into_owned(self) -> Bytes<'static> {
+        Bytes::Kept(match self {
+            Self::Lent(bytes) => Zeroizing::new(bytes.to_vec()),
+            Self::Kept(bytes) => bytes,
+        })
+    }
+}
+
+impl Deref for Bytes<'_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Lent(bytes) => bytes,
+            Self::Kept(bytes) => bytes,
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Key<'k> {
-    plain: Cow<'k, [u8]>,
+    plain: Bytes<'k>,
     /// Made when a text is long enough to hold one: most never are.
-    base64: OnceLock<Vec<Vec<u8>>>,
+    base64: OnceLock<Zeroizing<Vec<Vec<u8>>>>,
 }
 
 impl<'k> Key<'k> {
     fn new(key: &'k [u8]) -> Self {
-        Self { plain: Cow::Borrowed(key), base64: OnceLock::new() }
+        Self { plain: Bytes::Lent(key), base64: OnceLock::new() }
     }
 
     fn into_owned(self) -> Key<'static> {
-        Key { plain: Cow::Owned(self.plain.into_owned()), base64: self.base64 }
+        Key { plain: self.plain.into_owned(), base64: self.base64 }
     }
 
     fn is_in(&self, text: &[u8]) -> bool {
@@ -159,7 +187,7 @@ impl<'k> Key<'k> {
         if text.len() < base64_length(key, 0).min(base64_length(key, 1)).min(base64_length(key, 2)) {
             return &[];
         }
-        self.base64.get_or_init(|| base64_forms(key))
+        self.base64.get_or_init(|| Zeroizing::new(base64_forms(key)))
     }
 }
 

@@ -12,6 +12,8 @@ use rustls::{
 };
 
 use super::{CompileError, Snapshot};
+use zeroize::Zeroizing;
+
 use crate::{
     config::{self, Auth, Balance, Secret, Timeouts},
     policy::Crossing,
@@ -230,8 +232,8 @@ impl Compiler<'_> {
             return None;
         }
         let basic = |secret: &Secret| {
-            let mut value =
-                HeaderValue::try_from(format!("Basic {}", STANDARD.encode(secret.expose()))).ok()?;
+            let login = Zeroizing::new(STANDARD.encode(secret.expose()));
+            let mut value = HeaderValue::try_from(["Basic ", &login].concat()).ok()?;
             value.set_sensitive(true);
             Some(value)
         };

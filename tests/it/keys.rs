@@ -1,6 +1,7 @@
 //! No key crosses, in whatever form it is written, and everything else does.
 
 mod crossing;
+mod debug;
 mod forms;
 mod logged;
 mod named;

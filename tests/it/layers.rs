@@ -1,5 +1,6 @@
 //! Imports point down only. What may be written in one place alone is written there alone.
 
+mod clock;
 mod source;
 
 use std::{

@@ -1,11 +1,11 @@
 //! Keys too short to be looked for within texts.
 
-use std::borrow::Cow;
-
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+
+use super::Bytes;
 
 /// As forgiving as the programs that read it.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
@@ -17,15 +17,15 @@ const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIEN
 /// A key of less than eight bytes, such as `dev`. It occurs in ordinary texts by chance, and guessing it needs no leak, so it is
 /// found only as a value's last word (`Bearer dev`), plainly or in base64, alone or beside a colon (`Basic`).
 #[derive(Clone)]
-pub(super) struct ShortKey<'k>(Cow<'k, [u8]>);
+pub(super) struct ShortKey<'k>(Bytes<'k>);
 
 impl<'k> ShortKey<'k> {
     pub(super) fn new(key: &'k [u8]) -> Self {
-        Self(Cow::Borrowed(key))
+        Self(Bytes::Lent(key))
     }
 
     pub(super) fn into_owned(self) -> ShortKey<'static> {
-        ShortKey(Cow::Owned(self.0.into_owned()))
+        ShortKey(self.0.into_owned())
     }
 
     pub(super) fn is_key(&self, key: &[u8]) -> bool {

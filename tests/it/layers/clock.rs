@@ -1,0 +1,28 @@
+//! The wall clock may be stepped at any moment. It is read for what people read, and no timeout, rest or deadline hangs on it.
+
+use super::program;
+
+/// Where the wall clock is read, and for what.
+const READERS: [(&str, &str); 7] = [
+    ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
+    ("cli/cert.rs", "from when a development certificate is valid"),
+    ("exchange.rs", "the time on the access line"),
+    ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
+    ("simulator/respond.rs", "`created` in the stand-in's answers"),
+    ("telemetry/messages.rs", "the time on a message"),
+    ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
+];
+
+#[test]
+fn the_wall_clock_is_read_where_people_read_it_and_nowhere_else() {
+    let reads = |file: &super::File| {
+        ["SystemTime::now", "UtcDateTime::now", "now_utc", "now_local"]
+            .iter()
+            .any(|call| file.source.names(call))
+    };
+    let files = program();
+    let mut readers: Vec<_> =
+        files.iter().filter(|file| reads(file)).map(|file| file.path.to_str().unwrap()).collect();
+    readers.sort_unstable();
+    assert!(readers.iter().copied().eq(READERS.map(|(file, _)| file)), "{readers:#?}");
+}
