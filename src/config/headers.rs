@@ -50,13 +50,15 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
     Ok(name)
 }
 
-/// Headers with their values, as `{ x-team = "blue" }`. No header that carries a key: a value would be a secret in the file.
+/// Headers with their values, as `{ x-team = "blue" }`. No header that carries a key: a value would be a secret in the file. What
+/// sounds like one all the same is marked sensitive, so that nothing prints it.
 pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let pair = |(written, node): (&str, Node<'_>)| {
         let name = node.accept(name(written).and_then(no_credential))?;
         let value = node.string()?;
         let malformed = |_| complaint("is not a header's value", "visible ASCII and spaces, one line");
-        let value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
+        let mut value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
+        value.set_sensitive(is_credential(name.as_str()));
         Some((name, value))
     };
     let mut pairs: Vec<(HeaderName, HeaderValue)> = Vec::new();

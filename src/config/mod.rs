@@ -41,7 +41,6 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
-pub(crate) use self::headers::is_credential;
 pub use self::{
     fixed::Fixed,
     naming::{MAX_NAME, is_name},

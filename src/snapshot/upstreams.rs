@@ -150,7 +150,7 @@ impl Compiler<'_> {
         let tls = self.tls(system)?;
         let targets = written.targets.iter().map(|target| (self.target(target, &tls), target.weight));
         let (auth, keys) = self.keys();
-        let headers: Vec<_> = written.headers.iter().map(sensitive).collect();
+        let headers = written.headers.clone();
         let named =
             headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(_, value)| value.as_bytes());
         let secrets = written.keys.iter().map(|key| key.expose().as_bytes()).chain(named);
@@ -311,13 +311,6 @@ impl ResolvesClientCert for OneCertificate {
     fn has_certs(&self) -> bool {
         true
     }
-}
-
-/// A header of the upstream's own, marked sensitive if its name says that it holds a credential.
-fn sensitive((name, value): &(HeaderName, HeaderValue)) -> (HeaderName, HeaderValue) {
-    let mut value = value.clone();
-    value.set_sensitive(config::is_credential(name.as_str()));
-    (name.clone(), value)
 }
 
 /// Whether `host` is one that NO_PROXY's `pattern` names: `*`, the host itself, or a domain above it.

@@ -26,9 +26,10 @@ proxy = { url = "http://proxy:3128", credentials = { env = "LOGIN" } }
 path = "/v1"
 upstreams = ["openai"]
 access = "open"
+request_headers = { set = { x-session-token = "sk-upstream-Zx81yBq7Lm42Kd93" } }
 "#;
 
-/// Keys as they were read, as header values, within `Basic`, and among what is kept from crossing.
+/// Keys as they were read, as header values, in headers that sound like credentials, within `Basic`, and among what is kept from crossing.
 #[test]
 fn neither_a_configuration_nor_a_snapshot_shows_a_key() {
     let variable = |name: &str| match name {
