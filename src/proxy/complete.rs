@@ -43,7 +43,7 @@ pub(super) async fn hold(
     (bounds, gateway): (Bounds, &Arc<Gateway>),
 ) -> Result<(), Unheld> {
     let mut whole = Held { bytes: BytesMut::new(), trailers: None, counted: gateway.hold() };
-    let mut probe = events.map(Probe::new);
+    let mut probe = events.map(Probe::of_whole);
     let mut first_token = timeouts.first_token.filter(|_| events.is_some()).map(|limit| began + limit);
     while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
         let data = match frame.into_data() {
