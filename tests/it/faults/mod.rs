@@ -7,6 +7,6 @@ mod drained;
 mod early;
 mod heartbeat;
 mod kept;
-mod rig;
+pub mod rig;
 mod table;
 mod whole;
