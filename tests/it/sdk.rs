@@ -6,6 +6,7 @@
 mod bench;
 mod faults;
 mod packages;
+mod row;
 mod rows;
 
 use std::{collections::BTreeMap, fs, process::Command};

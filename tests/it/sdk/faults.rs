@@ -10,7 +10,8 @@ use sluicegate::simulator::Simulator;
 use super::{
     bench::{certificates, introduce},
     packages,
-    rows::{Ask, Error, Expected, Row, rows},
+    row::{Ask, Error, Expected, Row},
+    rows::rows,
 };
 use crate::{
     folder::Folder,
