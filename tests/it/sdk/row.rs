@@ -63,7 +63,7 @@ const SPARES: &str = "from the spare one";
 
 pub(super) const CREATED: &str = "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"id\":\"r\",\"output\":[]}}\n\n";
 const SPARE_DELTA: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"from the spare one\"}\n\n";
-const COMPLETED: &str = "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{\"id\":\"r\",\"output\":[]}}\n\n";
+pub(super) const COMPLETED: &str = "event: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":2,\"response\":{\"id\":\"r\",\"output\":[]}}\n\n";
 
 /// The connection ended before the answer did.
 pub(super) const ABORTED: Error = Error {

@@ -6,7 +6,8 @@ use http::StatusCode;
 use sluicegate::simulator::{Cut, Head, Script, Step, WHOLE};
 
 use super::row::{
-    ABORTED, Ask, CREATED, Error, Row, UNREADABLE, broken, failed, hello, json, row, spare, told,
+    ABORTED, Ask, COMPLETED, CREATED, Error, Expected, Row, UNREADABLE, broken, failed, hello, json, row,
+    spare, told,
 };
 use crate::faults::rig::{DONE, HELLO, ROLE, refusal, refusing, stream, stream_then};
 
@@ -14,6 +15,7 @@ const HALF: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"wo
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
 const MALFORMED: &str = "data: {\"choices\": nonsense}\n\n";
+const DELTA_UNENDED: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":2,\"delta\":\"wor\n\n";
 const DELTA: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"Hello\"}\n\n";
 
 /// More than are ever asked for.
@@ -155,15 +157,13 @@ fn broken_off() -> Vec<Row> {
 
 /// An answer that is whole, but odd.
 fn odd() -> Vec<Row> {
-    let mut unreadable = hello(&[]);
-    unreadable.error = Some(UNREADABLE);
     vec![
         row("no-done", || vec![stream(&[ROLE, HELLO, FINISHED])], hello(&[]), hello(&[])),
         // It passes untouched: what the SDK makes of it is its own affair.
         row(
             "malformed",
             || vec![stream(&[ROLE, HELLO, MALFORMED, DONE])],
-            unreadable,
+            unreadable(),
             spare(&["error_event"]),
         ),
     ]
@@ -203,12 +203,23 @@ fn responses() -> Vec<Row> {
             spare(&[TRUNCATED]),
         ),
         row("responses-ended-too-soon", || vec![stream(&[CREATED, DELTA])], cut, spare(&[TRUNCATED])),
+        // Its kind and number are told by its beginning, and the rest is no JSON.
+        row(
+            "responses-malformed",
+            || vec![stream(&[CREATED, DELTA, DELTA_UNENDED, COMPLETED])],
+            unreadable(),
+            spare(&["error_event"]),
+        ),
         row("responses-late", late, failed(IN_STREAM, ABORTED, &["5xx"; 4]), spare(&["5xx"]))
             .route("commit_after = \"50ms\""),
     ]
     .into_iter()
     .map(|row| row.asks(Ask::ResponsesStream))
     .collect()
+}
+
+fn unreadable() -> Expected {
+    Expected { error: Some(UNREADABLE), ..hello(&[]) }
 }
 
 fn many(script: fn() -> Script) -> Vec<Script> {
