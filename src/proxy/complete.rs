@@ -49,7 +49,7 @@ pub(super) async fn hold(
     bounds: Bounds<'_>,
 ) -> Result<(), Unheld> {
     let mut whole = Held { pieces: Vec::new(), length: 0, trailers: None, counted: bounds.gateway.hold() };
-    let mut probe = events.map(Probe::new);
+    let mut probe = events.map(Probe::of_whole);
     let mut first_token = timeouts.first_token.filter(|_| events.is_some()).map(|limit| began + limit);
     while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
         let data = match frame.into_data() {

@@ -6,7 +6,7 @@ use super::relay::ERROR_EVENT;
 use crate::{
     fault::{Fault, Outcome},
     openai::{AnswerReader, Dialect, Reading, StreamReader},
-    sse::Scanner,
+    sse::{Event, Scanner},
 };
 
 /// A view of an answer's bytes. Looking never fails and never changes anything.
@@ -36,6 +36,8 @@ pub(super) struct Probe {
     scanner: Scanner,
     reader: StreamReader,
     dialect: Dialect,
+    /// The answer is looked at to its end, and given only if all of it can be read.
+    whole: bool,
     content: bool,
     ended: bool,
     failed: bool,
@@ -63,6 +65,7 @@ impl Probe {
             scanner: Scanner::new(),
             reader: StreamReader::new(dialect),
             dialect,
+            whole: false,
             content: false,
             ended: false,
             failed: false,
@@ -70,14 +73,20 @@ impl Probe {
         }
     }
 
+    /// One for all of an answer: SDKs raise on an event that cannot be read wherever it stands.
+    pub(super) fn of_whole(dialect: Dialect) -> Self {
+        Self { whole: true, ..Self::new(dialect) }
+    }
+
     /// Looks at the next bytes, and tells of the first event in them that decides.
     pub(super) fn look(&mut self, bytes: &[u8]) -> Seen {
         let mut seen = Seen::Nothing;
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
+        let whole = self.whole && self.dialect != Dialect::Other;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
-            // What cannot be read is passed on, unless it is the first thing that should have been content.
-            let malformed = notice.malformed && !*content;
+            // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
+            let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
             let fails = notice.error || malformed || event.name == b"response.failed";
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Seen::Failed,
@@ -111,6 +120,15 @@ impl Probe {
         let known = self.dialect != Dialect::Other;
         if known && !self.ended && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
     }
+}
+
+/// Whether SDKs can read an event: each as JSON, but for the word at the end. The reader of a stream does not parse all that it sees.
+fn is_readable(event: &Event<'_>) -> bool {
+    let last = event.data.starts_with(b"[DONE]");
+    event.oversized
+        || event.data.is_empty()
+        || last
+        || serde_json::from_slice::<serde::de::IgnoredAny>(event.data).is_ok()
 }
 
 /// What can still be said in a stream that broke off.

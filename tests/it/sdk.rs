@@ -1,10 +1,13 @@
 //! The official SDKs, unchanged but for base URL, key and CA, against `sluicegate serve` before `sluicegate simulate`.
 //!
 //! What they are asked is in `tests/sdk/`; here the two processes are started, the packages installed, and the access log is
-//! compared with what the SDKs say they have sent.
+//! compared with what the SDKs say they have sent. What they make of an upstream's faults is a table of its own, `rows`.
 
 mod bench;
+mod faults;
 mod packages;
+mod row;
+mod rows;
 
 use std::{collections::BTreeMap, fs, process::Command};
 
@@ -26,12 +29,14 @@ struct Report {
 
 #[test]
 fn python() {
-    run("python", packages::python());
+    run("python", packages::python("test_openai.py"));
 }
 
 #[test]
 fn node() {
-    run("node", packages::node());
+    let mut script = packages::node();
+    script.args(["--test", "--test-concurrency=1", "--test-reporter=spec", "openai.test.mjs"]);
+    run("node", script);
 }
 
 fn run(name: &str, mut script: Command) {

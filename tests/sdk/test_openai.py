@@ -19,7 +19,6 @@ import openai
 GATEWAY = os.environ["GATEWAY_URL"]
 SIMULATOR = os.environ["SIMULATOR_URL"]
 KEY = os.environ["KEY_ALL"]
-TRUST = ssl.create_default_context(cafile=os.environ["GATEWAY_CA"])
 
 TEXT = "The sluice opens, and the words flow through one by one — nothing held back, nothing lost."
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -42,6 +41,8 @@ class Kind:
 
     def __init__(self, is_async, http2):
         self.is_async, self.http2 = is_async, http2
+        # Which protocols are offered is set in it for each connection, so kinds that run at once cannot share it.
+        self.trust = ssl.create_default_context(cafile=os.environ["GATEWAY_CA"])
         self.opened = []
 
     def __str__(self):
@@ -52,7 +53,7 @@ class Kind:
         hooks = {"request": [self.on_request], "response": [self.on_response]}
         web = openai.DefaultAsyncHttpxClient if self.is_async else openai.DefaultHttpxClient
         sdk = openai.AsyncOpenAI if self.is_async else openai.OpenAI
-        web = web(verify=TRUST, http2=self.http2, event_hooks=hooks)
+        web = web(verify=self.trust, http2=self.http2, event_hooks=hooks)
         client = sdk(base_url=GATEWAY + route, api_key=key, http_client=web, **options)
         self.opened.append(client)
         return client

@@ -7,7 +7,7 @@ mod drained;
 mod early;
 mod heartbeat;
 mod kept;
-mod rig;
+pub mod rig;
 mod schedules;
 mod table;
 mod whole;

@@ -35,6 +35,7 @@ fn faults() -> Vec<(&'static str, Script, &'static str)> {
         ("a late first token", stream_then(&[ROLE], Step::Stall), "upstream_first_token_timeout"),
         ("an error event", stream(&[ROLE, HELLO, ERROR]), "error_event"),
         ("an event that cannot be read", stream(&[ROLE, "data: {no\n\n", DONE]), "error_event"),
+        ("one after the first", stream(&[ROLE, HELLO, HELLO, "data: {no\n\n", HELLO, DONE]), "error_event"),
         ("a document cut short", json(Cut::Reset), "upstream_truncated"),
     ]
 }

@@ -61,7 +61,7 @@ impl Bench {
     pub(super) fn start(name: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("sdk-{name}-{}", process::id()));
         fs::create_dir_all(&folder).unwrap();
-        told(Command::new(SLUICEGATE).arg("cert").current_dir(&folder));
+        certificates(&folder);
         let simulator = simulator(&folder);
         let upstream = simulator.first.last().unwrap().rsplit_once(' ').unwrap().1.to_owned();
         let (closed, closed_address) = closed_port();
@@ -74,18 +74,9 @@ impl Bench {
 
     /// Tells a script all it needs to know.
     pub(super) fn introduce(&self, script: &mut Command) {
-        let ca = self.folder.join("certs/ca.pem");
         let simulator = self.simulator.first.last().unwrap().rsplit_once(' ').unwrap().1;
-        for (name, _) in env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("OPENAI_") || name.to_ascii_lowercase().ends_with("_proxy") {
-                script.env_remove(&*name);
-            }
-        }
+        introduce(script, &self.folder, &self.gateway.address());
         script
-            .env("GATEWAY_URL", format!("https://{}", self.gateway.address()))
-            .env("GATEWAY_CA", &ca)
-            .env("NODE_EXTRA_CA_CERTS", &ca)
             .env("KEY_ALL", &self.keys.all)
             .env("KEY_ROUTES", &self.keys.routes)
             .env("KEY_MODELS", &self.keys.models)
@@ -178,6 +169,24 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Makes `certs/` in `folder`.
+pub(super) fn certificates(folder: &Path) {
+    told(Command::new(SLUICEGATE).arg("cert").current_dir(folder));
+}
+
+/// Tells a script where the gateway is and whom to trust, and nothing that the tester has set for themselves.
+pub(super) fn introduce(script: &mut Command, folder: &Path, gateway: &str) {
+    let ca = folder.join("certs/ca.pem");
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("OPENAI_") || name.to_ascii_lowercase().ends_with("_proxy") {
+            script.env_remove(&*name);
+        }
+    }
+    let url = format!("https://{gateway}");
+    script.env("GATEWAY_URL", url).env("GATEWAY_CA", &ca).env("NODE_EXTRA_CA_CERTS", &ca);
 }
 
 fn simulator(folder: &Path) -> Process {

@@ -9,8 +9,8 @@ use std::{
 /// The scripts, and the versions of what they use.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
-/// The Python script, ready to be started.
-pub(super) fn python() -> Command {
+/// A Python script, ready to be started.
+pub(super) fn python(name: &str) -> Command {
     let folder = folder("python");
     let _alone = lock(&folder);
     let venv = folder.join("venv");
@@ -25,16 +25,16 @@ pub(super) fn python() -> Command {
         must(pip.arg(Path::new(SCRIPTS).join("requirements.txt")), hint);
     });
     let mut script = Command::new(python);
-    script.arg("-B").arg(Path::new(SCRIPTS).join("test_openai.py"));
+    script.arg("-B").arg(Path::new(SCRIPTS).join(name));
     script
 }
 
-/// The Node script, ready to be started.
+/// Node with the packages about it; the caller names a script.
 pub(super) fn node() -> Command {
     let folder = folder("node");
     let _alone = lock(&folder);
     // A module finds its packages beside itself, so it has to be where they are.
-    for file in ["package.json", "package-lock.json", "openai.test.mjs"] {
+    for file in ["package.json", "package-lock.json", "openai.test.mjs", "faults.mjs"] {
         fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
     }
     let wanted = fs::read_to_string(folder.join("package-lock.json")).unwrap();
@@ -49,7 +49,6 @@ pub(super) fn node() -> Command {
         must(Command::new("npm").args(arguments).current_dir(&folder), hint);
     });
     let mut script = Command::new("node");
-    script.args(["--test", "--test-concurrency=1", "--test-reporter=spec", "openai.test.mjs"]);
     script.current_dir(&folder);
     script
 }
