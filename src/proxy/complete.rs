@@ -1,10 +1,11 @@
 //! Holding an answer until it is complete (`delivery = "whole"`), so that one that fails midway can still be asked for elsewhere.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{collections::VecDeque, io, slice, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
+use serde::de::IgnoredAny;
 
 use super::{
     Gateway,
@@ -18,6 +19,20 @@ use crate::{body::Watch, config::Timeouts, fault::Fault, openai::Dialect, upstre
 /// It is passed on in pieces of this size, so that looking at them does not hold up the worker's other streams.
 const PIECE: usize = 64 << 10;
 const FIRST_PIECE: usize = 4 << 10;
+
+/// Up to here a document is read where it stands; what is longer is read aside.
+const READ_AT_ONCE: u64 = 256 << 10;
+
+/// What an answer has to be, to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An event stream, each event of which can be read.
+    Events(Dialect),
+    /// A JSON document.
+    Document,
+    /// Anything, up to its end.
+    Opaque,
+}
 
 /// Bounds on one answer.
 #[derive(Debug)]
@@ -40,17 +55,20 @@ struct Held {
     counted: Buffered,
 }
 
-/// Reads `body` into `held`, to its end. `began` is when the request was sent; `events`: it is an event stream of that dialect.
+/// Reads `body` into `held`, to its end. `began` is when the request was sent.
 pub(super) async fn hold(
     body: &mut AnswerBody,
     held: &mut VecDeque<Frame<Bytes>>,
     (began, timeouts): (Instant, &Timeouts),
-    events: Option<Dialect>,
+    form: Form,
     bounds: Bounds<'_>,
 ) -> Result<(), Unheld> {
     let mut whole = Held { pieces: Vec::new(), length: 0, trailers: None, counted: bounds.gateway.hold() };
-    let mut probe = events.map(Probe::of_whole);
-    let mut first_token = timeouts.first_token.filter(|_| events.is_some()).map(|limit| began + limit);
+    let mut probe = match form {
+        Form::Events(dialect) => Some(Probe::of_whole(dialect)),
+        Form::Document | Form::Opaque => None,
+    };
+    let mut first_token = timeouts.first_token.filter(|_| probe.is_some()).map(|limit| began + limit);
     while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
         let data = match frame.into_data() {
             Ok(data) => data,
@@ -74,8 +92,33 @@ pub(super) async fn hold(
     if probe.is_some_and(|probe| probe.at_end() == Seen::Failed) {
         return Err(Unheld::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
     }
+    if form == Form::Document {
+        whole.read().await?;
+    }
     whole.release(held);
     Ok(())
+}
+
+/// Pieces, read one after the other.
+struct Text<'p> {
+    now: &'p [u8],
+    later: slice::Iter<'p, BytesMut>,
+}
+
+impl<'p> Text<'p> {
+    fn of(pieces: &'p [BytesMut]) -> Self {
+        Self { now: &[], later: pieces.iter() }
+    }
+}
+
+impl io::Read for Text<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.now.is_empty() {
+            let Some(piece) = self.later.next() else { return Ok(0) };
+            self.now = piece;
+        }
+        self.now.read(into)
+    }
 }
 
 impl Held {
@@ -101,6 +144,23 @@ impl Held {
             data = later;
         }
         Ok(())
+    }
+
+    /// Reads it as JSON.
+    async fn read(&mut self) -> Result<(), Unheld> {
+        let pieces = std::mem::take(&mut self.pieces);
+        let reading = move || {
+            let is_json = serde_json::from_reader::<_, IgnoredAny>(Text::of(&pieces)).is_ok();
+            (pieces, is_json)
+        };
+        let (pieces, is_json) = if self.length <= READ_AT_ONCE {
+            reading()
+        } else {
+            let read = tokio::task::spawn_blocking(reading).await;
+            read.map_err(|error| Unheld::Fault(Fault::Truncated(error.into())))?
+        };
+        self.pieces = pieces;
+        if is_json { Ok(()) } else { Err(Unheld::Fault(Fault::BadAnswer("it is not valid JSON"))) }
     }
 
     /// Each piece counts until the last of them has gone.

@@ -15,7 +15,7 @@ use super::{
     Counted, Relay,
     again::Failed,
     call::Call,
-    complete,
+    complete::{self, Form},
     dispatch::not_to_be_retried,
     hold::{Unheld, hold},
     intake::is_json,
@@ -168,8 +168,13 @@ impl Answered {
         bounds: complete::Bounds<'_>,
     ) -> Result<(), Unheld> {
         let Content::Passing(passage) = &mut self.content else { return Ok(()) };
-        let events = passage.sight.is_events().then_some(endpoint.dialect());
-        complete::hold(&mut passage.body, &mut passage.held, clocks, events, bounds).await
+        let form = match passage.sight {
+            Sight::Events(_) => Form::Events(endpoint.dialect()),
+            // A file may be called JSON and be anything.
+            Sight::Document(_) if endpoint.is_inference() => Form::Document,
+            Sight::Document(_) | Sight::Nothing => Form::Opaque,
+        };
+        complete::hold(&mut passage.body, &mut passage.held, clocks, form, bounds).await
     }
 
     /// It is pending at `place` until it is over; the request was sent when that `began`.
@@ -254,9 +259,11 @@ impl Call {
         let (mut head, body) = answer.into_parts();
         let upstream = &place.upstream;
         let kind = Kind::of(&head.headers);
-        let bodiless = self.exchange.record.method == Method::HEAD || body.is_end_stream();
-        let sight =
-            if bodiless { Sight::Nothing } else { kind.sight(self.exchange.record.endpoint.dialect()) };
+        let endpoint = self.exchange.record.endpoint;
+        // An answer to an inference that has no body is none, however orderly its framing.
+        let owed = endpoint.is_inference() && head.status == StatusCode::OK;
+        let bodiless = self.exchange.record.method == Method::HEAD || (body.is_end_stream() && !owed);
+        let sight = if bodiless { Sight::Nothing } else { kind.sight(endpoint.dialect()) };
         let length = match body.size_hint().exact() {
             _ if head.status == StatusCode::NO_CONTENT => None,
             // It is of what is not here, and hyper has not looked at it.

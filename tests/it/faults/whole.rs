@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
+use sluicegate::simulator::{Cut, Framing, Gate, Head, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, stream, stream_then, streamed};
 use crate::harness::{Client, Http, post, safely, take, whole};
@@ -11,6 +11,10 @@ use crate::harness::{Client, Http, post, safely, take, whole};
 const WHOLE: &str = "delivery = \"whole\"";
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
+
+fn empty_stream() -> Script {
+    Script::new(vec![Step::Head(Head::new(StatusCode::OK, "text/event-stream", Framing::Known(0)))])
+}
 
 fn spares() -> String {
     [ROLE, SPARE, DONE].concat()
@@ -23,6 +27,11 @@ fn faults() -> Vec<(&'static str, Script, &'static str)> {
         let head = Head::json(StatusCode::OK, 100);
         Script::new(vec![Step::Head(head), Step::Send("{\"choices\":".into()), Step::Cut(cut)])
     };
+    let document = |text: String| {
+        let head = Head::json(StatusCode::OK, text.len());
+        Script::new(vec![Step::Head(head), Step::Send(text.into())])
+    };
+    let long = format!("{{\"choices\":[{}", "1,".repeat(200 << 10));
     vec![
         ("500", refusal(500, "server_error", &[]), "5xx"),
         ("429", refusal(429, "rate_limit_exceeded", &[]), "4xx"),
@@ -37,6 +46,11 @@ fn faults() -> Vec<(&'static str, Script, &'static str)> {
         ("an event that cannot be read", stream(&[ROLE, "data: {no\n\n", DONE]), "error_event"),
         ("one after the first", stream(&[ROLE, HELLO, HELLO, "data: {no\n\n", HELLO, DONE]), "error_event"),
         ("a document cut short", json(Cut::Reset), "upstream_truncated"),
+        ("a document that is not JSON", document("{\"choices\":[}".into()), "upstream_invalid"),
+        ("one without an end", document("{\"choices\":[".into()), "upstream_invalid"),
+        ("a long one without an end", document(long), "upstream_invalid"),
+        ("an empty stream", empty_stream(), "upstream_truncated"),
+        ("an empty document", document(String::new()), "upstream_invalid"),
     ]
 }
 
@@ -94,8 +108,12 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
     let answer = rig.chat().await;
     assert!(answer.text() == document && answer.headers["content-length"] == document.len().to_string());
     assert_eq!(rig.gateway.log.line(3).await["tokens_out"], 4);
+    let long = format!("{{\"choices\":[{}1]}}", "1,".repeat(200 << 10));
+    let head = Step::Head(Head::json(StatusCode::OK, long.len()));
+    rig.main_answers([Script::new(vec![head, Step::Send(long.clone().into())])]);
+    assert_eq!(rig.chat().await.text(), long);
     assert_eq!(rig.gateway.buffered(), 0);
-    rig.finish(3).await;
+    rig.finish(4).await;
 }
 
 /// An error that an upstream tells in its stream is an error, whatever it calls it; one about our key is not the caller's.
