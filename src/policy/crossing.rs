@@ -1,8 +1,12 @@
 //! Whether a text carries a key, in whatever form keys usually travel.
 
-use std::{borrow::Cow, fmt, ops::Deref, sync::OnceLock};
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::{Deref, Range},
+};
 
-use memchr::{memchr, memmem};
+use memchr::memchr;
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
@@ -19,8 +23,9 @@ const DEPTH: usize = 2;
 /// their way to the caller.
 ///
 /// A key is found plainly, percent-encoded in any mix (also twice), in base64 of either alphabet with anything before and
-/// after it (`Basic user:key`), and in base64 that is percent-encoded. It is found by substring search alone: base64 needs no decoding, because of
-/// the key's characters in it all but the outermost depend only on where the key begins modulo three.
+/// after it (`Basic user:key`), and in base64 that is percent-encoded. Base64 needs no decoding, because of the key's characters in
+/// it all but the outermost depend only on where the key begins modulo three. A text is passed over once, by a look at each byte: whether
+/// anything may begin there.
 ///
 /// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
 /// [`Crossing::into_owned`]. Copies are wiped when they are dropped.
@@ -30,6 +35,8 @@ pub struct Crossing<'k> {
     short: Vec<ShortKey<'k>>,
     /// Bytes of the shortest key: less cannot hold any.
     least: usize,
+    /// Where none of these stands, no key begins.
+    firsts: Firsts,
 }
 
 impl<'k> Crossing<'k> {
@@ -41,7 +48,9 @@ impl<'k> Crossing<'k> {
             if key.len() < SHORTEST {
                 crossing.short.push(ShortKey::new(key));
             } else {
-                crossing.keys.push(Key::new(key));
+                let key = Key::new(key);
+                crossing.firsts.join(key.firsts());
+                crossing.keys.push(key);
             }
         }
         crossing
@@ -53,13 +62,14 @@ impl<'k> Crossing<'k> {
             keys: self.keys.into_iter().map(Key::into_owned).collect(),
             short: self.short.into_iter().map(ShortKey::into_owned).collect(),
             least: self.least,
+            firsts: self.firsts,
         }
     }
 
     /// Whether it watches for `key` and no other.
     pub fn is_for(&self, key: &[u8]) -> bool {
         match (&*self.keys, &*self.short) {
-            ([only], []) => *only.plain == *key,
+            ([only], []) => *only.0 == *key,
             ([], [only]) => only.is_key(key),
             _ => false,
         }
@@ -108,12 +118,25 @@ impl<'k> Crossing<'k> {
     }
 
     fn holds(&self, text: &[u8]) -> bool {
-        self.keys.iter().any(|key| key.is_in(text)) || self.short.iter().any(|key| key.is(text))
+        self.places(text).any(|at| {
+            self.firsts.holds(text[at]) && self.keys.iter().any(|key| key.begins(&text[at..], Alike::Exact))
+        }) || self.short.iter().any(|key| key.is(text))
     }
 
     fn holds_in_any_case(&self, text: &[u8]) -> bool {
-        self.keys.iter().any(|key| key.is_in_any_case(text))
-            || self.short.iter().any(|key| key.is_in_any_case(text))
+        self.places(text).any(|at| {
+            let byte = text[at];
+            (self.firsts.holds(byte.to_ascii_lowercase()) || self.firsts.holds(byte.to_ascii_uppercase()))
+                && self.keys.iter().any(|key| key.begins(&text[at..], Alike::AnyCase))
+        }) || self.short.iter().any(|key| key.is_in_any_case(text))
+    }
+
+    /// Where in `text` a key may begin: base64 is longer than what it encodes.
+    fn places(&self, text: &[u8]) -> Range<usize> {
+        match self.keys.is_empty() {
+            true => 0..0,
+            false => 0..(text.len() + 1).saturating_sub(self.least.max(SHORTEST)),
+        }
     }
 }
 
@@ -152,97 +175,103 @@ impl Deref for Bytes<'_> {
     }
 }
 
+/// A key that is looked for anywhere in a text.
 #[derive(Clone)]
-struct Key<'k> {
-    plain: Bytes<'k>,
-    /// Made when a text is long enough to hold one: most never are.
-    base64: OnceLock<Zeroizing<Vec<Vec<u8>>>>,
-}
+struct Key<'k>(Bytes<'k>);
 
 impl<'k> Key<'k> {
     fn new(key: &'k [u8]) -> Self {
-        Self { plain: Bytes::Lent(key), base64: OnceLock::new() }
+        Self(Bytes::Lent(key))
     }
 
     fn into_owned(self) -> Key<'static> {
-        Key { plain: self.plain.into_owned(), base64: self.base64 }
+        Key(self.0.into_owned())
     }
 
-    fn is_in(&self, text: &[u8]) -> bool {
-        contains(text, &self.plain) || self.encoded(text).iter().any(|form| contains(text, form))
-    }
-
-    fn is_in_any_case(&self, text: &[u8]) -> bool {
-        let holds = |needle: &[u8]| {
-            let first = needle.first().map(u8::to_ascii_lowercase);
-            let begins = |part: &[u8]| part.first().map(u8::to_ascii_lowercase) == first;
-            text.windows(needle.len()).any(|part| begins(part) && part.eq_ignore_ascii_case(needle))
-        };
-        holds(&self.plain) || self.encoded(text).iter().any(|form| holds(form))
-    }
-
-    /// The base64 forms, if `text` is long enough for the shortest.
-    fn encoded(&self, text: &[u8]) -> &[Vec<u8>] {
-        let key = &*self.plain;
-        if text.len() < base64_length(key, 0).min(base64_length(key, 1)).min(base64_length(key, 2)) {
-            return &[];
+    /// The bytes that one of its forms may begin with.
+    fn firsts(&self) -> Firsts {
+        let mut firsts = Firsts::default();
+        self.0.first().into_iter().for_each(|byte| firsts.add(*byte));
+        for sextet in LEADS.iter().filter_map(|lead| lead.sextets(&self.0).next()) {
+            written(sextet).into_iter().for_each(|byte| firsts.add(byte));
         }
-        self.base64.get_or_init(|| Zeroizing::new(base64_forms(key)))
+        firsts
+    }
+
+    /// Whether `text` begins with one of its forms.
+    fn begins(&self, text: &[u8], alike: Alike) -> bool {
+        let plainly = text.get(..self.0.len()).is_some_and(|text| match alike {
+            Alike::Exact => *text == *self.0,
+            Alike::AnyCase => text.eq_ignore_ascii_case(&self.0),
+        });
+        plainly || LEADS.iter().any(|lead| lead.begins(text, &self.0, alike))
     }
 }
 
-/// How many base64 characters depend on the key alone when `lead` bytes stand before it in its group of three.
-fn base64_length(key: &[u8], lead: usize) -> usize {
-    ((lead + key.len()) * 8 / 6).saturating_sub((lead * 8).div_ceil(6))
+/// When two bytes are the same.
+#[derive(Clone, Copy)]
+enum Alike {
+    Exact,
+    AnyCase,
 }
 
-/// What base64 (RFC 4648 sections 4 and 5) makes of the key, for each place in a group of three, in both alphabets.
-fn base64_forms(key: &[u8]) -> Vec<Vec<u8>> {
-    let mut forms = Vec::with_capacity(6);
-    for lead in 0..3 {
-        let text = base64_form(key, lead);
-        if text.iter().any(|byte| matches!(byte, b'+' | b'/')) {
-            forms.push(text.iter().map(|&byte| url_alphabet(byte)).collect());
-        }
-        forms.push(text);
+/// A set of bytes.
+#[derive(Clone, Copy, Default)]
+struct Firsts([u64; 4]);
+
+impl Firsts {
+    fn add(&mut self, byte: u8) {
+        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
     }
-    forms
-}
 
-/// The characters that depend on the key alone, of what comes of it after `lead` other bytes of its group of three.
-fn base64_form(key: &[u8], lead: usize) -> Vec<u8> {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut form = Vec::with_capacity(base64_length(key, lead));
-    // Of the key's first byte, the bits that do not share a character with the lead.
-    let mut held = (lead + 1) * 8 - (lead * 8).div_ceil(6) * 6;
-    let mut bits = 0;
-    for (at, byte) in key.iter().enumerate() {
-        bits = bits << 8 | u32::from(*byte);
-        held += if at == 0 { 0 } else { 8 };
-        while held >= 6 {
-            held -= 6;
-            form.push(ALPHABET[(bits >> held) as usize % ALPHABET.len()]);
-        }
+    fn join(&mut self, other: Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(bits, others)| *bits |= others);
     }
-    form
-}
 
-fn url_alphabet(standard: u8) -> u8 {
-    match standard {
-        b'+' => b'-',
-        b'/' => b'_',
-        other => other,
+    fn holds(self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
     }
 }
 
-/// Texts up to this long are searched byte by byte: nearly all are, and setting up a better search costs more than they do.
-const FEW: usize = 64;
+/// Where a key stands in its base64: how many of its first bits share a character with the bytes before it, of which there are none,
+/// one or two in its group of three (RFC 4648 section 4).
+struct Lead {
+    shared: usize,
+}
 
-fn contains(text: &[u8], needle: &[u8]) -> bool {
-    if text.len() > FEW {
-        return memmem::find(text, needle).is_some();
+const LEADS: [Lead; 3] = [Lead { shared: 0 }, Lead { shared: 4 }, Lead { shared: 2 }];
+
+impl Lead {
+    /// What the characters that depend on the key alone stand for.
+    fn sextets(&self, key: &[u8]) -> impl Iterator<Item = u8> {
+        (self.shared..(key.len() * 8).saturating_sub(5)).step_by(6).map_while(|bit| {
+            let pair = [*key.get(bit / 8)?, key.get(bit / 8 + 1).copied().unwrap_or_default()];
+            Some((u16::from_be_bytes(pair) >> (10 - bit % 8)) as u8 & 63)
+        })
     }
-    text.windows(needle.len()).any(|part| part.first() == needle.first() && part == needle)
+
+    /// Whether `text` begins with these characters, of either alphabet.
+    fn begins(&self, text: &[u8], key: &[u8], alike: Alike) -> bool {
+        let mut bytes = text.iter();
+        self.sextets(key).all(|sextet| {
+            let characters = written(sextet);
+            bytes.next().is_some_and(|byte| match alike {
+                Alike::Exact => characters.contains(byte),
+                Alike::AnyCase => characters.iter().any(|character| character.eq_ignore_ascii_case(byte)),
+            })
+        })
+    }
+}
+
+/// What base64 writes for six bits, in the one alphabet and the other (RFC 4648 sections 4 and 5).
+fn written(sextet: u8) -> [u8; 2] {
+    match sextet {
+        0..26 => [b'A' + sextet; 2],
+        26..52 => [b'a' + sextet - 26; 2],
+        52..62 => [b'0' + sextet - 52; 2],
+        62 => [b'+', b'-'],
+        _ => [b'/', b'_'],
+    }
 }
 
 /// Takes one layer of percent-encoding off, if there is any.
