@@ -35,8 +35,9 @@ pub struct Crossing<'k> {
     short: Vec<ShortKey<'k>>,
     /// Bytes of the shortest key: less cannot hold any.
     least: usize,
-    /// Where none of these stands, no key begins.
-    firsts: Firsts,
+    /// Where none of these stands, and behind it one of those, no key begins.
+    first: ByteSet,
+    second: ByteSet,
 }
 
 impl<'k> Crossing<'k> {
@@ -49,7 +50,10 @@ impl<'k> Crossing<'k> {
                 crossing.short.push(ShortKey::new(key));
             } else {
                 let key = Key::new(key);
-                crossing.firsts.join(key.firsts());
+                for beginning in key.beginnings() {
+                    crossing.first.add(beginning[0]);
+                    crossing.second.add(beginning[1]);
+                }
                 crossing.keys.push(key);
             }
         }
@@ -62,7 +66,8 @@ impl<'k> Crossing<'k> {
             keys: self.keys.into_iter().map(Key::into_owned).collect(),
             short: self.short.into_iter().map(ShortKey::into_owned).collect(),
             least: self.least,
-            firsts: self.firsts,
+            first: self.first,
+            second: self.second,
         }
     }
 
@@ -118,17 +123,22 @@ impl<'k> Crossing<'k> {
     }
 
     fn holds(&self, text: &[u8]) -> bool {
-        self.places(text).any(|at| {
-            self.firsts.holds(text[at]) && self.keys.iter().any(|key| key.begins(&text[at..], Alike::Exact))
-        }) || self.short.iter().any(|key| key.is(text))
+        self.begins_in(text, &self.first, &self.second, Alike::Exact)
+            || self.short.iter().any(|key| key.is(text))
     }
 
     fn holds_in_any_case(&self, text: &[u8]) -> bool {
+        self.begins_in(text, &self.first.in_any_case(), &self.second.in_any_case(), Alike::AnyCase)
+            || self.short.iter().any(|key| key.is_in_any_case(text))
+    }
+
+    /// Whether a key begins anywhere in `text`. Nearly all places are passed by for their first two bytes.
+    fn begins_in(&self, text: &[u8], first: &ByteSet, second: &ByteSet, alike: Alike) -> bool {
         self.places(text).any(|at| {
-            let byte = text[at];
-            (self.firsts.holds(byte.to_ascii_lowercase()) || self.firsts.holds(byte.to_ascii_uppercase()))
-                && self.keys.iter().any(|key| key.begins(&text[at..], Alike::AnyCase))
-        }) || self.short.iter().any(|key| key.is_in_any_case(text))
+            first.holds(text[at])
+                && second.holds(text[at + 1])
+                && self.keys.iter().any(|key| key.begins(&text[at..], alike))
+        })
     }
 
     /// Where in `text` a key may begin: base64 is longer than what it encodes.
@@ -188,14 +198,15 @@ impl<'k> Key<'k> {
         Key(self.0.into_owned())
     }
 
-    /// The bytes that one of its forms may begin with.
-    fn firsts(&self) -> Firsts {
-        let mut firsts = Firsts::default();
-        self.0.first().into_iter().for_each(|byte| firsts.add(*byte));
-        for sextet in LEADS.iter().filter_map(|lead| lead.sextets(&self.0).next()) {
-            written(sextet).into_iter().for_each(|byte| firsts.add(byte));
-        }
-        firsts
+    /// The first two bytes of its forms.
+    fn beginnings(&self) -> impl Iterator<Item = [u8; 2]> {
+        let plain = self.0.first_chunk().copied();
+        plain.into_iter().chain(LEADS.iter().flat_map(|lead| {
+            let mut sextets = lead.sextets(&self.0);
+            let pair =
+                sextets.next().zip(sextets.next()).map(|(first, second)| (written(first), written(second)));
+            pair.into_iter().flat_map(|(first, second)| [[first[0], second[0]], [first[1], second[1]]])
+        }))
     }
 
     /// Whether `text` begins with one of its forms.
@@ -217,19 +228,23 @@ enum Alike {
 
 /// A set of bytes.
 #[derive(Clone, Copy, Default)]
-struct Firsts([u64; 4]);
+struct ByteSet([u64; 4]);
 
-impl Firsts {
+impl ByteSet {
     fn add(&mut self, byte: u8) {
         self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
     }
 
-    fn join(&mut self, other: Self) {
-        self.0.iter_mut().zip(other.0).for_each(|(bits, others)| *bits |= others);
+    fn holds(&self, byte: u8) -> bool {
+        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
     }
 
-    fn holds(self, byte: u8) -> bool {
-        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+    /// With each letter in both cases: in ASCII they are 32 apart, from 65 on the one and from 97 on the other.
+    fn in_any_case(self) -> Self {
+        const LETTERS: u64 = ((1 << 26) - 1) << 1;
+        let [low, mut letters, high, higher] = self.0;
+        letters |= (letters & LETTERS) << 32 | (letters >> 32 & LETTERS);
+        Self([low, letters, high, higher])
     }
 }
 
