@@ -118,7 +118,8 @@ impl Pools {
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let dialled = dialer.dial(timeout).await?;
+        let slot = dialer.slot(timeout).await?;
+        let dialled = dialer.dial(slot, timeout).await?;
         let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         Ok(self.opened(dialer, Kind::Http1(connection)))
     }
@@ -135,7 +136,8 @@ impl Pools {
             self.stripe.pool.reused.add();
             return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
         }
-        let dialled = dialer.dial(timeout).await?;
+        let slot = dialer.slot(timeout).await?;
+        let dialled = dialer.dial(slot, timeout).await?;
         let connection = Http2::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
         shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);

@@ -3,6 +3,7 @@
 
 mod balanced;
 mod breaker;
+mod connections;
 mod drained;
 mod early;
 mod heartbeat;
