@@ -21,7 +21,7 @@ use super::{
     intake::is_json,
     places::Place,
     redirect::relocate,
-    relay::Passage,
+    relay::{ERROR_EVENT, Passage},
     sight::Sight,
     told::Told,
 };
@@ -53,6 +53,8 @@ pub(super) struct Answered {
 pub(super) enum Content {
     /// It is here.
     Local(Bytes),
+    /// What was read of an event stream that is an error of the upstream's.
+    Told(Bytes),
     /// The upstream sends it.
     Passing(Box<Passage>),
 }
@@ -135,7 +137,7 @@ impl Answered {
     fn detach(&mut self) {
         if let Content::Passing(passage) = &self.content {
             let held = passage.held.iter().filter_map(Frame::data_ref);
-            self.content = Content::Local(
+            self.content = Content::Told(
                 held.fold(BytesMut::new(), |mut all, data| {
                     all.extend_from_slice(data);
                     all
@@ -156,7 +158,7 @@ impl Answered {
             Content::Passing(passage) if passage.sight.is_unfinished() => {
                 hold(&mut passage.body, &mut passage.held, began, timeouts, endpoint).await
             }
-            Content::Passing(_) | Content::Local(_) => Ok(()),
+            Content::Passing(_) | Content::Local(_) | Content::Told(_) => Ok(()),
         }
     }
 
@@ -207,6 +209,7 @@ impl Answered {
                 Ok(*passage)
             }
             Content::Passing(_) => Err(Err(Fault::BadAnswer("it is no event stream"))),
+            Content::Told(events) => Err(Ok(events)),
             Content::Local(bytes) => {
                 Err(event_of(&bytes, dialect).ok_or(Fault::Withheld(self.head.status.as_u16())))
             }
@@ -228,13 +231,20 @@ impl Content {
                 }
                 Self::Local(Bytes::new())
             }
-            Self::Passing(passage) => Self::Passing(passage),
+            Self::Told(_) | Self::Passing(_) => self,
         }
     }
 
-    pub(super) fn into_relay(self, exchange: Box<Exchange>, in_flight: Counted) -> Relay {
+    pub(super) fn into_relay(self, mut exchange: Box<Exchange>, in_flight: Counted) -> Relay {
         match self {
             Self::Local(bytes) => Relay::local(bytes, exchange, in_flight),
+            Self::Told(events) => {
+                let mut sight = Sight::events_of(exchange.record.endpoint.dialect());
+                sight.look(&events);
+                exchange.record.tally.events = sight.events();
+                exchange.conclude(ERROR_EVENT);
+                Relay::local(events, exchange, in_flight)
+            }
             Self::Passing(passage) => Relay::passing(*passage, exchange, in_flight),
         }
     }

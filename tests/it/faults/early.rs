@@ -101,6 +101,27 @@ async fn attempts_go_on_while_the_caller_has_comments() {
     rig.finish(1).await;
 }
 
+/// Nobody could make up for an error in a stream, which has let go of its connection by then.
+#[tokio::test]
+async fn an_error_event_is_told_late_as_it_is() {
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";
+    for breaker in ["breaker = \"off\"", "breaker = { failures = 1, open = \"1h\" }"] {
+        let retry = QUICK.replace("retries = 3", "retries = 1");
+        let early = format!("{EARLY}\ncommit = \"first_token\"");
+        let rig = Rig::alone(&format!("{retry}\n{breaker}"), "", &early).await;
+        let gate = Gate::new();
+        rig.main_answers([after(&gate, streamed(&[error])), stream(&[error])]);
+        assert_eq!(ask(&rig, "/v1/chat/completions", CHAT, &gate).await, (error.to_owned(), true));
+        let line = rig.line().await;
+        assert_eq!(
+            (&line["error"], &line["phase"]),
+            (&"upstream_error_event".into(), &"done".into()),
+            "{line:#}"
+        );
+        rig.finish(1).await;
+    }
+}
+
 #[tokio::test]
 async fn a_caller_who_leaves_meanwhile_ends_them() {
     let rig = Rig::alone(QUICK, "", EARLY).await;

@@ -11,4 +11,5 @@ mod kept;
 pub mod rig;
 mod schedules;
 mod table;
+mod told;
 mod whole;
