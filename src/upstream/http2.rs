@@ -14,6 +14,7 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 
 use super::{dialer::Dialled, io::Io};
 use crate::body::Outbound;
@@ -42,6 +43,8 @@ struct Shared {
     /// What the upstream allows.
     allowed: Cell<usize>,
     idle_since: Cell<Instant>,
+    /// Told when a stream is over.
+    room: Rc<Notify>,
 }
 
 /// One stream's place on a connection; dropping it gives the place back.
@@ -66,8 +69,8 @@ where
 }
 
 impl Http2 {
-    /// Makes a connection of `socket`, and a task that drives it.
-    pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
+    /// Makes a connection of `socket`, and a task that drives it; `room` is told of streams that are over.
+    pub(super) async fn open(Dialled { socket, slot }: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
         let io = TokioIo::new(Io::new(socket, Rc::default()));
         let (sender, mut driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
@@ -82,6 +85,7 @@ impl Http2 {
             open: Cell::new(0),
             allowed: Cell::new(MAX_STREAMS),
             idle_since: Cell::new(Instant::now()),
+            room,
         });
         let allowed = shared.clone();
         tokio::task::spawn_local(async move {
@@ -130,5 +134,6 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.open.set(self.shared.open.get().saturating_sub(1));
         self.shared.idle_since.set(Instant::now());
+        self.shared.room.notify_waiters();
     }
 }

@@ -2,10 +2,13 @@
 
 use http::Response;
 use hyper::body::Incoming;
-use sluicegate::simulator::{Gate, Script, Simulator, Step};
+use sluicegate::simulator::{Gate, Options, Script, Simulator, Step};
+use tokio::task::JoinHandle;
 
 use super::rig::{DONE, HELLO, ROLE, streamed};
-use crate::harness::{Answer, CHAT, Client, Gateway, Http, post, safely, simulator, take, whole};
+use crate::harness::{
+    Answer, CHAT, Client, Gateway, Http, Keys, post, safely, simulator, simulator_with, take, whole,
+};
 
 /// A stream that has begun, and ends when its gate is opened.
 struct Held {
@@ -97,4 +100,36 @@ async fn a_reload_does_not_forget_the_connections_that_are_open() {
     gateway.reload(&toml("max_connections = 1")).await;
     assert_eq!(asked(&gateway, "5s").await.status, 200);
     gateway.finish(9).await;
+}
+
+/// One connection, and as many streams on it as the upstream takes (SETTINGS_MAX_CONCURRENT_STREAMS): the next one waits for a stream
+/// to end, or for its own time to be over.
+#[tokio::test]
+async fn a_full_http2_connection_is_waited_for() {
+    let upstream = simulator_with(Options { max_streams: 2, ..Options::default() }).await;
+    let keys = Keys { upstream: "max_connections = 1", one_worker: true, ..Keys::default() };
+    let gateway = std::sync::Arc::new(Gateway::with(&upstream, Http::Two, keys));
+    let (first, second) = (Held::by(&gateway, &upstream).await, Held::by(&gateway, &upstream).await);
+    is_refused(&gateway).await;
+    let waiting: Vec<JoinHandle<Answer>> = (0..2)
+        .map(|_| {
+            let gateway = gateway.clone();
+            tokio::spawn(async move { asked(&gateway, "5s").await })
+        })
+        .collect();
+    safely(async {
+        while gateway.loads()[0].0 < 4 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    // The other stream goes on: what makes room is the one that ends, not an idle connection.
+    first.ends().await;
+    for answer in waiting {
+        let answer = answer.await.unwrap();
+        assert!(answer.status == 200 && answer.whole, "{answer:?}");
+    }
+    assert_eq!(upstream.connections().opened, 1);
+    second.ends().await;
+    std::sync::Arc::into_inner(gateway).unwrap().finish(5).await;
 }
