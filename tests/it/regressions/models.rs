@@ -104,3 +104,35 @@ async fn a_body_that_names_two_models_is_none() {
     assert_eq!(upstream.records().len(), 2);
     gateway.finish(8).await;
 }
+
+/// A route to `/other` that asks for another model.
+const OTHER: &str = r#"
+    [route.other]
+    path = "/other"
+    rewrite = "/v1"
+    upstreams = [{ upstream = "sim", model = "other" }]
+"#;
+
+/// It is in memory beside the caller's own body.
+#[tokio::test]
+async fn a_copy_with_another_model_counts_as_a_body_does() {
+    let upstream = simulator().await;
+    let keys = Keys { server: "max_buffered = \"1MiB\"", more: OTHER, ..Keys::default() };
+    let gateway = Gateway::with(&upstream, Http::One, keys);
+    let rows = [
+        ("/other/chat/completions", 400 << 10, StatusCode::OK),
+        ("/other/chat/completions", 600 << 10, StatusCode::SERVICE_UNAVAILABLE),
+        ("/v1/chat/completions", 600 << 10, StatusCode::OK),
+    ];
+    for (path, length, status) in rows {
+        let body = format!(r#"{{"model":"asked","messages":[],"user":"{}"}}"#, "x".repeat(length));
+        let request = post(gateway.address(), Http::One, path).body(whole(body)).unwrap();
+        let answer = send(gateway.address(), Http::One, request).await;
+        assert_eq!(answer.status, status, "{path} {length}: {answer:?}");
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            assert_eq!(answer.code(), "gateway_overloaded");
+        }
+    }
+    assert_eq!(upstream.records().len(), 2);
+    gateway.finish(3).await;
+}
