@@ -2,7 +2,7 @@
 
 use sluicegate::{
     app::Ended,
-    simulator::{Cut, Gate, Head, Script, Step},
+    simulator::{Cut, Framing, Gate, Head, Script, Step},
 };
 
 use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusing, streamed};
@@ -172,5 +172,32 @@ async fn a_document_that_breaks_off_without_a_caller_ends_the_exchange() {
     gate.open();
     let line = rig.line().await;
     assert_eq!((&line["error"], &line["phase"]), (&"caller_left".into(), &"stream".into()), "{line:#}");
+    rig.finish(1).await;
+}
+
+/// A whole answer is gathered for its usage alone then, and no further than any other; the route would have let it be larger.
+#[tokio::test]
+async fn a_whole_answer_is_bounded_when_its_caller_has_left() {
+    const PIECE: usize = 1 << 20;
+    let rig = Rig::alone(
+        "retry = \"off\"\nbody_limit = \"64MiB\"",
+        "",
+        "delivery = \"whole\"\non_disconnect = \"drain\"",
+    )
+    .await;
+    let gate = Gate::new();
+    let head = Head::new(http::StatusCode::OK, "application/json", Framing::Chunked);
+    let mut steps = vec![Step::Head(head), Step::Send("{\"choices\":[\"".into()), Step::Gate(gate.clone())];
+    steps.extend((0..17).map(|_| Step::Send(vec![b'x'; PIECE].into())));
+    // Nothing but the bound ends it.
+    steps.push(Step::Stall);
+    rig.main_answers([Script::new(steps)]);
+    leaves(&rig, Http::One, 0).await;
+    gate.open();
+    let line = rig.line().await;
+    assert_eq!((&line["error"], &line["bytes_out"]), (&"caller_left".into(), &0.into()), "{line:#}");
+    let left = safely(rig.main.record(1)).await;
+    assert!(left.ended.is_some_and(|(_, how)| how.peer_left()), "{left:?}");
+    assert!(left.sent >= 16 * PIECE as u64, "{left:?}");
     rig.finish(1).await;
 }
