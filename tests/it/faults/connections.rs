@@ -119,7 +119,7 @@ async fn a_full_http2_connection_is_waited_for() {
         .collect();
     safely(async {
         while gateway.loads()[0].0 < 4 {
-            tokio::task::yield_now().await
+            tokio::task::yield_now().await;
         }
     })
     .await;
