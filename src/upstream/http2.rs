@@ -72,7 +72,7 @@ impl Http2 {
     /// Makes a connection of `socket`, and a task that drives it; `room` is told of streams that are over.
     pub(super) async fn open(Dialled { socket, slot }: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
         let io = TokioIo::new(Io::new(socket, Rc::default()));
-        let (sender, mut driven) = http2::Builder::new(Local)
+        let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -89,7 +89,8 @@ impl Http2 {
         });
         let allowed = shared.clone();
         tokio::task::spawn_local(async move {
-            let _slot = slot;
+            // Dropped the other way round: the connection is closed before there may be another in its place.
+            let (_slot, mut driven) = (slot, driven);
             let ended = poll_fn(|cx| {
                 let polled = Pin::new(&mut driven).poll(cx);
                 allowed.allowed.set(driven.current_max_send_streams());
