@@ -286,7 +286,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// `max_pending = 100`: requests at once to a target, process-wide; default none; 1 to 1,000,000.
     pub max_pending: Option<usize>,
-    /// `max_connections = 100`: connections at once to a target, process-wide; default none; 1 to 1,000,000.
+    /// `max_connections = 100`: connections at once to a target, process-wide; default none; 1 to 1,000,000. With `http2` as many as there
+    /// are workers at least, or some of them wait until another's is idle.
     pub max_connections: Option<usize>,
     /// `timeout = { … }`: what this upstream overrides, `[defaults]` applied already.
     pub timeout: Timeouts,

@@ -69,6 +69,11 @@ impl Roster {
         watches.filter_map(|watch| watch.open_exchange()).take(most).collect()
     }
 
+    /// How many exchanges are open on these connections.
+    pub(super) fn exchanges(&self) -> usize {
+        self.links.borrow().values().map(|link| link.watches().len()).sum()
+    }
+
     /// Waits until no connection is left.
     pub(super) async fn empty(&self) {
         while !self.links.borrow().is_empty() {

@@ -43,7 +43,7 @@ pub(super) struct Bench {
     pub(super) cut: Arc<AtomicUsize>,
 }
 
-/// Serves until no connection comes any more and the last one is closed, or until all are cut.
+/// Serves until no connection comes any more, the last one is closed and what is read on without one is over, or until all are cut.
 pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
     let Bench { gateway, counters, load, mut arrivals, mut questions, mut phase, cut } = bench;
     let roster = Rc::new(Roster::default());
@@ -58,6 +58,9 @@ pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
                     return;
                 }
                 let entered = *phase.borrow_and_update();
+                if entered == Phase::Cut {
+                    cut.fetch_add(station.unseen(), Ordering::Relaxed);
+                }
                 cut.fetch_add(roster.enter(entered), Ordering::Relaxed);
                 if entered == Phase::Cut {
                     break;
@@ -68,7 +71,7 @@ pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
                 Some(arrival) => begin(arrival, &post, &roster),
                 None => coming = false,
             },
-            () = roster.empty(), if !coming => return,
+            () = station.idle(), if !coming => return,
         }
     }
     let _ = time::timeout(CUT_GRACE + LAST_GRACE, roster.empty()).await;

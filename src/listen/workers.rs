@@ -87,6 +87,17 @@ impl Station {
         self.load.weight()
     }
 
+    /// Exchanges that are open on none of its connections: their callers have left, and they are read on.
+    pub(super) fn unseen(&self) -> usize {
+        self.load.weight().0.saturating_sub(self.roster.exchanges())
+    }
+
+    /// Waits until no connection and no exchange is left.
+    pub(super) async fn idle(&self) {
+        self.roster.empty().await;
+        self.load.no_exchange().await;
+    }
+
     /// The exchanges that are open on its connections, `most` of them at most, in no order.
     pub fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         self.roster.open_exchanges(most)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::verdict::Refusal;
+use super::refusal::Refusal;
 use crate::{
     fault::Fault,
     upstream::{Rest, Why},

@@ -9,12 +9,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use super::{
     again::{Again, Asked, Failed},
+    answered::Answered,
     call::Call,
     complete::Bounds,
     hold::Unheld,
     outbound::Order,
     places::{Earliest, Place, Places, Why},
-    verdict::{Answered, Refusal},
+    refusal::Refusal,
 };
 use crate::{
     config::Retry,

@@ -13,11 +13,11 @@ use http::{HeaderMap, HeaderValue, Response, Version, header};
 
 use super::{
     Counted, Relay, Reply, Worker,
+    answered::Answered,
     call::{Call, Within, until_cut},
     failed, identify,
     outbound::Order,
     respond, tail,
-    verdict::Answered,
 };
 use crate::{body::Watch, config::OnDisconnect, fault::Fault, policy, snapshot::Route};
 

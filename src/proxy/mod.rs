@@ -4,6 +4,7 @@
 //! rung a line, failure by `?`; nothing else in the program knows this order.
 
 mod again;
+mod answered;
 mod attempt;
 mod call;
 mod complete;
@@ -19,6 +20,7 @@ mod pace;
 mod places;
 mod reception;
 mod redirect;
+mod refusal;
 mod relay;
 mod reply;
 mod sight;
@@ -37,11 +39,11 @@ use crate::{
     exchange::{Exchange, Record},
     fault::Fault,
 };
+use answered::Answered;
 use call::{Call, Within};
 use errand::Apart;
 use lowered::Lowered;
 use outbound::Order;
-use verdict::Answered;
 
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};

@@ -10,6 +10,7 @@ use super::{
     call::Call,
     dispatch,
     errand::Apart,
+    gateway,
     intake::{self, Bounds, Intake},
     places::Place,
     reception::{NOT_THE_ROUTES, Reception},
@@ -188,7 +189,7 @@ impl Call {
     pub(super) fn request(&self, order: &mut Order, place: &Place) -> Result<Request<Outbound>, Fault> {
         let (upstream, target) = (&place.upstream, place.target());
         let uri = order.uri(target)?;
-        let body = self.body(order, place);
+        let body = self.body(order, place)?;
         let mut request = Request::new(body);
         *request.method_mut() = order.head.method.clone();
         *request.uri_mut() = uri;
@@ -221,12 +222,13 @@ impl Call {
         Ok(request)
     }
 
-    fn body(&self, order: &mut Order, place: &Place) -> Outbound {
-        match std::mem::replace(&mut order.body, Incoming::Gone) {
+    fn body(&self, order: &mut Order, place: &Place) -> Result<Outbound, Fault> {
+        Ok(match std::mem::replace(&mut order.body, Incoming::Gone) {
             Incoming::Read(bytes) => {
-                let edited = place.model.as_deref().and_then(|model| openai::with_model(&bytes, model));
                 order.body = Incoming::Read(bytes.clone());
-                Outbound::Whole(Some(edited.map_or(bytes, Bytes::from)))
+                let edited =
+                    place.model.as_deref().map(|model| self.with_model(&bytes, model)).transpose()?;
+                Outbound::Whole(Some(edited.flatten().unwrap_or(bytes)))
             }
             Incoming::Passing(body) if body.is_end_stream() => {
                 order.body = Incoming::Passing(body);
@@ -234,7 +236,17 @@ impl Call {
             }
             Incoming::Passing(body) => self.pass(body, &order.route, &order.presented),
             Incoming::Gone => Outbound::EMPTY,
-        }
+        })
+    }
+
+    /// A copy of a body that was read, with another model, if it is one that has any; counted as the body is, beside it.
+    fn with_model(&self, bytes: &[u8], model: &str) -> Result<Option<Bytes>, Fault> {
+        let bound = self.snapshot.server.max_buffered;
+        let mut counted = self.worker.gateway.hold();
+        counted.grow_to(bytes.len() as u64, bound)?;
+        let Some(edited) = openai::with_model(bytes, model) else { return Ok(None) };
+        counted.grow_to(edited.len() as u64, bound)?;
+        Ok(Some(gateway::own(edited.into(), counted)))
     }
 
     /// A body that is passed on as it comes.

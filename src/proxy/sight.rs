@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::relay::ERROR_EVENT;
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, Reading, StreamReader},
+    openai::{AnswerReader, Dialect, Notice, Reading, StreamReader},
     sse::{Event, Scanner},
 };
 
@@ -87,7 +87,7 @@ impl Probe {
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
             let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
-            let fails = notice.error || malformed || event.name == b"response.failed";
+            let fails = malformed || is_error(&event, notice);
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Seen::Failed,
                 (_, true) => Seen::Content,
@@ -120,6 +120,11 @@ impl Probe {
         let known = self.dialect != Dialect::Other;
         if known && !self.ended && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
     }
+}
+
+/// Whether the upstream says in it that it failed.
+fn is_error(event: &Event<'_>, notice: Notice) -> bool {
+    notice.error || event.name == b"response.failed"
 }
 
 /// Whether SDKs can read an event: each as JSON, but for the word at the end. The reader of a stream does not parse all that it sees.
@@ -250,7 +255,7 @@ impl Events {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
             *terminated |= notice.terminal;
-            *failed |= notice.error;
+            *failed |= is_error(&event, notice);
         });
         first_content
     }

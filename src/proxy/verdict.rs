@@ -1,35 +1,26 @@
 //! What becomes of an upstream's answer: it is passed on, or it is the gateway's own affair.
 
-use std::{
-    future::poll_fn,
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
-use http_body::{Body, Frame};
+use http_body::Body;
 
 use super::{
-    Counted, Relay,
     again::Failed,
+    answered::Answered,
     call::Call,
-    complete::{self, Form},
-    dispatch::not_to_be_retried,
-    hold::{Unheld, hold},
     intake::is_json,
     places::Place,
     redirect::relocate,
+    refusal::{Refusal, cap_wait, retry_after},
     relay::Passage,
     sight::Sight,
     told::Told,
 };
 use crate::{
-    config::Timeouts,
-    exchange::Exchange,
-    fault::{Fault, SHOULD_RETRY, event_of},
-    openai::{Dialect, Endpoint},
+    fault::{Fault, SHOULD_RETRY},
+    openai::Dialect,
     policy,
     snapshot::{Route, Upstream},
     upstream::AnswerBody,
@@ -40,210 +31,6 @@ const MOST_ERROR_BYTES: usize = 256 << 10;
 
 /// An error answer's body must be there by then.
 const ERROR_PATIENCE: Duration = Duration::from_secs(30);
-
-/// An answer, ready to go to the caller.
-#[derive(Debug)]
-pub(super) struct Answered {
-    head: response::Parts,
-    content: Content,
-}
-
-/// Where an answer's body comes from.
-#[derive(Debug)]
-pub(super) enum Content {
-    /// It is here.
-    Local(Bytes),
-    /// The upstream sends it.
-    Passing(Box<Passage>),
-}
-
-/// An error answer of an upstream's.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    /// As the upstream has it; for an error as the first thing in a stream, what it would be without one.
-    pub(super) status: StatusCode,
-    /// It is the first thing in a stream.
-    pub(super) in_stream: bool,
-    /// `error.code`, or `error.type` if that says more.
-    pub(super) code: Option<String>,
-    /// What it says of when to ask again.
-    pub(super) retry_after: Option<Duration>,
-    /// It says itself that asking it again is of no use (`x-should-retry: false`, as the SDKs heed it).
-    pub(super) hopeless: bool,
-    /// It is our key that is refused.
-    pub(super) about_our_key: bool,
-    /// What the caller is told if nothing better is found.
-    pub(super) given: Result<Answered, Fault>,
-}
-
-impl Refusal {
-    /// An error event, `data`, that is the first thing in a stream, which the caller gets as it is.
-    pub(super) fn in_stream(answered: Answered, data: &[u8]) -> Self {
-        Self::told_in_stream(Told::read(data), |_, _| Ok(answered))
-    }
-
-    /// Others are asked.
-    pub(super) fn detach(&mut self) {
-        if let Ok(answered) = &mut self.given {
-            answered.detach();
-        }
-    }
-
-    /// An error event, `data`, in a stream that was to be whole, of which the caller gets the error alone.
-    pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
-        let told = Told::read(data).filter(|_| !upstream.crossing.carries(data));
-        Self::told_in_stream(told, |told, status| {
-            if is_about_key(status, told) {
-                return Err(Fault::UpstreamAuth(status.as_u16()));
-            }
-            // Searched as it is written here, too: it may have been escaped.
-            let body = told.map(Told::body).filter(|body| !upstream.crossing.carries(body));
-            let mut response = Response::new(body.ok_or(Fault::Withheld(status.as_u16()))?);
-            *response.status_mut() = status;
-            let kind = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            Ok(Answered::local(response))
-        })
-    }
-
-    fn told_in_stream(
-        told: Option<Told>,
-        given: impl FnOnce(Option<&Told>, StatusCode) -> Result<Answered, Fault>,
-    ) -> Self {
-        let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Told::status);
-        let about_our_key = is_about_key(status, told.as_ref());
-        Self {
-            given: given(told.as_ref(), status),
-            status,
-            in_stream: true,
-            code: told.and_then(Told::into_code),
-            retry_after: None,
-            hopeless: false,
-            about_our_key,
-        }
-    }
-}
-
-/// Whether an error in a stream is about the gateway's key, by the status that it has or would have.
-fn is_about_key(status: StatusCode, told: Option<&Told>) -> bool {
-    let concerns_model = told.is_some_and(Told::is_about_a_model);
-    status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
-}
-
-impl Answered {
-    /// Lets go of the upstream's connection, since others are asked: what was read of it is all that the caller may get of it yet.
-    fn detach(&mut self) {
-        if let Content::Passing(passage) = &self.content {
-            let held = passage.held.iter().filter_map(Frame::data_ref);
-            self.content = Content::Local(
-                held.fold(BytesMut::new(), |mut all, data| {
-                    all.extend_from_slice(data);
-                    all
-                })
-                .freeze(),
-            );
-        }
-    }
-
-    /// Holds an event stream back until its first content; anything else goes at once.
-    pub(super) async fn hold(
-        &mut self,
-        began: Instant,
-        timeouts: &Timeouts,
-        endpoint: Endpoint,
-    ) -> Result<(), Unheld> {
-        match &mut self.content {
-            Content::Passing(passage) if passage.sight.is_unfinished() => {
-                hold(&mut passage.body, &mut passage.held, began, timeouts, endpoint).await
-            }
-            Content::Passing(_) | Content::Local(_) => Ok(()),
-        }
-    }
-
-    /// Holds it until it is complete.
-    pub(super) async fn hold_whole(
-        &mut self,
-        clocks: (Instant, &Timeouts),
-        endpoint: Endpoint,
-        bounds: complete::Bounds<'_>,
-    ) -> Result<(), Unheld> {
-        let Content::Passing(passage) = &mut self.content else { return Ok(()) };
-        let form = match passage.sight {
-            Sight::Events(_) => Form::Events(endpoint.dialect()),
-            // A file may be called JSON and be anything.
-            Sight::Document(_) if endpoint.is_inference() => Form::Document,
-            Sight::Document(_) | Sight::Nothing => Form::Opaque,
-        };
-        complete::hold(&mut passage.body, &mut passage.held, clocks, form, bounds).await
-    }
-
-    /// It is pending at `place` until it is over; the request was sent when that `began`.
-    pub(super) fn comes_from(&mut self, place: Place, began: Instant) {
-        if let Content::Passing(passage) = &mut self.content {
-            passage.first_token = place.timeouts.first_token.map(|limit| (began + limit, limit));
-            passage.pass = Some(place.pass);
-        }
-    }
-
-    /// Tells SDKs that everything has been tried.
-    pub(super) fn not_to_be_retried(mut self) -> Self {
-        not_to_be_retried(self.head.status, &mut self.head.headers);
-        self
-    }
-
-    /// An answer that is here whole.
-    pub(super) fn local(response: Response<Bytes>) -> Self {
-        let (head, bytes) = response.into_parts();
-        Self { head, content: Content::Local(bytes) }
-    }
-
-    /// As the rest of an event stream of `dialect` whose head has gone out.
-    ///
-    /// # Errors
-    /// It is no such stream: what to say instead, or a fault.
-    pub(super) fn into_stream(
-        self,
-        dialect: Dialect,
-        close_delimited: bool,
-    ) -> Result<Passage, Result<Bytes, Fault>> {
-        match self.content {
-            Content::Passing(mut passage) if passage.sight.is_events() => {
-                passage.close_delimited = close_delimited;
-                Ok(*passage)
-            }
-            Content::Passing(_) => Err(Err(Fault::BadAnswer("it is no event stream"))),
-            Content::Local(bytes) => {
-                Err(event_of(&bytes, dialect).ok_or(Fault::Withheld(self.head.status.as_u16())))
-            }
-        }
-    }
-
-    pub(super) fn into_parts(self) -> (response::Parts, Content) {
-        (self.head, self.content)
-    }
-}
-
-impl Content {
-    /// What goes out in answer to HEAD: nothing. hyper sees to that on HTTP/1.1 alone. The length that GET would have is told.
-    pub(super) fn for_head(self, headers: &mut HeaderMap) -> Self {
-        match self {
-            Self::Local(bytes) => {
-                if !bytes.is_empty() {
-                    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-                }
-                Self::Local(Bytes::new())
-            }
-            Self::Passing(passage) => Self::Passing(passage),
-        }
-    }
-
-    pub(super) fn into_relay(self, exchange: Box<Exchange>, in_flight: Counted) -> Relay {
-        match self {
-            Self::Local(bytes) => Relay::local(bytes, exchange, in_flight),
-            Self::Passing(passage) => Relay::passing(*passage, exchange, in_flight),
-        }
-    }
-}
 
 impl Call {
     /// Decides what the caller is given of `answer`.
@@ -297,7 +84,7 @@ impl Call {
         let close_delimited = self.exchange.record.version == Version::HTTP_10
             && !head.headers.contains_key(header::CONTENT_LENGTH);
         let passage = Passage::new(body, sight, route, place, close_delimited);
-        Ok(Answered { head, content: Content::Passing(Box::new(passage)) })
+        Ok(Answered::passing(head, passage))
     }
 
     /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key or holds it.
@@ -327,16 +114,11 @@ impl Call {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         cap_wait(&mut head.headers);
-        let given = given.map(|bytes| Answered { head, content: Content::Local(bytes) });
+        let given = given.map(|bytes| Answered::local(Response::from_parts(head, bytes)));
         let code = told.and_then(Told::into_code);
         Refusal { status, in_stream: false, code, retry_after, hopeless, about_our_key, given }
     }
 }
-
-/// What is passed on at most of how long to wait: some SDKs sleep for as long as they are told (openai-node `client.ts`).
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// Whether there is no transfer coding but that. hyper takes all others too, and with the header gone they would be left in the body (RFC 9112
 /// §6.1).
@@ -351,25 +133,6 @@ fn one_length(headers: &HeaderMap) -> Option<u64> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next()?.to_str().ok()?.parse().ok();
     length.filter(|_| lengths.next().is_none())
-}
-
-/// How long the upstream wants to be left alone: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110 §10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
-    let Some(seconds) = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str())) else {
-        let date = httpdate::parse_http_date(headers.get(header::RETRY_AFTER)?.to_str().ok()?).ok()?;
-        return Some(date.duration_since(SystemTime::now()).unwrap_or_default());
-    };
-    // More than a Duration holds is as good as for ever.
-    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-}
-
-fn cap_wait(headers: &mut HeaderMap) {
-    if retry_after(headers).is_some_and(|wait| wait > LONGEST_WAIT) {
-        headers.remove(RETRY_AFTER_MS);
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(LONGEST_WAIT.as_secs()));
-    }
 }
 
 /// What an answer's bytes are, as the upstream said it: asked before a route's rules may take that away.

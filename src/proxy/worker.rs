@@ -8,6 +8,8 @@ use std::{
     },
 };
 
+use tokio::sync::Notify;
+
 use super::Gateway;
 use crate::{telemetry::metrics::stripe::Stripe, upstream::Pools};
 
@@ -39,6 +41,8 @@ impl Worker {
 pub struct Load {
     exchanges: AtomicUsize,
     connections: AtomicUsize,
+    /// The last of either is over.
+    none_left: Notify,
 }
 
 /// One counted thing; dropping it takes it off the count.
@@ -52,6 +56,17 @@ impl Load {
     /// Open exchanges, then open connections: the order in which workers are compared.
     pub fn weight(&self) -> (usize, usize) {
         (self.exchanges.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
+    }
+
+    /// Waits until no exchange is open: those that are read on without a caller have no connection that would show them.
+    pub async fn no_exchange(&self) {
+        loop {
+            let none_left = self.none_left.notified();
+            if self.exchanges.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+            none_left.await;
+        }
     }
 
     /// One more open exchange.
@@ -72,6 +87,8 @@ impl Load {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        (self.which)(&self.load).fetch_sub(1, Ordering::Relaxed);
+        if (self.which)(&self.load).fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.load.none_left.notify_waiters();
+        }
     }
 }

@@ -91,17 +91,13 @@ impl Upstream {
     }
 }
 
-/// Compiles all upstreams; a dialer whose identity is not new is taken over from `previous`, and with it its connections and sessions.
+/// Compiles all upstreams; a target's dialer is taken over from `previous` while its identity stays, and with it its connections and
+/// sessions, and otherwise the count of its connections.
 pub(super) fn compile(
     written: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
     previous: Option<&Snapshot>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
-    let known: Vec<&Arc<Dialer>> = previous
-        .into_iter()
-        .flat_map(|previous| previous.upstreams.values())
-        .flat_map(|upstream| upstream.targets().map(|target| &target.dialer))
-        .collect();
     let mut system = SystemRoots::default();
     written
         .iter()
@@ -109,7 +105,6 @@ pub(super) fn compile(
             let compiler = Compiler {
                 name,
                 written: upstream,
-                known: &known,
                 previous: previous.and_then(|previous| previous.upstreams.get(name)),
                 connect: shortest_connect(name, upstream, routes),
             };
@@ -133,7 +128,6 @@ fn shortest_connect(
 struct Compiler<'a> {
     name: &'a Arc<str>,
     written: &'a config::Upstream,
-    known: &'a [&'a Arc<Dialer>],
     /// The one of the same name in the configuration before.
     previous: Option<&'a Arc<Upstream>>,
     /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
@@ -196,18 +190,24 @@ impl Compiler<'_> {
             affinity: Affinity::of(shown.as_bytes()),
             url: shown,
             base: written.base_path().to_owned(),
-            dialer: self.dialer(url, &authority, tls),
+            dialer: self.dialer(url, &authority, tls, known.map(|target| &target.dialer)),
             authority,
             host,
         }
     }
 
-    fn dialer(&self, url: &Uri, authority: &Authority, tls: &ClientConfig) -> Arc<Dialer> {
+    fn dialer(
+        &self,
+        url: &Uri,
+        authority: &Authority,
+        tls: &ClientConfig,
+        known: Option<&Arc<Dialer>>,
+    ) -> Arc<Dialer> {
         let written = self.written;
         let scheme = url.scheme_str().unwrap_or("http");
         let identity = self.identity(scheme, authority);
-        if let Some(known) = self.known.iter().find(|dialer| dialer.identity() == identity) {
-            return (*known).clone();
+        if let Some(known) = known.filter(|dialer| dialer.identity() == identity) {
+            return known.clone();
         }
         let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
         Arc::new(Dialer::new(Plan {
@@ -223,6 +223,7 @@ impl Compiler<'_> {
                 max_open: written.max_connections,
             },
             identity,
+            slots: known.map(|dialer| dialer.slots().clone()).unwrap_or_default(),
         }))
     }
 

@@ -5,7 +5,7 @@ use std::{
     fmt, io,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -14,10 +14,12 @@ use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_service::Service;
 
-use super::io::Socket;
+use super::{
+    io::Socket,
+    slots::{Slot, Slots},
+};
 use crate::fault::Cause;
 
 /// Between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`):
@@ -33,28 +35,14 @@ pub struct Dialer {
     http2: bool,
     limits: PoolLimits,
     connector: Connector,
-    /// One for each connection that may be open.
-    slots: Option<Arc<Semaphore>>,
-    /// Who waits for one of them.
-    waiting: AtomicUsize,
+    /// The connections that are open to its target.
+    slots: Arc<Slots>,
 }
 
 /// A new connection.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
     pub(super) slot: Slot,
-}
-
-/// Counts a connection against its bound, if there is one, until it is dropped.
-pub(super) type Slot = Option<OwnedSemaphorePermit>;
-
-/// One who waits.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// What is kept of idle connections, by each worker.
@@ -96,6 +84,8 @@ pub struct Plan {
     pub limits: PoolLimits,
     /// Tells it from other dialers to the same origin.
     pub identity: String,
+    /// What is open to its target already, through another dialer.
+    pub slots: Arc<Slots>,
 }
 
 /// Why no connection was made.
@@ -134,8 +124,7 @@ impl Dialer {
             origin: plan.origin,
             identity: plan.identity,
             http2: plan.http2,
-            slots: plan.limits.max_open.map(|most| Arc::new(Semaphore::new(most))),
-            waiting: AtomicUsize::new(0),
+            slots: plan.slots,
             limits: plan.limits,
             connector,
         }
@@ -166,31 +155,32 @@ impl Dialer {
         self.limits
     }
 
+    /// The connections that are open to its target, for a dialer that takes its place.
+    pub fn slots(&self) -> &Arc<Slots> {
+        &self.slots
+    }
+
     /// Whether a connection that is not in use is to be closed, because somebody waits for its place.
     pub(super) fn is_waited_for(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) > 0
+        self.slots.are_waited_for()
     }
 
     /// Whether there are as many connections as may be.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.as_ref().is_some_and(|slots| slots.available_permits() == 0)
+        self.slots.open() >= self.most()
     }
 
-    /// A place for one more connection: the first to ask is the first to get it.
-    async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
-        let Some(slots) = &self.slots else { return Ok(None) };
-        if let Ok(slot) = slots.clone().try_acquire_owned() {
-            return Ok(Some(slot));
-        }
-        self.waiting.fetch_add(1, Ordering::Relaxed);
-        let _waiting = Waiting(&self.waiting);
-        let freed = tokio::time::timeout(timeout, slots.clone().acquire_owned()).await;
-        freed.ok().and_then(Result::ok).map(Some).ok_or(DialError::Full)
+    fn most(&self) -> usize {
+        self.limits.max_open.unwrap_or(usize::MAX)
     }
 
-    /// A new connection, TLS included, within `timeout`; and as long again may be waited until there may be one.
-    pub(super) async fn dial(&self, timeout: Duration) -> Result<Dialled, DialError> {
-        let slot = self.slot(timeout).await?;
+    /// Waits for so long until there may be one more connection.
+    pub(super) async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
+        self.slots.take(self.most(), timeout).await.ok_or(DialError::Full)
+    }
+
+    /// A new connection in `slot`, TLS included, within `timeout`.
+    pub(super) async fn dial(&self, slot: Slot, timeout: Duration) -> Result<Dialled, DialError> {
         let mut connector = self.connector.clone();
         let origin = self.origin.clone();
         let dialled = async move {

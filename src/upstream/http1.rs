@@ -23,9 +23,10 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    dialer::{Dialled, Slot},
+    dialer::Dialled,
     io::{Io, Reads},
     signal::Signal,
+    slots::Slot,
 };
 use crate::body::Outbound;
 

@@ -14,6 +14,7 @@ use hyper::{
     rt::Executor,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::sync::Notify;
 
 use super::{dialer::Dialled, io::Io};
 use crate::body::Outbound;
@@ -42,6 +43,8 @@ struct Shared {
     /// What the upstream allows.
     allowed: Cell<usize>,
     idle_since: Cell<Instant>,
+    /// Told when a stream is over.
+    room: Rc<Notify>,
 }
 
 /// One stream's place on a connection; dropping it gives the place back.
@@ -66,10 +69,10 @@ where
 }
 
 impl Http2 {
-    /// Makes a connection of `socket`, and a task that drives it.
-    pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
+    /// Makes a connection of `socket`, and a task that drives it; `room` is told of streams that are over.
+    pub(super) async fn open(Dialled { socket, slot }: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
         let io = TokioIo::new(Io::new(socket, Rc::default()));
-        let (sender, mut driven) = http2::Builder::new(Local)
+        let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -82,10 +85,12 @@ impl Http2 {
             open: Cell::new(0),
             allowed: Cell::new(MAX_STREAMS),
             idle_since: Cell::new(Instant::now()),
+            room,
         });
         let allowed = shared.clone();
         tokio::task::spawn_local(async move {
-            let _slot = slot;
+            // Dropped the other way round: the connection is closed before there may be another in its place.
+            let (_slot, mut driven) = (slot, driven);
             let ended = poll_fn(|cx| {
                 let polled = Pin::new(&mut driven).poll(cx);
                 allowed.allowed.set(driven.current_max_send_streams());
@@ -130,5 +135,6 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.shared.open.set(self.shared.open.get().saturating_sub(1));
         self.shared.idle_since.set(Instant::now());
+        self.shared.room.notify_waiters();
     }
 }

@@ -3,8 +3,8 @@
 //! A [`Dialer`] knows how to reach one connect identity (scheme, host, port, TLS, proxy); it is part of a Snapshot and
 //! carried to the next one. [`Pools`] keep the idle connections of one worker, and never leave its thread.
 //!
-//! What is known of how things are going there (a [`TargetState`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of retries) is the
-//! process', not a worker's, and outlives reloads.
+//! What is known of how things are going there (a [`TargetState`] and [`Slots`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of
+//! retries) is the process', not a worker's, and outlives reloads.
 //!
 //! An HTTP/1.1 connection has no task of its own: whoever waits for its answer polls it. No frame crosses a task, all
 //! frames that one read brought go out in one write, and dropping the answer closes the connection at once. An HTTP/2
@@ -21,6 +21,7 @@ mod io;
 mod pool;
 mod ring;
 mod signal;
+mod slots;
 
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError};
@@ -29,3 +30,4 @@ pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
 pub use health::{Circuit, Fuse, Pass, TargetState};
 pub use pool::{Connection, Pools, Seen, SendError};
 pub use ring::{Key, KeyRing, Pick, Rest, Rotation, Why};
+pub use slots::Slots;

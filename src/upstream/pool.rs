@@ -4,6 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     fmt,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -15,6 +16,7 @@ use hyper::{
     client::conn::{TrySendError, http2::SendRequest},
 };
 use thiserror::Error;
+use tokio::sync::{Mutex, Notify};
 
 use super::{
     Answer, AnswerBody, DialError, Dialer,
@@ -37,7 +39,9 @@ pub struct Pools {
     http2: RefCell<HashMap<u64, Shelf<Http2>>>,
     sweeping: Cell<bool>,
     /// Held while an HTTP/2 connection is being made; no more than there are dialers.
-    dialling: RefCell<HashMap<u64, Rc<tokio::sync::Mutex<()>>>>,
+    dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
+    /// A stream of an HTTP/2 connection is over, whichever that is.
+    room: Rc<Notify>,
     stripe: Arc<Stripe>,
 }
 
@@ -118,7 +122,8 @@ impl Pools {
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let dialled = dialer.dial(timeout).await?;
+        let slot = dialer.slot(timeout).await?;
+        let dialled = dialer.dial(slot, timeout).await?;
         let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         Ok(self.opened(dialer, Kind::Http1(connection)))
     }
@@ -131,12 +136,22 @@ impl Pools {
     ) -> Result<Connection, DialError> {
         let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
         let _turn = gate.lock().await;
-        if let Some(kind) = self.take_http2(dialer) {
-            self.stripe.pool.reused.add();
-            return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
-        }
-        let dialled = dialer.dial(timeout).await?;
-        let connection = Http2::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
+        let mut slot = pin!(dialer.slot(timeout));
+        let slot = loop {
+            if let Some(kind) = self.take_http2(dialer) {
+                self.stripe.pool.reused.add();
+                return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
+            }
+            // Where there may be no other connection, a stream that ends on one makes room too.
+            tokio::select! {
+                biased;
+                slot = &mut slot => break slot?,
+                () = self.room.notified() => {}
+            }
+        };
+        let dialled = dialer.dial(slot, timeout).await?;
+        let opened = Http2::open(dialled, self.room.clone()).await;
+        let connection = opened.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
         shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
         self.sweep_later();

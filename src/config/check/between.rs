@@ -6,7 +6,7 @@ use super::{Entry, Placed, client::Found};
 use crate::config::{
     problem::complaint,
     reader::Node,
-    schema::{Admin, Listener, Route, Target, Upstream},
+    schema::{Admin, Listener, Route, Server, Target, Upstream},
     secret::KeyHash,
 };
 
@@ -72,6 +72,26 @@ fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>
             let help = r#"leave the path out of the upstream's `url`, or write rewrite = "/""#;
             node.warn(complaint(format!("requests go to `{base}{sent}`, the prefix twice"), help));
             return;
+        }
+    }
+}
+
+/// Workers share no connections, and one of HTTP/2 is closed only when nobody uses it. Only a warning: another machine may have another number
+/// of cores, and what is not busy makes room.
+pub(super) fn workers(server: &Server, upstreams: &[Entry<'_, Upstream>]) {
+    let threads = server.threads;
+    for (_, node, upstream) in upstreams {
+        let Some(most) = upstream.max_connections.filter(|most| upstream.http2 && *most < threads) else {
+            continue;
+        };
+        let written = node.entries().into_iter().flatten().find(|(key, _)| *key == "max_connections");
+        if let Some((_, written)) = written {
+            let told = format!(
+                "there are {threads} workers (`server.threads`), and HTTP/2 connections for {most} of them"
+            );
+            let help =
+                format!("write max_connections = {threads} or more: each worker has a connection of its own");
+            written.warn(complaint(told, help));
         }
     }
 }

@@ -30,6 +30,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let clients = tables(root, "client", |node| client::client(node, &names));
     between::routes(&routes, &upstreams, root.get("client").is_some());
     between::clients(&clients);
+    let server = server::server(root);
+    between::workers(&server, &upstreams);
     one_at_least(root, "upstream", "add a table such as [upstream.openai] with a `url` and a `key`");
     one_at_least(
         root,
@@ -39,7 +41,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     Config {
         listeners: listeners.into_iter().map(|(_, listener)| listener).collect(),
         admin: admin.map(|(_, admin)| admin),
-        server: server::server(root),
+        server,
         log: server::log(root),
         upstreams: by_name(upstreams),
         routes: by_name(routes),

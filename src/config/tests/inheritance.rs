@@ -180,6 +180,23 @@ fn what_is_likely_a_slip_is_warned_of() {
 }
 
 #[test]
+fn fewer_http2_connections_than_workers_are_warned_of() {
+    let warned = |threads: u32, upstream: &str| {
+        let text = with("url =", &format!("{upstream}\nurl ="));
+        warnings(&sound(&format!("{text}\n[server]\nthreads = {threads}\n"))).join("\n")
+    };
+    assert_eq!(
+        warned(4, "http2 = true\nmax_connections = 3"),
+        "upstream.openai.max_connections: there are 4 workers (`server.threads`), and HTTP/2 connections for 3 of them"
+    );
+    for (threads, upstream) in
+        [(4, "http2 = true\nmax_connections = 4"), (4, "max_connections = 3"), (4, "http2 = true")]
+    {
+        assert_eq!(warned(threads, upstream), "", "{upstream}");
+    }
+}
+
+#[test]
 fn a_way_out_is_read_from_the_file_or_the_environment() {
     let proxy = |value: &str| {
         let config = sound(&with("url =", &format!("proxy = {value}\nurl =")));

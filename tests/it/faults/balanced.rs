@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use sluicegate::simulator::{Gate, Record, Script, Simulator, Step};
 
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, stream, streamed};
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, stream, stream_then, streamed};
 use crate::harness::{BOTH, CHAT, Client, Gateway, Http, chat, post, safely, send, simulator, whole};
 
 /// An upstream of three targets.
@@ -139,6 +139,19 @@ async fn a_caller_may_lower_its_limits() {
     assert!(rig.main.records().iter().all(|record| !record.headers.contains_key("x-sluicegate-timeout")));
     assert_eq!(rig.seen().0, 3);
     rig.finish(4).await;
+}
+
+/// Also in the midst of an answer; and it says nothing about the target.
+#[tokio::test]
+async fn a_caller_may_bear_less_silence_in_a_stream() {
+    let rig = Rig::alone("retry = \"off\"\nbreaker = { failures = 1 }", "", "").await;
+    rig.main_answers([stream_then(&[ROLE, HELLO], Step::Stall), stream(&[ROLE, HELLO, DONE])]);
+    let answer = rig.post("/v1/chat/completions", CHAT, &[("x-sluicegate-timeout", "idle=100ms")]).await;
+    assert!(answer.text().starts_with(&[ROLE, HELLO].concat()), "{answer:?}");
+    assert!(answer.whole && answer.text().contains("\"upstream_idle\""), "{answer:?}");
+    assert_eq!(rig.line().await["error"], "upstream_idle");
+    assert_eq!(rig.chat().await.text(), [ROLE, HELLO, DONE].concat());
+    rig.finish(2).await;
 }
 
 /// A target that is silent until the whole exchange's time is over has failed, though nobody waited for it any longer.

@@ -1,11 +1,13 @@
 //! An outage, and what is remembered of it.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 use sluicegate::simulator::{Gate, Script, Step};
 
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, stream, streamed};
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, gaps, refusal, stream, streamed};
 use crate::{
-    harness::{Answer, CHAT, Client, Http, post, request, safely, send, take, whole},
+    harness::{Answer, BOTH, CHAT, Client, Http, post, request, safely, send, take, whole},
     metrics::scrape::Scrape,
 };
 
@@ -22,46 +24,79 @@ async fn circuit(rig: &Rig) -> String {
     main["targets"][0]["circuit"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
-async fn an_outage_opens_the_circuit_one_probe_closes_it_and_callers_are_served_throughout() {
-    let breaker = format!("{QUICK}\nbreaker = {{ failures = 3, open = \"700ms\" }}");
+/// What was seen of an outage.
+struct Outage {
+    /// Requests that the dead target was asked.
+    attempts: usize,
+    /// Between the last one that opened its circuit and the probes after it, in milliseconds.
+    gaps: Vec<u128>,
+    /// Callers who were answered meanwhile.
+    served: usize,
+}
+
+/// A target fails until its circuit has opened and `probes` have failed as well, one after each span of `open`; then it is well again.
+/// Callers ask all the while.
+async fn outage(open: Duration, probes: usize) -> Outage {
+    const FAILURES: usize = 3;
+    let breaker =
+        format!("{QUICK}\nbreaker = {{ failures = {FAILURES}, open = \"{}ms\" }}", open.as_millis());
     let rig = Rig::both(&breaker, "", "").await;
-    let mut exchanges = 0;
+    let mut served = 0;
     let mut ask = async || {
         rig.spare_answers();
-        let answer = rig.chat().await;
-        exchanges += 1;
+        let answer = rig.post_by(BOTH[served % 2], "/v1/chat/completions", CHAT, &[]).await;
+        served += 1;
         assert!(answer.status == 200 && answer.whole, "{answer:?}");
         answer.text().contains(SPARE)
     };
-    rig.main_answers((0..3).map(|_| refusal(500, "", &[])));
-    for _ in 0..3 {
-        assert!(ask().await);
-    }
-    assert_eq!(rig.seen().0, 3);
-    let open = Scrape::of(rig.gateway.admin.unwrap(), "").await;
-    assert_eq!(open.sum("sluicegate_target_circuit_open", &["upstream=\"main\""]), 1.0);
-    // While it is open, it is not asked at all.
-    if circuit(&rig).await == "open" {
-        assert!(ask().await);
-    }
-    safely(async { while circuit(&rig).await != "half-open" {} }).await;
-    assert_eq!(rig.seen().0, 3);
-    // The probe fails, and the next one does not.
-    rig.main_answers([refusal(500, "", &[])]);
-    assert!(ask().await);
-    assert_eq!((rig.seen().0, circuit(&rig).await.as_str()), (4, "open"));
-    safely(async { while circuit(&rig).await != "half-open" {} }).await;
+    rig.main_answers((0..FAILURES + probes).map(|_| refusal(500, "", &[])));
     rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
-    assert!(!ask().await, "the first one answers again");
+    for _ in 0..FAILURES {
+        assert!(ask().await);
+    }
+    let counts = Scrape::of(rig.gateway.admin.unwrap(), "").await;
+    assert_eq!(counts.sum("sluicegate_target_circuit_open", &["upstream=\"main\""]), 1.0);
+    loop {
+        let (circuit, asked) = (circuit(&rig).await, rig.seen().0);
+        let helped = ask().await;
+        if circuit == "half-open" {
+            assert_eq!(rig.seen().0, asked + 1, "the first to come probes");
+        }
+        if !helped {
+            break;
+        }
+        // They come one after the other, not all at once.
+        tokio::time::sleep(open / 100).await;
+    }
     assert_eq!(circuit(&rig).await, "closed");
+    let records = rig.main.records();
+    let (attempts, gaps) = (FAILURES + probes, gaps(&records[FAILURES - 1..]));
+    assert_eq!(records.len(), attempts + 1, "and none but probes while it was open");
+    assert!(gaps.iter().all(|gap| *gap >= open.as_millis()), "{gaps:?}");
     let counts = Scrape::of(rig.gateway.admin.unwrap(), "").await;
     assert_eq!(counts.sum("sluicegate_target_circuit_opened_total", &["upstream=\"main\""]), 1.0);
-    assert_eq!(
-        counts.sum("sluicegate_upstream_attempts_total", &["upstream=\"main\"", "result=\"5xx\""]),
-        4.0
+    let failed = ["upstream=\"main\"", "result=\"5xx\""];
+    assert_eq!(counts.sum("sluicegate_upstream_attempts_total", &failed), attempts as f64);
+    rig.finish(served).await;
+    Outage { attempts, gaps, served }
+}
+
+#[tokio::test]
+async fn an_outage_opens_the_circuit_one_probe_closes_it_and_callers_are_served_throughout() {
+    outage(Duration::from_millis(700), 1).await;
+}
+
+/// Its full length, with the circuit's usual span.
+#[tokio::test]
+#[ignore = "takes a minute: run with --ignored --nocapture"]
+async fn sixty_seconds_of_outage_and_back() {
+    let began = Instant::now();
+    let outage = outage(Duration::from_secs(10), 6).await;
+    assert!(began.elapsed() >= Duration::from_secs(60));
+    let Outage { attempts, gaps, served } = outage;
+    eprintln!(
+        "{attempts} attempts at the dead target, {gaps:?} ms between its probes, {served} callers served"
     );
-    rig.finish(exchanges).await;
 }
 
 #[tokio::test]

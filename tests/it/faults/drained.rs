@@ -1,9 +1,12 @@
 //! `on_disconnect = "drain"`: a caller who leaves has what it asked for counted all the same.
 
-use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
+use sluicegate::{
+    app::Ended,
+    simulator::{Cut, Framing, Gate, Head, Script, Step},
+};
 
 use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusing, streamed};
-use crate::harness::{CHAT, Client, Http, post, safely, take, whole};
+use crate::harness::{CHAT, Client, Http, post, request, safely, send, take, whole};
 
 const DRAIN: &str = "on_disconnect = \"drain\"";
 const USAGE: &str =
@@ -91,6 +94,49 @@ async fn by_default_the_upstream_is_told_to_stop() {
     rig.finish(1).await;
 }
 
+/// Asks it to stop, and waits until it listens no more and says that it is not ready.
+async fn stopping(rig: &Rig) {
+    rig.gateway.ask_to_stop();
+    safely(async { while tokio::net::TcpStream::connect(rig.gateway.address()).await.is_ok() {} }).await;
+    let admin = rig.gateway.admin.unwrap();
+    for _ in 0..5 {
+        let asked = request(admin, Http::One, "GET", "/readyz").body(whole("")).unwrap();
+        assert_eq!(send(admin, Http::One, asked).await.status, 503);
+    }
+}
+
+/// A stop waits for what is read on, as it does for what is passed on.
+#[tokio::test]
+async fn a_gateway_that_is_stopped_reads_on_for_the_usage() {
+    for http in crate::harness::BOTH {
+        for (first, phase) in [(&[ROLE, HELLO][..], "stream"), (&[][..], "first_byte")] {
+            let mut rig = Rig::alone("", "", DRAIN).await;
+            let gate = Gate::new();
+            rig.main_answers([in_two(&gate, first)]);
+            leaves(&rig, http, first.iter().map(|piece| piece.len()).sum()).await;
+            stopping(&rig).await;
+            gate.open();
+            assert_eq!(rig.gateway.ended().await, Ended::Drained);
+            let line = rig.line().await;
+            assert_eq!((&line["error"], &line["phase"]), (&"caller_left".into(), &phase.into()), "{line:#}");
+            assert_eq!((&line["tokens_in"], &line["tokens_out"]), (&7.into(), &9.into()), "{line:#}");
+        }
+    }
+}
+
+/// Asked again, it waits no longer: what was read on is cut, and has its line without a usage.
+#[tokio::test]
+async fn what_is_read_on_for_too_long_is_cut_with_the_rest() {
+    let mut rig = Rig::alone("", "", DRAIN).await;
+    rig.main_answers([in_two(&Gate::new(), &[ROLE, HELLO])]);
+    leaves(&rig, Http::One, ROLE.len() + HELLO.len()).await;
+    stopping(&rig).await;
+    rig.gateway.ask_to_stop();
+    assert_eq!(rig.gateway.ended().await, Ended::Cut(1));
+    let line = rig.line().await;
+    assert!(line["error"] == "caller_left" && line["tokens_in"].is_null(), "{line:#}");
+}
+
 /// An upstream that never ends is left after so many bytes.
 #[tokio::test]
 async fn it_is_bounded() {
@@ -126,5 +172,32 @@ async fn a_document_that_breaks_off_without_a_caller_ends_the_exchange() {
     gate.open();
     let line = rig.line().await;
     assert_eq!((&line["error"], &line["phase"]), (&"caller_left".into(), &"stream".into()), "{line:#}");
+    rig.finish(1).await;
+}
+
+/// A whole answer is gathered for its usage alone then, and no further than any other; the route would have let it be larger.
+#[tokio::test]
+async fn a_whole_answer_is_bounded_when_its_caller_has_left() {
+    const PIECE: usize = 1 << 20;
+    let rig = Rig::alone(
+        "retry = \"off\"\nbody_limit = \"64MiB\"",
+        "",
+        "delivery = \"whole\"\non_disconnect = \"drain\"",
+    )
+    .await;
+    let gate = Gate::new();
+    let head = Head::new(http::StatusCode::OK, "application/json", Framing::Chunked);
+    let mut steps = vec![Step::Head(head), Step::Send("{\"choices\":[\"".into()), Step::Gate(gate.clone())];
+    steps.extend((0..17).map(|_| Step::Send(vec![b'x'; PIECE].into())));
+    // Nothing but the bound ends it.
+    steps.push(Step::Stall);
+    rig.main_answers([Script::new(steps)]);
+    leaves(&rig, Http::One, 0).await;
+    gate.open();
+    let line = rig.line().await;
+    assert_eq!((&line["error"], &line["bytes_out"]), (&"caller_left".into(), &0.into()), "{line:#}");
+    let left = safely(rig.main.record(1)).await;
+    assert!(left.ended.is_some_and(|(_, how)| how.peer_left()), "{left:?}");
+    assert!(left.sent >= 16 * PIECE as u64, "{left:?}");
     rig.finish(1).await;
 }

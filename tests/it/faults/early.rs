@@ -3,7 +3,7 @@
 use sluicegate::simulator::{Cut, Gate, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, refusing, stream, stream_then, streamed};
-use crate::harness::{Client, Http, post, safely, take, whole};
+use crate::harness::{CLIENT_KEY, Client, Http, Raw, post, safely, take, whole};
 
 const BEAT: &str = ": keep-alive\n\n";
 const EARLY: &str = "commit_after = \"50ms\"";
@@ -99,6 +99,91 @@ async fn attempts_go_on_while_the_caller_has_comments() {
     assert_eq!(answer, ([ROLE, SPARE, DONE].concat(), true));
     assert_eq!(rig.line().await["attempts"], 2);
     rig.finish(1).await;
+}
+
+/// Nobody could make up for an error in a stream, which has let go of its connection by then.
+#[tokio::test]
+async fn an_error_event_is_told_late_as_it_is() {
+    let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";
+    for breaker in ["breaker = \"off\"", "breaker = { failures = 1, open = \"1h\" }"] {
+        let retry = QUICK.replace("retries = 3", "retries = 1");
+        let early = format!("{EARLY}\ncommit = \"first_token\"");
+        let rig = Rig::alone(&format!("{retry}\n{breaker}"), "", &early).await;
+        let gate = Gate::new();
+        rig.main_answers([after(&gate, streamed(&[error])), stream(&[error])]);
+        assert_eq!(ask(&rig, "/v1/chat/completions", CHAT, &gate).await, (error.to_owned(), true));
+        let line = rig.line().await;
+        assert_eq!(
+            (&line["error"], &line["phase"]),
+            (&"upstream_error_event".into(), &"done".into()),
+            "{line:#}"
+        );
+        rig.finish(1).await;
+    }
+}
+
+/// Its connection is closed after the answer, as after any to a request whose trailers were read: the head says so, early or not.
+#[tokio::test]
+async fn a_connection_that_will_be_closed_is_announced_in_an_early_head() {
+    let rig = Rig::alone("", "", EARLY).await;
+    for (trailer, closes) in [("", false), ("x-checked: yes\r\n", true)] {
+        let gate = Gate::new();
+        rig.main_answers([after(&gate, streamed(&[ROLE, HELLO, DONE]))]);
+        let mut raw = Raw::connect(rig.gateway.address()).await;
+        raw.write(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {CLIENT_KEY}\r\n\
+             content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n{:x}\r\n{CHAT}\r\n0\r\n{trailer}\r\n",
+            CHAT.len()
+        ))
+        .await;
+        let head = raw.until(&format!("{BEAT}\r\n")).await;
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert_eq!(head.contains("connection: close\r\n"), closes, "{head}");
+        gate.open();
+        raw.until("0\r\n\r\n").await;
+        if closes {
+            assert_eq!(raw.read_to_end().await, (Vec::new(), None));
+        } else {
+            // It is there for the next one.
+            rig.main_answers([stream(&[ROLE, HELLO, DONE])]);
+            raw.post("HTTP/1.1", "/v1/chat/completions", "", CHAT).await;
+            raw.until("0\r\n\r\n").await;
+        }
+    }
+    rig.finish(3).await;
+}
+
+/// To a caller of HTTP/1.0 the close of the connection is the end of the answer (RFC 9112 section 6.3): what is not whole ends in a reset.
+#[tokio::test]
+async fn an_http_1_0_caller_is_told_how_an_early_answer_ends() {
+    let cut = |pieces: &[&'static str]| {
+        let mut steps = streamed(pieces);
+        steps.push(Step::Cut(Cut::Reset));
+        steps
+    };
+    const RESPONSES: &str = r#"{"model":"m","stream":true,"input":"x"}"#;
+    let chat = "/v1/chat/completions";
+    for (path, body, steps, whole) in [
+        (chat, CHAT, streamed(&[ROLE, HELLO, DONE]), true),
+        (chat, CHAT, cut(&[ROLE, "data: {\"choices\":"]), false),
+        // SDKs raise on the event, but for those of the Responses dialect.
+        (chat, CHAT, refusing(404, "model_not_found", &[]), true),
+        ("/v1/responses", RESPONSES, refusing(404, "model_not_found", &[]), false),
+    ] {
+        let rig = Rig::alone("retry = \"off\"", "", EARLY).await;
+        let gate = Gate::new();
+        let what = format!("{path} {steps:?}");
+        rig.main_answers([after(&gate, steps)]);
+        let mut raw = Raw::connect(rig.gateway.address()).await;
+        raw.post("HTTP/1.0", path, "", body).await;
+        let head = raw.until(BEAT).await;
+        assert!(head.contains(" 200 OK\r\n") && !head.contains("transfer-encoding"), "{head}");
+        gate.open();
+        let (_, ended) = raw.read_to_end().await;
+        let expected = (!whole).then_some(std::io::ErrorKind::ConnectionReset);
+        assert_eq!(ended, expected, "{what}");
+        rig.finish(1).await;
+    }
 }
 
 #[tokio::test]

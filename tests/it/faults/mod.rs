@@ -3,6 +3,7 @@
 
 mod balanced;
 mod breaker;
+mod connections;
 mod drained;
 mod early;
 mod heartbeat;
@@ -10,4 +11,5 @@ mod kept;
 pub mod rig;
 mod schedules;
 mod table;
+mod told;
 mod whole;

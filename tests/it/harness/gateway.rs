@@ -4,7 +4,7 @@ use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc, thread::JoinHan
 
 use sluicegate::{
     app::{App, Ended, Surroundings},
-    config::{Env, KeyHash, LogFormat, parse},
+    config::{Config, Env, KeyHash, LogFormat, parse},
     listen::Workers,
     proxy,
     simulator::Simulator,
@@ -28,15 +28,12 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway for this gateway.toml; `$CLIENT_HASH` in it becomes the hash of [`CLIENT_KEY`], and `UPSTREAM_KEY` is in its environment.
     pub fn start(toml: &str) -> Self {
-        let toml = toml.replace("$CLIENT_HASH", &KeyHash::of(CLIENT_KEY.as_bytes()).to_string());
+        let config = read(toml);
         let log = LogLines::default();
         let out = log.clone();
         let (stop, mut stopped) = mpsc::channel(2);
         let (report, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
-            let variable = |name: &str| (name == "UPSTREAM_KEY").then(|| OsString::from(UPSTREAM_KEY));
-            let config =
-                parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"));
             let queue = Queue::start(Box::new(out), 64 << 20, LogFormat::Json);
             let app = App::start_with(config, queue, Surroundings::default()).unwrap();
             report
@@ -104,6 +101,12 @@ impl Gateway {
         ))
     }
 
+    /// Has new exchanges go by this gateway.toml.
+    pub async fn reload(&self, toml: &str) {
+        let (config, inside) = (read(toml), self.inside.clone());
+        tokio::task::spawn_blocking(move || inside.replace(config).unwrap()).await.unwrap();
+    }
+
     /// Its first listener.
     pub fn address(&self) -> SocketAddr {
         self.addresses[0]
@@ -155,6 +158,12 @@ impl Gateway {
         assert_eq!(self.buffered(), 0);
         assert_eq!(self.log.access().len(), exchanges, "one line for each exchange");
     }
+}
+
+fn read(toml: &str) -> Config {
+    let toml = toml.replace("$CLIENT_HASH", &KeyHash::of(CLIENT_KEY.as_bytes()).to_string());
+    let variable = |name: &str| (name == "UPSTREAM_KEY").then(|| OsString::from(UPSTREAM_KEY));
+    parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"))
 }
 
 /// Lines for the tables of the usual gateway.toml.

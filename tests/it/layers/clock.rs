@@ -6,9 +6,9 @@ use super::program;
 const READERS: [(&str, &str); 8] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
-    ("exchange.rs", "the time on the access line"),
+    ("exchange/record.rs", "the time on the access line"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
-    ("proxy/verdict.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
+    ("proxy/refusal.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
     ("simulator/respond.rs", "`created` in the stand-in's answers"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),

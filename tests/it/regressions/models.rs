@@ -104,3 +104,67 @@ async fn a_body_that_names_two_models_is_none() {
     assert_eq!(upstream.records().len(), 2);
     gateway.finish(8).await;
 }
+
+/// A route to `/other` that asks for another model.
+const OTHER: &str = r#"
+    [route.other]
+    path = "/other"
+    rewrite = "/v1"
+    upstreams = [{ upstream = "sim", model = "other" }]
+"#;
+
+/// JSON may write a name's characters as escapes (RFC 8259 section 7).
+#[tokio::test]
+async fn another_model_is_put_in_however_the_name_is_written() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more: OTHER, ..Keys::default() });
+    let rows = [
+        (r#"{"mod\u0065l":"asked","n":1}"#, r#"{"mod\u0065l":"other","n":1}"#),
+        (
+            r#"{"n":1, "\u006D\u006f\u0064\u0065\u006c" : "asked"}"#,
+            r#"{"n":1, "\u006D\u006f\u0064\u0065\u006c" : "other"}"#,
+        ),
+        (r#"{"model":"ask\u0065d","n":1}"#, r#"{"model":"other","n":1}"#),
+        (r#"{"mod\\u0065l":"x","model":"asked"}"#, r#"{"mod\\u0065l":"x","model":"other"}"#),
+    ];
+    for (body, expected) in rows {
+        upstream.reset();
+        let request =
+            post(gateway.address(), Http::One, "/other/chat/completions").body(whole(body)).unwrap();
+        let answer = send(gateway.address(), Http::One, request).await;
+        assert_eq!(answer.status, StatusCode::OK, "{body}: {answer:?}");
+        let arrived = &upstream.records()[0];
+        assert_eq!((&*arrived.body, arrived.body_complete), (expected.as_bytes(), true));
+        assert_eq!(gateway.log.line_of(&answer).await["model"], "asked", "{body}");
+    }
+    // Two of them are none, whichever way they are written.
+    let twice = r#"{"model":"asked","mod\u0065l":"asked"}"#;
+    let request = post(gateway.address(), Http::One, "/other/chat/completions").body(whole(twice)).unwrap();
+    let answer = send(gateway.address(), Http::One, request).await;
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_REQUEST, "invalid_body"));
+    gateway.finish(5).await;
+}
+
+/// It is in memory beside the caller's own body.
+#[tokio::test]
+async fn a_copy_with_another_model_counts_as_a_body_does() {
+    let upstream = simulator().await;
+    let keys = Keys { server: "max_buffered = \"1MiB\"", more: OTHER, ..Keys::default() };
+    let gateway = Gateway::with(&upstream, Http::One, keys);
+    let rows = [
+        ("/other/chat/completions", 400 << 10, StatusCode::OK),
+        ("/other/chat/completions", 600 << 10, StatusCode::SERVICE_UNAVAILABLE),
+        ("/v1/chat/completions", 600 << 10, StatusCode::OK),
+    ];
+    for (path, length, status) in rows {
+        let body = format!(r#"{{"model":"asked","messages":[],"user":"{}"}}"#, "x".repeat(length));
+        let request = post(gateway.address(), Http::One, path).body(whole(body)).unwrap();
+        let answer = send(gateway.address(), Http::One, request).await;
+        assert_eq!(answer.status, status, "{path} {length}: {answer:?}");
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            assert_eq!(answer.code(), "gateway_overloaded");
+        }
+    }
+    assert_eq!(upstream.records().len(), 2);
+    gateway.finish(3).await;
+}

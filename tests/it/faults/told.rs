@@ -1,0 +1,59 @@
+//! An upstream's error that is told in a stream, where nobody made up for it.
+
+use sluicegate::simulator::{Gate, Script, Step};
+
+use super::rig::{DONE, QUICK, ROLE, Rig, SPARE, assert_line, stream, stream_then, streamed};
+use crate::harness::{CHAT, safely};
+
+const ERROR: &str =
+    "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";
+const FAILED: &str = "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":0,\"response\":{\"error\":{\"code\":\"server_error\",\"message\":\"no\"}}}\n\n";
+const RESPONSES: &str = r#"{"model":"m","stream":true,"input":"x"}"#;
+
+/// The error is what the log says, whether the caller has it from the last attempt or from one that others could not make up for.
+#[tokio::test]
+async fn what_the_caller_was_told_is_what_the_log_says() {
+    let dialects = [("/v1/chat/completions", CHAT, ERROR), ("/v1/responses", RESPONSES, FAILED)];
+    // Asked once more; or not, since the first error opens the circuit for longer than anybody waits.
+    let ways = [
+        ("retries = 1", "breaker = \"off\"", 2),
+        ("retries = 3", "breaker = { failures = 1, open = \"1h\" }", 1),
+    ];
+    for (path, body, error) in dialects {
+        for (retries, breaker, attempts) in ways {
+            let retry = QUICK.replace("retries = 3", retries);
+            let rig = Rig::alone(&format!("{retry}\n{breaker}"), "", "commit = \"first_token\"").await;
+            rig.main_answers((0..attempts).map(|_| stream(&[error])));
+            let answer = rig.post(path, body, &[]).await;
+            assert_eq!((answer.status.as_u16(), answer.text()), (200, error));
+            let line = rig.line().await;
+            let told = (&line["error"], &line["who"], &line["phase"], &line["events"]);
+            assert_eq!(
+                told,
+                (&"upstream_error_event".into(), &"upstream".into(), &"done".into(), &1.into()),
+                "{path} {retries}: {line:#}"
+            );
+            // The last that there may be is not held back, but passed on.
+            assert_line(&line, 200, attempts as u64, &[(&rig.main, "error_event")]);
+            rig.finish(1).await;
+        }
+    }
+}
+
+/// Others are asked: the upstream that has failed need not say the rest of what nobody will read.
+#[tokio::test]
+async fn a_stream_that_failed_is_let_go_of_while_others_are_asked() {
+    let rig = Rig::both(QUICK, "", "").await;
+    let gate = Gate::new();
+    rig.main_answers([stream_then(&[ERROR], Step::Stall)]);
+    let mut steps = vec![Step::Gate(gate.clone())];
+    steps.extend(streamed(&[ROLE, SPARE, DONE]));
+    rig.spare.queue(Script::new(steps));
+    let (answer, ()) = tokio::join!(rig.chat(), async {
+        let left = safely(rig.main.record(1)).await;
+        assert!(left.ended.is_some_and(|(_, how)| how.peer_left()), "{left:?}");
+        gate.open();
+    });
+    assert_eq!(answer.text(), [ROLE, SPARE, DONE].concat());
+    rig.finish(1).await;
+}
