@@ -1,7 +1,7 @@
 //! One try at one target: a connection, the request, the head of an answer.
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     time::{Duration, Instant},
 };
 
@@ -82,10 +82,10 @@ impl Call {
         let upload = record.upload.clone();
         let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
         let idempotent = request.method().is_idempotent();
-        let sending = async {
+        let sending = pin!(async {
             let sent = connection.send(request).await;
             sent.map_err(|error| unanswered(error, &upload, idempotent, harmless))
-        };
+        });
         let answer = match timeouts.first_byte {
             None => sending.await?,
             Some(limit) => within(limit, last_sent, sending).await?,
@@ -135,9 +135,8 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,
-    answer: impl Future<Output = Result<Answer, Unanswered>>,
+    mut answer: Pin<&mut impl Future<Output = Result<Answer, Unanswered>>>,
 ) -> Result<Answer, Unanswered> {
-    let mut answer = pin!(answer);
     loop {
         let deadline = last_sent() + limit;
         if let Ok(answered) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {

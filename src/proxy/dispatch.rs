@@ -57,7 +57,7 @@ impl Call {
     ///
     /// # Errors
     /// There is none, and nothing is left to try.
-    pub(super) async fn dispatch(&mut self, mut order: Order) -> Result<Answered, Fault> {
+    pub(super) async fn dispatch(&mut self, mut order: Box<Order>) -> Result<Answered, Fault> {
         let route = order.route().clone();
         let model = self.exchange.record.model.clone();
         let affinities = order.take_affinities();

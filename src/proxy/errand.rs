@@ -47,7 +47,7 @@ impl Apart {
     pub(super) async fn run(
         self,
         mut call: Call,
-        order: Order,
+        order: Box<Order>,
         within: Within,
         in_flight: Counted,
     ) -> Response<Reply> {

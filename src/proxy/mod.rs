@@ -76,7 +76,7 @@ pub async fn handle(
     let answered = match answered {
         Ok(Rung::Answered(answered)) => answered,
         Ok(Rung::Apart(apart, order, within)) => {
-            return Ok(Box::pin(apart.run(call, *order, within, in_flight)).await);
+            return Ok(Box::pin(apart.run(call, order, within, in_flight)).await);
         }
         Err(fault) => failed(&mut call, &fault),
     };
@@ -100,11 +100,11 @@ async fn answer(call: &mut Call, head: request::Parts, body: Arrival) -> Result<
     call.lowered = Lowered::of(&head.headers)?;
     let within = call.within(call.lowered.total(route.total));
     let rungs = pin!(async {
-        let order = call.intake(Request::from_parts(head, body), reception, key).await?;
+        let mut order = call.intake(Request::from_parts(head, body), reception, key).await?;
         call.admit(&order)?;
-        let order = call.readdress(order);
+        call.readdress(&mut order);
         match order.apart() {
-            Some(apart) => Ok(Rung::Apart(apart, Box::new(order), within)),
+            Some(apart) => Ok(Rung::Apart(apart, order, within)),
             None => call.dispatch(order).await.map(Rung::Answered),
         }
     });

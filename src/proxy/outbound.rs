@@ -72,7 +72,7 @@ impl Call {
         request: Request<Arrival>,
         reception: Reception,
         presented: Crossing<'static>,
-    ) -> Result<Order, Fault> {
+    ) -> Result<Box<Order>, Fault> {
         let (head, body) = request.into_parts();
         let Reception { route, path, upstream_path } = reception;
         let record = &mut self.exchange.record;
@@ -104,7 +104,8 @@ impl Call {
         let retried = dispatch::retried(&head);
         let affinities = self.affinities(&route, &head, &body).await;
         let stream = self.exchange.record.stream == Some(true);
-        Ok(Order {
+        // Handed on by everybody from here on.
+        Ok(Box::new(Order {
             route,
             path,
             head,
@@ -116,7 +117,7 @@ impl Call {
             presented,
             retried,
             affinities,
-        })
+        }))
     }
 
     /// What leads the request to its targets, for each of the route's steps if any balances so.
@@ -167,9 +168,9 @@ impl Call {
     }
 
     /// Makes the caller's headers those of a request of the gateway's own, as far as every attempt has the same.
-    pub(super) fn readdress(&self, mut order: Order) -> Order {
+    pub(super) fn readdress(&self, order: &mut Order) {
         let host = caller_host(&order.head);
-        let Order { route, head, presented, .. } = &mut order;
+        let Order { route, head, presented, .. } = order;
         policy::to_upstream(&mut head.headers, &route.request_headers, presented);
         // The answer is looked into, and an error in it searched for keys: both need it as it is.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -182,7 +183,6 @@ impl Call {
             let host = host.filter(|host| !presented.carries(host.as_bytes()));
             self.forward_address(&mut head.headers, host);
         }
-        order
     }
 
     /// The request as it is sent to `place`. A body that passes on goes with it.
