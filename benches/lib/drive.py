@@ -41,6 +41,7 @@ class Scenario:
     padding: int = 0
     pinned: bool = True
     warm: float = 0.5
+    rate: float = 0  # frames a second that must come, if the upstream says how many
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def client(tools: Tools, stage: Stage, program: Program, scenario: Scenario, pin
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,
+        process_group=0,
         preexec_fn=lambda: os.sched_setaffinity(0, cpus),
     )
     try:
@@ -112,7 +113,8 @@ def client(tools: Tools, stage: Stage, program: Program, scenario: Scenario, pin
         process.wait()
         for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
-                pipe and pipe.close()
+                if pipe:
+                    pipe.close()
 
 
 def run(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> Figures:
@@ -141,6 +143,8 @@ def by_client(tools: Tools, stage: Stage, program: Program, scenario: Scenario) 
     units = seen["frames"] if scenario.mode == "streams" else seen["answers"]
     if not units:
         raise Wrong("nothing came")
+    if units / seen["seconds"] < 0.95 * scenario.rate:
+        raise Wrong(f"{units / seen['seconds']:,.0f} frames a second instead of {scenario.rate:,.0f}: the machine is too slow, or not idle")
     figures = {"cpu_us": cpu / 1000 / units, "rate": units / seen["seconds"], "per_read": units / max(1, seen["reads"])}
     for name, quantiles in (("delay", seen["delay_us"]), ("wait", seen["wait_us"])):
         if quantiles:
@@ -160,7 +164,7 @@ def by_oha(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> 
     expected = ask(stage, program, scenario.tls, scenario.model)[1]
     before = spent(stage, program)
     said = subprocess.run(
-        command, capture_output=True, text=True, check=False, start_new_session=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus)
+        command, capture_output=True, text=True, check=False, process_group=0, preexec_fn=lambda: os.sched_setaffinity(0, cpus)
     )
     cpu = spent(stage, program) - before
     if said.returncode:

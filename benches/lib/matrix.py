@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import drive
 import machine
@@ -15,17 +15,23 @@ from stage import Program, Setup, Stage
 
 ENDLESS = 100_000_000
 
-SCENARIOS = [
-    Scenario("paced", "1,000 streams, 20 frames a second each", "streams", f"sim-f{ENDLESS}-i50-t", ENDLESS, 1000, warm=1),
-    Scenario("paced-tls", "the same, TLS towards the caller", "streams", f"sim-f{ENDLESS}-i50-t", ENDLESS, 1000, tls=True, warm=1),
-    Scenario("flood", "32 streams of 500 frames, as fast as the upstream can", "streams", "sim-f500-i0-t", 500, 32),
-    Scenario("first", "16 streams of 20 frames, one each 5 ms, and anew", "streams", "sim-f20-i5", 20, 16),
+REQUESTS = [
     Scenario("1k", "16 connections, JSON, request and answer of 1 KiB", "requests", "sim-f40", 40, 16, padding=940),
     Scenario("1k-tls", "the same over TLS", "requests", "sim-f40", 40, 16, tls=True, padding=940),
     Scenario("32k", "requests of 32 KiB, as with a long conversation", "requests", "sim-f40", 40, 16, padding=32 * 1024 - 84),
     Scenario("256k", "requests of 256 KiB", "requests", "sim-f40", 40, 16, padding=256 * 1024 - 84),
     Scenario("connect", "a connection for each request", "handshakes", "sim-f40", 40, 4, padding=940),
     Scenario("connect-tls", "a TLS 1.3 handshake for each request, none resumed", "handshakes", "sim-f40", 40, 4, tls=True, padding=940),
+    Scenario("flood", "32 streams of 500 frames, as fast as the upstream can", "streams", "sim-f500-i0-t", 500, 32),
+]
+PACED = Scenario(
+    "paced", "1,000 streams, 20 frames a second each", "streams", f"sim-f{ENDLESS}-i50-t", ENDLESS, 1000, warm=1, rate=20_000
+)
+# What is about delays: the simulator gives way to the client.
+STREAMS = [
+    PACED,
+    replace(PACED, name="paced-tls", about="the same, TLS towards the caller", tls=True),
+    Scenario("first", "16 streams of 20 frames, one each 5 ms, and anew", "streams", "sim-f20-i5", 20, 16),
 ]
 TWO = Scenario("two", "1 KiB requests, two workers, nothing pinned", "requests", "sim-f40", 40, 16, padding=940, pinned=False)
 IDLE = [
@@ -92,20 +98,20 @@ def median(values: Iterable[float | None]) -> float | None:
 def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: int, only: set[str]) -> Results:
     """The whole matrix: A B A B, never all of one and then all of another."""
     results = Results({}, [])
-    wanted = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
-    programs = {"direct": stage.direct, **{name: stage.proxy(name, setup) for name in names}}
-    if wanted:
-        interleave(results, tools, stage, wanted, programs, rounds)
-    for name in names:
-        stage.stop(programs[name])
-    if not only or "two" in only:
-        two = {name: stage.proxy(name, Setup(2, False, setup.everything), f"{name}-2") for name in names}
-        interleave(results, tools, stage, [TWO], two, rounds)
-        for program in two.values():
+
+    def wanted(scenarios: list[Scenario]) -> list[Scenario]:
+        return [scenario for scenario in scenarios if not only or scenario.name in only]
+
+    if wanted([TWO]):
+        both = [stage.proxy(name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
+        interleave(results, tools, stage, [TWO], dict(zip(names, both)), rounds)
+        for program in both:
             stage.stop(program)
-    idle = [scenario for scenario in IDLE if not only or scenario.name in only]
-    if idle:
-        measure_memory(results, tools, stage, setup, names, idle)
+    programs = {"direct": stage.direct, **{name: stage.proxy(name, setup) for name in names}}
+    interleave(results, tools, stage, wanted(REQUESTS), programs, rounds)
+    stage.give_way()
+    interleave(results, tools, stage, wanted(STREAMS), programs, rounds)
+    measure_memory(results, tools, stage, setup, names, wanted(IDLE))
     results.derive()
     return results
 
@@ -132,7 +138,7 @@ def measure_memory(
                 held.append((scenario, name, program, *hold(tools, stage, program, scenario)))
             except Wrong as wrong:
                 results.wrong.append(f"{scenario.name}, {name}: {wrong}")
-    time.sleep(pause)
+    time.sleep(pause if held else 0)
     for scenario, name, program, before, during in held:
         after = machine.pss_kib(program.pid)
         grown = during - before
