@@ -166,18 +166,19 @@ fn say(line: &Value) -> std::io::Result<()> {
 impl Load {
     fn new(options: Options, begun: mpsc::UnboundedSender<()>) -> Result<Self, Failure> {
         let stream = options.mode == Mode::Streams;
-        let mut body = json!({
-            "model": options.model, "stream": stream, "messages": [{ "role": "user", "content": "x".repeat(options.padding) }]
-        });
-        if options.usage {
-            body["stream_options"] = json!({ "include_usage": true });
-        }
+        // The model comes first, because the simulator keeps no more than the beginning of a long request.
+        let model = Value::from(options.model.as_str());
+        let usage = if options.usage { r#""stream_options":{"include_usage":true},"# } else { "" };
+        let words = "x".repeat(options.padding);
+        let body = format!(
+            r#"{{"model":{model},"stream":{stream},{usage}"messages":[{{"role":"user","content":"{words}"}}]}}"#
+        );
         // An answer that has no end has no text either, that anybody could wait for.
         let spoken: String =
             WORDS.iter().cycle().take(if stream { 0 } else { options.frames }).copied().collect();
         Ok(Self {
             tls: options.ca.as_deref().map(trusting).transpose()?,
-            body: Bytes::from(body.to_string()),
+            body: Bytes::from(body),
             text: format!(r#""content":"{spoken}""#),
             opening: Semaphore::new(OPENING),
             seen: RefCell::new(Seen::new()),

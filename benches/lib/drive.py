@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import machine
-from stage import Program, Stage, ask, content
+from stage import ROUTE, Program, Stage, ask, content
 
 Figures = dict[str, float]
 
@@ -41,6 +41,7 @@ class Scenario:
     padding: int = 0
     pinned: bool = True
     warm: float = 0.5
+    route: str = ROUTE
     rate: float = 0  # frames a second that must come, if the upstream says how many
 
 
@@ -88,7 +89,7 @@ class Client:
 @contextlib.contextmanager
 def client(tools: Tools, stage: Stage, program: Program, scenario: Scenario, pinned: bool = True) -> Iterator[Client]:
     """A load client at work: all its streams or connections have begun."""
-    command: list[str] = [str(tools.client), scenario.mode, "--url", program.url(scenario.tls), "--key", program.key]
+    command: list[str] = [str(tools.client), scenario.mode, "--url", program.url(scenario.tls, scenario.route), "--key", program.key]
     command += ["--model", scenario.model, "--frames", str(scenario.frames), "--count", str(scenario.count)]
     command += ["--padding", str(scenario.padding)]
     if scenario.tls:
@@ -159,7 +160,7 @@ def by_oha(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> 
     path.write_text(body)
     command = [tools.oha, "--no-tui", "--output-format", "json", "-w", "-z", f"{tools.seconds + scenario.warm}s", "-c", str(scenario.count)]
     command += ["--worker-threads", "1", "-m", "POST", "-T", "application/json", "-H", f"authorization: Bearer {program.key}"]
-    command += ["-D", str(path), "--cacert", str(stage.ca), program.url(scenario.tls)]
+    command += ["-D", str(path), "--cacert", str(stage.ca), program.url(scenario.tls, scenario.route)]
     cpus = machine.other_cpus() if scenario.pinned else set(machine.CPUS)
     expected = ask(stage, program, scenario.tls, scenario.model)[1]
     before = spent(stage, program)

@@ -140,6 +140,8 @@ def measure_memory(
                 results.wrong.append(f"{scenario.name}, {name}: {wrong}")
     time.sleep(pause if held else 0)
     for scenario, name, program, before, during in held:
+        if machine.descriptors(program.pid) > scenario.count / 2:
+            results.wrong.append(f"{scenario.name}, {name}: the connections are still open")
         after = machine.pss_kib(program.pid)
         grown = during - before
         figures = {"kib": grown / scenario.count, "given_back": 100 * (during - after) / grown, "base_mib": before / 1024}

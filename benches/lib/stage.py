@@ -26,7 +26,8 @@ from machine import Missing
 ROOT = Path(__file__).resolve().parents[2]
 CALLER_KEY = "sk-load-caller"
 UPSTREAM_KEY = "sk-load-upstream"
-PATH = "/v1/chat/completions"
+ROUTE = "/v1"
+ENDPOINT = "/chat/completions"
 
 
 @dataclass
@@ -46,9 +47,9 @@ class Program:
         assert self.process
         return self.process.pid
 
-    def url(self, tls: bool) -> str:
+    def url(self, tls: bool, route: str = ROUTE) -> str:
         """Where it answers."""
-        return f"https://localhost:{self.tls}{PATH}" if tls else f"http://127.0.0.1:{self.plain}{PATH}"
+        return f"https://localhost:{self.tls}{route}{ENDPOINT}" if tls else f"http://127.0.0.1:{self.plain}{route}{ENDPOINT}"
 
 
 @dataclass(frozen=True)
@@ -181,17 +182,19 @@ def free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in bound]
 
 
+def connect(made: Stage, program: Program, tls: bool) -> http.client.HTTPConnection:
+    """A connection for requests by hand."""
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", program.plain, timeout=10)
+    trust = ssl.create_default_context(cafile=str(made.ca))
+    return http.client.HTTPSConnection("localhost", program.tls, timeout=10, context=trust)
+
+
 def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = None) -> tuple[int, bytes]:
     """One request by hand."""
-    connection: http.client.HTTPConnection
-    if tls:
-        trust = ssl.create_default_context(cafile=str(made.ca))
-        connection = http.client.HTTPSConnection("localhost", program.tls, timeout=10, context=trust)
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", program.plain, timeout=10)
-    with contextlib.closing(connection):
+    with contextlib.closing(connect(made, program, tls)) as connection:
         headers = {"authorization": f"Bearer {key or program.key}", "content-type": "application/json"}
-        connection.request("POST", PATH, json.dumps({"model": model, "messages": []}), headers)
+        connection.request("POST", ROUTE + ENDPOINT, json.dumps({"model": model, "messages": []}), headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
 
