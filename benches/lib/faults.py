@@ -49,10 +49,12 @@ def refused(status: int, code: str) -> Callable[[Answer, list[bytes]], bool]:
 
 
 def cut(length: int) -> Callable[[Answer, list[bytes]], bool]:
-    """Everything that came before the cut, and then the transport is aborted, for it was within an event."""
+    """Everything that came before the cut. Within an event, the transport is aborted then; between two, an error event says it."""
 
     def promised(answer: Answer, events: list[bytes]) -> bool:
         came, _ = answer.events()
+        if answer.body[:length].endswith(b"\n\n"):
+            return told("upstream_truncated")(answer, events)
         return not answer.whole and len(answer.body) == length and came == events[: len(came)]
 
     return promised
