@@ -41,6 +41,8 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     admin: int = 0
     log: Path | None = None
+    # Ends slowly, and must not be hurried.
+    patient: bool = False
 
     @property
     def pid(self) -> int:
@@ -59,9 +61,11 @@ class Setup:
     threads: int = 1
     pinned: bool = True
     everything: bool = False
-    # Lines of the gateway's route, and of its other tables.
+    # Lines of the gateway's route, and tables of its own.
     route: str = ""
     more: str = ""
+    # What runs the program, if it is not run by itself.
+    under: tuple[str, ...] = ()
 
 
 @dataclass
@@ -104,8 +108,9 @@ class Stage:
         program = Program(name or kind, *free_ports(2), admin=free_ports(1)[0] if kind == "sluicegate" and setup.everything else 0)
         folder = self.folder / f"{program.name}-{program.plain}"
         folder.mkdir()
+        program.patient = bool(setup.under)
         command = peers.COMMANDS[kind](self, program, setup, folder)
-        self.spawn(program, command, machine.proxy_cpus() if setup.pinned else None)
+        self.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
         check(self, program, setup)
         return program
 
@@ -115,7 +120,7 @@ class Stage:
         assert program.process
         program.process.send_signal(signal.SIGTERM)
         try:
-            program.process.wait(3)
+            program.process.wait(60 if program.patient else 3)
         except subprocess.TimeoutExpired:
             program.process.kill()
             program.process.wait()
