@@ -145,7 +145,8 @@ class Mixed:
 
 def under_load(stage: Stage, tools: Tools) -> Mixed:
     """A gateway that is ready for it."""
-    gateway = Program("sluicegate", *free_ports(2), admin=free_ports(1)[0])
+    plain, tls, admin = free_ports(3)
+    gateway = Program("sluicegate", plain, tls, admin=admin)
     folder = stage.folder / "gateway"
     folder.mkdir()
     config = folder / "gateway.toml"

@@ -105,7 +105,8 @@ class Stage:
 
     def proxy(self, kind: str, setup: Setup, name: str | None = None) -> Program:
         """Starts one of the proxies: `sluicegate`, `nginx` or `haproxy`."""
-        program = Program(name or kind, *free_ports(2), admin=free_ports(1)[0] if kind == "sluicegate" and setup.everything else 0)
+        plain, tls, admin = free_ports(3)
+        program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
         folder = self.folder / f"{program.name}-{program.plain}"
         folder.mkdir()
         program.patient = bool(setup.under)
