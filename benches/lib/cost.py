@@ -23,6 +23,7 @@ OFF = Setup(route='commit = "headers"', more='[defaults]\nbreaker = "off"\nretry
 ON = Setup(route='commit = "first_token"')
 SETUPS = {"off": OFF, "on": ON}
 
+KINDS = ("request", "frame", "stream")
 # Of instructions, for a frame.
 MOST_MORE = 500
 
@@ -31,9 +32,9 @@ MOST_MORE = 500
 class Work:
     """How much is asked of a gateway under valgrind: JSON requests, frames of one stream, streams of one frame."""
 
-    requests: int = 100
-    frames: int = 300
-    streams: int = 30
+    requests: int = 500
+    frames: int = 1500
+    streams: int = 100
 
 
 def run(tools: Tools, folder: Path, rounds: int, built: bool) -> int:
@@ -69,7 +70,7 @@ def by_clock(tools: Tools, made: Stage, rounds: int) -> Results:
 def instructions(binary: Path) -> bool:
     """Counts them with some work, and with twice as much of one kind: the difference is what that costs, without the start."""
     base = Work()
-    more = {"request": replace(base, requests=200), "frame": replace(base, frames=600), "stream": replace(base, streams=60)}
+    more = {kind: replace(base, **{f"{kind}s": 2 * amount}) for kind, amount in zip(KINDS, vars(base).values())}
     per: dict[str, dict[str, float]] = defaultdict(dict)
     with stage(binary) as made:
         for name, setup in SETUPS.items():

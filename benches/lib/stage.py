@@ -208,7 +208,8 @@ def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = 
 def check(made: Stage, program: Program, setup: Setup) -> None:
     """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
     expected = content(ask(made, made.direct, False, "sim-f40")[1])
-    for tls in (False, True):
+    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
+    for tls in (False,) if setup.under else (False, True):
         status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
         if status != 401:
             raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
