@@ -126,6 +126,7 @@ defaults
   log-format '{{"time":"%Tl","client":"%ci","method":"%HM","path":"%HP","status":%ST,"bytes_in":%U,"bytes_out":%B,"total_ms":%Ta,"first_byte_ms":%Tr,"upstream":"%s","end":"%ts"}}'
   option http-keep-alive
   option http-no-delay
+  option abortonclose
   http-reuse always
   timeout connect 5s
   timeout client 600s
