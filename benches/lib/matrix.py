@@ -119,9 +119,12 @@ def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: 
 def interleave(
     results: Results, tools: Tools, stage: Stage, scenarios: list[Scenario], programs: dict[str, Program], rounds: int
 ) -> None:
+    order = list(programs.items())
     for scenario in scenarios:
         for _ in range(rounds):
-            for name, program in programs.items():
+            # Nobody is always the first one, or always behind the same.
+            order.append(order.pop(0))
+            for name, program in order:
                 results.add(scenario.name, name, lambda: drive.run(tools, stage, program, scenario))
 
 
