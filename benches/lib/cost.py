@@ -33,7 +33,7 @@ class Work:
     """How much is asked of a gateway under valgrind: JSON requests, frames of one stream, streams of one frame."""
 
     requests: int = 500
-    frames: int = 1500
+    frames: int = 4000
     streams: int = 100
 
 
@@ -97,7 +97,7 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
     with contextlib.closing(connect(made, gateway, False)) as connection:
         for model, stream, times in (
             ("sim-f40", False, work.requests),
-            (f"sim-f{work.frames}-i3", True, 1),
+            (f"sim-f{work.frames}-i2", True, 1),
             ("sim-f1-i3", True, work.streams),
         ):
             body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "x" * 900}]})
