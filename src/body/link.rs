@@ -219,7 +219,10 @@ impl Link {
         if let Some(at) = watches.iter().position(|open| Rc::ptr_eq(open, watch)) {
             let over = watches.swap_remove(at);
             if over.is_held() {
-                self.departing.borrow_mut().push(over);
+                let mut departing = self.departing.borrow_mut();
+                // Here too, because on HTTP/1.1 nobody asks whether any departs, and the connection may go on for days.
+                departing.retain(|watch| watch.is_held());
+                departing.push(over);
             }
         }
         if watches.is_empty() {
@@ -269,5 +272,31 @@ impl Flush {
             link.wake_driver();
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Weak;
+
+    use bytes::Bytes;
+
+    use super::{super::Chunk, *};
+
+    #[test]
+    fn exchanges_that_are_over_are_forgotten_by_a_connection_that_goes_on() {
+        let link = Link::new(Instant::now());
+        let exchange = |_| {
+            let watch = Rc::new(Watch::default());
+            link.open(watch.clone());
+            let chunk = Chunk::new(Bytes::from_static(b"the end"), watch.clone());
+            // hyper writes an answer's last bytes after it has dropped the body.
+            link.close(&watch);
+            drop(chunk);
+            Rc::downgrade(&watch)
+        };
+        let over: Vec<Weak<Watch>> = (0..100).map(exchange).collect();
+        let kept = over.iter().filter(|watch| watch.strong_count() > 0).count();
+        assert!(kept <= 1, "{kept} of 100 are kept");
     }
 }

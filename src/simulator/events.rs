@@ -1,8 +1,8 @@
 //! Generated event streams, rendered frame by frame as they are sent.
 
 use std::{
-    fmt::{Arguments, Write as _},
-    time::Duration,
+    fmt::{Arguments, Display, Formatter, Write as _},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::{BufMut, BytesMut};
@@ -98,11 +98,12 @@ impl Events {
             return;
         }
         let (word, padding, usage) = (word(index), &self.padding, self.no_usage());
+        let made = Made(self.plan.stamp);
         match self.dialect {
             Dialect::Chat => {
                 let prefix = &self.prefix;
                 self.event(out, None, format_args!(
-                    r#"{prefix}{{"content":"{word}{padding}"}},"logprobs":null,"finish_reason":null}}]{usage}}}"#
+                    r#"{prefix}{{"content":"{word}{padding}"}},"logprobs":null,"finish_reason":null}}]{usage}{made}}}"#
                 ));
             }
             Dialect::Completions => {
@@ -280,6 +281,19 @@ impl Events {
             Some(name) => write!(out, "event: {name}{newline}data: {data}{newline}{newline}"),
             None => write!(out, "data: {data}{newline}{newline}"),
         };
+    }
+}
+
+/// When it was written, as a field, if that is wanted.
+struct Made(bool);
+
+impl Display for Made {
+    fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
+        if !self.0 {
+            return Ok(());
+        }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        write!(out, r#","made_ns":{}"#, since.as_nanos())
     }
 }
 

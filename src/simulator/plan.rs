@@ -34,6 +34,8 @@ pub(super) struct Plan {
     /// Tokens in, tokens out.
     pub(super) usage: Option<(u64, u64)>,
     pub(super) size: usize,
+    /// Chat frames say when they were made, in nanoseconds since 1970 (`made_ns`), so that a client can tell how long they took.
+    pub(super) stamp: bool,
     /// Frames in one write.
     pub(super) batch: u64,
     /// The most bytes of one write; 0 = no bound.
@@ -95,6 +97,7 @@ impl Default for Plan {
             trailers: false,
             usage: None,
             size: 0,
+            stamp: false,
             batch: 1,
             split: 0,
             length: Length::Auto,
@@ -105,8 +108,8 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Reads a model name of the grammar `sim-f200-i10-b16-d50-s1000` (frames, milliseconds between them, frames
-    /// in one write, milliseconds before the head, more bytes in each frame). Any other name is the default.
+    /// Reads a model name of the grammar `sim-f200-i10-b16-d50-s1000-t` (frames, milliseconds between them, frames
+    /// in one write, milliseconds before the head, more bytes in each frame, a stamp in each frame). Any other name is the default.
     pub(super) fn read_model(&mut self, model: &str) {
         let Some(knobs) = model.strip_prefix("sim-") else { return };
         for knob in knobs.split('-') {
@@ -119,6 +122,7 @@ impl Plan {
                 'i' => self.interval = milliseconds(value).or(self.interval),
                 'b' => self.batch = number.unwrap_or(self.batch).max(1),
                 'd' => self.delay = milliseconds(value).unwrap_or(self.delay),
+                't' => self.stamp = true,
                 's' => self.size = value.parse().unwrap_or(self.size).min(MAX_SIZE),
                 _ => {}
             }
@@ -174,6 +178,7 @@ impl Plan {
             "comments" => self.comments = flag(value).ok_or_else(bad)?,
             "usage" => self.usage = Some(pair(value).ok_or_else(bad)?),
             "size" => self.size = value.parse().ok().filter(|size| *size <= MAX_SIZE).ok_or_else(bad)?,
+            "stamp" => self.stamp = flag(value).ok_or_else(bad)?,
             "error-event" => self.error_event = flag(value).ok_or_else(bad)?,
             "malformed" => self.malformed = flag(value).ok_or_else(bad)?,
             _ => return Ok(false),
@@ -247,8 +252,8 @@ mod tests {
     #[test]
     fn the_model_name_sets_the_pace() {
         let mut plan = Plan::default();
-        plan.read_model("sim-f200-i10-b16-d50-s1000");
-        assert_eq!(plan.frames, Some(200));
+        plan.read_model("sim-f200-i10-b16-d50-s1000-t");
+        assert_eq!((plan.frames, plan.stamp), (Some(200), true));
         assert_eq!(plan.interval, Some(Duration::from_millis(10)));
         assert_eq!((plan.batch, plan.delay, plan.size), (16, Duration::from_millis(50), 1000));
         let mut plan = Plan::default();

@@ -3,12 +3,13 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 8] = [
+const READERS: [(&str, &str); 9] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
     ("proxy/refusal.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
+    ("simulator/events.rs", "the stamp in a frame, which a load client compares with the same clock"),
     ("simulator/respond.rs", "`created` in the stand-in's answers"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),

@@ -1,0 +1,102 @@
+"""What the kernel knows of a process and of the machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+PROC = Path("/proc")
+CPUS: list[int] = sorted(os.sched_getaffinity(0))
+
+
+class Missing(Exception):
+    """Something that this needs and the machine has not; the text says what to do."""
+
+
+def proxy_cpus() -> set[int]:
+    """Where a proxy is measured: on a core of its own, if there are two."""
+    return {CPUS[0]}
+
+
+def other_cpus() -> set[int]:
+    """Where the rest goes: the simulator, the load, this program."""
+    return set(CPUS[1:] or CPUS)
+
+
+def family(pid: int) -> Iterator[int]:
+    """A process and all that come from it."""
+    yield pid
+    for children in PROC.glob(f"{pid}/task/*/children"):
+        for child in read(children).split():
+            yield from family(int(child))
+
+
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds on a CPU, of all threads and children. It has stolen time in it, so runs with much of that are repeated."""
+    found = [schedstat for one in family(pid) for schedstat in PROC.glob(f"{one}/task/*/schedstat")]
+    if not found:
+        raise Missing(f"no /proc/{pid}/task/*/schedstat: has the process ended, or the kernel no CONFIG_SCHED_INFO?")
+    return sum(int((read(schedstat).split() or ["0"])[0]) for schedstat in found)
+
+
+def pss_kib(pid: int) -> int:
+    """Memory, what is shared counted by its share."""
+    lines = (line for one in family(pid) for line in read(PROC / f"{one}/smaps_rollup").splitlines())
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+
+
+def descriptors(pid: int) -> int:
+    """Open files and sockets."""
+    return sum(len(os.listdir(PROC / f"{one}/fd")) for one in family(pid))
+
+
+def stolen() -> tuple[int, int]:
+    """Ticks that the host took from this machine, and all ticks, since its start."""
+    ticks = [int(word) for word in read(PROC / "stat").split("\n", 1)[0].split()[1:9]]
+    return ticks[7], sum(ticks)
+
+
+def steal_since(before: tuple[int, int]) -> float:
+    """The share that was stolen since then."""
+    taken, ticks = stolen()
+    return (taken - before[0]) / max(1, ticks - before[1])
+
+
+def read(path: Path) -> str:
+    """A file that may go away at any time, as processes do."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def facts() -> list[tuple[str, str]]:
+    """What a reader of the figures should know."""
+    models = [line.split(":", 1)[1].strip() for line in read(PROC / "cpuinfo").splitlines() if line.startswith("model name")]
+    return [
+        ("machine", f"{len(CPUS)} × {models[0] if models else platform.machine()}, Linux {platform.release()}"),
+        ("load average", " ".join(f"{load:.1f}" for load in os.getloadavg())),
+        *((name, version) for name, *command in VERSIONS if (version := first_line(command))),
+    ]
+
+
+VERSIONS = [("nginx", "nginx", "-v"), ("HAProxy", "haproxy", "-v"), ("rustc", "rustc", "--version"), ("oha", "oha", "--version")]
+
+
+def first_line(command: list[str]) -> str:
+    """The first line that a command says; nothing if there is no such command."""
+    program = find(command[0])
+    if not program:
+        return ""
+    said = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
+    return (said.stdout + said.stderr).strip().split("\n")[0]
+
+
+def find(program: str) -> str | None:
+    """Where a program is, if it is installed."""
+    homes = [os.environ.get("PATH", ""), "/usr/sbin", str(Path.home() / ".cargo/bin")]
+    return shutil.which(program, path=os.pathsep.join(homes))

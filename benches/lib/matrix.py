@@ -1,0 +1,160 @@
+"""The scenarios, and what is measured in them."""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import drive
+import machine
+from drive import Figures, Scenario, Tools, Wrong
+from stage import Program, Setup, Stage
+
+ENDLESS = 100_000_000
+
+REQUESTS = [
+    Scenario("1k", "16 connections, JSON, request and answer of 1 KiB", "requests", "sim-f40", 40, 16, padding=940),
+    Scenario("1k-tls", "the same over TLS", "requests", "sim-f40", 40, 16, tls=True, padding=940),
+    Scenario("32k", "requests of 32 KiB, as with a long conversation", "requests", "sim-f40", 40, 16, padding=32 * 1024 - 84),
+    Scenario("256k", "requests of 256 KiB", "requests", "sim-f40", 40, 16, padding=256 * 1024 - 84),
+    Scenario("connect", "a connection for each request", "handshakes", "sim-f40", 40, 4, padding=940),
+    Scenario("connect-tls", "a TLS 1.3 handshake for each request, none resumed", "handshakes", "sim-f40", 40, 4, tls=True, padding=940),
+    Scenario("flood", "32 streams of 500 frames, as fast as the upstream can", "streams", "sim-f500-i0-t", 500, 32),
+]
+PACED = Scenario(
+    "paced", "1,000 streams, 20 frames a second each", "streams", f"sim-f{ENDLESS}-i50-t", ENDLESS, 1000, warm=1, rate=20_000
+)
+# What is about delays: the simulator gives way to the client.
+STREAMS = [
+    PACED,
+    replace(PACED, name="paced-tls", about="the same, TLS towards the caller", tls=True),
+    Scenario("first", "16 streams of 20 frames, one each 5 ms, and anew", "streams", "sim-f20-i5", 20, 16),
+]
+TWO = Scenario("two", "1 KiB requests, two workers, nothing pinned", "requests", "sim-f40", 40, 16, padding=940, pinned=False)
+IDLE = [
+    Scenario("idle", "2,000 streams that say nothing after their first frame", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000),
+    Scenario("idle-tls", "the same, TLS towards the caller", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000, tls=True),
+]
+
+# Scenario → program → figures, one for each round; nothing where it went wrong.
+Samples = dict[str, dict[str, list[Figures | None]]]
+
+
+@dataclass
+class Results:
+    """All figures of a run, and what went wrong in it."""
+
+    samples: Samples
+    wrong: list[str]
+
+    def add(self, scenario: str, program: str, measure: Callable[[], Figures]) -> None:
+        """Takes one measurement."""
+        try:
+            figures: Figures | None = measure()
+        except Wrong as wrong:
+            figures = None
+            self.wrong.append(f"{scenario}, {program}: {wrong}")
+        self.samples.setdefault(scenario, {}).setdefault(program, []).append(figures)
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items()) if figures else f"WRONG: {self.wrong[-1]}"
+        print(f"{time.strftime('%T')} {scenario:12} {program:10} {shown}", file=sys.stderr, flush=True)
+
+    def derive(self) -> None:
+        """Figures that are differences: what is added to the direct way, and what a handshake costs over a plain connection."""
+        for scenario in self.samples.values():
+            direct = scenario.get("direct", [])
+            for runs in scenario.values():
+                for figures, base in zip(runs, direct):
+                    for name in ("delay_p50", "wait_p50"):
+                        if figures and base and name in figures and name in base:
+                            figures[f"added_{name}"] = figures[name] - base[name]
+        plain = self.samples.get("connect", {})
+        for program, runs in self.samples.get("connect-tls", {}).items():
+            for figures, base in zip(runs, plain.get(program, [])):
+                if figures and base:
+                    figures["handshake_us"] = figures["cpu_us"] - base["cpu_us"]
+
+    def median(self, scenario: str, program: str, figure: str) -> float | None:
+        """The middle one of all rounds."""
+        runs = self.samples.get(scenario, {}).get(program, [])
+        return median(figures.get(figure) for figures in runs if figures)
+
+    def ratio(self, scenario: str, program: str, other: str, figure: str) -> float | None:
+        """The middle one of the ratios within a round."""
+        runs = self.samples.get(scenario, {})
+        pairs = zip(runs.get(program, []), runs.get(other, []))
+        return median(
+            one[figure] / two[figure] for one, two in pairs if one and two and figure in one and two.get(figure, 0) > 0
+        )
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: int, only: set[str]) -> Results:
+    """The whole matrix: A B A B, never all of one and then all of another."""
+    results = Results({}, [])
+
+    def wanted(scenarios: list[Scenario]) -> list[Scenario]:
+        return [scenario for scenario in scenarios if not only or scenario.name in only]
+
+    if wanted([TWO]):
+        both = [stage.proxy(name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
+        interleave(results, tools, stage, [TWO], dict(zip(names, both)), rounds)
+        for program in both:
+            stage.stop(program)
+    programs = {"direct": stage.direct, **{name: stage.proxy(name, setup) for name in names}}
+    interleave(results, tools, stage, wanted(REQUESTS), programs, rounds)
+    stage.give_way()
+    interleave(results, tools, stage, wanted(STREAMS), programs, rounds)
+    measure_memory(results, tools, stage, setup, names, wanted(IDLE))
+    results.derive()
+    return results
+
+
+def interleave(
+    results: Results, tools: Tools, stage: Stage, scenarios: list[Scenario], programs: dict[str, Program], rounds: int
+) -> None:
+    order = list(programs.items())
+    for scenario in scenarios:
+        for _ in range(rounds):
+            # Nobody is always the first one, or always behind the same.
+            order.append(order.pop(0))
+            for name, program in order:
+                results.add(scenario.name, name, lambda: drive.run(tools, stage, program, scenario))
+
+
+def measure_memory(
+    results: Results, tools: Tools, stage: Stage, setup: Setup, names: list[str], scenarios: list[Scenario]
+) -> None:
+    """A fresh process for each scenario and proxy: before, with the streams, and (all at once) 30 s after they have closed."""
+    pause = 30 if tools.seconds >= 1 else 5
+    held: list[tuple[Scenario, str, Program, int, int]] = []
+    for scenario in scenarios:
+        for name in names:
+            program = stage.proxy(name, setup, f"{name}-{scenario.name}")
+            try:
+                held.append((scenario, name, program, *hold(tools, stage, program, scenario)))
+            except Wrong as wrong:
+                results.wrong.append(f"{scenario.name}, {name}: {wrong}")
+    time.sleep(pause if held else 0)
+    for scenario, name, program, before, during in held:
+        if machine.descriptors(program.pid) > scenario.count / 2:
+            results.wrong.append(f"{scenario.name}, {name}: the connections are still open")
+        after = machine.pss_kib(program.pid)
+        grown = during - before
+        figures = {"kib": grown / scenario.count, "given_back": 100 * (during - after) / grown, "base_mib": before / 1024}
+        results.add(scenario.name, name, lambda: figures)
+        stage.stop(program)
+
+
+def hold(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> tuple[int, int]:
+    """Memory before, and with all streams open."""
+    before = machine.pss_kib(program.pid)
+    with drive.client(tools, stage, program, scenario):
+        time.sleep(2)
+        return before, machine.pss_kib(program.pid)

@@ -1,0 +1,162 @@
+"""Configurations of the proxies, all for the same work: the caller's key is checked (401), the upstream's key put in its place, upstream
+connections kept, nothing buffered, TLS 1.3 on a listener of its own, a line of JSON logged for each request."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import machine
+from machine import Missing
+
+if TYPE_CHECKING:
+    from stage import Program, Setup, Stage
+
+FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def sluicegate(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
+    from stage import key_hash
+
+    certs = stage.folder / "certs"
+    upstream = f'url = "http://127.0.0.1:{stage.direct.plain}"'
+    if setup.everything:
+        upstream = f'url = "https://localhost:{stage.secure.tls}"\ntls = {{ ca = "{stage.ca}" }}'
+    admin = f'[admin]\naddress = "127.0.0.1:{program.admin}"' if program.admin else ""
+    commit = 'commit = "first_token"' if setup.everything else ""
+    config = folder / "gateway.toml"
+    config.write_text(f"""
+[[listener]]
+address = "127.0.0.1:{program.plain}"
+[[listener]]
+address = "127.0.0.1:{program.tls}"
+tls = {{ certificate = "{certs}/server.pem", key = "{certs}/server.key", min_version = "1.3" }}
+[server]
+threads = {setup.threads}
+{admin}
+[upstream.simulator]
+{upstream}
+key = {{ env = "LOAD_UPSTREAM_KEY" }}
+[route.openai]
+path = "/v1"
+upstreams = ["simulator"]
+{commit}
+{setup.route}
+[client.load]
+key = "{key_hash()}"
+{setup.more}
+""")
+    return [str(stage.binary), "serve", "--config", str(config)]
+
+
+def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
+    from stage import CALLER_KEY, UPSTREAM_KEY
+
+    certs = stage.folder / "certs"
+    scheme, port, trust = "http", stage.direct.plain, ""
+    if setup.everything:
+        scheme, port = "https", stage.secure.tls
+        trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {stage.ca}; proxy_ssl_protocols TLSv1.3;
+    proxy_ssl_name localhost; proxy_ssl_server_name on;"""
+    temporary = "".join(
+        f"{name}_temp_path {folder}/{name};\n  " for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = folder / "nginx.conf"
+    config.write_text(f"""
+daemon off;
+{"user root;" if os.geteuid() == 0 else ""}
+worker_processes {setup.threads};
+worker_rlimit_nofile {FILES};
+pid {folder}/pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections {FILES - 100}; }}
+http {{
+  log_format json escape=json '{{"time":"$time_iso8601","client":"$remote_addr","method":"$request_method","path":"$uri",'
+    '"status":$status,"bytes_in":$request_length,"bytes_out":$body_bytes_sent,"total":$request_time,'
+    '"first_byte":"$upstream_header_time","upstream":"$upstream_addr","request_id":"$request_id"}}';
+  access_log {folder}/access.log json buffer=64k flush=1s;
+  {temporary}
+  client_body_buffer_size 512k;
+  client_max_body_size 32m;
+  keepalive_requests 1000000000;
+  map $http_authorization $known {{ default 0; "Bearer {CALLER_KEY}" 1; }}
+  upstream simulator {{ server 127.0.0.1:{port}; keepalive 4096; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{program.plain} backlog=4096;
+    listen 127.0.0.1:{program.tls} ssl backlog=4096;
+    ssl_certificate {certs}/server.pem;
+    ssl_certificate_key {certs}/server.key;
+    ssl_protocols TLSv1.3;
+    {trust}
+    location / {{
+      if ($known = 0) {{ return 401; }}
+      proxy_pass {scheme}://simulator;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_set_header Authorization "Bearer {UPSTREAM_KEY}";
+      proxy_buffering off;
+      proxy_read_timeout 600s;
+    }}
+  }}
+}}
+""")
+    return [needed("nginx"), "-p", str(folder), "-c", str(config)]
+
+
+def haproxy(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
+    from stage import CALLER_KEY, UPSTREAM_KEY
+
+    port, trust = stage.direct.plain, ""
+    if setup.everything:
+        port = stage.secure.tls
+        trust = f"ssl verify required ca-file {stage.ca} sni str(localhost) verifyhost localhost"
+    config = folder / "haproxy.cfg"
+    config.write_text(f"""
+global
+  nbthread {setup.threads}
+  maxconn {FILES // 2 - 100}
+  log stdout format raw daemon
+  ssl-default-bind-options ssl-min-ver TLSv1.3
+defaults
+  mode http
+  log global
+  log-format '{{"time":"%Tl","client":"%ci","method":"%HM","path":"%HP","status":%ST,"bytes_in":%U,"bytes_out":%B,"total_ms":%Ta,"first_byte_ms":%Tr,"upstream":"%s","end":"%ts"}}'
+  option http-keep-alive
+  option http-no-delay
+  option abortonclose
+  http-reuse always
+  timeout connect 5s
+  timeout client 600s
+  timeout server 600s
+frontend callers
+  bind 127.0.0.1:{program.plain} backlog 4096
+  bind 127.0.0.1:{program.tls} backlog 4096 ssl crt {stage.folder}/certs/both.pem alpn http/1.1
+  http-request deny deny_status 401 unless {{ req.hdr(authorization) -m str "Bearer {CALLER_KEY}" }}
+  http-request set-header authorization "Bearer {UPSTREAM_KEY}"
+  default_backend simulator
+backend simulator
+  server simulator 127.0.0.1:{port} pool-max-conn -1 {trust}
+""")
+    return [needed("haproxy"), "-db", "-f", str(config)]
+
+
+COMMANDS: dict[str, Callable[[Stage, Program, Setup, Path], list[str]]] = {
+    "sluicegate": sluicegate,
+    "nginx": nginx,
+    "haproxy": haproxy,
+}
+
+
+def installed() -> list[str]:
+    """The peers that are there."""
+    return [name for name in ("nginx", "haproxy") if machine.find(name)]
+
+
+def needed(program: str) -> str:
+    found = machine.find(program)
+    if not found:
+        raise Missing(f"{program} is not installed (Debian: apt install {program})")
+    return found

@@ -1,0 +1,227 @@
+"""The programs of a run: simulators, gateway and peers, each in a folder that goes with them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import machine
+import peers
+from machine import Missing
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLER_KEY = "sk-load-caller"
+UPSTREAM_KEY = "sk-load-upstream"
+ROUTE = "/v1"
+ENDPOINT = "/chat/completions"
+
+
+@dataclass
+class Program:
+    """A running program, and how it is reached."""
+
+    name: str
+    plain: int
+    tls: int
+    key: str = CALLER_KEY
+    process: subprocess.Popen[bytes] | None = None
+    admin: int = 0
+    log: Path | None = None
+    # Ends slowly, and must not be hurried.
+    patient: bool = False
+
+    @property
+    def pid(self) -> int:
+        assert self.process
+        return self.process.pid
+
+    def url(self, tls: bool, route: str = ROUTE) -> str:
+        """Where it answers."""
+        return f"https://localhost:{self.tls}{route}{ENDPOINT}" if tls else f"http://127.0.0.1:{self.plain}{route}{ENDPOINT}"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the proxies of a run are set up."""
+
+    threads: int = 1
+    pinned: bool = True
+    everything: bool = False
+    # Lines of the gateway's route, and tables of its own.
+    route: str = ""
+    more: str = ""
+    # What runs the program, if it is not run by itself.
+    under: tuple[str, ...] = ()
+
+
+@dataclass
+class Stage:
+    """A folder, certificates in it, and what has been started there."""
+
+    binary: Path
+    folder: Path
+    direct: Program
+    secure: Program
+    started: list[Program] = field(default_factory=list)
+
+    @property
+    def ca(self) -> Path:
+        return self.folder / "certs/ca.pem"
+
+    def spawn(self, program: Program, command: list[str], cpus: set[int] | None) -> None:
+        """Starts a program and waits until it listens."""
+        program.log = self.folder / f"{program.name}.log"
+        # Appending, so that a log can be emptied between runs.
+        with program.log.open("ab") as log:
+            program.process = start(command, log, cpus, self.folder)
+        self.started.append(program)
+        for port in (program.plain, program.tls, program.admin):
+            if port:
+                self.wait(program, port)
+
+    def wait(self, program: Program, port: int) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and program.process and program.process.poll() is None:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            time.sleep(0.02)
+        said = program.log.read_text()[-2000:] if program.log else ""
+        raise Missing(f"{program.name} does not listen on port {port}; it said:\n{said}")
+
+    def proxy(self, kind: str, setup: Setup, name: str | None = None) -> Program:
+        """Starts one of the proxies: `sluicegate`, `nginx` or `haproxy`."""
+        plain, tls, admin = free_ports(3)
+        program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
+        folder = self.folder / f"{program.name}-{program.plain}"
+        folder.mkdir()
+        program.patient = bool(setup.under)
+        command = peers.COMMANDS[kind](self, program, setup, folder)
+        self.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
+        check(self, program, setup)
+        return program
+
+    def stop(self, program: Program) -> None:
+        """Ends a program, kindly at first."""
+        self.started.remove(program)
+        assert program.process
+        program.process.send_signal(signal.SIGTERM)
+        try:
+            program.process.wait(60 if program.patient else 3)
+        except subprocess.TimeoutExpired:
+            program.process.kill()
+            program.process.wait()
+
+    def give_way(self) -> None:
+        """Lets the client go before the simulators from now on, where they share a core: what a frame waits for is the proxy then, and
+        not the rest of the simulator's turn. (A scheduler's group is a session, so all of them are in one.)"""
+        for program in (self.direct, self.secure):
+            for task in os.listdir(f"/proc/{program.pid}/task"):
+                os.sched_setscheduler(int(task), os.SCHED_IDLE, os.sched_param(0))
+
+    def empty_logs(self) -> None:
+        """Gives back what the logs of a run have taken."""
+        for log in self.folder.rglob("*.log"):
+            os.truncate(log, 0)
+
+
+@contextlib.contextmanager
+def stage(binary: Path, everything: bool = False) -> Iterator[Stage]:
+    """Certificates and simulators, and the end of all that was started."""
+    # In memory if possible, so that no log waits for a disk.
+    home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    folder = Path(tempfile.mkdtemp(prefix="sluicegate-load-", dir=home))
+    ports = free_ports(2)
+    direct = Program("simulator", ports[0], 0, UPSTREAM_KEY)
+    secure = Program("simulator-tls", 0, ports[1], UPSTREAM_KEY)
+    made = Stage(binary, folder, direct, secure)
+    try:
+        subprocess.run([binary, "cert", "--out", folder / "certs"], check=True, capture_output=True)
+        identity = [(folder / f"certs/server.{end}").read_text() for end in ("pem", "key")]
+        (folder / "certs/both.pem").write_text("".join(identity))
+        simulate = [str(binary), "simulate", "--require-key", UPSTREAM_KEY, "--records", "1", "--listen"]
+        made.spawn(direct, [*simulate, f"127.0.0.1:{direct.plain}"], machine.other_cpus())
+        certified = ["--certificate", f"{folder}/certs/server.pem", "--key", f"{folder}/certs/server.key"]
+        made.spawn(secure, [*simulate, f"127.0.0.1:{secure.tls}", *certified], machine.other_cpus())
+        direct.tls = secure.tls
+        yield made
+    finally:
+        for program in reversed(made.started.copy()):
+            made.stop(program)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def start(command: list[str], output: IO[bytes], cpus: set[int] | None, folder: Path) -> subprocess.Popen[bytes]:
+    """Starts a command on these CPUs, in a group of its own, so that Ctrl-C does not end it before its time."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        cwd=folder,
+        env={**os.environ, "LOAD_UPSTREAM_KEY": UPSTREAM_KEY},
+        process_group=0,
+        preexec_fn=lambda: os.sched_setaffinity(0, cpus or machine.CPUS),
+    )
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on. (The peers cannot be asked which port they were given.)"""
+    with contextlib.ExitStack() as sockets:
+        bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
+        for one in bound:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in bound]
+
+
+def connect(made: Stage, program: Program, tls: bool) -> http.client.HTTPConnection:
+    """A connection for requests by hand."""
+    if not tls:
+        return http.client.HTTPConnection("127.0.0.1", program.plain, timeout=10)
+    trust = ssl.create_default_context(cafile=str(made.ca))
+    return http.client.HTTPSConnection("localhost", program.tls, timeout=10, context=trust)
+
+
+def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = None) -> tuple[int, bytes]:
+    """One request by hand."""
+    with contextlib.closing(connect(made, program, tls)) as connection:
+        headers = {"authorization": f"Bearer {key or program.key}", "content-type": "application/json"}
+        connection.request("POST", ROUTE + ENDPOINT, json.dumps({"model": model, "messages": []}), headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def check(made: Stage, program: Program, setup: Setup) -> None:
+    """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
+    expected = content(ask(made, made.direct, False, "sim-f40")[1])
+    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
+    for tls in (False,) if setup.under else (False, True):
+        status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
+        if status != 401:
+            raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
+        status, body = ask(made, program, tls, "sim-f40")
+        if status != 200 or content(body) != expected:
+            raise Missing(f"{program.name} says {status}, and not what the simulator says: {body[:300]!r}")
+
+
+def content(body: bytes) -> str:
+    return str(json.loads(body)["choices"][0]["message"]["content"])
+
+
+def key_hash() -> str:
+    """How the gateway knows the caller's key."""
+    return "sha256:" + hashlib.sha256(CALLER_KEY.encode()).hexdigest()

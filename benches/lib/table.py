@@ -1,0 +1,98 @@
+"""The table that is printed: figures, ratios to nginx, goals and whether they are met."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from matrix import Results
+
+OURS = "sluicegate"
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What must be, and what is aimed at."""
+
+    must: float
+    aim: float
+    against: str = "nginx"  # a program, or nothing for the figure itself
+    least: bool = False  # more is better
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table."""
+
+    label: str
+    scenario: str
+    figure: str
+    goal: Goal | None = None
+
+
+ROWS = [
+    Row("CPU µs per frame, paced", "paced", "cpu_us", Goal(1.05, 0.95)),
+    Row("CPU µs per frame, paced, TLS", "paced-tls", "cpu_us", Goal(0.95, 0.85)),
+    Row("CPU µs per frame, flood", "flood", "cpu_us", Goal(1.1, 1.0)),
+    Row("delay of a frame, flood, p50 µs", "flood", "delay_p50", Goal(2.0, 2.0, "direct")),
+    Row("frames per read of the caller, flood", "flood", "per_read", Goal(2.5, 2.5, "", least=True)),
+    Row("added delay of a frame, paced, p50 µs", "paced", "added_delay_p50", Goal(1.15, 1.0)),
+    Row("added delay of a frame, paced, TLS, p50 µs", "paced-tls", "added_delay_p50"),
+    Row("time to first token, p50 µs", "first", "wait_p50", Goal(1.4, 1.0)),
+    Row("CPU µs per request, 1 KiB", "1k", "cpu_us", Goal(1.25, 1.05)),
+    Row("CPU µs per request, 1 KiB, TLS", "1k-tls", "cpu_us"),
+    Row("CPU µs per request, 32 KiB", "32k", "cpu_us", Goal(1.05, 0.85)),
+    Row("CPU µs per request, 256 KiB", "256k", "cpu_us", Goal(1.25, 1.1)),
+    Row("added to a request, 1 KiB, p50 µs", "1k", "added_wait_p50"),
+    Row("CPU µs per new connection and request", "connect", "cpu_us"),
+    Row("CPU µs per new TLS connection and request", "connect-tls", "cpu_us"),
+    Row("CPU µs per TLS handshake (the difference)", "connect-tls", "handshake_us", Goal(0.5, 0.42)),
+    Row("requests per second, two workers", "two", "rate", Goal(0.9, 1.1, least=True)),
+    Row("KiB per idle stream", "idle", "kib", Goal(32, 24, "")),
+    Row("… % given back 30 s after closing", "idle", "given_back", Goal(75, 75, "", least=True)),
+    Row("KiB per idle stream, TLS", "idle-tls", "kib", Goal(40, 30, "")),
+    Row("… % given back 30 s after closing", "idle-tls", "given_back", Goal(75, 75, "", least=True)),
+]
+
+
+def table(results: Results, peers: list[str]) -> str:
+    """All rows that were measured, as Markdown."""
+    programs = ["direct", *peers, OURS]
+    lines = [cells("", *programs, "× nginx", "must / aim", ""), "|---" * (len(programs) + 4) + "|"]
+    for row in ROWS:
+        if row.scenario in results.samples:
+            figures = [shown(results.median(row.scenario, program, row.figure)) for program in programs]
+            ratio = shown(results.ratio(row.scenario, OURS, "nginx", row.figure), 2)
+            lines.append(cells(row.label, *figures, ratio, *judged(results, row)))
+    return "\n".join(lines)
+
+
+def judged(results: Results, row: Row) -> tuple[str, str]:
+    """The goal, and what has come of it."""
+    goal = row.goal
+    if not goal:
+        return "", ""
+    sign = "≥" if goal.least else "≤"
+    against = f" × {goal.against}" if goal.against else ""
+    text = f"{sign} {goal.must:g}{against}" if goal.must == goal.aim else f"{sign} {goal.must:g} / {goal.aim:g}{against}"
+    value = (
+        results.ratio(row.scenario, OURS, goal.against, row.figure)
+        if goal.against
+        else results.median(row.scenario, OURS, row.figure)
+    )
+    if value is None:
+        return text, "not measured"
+    reached = [value >= bound if goal.least else value <= bound for bound in (goal.must, goal.aim)]
+    verdict = "aim met" if all(reached) else "met" if reached[0] else "**missed**"
+    return text, f"{verdict} ({value:.2f})" if goal.against == "direct" else verdict
+
+
+def shown(value: float | None, digits: int | None = None) -> str:
+    if value is None:
+        return "–"
+    if digits is None:
+        digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def cells(*texts: str) -> str:
+    return "| " + " | ".join(texts) + " |"
