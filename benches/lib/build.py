@@ -11,9 +11,10 @@ from machine import Missing
 from stage import ROOT
 
 
-def build(profile: str) -> Path:
-    """Builds the program and the load client; where they are."""
-    command = ["cargo", "build", "--locked", "--profile", profile, "--bin", "sluicegate", "--example", "load-client"]
+def build(profile: str, load_client: bool = True) -> Path:
+    """Builds the program, and the load client; where they are."""
+    command = ["cargo", "build", "--locked", "--profile", profile, "--bin", "sluicegate"]
+    command += ["--example", "load-client"] if load_client else []
     print("building; 5 minutes on two cores the first time", file=sys.stderr)
     try:
         built = subprocess.run(command, cwd=ROOT, check=False)

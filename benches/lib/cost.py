@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,22 +68,27 @@ def by_clock(tools: Tools, made: Stage, rounds: int) -> Results:
 
 
 def instructions(binary: Path) -> bool:
-    """Counts them with some work, and with twice as much of one kind: the difference is what that costs, without the start."""
-    base = Work()
-    more = {kind: replace(base, **{f"{kind}s": 2 * amount}) for kind, amount in zip(KINDS, vars(base).values())}
-    per: dict[str, dict[str, float]] = defaultdict(dict)
+    """Prints what each kind of work costs with the features off and on."""
     with stage(binary) as made:
-        for name, setup in SETUPS.items():
-            first = count(made, setup, base)
-            for kind, work in more.items():
-                units = sum(vars(work).values()) - sum(vars(base).values())
-                per[kind][name] = (count(made, setup, work) - first) / units
+        per = {name: per_unit(made, setup, KINDS) for name, setup in SETUPS.items()}
     print("\n" + cells("user instructions of the worker", "off", "on", "more"), "|---|---|---|---|", sep="\n")
-    for kind, counted in per.items():
-        print(cells(f"per {kind}", *(f"{counted[name]:,.0f}" for name in SETUPS), f"{counted['on'] - counted['off']:+,.0f}"))
-    within = per["frame"]["on"] - per["frame"]["off"] <= MOST_MORE
+    more = {kind: per["on"][kind] - per["off"][kind] for kind in KINDS}
+    for kind in KINDS:
+        print(cells(f"per {kind}", *(f"{per[name][kind]:,.0f}" for name in SETUPS), f"{more[kind]:+,.0f}"))
+    within = more["frame"] <= MOST_MORE
     print(f"\nAt most {MOST_MORE} more for a frame: {'met' if within else '**missed**'}. A stream here has one frame.")
     return within
+
+
+def per_unit(made: Stage, setup: Setup, kinds: Iterable[str]) -> dict[str, float]:
+    """Counts instructions with some work, and with twice as much of one kind: the difference is what that costs, without the start."""
+    base = Work()
+    first = count(made, setup, base)
+    per = {}
+    for kind in kinds:
+        amount = getattr(base, f"{kind}s")
+        per[kind] = (count(made, setup, replace(base, **{f"{kind}s": 2 * amount})) - first) / amount
+    return per
 
 
 def count(made: Stage, setup: Setup, work: Work) -> int:
