@@ -96,7 +96,7 @@ async fn names_choose_certificates_and_alpn_the_protocol() {
             [(&["h2", "http/1.1"][..], Http::Two), (&["http/1.1"], Http::One), (&[], Http::One)]
         {
             let asked = trust.ask(gateway.address(), name, offered).await.unwrap();
-            let Asked { certificate, protocol, answer } = asked;
+            let Asked { certificate, protocol, answer, .. } = asked;
             assert_eq!((&certificate, protocol), (&expected.der, http), "{name} {offered:?}");
             assert!(answer.status == 200 && answer.text().ends_with("data: [DONE]\n\n"), "{answer:?}");
             exchanges += 1;
@@ -108,6 +108,30 @@ async fn names_choose_certificates_and_alpn_the_protocol() {
     // Whoever asks for neither is shown the first, and may refuse it.
     let error = trust.ask(gateway.address(), "third.test", &[]).await.unwrap_err();
     assert!(error.to_string().contains("first.test"), "{error}");
+}
+
+/// OpenSSL's clients name AES-256 first, whose SHA-384 is what costs most in a handshake.
+#[tokio::test]
+async fn aes_128_is_spoken_unless_a_client_cannot() {
+    use rustls::crypto::aws_lc_rs::cipher_suite as suites;
+    let (folder, authority, simulator) =
+        (Folder::new(), Authority::new(), upstream(None, Protocols::Both).await);
+    let gateway = listening(&simulator, &authority.issue(&["gateway.test"]).files(&folder, "gateway"));
+    let (aes_256, aes_128) = (suites::TLS13_AES_256_GCM_SHA384, suites::TLS13_AES_128_GCM_SHA256);
+    let chacha = suites::TLS13_CHACHA20_POLY1305_SHA256;
+    let tls12 = suites::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let tls12_256 = suites::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384;
+    for (offered, spoken) in [
+        (&[aes_256, chacha, aes_128][..], aes_128),
+        (&[tls12_256, tls12], tls12),
+        (&[chacha], chacha),
+        (&[aes_256, tls12], aes_256),
+    ] {
+        let trust = Trust::of(&[&authority]).offering(offered);
+        let asked = trust.ask(gateway.address(), "gateway.test", &[]).await.unwrap();
+        assert_eq!(asked.suite, spoken.suite(), "{offered:?}");
+        assert_eq!(asked.answer.status, 200);
+    }
 }
 
 #[tokio::test]

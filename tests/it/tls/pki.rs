@@ -5,8 +5,8 @@ use std::{io, net::SocketAddr, sync::Arc};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs,
+    CipherSuite, ClientConfig, RootCertStore, SupportedCipherSuite,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use tokio::net::TcpStream;
@@ -63,6 +63,8 @@ impl Issued {
 pub struct Trust {
     roots: Arc<RootCertStore>,
     shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    /// What it offers, the best first.
+    suites: Vec<SupportedCipherSuite>,
 }
 
 /// What a client has seen.
@@ -70,6 +72,7 @@ pub struct Trust {
 pub struct Asked {
     pub certificate: CertificateDer<'static>,
     pub protocol: Http,
+    pub suite: CipherSuite,
     pub answer: Answer,
 }
 
@@ -77,18 +80,24 @@ impl Trust {
     pub fn of(authorities: &[&Authority]) -> Self {
         let mut roots = RootCertStore::empty();
         authorities.iter().for_each(|authority| roots.add(authority.0.der().clone()).unwrap());
-        Self { roots: Arc::new(roots), shown: None }
+        Self { roots: Arc::new(roots), shown: None, suites: aws_lc_rs::DEFAULT_CIPHER_SUITES.to_vec() }
     }
 
     /// The same, showing a certificate.
     pub fn showing(&self, own: &Issued) -> Self {
         let key = PrivateKeyDer::from_pem_slice(own.key.as_bytes()).unwrap();
-        Self { roots: self.roots.clone(), shown: Some((own.der.clone(), key)) }
+        Self { roots: self.roots.clone(), shown: Some((own.der.clone(), key)), suites: self.suites.clone() }
+    }
+
+    /// The same, offering these.
+    pub fn offering(self, suites: &[SupportedCipherSuite]) -> Self {
+        Self { suites: suites.to_vec(), ..self }
     }
 
     /// How such a client speaks TLS, offering these protocols.
     pub fn config(&self, alpn: &[&str]) -> ClientConfig {
-        let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let provider = CryptoProvider { cipher_suites: self.suites.clone(), ..aws_lc_rs::default_provider() };
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_root_certificates(self.roots.clone());
@@ -114,11 +123,12 @@ impl Trust {
             let session = stream.get_ref().1;
             let certificate = session.peer_certificates().unwrap()[0].clone().into_owned();
             let protocol = if session.alpn_protocol() == Some(b"h2") { Http::Two } else { Http::One };
+            let suite = session.negotiated_cipher_suite().unwrap().suite();
             let mut client =
                 Client::over(TokioIo::new(stream), protocol, Small::No).await.map_err(io::Error::other)?;
             let request = post(address, protocol, "/v1/chat/completions").body(whole(CHAT)).unwrap();
             let answer = client.send(request).await.map_err(io::Error::other)?;
-            Ok(Asked { certificate, protocol, answer: Answer::read(answer).await })
+            Ok(Asked { certificate, protocol, suite, answer: Answer::read(answer).await })
         };
         tokio::time::timeout(SAFETY, asking).await.unwrap()
     }
