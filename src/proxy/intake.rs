@@ -17,8 +17,8 @@ use crate::{
 /// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
 const LARGE: usize = 1 << 20;
 
-/// Room that is made for a body before any of it is there, whatever its `content-length` claims.
-const FIRST_ROOM: usize = 256 << 10;
+/// Room is made for so many times what is there of a body, whatever its `content-length` claims beyond that.
+const AHEAD: usize = 4;
 
 /// A request body, held whole.
 #[derive(Debug)]
@@ -78,10 +78,12 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
             first = data;
             continue;
         }
-        if rest.is_empty() {
-            rest.reserve((announced as usize).min(FIRST_ROOM).max(first.len() + data.len()));
-            rest.extend_from_slice(&std::mem::take(&mut first));
+        if rest.capacity() - rest.len() < first.len() + data.len() {
+            let length = length as usize;
+            let room = (announced as usize).min(length.saturating_mul(AHEAD)).max(length);
+            rest.reserve(room - rest.len());
         }
+        rest.extend_from_slice(&std::mem::take(&mut first));
         rest.extend_from_slice(&data);
     }
     let bytes = if rest.is_empty() { first } else { rest.freeze() };
