@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use sluicegate::{
@@ -96,6 +97,43 @@ async fn descriptors_run_out_and_come_back() {
     for down in BOTH {
         assert_eq!(chat(at, down).await.status, 200);
     }
+}
+
+/// What a process takes of the machine's memory, in KiB (proc(5), `/proc/PID/smaps_rollup`).
+fn memory(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    pss.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Who has left leaves nothing behind: after a few seconds the system has back what their streams took, though nobody calls any more.
+#[tokio::test]
+async fn memory_is_given_back_when_all_is_quiet() {
+    let upstream = simulator().await;
+    let folder = Folder::new();
+    let path = configuration(&folder, &upstream.url());
+    let mut gateway = serve("", &path, "");
+    let at = gateway.address();
+    assert_eq!(chat(at, Http::One).await.status, 200);
+    let before = memory(gateway.pid());
+    let mut streams = Vec::new();
+    for _ in 0..300 {
+        let first = Step::Send("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n".into());
+        upstream.queue(Script::new(vec![Step::Head(Head::event_stream()), first, Step::Stall]));
+        let mut client = Client::connect(at, Http::One).await;
+        let request = post(at, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let response = safely(client.send(request)).await.unwrap();
+        streams.push((client, response));
+    }
+    let taken = memory(gateway.pid()) - before;
+    assert!(taken > 300 * 20, "{taken} KiB for 300 streams are too few to say anything");
+    drop(streams);
+    safely(async {
+        while memory(gateway.pid()) > before + taken / 4 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    })
+    .await;
 }
 
 /// Where this process listens: its sockets in the state LISTEN (proc(5), `/proc/PID/net/tcp`).
