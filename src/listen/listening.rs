@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::proxy::{Gateway, Load};
 
-/// The listening sockets at work: one thread that accepts, and the workers. Dropping it closes everything at once.
+/// The listening sockets at work: one thread that accepts, and the workers; a worker that is alone accepts itself. Dropping it closes everything at once.
 #[derive(Debug)]
 pub struct Listening {
     addresses: Vec<SocketAddr>,
@@ -111,29 +112,44 @@ pub(crate) fn start_with<H: Handler>(
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
     let pulse = |name: String| Pulse { name, threads: threads.clone(), phase: phase.subscribe() };
-    let (mut seats, mut desks) = (Vec::new(), Vec::new());
-    for number in 0..snapshot.server.threads {
+    let (mut seats, mut desks, mut benches) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..snapshot.server.threads {
         let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
         let (desk, questions) = mpsc::channel(UNANSWERED);
         let load = Arc::new(Load::default());
         desks.push((desk, load.clone()));
         seats.push(Seat { load: load.clone(), arrivals: sender });
-        let bench = Bench {
+        benches.push(Bench {
             gateway: gateway.clone(),
             counters: counters.clone(),
-            load: load.clone(),
+            load,
             arrivals,
             questions,
             phase: phase.subscribe(),
             cut: cut.clone(),
-        };
-        let handler = handler.clone();
-        let run = move |runtime: &LocalRuntime| runtime.block_on(work(bench, handler(load)));
-        spawn(pulse(format!("worker-{number}")), run)?;
+        });
     }
     let door = Arc::new(Door::new(seats, snapshot.server.max_connections, counters.clone()));
     let stop = phase.subscribe();
-    spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
+    let working = move |bench: Bench| {
+        let handler = handler(bench.load.clone());
+        work(bench, handler)
+    };
+    match <[Bench; 1]>::try_from(benches) {
+        // There is nobody to choose from, and a hand-over between threads would cost as much as half a request.
+        Ok([only]) => {
+            let run =
+                move |runtime: &LocalRuntime| runtime.block_on(alone(sockets, door, stop, working(only)));
+            spawn(pulse("worker-0".into()), run)?;
+        }
+        Err(benches) => {
+            for (number, bench) in benches.into_iter().enumerate() {
+                let working = working.clone();
+                spawn(pulse(format!("worker-{number}")), move |runtime| runtime.block_on(working(bench)))?;
+            }
+            spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
+        }
+    }
     let (workers, threads) = (Workers::new(desks), threads.subscribe());
     Ok(Listening { addresses, counters, workers, phase, threads, cut })
 }
@@ -227,6 +243,26 @@ fn spawn(pulse: Pulse, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Resu
     spawned.map_err(|source| StartError::Thread { name: name.clone(), source })?;
     let ready = ready.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()));
     ready.map_err(|source| StartError::Runtime { name, source })
+}
+
+/// Accepts and works on one thread.
+async fn alone(
+    sockets: Vec<Socket>,
+    door: Arc<Door>,
+    phase: watch::Receiver<Phase>,
+    working: impl Future<Output = ()>,
+) {
+    let mut accepting = pin!(accept(sockets, door, phase.clone()));
+    let mut working = pin!(working);
+    tokio::select! {
+        () = &mut accepting => {
+            // Out of order, it takes the process down.
+            if *phase.borrow() >= Phase::Draining {
+                working.await;
+            }
+        }
+        () = &mut working => accepting.await,
+    }
 }
 
 /// One task per socket; the thread ends when all of them have closed theirs.
