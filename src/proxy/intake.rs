@@ -81,6 +81,8 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
         if rest.capacity() - rest.len() < first.len() + data.len() {
             let length = length as usize;
             let room = (announced as usize).min(length.saturating_mul(AHEAD)).max(length);
+            // What is made room for counts like what is there.
+            held.grow_to(room as u64, bounds.buffered)?;
             rest.reserve(room - rest.len());
         }
         rest.extend_from_slice(&std::mem::take(&mut first));
