@@ -15,6 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use crate::body::Link;
 
@@ -110,67 +111,13 @@ impl Drop for Wire {
     }
 }
 
-/// What hyper reads from and writes to.
-#[derive(Debug)]
-pub(super) enum Io {
-    Plain(Wire),
-    Tls(Box<TlsStream<Wire>>),
-}
+/// What hyper reads from and writes to. TLS is boxed: its state is ten times the rest.
+pub(super) type Io = Either<Wire, Box<TlsStream<Wire>>>;
 
-impl Io {
-    /// The socket beneath; what is written there bypasses TLS.
-    pub(super) fn wire(&mut self) -> &mut Wire {
-        match self {
-            Self::Plain(wire) => wire,
-            Self::Tls(stream) => stream.get_mut().0,
-        }
-    }
-}
-
-/// Calls the same method on whichever stream it is.
-macro_rules! either {
-    ($io:expr, $stream:ident => $call:expr) => {
-        match $io.get_mut() {
-            Io::Plain(wire) => {
-                let $stream = Pin::new(wire);
-                $call
-            }
-            Io::Tls(tls) => {
-                let $stream = Pin::new(&mut **tls);
-                $call
-            }
-        }
-    };
-}
-
-impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_read(cx, into))
-    }
-}
-
-impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write(cx, bytes))
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        either!(self, stream => stream.poll_write_vectored(cx, slices))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_flush(cx))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        either!(self, stream => stream.poll_shutdown(cx))
+/// The socket beneath; what is written there bypasses TLS.
+pub(super) fn wire(io: &mut Io) -> &mut Wire {
+    match io {
+        Either::Left(wire) => wire,
+        Either::Right(stream) => stream.get_mut().0,
     }
 }

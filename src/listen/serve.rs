@@ -17,7 +17,7 @@ use super::{
     counters::Counters,
     drive::{Driver, Ended},
     executor::Streams,
-    io::Io,
+    io::{Io, wire},
     linger,
     open::{self, Opened, Unopened},
     roster::Enrolled,
@@ -160,7 +160,7 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
     }
     log_end(&done);
     let mut io = connection.into_parts().io.into_inner();
-    let tcp = io.wire().tcp();
+    let tcp = wire(&mut io).tcp();
     if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;
     }

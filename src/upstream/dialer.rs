@@ -12,12 +12,12 @@ use std::{
 
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, dns::GaiResolver, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
-    io::Socket,
+    io::{Socket, bare},
     slots::{Slot, Slots},
 };
 use crate::fault::Cause;
@@ -203,7 +203,7 @@ impl Dialer {
         if self.http2 && tls && !socket.connected().is_negotiated_h2() {
             return Err(DialError::NotHttp2);
         }
-        Ok(Dialled { socket, slot })
+        Ok(Dialled { socket: bare(socket), slot })
     }
 }
 
@@ -218,7 +218,7 @@ impl fmt::Debug for Dialer {
 
 impl Connector {
     fn new(plan: &Plan) -> Self {
-        let tcp = tcp(plan.connect);
+        let tcp = tcp(GaiResolver::new(), plan.connect);
         match &plan.egress {
             None => Self::Direct(tls(plan, tcp)),
             Some(egress) => {
@@ -254,8 +254,8 @@ fn is_caused(error: &(dyn Error + 'static), by: impl Fn(&io::Error) -> bool) -> 
     false
 }
 
-fn tcp(connect: Duration) -> HttpConnector {
-    let mut tcp = HttpConnector::new();
+fn tcp<R>(resolver: R, connect: Duration) -> HttpConnector<R> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect));
@@ -274,5 +274,65 @@ fn tls<C>(plan: &Plan, inner: C) -> HttpsConnector<C> {
         builder.enable_http2().wrap_connector(inner)
     } else {
         builder.enable_http1().wrap_connector(inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        future::{Ready, ready},
+        net::SocketAddr,
+        sync::Mutex,
+        task::{Context, Poll},
+    };
+
+    use hyper_util::client::legacy::connect::dns::Name;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A name server whose answers change: each is given once.
+    #[derive(Clone)]
+    struct Changing(Arc<Mutex<VecDeque<Vec<SocketAddr>>>>);
+
+    impl Service<Name> for Changing {
+        type Response = std::vec::IntoIter<SocketAddr>;
+        type Error = io::Error;
+        type Future = Ready<io::Result<Self::Response>>;
+
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, name: Name) -> Self::Future {
+            assert_eq!(name.as_str(), "upstream.test");
+            let answer = self.0.lock().unwrap().pop_front();
+            ready(answer.map(Vec::into_iter).ok_or_else(|| io::Error::other("no such host")))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_is_looked_up_for_each_connection_and_all_its_addresses_are_tried() {
+        let old = TcpListener::bind("127.0.0.2:0").await.unwrap();
+        let port = old.local_addr().unwrap().port();
+        let new = TcpListener::bind(("127.0.0.3", port)).await.unwrap();
+        let at = |host: u8| SocketAddr::from(([127, 0, 0, host], port));
+        let answers = Arc::new(Mutex::new(VecDeque::from([
+            vec![at(2)],
+            vec![at(3)],
+            // Nobody listens at the first.
+            vec![at(4), at(3)],
+        ])));
+        let mut connector = tcp(Changing(answers), Duration::from_secs(60));
+        let origin = Uri::try_from(format!("http://upstream.test:{port}")).unwrap();
+
+        for listener in [&old, &new, &new] {
+            let (connected, accepted) = tokio::join!(connector.call(origin.clone()), listener.accept());
+            let from = connected.unwrap().inner().local_addr().unwrap();
+            assert_eq!(accepted.unwrap().1, from, "that connection, and no other");
+        }
+        let error = connector.call(origin).await.unwrap_err();
+        assert!(is_caused(&error, |beneath| beneath.to_string() == "no such host"), "{error:?}");
     }
 }

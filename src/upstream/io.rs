@@ -14,9 +14,19 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
-/// What a dialer makes: TCP, or TLS over it.
-pub(super) type Socket = MaybeHttpsStream<TokioIo<TcpStream>>;
+/// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
+pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
+
+/// What a connector made, without the connector's layers around it.
+pub(super) fn bare(made: MaybeHttpsStream<TokioIo<TcpStream>>) -> Socket {
+    match made {
+        MaybeHttpsStream::Http(tcp) => Either::Left(tcp.into_inner()),
+        MaybeHttpsStream::Https(tls) => Either::Right(Box::new(tls.into_inner())),
+    }
+}
 
 /// What is known of the bytes that come back.
 #[derive(Debug, Default)]
@@ -30,14 +40,14 @@ pub(super) struct Reads {
 /// Notes what comes back. More than there is room for fails: hyper skips interim answers (1xx) without end.
 #[derive(Debug)]
 pub(super) struct Io {
-    socket: TokioIo<Socket>,
+    socket: Socket,
     reads: Rc<Reads>,
 }
 
 impl Io {
     /// Reads are told to `reads`.
     pub(super) fn new(socket: Socket, reads: Rc<Reads>) -> Self {
-        Self { socket: TokioIo::new(socket), reads }
+        Self { socket, reads }
     }
 }
 
