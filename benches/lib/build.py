@@ -10,21 +10,37 @@ from pathlib import Path
 from machine import Missing
 from stage import ROOT
 
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
-def build(profile: str, load_client: bool = True) -> Path:
-    """Builds the program, and the load client; where they are."""
-    command = ["cargo", "build", "--locked", "--profile", profile, "--bin", "sluicegate"]
-    command += ["--example", "load-client"] if load_client else []
-    print("building; 5 minutes on two cores the first time", file=sys.stderr)
+
+def shipped() -> Path:
+    """The program as it ships."""
+    run([str(ROOT / "deploy/build")], "building the program as it ships; 12 minutes on two cores (--binary FILE takes one that is there)")
+    return TARGET / "shipped/sluicegate"
+
+
+def released() -> Path:
+    """The program in cargo's `release` profile: without LTO, so that valgrind tells functions apart, and the same on each machine."""
+    cargo("--bin", "sluicegate")
+    return TARGET / "release/sluicegate"
+
+
+def load_client() -> Path:
+    """What drives the load."""
+    cargo("--example", "load-client")
+    return TARGET / "release/examples/load-client"
+
+
+def cargo(*what: str) -> None:
+    run(["cargo", "build", "--locked", "--release", *what], f"building {what[-1]}; 3 minutes on two cores the first time")
+
+
+def run(command: list[str], about: str) -> None:
+    print(about, file=sys.stderr)
     try:
-        built = subprocess.run(command, cwd=ROOT, check=False)
+        # What it says is not what was measured.
+        built = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr)
     except FileNotFoundError as error:
-        raise Missing("cargo is not installed (https://rustup.rs)") from error
+        raise Missing(f"{command[0]} is not installed (cargo: https://rustup.rs)") from error
     if built.returncode:
         raise Missing("the build failed")
-    return target(profile)
-
-
-def target(profile: str) -> Path:
-    """Where cargo puts what it builds."""
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / profile

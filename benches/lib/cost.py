@@ -12,7 +12,7 @@ from pathlib import Path
 
 import machine
 import matrix
-from build import build, target
+from build import released
 from drive import Tools
 from machine import Missing
 from matrix import PACED, REQUESTS, STREAMS, Results
@@ -37,9 +37,9 @@ class Work:
     streams: int = 100
 
 
-def run(tools: Tools, folder: Path, rounds: int, built: bool) -> int:
+def run(tools: Tools, binary: Path, rounds: int) -> int:
     """Prints both tables."""
-    with stage(folder / "sluicegate") as made:
+    with stage(binary) as made:
         results = by_clock(tools, made, rounds)
     print("\n".join(f"- {name}: {value}" for name, value in machine.facts()), end="\n\n")
     print(cells("CPU µs", "off", "on", "on ÷ off"), "|---|---|---|---|", sep="\n")
@@ -51,9 +51,7 @@ def run(tools: Tools, folder: Path, rounds: int, built: bool) -> int:
     if not machine.find("valgrind"):
         print("\nvalgrind is not installed (Debian: apt install valgrind), so no instructions were counted")
         return 1 if results.wrong else 0
-    # Without LTO: valgrind tells functions apart, and the figures can be compared with earlier ones.
-    release = target("release") if built else build("release")
-    within = instructions(release / "sluicegate")
+    within = instructions(released())
     return 1 if results.wrong or not within else 0
 
 

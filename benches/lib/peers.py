@@ -52,6 +52,26 @@ key = "{key_hash()}"
     return [str(stage.binary), "serve", "--config", str(config)]
 
 
+OVER_HTTP2 = "/http2"
+
+
+def over_http2(stage: Stage, next: Program) -> str:
+    """Tables of a gateway that reaches the `next` one over HTTP/2, on a route of its own."""
+    from stage import ROUTE
+
+    return f"""
+[upstream.next]
+url = "https://localhost:{next.tls}"
+tls = {{ ca = "{stage.ca}" }}
+http2 = true
+key = {{ env = "LOAD_CALLER_KEY" }}
+[route.next]
+path = "{OVER_HTTP2}"
+rewrite = "{ROUTE}"
+upstreams = ["next"]
+"""
+
+
 def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
     from stage import CALLER_KEY, UPSTREAM_KEY
 

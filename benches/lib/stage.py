@@ -173,7 +173,7 @@ def start(command: list[str], output: IO[bytes], cpus: set[int] | None, folder: 
         stdout=output,
         stderr=subprocess.STDOUT,
         cwd=folder,
-        env={**os.environ, "LOAD_UPSTREAM_KEY": UPSTREAM_KEY},
+        env={**os.environ, "LOAD_UPSTREAM_KEY": UPSTREAM_KEY, "LOAD_CALLER_KEY": CALLER_KEY},
         process_group=0,
         preexec_fn=lambda: os.sched_setaffinity(0, cpus or machine.CPUS),
     )
