@@ -11,8 +11,9 @@ use super::{
     complete::{self, Form},
     dispatch::not_to_be_retried,
     hold::{Unheld, hold},
+    passing::Passage,
     places::Place,
-    relay::{ERROR_EVENT, Passage},
+    relay::ERROR_EVENT,
     sight::Sight,
 };
 use crate::{

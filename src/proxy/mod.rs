@@ -17,6 +17,7 @@ mod intake;
 mod lowered;
 mod outbound;
 mod pace;
+mod passing;
 mod places;
 mod reception;
 mod redirect;

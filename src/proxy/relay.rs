@@ -5,31 +5,26 @@
 //! is told: by an error event where one can be understood, else by an abort of the transport.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use super::{
     again::is_slowness,
-    pace::{Clock, Due},
-    places::Place,
-    sight::{self, Sight},
-    tail,
+    pace::Due,
+    passing::{Passage, Passing},
+    sight, tail,
 };
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
     fault::{Fault, Outcome, Who},
     openai::Dialect,
-    policy,
     proxy::worker::Counted,
-    snapshot::{Route, Upstream},
     sse::writer,
-    upstream::{AnswerBody, BodyError, Pass},
+    upstream::BodyError,
 };
 use bytes::{Buf, Bytes};
 use http::HeaderMap;
@@ -69,66 +64,6 @@ enum Stage {
     Ended,
 }
 
-/// An upstream's answer on its way.
-#[derive(Debug)]
-struct Passing {
-    /// What was read of it before it was passed on.
-    held: VecDeque<Frame<Bytes>>,
-    body: AnswerBody,
-    sight: Sight,
-    clock: Clock,
-    route: Arc<Route>,
-    upstream: Arc<Upstream>,
-    pass: Option<Pass>,
-    /// The caller was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, for a
-    /// body that broke off no longer tells.
-    lengthless: bool,
-}
-
-/// How an upstream's answer is to be passed on.
-#[derive(Debug)]
-pub(super) struct Passage {
-    pub(super) body: AnswerBody,
-    pub(super) sight: Sight,
-    /// What was read of it while it was held back.
-    pub(super) held: VecDeque<Frame<Bytes>>,
-    idle: Option<Duration>,
-    /// By when there must be content, and what that limit was.
-    pub(super) first_token: Option<(Instant, Duration)>,
-    total: Option<Duration>,
-    heartbeat: Option<Duration>,
-    route: Arc<Route>,
-    upstream: Arc<Upstream>,
-    /// Its place at the target.
-    pub(super) pass: Option<Pass>,
-    pub(super) close_delimited: bool,
-}
-
-impl Passage {
-    /// The answer that `place` gives, nothing of it read yet.
-    pub(super) fn new(
-        body: AnswerBody,
-        sight: Sight,
-        route: &Arc<Route>,
-        place: &Place,
-        close_delimited: bool,
-    ) -> Self {
-        Self {
-            body,
-            sight,
-            held: VecDeque::new(),
-            idle: place.timeouts.idle,
-            first_token: None,
-            total: place.timeouts.total,
-            heartbeat: route.heartbeat,
-            route: route.clone(),
-            upstream: place.upstream.clone(),
-            pass: None,
-            close_delimited,
-        }
-    }
-}
-
 impl Relay {
     /// Gives `bytes`, an answer of the gateway's own.
     pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>, in_flight: Counted) -> Self {
@@ -152,26 +87,10 @@ impl Relay {
 
     /// Passes an upstream's answer on.
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
-        let total = passage.total.map(|total| (exchange.record.start + total, total));
-        let lengthless = passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none();
-        let passing = Passing {
-            lengthless,
-            held: passage.held,
-            body: passage.body,
-            clock: Clock {
-                idle: passage.idle,
-                first_token: passage.first_token.filter(|_| passage.sight.is_unfinished()),
-                total,
-                heartbeat: passage.heartbeat.filter(|_| lengthless && passage.sight.takes_comments()),
-                ..Clock::default()
-            },
-            sight: passage.sight,
-            route: passage.route,
-            upstream: passage.upstream,
-            pass: passage.pass,
-        };
+        let close_delimited = passage.close_delimited;
+        let passing = Passing::new(passage, exchange.record.start);
         // Until it is known to be whole: whatever else ends the connection must not look like its end.
-        exchange.link().reset_when_closing(passage.close_delimited);
+        exchange.link().reset_when_closing(close_delimited);
         let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
         relay.exchange.record.tally.events = relay.events();
         relay
@@ -427,32 +346,5 @@ impl Drop for Relay {
         {
             tail::read_on(passing.body);
         }
-    }
-}
-
-impl Passing {
-    /// Whether the answer is whole as it stands: all of the body is there, or its terminal event went out.
-    fn is_complete(&self) -> bool {
-        self.sight.is_terminated()
-            || (self.held.is_empty() && self.body.is_whole() && !self.sight.is_unfinished())
-    }
-
-    /// What is held goes before the rest.
-    fn size_hint(&self) -> SizeHint {
-        let mut hint = self.body.size_hint();
-        let held: u64 = self.held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
-        if let Some(exact) = hint.exact() {
-            hint.set_exact(exact + held);
-        } else {
-            hint.set_lower(hint.lower() + held);
-        }
-        hint
-    }
-
-    /// What may cross of a frame of trailers.
-    fn trailers(&self, frame: Frame<Bytes>) -> HeaderMap {
-        let mut trailers = frame.into_trailers().unwrap_or_default();
-        policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.upstream.crossing);
-        trailers
     }
 }

@@ -11,10 +11,10 @@ use super::{
     answered::Answered,
     call::Call,
     intake::is_json,
+    passing::Passage,
     places::Place,
     redirect::relocate,
     refusal::{Refusal, cap_wait, retry_after},
-    relay::Passage,
     sight::Sight,
     told::Told,
 };
