@@ -166,3 +166,36 @@ async fn all_bodies_together_are_bounded() {
     }
     gateway.finish(exchanges).await;
 }
+
+/// What a body claims to have is not believed, but room is made for some of it, and that counts as if it were there.
+#[tokio::test]
+async fn the_room_that_is_made_for_a_body_counts() {
+    let upstream = simulator().await;
+    let gateway = Gateway::before(&upstream, Http::One, "");
+    let claimed = MIB as u64;
+    let mut caller = Raw::connect(gateway.address()).await;
+    caller
+        .write(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {CLIENT_KEY}\r\n\
+             content-type: application/json\r\ncontent-length: {claimed}\r\nconnection: close\r\n\r\n"
+        ))
+        .await;
+    let mut sent = 0;
+    for piece in [format!("{{\"a\":\"{}", "x".repeat(16 << 10)), "x".repeat(16 << 10)] {
+        sent += piece.len() as u64;
+        caller.write(piece).await;
+        safely(async {
+            while gateway.buffered() < sent {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    let counted = gateway.buffered();
+    assert!(counted > sent && counted <= 4 * sent, "{counted} for {sent} of {claimed}");
+    caller.write("x".repeat((claimed - sent) as usize - 2)).await;
+    caller.write("\"}").await;
+    let (answer, ended) = caller.read_to_end().await;
+    assert!(answer.starts_with(b"HTTP/1.1 200 ") && ended.is_none(), "{}", String::from_utf8_lossy(&answer));
+    gateway.finish(1).await;
+}
