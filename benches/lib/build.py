@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 from machine import Missing
 from stage import ROOT
 
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+# As cargo and deploy/build take it, which are run from there.
+TARGET = (ROOT / os.environ.get("CARGO_TARGET_DIR", "target")).resolve()
 
 
 def shipped() -> Path:
@@ -38,9 +40,15 @@ def cargo(*what: str) -> None:
 def run(command: list[str], about: str) -> None:
     print(about, file=sys.stderr)
     try:
-        # What it says is not what was measured.
-        built = subprocess.run(command, cwd=ROOT, check=False, stdout=sys.stderr)
+        # What it says is not what was measured. A group of its own, so that all that it has started ends with it.
+        building = subprocess.Popen(command, cwd=ROOT, stdout=sys.stderr, process_group=0)
     except FileNotFoundError as error:
         raise Missing(f"{command[0]} is not installed (cargo: https://rustup.rs)") from error
-    if built.returncode:
+    try:
+        code = building.wait()
+    except BaseException:
+        os.killpg(building.pid, signal.SIGTERM)
+        building.wait()
+        raise
+    if code:
         raise Missing("the build failed")
