@@ -1,10 +1,6 @@
 //! Whether a text carries a key, in whatever form keys usually travel.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    ops::{Deref, Range},
-};
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use memchr::memchr;
 use percent_encoding::percent_decode;
@@ -35,9 +31,14 @@ pub struct Crossing<'k> {
     short: Vec<ShortKey<'k>>,
     /// Bytes of the shortest key: less cannot hold any.
     least: usize,
-    /// Where none of these stands, and behind it one of those, no key begins.
-    first: ByteSet,
-    second: ByteSet,
+    beginnings: Beginnings,
+}
+
+/// A [`Crossing`] as headers' names are searched. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program: the
+/// keys are looked for without regard to case.
+pub struct InNames<'c> {
+    crossing: &'c Crossing<'c>,
+    beginnings: Beginnings,
 }
 
 impl<'k> Crossing<'k> {
@@ -50,10 +51,7 @@ impl<'k> Crossing<'k> {
                 crossing.short.push(ShortKey::new(key));
             } else {
                 let key = Key::new(key);
-                for beginning in key.beginnings() {
-                    crossing.first.add(beginning[0]);
-                    crossing.second.add(beginning[1]);
-                }
+                key.beginnings().for_each(|beginning| crossing.beginnings.add(beginning));
                 crossing.keys.push(key);
             }
         }
@@ -66,8 +64,7 @@ impl<'k> Crossing<'k> {
             keys: self.keys.into_iter().map(Key::into_owned).collect(),
             short: self.short.into_iter().map(ShortKey::into_owned).collect(),
             least: self.least,
-            first: self.first,
-            second: self.second,
+            beginnings: self.beginnings,
         }
     }
 
@@ -82,12 +79,22 @@ impl<'k> Crossing<'k> {
 
     /// Whether a header value, a query or another text carries one of the keys.
     pub fn carries(&self, text: &[u8]) -> bool {
+        self.carries_by(text, |text| self.holds(text))
+    }
+
+    /// For searching names, several of them.
+    pub fn in_names(&self) -> InNames<'_> {
+        InNames { crossing: self, beginnings: self.beginnings.in_any_case() }
+    }
+
+    /// Searches a text, and what it is without its percent-encoding.
+    fn carries_by(&self, text: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
         if self.is_beyond(text) {
             return false;
         }
         let mut text = Cow::Borrowed(text);
         for _ in 0..DEPTH {
-            if self.holds(&text) {
+            if holds(&text) {
                 return true;
             }
             match decoded(&text) {
@@ -95,26 +102,7 @@ impl<'k> Crossing<'k> {
                 Some(decoded) => text = Cow::Owned(decoded),
             }
         }
-        self.holds(&text)
-    }
-
-    /// Whether a header's name carries one of the keys. HTTP/2 writes names in lower case (RFC 9113 section 8.2), and so does
-    /// this program: the keys are looked for without regard to case.
-    pub fn carries_name(&self, name: &str) -> bool {
-        if self.is_beyond(name.as_bytes()) {
-            return false;
-        }
-        let mut name = Cow::Borrowed(name.as_bytes());
-        for _ in 0..DEPTH {
-            if self.holds_in_any_case(&name) {
-                return true;
-            }
-            match decoded(&name) {
-                None => return false,
-                Some(decoded) => name = Cow::Owned(decoded),
-            }
-        }
-        self.holds_in_any_case(&name)
+        holds(&text)
     }
 
     /// Whether there is no key, or none that short.
@@ -123,30 +111,36 @@ impl<'k> Crossing<'k> {
     }
 
     fn holds(&self, text: &[u8]) -> bool {
-        self.begins_in(text, &self.first, &self.second, Alike::Exact)
-            || self.short.iter().any(|key| key.is(text))
+        self.begins_in(text, &self.beginnings, Alike::Exact) || self.short.iter().any(|key| key.is(text))
     }
 
-    fn holds_in_any_case(&self, text: &[u8]) -> bool {
-        self.begins_in(text, &self.first.in_any_case(), &self.second.in_any_case(), Alike::AnyCase)
-            || self.short.iter().any(|key| key.is_in_any_case(text))
-    }
-
-    /// Whether a key begins anywhere in `text`. Nearly all places are passed by for their first two bytes.
-    fn begins_in(&self, text: &[u8], first: &ByteSet, second: &ByteSet, alike: Alike) -> bool {
-        self.places(text).any(|at| {
-            first.holds(text[at])
-                && second.holds(text[at + 1])
+    /// Whether a key begins anywhere in `text`. Nearly all places are passed by for their first bytes.
+    fn begins_in(&self, text: &[u8], beginnings: &Beginnings, alike: Alike) -> bool {
+        let places = text.get(..self.places(text)).unwrap_or_default();
+        places.iter().enumerate().any(|(at, first)| {
+            beginnings.hold(*first)
+                && beginnings.hold_all(&text[at..])
                 && self.keys.iter().any(|key| key.begins(&text[at..], alike))
         })
     }
 
-    /// Where in `text` a key may begin: base64 is longer than what it encodes.
-    fn places(&self, text: &[u8]) -> Range<usize> {
+    /// At how many places in `text` a key may begin: base64 is longer than what it encodes.
+    fn places(&self, text: &[u8]) -> usize {
         match self.keys.is_empty() {
-            true => 0..0,
-            false => 0..(text.len() + 1).saturating_sub(self.least.max(SHORTEST)),
+            true => 0,
+            false => (text.len() + 1).saturating_sub(self.least.max(SHORTEST)),
         }
+    }
+}
+
+impl InNames<'_> {
+    /// Whether a header's name carries one of the keys.
+    pub fn carry(&self, name: &str) -> bool {
+        let Self { crossing, beginnings } = self;
+        crossing.carries_by(name.as_bytes(), |name| {
+            crossing.begins_in(name, beginnings, Alike::AnyCase)
+                || crossing.short.iter().any(|key| key.is_in_any_case(name))
+        })
     }
 }
 
@@ -198,14 +192,14 @@ impl<'k> Key<'k> {
         Key(self.0.into_owned())
     }
 
-    /// The first two bytes of its forms.
-    fn beginnings(&self) -> impl Iterator<Item = [u8; 2]> {
+    /// The first bytes of its forms.
+    fn beginnings(&self) -> impl Iterator<Item = [u8; 3]> {
         let plain = self.0.first_chunk().copied();
         plain.into_iter().chain(LEADS.iter().flat_map(|lead| {
-            let mut sextets = lead.sextets(&self.0);
-            let pair =
-                sextets.next().zip(sextets.next()).map(|(first, second)| (written(first), written(second)));
-            pair.into_iter().flat_map(|(first, second)| [[first[0], second[0]], [first[1], second[1]]])
+            let mut sextets = lead.sextets(&self.0).map(written);
+            let mut next = || sextets.next().unwrap_or_default();
+            let [first, second, third] = [next(), next(), next()];
+            [[first[0], second[0], third[0]], [first[1], second[1], third[1]]]
         }))
     }
 
@@ -224,6 +218,28 @@ impl<'k> Key<'k> {
 enum Alike {
     Exact,
     AnyCase,
+}
+
+/// What the first bytes of the keys' forms may be: where others stand, none begins.
+#[derive(Clone, Copy, Default)]
+struct Beginnings([ByteSet; 3]);
+
+impl Beginnings {
+    fn add(&mut self, beginning: [u8; 3]) {
+        self.0.iter_mut().zip(beginning).for_each(|(set, byte)| set.add(byte));
+    }
+
+    fn hold(&self, first: u8) -> bool {
+        self.0[0].holds(first)
+    }
+
+    fn hold_all(&self, bytes: &[u8]) -> bool {
+        self.0.iter().zip(bytes).all(|(set, byte)| set.holds(*byte))
+    }
+
+    fn in_any_case(self) -> Self {
+        Self(self.0.map(ByteSet::in_any_case))
+    }
 }
 
 /// A set of bytes.

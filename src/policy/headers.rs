@@ -12,7 +12,7 @@ use http::{
     header::{CONTENT_LENGTH, TRAILER},
 };
 
-use super::crossing::Crossing;
+use super::crossing::{Crossing, InNames};
 use standing::{Direction, is_framing, may_trail};
 use sweep::{announce, remove_nominated, sweep};
 
@@ -37,30 +37,29 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Makes a request's headers fit to go upstream. `credential` is what the caller presented. `host`, the upstream's key and all
 /// else that the gateway sends of its own is for the caller of this function to set, afterwards.
 pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
-    head(headers, &Policy { direction: Direction::Upstream, rules, keys: credential });
+    head(headers, &Policy::new(Direction::Upstream, rules, credential));
 }
 
 /// Makes an answer's headers fit to go to the caller. `keys` are all of the upstream's. Returns the upstream's request id, which
 /// the caller gets as [`UPSTREAM_REQUEST_ID`].
 pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) -> Option<HeaderValue> {
-    let policy = Policy { direction: Direction::Caller, rules, keys };
     let id = headers.remove(REQUEST_ID).filter(|id| !keys.carries(id.as_bytes()));
     if let Some(id) = &id {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
     }
-    head(headers, &policy);
+    head(headers, &Policy::new(Direction::Caller, rules, keys));
     id
 }
 
 /// [`to_upstream`] for a request's trailers.
 pub fn trailers_to_upstream(trailers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
-    tail(trailers, &Policy { direction: Direction::Upstream, rules, keys: credential });
+    tail(trailers, &Policy::new(Direction::Upstream, rules, credential));
 }
 
 /// [`to_caller`] for an answer's trailers.
 pub fn trailers_to_caller(trailers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) {
     trailers.remove(REQUEST_ID);
-    tail(trailers, &Policy { direction: Direction::Caller, rules, keys });
+    tail(trailers, &Policy::new(Direction::Caller, rules, keys));
 }
 
 /// Everything that decides about a header.
@@ -68,15 +67,20 @@ struct Policy<'p> {
     direction: Direction,
     rules: &'p Rules,
     keys: &'p Crossing<'p>,
+    in_names: InNames<'p>,
 }
 
-impl Policy<'_> {
+impl<'p> Policy<'p> {
+    fn new(direction: Direction, rules: &'p Rules, keys: &'p Crossing<'p>) -> Self {
+        Self { direction, rules, keys, in_names: keys.in_names() }
+    }
+
     /// Whether a header of this name passes.
     fn passes(&self, name: &HeaderName) -> bool {
         self.direction.passes(name, &self.rules.allow)
             && !self.rules.remove.contains(name)
             && (self.rules.only.is_empty() || self.rules.only.contains(name))
-            && !self.keys.carries_name(name.as_str())
+            && !self.in_names.carry(name.as_str())
     }
 
     fn passes_in_trailers(&self, name: &HeaderName) -> bool {

@@ -232,19 +232,25 @@ fn inner(string: &[u8]) -> &[u8] {
     string.get(1..string.len() - 1).unwrap_or_default()
 }
 
-/// Most strings end within so many bytes.
-const NEAR: usize = 16;
+/// Most strings end within so many words of eight bytes.
+const NEAR: usize = 8;
 
 /// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
 fn ordinary(text: &[u8]) -> usize {
-    let (near, far) = text.split_at(text.len().min(NEAR));
-    let passed = ordinary_by_eight(near);
-    if passed < NEAR {
-        return passed;
+    let (words, _) = text.as_chunks::<8>();
+    let near = words.get(..NEAR).unwrap_or(words);
+    if let Some(at) = first_special(near) {
+        return at;
     }
-    let (chunks, _) = far.as_chunks::<64>();
-    let passed = NEAR + chunks.iter().take_while(|chunk| !any_special(chunk)).count() * 64;
-    passed + ordinary_by_eight(text.get(passed..).unwrap_or_default())
+    let mut passed = near.len() * 8;
+    let (blocks, _) = text.get(passed..).unwrap_or_default().as_chunks::<64>();
+    passed += blocks.iter().take_while(|block| !any_special(block)).count() * 64;
+    let (words, last) = text.get(passed..).unwrap_or_default().as_chunks::<8>();
+    passed
+        + first_special(words).unwrap_or_else(|| {
+            let at = last.iter().position(|byte| is_special(*byte)).unwrap_or(last.len());
+            words.len() * 8 + at
+        })
 }
 
 fn is_special(byte: u8) -> bool {
@@ -252,25 +258,20 @@ fn is_special(byte: u8) -> bool {
 }
 
 /// Looks at all of them, and so at many at once, which a search that may end early cannot.
-fn any_special(chunk: &[u8; 64]) -> bool {
+fn any_special(block: &[u8; 64]) -> bool {
     let special = |byte: u8| u8::from(byte < b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    chunk.iter().fold(0, |any, byte| any | special(*byte)) != 0
+    block.iter().fold(0, |any, byte| any | special(*byte)) != 0
 }
 
-/// The same as [`ordinary`] for a short text, by eight bytes as one number: subtracting borrows from a byte's highest bit where the
-/// byte was less.
-fn ordinary_by_eight(text: &[u8]) -> usize {
+/// Looks at eight bytes as one number: subtracting borrows from a byte's highest bit where the byte was less, and from nothing before
+/// the first such byte.
+fn first_special(words: &[[u8; 8]]) -> Option<usize> {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let (chunks, rest) = text.as_chunks::<8>();
-    for (at, chunk) in chunks.iter().enumerate() {
-        let bytes = u64::from_le_bytes(*chunk);
-        let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
-        let is = |byte: u8| less(bytes ^ (EACH * u64::from(byte)), 1);
-        let special = (less(bytes, b' ') | is(b'"') | is(b'\\')) & (EACH << 7);
-        if special != 0 {
-            return at * 8 + special.trailing_zeros() as usize / 8;
-        }
-    }
-    let at = rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len());
-    text.len() - rest.len() + at
+    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
+    let is = |bytes: u64, byte: u8| less(bytes ^ (EACH * u64::from(byte)), 1);
+    words.iter().enumerate().find_map(|(at, word)| {
+        let bytes = u64::from_le_bytes(*word);
+        let special = (less(bytes, b' ') | is(bytes, b'"') | is(bytes, b'\\')) & (EACH << 7);
+        (special != 0).then(|| at * 8 + special.trailing_zeros() as usize / 8)
+    })
 }
