@@ -25,7 +25,7 @@ use super::{
 use crate::{
     body::Link,
     config::{ClientAddress, Network, Server},
-    proxy::{Counted, Downstream, Gateway},
+    proxy::{Counted, Downstream, Gateway, Recall},
     snapshot::Snapshot,
 };
 
@@ -127,7 +127,14 @@ pub(super) async fn serve<H: Handler>(
     let tls = listener.tls.is_some();
     let calls = Calls {
         handler: post.handler.clone(),
-        downstream: Rc::new(Downstream { client, local, tls, trusted, link: link.clone() }),
+        downstream: Rc::new(Downstream {
+            client,
+            local,
+            tls,
+            trusted,
+            link: link.clone(),
+            recall: Recall::default(),
+        }),
     };
     let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);
     if http2 {

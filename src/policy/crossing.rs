@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use memchr::memchr;
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
@@ -68,10 +69,11 @@ impl<'k> Crossing<'k> {
         }
     }
 
-    /// Whether it watches for `key` and no other.
+    /// Whether it watches for `key` and no other. How long that takes tells nothing but lengths: who shares a connection with others, behind
+    /// another proxy, could find out their key by it.
     pub fn is_for(&self, key: &[u8]) -> bool {
         match (&*self.keys, &*self.short) {
-            ([only], []) => *only.0 == *key,
+            ([only], []) => verify_slices_are_equal(&only.0, key).is_ok(),
             ([], [only]) => only.is_key(key),
             _ => false,
         }

@@ -34,7 +34,7 @@ pub(super) struct Call {
     /// The time limits that the caller has set itself.
     pub(super) lowered: Lowered,
     /// All that the request presents as a key, until it is known whose it is.
-    pub(super) presented: Crossing<'static>,
+    pub(super) presented: Rc<Crossing<'static>>,
 }
 
 /// The bound on a whole exchange, from its start.
@@ -49,7 +49,7 @@ impl Call {
     pub(super) fn open(worker: Rc<Worker>, downstream: Rc<Downstream>, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
-        let Shown { path, method, trace, keys } = reception::shown(head, &snapshot);
+        let Shown { path, method, trace, keys } = reception::shown(head, &snapshot, &downstream.recall);
         let opening = Opening {
             client: reception::client_address(&downstream, &head.headers),
             tls: downstream.tls,

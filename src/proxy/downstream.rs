@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
+use super::Recall;
 use crate::{body::Link, config::Network};
 
 /// One downstream connection, as its listener knows it.
@@ -17,4 +18,6 @@ pub struct Downstream {
     pub trusted: Option<Arc<[Network]>>,
     /// The connection's cell.
     pub link: Rc<Link>,
+    /// Who sent its last request.
+    pub recall: Recall,
 }

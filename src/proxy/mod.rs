@@ -19,6 +19,7 @@ mod outbound;
 mod pace;
 mod passing;
 mod places;
+mod recall;
 mod reception;
 mod redirect;
 mod refusal;
@@ -48,6 +49,7 @@ use outbound::Order;
 
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};
+pub use recall::Recall;
 pub use relay::{Aborted, Relay};
 pub use reply::Reply;
 pub use worker::{Counted, Load, Worker};

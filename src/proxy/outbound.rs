@@ -1,6 +1,6 @@
 //! What goes upstream: the caller's request with its body read or passed on, its credentials replaced by the upstream's.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header, request, uri::PathAndQuery};
@@ -46,7 +46,7 @@ pub(super) struct Order {
     /// Its answer is to be an event stream.
     stream: bool,
     endpoint: Endpoint,
-    presented: Crossing<'static>,
+    presented: Rc<Crossing<'static>>,
     /// As an SDK told it.
     retried: u32,
     /// By the route's steps, where one of them balances by a hash.
@@ -71,7 +71,7 @@ impl Call {
         &mut self,
         request: Request<Arrival>,
         reception: Reception,
-        presented: Crossing<'static>,
+        presented: Rc<Crossing<'static>>,
     ) -> Result<Box<Order>, Fault> {
         let (head, body) = request.into_parts();
         let Reception { route, path, upstream_path } = reception;
@@ -250,7 +250,7 @@ impl Call {
     }
 
     /// A body that is passed on as it comes.
-    fn pass(&self, body: Arrival, route: &Arc<Route>, presented: &Crossing<'static>) -> Outbound {
+    fn pass(&self, body: Arrival, route: &Arc<Route>, presented: &Rc<Crossing<'static>>) -> Outbound {
         let (route, presented) = (route.clone(), presented.clone());
         let trailers = move |trailers: &mut HeaderMap| {
             policy::trailers_to_upstream(trailers, &route.request_headers, &presented);

@@ -1,13 +1,13 @@
 //! The first rungs: where a request is to go, and who sends it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, rc::Rc, sync::Arc};
 
 use http::{
     HeaderMap, Method, Version, header, request,
     uri::{Authority, Scheme},
 };
 
-use super::{Downstream, call::Call};
+use super::{Downstream, Recall, call::Call};
 use crate::{
     access::{self, Credential, Refused},
     config::Network,
@@ -65,17 +65,21 @@ impl Call {
         &mut self,
         head: &request::Parts,
         reception: &Reception,
-    ) -> Result<Crossing<'static>, Fault> {
+    ) -> Result<Rc<Crossing<'static>>, Fault> {
         let Reception { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
         let bytes = credential.as_ref().map(Credential::bytes);
         // Made before, for nearly all requests present one key and nothing else.
         let made = std::mem::take(&mut self.presented);
-        let key =
-            if bytes.is_some_and(|key| made.is_for(key)) { made } else { Crossing::new(bytes).into_owned() };
+        let key = if bytes.is_some_and(|key| made.is_for(key)) {
+            made
+        } else {
+            Rc::new(Crossing::new(bytes).into_owned())
+        };
         refuse_key_in_line(head, path, &key)?;
+        let recall = &self.downstream.recall;
         let caller =
-            credential.as_ref().and_then(|credential| self.snapshot.callers.find(credential)).cloned();
+            credential.as_ref().and_then(|credential| recall.caller(credential, &key, &self.snapshot));
         match (&caller, &credential) {
             (None, _) if route.open => {}
             (None, Some(presented)) if !presented.in_query() => return Err(Fault::KeyUnknown),
@@ -107,15 +111,15 @@ pub(super) struct Shown {
     pub(super) method: Method,
     pub(super) trace: TraceContext,
     /// Keeps what it presents from crossing.
-    pub(super) keys: Crossing<'static>,
+    pub(super) keys: Rc<Crossing<'static>>,
 }
 
 /// What a request says of itself, as far as it holds no key. Nobody is known yet when this is asked, and may never be: all that could be
 /// a key is looked for, and a key of any upstream. (A method may be any word.)
-pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot) -> Shown {
+pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot, recall: &Recall) -> Shown {
     let presented: Vec<_> =
         access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
-    let keys = Crossing::new(presented.iter().map(|key| &**key)).into_owned();
+    let keys = recall.crossing(&presented);
     let is_secret = |text: &str| {
         keys.carries(text.as_bytes())
             || presented.len() > MOST_PRESENTED

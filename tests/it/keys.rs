@@ -5,4 +5,5 @@ mod debug;
 mod forms;
 mod logged;
 mod named;
+mod recalled;
 mod rig;

@@ -1,5 +1,6 @@
 //! Keys too short to be looked for within texts.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{
     Engine, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
@@ -29,7 +30,7 @@ impl<'k> ShortKey<'k> {
     }
 
     pub(super) fn is_key(&self, key: &[u8]) -> bool {
-        *self.0 == *key
+        verify_slices_are_equal(&self.0, key).is_ok()
     }
 
     pub(super) fn is(&self, text: &[u8]) -> bool {
