@@ -57,6 +57,16 @@ impl Caller<'_> {
         self.gateway.log.line_of(&answer).await["caller"].as_str().unwrap().to_owned()
     }
 
+    /// The path that is logged of a request that has its key in there as well.
+    async fn path_with(&mut self, key: &str) -> String {
+        let request = request(self.gateway.address(), self.http, "GET", &format!("/v1/files/{key}"))
+            .header("authorization", format!("Bearer {key}"))
+            .body(whole(""));
+        let answer = self.client.ask(request.unwrap()).await;
+        assert_eq!(answer.status, 400);
+        self.gateway.log.line_of(&answer).await["path"].as_str().unwrap().to_owned()
+    }
+
     async fn in_query(&mut self, key: &str) -> String {
         let path = format!("/v1/models?key={key}");
         let request = request(self.gateway.address(), self.http, "GET", &path).body(whole(""));
@@ -86,6 +96,10 @@ async fn each_request_is_by_whose_key_it_presents() {
         // In the query it proves nothing, also right after it proved something in a header.
         assert_eq!(caller.in_query(ANNA).await, "missing_api_key", "over {http:?}");
         assert_eq!(caller.by(ANNA).await, "anna");
+
+        for key in [BERT, ANNA] {
+            assert_eq!(caller.path_with(key).await, "[withheld: holds the key]");
+        }
 
         // What was known of it is known no more.
         gateway.reload(&toml(&upstream, &[("bert", BERT)])).await;
