@@ -72,6 +72,9 @@ impl<'j> Scan<'j> {
 
     /// A number, the kinds told apart as serde_json does.
     pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
+        if let Some(count) = self.short_count() {
+            return Ok(Leaf::Count(count));
+        }
         let number = self.digits()?;
         let whole = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
         whole.map_or_else(|| self.decoded(number).map(Leaf::Number), |count| Ok(Leaf::Count(count)))
@@ -83,6 +86,7 @@ impl<'j> Scan<'j> {
         loop {
             match self.peek() {
                 Some(b'"') => drop(self.string()?),
+                Some(b'-' | b'0'..=b'9') if self.short_count().is_some() => {}
                 Some(b'-' | b'0'..=b'9') => drop(self.digits()?),
                 Some(b'n') => self.word(b"null")?,
                 Some(b't') => self.word(b"true")?,
@@ -181,6 +185,28 @@ impl<'j> Scan<'j> {
         Ok(())
     }
 
+    /// A whole number of less than [`FITS`] digits, as nearly all are: in one go. Anything else is left where it is.
+    fn short_count(&mut self) -> Option<u64> {
+        let rest = self.json.get(self.at..)?;
+        let mut count = 0;
+        let mut length = 0;
+        for byte in rest.iter().take(FITS) {
+            let digit = byte.wrapping_sub(b'0');
+            if digit > 9 {
+                break;
+            }
+            count = count * 10 + u64::from(digit);
+            length += 1;
+        }
+        let leading_zero = length > 1 && rest.first() == Some(&b'0');
+        let goes_on = matches!(rest.get(length), Some(b'.' | b'e' | b'E'));
+        if length == 0 || length == FITS || leading_zero || goes_on {
+            return None;
+        }
+        self.at += length;
+        Some(count)
+    }
+
     /// A number's text.
     fn digits(&mut self) -> Result<&'j [u8], NotJson> {
         let begun = self.at;
@@ -232,6 +258,9 @@ fn inner(string: &[u8]) -> &[u8] {
     string.get(1..string.len() - 1).unwrap_or_default()
 }
 
+/// Any number of so many digits fits into 64 bits.
+const FITS: usize = 19;
+
 /// Most strings end within so many words of eight bytes.
 const NEAR: usize = 8;
 
@@ -239,10 +268,12 @@ const NEAR: usize = 8;
 fn ordinary(text: &[u8]) -> usize {
     let (words, _) = text.as_chunks::<8>();
     let near = words.get(..NEAR).unwrap_or(words);
-    if let Some(at) = first_special(near) {
-        return at;
-    }
-    let mut passed = near.len() * 8;
+    first_special(near).unwrap_or_else(|| ordinary_beyond(text, near.len() * 8))
+}
+
+/// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
+#[inline(never)]
+fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
     let (blocks, _) = text.get(passed..).unwrap_or_default().as_chunks::<64>();
     passed += blocks.iter().take_while(|block| !any_special(block)).count() * 64;
     let (words, last) = text.get(passed..).unwrap_or_default().as_chunks::<8>();
