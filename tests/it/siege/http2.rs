@@ -1,6 +1,8 @@
 //! What RFC 9113 and RFC 7541 say is an error, frame by frame: the connection or the stream ends with the code they name, and the next
 //! connection is served as if nothing had been.
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::frames::{
     ACK, COMPRESSION_ERROR, CONTINUATION, DATA, ENABLE_PUSH, END_HEADERS, END_STREAM, FLOW_CONTROL_ERROR,
     FRAME_SIZE_ERROR, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, MAX_CONCURRENT_STREAMS, MAX_FRAME_SIZE,
@@ -9,7 +11,7 @@ use super::frames::{
     Told::{self, Answered, Closed, GoAway, Reset},
     WINDOW_UPDATE, WITH_PRIORITY, block, bytes_of, integer, literal, post,
 };
-use crate::harness::{Gateway, Http, Keys, simulator};
+use crate::harness::{Gateway, Http, Keys, safely, simulator};
 
 /// What the frames of a case lead to; stream errors are those of stream 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,11 @@ fn open(stream: u32) -> Frame {
 fn asked(stream: u32) -> Frame {
     let late = [("x-simulate".to_owned(), "delay=1h".to_owned())];
     Frame::headers(stream, END_STREAM, block(post("/v1/embeddings").into_iter().chain(late)))
+}
+
+/// More fields on a stream: trailers if they end it.
+fn more(stream: u32, flags: u8) -> Frame {
+    Frame::headers(stream, flags, block([("x-sum", "1")]))
 }
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Frame {
@@ -100,22 +107,20 @@ async fn assert_served(gateway: &Gateway, after: &str) {
 async fn prefaces_that_are_none() {
     let upstream = simulator().await;
     let gateway = Gateway::with(&upstream, Http::One, Keys { one_worker: true, ..Keys::default() });
-    for (preface, answered) in
-        [("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", true), ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r", false)]
-    {
+    for (preface, answered) in [
+        ("PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", true),
+        ("neither of the two\r\n\r\n", true),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r", false),
+    ] {
         let mut peer = Peer::connect_bare(gateway.address()).await;
         peer.write_bytes(preface.as_bytes()).await.unwrap();
-        let mut said = vec![0; 9];
-        if answered {
+        if !answered {
             // Who half-closes at once may have no answer.
-            crate::harness::safely(tokio::io::AsyncReadExt::read_exact(&mut peer.tcp, &mut said))
-                .await
-                .unwrap();
-        } else {
-            said.clear();
-            tokio::io::AsyncWriteExt::shutdown(&mut peer.tcp).await.unwrap();
-            let _ = tokio::io::AsyncReadExt::read_to_end(&mut peer.tcp, &mut said).await;
+            peer.tcp.shutdown().await.unwrap();
         }
+        // It is the end of the connection in any case.
+        let mut said = Vec::new();
+        let _ = safely(peer.tcp.read_to_end(&mut said)).await;
         assert_eq!(
             said.starts_with(b"HTTP/1.1 "),
             answered,
@@ -136,12 +141,39 @@ async fn prefaces_that_are_none() {
 #[tokio::test]
 async fn frames_too_long_and_header_blocks_in_pieces() {
     let long = vec![0; 16_385];
-    let begun = frame(HEADERS, END_STREAM, 1, &block(post("/v1/embeddings"))[..10]);
+    let fields = asked(1).payload;
+    let begun = frame(HEADERS, END_STREAM, 1, &fields[..10]);
+    let end = frame(CONTINUATION, END_HEADERS, 1, &fields[10..]);
     judge(vec![
         ("DATA too long", vec![open(1), Frame::data(1, 0, long.clone())], fatal(FRAME_SIZE_ERROR)),
         ("HEADERS too long", vec![frame(HEADERS, END_HEADERS, 1, &long)], fatal(FRAME_SIZE_ERROR)),
         ("an unknown frame too long", vec![frame(0x42, 0, 1, &long)], fatal(FRAME_SIZE_ERROR)),
         ("PING within a block", vec![begun.clone(), Frame::ping([0; 8])], fatal(PROTOCOL_ERROR)),
+        (
+            "PRIORITY within a block",
+            vec![begun.clone(), frame(PRIORITY, 0, 1, &[0; 5]), end.clone()],
+            fatal(PROTOCOL_ERROR),
+        ),
+        (
+            "DATA within a block",
+            vec![begun.clone(), Frame::data(1, END_STREAM, "x"), end.clone()],
+            fatal(PROTOCOL_ERROR),
+        ),
+        (
+            "DATA after a CONTINUATION that is not the last",
+            vec![begun.clone(), frame(CONTINUATION, 0, 1, b""), Frame::data(1, END_STREAM, "x"), end.clone()],
+            fatal(PROTOCOL_ERROR),
+        ),
+        (
+            "CONTINUATION on stream 0 within a block",
+            vec![begun.clone(), Frame { stream: 0, ..end.clone() }],
+            fatal(PROTOCOL_ERROR),
+        ),
+        (
+            "CONTINUATION after the last",
+            vec![begun.clone(), end, frame(CONTINUATION, END_HEADERS, 1, b"")],
+            fatal(PROTOCOL_ERROR),
+        ),
         ("another's HEADERS within a block", vec![begun.clone(), open(3)], fatal(PROTOCOL_ERROR)),
         (
             "an unknown frame within a block",
@@ -165,7 +197,6 @@ async fn frames_too_long_and_header_blocks_in_pieces() {
 /// Sections 5.1, 5.1.1, 5.1.2, and 8.1 about what may follow what.
 #[tokio::test]
 async fn frames_in_the_wrong_state() {
-    let more = |stream| Frame::headers(stream, END_STREAM, block([("x-sum", "1")]));
     judge(vec![
         ("DATA on an idle stream", vec![Frame::data(1, 0, "x")], fatal(PROTOCOL_ERROR)),
         ("RST_STREAM on an idle stream", vec![Frame::reset(1, 8)], fatal(PROTOCOL_ERROR)),
@@ -176,14 +207,43 @@ async fn frames_in_the_wrong_state() {
             fatal(PROTOCOL_ERROR),
         ),
         ("PRIORITY on an idle stream", vec![frame(PRIORITY, 0, 5, &[0, 0, 0, 1, 0])], Then::Nothing),
+        (
+            "PRIORITY of an idle stream on itself",
+            vec![frame(PRIORITY, 0, 1, &[0, 0, 0, 1, 0])],
+            reset(PROTOCOL_ERROR),
+        ),
         ("DATA after the end", vec![asked(1), Frame::data(1, 0, "x")], fatal_not(Reset(STREAM_CLOSED))),
-        ("HEADERS after the end", vec![asked(1), more(1)], fatal_not(Reset(STREAM_CLOSED))),
+        ("HEADERS after the end", vec![asked(1), more(1, END_STREAM)], fatal_not(Reset(STREAM_CLOSED))),
         (
             "CONTINUATION after the end",
             vec![asked(1), frame(CONTINUATION, END_HEADERS, 1, b"")],
             fatal(PROTOCOL_ERROR),
         ),
         ("WINDOW_UPDATE after the end", vec![asked(1), Frame::window(1, 1)], Then::Nothing),
+        ("PRIORITY after the end", vec![asked(1), frame(PRIORITY, 0, 1, &[0; 5])], Then::Nothing),
+        ("RST_STREAM after the end", vec![asked(1), Frame::reset(1, 8)], Then::Nothing),
+        ("a stream of the server's", vec![open(2)], fatal(PROTOCOL_ERROR)),
+        ("an older stream", vec![open(5), open(3)], fatal(PROTOCOL_ERROR)),
+        ("trailers that do not end", vec![open(1), more(1, 0)], reset(PROTOCOL_ERROR)),
+        (
+            "trailers that do not end, after DATA",
+            vec![open(1), Frame::data(1, 0, "x"), more(1, 0)],
+            reset(PROTOCOL_ERROR),
+        ),
+        (
+            "a pseudo-header in trailers that do not end",
+            vec![open(1), Frame::data(1, 0, "x"), Frame::headers(1, 0, block([(":method", "POST")]))],
+            reset(PROTOCOL_ERROR),
+        ),
+        ("GOAWAY", vec![open(1), frame(GOAWAY, 0, 0, &[0; 8])], Then::Nothing),
+    ])
+    .await;
+}
+
+/// Section 5.1, of a stream that the caller has reset.
+#[tokio::test]
+async fn frames_after_a_reset() {
+    judge(vec![
         (
             "DATA after RST_STREAM",
             vec![open(1), Frame::reset(1, 8), Frame::data(1, 0, "x")],
@@ -191,18 +251,21 @@ async fn frames_in_the_wrong_state() {
         ),
         (
             "HEADERS after RST_STREAM",
-            vec![open(1), Frame::reset(1, 8), more(1)],
+            vec![open(1), Frame::reset(1, 8), more(1, END_STREAM)],
             fatal_not(Reset(STREAM_CLOSED)),
         ),
-        ("RST_STREAM twice", vec![open(1), Frame::reset(1, 8), Frame::reset(1, 8)], Then::Nothing),
-        ("a stream of the server's", vec![open(2)], fatal(PROTOCOL_ERROR)),
-        ("an older stream", vec![open(5), open(3)], fatal(PROTOCOL_ERROR)),
         (
-            "trailers that do not end",
-            vec![open(1), Frame::headers(1, 0, block([("x", "1")]))],
-            reset(PROTOCOL_ERROR),
+            "CONTINUATION after RST_STREAM",
+            vec![open(1), Frame::reset(1, 8), frame(CONTINUATION, END_HEADERS, 1, b"")],
+            fatal(PROTOCOL_ERROR),
         ),
-        ("GOAWAY", vec![open(1), frame(GOAWAY, 0, 0, &[0; 8])], Then::Nothing),
+        ("RST_STREAM twice", vec![open(1), Frame::reset(1, 8), Frame::reset(1, 8)], Then::Nothing),
+        (
+            "WINDOW_UPDATE and PRIORITY after RST_STREAM",
+            vec![open(1), Frame::reset(1, 8), Frame::window(1, 1), frame(PRIORITY, 0, 1, &[0; 5])],
+            Then::Nothing,
+        ),
+        ("RST_STREAM for no known reason", vec![open(1), Frame::reset(1, 0xff)], Then::Nothing),
     ])
     .await;
 }
@@ -229,7 +292,14 @@ async fn data_headers_priority_and_resets() {
     let fields = block(post("/v1/embeddings"));
     let padded = [&[200][..], &fields[..100]].concat();
     let dependent = [&1_u32.to_be_bytes()[..], &[0], &fields].concat();
+    let twice = |length| {
+        let head = [fields.clone(), block([("content-length", length)])].concat();
+        vec![Frame::headers(1, 0, head), Frame::data(1, 0, "test"), Frame::data(1, END_STREAM, "test")]
+    };
     judge(vec![
+        // Section 8.1.1.
+        ("DATA twice of a length of one", twice("4"), reset(PROTOCOL_ERROR)),
+        ("DATA twice of a length of more", twice("9"), reset(PROTOCOL_ERROR)),
         ("DATA on stream 0", vec![frame(DATA, 0, 0, b"x")], fatal(PROTOCOL_ERROR)),
         (
             "DATA with too much padding",
@@ -347,7 +417,9 @@ async fn header_blocks_that_cannot_be_read() {
         ("eight bits of padding", huffman(&[0x1f, 0xff, 0xff])),
         ("padding of zeros", huffman(&[0x18])),
         ("the end of string as a symbol", huffman(&[0xff; 4])),
-        ("a table larger than was allowed", integer(0x20, 5, 4097)),
+        ("a literal of nothing", vec![0x40]),
+        ("the index of a literal that is not kept", [literal(0, b"x-a", b"1"), vec![0x80 | 62]].concat()),
+        ("the index of a literal never kept", [literal(0x10, b"x-a", b"1"), vec![0x80 | 62]].concat()),
         ("a table's new size at the end", integer(0x20, 5, 10)),
     ];
     let mut cases: Vec<Case> = unreadable
@@ -357,6 +429,20 @@ async fn header_blocks_that_cannot_be_read() {
             (what, vec![Frame::headers(1, END_STREAM, block)], fatal_not(GoAway(COMPRESSION_ERROR)))
         })
         .collect();
+    let larger = [integer(0x20, 5, 4097), usual.clone()].concat();
+    cases.push((
+        "a table larger than was allowed",
+        vec![Frame::headers(1, END_STREAM, larger)],
+        fatal_not(GoAway(COMPRESSION_ERROR)),
+    ));
+    let mut kept = asked(1);
+    kept.payload.extend(literal(0x40, b"x-a", b"1"));
+    let emptied = [integer(0x20, 5, 0), usual.clone(), vec![0x80 | 62]].concat();
+    cases.push((
+        "the index of what a new size has put out of the table",
+        vec![kept, Frame::headers(3, END_STREAM, emptied)],
+        fatal_not(GoAway(COMPRESSION_ERROR)),
+    ));
     // What is put into the table in a request that is refused is in it for the next.
     let table = [literal(0x40, b"x-a", b"1"), vec![0x80 | 62]].concat();
     let refused = [block([(":method", "GET"), (":method", "GET")]), table].concat();
