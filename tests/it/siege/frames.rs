@@ -215,6 +215,17 @@ impl Peer {
         safely(next(&mut self.tcp, &mut self.read)).await
     }
 
+    /// The next frame of this kind. Nothing may have failed before it.
+    pub async fn next_of(&mut self, kind: u8) -> Frame {
+        loop {
+            let frame = self.next().await.expect("closed");
+            if frame.kind == kind {
+                return frame;
+            }
+            assert!(!matches!(frame.kind, GOAWAY | RST_STREAM), "{frame:?}");
+        }
+    }
+
     /// Reads until `stream` or the connection has ended.
     pub async fn told(&mut self, stream: u32) -> Told {
         let mut status = None;

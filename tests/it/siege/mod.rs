@@ -1,6 +1,7 @@
 //! The gateway under attack, byte by byte: callers who smuggle, flood, drip and hoard, upstreams that lie, a machine that runs out; what a hostile
 //! caller gets for it, what reaches an upstream, and that nobody else suffers.
 
+mod conformance;
 mod fairness;
 mod floods;
 mod frames;
@@ -15,3 +16,4 @@ mod strict;
 mod tap;
 mod tls;
 mod upstream;
+mod windows;
