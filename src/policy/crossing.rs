@@ -120,8 +120,8 @@ impl<'k> Crossing<'k> {
     fn begins_in(&self, text: &[u8], beginnings: &Beginnings, alike: Alike) -> bool {
         let places = text.get(..self.places(text)).unwrap_or_default();
         places.iter().enumerate().any(|(at, first)| {
-            beginnings.hold(*first)
-                && beginnings.hold_all(&text[at..])
+            beginnings.may_begin_with(*first)
+                && beginnings.may_begin(&text[at..])
                 && self.keys.iter().any(|key| key.begins(&text[at..], alike))
         })
     }
@@ -231,11 +231,11 @@ impl Beginnings {
         self.0.iter_mut().zip(beginning).for_each(|(set, byte)| set.add(byte));
     }
 
-    fn hold(&self, first: u8) -> bool {
+    fn may_begin_with(&self, first: u8) -> bool {
         self.0[0].holds(first)
     }
 
-    fn hold_all(&self, bytes: &[u8]) -> bool {
+    fn may_begin(&self, bytes: &[u8]) -> bool {
         self.0.iter().zip(bytes).all(|(set, byte)| set.holds(*byte))
     }
 
