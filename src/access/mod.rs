@@ -1,4 +1,4 @@
-//! Who is calling: from a request's headers to a [`Caller`]. Client keys are known by their SHA-256 alone.
+//! Who is calling: from a request's headers to a [`Caller`]. A configuration knows client keys by their SHA-256 alone.
 
 mod callers;
 mod credential;
