@@ -52,7 +52,7 @@ pub(crate) fn proxy(text: &str) -> Result<(Uri, Option<Secret>), Complaint> {
 
 /// A path prefix as it is matched: segments of plain characters (RFC 3986 §3.3), no escapes, nothing to resolve.
 pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
     if path == "/" {
         return Ok(());
     }
@@ -62,6 +62,7 @@ pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
         _ if path.contains("//") => "has an empty segment (`//`)",
         _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => "has a dot segment",
         _ if path.contains('%') => "has an escape (`%`): requests are matched with theirs decoded",
+        _ if path.contains(';') => "has a semicolon, which programs read in different ways",
         _ if !path.bytes().all(plain) => "has characters that are not a path's",
         _ => return Ok(()),
     };
