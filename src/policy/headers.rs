@@ -20,7 +20,7 @@ use sweep::{announce, remove_nominated, sweep};
 /// value that carries a key; and none applies to `content-length`.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Put there last, replacing what was. Not put into trailers.
+    /// Put there last, replacing what was. Not put into trailers, but taken out of them.
     pub set: Vec<(HeaderName, HeaderValue)>,
     /// Taken out.
     pub remove: Vec<HeaderName>,
@@ -51,6 +51,17 @@ pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) ->
     id
 }
 
+/// Puts a header of the gateway's own, or of the configuration's, into a request's, in place of all that the upstream might take for
+/// it.
+pub fn put_upstream(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
+    headers.insert(name, value.clone());
+    let twin = |other: &&HeaderName| *other != name && Direction::Upstream.takes_for(other, name);
+    let twins: Vec<_> = headers.keys().filter(twin).cloned().collect();
+    for twin in &twins {
+        headers.remove(twin);
+    }
+}
+
 /// [`to_upstream`] for a request's trailers.
 pub fn trailers_to_upstream(trailers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
     tail(trailers, &Policy::new(Direction::Upstream, rules, credential));
@@ -77,9 +88,13 @@ impl<'p> Policy<'p> {
 
     /// Whether a header of this name passes.
     fn passes(&self, name: &HeaderName) -> bool {
-        self.direction.passes(name, &self.rules.allow)
-            && !self.rules.remove.contains(name)
-            && (self.rules.only.is_empty() || self.rules.only.contains(name))
+        let Rules { set, remove, allow, only } = self.rules;
+        let named = |other: &HeaderName| self.direction.takes_for(name, other);
+        self.direction.passes(name, allow)
+            && !remove.iter().any(named)
+            // What the route says of it is to be all that is said.
+            && !set.iter().any(|(other, _)| named(other))
+            && (only.is_empty() || only.contains(name))
             && !self.in_names.carry(name.as_str())
     }
 

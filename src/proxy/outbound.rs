@@ -196,10 +196,10 @@ impl Call {
         *request.version_mut() = if target.dialer.http2() { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut headers = order.head.headers.clone();
         for (name, value) in &upstream.headers {
-            headers.insert(name.clone(), value.clone());
+            policy::put_upstream(&mut headers, name, value);
         }
         if let (Some(name), Some(key)) = (&upstream.auth, &place.key) {
-            headers.insert(name.clone(), key.value().clone());
+            policy::put_upstream(&mut headers, name, key.value());
         }
         if target.dialer.http2() {
             headers.remove(header::HOST);

@@ -37,6 +37,16 @@ impl Direction {
         self.standing(name.as_str()) != Standing::Never
     }
 
+    /// Whether who reads `name` there may take it for `other`: they are the same, or the same to CGI.
+    pub(super) fn takes_for(self, name: &HeaderName, other: &HeaderName) -> bool {
+        let hyphen = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        let bytes = name.as_str().bytes().zip(other.as_str().bytes());
+        name == other
+            || (self == Self::Upstream
+                && name.as_str().len() == other.as_str().len()
+                && bytes.into_iter().all(|(one, other)| hyphen(one) == hyphen(other)))
+    }
+
     fn standing(self, name: &str) -> Standing {
         if is_hop_by_hop(name) {
             return Standing::Never;
@@ -44,7 +54,9 @@ impl Direction {
         match self {
             // CGI and its heirs read `_` and `-` as the same (RFC 3875 section 4.1.18).
             Self::Upstream if name.contains('_') => match name.replace('_', "-").as_str() {
-                "content-length" | "trailer" => Standing::Never,
+                // What the gateway says of its own, or the body's reader goes by.
+                "content-length" | "trailer" | "content-type" | "content-encoding" => Standing::Never,
+                "accept-encoding" | "traceparent" | "tracestate" => Standing::Never,
                 alike if is_hop_by_hop(alike) => Standing::Never,
                 alike => to_upstream(alike),
             },

@@ -197,6 +197,41 @@ fn no_rule_lets_a_credential_or_a_hop_by_hop_header_through() {
     assert!(HOP_BY_HOP.iter().all(|name| !down.iter().any(|left| left == name)), "{down:?}");
 }
 
+/// CGI and its heirs read `_` and `-` as the same, so what a rule says of the one it says of the other.
+#[test]
+fn no_rule_is_evaded_by_an_underscore() {
+    let rules = Rules {
+        set: vec![("x-tenant-id".parse().unwrap(), HeaderValue::from_static("blue"))],
+        remove: list(&["x-debug"]),
+        ..Rules::default()
+    };
+    let given = ["x-tenant_id", "x_tenant_id", "x_debug", "x_tenant_ids", "x_kept"];
+    let [up, down] = left(&given, &rules);
+    assert_eq!(up, ["x-tenant-id", "x_kept", "x_tenant_ids"]);
+    assert_eq!(down.len(), given.len() + 1, "{down:?}");
+
+    let rules = Rules { only: list(&["x-kept"]), ..Rules::default() };
+    assert_eq!(left(&["x-kept", "x_kept"], &rules), [["x-kept"]; 2]);
+
+    let mut trailers = map(&[("x_tenant_id", "red"), ("x-tenant-id", "red"), ("x-sum", "1")]);
+    let rules = Rules {
+        set: vec![("x-tenant-id".parse().unwrap(), HeaderValue::from_static("1"))],
+        ..Rules::default()
+    };
+    trailers_to_upstream(&mut trailers, &rules, &Crossing::default());
+    assert_eq!(names(&trailers), ["x-sum"]);
+}
+
+#[test]
+fn what_the_gateway_says_itself_has_no_twin() {
+    let twins = ["accept_encoding", "content_type", "content_encoding", "trace_parent", "traceparent"];
+    assert_eq!(left(&twins, &Rules::default())[0], ["trace_parent", "traceparent"]);
+
+    let mut headers = map(&[("ocp_apim-key", "caller's"), ("ocp-apim-key", "caller's"), ("x-b", "1")]);
+    put_upstream(&mut headers, &"ocp-apim-key".parse().unwrap(), &HeaderValue::from_static("ours"));
+    assert_eq!(pairs(&headers), [("ocp-apim-key".into(), "ours".into()), ("x-b".into(), "1".into())]);
+}
+
 #[test]
 fn only_trailers_that_may_come_are_announced() {
     let announced = |value: &str| {
