@@ -10,16 +10,14 @@ use super::{
 };
 
 /// Hop-by-hop (RFC 9110 §7.6.1) or framing: they belong to the connection, and no rule can move them.
-const OF_THE_CONNECTION: [&str; 13] = [
+const OF_THE_CONNECTION: [&str; 11] = [
+    "close",
     "connection",
     "content-length",
     "expect",
     "host",
     "http2-settings",
     "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "proxy-connection",
     "te",
     "trailer",
     "transfer-encoding",
@@ -27,23 +25,39 @@ const OF_THE_CONNECTION: [&str; 13] = [
 ];
 
 /// They carry keys, by one provider or another.
-const CREDENTIALS: [&str; 6] =
-    ["api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-goog-api-key"];
+const CREDENTIALS: [&str; 7] = [
+    "api-key",
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    // Where a browser puts its key (`openai-insecure-api-key.KEY`).
+    "sec-websocket-protocol",
+    "x-api-key",
+    "x-goog-api-key",
+];
+
+/// What names of headers with a secret in them have in common. Some that have none are called so too: to mask those does no harm.
+const SECRETIVE: [&str; 11] =
+    ["auth", "cookie", "credential", "jwt", "key", "passw", "pwd", "secret", "session", "signature", "token"];
 
 /// Whether a header of this name carries a key, to judge by its name.
 pub(crate) fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    CREDENTIALS.contains(&name.as_str())
-        || ["api-key", "apikey", "auth", "cookie", "credential", "passw", "secret", "token"]
-            .iter()
-            .any(|part| name.contains(part))
+    CREDENTIALS.contains(&name.as_str()) || SECRETIVE.iter().any(|part| name.contains(part))
+}
+
+/// A rule for one of these would do nothing (`policy::headers` lets none through).
+fn is_of_the_connection(name: &str) -> bool {
+    OF_THE_CONNECTION.contains(&name)
+        || (name.starts_with("proxy-") && name != "proxy-status")
+        || name.starts_with("x-sluicegate-")
 }
 
 /// A header name that may be written in a rule.
 pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
     let name = HeaderName::from_bytes(text.as_bytes());
     let name = name.map_err(|_| complaint("is not a header's name", r#"as in "x-team""#))?;
-    if OF_THE_CONNECTION.contains(&name.as_str()) {
+    if is_of_the_connection(name.as_str()) {
         let help = "framing and hop-by-hop headers are the connection's own";
         return Err(complaint(format!("`{name}` cannot be named here"), help));
     }

@@ -6,6 +6,8 @@
 
 mod routes;
 mod server_tls;
+#[cfg(test)]
+mod tests;
 mod upstreams;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};

@@ -85,7 +85,8 @@ pub enum Miss {
 }
 
 impl RouteTable {
-    /// Orders the routes: those that name hosts before those that do not, then the longest prefix first.
+    /// Orders the routes: those that name hosts before those that do not, then the longest prefix first, then those that name methods
+    /// before those that do not.
     pub(super) fn compile(
         written: BTreeMap<Arc<str>, config::Route>,
         written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
@@ -99,7 +100,9 @@ impl RouteTable {
                 Some(Arc::new(Route::compile(name, route, first, written_upstreams, upstreams)))
             })
             .collect();
-        routes.sort_by_key(|route| (route.hosts.is_empty(), Reverse(route.prefix.len())));
+        routes.sort_by_key(|route| {
+            (route.hosts.is_empty(), Reverse(route.prefix.len()), route.methods.is_empty())
+        });
         Self { routes }
     }
 

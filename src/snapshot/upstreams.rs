@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Uri, header, uri::Authority};
 use rustls::{
     ClientConfig, RootCertStore,
     client::{ResolvesClientCert, Resumption},
+    pki_types::TrustAnchor,
     sign::CertifiedKey,
 };
 
@@ -22,6 +23,9 @@ use crate::{
 
 /// TLS sessions kept for resumption, for each upstream.
 const SESSIONS: usize = 64;
+
+/// In bytes. What is shorter, in a header that is called as if it were a secret, is none.
+const SHORTEST_SECRET: usize = 8;
 
 /// One `[upstream.NAME]`, compiled.
 #[derive(Debug)]
@@ -107,6 +111,7 @@ pub(super) fn compile(
                 written: upstream,
                 previous: previous.and_then(|previous| previous.upstreams.get(name)),
                 connect: shortest_connect(name, upstream, routes),
+                routes,
             };
             let compiled = compiler.upstream(&mut system)?;
             Ok((name.clone(), Arc::new(compiled)))
@@ -119,9 +124,31 @@ fn shortest_connect(
     upstream: &config::Upstream,
     routes: &BTreeMap<Arc<str>, config::Route>,
 ) -> Duration {
-    let using = routes.values().filter(|route| route.upstreams.iter().any(|choice| choice.upstream == *name));
+    let using = routes.values().filter(|route| leads_to(route, name));
     let overrides = using.filter_map(|route| route.timeout.connect);
     overrides.chain([upstream.timeout.connect]).min().unwrap_or(upstream.timeout.connect)
+}
+
+fn leads_to(route: &config::Route, upstream: &str) -> bool {
+    route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
+}
+
+/// Whether a header's value is to be looked for in answers: its name says that it may be a secret, and it is not as short as a version, which
+/// would be found everywhere.
+fn is_secret(value: &HeaderValue) -> bool {
+    value.is_sensitive() && value.len() >= SHORTEST_SECRET
+}
+
+/// Of all that makes one authority another, in an order of its own.
+fn trusted(roots: &RootCertStore) -> Digest {
+    let part = |part: &[u8]| [&(part.len() as u64).to_be_bytes(), part].concat();
+    let written = |root: &TrustAnchor<'_>| {
+        let constraints = root.name_constraints.as_deref().unwrap_or_default();
+        [part(&root.subject), part(&root.subject_public_key_info), part(constraints)].concat()
+    };
+    let mut written: Vec<_> = roots.roots.iter().map(written).collect();
+    written.sort_unstable();
+    digest(&SHA256, &written.concat())
 }
 
 /// One upstream on its way from what was written to what is used.
@@ -132,6 +159,15 @@ struct Compiler<'a> {
     previous: Option<&'a Arc<Upstream>>,
     /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
     connect: Duration,
+    /// All of them.
+    routes: &'a BTreeMap<Arc<str>, config::Route>,
+}
+
+/// How its targets are reached by TLS.
+struct Way<'a> {
+    tls: &'a ClientConfig,
+    /// Tells the authorities that are trusted from others.
+    trusted: Digest,
 }
 
 /// The system's trusted certificates, read when they are first needed.
@@ -141,12 +177,15 @@ struct SystemRoots(Option<Arc<RootCertStore>>);
 impl Compiler<'_> {
     fn upstream(&self, system: &mut SystemRoots) -> Result<Upstream, CompileError> {
         let written = self.written;
-        let tls = self.tls(system)?;
-        let targets = written.targets.iter().map(|target| (self.target(target, &tls), target.weight));
+        let roots = self.roots(system)?;
+        let tls = self.tls(roots.clone())?;
+        let way = Way { tls: &tls, trusted: trusted(&roots) };
+        let targets = written.targets.iter().map(|target| (self.target(target, &way), target.weight));
         let (auth, keys) = self.keys();
         let headers = written.headers.clone();
-        let named =
-            headers.iter().filter(|(_, value)| value.is_sensitive()).map(|(_, value)| value.as_bytes());
+        let set = self.routes().flat_map(|route| &route.request_headers.set);
+        let named = headers.iter().chain(set).filter(|(_, value)| is_secret(value));
+        let named = named.map(|(_, value)| value.as_bytes());
         let secrets = written.keys.iter().map(|key| key.expose().as_bytes()).chain(named);
         Ok(Upstream {
             name: self.name.clone(),
@@ -160,6 +199,11 @@ impl Compiler<'_> {
             max_pending: written.max_pending,
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
+    }
+
+    /// Those that lead to it.
+    fn routes(&self) -> impl Iterator<Item = &config::Route> {
+        self.routes.values().filter(|route| leads_to(route, self.name))
     }
 
     fn needs_tls(&self) -> bool {
@@ -178,7 +222,7 @@ impl Compiler<'_> {
         (Some(name), KeyRing::new(values, previous))
     }
 
-    fn target(&self, written: &config::Target, tls: &ClientConfig) -> Target {
+    fn target(&self, written: &config::Target, way: &Way<'_>) -> Target {
         let url = &written.url;
         let authority = url.authority().cloned().unwrap_or_else(|| Authority::from_static("localhost"));
         let host = HeaderValue::from_str(authority.as_str()).unwrap_or(HeaderValue::from_static("localhost"));
@@ -190,7 +234,7 @@ impl Compiler<'_> {
             affinity: Affinity::of(shown.as_bytes()),
             url: shown,
             base: written.base_path().to_owned(),
-            dialer: self.dialer(url, &authority, tls, known.map(|target| &target.dialer)),
+            dialer: self.dialer(url, &authority, way, known.map(|target| &target.dialer)),
             authority,
             host,
         }
@@ -200,19 +244,19 @@ impl Compiler<'_> {
         &self,
         url: &Uri,
         authority: &Authority,
-        tls: &ClientConfig,
+        way: &Way<'_>,
         known: Option<&Arc<Dialer>>,
     ) -> Arc<Dialer> {
         let written = self.written;
         let scheme = url.scheme_str().unwrap_or("http");
-        let identity = self.identity(scheme, authority);
+        let identity = self.identity(scheme, authority, way);
         if let Some(known) = known.filter(|dialer| dialer.identity() == identity) {
             return known.clone();
         }
         let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
         Arc::new(Dialer::new(Plan {
             origin: origin.unwrap_or_else(|_| url.clone()),
-            tls: tls.clone(),
+            tls: way.tls.clone(),
             server_name: written.tls.server_name.clone(),
             http2: written.http2,
             egress: self.egress(authority.host()),
@@ -242,7 +286,7 @@ impl Compiler<'_> {
     }
 
     /// Everything that makes a connection one that may serve in another's place, secrets by their digest.
-    fn identity(&self, scheme: &str, authority: &Authority) -> String {
+    fn identity(&self, scheme: &str, authority: &Authority, way: &Way<'_>) -> String {
         let written = self.written;
         let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
         let limits = (written.pool.idle, written.pool.max_idle, written.max_connections, self.connect);
@@ -251,10 +295,7 @@ impl Compiler<'_> {
             written.http2, written.tls.server_name
         );
         let mut digest = Context::new(&SHA256);
-        for root in written.tls.ca.iter().flat_map(|roots| &roots.roots) {
-            digest.update(&root.subject_public_key_info);
-            digest.update(&root.subject);
-        }
+        digest.update(way.trusted.as_ref());
         for certificate in written.tls.certificate.iter().flat_map(|key| &key.cert) {
             digest.update(certificate);
         }
@@ -264,19 +305,21 @@ impl Compiler<'_> {
         format!("{plain} {:?}", digest.finish())
     }
 
-    fn tls(&self, system: &mut SystemRoots) -> Result<ClientConfig, CompileError> {
-        let written = &self.written.tls;
-        let roots = match &written.ca {
-            Some(roots) => roots.clone(),
-            None if !self.needs_tls() => Arc::new(RootCertStore::empty()),
-            None => system.get().ok_or_else(|| CompileError::NoRoots(self.name.clone()))?,
-        };
+    fn roots(&self, system: &mut SystemRoots) -> Result<Arc<RootCertStore>, CompileError> {
+        match &self.written.tls.ca {
+            Some(roots) => Ok(roots.clone()),
+            None if !self.needs_tls() => Ok(Arc::new(RootCertStore::empty())),
+            None => system.get().ok_or_else(|| CompileError::NoRoots(self.name.clone())),
+        }
+    }
+
+    fn tls(&self, roots: Arc<RootCertStore>) -> Result<ClientConfig, CompileError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })?
             .with_root_certificates(roots);
-        let mut config = match &written.certificate {
+        let mut config = match &self.written.tls.certificate {
             Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
             None => builder.with_no_client_auth(),
         };
@@ -316,7 +359,30 @@ impl ResolvesClientCert for OneCertificate {
 
 /// Whether `host` is one that NO_PROXY's `pattern` names: `*`, the host itself, or a domain above it.
 fn bypasses(pattern: &str, host: &str) -> bool {
-    let domain = pattern.trim_start_matches("*.").trim_start_matches('.');
-    let below = || host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.'));
-    pattern == "*" || host.eq_ignore_ascii_case(domain) || below()
+    let domain = pattern.trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase();
+    // A URL has an IPv6 address in brackets.
+    let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
+    pattern == "*" || host.strip_suffix(&*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bypasses;
+
+    #[test]
+    fn no_proxy_names_hosts_and_domains_in_any_case() {
+        for (pattern, host, expected) in [
+            ("*", "api.example.com", true),
+            ("example.com", "api.Example.com", true),
+            (".Example.com", "api.example.com", true),
+            ("*.example.com", "API.EXAMPLE.COM", true),
+            ("example.com", "example.com", true),
+            ("example.com", "notexample.com", false),
+            ("api.example.com", "example.com", false),
+            ("::1", "[::1]", true),
+            ("127.0.0.1", "127.0.0.1", true),
+        ] {
+            assert_eq!(bypasses(pattern, host), expected, "{pattern} {host}");
+        }
+    }
 }

@@ -1,0 +1,98 @@
+use std::path::Path;
+
+use http::Method;
+use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, NameConstraints};
+
+use super::*;
+use crate::config::{Env, parse};
+
+/// A configuration of one upstream and its route, in which `upstream` and `route` are put, compiled.
+fn compiled(upstream: &str, route: &str, previous: Option<&Snapshot>) -> Snapshot {
+    compiled_in(Path::new("."), upstream, route, previous)
+}
+
+fn compiled_in(folder: &Path, upstream: &str, route: &str, previous: Option<&Snapshot>) -> Snapshot {
+    let text = format!(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:8080"
+        [upstream.one]
+        url = "https://127.0.0.1:1"
+        auth = "none"
+        {upstream}
+        [route.any]
+        path = "/v1"
+        upstreams = ["one"]
+        access = "open"
+        {route}
+        [client.a]
+        key = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
+        "#
+    );
+    let none = |_: &str| None;
+    let config = parse(&text, &Env::new(folder, &none)).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    Snapshot::compile(config, previous).unwrap()
+}
+
+#[test]
+fn a_route_that_names_methods_wins_over_one_of_its_path_that_does_not() {
+    // By name it would come after.
+    let more = "[route.create]\npath = \"/v1\"\nmethods = [\"POST\"]\nupstreams = [\"one\"]";
+    let snapshot = compiled("", more, None);
+    let found = |method: &Method, path: &str| snapshot.routes.find(None, method, path).unwrap();
+    assert_eq!(&*found(&Method::POST, "/v1/chat/completions").name, "create");
+    assert!(!found(&Method::POST, "/v1").open);
+    assert_eq!(&*found(&Method::GET, "/v1/models").name, "any");
+}
+
+const SECRET: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+
+#[test]
+fn a_header_that_is_called_like_a_secret_is_kept_like_one() {
+    for name in ["ocp-apim-subscription-key", "x-functions-key", "x-signature", "x-jwt", "x-session"] {
+        let header = format!("{{ {name} = \"{SECRET}\" }}");
+        for snapshot in [
+            compiled(&format!("headers = {header}"), "", None),
+            compiled("", &format!("request_headers = {{ set = {header} }}"), None),
+        ] {
+            let upstream = &snapshot.upstreams["one"];
+            assert!(upstream.crossing.carries(format!("said {SECRET}").as_bytes()), "{name}");
+            assert!(!snapshot.redacted.to_string().contains(SECRET), "{name}");
+            assert!(!format!("{snapshot:?}").contains(SECRET), "{name}");
+        }
+    }
+}
+
+#[test]
+fn what_is_too_short_for_a_secret_is_not_looked_for() {
+    let snapshot = compiled("headers = { x-key-version = \"1\" }", "", None);
+    assert!(!snapshot.upstreams["one"].crossing.carries(b"1"));
+}
+
+/// Else a connection that an authority vouched for goes on when that is trusted no more.
+#[test]
+fn other_authorities_are_another_way_to_a_target() {
+    let folder = std::env::temp_dir().join(format!("sluicegate-authorities-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let write = |constrained: bool| {
+        let mut authority = CertificateParams::default();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        authority.name_constraints = constrained.then(|| NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName("example.com".to_owned())],
+            excluded_subtrees: Vec::new(),
+        });
+        std::fs::write(folder.join("ca.pem"), authority.self_signed(&key).unwrap().pem()).unwrap();
+    };
+    let dialer = |snapshot: &Snapshot| snapshot.upstreams["one"].target(0).dialer.clone();
+    let after = |previous: &Snapshot| compiled_in(&folder, "tls = { ca = \"ca.pem\" }", "", Some(previous));
+    write(false);
+    let systems = compiled("", "", None);
+    let own = after(&systems);
+    assert!(!Arc::ptr_eq(&dialer(&systems), &dialer(&own)));
+    let same = after(&own);
+    assert!(Arc::ptr_eq(&dialer(&own), &dialer(&same)));
+    write(true);
+    assert!(!Arc::ptr_eq(&dialer(&same), &dialer(&after(&same))));
+    std::fs::remove_dir_all(&folder).unwrap();
+}
