@@ -1,6 +1,9 @@
 //! Certificates, their keys, and the authorities that sign them, from PEM (RFC 7468).
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use rustls::{
@@ -13,7 +16,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use webpki::EndEntityCert;
-use x509_parser::{certificate::X509Certificate, prelude::FromDer};
+use x509_parser::{
+    certificate::{Validity, X509Certificate},
+    prelude::FromDer,
+};
 
 use super::{
     problem::{Complaint, complaint},
@@ -21,6 +27,9 @@ use super::{
     schema::Certificate,
     source::{Env, path_or_reference},
 };
+
+/// A certificate that ends within so many seconds is told of: five days, when whoever renews them should have.
+const SOON: i64 = 5 * 24 * 60 * 60;
 
 const PEM_HELP: &str = "a PEM file has lines like -----BEGIN CERTIFICATE-----";
 
@@ -32,18 +41,35 @@ pub(crate) fn chain_and_key(chain: &Node<'_>, key: Option<&Node<'_>>, env: &Env<
     let private = key.zip(key_loaded).and_then(|(key, loaded)| key.accept(private_key(&loaded.bytes)));
     let (certificates, origin) = (certificates?, loaded?.origin);
     let names = chain.accept(dns_names(&certificates))?;
-    let not_after = chain.accept(not_after(&certificates))?;
+    let validity = chain.accept(validity(&certificates))?;
+    warn_of_time(chain, &validity, SystemTime::now());
     let pair = CertifiedKey::from_der(certificates, private?, &default_provider());
     let pair = key?.accept(pair.map_err(|error| mismatched(&error)))?;
-    Some(Certificate { key: Arc::new(pair), names, path: origin, not_after })
+    Some(Certificate { key: Arc::new(pair), names, path: origin, not_after: validity.not_after.timestamp() })
 }
 
-/// When the first of them ends.
-fn not_after(chain: &[CertificateDer<'_>]) -> Result<i64, Complaint> {
+/// No reason to refuse it: callers may not care, and the clock may be wrong.
+fn warn_of_time(chain: &Node<'_>, validity: &Validity, now: SystemTime) {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let left = validity.not_after.timestamp() - now;
+    let told = if validity.not_before.timestamp() > now {
+        format!("has a certificate that does not hold before {}", validity.not_before)
+    } else if left < 0 {
+        format!("has a certificate that has ended on {}", validity.not_after)
+    } else if left < SOON {
+        format!("has a certificate that ends on {}", validity.not_after)
+    } else {
+        return;
+    };
+    chain.warn(complaint(told, "put a renewed pair in its place; a running gateway takes it at once"));
+}
+
+/// When the first of them holds.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, Complaint> {
     let parsed = chain.first().and_then(|first| X509Certificate::from_der(first).ok());
     let (_, certificate) =
         parsed.ok_or_else(|| complaint("has a certificate that cannot be read", PEM_HELP))?;
-    Ok(certificate.validity().not_after.timestamp())
+    Ok(certificate.validity().clone())
 }
 
 /// Certificates to trust, each of the file, and the SHA-256 of them all, one after the other.

@@ -7,6 +7,9 @@ use std::{
 
 use super::schema::Network;
 
+/// So many bits of an IPv6 address say that the rest is one of IPv4 (RFC 4291 section 2.5.5.2).
+const MAPPED: u8 = 96;
+
 impl Network {
     /// Whether the address is in the range. An IPv4 address that came as `::ffff:a.b.c.d` is the IPv4 address.
     #[must_use]
@@ -23,15 +26,20 @@ pub struct InvalidNetwork;
 impl FromStr for Network {
     type Err = InvalidNetwork;
 
-    /// Bits after the prefix must be zero: `10.1.2.3/8` is more likely a slip than a range.
+    /// Bits after the prefix must be zero: `10.1.2.3/8` is more likely a slip than a range. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (address, prefix) =
             text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
         let address: IpAddr = address.parse().map_err(|_| InvalidNetwork)?;
         let longest = if address.is_ipv4() { 32 } else { 128 };
         let prefix = prefix.map_or(Ok(longest), str::parse).map_err(|_| InvalidNetwork)?;
-        let sound = prefix <= longest && masked(address, prefix) == address;
-        if sound { Ok(Self { address, prefix }) } else { Err(InvalidNetwork) }
+        if prefix > longest || masked(address, prefix) != address {
+            return Err(InvalidNetwork);
+        }
+        Ok(match (address.to_canonical(), prefix.checked_sub(MAPPED)) {
+            (address @ IpAddr::V4(_), Some(prefix)) if longest > 32 => Self { address, prefix },
+            _ => Self { address, prefix },
+        })
     }
 }
 
@@ -66,6 +74,11 @@ mod tests {
         assert!(within("2001:db8::/32", "2001:db8:1::9"));
         assert!(!within("2001:db8::/32", "2001:db9::1"));
         assert!(within("127.0.0.1", "::ffff:127.0.0.1"));
+        assert!(within("::ffff:10.0.0.0/104", "10.1.2.3"));
+        assert!(within("::ffff:10.0.0.0/104", "::ffff:10.1.2.3"));
+        assert!(!within("::ffff:10.0.0.0/104", "11.0.0.1"));
+        assert!(within("::ffff:0:0/96", "203.0.113.9"));
+        assert!(within("::/0", "2001:db8::1"));
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Config {
     pub routes: BTreeMap<Arc<str>, Route>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
-    /// Sound, but worth saying (a key that has no effect, a certificate that ends soon).
+    /// Sound, but worth saying (a key that has no effect, a certificate that ends soon or has ended).
     pub warnings: Vec<super::Problem>,
     /// What `/config` shows: the file as written, which holds references to secrets and never secrets.
     pub redacted: serde_json::Value,

@@ -214,7 +214,7 @@ impl Spans {
 fn trusted(how: &ClientAddress, peer: SocketAddr) -> Option<Arc<[Network]>> {
     match how {
         ClientAddress::ForwardedFor(trusted) => {
-            open::within(trusted, peer.ip()).then(|| Arc::from(trusted.as_slice()))
+            trusted.iter().any(|network| network.contains(peer.ip())).then(|| Arc::from(trusted.as_slice()))
         }
         ClientAddress::Peer | ClientAddress::ProxyProtocol(_) => None,
     }

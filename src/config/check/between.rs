@@ -10,15 +10,23 @@ use crate::config::{
     secret::KeyHash,
 };
 
-/// No two sockets may want the same address. Port 0 is any free one.
+/// No two sockets may want the same address. Port 0 is any free one; but a listener is known by its address as it is written.
 pub(super) fn addresses(listeners: &[Placed<'_, Listener>], admin: Option<&Placed<'_, Admin>>) {
-    let listening = listeners.iter().map(|(node, listener)| (node, listener.address));
     let mut seen: Vec<(&Node<'_>, SocketAddr)> = Vec::new();
-    for (node, address) in listening.chain(admin.map(|(node, admin)| (node, admin.address))) {
-        if let Some((other, _)) = seen.iter().find(|(_, other)| collide(*other, address)) {
-            node.fail(complaint(format!("is taken by {}", other.path), "choose another address or port"));
-        }
+    for (node, listener) in listeners {
+        let address = listener.address;
+        let taken = |(_, other): &&(&Node<'_>, SocketAddr)| collide(*other, address) || *other == address;
+        taken_by(node, seen.iter().find(taken));
         seen.push((node, address));
+    }
+    if let Some((node, admin)) = admin {
+        taken_by(node, seen.iter().find(|(_, other)| collide(*other, admin.address)));
+    }
+}
+
+fn taken_by(node: &Node<'_>, other: Option<&(&Node<'_>, SocketAddr)>) {
+    if let Some((other, _)) = other {
+        node.fail(complaint(format!("is taken by {}", other.path), "choose another address or port"));
     }
 }
 
@@ -54,7 +62,8 @@ fn uses(route: &Route, upstream: &str) -> bool {
     route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
-/// Same prefix, a host in common, a method in common; one that names its host or method wins over one that does not.
+/// Same prefix, a host in common, a method in common. One that names its host or method wins over one that does not
+/// (`snapshot::RouteTable`).
 fn alike(one: &Route, other: &Route) -> bool {
     one.path == other.path && share(&one.hosts, &other.hosts) && share(&one.methods, &other.methods)
 }

@@ -34,6 +34,33 @@ fn a_certificate_is_loaded_with_its_key_and_names() {
 }
 
 #[test]
+fn a_certificate_that_does_not_hold_is_warned_of() {
+    let folder = Folder::new();
+    let key = KeyPair::generate().expect("a key");
+    folder.write("server.key", &key.serialize_pem());
+    let now = time::OffsetDateTime::now_utc();
+    let mut warned = |from: i64, until: i64| {
+        let mut parameters = CertificateParams::new(["localhost".to_owned()]).expect("names");
+        parameters.not_before = now + time::Duration::days(from);
+        parameters.not_after = now + time::Duration::days(until);
+        folder.write("server.pem", &parameters.self_signed(&key).expect("signed").pem());
+        let config = read_in(&folder.0, &with_tls("certificate = \"server.pem\", key = \"server.key\""))
+            .expect("sound");
+        let told = |warning: &crate::config::Problem| format!("{}: {}", warning.path, warning.message);
+        config.warnings.iter().map(told).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(warned(-1, 6), "");
+    for (from, until, expected) in [
+        (-1, 4, "listener[0].tls.certificate: has a certificate that ends on "),
+        (-2, -1, "listener[0].tls.certificate: has a certificate that has ended on "),
+        (1, 90, "listener[0].tls.certificate: has a certificate that does not hold before "),
+    ] {
+        let told = warned(from, until);
+        assert!(told.starts_with(expected) && told.contains("20"), "{told}");
+    }
+}
+
+#[test]
 fn a_client_authority_is_loaded_with_its_digest() {
     let folder = folder(&["localhost"]);
     let text = with_tls(

@@ -132,6 +132,11 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "address = \"127.0.0.1:8080\"\n[[listener]]\naddress = \"0.0.0.0:8080\"",
         "listener[1].address: is taken by listener[0].address",
     ),
+    (
+        LISTENER,
+        "address = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nh2c = true",
+        "listener[1].address: is taken by listener[0].address",
+    ),
     (CLIENT, "[admin]\naddress = \"127.0.0.1:8080\"\n[client.team-a]", "admin.address: is taken by"),
     (
         CLIENT,
@@ -248,6 +253,17 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "headers.host: `host` cannot be named here",
     ),
     (KEY, "key = { env = \"OPENAI_API_KEY\" }\nheaders = { x-api-key = \"a\" }", "`x-api-key` carries a key"),
+    (
+        KEY,
+        "key = { env = \"OPENAI_API_KEY\" }\nheaders = { x-sluicegate-timeout = \"1s\" }",
+        "headers.x-sluicegate-timeout: `x-sluicegate-timeout` cannot be named here",
+    ),
+    (
+        PATH,
+        "path = \"/v1\"\nrequest_headers = { allow = [\"proxy-foo\", \"sec-websocket-protocol\"] }",
+        "allow[0]: `proxy-foo` cannot be named here",
+    ),
+    (PATH, "path = \"/v1;x\"", "route.openai.path: has a semicolon"),
     (
         KEY,
         "key = { env = \"OPENAI_API_KEY\" }\nproxy = \"socks5://a\"",
