@@ -1,6 +1,6 @@
 //! `/metrics`: everything that is counted, in the format that the scraper takes.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -10,7 +10,7 @@ use super::Desk;
 use crate::{
     listen::Counters,
     proxy::Gateway,
-    snapshot::Snapshot,
+    snapshot::{Expiry, Snapshot},
     telemetry::metrics::{
         count::Count,
         exposition::{Exposition, Format, Kind},
@@ -23,8 +23,8 @@ use crate::{
 
 use Kind::{Counter, Gauge, Histogram};
 
-/// What has no configured name.
-const OTHER: &str = "other";
+/// What has no configured name. None can be called so (`config::is_name`), or there would be two series of the same labels.
+const OTHER: &str = "_other";
 
 impl Desk {
     /// All families.
@@ -49,7 +49,7 @@ impl Desk {
         out.family(
             "sluicegate_metric_labels_dropped",
             Counter,
-            "Label sets past the bound, counted as other.",
+            "Figures whose labels were past the bound, counted as _other; an exchange has several.",
         );
         out.value(&[], counts.overflowed);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
@@ -240,12 +240,65 @@ fn certificates(out: &mut Exposition, snapshot: &Snapshot) {
     );
     for listener in &snapshot.listeners {
         let address = listener.address.to_string();
-        for certificate in &listener.certificates {
-            out.value(&[("listener", &address), ("certificate", &certificate.name)], certificate.not_after);
+        // One name may have several, of RSA and of ECDSA: the first to end is what is to be heard of.
+        let mut first = BTreeMap::new();
+        for Expiry { name, not_after } in &listener.certificates {
+            let first = first.entry(name).or_insert(*not_after);
+            *first = (*first).min(*not_after);
+        }
+        for (name, not_after) in first {
+            out.value(&[("listener", &address), ("certificate", name)], not_after);
         }
     }
 }
 
 fn name(name: &Name) -> &str {
     name.as_deref().unwrap_or(OTHER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{ClientAddress, Server, is_name},
+        snapshot::Listener,
+    };
+
+    #[test]
+    fn what_has_no_name_has_a_series_of_its_own() {
+        assert!(!is_name(OTHER));
+        let mut counted: Series<Name, Measures> = Series::default();
+        for route in [None, Some("other".into())] {
+            counted.insert(route, Measures::default());
+        }
+        let mut out = Exposition::new(Format::Prometheus);
+        routes(&mut out, &counted);
+        let text = out.finish();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("sluicegate_request_bytes")).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert_ne!(lines[0], lines[1]);
+    }
+
+    #[test]
+    fn of_several_certificates_of_one_name_the_first_to_end_is_told() {
+        let expiry = |name: &str, not_after| Expiry { name: name.to_owned(), not_after };
+        let listener = Listener {
+            address: "127.0.0.1:8443".parse().unwrap(),
+            tls: None,
+            certificates: vec![expiry("a.example", 9), expiry("b.example", 8), expiry("a.example", 7)],
+            h2c: false,
+            client_address: ClientAddress::Peer,
+        };
+        let snapshot = Snapshot::of_listeners(1, Server::default(), vec![listener]);
+        let mut out = Exposition::new(Format::Prometheus);
+        certificates(&mut out, &snapshot);
+        let text = out.finish();
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let series = |name: &str, ends| {
+            let labels = format!("listener=\"127.0.0.1:8443\",certificate=\"{name}\"");
+            format!("sluicegate_certificate_expiry_timestamp_seconds{{{labels}}} {ends}")
+        };
+        assert_eq!(told, [series("a.example", 7), series("b.example", 8)]);
+    }
 }

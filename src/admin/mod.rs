@@ -5,11 +5,19 @@
 mod metrics;
 mod status;
 
-use std::{cell::Cell, convert::Infallible, io, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::constant_time;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -85,6 +93,10 @@ impl Desk {
         if !self.knows(request) {
             return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
         }
+        if !self.is_meant(request) {
+            let told = "without an admin token only an address or localhost may be asked for: a web page could lead a browser here\n";
+            return plain(StatusCode::FORBIDDEN, told);
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
@@ -107,11 +119,29 @@ impl Desk {
         constant_time::verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok()
     }
 
+    /// Whether the request knows where it goes, when it need not know a token: the name of a web page's own host may have been made to lead to
+    /// loopback (DNS rebinding), and its browser would send that name.
+    fn is_meant<B>(&self, request: &Request<B>) -> bool {
+        if self.gateway.live.load().admin_token.is_some() {
+            return true;
+        }
+        let host = request.headers().get(header::HOST);
+        let host = host.map(|host| Authority::try_from(host.as_bytes()));
+        let named = request.uri().authority().cloned().map(Ok).or(host);
+        named.is_none_or(|named| named.is_ok_and(|named| is_own(named.host())))
+    }
+
     fn config(&self) -> Response<Full<Bytes>> {
         let snapshot = self.gateway.live.load();
         let shown = serde_json::json!({ "generation": snapshot.generation, "config": snapshot.redacted });
         json(&shown)
     }
+}
+
+/// Whether nobody else can make this host lead here: an address, or `localhost` (RFC 6761 section 6.3).
+fn is_own(host: &str) -> bool {
+    let is_address = || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+    host.eq_ignore_ascii_case("localhost") || is_address()
 }
 
 fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {

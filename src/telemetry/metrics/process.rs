@@ -1,4 +1,4 @@
-//! What the kernel tells of this process (proc_pid_stat(5), proc_pid_fd(5)).
+//! What the kernel tells of this process (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
 
 use std::{fs, time::SystemTime};
 
@@ -6,18 +6,18 @@ use super::exposition::{Exposition, Kind};
 
 /// Clock ticks in a second, as the kernel shows them to programs: always this on Linux (`USER_HZ`).
 const TICKS: f64 = 100.0;
-const PAGE: u64 = 4096;
 
 /// Writes the families that client libraries for Prometheus agree on. What cannot be read is left out.
 pub fn write(out: &mut Exposition, started: SystemTime) {
     if let Some(stat) = Stat::read() {
         out.family("process_cpu_seconds", Kind::Counter, "CPU time used, user and system.")
             .value(&[], stat.cpu);
-        out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.")
-            .value(&[], stat.resident);
         out.family("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.")
             .value(&[], stat.virtual_memory);
         out.family("process_threads", Kind::Gauge, "Threads.").value(&[], stat.threads);
+    }
+    if let Some(resident) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident) {
+        out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.").value(&[], resident);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Reading the folder takes one.
@@ -37,7 +37,12 @@ struct Stat {
     cpu: f64,
     threads: u64,
     virtual_memory: u64,
-    resident: u64,
+}
+
+/// From proc_pid_status(5), where it is told in KiB: in `stat` it is in pages, whose size is the machine's.
+fn resident(status: &str) -> Option<u64> {
+    let told = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(told.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 impl Stat {
@@ -53,7 +58,6 @@ impl Stat {
             cpu: (number(14)? + number(15)?) as f64 / TICKS,
             threads: number(20)?,
             virtual_memory: number(23)?,
-            resident: number(24)? * PAGE,
         })
     }
 }
@@ -66,12 +70,19 @@ mod tests {
     fn a_name_with_a_parenthesis_hides_no_field() {
         let stat = "1 (a) b) S 4 5 6 7 8 9 10 11 12 13 150 50 16 17 18 19 7 21 22 8192 3 25";
         let stat = Stat::parse(stat).unwrap();
-        assert_eq!((stat.cpu, stat.threads, stat.virtual_memory, stat.resident), (2.0, 7, 8192, 12_288));
+        assert_eq!((stat.cpu, stat.threads, stat.virtual_memory), (2.0, 7, 8192));
+    }
+
+    #[test]
+    fn resident_memory_is_told_in_bytes() {
+        assert_eq!(resident("VmHWM:\t   9 kB\nVmRSS:\t   12 kB\nRssAnon:\t 1 kB\n"), Some(12_288));
+        assert_eq!(resident("VmHWM:\t   9 kB\n"), None);
     }
 
     #[test]
     fn this_process_is_found() {
         let stat = Stat::read().unwrap();
-        assert!(stat.threads >= 1 && stat.resident > 0 && stat.virtual_memory > stat.resident);
+        let resident = resident(&fs::read_to_string("/proc/self/status").unwrap()).unwrap();
+        assert!(stat.threads >= 1 && resident > 0 && stat.virtual_memory > resident);
     }
 }

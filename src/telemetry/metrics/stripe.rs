@@ -50,7 +50,7 @@ pub struct Counts {
     pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Keys that were left alone for a while, by upstream and reason.
     pub rests: Series<(Name, &'static str), u64>,
-    /// Exchanges whose labels found no room.
+    /// Figures whose labels found no room; an exchange has up to four, and each of its attempts one.
     pub overflowed: u64,
 }
 
@@ -194,7 +194,7 @@ impl Measures {
     }
 }
 
-/// The value under `key`, or that of the default key (whose names are all `other`) where there is no room for another one.
+/// The value under `key`, or that of the default key (which has no names) where there is no room for another one.
 fn entry<'m, K: Eq + Hash + Default, V: Default>(
     map: &'m mut Series<K, V>,
     key: K,

@@ -111,7 +111,7 @@ async fn what_is_measured_is_what_passed() {
     };
     let main = "route=\"main\"";
     is("sluicegate_exchanges_total", &[main, "status=\"2xx\"", "who=\"upstream\"", "phase=\"done\""], 3.0);
-    is("sluicegate_exchanges_total", &["route=\"other\"", "status=\"4xx\"", "phase=\"request\""], 1.0);
+    is("sluicegate_exchanges_total", &["route=\"_other\"", "status=\"4xx\"", "phase=\"request\""], 1.0);
     is("sluicegate_faults_total", &[main, "code=\"upstream_truncated\""], 1.0);
     is("sluicegate_faults_total", &[main, "code=\"missing_api_key\""], 1.0);
     is("sluicegate_faults_total", &[main, "code=\"caller_left\""], 1.0);
@@ -132,4 +132,29 @@ async fn what_is_measured_is_what_passed() {
     let opened = scrape.sum("sluicegate_upstream_connections_total", &["event=\"opened\""]);
     let reused = scrape.sum("sluicegate_upstream_connections_total", &["event=\"reused\""]);
     assert_eq!(opened + reused, 5.0, "{}", scrape.text);
+}
+
+/// Else a web page's name, made to lead to loopback, would let its browser read what the operator may.
+#[tokio::test]
+async fn without_a_token_only_its_own_names_are_answered() {
+    let upstream = simulator().await;
+    let gateway = gateway(&upstream);
+    let admin = gateway.admin.unwrap();
+    let asked = async |host: &str, path: &str| {
+        let request = request(admin, Http::One, "GET", path).header("host", host).body(whole("")).unwrap();
+        send(admin, Http::One, request).await.status
+    };
+    for path in ["/metrics", "/status", "/config", "/readyz"] {
+        for own in ["localhost", "LocalHost:9901", "127.0.0.1:9901", "[::1]:9901", "192.0.2.1"] {
+            assert_eq!(asked(own, path).await, 200, "{own} {path}");
+        }
+        for foreign in [
+            "rebound.example",
+            "rebound.example:9901",
+            "localhost.rebound.example",
+            "127.0.0.1.rebound.example",
+        ] {
+            assert_eq!(asked(foreign, path).await, 403, "{foreign} {path}");
+        }
+    }
 }
