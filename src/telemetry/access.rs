@@ -10,7 +10,7 @@ use crate::config::LogFormat;
 
 /// What is told of one exchange, in the order in which it is written. A field that is `None` is left out.
 ///
-/// There is no place for a query or a header value: either may hold a key.
+/// There is no place for a query, nor for a header value but for two ids, in which a key has been looked for: either may hold one.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
     /// When the request came.

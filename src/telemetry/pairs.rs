@@ -144,18 +144,24 @@ fn escape(value: &str, out: &mut Vec<u8>) {
             '\n' => out.extend_from_slice(br"\n"),
             '\r' => out.extend_from_slice(br"\r"),
             '\t' => out.extend_from_slice(br"\t"),
-            control if control.is_control() => escape_control(control, out),
+            unseen if is_unseen(unseen) => escape_unseen(unseen, out),
             other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
         }
     }
 }
 
-/// Control characters (C0, DEL, C1) are all below U+00FF.
-fn escape_control(control: char, out: &mut Vec<u8>) {
+/// What is not seen itself and changes how the rest of a line is: control characters (C0, DEL, C1), ends of lines and paragraphs, and what
+/// turns the direction of a text (UAX #9 section 2, CVE-2021-42574). All are below U+FFFF.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+fn escape_unseen(unseen: char, out: &mut Vec<u8>) {
     let hex = |nibble: u32| char::from_digit(nibble % 16, 16).map_or(b'0', |digit| digit as u8);
-    let code = u32::from(control);
-    out.extend_from_slice(br"\u00");
-    out.extend([hex(code / 16), hex(code)]);
+    let code = u32::from(unseen);
+    out.extend_from_slice(br"\u");
+    out.extend([hex(code >> 12), hex(code >> 8), hex(code >> 4), hex(code)]);
 }
 
 #[cfg(test)]
@@ -205,6 +211,14 @@ mod tests {
             } else {
                 prop_assert_eq!(rest, &value);
             }
+        }
+    }
+
+    #[test]
+    fn nothing_turns_a_line_around_or_ends_it() {
+        for format in [LogFormat::Json, LogFormat::Text] {
+            let line = line(format, |pairs| pairs.text("k", "a\u{2028}b\u{202e}c\u{2066}d\u{85}é"));
+            assert!(line.contains(r"a\u2028b\u202ec\u2066d\u0085é"), "{line}");
         }
     }
 
