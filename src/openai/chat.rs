@@ -68,7 +68,7 @@ impl Object for Choice {
         match key {
             b"index" => self.index = value.leaf()?.count().unwrap_or(0),
             b"finish_reason" => self.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
-            b"text" => self.content |= value.leaf()?.filled(),
+            b"text" => self.content |= value.filled()?,
             b"delta" => {
                 let mut delta = Delta::default();
                 value.object(&mut delta)?;
@@ -90,7 +90,7 @@ impl Object for Delta {
         match key {
             // `reasoning*` are what vLLM, DeepSeek and OpenRouter call it.
             b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"refusal"
-            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.leaf()?.filled(),
+            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.filled()?,
             _ => value.skip()?,
         }
         Ok(())

@@ -89,6 +89,15 @@ impl<'j> Value<'j> {
         }
     }
 
+    /// Passes over it, and tells whether it is some text or a list or object with something in it. Text is not decoded for that: half of a
+    /// surrogate pair is some, too (Python and JavaScript read it, and upstreams that cut an emoji in two write it).
+    pub(super) fn filled(&mut self) -> Result<bool, NotJson> {
+        match self.0.peek() {
+            Some(b'"') => self.0.has_text(),
+            _ => self.0.value(),
+        }
+    }
+
     /// Reads a scalar.
     pub(super) fn leaf(&mut self) -> Result<Leaf<'j>, NotJson> {
         Ok(match self.0.peek() {

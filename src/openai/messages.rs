@@ -96,7 +96,7 @@ impl Object for Piece<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"text" | b"thinking" | b"partial_json" | b"data" | b"citation" => {
-                self.content |= value.leaf()?.filled();
+                self.content |= value.filled()?;
             }
             // A tool call's first event already tells which tool.
             b"type" => self.content |= value.leaf()?.text().is_some_and(|kind| kind.ends_with("tool_use")),

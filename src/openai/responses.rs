@@ -47,7 +47,7 @@ impl Object for StreamEvent<'_> {
                 self.kind = value.leaf()?.text().map(|kind| Kind::of(kind.as_bytes()));
             }
             b"sequence_number" => self.sequence = value.leaf()?.count(),
-            b"delta" => self.delta = value.leaf()?.filled(),
+            b"delta" => self.delta = value.filled()?,
             b"error" => self.error = value.leaf()?.truthy(),
             b"item" => {
                 let mut item = Item::default();

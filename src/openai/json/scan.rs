@@ -70,6 +70,11 @@ impl<'j> Scan<'j> {
         }
     }
 
+    /// Passes over a string; whether there is anything in it.
+    pub(super) fn has_text(&mut self) -> Result<bool, NotJson> {
+        self.string().map(|(text, _)| !inner(text).is_empty())
+    }
+
     /// A number, the kinds told apart as serde_json does.
     pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
         if let Some(count) = self.short_count() {
