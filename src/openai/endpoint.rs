@@ -103,6 +103,11 @@ impl Endpoint {
         )
     }
 
+    /// Whether its body has a `model`, or may: of batches, files and whatever is not known, to put one in could make them invalid.
+    pub fn takes_model(self) -> bool {
+        self.is_inference() || matches!(self, Self::AudioSpeech | Self::ImagesGenerations | Self::Moderations)
+    }
+
     /// Its name in logs and as a metrics label.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -133,9 +138,14 @@ impl Endpoint {
 ///
 /// Source: Azure OpenAI data plane inference reference.
 pub fn deployment(path: &str) -> Option<&str> {
-    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
-    segments.by_ref().find(|segment| *segment == "openai")?;
-    (segments.next()? == "deployments").then(|| segments.next()).flatten()
+    let mut before = ["", ""];
+    path.split('/').filter(|segment| !segment.is_empty()).find_map(|segment| {
+        let [first, second] = before;
+        before = [second, segment];
+        // Azure does not look at case.
+        (first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments"))
+            .then_some(segment)
+    })
 }
 
 fn created(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
@@ -256,6 +266,9 @@ mod tests {
     fn an_azure_path_names_the_model() {
         assert_eq!(deployment("/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
         assert_eq!(deployment("/azure/openai/deployments/my-gpt"), Some("my-gpt"));
+        assert_eq!(deployment("/openai/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
+        assert_eq!(deployment("/openai/deployments/openai/deployments/other"), Some("openai"));
+        assert_eq!(deployment("/OpenAI/Deployments/my-gpt/chat/completions"), Some("my-gpt"));
         assert_eq!(deployment("/openai/v1/chat/completions"), None);
         assert_eq!(deployment("/deployments/x/chat/completions"), None);
         assert_eq!(deployment("/openai/deployments"), None);

@@ -1,8 +1,9 @@
 //! A caller's `models` hold for the model that answers, whichever way it is named.
 
 use http::StatusCode;
+use sluicegate::config::KeyHash;
 
-use crate::harness::{BOTH, Gateway, Http, Keys, post, send, simulator, whole};
+use crate::harness::{BOTH, Gateway, Http, Keys, post, request, send, simulator, whole};
 
 /// Ways to a deployment: as the caller names it, by a rewrite, by the upstream's base path.
 const ROUTES: &str = r#"
@@ -167,4 +168,57 @@ async fn a_copy_with_another_model_counts_as_a_body_does() {
     }
     assert_eq!(upstream.records().len(), 2);
     gateway.finish(3).await;
+}
+
+/// A batch has none, and its API refuses what it does not know.
+#[tokio::test]
+async fn a_model_is_put_only_into_what_may_have_one() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more: OTHER, ..Keys::default() });
+    let rows = [
+        ("batches", r#"{"input_file_id":"f"}"#, r#"{"input_file_id":"f"}"#),
+        ("unheard/of", r#"{"n":1}"#, r#"{"n":1}"#),
+        ("unheard/of", r#"{"model":"asked"}"#, r#"{"model":"other"}"#),
+        ("chat/completions", r#"{"n":1}"#, r#"{"model":"other","n":1}"#),
+        ("images/generations", r#"{"n":1}"#, r#"{"model":"other","n":1}"#),
+    ];
+    for (operation, body, expected) in rows {
+        upstream.reset();
+        let request = post(gateway.address(), Http::One, &format!("/other/{operation}"));
+        send(gateway.address(), Http::One, request.body(whole(body)).unwrap()).await;
+        let arrived = &upstream.records()[0];
+        assert_eq!(String::from_utf8_lossy(&arrived.body), expected, "{operation} {body}");
+    }
+    gateway.finish(5).await;
+}
+
+/// API gateways before Azure's answer below a path of their own, which may be called so too.
+#[tokio::test]
+async fn a_deployment_is_found_wherever_the_path_names_it() {
+    let upstream = simulator().await;
+    let more = r#"
+        [route.azure]
+        path = "/openai"
+        upstreams = ["sim"]
+        [client.limited]
+        key = "$HASH"
+        models = ["allowed"]
+    "#
+    .replace("$HASH", &KeyHash::of(b"sk-sg-limited").to_string());
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more: &more, ..Keys::default() });
+    for (path, status) in [
+        ("/openai/deployments/allowed/chat/completions", StatusCode::OK),
+        ("/openai/deployments/denied/chat/completions", StatusCode::FORBIDDEN),
+        ("/openai/openai/deployments/denied/chat/completions", StatusCode::FORBIDDEN),
+        ("/openai/Deployments/denied/chat/completions", StatusCode::FORBIDDEN),
+    ] {
+        let body = r#"{"model":"allowed","messages":[]}"#;
+        let asked = request(gateway.address(), Http::One, "POST", path)
+            .header("authorization", "Bearer sk-sg-limited")
+            .header("content-type", "application/json");
+        let answer = send(gateway.address(), Http::One, asked.body(whole(body)).unwrap()).await;
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+    }
+    assert_eq!(upstream.records().len(), 1);
+    gateway.finish(4).await;
 }
