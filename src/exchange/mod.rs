@@ -29,6 +29,15 @@ pub struct AccessLog {
     pub format: LogFormat,
 }
 
+#[cfg(test)]
+impl AccessLog {
+    /// One whose lines nobody reads.
+    pub(crate) fn discarding() -> Self {
+        let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
+        Self { queue, format: LogFormat::Json }
+    }
+}
+
 /// One request and its answer.
 #[derive(Debug)]
 pub struct Exchange {

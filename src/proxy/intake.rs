@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
-use super::gateway::{self, Gateway};
+use super::gateway::{self, Buffered, Gateway};
 use crate::{
     body::Arrival,
     fault::Fault,
@@ -64,34 +64,54 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
     }
-    let mut held = gateway.hold();
-    let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: gateway.hold() };
     while let Some(frame) = next(&mut body, bounds.idle).await? {
         let Ok(data) = frame.into_data() else { continue };
-        let length = (first.len() + rest.len() + data.len()) as u64;
-        if length > bounds.limit {
+        gathered.take(data, announced, &bounds)?;
+    }
+    let bytes = gathered.whole();
+    let facts = facts(&bytes).await?;
+    Ok(Intake { bytes, facts })
+}
+
+/// What is there of a body.
+struct Gathered {
+    /// The only piece, as it came.
+    first: Bytes,
+    /// All of them.
+    rest: BytesMut,
+    held: Buffered,
+}
+
+impl Gathered {
+    /// Takes one more piece of a body whose length is announced, or is 0 then.
+    fn take(&mut self, data: Bytes, announced: u64, bounds: &Bounds) -> Result<(), Fault> {
+        let Self { first, rest, held } = self;
+        let length = first.len() + rest.len() + data.len();
+        if length as u64 > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
         }
-        held.grow_to(length, bounds.buffered)?;
+        held.grow_to(length as u64, bounds.buffered)?;
         if first.is_empty() && rest.is_empty() {
-            first = data;
-            continue;
+            *first = data;
+            return Ok(());
         }
-        if rest.capacity() - rest.len() < first.len() + data.len() {
-            let length = length as usize;
-            let room = (announced as usize).min(length.saturating_mul(AHEAD)).max(length);
-            // What is made room for counts like what is there.
+        if rest.capacity() < length {
+            let announced = (announced as usize).min(length.saturating_mul(AHEAD));
+            // Less than twice of what it has a vector does not grow by; what is made room for counts like what is there.
+            let room = length.max(announced).max(2 * rest.capacity());
             held.grow_to(room as u64, bounds.buffered)?;
             rest.reserve(room - rest.len());
         }
-        rest.extend_from_slice(&std::mem::take(&mut first));
+        rest.extend_from_slice(&std::mem::take(first));
         rest.extend_from_slice(&data);
+        Ok(())
     }
-    let bytes = if rest.is_empty() { first } else { rest.freeze() };
-    let bytes = gateway::own(bytes, held);
-    let facts = facts(&bytes).await?;
-    Ok(Intake { bytes, facts })
+
+    fn whole(self) -> Bytes {
+        let Self { first, rest, held } = self;
+        gateway::own(if rest.is_empty() { first } else { rest.freeze() }, held)
+    }
 }
 
 async fn next(body: &mut Arrival, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
@@ -128,4 +148,32 @@ async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {
         }
     };
     read.map_err(Fault::BodyInvalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Server, exchange::AccessLog, snapshot::Snapshot};
+
+    /// Whatever its length was said to be: what a body takes is never more than what is counted of it.
+    #[test]
+    fn what_room_is_made_for_is_counted() {
+        let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
+        let gateway = Gateway::new(snapshot, AccessLog::discarding());
+        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
+        for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
+            let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: gateway.hold() };
+            let piece = Bytes::from(vec![b'x'; 60_000]);
+            for taken in 1..=550 {
+                assert!(gathered.take(piece.clone(), announced, &bounds).is_ok());
+                let counted = gateway.buffered();
+                let room = gathered.first.len() + gathered.rest.capacity();
+                assert!(room as u64 <= counted, "{room} of {counted} after {taken} of {announced}");
+                // Nor much more than there is.
+                assert!(counted <= taken * 60_000 * AHEAD as u64, "{counted} after {taken} of {announced}");
+            }
+            assert_eq!(gathered.whole().len(), 550 * 60_000);
+            assert_eq!(gateway.buffered(), 0);
+        }
+    }
 }

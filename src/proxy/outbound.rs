@@ -226,8 +226,9 @@ impl Call {
         Ok(match std::mem::replace(&mut order.body, Incoming::Gone) {
             Incoming::Read(bytes) => {
                 order.body = Incoming::Read(bytes.clone());
-                let edited =
-                    place.model.as_deref().map(|model| self.with_model(&bytes, model)).transpose()?;
+                let has_model = self.exchange.record.model.is_some() || order.endpoint.takes_model();
+                let model = place.model.as_deref().filter(|_| has_model);
+                let edited = model.map(|model| self.with_model(&bytes, model)).transpose()?;
                 Outbound::Whole(Some(edited.flatten().unwrap_or(bytes)))
             }
             Incoming::Passing(body) if body.is_end_stream() => {
@@ -239,7 +240,7 @@ impl Call {
         })
     }
 
-    /// A copy of a body that was read, with another model, if it is one that has any; counted as the body is, beside it.
+    /// A copy of a body that was read, with another model, if it is an object; counted as the body is, beside it.
     fn with_model(&self, bytes: &[u8], model: &str) -> Result<Option<Bytes>, Fault> {
         let bound = self.snapshot.server.max_buffered;
         let mut counted = self.worker.gateway.hold();

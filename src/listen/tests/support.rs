@@ -24,7 +24,6 @@ use tokio::{
 
 use crate::{
     body::{Cut, Flush, Link, Watch},
-    config::LogFormat,
     config::{self, ClientAddress},
     exchange::AccessLog,
     listen::{
@@ -34,7 +33,7 @@ use crate::{
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
-    telemetry::{metrics::count::Count, queue::Queue},
+    telemetry::metrics::count::Count,
 };
 
 /// Past this a test has hung; nothing is measured by it.
@@ -89,16 +88,11 @@ pub(super) enum Told {
 }
 
 /// Nothing is written to it here.
-fn access_log() -> AccessLog {
-    let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
-    AccessLog { queue, format: LogFormat::Json }
-}
-
 impl Setup {
     pub(super) fn new(server: config::Server, listener: Listener) -> Self {
         let socket = bind(listener.address, server.backlog).unwrap();
         let snapshot = Snapshot::of_listeners(1, server, vec![listener]);
-        let gateway = Gateway::new(snapshot, access_log());
+        let gateway = Gateway::new(snapshot, AccessLog::discarding());
         let (tell, told) = mpsc::unbounded_channel();
         let go = Arc::new(Semaphore::new(0));
         let stand_in = StandIn { tell, go: go.clone() };
