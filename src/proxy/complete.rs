@@ -157,7 +157,7 @@ impl Held {
             reading()
         } else {
             let read = tokio::task::spawn_blocking(reading).await;
-            read.map_err(|error| Unheld::Fault(Fault::Truncated(error.into())))?
+            read.map_err(|error| Unheld::Fault(Fault::Internal(error.into())))?
         };
         self.pieces = pieces;
         if is_json { Ok(()) } else { Err(Unheld::Fault(Fault::BadAnswer("it is not valid JSON"))) }

@@ -43,7 +43,6 @@ pub(super) struct Passage {
     idle: Option<Duration>,
     /// By when there must be content, and what that limit was.
     pub(super) first_token: Option<(Instant, Duration)>,
-    total: Option<Duration>,
     heartbeat: Option<Duration>,
     route: Arc<Route>,
     upstream: Arc<Upstream>,
@@ -67,7 +66,6 @@ impl Passage {
             held: VecDeque::new(),
             idle: place.timeouts.idle,
             first_token: None,
-            total: place.timeouts.total,
             heartbeat: route.heartbeat,
             route: route.clone(),
             upstream: place.upstream.clone(),
@@ -78,8 +76,8 @@ impl Passage {
 }
 
 impl Passing {
-    /// Begins to pass it on, in an exchange that began at `start`.
-    pub(super) fn new(passage: Passage, start: Instant) -> Self {
+    /// Begins to pass it on, in an exchange that has until `total`: by when it must be over, and what that limit was.
+    pub(super) fn new(passage: Passage, total: Option<(Instant, Duration)>) -> Self {
         let lengthless = passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none();
         let heartbeat = passage.heartbeat.filter(|_| lengthless && passage.sight.takes_comments());
         Self {
@@ -89,7 +87,7 @@ impl Passing {
             clock: Clock {
                 idle: passage.idle,
                 first_token: passage.first_token.filter(|_| passage.sight.is_unfinished()),
-                total: passage.total.map(|total| (start + total, total)),
+                total,
                 heartbeat,
                 ..Clock::default()
             },

@@ -88,7 +88,9 @@ impl Relay {
     /// Passes an upstream's answer on.
     pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let close_delimited = passage.close_delimited;
-        let passing = Passing::new(passage, exchange.record.start);
+        let start = exchange.record.start;
+        let total = exchange.watch.total().map(|deadline| (deadline, deadline.duration_since(start)));
+        let passing = Passing::new(passage, total);
         // Until it is known to be whole: whatever else ends the connection must not look like its end.
         exchange.link().reset_when_closing(close_delimited);
         let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
@@ -200,6 +202,10 @@ impl Relay {
         self.conclude();
         self.exchange.fail(fault, |text| upstream.crossing.carries(text));
         let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
+        if orderly {
+            // A reset could take with it what is still on its way.
+            self.exchange.link().reset_when_closing(false);
+        }
         // Drops the upstream's body, and with it the connection or the stream.
         self.stage = if orderly { Stage::Ended } else { Stage::Aborting(None) };
         match last {

@@ -68,8 +68,7 @@ impl Call {
         if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
             return Err(Failed::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
         }
-        policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
-        let id = head.headers.get(policy::UPSTREAM_REQUEST_ID);
+        let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
         self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
         head.version = self.exchange.record.version;
         head.extensions.clear();

@@ -1,10 +1,10 @@
 //! What the gateway sees of an exchange, whatever a route makes of its path and headers.
 
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use sluicegate::simulator::{Framing, Head, Script, Step};
+use sluicegate::simulator::{Framing, Gate, Head, Script, Step};
 
-use super::{EVENT, assert_ended};
-use crate::harness::{BOTH, CHAT, Gateway, Keys, authorised, post, send, simulator, whole};
+use super::{DONE, EVENT, FINISH, assert_ended};
+use crate::harness::{BOTH, CHAT, Gateway, Http, Keys, authorised, post, send, simulator, whole};
 
 const STREAM: &str =
     r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
@@ -149,4 +149,100 @@ async fn the_host_that_was_asked_for() {
             gateway.finish(1).await;
         }
     }
+}
+
+/// Python and JavaScript read half of a surrogate pair, and upstreams write it that cut an emoji in two: it is content.
+#[tokio::test]
+async fn half_a_character_is_content() {
+    let upstream = simulator().await;
+    let [high, low] = [r"\ud83d", r"\ude00"].map(|half| {
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{half}\"}}}}]}}\n\n")
+    });
+    let keys = Keys { route: "commit = \"first_token\"", ..Keys::default() };
+    for up in BOTH {
+        upstream.reset();
+        let sent = [&high, &low, FINISH, DONE].map(|event| Step::Send(event.to_owned().into()));
+        upstream.queue(Script::new([Step::Head(Head::event_stream())].into_iter().chain(sent).collect()));
+        let gateway = Gateway::with(&upstream, up, keys);
+        let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let answer = send(gateway.address(), Http::One, request).await;
+        assert_eq!(answer.text(), [&*high, &low, FINISH, DONE].concat());
+        let line = gateway.log.line(1).await;
+        assert_ended(&line, "upstream", "done", "");
+        assert_eq!(upstream.records().len(), 1, "{line}");
+        assert!(line["first_token_ms"].is_number(), "{line}");
+        gateway.finish(1).await;
+    }
+}
+
+/// Whatever a route does to the header that the caller gets it in.
+#[tokio::test]
+async fn the_upstreams_id_is_logged_though_the_caller_is_not_told() {
+    let upstream = simulator().await;
+    for rules in ["remove = [\"x-upstream-request-id\"]", "only = [\"content-type\"]"] {
+        let route = format!("response_headers = {{ {rules} }}");
+        let gateway = Gateway::with(&upstream, Http::One, Keys { route: &route, ..Keys::default() });
+        let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let answer = send(gateway.address(), Http::One, request).await;
+        assert!(!answer.headers.contains_key("x-upstream-request-id"), "{answer:?}");
+        let line = gateway.log.line(1).await;
+        assert!(line["upstream_request_id"].is_string(), "{line}");
+        gateway.finish(1).await;
+    }
+}
+
+/// The last attempt's connection was kept from the one before, and took no time.
+#[tokio::test]
+async fn a_line_tells_of_the_last_attempt_alone() {
+    let upstream = simulator().await;
+    let refused = Head::json(StatusCode::SERVICE_UNAVAILABLE, 2);
+    upstream.queue(Script::new(vec![Step::Head(refused), Step::Send("{}".into())]));
+    let route = r#"retry = { retries = 1, backoff = "10ms", max_backoff = "10ms" }"#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { one_worker: true, route, ..Keys::default() });
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    assert_eq!(send(gateway.address(), Http::One, request).await.status, StatusCode::OK);
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["attempts"], &line["reused"]), (&2.into(), &true.into()), "{line}");
+    assert!(line["connect_ms"].is_null(), "{line}");
+    gateway.finish(1).await;
+}
+
+/// The exchange as a whole is bounded by what the route, or else its first upstream, says: and that is what the caller is told.
+#[tokio::test]
+async fn whoever_answers_the_limit_that_was_passed_is_told() {
+    let upstream = simulator().await;
+    let gate = Gate::new();
+    upstream.queue(Script::new(vec![
+        Step::Head(Head::event_stream()),
+        Step::Send(EVENT.into()),
+        Step::Gate(gate.clone()),
+    ]));
+    let gateway = Gateway::start(&format!(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [server]
+        threads = 1
+        [upstream.gone]
+        url = "http://127.0.0.1:1"
+        key = {{ env = "UPSTREAM_KEY" }}
+        timeout = {{ total = "1s" }}
+        [upstream.sim]
+        url = "{}"
+        key = {{ env = "UPSTREAM_KEY" }}
+        timeout = {{ total = "10m" }}
+        [route.main]
+        path = "/v1"
+        upstreams = ["gone", "sim"]
+        [client.tester]
+        key = "$CLIENT_HASH"
+        "#,
+        upstream.url()
+    ));
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(STREAM)).unwrap();
+    let answer = send(gateway.address(), Http::One, request).await;
+    assert!(answer.text().contains("longer than 1 s"), "{}", answer.text());
+    let line = gateway.log.line(1).await;
+    assert_ended(&line, "gateway", "stream", "total_timeout");
+    gateway.finish(1).await;
 }
