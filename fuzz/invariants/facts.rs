@@ -35,7 +35,10 @@ pub fn check(body: &[u8]) {
         (Err(error), Err(Refused)) => {
             let of_a_member = matches!(
                 error,
-                FactsError::Duplicate { .. } | FactsError::WrongType { .. } | FactsError::ModelTooLong
+                FactsError::Duplicate { .. }
+                    | FactsError::OtherCase
+                    | FactsError::WrongType { .. }
+                    | FactsError::ModelTooLong
             );
             assert!(of_a_member, "{error:?}");
         }

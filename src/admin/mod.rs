@@ -125,10 +125,9 @@ impl Desk {
         if self.gateway.live.load().admin_token.is_some() {
             return true;
         }
-        let host = request.headers().get(header::HOST);
-        let host = host.map(|host| Authority::try_from(host.as_bytes()));
-        let named = request.uri().authority().cloned().map(Ok).or(host);
-        named.is_none_or(|named| named.is_ok_and(|named| is_own(named.host())))
+        let target = request.uri().authority().is_none_or(|named| is_own(named.host()));
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        target && hosts.all(|host| Authority::try_from(host.as_bytes()).is_ok_and(|host| is_own(host.host())))
     }
 
     fn config(&self) -> Response<Full<Bytes>> {

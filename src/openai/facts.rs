@@ -43,6 +43,9 @@ pub enum FactsError {
     /// The body is JSON, but not an object.
     #[error("the request body is not a JSON object")]
     NotAnObject,
+    /// Some upstreams would take it for `model`.
+    #[error("`model` is written in other letters: only lower case is read alike by everybody")]
+    OtherCase,
     /// A member is there twice. Readers differ in which they take, so the upstream might see another request than the
     /// one that was checked (RFC 8259, section 4).
     #[error("`{field}` is given more than once")]
@@ -122,7 +125,7 @@ impl Object for Request {
             b"stream_options" => return self.stream_options(value),
             // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
             key if key.eq_ignore_ascii_case(b"model") => {
-                self.problem.get_or_insert(FactsError::Duplicate { field: "model" });
+                self.problem.get_or_insert(FactsError::OtherCase);
                 return value.skip();
             }
             _ => return value.skip(),

@@ -1,7 +1,7 @@
 //! Server-sent events, read from the side and written whole.
 //!
 //! [`Scanner`] finds the events in a stream whose bytes are passing anyway: it never holds a byte back, never
-//! changes one, cannot fail, and copies only what a chunk boundary cuts in two. [`writer`] makes the few events and
+//! changes one, cannot fail, and copies only what a chunk boundary cuts in two, or what is on several lines. [`writer`] makes the few events and
 //! comments that the gateway itself puts into a stream.
 //!
 //! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and

@@ -23,7 +23,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Finds the events of one stream in its bytes as they pass.
 ///
 /// Memory: nothing while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
-/// [`NAME_LIMIT`] bytes.
+/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next one.
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Data of the unfinished event as far as earlier chunks brought it (or several lines had to be joined).

@@ -29,7 +29,7 @@ pub struct Route {
     pub timeout: TimeoutOverrides,
     /// `retry = { … }`: what this route overrides of its first upstream's.
     pub retry: RetryOverrides,
-    /// `breaker = { … }`: what this route overrides of its first upstream's.
+    /// `breaker = { … }`: what this route overrides of each of its upstreams'.
     pub breaker: BreakerOverride,
     /// `heartbeat = "15s"`, in place of its first upstream's; `Some(None)`: written as "off".
     pub heartbeat: Option<Option<Duration>>,

@@ -39,7 +39,7 @@ fn a_certificate_that_does_not_hold_is_warned_of() {
     let key = KeyPair::generate().expect("a key");
     folder.write("server.key", &key.serialize_pem());
     let now = time::OffsetDateTime::now_utc();
-    let mut warned = |from: i64, until: i64| {
+    let warned = |from: i64, until: i64| {
         let mut parameters = CertificateParams::new(["localhost".to_owned()]).expect("names");
         parameters.not_before = now + time::Duration::days(from);
         parameters.not_after = now + time::Duration::days(until);
