@@ -90,6 +90,10 @@ impl Admin {
 
 impl Desk {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        // Load balancers and kubelets have no token, and learn nothing else here.
+        if let Some(health) = self.health(request) {
+            return health;
+        }
         if !self.knows(request) {
             return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
         }
@@ -101,14 +105,23 @@ impl Desk {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
         }
         match request.uri().path() {
-            "/healthz" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" if self.ready.get() => plain(StatusCode::OK, "ready\n"),
-            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             "/config" => self.config(),
             "/status" => self.status().await,
             "/metrics" => self.metrics(request.headers()),
             _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config, /status and /metrics\n"),
         }
+    }
+
+    fn health<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return None;
+        }
+        Some(match request.uri().path() {
+            "/healthz" => plain(StatusCode::OK, "ok\n"),
+            "/readyz" if self.ready.get() => plain(StatusCode::OK, "ready\n"),
+            "/readyz" => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            _ => return None,
+        })
     }
 
     fn knows<B>(&self, request: &Request<B>) -> bool {

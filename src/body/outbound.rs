@@ -89,7 +89,7 @@ impl UploadTally {
         self.failure.get()
     }
 
-    /// Notes a body that was read whole.
+    /// Notes how much has come of a body that is read whole.
     pub fn whole(&self, bytes: u64) {
         self.bytes.set(bytes);
     }

@@ -50,6 +50,21 @@ struct Cli {
     config: ConfigFile,
 }
 
+/// As [`crate::simulator`] has it.
+const SCRIPTS: &str = "\
+Example:
+  sluicegate simulate --listen 127.0.0.1:9090
+  curl -N 127.0.0.1:9090/v1/chat/completions -H 'x-simulate: frames=5; interval=200; cut=300; by=reset' \\
+    -H 'content-type: application/json' -d '{\"model\":\"any\",\"stream\":true,\"messages\":[]}'
+
+x-simulate: key=value; key=value; flag
+  content    frames=N size=N usage=IN,OUT status=N retry-after=TEXT newline=lf|crlf|cr comments no-done error-event malformed
+  sending    delay=SPAN (before the head) first=SPAN (before the first event) interval=SPAN batch=N split=N
+             length=known|chunked|close trailers early
+  accidents  cut=N|head (after N bytes) by=reset|close|chunk-error|no-error stall=N gate=N
+
+Models: sim-f200-i10-b16-d50-s1000 is frames, interval, batch, delay (ms) and size; missing-ANYTHING is one that does not exist.";
+
 const EXAMPLES: &str = "\
 Examples:
   sluicegate demo                          try it: no key and no file needed
@@ -89,7 +104,7 @@ enum Command {
     ///
     /// For load tests and for trying a configuration without a provider. The requested model, or the header `x-simulate`, says how
     /// the answer goes: its length, its pace, its faults.
-    #[command(after_long_help = "Example:\n  sluicegate simulate --listen 127.0.0.1:9090")]
+    #[command(after_long_help = SCRIPTS)]
     Simulate(crate::simulator::Args),
     /// Make client keys
     #[command(subcommand)]

@@ -47,6 +47,7 @@ fn part(text: &str) -> Result<(u64, u64, &str), Complaint> {
     if number.is_empty() {
         return Err(complaint("is not a span", HELP));
     }
+    let rest = rest.trim_start();
     let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let (name, after) = rest.split_at(letters);
     if name.is_empty() {

@@ -62,6 +62,7 @@ pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
         _ if path.contains("//") => "has an empty segment (`//`)",
         _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => "has a dot segment",
         _ if path.contains('%') => "has an escape (`%`): requests are matched with theirs decoded",
+        _ if path.contains('*') => "has a `*`: a prefix takes all that is below it as it is",
         _ if path.contains(';') => "has a semicolon, which programs read in different ways",
         _ if !path.bytes().all(plain) => "has characters that are not a path's",
         _ => return Ok(()),

@@ -97,7 +97,7 @@ pub enum Fault {
     #[error("The gateway is shutting down. Try again.")]
     Draining,
     /// The exchange took longer than `timeout.total`.
-    #[error("The request took longer than {} s, the limit on this route.", .0.as_secs_f64())]
+    #[error("The request took longer than {} s, which was its limit.", .0.as_secs_f64())]
     TotalTimeout(Duration),
     /// No connection to the upstream could be made.
     #[error("The upstream cannot be reached.")]

@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::gateway::{self, Buffered, Gateway};
 use crate::{
-    body::Arrival,
+    body::{Arrival, UploadTally},
     fault::Fault,
     openai::{self, Facts},
     upstream::Affinity,
@@ -59,7 +59,12 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
 ///
 /// # Errors
 /// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
-pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gateway>) -> Result<Intake, Fault> {
+pub(super) async fn read(
+    mut body: Arrival,
+    bounds: Bounds,
+    gateway: &Arc<Gateway>,
+    tally: &UploadTally,
+) -> Result<Intake, Fault> {
     let announced = body.size_hint().lower();
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
@@ -67,7 +72,7 @@ pub(super) async fn read(mut body: Arrival, bounds: Bounds, gateway: &Arc<Gatewa
     let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: gateway.hold() };
     while let Some(frame) = next(&mut body, bounds.idle).await? {
         let Ok(data) = frame.into_data() else { continue };
-        gathered.take(data, announced, &bounds)?;
+        gathered.take(data, announced, &bounds, tally)?;
     }
     let bytes = gathered.whole();
     let facts = facts(&bytes).await?;
@@ -85,9 +90,16 @@ struct Gathered {
 
 impl Gathered {
     /// Takes one more piece of a body whose length is announced, or is 0 then.
-    fn take(&mut self, data: Bytes, announced: u64, bounds: &Bounds) -> Result<(), Fault> {
+    fn take(
+        &mut self,
+        data: Bytes,
+        announced: u64,
+        bounds: &Bounds,
+        tally: &UploadTally,
+    ) -> Result<(), Fault> {
         let Self { first, rest, held } = self;
         let length = first.len() + rest.len() + data.len();
+        tally.whole(length as u64);
         if length as u64 > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
         }
@@ -165,7 +177,7 @@ mod tests {
             let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: gateway.hold() };
             let piece = Bytes::from(vec![b'x'; 60_000]);
             for taken in 1..=550 {
-                assert!(gathered.take(piece.clone(), announced, &bounds).is_ok());
+                assert!(gathered.take(piece.clone(), announced, &bounds, &UploadTally::default()).is_ok());
                 let counted = gateway.buffered();
                 let room = gathered.first.len() + gathered.rest.capacity();
                 assert!(room as u64 <= counted, "{room} of {counted} after {taken} of {announced}");

@@ -87,8 +87,8 @@ impl Call {
                 idle: self.snapshot.server.body_idle,
                 buffered: self.snapshot.server.max_buffered,
             };
-            let Intake { bytes, facts } = intake::read(body, bounds, &self.worker.gateway).await?;
-            record.upload.whole(bytes.len() as u64);
+            let Intake { bytes, facts } =
+                intake::read(body, bounds, &self.worker.gateway, &record.upload).await?;
             record.model = facts.model;
             record.stream = Some(facts.stream);
             background = facts.background;

@@ -183,7 +183,9 @@ async fn a_drain_that_cuts_says_so() {
 #[test]
 fn the_demos_curl_line_streams_over_tls() {
     let any = "127.0.0.1:0";
-    let mut demo = Running::start(&["demo", "--listen", any, "--plain", any, "--admin", any]);
+    // A listener is known by its address as it is written.
+    let (plain, admin) = ("127.0.0.2:0", any);
+    let mut demo = Running::start(&["demo", "--listen", any, "--plain", plain, "--admin", admin]);
     let line = demo.line(|line| line.starts_with("curl "));
     assert!(line.contains("https://") && line.contains("--cacert"), "{line}");
     let streamed = shell(&line);

@@ -263,6 +263,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "path = \"/v1\"\nrequest_headers = { allow = [\"proxy-foo\", \"sec-websocket-protocol\"] }",
         "allow[0]: `proxy-foo` cannot be named here",
     ),
+    (PATH, "path = \"/v1/*\"", "route.openai.path: has a `*`: a prefix takes all"),
     (PATH, "path = \"/v1;x\"", "route.openai.path: has a semicolon"),
     (
         KEY,

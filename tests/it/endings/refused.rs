@@ -64,6 +64,9 @@ async fn requests_that_are_refused_by_what_they_are() {
                 (&status.into(), &answer.body.len().into()),
                 "{line}"
             );
+            if code == "invalid_body" {
+                assert!(line["bytes_in"].as_u64() >= Some(3), "{line}");
+            }
             if status == 405 {
                 assert_eq!(answer.headers["allow"], "GET, POST");
             }

@@ -144,7 +144,7 @@ async fn without_a_token_only_its_own_names_are_answered() {
         let request = request(admin, Http::One, "GET", path).header("host", host).body(whole("")).unwrap();
         send(admin, Http::One, request).await.status
     };
-    for path in ["/metrics", "/status", "/config", "/readyz"] {
+    for path in ["/metrics", "/status", "/config"] {
         for own in ["localhost", "LocalHost:9901", "127.0.0.1:9901", "[::1]:9901", "192.0.2.1"] {
             assert_eq!(asked(own, path).await, 200, "{own} {path}");
         }
@@ -156,5 +156,20 @@ async fn without_a_token_only_its_own_names_are_answered() {
         ] {
             assert_eq!(asked(foreign, path).await, 403, "{foreign} {path}");
         }
+    }
+}
+
+/// A load balancer and a kubelet ask by whatever name they have, and have no token.
+#[tokio::test]
+async fn whether_it_lives_and_is_ready_is_no_secret() {
+    let upstream = simulator().await;
+    let more = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = { env = \"UPSTREAM_KEY\" }";
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more, ..Keys::default() });
+    let admin = gateway.admin.unwrap();
+    for (path, status) in
+        [("/healthz", 200), ("/readyz", 200), ("/metrics", 401), ("/config", 401), ("/status", 401)]
+    {
+        let request = http::Request::get(path).header("host", "gateway.example").body(whole("")).unwrap();
+        assert_eq!(send(admin, Http::One, request).await.status, status, "{path}");
     }
 }
