@@ -183,7 +183,7 @@ impl App {
     /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
     ///
     /// # Errors
-    /// A worker died.
+    /// A worker died, while serving or draining.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
         let Self { gateway, listening, admin, runtime, queue, service, reloading: _reloading } = self;
         let ended = runtime.block_on(async {
@@ -222,7 +222,13 @@ async fn serve(
     tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
     service.ready(gateway.live.load().generation);
     tokio::select! {
-        lost = listening.wait() => lost?,
+        // What other workers have open is cut, and told so.
+        _ = listening.wait() => {
+            if let Some(admin) = admin {
+                admin.not_ready();
+            }
+            listening.drain(Duration::ZERO, Duration::ZERO).await?;
+        }
         () = stop() => {}
     }
     let drain = gateway.live.load().server.drain;
@@ -234,11 +240,11 @@ async fn serve(
     }
     let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
     let cut = tokio::select! {
-        cut = draining.as_mut() => cut,
+        cut = draining.as_mut() => cut?,
         () = stop() => {
             tracing::warn!("asked again: cutting what is left");
             listening.cut();
-            draining.await
+            draining.await?
         }
     };
     Ok(if cut == 0 { Ended::Drained } else { Ended::Cut(cut) })
