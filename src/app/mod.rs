@@ -234,13 +234,15 @@ async fn serve(
     let drain = gateway.live.load().server.drain;
     tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "draining");
     let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
-    service.stopping(in_flight, drain.announce.saturating_add(drain.deadline));
+    let bound = drain.announce.saturating_add(drain.deadline);
+    service.stopping(in_flight, bound);
     if let Some(admin) = admin {
         admin.not_ready();
     }
     let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
     let cut = tokio::select! {
         cut = draining.as_mut() => cut?,
+        never = service.keep_extending(bound) => match never {},
         () = stop() => {
             tracing::warn!("asked again: cutting what is left");
             listening.cut();
