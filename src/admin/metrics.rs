@@ -207,6 +207,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     );
     let classes = [
         ("accept_failed", &counters.accept_failed),
+        ("unserved", &counters.unserved),
         ("proxy_refused", &counters.proxy_refused),
         ("handshake_failed", &counters.handshake_failed),
         ("handshake_timeout", &counters.handshake_timeout),

@@ -111,8 +111,12 @@ impl App {
     /// Starts a gateway whose log lines go to `queue`.
     ///
     /// # Errors
-    /// [`AppError`]; nothing runs then.
+    /// [`AppError`]; nothing runs then, and what was logged is written.
     pub fn start_with(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
+        told(&queue, Self::assemble(config, queue.clone(), surroundings))
+    }
+
+    fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
         let Surroundings { mut inherited, service } = surroundings;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
@@ -146,8 +150,8 @@ impl App {
     /// The system gives no thread.
     pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
         let (gateway, service) = (self.gateway.clone(), self.service.clone());
-        let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload)?;
-        Ok(Self { reloading: Some(reloading), ..self })
+        let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload);
+        Ok(Self { reloading: Some(told(&self.queue, reloading)?), ..self })
     }
 
     /// Where callers connect, in the order of the configuration.
@@ -175,7 +179,8 @@ impl App {
     /// # Errors
     /// A worker died, or signals cannot be waited for.
     pub fn run(mut self) -> Result<Ended, AppError> {
-        let mut signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime)?;
+        let signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime);
+        let mut signals = told(&self.queue, signals)?;
         let reloading = self.reloading.take();
         self.run_until(async || signals.stop(reloading.as_ref()).await)
     }
@@ -183,7 +188,7 @@ impl App {
     /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
     ///
     /// # Errors
-    /// A worker died.
+    /// A worker died, while serving or draining.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
         let Self { gateway, listening, admin, runtime, queue, service, reloading: _reloading } = self;
         let ended = runtime.block_on(async {
@@ -211,6 +216,14 @@ impl Ended {
     }
 }
 
+/// An error ends the process, sooner than the log's writer would have written what led to it.
+fn told<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
+    if result.is_err() {
+        queue.flush(LAST_LINES);
+    }
+    result
+}
+
 async fn serve(
     gateway: &Gateway,
     listening: &Listening,
@@ -222,23 +235,31 @@ async fn serve(
     tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
     service.ready(gateway.live.load().generation);
     tokio::select! {
-        lost = listening.wait() => lost?,
+        // What other workers have open is cut, and told so.
+        _ = listening.wait() => {
+            if let Some(admin) = admin {
+                admin.not_ready();
+            }
+            listening.drain(Duration::ZERO, Duration::ZERO).await?;
+        }
         () = stop() => {}
     }
     let drain = gateway.live.load().server.drain;
     tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "draining");
     let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
-    service.stopping(in_flight, drain.announce.saturating_add(drain.deadline));
+    let bound = drain.announce.saturating_add(drain.deadline);
+    service.stopping(in_flight, bound);
     if let Some(admin) = admin {
         admin.not_ready();
     }
     let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
     let cut = tokio::select! {
-        cut = draining.as_mut() => cut,
+        cut = draining.as_mut() => cut?,
+        never = service.keep_extending(bound) => match never {},
         () = stop() => {
             tracing::warn!("asked again: cutting what is left");
             listening.cut();
-            draining.await
+            draining.await?
         }
     };
     Ok(if cut == 0 { Ended::Drained } else { Ended::Cut(cut) })
@@ -265,5 +286,53 @@ impl Signals {
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, sync::mpsc, thread};
+
+    use super::*;
+    use crate::config::{Env, LogFormat, parse};
+
+    /// An output that takes its time, much more than a start that fails.
+    struct Slow(mpsc::Sender<Vec<u8>>);
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            thread::sleep(Duration::from_millis(500));
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_logged_is_written_when_the_start_fails() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let text = format!(
+            r#"
+            listener = [{{ address = "{}" }}]
+            [upstream.none]
+            url = "http://127.0.0.1:9"
+            auth = "none"
+            [route.main]
+            path = "/v1"
+            upstreams = ["none"]
+            access = "open"
+            "#,
+            taken.local_addr().unwrap()
+        );
+        let config = parse(&text, &Env::new(".", &|_| None)).unwrap();
+        let (write, written) = mpsc::channel();
+        let queue = Queue::start(Box::new(Slow(write)), 1 << 20, LogFormat::Json);
+        queue.push(b"a warning");
+        let error = App::start_with(config, queue, Surroundings::default()).unwrap_err();
+        assert!(matches!(error, AppError::Bind(_)), "{error}");
+        assert_eq!(written.try_recv().unwrap(), b"a warning\n");
     }
 }

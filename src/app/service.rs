@@ -1,12 +1,18 @@
 //! What the service manager is told, as systemd wants it (sd_notify(3)); nothing where nobody listens.
 
-use std::{convert::Infallible, fmt, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
+use tokio::time;
 
 use crate::listen::Workers;
 
-/// The longest that can be asked for at once: the manager counts microseconds in 32 bits.
+/// The longest that is asked for at once: it is told in microseconds, in 32 bits (`NotifyState::ExtendTimeoutUsec`).
 const LONGEST_EXTENSION: Duration = Duration::from_secs(4000);
 
 /// Beyond the drain's own bounds: for cutting, and for the last log lines.
@@ -17,6 +23,8 @@ const AFTER_DRAIN: Duration = Duration::from_secs(15);
 pub struct Service {
     notify: Arc<Notify>,
     watchdog: Option<Duration>,
+    /// That it stops is the last that is told of how it serves; held while telling, since a reload has a thread of its own.
+    stopping: Arc<Mutex<bool>>,
 }
 
 /// Takes a state's lines, such as `READY=1`.
@@ -30,41 +38,69 @@ impl Service {
                 tracing::warn!(%error, "the service manager cannot be told");
             }
         };
-        Self { notify: Arc::new(notify), watchdog: sd_notify::watchdog_enabled() }
+        Self::new(notify, sd_notify::watchdog_enabled())
     }
 
     /// One that is told by `tell`, a line at a time, and wants to hear from us within each `watchdog`.
     pub fn told_by(tell: impl Fn(String) + Send + Sync + 'static, watchdog: Option<Duration>) -> Self {
         let notify =
             move |states: &[NotifyState<'_>]| states.iter().for_each(|state| tell(state.to_string()));
-        Self { notify: Arc::new(notify), watchdog }
+        Self::new(notify, watchdog)
+    }
+
+    fn new(notify: impl Fn(&[NotifyState<'_>]) + Send + Sync + 'static, watchdog: Option<Duration>) -> Self {
+        Self { notify: Arc::new(notify), watchdog, stopping: Arc::default() }
     }
 
     /// Connections are accepted from now on.
     pub(super) fn ready(&self, generation: u64) {
-        (self.notify)(&[NotifyState::Ready, NotifyState::Status(&serving(generation))]);
+        self.serves(&[NotifyState::Ready, NotifyState::Status(&serving(generation))]);
     }
 
     /// The configuration is being read anew. The time is what systemd 253 and newer ask for with `Type=notify-reload`.
     pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => (self.notify)(&[NotifyState::Reloading, now]),
-            Err(_) => (self.notify)(&[NotifyState::Reloading]),
+            Ok(now) => self.serves(&[NotifyState::Reloading, now]),
+            Err(_) => self.serves(&[NotifyState::Reloading]),
         }
     }
 
     /// It was not taken: what came before goes on.
     pub(super) fn refused(&self, generation: u64) {
         let status = format!("{}; a newer configuration was refused, see the log", serving(generation));
-        (self.notify)(&[NotifyState::Ready, NotifyState::Status(&status)]);
+        self.serves(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    /// The drain has begun and may take this long.
+    /// Tells how it serves, until it stops.
+    fn serves(&self, states: &[NotifyState<'_>]) {
+        if !*self.stopping.lock().unwrap_or_else(PoisonError::into_inner) {
+            (self.notify)(states);
+        }
+    }
+
+    /// The drain has begun and may take this long. What a reload does from now on is not told.
     pub(super) fn stopping(&self, exchanges: usize, bound: Duration) {
         let status = format!("draining: {exchanges} exchanges in flight, {} s at most", bound.as_secs());
-        let needed = bound.saturating_add(AFTER_DRAIN).min(LONGEST_EXTENSION);
-        let extension = NotifyState::ExtendTimeoutUsec(u32::try_from(needed.as_micros()).unwrap_or(u32::MAX));
+        let extension = extension(bound.saturating_add(AFTER_DRAIN), LONGEST_EXTENSION);
+        let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
+        *stopping = true;
         (self.notify)(&[NotifyState::Stopping, NotifyState::Status(&status), extension]);
+    }
+
+    /// During a drain of `bound`, which has been told: asks for what could not be asked for at once, before what was asked for is over.
+    /// Never ends.
+    pub(super) async fn keep_extending(&self, bound: Duration) -> Infallible {
+        self.extend(bound.saturating_add(AFTER_DRAIN), LONGEST_EXTENSION).await;
+        std::future::pending().await
+    }
+
+    async fn extend(&self, mut needed: Duration, longest: Duration) {
+        let every = longest / 2;
+        while needed > longest {
+            time::sleep(every).await;
+            needed = needed.saturating_sub(every);
+            (self.notify)(&[extension(needed, longest)]);
+        }
     }
 
     /// Says that all is well for as long as every worker answers when it is asked to. Never ends.
@@ -72,8 +108,8 @@ impl Service {
         let Some(within) = self.watchdog else { return std::future::pending().await };
         // Half of it, as sd_watchdog_enabled(3) has it: one lost ping is none too many.
         let every = within / 2;
-        let mut clock = tokio::time::interval(every);
-        clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut clock = time::interval(every);
+        clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
             let silent = workers.silent(every).await;
@@ -86,6 +122,12 @@ impl Service {
     }
 }
 
+/// From the moment in which the manager reads it.
+fn extension(needed: Duration, longest: Duration) -> NotifyState<'static> {
+    let micros = needed.min(longest).as_micros();
+    NotifyState::ExtendTimeoutUsec(u32::try_from(micros).unwrap_or(u32::MAX))
+}
+
 fn serving(generation: u64) -> String {
     format!("serving, generation {generation} of the configuration")
 }
@@ -93,12 +135,59 @@ fn serving(generation: u64) -> String {
 /// Nobody wants to know.
 impl Default for Service {
     fn default() -> Self {
-        Self { notify: Arc::new(|_: &[NotifyState<'_>]| {}), watchdog: None }
+        Self::new(|_: &[NotifyState<'_>]| {}, None)
     }
 }
 
 impl fmt::Debug for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Service").field("watchdog", &self.watchdog).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn told() -> (Service, mpsc::Receiver<String>) {
+        let (tell, told) = mpsc::channel();
+        let tell = Mutex::new(tell);
+        let service = Service::told_by(move |state| _ = tell.lock().unwrap().send(state), None);
+        (service, told)
+    }
+
+    #[test]
+    fn a_reload_is_not_told_of_after_the_drain_has_begun() {
+        let (service, told) = told();
+        let reload = service.clone();
+        reload.reloading();
+        assert_eq!(told.recv().unwrap(), "RELOADING=1");
+        while told.try_recv().is_ok() {}
+        service.stopping(1, Duration::from_secs(60));
+        let stopping = [
+            "STOPPING=1",
+            "STATUS=draining: 1 exchanges in flight, 60 s at most",
+            "EXTEND_TIMEOUT_USEC=75000000",
+        ];
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), stopping);
+        reload.ready(2);
+        reload.reloading();
+        reload.refused(2);
+        assert_eq!(told.try_iter().next(), None);
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_takes_longer_than_can_be_asked_for_asks_again() {
+        let (service, told) = told();
+        service.stopping(0, Duration::from_secs(7200));
+        assert_eq!(told.try_iter().last().unwrap(), "EXTEND_TIMEOUT_USEC=4000000000");
+        // Each before half of the one before is over, and the last for what is left.
+        service.extend(Duration::from_millis(50), Duration::from_millis(20)).await;
+        let extensions = ["20000", "20000", "20000"].map(|micros| format!("EXTEND_TIMEOUT_USEC={micros}"));
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), extensions);
+        service.extend(Duration::from_millis(25), Duration::from_millis(20)).await;
+        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["EXTEND_TIMEOUT_USEC=15000"]);
     }
 }

@@ -31,6 +31,8 @@ pub struct Link {
     idle: Cell<Option<Instant>>,
     /// Since when a request head has been arriving.
     head: Cell<Option<Instant>>,
+    /// When hyper last asked for bytes it was given some: it may hold what it has not parsed.
+    unparsed: Cell<bool>,
     exchanges: Cell<u64>,
     /// How often the I/O took bytes.
     writes: Cell<u64>,
@@ -70,6 +72,11 @@ impl Link {
         if self.idle.get().is_some() && self.head.get().is_none() {
             self.head.set(Some(Instant::now()));
         }
+    }
+
+    /// hyper asked for bytes, and was `given` some or has to wait.
+    pub fn asked(&self, given: bool) {
+        self.unparsed.set(given);
     }
 
     /// The I/O took bytes; they are not flushed yet.
@@ -226,7 +233,12 @@ impl Link {
             }
         }
         if watches.is_empty() {
-            self.idle.set(Some(Instant::now()));
+            let now = Instant::now();
+            self.idle.set(Some(now));
+            // While an exchange is open hyper's HTTP/1.1 asks as soon as it holds nothing, and not before: for more of the body, or to see
+            // whether the caller has left. If it did not ask in vain, it holds the beginning of the next request, or a whole one, which it
+            // opens in a moment.
+            self.head.set(self.unparsed.get().then_some(now));
         }
     }
 

@@ -17,10 +17,10 @@ use std::{
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode},
+    event::{AccessKind, AccessMode, ModifyKind},
 };
 
-/// Events that may wait; more of them would tell nothing new.
+/// Events that may wait. Of those that find no room it is known only that there were some: see [`Ringing`].
 const WAITING: usize = 256;
 /// An edit is over when nothing has happened for so long. An editor writes several times.
 const QUIET: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ pub struct Watch {
     /// None where the system has no means to watch; a bell can still be rung.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
+    /// Folders among them that went away since, or may have: what is there now is another one, which nobody watches yet.
+    gone: BTreeSet<PathBuf>,
     /// Files, links, and what stands for them while they are missing.
     entries: BTreeSet<PathBuf>,
     /// Files that were written to and not closed since.
@@ -46,7 +48,13 @@ pub struct Watch {
 /// Rung from any thread, to have the configuration read again; dropping it ends the watch.
 #[derive(Debug)]
 pub struct Bell {
-    ring: SyncSender<Happened>,
+    line: Line,
+}
+
+/// The way to the watch.
+#[derive(Debug, Clone)]
+struct Line {
+    queue: SyncSender<Happened>,
     ringing: Arc<Ringing>,
 }
 
@@ -59,11 +67,13 @@ pub enum Occasion {
     Asked,
 }
 
-/// What a bell says; it is not lost when the queue of events is full.
+/// What must not be lost when the queue of events is full.
 #[derive(Debug, Default)]
 struct Ringing {
     asked: AtomicBool,
     over: AtomicBool,
+    /// Something was seen for which there was no room.
+    missed: AtomicBool,
 }
 
 /// What woke the watch.
@@ -76,39 +86,43 @@ enum Happened {
 impl Watch {
     /// A watch on nothing yet, and its bell.
     pub fn new() -> (Self, Bell) {
-        let (ring, happened) = sync_channel(WAITING);
+        let (queue, happened) = sync_channel(WAITING);
         let ringing = Arc::new(Ringing::default());
-        let seen = ring.clone();
-        let watcher = notify::recommended_watcher(move |event| _ = seen.try_send(Happened::Seen(event)));
+        let line = Line { queue, ringing: ringing.clone() };
+        let seen = line.clone();
+        let watcher = notify::recommended_watcher(move |event| seen.saw(event));
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "files cannot be watched; SIGHUP has them read again");
         });
         let watch = Self {
             happened,
-            ringing: ringing.clone(),
+            ringing,
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
+            gone: BTreeSet::new(),
             entries: BTreeSet::new(),
             open: BTreeSet::new(),
         };
-        (watch, Bell { ring, ringing })
+        (watch, Bell { line })
     }
 
-    /// Watches what leads to `files`, and nothing else. True when that is more than was watched before: what happened there
-    /// between reading and now was not seen.
+    /// Watches what leads to `files`, and nothing else. True when that is more than was watched before, or another folder in the place
+    /// of one that was: what happened there between reading and now was not seen.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
         let mut trail = Trail::default();
         for file in files {
             trail.walk(file);
         }
         let Trail { folders, entries } = trail;
-        let grown = !folders.is_subset(&self.folders);
+        let gone = std::mem::take(&mut self.gone);
+        let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
         if let Some(watcher) = &mut self.watcher {
-            for gone in self.folders.difference(&folders) {
+            // A folder that was moved away would be watched on, under the name that it had.
+            for folder in self.folders.difference(&folders).chain(&gone) {
                 // It may be gone indeed, and its watch with it.
-                let _ = watcher.unwatch(gone);
+                let _ = watcher.unwatch(folder);
             }
-            // Known ones as well: a folder that was removed and made anew is another one.
+            // Known ones as well: that one of them is gone may not have been told yet.
             for folder in &folders {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                     tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
@@ -126,10 +140,11 @@ impl Watch {
             if let Some(asked) = self.rung() {
                 return asked;
             }
-            changed = match self.happened.recv() {
-                Ok(happened) => self.concerns(happened),
-                Err(_) => return None,
-            };
+            changed = self.missed()
+                || match self.happened.recv() {
+                    Ok(happened) => self.concerns(happened),
+                    Err(_) => return None,
+                };
         }
         self.settle();
         self.rung().unwrap_or(Some(Occasion::Changed))
@@ -143,13 +158,29 @@ impl Watch {
         self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(Occasion::Asked))
     }
 
-    /// Waits until the edit is over.
+    /// Whether there was no room for something that was seen: it may have been a change, and a folder may be gone.
+    fn missed(&mut self) -> bool {
+        let missed = self.ringing.missed.swap(false, Ordering::AcqRel);
+        if missed {
+            self.anything();
+        }
+        missed
+    }
+
+    /// Anything may have happened.
+    fn anything(&mut self) {
+        self.gone.clone_from(&self.folders);
+    }
+
+    /// Waits until the edit is over, or somebody cannot wait. A ring in the queue may be one that was heard long ago.
     fn settle(&mut self) {
         let latest = Instant::now() + PATIENCE;
         loop {
+            if self.ringing.is_urgent() {
+                return;
+            }
             let left = latest.saturating_duration_since(Instant::now());
             match self.happened.recv_timeout(QUIET.min(left)) {
-                Ok(Happened::Rung) => return,
                 Ok(seen) => _ = self.concerns(seen),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.open.is_empty() => {}
                 Err(_) => break,
@@ -166,13 +197,20 @@ impl Watch {
         let event = match happened {
             Happened::Rung => return false,
             Happened::Seen(Ok(event)) => event,
-            // Events were lost: anything may have happened.
-            Happened::Seen(Err(_)) => return true,
+            Happened::Seen(Err(_)) => {
+                self.anything();
+                return true;
+            }
         };
+        // Events were lost.
+        if event.need_rescan() {
+            self.anything();
+            return true;
+        }
         let ours = |path: &PathBuf| self.entries.contains(path) || self.folders.contains(path);
         let concerned: Vec<PathBuf> = event.paths.iter().filter(|path| ours(path)).cloned().collect();
         if concerned.is_empty() {
-            return event.need_rescan();
+            return false;
         }
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
@@ -181,12 +219,22 @@ impl Watch {
             }
             // Reading them is what we do ourselves.
             EventKind::Access(_) => false,
-            EventKind::Modify(notify::event::ModifyKind::Data(_)) => {
+            EventKind::Modify(ModifyKind::Data(_)) => {
                 self.open.extend(concerned);
                 true
             }
-            _ => {
+            EventKind::Modify(ModifyKind::Metadata(_)) => {
                 concerned.iter().for_each(|path| _ = self.open.remove(path));
+                true
+            }
+            // Made, removed or renamed.
+            _ => {
+                for path in concerned {
+                    self.open.remove(&path);
+                    if self.folders.contains(&path) {
+                        self.gone.insert(path);
+                    }
+                }
                 true
             }
         }
@@ -196,15 +244,34 @@ impl Watch {
 impl Bell {
     /// Has everything read again, changed or not.
     pub fn ring(&self) {
-        self.ringing.asked.store(true, Ordering::Release);
-        let _ = self.ring.try_send(Happened::Rung);
+        self.line.ring(&self.line.ringing.asked);
     }
 }
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.ringing.over.store(true, Ordering::Release);
-        let _ = self.ring.try_send(Happened::Rung);
+        self.line.ring(&self.line.ringing.over);
+    }
+}
+
+impl Line {
+    /// Says `what`, and wakes the watch: with a full queue it will look anyway.
+    fn ring(&self, what: &AtomicBool) {
+        what.store(true, Ordering::Release);
+        let _ = self.queue.try_send(Happened::Rung);
+    }
+
+    fn saw(&self, event: notify::Result<Event>) {
+        if self.queue.try_send(Happened::Seen(event)).is_err() {
+            // The queue may have been emptied since.
+            self.ring(&self.ringing.missed);
+        }
+    }
+}
+
+impl Ringing {
+    fn is_urgent(&self) -> bool {
+        self.asked.load(Ordering::Acquire) || self.over.load(Ordering::Acquire)
     }
 }
 
@@ -260,6 +327,8 @@ fn steps(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::symlink};
+
+    use notify::event::{CreateKind, DataChange};
 
     use super::*;
 
@@ -345,6 +414,83 @@ mod tests {
         symlink("v2", folder.0.join("..new")).unwrap();
         fs::rename(folder.0.join("..new"), folder.0.join("..data")).unwrap();
         assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+    }
+
+    /// As if it had been seen.
+    fn event(kind: EventKind, path: &Path) -> notify::Result<Event> {
+        Ok(Event::new(kind).add_path(path.to_owned()))
+    }
+
+    /// The next occasion of a watch that should have one.
+    fn next(mut watch: Watch) -> (Watch, Option<Occasion>) {
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let occasion = watch.wait();
+            tell.send((watch, occasion)).ok();
+        });
+        told.recv_timeout(Duration::from_secs(60)).expect("no occasion")
+    }
+
+    #[test]
+    fn a_change_that_finds_the_queue_full_is_not_lost() {
+        let folder = Folder::new("full");
+        let file = folder.0.join("gateway.toml");
+        fs::write(&file, "1").unwrap();
+        let (watch, bell) = watching(&file);
+        let created = EventKind::Create(CreateKind::File);
+        for other in 0..WAITING {
+            bell.line.saw(event(created, &folder.0.join(other.to_string())));
+        }
+        bell.line.saw(event(created, &file));
+        let (mut watch, occasion) = next(watch);
+        assert_eq!(occasion, Some(Occasion::Changed));
+        // Whatever it was, a folder may have gone away with it.
+        let files = BTreeSet::from([file]);
+        assert!(watch.follow(&files) && !watch.follow(&files));
+    }
+
+    #[test]
+    fn an_edit_is_waited_for_though_the_bell_was_rung_before() {
+        let folder = Folder::new("rung");
+        let file = folder.0.join("gateway.toml");
+        fs::write(&file, "1").unwrap();
+        let (mut watch, bell) = watching(&file);
+        bell.line.saw(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
+        bell.ring();
+        bell.line.saw(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
+        assert_eq!(watch.wait(), Some(Occasion::Asked));
+        assert_eq!(watch.wait(), Some(Occasion::Changed));
+        assert!(watch.happened.try_recv().is_err(), "the end of the edit was not waited for");
+    }
+
+    #[test]
+    fn a_folder_that_was_made_anew_is_read_once_more() {
+        let folder = Folder::new("anew");
+        let (conf, away) = (folder.0.join("conf"), folder.0.join("away"));
+        let file = conf.join("gateway.toml");
+        let files = BTreeSet::from([file.clone()]);
+        let make = || {
+            fs::create_dir(&conf).unwrap();
+            fs::write(&file, "1").unwrap();
+        };
+        make();
+        let (mut watch, _bell) = watching(&file);
+        let gone: [&dyn Fn(); 2] =
+            [&|| fs::remove_dir_all(&conf).unwrap(), &|| fs::rename(&conf, &away).unwrap()];
+        for gone in gone {
+            assert!(!watch.follow(&files));
+            gone();
+            make();
+            // The folder's own end may be told after that of what was in it.
+            loop {
+                let (next, occasion) = next(watch);
+                watch = next;
+                assert_eq!(occasion, Some(Occasion::Changed));
+                if watch.follow(&files) {
+                    break;
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Accepting, in one place for all workers, and handing each connection to the worker with the least to do.
 
 use std::{
+    future::poll_fn,
     io,
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -14,6 +16,7 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time,
 };
+use tokio_util::sync::PollSemaphore;
 
 use super::{bind::Origin, counters::Counters, roster::Phase, serve::Arrival, shut};
 use crate::proxy::Load;
@@ -57,7 +60,16 @@ impl Door {
         Self { seats, room, counters, turn: AtomicUsize::new(0) }
     }
 
-    /// A full queue makes accepting wait. A worker that is gone takes the process down; its connection is dropped.
+    /// A place within `max_connections`; none after the Cut, when nobody serves any more.
+    async fn place(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(is_cut) => None,
+            permit = self.room.clone().acquire_owned() => permit.ok(),
+        }
+    }
+
+    /// A full queue makes accepting wait. A worker that is gone takes the process down, or has been cut; its connection is dropped.
     async fn hand_over(
         &self,
         tcp: io::Result<TcpStream>,
@@ -82,19 +94,19 @@ impl Door {
 }
 
 impl Entrance {
-    /// Accepts until a drain begins, then what still waits in the backlog. The socket is closed on return.
+    /// Accepts until a drain begins. The socket is closed on return; on one that is ours alone, what waits in the backlog is served
+    /// before.
     pub(super) async fn accept(self, mut phase: watch::Receiver<Phase>) {
         let mut failures = Failures::default();
         loop {
             let accepted = tokio::select! {
                 biased;
                 _ = phase.wait_for(is_closing) => break,
-                accepted = self.listener.accept() => accepted,
+                accepted = self.next() => accepted,
             };
             match accepted {
-                Ok((tcp, peer)) => {
+                Ok((tcp, peer, permit)) => {
                     failures.over();
-                    let Some(permit) = self.permit(&mut phase).await else { continue };
                     self.door.hand_over(tcp.into_std(), (self.address, peer), permit).await;
                 }
                 Err(error) => {
@@ -104,36 +116,71 @@ impl Entrance {
                 }
             }
         }
-        if self.origin == Origin::Bound && shut::to_newcomers(&self.listener) {
-            let at_once = phase.wait_for(|phase| *phase == Phase::Cut);
-            let _ = time::timeout(shut::handshakes(self.address.ip()), at_once).await;
+        // What waits in a socket that others keep open is the next process' to accept.
+        if self.origin == Origin::Inherited {
+            return;
         }
-        self.empty_backlog().await;
+        if shut::to_newcomers(&self.listener) {
+            let _ = time::timeout(shut::handshakes(self.address.ip()), phase.wait_for(is_cut)).await;
+        }
+        self.empty_backlog(phase).await;
     }
 
-    /// A place within `max_connections`; when closing only one that is free.
-    async fn permit(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
-        let room = &self.door.room;
-        tokio::select! {
-            biased;
-            permit = room.clone().acquire_owned() => permit.ok(),
-            _ = phase.wait_for(is_closing) => room.clone().try_acquire_owned().ok(),
-        }
+    /// The next connection, with its place within `max_connections`. None is taken from the backlog before it has one, so a wait
+    /// that is given up loses nobody; and no place is kept while nobody comes, or one socket would have it for itself.
+    async fn next(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        let mut room = PollSemaphore::new(self.door.room.clone());
+        poll_fn(|cx| match ready!(room.poll_acquire(cx)) {
+            Some(permit) => self.listener.poll_accept(cx).map_ok(|(tcp, peer)| (tcp, peer, permit)),
+            None => Poll::Ready(Err(io::Error::other("there are no places"))),
+        })
+        .await
     }
 
-    /// Their handshake is done as far as the clients know, so closing the socket upon them would be a reset.
-    async fn empty_backlog(self) {
-        let Ok(listener) = self.listener.into_std() else { return };
-        while let Ok((tcp, peer)) = listener.accept() {
-            let Ok(permit) = self.door.room.clone().try_acquire_owned() else { return };
-            let nonblocking = tcp.set_nonblocking(true).map(|()| tcp);
-            self.door.hand_over(nonblocking, (self.address, peer), permit).await;
+    /// Their handshake is done as far as the clients know, so closing the socket upon them would be a reset: each waits for its place
+    /// until the Cut.
+    async fn empty_backlog(self, mut phase: watch::Receiver<Phase>) {
+        let Self { address, listener, door, .. } = self;
+        let Ok(listener) = listener.into_std() else { return };
+        let (mut failures, mut unserved) = (Failures::default(), 0_usize);
+        loop {
+            // Before there is a place: with nobody in the backlog there is nothing to wait for, and this one would be reset otherwise.
+            match listener.accept() {
+                Ok((tcp, peer)) => match door.place(&mut phase).await {
+                    Some(permit) => {
+                        let nonblocking = tcp.set_nonblocking(true).map(|()| tcp);
+                        door.hand_over(nonblocking, (address, peer), permit).await;
+                    }
+                    None => {
+                        door.counters.unserved.add();
+                        unserved += 1;
+                    }
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    let pause = failures.pause(&error, &door.counters).unwrap_or_default();
+                    if time::timeout(pause, phase.wait_for(is_cut)).await.is_ok() {
+                        break;
+                    }
+                }
+            }
+        }
+        if unserved > 0 {
+            tracing::warn!(
+                %address,
+                connections = unserved,
+                "closed unserved: they waited in the backlog when the drain was cut"
+            );
         }
     }
 }
 
 fn is_closing(phase: &Phase) -> bool {
     *phase >= Phase::Draining
+}
+
+fn is_cut(phase: &Phase) -> bool {
+    *phase == Phase::Cut
 }
 
 /// A row of failures to accept.
@@ -166,23 +213,96 @@ impl Failures {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Callers who are in the backlog of one listening socket.
+    struct Backlog {
+        entrance: Entrance,
+        callers: Vec<TcpStream>,
+        arrivals: mpsc::Receiver<Arrival>,
+        phase: watch::Sender<Phase>,
+    }
+
+    impl Backlog {
+        async fn new(origin: Origin, max_connections: usize) -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let callers = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+            let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
+            let seat = Seat { load: Arc::default(), arrivals: sender };
+            let door = Arc::new(Door::new(vec![seat], max_connections, Arc::default()));
+            let entrance = Entrance { address, listener, origin, door };
+            Self { entrance, callers, arrivals, phase: watch::Sender::new(Phase::Serving) }
+        }
+    }
+
+    /// Each has been given the place of the one before, or one that was free.
+    async fn all_arrive(callers: Vec<TcpStream>, arrivals: &mut mpsc::Receiver<Arrival>) {
+        for caller in callers {
+            let arrival = arrivals.recv().await.unwrap();
+            assert_eq!(arrival.peer, caller.local_addr().unwrap());
+        }
+    }
 
     #[tokio::test]
     async fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let (sender, mut arrivals) = mpsc::channel(ON_THE_WAY);
-        let seat = Seat { load: Arc::default(), arrivals: sender };
-        let door = Arc::new(Door::new(vec![seat], 3, Arc::default()));
-        let phase = watch::Sender::new(Phase::Draining);
-        let entrance = Entrance { address, listener, origin: Origin::Bound, door };
-        entrance.accept(phase.subscribe()).await;
-        for client in clients {
-            let arrival = arrivals.recv().await.unwrap();
-            assert_eq!(arrival.peer, client.local_addr().unwrap());
+        for places in [3, 1] {
+            let Backlog { entrance, callers, mut arrivals, phase } =
+                Backlog::new(Origin::Bound, places).await;
+            let address = entrance.address;
+            phase.send_replace(Phase::Draining);
+            tokio::join!(entrance.accept(phase.subscribe()), all_arrive(callers, &mut arrivals));
+            assert!(TcpStream::connect(address).is_err());
         }
+    }
+
+    #[tokio::test]
+    async fn who_finds_no_place_until_the_cut_is_counted() {
+        let Backlog { entrance, callers: _callers, mut arrivals, phase } =
+            Backlog::new(Origin::Bound, 1).await;
+        let (address, door) = (entrance.address, entrance.door.clone());
+        phase.send_replace(Phase::Draining);
+        let cut = async {
+            let first = arrivals.recv().await.unwrap();
+            phase.send_replace(Phase::Cut);
+            first
+        };
+        tokio::join!(entrance.accept(phase.subscribe()), cut);
+        assert_eq!((door.counters.accepted.value(), door.counters.unserved.value()), (1, 2));
         assert!(TcpStream::connect(address).is_err());
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_in_a_socket_of_others_is_left_to_the_next_process() {
+        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Inherited, 1).await;
+        let next = socket2::SockRef::from(&entrance.listener).try_clone().unwrap();
+        let drain = async {
+            let first = arrivals.recv().await.unwrap();
+            // The second one is seen in the backlog, and waited with.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            phase.send_replace(Phase::Draining);
+            first
+        };
+        tokio::join!(entrance.accept(phase.subscribe()), drain);
+        for caller in &callers[1..] {
+            assert_eq!(next.accept().unwrap().1.as_socket(), caller.local_addr().ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_where_nobody_waits_takes_no_place() {
+        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Bound, 1).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, door) = (listener.local_addr().unwrap(), entrance.door.clone());
+        let quiet = Entrance { address, listener, origin: Origin::Bound, door };
+        let serve = async {
+            all_arrive(callers, &mut arrivals).await;
+            phase.send_replace(Phase::Draining);
+        };
+        tokio::join!(quiet.accept(phase.subscribe()), entrance.accept(phase.subscribe()), serve);
     }
 }

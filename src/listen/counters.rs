@@ -9,6 +9,8 @@ pub struct Counters {
     pub accepted: Count,
     /// Accepting failed for want of a resource (open files, memory), counted once for each burst.
     pub accept_failed: Count,
+    /// Connections that still waited in the backlog when a drain was cut.
+    pub unserved: Count,
     /// The PROXY protocol header was missing, malformed, too long, or came from a peer that is not trusted.
     pub proxy_refused: Count,
     /// The TLS handshake failed.

@@ -34,10 +34,6 @@ impl Wire {
         Self { tcp, link, ahead }
     }
 
-    pub(super) fn tcp(&mut self) -> &mut TcpStream {
-        &mut self.tcp
-    }
-
     fn report<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
             Poll::Ready(Ok(_)) => self.link.wrote(),
@@ -111,13 +107,68 @@ impl Drop for Wire {
     }
 }
 
-/// What hyper reads from and writes to. TLS is boxed: its state is ten times the rest.
-pub(super) type Io = Either<Wire, Box<TlsStream<Wire>>>;
+/// What hyper reads from and writes to; it tells the [`Link`] what hyper was given, which with TLS is not what the network has brought.
+#[derive(Debug)]
+pub(super) struct Io {
+    stream: Stream,
+    link: Rc<Link>,
+}
 
-/// The socket beneath; what is written there bypasses TLS.
-pub(super) fn wire(io: &mut Io) -> &mut Wire {
-    match io {
-        Either::Left(wire) => wire,
-        Either::Right(stream) => stream.get_mut().0,
+/// TLS is boxed: its state is ten times the rest.
+type Stream = Either<Wire, Box<TlsStream<Wire>>>;
+
+impl Io {
+    pub(super) fn plain(wire: Wire) -> Self {
+        Self { link: wire.link.clone(), stream: Either::Left(wire) }
+    }
+
+    pub(super) fn tls(stream: TlsStream<Wire>) -> Self {
+        Self { link: stream.get_ref().0.link.clone(), stream: Either::Right(Box::new(stream)) }
+    }
+
+    /// The socket beneath; what is written there bypasses TLS.
+    pub(super) fn tcp(&mut self) -> &mut TcpStream {
+        match &mut self.stream {
+            Either::Left(wire) => &mut wire.tcp,
+            Either::Right(stream) => &mut stream.get_mut().0.tcp,
+        }
+    }
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, into);
+        self.link.asked(read.is_ready());
+        read
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

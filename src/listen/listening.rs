@@ -184,19 +184,36 @@ impl Listening {
 
     /// Ends well: goes on accepting for `announce`, then accepts what waits and closes the sockets, lets each exchange end by
     /// `deadline` (counted from then), and cuts the others. Resolves when all is closed, with how many were cut.
-    pub async fn drain(&self, announce: Duration, deadline: Duration) -> usize {
+    ///
+    /// # Errors
+    /// A thread was lost, before or meanwhile. Exchanges that other threads had open were cut then, and told so.
+    pub async fn drain(&self, announce: Duration, deadline: Duration) -> Result<usize, Lost> {
         let mut phase = self.phase.subscribe();
-        let _ = time::timeout(announce, phase.wait_for(|phase| *phase == Phase::Cut)).await;
+        tokio::select! {
+            biased;
+            _ = self.wait() => self.cut(),
+            _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+            () = time::sleep(announce) => {}
+        }
         self.enter(Phase::Draining);
         tokio::select! {
             biased;
-            _ = self.wait() => {}
-            () = time::sleep(deadline) => self.cut(),
+            ended = self.wait() => if ended.is_err() { self.cut() },
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
+            () = time::sleep(deadline) => self.cut(),
         }
         // A worker that does not end in this time is stuck in some code of its own; the process' end is what is left.
-        let _ = time::timeout(CUT_GRACE + LAST_GRACE * 2, self.wait()).await;
-        self.cut.load(Ordering::Relaxed)
+        let mut threads = self.threads.clone();
+        let ended = threads.wait_for(|threads| threads.running == 0);
+        let _ = time::timeout(CUT_GRACE + LAST_GRACE * 2, ended).await;
+        let (lost, cut) = (self.threads.borrow().lost.clone(), self.cut.load(Ordering::Relaxed));
+        match lost {
+            Some(lost) => {
+                tracing::error!(%lost, cut, "cut what other threads had open");
+                Err(lost)
+            }
+            None => Ok(cut),
+        }
     }
 
     /// Ends what a drain is waiting for, and accepting as well: open exchanges are told to end, and dropped 2 s later.

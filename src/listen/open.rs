@@ -70,7 +70,7 @@ pub(super) async fn open(
             .await
             .map_err(|_| Unopened::PrefaceTimeout)?
             .map_err(Unopened::Ended)?;
-    Ok(Opened { io: Io::Left(Wire::new(tcp, link.clone(), ahead.freeze())), http2, client })
+    Ok(Opened { io: Io::plain(Wire::new(tcp, link.clone(), ahead.freeze())), http2, client })
 }
 
 enum Opening {
@@ -98,7 +98,7 @@ async fn shake_hands(
     let wire = Wire::new(tcp, link.clone(), ahead.freeze());
     let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(Unopened::Handshake)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    Ok((Opening::Tls(Io::Right(Box::new(stream)), http2), client))
+    Ok((Opening::Tls(Io::tls(stream), http2), client))
 }
 
 /// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; what was read is in `ahead`.

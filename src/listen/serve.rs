@@ -17,7 +17,7 @@ use super::{
     counters::Counters,
     drive::{Driver, Ended},
     executor::Streams,
-    io::{Io, wire},
+    io::Io,
     linger,
     open::{self, Opened, Unopened},
     roster::Enrolled,
@@ -167,7 +167,7 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
     }
     log_end(&done);
     let mut io = connection.into_parts().io.into_inner();
-    let tcp = wire(&mut io).tcp();
+    let tcp = io.tcp();
     if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;
     }

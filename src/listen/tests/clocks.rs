@@ -4,6 +4,11 @@ use std::time::Duration;
 
 const SHORT: Duration = Duration::from_millis(200);
 
+/// Its body is `body`.
+const POST: &str = "POST /hello HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n\r\n";
+const CHUNKED: &str =
+    "POST /hello HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n";
+
 #[tokio::test]
 async fn a_head_that_does_not_come_closes_the_connection() {
     let setup = Setup::new(config::Server { header_timeout: SHORT, ..server() }, plain());
@@ -27,6 +32,28 @@ async fn a_second_head_has_its_own_time() {
     setup.counted(|counters| &counters.header_timeout, 1).await;
 }
 
+/// Whether it came with the request before, or while that was being answered.
+#[tokio::test]
+async fn a_head_that_begins_behind_a_request_has_its_own_time() {
+    let mut setup = Setup::new(config::Server { header_timeout: SHORT, ..server() }, plain());
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, get("/hello") + "GET /he").await;
+    safely(read_to(&mut tcp, "hello")).await;
+    assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
+    setup.counted(|counters| &counters.header_timeout, 1).await;
+
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, POST.to_owned() + "body" + &get("/slow")).await;
+    safely(read_to(&mut tcp, "hello")).await;
+    while safely(setup.told()).await != Told::Begun("/slow".into()) {}
+    send(&mut tcp, "GET /he").await;
+    setup.go.add_permits(1);
+    safely(read_to(&mut tcp, "\r\n\r\nslow")).await;
+    assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
+    setup.counted(|counters| &counters.header_timeout, 2).await;
+    setup.counted(|counters| &counters.idle_closed, 0).await;
+}
+
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let setup = Setup::new(config::Server { keep_alive: SHORT, ..server() }, plain());
@@ -38,6 +65,26 @@ async fn an_idle_connection_is_closed() {
     assert_eq!(safely(read_to_close(&mut tcp)).await, b"");
     setup.counted(|counters| &counters.idle_closed, 1).await;
     setup.counted(|counters| &counters.header_timeout, 0).await;
+}
+
+/// Nothing of a next request has come with any of these.
+#[tokio::test]
+async fn a_connection_is_idle_after_a_body_and_after_pipelined_requests() {
+    let mut setup = Setup::new(config::Server { keep_alive: SHORT, ..server() }, plain());
+    let whole = [POST.to_owned() + "body", get("/hello") + &get("/hello"), CHUNKED.to_owned()];
+    for (closed, sent) in (1..).zip(whole) {
+        let mut tcp = setup.connect().await;
+        send(&mut tcp, sent).await;
+        safely(read_to_close(&mut tcp)).await;
+        setup.counted(|counters| &counters.idle_closed, closed).await;
+    }
+    while setup.told.try_recv().is_ok() {}
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, POST).await;
+    assert_eq!(safely(setup.told()).await, Told::Begun("/hello".into()));
+    send(&mut tcp, "body").await;
+    safely(read_to_close(&mut tcp)).await;
+    setup.counted(|counters| &counters.idle_closed, 4).await;
 }
 
 #[tokio::test]

@@ -1,9 +1,12 @@
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::support::*;
-use crate::{body::Cut, snapshot::Listener};
+use crate::{body::Cut, config, listen::Station, snapshot::Listener};
 
 #[tokio::test]
 async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
@@ -23,7 +26,7 @@ async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
         assert!(answer.contains("connection: close") && answer.ends_with("slow"), "{answer}");
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
-    assert_eq!(tokio::join!(drain, client).0, 0);
+    assert_eq!(tokio::join!(drain, client).0, Ok(0));
     assert_eq!(setup.listening.wait().await, Ok(()));
 }
 
@@ -41,7 +44,26 @@ async fn a_request_that_comes_just_after_the_drain_began_is_answered() {
         assert!(answer.ends_with("hello"), "{answer}");
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
-    assert_eq!(tokio::join!(drain, client).0, 0);
+    assert_eq!(tokio::join!(drain, client).0, Ok(0));
+}
+
+/// Its beginning came with the request before.
+#[tokio::test]
+async fn a_request_that_had_begun_to_come_when_the_drain_began_is_answered() {
+    let setup = Setup::new(server(), plain());
+    let (mut idle, mut begun) = (setup.connect().await, setup.connect().await);
+    for (tcp, next) in [(&mut idle, ""), (&mut begun, "GET /he")] {
+        send(tcp, get("/hello") + next).await;
+        safely(read_to(tcp, "hello")).await;
+    }
+    let client = async {
+        assert_eq!(safely(read_to_close(&mut idle)).await, b"");
+        send(&mut begun, "llo HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let answer = String::from_utf8(safely(read_to_close(&mut begun)).await).unwrap();
+        assert!(answer.ends_with("hello"), "{answer}");
+    };
+    let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
+    assert_eq!(tokio::join!(drain, client).0, Ok(0));
 }
 
 #[tokio::test]
@@ -54,7 +76,7 @@ async fn what_is_open_at_the_deadline_is_cut_and_counted() {
     safely(setup.told()).await;
     safely(setup.told()).await;
     let cut = safely(setup.listening.drain(Duration::ZERO, Duration::from_millis(50))).await;
-    assert_eq!(cut, 2);
+    assert_eq!(cut, Ok(2));
     for _ in 0..2 {
         assert_eq!(safely(setup.ended()).await, ("/slow".into(), Some(Cut::Drain)));
     }
@@ -70,7 +92,36 @@ async fn a_second_signal_cuts_a_drain_short() {
     safely(setup.told()).await;
     let cut = async { setup.listening.cut() };
     let (count, ()) = tokio::join!(safely(setup.listening.drain(SAFETY * 10, SAFETY * 10)), cut);
-    assert_eq!(count, 1);
+    assert_eq!(count, Ok(1));
+}
+
+/// One of two workers dies while the drain is announced, or while exchanges end: the other one's are told at once, and the drain says
+/// that it was no drain.
+#[tokio::test]
+async fn a_worker_that_dies_in_a_drain_is_reported_and_the_others_are_cut() {
+    for announce in [SAFETY * 10, Duration::ZERO] {
+        let mut setup = Setup::new(config::Server { threads: 2, ..server() }, plain());
+        let mut clients = [setup.connect().await, setup.connect().await];
+        for client in &mut clients {
+            send(client, get("/slow")).await;
+            assert_eq!(safely(setup.told()).await, Told::Begun("/slow".into()));
+        }
+        let die = async {
+            let first = Arc::new(Mutex::new(Some(())));
+            let question = move |_: &Station| {
+                let spared = first.lock().map_or(true, |mut one| one.take().is_none());
+                assert!(spared, "this worker dies");
+            };
+            setup.listening.workers().ask(SAFETY, question).await
+        };
+        let drain = safely(setup.listening.drain(announce, SAFETY * 10));
+        let (ended, _) = tokio::join!(drain, die);
+        let lost = ended.unwrap_err();
+        assert!(lost.panicked && lost.name.starts_with("worker-"), "{lost:?}");
+        let mut ends = [safely(setup.ended()).await.1, safely(setup.ended()).await.1];
+        ends.sort_by_key(Option::is_some);
+        assert_eq!(ends, [None, Some(Cut::Drain)], "one went with its worker, one was cut");
+    }
 }
 
 #[tokio::test]
@@ -86,7 +137,7 @@ async fn a_quiet_http2_connection_is_told_at_once() {
         drop(tcp);
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
-    assert_eq!(tokio::join!(drain, client).0, 0);
+    assert_eq!(tokio::join!(drain, client).0, Ok(0));
 }
 
 /// Reads a frame (RFC 9113 section 4.1).
@@ -109,5 +160,5 @@ async fn http2_streams_are_finished() {
         assert_eq!(safely(slow).await.unwrap(), "slow");
     };
     let drain = safely(setup.listening.drain(Duration::ZERO, SAFETY));
-    assert_eq!(tokio::join!(drain, client).0, 0);
+    assert_eq!(tokio::join!(drain, client).0, Ok(0));
 }

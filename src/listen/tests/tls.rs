@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rcgen::{CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 use rustls::{
@@ -124,6 +124,25 @@ async fn alpn_decides_the_protocol() {
     assert!(client.connect(setup.address(), "a.test").await.is_err());
 }
 
+/// What TLS has decrypted and hyper has not taken counts as what hyper holds; what came of TLS alone does not.
+#[tokio::test]
+async fn a_head_that_begins_behind_a_request_has_its_own_time() {
+    let ca = authority();
+    let short = Duration::from_millis(200);
+    for (next, header_timeout, idle_closed) in [("GET /he", 1, 0), ("", 0, 1)] {
+        let mut server = server();
+        *if next.is_empty() { &mut server.keep_alive } else { &mut server.header_timeout } = short;
+        let listener = listener(&tls(vec![certificate(&ca, &["a.test"])]), &mut Tickets::default());
+        let setup = Setup::new(server, listener);
+        let mut stream = Client::new(&ca, None).connect(setup.address(), "a.test").await.unwrap();
+        send(&mut stream, get("/hello") + next).await;
+        safely(read_to(&mut stream, "hello")).await;
+        assert_eq!(safely(read_to_close(&mut stream)).await, b"");
+        setup.counted(|counters| &counters.header_timeout, header_timeout).await;
+        setup.counted(|counters| &counters.idle_closed, idle_closed).await;
+    }
+}
+
 #[tokio::test]
 async fn the_server_name_chooses_the_certificate() {
     let ca = authority();
@@ -213,8 +232,7 @@ async fn a_session_is_resumed_across_reloads_but_not_across_a_changed_client_ca(
 #[tokio::test]
 async fn a_handshake_that_does_not_come_is_ended() {
     let ca = authority();
-    let server =
-        crate::config::Server { handshake_timeout: std::time::Duration::from_millis(200), ..server() };
+    let server = crate::config::Server { handshake_timeout: Duration::from_millis(200), ..server() };
     let tls = tls(vec![certificate(&ca, &["a.test"])]);
     let setup = Setup::new(server, listener(&tls, &mut Tickets::default()));
     let mut tcp = setup.connect().await;
