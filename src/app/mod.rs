@@ -3,7 +3,13 @@
 mod reload;
 mod service;
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use thiserror::Error;
 use tokio::{
@@ -87,7 +93,12 @@ struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
+    /// When one to stop came last.
+    last: Option<Instant>,
 }
+
+/// Who signals a process and then its group, as `timeout` of coreutils does, has asked once.
+const AT_ONCE: Duration = Duration::from_millis(500);
 
 impl Surroundings {
     /// What the environment tells. To be asked once, before there are threads.
@@ -271,19 +282,27 @@ impl Signals {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            last: None,
         })
     }
 
-    /// Waits for a signal to stop, and passes those to reload on.
+    /// Waits for a signal to stop, and passes those to reload on. One that comes right after another is the same.
     async fn stop(&mut self, reloading: Option<&Reloading>) {
         loop {
             tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => match reloading {
-                    Some(reloading) => reloading.ask(),
-                    None => tracing::warn!("SIGHUP: there is no file to reload"),
-                },
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+                _ = self.hangup.recv() => {
+                    match reloading {
+                        Some(reloading) => reloading.ask(),
+                        None => tracing::warn!("SIGHUP: there is no file to reload"),
+                    }
+                    continue;
+                }
+            }
+            if self.last.is_none_or(|last| last.elapsed() >= AT_ONCE) {
+                self.last = Some(Instant::now());
+                return;
             }
         }
     }

@@ -134,11 +134,17 @@ fn an_address_in_use_is_named() {
 
 /// A gateway in a process of its own, an upstream for it, and the key of its caller, all made by the command line.
 fn serving(folder: &Folder) -> (Running, Simulator, String) {
+    serving_with(folder, "200ms")
+}
+
+/// One with this deadline for its drain.
+fn serving_with(folder: &Folder, deadline: &str) -> (Running, Simulator, String) {
     let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
     let upstream = Simulator::spawn_threads(&options, 1).unwrap();
     let table = sluicegate(&["key", "new", "team-a"]).out;
     let key = table.split_whitespace().find(|word| word.starts_with("sk-sg-")).unwrap().to_owned();
-    let file = folder.write("gateway.toml", &(configuration(&upstream.url()) + &table));
+    let file =
+        folder.write("gateway.toml", &(configuration(&upstream.url()).replace("200ms", deadline) + &table));
     (Running::start(&["--config", &file]), upstream, key)
 }
 
@@ -178,6 +184,49 @@ async fn a_drain_that_cuts_says_so() {
     assert_eq!(code, Some(3), "{rest:#?}");
     assert!(rest.iter().any(|line| line.contains("\"error\":\"gateway_draining\"")), "{rest:#?}");
     drop(upstream);
+}
+
+/// A stream that waits at its gate, and the gateway that it is drained by.
+async fn draining(folder: &Folder) -> (Running, Simulator, http::Response<hyper::body::Incoming>, Client) {
+    let (mut gateway, upstream, key) = serving_with(folder, "1m");
+    let address = gateway.address();
+    let asked = post(address, Http::One, "/v1/chat/completions").header("x-simulate", "gate=300");
+    let mut asked = asked.body(whole(crate::harness::CHAT)).unwrap();
+    asked.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    let mut client = Client::connect(address, Http::One).await;
+    let response = tokio::time::timeout(SAFETY, client.send(asked)).await.unwrap().unwrap();
+    (gateway, upstream, response, client)
+}
+
+/// `timeout` of coreutils signals its child and then the whole group.
+#[tokio::test]
+async fn signals_at_once_are_one() {
+    let folder = Folder::new();
+    let (mut gateway, upstream, response, client) = draining(&folder).await;
+    gateway.signal("TERM");
+    gateway.signal("INT");
+    gateway.line(|line| line.contains("\"message\":\"draining\""));
+    upstream.open_gate();
+    let answer = tokio::time::timeout(SAFETY, Answer::read(response)).await.unwrap();
+    assert!(answer.whole, "{answer:?}");
+    client.leave().await;
+    assert_eq!(gateway.ended().0, Some(0));
+}
+
+#[tokio::test]
+async fn who_asks_on_has_what_is_left_cut() {
+    let folder = Folder::new();
+    let (mut gateway, _upstream, response, _client) = draining(&folder).await;
+    let asking = async {
+        loop {
+            gateway.signal("TERM");
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let answer = tokio::time::timeout(SAFETY, Answer::read(response));
+    let answer = tokio::select! { answer = answer => answer.unwrap(), () = asking => unreachable!() };
+    assert!(!answer.whole, "{answer:?}");
+    assert_eq!(gateway.ended().0, Some(3));
 }
 
 #[test]
