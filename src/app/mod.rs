@@ -124,7 +124,8 @@ impl App {
     /// # Errors
     /// [`AppError`]; nothing runs then, and what was logged is written.
     pub fn start_with(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
-        told(&queue, Self::assemble(config, queue.clone(), surroundings))
+        let log = queue.clone();
+        told(&log, Self::assemble(config, queue, surroundings))
     }
 
     fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
