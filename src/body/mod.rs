@@ -16,5 +16,5 @@ pub use about::{About, OpenExchange};
 pub use arrival::{Arrival, ArrivalError};
 pub use chunk::Chunk;
 pub use link::{Flush, Link};
-pub use outbound::{Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
+pub use outbound::{AnswerAwaited, Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
 pub use watch::{Cut, Watch};

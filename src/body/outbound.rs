@@ -1,11 +1,11 @@
 //! The request body that goes upstream.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     fmt,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -35,6 +35,9 @@ pub enum UploadError {
     /// The caller left, or broke the protocol.
     #[error("the caller's request body broke off")]
     Broken(#[source] ArrivalError),
+    /// Its answer is over. hyper takes the reason that it resets the stream with from the source.
+    #[error("the answer to it is over")]
+    Over(#[source] h2::Error),
 }
 
 /// What is measured of a passing request body; shared with the exchange, which reads it when it ends.
@@ -63,6 +66,20 @@ pub struct Upload {
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
     trailers: TrailerPolicy,
+    answer: Rc<Awaited>,
+}
+
+/// As long as this is there, a passing body has an answer to come, or one that is being read. Without it what is left of the body is of no
+/// use: the stream is reset. (On HTTP/1.1 the connection is closed; on HTTP/2 hyper pipes a body in a task of its own, which knows nothing of
+/// the answer. It looks for more of the body, and so finds this, when what it had before fits into the upstream's window.)
+#[derive(Debug)]
+pub struct AnswerAwaited(Rc<Awaited>);
+
+#[derive(Debug, Default)]
+struct Awaited {
+    over: Cell<bool>,
+    /// Of who waits for more of the body.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// Takes out of trailers what must not cross.
@@ -108,13 +125,26 @@ impl Outbound {
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Whole(_))
     }
+
+    /// What a body that is passed on goes on for.
+    pub fn answer_awaited(&self) -> Option<AnswerAwaited> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Stream(upload) => Some(AnswerAwaited(upload.answer.clone())),
+        }
+    }
 }
 
 impl Upload {
     /// Passes `body` on, its trailers as `trailers` leaves them; an `idle` pause within it ends it.
     pub fn new(body: Arrival, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
         tally.under_way.set(true);
-        Self { body, tally, idle, clock: None, trailers }
+        Self { body, tally, idle, clock: None, trailers, answer: Rc::default() }
+    }
+
+    /// What was to be passed on.
+    pub fn into_inner(self) -> Arrival {
+        self.body
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
@@ -130,8 +160,12 @@ impl Upload {
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if self.answer.over.get() {
+            return Poll::Ready(Some(Err(UploadError::Over(h2::Reason::CANCEL.into()))));
+        }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => {
+                self.answer.waker.replace(Some(cx.waker().clone()));
                 let error = ready!(self.poll_clock(cx));
                 self.tally.failure.set(Some(UploadFailure::Stalled(self.idle)));
                 Poll::Ready(Some(Err(error)))
@@ -160,6 +194,15 @@ impl Upload {
                 Frame::trailers(trailers)
             }
             Err(frame) => frame,
+        }
+    }
+}
+
+impl Drop for AnswerAwaited {
+    fn drop(&mut self) {
+        self.0.over.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
         }
     }
 }

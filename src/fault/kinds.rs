@@ -93,6 +93,9 @@ pub enum Fault {
     /// The process-wide bound on buffered bodies is reached.
     #[error("The gateway is holding as many request bodies as it may. Try again in a moment.")]
     Overloaded,
+    /// No socket to an upstream can be opened: the process, or the machine, has no descriptors left.
+    #[error("The gateway cannot open another connection. Try again in a moment.")]
+    NoDescriptors(#[source] Cause),
     /// The gateway is going down.
     #[error("The gateway is shutting down. Try again.")]
     Draining,

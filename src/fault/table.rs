@@ -55,7 +55,9 @@ impl Fault {
             Self::BodyInvalid(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
             Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
             Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
-            Self::Overloaded => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us),
+            Self::Overloaded | Self::NoDescriptors(_) => {
+                (S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us)
+            }
             Self::Draining => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
             Self::TotalTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "total_timeout", Some(false), Us),
             Self::Connect(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreachable", None, Up),

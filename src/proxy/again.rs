@@ -43,9 +43,11 @@ pub(super) enum Failed {
 pub(super) enum Again {
     /// Nothing: the caller is told.
     Never,
-    /// The same request, at another target, or after a while at the same one.
+    /// The same request, at another target, or after a while at the same one: whatever is asked of it, this one cannot be reached.
+    OtherTarget,
+    /// The same request, at another target or for another model, or after a while at the same one.
     Elsewhere {
-        /// It fell silent until a timeout: it is not asked again for this exchange.
+        /// It fell silent until a timeout: it is not asked for that model again for this exchange.
         silent: bool,
     },
     /// The same request with another key.
@@ -150,9 +152,7 @@ pub(super) fn is_slowness(fault: &Fault) -> bool {
 fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
     match fault {
         // Nothing was sent.
-        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_) => {
-            Again::Elsewhere { silent: false }
-        }
+        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_) => Again::OtherTarget,
         _ if !asked.inference => Again::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => Again::Elsewhere { silent: false },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
@@ -204,8 +204,7 @@ mod tests {
     #[test]
     fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
         for asked in [CHAT, BATCH] {
-            let elsewhere = Again::Elsewhere { silent: false };
-            assert_eq!(Failed::Fault(Fault::Connect("refused".into())).again(asked), elsewhere);
+            assert_eq!(Failed::Fault(Fault::Connect("refused".into())).again(asked), Again::OtherTarget);
             assert_eq!(refused(401, "", None).again(asked), Again::OtherKey);
         }
         for failed in

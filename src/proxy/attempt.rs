@@ -17,11 +17,11 @@ use crate::{
 
 impl Call {
     /// Sends what was ordered to `place` and waits for the head of its answer. A kept connection that turns out to have been closed by
-    /// the upstream is no failure: the request is sent once more, on a new connection, if it is held whole and the upstream has
+    /// the upstream is no failure: the request is sent once more, on another connection, if it is there whole and the upstream has
     /// not seen it, or seeing it twice does no harm.
     ///
     /// # Errors
-    /// No answer came. A body that passes on is still there if no connection was made.
+    /// No answer came. A body that passes on is still there if there was no connection to send it on.
     pub(super) async fn ask(&mut self, order: &mut Order, place: &Place) -> Result<Answer, Fault> {
         let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
@@ -37,17 +37,25 @@ impl Call {
         let repeatable = (reused || dialer.http2()) && request.body().is_held();
         let harmless = order.is_inference() || request.method().is_idempotent();
         self.arm(order, place);
-        let (cause, unsent) = match self.send(connection, request, &place.timeouts, harmless).await {
+        let sent = match self.send(connection, request, &place.timeouts, harmless).await {
             Ok(answer) => return Ok(answer),
-            Err(Unanswered::Failed(fault)) => return Err(fault),
-            Err(Unanswered::Unseen(cause, unsent)) => (cause, unsent),
+            Err(Unanswered::Unseen(_, Some(unsent))) => {
+                order.take_back(unsent.into_body());
+                None
+            }
+            Err(Unanswered::Unseen(..)) if repeatable => None,
+            Err(Unanswered::Harmless(cause)) if repeatable => Some(cause),
+            Err(unanswered) => return Err(unanswered.into_fault()),
         };
-        let request = match unsent {
-            Some(unsent) => *unsent,
-            None if repeatable => self.request(order, place)?,
-            None => return Err(Fault::NoAnswer(cause)),
+        let connection = match (Box::pin(self.dial(place)).await, sent) {
+            (Ok(connection), _) => connection,
+            // That it cannot be reached now does not say that it has not acted on what it was sent before.
+            (Err(Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_)), Some(cause)) => {
+                return Err(Fault::NoAnswer(cause));
+            }
+            (Err(fault), _) => return Err(fault),
         };
-        let connection = Box::pin(self.dial(place)).await?;
+        let request = self.request(order, place)?;
         self.send(connection, request, &place.timeouts, harmless).await.map_err(Unanswered::into_fault)
     }
 
@@ -102,8 +110,10 @@ const FULL: Duration = Duration::from_secs(1);
 
 /// Why a connection gave no answer.
 enum Unanswered {
-    /// The upstream has not seen the request, or it does no harm to send it again. The request, if it came back.
+    /// The upstream has not seen the request; which is here, if it came back.
     Unseen(Cause, Option<Box<Request<Outbound>>>),
+    /// It may have, but it does no harm to send it again.
+    Harmless(Cause),
     /// Anything else.
     Failed(Fault),
 }
@@ -111,7 +121,7 @@ enum Unanswered {
 impl Unanswered {
     fn into_fault(self) -> Fault {
         match self {
-            Self::Unseen(cause, _) => Fault::NoAnswer(cause),
+            Self::Unseen(cause, _) | Self::Harmless(cause) => Fault::NoAnswer(cause),
             Self::Failed(fault) => fault,
         }
     }
@@ -124,9 +134,9 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
         (Some(UploadFailure::Broken), _) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
         (None, Seen::Nothing(request)) => Unanswered::Unseen(error.cause, request),
         // Most likely is not certain: a batch that was created after all would be created twice.
-        (None, Seen::Crossed) if harmless => Unanswered::Unseen(error.cause, None),
+        (None, Seen::Crossed) if harmless => Unanswered::Harmless(error.cause),
         // RFC 9110 §9.2.2: what is idempotent may be sent again after a connection was lost.
-        (None, Seen::Perhaps { stale: true }) if idempotent => Unanswered::Unseen(error.cause, None),
+        (None, Seen::Perhaps { stale: true }) if idempotent => Unanswered::Harmless(error.cause),
         (None, Seen::Crossed | Seen::Perhaps { .. }) => Unanswered::Failed(Fault::NoAnswer(error.cause)),
     }
 }
@@ -152,7 +162,7 @@ fn unreachable(error: DialError) -> Fault {
     match error {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
         DialError::Full => Fault::Unavailable(FULL),
-        DialError::Exhausted => Fault::Overloaded,
+        DialError::Exhausted(_) => Fault::NoDescriptors(error.into()),
         error => Fault::Connect(error.into()),
     }
 }

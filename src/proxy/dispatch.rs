@@ -14,7 +14,7 @@ use super::{
     complete::Bounds,
     hold::Unheld,
     outbound::Order,
-    places::{Earliest, Place, Places, Why},
+    places::{Earliest, Part, Place, Places, Why},
     refusal::Refusal,
 };
 use crate::{
@@ -82,7 +82,7 @@ impl Call {
             let again = visited.contains(&upstream.name);
             let live = if again { upstream.budget.again() } else { Some(upstream.budget.first()) };
             let Some(_live) = live else {
-                places.leave(&place, true, true);
+                places.leave(&place, Part::Target, true);
                 continue;
             };
             if !again {
@@ -109,7 +109,8 @@ impl Call {
                 patience.heed(failed.retry_after());
             }
             let next = failed.again(asked);
-            let gone_on = order.can_be_sent() && patience.take() && go_on(&mut places, &place, &next);
+            let gone_on =
+                order.can_be_sent() && patience.take() && go_on(&mut places, &place, asked.model, &next);
             if !gone_on {
                 return self.give_up(Some(failed), None);
             }
@@ -228,16 +229,15 @@ impl Call {
     }
 }
 
-/// Marks what came of `place`; false when nothing further is to be tried.
-fn go_on(places: &mut Places, place: &Place, again: &Again) -> bool {
+/// Marks what came of `place`, where `model` was asked for; false when nothing further is to be tried.
+fn go_on(places: &mut Places, place: &Place, model: Option<&str>, again: &Again) -> bool {
     match *again {
         Again::Never => return false,
-        Again::Elsewhere { silent } => places.leave(place, true, silent),
+        Again::OtherTarget => places.leave(place, Part::Target, false),
+        Again::Elsewhere { silent } => places.leave(place, Part::Model, silent),
+        Again::OtherKey if place.upstream.keys.len() > 1 => places.leave(place, Part::Key, false),
         // The only one, if it does not rest, would be refused in the next round too.
-        Again::OtherKey => {
-            let only = place.upstream.keys.len() < 2;
-            places.leave(place, only, only && !place.key_rests());
-        }
+        Again::OtherKey => places.leave(place, Part::Model, !place.key_rests(model)),
         Again::OtherUpstream => return places.skip_step(place),
     }
     true

@@ -309,6 +309,13 @@ impl Order {
         !matches!(self.body, Incoming::Gone)
     }
 
+    /// A body that was to be passed on, and of which nothing was.
+    pub(super) fn take_back(&mut self, body: Outbound) {
+        if let Outbound::Stream(upload) = body {
+            self.body = Incoming::Passing(upload.into_inner());
+        }
+    }
+
     /// Its target as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112 §3.2.1); HTTP/2
     /// takes scheme and authority from it as well.
     fn uri(&self, target: &Target) -> Result<Uri, Fault> {

@@ -58,19 +58,31 @@ pub(super) struct Places {
     lowered: Lowered,
     /// Steps before this one are out of the question.
     first: usize,
-    /// In this round; no more than there are attempts.
+    /// In this round, and those that are out; no more than there are attempts, and targets whose upstream may not be asked again.
     been: Vec<Been>,
-    /// They are not to be asked again: silent until a timeout, or with no other key than the one they refused.
-    out: Vec<Arc<TargetState>>,
 }
 
 /// A place that was tried.
 #[derive(Debug)]
 struct Been {
     state: Arc<TargetState>,
+    /// Of the route's steps: it says which model was asked for.
+    step: usize,
     key: Option<Key>,
-    /// It is the target that failed, and not the key.
-    whole_target: bool,
+    failed: Part,
+    /// It is not to be asked again: silent until a timeout, or with no other key than the one it refused.
+    out: bool,
+}
+
+/// What failed of a place. The rest of it may be asked at once: one model of a target is overloaded, and another is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Its key, for the model that was asked for.
+    Key,
+    /// That model there, whatever the key.
+    Model,
+    /// The target, whatever is asked of it.
+    Target,
 }
 
 impl Places {
@@ -82,7 +94,7 @@ impl Places {
         lowered: Lowered,
     ) -> Self {
         let model = model.map(Into::into);
-        Self { route, model, affinities, lowered, first: 0, been: Vec::new(), out: Vec::new() }
+        Self { route, model, affinities, lowered, first: 0, been: Vec::new() }
     }
 
     /// The next place, in the route's order; `None` when all that may be asked at `now` have been in this round.
@@ -97,13 +109,10 @@ impl Places {
         steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
     }
 
-    /// Nothing came of `place`: of its target, or of its key there alone. What is `out` is not asked in another round either.
-    pub(super) fn leave(&mut self, place: &Place, whole_target: bool, out: bool) {
+    /// Nothing came of `place`, as far as the part of it that `failed` goes. What is `out` is not asked in another round either.
+    pub(super) fn leave(&mut self, place: &Place, failed: Part, out: bool) {
         let state = place.target().state.clone();
-        if out {
-            self.out.push(state.clone());
-        }
-        self.been.push(Been { state, key: place.key.clone(), whole_target });
+        self.been.push(Been { state, step: place.step, key: place.key.clone(), failed, out });
     }
 
     /// Goes on after the step of `place`; false when that was the last.
@@ -114,15 +123,16 @@ impl Places {
 
     /// All may be tried again but those that are out.
     pub(super) fn new_round(&mut self) {
-        self.been.clear();
+        self.been.retain(|been| been.out);
     }
 
     /// When the first of them may be asked that may not be now; `None` when there is none to wait for.
     pub(super) fn earliest(&self, now: Instant) -> Option<Earliest> {
-        let steps = self.route.steps.iter().skip(self.first);
-        let places = steps.flat_map(|step| step.upstream.targets().map(move |target| (step, target)));
-        let open = places.filter(|(_, target)| !self.is_out(target));
-        open.map(|(step, target)| self.wait_for(step, target, now)).min()
+        let steps = self.route.steps.iter().enumerate().skip(self.first);
+        let places = steps
+            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
+        let open = places.filter(|(number, _, target)| !self.failed_at(*number, target).any(|been| been.out));
+        open.map(|(_, step, target)| self.wait_for(step, target, now)).min()
     }
 
     fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> Earliest {
@@ -130,7 +140,7 @@ impl Places {
         if open {
             return Earliest { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
         }
-        match step.upstream.keys.pick(self.model(step), &[], now) {
+        match step.upstream.keys.peek(self.model(step), &[], now) {
             Pick::Resting { until, why } => {
                 let why = if why == upstream::Why::Refused { Why::Refused } else { Why::Limited };
                 Earliest { span: until.saturating_duration_since(now), why }
@@ -153,21 +163,21 @@ impl Places {
         }
         let turn = upstream.turn();
         let idlest = match upstream.balance {
-            Balance::LeastPending if count > 1 => self.idlest(step, turn, now),
+            Balance::LeastPending if count > 1 => self.idlest(number, step, turn, now),
             Balance::LeastPending | Balance::RoundRobin | Balance::Hash(_) => None,
         };
         idlest.and_then(try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
     }
 
     /// Of the targets that were not tried, the one with the least pending for its weight; among equals the one whose turn it is.
-    fn idlest(&self, step: &Step, turn: usize, now: Instant) -> Option<usize> {
+    fn idlest(&self, number: usize, step: &Step, turn: usize, now: Instant) -> Option<usize> {
         let upstream = &step.upstream;
         let count = upstream.count();
         let in_turn = (0..count).map(|further| (turn + further) % count);
         let closed = |target: &Target| step.fuse.is_none() || target.state.circuit(now) != Circuit::Open;
         let may_be_asked = |index: &usize| {
             let target = upstream.target(*index);
-            !self.been_at(target) && !self.is_out(target) && closed(target)
+            !self.been_at(number, target) && closed(target)
         };
         in_turn.filter(may_be_asked).min_by_key(|index| {
             let target = upstream.target(*index);
@@ -178,20 +188,18 @@ impl Places {
 
     fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Place> {
         let target = step.upstream.target(index);
-        if self.been_at(target) || self.is_out(target) {
+        if self.been_at(number, target) {
             return None;
         }
-        let here = self.been.iter().filter(|been| Arc::ptr_eq(&been.state, &target.state));
+        let here = self.been.iter().filter(|been| self.concerns(been, number, target));
         let used: Vec<Key> = here.filter_map(|been| been.key.clone()).collect();
+        // Before a key has its turn: it would have it for nothing where nobody is let in.
+        let mut pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
         let key = match step.upstream.keys.pick(self.model(step), &used, now) {
-            Pick::Unneeded if self.been.iter().any(|been| Arc::ptr_eq(&been.state, &target.state)) => {
-                return None;
-            }
             Pick::Unneeded => None,
             Pick::Key(key) => Some(key),
             Pick::Resting { .. } => return None,
         };
-        let mut pass = target.state.admit(step.fuse, step.upstream.max_pending, now)?;
         if self.lowered.is_any() {
             pass.excuse();
         }
@@ -207,13 +215,23 @@ impl Places {
         })
     }
 
-    /// Whether the target itself was tried, whatever the key.
-    fn been_at(&self, target: &Target) -> bool {
-        self.been.iter().any(|been| been.whole_target && Arc::ptr_eq(&been.state, &target.state))
+    /// Whether `target` was tried with what is asked of it at the step of that `number`, whatever the key.
+    fn been_at(&self, number: usize, target: &Target) -> bool {
+        self.failed_at(number, target).next().is_some()
     }
 
-    fn is_out(&self, target: &Target) -> bool {
-        self.out.iter().any(|state| Arc::ptr_eq(state, &target.state))
+    /// The failures that say something about `target` with what is asked of it at the step of that `number`, whatever the key.
+    fn failed_at(&self, number: usize, target: &Target) -> impl Iterator<Item = &Been> {
+        let failed = self.been.iter().filter(|been| been.failed != Part::Key);
+        failed.filter(move |been| self.concerns(been, number, target))
+    }
+
+    /// Whether what `been` was tried with is what would be asked of `target` at the step of that `number`. The same upstream may be there twice
+    /// with different models.
+    fn concerns(&self, been: &Been, number: usize, target: &Target) -> bool {
+        let model = |number: usize| self.route.steps.get(number).and_then(|step| self.model(step));
+        Arc::ptr_eq(&been.state, &target.state)
+            && (been.failed == Part::Target || been.step == number || model(been.step) == model(number))
     }
 }
 
@@ -233,9 +251,9 @@ impl Place {
         self.upstream.target(self.target)
     }
 
-    /// Whether its key is left alone now.
-    pub(super) fn key_rests(&self) -> bool {
-        self.key.as_ref().is_some_and(|key| key.rests(Instant::now()))
+    /// Whether its key is left alone now by who asks for `model`.
+    pub(super) fn key_rests(&self, model: Option<&str>) -> bool {
+        self.key.as_ref().is_some_and(|key| key.rests(model, Instant::now()))
     }
 
     /// Its key is left alone for a while.

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use thiserror::Error;
 
 use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
+use crate::body::AnswerAwaited;
 
 /// Head and body, as they come.
 pub type Answer = Response<AnswerBody>;
@@ -31,7 +32,7 @@ pub enum BodyError {
 }
 
 /// The body of an answer. When it was read to its end, dropping it puts the connection back into the pool; otherwise
-/// dropping it closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
+/// dropping it closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once; there also where the request has not ended.
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
@@ -43,8 +44,8 @@ pub struct AnswerBody {
 #[derive(Debug)]
 pub(super) enum Source {
     Http1(Http1Body),
-    #[expect(dead_code, reason = "the lease is held for its drop")]
-    Http2(Incoming, Lease),
+    #[expect(dead_code, reason = "what is beside the body is held for its drop")]
+    Http2(Incoming, Option<AnswerAwaited>, Lease),
     /// Given back.
     Gone,
 }
@@ -70,7 +71,7 @@ impl AnswerBody {
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.source {
             Source::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http),
-            Source::Http2(body, _) => match Pin::new(&mut *body).poll_frame(cx) {
+            Source::Http2(body, ..) => match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(None) if !body.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset))),
                 polled => polled.map_err(BodyError::Http),
             },
@@ -109,7 +110,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Http1(body) => body.is_end_stream(),
-            Source::Http2(body, _) => body.is_end_stream(),
+            Source::Http2(body, ..) => body.is_end_stream(),
             Source::Gone => self.ended,
         }
     }
@@ -117,7 +118,7 @@ impl Body for AnswerBody {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Http1(body) => body.size_hint(),
-            Source::Http2(body, _) => body.size_hint(),
+            Source::Http2(body, ..) => body.size_hint(),
             Source::Gone if self.ended => SizeHint::with_exact(0),
             Source::Gone => SizeHint::default(),
         }

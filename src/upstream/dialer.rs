@@ -103,9 +103,9 @@ pub enum DialError {
     /// HTTP/2 was asked for and TLS agreed on something else.
     #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
     NotHttp2,
-    /// There are no descriptors or ports left here, which is no fault of the upstream's.
-    #[error("the gateway has no sockets left")]
-    Exhausted,
+    /// There are no descriptors left here, which is no fault of the upstream's.
+    #[error("the gateway has no descriptors left")]
+    Exhausted(#[source] Cause),
 }
 
 #[derive(Clone)]
@@ -194,7 +194,7 @@ impl Dialer {
             Ok(Err(error)) if is_caused(&*error, is_timeout) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_exhaustion) => {
                 tracing::warn!(error = &*error as &dyn Error, "cannot open a socket to an upstream");
-                return Err(DialError::Exhausted);
+                return Err(DialError::Exhausted(error));
             }
             Ok(Err(error)) => return Err(DialError::Failed(error)),
             Ok(Ok(socket)) => socket,
@@ -237,9 +237,10 @@ fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }
 
-/// ENFILE and EMFILE, which have no kind of their own, or no local port is free (connect(2)).
+/// ENFILE and EMFILE, which have no kind of their own. EADDRNOTAVAIL is not among them: where local ports have run out, they have for one
+/// address alone, and it comes as well where the host's last address is of a family that is switched off here (connect(2)).
 fn is_exhaustion(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(23 | 24)) || error.kind() == io::ErrorKind::AddrNotAvailable
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Whether there is such an error beneath.
@@ -334,5 +335,14 @@ mod tests {
         }
         let error = connector.call(origin).await.unwrap_err();
         assert!(is_caused(&error, |beneath| beneath.to_string() == "no such host"), "{error:?}");
+    }
+
+    /// One address refuses, and the other is of a family that this machine has not: it is the host that cannot be reached.
+    #[test]
+    fn descriptors_alone_run_out_for_every_address() {
+        let code = |code| is_caused(&io::Error::from_raw_os_error(code), is_exhaustion);
+        assert!(code(23) && code(24), "ENFILE, EMFILE");
+        assert!(!code(99) && !code(111), "EADDRNOTAVAIL, ECONNREFUSED on Linux");
+        assert!(!is_exhaustion(&io::ErrorKind::AddrNotAvailable.into()));
     }
 }

@@ -122,11 +122,21 @@ impl TargetState {
     /// A place there, unless the circuit is open, or half-open with its probe under way, or `most` are pending. Without a `fuse` no
     /// circuit is heeded.
     pub fn admit(self: &Arc<Self>, fuse: Option<Fuse>, most: Option<usize>, now: Instant) -> Option<Pass> {
-        let probe = match fuse.map_or(Circuit::Closed, |_| self.circuit(now)) {
-            Circuit::Closed => false,
-            Circuit::Open => return None,
-            Circuit::HalfOpen => true,
-        };
+        let circuit = fuse.map_or(Circuit::Closed, |_| self.circuit(now));
+        self.admit_to(circuit, fuse, most, now)
+    }
+
+    /// The same with the `circuit` that was seen.
+    fn admit_to(
+        self: &Arc<Self>,
+        circuit: Circuit,
+        fuse: Option<Fuse>,
+        most: Option<usize>,
+        now: Instant,
+    ) -> Option<Pass> {
+        if circuit == Circuit::Open {
+            return None;
+        }
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
         // From here on dropping it gives the place back.
         let mut pass = Pass {
@@ -140,10 +150,19 @@ impl TargetState {
         if most.is_some_and(|most| before >= most) {
             return None;
         }
-        if probe {
+        if circuit == Circuit::HalfOpen {
             let first = self.probing.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
             first.ok()?;
             pass.probe = true;
+            // Another probe may have decided since its circuit was looked at.
+            match self.circuit(now) {
+                Circuit::HalfOpen => {}
+                Circuit::Open => return None,
+                Circuit::Closed => {
+                    pass.probe = false;
+                    self.probing.store(false, Ordering::Release);
+                }
+            }
         }
         Some(pass)
     }
@@ -287,6 +306,35 @@ mod tests {
         probe.succeeded();
         assert_eq!((state.circuit(last), state.opened()), (Circuit::Closed, 1));
         assert!(admit(&state, last).is_some());
+    }
+
+    /// Another worker's probe has decided between the look at the circuit and the claim to be the probe.
+    #[test]
+    fn what_a_probe_has_decided_holds_for_who_saw_the_circuit_before() {
+        for healthy in [false, true] {
+            let state = Arc::new(TargetState::default());
+            let now = Instant::now();
+            fail(&state, 3, now);
+            let later = now + FUSE.open;
+            let seen = state.circuit(later);
+            let mut probe = admit(&state, later).unwrap();
+            if healthy {
+                probe.succeeded()
+            } else {
+                probe.failed(later)
+            }
+            drop(probe);
+            let passed = state.admit_to(seen, Some(FUSE), None, later);
+            assert_eq!(passed.is_some(), healthy);
+            if let Some(mut ordinary) = passed {
+                ordinary.failed(later);
+                assert_eq!(state.circuit(later), Circuit::Closed, "one failure, and not a probe's");
+            }
+            assert_eq!(state.pending(), 0);
+            // Nobody is taken for a probe under way.
+            let last = later + FUSE.open;
+            assert!(admit(&state, last).is_some());
+        }
     }
 
     #[test]

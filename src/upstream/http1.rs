@@ -26,7 +26,6 @@ use super::{
     dialer::Dialled,
     io::{Io, Reads},
     signal::Signal,
-    slots::Slot,
 };
 use crate::body::Outbound;
 
@@ -49,7 +48,6 @@ pub(super) struct Http1 {
     signal: Arc<Signal>,
     waker: Waker,
     reads: Rc<Reads>,
-    _slot: Slot,
     /// When it was last put aside.
     pub(super) idle_since: Instant,
 }
@@ -61,22 +59,15 @@ pub(super) struct Http1Body {
 }
 
 impl Http1 {
-    /// Makes a connection of `socket`.
-    pub(super) async fn open(Dialled { socket, slot }: Dialled) -> hyper::Result<Self> {
+    /// Makes a connection of what was `dialled`.
+    pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
         let reads = Rc::<Reads>::default();
-        let io = TokioIo::new(Io::new(socket, reads.clone()));
+        let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
         let signal = Signal::new();
         let waker = Waker::from(signal.clone());
-        let mut opened = Self {
-            sender,
-            driven: Some(Box::new(driven)),
-            signal,
-            waker,
-            reads,
-            _slot: slot,
-            idle_since: Instant::now(),
-        };
+        let mut opened =
+            Self { sender, driven: Some(Box::new(driven)), signal, waker, reads, idle_since: Instant::now() };
         opened.settle();
         Ok(opened)
     }

@@ -1,11 +1,12 @@
 //! HTTP/2 connections to an upstream, shared by their streams.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    error::Error,
     fmt,
     future::poll_fn,
     pin::Pin,
-    rc::Rc,
+    rc::{Rc, Weak},
     time::{Duration, Instant},
 };
 
@@ -31,17 +32,24 @@ const CONNECTION_WINDOW: u32 = 4 << 20;
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
 
-/// One connection; its task ends when the last [`Lease`] and the pool's entry are gone.
+type Driven = http2::Connection<TokioIo<Io>, Outbound, Local>;
+
+/// One connection. hyper has two tasks for it: `driven`, which opens streams, ends when all handles to send on are gone, or when it finds that
+/// no more may be opened; the other has the socket, and goes on until the streams that there are have ended.
 pub(super) struct Http2 {
     sender: SendRequest<Outbound>,
+    /// While its task is there.
+    driven: Weak<RefCell<Driven>>,
     shared: Rc<Shared>,
 }
 
 #[derive(Debug)]
 struct Shared {
     open: Cell<usize>,
-    /// What the upstream allows.
-    allowed: Cell<usize>,
+    /// The upstream has refused a stream: it takes no more than there are, until one of them is over.
+    full: Cell<bool>,
+    /// The upstream takes no further stream at all. hyper finds that only when the next one is to be opened.
+    retired: Cell<bool>,
     idle_since: Cell<Instant>,
     /// Told when a stream is over.
     room: Rc<Notify>,
@@ -69,9 +77,9 @@ where
 }
 
 impl Http2 {
-    /// Makes a connection of `socket`, and a task that drives it; `room` is told of streams that are over.
-    pub(super) async fn open(Dialled { socket, slot }: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
-        let io = TokioIo::new(Io::new(socket, Rc::default()));
+    /// Makes a connection of what was `dialled`, and the tasks that drive it; `room` is told of streams that are over.
+    pub(super) async fn open(dialled: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
+        let io = TokioIo::new(Io::new(dialled, Rc::default()));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -83,34 +91,36 @@ impl Http2 {
             .await?;
         let shared = Rc::new(Shared {
             open: Cell::new(0),
-            allowed: Cell::new(MAX_STREAMS),
+            full: Cell::new(false),
+            retired: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             room,
         });
-        let allowed = shared.clone();
+        let driven = Rc::new(RefCell::new(driven));
+        let watched = Rc::downgrade(&driven);
         tokio::task::spawn_local(async move {
-            // Dropped the other way round: the connection is closed before there may be another in its place.
-            let (_slot, mut driven) = (slot, driven);
-            let ended = poll_fn(|cx| {
-                let polled = Pin::new(&mut driven).poll(cx);
-                allowed.allowed.set(driven.current_max_send_streams());
-                polled
-            });
-            if let Err(error) = ended.await {
+            if let Err(error) = poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await {
                 tracing::debug!(%error, "upstream HTTP/2 connection ended");
             }
         });
-        Ok(Self { sender, shared })
+        Ok(Self { sender, driven: watched, shared })
     }
 
     /// Whether another stream may be opened on it.
     pub(super) fn has_room(&self) -> bool {
-        self.sender.is_ready() && self.shared.open.get() < self.shared.allowed.get().min(MAX_STREAMS)
+        !self.is_closed() && !self.shared.full.get() && self.shared.open.get() < self.allowed()
+    }
+
+    /// Streams that the upstream allows, as far as is known now: what it says may come after the first requests were sent, and wakes nobody.
+    fn allowed(&self) -> usize {
+        let Some(driven) = self.driven.upgrade() else { return 0 };
+        let told = driven.try_borrow().map_or(MAX_STREAMS, |driven| driven.current_max_send_streams());
+        told.min(MAX_STREAMS)
     }
 
     /// Whether it is of no use any more.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.shared.retired.get() || self.sender.is_closed()
     }
 
     /// Since when no stream has been open; `None` while one is.
@@ -131,8 +141,37 @@ impl fmt::Debug for Http2 {
     }
 }
 
+impl Lease {
+    /// Instead of an answer there came `error`: what it says of the connection holds for those who come next.
+    pub(super) fn failed(self, error: &hyper::Error) {
+        let Some(error) = beneath(error) else { return };
+        let shared = self.shared.clone();
+        drop(self);
+        if error.is_go_away() && error.is_remote() {
+            shared.retired.set(true);
+        } else if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+            // One that takes no stream at all makes no room either.
+            let others = shared.open.get() > 0;
+            (if others { &shared.full } else { &shared.retired }).set(true);
+        }
+    }
+}
+
+/// What HTTP/2 itself says, where there is such an error.
+pub(super) fn beneath(error: &hyper::Error) -> Option<&h2::Error> {
+    let mut beneath = Error::source(error);
+    while let Some(error) = beneath {
+        if let Some(error) = error.downcast_ref() {
+            return Some(error);
+        }
+        beneath = error.source();
+    }
+    None
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        self.shared.full.set(false);
         self.shared.open.set(self.shared.open.get().saturating_sub(1));
         self.shared.idle_since.set(Instant::now());
         self.shared.room.notify_waiters();

@@ -17,6 +17,8 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::{dialer::Dialled, slots::Slot};
+
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
 
@@ -42,12 +44,15 @@ pub(super) struct Reads {
 pub(super) struct Io {
     socket: Socket,
     reads: Rc<Reads>,
+    /// Dropped after the socket: the connection is closed before there may be another in its place. It is here because whatever drives the
+    /// connection may live longer than who sends on it, or less long.
+    _slot: Slot,
 }
 
 impl Io {
     /// Reads are told to `reads`.
-    pub(super) fn new(socket: Socket, reads: Rc<Reads>) -> Self {
-        Self { socket, reads }
+    pub(super) fn new(Dialled { socket, slot }: Dialled, reads: Rc<Reads>) -> Self {
+        Self { socket, reads, _slot: slot }
     }
 }
 

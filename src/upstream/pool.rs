@@ -22,7 +22,7 @@ use super::{
     Answer, AnswerBody, DialError, Dialer,
     answer::Source,
     http1::{Http1, Http1Body},
-    http2::{Http2, Lease},
+    http2::{self, Http2, Lease},
 };
 use crate::{body::Outbound, fault::Cause, telemetry::metrics::stripe::Stripe};
 
@@ -266,10 +266,16 @@ impl Connection {
                     }
                 }
             }
-            Kind::Http2(mut sender, lease) => match sender.try_send_request(request).await {
-                Ok(response) => split(response, |body| Source::Http2(body, lease)),
-                Err(error) => return Err(SendError::http2(error)),
-            },
+            Kind::Http2(mut sender, lease) => {
+                let awaited = request.body().answer_awaited();
+                match sender.try_send_request(request).await {
+                    Ok(response) => split(response, |body| Source::Http2(body, awaited, lease)),
+                    Err(error) => {
+                        lease.failed(error.error());
+                        return Err(SendError::http2(error));
+                    }
+                }
+            }
         };
         Ok(response.map(|()| AnswerBody::new(source, pools, dialer)))
     }
@@ -319,16 +325,10 @@ impl<C> Shelf<C> {
 
 /// Whether HTTP/2 says that the request was not looked at: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).
 fn is_refused(error: &hyper::Error) -> bool {
-    let mut beneath = std::error::Error::source(error);
-    while let Some(error) = beneath {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            let orderly =
-                error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-            return orderly || error.reason() == Some(h2::Reason::REFUSED_STREAM);
-        }
-        beneath = error.source();
-    }
-    false
+    http2::beneath(error).is_some_and(|error| {
+        let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+        orderly || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }
 
 fn split<S>(response: Response<Incoming>, source: impl FnOnce(Incoming) -> S) -> (Response<()>, S) {

@@ -107,12 +107,26 @@ impl KeyRing {
         Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0) }
     }
 
-    /// The key whose turn it is, of those that do not rest for `model` at `now` and are none of `used`.
+    /// The key whose turn it is, of those that do not rest for `model` at `now` and are none of `used`. It has had its turn then.
     pub fn pick(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
+        match self.peek(model, used, now) {
+            // Two who looked at the same moment have a turn each.
+            Pick::Key(_) if self.keys.len() > 1 => {
+                self.from(self.next.fetch_add(1, Ordering::Relaxed), model, used, now)
+            }
+            found => found,
+        }
+    }
+
+    /// What [`pick`](Self::pick) would give, for who may not take it.
+    pub fn peek(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
+        self.from(self.next.load(Ordering::Relaxed), model, used, now)
+    }
+
+    fn from(&self, turn: usize, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
         if self.keys.is_empty() {
             return Pick::Unneeded;
         }
-        let turn = if self.keys.len() == 1 { 0 } else { self.next.fetch_add(1, Ordering::Relaxed) };
         let (before, from) = self.keys.split_at(turn % self.keys.len());
         let mut earliest: Option<(Instant, Why)> = None;
         for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
@@ -148,9 +162,9 @@ impl Key {
         &self.value
     }
 
-    /// Whether it rests for anything at `now`.
-    pub fn rests(&self, now: Instant) -> bool {
-        self.state.lock().values().any(|until| *until > now)
+    /// Whether it rests for `model` at `now`.
+    pub fn rests(&self, model: Option<&str>, now: Instant) -> bool {
+        self.state.until(model, now).is_some()
     }
 
     /// Leaves it alone until then.
@@ -297,11 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn a_turn_is_had_by_who_gets_a_key() {
+        let (ring, now) = (ring(None), Instant::now());
+        let until = now + std::time::Duration::from_secs(60);
+        let keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        keys.iter().for_each(|key| key.rest(Rest::Model("m".into()), until));
+        // Neither who only looks nor who finds none takes a turn from the others.
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            assert!(matches!(ring.peek(None, &[], now), Pick::Key(_)));
+            assert!(picked(&ring, Some("m"), &[], now).is_none());
+            taken.extend(picked(&ring, Some("other"), &[], now));
+        }
+        assert_eq!(taken.iter().map(Key::value).collect::<Vec<_>>(), ["a", "b", "a"]);
+    }
+
+    #[test]
     fn a_key_rests_for_what_it_was_told_to_and_for_as_long() {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let a = picked(&ring, None, &[], now).unwrap();
         a.rest(Rest::Model("m".into()), until);
+        assert!(a.rests(Some("m"), now) && !a.rests(Some("other"), now));
         for _ in 0..3 {
             assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
         }

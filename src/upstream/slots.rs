@@ -40,6 +40,7 @@ struct Waiter {
 }
 
 /// One connection that is counted, until it is dropped.
+#[derive(Debug)]
 pub(super) struct Slot(Arc<Slots>);
 
 /// A place in the queue, given up when dropped.

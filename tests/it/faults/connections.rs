@@ -3,11 +3,12 @@
 use http::Response;
 use hyper::body::Incoming;
 use sluicegate::simulator::{Gate, Options, Script, Simulator, Step};
-use tokio::task::JoinHandle;
+use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::rig::{DONE, HELLO, ROLE, streamed};
 use crate::harness::{
-    Answer, CHAT, Client, Gateway, Http, Keys, post, safely, simulator, simulator_with, take, whole,
+    Answer, CHAT, Client, Frames, Gateway, Http, Keys, Raw, post, safely, simulator, simulator_with, take,
+    whole,
 };
 
 /// A stream that has begun, and ends when its gate is opened.
@@ -132,4 +133,36 @@ async fn a_full_http2_connection_is_waited_for() {
     assert_eq!(upstream.connections().opened, 1);
     second.ends().await;
     std::sync::Arc::into_inner(gateway).unwrap().finish(5).await;
+}
+
+/// An HTTP/2 connection that takes no further stream (GOAWAY) is there until those that it has are over.
+#[tokio::test]
+async fn a_connection_that_goes_away_counts_until_it_is_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let keys = Keys { upstream: "max_connections = 1", one_worker: true, ..Keys::default() };
+    let gateway = Gateway::to(&url, Http::Two, keys);
+    let mut caller = Raw::connect(gateway.address()).await;
+    caller.post("HTTP/1.1", "/v1/chat/completions", "connection: close\r\n", CHAT).await;
+    let mut first = Frames::accept(&listener).await;
+    first.settings(100).await;
+    let stream = first.request().await;
+    first.head(stream).await;
+    first.go_away(stream).await;
+    // What comes behind it has come: so has the GOAWAY.
+    first.data(stream, b"begun").await;
+    caller.until("begun\r\n").await;
+    is_refused(&gateway).await;
+    first.end(stream).await;
+    let (answer, ()) = tokio::join!(asked(&gateway, "5s"), async {
+        let mut second = Frames::accept(&listener).await;
+        second.settings(100).await;
+        let stream = second.request().await;
+        second.head(stream).await;
+        second.end(stream).await;
+    });
+    assert!(answer.status == 200 && answer.whole, "{answer:?}");
+    let (rest, ended) = caller.read_to_end().await;
+    assert_eq!((&rest[..], ended), (&b"0\r\n\r\n"[..], None), "the first one was not touched");
+    gateway.finish(3).await;
 }

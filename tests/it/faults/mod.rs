@@ -8,6 +8,7 @@ mod drained;
 mod early;
 mod heartbeat;
 mod kept;
+mod models;
 pub mod rig;
 mod schedules;
 mod table;

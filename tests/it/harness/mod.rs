@@ -1,6 +1,7 @@
 //! A gateway in this process, a simulated upstream behind it, and clients of both protocols before it.
 
 mod client;
+mod frames;
 mod gateway;
 mod log;
 mod raw;
@@ -8,6 +9,7 @@ mod raw;
 use std::time::Duration;
 
 pub use client::{Answer, Client, Sent, Small, authorised, body_of, chat, post, request, send, take, whole};
+pub use frames::Frames;
 pub use gateway::{Gateway, Keys};
 pub use log::LogLines;
 pub use raw::Raw;

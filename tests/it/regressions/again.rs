@@ -13,7 +13,7 @@ use tokio::{
 
 use super::assert_ended;
 use crate::harness::{
-    Answer, CHAT, Client, Gateway, Http, Keys, authorised, chat, post, safely, simulator, whole,
+    Answer, CHAT, Client, Gateway, Http, Keys, Raw, authorised, chat, post, safely, simulator, whole,
 };
 
 /// Longer than an idle connection's close can be on its way.
@@ -162,4 +162,51 @@ async fn a_stream_refused_on_a_kept_connection_is_sent_again() {
 #[tokio::test]
 async fn a_stream_refused_on_a_new_connection_is_sent_again() {
     refused_once(1).await;
+}
+
+/// What came of a request is not known by what comes of the connection that it was to be sent on again: where nobody listens any more,
+/// the caller is told, and no other upstream is asked to do the same.
+#[tokio::test]
+async fn what_was_sent_and_cannot_be_sent_again_there_is_sent_nowhere_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let spare = simulator().await;
+    let gateway = Gateway::start(&format!(
+        r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [server]
+        threads = 1
+        [upstream.main]
+        url = "http://{}"
+        auth = "none"
+        [upstream.spare]
+        url = "{}"
+        key = {{ env = "UPSTREAM_KEY" }}
+        [route.main]
+        path = "/v1"
+        upstreams = ["main", "spare"]
+        [client.tester]
+        key = "$CLIENT_HASH"
+        "#,
+        listener.local_addr().unwrap(),
+        spare.url(),
+    ));
+    let mut client = Client::connect(gateway.address(), Http::One).await;
+    let delete =
+        || authorised(gateway.address(), Http::One, "DELETE", "/v1/files/f").body(whole("")).unwrap();
+    let (answer, mut kept) = tokio::join!(client.ask(delete()), async {
+        let mut upstream = Raw { tcp: listener.accept().await.unwrap().0 };
+        upstream.until("\r\n\r\n").await;
+        upstream.write("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await;
+        upstream
+    });
+    assert_eq!(answer.status, StatusCode::OK);
+    drop(listener);
+    let (answer, ()) = tokio::join!(client.ask(delete()), async move {
+        kept.until("\r\n\r\n").await;
+    });
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::BAD_GATEWAY, "upstream_closed"));
+    assert_ended(&gateway.log.line(2).await, "upstream", "connect", "upstream_closed");
+    assert!(spare.records().is_empty(), "{:#?}", spare.records());
+    gateway.finish(2).await;
 }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use hyper::body::Frame;
 use sluicegate::simulator::{Head, Script, Step};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{EVENT, assert_ended};
 use crate::harness::{
@@ -104,5 +104,35 @@ async fn a_last_frame_that_nobody_takes() {
         let ending = safely(body.data()).await;
         assert!(matches!(ending, Some(Err(_))), "{up:?} {ending:?}");
         busy.abort();
+    }
+}
+
+/// An upload whose answer is over has no more to do, over HTTP/2 as over HTTP/1.1: the stream is reset, though the caller keeps its own open.
+#[tokio::test]
+async fn an_upload_ends_with_its_early_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    for down in BOTH {
+        let gateway = Gateway::to(&url, Http::Two, Keys { one_worker: true, ..Keys::default() });
+        let (pieces, body) = body_of();
+        let upload = authorised(gateway.address(), down, "POST", "/v1/files")
+            .header("content-type", "application/octet-stream");
+        let mut client = Client::connect(gateway.address(), down).await;
+        let pending = client.begin(upload.body(body).unwrap()).await;
+        let (answer, reset) = tokio::join!(safely(pending), async {
+            safely(pieces.send(Frame::data(Bytes::from_static(b"some of it")))).await.unwrap();
+            let mut connection = h2::server::handshake(listener.accept().await.unwrap().0).await.unwrap();
+            let (request, mut respond) = safely(connection.accept()).await.unwrap().unwrap();
+            tokio::spawn(async move { while let Some(Ok(_)) = connection.accept().await {} });
+            let mut body = request.into_body();
+            assert_eq!(safely(body.data()).await.unwrap().unwrap(), "some of it");
+            let head = Response::builder().status(StatusCode::PAYLOAD_TOO_LARGE).body(()).unwrap();
+            respond.send_response(head, true).unwrap();
+            safely(body.data()).await.unwrap().unwrap_err().reason()
+        });
+        assert_eq!(answer.unwrap().status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(reset, Some(h2::Reason::CANCEL));
+        drop((pieces, client));
+        gateway.finish(1).await;
     }
 }

@@ -3,6 +3,7 @@
 mod again;
 mod endings;
 mod framing;
+mod goaway;
 mod heads;
 mod models;
 mod redirects;

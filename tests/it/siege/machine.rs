@@ -88,6 +88,7 @@ async fn descriptors_run_out_and_come_back() {
     for _ in 0..12 {
         let answer = inside.ask(request()).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "gateway_overloaded"));
+        assert!(answer.text().contains("cannot open another connection"), "{answer:?}");
     }
     let mut waiting = Client::connect(at, Http::One).await;
     drop(crowd);
