@@ -117,6 +117,9 @@ pub enum Fault {
     /// Nothing that could answer may be asked now: every circuit is open, every key rests.
     #[error("No upstream is available now. Try again in {} s.", retry_seconds(*.0))]
     Unavailable(Duration),
+    /// Every target that could answer has as many requests or connections as it may (`max_pending`, `max_connections`). Until one may have less.
+    #[error("Every upstream has as many requests as it may have. Try again in {} s.", retry_seconds(*.0))]
+    Full(Duration),
     /// Every key rests, because the upstream said that its rate limit is reached.
     #[error("The upstream's rate limit is reached. Try again in {} s.", retry_seconds(*.0))]
     RateLimited(Duration),
@@ -130,7 +133,7 @@ pub enum Fault {
     #[error(
         "The upstream refused the gateway's own credentials ({0}). This is for the gateway's operator to mend."
     )]
-    UpstreamAuth(u16),
+    UpstreamAuth(#[source] Cause),
     /// The upstream's error answer held the gateway's key, or could not be checked for it.
     #[error(
         "The upstream answered with status {0}; its message is withheld, because it could expose a credential."

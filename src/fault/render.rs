@@ -65,7 +65,7 @@ impl Fault {
         if let Some(retry) = row.retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         }
-        if let Self::Unavailable(wait) | Self::RateLimited(wait) = self {
+        if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
         if let Self::MethodNotAllowed { allowed, .. } = self

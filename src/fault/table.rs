@@ -67,6 +67,7 @@ impl Fault {
                 (S::GATEWAY_TIMEOUT, SERVER, "upstream_first_token_timeout", Some(false), Up)
             }
             Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Up),
+            Self::Full(_) => (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Us),
             Self::RateLimited(_) => {
                 (S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_rate_limited", Some(true), Up)
             }

@@ -152,7 +152,7 @@ pub(super) fn is_slowness(fault: &Fault) -> bool {
 fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
     match fault {
         // Nothing was sent.
-        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_) => Again::OtherTarget,
+        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => Again::OtherTarget,
         _ if !asked.inference => Again::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => Again::Elsewhere { silent: false },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {

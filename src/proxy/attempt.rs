@@ -50,7 +50,7 @@ impl Call {
         let connection = match (Box::pin(self.dial(place)).await, sent) {
             (Ok(connection), _) => connection,
             // That it cannot be reached now does not say that it has not acted on what it was sent before.
-            (Err(Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Unavailable(_)), Some(cause)) => {
+            (Err(Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_)), Some(cause)) => {
                 return Err(Fault::NoAnswer(cause));
             }
             (Err(fault), _) => return Err(fault),
@@ -161,7 +161,7 @@ async fn within(
 fn unreachable(error: DialError) -> Fault {
     match error {
         DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
-        DialError::Full => Fault::Unavailable(FULL),
+        DialError::Full => Fault::Full(FULL),
         DialError::Exhausted(_) => Fault::NoDescriptors(error.into()),
         error => Fault::Connect(error.into()),
     }

@@ -22,7 +22,7 @@ use crate::{
     exchange::class,
     fault::{Fault, SHOULD_RETRY},
     snapshot::Route,
-    upstream::Rest,
+    upstream::{self, Rest},
 };
 
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
@@ -126,7 +126,13 @@ impl Call {
         let waits = |what: &Rest| matches!(what, Rest::Model(_)) && retries;
         let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
         let Some((what, span)) = rest else { return false };
-        self.worker.stripe.key_rests(&upstream.name, what.why().as_str());
+        let why = what.why();
+        self.worker.stripe.key_rests(&upstream.name, why.as_str());
+        if why != upstream::Why::Limited {
+            // It goes on without it, so nobody else may notice; and it will not mend itself.
+            let number = place.key.as_ref().and_then(|key| upstream.keys.number(key));
+            tracing::warn!(upstream = %upstream.name, key = number, why = why.as_str(), rests = ?span, "a provider key is of no use");
+        }
         place.rest_key(what, span, Instant::now());
         true
     }
@@ -216,8 +222,11 @@ impl Call {
             Some(Failed::Refused(refusal)) => refusal.given,
             None => Err(match earliest {
                 Some(Earliest { span, why: Why::Limited }) => Fault::RateLimited(span),
-                Some(Earliest { why: Why::Refused, .. }) => Fault::UpstreamAuth(401),
-                Some(Earliest { span, .. }) => Fault::Unavailable(span),
+                Some(Earliest { why: Why::Refused, .. }) => {
+                    Fault::UpstreamAuth("it has refused every key, and they rest".into())
+                }
+                Some(Earliest { span, why: Why::Full }) => Fault::Full(span),
+                Some(Earliest { span, why: Why::Circuit }) => Fault::Unavailable(span),
                 None => Fault::Unavailable(Duration::ZERO),
             }),
         };

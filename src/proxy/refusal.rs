@@ -49,7 +49,7 @@ impl Refusal {
         let told = Told::read(data).filter(|_| !upstream.crossing.carries(data));
         Self::told_in_stream(told, |told, status| {
             if is_about_key(status, told) {
-                return Err(Fault::UpstreamAuth(status.as_u16()));
+                return Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()));
             }
             // Searched as it is written here, too: it may have been escaped.
             let body = told.map(Told::body).filter(|body| !upstream.crossing.carries(body));

@@ -108,7 +108,11 @@ impl Call {
         };
         let retry_after = retry_after(&head.headers);
         let hopeless = head.headers.get(SHOULD_RETRY).is_some_and(|value| value == "false");
-        let given = if about_our_key { Err(Fault::UpstreamAuth(status.as_u16())) } else { checked };
+        let given = if about_our_key {
+            Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()))
+        } else {
+            checked
+        };
         if self.exchange.record.method != Method::HEAD {
             head.headers.remove(header::CONTENT_LENGTH);
         }

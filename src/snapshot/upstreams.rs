@@ -229,7 +229,8 @@ impl Compiler<'_> {
         let shown: Arc<str> = url.to_string().trim_end_matches('/').into();
         let known = self.previous.and_then(|previous| previous.targets().find(|target| target.url == shown));
         Target {
-            state: known.map(|target| target.state.clone()).unwrap_or_default(),
+            state: known
+                .map_or_else(|| Arc::new(TargetState::new(shown.clone())), |target| target.state.clone()),
             weight: written.weight,
             affinity: Affinity::of(shown.as_bytes()),
             url: shown,

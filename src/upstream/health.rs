@@ -57,6 +57,8 @@ pub struct TargetState {
     history: AtomicU32,
     /// How many of those bits mean something.
     known: AtomicU32,
+    /// The target's base URL.
+    name: Arc<str>,
     /// In microseconds since `epoch`, plus one; 0: closed.
     open_until: AtomicU64,
     probing: AtomicBool,
@@ -78,9 +80,11 @@ pub struct Pass {
     excused: bool,
 }
 
-impl Default for TargetState {
-    fn default() -> Self {
+impl TargetState {
+    /// Of the target with this base URL, of which nothing is known.
+    pub fn new(name: Arc<str>) -> Self {
         Self {
+            name,
             epoch: Instant::now(),
             pending: AtomicUsize::new(0),
             failures: AtomicU32::new(0),
@@ -91,9 +95,7 @@ impl Default for TargetState {
             opened: AtomicU64::new(0),
         }
     }
-}
 
-impl TargetState {
     /// Requests that are under way there.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
@@ -186,13 +188,16 @@ impl TargetState {
     fn close(&self) {
         self.failures.store(0, Ordering::Release);
         self.known.store(0, Ordering::Release);
-        self.open_until.store(0, Ordering::Release);
+        if self.open_until.swap(0, Ordering::AcqRel) != 0 {
+            tracing::info!(url = %self.name, "the target answers again");
+        }
     }
 
     fn open(&self, span: Duration, now: Instant) {
         let until = self.since_epoch(now).saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         if self.open_until.swap(until, Ordering::AcqRel) == 0 {
             self.opened.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(url = %self.name, open = ?span, "the target fails and is left alone; then one request probes it");
         }
     }
 }
@@ -283,7 +288,7 @@ mod tests {
 
     #[test]
     fn failures_in_a_row_open_it_and_one_probe_decides() {
-        let state = Arc::new(TargetState::default());
+        let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         fail(&state, 2, now);
         admit(&state, now).unwrap().succeeded();
@@ -312,7 +317,7 @@ mod tests {
     #[test]
     fn what_a_probe_has_decided_holds_for_who_saw_the_circuit_before() {
         for healthy in [false, true] {
-            let state = Arc::new(TargetState::default());
+            let state = Arc::new(TargetState::new("http://target".into()));
             let now = Instant::now();
             fail(&state, 3, now);
             let later = now + FUSE.open;
@@ -339,7 +344,7 @@ mod tests {
 
     #[test]
     fn half_of_many_open_it_too() {
-        let state = Arc::new(TargetState::default());
+        let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         for _ in 0..WINDOW {
             assert_eq!(state.circuit(now), Circuit::Closed);
@@ -354,7 +359,7 @@ mod tests {
 
     #[test]
     fn what_is_pending_is_given_back_and_bounded() {
-        let state = Arc::new(TargetState::default());
+        let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         let first = state.admit(None, Some(2), now).unwrap();
         let second = state.admit(None, Some(2), now).unwrap();
@@ -366,7 +371,7 @@ mod tests {
 
     #[test]
     fn without_a_fuse_nothing_is_heeded() {
-        let state = Arc::new(TargetState::default());
+        let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         fail(&state, 3, now);
         let mut pass = state.admit(None, None, now).unwrap();
@@ -376,7 +381,7 @@ mod tests {
 
     #[test]
     fn an_answer_from_before_does_not_close_it() {
-        let state = Arc::new(TargetState::default());
+        let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         let mut old = admit(&state, now).unwrap();
         fail(&state, 3, now);

@@ -107,6 +107,11 @@ impl KeyRing {
         Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0) }
     }
 
+    /// Which of the keys it is, in the order of the configuration, from 1.
+    pub fn number(&self, key: &Key) -> Option<usize> {
+        self.keys.iter().position(|own| Arc::ptr_eq(&own.state, &key.state)).map(|at| at + 1)
+    }
+
     /// The key whose turn it is, of those that do not rest for `model` at `now` and are none of `used`. It has had its turn then.
     pub fn pick(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
         match self.peek(model, used, now) {
