@@ -324,9 +324,9 @@ mod tests {
             let seen = state.circuit(later);
             let mut probe = admit(&state, later).unwrap();
             if healthy {
-                probe.succeeded()
+                probe.succeeded();
             } else {
-                probe.failed(later)
+                probe.failed(later);
             }
             drop(probe);
             let passed = state.admit_to(seen, Some(FUSE), None, later);

@@ -229,6 +229,51 @@ async fn who_asks_on_has_what_is_left_cut() {
     assert_eq!(gateway.ended().0, Some(3));
 }
 
+/// Whoever is woken looks for what changed, not for the callers that it befell.
+#[tokio::test]
+async fn what_concerns_everybody_has_a_line_of_its_own() {
+    let folder = Folder::new();
+    let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
+    let upstream = Simulator::spawn_threads(&options, 1).unwrap();
+    let table = sluicegate(&["key", "new", "team-a"]).out;
+    let key = table.split_whitespace().find(|word| word.starts_with("sk-sg-")).unwrap().to_owned();
+    let more = r#"
+        [upstream.gone]
+        url = "http://127.0.0.1:1"
+        auth = "none"
+        retry = "off"
+        breaker = { failures = 1 }
+        [route.gone]
+        path = "/gone"
+        upstreams = ["gone"]
+    "#;
+    let text = configuration(&upstream.url())
+        .replace("key = { env", "keys = [{ env = \"WITHDRAWN\" }, { env")
+        .replace("UPSTREAM_KEY\" }", "UPSTREAM_KEY\" }]");
+    let file = folder.write("gateway.toml", &(text + more + &table));
+    let mut command = process::command(process::BINARY);
+    let mut gateway =
+        Running::of(command.args(["--config", &file]).env("WITHDRAWN", "sk-upstream-withdrawn-1"));
+    let address = gateway.address();
+    let ask = async |path: &str| {
+        let mut asked = post(address, Http::One, path).body(whole(crate::harness::CHAT)).unwrap();
+        asked.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+        send(address, Http::One, asked).await.status
+    };
+    for _ in 0..2 {
+        assert_eq!(ask("/v1/chat/completions").await, 200);
+    }
+    let line = gateway.line(|line| line.contains("a provider key is of no use"));
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["kind"], &line["upstream"]), (&"message".into(), &"sim".into()), "{line}");
+    assert_eq!((&line["key"], &line["why"]), (&1.into(), &"refused".into()), "{line}");
+    assert_eq!(ask("/gone/chat/completions").await, 502);
+    let line = gateway.line(|line| line.contains("the target fails and is left alone"));
+    assert!(line.contains("http://127.0.0.1:1"), "{line}");
+    gateway.terminate();
+    assert_eq!(gateway.ended().0, Some(0));
+}
+
 #[test]
 fn the_demos_curl_line_streams_over_tls() {
     let any = "127.0.0.1:0";

@@ -9,6 +9,7 @@ use super::safely;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 
@@ -61,6 +62,11 @@ impl Frames {
     /// The end of an answer.
     pub async fn end(&mut self, stream: u32) {
         self.write(DATA, 1, stream, &[]).await;
+    }
+
+    /// It was not looked at (REFUSED_STREAM).
+    pub async fn refuse(&mut self, stream: u32) {
+        self.write(RST_STREAM, 0, stream, &7_u32.to_be_bytes()).await;
     }
 
     /// In order: no stream after `last` was or will be looked at.

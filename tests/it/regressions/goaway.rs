@@ -46,6 +46,35 @@ async fn what_a_goaway_leaves_out_is_sent_on_another_connection() {
     gateway.finish(2).await;
 }
 
+/// A connection that refuses a stream beside others takes no more for now, whatever limit it has told; when one of them is over, it does.
+#[tokio::test]
+async fn a_connection_that_refuses_a_stream_is_full_until_another_is_over() {
+    let (listener, url) = listening().await;
+    let gateway = Gateway::to(&url, Http::Two, Keys { one_worker: true, ..Keys::default() });
+    let ask = || tokio::spawn(chat(gateway.address(), Http::One));
+    let one = ask();
+    let mut first = Frames::accept(&listener).await;
+    first.settings(100).await;
+    let taken = first.request().await;
+    let two = ask();
+    let refused = first.request().await;
+    first.refuse(refused).await;
+    let mut second = Frames::accept(&listener).await;
+    second.settings(100).await;
+    let again = second.request().await;
+    first.head(taken).await;
+    first.end(taken).await;
+    assert_eq!(safely(one).await.unwrap().status, StatusCode::OK);
+    let three = ask();
+    let next = first.request().await;
+    for (connection, stream, asked) in [(&mut second, again, two), (&mut first, next, three)] {
+        connection.head(stream).await;
+        connection.end(stream).await;
+        assert_eq!(safely(asked).await.unwrap().status, StatusCode::OK);
+    }
+    gateway.finish(3).await;
+}
+
 /// What an upstream allows may come after the first request was sent (RFC 9113, section 6.5.2): no request after that waits behind a stream
 /// of another caller.
 #[tokio::test]
