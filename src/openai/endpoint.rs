@@ -139,12 +139,11 @@ impl Endpoint {
 /// Source: Azure OpenAI data plane inference reference.
 pub fn deployment(path: &str) -> Option<&str> {
     let mut before = ["", ""];
-    path.split('/').filter(|segment| !segment.is_empty()).find_map(|segment| {
+    path.split('/').filter(|segment| !segment.is_empty()).find(|segment| {
         let [first, second] = before;
         before = [second, segment];
         // Azure does not look at case.
-        (first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments"))
-            .then_some(segment)
+        first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments")
     })
 }
 

@@ -3,9 +3,10 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 9] = [
+const READERS: [(&str, &str); 10] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
+    ("config/certificate.rs", "whether a certificate holds now, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
     ("proxy/refusal.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
