@@ -137,8 +137,16 @@ pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
     let document = match DeTable::parse(text) {
         Ok(document) => document,
         Err(error) => {
-            let offset = error.span().map_or(0, |span| span.start);
-            return Err(vec![report.place("", offset, complaint(error.message().to_owned(), NOT_TOML))]);
+            let span = error.span().unwrap_or_default();
+            let written = text.get(span.clone()).unwrap_or_default();
+            let complaint = match error.message() {
+                "duplicate key" => {
+                    let name = naming::shown(written, "this name");
+                    complaint(format!("{name} is defined twice: it stands further up as well"), NOT_TOML)
+                }
+                message => complaint(message.to_owned(), NOT_TOML),
+            };
+            return Err(vec![report.place("", span.start, complaint)]);
         }
     };
     let root = Table::root(document.get_ref(), keys::ROOT, &report);

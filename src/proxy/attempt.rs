@@ -141,7 +141,8 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
     }
 }
 
-/// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream.
+/// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. (One that is held
+/// whole does: it is hyper's at once, and nobody sees it move.)
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,

@@ -232,7 +232,7 @@ impl Connector {
     }
 }
 
-/// Whether the last of the host's addresses used up its share of the time.
+/// Whether the address whose error was told used up its share of the time.
 fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }

@@ -32,7 +32,8 @@ const CROSSING: Duration = Duration::from_secs(1);
 /// How often connections that waited too long are looked for.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections by [`Dialer::id`], each list bounded by its [`super::PoolLimits`]. Stays on its worker's thread.
+/// Connections by [`Dialer::id`]: idle ones of HTTP/1.1 bounded by their [`super::PoolLimits`], those of HTTP/2 by what their streams need,
+/// until they have been idle for too long. Stays on its worker's thread.
 #[derive(Debug, Default)]
 pub struct Pools {
     http1: RefCell<HashMap<u64, Shelf<Http1>>>,

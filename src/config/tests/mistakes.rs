@@ -59,6 +59,14 @@ fn what_is_no_toml_is_one_problem_with_its_place() {
 }
 
 #[test]
+fn what_is_defined_twice_is_named_unless_it_may_be_a_key() {
+    let twice = one_problem(&format!("{SOUND}\n[client.team-a]\n"));
+    assert!(twice.starts_with(": `team-a` is defined twice"), "{twice}");
+    let key = one_problem("[client]\nsk-AbCdEfGh12345678 = 1\nsk-AbCdEfGh12345678 = 2\n");
+    assert!(key.starts_with(": this name is defined twice") && !key.contains("AbCd"), "{key}");
+}
+
+#[test]
 fn a_file_that_is_not_there_is_a_problem_too() {
     let problems = load(Path::new("/nonexistent/gateway.toml")).expect_err("not there");
     assert!(problems.to_string().contains("cannot be read"), "{problems}");
