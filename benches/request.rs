@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use sluicegate::{
     access::{self, Credential},
     config::{self, Env, KeyHash},
-    policy::{self, Crossing, path},
+    policy::{self, SecretScanner, path},
     snapshot::{Route, Snapshot},
     telemetry::{access::Line, ids::TraceContext},
     upstream::Pick,
@@ -154,16 +154,16 @@ fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
 }
 
 fn path_and_query(route: &Route, credential: &Credential) -> String {
-    let presented = Crossing::new([credential.bytes()]);
+    let presented = SecretScanner::new([credential.bytes()]);
     let upstream = &route.steps[0].upstream;
     let target = upstream.target(upstream.turn());
     let path = path::rewrite(PATH, &route.prefix, &route.rewrite, &target.base).expect("below the prefix");
-    let query = path::strip_credentials(black_box(QUERY), |text| presented.carries(text));
+    let query = path::strip_credentials(black_box(QUERY), |text| presented.found_in(text));
     [&*path, "?", &*query].concat()
 }
 
 fn readdress(mut headers: HeaderMap, route: &Route, credential: &Credential) -> HeaderMap {
-    let presented = Crossing::new([credential.bytes()]);
+    let presented = SecretScanner::new([credential.bytes()]);
     policy::to_upstream(&mut headers, &route.request_headers, &presented);
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let upstream = &route.steps[0].upstream;

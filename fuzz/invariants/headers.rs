@@ -11,7 +11,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sluicegate::policy::{
-    Crossing, Rules, UPSTREAM_REQUEST_ID, to_caller, to_upstream, trailers_to_caller, trailers_to_upstream,
+    Rules, SecretScanner, UPSTREAM_REQUEST_ID, to_caller, to_upstream, trailers_to_caller,
+    trailers_to_upstream,
 };
 
 use super::find::revealed;
@@ -34,7 +35,7 @@ const CREDENTIALS: [&str; 5] =
 /// What is no trailer (RFC 9110 section 6.5.1), among others.
 const NO_TRAILERS: [&str; 4] = ["content-length", "trailer", "host", "content-encoding"];
 
-type Pass = fn(&mut HeaderMap, &Rules, &Crossing<'_>);
+type Pass = fn(&mut HeaderMap, &Rules, &SecretScanner<'_>);
 
 struct Way {
     name: &'static str,
@@ -61,7 +62,7 @@ pub fn check(data: &[u8]) {
     let key = if key.len() < SHORTEST_KEY { b"" } else { key };
     let (mut given, mut rules) = (HeaderMap::new(), Rules::default());
     lines.take(256).for_each(|line| _ = take_in(line, &mut given, &mut rules));
-    let keys = Crossing::new([key]);
+    let keys = SecretScanner::new([key]);
     for way in &WAYS {
         let mut left = given.clone();
         (way.pass)(&mut left, &rules, &keys);
@@ -155,7 +156,7 @@ fn strangers_pass(given: &HeaderMap) {
     };
     for way in &WAYS {
         let mut left = given.clone();
-        (way.pass)(&mut left, &Rules::default(), &Crossing::default());
+        (way.pass)(&mut left, &Rules::default(), &SecretScanner::default());
         for name in given.keys().filter(|name| is_strange(name)) {
             assert!(given.get_all(name).iter().eq(left.get_all(name).iter()), "{}: {name}", way.name);
         }

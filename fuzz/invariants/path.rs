@@ -84,14 +84,14 @@ fn loses_credentials(query: &str) {
     };
     assert!(!kept.split('&').any(by_name), "{kept:?} of {query:?}");
     assert_eq!(strip_credentials(&kept, is_secret), kept, "{query:?}");
-    let carries = |pair: &str| is_secret(pair.as_bytes()) || is_secret(&decoded(pair));
-    let ordinary: Vec<_> = query.split('&').filter(|pair| !by_name(pair) && !carries(pair)).collect();
+    let found_in = |pair: &str| is_secret(pair.as_bytes()) || is_secret(&decoded(pair));
+    let ordinary: Vec<_> = query.split('&').filter(|pair| !by_name(pair) && !found_in(pair)).collect();
     // A secret may lie across pairs, and then all of them go.
     let ordinary_ascii = utf8_percent_encode(&ordinary.join("&"), CONTROLS).to_string();
     let expected = if ordinary.join("&").is_ascii() { ordinary.join("&") } else { ordinary_ascii };
     assert!(kept.is_empty() || kept == expected, "{kept:?} of {query:?}");
     assert!(
-        !kept.is_empty() || ordinary.concat().is_empty() || carries(&ordinary.join("&")) || carries(query)
+        !kept.is_empty() || ordinary.concat().is_empty() || found_in(&ordinary.join("&")) || found_in(query)
     );
 }
 

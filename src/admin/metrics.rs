@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::Full;
 
-use super::Desk;
+use super::AdminState;
 use crate::{
     listen::Counters,
     proxy::Gateway,
@@ -16,7 +16,7 @@ use crate::{
         exposition::{Exposition, Format, Kind},
         histogram::Total,
         process,
-        stripe::{Counts, Measures, Name, Series, Stripe},
+        worker::{Counts, Measures, Name, Series, WorkerMetrics},
     },
     upstream::{Circuit, TargetState},
 };
@@ -26,7 +26,7 @@ use Kind::{Counter, Gauge, Histogram};
 /// What has no configured name. None can be called so (`config::is_name`), or there would be two series of the same labels.
 const OTHER: &str = "_other";
 
-impl Desk {
+impl AdminState {
     /// All families.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
@@ -149,9 +149,9 @@ fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
     }
 }
 
-fn pools(out: &mut Exposition, stripes: &[Arc<Stripe>]) {
+fn pools(out: &mut Exposition, stripes: &[Arc<WorkerMetrics>]) {
     let total =
-        |count: fn(&Stripe) -> &Count| stripes.iter().map(|stripe| count(stripe).value()).sum::<u64>();
+        |count: fn(&WorkerMetrics) -> &Count| stripes.iter().map(|stripe| count(stripe).value()).sum::<u64>();
     out.family(
         "sluicegate_upstream_connections",
         Counter,

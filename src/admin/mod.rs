@@ -46,7 +46,7 @@ pub struct Admin {
 
 /// What its answers are made of.
 #[derive(Debug)]
-struct Desk {
+struct AdminState {
     gateway: Arc<Gateway>,
     workers: Workers,
     counters: Arc<Counters>,
@@ -66,7 +66,7 @@ impl Admin {
         let ready = Rc::new(Cell::new(true));
         let snapshot = gateway.live.load_full();
         let asked = snapshot.listeners.iter().map(|listener| listener.address);
-        let desk = Rc::new(Desk {
+        let desk = Rc::new(AdminState {
             gateway: gateway.clone(),
             workers: listening.workers().clone(),
             counters: listening.counters().clone(),
@@ -88,7 +88,7 @@ impl Admin {
     }
 }
 
-impl Desk {
+impl AdminState {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         // Load balancers and kubelets have no token, and learn nothing else here.
         if let Some(health) = self.health(request) {
@@ -162,7 +162,7 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     response
 }
 
-async fn accept(listener: TcpListener, desk: Rc<Desk>) {
+async fn accept(listener: TcpListener, desk: Rc<AdminState>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
@@ -182,7 +182,7 @@ async fn accept(listener: TcpListener, desk: Rc<Desk>) {
     }
 }
 
-async fn serve(stream: TcpStream, desk: Rc<Desk>) {
+async fn serve(stream: TcpStream, desk: Rc<AdminState>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let desk = desk.clone();
         async move { Ok::<_, Infallible>(desk.answer(&request).await) }

@@ -10,10 +10,10 @@ use http::Response;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use super::Desk;
+use super::AdminState;
 use crate::{
     body::OpenExchange,
-    listen::Station,
+    listen::WorkerView,
     proxy::Reload,
     snapshot::{Snapshot, Target, Upstream},
 };
@@ -31,7 +31,7 @@ struct Report {
     open: Vec<OpenExchange>,
 }
 
-impl Desk {
+impl AdminState {
     /// All of it, as JSON.
     pub(super) async fn status(&self) -> Response<Full<Bytes>> {
         let reports = self.workers.ask(PATIENCE, Report::of).await;
@@ -64,7 +64,7 @@ impl Desk {
 }
 
 impl Report {
-    fn of(station: &Station) -> Self {
+    fn of(station: &WorkerView) -> Self {
         let (exchanges, connections) = station.load();
         Self { exchanges, connections, open: station.open_exchanges(LISTED) }
     }

@@ -11,7 +11,7 @@ use std::{
 
 use super::Service;
 use crate::{
-    config::{Bell, Config, Occasion, Problem, Problems, Reading, Source, Watch},
+    config::{Config, ConfigWatch, Problem, Problems, Reading, ReloadReason, ReloadTrigger, Source},
     proxy::Gateway,
 };
 
@@ -21,7 +21,7 @@ const READINGS: usize = 4;
 /// The thread that follows the configuration's files; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    bell: Option<Bell>,
+    bell: Option<ReloadTrigger>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -30,7 +30,7 @@ struct Follower {
     source: Source,
     gateway: Arc<Gateway>,
     service: Service,
-    watch: Watch,
+    watch: ConfigWatch,
     /// What the last reading found, sound or not.
     digest: Vec<u8>,
 }
@@ -46,7 +46,7 @@ impl Reloading {
         gateway: Arc<Gateway>,
         service: Service,
     ) -> io::Result<Self> {
-        let (watch, bell) = Watch::new();
+        let (watch, bell) = ConfigWatch::new();
         let follower = Follower { source, gateway, service, watch, digest };
         let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
         Ok(Self { bell: Some(bell), thread: Some(thread) })
@@ -72,15 +72,15 @@ impl Drop for Reloading {
 impl Follower {
     fn run(mut self) {
         // It may have changed since it was read for the start, when nobody was watching.
-        self.look(Occasion::Changed);
+        self.look(ReloadReason::Changed);
         while let Some(occasion) = self.watch.wait() {
             self.look(occasion);
         }
     }
 
-    fn look(&mut self, occasion: Occasion) {
+    fn look(&mut self, occasion: ReloadReason) {
         let Reading { config, digest, .. } = self.read();
-        if occasion == Occasion::Changed && digest == self.digest {
+        if occasion == ReloadReason::Changed && digest == self.digest {
             return;
         }
         self.digest = digest;

@@ -4,21 +4,21 @@ use std::rc::Rc;
 
 use bytes::{Buf, Bytes};
 
-use super::Watch;
+use super::ExchangeHandle;
 
-/// A frame's bytes. hyper and h2 advance over what they have written, so its [`Watch`] knows how many are still held by them.
+/// A frame's bytes. hyper and h2 advance over what they have written, so its [`ExchangeHandle`] knows how many are still held by them.
 ///
 /// hyper gives h2 a whole frame as soon as the stream's window has room for one byte of it, and asks for the next. Only from the bytes
 /// themselves can it be learned when the rest has gone.
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Bytes,
-    watch: Rc<Watch>,
+    watch: Rc<ExchangeHandle>,
 }
 
 impl Chunk {
     /// `bytes` of the exchange that `watch` is for.
-    pub fn new(bytes: Bytes, watch: Rc<Watch>) -> Self {
+    pub fn new(bytes: Bytes, watch: Rc<ExchangeHandle>) -> Self {
         watch.gave(bytes.len());
         Self { bytes, watch }
     }

@@ -2,19 +2,19 @@
 //! which a connection and the exchanges on it speak to one another.
 //!
 //! hyper does not poll a response body while the caller takes nothing, and drops what it has buffered when a body fails.
-//! So whatever must hold under backpressure or before an abort is told through [`Link`] (one per downstream connection)
-//! and [`Watch`] (one per exchange) instead of being decided inside a body.
+//! So whatever must hold under backpressure or before an abort is told through [`ConnectionState`] (one per downstream connection)
+//! and [`ExchangeHandle`] (one per exchange) instead of being decided inside a body.
 
 mod about;
-mod arrival;
 mod chunk;
-mod link;
+mod connection;
 mod outbound;
+mod request_body;
 mod watch;
 
 pub use about::{About, OpenExchange};
-pub use arrival::{Arrival, ArrivalError};
 pub use chunk::Chunk;
-pub use link::{Flush, Link};
+pub use connection::{ConnectionState, Flush};
 pub use outbound::{AnswerAwaited, Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
-pub use watch::{Cut, Watch};
+pub use request_body::{RequestBody, RequestBodyError};
+pub use watch::{Cut, ExchangeHandle};

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-use super::{Arrival, ArrivalError};
+use super::{RequestBody, RequestBodyError};
 
 /// A request body on its way upstream: held whole, or passed on as it comes.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ pub enum UploadError {
     Stalled(Duration),
     /// The caller left, or broke the protocol.
     #[error("the caller's request body broke off")]
-    Broken(#[source] ArrivalError),
+    Broken(#[source] RequestBodyError),
     /// Its answer is over. hyper takes the reason that it resets the stream with from the source.
     #[error("the answer to it is over")]
     Over(#[source] h2::Error),
@@ -61,7 +61,7 @@ pub enum UploadFailure {
 
 /// A request body that is passed on as it comes.
 pub struct Upload {
-    body: Arrival,
+    body: RequestBody,
     tally: Rc<UploadTally>,
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
@@ -137,13 +137,13 @@ impl Outbound {
 
 impl Upload {
     /// Passes `body` on, its trailers as `trailers` leaves them; an `idle` pause within it ends it.
-    pub fn new(body: Arrival, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
+    pub fn new(body: RequestBody, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
         tally.under_way.set(true);
         Self { body, tally, idle, clock: None, trailers, answer: Rc::default() }
     }
 
     /// What was to be passed on.
-    pub fn into_inner(self) -> Arrival {
+    pub fn into_inner(self) -> RequestBody {
         self.body
     }
 

@@ -24,7 +24,7 @@ pub enum Cut {
 
 /// What the connection's driver sees of an exchange whose body hyper may not be polling, and how it ends one.
 #[derive(Debug)]
-pub struct Watch {
+pub struct ExchangeHandle {
     /// When bytes were handed to hyper; `None` while the body is being polled, that is, while the caller keeps up.
     handed: Cell<Option<Instant>>,
     total: Cell<Option<Instant>>,
@@ -48,7 +48,7 @@ pub struct Watch {
     early: Cell<bool>,
 }
 
-impl Default for Watch {
+impl Default for ExchangeHandle {
     fn default() -> Self {
         Self {
             handed: Cell::default(),
@@ -69,7 +69,7 @@ impl Default for Watch {
     }
 }
 
-impl Watch {
+impl ExchangeHandle {
     /// The task that runs this exchange alone (an HTTP/2 stream); without one the connection is what must be ended.
     pub fn runs_in(&self, task: AbortHandle) {
         *self.task.borrow_mut() = Some(task);
@@ -85,7 +85,7 @@ impl Watch {
         self.total.get()
     }
 
-    /// The body gave `hyper` bytes at `now`; the next [`Watch::polled`] says that it came for more.
+    /// The body gave `hyper` bytes at `now`; the next [`ExchangeHandle::polled`] says that it came for more.
     pub fn handed(&self, now: Instant) {
         self.handed.set(Some(now));
     }
@@ -177,7 +177,7 @@ impl Watch {
         Poll::Pending
     }
 
-    /// The body waits and wants to be woken by [`Watch::cut_by`]. True when another task waits than before.
+    /// The body waits and wants to be woken by [`ExchangeHandle::cut_by`]. True when another task waits than before.
     pub fn waits(&self, waker: &Waker) -> bool {
         let mut slot = self.waker.borrow_mut();
         if slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -224,7 +224,7 @@ impl Watch {
 
     /// What is overdue at `now`: the caller's reading for `stall`, or the whole. `stall` is for HTTP/2, where each stream has its
     /// own window. On HTTP/1.1 a body may wait for long while the caller slowly takes what hyper has buffered, so there
-    /// [`super::Link::blocked_since`] tells a stall, and none is given here.
+    /// [`super::ConnectionState::blocked_since`] tells a stall, and none is given here.
     pub fn overdue(&self, now: Instant, stall: Option<Duration>) -> Option<Cut> {
         let stalled = stall.is_some_and(|stall| self.is_stalled(now, stall));
         let late = self.total.get().is_some_and(|deadline| now >= deadline);

@@ -54,7 +54,7 @@ pub use self::{
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
-    watch::{Bell, Occasion, Watch},
+    watch::{ConfigWatch, ReloadReason, ReloadTrigger},
 };
 use self::{problem::complaint, reader::Table, report::Report};
 

@@ -20,7 +20,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-/// Events that may wait. Of those that find no room it is known only that there were some: see [`Ringing`].
+/// Events that may wait. Of those that find no room it is known only that there were some: see [`PendingFlags`].
 const WAITING: usize = 256;
 /// An edit is over when nothing has happened for so long. An editor writes several times.
 const QUIET: Duration = Duration::from_millis(100);
@@ -31,9 +31,9 @@ const MOST_LINKS: usize = 40;
 
 /// Waits for an occasion to read again. Belongs to a thread that may block.
 #[derive(Debug)]
-pub struct Watch {
-    happened: Receiver<Happened>,
-    ringing: Arc<Ringing>,
+pub struct ConfigWatch {
+    happened: Receiver<WatchMessage>,
+    ringing: Arc<PendingFlags>,
     /// None where the system has no means to watch; a bell can still be rung.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
@@ -47,20 +47,20 @@ pub struct Watch {
 
 /// Rung from any thread, to have the configuration read again; dropping it ends the watch.
 #[derive(Debug)]
-pub struct Bell {
-    line: Line,
+pub struct ReloadTrigger {
+    line: WatchSender,
 }
 
 /// The way to the watch.
 #[derive(Debug, Clone)]
-struct Line {
-    queue: SyncSender<Happened>,
-    ringing: Arc<Ringing>,
+struct WatchSender {
+    queue: SyncSender<WatchMessage>,
+    ringing: Arc<PendingFlags>,
 }
 
 /// Why to read again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occasion {
+pub enum ReloadReason {
     /// Something happened to a file, which may hold what it held before.
     Changed,
     /// The bell was rung.
@@ -69,7 +69,7 @@ pub enum Occasion {
 
 /// What must not be lost when the queue of events is full.
 #[derive(Debug, Default)]
-struct Ringing {
+struct PendingFlags {
     asked: AtomicBool,
     over: AtomicBool,
     /// Something was seen for which there was no room.
@@ -78,17 +78,17 @@ struct Ringing {
 
 /// What woke the watch.
 #[derive(Debug)]
-enum Happened {
+enum WatchMessage {
     Rung,
     Seen(notify::Result<Event>),
 }
 
-impl Watch {
+impl ConfigWatch {
     /// A watch on nothing yet, and its bell.
-    pub fn new() -> (Self, Bell) {
+    pub fn new() -> (Self, ReloadTrigger) {
         let (queue, happened) = sync_channel(WAITING);
-        let ringing = Arc::new(Ringing::default());
-        let line = Line { queue, ringing: ringing.clone() };
+        let ringing = Arc::new(PendingFlags::default());
+        let line = WatchSender { queue, ringing: ringing.clone() };
         let seen = line.clone();
         let watcher = notify::recommended_watcher(move |event| seen.saw(event));
         let watcher = watcher.inspect_err(|error| {
@@ -103,17 +103,17 @@ impl Watch {
             entries: BTreeSet::new(),
             open: BTreeSet::new(),
         };
-        (watch, Bell { line })
+        (watch, ReloadTrigger { line })
     }
 
     /// Watches what leads to `files`, and nothing else. True when that is more than was watched before, or another folder in the place
     /// of one that was: what happened there between reading and now was not seen.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
-        let mut trail = Trail::default();
+        let mut trail = WatchedPaths::default();
         for file in files {
             trail.walk(file);
         }
-        let Trail { folders, entries } = trail;
+        let WatchedPaths { folders, entries } = trail;
         let gone = std::mem::take(&mut self.gone);
         let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
         if let Some(watcher) = &mut self.watcher {
@@ -134,7 +134,7 @@ impl Watch {
     }
 
     /// Waits for the next occasion; none comes when the bell is gone.
-    pub fn wait(&mut self) -> Option<Occasion> {
+    pub fn wait(&mut self) -> Option<ReloadReason> {
         let mut changed = false;
         while !changed {
             if let Some(asked) = self.rung() {
@@ -147,15 +147,15 @@ impl Watch {
                 };
         }
         self.settle();
-        self.rung().unwrap_or(Some(Occasion::Changed))
+        self.rung().unwrap_or(Some(ReloadReason::Changed))
     }
 
     /// What the bell has said, if it was rung.
-    fn rung(&self) -> Option<Option<Occasion>> {
+    fn rung(&self) -> Option<Option<ReloadReason>> {
         if self.ringing.over.load(Ordering::Acquire) {
             return Some(None);
         }
-        self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(Occasion::Asked))
+        self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
     }
 
     /// Whether there was no room for something that was seen: it may have been a change, and a folder may be gone.
@@ -193,11 +193,11 @@ impl Watch {
     }
 
     /// Whether something happened to what is watched.
-    fn concerns(&mut self, happened: Happened) -> bool {
+    fn concerns(&mut self, happened: WatchMessage) -> bool {
         let event = match happened {
-            Happened::Rung => return false,
-            Happened::Seen(Ok(event)) => event,
-            Happened::Seen(Err(_)) => {
+            WatchMessage::Rung => return false,
+            WatchMessage::Seen(Ok(event)) => event,
+            WatchMessage::Seen(Err(_)) => {
                 self.anything();
                 return true;
             }
@@ -241,35 +241,35 @@ impl Watch {
     }
 }
 
-impl Bell {
+impl ReloadTrigger {
     /// Has everything read again, changed or not.
     pub fn ring(&self) {
         self.line.ring(&self.line.ringing.asked);
     }
 }
 
-impl Drop for Bell {
+impl Drop for ReloadTrigger {
     fn drop(&mut self) {
         self.line.ring(&self.line.ringing.over);
     }
 }
 
-impl Line {
+impl WatchSender {
     /// Says `what`, and wakes the watch: with a full queue it will look anyway.
     fn ring(&self, what: &AtomicBool) {
         what.store(true, Ordering::Release);
-        let _ = self.queue.try_send(Happened::Rung);
+        let _ = self.queue.try_send(WatchMessage::Rung);
     }
 
     fn saw(&self, event: notify::Result<Event>) {
-        if self.queue.try_send(Happened::Seen(event)).is_err() {
+        if self.queue.try_send(WatchMessage::Seen(event)).is_err() {
             // The queue may have been emptied since.
             self.ring(&self.ringing.missed);
         }
     }
 }
 
-impl Ringing {
+impl PendingFlags {
     fn is_urgent(&self) -> bool {
         self.asked.load(Ordering::Acquire) || self.over.load(Ordering::Acquire)
     }
@@ -277,12 +277,12 @@ impl Ringing {
 
 /// The way to some files: what stands on it, and in which folders.
 #[derive(Debug, Default)]
-struct Trail {
+struct WatchedPaths {
     folders: BTreeSet<PathBuf>,
     entries: BTreeSet<PathBuf>,
 }
 
-impl Trail {
+impl WatchedPaths {
     /// Goes to `file` link by link.
     fn walk(&mut self, file: &Path) {
         let Ok(file) = std::path::absolute(file) else { return };
@@ -350,14 +350,14 @@ mod tests {
         }
     }
 
-    fn watching(file: &Path) -> (Watch, Bell) {
-        let (mut watch, bell) = Watch::new();
+    fn watching(file: &Path) -> (ConfigWatch, ReloadTrigger) {
+        let (mut watch, bell) = ConfigWatch::new();
         assert!(watch.follow(&BTreeSet::from([file.to_owned()])));
         (watch, bell)
     }
 
     /// Something else to wait for in the same queue: without the change before it, this is what would come first.
-    fn next_after(watch: &mut Watch, bell: Bell) -> Option<Occasion> {
+    fn next_after(watch: &mut ConfigWatch, bell: ReloadTrigger) -> Option<ReloadReason> {
         let next = watch.wait();
         drop(bell);
         next
@@ -371,7 +371,7 @@ mod tests {
         fs::write(root.join("v1/gateway.toml"), "").unwrap();
         symlink("v1", root.join("..data")).unwrap();
         symlink("..data/gateway.toml", root.join("gateway.toml")).unwrap();
-        let mut trail = Trail::default();
+        let mut trail = WatchedPaths::default();
         trail.walk(&root.join("gateway.toml"));
         trail.walk(&root.join("certs/server.pem"));
         for entry in ["gateway.toml", "..data", "v1/gateway.toml", "certs"] {
@@ -386,7 +386,7 @@ mod tests {
         let folder = Folder::new("circle");
         symlink("b", folder.0.join("a")).unwrap();
         symlink("a", folder.0.join("b")).unwrap();
-        let mut trail = Trail::default();
+        let mut trail = WatchedPaths::default();
         trail.walk(&folder.0.join("a"));
         assert!(trail.entries.contains(&folder.0.join("b")));
     }
@@ -398,12 +398,12 @@ mod tests {
         fs::write(&file, "1").unwrap();
         let (mut watch, bell) = watching(&file);
         fs::write(&file, "2").unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
 
         let (mut watch, bell) = watching(&file);
         fs::write(folder.0.join("new"), "3").unwrap();
         fs::rename(folder.0.join("new"), &file).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
 
         fs::remove_file(&file).unwrap();
         fs::create_dir(folder.0.join("v1")).unwrap();
@@ -413,7 +413,7 @@ mod tests {
         let (mut watch, bell) = watching(&file);
         symlink("v2", folder.0.join("..new")).unwrap();
         fs::rename(folder.0.join("..new"), folder.0.join("..data")).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(Occasion::Changed));
+        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
     }
 
     /// As if it had been seen.
@@ -422,7 +422,7 @@ mod tests {
     }
 
     /// The next occasion of a watch that should have one.
-    fn next(mut watch: Watch) -> (Watch, Option<Occasion>) {
+    fn next(mut watch: ConfigWatch) -> (ConfigWatch, Option<ReloadReason>) {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let occasion = watch.wait();
@@ -443,7 +443,7 @@ mod tests {
         }
         bell.line.saw(event(created, &file));
         let (mut watch, occasion) = next(watch);
-        assert_eq!(occasion, Some(Occasion::Changed));
+        assert_eq!(occasion, Some(ReloadReason::Changed));
         // Whatever it was, a folder may have gone away with it.
         let files = BTreeSet::from([file]);
         assert!(watch.follow(&files) && !watch.follow(&files));
@@ -458,8 +458,8 @@ mod tests {
         bell.line.saw(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
         bell.ring();
         bell.line.saw(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
-        assert_eq!(watch.wait(), Some(Occasion::Asked));
-        assert_eq!(watch.wait(), Some(Occasion::Changed));
+        assert_eq!(watch.wait(), Some(ReloadReason::Asked));
+        assert_eq!(watch.wait(), Some(ReloadReason::Changed));
         assert!(watch.happened.try_recv().is_err(), "the end of the edit was not waited for");
     }
 
@@ -485,7 +485,7 @@ mod tests {
             loop {
                 let (next, occasion) = next(watch);
                 watch = next;
-                assert_eq!(occasion, Some(Occasion::Changed));
+                assert_eq!(occasion, Some(ReloadReason::Changed));
                 if watch.follow(&files) {
                     break;
                 }
@@ -502,7 +502,7 @@ mod tests {
         fs::write(folder.0.join("another"), "2").unwrap();
         fs::read(&file).unwrap();
         bell.ring();
-        assert_eq!(watch.wait(), Some(Occasion::Asked));
+        assert_eq!(watch.wait(), Some(ReloadReason::Asked));
         drop(bell);
         assert_eq!(watch.wait(), None);
     }

@@ -11,10 +11,10 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 use http::{Method, StatusCode, Version};
 
 use crate::{
-    body::{About, Cut, Link, Watch},
+    body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
     fault::{Fault, Outcome},
-    telemetry::{ids::TraceContext, metrics::stripe::Stripe, queue::Queue},
+    telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics, queue::Queue},
 };
 
 pub use record::Record;
@@ -44,10 +44,10 @@ pub struct Exchange {
     /// What is known of it so far; written by whoever learns it.
     pub record: Record,
     /// Its abort handle.
-    pub watch: Rc<Watch>,
-    link: Rc<Link>,
+    pub watch: Rc<ExchangeHandle>,
+    link: Rc<ConnectionState>,
     log: Option<AccessLog>,
-    stripe: Arc<Stripe>,
+    stripe: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
 }
 
@@ -70,8 +70,13 @@ pub struct Opening {
 
 impl Exchange {
     /// Begins an exchange on `link`; its line goes to `log`, if there is one, and it is counted in `stripe`.
-    pub fn open(opening: Opening, link: &Rc<Link>, log: Option<AccessLog>, stripe: Arc<Stripe>) -> Self {
-        let watch = Rc::new(Watch::default());
+    pub fn open(
+        opening: Opening,
+        link: &Rc<ConnectionState>,
+        log: Option<AccessLog>,
+        stripe: Arc<WorkerMetrics>,
+    ) -> Self {
+        let watch = Rc::new(ExchangeHandle::default());
         if let Some(task) = link.own_task() {
             watch.runs_in(task);
         }
@@ -94,7 +99,7 @@ impl Exchange {
     }
 
     /// The connection that it is on.
-    pub fn link(&self) -> &Rc<Link> {
+    pub fn link(&self) -> &Rc<ConnectionState> {
         &self.link
     }
 

@@ -20,7 +20,7 @@ use crate::{
     telemetry::{
         access::Line,
         ids::{RequestId, TraceContext},
-        metrics::stripe::{Ending, Finished, Tokens},
+        metrics::worker::{Ending, Finished, Tokens},
     },
 };
 

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
-use super::{bind::Origin, counters::Counters, roster::Phase, serve::Arrival, shut};
+use super::{bind::Origin, counters::Counters, roster::Phase, serve::Accepted, shut};
 use crate::proxy::Load;
 
 /// The pause after accepting failed for want of a resource, doubled up to the longest while that lasts.
@@ -30,15 +30,15 @@ pub(super) const ON_THE_WAY: usize = 1024;
 
 /// A worker, seen from where connections are handed out.
 #[derive(Debug, Clone)]
-pub(super) struct Seat {
+pub(super) struct WorkerHandle {
     pub(super) load: Arc<Load>,
-    pub(super) arrivals: mpsc::Sender<Arrival>,
+    pub(super) arrivals: mpsc::Sender<Accepted>,
 }
 
 /// What all listening sockets share.
 #[derive(Debug)]
-pub(super) struct Door {
-    pub(super) seats: Vec<Seat>,
+pub(super) struct Acceptor {
+    pub(super) seats: Vec<WorkerHandle>,
     pub(super) room: Arc<Semaphore>,
     pub(super) counters: Arc<Counters>,
     turn: AtomicUsize,
@@ -46,16 +46,16 @@ pub(super) struct Door {
 
 /// One listening socket at work.
 #[derive(Debug)]
-pub(super) struct Entrance {
+pub(super) struct ListenerTask {
     /// As configured: the listener's key in the snapshot.
     pub(super) address: SocketAddr,
     pub(super) listener: tokio::net::TcpListener,
     pub(super) origin: Origin,
-    pub(super) door: Arc<Door>,
+    pub(super) door: Arc<Acceptor>,
 }
 
-impl Door {
-    pub(super) fn new(seats: Vec<Seat>, max_connections: usize, counters: Arc<Counters>) -> Self {
+impl Acceptor {
+    pub(super) fn new(seats: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
         let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
         Self { seats, room, counters, turn: AtomicUsize::new(0) }
     }
@@ -79,21 +79,21 @@ impl Door {
         self.counters.accepted.add();
         let (Ok(tcp), Some(seat)) = (tcp, self.seat()) else { return };
         let counted = seat.load.connection();
-        let arrival = Arrival { tcp, peer, listener, counted, permit };
+        let arrival = Accepted { tcp, peer, listener, counted, permit };
         if seat.arrivals.send(arrival).await.is_err() {
             tracing::debug!(%peer, "no worker for a connection");
         }
     }
 
     /// The worker with the least to do; among equals they take turns.
-    fn seat(&self) -> Option<&Seat> {
+    fn seat(&self) -> Option<&WorkerHandle> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.seats.len())?;
         let (before, after) = self.seats.split_at_checked(turn)?;
         after.iter().chain(before).min_by_key(|seat| seat.load.weight())
     }
 }
 
-impl Entrance {
+impl ListenerTask {
     /// Accepts until a drain begins. The socket is closed on return; on one that is ours alone, what waits in the backlog is served
     /// before.
     pub(super) async fn accept(self, mut phase: watch::Receiver<Phase>) {
@@ -219,9 +219,9 @@ mod tests {
 
     /// Callers who are in the backlog of one listening socket.
     struct Backlog {
-        entrance: Entrance,
+        entrance: ListenerTask,
         callers: Vec<TcpStream>,
-        arrivals: mpsc::Receiver<Arrival>,
+        arrivals: mpsc::Receiver<Accepted>,
         phase: watch::Sender<Phase>,
     }
 
@@ -231,15 +231,15 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let callers = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
             let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
-            let seat = Seat { load: Arc::default(), arrivals: sender };
-            let door = Arc::new(Door::new(vec![seat], max_connections, Arc::default()));
-            let entrance = Entrance { address, listener, origin, door };
+            let seat = WorkerHandle { load: Arc::default(), arrivals: sender };
+            let door = Arc::new(Acceptor::new(vec![seat], max_connections, Arc::default()));
+            let entrance = ListenerTask { address, listener, origin, door };
             Self { entrance, callers, arrivals, phase: watch::Sender::new(Phase::Serving) }
         }
     }
 
     /// Each has been given the place of the one before, or one that was free.
-    async fn all_arrive(callers: Vec<TcpStream>, arrivals: &mut mpsc::Receiver<Arrival>) {
+    async fn all_arrive(callers: Vec<TcpStream>, arrivals: &mut mpsc::Receiver<Accepted>) {
         for caller in callers {
             let arrival = arrivals.recv().await.unwrap();
             assert_eq!(arrival.peer, caller.local_addr().unwrap());
@@ -298,7 +298,7 @@ mod tests {
         let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Bound, 1).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, door) = (listener.local_addr().unwrap(), entrance.door.clone());
-        let quiet = Entrance { address, listener, origin: Origin::Bound, door };
+        let quiet = ListenerTask { address, listener, origin: Origin::Bound, door };
         let serve = async {
             all_arrive(callers, &mut arrivals).await;
             phase.send_replace(Phase::Draining);

@@ -1,6 +1,6 @@
 //! Which clock of a connection runs, and the one timer behind them all.
 //!
-//! The deadline follows from what the [`Link`] says. A timer that is armed too early is left to fire and then re-checked; only
+//! The deadline follows from what the [`ConnectionState`] says. A timer that is armed too early is left to fire and then re-checked; only
 //! an earlier deadline arms it anew. So a frame costs a few comparisons and no timer call.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 
 use tokio::time::Sleep;
 
-use crate::body::{Cut, Link};
+use crate::body::{ConnectionState, Cut};
 
 /// How long an exchange that was asked to end may take to say so to its caller.
 pub(super) const CUT_GRACE: Duration = Duration::from_secs(2);
@@ -44,7 +44,7 @@ pub(super) enum Due {
 /// A connection's clocks.
 #[derive(Debug)]
 pub(super) struct Clock {
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
     spans: Spans,
     http2: bool,
     timer: Pin<Box<Sleep>>,
@@ -61,7 +61,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(link: Rc<Link>, spans: Spans, http2: bool) -> Self {
+    pub(super) fn new(link: Rc<ConnectionState>, spans: Spans, http2: bool) -> Self {
         let armed = Instant::now() + if http2 { spans.keep_alive } else { spans.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
         let (writes, heeded) = (link.writes(), link.exchanges());

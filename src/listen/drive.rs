@@ -1,4 +1,4 @@
-//! The driver: polls hyper's connection, tells the [`Link`] what it saw, and ends what has to be ended.
+//! The driver: polls hyper's connection, tells the [`ConnectionState`] what it saw, and ends what has to be ended.
 
 use std::{
     future::poll_fn,
@@ -24,7 +24,7 @@ use super::{
     io::Io,
     roster::{Enrolled, Phase},
 };
-use crate::body::Link;
+use crate::body::ConnectionState;
 
 /// During a drain, a connection that has not yet sent its first request is given this long to do so: it may have been waiting in
 /// the backlog.
@@ -79,7 +79,7 @@ pub(super) enum Ended {
 /// What the driver goes by.
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
     clock: Clock,
     counters: &'a Counters,
     enrolled: &'a Enrolled,
@@ -90,7 +90,7 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(
-        link: Rc<Link>,
+        link: Rc<ConnectionState>,
         spans: Spans,
         http2: bool,
         counters: &'a Counters,

@@ -1,22 +1,22 @@
-//! Where hyper's HTTP/2 puts its streams: each in a task of its own on the worker's thread, with its abort handle in the [`Link`].
+//! Where hyper's HTTP/2 puts its streams: each in a task of its own on the worker's thread, with its abort handle in the [`ConnectionState`].
 
 use std::rc::Rc;
 
 use hyper::rt::Executor;
 
-use crate::body::Link;
+use crate::body::ConnectionState;
 
 /// One connection's executor.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
 }
 
 /// Takes the task's handle out of the link when its future is dropped; tokio tells the task's id there too.
-struct Started(Rc<Link>);
+struct Started(Rc<ConnectionState>);
 
 impl Streams {
-    pub(super) fn new(link: Rc<Link>) -> Self {
+    pub(super) fn new(link: Rc<ConnectionState>) -> Self {
         Self { link }
     }
 }
@@ -50,7 +50,7 @@ mod tests {
     fn a_stream_finds_its_own_task_and_leaves_no_trace_of_it() {
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
-            let link = Link::new(Instant::now());
+            let link = ConnectionState::new(Instant::now());
             let streams = Streams::new(link.clone());
             let (ended, aborted) = (link.clone(), link.clone());
             streams.execute(async move { assert!(ended.own_task().is_some()) });

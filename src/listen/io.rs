@@ -1,4 +1,4 @@
-//! The I/O under hyper: a TCP stream that tells the connection's [`Link`] what it does, bare or beneath TLS.
+//! The I/O under hyper: a TCP stream that tells the connection's [`ConnectionState`] what it does, bare or beneath TLS.
 
 use std::{
     io::{self, IoSlice},
@@ -17,20 +17,20 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use crate::body::Link;
+use crate::body::ConnectionState;
 
 /// The socket. It lies beneath TLS, so that progress and stalls are those of the network; TLS asks it to flush only when it
 /// has nothing buffered itself (tokio-rustls `common::Stream::poll_flush`), so a flush tells the same in both cases.
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
     /// Read while the protocol was being found out; comes before what is still in the socket.
     ahead: Bytes,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, link: Rc<Link>, ahead: Bytes) -> Self {
+    pub(super) fn new(tcp: TcpStream, link: Rc<ConnectionState>, ahead: Bytes) -> Self {
         Self { tcp, link, ahead }
     }
 
@@ -107,11 +107,11 @@ impl Drop for Wire {
     }
 }
 
-/// What hyper reads from and writes to; it tells the [`Link`] what hyper was given, which with TLS is not what the network has brought.
+/// What hyper reads from and writes to; it tells the [`ConnectionState`] what hyper was given, which with TLS is not what the network has brought.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
 }
 
 /// TLS is boxed: its state is ten times the rest.

@@ -21,14 +21,14 @@ use tokio::{
 };
 
 use super::{
-    accept::{Door, Entrance, ON_THE_WAY, Seat},
+    accept::{Acceptor, ListenerTask, ON_THE_WAY, WorkerHandle},
     bind::{self, Socket},
     clock::CUT_GRACE,
     counters::Counters,
     roster::Phase,
     serve::Handler,
     to_proxy::ToProxy,
-    worker::{Bench, LAST_GRACE, work},
+    worker::{LAST_GRACE, WorkerParts, work},
     workers::{UNANSWERED, Workers},
 };
 use crate::proxy::{Gateway, Load};
@@ -86,7 +86,7 @@ struct Threads {
 
 /// Tells that its thread ends, however it does.
 #[derive(Debug)]
-struct Pulse {
+struct ThreadGuard {
     name: String,
     threads: watch::Sender<Threads>,
     /// Ending is in order once the drain has begun.
@@ -111,15 +111,15 @@ pub(crate) fn start_with<H: Handler>(
     let threads = watch::Sender::new(Threads::default());
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
-    let pulse = |name: String| Pulse { name, threads: threads.clone(), phase: phase.subscribe() };
+    let pulse = |name: String| ThreadGuard { name, threads: threads.clone(), phase: phase.subscribe() };
     let (mut seats, mut desks, mut benches) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..snapshot.server.threads {
         let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
         let (desk, questions) = mpsc::channel(UNANSWERED);
         let load = Arc::new(Load::default());
         desks.push((desk, load.clone()));
-        seats.push(Seat { load: load.clone(), arrivals: sender });
-        benches.push(Bench {
+        seats.push(WorkerHandle { load: load.clone(), arrivals: sender });
+        benches.push(WorkerParts {
             gateway: gateway.clone(),
             counters: counters.clone(),
             load,
@@ -129,13 +129,13 @@ pub(crate) fn start_with<H: Handler>(
             cut: cut.clone(),
         });
     }
-    let door = Arc::new(Door::new(seats, snapshot.server.max_connections, counters.clone()));
+    let door = Arc::new(Acceptor::new(seats, snapshot.server.max_connections, counters.clone()));
     let stop = phase.subscribe();
-    let working = move |bench: Bench| {
+    let working = move |bench: WorkerParts| {
         let handler = handler(bench.load.clone());
         work(bench, handler)
     };
-    match <[Bench; 1]>::try_from(benches) {
+    match <[WorkerParts; 1]>::try_from(benches) {
         // There is nobody to choose from, and a hand-over between threads would cost as much as half a request.
         Ok([only]) => {
             let run =
@@ -226,7 +226,7 @@ impl Listening {
     }
 }
 
-impl Drop for Pulse {
+impl Drop for ThreadGuard {
     fn drop(&mut self) {
         let panicked = thread::panicking();
         let in_order = *self.phase.borrow() >= Phase::Draining && !panicked;
@@ -240,7 +240,7 @@ impl Drop for Pulse {
 }
 
 /// Runs `run` on a thread of its own with a runtime of its own, which cannot be made elsewhere.
-fn spawn(pulse: Pulse, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
+fn spawn(pulse: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
     let name = pulse.name.clone();
     let (report, ready) = std::sync::mpsc::sync_channel(1);
     pulse.threads.send_modify(|threads| threads.running += 1);
@@ -265,7 +265,7 @@ fn spawn(pulse: Pulse, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Resu
 /// Accepts and works on one thread.
 async fn alone(
     sockets: Vec<Socket>,
-    door: Arc<Door>,
+    door: Arc<Acceptor>,
     phase: watch::Receiver<Phase>,
     working: impl Future<Output = ()>,
 ) {
@@ -283,12 +283,12 @@ async fn alone(
 }
 
 /// One task per socket; the thread ends when all of them have closed theirs.
-async fn accept(sockets: Vec<Socket>, door: Arc<Door>, phase: watch::Receiver<Phase>) {
+async fn accept(sockets: Vec<Socket>, door: Arc<Acceptor>, phase: watch::Receiver<Phase>) {
     let mut entrances = JoinSet::new();
     for Socket { address, listener, origin, .. } in sockets {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let entrance = Entrance { address, listener, origin, door: door.clone() };
+                let entrance = ListenerTask { address, listener, origin, door: door.clone() };
                 entrances.spawn_local(entrance.accept(phase.clone()));
             }
             // The thread ends out of order then, which takes the process down.

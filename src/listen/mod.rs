@@ -38,4 +38,4 @@ pub use bind::{BindError, Socket, bind};
 pub use counters::Counters;
 pub use inherit::Inherited;
 pub use listening::{Listening, Lost, StartError, start};
-pub use workers::{Station, Workers};
+pub use workers::{WorkerView, Workers};

@@ -12,7 +12,7 @@ use super::{
     proxy_header::{self, ProxyHeaderError},
 };
 use crate::{
-    body::Link,
+    body::ConnectionState,
     config::{ClientAddress, Server},
     snapshot::Listener,
 };
@@ -55,7 +55,7 @@ pub(super) async fn open(
     peer: SocketAddr,
     listener: &Listener,
     server: &Server,
-    link: &Rc<Link>,
+    link: &Rc<ConnectionState>,
 ) -> Result<Opened, Unopened> {
     set_options(&tcp, server.write_stall);
     let shaken = time::timeout(server.handshake_timeout, shake_hands(tcp, peer, listener, link));
@@ -82,7 +82,7 @@ async fn shake_hands(
     mut tcp: TcpStream,
     peer: SocketAddr,
     listener: &Listener,
-    link: &Rc<Link>,
+    link: &Rc<ConnectionState>,
 ) -> Result<(Opening, SocketAddr), Unopened> {
     let mut ahead = BytesMut::new();
     let client = match &listener.client_address {

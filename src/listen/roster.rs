@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::body::{Cut, Link, OpenExchange};
+use crate::body::{ConnectionState, Cut, OpenExchange};
 
 /// How far the way to the end is; only ever goes on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ pub(super) enum Phase {
 #[derive(Debug, Default)]
 pub(super) struct Roster {
     phase: Cell<Phase>,
-    links: RefCell<HashMap<u64, Rc<Link>>>,
+    links: RefCell<HashMap<u64, Rc<ConnectionState>>>,
     enrolled: Cell<u64>,
     left: Notify,
 }
@@ -43,7 +43,7 @@ impl Roster {
         self.phase.get()
     }
 
-    pub(super) fn enrol(self: &Rc<Self>, link: Rc<Link>) -> Enrolled {
+    pub(super) fn enrol(self: &Rc<Self>, link: Rc<ConnectionState>) -> Enrolled {
         let number = self.enrolled.get();
         self.enrolled.set(number + 1);
         self.links.borrow_mut().insert(number, link);
@@ -95,7 +95,7 @@ impl Drop for Enrolled {
     }
 }
 
-fn cut(link: &Link) -> usize {
+fn cut(link: &ConnectionState) -> usize {
     let open = link.watches().into_iter().filter(|watch| watch.cut().is_none());
     open.inspect(|watch| watch.cut_by(Cut::Drain)).count()
 }

@@ -23,9 +23,9 @@ use super::{
     roster::Enrolled,
 };
 use crate::{
-    body::Link,
+    body::ConnectionState,
     config::{ClientAddress, Network, Server},
-    proxy::{Counted, Downstream, Gateway, Recall},
+    proxy::{CallerMemo, Counted, Downstream, Gateway},
     snapshot::Snapshot,
 };
 
@@ -63,7 +63,7 @@ pub(crate) trait Handler: Clone + Unpin + 'static {
 
 /// A connection on its way from where it was accepted to its worker.
 #[derive(Debug)]
-pub(super) struct Arrival {
+pub(super) struct Accepted {
     pub(super) tcp: std::net::TcpStream,
     pub(super) peer: SocketAddr,
     /// The listener, as configured: its key in the snapshot.
@@ -76,7 +76,7 @@ pub(super) struct Arrival {
 
 /// What a worker serves its connections with.
 #[derive(Debug)]
-pub(super) struct Post<H> {
+pub(super) struct ServeContext<H> {
     pub(super) gateway: Arc<Gateway>,
     pub(super) counters: Arc<Counters>,
     pub(super) handler: H,
@@ -102,12 +102,12 @@ impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
 /// Serves one connection to its end. Its parts are boxed, so that none of them keeps room after its time: a handshake's
 /// state while an answer streams, or HTTP/2's in an HTTP/1.1 connection.
 pub(super) async fn serve<H: Handler>(
-    arrival: Arrival,
-    link: Rc<Link>,
+    arrival: Accepted,
+    link: Rc<ConnectionState>,
     enrolled: Enrolled,
-    post: Rc<Post<H>>,
+    post: Rc<ServeContext<H>>,
 ) {
-    let Arrival { tcp, peer, listener, counted: _counted, permit: _permit } = arrival;
+    let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = arrival;
     // Not borrowed across an await, and not kept: a connection outlives many snapshots.
     let snapshot = post.gateway.live.load_full();
     let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
@@ -133,7 +133,7 @@ pub(super) async fn serve<H: Handler>(
             tls,
             trusted,
             link: link.clone(),
-            recall: Recall::default(),
+            recall: CallerMemo::default(),
         }),
     };
     let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);

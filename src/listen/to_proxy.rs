@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use hyper::{Request, body::Incoming};
 
 use super::serve::{Answer, Handler};
-use crate::proxy::{self, Downstream, Gateway, Load, Reply, Worker};
+use crate::proxy::{self, Downstream, Gateway, Load, ResponseBody, Worker};
 
 /// A worker's way to [`proxy::handle`].
 #[derive(Debug, Clone)]
@@ -18,9 +18,9 @@ impl ToProxy {
 }
 
 impl Handler for ToProxy {
-    type Body = Reply;
+    type Body = ResponseBody;
 
-    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Reply> {
+    fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<ResponseBody> {
         Box::pin(proxy::handle(self.0.clone(), downstream, request))
     }
 }

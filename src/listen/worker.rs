@@ -19,11 +19,11 @@ use super::{
     clock::CUT_GRACE,
     counters::Counters,
     roster::{Phase, Roster},
-    serve::{Arrival, Handler, Post, serve},
-    workers::{Question, Station},
+    serve::{Accepted, Handler, ServeContext, serve},
+    workers::{WorkerQuery, WorkerView},
 };
 use crate::{
-    body::Link,
+    body::ConnectionState,
     proxy::{Gateway, Load},
 };
 
@@ -32,23 +32,23 @@ pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
 
 /// What a worker is given when it starts.
 #[derive(Debug)]
-pub(super) struct Bench {
+pub(super) struct WorkerParts {
     pub(super) gateway: Arc<Gateway>,
     pub(super) counters: Arc<Counters>,
     pub(super) load: Arc<Load>,
-    pub(super) arrivals: mpsc::Receiver<Arrival>,
-    pub(super) questions: mpsc::Receiver<Question>,
+    pub(super) arrivals: mpsc::Receiver<Accepted>,
+    pub(super) questions: mpsc::Receiver<WorkerQuery>,
     pub(super) phase: watch::Receiver<Phase>,
     /// Exchanges cut by a drain, all workers together.
     pub(super) cut: Arc<AtomicUsize>,
 }
 
 /// Serves until no connection comes any more, the last one is closed and what is read on without one is over, or until all are cut.
-pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
-    let Bench { gateway, counters, load, mut arrivals, mut questions, mut phase, cut } = bench;
+pub(super) async fn work<H: Handler>(bench: WorkerParts, handler: H) {
+    let WorkerParts { gateway, counters, load, mut arrivals, mut questions, mut phase, cut } = bench;
     let roster = Rc::new(Roster::default());
-    let station = Station { roster: roster.clone(), load };
-    let post = Rc::new(Post { gateway, counters, handler });
+    let station = WorkerView { roster: roster.clone(), load };
+    let post = Rc::new(ServeContext { gateway, counters, handler });
     let mut coming = true;
     loop {
         tokio::select! {
@@ -78,8 +78,8 @@ pub(super) async fn work<H: Handler>(bench: Bench, handler: H) {
 }
 
 /// A task of its own: its panic ends that connection alone. On the roster from here on, before the task first runs.
-fn begin<H: Handler>(arrival: Arrival, post: &Rc<Post<H>>, roster: &Rc<Roster>) {
-    let link = Link::new(Instant::now());
+fn begin<H: Handler>(arrival: Accepted, post: &Rc<ServeContext<H>>, roster: &Rc<Roster>) {
+    let link = ConnectionState::new(Instant::now());
     let enrolled = roster.enrol(link.clone());
     spawn_local(serve(arrival, link, enrolled, post.clone()));
 }

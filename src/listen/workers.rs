@@ -16,22 +16,22 @@ pub(super) const UNANSWERED: usize = 16;
 /// A way to ask all workers. Clones ask the same ones.
 #[derive(Clone)]
 pub struct Workers {
-    desks: Arc<[mpsc::Sender<Question>]>,
+    desks: Arc<[mpsc::Sender<WorkerQuery>]>,
     loads: Arc<[Arc<Load>]>,
 }
 
 /// What a worker is asked.
-pub(super) struct Question(pub(super) Box<dyn FnOnce(&Station) + Send>);
+pub(super) struct WorkerQuery(pub(super) Box<dyn FnOnce(&WorkerView) + Send>);
 
 /// A worker, seen from within.
 #[derive(Debug)]
-pub struct Station {
+pub struct WorkerView {
     pub(super) roster: std::rc::Rc<Roster>,
     pub(super) load: Arc<Load>,
 }
 
 impl Workers {
-    pub(super) fn new(desks: Vec<(mpsc::Sender<Question>, Arc<Load>)>) -> Self {
+    pub(super) fn new(desks: Vec<(mpsc::Sender<WorkerQuery>, Arc<Load>)>) -> Self {
         let (desks, loads): (Vec<_>, Vec<_>) = desks.into_iter().unzip();
         Self { desks: desks.into(), loads: loads.into() }
     }
@@ -52,13 +52,13 @@ impl Workers {
     pub async fn ask<T: Send + 'static>(
         &self,
         within: Duration,
-        question: impl Fn(&Station) -> T + Clone + Send + 'static,
+        question: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
         let deadline = Instant::now() + within;
-        let put = |desk: &mpsc::Sender<Question>| {
+        let put = |desk: &mpsc::Sender<WorkerQuery>| {
             let (reply, replied) = oneshot::channel();
             let question = question.clone();
-            let asked = Question(Box::new(move |station| _ = reply.send(question(station))));
+            let asked = WorkerQuery(Box::new(move |station| _ = reply.send(question(station))));
             desk.try_send(asked).ok().map(|()| replied)
         };
         let waiting: Vec<_> = self.desks.iter().map(put).collect();
@@ -81,7 +81,7 @@ impl Workers {
     }
 }
 
-impl Station {
+impl WorkerView {
     /// Open exchanges, then open connections.
     pub fn load(&self) -> (usize, usize) {
         self.load.weight()
@@ -110,7 +110,7 @@ impl fmt::Debug for Workers {
     }
 }
 
-impl fmt::Debug for Question {
+impl fmt::Debug for WorkerQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Question")
     }

@@ -4,7 +4,7 @@
 //! `content-length` is left alone, but for being said once: framing belongs to whoever owns the body. What the gateway sets itself, the upstream's key
 //! above all, is to be set afterwards, so that no `Connection: authorization` can take it out again.
 
-mod standing;
+mod class;
 mod sweep;
 
 use http::{
@@ -12,8 +12,8 @@ use http::{
     header::{CONTENT_LENGTH, TRAILER},
 };
 
-use super::crossing::{Crossing, InNames};
-use standing::{Direction, is_framing, may_trail};
+use super::secret_scanner::{InNames, SecretScanner};
+use class::{Direction, is_framing, may_trail};
 use sweep::{announce, remove_nominated, sweep};
 
 /// What a route does beyond the standing policy. No rule can let through a hop-by-hop header, a credential by its name, or a
@@ -36,14 +36,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Makes a request's headers fit to go upstream. `credential` is what the caller presented. `host`, the upstream's key and all
 /// else that the gateway sends of its own is for the caller of this function to set, afterwards.
-pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
+pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &SecretScanner<'_>) {
     head(headers, &Policy::new(Direction::Upstream, rules, credential));
 }
 
 /// Makes an answer's headers fit to go to the caller. `keys` are all of the upstream's. Returns the upstream's request id, which
 /// the caller gets as [`UPSTREAM_REQUEST_ID`].
-pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) -> Option<HeaderValue> {
-    let id = headers.remove(REQUEST_ID).filter(|id| !keys.carries(id.as_bytes()));
+pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) -> Option<HeaderValue> {
+    let id = headers.remove(REQUEST_ID).filter(|id| !keys.found_in(id.as_bytes()));
     if let Some(id) = &id {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
     }
@@ -63,12 +63,12 @@ pub fn put_upstream(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderVa
 }
 
 /// [`to_upstream`] for a request's trailers.
-pub fn trailers_to_upstream(trailers: &mut HeaderMap, rules: &Rules, credential: &Crossing<'_>) {
+pub fn trailers_to_upstream(trailers: &mut HeaderMap, rules: &Rules, credential: &SecretScanner<'_>) {
     tail(trailers, &Policy::new(Direction::Upstream, rules, credential));
 }
 
 /// [`to_caller`] for an answer's trailers.
-pub fn trailers_to_caller(trailers: &mut HeaderMap, rules: &Rules, keys: &Crossing<'_>) {
+pub fn trailers_to_caller(trailers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) {
     trailers.remove(REQUEST_ID);
     tail(trailers, &Policy::new(Direction::Caller, rules, keys));
 }
@@ -77,12 +77,12 @@ pub fn trailers_to_caller(trailers: &mut HeaderMap, rules: &Rules, keys: &Crossi
 struct Policy<'p> {
     direction: Direction,
     rules: &'p Rules,
-    keys: &'p Crossing<'p>,
+    keys: &'p SecretScanner<'p>,
     in_names: InNames<'p>,
 }
 
 impl<'p> Policy<'p> {
-    fn new(direction: Direction, rules: &'p Rules, keys: &'p Crossing<'p>) -> Self {
+    fn new(direction: Direction, rules: &'p Rules, keys: &'p SecretScanner<'p>) -> Self {
         Self { direction, rules, keys, in_names: keys.in_names() }
     }
 
@@ -109,13 +109,13 @@ fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
         // A length is a number that whoever owns the body checks and writes.
         *name == CONTENT_LENGTH
             || *name == TRAILER
-            || (policy.passes(name) && !policy.keys.carries(value.as_bytes()))
+            || (policy.passes(name) && !policy.keys.found_in(value.as_bytes()))
     });
     say_length_once(headers);
     if headers.contains_key(TRAILER) {
         announce(headers, |name| policy.passes_in_trailers(name));
         // A name that holds a key is gone by now; a key may hold a comma, and so lie across names.
-        if headers.get_all(TRAILER).iter().any(|names| policy.keys.carries(names.as_bytes())) {
+        if headers.get_all(TRAILER).iter().any(|names| policy.keys.found_in(names.as_bytes())) {
             headers.remove(TRAILER);
         }
     }
@@ -137,7 +137,7 @@ fn say_length_once(headers: &mut HeaderMap) {
 }
 
 fn tail(trailers: &mut HeaderMap, policy: &Policy<'_>) {
-    sweep(trailers, |name, value| policy.passes_in_trailers(name) && !policy.keys.carries(value.as_bytes()));
+    sweep(trailers, |name, value| policy.passes_in_trailers(name) && !policy.keys.found_in(value.as_bytes()));
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 //!
 //! Pure functions; who calls them when is the business of the request path.
 
-mod crossing;
 mod headers;
 pub mod path;
+mod secret_scanner;
 
-pub use crossing::Crossing;
 pub use headers::*;
+pub use secret_scanner::SecretScanner;

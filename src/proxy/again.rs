@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::refusal::Refusal;
+use super::refusal::UpstreamError;
 use crate::{
     fault::Fault,
-    upstream::{Rest, Why},
+    upstream::{Cooldown, CooldownReason},
 };
 
 /// A key of which a rate limit is told without a span rests for so long.
@@ -31,16 +31,16 @@ const ACCOUNT: [&str; 6] = [
 
 /// An attempt that gave nothing to pass on, or nothing but an error.
 #[derive(Debug)]
-pub(super) enum Failed {
+pub(super) enum AttemptError {
     /// No answer, or none that can be used.
     Fault(Fault),
     /// The upstream's own error.
-    Refused(Box<Refusal>),
+    Refused(Box<UpstreamError>),
 }
 
 /// What may be done about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Again {
+pub(super) enum RetryDecision {
     /// Nothing: the caller is told.
     Never,
     /// The same request, at another target, or after a while at the same one: whatever is asked of it, this one cannot be reached.
@@ -58,7 +58,7 @@ pub(super) enum Again {
 
 /// What is known of the request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct RetryContext<'a> {
     /// See the table.
     pub(super) inference: bool,
     /// The route passes on what is too long for one model.
@@ -67,9 +67,9 @@ pub(super) struct Asked<'a> {
     pub(super) model: Option<&'a str>,
 }
 
-impl Failed {
+impl AttemptError {
     /// The table.
-    pub(super) fn again(&self, asked: Asked<'_>) -> Again {
+    pub(super) fn again(&self, asked: RetryContext<'_>) -> RetryDecision {
         match self {
             Self::Fault(fault) => after_fault(fault, asked),
             Self::Refused(refusal) => after_refusal(refusal, asked),
@@ -77,17 +77,19 @@ impl Failed {
     }
 
     /// For what, and for how long, the key is to be left alone, whether or not the request is sent again.
-    pub(super) fn rest(&self, asked: Asked<'_>) -> Option<(Rest, Duration)> {
+    pub(super) fn rest(&self, asked: RetryContext<'_>) -> Option<(Cooldown, Duration)> {
         let Self::Refused(refusal) = self else { return None };
         let told = refusal.retry_after.map(|span| span.min(LONGEST_REST));
         let code = refusal.code.as_deref().unwrap_or_default();
         match refusal.status.as_u16() {
-            429 if code == "insufficient_quota" => Some((Rest::All(Why::Spent), told.unwrap_or(SPENT))),
+            429 if code == "insufficient_quota" => {
+                Some((Cooldown::All(CooldownReason::Spent), told.unwrap_or(SPENT)))
+            }
             // A limit is one model's; of what names none, nobody else need hear.
-            429 => asked.model.map(|model| (Rest::Model(model.into()), told.unwrap_or(RATE_LIMITED))),
+            429 => asked.model.map(|model| (Cooldown::Model(model.into()), told.unwrap_or(RATE_LIMITED))),
             // Keys have scopes, and some providers moderate by 403: only what is said of the account as a whole concerns everybody.
             401 | 403 if refusal.about_our_key && ACCOUNT.contains(&code) => {
-                Some((Rest::All(Why::Refused), REFUSED))
+                Some((Cooldown::All(CooldownReason::Refused), REFUSED))
             }
             _ => None,
         }
@@ -149,34 +151,36 @@ pub(super) fn is_slowness(fault: &Fault) -> bool {
     )
 }
 
-fn after_fault(fault: &Fault, asked: Asked<'_>) -> Again {
+fn after_fault(fault: &Fault, asked: RetryContext<'_>) -> RetryDecision {
     match fault {
         // Nothing was sent.
-        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => Again::OtherTarget,
-        _ if !asked.inference => Again::Never,
-        Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => Again::Elsewhere { silent: false },
-        Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
-            Again::Elsewhere { silent: true }
+        Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => RetryDecision::OtherTarget,
+        _ if !asked.inference => RetryDecision::Never,
+        Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => {
+            RetryDecision::Elsewhere { silent: false }
         }
-        _ => Again::Never,
+        Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
+            RetryDecision::Elsewhere { silent: true }
+        }
+        _ => RetryDecision::Never,
     }
 }
 
-fn after_refusal(refusal: &Refusal, asked: Asked<'_>) -> Again {
+fn after_refusal(refusal: &UpstreamError, asked: RetryContext<'_>) -> RetryDecision {
     let code = refusal.code.as_deref().unwrap_or_default();
     match refusal.status.as_u16() {
         // Refused at the door, whatever was asked.
-        401 | 403 if refusal.about_our_key => Again::OtherKey,
-        429 if code == "insufficient_quota" => Again::OtherKey,
-        _ if !asked.inference => Again::Never,
-        408 | 429 | 500.. if refusal.hopeless => Again::OtherUpstream,
-        429 => Again::OtherKey,
+        401 | 403 if refusal.about_our_key => RetryDecision::OtherKey,
+        429 if code == "insufficient_quota" => RetryDecision::OtherKey,
+        _ if !asked.inference => RetryDecision::Never,
+        408 | 429 | 500.. if refusal.hopeless => RetryDecision::OtherUpstream,
+        429 => RetryDecision::OtherKey,
         // 529: Anthropic is overloaded.
-        408 | 500 | 502 | 503 | 504 | 529 => Again::Elsewhere { silent: false },
+        408 | 500 | 502 | 503 | 504 | 529 => RetryDecision::Elsewhere { silent: false },
         400 | 413 if asked.next_on_context_length && code == "context_length_exceeded" => {
-            Again::OtherUpstream
+            RetryDecision::OtherUpstream
         }
-        _ => Again::Never,
+        _ => RetryDecision::Never,
     }
 }
 
@@ -186,8 +190,8 @@ mod tests {
 
     use super::*;
 
-    fn refused(status: u16, code: &str, retry_after: Option<u64>) -> Failed {
-        Failed::Refused(Box::new(Refusal {
+    fn refused(status: u16, code: &str, retry_after: Option<u64>) -> AttemptError {
+        AttemptError::Refused(Box::new(UpstreamError {
             status: StatusCode::from_u16(status).unwrap(),
             code: Some(code.into()),
             retry_after: retry_after.map(Duration::from_secs),
@@ -198,52 +202,61 @@ mod tests {
         }))
     }
 
-    const CHAT: Asked<'_> = Asked { inference: true, next_on_context_length: false, model: Some("m") };
-    const BATCH: Asked<'_> = Asked { inference: false, ..CHAT };
+    const CHAT: RetryContext<'_> =
+        RetryContext { inference: true, next_on_context_length: false, model: Some("m") };
+    const BATCH: RetryContext<'_> = RetryContext { inference: false, ..CHAT };
 
     #[test]
     fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
         for asked in [CHAT, BATCH] {
-            assert_eq!(Failed::Fault(Fault::Connect("refused".into())).again(asked), Again::OtherTarget);
-            assert_eq!(refused(401, "", None).again(asked), Again::OtherKey);
+            assert_eq!(
+                AttemptError::Fault(Fault::Connect("refused".into())).again(asked),
+                RetryDecision::OtherTarget
+            );
+            assert_eq!(refused(401, "", None).again(asked), RetryDecision::OtherKey);
         }
-        for failed in
-            [Failed::Fault(Fault::NoAnswer("reset".into())), refused(503, "", None), refused(429, "", None)]
-        {
-            assert_ne!(failed.again(CHAT), Again::Never);
-            assert_eq!(failed.again(BATCH), Again::Never, "{failed:?}");
+        for failed in [
+            AttemptError::Fault(Fault::NoAnswer("reset".into())),
+            refused(503, "", None),
+            refused(429, "", None),
+        ] {
+            assert_ne!(failed.again(CHAT), RetryDecision::Never);
+            assert_eq!(failed.again(BATCH), RetryDecision::Never, "{failed:?}");
         }
     }
 
     #[test]
     fn errors_of_the_callers_own_are_not_sent_again() {
         for status in [400, 404, 409, 413, 422] {
-            assert_eq!(refused(status, "content_filter", None).again(CHAT), Again::Never, "{status}");
+            assert_eq!(refused(status, "content_filter", None).again(CHAT), RetryDecision::Never, "{status}");
         }
         let long = refused(400, "context_length_exceeded", None);
-        assert_eq!(long.again(CHAT), Again::Never);
-        assert_eq!(long.again(Asked { next_on_context_length: true, ..CHAT }), Again::OtherUpstream);
+        assert_eq!(long.again(CHAT), RetryDecision::Never);
+        assert_eq!(
+            long.again(RetryContext { next_on_context_length: true, ..CHAT }),
+            RetryDecision::OtherUpstream
+        );
     }
 
     #[test]
     fn who_says_that_it_is_hopeless_is_not_asked_again() {
         for status in [429, 500, 503] {
-            let Failed::Refused(mut refusal) = refused(status, "", None) else { unreachable!() };
+            let AttemptError::Refused(mut refusal) = refused(status, "", None) else { unreachable!() };
             refusal.hopeless = true;
-            assert_eq!(Failed::Refused(refusal).again(CHAT), Again::OtherUpstream, "{status}");
+            assert_eq!(AttemptError::Refused(refusal).again(CHAT), RetryDecision::OtherUpstream, "{status}");
         }
     }
 
     #[test]
     fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
         let limited = |after| refused(429, "rate_limit_exceeded", after).rest(CHAT).unwrap();
-        let model = || Rest::Model("m".into());
+        let model = || Cooldown::Model("m".into());
         assert_eq!(limited(Some(7)), (model(), Duration::from_secs(7)));
         assert_eq!(limited(None), (model(), RATE_LIMITED));
         assert_eq!(limited(Some(86_400)), (model(), LONGEST_REST));
         assert_eq!(
             refused(429, "insufficient_quota", None).rest(BATCH),
-            Some((Rest::All(Why::Spent), SPENT))
+            Some((Cooldown::All(CooldownReason::Spent), SPENT))
         );
         assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
     }
@@ -252,7 +265,7 @@ mod tests {
     fn a_key_rests_for_everybody_only_when_the_account_is_refused() {
         assert_eq!(
             refused(401, "invalid_api_key", None).rest(CHAT),
-            Some((Rest::All(Why::Refused), REFUSED))
+            Some((Cooldown::All(CooldownReason::Refused), REFUSED))
         );
         for (status, code) in
             [(401, "missing_scope"), (403, "moderation"), (403, ""), (500, "invalid_api_key")]
@@ -263,8 +276,8 @@ mod tests {
 
     #[test]
     fn who_was_silent_is_not_asked_again() {
-        let silent = Failed::Fault(Fault::FirstByteTimeout(Duration::ZERO));
-        assert_eq!(silent.again(CHAT), Again::Elsewhere { silent: true });
-        assert_eq!(silent.again(BATCH), Again::Never);
+        let silent = AttemptError::Fault(Fault::FirstByteTimeout(Duration::ZERO));
+        assert_eq!(silent.again(CHAT), RetryDecision::Elsewhere { silent: true });
+        assert_eq!(silent.again(BATCH), RetryDecision::Never);
     }
 }

@@ -10,11 +10,11 @@ use super::{
     Counted, Relay,
     complete::{self, Form},
     dispatch::not_to_be_retried,
-    hold::{Unheld, hold},
-    passing::Passage,
-    places::Place,
+    hold::{HoldError, hold},
+    passing::PendingStream,
+    places::Candidate,
     relay::ERROR_EVENT,
-    sight::Sight,
+    sight::ResponseObserver,
 };
 use crate::{
     config::Timeouts,
@@ -25,7 +25,7 @@ use crate::{
 
 /// An answer, ready to go to the caller.
 #[derive(Debug)]
-pub(super) struct Answered {
+pub(super) struct CallerResponse {
     head: response::Parts,
     content: Content,
 }
@@ -36,17 +36,17 @@ pub(super) enum Content {
     /// It is here.
     Local(Bytes),
     /// What was read of an event stream that is an error of the upstream's.
-    Told(Bytes),
+    ErrorBody(Bytes),
     /// The upstream sends it.
-    Passing(Box<Passage>),
+    ActiveStream(Box<PendingStream>),
 }
 
-impl Answered {
+impl CallerResponse {
     /// Lets go of the upstream's connection, since others are asked: what was read of it is all that the caller may get of it yet.
     pub(super) fn detach(&mut self) {
-        if let Content::Passing(passage) = &self.content {
+        if let Content::ActiveStream(passage) = &self.content {
             let held = passage.held.iter().filter_map(Frame::data_ref);
-            self.content = Content::Told(
+            self.content = Content::ErrorBody(
                 held.fold(BytesMut::new(), |mut all, data| {
                     all.extend_from_slice(data);
                     all
@@ -62,12 +62,12 @@ impl Answered {
         began: Instant,
         timeouts: &Timeouts,
         endpoint: Endpoint,
-    ) -> Result<(), Unheld> {
+    ) -> Result<(), HoldError> {
         match &mut self.content {
-            Content::Passing(passage) if passage.sight.is_unfinished() => {
+            Content::ActiveStream(passage) if passage.sight.is_unfinished() => {
                 hold(&mut passage.body, &mut passage.held, began, timeouts, endpoint).await
             }
-            Content::Passing(_) | Content::Local(_) | Content::Told(_) => Ok(()),
+            Content::ActiveStream(_) | Content::Local(_) | Content::ErrorBody(_) => Ok(()),
         }
     }
 
@@ -77,20 +77,20 @@ impl Answered {
         clocks: (Instant, &Timeouts),
         endpoint: Endpoint,
         bounds: complete::Bounds<'_>,
-    ) -> Result<(), Unheld> {
-        let Content::Passing(passage) = &mut self.content else { return Ok(()) };
+    ) -> Result<(), HoldError> {
+        let Content::ActiveStream(passage) = &mut self.content else { return Ok(()) };
         let form = match passage.sight {
-            Sight::Events(_) => Form::Events(endpoint.dialect()),
+            ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
             // A file may be called JSON and be anything.
-            Sight::Document(_) if endpoint.is_inference() => Form::Document,
-            Sight::Document(_) | Sight::Nothing => Form::Opaque,
+            ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
+            ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
         complete::hold(&mut passage.body, &mut passage.held, clocks, form, bounds).await
     }
 
     /// It is pending at `place` until it is over; the request was sent when that `began`.
-    pub(super) fn comes_from(&mut self, place: Place, began: Instant) {
-        if let Content::Passing(passage) = &mut self.content {
+    pub(super) fn comes_from(&mut self, place: Candidate, began: Instant) {
+        if let Content::ActiveStream(passage) = &mut self.content {
             passage.first_token = place.timeouts.first_token.map(|limit| (began + limit, limit));
             passage.pass = Some(place.pass);
         }
@@ -103,8 +103,8 @@ impl Answered {
     }
 
     /// One that the upstream sends.
-    pub(super) fn passing(head: response::Parts, passage: Passage) -> Self {
-        Self { head, content: Content::Passing(Box::new(passage)) }
+    pub(super) fn passing(head: response::Parts, passage: PendingStream) -> Self {
+        Self { head, content: Content::ActiveStream(Box::new(passage)) }
     }
 
     /// An answer that is here whole.
@@ -121,14 +121,14 @@ impl Answered {
         self,
         dialect: Dialect,
         close_delimited: bool,
-    ) -> Result<Passage, Result<Bytes, Fault>> {
+    ) -> Result<PendingStream, Result<Bytes, Fault>> {
         match self.content {
-            Content::Passing(mut passage) if passage.sight.is_events() => {
+            Content::ActiveStream(mut passage) if passage.sight.is_events() => {
                 passage.close_delimited = close_delimited;
                 Ok(*passage)
             }
-            Content::Passing(_) => Err(Err(Fault::BadAnswer("it is no event stream"))),
-            Content::Told(events) => Err(Ok(events)),
+            Content::ActiveStream(_) => Err(Err(Fault::BadAnswer("it is no event stream"))),
+            Content::ErrorBody(events) => Err(Ok(events)),
             Content::Local(bytes) => {
                 Err(event_of(&bytes, dialect).ok_or(Fault::Withheld(self.head.status.as_u16())))
             }
@@ -150,21 +150,21 @@ impl Content {
                 }
                 Self::Local(Bytes::new())
             }
-            Self::Told(_) | Self::Passing(_) => self,
+            Self::ErrorBody(_) | Self::ActiveStream(_) => self,
         }
     }
 
     pub(super) fn into_relay(self, mut exchange: Box<Exchange>, in_flight: Counted) -> Relay {
         match self {
             Self::Local(bytes) => Relay::local(bytes, exchange, in_flight),
-            Self::Told(events) => {
-                let mut sight = Sight::events_of(exchange.record.endpoint.dialect());
+            Self::ErrorBody(events) => {
+                let mut sight = ResponseObserver::events_of(exchange.record.endpoint.dialect());
                 sight.look(&events);
                 exchange.record.tally.events = sight.events();
                 exchange.conclude(ERROR_EVENT);
                 Relay::local(events, exchange, in_flight)
             }
-            Self::Passing(passage) => Relay::passing(*passage, exchange, in_flight),
+            Self::ActiveStream(passage) => Relay::passing(*passage, exchange, in_flight),
         }
     }
 }

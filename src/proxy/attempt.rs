@@ -7,12 +7,12 @@ use std::{
 
 use http::Request;
 
-use super::{call::Call, outbound::Order, places::Place};
+use super::{call::Call, outbound::PreparedRequest, places::Candidate};
 use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     config::Timeouts,
     fault::{Cause, Fault, Phase},
-    upstream::{Answer, Connection, DialError, Seen, SendError},
+    upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
 
 impl Call {
@@ -22,7 +22,11 @@ impl Call {
     ///
     /// # Errors
     /// No answer came. A body that passes on is still there if there was no connection to send it on.
-    pub(super) async fn ask(&mut self, order: &mut Order, place: &Place) -> Result<Answer, Fault> {
+    pub(super) async fn ask(
+        &mut self,
+        order: &mut PreparedRequest,
+        place: &Candidate,
+    ) -> Result<Answer, Fault> {
         let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
         self.exchange.watch.reach(Phase::Connect);
@@ -39,12 +43,12 @@ impl Call {
         self.arm(order, place);
         let sent = match self.send(connection, request, &place.timeouts, harmless).await {
             Ok(answer) => return Ok(answer),
-            Err(Unanswered::Unseen(_, Some(unsent))) => {
+            Err(SendOutcome::Unseen(_, Some(unsent))) => {
                 order.take_back(unsent.into_body());
                 None
             }
-            Err(Unanswered::Unseen(..)) if repeatable => None,
-            Err(Unanswered::Harmless(cause)) if repeatable => Some(cause),
+            Err(SendOutcome::Unseen(..)) if repeatable => None,
+            Err(SendOutcome::Harmless(cause)) if repeatable => Some(cause),
             Err(unanswered) => return Err(unanswered.into_fault()),
         };
         let connection = match (Box::pin(self.dial(place)).await, sent) {
@@ -56,18 +60,18 @@ impl Call {
             (Err(fault), _) => return Err(fault),
         };
         let request = self.request(order, place)?;
-        self.send(connection, request, &place.timeouts, harmless).await.map_err(Unanswered::into_fault)
+        self.send(connection, request, &place.timeouts, harmless).await.map_err(SendOutcome::into_fault)
     }
 
     /// From here on the target has all that it needs: it is to answer before the whole exchange is over.
-    fn arm(&self, order: &Order, place: &Place) {
+    fn arm(&self, order: &PreparedRequest, place: &Candidate) {
         if let Some(total) = self.exchange.watch.total().filter(|_| order.is_inference()) {
             place.pass.is_due(total, self.exchange.record.start.elapsed());
         }
     }
 
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
-    async fn dial(&mut self, place: &Place) -> Result<Connection, Fault> {
+    async fn dial(&mut self, place: &Candidate) -> Result<Connection, Fault> {
         let pools = &self.worker.pools;
         self.exchange.watch.reach(Phase::Connect);
         let began = Instant::now();
@@ -82,7 +86,7 @@ impl Call {
         request: Request<Outbound>,
         timeouts: &Timeouts,
         harmless: bool,
-    ) -> Result<Answer, Unanswered> {
+    ) -> Result<Answer, SendOutcome> {
         let record = &mut self.exchange.record;
         record.reused = Some(connection.is_reused());
         self.exchange.watch.reach(Phase::FirstByte);
@@ -109,35 +113,37 @@ impl Call {
 const FULL: Duration = Duration::from_secs(1);
 
 /// Why a connection gave no answer.
-enum Unanswered {
+enum SendOutcome {
     /// The upstream has not seen the request; which is here, if it came back.
     Unseen(Cause, Option<Box<Request<Outbound>>>),
     /// It may have, but it does no harm to send it again.
     Harmless(Cause),
     /// Anything else.
-    Failed(Fault),
+    AttemptError(Fault),
 }
 
-impl Unanswered {
+impl SendOutcome {
     fn into_fault(self) -> Fault {
         match self {
             Self::Unseen(cause, _) | Self::Harmless(cause) => Fault::NoAnswer(cause),
-            Self::Failed(fault) => fault,
+            Self::AttemptError(fault) => fault,
         }
     }
 }
 
 /// What the error of an upstream connection means: it may be the caller's own failure, whose request body broke off on the way.
-fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> Unanswered {
+fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> SendOutcome {
     match (upload.failure(), error.seen) {
-        (Some(UploadFailure::Stalled(idle)), _) => Unanswered::Failed(Fault::BodyStalled(idle)),
-        (Some(UploadFailure::Broken), _) => Unanswered::Failed(Fault::BodyBroken(error.cause)),
-        (None, Seen::Nothing(request)) => Unanswered::Unseen(error.cause, request),
+        (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::AttemptError(Fault::BodyStalled(idle)),
+        (Some(UploadFailure::Broken), _) => SendOutcome::AttemptError(Fault::BodyBroken(error.cause)),
+        (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
         // Most likely is not certain: a batch that was created after all would be created twice.
-        (None, Seen::Crossed) if harmless => Unanswered::Harmless(error.cause),
+        (None, Delivery::Crossed) if harmless => SendOutcome::Harmless(error.cause),
         // RFC 9110 §9.2.2: what is idempotent may be sent again after a connection was lost.
-        (None, Seen::Perhaps { stale: true }) if idempotent => Unanswered::Harmless(error.cause),
-        (None, Seen::Crossed | Seen::Perhaps { .. }) => Unanswered::Failed(Fault::NoAnswer(error.cause)),
+        (None, Delivery::Perhaps { stale: true }) if idempotent => SendOutcome::Harmless(error.cause),
+        (None, Delivery::Crossed | Delivery::Perhaps { .. }) => {
+            SendOutcome::AttemptError(Fault::NoAnswer(error.cause))
+        }
     }
 }
 
@@ -146,15 +152,15 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,
-    mut answer: Pin<&mut impl Future<Output = Result<Answer, Unanswered>>>,
-) -> Result<Answer, Unanswered> {
+    mut answer: Pin<&mut impl Future<Output = Result<Answer, SendOutcome>>>,
+) -> Result<Answer, SendOutcome> {
     loop {
         let deadline = last_sent() + limit;
         if let Ok(answered) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
             return answered;
         }
         if last_sent() + limit <= Instant::now() {
-            return Err(Unanswered::Failed(Fault::FirstByteTimeout(limit)));
+            return Err(SendOutcome::AttemptError(Fault::FirstByteTimeout(limit)));
         }
     }
 }

@@ -13,14 +13,14 @@ use http::request;
 
 use super::{
     Downstream, Worker,
-    lowered::Lowered,
-    reception::{self, Shown},
+    lowered::CallerTimeouts,
+    reception::{self, LogSafeHead},
 };
 use crate::{
-    body::{Cut, Watch},
+    body::{Cut, ExchangeHandle},
     exchange::{Exchange, Opening},
     fault::Fault,
-    policy::Crossing,
+    policy::SecretScanner,
     snapshot::Snapshot,
 };
 
@@ -32,9 +32,9 @@ pub(super) struct Call {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) exchange: Box<Exchange>,
     /// The time limits that the caller has set itself.
-    pub(super) lowered: Lowered,
+    pub(super) lowered: CallerTimeouts,
     /// All that the request presents as a key, until it is known whose it is.
-    pub(super) presented: Rc<Crossing<'static>>,
+    pub(super) presented: Rc<SecretScanner<'static>>,
 }
 
 /// The bound on a whole exchange, from its start.
@@ -49,7 +49,7 @@ impl Call {
     pub(super) fn open(worker: Rc<Worker>, downstream: Rc<Downstream>, head: &request::Parts) -> Self {
         let gateway = &worker.gateway;
         let snapshot = gateway.live.load_full();
-        let Shown { path, method, trace, keys } = reception::shown(head, &snapshot, &downstream.recall);
+        let LogSafeHead { path, method, trace, keys } = reception::shown(head, &snapshot, &downstream.recall);
         let opening = Opening {
             client: reception::client_address(&downstream, &head.headers),
             tls: downstream.tls,
@@ -60,13 +60,13 @@ impl Call {
         };
         let log = snapshot.log.access.then(|| gateway.access_log.clone());
         let exchange = Box::new(Exchange::open(opening, &downstream.link, log, worker.stripe.clone()));
-        let lowered = Lowered::default();
+        let lowered = CallerTimeouts::default();
         Self { worker, downstream, snapshot, exchange, lowered, presented: keys }
     }
 
     /// Whether a key of any upstream is in `text`.
     pub(super) fn holds_key(&self, text: &[u8]) -> bool {
-        self.snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text))
+        self.snapshot.upstreams.values().any(|upstream| upstream.secrets.found_in(text))
     }
 
     /// Bounds the exchange by `total`, wherever it is then.
@@ -92,7 +92,7 @@ impl Within {
 }
 
 /// Runs `answer` until it is done, or until somebody asks the exchange to end.
-pub(super) async fn until_cut<T, F>(watch: &Watch, mut answer: Pin<&mut F>) -> Result<T, Fault>
+pub(super) async fn until_cut<T, F>(watch: &ExchangeHandle, mut answer: Pin<&mut F>) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {

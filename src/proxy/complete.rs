@@ -10,11 +10,11 @@ use serde::de::IgnoredAny;
 use super::{
     Gateway,
     gateway::{self, Buffered},
-    hold::{Unheld, next_within},
+    hold::{HoldError, next_within},
     sight::{Probe, Seen},
     tail,
 };
-use crate::{body::Watch, config::Timeouts, fault::Fault, openai::Dialect, upstream::AnswerBody};
+use crate::{body::ExchangeHandle, config::Timeouts, fault::Fault, openai::Dialect, upstream::AnswerBody};
 
 /// It is passed on in pieces of this size, so that looking at them does not hold up the worker's other streams.
 const PIECE: usize = 64 << 10;
@@ -43,7 +43,7 @@ pub(super) struct Bounds<'a> {
     pub(super) buffered: u64,
     pub(super) gateway: &'a Arc<Gateway>,
     /// Its caller may leave meanwhile.
-    pub(super) watch: &'a Watch,
+    pub(super) watch: &'a ExchangeHandle,
 }
 
 /// An answer, as far as it is there. What frames share with the connection's read buffer is not kept.
@@ -62,7 +62,7 @@ pub(super) async fn hold(
     (began, timeouts): (Instant, &Timeouts),
     form: Form,
     bounds: Bounds<'_>,
-) -> Result<(), Unheld> {
+) -> Result<(), HoldError> {
     let mut whole = Held { pieces: Vec::new(), length: 0, trailers: None, counted: bounds.gateway.hold() };
     let mut probe = match form {
         Form::Events(dialect) => Some(Probe::of_whole(dialect)),
@@ -87,10 +87,10 @@ pub(super) async fn hold(
         }
     }
     if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
-        return Err(Unheld::Error(probe.into_error()));
+        return Err(HoldError::Error(probe.into_error()));
     }
-    if probe.is_some_and(|probe| probe.at_end() == Seen::Failed) {
-        return Err(Unheld::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
+    if probe.is_some_and(|probe| probe.at_end() == Seen::AttemptError) {
+        return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
     }
     if form == Form::Document {
         whole.read().await?;
@@ -122,12 +122,12 @@ impl io::Read for Text<'_> {
 }
 
 impl Held {
-    fn take(&mut self, mut data: &[u8], bounds: &Bounds<'_>) -> Result<(), Unheld> {
+    fn take(&mut self, mut data: &[u8], bounds: &Bounds<'_>) -> Result<(), HoldError> {
         self.length += data.len() as u64;
         // Without a caller it is read for its usage alone.
         let most = if bounds.watch.left().is_some() { tail::MOST_FOR_USAGE as u64 } else { u64::MAX };
         if self.length > bounds.limit.min(most) {
-            return Err(Unheld::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
+            return Err(HoldError::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
         }
         while !data.is_empty() {
             let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
@@ -135,7 +135,7 @@ impl Held {
                 let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
                 // What takes little room is not given much: the first piece is a small one.
                 let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
-                self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(Unheld::Fault)?;
+                self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(HoldError::Fault)?;
                 self.pieces.push(BytesMut::with_capacity(size));
                 continue;
             }
@@ -147,7 +147,7 @@ impl Held {
     }
 
     /// Reads it as JSON.
-    async fn read(&mut self) -> Result<(), Unheld> {
+    async fn read(&mut self) -> Result<(), HoldError> {
         let pieces = std::mem::take(&mut self.pieces);
         let reading = move || {
             let is_json = serde_json::from_reader::<_, IgnoredAny>(Text::of(&pieces)).is_ok();
@@ -157,10 +157,10 @@ impl Held {
             reading()
         } else {
             let read = tokio::task::spawn_blocking(reading).await;
-            read.map_err(|error| Unheld::Fault(Fault::Internal(error.into())))?
+            read.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
         };
         self.pieces = pieces;
-        if is_json { Ok(()) } else { Err(Unheld::Fault(Fault::BadAnswer("it is not valid JSON"))) }
+        if is_json { Ok(()) } else { Err(HoldError::Fault(Fault::BadAnswer("it is not valid JSON"))) }
     }
 
     /// Each piece counts until the last of them has gone.

@@ -8,21 +8,21 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request};
 
 use super::{
-    again::{Again, Asked, Failed},
-    answered::Answered,
+    again::{AttemptError, RetryContext, RetryDecision},
+    answered::CallerResponse,
     call::Call,
     complete::Bounds,
-    hold::Unheld,
-    outbound::Order,
-    places::{Earliest, Part, Place, Places, Why},
-    refusal::Refusal,
+    hold::HoldError,
+    outbound::PreparedRequest,
+    places::{Candidate, Candidates, FailureScope, NextAvailable, Why},
+    refusal::UpstreamError,
 };
 use crate::{
     config::Retry,
     exchange::class,
     fault::{Fault, SHOULD_RETRY},
     snapshot::Route,
-    upstream::{self, Rest},
+    upstream::{self, Cooldown},
 };
 
 /// The SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
@@ -44,7 +44,7 @@ enum Hold {
 
 /// How often, and after which waits, a request may be sent again.
 #[derive(Debug)]
-struct Patience {
+struct RetrySchedule {
     retry: Retry,
     left: u32,
     rounds: u32,
@@ -57,12 +57,15 @@ impl Call {
     ///
     /// # Errors
     /// There is none, and nothing is left to try.
-    pub(super) async fn dispatch(&mut self, mut order: Box<Order>) -> Result<Answered, Fault> {
+    pub(super) async fn dispatch(
+        &mut self,
+        mut order: Box<PreparedRequest>,
+    ) -> Result<CallerResponse, Fault> {
         let route = order.route().clone();
         let model = self.exchange.record.model.clone();
         let affinities = order.take_affinities();
-        let mut places = Places::new(route.clone(), model.as_deref(), affinities, self.lowered);
-        let mut patience = Patience::new(route.retry, order.retried());
+        let mut places = Candidates::new(route.clone(), model.as_deref(), affinities, self.lowered);
+        let mut patience = RetrySchedule::new(route.retry, order.retried());
         self.exchange.record.attempt_headers = route.attempt_headers;
         let mut last = None;
         let mut visited: Vec<Arc<str>> = Vec::new();
@@ -82,7 +85,7 @@ impl Call {
             let again = visited.contains(&upstream.name);
             let live = if again { upstream.budget.again() } else { Some(upstream.budget.first()) };
             let Some(_live) = live else {
-                places.leave(&place, Part::Target, true);
+                places.leave(&place, FailureScope::Target, true);
                 continue;
             };
             if !again {
@@ -100,7 +103,7 @@ impl Call {
                     failed
                 }
             };
-            let asked = Asked {
+            let asked = RetryContext {
                 inference: order.is_inference(),
                 next_on_context_length: route.next_on_context_length,
                 model: place.model.as_deref().or(model.as_deref()),
@@ -119,16 +122,22 @@ impl Call {
     }
 
     /// Leaves the key of `place` alone for as long as `failed` says, if it does: it is known then when it is to be had again.
-    fn rests_key(&self, place: &Place, failed: &Failed, asked: Asked<'_>, retries: bool) -> bool {
+    fn rests_key(
+        &self,
+        place: &Candidate,
+        failed: &AttemptError,
+        asked: RetryContext<'_>,
+        retries: bool,
+    ) -> bool {
         let upstream = &place.upstream;
         // Where there is no other key, what the upstream has to say of this one is for the caller to hear each time, but for a rate
         // limit that is waited for here.
-        let waits = |what: &Rest| matches!(what, Rest::Model(_)) && retries;
+        let waits = |what: &Cooldown| matches!(what, Cooldown::Model(_)) && retries;
         let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
         let Some((what, span)) = rest else { return false };
         let why = what.why();
         self.worker.stripe.key_rests(&upstream.name, why.as_str());
-        if why != upstream::Why::Limited {
+        if why != upstream::CooldownReason::Limited {
             // It goes on without it, so nobody else may notice; and it will not mend itself.
             let number = place.key.as_ref().and_then(|key| upstream.keys.number(key));
             tracing::warn!(upstream = %upstream.name, key = number, why = why.as_str(), rests = ?span, "a provider key is of no use");
@@ -140,11 +149,11 @@ impl Call {
     /// One attempt at `place`, which comes back if nothing came of it.
     async fn attempt(
         &mut self,
-        order: &mut Order,
-        mut place: Place,
+        order: &mut PreparedRequest,
+        mut place: Candidate,
         route: &Arc<Route>,
         hold: Hold,
-    ) -> Result<Answered, (Failed, Place)> {
+    ) -> Result<CallerResponse, (AttemptError, Candidate)> {
         let record = &mut self.exchange.record;
         record.attempts += 1;
         // Else the line would tell of this attempt what was so in the last one.
@@ -155,7 +164,7 @@ impl Call {
         let began = Instant::now();
         let answer = match Box::pin(self.ask(order, &place)).await {
             Ok(answer) => answer,
-            Err(fault) => return Err((self.failed_at(&mut place, Failed::Fault(fault)), place)),
+            Err(fault) => return Err((self.failed_at(&mut place, AttemptError::Fault(fault)), place)),
         };
         place.pass.has_answered();
         let status = answer.status();
@@ -167,11 +176,13 @@ impl Call {
             && let Err(failed) = Box::pin(self.hold(&mut answered, hold, began, &place)).await
         {
             let failed = match failed {
-                Unheld::Fault(fault) => Failed::Fault(fault),
-                Unheld::Error(data) if hold != Hold::Start => {
-                    Failed::Refused(Box::new(Refusal::instead_of_whole(&data, &place.upstream)))
+                HoldError::Fault(fault) => AttemptError::Fault(fault),
+                HoldError::Error(data) if hold != Hold::Start => {
+                    AttemptError::Refused(Box::new(UpstreamError::instead_of_whole(&data, &place.upstream)))
                 }
-                Unheld::Error(data) => Failed::Refused(Box::new(Refusal::in_stream(answered, &data))),
+                HoldError::Error(data) => {
+                    AttemptError::Refused(Box::new(UpstreamError::in_stream(answered, &data)))
+                }
             };
             return Err((self.failed_at(&mut place, failed), place));
         }
@@ -183,11 +194,11 @@ impl Call {
 
     async fn hold(
         &self,
-        answered: &mut Answered,
+        answered: &mut CallerResponse,
         hold: Hold,
         began: Instant,
-        place: &Place,
-    ) -> Result<(), Unheld> {
+        place: &Candidate,
+    ) -> Result<(), HoldError> {
         let endpoint = self.exchange.record.endpoint;
         let Hold::Whole { limit } = hold else {
             return answered.hold(began, &place.timeouts, endpoint).await;
@@ -201,12 +212,12 @@ impl Call {
         answered.hold_whole((began, &place.timeouts), endpoint, bounds).await
     }
 
-    fn failed_at(&mut self, place: &mut Place, failed: Failed) -> Failed {
+    fn failed_at(&mut self, place: &mut Candidate, failed: AttemptError) -> AttemptError {
         if failed.is_slowness() {
             place.pass.was_slow(Instant::now());
         } else if failed.is_targets_fault() {
             place.pass.failed(Instant::now());
-        } else if matches!(failed, Failed::Refused(_)) {
+        } else if matches!(failed, AttemptError::Refused(_)) {
             place.pass.succeeded();
         }
         self.exchange.attempted(failed.name());
@@ -216,17 +227,21 @@ impl Call {
 
     /// What the caller is told when there is no more to try: what came of the last attempt, and that the SDK need not try again what was
     /// tried again here.
-    fn give_up(&self, last: Option<Failed>, earliest: Option<Earliest>) -> Result<Answered, Fault> {
+    fn give_up(
+        &self,
+        last: Option<AttemptError>,
+        earliest: Option<NextAvailable>,
+    ) -> Result<CallerResponse, Fault> {
         let given = match last {
-            Some(Failed::Fault(fault)) => Err(fault),
-            Some(Failed::Refused(refusal)) => refusal.given,
+            Some(AttemptError::Fault(fault)) => Err(fault),
+            Some(AttemptError::Refused(refusal)) => refusal.given,
             None => Err(match earliest {
-                Some(Earliest { span, why: Why::Limited }) => Fault::RateLimited(span),
-                Some(Earliest { why: Why::Refused, .. }) => {
+                Some(NextAvailable { span, why: Why::Limited }) => Fault::RateLimited(span),
+                Some(NextAvailable { why: Why::Refused, .. }) => {
                     Fault::UpstreamAuth("it has refused every key, and they rest".into())
                 }
-                Some(Earliest { span, why: Why::Full }) => Fault::Full(span),
-                Some(Earliest { span, why: Why::Circuit }) => Fault::Unavailable(span),
+                Some(NextAvailable { span, why: Why::Full }) => Fault::Full(span),
+                Some(NextAvailable { span, why: Why::Circuit }) => Fault::Unavailable(span),
                 None => Fault::Unavailable(Duration::ZERO),
             }),
         };
@@ -239,20 +254,22 @@ impl Call {
 }
 
 /// Marks what came of `place`, where `model` was asked for; false when nothing further is to be tried.
-fn go_on(places: &mut Places, place: &Place, model: Option<&str>, again: &Again) -> bool {
+fn go_on(places: &mut Candidates, place: &Candidate, model: Option<&str>, again: &RetryDecision) -> bool {
     match *again {
-        Again::Never => return false,
-        Again::OtherTarget => places.leave(place, Part::Target, false),
-        Again::Elsewhere { silent } => places.leave(place, Part::Model, silent),
-        Again::OtherKey if place.upstream.keys.len() > 1 => places.leave(place, Part::Key, false),
+        RetryDecision::Never => return false,
+        RetryDecision::OtherTarget => places.leave(place, FailureScope::Target, false),
+        RetryDecision::Elsewhere { silent } => places.leave(place, FailureScope::Model, silent),
+        RetryDecision::OtherKey if place.upstream.keys.len() > 1 => {
+            places.leave(place, FailureScope::Key, false)
+        }
         // The only one, if it does not rest, would be refused in the next round too.
-        Again::OtherKey => places.leave(place, Part::Model, !place.key_rests(model)),
-        Again::OtherUpstream => return places.skip_step(place),
+        RetryDecision::OtherKey => places.leave(place, FailureScope::Model, !place.key_rests(model)),
+        RetryDecision::OtherUpstream => return places.skip_step(place),
     }
     true
 }
 
-impl Patience {
+impl RetrySchedule {
     /// An SDK that is retrying already has used up some of it.
     fn new(retry: Retry, already: u32) -> Self {
         Self { retry, left: retry.retries.saturating_sub(already), rounds: 0, told: None }
@@ -276,8 +293,8 @@ impl Patience {
     }
 
     /// How long to wait, now that every place was tried or cannot be asked: the backoff, or until the `earliest` of them is to be had.
-    fn pause(&mut self, earliest: Option<Earliest>, tried: bool) -> Option<Duration> {
-        let Earliest { span, why } = earliest?;
+    fn pause(&mut self, earliest: Option<NextAvailable>, tried: bool) -> Option<Duration> {
+        let NextAvailable { span, why } = earliest?;
         let span = span.max(self.told.take().unwrap_or_default());
         // An open circuit is there so that nobody waits for what fails.
         let in_vain = why == Why::Circuit && !tried;
@@ -312,13 +329,13 @@ mod tests {
     const RETRY: Retry =
         Retry { retries: 3, backoff: Duration::from_secs(1), max_backoff: Duration::from_secs(8) };
 
-    fn at(seconds: u64) -> Option<Earliest> {
-        Some(Earliest { span: Duration::from_secs(seconds), why: Why::Limited })
+    fn at(seconds: u64) -> Option<NextAvailable> {
+        Some(NextAvailable { span: Duration::from_secs(seconds), why: Why::Limited })
     }
 
     #[test]
     fn waits_double_up_to_their_bound() {
-        let mut patience = Patience::new(Retry { retries: 5, ..RETRY }, 0);
+        let mut patience = RetrySchedule::new(Retry { retries: 5, ..RETRY }, 0);
         for expected in [1.0_f64, 2.0, 4.0, 8.0, 8.0] {
             let wait = patience.pause(at(0), true).unwrap().as_secs_f64();
             assert!((expected * 0.75..=(expected * 1.25).min(8.0)).contains(&wait), "{expected}: {wait}");
@@ -328,18 +345,18 @@ mod tests {
 
     #[test]
     fn what_was_told_is_waited_for_within_the_bound() {
-        let mut patience = Patience::new(RETRY, 0);
+        let mut patience = RetrySchedule::new(RETRY, 0);
         assert!(patience.pause(at(5), true).unwrap() >= Duration::from_secs(5));
         assert_eq!(patience.pause(at(9), true), None);
         assert_eq!(patience.pause(None, true), None);
-        let open = Some(Earliest { span: Duration::ZERO, why: Why::Circuit });
+        let open = Some(NextAvailable { span: Duration::ZERO, why: Why::Circuit });
         assert_eq!(patience.pause(open, false), None);
         assert!(patience.pause(open, true).is_some());
     }
 
     #[test]
     fn who_asked_for_a_wait_has_it_unless_another_asked_for_none() {
-        let mut patience = Patience::new(RETRY, 0);
+        let mut patience = RetrySchedule::new(RETRY, 0);
         patience.heed(Some(Duration::from_secs(6)));
         assert!(patience.pause(at(0), true).unwrap() >= Duration::from_secs(6));
         patience.heed(Some(Duration::from_secs(3600)));
@@ -352,7 +369,7 @@ mod tests {
     #[test]
     fn an_sdk_that_retries_leaves_less_to_the_gateway() {
         let takes = |already| {
-            let mut patience = Patience::new(RETRY, already);
+            let mut patience = RetrySchedule::new(RETRY, already);
             (0..10).filter(|_| patience.take()).count()
         };
         assert_eq!((takes(0), takes(2), takes(9)), (3, 1, 0));

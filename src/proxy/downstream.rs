@@ -2,8 +2,8 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use super::Recall;
-use crate::{body::Link, config::Network};
+use super::CallerMemo;
+use crate::{body::ConnectionState, config::Network};
 
 /// One downstream connection, as its listener knows it.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub struct Downstream {
     /// When the TCP peer may say who the caller is: the addresses that are trusted to speak of others in `x-forwarded-for`.
     pub trusted: Option<Arc<[Network]>>,
     /// The connection's cell.
-    pub link: Rc<Link>,
+    pub link: Rc<ConnectionState>,
     /// Who sent its last request.
-    pub recall: Recall,
+    pub recall: CallerMemo,
 }

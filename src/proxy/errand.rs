@@ -12,28 +12,28 @@ use std::{
 use http::{HeaderMap, HeaderValue, Response, Version, header};
 
 use super::{
-    Counted, Relay, Reply, Worker,
-    answered::Answered,
+    Counted, Relay, ResponseBody, Worker,
+    answered::CallerResponse,
     call::{Call, Within, until_cut},
     failed, identify,
-    outbound::Order,
+    outbound::PreparedRequest,
     respond, tail,
 };
-use crate::{body::Watch, config::OnDisconnect, fault::Fault, policy, snapshot::Route};
+use crate::{body::ExchangeHandle, config::OnDisconnect, fault::Fault, policy, snapshot::Route};
 
 /// Comments in an answer that began early, on a route without heartbeats.
 const BEAT: Duration = Duration::from_secs(15);
 
 /// How the attempts for a request are to be run.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Apart {
+pub(super) struct DetachPolicy {
     /// After so long the answer begins, whatever there is.
     commit_after: Option<Duration>,
     /// They go on when the caller leaves.
     drains: bool,
 }
 
-impl Apart {
+impl DetachPolicy {
     /// Whether an inference on `route` is an errand; `stream`: it is to be answered by an event stream of a known dialect.
     pub(super) fn of(route: &Route, stream: bool) -> Option<Self> {
         // What is held until it is complete is silent for as long, which is what heartbeats are for.
@@ -47,10 +47,10 @@ impl Apart {
     pub(super) async fn run(
         self,
         mut call: Call,
-        order: Box<Order>,
+        order: Box<PreparedRequest>,
         within: Within,
         in_flight: Counted,
-    ) -> Response<Reply> {
+    ) -> Response<ResponseBody> {
         let drains_on = self.drains.then(|| call.worker.clone());
         let watch = call.exchange.watch.clone();
         let early = early_head(&call, order.route());
@@ -65,8 +65,11 @@ impl Apart {
             };
             Done { call, answered, in_flight }
         };
-        let mut errand =
-            Errand { asking: Some(Box::pin(asking)), watch: watch.clone(), drains_on: drains_on.clone() };
+        let mut errand = DetachedDispatch {
+            asking: Some(Box::pin(asking)),
+            watch: watch.clone(),
+            drains_on: drains_on.clone(),
+        };
         let done = match self.commit_after {
             None => Some((&mut errand).await),
             Some(span) => tokio::time::timeout(span, &mut errand).await.ok(),
@@ -78,7 +81,7 @@ impl Apart {
         watch.answer_early();
         // Until the answer is known to be whole, as in the Relay.
         link.reset_when_closing(version == Version::HTTP_10);
-        let mut response = Response::new(Reply::early(errand, beat, drains_on));
+        let mut response = Response::new(ResponseBody::early(errand, beat, drains_on));
         *response.headers_mut() = early;
         *response.version_mut() = version;
         response
@@ -91,7 +94,7 @@ fn early_head(call: &Call, route: &Route) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(first) = route.steps.first() {
-        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.crossing);
+        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets);
     }
     identify(&mut headers, &call.exchange.record);
     if call.exchange.is_last() {
@@ -102,26 +105,26 @@ fn early_head(call: &Call, route: &Route) -> HeaderMap {
 
 /// The attempts of one exchange, which have it until they are done. Dropped before that, they are given up, unless they are to go on
 /// without a caller.
-pub(super) struct Errand {
+pub(super) struct DetachedDispatch {
     asking: Option<Pin<Box<dyn Future<Output = Done>>>>,
-    watch: Rc<Watch>,
+    watch: Rc<ExchangeHandle>,
     drains_on: Option<Rc<Worker>>,
 }
 
 /// What came of the attempts.
 pub(super) struct Done {
     call: Call,
-    answered: Result<Answered, Fault>,
+    answered: Result<CallerResponse, Fault>,
     in_flight: Counted,
 }
 
-impl Errand {
-    pub(super) fn watch(&self) -> &Rc<Watch> {
+impl DetachedDispatch {
+    pub(super) fn watch(&self) -> &Rc<ExchangeHandle> {
         &self.watch
     }
 }
 
-impl Future for Errand {
+impl Future for DetachedDispatch {
     type Output = Done;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Done> {
@@ -135,7 +138,7 @@ impl Future for Errand {
     }
 }
 
-impl Drop for Errand {
+impl Drop for DetachedDispatch {
     fn drop(&mut self) {
         if let Some(asking) = self.asking.take()
             && let Some(worker) = self.drains_on.take()
@@ -155,7 +158,7 @@ impl Drop for Errand {
     }
 }
 
-impl fmt::Debug for Errand {
+impl fmt::Debug for DetachedDispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Errand").field("watch", &self.watch).finish_non_exhaustive()
     }

@@ -16,7 +16,7 @@ use crate::{
     exchange::AccessLog,
     fault::Fault,
     snapshot::{CompileError, Snapshot},
-    telemetry::metrics::{count::Reloads, stripe::Stripe},
+    telemetry::metrics::{count::Reloads, worker::WorkerMetrics},
 };
 
 /// Shared by all workers; read-only but for atomics.
@@ -33,7 +33,7 @@ pub struct Gateway {
     /// When the gateway began.
     pub started: SystemTime,
     /// One for each worker.
-    stripes: Mutex<Vec<Arc<Stripe>>>,
+    stripes: Mutex<Vec<Arc<WorkerMetrics>>>,
     buffered: AtomicU64,
 }
 
@@ -72,14 +72,14 @@ impl Gateway {
     }
 
     /// A new share of the metrics, for a worker that begins.
-    pub fn stripe(&self) -> Arc<Stripe> {
-        let stripe = Arc::new(Stripe::default());
+    pub fn stripe(&self) -> Arc<WorkerMetrics> {
+        let stripe = Arc::new(WorkerMetrics::default());
         self.stripes.lock().unwrap_or_else(PoisonError::into_inner).push(stripe.clone());
         stripe
     }
 
     /// The shares of all workers.
-    pub fn stripes(&self) -> Vec<Arc<Stripe>> {
+    pub fn stripes(&self) -> Vec<Arc<WorkerMetrics>> {
         self.stripes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -26,14 +26,14 @@ const UNFINISHED: &str = "the stream ended before its first content";
 
 /// Why a stream is not passed on.
 #[derive(Debug)]
-pub(super) enum Unheld {
+pub(super) enum HoldError {
     /// It failed.
     Fault(Fault),
     /// It is an error, in the upstream's own words: the data of its event.
     Error(Vec<u8>),
 }
 
-impl From<Fault> for Unheld {
+impl From<Fault> for HoldError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
@@ -46,17 +46,17 @@ pub(super) async fn hold(
     began: Instant,
     timeouts: &Timeouts,
     endpoint: Endpoint,
-) -> Result<(), Unheld> {
+) -> Result<(), HoldError> {
     let mut probe = Probe::new(endpoint.dialect());
     let mut bytes = 0;
     while bytes < MOST_BYTES {
         let next = match next(body, began, timeouts).await {
-            Next::Frame(frame) => frame.map_err(Unheld::Fault)?,
+            Next::Frame(frame) => frame.map_err(HoldError::Fault)?,
             Next::LongEnough => return Ok(()),
         };
         let Some(frame) = next else {
             return match probe.at_end() {
-                Seen::Failed => Err(Unheld::Fault(Fault::Truncated(UNFINISHED.into()))),
+                Seen::AttemptError => Err(HoldError::Fault(Fault::Truncated(UNFINISHED.into()))),
                 Seen::Content | Seen::Nothing => Ok(()),
             };
         };
@@ -66,7 +66,7 @@ pub(super) async fn hold(
         let last = frame.is_trailers();
         held.push_back(frame);
         match seen {
-            Seen::Failed => return Err(Unheld::Error(probe.into_error())),
+            Seen::AttemptError => return Err(HoldError::Error(probe.into_error())),
             Seen::Content => return Ok(()),
             Seen::Nothing if last => return Ok(()),
             Seen::Nothing => {}

@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::gateway::{self, Buffered, Gateway};
 use crate::{
-    body::{Arrival, UploadTally},
+    body::{RequestBody, UploadTally},
     fault::Fault,
     openai::{self, Facts},
     upstream::Affinity,
@@ -60,7 +60,7 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
 /// # Errors
 /// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
 pub(super) async fn read(
-    mut body: Arrival,
+    mut body: RequestBody,
     bounds: Bounds,
     gateway: &Arc<Gateway>,
     tally: &UploadTally,
@@ -126,7 +126,7 @@ impl Gathered {
     }
 }
 
-async fn next(body: &mut Arrival, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
+async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
     match tokio::time::timeout(idle, frame).await {
         Err(_) => Err(Fault::BodyStalled(idle)),

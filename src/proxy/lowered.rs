@@ -18,7 +18,7 @@ const MALFORMED: Fault = Fault::BadRequest(
 
 /// By event; none: as the route has it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Lowered {
+pub(super) struct CallerTimeouts {
     connect: Option<Duration>,
     first_byte: Option<Duration>,
     first_token: Option<Duration>,
@@ -26,7 +26,7 @@ pub(super) struct Lowered {
     total: Option<Duration>,
 }
 
-impl Lowered {
+impl CallerTimeouts {
     /// What a request's headers say.
     ///
     /// # Errors
@@ -88,10 +88,10 @@ mod tests {
 
     use super::*;
 
-    fn read(value: &'static str) -> Option<Lowered> {
+    fn read(value: &'static str) -> Option<CallerTimeouts> {
         let mut headers = HeaderMap::new();
         headers.insert(TIMEOUT, HeaderValue::from_static(value));
-        Lowered::of(&headers).ok()
+        CallerTimeouts::of(&headers).ok()
     }
 
     #[test]
@@ -111,7 +111,7 @@ mod tests {
         };
         assert_eq!(lowered.over(inherited), expected);
         assert_eq!(read("250ms").unwrap().total(None), Some(Duration::from_millis(250)));
-        assert_eq!(Lowered::of(&HeaderMap::new()).unwrap().over(inherited), inherited);
+        assert_eq!(CallerTimeouts::of(&HeaderMap::new()).unwrap().over(inherited), inherited);
     }
 
     #[test]

@@ -37,21 +37,21 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Versio
 use hyper::body::Incoming;
 
 use crate::{
-    body::Arrival,
+    body::RequestBody,
     exchange::{Exchange, Record},
     fault::Fault,
 };
-use answered::Answered;
+use answered::CallerResponse;
 use call::{Call, Within};
-use errand::Apart;
-use lowered::Lowered;
-use outbound::Order;
+use errand::DetachPolicy;
+use lowered::CallerTimeouts;
+use outbound::PreparedRequest;
 
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};
-pub use recall::Recall;
+pub use recall::CallerMemo;
 pub use relay::{Aborted, Relay};
-pub use reply::Reply;
+pub use reply::ResponseBody;
 pub use worker::{Counted, Load, Worker};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -64,12 +64,12 @@ pub async fn handle(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<Reply>, Infallible> {
+) -> Result<Response<ResponseBody>, Infallible> {
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
     let mut call = Call::open(worker, downstream, &head);
     let linger = (head.version == Version::HTTP_2).then_some(call.snapshot.server.linger);
-    let body = Arrival::new(body, call.downstream.link.clone(), linger);
+    let body = RequestBody::new(body, call.downstream.link.clone(), linger);
     let watch = call.exchange.watch.clone();
     let answered = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
@@ -77,8 +77,8 @@ pub async fn handle(
         call::until_cut(&watch, answering).await
     };
     let answered = match answered {
-        Ok(Rung::Answered(answered)) => answered,
-        Ok(Rung::Apart(apart, order, within)) => {
+        Ok(Answer::CallerResponse(answered)) => answered,
+        Ok(Answer::DetachPolicy(apart, order, within)) => {
             return Ok(Box::pin(apart.run(call, order, within, in_flight)).await);
         }
         Err(fault) => failed(&mut call, &fault),
@@ -87,38 +87,38 @@ pub async fn handle(
 }
 
 /// Where the ladder ends.
-enum Rung {
+enum Answer {
     /// There is an answer.
-    Answered(Answered),
+    CallerResponse(CallerResponse),
     /// The attempts are to be run apart from it.
-    Apart(Apart, Box<Order>, Within),
+    DetachPolicy(DetachPolicy, Box<PreparedRequest>, Within),
 }
 
 /// The ladder.
-async fn answer(call: &mut Call, head: request::Parts, body: Arrival) -> Result<Rung, Fault> {
+async fn answer(call: &mut Call, head: request::Parts, body: RequestBody) -> Result<Answer, Fault> {
     let reception = call.receive(&head)?;
     let key = call.authenticate(&head, &reception)?;
     call.exchange.introduce();
     let route = reception.route.clone();
-    call.lowered = Lowered::of(&head.headers)?;
+    call.lowered = CallerTimeouts::of(&head.headers)?;
     let within = call.within(call.lowered.total(route.total));
     let rungs = pin!(async {
         let mut order = call.intake(Request::from_parts(head, body), reception, key).await?;
         call.admit(&order)?;
         call.readdress(&mut order);
         match order.apart() {
-            Some(apart) => Ok(Rung::Apart(apart, order, within)),
-            None => call.dispatch(order).await.map(Rung::Answered),
+            Some(apart) => Ok(Answer::DetachPolicy(apart, order, within)),
+            None => call.dispatch(order).await.map(Answer::CallerResponse),
         }
     });
     within.run(rungs).await
 }
 
-fn failed(call: &mut Call, fault: &Fault) -> Answered {
+fn failed(call: &mut Call, fault: &Fault) -> CallerResponse {
     let snapshot = &call.snapshot;
     call.exchange
-        .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text)));
-    let answered = Answered::local(fault.render());
+        .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.secrets.found_in(text)));
+    let answered = CallerResponse::local(fault.render());
     if call.exchange.record.attempts > 1 { answered.not_to_be_retried() } else { answered }
 }
 
@@ -129,11 +129,11 @@ fn identify(headers: &mut HeaderMap, record: &Record) {
 }
 
 fn respond(
-    answered: Answered,
+    answered: CallerResponse,
     mut exchange: Box<Exchange>,
     in_flight: Counted,
     drains_on: Option<Rc<Worker>>,
-) -> Response<Reply> {
+) -> Response<ResponseBody> {
     let (mut head, mut content) = answered.into_parts();
     if exchange.record.method == Method::HEAD {
         content = content.for_head(&mut head.headers);
@@ -149,5 +149,5 @@ fn respond(
         head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let relay = content.into_relay(exchange, in_flight);
-    Response::from_parts(head, Reply::relay(relay, drains_on))
+    Response::from_parts(head, ResponseBody::relay(relay, drains_on))
 }

@@ -9,18 +9,18 @@ use http_body::Body;
 use super::{
     call::Call,
     dispatch,
-    errand::Apart,
+    errand::DetachPolicy,
     gateway,
     intake::{self, Bounds, Intake},
-    places::Place,
-    reception::{NOT_THE_ROUTES, Reception},
+    places::Candidate,
+    reception::{NOT_THE_ROUTES, RoutedRequest},
 };
 use crate::{
-    body::{Arrival, Outbound, Upload},
+    body::{Outbound, RequestBody, Upload},
     config::{Balance, HashBy},
     fault::{Fault, Phase},
     openai::{self, Dialect, Endpoint},
-    policy::{self, Crossing, path},
+    policy::{self, SecretScanner, path},
     snapshot::{Route, Step, Target},
     upstream::Affinity,
 };
@@ -33,7 +33,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// A request that is ready to be sent somewhere.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct PreparedRequest {
     route: Arc<Route>,
     /// Canonical.
     path: String,
@@ -46,7 +46,7 @@ pub(super) struct Order {
     /// Its answer is to be an event stream.
     stream: bool,
     endpoint: Endpoint,
-    presented: Rc<Crossing<'static>>,
+    presented: Rc<SecretScanner<'static>>,
     /// As an SDK told it.
     retried: u32,
     /// By the route's steps, where one of them balances by a hash.
@@ -57,7 +57,7 @@ pub(super) struct Order {
 #[derive(Debug)]
 enum Incoming {
     Read(Bytes),
-    Passing(Arrival),
+    ActiveStream(RequestBody),
     /// It was passed on, and cannot be once more.
     Gone,
 }
@@ -69,12 +69,12 @@ impl Call {
     /// The body is too large, broken or unusable.
     pub(super) async fn intake(
         &mut self,
-        request: Request<Arrival>,
-        reception: Reception,
-        presented: Rc<Crossing<'static>>,
-    ) -> Result<Box<Order>, Fault> {
+        request: Request<RequestBody>,
+        reception: RoutedRequest,
+        presented: Rc<SecretScanner<'static>>,
+    ) -> Result<Box<PreparedRequest>, Fault> {
         let (head, body) = request.into_parts();
-        let Reception { route, path, upstream_path } = reception;
+        let RoutedRequest { route, path, upstream_path } = reception;
         let record = &mut self.exchange.record;
         // What the request is, is told by the path that goes upstream.
         let endpoint = Endpoint::of(&head.method, &upstream_path);
@@ -94,18 +94,18 @@ impl Call {
             background = facts.background;
             Incoming::Read(bytes)
         } else {
-            Incoming::Passing(body)
+            Incoming::ActiveStream(body)
         };
         let deployment = openai::deployment(&upstream_path).map(str::to_owned);
         record.model = record.model.take().or_else(|| deployment.clone());
         // It is logged, and may be any text.
-        let secret = |text: &[u8]| presented.carries(text) || route.carries_key(text);
+        let secret = |text: &[u8]| presented.found_in(text) || route.carries_key(text);
         record.model.take_if(|model| secret(model.as_bytes()));
         let retried = dispatch::retried(&head);
         let affinities = self.affinities(&route, &head, &body).await;
         let stream = self.exchange.record.stream == Some(true);
         // Handed on by everybody from here on.
-        Ok(Box::new(Order {
+        Ok(Box::new(PreparedRequest {
             route,
             path,
             head,
@@ -152,7 +152,7 @@ impl Call {
     ///
     /// # Errors
     /// The caller may not use the model, or is limited to some and the request does not name one where it can be seen.
-    pub(super) fn admit(&self, order: &Order) -> Result<(), Fault> {
+    pub(super) fn admit(&self, order: &PreparedRequest) -> Result<(), Fault> {
         let record = &self.exchange.record;
         let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
             return Ok(());
@@ -168,9 +168,9 @@ impl Call {
     }
 
     /// Makes the caller's headers those of a request of the gateway's own, as far as every attempt has the same.
-    pub(super) fn readdress(&self, order: &mut Order) {
+    pub(super) fn readdress(&self, order: &mut PreparedRequest) {
         let host = caller_host(&order.head);
-        let Order { route, head, presented, .. } = order;
+        let PreparedRequest { route, head, presented, .. } = order;
         policy::to_upstream(&mut head.headers, &route.request_headers, presented);
         // The answer is looked into, and an error in it searched for keys: both need it as it is.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -180,13 +180,17 @@ impl Call {
             head.headers.remove(TRACESTATE);
         }
         if route.forward_address {
-            let host = host.filter(|host| !presented.carries(host.as_bytes()));
+            let host = host.filter(|host| !presented.found_in(host.as_bytes()));
             self.forward_address(&mut head.headers, host);
         }
     }
 
     /// The request as it is sent to `place`. A body that passes on goes with it.
-    pub(super) fn request(&self, order: &mut Order, place: &Place) -> Result<Request<Outbound>, Fault> {
+    pub(super) fn request(
+        &self,
+        order: &mut PreparedRequest,
+        place: &Candidate,
+    ) -> Result<Request<Outbound>, Fault> {
         let (upstream, target) = (&place.upstream, place.target());
         let uri = order.uri(target)?;
         let body = self.body(order, place)?;
@@ -222,7 +226,7 @@ impl Call {
         Ok(request)
     }
 
-    fn body(&self, order: &mut Order, place: &Place) -> Result<Outbound, Fault> {
+    fn body(&self, order: &mut PreparedRequest, place: &Candidate) -> Result<Outbound, Fault> {
         Ok(match std::mem::replace(&mut order.body, Incoming::Gone) {
             Incoming::Read(bytes) => {
                 order.body = Incoming::Read(bytes.clone());
@@ -231,11 +235,11 @@ impl Call {
                 let edited = model.map(|model| self.with_model(&bytes, model)).transpose()?;
                 Outbound::Whole(Some(edited.flatten().unwrap_or(bytes)))
             }
-            Incoming::Passing(body) if body.is_end_stream() => {
-                order.body = Incoming::Passing(body);
+            Incoming::ActiveStream(body) if body.is_end_stream() => {
+                order.body = Incoming::ActiveStream(body);
                 Outbound::EMPTY
             }
-            Incoming::Passing(body) => self.pass(body, &order.route, &order.presented),
+            Incoming::ActiveStream(body) => self.pass(body, &order.route, &order.presented),
             Incoming::Gone => Outbound::EMPTY,
         })
     }
@@ -251,7 +255,12 @@ impl Call {
     }
 
     /// A body that is passed on as it comes.
-    fn pass(&self, body: Arrival, route: &Arc<Route>, presented: &Rc<Crossing<'static>>) -> Outbound {
+    fn pass(
+        &self,
+        body: RequestBody,
+        route: &Arc<Route>,
+        presented: &Rc<SecretScanner<'static>>,
+    ) -> Outbound {
         let (route, presented) = (route.clone(), presented.clone());
         let trailers = move |trailers: &mut HeaderMap| {
             policy::trailers_to_upstream(trailers, &route.request_headers, &presented);
@@ -279,15 +288,15 @@ fn caller_host(head: &request::Parts) -> Option<HeaderValue> {
     authority.or_else(|| head.headers.get(header::HOST).cloned())
 }
 
-impl Order {
+impl PreparedRequest {
     pub(super) fn route(&self) -> &Arc<Route> {
         &self.route
     }
 
     /// Whether its attempts are to be run apart from who waits for them.
-    pub(super) fn apart(&self) -> Option<Apart> {
+    pub(super) fn apart(&self) -> Option<DetachPolicy> {
         let stream = self.stream && self.endpoint.dialect() != Dialect::Other;
-        self.is_inference().then(|| Apart::of(&self.route, stream)).flatten()
+        self.is_inference().then(|| DetachPolicy::of(&self.route, stream)).flatten()
     }
 
     pub(super) fn take_affinities(&mut self) -> Vec<Affinity> {
@@ -312,7 +321,7 @@ impl Order {
     /// A body that was to be passed on, and of which nothing was.
     pub(super) fn take_back(&mut self, body: Outbound) {
         if let Outbound::Stream(upload) = body {
-            self.body = Incoming::Passing(upload.into_inner());
+            self.body = Incoming::ActiveStream(upload.into_inner());
         }
     }
 
@@ -322,7 +331,7 @@ impl Order {
         let Self { route, path, presented, .. } = self;
         let path = route.upstream_path(path, target).ok_or(NOT_THE_ROUTES)?;
         let query = self.head.uri.query();
-        let query = query.map(|query| path::strip_credentials(query, |text| presented.carries(text)));
+        let query = query.map(|query| path::strip_credentials(query, |text| presented.found_in(text)));
         let written = match query.as_deref() {
             None | Some("") => path.into_owned(),
             Some(query) => [&*path, "?", query].concat(),

@@ -10,24 +10,24 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{pace::Clock, places::Place, sight::Sight};
+use super::{pace::Clock, places::Candidate, sight::ResponseObserver};
 use crate::{
     policy,
     snapshot::{Route, Upstream},
-    upstream::{AnswerBody, Pass},
+    upstream::{AnswerBody, TargetPermit},
 };
 
 /// An upstream's answer on its way.
 #[derive(Debug)]
-pub(super) struct Passing {
+pub(super) struct ActiveStream {
     /// What was read of it before it was passed on.
     pub(super) held: VecDeque<Frame<Bytes>>,
     pub(super) body: AnswerBody,
-    pub(super) sight: Sight,
+    pub(super) sight: ResponseObserver,
     pub(super) clock: Clock,
     route: Arc<Route>,
     pub(super) upstream: Arc<Upstream>,
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<TargetPermit>,
     /// The caller was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, for a
     /// body that broke off no longer tells.
     pub(super) lengthless: bool,
@@ -35,9 +35,9 @@ pub(super) struct Passing {
 
 /// How an upstream's answer is to be passed on.
 #[derive(Debug)]
-pub(super) struct Passage {
+pub(super) struct PendingStream {
     pub(super) body: AnswerBody,
-    pub(super) sight: Sight,
+    pub(super) sight: ResponseObserver,
     /// What was read of it while it was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
     idle: Option<Duration>,
@@ -47,17 +47,17 @@ pub(super) struct Passage {
     route: Arc<Route>,
     upstream: Arc<Upstream>,
     /// Its place at the target.
-    pub(super) pass: Option<Pass>,
+    pub(super) pass: Option<TargetPermit>,
     pub(super) close_delimited: bool,
 }
 
-impl Passage {
+impl PendingStream {
     /// The answer that `place` gives, nothing of it read yet.
     pub(super) fn new(
         body: AnswerBody,
-        sight: Sight,
+        sight: ResponseObserver,
         route: &Arc<Route>,
-        place: &Place,
+        place: &Candidate,
         close_delimited: bool,
     ) -> Self {
         Self {
@@ -75,9 +75,9 @@ impl Passage {
     }
 }
 
-impl Passing {
+impl ActiveStream {
     /// Begins to pass it on, in an exchange that has until `total`: by when it must be over, and what that limit was.
-    pub(super) fn new(passage: Passage, total: Option<(Instant, Duration)>) -> Self {
+    pub(super) fn new(passage: PendingStream, total: Option<(Instant, Duration)>) -> Self {
         let lengthless = passage.sight.is_unfinished() || passage.body.size_hint().exact().is_none();
         let heartbeat = passage.heartbeat.filter(|_| lengthless && passage.sight.takes_comments());
         Self {
@@ -119,7 +119,7 @@ impl Passing {
     /// What may cross of a frame of trailers.
     pub(super) fn trailers(&self, frame: Frame<Bytes>) -> HeaderMap {
         let mut trailers = frame.into_trailers().unwrap_or_default();
-        policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.upstream.crossing);
+        policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.upstream.secrets);
         trailers
     }
 }

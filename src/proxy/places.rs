@@ -5,16 +5,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::lowered::Lowered;
+use super::lowered::CallerTimeouts;
 use crate::{
     config::{Balance, Timeouts},
     snapshot::{Route, Step, Target, Upstream},
-    upstream::{self, Affinity, Circuit, Key, Pass, Pick, Rest, TargetState},
+    upstream::{self, Affinity, Circuit, Cooldown, Key, Pick, TargetPermit, TargetState},
 };
 
 /// A place to send a request to, taken: it is pending there until this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Candidate {
     /// Of the route's steps.
     step: usize,
     pub(super) upstream: Arc<Upstream>,
@@ -25,12 +25,12 @@ pub(super) struct Place {
     pub(super) timeouts: Timeouts,
     /// None where the upstream takes none.
     pub(super) key: Option<Key>,
-    pub(super) pass: Pass,
+    pub(super) pass: TargetPermit,
 }
 
 /// When the first of the places may be asked that may not be now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Earliest {
+pub(super) struct NextAvailable {
     pub(super) span: Duration,
     pub(super) why: Why,
 }
@@ -50,33 +50,33 @@ pub(super) enum Why {
 
 /// The places of one request, and those that it has been to.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Candidates {
     route: Arc<Route>,
     model: Option<Box<str>>,
     /// By step, where one of them balances by a hash.
     affinities: Vec<Affinity>,
-    lowered: Lowered,
+    lowered: CallerTimeouts,
     /// Steps before this one are out of the question.
     first: usize,
     /// In this round, and those that are out; no more than there are attempts, and targets whose upstream may not be asked again.
-    been: Vec<Been>,
+    been: Vec<Tried>,
 }
 
 /// A place that was tried.
 #[derive(Debug)]
-struct Been {
+struct Tried {
     state: Arc<TargetState>,
     /// Of the route's steps: it says which model was asked for.
     step: usize,
     key: Option<Key>,
-    failed: Part,
+    failed: FailureScope,
     /// It is not to be asked again: silent until a timeout, or with no other key than the one it refused.
     out: bool,
 }
 
 /// What failed of a place. The rest of it may be asked at once: one model of a target is overloaded, and another is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum FailureScope {
     /// Its key, for the model that was asked for.
     Key,
     /// That model there, whatever the key.
@@ -85,20 +85,20 @@ pub(super) enum Part {
     Target,
 }
 
-impl Places {
+impl Candidates {
     /// All of `route`, for a request that names `model`.
     pub(super) fn new(
         route: Arc<Route>,
         model: Option<&str>,
         affinities: Vec<Affinity>,
-        lowered: Lowered,
+        lowered: CallerTimeouts,
     ) -> Self {
         let model = model.map(Into::into);
         Self { route, model, affinities, lowered, first: 0, been: Vec::new() }
     }
 
     /// The next place, in the route's order; `None` when all that may be asked at `now` have been in this round.
-    pub(super) fn next(&self, now: Instant) -> Option<Place> {
+    pub(super) fn next(&self, now: Instant) -> Option<Candidate> {
         let steps = self.route.steps.iter().enumerate().skip(self.first);
         steps.into_iter().find_map(|(number, step)| self.at(number, step, now))
     }
@@ -110,13 +110,13 @@ impl Places {
     }
 
     /// Nothing came of `place`, as far as the part of it that `failed` goes. What is `out` is not asked in another round either.
-    pub(super) fn leave(&mut self, place: &Place, failed: Part, out: bool) {
+    pub(super) fn leave(&mut self, place: &Candidate, failed: FailureScope, out: bool) {
         let state = place.target().state.clone();
-        self.been.push(Been { state, step: place.step, key: place.key.clone(), failed, out });
+        self.been.push(Tried { state, step: place.step, key: place.key.clone(), failed, out });
     }
 
     /// Goes on after the step of `place`; false when that was the last.
-    pub(super) fn skip_step(&mut self, place: &Place) -> bool {
+    pub(super) fn skip_step(&mut self, place: &Candidate) -> bool {
         self.first = place.step + 1;
         self.first < self.route.steps.len()
     }
@@ -127,7 +127,7 @@ impl Places {
     }
 
     /// When the first of them may be asked that may not be now; `None` when there is none to wait for.
-    pub(super) fn earliest(&self, now: Instant) -> Option<Earliest> {
+    pub(super) fn earliest(&self, now: Instant) -> Option<NextAvailable> {
         let steps = self.route.steps.iter().enumerate().skip(self.first);
         let places = steps
             .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
@@ -135,17 +135,17 @@ impl Places {
         open.map(|(_, step, target)| self.wait_for(step, target, now)).min()
     }
 
-    fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> Earliest {
+    fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> NextAvailable {
         let open = step.fuse.is_some() && target.state.circuit(now) != Circuit::Closed;
         if open {
-            return Earliest { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
+            return NextAvailable { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
         }
         match step.upstream.keys.peek(self.model(step), &[], now) {
             Pick::Resting { until, why } => {
-                let why = if why == upstream::Why::Refused { Why::Refused } else { Why::Limited };
-                Earliest { span: until.saturating_duration_since(now), why }
+                let why = if why == upstream::CooldownReason::Refused { Why::Refused } else { Why::Limited };
+                NextAvailable { span: until.saturating_duration_since(now), why }
             }
-            Pick::Key(_) | Pick::Unneeded => Earliest { span: Duration::ZERO, why: Why::Full },
+            Pick::Key(_) | Pick::Unneeded => NextAvailable { span: Duration::ZERO, why: Why::Full },
         }
     }
 
@@ -154,7 +154,7 @@ impl Places {
         step.model.as_deref().or(self.model.as_deref())
     }
 
-    fn at(&self, number: usize, step: &Step, now: Instant) -> Option<Place> {
+    fn at(&self, number: usize, step: &Step, now: Instant) -> Option<Candidate> {
         let upstream = &step.upstream;
         let count = upstream.count();
         let try_one = |target: usize| self.take(number, step, target, now);
@@ -186,7 +186,7 @@ impl Places {
         })
     }
 
-    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Place> {
+    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Candidate> {
         let target = step.upstream.target(index);
         if self.been_at(number, target) {
             return None;
@@ -204,7 +204,7 @@ impl Places {
             pass.excuse();
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
-        Some(Place {
+        Some(Candidate {
             step: number,
             upstream,
             target: index,
@@ -221,17 +221,19 @@ impl Places {
     }
 
     /// The failures that say something about `target` with what is asked of it at the step of that `number`, whatever the key.
-    fn failed_at(&self, number: usize, target: &Target) -> impl Iterator<Item = &Been> {
-        let failed = self.been.iter().filter(|been| been.failed != Part::Key);
+    fn failed_at(&self, number: usize, target: &Target) -> impl Iterator<Item = &Tried> {
+        let failed = self.been.iter().filter(|been| been.failed != FailureScope::Key);
         failed.filter(move |been| self.concerns(been, number, target))
     }
 
     /// Whether what `been` was tried with is what would be asked of `target` at the step of that `number`. The same upstream may be there twice
     /// with different models.
-    fn concerns(&self, been: &Been, number: usize, target: &Target) -> bool {
+    fn concerns(&self, been: &Tried, number: usize, target: &Target) -> bool {
         let model = |number: usize| self.route.steps.get(number).and_then(|step| self.model(step));
         Arc::ptr_eq(&been.state, &target.state)
-            && (been.failed == Part::Target || been.step == number || model(been.step) == model(number))
+            && (been.failed == FailureScope::Target
+                || been.step == number
+                || model(been.step) == model(number))
     }
 }
 
@@ -246,7 +248,7 @@ fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
     order
 }
 
-impl Place {
+impl Candidate {
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
     }
@@ -257,7 +259,7 @@ impl Place {
     }
 
     /// Its key is left alone for a while.
-    pub(super) fn rest_key(&self, what: Rest, span: Duration, now: Instant) {
+    pub(super) fn rest_key(&self, what: Cooldown, span: Duration, now: Instant) {
         if let Some(key) = &self.key {
             key.rest(what, now + span);
         }

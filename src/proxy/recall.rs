@@ -9,39 +9,39 @@ use std::{
 
 use crate::{
     access::{Caller, Credential},
-    policy::Crossing,
+    policy::SecretScanner,
     snapshot::Snapshot,
 };
 
 /// The one known caller that a connection remembers, so that its key is not made ready to be looked for, and not hashed, for each request anew.
 /// It is nobody's once there is another snapshot, which may not know the key any more.
 #[derive(Debug, Default)]
-pub struct Recall(RefCell<Option<Known>>);
+pub struct CallerMemo(RefCell<Option<Known>>);
 
 #[derive(Debug)]
 struct Known {
-    key: Rc<Crossing<'static>>,
+    key: Rc<SecretScanner<'static>>,
     caller: Arc<Caller>,
     /// Who knows the caller. Held weakly, since connections outlive snapshots: as long as it is held, no other is at its place.
     by: Weak<Snapshot>,
 }
 
-impl Recall {
+impl CallerMemo {
     /// What keeps the `presented` keys from crossing.
-    pub(super) fn crossing(&self, presented: &[Cow<'_, [u8]>]) -> Rc<Crossing<'static>> {
+    pub(super) fn secrets(&self, presented: &[Cow<'_, [u8]>]) -> Rc<SecretScanner<'static>> {
         if let ([only], Some(known)) = (presented, &*self.0.borrow())
             && known.key.is_for(only)
         {
             return known.key.clone();
         }
-        Rc::new(Crossing::new(presented.iter().map(|key| &**key)).into_owned())
+        Rc::new(SecretScanner::new(presented.iter().map(|key| &**key)).into_owned())
     }
 
     /// The caller who presented this `credential`; `key` watches for it and for nothing else.
     pub(super) fn caller(
         &self,
         credential: &Credential,
-        key: &Rc<Crossing<'static>>,
+        key: &Rc<SecretScanner<'static>>,
         snapshot: &Arc<Snapshot>,
     ) -> Option<Arc<Caller>> {
         if let Some(known) = &*self.0.borrow()

@@ -7,12 +7,12 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::{Downstream, Recall, call::Call};
+use super::{CallerMemo, Downstream, call::Call};
 use crate::{
     access::{self, Credential, Refused},
     config::Network,
     fault::Fault,
-    policy::{Crossing, path},
+    policy::{SecretScanner, path},
     snapshot::{Miss, Route, Snapshot},
     telemetry::ids::TraceContext,
 };
@@ -23,7 +23,7 @@ const MOST_PRESENTED: usize = 8;
 
 /// A request that has found its route.
 #[derive(Debug)]
-pub(super) struct Reception {
+pub(super) struct RoutedRequest {
     pub(super) route: Arc<Route>,
     /// Canonical: what decided the route.
     pub(super) path: String,
@@ -39,7 +39,7 @@ impl Call {
     ///
     /// # Errors
     /// Nothing here takes such a request, or it can be read in more than one way.
-    pub(super) fn receive(&mut self, head: &request::Parts) -> Result<Reception, Fault> {
+    pub(super) fn receive(&mut self, head: &request::Parts) -> Result<RoutedRequest, Fault> {
         refuse_unsupported(head)?;
         // hyper counts the lines of an HTTP/1.1 head itself.
         if head.headers.len() > self.snapshot.server.max_headers {
@@ -54,7 +54,7 @@ impl Call {
         let first = route.steps.first().map(|step| step.upstream.target(0));
         let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
         let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
-        Ok(Reception { path: path.into_owned(), upstream_path, route })
+        Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
     }
 
     /// Finds out who asks, and whether they may use `route`. What it gives keeps their key from crossing.
@@ -64,9 +64,9 @@ impl Call {
     pub(super) fn authenticate(
         &mut self,
         head: &request::Parts,
-        reception: &Reception,
-    ) -> Result<Rc<Crossing<'static>>, Fault> {
-        let Reception { route, path, .. } = reception;
+        reception: &RoutedRequest,
+    ) -> Result<Rc<SecretScanner<'static>>, Fault> {
+        let RoutedRequest { route, path, .. } = reception;
         let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
         let bytes = credential.as_ref().map(Credential::bytes);
         // Made before, for nearly all requests present one key and nothing else.
@@ -74,7 +74,7 @@ impl Call {
         let key = if bytes.is_some_and(|key| made.is_for(key)) {
             made
         } else {
-            Rc::new(Crossing::new(bytes).into_owned())
+            Rc::new(SecretScanner::new(bytes).into_owned())
         };
         refuse_key_in_line(head, path, &key)?;
         let recall = &self.downstream.recall;
@@ -96,8 +96,8 @@ impl Call {
 }
 
 /// Path and method are logged, and go upstream: they are no place for a key. The canonical path may show one that dot segments hid.
-fn refuse_key_in_line(head: &request::Parts, path: &str, key: &Crossing<'_>) -> Result<(), Fault> {
-    if [head.uri.path(), path, head.method.as_str()].iter().any(|text| key.carries(text.as_bytes())) {
+fn refuse_key_in_line(head: &request::Parts, path: &str, key: &SecretScanner<'_>) -> Result<(), Fault> {
+    if [head.uri.path(), path, head.method.as_str()].iter().any(|text| key.found_in(text.as_bytes())) {
         return Err(Fault::BadRequest(
             "its path or method holds the key; send that in the Authorization header alone",
         ));
@@ -106,24 +106,24 @@ fn refuse_key_in_line(head: &request::Parts, path: &str, key: &Crossing<'_>) -> 
 }
 
 /// What is logged of a request's head; the trace goes upstream as well.
-pub(super) struct Shown {
+pub(super) struct LogSafeHead {
     pub(super) path: String,
     pub(super) method: Method,
     pub(super) trace: TraceContext,
     /// Keeps what it presents from crossing.
-    pub(super) keys: Rc<Crossing<'static>>,
+    pub(super) keys: Rc<SecretScanner<'static>>,
 }
 
 /// What a request says of itself, as far as it holds no key. Nobody is known yet when this is asked, and may never be: all that could be
 /// a key is looked for, and a key of any upstream. (A method may be any word.)
-pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot, recall: &Recall) -> Shown {
+pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot, recall: &CallerMemo) -> LogSafeHead {
     let presented: Vec<_> =
         access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
-    let keys = recall.crossing(&presented);
+    let keys = recall.secrets(&presented);
     let is_secret = |text: &str| {
-        keys.carries(text.as_bytes())
+        keys.found_in(text.as_bytes())
             || presented.len() > MOST_PRESENTED
-            || snapshot.upstreams.values().any(|upstream| upstream.crossing.carries(text.as_bytes()))
+            || snapshot.upstreams.values().any(|upstream| upstream.secrets.found_in(text.as_bytes()))
     };
     let path = head.uri.path();
     let path = if is_secret(path) { "[withheld: holds the key]" } else { path }.to_owned();
@@ -135,7 +135,7 @@ pub(super) fn shown(head: &request::Parts, snapshot: &Snapshot, recall: &Recall)
     let trace = TraceContext::of(&head.headers);
     let secret = trace.is_given() && is_secret(trace.trace_id());
     let trace = if secret { TraceContext::random() } else { trace };
-    Shown { path, method, trace, keys }
+    LogSafeHead { path, method, trace, keys }
 }
 
 /// The caller's address: the TCP peer's (or the PROXY header's), or, if that is trusted to speak of others, the last one in `x-forwarded-for` that is

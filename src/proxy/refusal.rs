@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{answered::Answered, told::Told};
+use super::{answered::CallerResponse, told::ErrorBody};
 use crate::{fault::Fault, snapshot::Upstream};
 
 /// What is passed on at most of how long to wait: some SDKs sleep for as long as they are told (openai-node `client.ts`).
@@ -14,7 +14,7 @@ const RETRY_AFTER_MS: &str = "retry-after-ms";
 
 /// An error answer of an upstream's.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct UpstreamError {
     /// As the upstream has it; for an error as the first thing in a stream, what it would be without one.
     pub(super) status: StatusCode,
     /// It is the first thing in a stream.
@@ -28,13 +28,13 @@ pub(super) struct Refusal {
     /// It is our key that is refused.
     pub(super) about_our_key: bool,
     /// What the caller is told if nothing better is found.
-    pub(super) given: Result<Answered, Fault>,
+    pub(super) given: Result<CallerResponse, Fault>,
 }
 
-impl Refusal {
+impl UpstreamError {
     /// An error event, `data`, that is the first thing in a stream, which the caller gets as it is.
-    pub(super) fn in_stream(answered: Answered, data: &[u8]) -> Self {
-        Self::told_in_stream(Told::read(data), |_, _| Ok(answered))
+    pub(super) fn in_stream(answered: CallerResponse, data: &[u8]) -> Self {
+        Self::told_in_stream(ErrorBody::read(data), |_, _| Ok(answered))
     }
 
     /// Others are asked.
@@ -46,32 +46,32 @@ impl Refusal {
 
     /// An error event, `data`, in a stream that was to be whole, of which the caller gets the error alone.
     pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
-        let told = Told::read(data).filter(|_| !upstream.crossing.carries(data));
+        let told = ErrorBody::read(data).filter(|_| !upstream.secrets.found_in(data));
         Self::told_in_stream(told, |told, status| {
             if is_about_key(status, told) {
                 return Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()));
             }
             // Searched as it is written here, too: it may have been escaped.
-            let body = told.map(Told::body).filter(|body| !upstream.crossing.carries(body));
+            let body = told.map(ErrorBody::body).filter(|body| !upstream.secrets.found_in(body));
             let mut response = Response::new(body.ok_or(Fault::Withheld(status.as_u16()))?);
             *response.status_mut() = status;
             let kind = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            Ok(Answered::local(response))
+            Ok(CallerResponse::local(response))
         })
     }
 
     fn told_in_stream(
-        told: Option<Told>,
-        given: impl FnOnce(Option<&Told>, StatusCode) -> Result<Answered, Fault>,
+        told: Option<ErrorBody>,
+        given: impl FnOnce(Option<&ErrorBody>, StatusCode) -> Result<CallerResponse, Fault>,
     ) -> Self {
-        let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, Told::status);
+        let status = told.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::status);
         let about_our_key = is_about_key(status, told.as_ref());
         Self {
             given: given(told.as_ref(), status),
             status,
             in_stream: true,
-            code: told.and_then(Told::into_code),
+            code: told.and_then(ErrorBody::into_code),
             retry_after: None,
             hopeless: false,
             about_our_key,
@@ -80,8 +80,8 @@ impl Refusal {
 }
 
 /// Whether an error in a stream is about the gateway's key, by the status that it has or would have.
-fn is_about_key(status: StatusCode, told: Option<&Told>) -> bool {
-    let concerns_model = told.is_some_and(Told::is_about_a_model);
+fn is_about_key(status: StatusCode, told: Option<&ErrorBody>) -> bool {
+    let concerns_model = told.is_some_and(ErrorBody::is_about_a_model);
     status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
 }
 

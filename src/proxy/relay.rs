@@ -14,7 +14,7 @@ use std::{
 use super::{
     again::is_slowness,
     pace::Due,
-    passing::{Passage, Passing},
+    passing::{ActiveStream, PendingStream},
     sight, tail,
 };
 use crate::{
@@ -55,7 +55,7 @@ enum Stage {
     /// An answer that is here whole: the gateway's own, or an error of the upstream's. `None` once it was handed over.
     Local(Option<Bytes>),
     /// The upstream's answer.
-    Passing(Box<Passing>),
+    ActiveStream(Box<ActiveStream>),
     /// The last that can be said in a stream, and whether it may end in order after that.
     Saying(Bytes, bool),
     /// Everything has been handed over; once it has left, the transport is aborted.
@@ -86,20 +86,21 @@ impl Relay {
     }
 
     /// Passes an upstream's answer on.
-    pub(super) fn passing(passage: Passage, exchange: Box<Exchange>, in_flight: Counted) -> Self {
+    pub(super) fn passing(passage: PendingStream, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let close_delimited = passage.close_delimited;
         let start = exchange.record.start;
         let total = exchange.watch.total().map(|deadline| (deadline, deadline.duration_since(start)));
-        let passing = Passing::new(passage, total);
+        let passing = ActiveStream::new(passage, total);
         // Until it is known to be whole: whatever else ends the connection must not look like its end.
         exchange.link().reset_when_closing(close_delimited);
-        let mut relay = Self { stage: Stage::Passing(Box::new(passing)), exchange, _in_flight: in_flight };
+        let mut relay =
+            Self { stage: Stage::ActiveStream(Box::new(passing)), exchange, _in_flight: in_flight };
         relay.exchange.record.tally.events = relay.events();
         relay
     }
 
     fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
-        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        let Stage::ActiveStream(passing) = &mut self.stage else { return Poll::Ready(None) };
         self.exchange.watch.polled();
         if let Some(cut) = self.exchange.watch.cut() {
             let fault = passing.clock.fault(cut);
@@ -140,7 +141,7 @@ impl Relay {
 
     /// Looks at a frame as it goes out.
     fn pass(&mut self, frame: Frame<Bytes>) -> Frame<Chunk> {
-        let Stage::Passing(passing) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
+        let Stage::ActiveStream(passing) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
         passing.clock.asked = None;
         passing.clock.beat = None;
         let data = match frame.into_data() {
@@ -177,7 +178,7 @@ impl Relay {
 
     /// The upstream's body ended as HTTP has it; whether the answer did is for the stream's own dialect to say.
     fn upstream_ended(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
-        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        let Stage::ActiveStream(passing) = &mut self.stage else { return Poll::Ready(None) };
         if passing.sight.is_unfinished() {
             return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
@@ -189,7 +190,7 @@ impl Relay {
     /// Ends an answer that cannot be completed: nothing that came is lost, and the end is told as well as it can be. One whose
     /// terminal event went out lacks only its framing's end, which is made up for.
     fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
-        let Stage::Passing(passing) = &mut self.stage else { return Poll::Ready(None) };
+        let Stage::ActiveStream(passing) = &mut self.stage else { return Poll::Ready(None) };
         let to_blame = fault.row().who == Who::Upstream && !passing.is_complete();
         if let Some(pass) = passing.pass.as_mut().filter(|_| to_blame) {
             let now = Instant::now();
@@ -200,7 +201,7 @@ impl Relay {
         let last = passing.sight.last_words(fault).filter(|_| lengthless);
         let upstream = passing.upstream.clone();
         self.conclude();
-        self.exchange.fail(fault, |text| upstream.crossing.carries(text));
+        self.exchange.fail(fault, |text| upstream.secrets.found_in(text));
         let orderly = whole || last.as_ref().is_some_and(|last| last.is_enough);
         if orderly {
             // A reset could take with it what is still on its way.
@@ -233,13 +234,13 @@ impl Relay {
     /// The one place that decides whether the caller was given a whole answer.
     fn conclude(&mut self) {
         match &self.stage {
-            Stage::Passing(passing) if passing.is_complete() => {
+            Stage::ActiveStream(passing) if passing.is_complete() => {
                 let outcome = passing.sight.outcome();
                 self.exchange.link().reset_when_closing(false);
                 self.exchange.conclude(outcome);
             }
             // hyper asks no further than the length that was promised.
-            Stage::Passing(passing)
+            Stage::ActiveStream(passing)
                 if passing.held.is_empty() && passing.body.is_whole() && passing.sight.is_unfinished() =>
             {
                 let fault = Fault::Truncated(UNFINISHED.into());
@@ -254,7 +255,7 @@ impl Relay {
 
     /// Whether its caller leaves if it is dropped now: an answer was passing that is not whole, and nobody has ended it.
     pub(super) fn is_left_unfinished(&self) -> bool {
-        let unfinished = matches!(&self.stage, Stage::Passing(passing) if !passing.is_complete());
+        let unfinished = matches!(&self.stage, Stage::ActiveStream(passing) if !passing.is_complete());
         unfinished && self.exchange.watch.cut().is_none() && self.exchange.outcome().is_none()
     }
 
@@ -262,13 +263,13 @@ impl Relay {
     pub(super) async fn drain(mut self) {
         self.exchange.watch.leave();
         let mut bytes = 0;
-        while let Stage::Passing(passing) = &mut self.stage
+        while let Stage::ActiveStream(passing) = &mut self.stage
             && bytes < tail::MOST_FOR_USAGE
         {
             passing.clock.heartbeat = None;
             let frame = poll_fn(|cx| match self.poll_passing(cx) {
                 // Nobody is left to be aborted.
-                Poll::Pending if !matches!(self.stage, Stage::Passing(_)) => Poll::Ready(None),
+                Poll::Pending if !matches!(self.stage, Stage::ActiveStream(_)) => Poll::Ready(None),
                 polled => polled,
             })
             .await;
@@ -279,18 +280,18 @@ impl Relay {
 
     /// Takes what was seen into the exchange's record.
     fn note(&mut self) {
-        if let Stage::Passing(passing) = &mut self.stage {
+        if let Stage::ActiveStream(passing) = &mut self.stage {
             let record = &mut self.exchange.record;
-            let keys = &passing.upstream.crossing;
+            let keys = &passing.upstream.secrets;
             record.reading = passing.sight.reading();
-            record.reading.model.take_if(|model| keys.carries(model.as_bytes()));
+            record.reading.model.take_if(|model| keys.found_in(model.as_bytes()));
             record.tally.events = passing.sight.events();
         }
     }
 
     fn events(&self) -> Option<u64> {
         match &self.stage {
-            Stage::Passing(passing) => passing.sight.events(),
+            Stage::ActiveStream(passing) => passing.sight.events(),
             _ => None,
         }
     }
@@ -303,7 +304,7 @@ impl Body for Relay {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let this = self.get_mut();
         match &mut this.stage {
-            Stage::Passing(_) => this.poll_passing(cx),
+            Stage::ActiveStream(_) => this.poll_passing(cx),
             Stage::Local(bytes) => {
                 let Some(bytes) = bytes.take() else { return Poll::Ready(None) };
                 let now = Instant::now();
@@ -324,7 +325,7 @@ impl Body for Relay {
         match &self.stage {
             Stage::Local(bytes) => bytes.is_none(),
             // A stream's end is looked at when it comes, so it has to be asked for.
-            Stage::Passing(passing) => {
+            Stage::ActiveStream(passing) => {
                 passing.held.is_empty() && passing.body.is_end_stream() && !passing.sight.is_unfinished()
             }
             Stage::Saying(..) | Stage::Aborting(_) => false,
@@ -335,8 +336,8 @@ impl Body for Relay {
     fn size_hint(&self) -> SizeHint {
         match &self.stage {
             Stage::Local(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
-            Stage::Passing(passing) if passing.lengthless => SizeHint::default(),
-            Stage::Passing(passing) => passing.size_hint(),
+            Stage::ActiveStream(passing) if passing.lengthless => SizeHint::default(),
+            Stage::ActiveStream(passing) => passing.size_hint(),
             Stage::Saying(..) | Stage::Aborting(_) => SizeHint::default(),
             Stage::Ended => SizeHint::with_exact(0),
         }
@@ -346,7 +347,7 @@ impl Body for Relay {
 impl Drop for Relay {
     fn drop(&mut self) {
         self.conclude();
-        if let Stage::Passing(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
+        if let Stage::ActiveStream(passing) = std::mem::replace(&mut self.stage, Stage::Ended)
             && passing.is_complete()
             && !passing.body.is_ended()
         {

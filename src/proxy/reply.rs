@@ -13,18 +13,18 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{
     Worker,
-    errand::Errand,
+    errand::DetachedDispatch,
     relay::{Aborted, Relay},
     tail,
 };
 use crate::{
-    body::{Chunk, Watch},
+    body::{Chunk, ExchangeHandle},
     sse::writer,
 };
 
 /// The body of an answer.
 #[derive(Debug)]
-pub struct Reply {
+pub struct ResponseBody {
     stage: Stage,
     /// Where an answer whose caller leaves is read on for its usage.
     drains_on: Option<Rc<Worker>>,
@@ -43,20 +43,20 @@ enum Stage {
 /// The caller has a head, and comments until the attempts have come to something.
 #[derive(Debug)]
 struct Early {
-    errand: Errand,
-    watch: Rc<Watch>,
+    errand: DetachedDispatch,
+    watch: Rc<ExchangeHandle>,
     beat: Duration,
     next: Pin<Box<Sleep>>,
 }
 
-impl Reply {
+impl ResponseBody {
     /// Gives what `relay` gives; it is read on, on `drains_on`, when the caller leaves.
     pub(super) fn relay(relay: Relay, drains_on: Option<Rc<Worker>>) -> Self {
         Self { stage: Stage::Relay(relay), drains_on }
     }
 
     /// Gives a comment now and after each `beat`, until `errand` is done, and then what came of it.
-    pub(super) fn early(errand: Errand, beat: Duration, drains_on: Option<Rc<Worker>>) -> Self {
+    pub(super) fn early(errand: DetachedDispatch, beat: Duration, drains_on: Option<Rc<Worker>>) -> Self {
         let (watch, next) = (errand.watch().clone(), Box::pin(sleep_until(Instant::now())));
         Self { stage: Stage::Early(Box::new(Early { errand, watch, beat, next })), drains_on }
     }
@@ -81,7 +81,7 @@ impl Reply {
     }
 }
 
-impl Body for Reply {
+impl Body for ResponseBody {
     type Data = Chunk;
     type Error = Aborted;
 
@@ -110,7 +110,7 @@ impl Body for Reply {
     }
 }
 
-impl Drop for Reply {
+impl Drop for ResponseBody {
     fn drop(&mut self) {
         // An early one's errand sees to itself.
         if let Some(worker) = self.drains_on.take()

@@ -11,7 +11,7 @@ use crate::{
 
 /// A view of an answer's bytes. Looking never fails and never changes anything.
 #[derive(Debug)]
-pub(super) enum Sight {
+pub(super) enum ResponseObserver {
     /// An event stream.
     Events(Box<Events>),
     /// A JSON document.
@@ -56,7 +56,7 @@ pub(super) enum Seen {
     /// Content, or an end in order.
     Content,
     /// An error event, or one that cannot be read, before any content.
-    Failed,
+    AttemptError,
 }
 
 impl Probe {
@@ -89,7 +89,7 @@ impl Probe {
             let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
             let fails = malformed || is_error(&event, notice);
             let decides = match (fails, notice.first_content || notice.terminal) {
-                (true, _) => Seen::Failed,
+                (true, _) => Seen::AttemptError,
                 (_, true) => Seen::Content,
                 (false, false) => Seen::Nothing,
             };
@@ -118,7 +118,7 @@ impl Probe {
     /// What an end means here.
     pub(super) fn at_end(&self) -> Seen {
         let known = self.dialect != Dialect::Other;
-        if known && !self.ended && !self.reader.all_finished() { Seen::Failed } else { Seen::Content }
+        if known && !self.ended && !self.reader.all_finished() { Seen::AttemptError } else { Seen::Content }
     }
 }
 
@@ -145,7 +145,7 @@ pub(super) struct LastWords {
     pub(super) is_enough: bool,
 }
 
-impl Sight {
+impl ResponseObserver {
     /// The sight of an event stream.
     pub(super) fn events_of(dialect: Dialect) -> Self {
         Self::Events(Box::new(Events {

@@ -9,7 +9,7 @@ use crate::fault;
 
 /// What an error answer says of itself. Some providers have numbers where OpenAI has words.
 #[derive(Debug, Deserialize)]
-pub(super) struct Told {
+pub(super) struct ErrorBody {
     error: ErrorObject,
 }
 
@@ -25,15 +25,15 @@ struct ErrorObject {
     kind: Value,
 }
 
-impl Told {
+impl ErrorBody {
     /// An error object, in its envelope or, as an event of the Responses API, within another object or without one.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Failed {
-            response: Told,
+        struct AttemptError {
+            response: ErrorBody,
         }
         let enveloped = || serde_json::from_slice::<Self>(body).ok();
-        let failed = || serde_json::from_slice::<Failed>(body).ok().map(|failed| failed.response);
+        let failed = || serde_json::from_slice::<AttemptError>(body).ok().map(|failed| failed.response);
         let flat = || serde_json::from_slice::<ErrorObject>(body).ok().map(|error| Self { error });
         enveloped().or_else(failed).or_else(flat)
     }

@@ -7,16 +7,16 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    again::Failed,
-    answered::Answered,
+    again::AttemptError,
+    answered::CallerResponse,
     call::Call,
     intake::is_json,
-    passing::Passage,
-    places::Place,
+    passing::PendingStream,
+    places::Candidate,
     redirect::relocate,
-    refusal::{Refusal, cap_wait, retry_after},
-    sight::Sight,
-    told::Told,
+    refusal::{UpstreamError, cap_wait, retry_after},
+    sight::ResponseObserver,
+    told::ErrorBody,
 };
 use crate::{
     fault::{Fault, SHOULD_RETRY},
@@ -41,8 +41,8 @@ impl Call {
         &mut self,
         answer: Response<AnswerBody>,
         route: &Arc<Route>,
-        place: &Place,
-    ) -> Result<Answered, Failed> {
+        place: &Candidate,
+    ) -> Result<CallerResponse, AttemptError> {
         let (mut head, body) = answer.into_parts();
         let upstream = &place.upstream;
         let kind = Kind::of(&head.headers);
@@ -50,7 +50,7 @@ impl Call {
         // An answer to an inference that has no body is none, however orderly its framing.
         let owed = endpoint.is_inference() && head.status == StatusCode::OK;
         let bodiless = self.exchange.record.method == Method::HEAD || (body.is_end_stream() && !owed);
-        let sight = if bodiless { Sight::Nothing } else { kind.sight(endpoint.dialect()) };
+        let sight = if bodiless { ResponseObserver::Nothing } else { kind.sight(endpoint.dialect()) };
         let length = match body.size_hint().exact() {
             _ if head.status == StatusCode::NO_CONTENT => None,
             // It is of what is not here, and hyper has not looked at it.
@@ -64,26 +64,28 @@ impl Call {
             Some(length) => _ = head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
             None => _ = head.headers.remove(header::CONTENT_LENGTH),
         }
-        relocate(&mut head, route, place.target()).map_err(Failed::Fault)?;
+        relocate(&mut head, route, place.target()).map_err(AttemptError::Fault)?;
         if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
-            return Err(Failed::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
+            return Err(AttemptError::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
         }
-        let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.crossing);
+        let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.secrets);
         self.exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
         head.version = self.exchange.record.version;
         head.extensions.clear();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             let fault = Fault::BadAnswer("it switches protocols, which was not asked for");
-            return Err(Failed::Fault(fault));
+            return Err(AttemptError::Fault(fault));
         }
         // What is above 599 is no status that HTTP has (RFC 9110 section 15), but nothing keeps an upstream from saying it.
         if head.status.as_u16() >= 400 {
-            return Err(Failed::Refused(Box::new(Box::pin(self.refusal(head, body, kind, upstream)).await)));
+            return Err(AttemptError::Refused(Box::new(
+                Box::pin(self.refusal(head, body, kind, upstream)).await,
+            )));
         }
         let close_delimited = self.exchange.record.version == Version::HTTP_10
             && !head.headers.contains_key(header::CONTENT_LENGTH);
-        let passage = Passage::new(body, sight, route, place, close_delimited);
-        Ok(Answered::passing(head, passage))
+        let passage = PendingStream::new(body, sight, route, place, close_delimited);
+        Ok(CallerResponse::passing(head, passage))
     }
 
     /// An upstream's error answer goes to the caller as it is, unless it is about the gateway's key or holds it.
@@ -93,14 +95,14 @@ impl Call {
         body: AnswerBody,
         kind: Kind,
         upstream: &Upstream,
-    ) -> Refusal {
+    ) -> UpstreamError {
         let status = head.status;
         let checked = checked(status, body, kind, upstream).await;
-        let told = checked.as_ref().ok().and_then(|bytes| Told::read(bytes));
+        let told = checked.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
         let about_our_key = match (status, &checked) {
             (StatusCode::UNAUTHORIZED, _) => true,
             (StatusCode::FORBIDDEN, Ok(_)) => {
-                upstream.auth.is_some() && !told.as_ref().is_some_and(Told::is_about_a_model)
+                upstream.auth.is_some() && !told.as_ref().is_some_and(ErrorBody::is_about_a_model)
             }
             // It holds the key, or nobody knows what it holds: the caller is not to be told that their own key is at fault.
             (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
@@ -117,9 +119,9 @@ impl Call {
             head.headers.remove(header::CONTENT_LENGTH);
         }
         cap_wait(&mut head.headers);
-        let given = given.map(|bytes| Answered::local(Response::from_parts(head, bytes)));
-        let code = told.and_then(Told::into_code);
-        Refusal { status, in_stream: false, code, retry_after, hopeless, about_our_key, given }
+        let given = given.map(|bytes| CallerResponse::local(Response::from_parts(head, bytes)));
+        let code = told.and_then(ErrorBody::into_code);
+        UpstreamError { status, in_stream: false, code, retry_after, hopeless, about_our_key, given }
     }
 }
 
@@ -167,11 +169,11 @@ impl Kind {
     }
 
     /// How they are looked at.
-    fn sight(self, dialect: Dialect) -> Sight {
+    fn sight(self, dialect: Dialect) -> ResponseObserver {
         match self {
-            Self::Events => Sight::events_of(dialect),
-            Self::Json => Sight::document(dialect),
-            Self::Coded | Self::Opaque => Sight::Nothing,
+            Self::Events => ResponseObserver::events_of(dialect),
+            Self::Json => ResponseObserver::document(dialect),
+            Self::Coded | Self::Opaque => ResponseObserver::Nothing,
         }
     }
 }
@@ -190,7 +192,7 @@ async fn checked(
     match tokio::time::timeout(ERROR_PATIENCE, read(body)).await {
         Err(_) => Err(Fault::Idle(ERROR_PATIENCE)),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(Some(bytes))) if !upstream.crossing.carries(&bytes) => Ok(bytes),
+        Ok(Ok(Some(bytes))) if !upstream.secrets.found_in(&bytes) => Ok(bytes),
         Ok(Ok(_)) => Err(withheld),
     }
 }

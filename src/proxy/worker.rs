@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::Gateway;
-use crate::{telemetry::metrics::stripe::Stripe, upstream::Pools};
+use crate::{telemetry::metrics::worker::WorkerMetrics, upstream::Pools};
 
 /// One worker's own things. Never leaves its thread.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Worker {
     /// Its upstream connections.
     pub pools: Rc<Pools>,
     /// Its share of the metrics.
-    pub stripe: Arc<Stripe>,
+    pub stripe: Arc<WorkerMetrics>,
     /// Each answer that is read on without its caller has one of these.
     pub(super) reading_on: Rc<()>,
 }

@@ -8,7 +8,7 @@ use super::{Target, Upstream};
 use crate::{
     config::{self, Commit, Delivery, OnDisconnect, Retry, Timeouts},
     policy::{Rules, path},
-    upstream::Fuse,
+    upstream::BreakerPolicy,
 };
 
 /// Routes in the order in which they are tried.
@@ -72,7 +72,7 @@ pub struct Step {
     /// Its clocks, as this route has them.
     pub timeouts: Timeouts,
     /// When its targets are given up for a while.
-    pub fuse: Option<Fuse>,
+    pub fuse: Option<BreakerPolicy>,
 }
 
 /// Why no route takes a request.
@@ -150,7 +150,8 @@ impl Route {
         let step = |choice: &config::Choice| {
             let upstream = upstreams.get(&choice.upstream)?.clone();
             let breaker = written.breaker.over(written_upstreams.get(&choice.upstream)?.breaker);
-            let fuse = breaker.map(|breaker| Fuse { failures: breaker.failures, open: breaker.open });
+            let fuse =
+                breaker.map(|breaker| BreakerPolicy { failures: breaker.failures, open: breaker.open });
             let timeouts = written.timeout.over(upstream.timeouts);
             Some(Step { upstream, model: choice.model.clone(), timeouts, fuse })
         };
@@ -193,7 +194,7 @@ impl Route {
 
     /// Whether `text` holds a key of any of its upstreams.
     pub fn carries_key(&self, text: &[u8]) -> bool {
-        self.steps.iter().any(|step| step.upstream.crossing.carries(text))
+        self.steps.iter().any(|step| step.upstream.secrets.found_in(text))
     }
 
     /// What `path`, which is canonical and has led here, becomes at `target`.

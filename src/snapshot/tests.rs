@@ -56,7 +56,7 @@ fn a_header_that_is_called_like_a_secret_is_kept_like_one() {
             compiled("", &format!("request_headers = {{ set = {header} }}"), None),
         ] {
             let upstream = &snapshot.upstreams["one"];
-            assert!(upstream.crossing.carries(format!("said {SECRET}").as_bytes()), "{name}");
+            assert!(upstream.secrets.found_in(format!("said {SECRET}").as_bytes()), "{name}");
             assert!(!snapshot.redacted.to_string().contains(SECRET), "{name}");
             assert!(!format!("{snapshot:?}").contains(SECRET), "{name}");
         }
@@ -66,7 +66,7 @@ fn a_header_that_is_called_like_a_secret_is_kept_like_one() {
 #[test]
 fn what_is_too_short_for_a_secret_is_not_looked_for() {
     let snapshot = compiled("headers = { x-key-version = \"1\" }", "", None);
-    assert!(!snapshot.upstreams["one"].crossing.carries(b"1"));
+    assert!(!snapshot.upstreams["one"].secrets.found_in(b"1"));
 }
 
 /// Else a connection that an authority vouched for goes on when that is trusted no more.

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{self, Auth, Balance, Secret, Timeouts},
-    policy::Crossing,
+    policy::SecretScanner,
     upstream::{Affinity, Budget, Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation, TargetState},
 };
 
@@ -39,7 +39,7 @@ pub struct Upstream {
     /// Its keys, as values of that header.
     pub keys: KeyRing,
     /// Finds its keys in what goes to a caller.
-    pub crossing: Crossing<'static>,
+    pub secrets: SecretScanner<'static>,
     /// Set on each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Its clocks; a route may override them.
@@ -192,7 +192,7 @@ impl Compiler<'_> {
             rotation: Rotation::new(targets).ok_or_else(|| CompileError::NoTarget(self.name.clone()))?,
             auth,
             keys,
-            crossing: Crossing::new(secrets).into_owned(),
+            secrets: SecretScanner::new(secrets).into_owned(),
             headers,
             timeouts: written.timeout,
             balance: written.balance.clone(),

@@ -17,8 +17,8 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
+    connection_limit::{ConnectionLimit, Slot},
     io::{Socket, bare},
-    slots::{Slot, Slots},
 };
 use crate::fault::Cause;
 
@@ -36,7 +36,7 @@ pub struct Dialer {
     limits: PoolLimits,
     connector: Connector,
     /// The connections that are open to its target.
-    slots: Arc<Slots>,
+    slots: Arc<ConnectionLimit>,
 }
 
 /// A new connection.
@@ -85,7 +85,7 @@ pub struct Plan {
     /// Tells it from other dialers to the same origin.
     pub identity: String,
     /// What is open to its target already, through another dialer.
-    pub slots: Arc<Slots>,
+    pub slots: Arc<ConnectionLimit>,
 }
 
 /// Why no connection was made.
@@ -156,7 +156,7 @@ impl Dialer {
     }
 
     /// The connections that are open to its target, for a dialer that takes its place.
-    pub fn slots(&self) -> &Arc<Slots> {
+    pub fn slots(&self) -> &Arc<ConnectionLimit> {
         &self.slots
     }
 

@@ -17,7 +17,7 @@ const WINDOW: u32 = 32;
 
 /// When a circuit opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fuse {
+pub struct BreakerPolicy {
     /// Failures in a row; half of the last 32 do as well.
     pub failures: u32,
     /// Nothing is asked of the target for so long; then one probe is.
@@ -67,9 +67,9 @@ pub struct TargetState {
 
 /// One request's place at a target: pending until it is dropped.
 #[derive(Debug)]
-pub struct Pass {
+pub struct TargetPermit {
     state: Arc<TargetState>,
-    fuse: Option<Fuse>,
+    fuse: Option<BreakerPolicy>,
     /// Whether a half-open circuit waits for what becomes of this one.
     probe: bool,
     /// It has told what the target did.
@@ -123,7 +123,12 @@ impl TargetState {
 
     /// A place there, unless the circuit is open, or half-open with its probe under way, or `most` are pending. Without a `fuse` no
     /// circuit is heeded.
-    pub fn admit(self: &Arc<Self>, fuse: Option<Fuse>, most: Option<usize>, now: Instant) -> Option<Pass> {
+    pub fn admit(
+        self: &Arc<Self>,
+        fuse: Option<BreakerPolicy>,
+        most: Option<usize>,
+        now: Instant,
+    ) -> Option<TargetPermit> {
         let circuit = fuse.map_or(Circuit::Closed, |_| self.circuit(now));
         self.admit_to(circuit, fuse, most, now)
     }
@@ -132,16 +137,16 @@ impl TargetState {
     fn admit_to(
         self: &Arc<Self>,
         circuit: Circuit,
-        fuse: Option<Fuse>,
+        fuse: Option<BreakerPolicy>,
         most: Option<usize>,
         now: Instant,
-    ) -> Option<Pass> {
+    ) -> Option<TargetPermit> {
         if circuit == Circuit::Open {
             return None;
         }
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
         // From here on dropping it gives the place back.
-        let mut pass = Pass {
+        let mut pass = TargetPermit {
             state: self.clone(),
             fuse,
             probe: false,
@@ -202,7 +207,7 @@ impl TargetState {
     }
 }
 
-impl Pass {
+impl TargetPermit {
     /// The exchange, which has gone on for `elapsed`, must be over at `deadline`. A target that has more than half of its time and says
     /// nothing has failed.
     pub fn is_due(&self, deadline: Instant, elapsed: Duration) {
@@ -257,7 +262,7 @@ impl Pass {
 }
 
 /// A probe of which nothing came (its caller left) leaves the circuit half-open for the next one.
-impl Drop for Pass {
+impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
             let now = Instant::now();
@@ -276,9 +281,9 @@ impl Drop for Pass {
 mod tests {
     use super::*;
 
-    const FUSE: Fuse = Fuse { failures: 3, open: Duration::from_secs(10) };
+    const FUSE: BreakerPolicy = BreakerPolicy { failures: 3, open: Duration::from_secs(10) };
 
-    fn admit(state: &Arc<TargetState>, now: Instant) -> Option<Pass> {
+    fn admit(state: &Arc<TargetState>, now: Instant) -> Option<TargetPermit> {
         state.admit(Some(FUSE), None, now)
     }
 

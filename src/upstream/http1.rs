@@ -23,9 +23,9 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
+    deferred_waker::DeferredWaker,
     dialer::Dialled,
     io::{Io, Reads},
-    signal::Signal,
 };
 use crate::body::Outbound;
 
@@ -45,7 +45,7 @@ type Driven = http1::Connection<TokioIo<Io>, Outbound>;
 pub(super) struct Http1 {
     sender: SendRequest<Outbound>,
     driven: Option<Box<Driven>>,
-    signal: Arc<Signal>,
+    signal: Arc<DeferredWaker>,
     waker: Waker,
     reads: Rc<Reads>,
     /// When it was last put aside.
@@ -64,7 +64,7 @@ impl Http1 {
         let reads = Rc::<Reads>::default();
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
-        let signal = Signal::new();
+        let signal = DeferredWaker::new();
         let waker = Waker::from(signal.clone());
         let mut opened =
             Self { sender, driven: Some(Box::new(driven)), signal, waker, reads, idle_since: Instant::now() };

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{dialer::Dialled, slots::Slot};
+use super::{connection_limit::Slot, dialer::Dialled};
 
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;

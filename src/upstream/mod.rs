@@ -3,7 +3,7 @@
 //! A [`Dialer`] knows how to reach one connect identity (scheme, host, port, TLS, proxy); it is part of a Snapshot and
 //! carried to the next one. [`Pools`] keep the idle connections of one worker, and never leave its thread.
 //!
-//! What is known of how things are going there (a [`TargetState`] and [`Slots`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of
+//! What is known of how things are going there (a [`TargetState`] and [`ConnectionLimit`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of
 //! retries) is the process', not a worker's, and outlives reloads.
 //!
 //! An HTTP/1.1 connection has no task of its own: whoever waits for its answer polls it. No frame crosses a task, all
@@ -13,21 +13,21 @@
 mod affinity;
 mod answer;
 mod budget;
+mod connection_limit;
+mod deferred_waker;
 mod dialer;
 mod health;
 mod http1;
 mod http2;
 mod io;
+mod key_ring;
 mod pool;
-mod ring;
-mod signal;
-mod slots;
 
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError};
 pub use budget::{Budget, Live};
+pub use connection_limit::ConnectionLimit;
 pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
-pub use health::{Circuit, Fuse, Pass, TargetState};
-pub use pool::{Connection, Pools, Seen, SendError};
-pub use ring::{Key, KeyRing, Pick, Rest, Rotation, Why};
-pub use slots::Slots;
+pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
+pub use key_ring::{Cooldown, CooldownReason, Key, KeyRing, Pick, Rotation};
+pub use pool::{Connection, Delivery, Pools, SendError};

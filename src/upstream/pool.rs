@@ -24,7 +24,7 @@ use super::{
     http1::{Http1, Http1Body},
     http2::{self, Http2, Lease},
 };
-use crate::{body::Outbound, fault::Cause, telemetry::metrics::stripe::Stripe};
+use crate::{body::Outbound, fault::Cause, telemetry::metrics::worker::WorkerMetrics};
 
 /// A close that is seen so soon after a request was sent had been on its way when the request was.
 const CROSSING: Duration = Duration::from_secs(1);
@@ -36,19 +36,19 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// until they have been idle for too long. Stays on its worker's thread.
 #[derive(Debug, Default)]
 pub struct Pools {
-    http1: RefCell<HashMap<u64, Shelf<Http1>>>,
-    http2: RefCell<HashMap<u64, Shelf<Http2>>>,
+    http1: RefCell<HashMap<u64, OriginPool<Http1>>>,
+    http2: RefCell<HashMap<u64, OriginPool<Http2>>>,
     sweeping: Cell<bool>,
     /// Held while an HTTP/2 connection is being made; no more than there are dialers.
     dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
     /// A stream of an HTTP/2 connection is over, whichever that is.
     room: Rc<Notify>,
-    stripe: Arc<Stripe>,
+    stripe: Arc<WorkerMetrics>,
 }
 
 /// The connections to one origin.
 #[derive(Debug)]
-struct Shelf<C> {
+struct OriginPool<C> {
     dialer: Arc<Dialer>,
     connections: Vec<C>,
 }
@@ -75,12 +75,12 @@ pub struct SendError {
     #[source]
     pub cause: Cause,
     /// What the upstream can have seen of it.
-    pub seen: Seen,
+    pub seen: Delivery,
 }
 
 /// What an upstream can have seen of a request that it did not answer.
 #[derive(Debug)]
-pub enum Seen {
+pub enum Delivery {
     /// Nothing: it was not written, or HTTP/2 says that it was not looked at (RFC 9113 §8.7). The request, if it came back.
     Nothing(Option<Box<Request<Outbound>>>),
     /// Most likely nothing: a kept connection was closed without a byte of an answer, and so soon after the request was sent that the two
@@ -95,7 +95,7 @@ pub enum Seen {
 
 impl Pools {
     /// None yet; what becomes of them is counted in `stripe`.
-    pub fn new(stripe: Arc<Stripe>) -> Self {
+    pub fn new(stripe: Arc<WorkerMetrics>) -> Self {
         Self { stripe, ..Self::default() }
     }
 
@@ -294,9 +294,9 @@ impl fmt::Debug for Kind {
 impl SendError {
     fn http1(mut error: TrySendError<Request<Outbound>>, stale: bool, after: Duration) -> Self {
         let seen = match error.take_message() {
-            Some(request) => Seen::Nothing(Some(Box::new(request))),
-            None if stale && after < CROSSING => Seen::Crossed,
-            None => Seen::Perhaps { stale },
+            Some(request) => Delivery::Nothing(Some(Box::new(request))),
+            None if stale && after < CROSSING => Delivery::Crossed,
+            None => Delivery::Perhaps { stale },
         };
         Self { cause: error.into_error().into(), seen }
     }
@@ -305,19 +305,21 @@ impl SendError {
         let request = error.take_message();
         let cause = error.into_error();
         let seen = if request.is_some() || is_refused(&cause) {
-            Seen::Nothing(request.map(Box::new))
+            Delivery::Nothing(request.map(Box::new))
         } else {
-            Seen::Perhaps { stale: false }
+            Delivery::Perhaps { stale: false }
         };
         Self { cause: cause.into(), seen }
     }
 }
 
-fn shelf<'a, C>(shelves: &'a mut HashMap<u64, Shelf<C>>, dialer: &Arc<Dialer>) -> &'a mut Shelf<C> {
-    shelves.entry(dialer.id()).or_insert_with(|| Shelf { dialer: dialer.clone(), connections: Vec::new() })
+fn shelf<'a, C>(shelves: &'a mut HashMap<u64, OriginPool<C>>, dialer: &Arc<Dialer>) -> &'a mut OriginPool<C> {
+    shelves
+        .entry(dialer.id())
+        .or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
 }
 
-impl<C> Shelf<C> {
+impl<C> OriginPool<C> {
     /// For how long a connection is kept that is not used.
     fn patience(&self) -> Duration {
         if self.dialer.is_waited_for() { Duration::ZERO } else { self.dialer.limits().idle }

@@ -6,7 +6,7 @@ use std::{
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::support::*;
-use crate::{body::Cut, config, listen::Station, snapshot::Listener};
+use crate::{body::Cut, config, listen::WorkerView, snapshot::Listener};
 
 #[tokio::test]
 async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
@@ -108,7 +108,7 @@ async fn a_worker_that_dies_in_a_drain_is_reported_and_the_others_are_cut() {
         }
         let die = async {
             let first = Arc::new(Mutex::new(Some(())));
-            let question = move |_: &Station| {
+            let question = move |_: &WorkerView| {
                 let spared = first.lock().map_or(true, |mut one| one.take().is_none());
                 assert!(spared, "this worker dies");
             };

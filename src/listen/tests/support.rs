@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    body::{Cut, Flush, Link, Watch},
+    body::{ConnectionState, Cut, ExchangeHandle, Flush},
     config::{self, ClientAddress},
     exchange::AccessLog,
     listen::{
@@ -199,14 +199,14 @@ impl StandIn {
 /// Open from the handler's call until its body is dropped.
 struct Exchange {
     path: String,
-    link: Rc<Link>,
-    watch: Rc<Watch>,
+    link: Rc<ConnectionState>,
+    watch: Rc<ExchangeHandle>,
     tell: mpsc::UnboundedSender<Told>,
 }
 
 impl Exchange {
-    fn begin(path: String, link: &Rc<Link>, tell: mpsc::UnboundedSender<Told>) -> Self {
-        let watch = Rc::new(Watch::default());
+    fn begin(path: String, link: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
+        let watch = Rc::new(ExchangeHandle::default());
         if let Some(task) = link.own_task() {
             watch.runs_in(task);
         }

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{super::crossing::tests::form, *};
+use super::{super::secret_scanner::tests::form, *};
 
 type Pairs = Vec<(String, String)>;
 
@@ -33,9 +33,9 @@ fn list(names: &[&str]) -> Vec<HeaderName> {
 fn left(given: &[&str], rules: &Rules) -> [Vec<String>; 2] {
     let given: Vec<_> = given.iter().map(|&name| (name, "1")).collect();
     let mut up = map(&given);
-    to_upstream(&mut up, rules, &Crossing::default());
+    to_upstream(&mut up, rules, &SecretScanner::default());
     let mut down = map(&given);
-    to_caller(&mut down, rules, &Crossing::default());
+    to_caller(&mut down, rules, &SecretScanner::default());
     [names(&up), names(&down)]
 }
 
@@ -133,10 +133,10 @@ fn connection_takes_out_what_it_names_but_not_the_length() {
     ];
     let kept = [("content-length".to_owned(), "4".to_owned()), ("x-three".to_owned(), "3".to_owned())];
     let mut headers = map(&given);
-    to_upstream(&mut headers, &Rules::default(), &Crossing::default());
+    to_upstream(&mut headers, &Rules::default(), &SecretScanner::default());
     assert_eq!(pairs(&headers), kept);
     let mut headers = map(&given);
-    to_caller(&mut headers, &Rules::default(), &Crossing::default());
+    to_caller(&mut headers, &Rules::default(), &SecretScanner::default());
     assert_eq!(pairs(&headers), kept);
 }
 
@@ -147,18 +147,21 @@ fn connection_cannot_take_out_what_a_route_sets() {
         set: vec![("openai-beta".parse().unwrap(), HeaderValue::from_static("ours"))],
         ..Rules::default()
     };
-    to_upstream(&mut headers, &rules, &Crossing::default());
+    to_upstream(&mut headers, &rules, &SecretScanner::default());
     assert_eq!(pairs(&headers), [("openai-beta".to_owned(), "ours".to_owned())]);
 }
 
 #[test]
 fn the_upstreams_request_id_changes_its_name() {
     let mut headers = map(&[("x-request-id", "req_up"), ("x-upstream-request-id", "forged")]);
-    assert_eq!(to_caller(&mut headers, &Rules::default(), &Crossing::default()).unwrap(), "req_up");
+    assert_eq!(to_caller(&mut headers, &Rules::default(), &SecretScanner::default()).unwrap(), "req_up");
     assert_eq!(pairs(&headers), [("x-upstream-request-id".to_owned(), "req_up".to_owned())]);
 
     let mut headers = map(&[("x-request-id", "req-sk-very-secret")]);
-    assert_eq!(to_caller(&mut headers, &Rules::default(), &Crossing::new([&b"sk-very-secret"[..]])), None);
+    assert_eq!(
+        to_caller(&mut headers, &Rules::default(), &SecretScanner::new([&b"sk-very-secret"[..]])),
+        None
+    );
     assert!(headers.is_empty());
 }
 
@@ -218,7 +221,7 @@ fn no_rule_is_evaded_by_an_underscore() {
         set: vec![("x-tenant-id".parse().unwrap(), HeaderValue::from_static("1"))],
         ..Rules::default()
     };
-    trailers_to_upstream(&mut trailers, &rules, &Crossing::default());
+    trailers_to_upstream(&mut trailers, &rules, &SecretScanner::default());
     assert_eq!(names(&trailers), ["x-sum"]);
 }
 
@@ -236,7 +239,7 @@ fn what_the_gateway_says_itself_has_no_twin() {
 fn only_trailers_that_may_come_are_announced() {
     let announced = |value: &str| {
         let mut headers = map(&[("trailer", value)]);
-        to_caller(&mut headers, &Rules::default(), &Crossing::new([&b"sk-very-secret"[..]]));
+        to_caller(&mut headers, &Rules::default(), &SecretScanner::new([&b"sk-very-secret"[..]]));
         headers.get("trailer").map(|left| left.to_str().unwrap().to_owned())
     };
     assert_eq!(announced("X-Sum,x-other").as_deref(), Some("X-Sum,x-other"));
@@ -246,7 +249,7 @@ fn only_trailers_that_may_come_are_announced() {
 
     // A key may look like a list.
     let mut headers = map(&[("trailer", "sk-very,secret")]);
-    to_caller(&mut headers, &Rules::default(), &Crossing::new([&b"sk-very,secret"[..]]));
+    to_caller(&mut headers, &Rules::default(), &SecretScanner::new([&b"sk-very,secret"[..]]));
     assert!(headers.is_empty());
 }
 
@@ -274,10 +277,10 @@ fn trailers_say_nothing_about_the_message() {
         ..Rules::default()
     };
     let mut down = map(&given);
-    trailers_to_caller(&mut down, &rules, &Crossing::default());
+    trailers_to_caller(&mut down, &rules, &SecretScanner::default());
     assert_eq!(names(&down), ["grpc-status", "x-sum"]);
     let mut up = map(&given);
-    trailers_to_upstream(&mut up, &rules, &Crossing::default());
+    trailers_to_upstream(&mut up, &rules, &SecretScanner::default());
     assert_eq!(names(&up), ["grpc-status", "x-request-id", "x-sum"]);
 }
 
@@ -289,7 +292,7 @@ fn more_names_than_there_is_room_for_are_all_taken_out() {
 }
 
 /// Both directions, heads and trailers.
-fn everywhere(headers: &HeaderMap, rules: &Rules, keys: &Crossing<'_>) -> [HeaderMap; 4] {
+fn everywhere(headers: &HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) -> [HeaderMap; 4] {
     let mut all = [(); 4].map(|()| headers.clone());
     let [up, down, up_tail, down_tail] = &mut all;
     to_upstream(up, rules, keys);
@@ -326,7 +329,7 @@ proptest! {
         given.insert(at.index(given.len() + 1), (name.clone(), text.clone()));
         let given: Vec<_> = given.iter().map(|(name, value)| (&**name, &**value)).collect();
         let rules = if allowed { Rules { allow: list(&[&name]), ..Rules::default() } } else { Rules::default() };
-        for left in everywhere(&map(&given), &rules, &Crossing::new([key.as_bytes()])) {
+        for left in everywhere(&map(&given), &rules, &SecretScanner::new([key.as_bytes()])) {
             prop_assert!(!left.contains_key(&*name), "{:?}", left);
             prop_assert!(pairs(&left).iter().all(|(_, value)| !value.contains(&text)), "{:?}", left);
         }
@@ -341,7 +344,7 @@ proptest! {
         prop_assume!(HeaderName::try_from(&*name).is_ok());
         let mut given: Vec<_> = given.iter().map(|(name, value)| (&**name, &**value)).collect();
         given.push((&*name, "1"));
-        for left in everywhere(&map(&given), &Rules::default(), &Crossing::new([key.as_bytes()])) {
+        for left in everywhere(&map(&given), &Rules::default(), &SecretScanner::new([key.as_bytes()])) {
             prop_assert!(!left.contains_key(&*name), "{:?}", left);
         }
     }
@@ -350,7 +353,7 @@ proptest! {
     fn ordinary_headers_stay_as_they_are(given in ordinary(), key in "sk-[A-Za-z0-9]{20,40}") {
         let given: Vec<_> = given.iter().map(|(name, value)| (&**name, &**value)).collect();
         let headers = map(&given);
-        for left in everywhere(&headers, &Rules::default(), &Crossing::new([key.as_bytes()])) {
+        for left in everywhere(&headers, &Rules::default(), &SecretScanner::new([key.as_bytes()])) {
             prop_assert_eq!(pairs(&left), pairs(&headers));
         }
     }

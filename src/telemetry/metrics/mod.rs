@@ -4,4 +4,4 @@ pub mod count;
 pub mod exposition;
 pub mod histogram;
 pub mod process;
-pub mod stripe;
+pub mod worker;

@@ -8,7 +8,7 @@ use sluicegate::{
     listen::Workers,
     proxy,
     simulator::Simulator,
-    telemetry::{metrics::stripe::Counts, queue::Queue},
+    telemetry::{metrics::worker::Counts, queue::Queue},
 };
 use tokio::sync::mpsc;
 

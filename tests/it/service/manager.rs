@@ -114,7 +114,7 @@ fn a_wedged_worker_stops_the_pings_until_it_is_free() {
     wait_for(&told, "WATCHDOG=1");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     // One of the two takes the wedge; the other one finds the lock taken and goes on.
-    let hold = move |_: &sluicegate::listen::Station| {
+    let hold = move |_: &sluicegate::listen::WorkerView| {
         if let Ok(wedged) = wedged.try_lock() {
             let _ = wedged.recv();
         }
@@ -140,7 +140,7 @@ fn a_dead_worker_ends_the_process() {
         let ended = app.run_until(async move || {
             let first = Mutex::new(Some(()));
             let die = Arc::new(first);
-            let question = move |_: &sluicegate::listen::Station| {
+            let question = move |_: &sluicegate::listen::WorkerView| {
                 assert!(die.lock().map(|mut one| one.take()).ok().flatten().is_none(), "this worker dies");
             };
             workers.ask(Duration::from_secs(1), question).await;

@@ -14,13 +14,13 @@ use std::{
 /// as worth polling and wakes the driving task; one that comes while the connection is being polled only marks it, since
 /// the driver looks at the mark before it goes to sleep. So a frame costs its task no second wake-up.
 #[derive(Debug, Default)]
-pub(super) struct Signal {
+pub(super) struct DeferredWaker {
     marked: AtomicBool,
     polling: AtomicBool,
     task: Mutex<Option<Waker>>,
 }
 
-impl Signal {
+impl DeferredWaker {
     /// Marked at first: a new connection has to be polled once to register itself.
     pub(super) fn new() -> Arc<Self> {
         let signal = Self::default();
@@ -28,7 +28,7 @@ impl Signal {
         Arc::new(signal)
     }
 
-    /// From here on wake-ups go to the task behind `cx`, until [`Signal::leave`]; they are only marked meanwhile.
+    /// From here on wake-ups go to the task behind `cx`, until [`DeferredWaker::leave`]; they are only marked meanwhile.
     pub(super) fn enter(&self, cx: &Context<'_>) {
         self.polling.store(true, Ordering::SeqCst);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +43,7 @@ impl Signal {
         self.marked.swap(false, Ordering::SeqCst)
     }
 
-    /// Ends what [`Signal::enter`] began. A mark that is still there must not be slept upon.
+    /// Ends what [`DeferredWaker::enter`] began. A mark that is still there must not be slept upon.
     pub(super) fn leave(&self, cx: &Context<'_>, pending: bool) {
         self.polling.store(false, Ordering::SeqCst);
         if pending && self.marked.load(Ordering::SeqCst) {
@@ -52,7 +52,7 @@ impl Signal {
     }
 }
 
-impl Wake for Signal {
+impl Wake for DeferredWaker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

@@ -29,7 +29,7 @@ pub type Name = Option<Arc<str>>;
 
 /// What one worker has counted.
 #[derive(Debug, Default)]
-pub struct Stripe {
+pub struct WorkerMetrics {
     counts: Mutex<Counts>,
     /// Its upstream connections.
     pub pool: PoolCounts,
@@ -120,7 +120,7 @@ pub struct Finished {
     pub tokens: Option<Tokens>,
 }
 
-impl Stripe {
+impl WorkerMetrics {
     /// Counts an exchange that is over.
     pub fn finished(&self, exchange: Finished) {
         let Finished { ending, caller, fault, .. } = exchange;
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn stripes_add_up() {
-        let (one, two, mut total) = (Stripe::default(), Stripe::default(), Counts::default());
+        let (one, two, mut total) = (WorkerMetrics::default(), WorkerMetrics::default(), Counts::default());
         let mut gaps = Histogram::default();
         gaps.observe(Duration::from_millis(3));
         one.finished(finished("a", gaps));
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn past_the_bound_names_become_other_and_nothing_is_lost() {
-        let (stripe, mut total) = (Stripe::default(), Counts::default());
+        let (stripe, mut total) = (WorkerMetrics::default(), Counts::default());
         let gaps = Histogram::default();
         for route in 0..MOST + 10 {
             stripe.finished(finished(&route.to_string(), gaps));

@@ -60,8 +60,8 @@ impl Form {
     }
 }
 
-fn watching(key: &str) -> Crossing<'_> {
-    Crossing::new([key.as_bytes()])
+fn watching(key: &str) -> SecretScanner<'_> {
+    SecretScanner::new([key.as_bytes()])
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn what_a_login_looks_like() {
     let key = "sk-proj-a+b/c_d";
     let basic = format!("Basic {}", STANDARD.encode(format!("user:{key}")));
     for text in [key, "Bearer sk-proj-a+b/c_d", &basic, "realtime, openai-insecure-api-key.sk-proj-a+b/c_d"] {
-        assert!(watching(key).carries(text.as_bytes()), "{text}");
+        assert!(watching(key).found_in(text.as_bytes()), "{text}");
     }
     for text in [
         "",
@@ -79,17 +79,15 @@ fn what_a_login_looks_like() {
         "%73%6b%2d",
         "%%%%%%%%%%%%%%%%%%%%",
     ] {
-        assert!(!watching(key).carries(text.as_bytes()), "{text}");
+        assert!(!watching(key).found_in(text.as_bytes()), "{text}");
     }
 }
 
 #[test]
 fn no_keys_no_crossing() {
-    for crossing in [Crossing::default(), Crossing::new([]), Crossing::new([&b""[..]])] {
+    for secrets in [SecretScanner::default(), SecretScanner::new([]), SecretScanner::new([&b""[..]])] {
         assert!(
-            !crossing.carries(b"")
-                && !crossing.carries(b"anything")
-                && !crossing.in_names().carry("anything")
+            !secrets.found_in(b"") && !secrets.found_in(b"anything") && !secrets.in_names().carry("anything")
         );
     }
 }
@@ -107,10 +105,10 @@ fn short_keys_are_whole_values() {
         "d%65v",
         "%2564ev",
     ] {
-        assert!(dev.carries(text.as_bytes()), "{text}");
+        assert!(dev.found_in(text.as_bytes()), "{text}");
     }
     for text in ["devices", "dev build", "my-dev", "developer", "application/dev", "ZGV2aWNl"] {
-        assert!(!dev.carries(text.as_bytes()), "{text}");
+        assert!(!dev.found_in(text.as_bytes()), "{text}");
     }
     assert!(dev.in_names().carry("dev") && !dev.in_names().carry("x-dev"));
 }
@@ -128,15 +126,15 @@ proptest! {
         key in "[!-~]{8,64}", form in form(), inside in "[ -~]{0,9}", outside in "[A-Za-z0-9+/=_ -]{0,9}"
     ) {
         let text = format!("{outside}{}{outside}", form.write(&key, &inside, &inside));
-        prop_assert!(watching(&key).carries(text.as_bytes()), "{}", text);
-        prop_assert!(watching(&key).into_owned().carries(text.as_bytes()), "{}", text);
+        prop_assert!(watching(&key).found_in(text.as_bytes()), "{}", text);
+        prop_assert!(watching(&key).into_owned().found_in(text.as_bytes()), "{}", text);
     }
 
     #[test]
     fn each_of_several_keys_is_found(keys in prop::collection::vec("[!-$&-~]{8,40}", 1..5), pick in any::<prop::sample::Index>(), form in form()) {
-        let all = Crossing::new(keys.iter().map(String::as_bytes));
+        let all = SecretScanner::new(keys.iter().map(String::as_bytes));
         let text = form.write(pick.get::<String>(&keys), "", "");
-        prop_assert!(all.carries(text.as_bytes()), "{}", text);
+        prop_assert!(all.found_in(text.as_bytes()), "{}", text);
     }
 
     #[test]
@@ -147,8 +145,8 @@ proptest! {
 
     #[test]
     fn ordinary_texts_do_not(key in "sk-[A-Za-z0-9]{20,40}", text in "[ -~]{0,200}") {
-        prop_assert!(!watching(&key).carries(text.as_bytes()));
-        prop_assert!(!watching(&key).carries(STANDARD.encode(&text).as_bytes()));
+        prop_assert!(!watching(&key).found_in(text.as_bytes()));
+        prop_assert!(!watching(&key).found_in(STANDARD.encode(&text).as_bytes()));
         prop_assert!(!watching(&key).in_names().carry(&text));
     }
 
@@ -157,6 +155,6 @@ proptest! {
         // One character in the middle differs.
         let at = 1 + at.index(key.len() - 2);
         let other: String = key.chars().enumerate().map(|(i, c)| if i == at { '~' } else { c }).collect();
-        prop_assert!(!watching(&key).carries(form.write(&other, "", "").as_bytes()));
+        prop_assert!(!watching(&key).found_in(form.write(&other, "", "").as_bytes()));
     }
 }

@@ -25,9 +25,9 @@ const DEPTH: usize = 2;
 /// anything may begin there.
 ///
 /// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
-/// [`Crossing::into_owned`]. Copies are wiped when they are dropped.
+/// [`SecretScanner::into_owned`]. Copies are wiped when they are dropped.
 #[derive(Clone, Default)]
-pub struct Crossing<'k> {
+pub struct SecretScanner<'k> {
     keys: Vec<Key<'k>>,
     short: Vec<ShortKey<'k>>,
     /// Bytes of the shortest key: less cannot hold any.
@@ -35,33 +35,33 @@ pub struct Crossing<'k> {
     beginnings: Beginnings,
 }
 
-/// A [`Crossing`] as headers' names are searched. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program: the
+/// A [`SecretScanner`] as headers' names are searched. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program: the
 /// keys are looked for without regard to case.
 pub struct InNames<'c> {
-    crossing: &'c Crossing<'c>,
+    secrets: &'c SecretScanner<'c>,
     beginnings: Beginnings,
 }
 
-impl<'k> Crossing<'k> {
+impl<'k> SecretScanner<'k> {
     /// Watches for these keys. An empty one is none.
     pub fn new(keys: impl IntoIterator<Item = &'k [u8]>) -> Self {
-        let mut crossing = Self { least: usize::MAX, ..Self::default() };
+        let mut secrets = Self { least: usize::MAX, ..Self::default() };
         for key in keys.into_iter().filter(|key| !key.is_empty()) {
-            crossing.least = crossing.least.min(key.len());
+            secrets.least = secrets.least.min(key.len());
             if key.len() < SHORTEST {
-                crossing.short.push(ShortKey::new(key));
+                secrets.short.push(ShortKey::new(key));
             } else {
                 let key = Key::new(key);
-                key.beginnings().for_each(|beginning| crossing.beginnings.add(beginning));
-                crossing.keys.push(key);
+                key.beginnings().for_each(|beginning| secrets.beginnings.add(beginning));
+                secrets.keys.push(key);
             }
         }
-        crossing
+        secrets
     }
 
     /// For keeping: holds copies of the keys.
-    pub fn into_owned(self) -> Crossing<'static> {
-        Crossing {
+    pub fn into_owned(self) -> SecretScanner<'static> {
+        SecretScanner {
             keys: self.keys.into_iter().map(Key::into_owned).collect(),
             short: self.short.into_iter().map(ShortKey::into_owned).collect(),
             least: self.least,
@@ -80,13 +80,13 @@ impl<'k> Crossing<'k> {
     }
 
     /// Whether a header value, a query or another text carries one of the keys.
-    pub fn carries(&self, text: &[u8]) -> bool {
+    pub fn found_in(&self, text: &[u8]) -> bool {
         self.carries_by(text, |text| self.holds(text))
     }
 
     /// For searching names, several of them.
     pub fn in_names(&self) -> InNames<'_> {
-        InNames { crossing: self, beginnings: self.beginnings.in_any_case() }
+        InNames { secrets: self, beginnings: self.beginnings.in_any_case() }
     }
 
     /// Searches a text, and what it is without its percent-encoding.
@@ -138,15 +138,15 @@ impl<'k> Crossing<'k> {
 impl InNames<'_> {
     /// Whether a header's name carries one of the keys.
     pub fn carry(&self, name: &str) -> bool {
-        let Self { crossing, beginnings } = self;
-        crossing.carries_by(name.as_bytes(), |name| {
-            crossing.begins_in(name, beginnings, Alike::AnyCase)
-                || crossing.short.iter().any(|key| key.is_in_any_case(name))
+        let Self { secrets, beginnings } = self;
+        secrets.carries_by(name.as_bytes(), |name| {
+            secrets.begins_in(name, beginnings, Alike::AnyCase)
+                || secrets.short.iter().any(|key| key.is_in_any_case(name))
         })
     }
 }
 
-impl fmt::Debug for Crossing<'_> {
+impl fmt::Debug for SecretScanner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Crossing")
             .field("keys", &(self.keys.len() + self.short.len()))

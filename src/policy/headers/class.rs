@@ -14,7 +14,7 @@ pub(super) enum Direction {
 
 /// What a name is to a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum HeaderClass {
     /// End-to-end.
     Passes,
     /// Passes where a route allows it.
@@ -26,15 +26,15 @@ enum Standing {
 impl Direction {
     pub(super) fn passes(self, name: &HeaderName, allowed: &[HeaderName]) -> bool {
         match self.standing(name.as_str()) {
-            Standing::Passes => true,
-            Standing::Withheld => allowed.contains(name),
-            Standing::Never => false,
+            HeaderClass::Passes => true,
+            HeaderClass::Withheld => allowed.contains(name),
+            HeaderClass::Never => false,
         }
     }
 
     /// Whether a route may set a header of this name.
     pub(super) fn may_set(self, name: &HeaderName) -> bool {
-        self.standing(name.as_str()) != Standing::Never
+        self.standing(name.as_str()) != HeaderClass::Never
     }
 
     /// Whether who reads `name` there may take it for `other`: they are the same, or the same to CGI.
@@ -47,17 +47,17 @@ impl Direction {
                 && bytes.into_iter().all(|(one, other)| hyphen(one) == hyphen(other)))
     }
 
-    fn standing(self, name: &str) -> Standing {
+    fn standing(self, name: &str) -> HeaderClass {
         if is_hop_by_hop(name) {
-            return Standing::Never;
+            return HeaderClass::Never;
         }
         match self {
             // CGI and its heirs read `_` and `-` as the same (RFC 3875 section 4.1.18).
             Self::Upstream if name.contains('_') => match name.replace('_', "-").as_str() {
                 // What the gateway says of its own, or the body's reader goes by.
-                "content-length" | "trailer" | "content-type" | "content-encoding" => Standing::Never,
-                "accept-encoding" | "traceparent" | "tracestate" => Standing::Never,
-                alike if is_hop_by_hop(alike) => Standing::Never,
+                "content-length" | "trailer" | "content-type" | "content-encoding" => HeaderClass::Never,
+                "accept-encoding" | "traceparent" | "tracestate" => HeaderClass::Never,
+                alike if is_hop_by_hop(alike) => HeaderClass::Never,
                 alike => to_upstream(alike),
             },
             Self::Upstream => to_upstream(name),
@@ -86,16 +86,16 @@ fn is_hop_by_hop(name: &str) -> bool {
 
 /// Never: credentials, `host` (the target's goes instead) and `expect` (answered here). Withheld: who and where the caller is, what
 /// contradicts the request line, and the accounts, which the upstream would match with our key.
-fn to_upstream(name: &str) -> Standing {
+fn to_upstream(name: &str) -> HeaderClass {
     match name {
         // The subprotocol is where a browser puts its key (`openai-insecure-api-key.KEY`).
         "authorization" | "x-api-key" | "api-key" | "x-goog-api-key" | "sec-websocket-protocol" => {
-            Standing::Never
+            HeaderClass::Never
         }
-        "host" | "expect" => Standing::Never,
-        "cookie" | "cookie2" | "openai-organization" | "openai-project" => Standing::Withheld,
-        _ if is_address(name) || is_override(name) => Standing::Withheld,
-        _ => Standing::Passes,
+        "host" | "expect" => HeaderClass::Never,
+        "cookie" | "cookie2" | "openai-organization" | "openai-project" => HeaderClass::Withheld,
+        _ if is_address(name) || is_override(name) => HeaderClass::Withheld,
+        _ => HeaderClass::Passes,
     }
 }
 
@@ -118,11 +118,11 @@ fn is_override(name: &str) -> bool {
 }
 
 /// Withheld: what the upstream's host says about itself as a web site (it would be taken for ours), and whose accounts we use.
-fn to_caller(name: &str) -> Standing {
+fn to_caller(name: &str) -> HeaderClass {
     match name {
-        "set-cookie" | "set-cookie2" | "alt-svc" | "strict-transport-security" => Standing::Withheld,
-        "openai-organization" | "openai-project" | "anthropic-organization-id" => Standing::Withheld,
-        _ => Standing::Passes,
+        "set-cookie" | "set-cookie2" | "alt-svc" | "strict-transport-security" => HeaderClass::Withheld,
+        "openai-organization" | "openai-project" | "anthropic-organization-id" => HeaderClass::Withheld,
+        _ => HeaderClass::Passes,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 /// The connections to one target.
 #[derive(Default)]
-pub struct Slots {
+pub struct ConnectionLimit {
     state: Mutex<State>,
     /// How many wait: asked whenever a connection is put aside.
     waiting: AtomicUsize,
@@ -41,15 +41,15 @@ struct Waiter {
 
 /// One connection that is counted, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Slots>);
+pub(super) struct Slot(Arc<ConnectionLimit>);
 
 /// A place in the queue, given up when dropped.
 struct Queued<'a> {
-    slots: &'a Slots,
+    slots: &'a ConnectionLimit,
     number: u64,
 }
 
-impl Slots {
+impl ConnectionLimit {
     /// Counts one more connection, now or as soon as there are fewer than `most`: of those who may have one, the first to ask is the first
     /// to get it. `None` when that takes longer than `patience`.
     pub(super) async fn take(self: &Arc<Self>, most: usize, patience: Duration) -> Option<Slot> {
@@ -116,7 +116,7 @@ impl Drop for Queued<'_> {
     }
 }
 
-impl fmt::Debug for Slots {
+impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slots").field("open", &self.open()).finish_non_exhaustive()
     }
@@ -132,7 +132,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_to_ask_of_those_who_may_is_the_first_to_get_it() {
-        let slots = Arc::new(Slots::default());
+        let slots = Arc::new(ConnectionLimit::default());
         let (one, two) = (slots.take(2, LONG).await.unwrap(), slots.take(2, LONG).await.unwrap());
         assert!(slots.take(2, Duration::ZERO).await.is_none() && !slots.are_waited_for());
         // Where only one is allowed, two are to go first.
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_is_given_one_and_no_longer_waits_gives_it_back() {
-        let slots = Arc::new(Slots::default());
+        let slots = Arc::new(ConnectionLimit::default());
         let one = slots.take(1, LONG).await;
         let mut waiting = Box::pin(slots.take(1, LONG));
         let mut cx = Context::from_waker(Waker::noop());

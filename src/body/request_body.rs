@@ -13,7 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
 
-use super::Link;
+use super::ConnectionState;
 
 /// A request body that has not been read to its end yet.
 ///
@@ -22,18 +22,18 @@ use super::Link;
 /// the connection lives on; what would keep the caller from its answer is the reset that tells it to stop (RFC 9113 §8.1), so the
 /// rest is read and dropped for a while before that.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct RequestBody {
     /// `None` once it is being dropped.
     body: Option<Incoming>,
-    link: Rc<Link>,
+    link: Rc<ConnectionState>,
     ended: bool,
     linger: Option<Duration>,
 }
 
-impl Arrival {
+impl RequestBody {
     /// `body` comes on `link`. With `linger`, what is left of it when this is dropped is read for so long: on HTTP/2, and only on a
     /// thread that runs local tasks.
-    pub fn new(body: Incoming, link: Rc<Link>, linger: Option<Duration>) -> Self {
+    pub fn new(body: Incoming, link: Rc<ConnectionState>, linger: Option<Duration>) -> Self {
         let ended = body.is_end_stream();
         Self { body: Some(body), link, ended, linger }
     }
@@ -41,7 +41,7 @@ impl Arrival {
 
 /// Why a request's body broke off.
 #[derive(Debug, Error)]
-pub enum ArrivalError {
+pub enum RequestBodyError {
     /// The caller left, or broke the protocol.
     #[error(transparent)]
     Http(#[from] hyper::Error),
@@ -53,20 +53,20 @@ pub enum ArrivalError {
     Trailers,
 }
 
-impl Body for Arrival {
+impl Body for RequestBody {
     type Data = Bytes;
-    type Error = ArrivalError;
+    type Error = RequestBodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ArrivalError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
         let http2 = self.linger.is_some();
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(&mut *body).poll_frame(cx);
         if let Poll::Ready(None) = polled {
             if http2 && !body.is_end_stream() {
-                return Poll::Ready(Some(Err(ArrivalError::Reset)));
+                return Poll::Ready(Some(Err(RequestBodyError::Reset)));
             }
             self.ended = true;
         }
@@ -79,11 +79,11 @@ impl Body for Arrival {
                 // skips may be another's request.
                 self.link.leave_body_unread();
                 if trailers.is_empty() {
-                    return Poll::Ready(Some(Err(ArrivalError::Trailers)));
+                    return Poll::Ready(Some(Err(RequestBodyError::Trailers)));
                 }
             }
         }
-        polled.map_err(ArrivalError::Http)
+        polled.map_err(RequestBodyError::Http)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -95,7 +95,7 @@ impl Body for Arrival {
     }
 }
 
-impl Drop for Arrival {
+impl Drop for RequestBody {
     fn drop(&mut self) {
         if self.is_end_stream() {
             return;

@@ -10,19 +10,19 @@ use std::{
 
 use tokio::task::{self, AbortHandle};
 
-use super::Watch;
+use super::ExchangeHandle;
 
 /// One downstream connection, seen from within its worker's thread.
 ///
 /// Three parties hold it. The **I/O** under hyper reports reads, writes and flushes. The **driver**, the task that polls
 /// hyper's connection, reads from it which clock runs and tells when everything written has left. The **exchanges** (one
-/// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`Watch`]es and wait for their last bytes to leave.
+/// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`ExchangeHandle`]es and wait for their last bytes to leave.
 #[derive(Debug, Default)]
-pub struct Link {
+pub struct ConnectionState {
     driver: RefCell<Option<Waker>>,
-    watches: RefCell<Vec<Rc<Watch>>>,
+    watches: RefCell<Vec<Rc<ExchangeHandle>>>,
     /// Exchanges that are over, while h2 still holds their last bytes; no more than there are streams.
-    departing: RefCell<Vec<Rc<Watch>>>,
+    departing: RefCell<Vec<Rc<ExchangeHandle>>>,
     /// Bytes were given to the I/O and not yet followed by a successful flush.
     dirty: Cell<bool>,
     /// Since when a write or flush has been waiting for the caller.
@@ -51,7 +51,7 @@ struct FlushWaiters {
     wakers: Vec<Waker>,
 }
 
-impl Link {
+impl ConnectionState {
     /// A connection that has just been accepted, at `now`.
     pub fn new(now: Instant) -> Rc<Self> {
         let link = Self::default();
@@ -161,7 +161,7 @@ impl Link {
         self.writes.get()
     }
 
-    /// A task of this connection's own (an HTTP/2 stream) was started; see [`Link::own_task`].
+    /// A task of this connection's own (an HTTP/2 stream) was started; see [`ConnectionState::own_task`].
     pub fn task_started(&self, handle: AbortHandle) {
         self.tasks.borrow_mut().insert(handle.id(), handle);
     }
@@ -184,7 +184,7 @@ impl Link {
     }
 
     /// The exchanges that are open now.
-    pub fn watches(&self) -> Vec<Rc<Watch>> {
+    pub fn watches(&self) -> Vec<Rc<ExchangeHandle>> {
         self.watches.borrow().clone()
     }
 
@@ -207,13 +207,13 @@ impl Link {
 
     // What the exchanges ask and tell.
 
-    /// The handle of the task that calls this, if it is one of the connection's own and not the driver: for [`Watch::runs_in`].
+    /// The handle of the task that calls this, if it is one of the connection's own and not the driver: for [`ExchangeHandle::runs_in`].
     pub fn own_task(&self) -> Option<AbortHandle> {
         self.tasks.borrow().get(&task::try_id()?).cloned()
     }
 
-    /// An exchange begins: from here to [`Link::close`] its clocks run instead of the connection's.
-    pub fn open(&self, watch: Rc<Watch>) {
+    /// An exchange begins: from here to [`ConnectionState::close`] its clocks run instead of the connection's.
+    pub fn open(&self, watch: Rc<ExchangeHandle>) {
         self.idle.set(None);
         self.head.set(None);
         self.exchanges.set(self.exchanges.get() + 1);
@@ -221,7 +221,7 @@ impl Link {
     }
 
     /// The exchange is over, however it ended.
-    pub fn close(&self, watch: &Rc<Watch>) {
+    pub fn close(&self, watch: &Rc<ExchangeHandle>) {
         let mut watches = self.watches.borrow_mut();
         if let Some(at) = watches.iter().position(|open| Rc::ptr_eq(open, watch)) {
             let over = watches.swap_remove(at);
@@ -261,7 +261,7 @@ impl Link {
 /// A wait for the connection to have written all that it had when the wait began.
 ///
 /// On HTTP/2 a frame's rest may wait inside h2 for the stream's window, which this wait does not see: that has to be waited for first,
-/// see [`Watch::poll_emptied`].
+/// see [`ExchangeHandle::poll_emptied`].
 #[derive(Debug)]
 pub struct Flush {
     after: u64,
@@ -270,7 +270,7 @@ pub struct Flush {
 
 impl Flush {
     /// Ready when it has. The driver is woken once, since nothing else may happen on the connection.
-    pub fn poll(&mut self, link: &Link, cx: &Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, link: &ConnectionState, cx: &Context<'_>) -> Poll<()> {
         let mut flush = link.flush.borrow_mut();
         if flush.generation > self.after {
             return Poll::Ready(());
@@ -297,9 +297,9 @@ mod tests {
 
     #[test]
     fn exchanges_that_are_over_are_forgotten_by_a_connection_that_goes_on() {
-        let link = Link::new(Instant::now());
+        let link = ConnectionState::new(Instant::now());
         let exchange = |_| {
-            let watch = Rc::new(Watch::default());
+            let watch = Rc::new(ExchangeHandle::default());
             link.open(watch.clone());
             let chunk = Chunk::new(Bytes::from_static(b"the end"), watch.clone());
             // hyper writes an answer's last bytes after it has dropped the body.
@@ -307,7 +307,7 @@ mod tests {
             drop(chunk);
             Rc::downgrade(&watch)
         };
-        let over: Vec<Weak<Watch>> = (0..100).map(exchange).collect();
+        let over: Vec<Weak<ExchangeHandle>> = (0..100).map(exchange).collect();
         let kept = over.iter().filter(|watch| watch.strong_count() > 0).count();
         assert!(kept <= 1, "{kept} of 100 are kept");
     }

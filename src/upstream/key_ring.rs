@@ -33,21 +33,21 @@ pub struct Key {
 struct KeyState {
     /// How many rests are noted: most keys have none, and are not asked further.
     noted: AtomicUsize,
-    rests: Mutex<HashMap<Rest, Instant>>,
+    rests: Mutex<HashMap<Cooldown, Instant>>,
 }
 
 /// What a key rests for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Rest {
+pub enum Cooldown {
     /// One model: its rate limit is reached.
     Model(Box<str>),
     /// Everything.
-    All(Why),
+    All(CooldownReason),
 }
 
 /// Why a key rests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Why {
+pub enum CooldownReason {
     /// A rate limit is reached.
     Limited,
     /// Its money is spent.
@@ -56,17 +56,17 @@ pub enum Why {
     Refused,
 }
 
-impl Rest {
+impl Cooldown {
     /// The reason for it.
-    pub fn why(&self) -> Why {
+    pub fn why(&self) -> CooldownReason {
         match self {
-            Self::Model(_) => Why::Limited,
+            Self::Model(_) => CooldownReason::Limited,
             Self::All(why) => *why,
         }
     }
 }
 
-impl Why {
+impl CooldownReason {
     /// For metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ pub enum Pick {
         /// The first of them until then.
         until: Instant,
         /// And why it does.
-        why: Why,
+        why: CooldownReason,
     },
 }
 
@@ -133,14 +133,14 @@ impl KeyRing {
             return Pick::Unneeded;
         }
         let (before, from) = self.keys.split_at(turn % self.keys.len());
-        let mut earliest: Option<(Instant, Why)> = None;
+        let mut earliest: Option<(Instant, CooldownReason)> = None;
         for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
             match key.state.until(model, now) {
                 None => return Pick::Key(key.clone()),
                 Some(rest) => earliest = Some(earliest.map_or(rest, |known| known.min(rest))),
             }
         }
-        let (until, why) = earliest.unwrap_or((now, Why::Limited));
+        let (until, why) = earliest.unwrap_or((now, CooldownReason::Limited));
         Pick::Resting { until, why }
     }
 
@@ -173,14 +173,14 @@ impl Key {
     }
 
     /// Leaves it alone until then.
-    pub fn rest(&self, what: Rest, until: Instant) {
+    pub fn rest(&self, what: Cooldown, until: Instant) {
         let mut rests = self.state.lock();
         let now = Instant::now();
         rests.retain(|_, until| *until > now);
         let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) {
             what
         } else {
-            Rest::All(Why::Limited)
+            Cooldown::All(CooldownReason::Limited)
         };
         let latest = rests.entry(what).or_insert(until);
         *latest = until.max(*latest);
@@ -194,22 +194,22 @@ impl Key {
 
 impl KeyState {
     /// Until when it rests for `model`, if it does at `now`, and why.
-    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, Why)> {
+    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, CooldownReason)> {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
         let mut rests = self.lock();
         rests.retain(|_, until| *until > now);
         self.noted.store(rests.len(), Ordering::Release);
-        let concerns = |what: &Rest| match what {
-            Rest::All(_) => true,
-            Rest::Model(resting) => model == Some(resting),
+        let concerns = |what: &Cooldown| match what {
+            Cooldown::All(_) => true,
+            Cooldown::Model(resting) => model == Some(resting),
         };
         rests.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
     }
 
     /// Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Rest, Instant>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Cooldown, Instant>> {
         self.rests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -320,7 +320,7 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
-        keys.iter().for_each(|key| key.rest(Rest::Model("m".into()), until));
+        keys.iter().for_each(|key| key.rest(Cooldown::Model("m".into()), until));
         // Neither who only looks nor who finds none takes a turn from the others.
         let mut taken = Vec::new();
         for _ in 0..3 {
@@ -336,7 +336,7 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let a = picked(&ring, None, &[], now).unwrap();
-        a.rest(Rest::Model("m".into()), until);
+        a.rest(Cooldown::Model("m".into()), until);
         assert!(a.rests(Some("m"), now) && !a.rests(Some("other"), now));
         for _ in 0..3 {
             assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
@@ -344,9 +344,9 @@ mod tests {
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
         let b = picked(&ring, Some("m"), &[], now).unwrap();
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, why: Why::Limited } if then == until)
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, why: CooldownReason::Limited } if then == until)
         );
-        b.rest(Rest::All(Why::Refused), until);
+        b.rest(Cooldown::All(CooldownReason::Refused), until);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
         assert_eq!(ring.resting(now), (2, 2));
@@ -358,7 +358,7 @@ mod tests {
         let (first, now) = (ring(None), Instant::now());
         picked(&first, None, &[], now)
             .unwrap()
-            .rest(Rest::All(Why::Refused), now + std::time::Duration::from_secs(60));
+            .rest(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
         let second = ring(Some(&first));
         (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
     }
@@ -368,7 +368,7 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let key = picked(&ring, None, &[], now).unwrap();
         let until = now + std::time::Duration::from_secs(60);
-        (0..MOST_MODELS + 10).for_each(|n| key.rest(Rest::Model(n.to_string().into()), until));
+        (0..MOST_MODELS + 10).for_each(|n| key.rest(Cooldown::Model(n.to_string().into()), until));
         assert!(key.state.lock().len() <= MOST_MODELS + 1);
         assert!(key.state.until(Some("another"), now).is_some());
     }
