@@ -13,14 +13,14 @@ use super::ExchangeHandle;
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Bytes,
-    watch: Rc<ExchangeHandle>,
+    handle: Rc<ExchangeHandle>,
 }
 
 impl Chunk {
-    /// `bytes` of the exchange that `watch` is for.
-    pub fn new(bytes: Bytes, watch: Rc<ExchangeHandle>) -> Self {
-        watch.gave(bytes.len());
-        Self { bytes, watch }
+    /// `bytes` of the exchange that `handle` belongs to.
+    pub fn new(bytes: Bytes, handle: Rc<ExchangeHandle>) -> Self {
+        handle.frame_given(bytes.len());
+        Self { bytes, handle }
     }
 }
 
@@ -35,17 +35,17 @@ impl Buf for Chunk {
 
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        self.watch.taken(count);
+        self.handle.progress.taken(count);
     }
 
     fn copy_to_bytes(&mut self, count: usize) -> Bytes {
-        self.watch.taken(count);
+        self.handle.progress.taken(count);
         self.bytes.copy_to_bytes(count)
     }
 }
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.watch.taken(self.bytes.len());
+        self.handle.progress.taken(self.bytes.len());
     }
 }

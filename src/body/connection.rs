@@ -16,11 +16,11 @@ use super::ExchangeHandle;
 ///
 /// Three parties hold it. The **I/O** under hyper reports reads, writes and flushes. The **driver**, the task that polls
 /// hyper's connection, reads from it which clock runs and tells when everything written has left. The **exchanges** (one
-/// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`ExchangeHandle`]es and wait for their last bytes to leave.
+/// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`ExchangeHandle`]s and wait for their last bytes to leave.
 #[derive(Debug, Default)]
 pub struct ConnectionState {
     driver: RefCell<Option<Waker>>,
-    watches: RefCell<Vec<Rc<ExchangeHandle>>>,
+    handles: RefCell<Vec<Rc<ExchangeHandle>>>,
     /// Exchanges that are over, while h2 still holds their last bytes; no more than there are streams.
     departing: RefCell<Vec<Rc<ExchangeHandle>>>,
     /// Bytes were given to the I/O and not yet followed by a successful flush.
@@ -184,55 +184,55 @@ impl ConnectionState {
     }
 
     /// The exchanges that are open now.
-    pub fn watches(&self) -> Vec<Rc<ExchangeHandle>> {
-        self.watches.borrow().clone()
+    pub fn handles(&self) -> Vec<Rc<ExchangeHandle>> {
+        self.handles.borrow().clone()
     }
 
     /// Whether the last bytes of exchanges that are over still wait to be taken.
     pub fn departs(&self) -> bool {
         let mut departing = self.departing.borrow_mut();
-        departing.retain(|watch| watch.is_held());
+        departing.retain(|handle| handle.progress.is_held());
         !departing.is_empty()
     }
 
     /// Whether one of those has waited for `stall`.
     pub fn departs_in_vain(&self, now: Instant, stall: Duration) -> bool {
-        self.departs() && self.departing.borrow().iter().any(|watch| watch.is_stalled(now, stall))
+        self.departs() && self.departing.borrow().iter().any(|handle| handle.progress.is_stalled(now, stall))
     }
 
     /// Whether any exchange is open.
     pub fn busy(&self) -> bool {
-        !self.watches.borrow().is_empty()
+        !self.handles.borrow().is_empty()
     }
 
     // What the exchanges ask and tell.
 
-    /// The handle of the task that calls this, if it is one of the connection's own and not the driver: for [`ExchangeHandle::runs_in`].
+    /// The handle of the task that calls this, if it is one of the connection's own and not the driver: for [`super::Abort::runs_in`].
     pub fn own_task(&self) -> Option<AbortHandle> {
         self.tasks.borrow().get(&task::try_id()?).cloned()
     }
 
     /// An exchange begins: from here to [`ConnectionState::close`] its clocks run instead of the connection's.
-    pub fn open(&self, watch: Rc<ExchangeHandle>) {
+    pub fn open(&self, handle: Rc<ExchangeHandle>) {
         self.idle.set(None);
         self.head.set(None);
         self.exchanges.set(self.exchanges.get() + 1);
-        self.watches.borrow_mut().push(watch);
+        self.handles.borrow_mut().push(handle);
     }
 
     /// The exchange is over, however it ended.
-    pub fn close(&self, watch: &Rc<ExchangeHandle>) {
-        let mut watches = self.watches.borrow_mut();
-        if let Some(at) = watches.iter().position(|open| Rc::ptr_eq(open, watch)) {
-            let over = watches.swap_remove(at);
-            if over.is_held() {
+    pub fn close(&self, handle: &Rc<ExchangeHandle>) {
+        let mut handles = self.handles.borrow_mut();
+        if let Some(at) = handles.iter().position(|open| Rc::ptr_eq(open, handle)) {
+            let over = handles.swap_remove(at);
+            if over.progress.is_held() {
                 let mut departing = self.departing.borrow_mut();
                 // Here too, because on HTTP/1.1 nobody asks whether any departs, and the connection may go on for days.
-                departing.retain(|watch| watch.is_held());
+                departing.retain(|handle| handle.progress.is_held());
                 departing.push(over);
             }
         }
-        if watches.is_empty() {
+        if handles.is_empty() {
             let now = Instant::now();
             self.idle.set(Some(now));
             // While an exchange is open hyper's HTTP/1.1 asks as soon as it holds nothing, and not before: for more of the body, or to see
@@ -261,7 +261,7 @@ impl ConnectionState {
 /// A wait for the connection to have written all that it had when the wait began.
 ///
 /// On HTTP/2 a frame's rest may wait inside h2 for the stream's window, which this wait does not see: that has to be waited for first,
-/// see [`ExchangeHandle::poll_emptied`].
+/// see [`super::Progress::poll_emptied`].
 #[derive(Debug)]
 pub struct Flush {
     after: u64,
@@ -299,16 +299,16 @@ mod tests {
     fn exchanges_that_are_over_are_forgotten_by_a_connection_that_goes_on() {
         let link = ConnectionState::new(Instant::now());
         let exchange = |_| {
-            let watch = Rc::new(ExchangeHandle::default());
-            link.open(watch.clone());
-            let chunk = Chunk::new(Bytes::from_static(b"the end"), watch.clone());
+            let handle = Rc::new(ExchangeHandle::default());
+            link.open(handle.clone());
+            let chunk = Chunk::new(Bytes::from_static(b"the end"), handle.clone());
             // hyper writes an answer's last bytes after it has dropped the body.
-            link.close(&watch);
+            link.close(&handle);
             drop(chunk);
-            Rc::downgrade(&watch)
+            Rc::downgrade(&handle)
         };
         let over: Vec<Weak<ExchangeHandle>> = (0..100).map(exchange).collect();
-        let kept = over.iter().filter(|watch| watch.strong_count() > 0).count();
+        let kept = over.iter().filter(|handle| handle.strong_count() > 0).count();
         assert!(kept <= 1, "{kept} of 100 are kept");
     }
 }

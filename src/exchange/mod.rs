@@ -44,7 +44,7 @@ pub struct Exchange {
     /// What is known of it so far; written by whoever learns it.
     pub record: Record,
     /// Its abort handle.
-    pub watch: Rc<ExchangeHandle>,
+    pub handle: Rc<ExchangeHandle>,
     link: Rc<ConnectionState>,
     log: Option<AccessLog>,
     stripe: Arc<WorkerMetrics>,
@@ -76,13 +76,13 @@ impl Exchange {
         log: Option<AccessLog>,
         stripe: Arc<WorkerMetrics>,
     ) -> Self {
-        let watch = Rc::new(ExchangeHandle::default());
+        let handle = Rc::new(ExchangeHandle::default());
         if let Some(task) = link.own_task() {
-            watch.runs_in(task);
+            handle.abort.runs_in(task);
         }
-        link.open(watch.clone());
+        link.open(handle.clone());
         let exchange =
-            Self { record: Record::new(opening), watch, link: link.clone(), log, stripe, outcome: None };
+            Self { record: Record::new(opening), handle, link: link.clone(), log, stripe, outcome: None };
         exchange.introduce();
         exchange
     }
@@ -90,7 +90,7 @@ impl Exchange {
     /// Shows what is known of it to those who list open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
-        self.watch.introduce(About {
+        self.handle.status.introduce(About {
             request_id: record.request_id,
             start: record.start,
             caller: record.caller.as_ref().map(|caller| caller.name.clone()),
@@ -129,14 +129,14 @@ impl Exchange {
             let withheld = || "[withheld: holds the key]".to_owned();
             self.record.cause =
                 causes(fault).map(|cause| if is_secret(cause.as_bytes()) { withheld() } else { cause });
-            self.outcome = Some(fault.outcome(self.watch.phase()));
+            self.outcome = Some(fault.outcome(self.handle.status.phase()));
         }
     }
 
     /// The head of its answer went out before there was one, and comments after it.
     pub fn answered_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
-        self.record.tally.begin(self.watch.given());
+        self.record.tally.begin(self.handle.status.given());
     }
 
     /// How it ended, as far as that was said.
@@ -146,8 +146,8 @@ impl Exchange {
 
     /// An exchange that nobody concluded was cut, or its caller has left.
     fn implied(&self) -> Outcome {
-        let phase = self.watch.phase();
-        match self.watch.cut() {
+        let phase = self.handle.status.phase();
+        match self.handle.abort.cause() {
             Some(Cut::WriteStall) => Fault::CallerStalled.outcome(phase),
             Some(Cut::Drain) => Fault::CutByDrain.outcome(phase),
             Some(Cut::Total) => Fault::TotalTimeout(self.record.start.elapsed()).outcome(phase),
@@ -158,11 +158,11 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.link.close(&self.watch);
+        self.link.close(&self.handle);
         // What was read on after the caller had left does not change how it ended.
-        let left = self.watch.left().map(Outcome::left);
+        let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
-        if self.watch.is_early() {
+        if self.handle.status.is_early() {
             self.answered_early();
         }
         self.stripe.finished(self.record.finished(outcome));

@@ -134,7 +134,7 @@ impl Clock {
     /// What is due at `now`; streams that have stalled are ended here, for that does not concern the connection.
     fn due(&mut self, now: Instant) -> Option<Due> {
         if self.link.blocked_since().is_some_and(|since| now >= since + self.spans.stall) {
-            self.link.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
+            self.link.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
             return Some(Due::Stall);
         }
         if self.http2 && self.link.departs_in_vain(now, self.spans.stall) {
@@ -160,16 +160,16 @@ impl Clock {
     /// Ends what is overdue among the open exchanges; what cannot be ended alone ends the connection.
     fn exchange_due(&mut self, now: Instant) -> Option<Due> {
         let stall = self.http2.then_some(self.spans.stall);
-        for watch in self.link.watches() {
-            if let Some(cause) = watch.overdue(now, stall) {
-                watch.cut_by(cause);
+        for handle in self.link.handles() {
+            if let Some(cause) = handle.overdue(now, stall) {
+                handle.abort.cut(cause);
             }
-            let asked_in_vain = watch.cut_since().is_some_and(|since| now >= since + CUT_GRACE);
-            let stalled = watch.cut() == Some(Cut::WriteStall);
+            let asked_in_vain = handle.abort.cut_since().is_some_and(|since| now >= since + CUT_GRACE);
+            let stalled = handle.abort.cause() == Some(Cut::WriteStall);
             if !(asked_in_vain || stalled) {
                 continue;
             }
-            if !(self.http2 && watch.abort()) {
+            if !(self.http2 && handle.abort.abort_task()) {
                 return Some(Due::Overdue);
             }
             self.stalled += u64::from(stalled);
@@ -193,12 +193,12 @@ impl Clock {
     }
 
     fn exchange_deadline(&self, now: Instant) -> Option<Instant> {
-        let watches = self.link.watches();
-        let deadlines = watches.iter().filter_map(|watch| match watch.cut_since() {
+        let handles = self.link.handles();
+        let deadlines = handles.iter().filter_map(|handle| match handle.abort.cut_since() {
             Some(since) => Some(since + CUT_GRACE),
-            None => watch.total(),
+            None => handle.abort.deadline(),
         });
-        // A watch that was cut and aborted stays until its task has run; it must not make the timer spin.
+        // A handle that was cut and aborted stays until its task has run; it must not make the timer spin.
         deadlines.filter(|at| *at > now).chain([now + self.tick()]).min()
     }
 

@@ -65,13 +65,13 @@ impl Roster {
     /// What is open on these connections, `most` of it at most.
     pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         let links = self.links.borrow();
-        let watches = links.values().flat_map(|link| link.watches());
-        watches.filter_map(|watch| watch.open_exchange()).take(most).collect()
+        let handles = links.values().flat_map(|link| link.handles());
+        handles.filter_map(|handle| handle.open_exchange()).take(most).collect()
     }
 
     /// How many exchanges are open on these connections.
     pub(super) fn exchanges(&self) -> usize {
-        self.links.borrow().values().map(|link| link.watches().len()).sum()
+        self.links.borrow().values().map(|link| link.handles().len()).sum()
     }
 
     /// Waits until no connection is left.
@@ -96,6 +96,6 @@ impl Drop for Enrolled {
 }
 
 fn cut(link: &ConnectionState) -> usize {
-    let open = link.watches().into_iter().filter(|watch| watch.cut().is_none());
-    open.inspect(|watch| watch.cut_by(Cut::Drain)).count()
+    let open = link.handles().into_iter().filter(|handle| handle.abort.cause().is_none());
+    open.inspect(|handle| handle.abort.cut(Cut::Drain)).count()
 }

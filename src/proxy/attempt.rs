@@ -29,7 +29,7 @@ impl Call {
     ) -> Result<Answer, Fault> {
         let dialer = &place.target().dialer;
         let pools = &self.worker.pools;
-        self.exchange.watch.reach(Phase::Connect);
+        self.exchange.handle.status.enter(Phase::Connect);
         let kept = pools.take(dialer);
         let reused = kept.is_some();
         let connection = match kept {
@@ -65,7 +65,7 @@ impl Call {
 
     /// From here on the target has all that it needs: it is to answer before the whole exchange is over.
     fn arm(&self, order: &PreparedRequest, place: &Candidate) {
-        if let Some(total) = self.exchange.watch.total().filter(|_| order.is_inference()) {
+        if let Some(total) = self.exchange.handle.abort.deadline().filter(|_| order.is_inference()) {
             place.pass.is_due(total, self.exchange.record.start.elapsed());
         }
     }
@@ -73,7 +73,7 @@ impl Call {
     /// Boxed by its callers: it is seldom needed, and connecting takes more room than all the rest.
     async fn dial(&mut self, place: &Candidate) -> Result<Connection, Fault> {
         let pools = &self.worker.pools;
-        self.exchange.watch.reach(Phase::Connect);
+        self.exchange.handle.status.enter(Phase::Connect);
         let began = Instant::now();
         let dialled = pools.dial(&place.target().dialer, place.timeouts.connect).await;
         self.exchange.record.connect = Some(began.elapsed());
@@ -89,7 +89,7 @@ impl Call {
     ) -> Result<Answer, SendOutcome> {
         let record = &mut self.exchange.record;
         record.reused = Some(connection.is_reused());
-        self.exchange.watch.reach(Phase::FirstByte);
+        self.exchange.handle.status.enter(Phase::FirstByte);
         let sent = Instant::now();
         let upload = record.upload.clone();
         let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
@@ -104,7 +104,7 @@ impl Call {
         };
         let record = &mut self.exchange.record;
         record.first_byte = Some(record.start.elapsed());
-        self.exchange.watch.reach(Phase::Stream);
+        self.exchange.handle.status.enter(Phase::Stream);
         Ok(answer)
     }
 }

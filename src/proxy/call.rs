@@ -72,7 +72,7 @@ impl Call {
     /// Bounds the exchange by `total`, wherever it is then.
     pub(super) fn within(&self, total: Option<Duration>) -> Within {
         let start = self.exchange.record.start;
-        self.exchange.watch.set_total(total.map(|total| start + total));
+        self.exchange.handle.abort.set_deadline(total.map(|total| start + total));
         Within { start, total }
     }
 }
@@ -100,8 +100,8 @@ where
         if let Poll::Ready(done) = answer.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        watch.waits(cx.waker());
-        match watch.cut() {
+        watch.abort.register(cx.waker());
+        match watch.abort.cause() {
             None => Poll::Pending,
             Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
             Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),

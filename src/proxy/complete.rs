@@ -125,7 +125,7 @@ impl Held {
     fn take(&mut self, mut data: &[u8], bounds: &Bounds<'_>) -> Result<(), HoldError> {
         self.length += data.len() as u64;
         // Without a caller it is read for its usage alone.
-        let most = if bounds.watch.left().is_some() { tail::MOST_FOR_USAGE as u64 } else { u64::MAX };
+        let most = if bounds.watch.status.left().is_some() { tail::MOST_FOR_USAGE as u64 } else { u64::MAX };
         if self.length > bounds.limit.min(most) {
             return Err(HoldError::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
         }

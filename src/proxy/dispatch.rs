@@ -207,7 +207,7 @@ impl Call {
             limit,
             buffered: self.snapshot.server.max_buffered,
             gateway: &self.worker.gateway,
-            watch: &self.exchange.watch,
+            watch: &self.exchange.handle,
         };
         answered.hold_whole((began, &place.timeouts), endpoint, bounds).await
     }

@@ -52,12 +52,12 @@ impl DetachPolicy {
         in_flight: Counted,
     ) -> Response<ResponseBody> {
         let drains_on = self.drains.then(|| call.worker.clone());
-        let watch = call.exchange.watch.clone();
+        let watch = call.exchange.handle.clone();
         let early = early_head(&call, order.route());
         let (link, version) = (call.exchange.link().clone(), call.exchange.record.version);
         let beat = order.route().heartbeat.unwrap_or(BEAT);
         let asking = async move {
-            let watch = call.exchange.watch.clone();
+            let watch = call.exchange.handle.clone();
             let answered = {
                 let dispatching = pin!(call.dispatch(order));
                 let bounded = pin!(within.run(dispatching));
@@ -78,7 +78,7 @@ impl DetachPolicy {
             let answered = answered.unwrap_or_else(|fault| failed(&mut call, &fault));
             return respond(answered, call.exchange, in_flight, drains_on);
         }
-        watch.answer_early();
+        watch.status.commit_early();
         // Until the answer is known to be whole, as in the Relay.
         link.reset_when_closing(version == Version::HTTP_10);
         let mut response = Response::new(ResponseBody::early(errand, beat, drains_on));
@@ -142,9 +142,9 @@ impl Drop for DetachedDispatch {
     fn drop(&mut self) {
         if let Some(asking) = self.asking.take()
             && let Some(worker) = self.drains_on.take()
-            && self.watch.cut().is_none()
+            && self.watch.abort.cause().is_none()
         {
-            self.watch.leave();
+            self.watch.status.leave();
             tail::read_for_usage(&worker, async move {
                 let Done { mut call, answered, in_flight } = asking.await;
                 match answered {

@@ -70,7 +70,7 @@ pub async fn handle(
     let mut call = Call::open(worker, downstream, &head);
     let linger = (head.version == Version::HTTP_2).then_some(call.snapshot.server.linger);
     let body = RequestBody::new(body, call.downstream.link.clone(), linger);
-    let watch = call.exchange.watch.clone();
+    let watch = call.exchange.handle.clone();
     let answered = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
         let answering = pin!(answer(&mut call, head, body));

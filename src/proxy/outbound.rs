@@ -81,7 +81,7 @@ impl Call {
         record.endpoint = endpoint;
         let mut background = false;
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
-            self.exchange.watch.reach(Phase::Intake);
+            self.exchange.handle.status.enter(Phase::Intake);
             let bounds = Bounds {
                 limit: route.body_limit,
                 idle: self.snapshot.server.body_idle,

@@ -89,7 +89,8 @@ impl Relay {
     pub(super) fn passing(passage: PendingStream, exchange: Box<Exchange>, in_flight: Counted) -> Self {
         let close_delimited = passage.close_delimited;
         let start = exchange.record.start;
-        let total = exchange.watch.total().map(|deadline| (deadline, deadline.duration_since(start)));
+        let total =
+            exchange.handle.abort.deadline().map(|deadline| (deadline, deadline.duration_since(start)));
         let passing = ActiveStream::new(passage, total);
         // Until it is known to be whole: whatever else ends the connection must not look like its end.
         exchange.link().reset_when_closing(close_delimited);
@@ -101,8 +102,8 @@ impl Relay {
 
     fn poll_passing(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::ActiveStream(passing) = &mut self.stage else { return Poll::Ready(None) };
-        self.exchange.watch.polled();
-        if let Some(cut) = self.exchange.watch.cut() {
+        self.exchange.handle.progress.polled();
+        if let Some(cut) = self.exchange.handle.abort.cause() {
             let fault = passing.clock.fault(cut);
             return self.rescue(&fault, cx);
         }
@@ -121,7 +122,7 @@ impl Relay {
             }
             Poll::Ready(None) => self.upstream_ended(cx),
             Poll::Pending => {
-                let rewoken = self.exchange.watch.waits(cx.waker());
+                let rewoken = self.exchange.handle.abort.register(cx.waker());
                 match ready!(passing.clock.poll(rewoken, passing.sight.takes_comments(), cx)) {
                     Due::Beat => Poll::Ready(Some(Ok(self.say(writer::comment("keep-alive"))))),
                     Due::Fault(fault) => self.rescue(&fault, cx),
@@ -150,7 +151,7 @@ impl Relay {
         };
         let now = Instant::now();
         let record = &mut self.exchange.record;
-        if self.exchange.watch.left().is_none() {
+        if self.exchange.handle.status.left().is_none() {
             record.tally.frame(data.len(), now);
         }
         if passing.sight.look(&data) {
@@ -163,7 +164,7 @@ impl Relay {
     /// Puts in words of the gateway's own.
     fn say(&mut self, words: Bytes) -> Frame<Chunk> {
         let now = Instant::now();
-        if self.exchange.watch.left().is_none() {
+        if self.exchange.handle.status.left().is_none() {
             self.exchange.record.tally.frame(words.len(), now);
         }
         self.hand_over(words, now)
@@ -171,8 +172,8 @@ impl Relay {
 
     /// Gives `data` to hyper.
     fn hand_over(&self, data: Bytes, now: Instant) -> Frame<Chunk> {
-        let watch = &self.exchange.watch;
-        watch.handed(now);
+        let watch = &self.exchange.handle;
+        watch.progress.handed(now);
         Frame::data(Chunk::new(data, watch.clone()))
     }
 
@@ -214,7 +215,7 @@ impl Relay {
             None if whole => Poll::Ready(None),
             None => {
                 // From here on the caller is to take what there is; if it does not, that is a stall.
-                self.exchange.watch.handed(Instant::now());
+                self.exchange.handle.progress.handed(Instant::now());
                 self.poll_abort(cx)
             }
         }
@@ -223,7 +224,7 @@ impl Relay {
     fn poll_abort(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         if let Stage::Aborting(flush) = &mut self.stage {
             // First out of hyper and h2, then out of the connection's own buffers.
-            ready!(self.exchange.watch.poll_emptied(cx));
+            ready!(self.exchange.handle.progress.poll_emptied(cx));
             let link = self.exchange.link();
             ready!(flush.get_or_insert_with(|| link.flush()).poll(link, cx));
             self.stage = Stage::Ended;
@@ -256,12 +257,12 @@ impl Relay {
     /// Whether its caller leaves if it is dropped now: an answer was passing that is not whole, and nobody has ended it.
     pub(super) fn is_left_unfinished(&self) -> bool {
         let unfinished = matches!(&self.stage, Stage::ActiveStream(passing) if !passing.is_complete());
-        unfinished && self.exchange.watch.cut().is_none() && self.exchange.outcome().is_none()
+        unfinished && self.exchange.handle.abort.cause().is_none() && self.exchange.outcome().is_none()
     }
 
     /// Reads on without a caller, for what the answer tells of itself.
     pub(super) async fn drain(mut self) {
-        self.exchange.watch.leave();
+        self.exchange.handle.status.leave();
         let mut bytes = 0;
         while let Stage::ActiveStream(passing) = &mut self.stage
             && bytes < tail::MOST_FOR_USAGE

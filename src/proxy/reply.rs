@@ -63,7 +63,7 @@ impl ResponseBody {
 
     fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Chunk>, Aborted>>> {
         let Stage::Early(early) = &mut self.stage else { return Poll::Ready(None) };
-        early.watch.polled();
+        early.watch.progress.polled();
         if let Poll::Ready(done) = Pin::new(&mut early.errand).poll(cx) {
             let mut relay = done.into_late_relay();
             let polled = Pin::new(&mut relay).poll_frame(cx);
@@ -75,7 +75,7 @@ impl ResponseBody {
         }
         let now = Instant::now();
         early.next.as_mut().reset(now + early.beat);
-        early.watch.handed(now.into());
+        early.watch.progress.handed(now.into());
         let comment: Bytes = writer::comment("keep-alive");
         Poll::Ready(Some(Ok(Frame::data(Chunk::new(comment, early.watch.clone())))))
     }

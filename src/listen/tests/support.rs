@@ -200,26 +200,26 @@ impl StandIn {
 struct Exchange {
     path: String,
     link: Rc<ConnectionState>,
-    watch: Rc<ExchangeHandle>,
+    handle: Rc<ExchangeHandle>,
     tell: mpsc::UnboundedSender<Told>,
 }
 
 impl Exchange {
     fn begin(path: String, link: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
-        let watch = Rc::new(ExchangeHandle::default());
+        let handle = Rc::new(ExchangeHandle::default());
         if let Some(task) = link.own_task() {
-            watch.runs_in(task);
+            handle.abort.runs_in(task);
         }
-        link.open(watch.clone());
+        link.open(handle.clone());
         tell.send(Told::Begun(path.clone())).ok();
-        Self { path, link: link.clone(), watch, tell }
+        Self { path, link: link.clone(), handle, tell }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.link.close(&self.watch);
-        self.tell.send(Told::Ended(std::mem::take(&mut self.path), self.watch.cut())).ok();
+        self.link.close(&self.handle);
+        self.tell.send(Told::Ended(std::mem::take(&mut self.path), self.handle.abort.cause())).ok();
     }
 }
 
@@ -250,7 +250,7 @@ impl Body for Answered {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        self.exchange.watch.polled();
+        self.exchange.handle.progress.polled();
         let frame = match &mut self.rest {
             Some(rest) => Pin::new(rest).poll_frame(cx).map_err(|never| match never {}),
             None => Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[b'x'; 64 * 1024]))))),
@@ -258,7 +258,7 @@ impl Body for Answered {
         if self.fails && matches!(frame, Poll::Ready(None)) {
             return self.fail(cx);
         }
-        self.exchange.watch.handed(Instant::now());
+        self.exchange.handle.progress.handed(Instant::now());
         frame
     }
 
