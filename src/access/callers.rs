@@ -54,16 +54,19 @@ impl Callers {
         self.0.get(hash.as_ref())
     }
 
+    /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.
+    pub fn add(&mut self, keys: impl IntoIterator<Item = KeyDigest>, caller: Arc<Caller>) {
+        self.0.extend(keys.into_iter().map(|key| (key, caller.clone())));
+    }
+
+    /// The caller that one of these keys belongs to here, if it equals `caller`.
+    pub fn same(&self, keys: &[KeyDigest], caller: &Caller) -> Option<Arc<Caller>> {
+        keys.iter().filter_map(|key| self.0.get(key)).find(|known| ***known == *caller).cloned()
+    }
+
     /// Whether nobody is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
-    }
-}
-
-/// A digest that comes twice belongs to the last.
-impl FromIterator<(KeyDigest, Arc<Caller>)> for Callers {
-    fn from_iter<I: IntoIterator<Item = (KeyDigest, Arc<Caller>)>>(callers: I) -> Self {
-        Self(callers.into_iter().collect())
     }
 }
 
@@ -106,7 +109,8 @@ mod tests {
         // printf abc | sha256sum (FIPS 180-4's first example)
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let abc = std::array::from_fn(|at| u8::from_str_radix(&abc[2 * at..2 * at + 2], 16).unwrap());
-        let callers: Callers = [(abc, Arc::new(caller(None, None)))].into_iter().collect();
+        let mut callers = Callers::default();
+        callers.add([abc], Arc::new(caller(None, None)));
         assert!(!callers.is_empty() && Callers::default().is_empty());
 
         let found = |key: &str| {

@@ -32,7 +32,7 @@ impl AdminState {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
         let mut out = Exposition::new(format);
-        let stripes = self.gateway.stripes();
+        let stripes = self.gateway.all_metrics();
         let mut counts = Counts::default();
         stripes.iter().for_each(|stripe| stripe.add_to(&mut counts));
         exchanges(&mut out, &counts);

@@ -1,14 +1,19 @@
-//! One exchange's record: everything that its log line and its metrics are made of, from the first header to the last byte.
+//! One exchange: a request and its response, from the first header to the last byte, and everything that its log line and its metrics are
+//! made of.
 //!
-//! An [`Exchange`] finishes exactly once: when it is dropped. Whoever knows how it ended says so with
-//! [`Exchange::conclude`] before; an exchange that is dropped without that was left by its caller, or cut.
+//! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows how it ended says so with [`Exchange::conclude`] or
+//! [`Exchange::fail`] before that; an exchange that is dropped without a word was left by its client, or cut.
 
+mod attempt;
+mod finished;
+mod held;
+mod load;
 mod record;
 mod tally;
 
-use std::{net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
 
-use http::{Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
@@ -17,6 +22,10 @@ use crate::{
     telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics, queue::Queue},
 };
 
+pub use attempt::{Attempt, Attempts};
+pub use finished::Finished;
+pub use held::Permit;
+pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::Tally;
 
@@ -29,26 +38,47 @@ pub struct AccessLog {
     pub format: LogFormat,
 }
 
-#[cfg(test)]
 impl AccessLog {
-    /// One whose lines nobody reads.
+    fn write(&self, finished: &Finished<'_>) {
+        thread_local! {
+            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        let line = finished.line();
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            match self.format {
+                LogFormat::Json => line.write_json(buffer),
+                LogFormat::Text => line.write_text(buffer),
+            }
+            self.queue.push(buffer);
+        });
+    }
+
+    /// A log whose lines nobody reads.
+    #[cfg(test)]
     pub(crate) fn discarding() -> Self {
         let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
         Self { queue, format: LogFormat::Json }
     }
 }
 
-/// One request and its answer.
+/// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What is known of it so far; written by whoever learns it.
+    /// What is known of it so far; written by the part that learns it.
     pub record: Record,
-    /// Its abort handle.
+    /// What its response body and the driver of its connection share with it.
     pub handle: Rc<ExchangeHandle>,
-    link: Rc<ConnectionState>,
+    /// Headers that parts of the gateway add to its response.
+    pub response_headers: HeaderMap,
+    connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
-    stripe: Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
+    /// What admission granted; as many as limits apply to it.
+    held: Vec<Permit>,
+    /// Given back last, so that a drain waits for the log line.
+    _in_flight: Counted,
 }
 
 /// What is known when a request's head is there.
@@ -69,25 +99,35 @@ pub struct Opening {
 }
 
 impl Exchange {
-    /// Begins an exchange on `link`; its line goes to `log`, if there is one, and it is counted in `stripe`.
+    /// Begins an exchange on `connection`; its line goes to `log`, if there is one, and it is counted in `metrics`.
     pub fn open(
         opening: Opening,
-        link: &Rc<ConnectionState>,
+        connection: &Rc<ConnectionState>,
         log: Option<AccessLog>,
-        stripe: Arc<WorkerMetrics>,
+        metrics: Arc<WorkerMetrics>,
+        in_flight: Counted,
     ) -> Self {
         let handle = Rc::new(ExchangeHandle::default());
-        if let Some(task) = link.own_task() {
+        if let Some(task) = connection.own_task() {
             handle.abort.runs_in(task);
         }
-        link.open(handle.clone());
-        let exchange =
-            Self { record: Record::new(opening), handle, link: link.clone(), log, stripe, outcome: None };
+        connection.open(handle.clone());
+        let exchange = Self {
+            record: Record::new(opening),
+            handle,
+            response_headers: HeaderMap::new(),
+            connection: connection.clone(),
+            log,
+            metrics,
+            outcome: None,
+            held: Vec::new(),
+            _in_flight: in_flight,
+        };
         exchange.introduce();
         exchange
     }
 
-    /// Shows what is known of it to those who list open exchanges.
+    /// Shows what is known of it to the operator, who may list open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
         self.handle.status.introduce(About {
@@ -99,31 +139,68 @@ impl Exchange {
     }
 
     /// The connection that it is on.
-    pub fn link(&self) -> &Rc<ConnectionState> {
-        &self.link
+    pub fn connection(&self) -> &Rc<ConnectionState> {
+        &self.connection
     }
 
     /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
     /// it has written the answer's head. (HTTP/2 has streams for that.)
     pub fn is_last(&self) -> bool {
-        let unread = self.link.unread_body() || self.record.upload.is_under_way();
+        let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
     }
 
-    /// An attempt at its upstream came to this.
-    pub fn attempted(&self, result: &'static str) {
-        if let Some(upstream) = &self.record.upstream {
-            self.stripe.attempted(upstream, self.record.target.as_ref(), result);
+    /// Keeps `permit` until the exchange is over.
+    pub fn hold(&mut self, permit: Permit) {
+        if permit.is_needed() {
+            self.held.push(permit);
         }
     }
 
-    /// Says how it ended. What was said first stays.
+    /// Notes that an attempt begins.
+    pub fn begin_attempt(&mut self, attempt: Attempt) {
+        // Both are of the last attempt alone.
+        self.record.upstream_request_id = None;
+        self.record.first_byte = None;
+        self.record.attempts.begin(attempt);
+    }
+
+    /// Notes that the head of the attempt's response is there.
+    pub fn head_received(&mut self) {
+        self.record.first_byte = Some(self.record.start.elapsed());
+        self.record.attempts.update(|attempt| attempt.head = Some(attempt.start.elapsed()));
+    }
+
+    /// Notes that the client gets the response of the last attempt, of this status.
+    pub fn attempt_answered(&mut self, status: StatusCode) {
+        self.record.attempts.update(|attempt| {
+            attempt.status = Some(status);
+            attempt.result = Some(class(status));
+        });
+        self.count_attempt();
+    }
+
+    /// Notes that the last attempt failed with `result`, in the words of the metrics, and what the upstream said of it.
+    pub fn attempt_failed(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
+        self.record.attempts.update(|attempt| attempt.fail(result, status, code));
+        self.count_attempt();
+    }
+
+    fn count_attempt(&self) {
+        if let Some(attempt) = self.record.attempts.last()
+            && let Some(result) = attempt.result
+        {
+            self.metrics.attempted(&attempt.upstream, Some(&attempt.target), result);
+        }
+    }
+
+    /// Says how it ended. What is said first stays.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// Ends it with `fault` in the phase that it is in, keeping what lies beneath for the log, unless `is_secret` finds a key in it:
-    /// causes may hold what a peer said, such as the debug data of HTTP/2's GOAWAY.
+    /// Ends it with `fault` in the phase that it is in, and keeps the causes for the log, unless `is_secret` finds a key in them: they may hold
+    /// what a peer sent, such as the debug data of HTTP/2's GOAWAY.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
             let withheld = || "[withheld: holds the key]".to_owned();
@@ -133,7 +210,7 @@ impl Exchange {
         }
     }
 
-    /// The head of its answer went out before there was one, and comments after it.
+    /// Notes that the head of its response went out before there was a response, and comments after it.
     pub fn answered_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
         self.record.tally.begin(self.handle.status.given());
@@ -144,7 +221,7 @@ impl Exchange {
         self.outcome
     }
 
-    /// An exchange that nobody concluded was cut, or its caller has left.
+    /// How an exchange ended that nobody concluded: it was cut, or its client has left.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
         match self.handle.abort.cause() {
@@ -158,16 +235,21 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.link.close(&self.handle);
+        self.connection.close(&self.handle);
         // What was read on after the caller had left does not change how it ended.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
         if self.handle.status.is_early() {
             self.answered_early();
         }
-        self.stripe.finished(self.record.finished(outcome));
+        let held = std::mem::take(&mut self.held);
+        let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
+        for permit in held {
+            permit.settle(&finished);
+        }
+        self.metrics.finished(finished.sample());
         if let Some(log) = &self.log {
-            self.record.log(log, outcome);
+            log.write(&finished);
         }
     }
 }

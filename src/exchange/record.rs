@@ -1,7 +1,6 @@
-//! What is known of one exchange, and how it is told: in a log line, and to the metrics.
+//! What is known of one exchange while it goes on.
 
 use std::{
-    cell::RefCell,
     net::IpAddr,
     rc::Rc,
     sync::Arc,
@@ -10,25 +9,16 @@ use std::{
 
 use http::{Method, StatusCode, Version};
 
-use super::{AccessLog, Opening, Tally, class};
+use super::{Attempts, Opening, Tally};
 use crate::{
     access::Caller,
     body::UploadTally,
-    config::LogFormat,
-    fault::Outcome,
-    openai::{Endpoint, FinishReason, Reading},
-    telemetry::{
-        access::Line,
-        ids::{RequestId, TraceContext},
-        metrics::worker::{Ending, Finished, Tokens},
-    },
+    openai::{Endpoint, Reading},
+    telemetry::ids::{RequestId, TraceContext},
 };
 
 /// Longest path that is kept for the log, in bytes.
 const PATH_KEPT: usize = 1024;
-
-/// Most bytes of [`Record::tried`]: ten attempts, and some.
-const TRIED_KEPT: usize = 1024;
 
 /// What is known of an exchange.
 #[derive(Debug)]
@@ -49,10 +39,6 @@ pub struct Record {
     pub caller: Option<Arc<Caller>>,
     /// `[route.NAME]`
     pub route: Option<Arc<str>>,
-    /// `[upstream.NAME]`
-    pub upstream: Option<Arc<str>>,
-    /// The target's base URL.
-    pub target: Option<Arc<str>>,
     /// Between the caller and us.
     pub version: Version,
     /// Whether the caller's connection is TLS.
@@ -69,16 +55,8 @@ pub struct Record {
     pub stream: Option<bool>,
     /// What the caller was answered with.
     pub status: Option<StatusCode>,
-    /// How often an upstream was asked.
-    pub attempts: u32,
-    /// The answer tells how often, and whom.
-    pub attempt_headers: bool,
-    /// The attempts of which nothing came, as `target code`, separated by commas.
-    pub tried: String,
-    /// Whether the upstream connection had been used before.
-    pub reused: Option<bool>,
-    /// How long the upstream connection took.
-    pub connect: Option<Duration>,
+    /// The candidates that were asked, and what each gave.
+    pub attempts: Attempts,
     /// From the start to the upstream's response head.
     pub first_byte: Option<Duration>,
     /// From the start to the first content of a stream.
@@ -109,8 +87,6 @@ impl Record {
             client: opening.client,
             caller: None,
             route: None,
-            upstream: None,
-            target: None,
             version: opening.version,
             tls: opening.tls,
             method: opening.method,
@@ -119,11 +95,7 @@ impl Record {
             model: None,
             stream: None,
             status: None,
-            attempts: 0,
-            attempt_headers: false,
-            tried: String::new(),
-            reused: None,
-            connect: None,
+            attempts: Attempts::default(),
             first_byte: None,
             first_token: None,
             upload: Rc::default(),
@@ -133,98 +105,11 @@ impl Record {
         }
     }
 
-    /// Nothing came of an attempt at `target` but `code`.
-    pub fn tried(&mut self, target: &str, code: &str) {
-        if self.tried.len() + target.len() + code.len() > TRIED_KEPT {
-            return;
-        }
-        let separator = if self.tried.is_empty() { "" } else { ", " };
-        [separator, target, " ", code].iter().for_each(|part| self.tried.push_str(part));
-    }
-
-    pub(super) fn finished(&self, outcome: Outcome) -> Finished {
-        Finished {
-            ending: Ending {
-                route: self.route.clone(),
-                upstream: self.upstream.clone(),
-                status: self.status.map_or("none", class),
-                who: outcome.who.as_str(),
-                phase: outcome.phase.as_str(),
-            },
-            caller: self.caller.as_deref().map(|caller| caller.name.clone()),
-            fault: outcome.fault,
-            total: self.start.elapsed(),
-            first_byte: self.first_byte,
-            first_token: self.first_token,
-            gaps: self.tally.gaps,
-            bytes_in: self.upload.bytes(),
-            bytes_out: self.tally.bytes,
-            tokens: self.reading.usage.map(|usage| Tokens { input: usage.input, output: usage.output }),
-        }
-    }
-
-    pub(super) fn log(&self, log: &AccessLog, outcome: Outcome) {
-        thread_local! {
-            static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-        }
-        let line = self.line(outcome);
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.clear();
-            match log.format {
-                LogFormat::Json => line.write_json(buffer),
-                LogFormat::Text => line.write_text(buffer),
-            }
-            log.queue.push(buffer);
+    /// Notes that the first content of a stream goes to the client at `now`.
+    pub fn first_token_sent(&mut self, now: Instant) {
+        self.first_token = Some(now.saturating_duration_since(self.start));
+        self.attempts.update(|attempt| {
+            attempt.first_token = Some(now.saturating_duration_since(attempt.start));
         });
-    }
-
-    fn line(&self, outcome: Outcome) -> Line<'_> {
-        let usage = self.reading.usage;
-        Line {
-            time: self.time,
-            request_id: self.request_id.as_str(),
-            trace_id: Some(self.trace.trace_id()),
-            upstream_request_id: self.upstream_request_id.as_deref(),
-            client: self.client,
-            caller: self.caller.as_deref().map(|caller| &*caller.name),
-            route: self.route.as_deref(),
-            upstream: self.upstream.as_deref(),
-            target: self.target.as_deref(),
-            protocol: protocol(self.version),
-            tls: self.tls,
-            method: self.method.as_str(),
-            path: &self.path,
-            model: self.model.as_deref(),
-            response_model: self.reading.model.as_deref(),
-            stream: self.stream,
-            status: self.status.map(|status| status.as_u16()),
-            who: outcome.who.as_str(),
-            phase: outcome.phase.as_str(),
-            attempts: self.attempts,
-            tried: Some(&*self.tried).filter(|tried| !tried.is_empty()),
-            reused: self.reused,
-            connect: self.connect,
-            first_byte: self.first_byte,
-            first_token: self.first_token,
-            total: self.start.elapsed(),
-            max_gap: self.tally.max_gap,
-            bytes_in: self.upload.bytes(),
-            bytes_out: self.tally.bytes,
-            frames: self.tally.frames,
-            events: self.tally.events,
-            tokens_in: usage.map(|usage| usage.input),
-            tokens_out: usage.map(|usage| usage.output),
-            finish_reason: self.reading.finish_reason.map(FinishReason::as_str),
-            error: outcome.fault,
-            cause: self.cause.as_deref(),
-        }
-    }
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "HTTP/2",
-        Version::HTTP_10 => "HTTP/1.0",
-        _ => "HTTP/1.1",
     }
 }

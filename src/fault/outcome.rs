@@ -23,6 +23,8 @@ pub enum Phase {
     Intake,
     /// Connecting to the upstream.
     Connect,
+    /// Waiting before the next round of attempts.
+    Backoff,
     /// Waiting for the upstream's response head.
     FirstByte,
     /// Within the upstream's answer.
@@ -72,6 +74,7 @@ impl Phase {
             Self::Request => "request",
             Self::Intake => "intake",
             Self::Connect => "connect",
+            Self::Backoff => "backoff",
             Self::FirstByte => "first_byte",
             Self::Stream => "stream",
             Self::Done => "done",

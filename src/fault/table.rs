@@ -87,6 +87,14 @@ impl Fault {
         Row { status, kind, code, retry, who }
     }
 
+    /// Whether something took too long.
+    pub fn is_slowness(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::FirstTokenTimeout(_) | Self::Idle(_)
+        )
+    }
+
     /// How an exchange that fails so in `phase` has ended.
     pub fn outcome(&self, phase: Phase) -> Outcome {
         let row = self.row();

@@ -133,7 +133,7 @@ pub(super) async fn serve<H: Handler>(
             tls,
             trusted,
             link: link.clone(),
-            recall: CallerMemo::default(),
+            memo: CallerMemo::default(),
         }),
     };
     let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);

@@ -19,5 +19,5 @@ pub struct Downstream {
     /// The connection's cell.
     pub link: Rc<ConnectionState>,
     /// Who sent its last request.
-    pub recall: CallerMemo,
+    pub memo: CallerMemo,
 }

@@ -9,12 +9,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use bytes::Bytes;
 
 use crate::{
     config::{Config, Problems},
     exchange::AccessLog,
-    fault::Fault,
     snapshot::{CompileError, Snapshot},
     telemetry::metrics::{count::Reloads, worker::WorkerMetrics},
 };
@@ -33,8 +31,9 @@ pub struct Gateway {
     /// When the gateway began.
     pub started: SystemTime,
     /// One for each worker.
-    stripes: Mutex<Vec<Arc<WorkerMetrics>>>,
-    buffered: AtomicU64,
+    metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
+    /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
+    pub(super) buffered: AtomicU64,
 }
 
 /// How a reload went.
@@ -44,13 +43,6 @@ pub struct Reload {
     pub at: SystemTime,
     /// What kept the configuration from being taken, each problem in a line; nothing: it was taken.
     pub problems: Vec<String>,
-}
-
-/// Bytes of bodies that are held in memory, counted against the process' bound; dropping it gives them back.
-#[derive(Debug)]
-pub(super) struct Buffered {
-    gateway: Arc<Gateway>,
-    bytes: u64,
 }
 
 impl Gateway {
@@ -66,21 +58,21 @@ impl Gateway {
             access_log,
             reloads,
             started,
-            stripes: Mutex::default(),
+            metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
         })
     }
 
     /// A new share of the metrics, for a worker that begins.
-    pub fn stripe(&self) -> Arc<WorkerMetrics> {
-        let stripe = Arc::new(WorkerMetrics::default());
-        self.stripes.lock().unwrap_or_else(PoisonError::into_inner).push(stripe.clone());
-        stripe
+    pub fn worker_metrics(&self) -> Arc<WorkerMetrics> {
+        let metrics = Arc::new(WorkerMetrics::default());
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(metrics.clone());
+        metrics
     }
 
     /// The shares of all workers.
-    pub fn stripes(&self) -> Vec<Arc<WorkerMetrics>> {
-        self.stripes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn all_metrics(&self) -> Vec<Arc<WorkerMetrics>> {
+        self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Compiles `config` and makes it the one that new exchanges go by. Blocks; for one thread at a time.
@@ -124,54 +116,10 @@ impl Gateway {
     pub fn buffered(&self) -> u64 {
         self.buffered.load(Ordering::Relaxed)
     }
-
-    pub(super) fn hold(self: &Arc<Self>) -> Buffered {
-        Buffered { gateway: self.clone(), bytes: 0 }
-    }
-}
-
-impl Buffered {
-    /// Counts `bytes` in all from now on.
-    ///
-    /// # Errors
-    /// [`Fault::Overloaded`] when that would pass `bound`; what was counted stays counted.
-    pub(super) fn grow_to(&mut self, bytes: u64, bound: u64) -> Result<(), Fault> {
-        let more = bytes.saturating_sub(self.bytes);
-        let before = self.gateway.buffered.fetch_add(more, Ordering::Relaxed);
-        if before.saturating_add(more) > bound {
-            self.gateway.buffered.fetch_sub(more, Ordering::Relaxed);
-            return Err(Fault::Overloaded);
-        }
-        self.bytes += more;
-        Ok(())
-    }
-}
-
-/// `bytes`, which are counted for as long as anybody has them.
-pub(super) fn own(bytes: Bytes, counted: impl Send + 'static) -> Bytes {
-    Bytes::from_owner(Held { bytes, _counted: counted })
-}
-
-/// Bytes, and what counts them.
-struct Held<C> {
-    bytes: Bytes,
-    _counted: C,
-}
-
-impl<C> AsRef<[u8]> for Held<C> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 /// An error and what lies beneath it.
 fn in_a_line(error: &dyn std::error::Error) -> String {
     let beneath = error.source().map(|source| format!(": {}", in_a_line(source)));
     format!("{error}{}", beneath.unwrap_or_default())
-}
-
-impl Drop for Buffered {
-    fn drop(&mut self) {
-        self.gateway.buffered.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
 }

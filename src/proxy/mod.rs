@@ -1,65 +1,80 @@
-//! The one request path: a request comes in from a listener, an answer goes back.
+//! The one request path: a request comes in from a listener, a response goes back.
 //!
-//! [`handle`] cannot fail: it opens the Exchange, calls `answer`, and turns a Fault into an answer. `answer` is the ladder, one
-//! rung a line, failure by `?`; nothing else in the program knows this order.
+//! [`handle`] cannot fail: it opens the exchange, calls `answer`, and turns a [`Fault`] into a response. `answer` is the ladder: one rung a
+//! line, in the order of a request, and a rung that fails ends it by `?`. Nothing else in the program knows this order.
+//!
+//! | part | decides |
+//! |---|---|
+//! | `arrival` | before the body is read: route, client, the client's own timeouts |
+//! | `intake` | what the request says: its body is read where its facts are needed, its headers are made fit to go upstream |
+//! | `admission` | whether it may go on |
+//! | `attempts` | which candidates are asked, how often, and what of their responses the client gets |
+//! | `delivery` | how the response reaches the client, and what happens when the client leaves |
+//!
+//! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others. The files beside them are used by all.
 
-mod again;
-mod answered;
-mod attempt;
-mod call;
-mod complete;
-mod dispatch;
+mod admission;
+mod arrival;
+mod attempts;
+mod buffered;
+mod context;
+mod deadline;
+mod delivery;
 mod downstream;
-mod errand;
 mod gateway;
-mod hold;
 mod intake;
-mod lowered;
-mod outbound;
-mod pace;
-mod passing;
-mod places;
-mod recall;
-mod reception;
-mod redirect;
-mod refusal;
-mod relay;
-mod reply;
-mod sight;
-mod tail;
-mod told;
-mod verdict;
+mod memo;
+mod sdk;
 mod worker;
 
-use std::{convert::Infallible, pin::pin, rc::Rc};
+use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
 use hyper::body::Incoming;
 
 use crate::{
     body::RequestBody,
+    config::OnDisconnect,
     exchange::{Exchange, Record},
     fault::Fault,
+    policy::{self, SecretScanner},
+    snapshot::Route,
 };
-use answered::CallerResponse;
-use call::{Call, Within};
-use errand::DetachPolicy;
-use lowered::CallerTimeouts;
-use outbound::PreparedRequest;
+use arrival::Arrived;
+use context::{LogSafeHead, RequestContext};
+use deadline::{TotalTimeout, until_cut};
+use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
+use intake::PreparedRequest;
 
+pub use crate::exchange::{Counted, Load};
+pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};
-pub use recall::CallerMemo;
-pub use relay::{Aborted, Relay};
-pub use reply::ResponseBody;
-pub use worker::{Counted, Load, Worker};
+pub use memo::CallerMemo;
+pub use worker::Worker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
-const UPSTREAM: HeaderName = HeaderName::from_static("x-sluicegate-upstream");
 
-/// Answers one request. Cannot fail: every failure becomes an answer that says so.
+/// The pause between comments in a response that began early, on a route without heartbeats.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Where the ladder ends.
+enum Answer {
+    /// There is a response.
+    Ready(ClientResponse),
+    /// The candidates are to be asked by a dispatch of its own.
+    Detached(Detached),
+}
+
+/// A dispatch that is to be detached from its client.
+struct Detached {
+    policy: DetachPolicy,
+    request: Box<PreparedRequest>,
+    total: TotalTimeout,
+}
+
+/// Answers one request. Cannot fail: every failure becomes a response that says so.
 pub async fn handle(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
@@ -67,87 +82,143 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
-    let mut call = Call::open(worker, downstream, &head);
-    let linger = (head.version == Version::HTTP_2).then_some(call.snapshot.server.linger);
-    let body = RequestBody::new(body, call.downstream.link.clone(), linger);
-    let watch = call.exchange.handle.clone();
+    let context = RequestContext::new(worker, downstream);
+    let safe = LogSafeHead::read(&head, &context);
+    let presented = safe.presented.clone();
+    let mut exchange = context.open_exchange(&head, safe, in_flight);
+    let body = context.request_body(body, head.version);
+    let handle = exchange.handle.clone();
     let answered = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
-        let answering = pin!(answer(&mut call, head, body));
-        call::until_cut(&watch, answering).await
+        let answering = pin!(answer(&context, &mut exchange, head, body, presented));
+        until_cut(&handle, answering).await
     };
-    let answered = match answered {
-        Ok(Answer::CallerResponse(answered)) => answered,
-        Ok(Answer::DetachPolicy(apart, order, within)) => {
-            return Ok(Box::pin(apart.run(call, order, within, in_flight)).await);
-        }
-        Err(fault) => failed(&mut call, &fault),
+    let response = match answered {
+        Ok(Answer::Ready(response)) => response,
+        Ok(Answer::Detached(detached)) => return Ok(Box::pin(detach(context, exchange, detached)).await),
+        Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
     };
-    Ok(respond(answered, call.exchange, in_flight, None))
+    Ok(respond(response, exchange, None))
 }
 
-/// Where the ladder ends.
-enum Answer {
-    /// There is an answer.
-    CallerResponse(CallerResponse),
-    /// The attempts are to be run apart from it.
-    DetachPolicy(DetachPolicy, Box<PreparedRequest>, Within),
-}
-
-/// The ladder.
-async fn answer(call: &mut Call, head: request::Parts, body: RequestBody) -> Result<Answer, Fault> {
-    let reception = call.receive(&head)?;
-    let key = call.authenticate(&head, &reception)?;
-    call.exchange.introduce();
-    let route = reception.route.clone();
-    call.lowered = CallerTimeouts::of(&head.headers)?;
-    let within = call.within(call.lowered.total(route.total));
+/// The ladder. `presented` finds everything that the request presents as a key.
+async fn answer(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    head: request::Parts,
+    body: RequestBody,
+    presented: Rc<SecretScanner<'static>>,
+) -> Result<Answer, Fault> {
+    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    exchange.introduce();
+    let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
+    let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
+    let arrived = Arrived { routed, key, timeouts };
     let rungs = pin!(async {
-        let mut order = call.intake(Request::from_parts(head, body), reception, key).await?;
-        call.admit(&order)?;
-        call.readdress(&mut order);
-        match order.apart() {
-            Some(apart) => Ok(Answer::DetachPolicy(apart, order, within)),
-            None => call.dispatch(order).await.map(Answer::CallerResponse),
+        let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
+        let permit = admission::admit(&exchange.record, &request).await?;
+        exchange.hold(permit);
+        intake::address(context, &exchange.record, &mut request);
+        if let Some(policy) = detach_policy(&request) {
+            return Ok(Answer::Detached(Detached { policy, request, total }));
         }
+        attempts::dispatch(context, exchange, request).await.map(Answer::Ready)
     });
-    within.run(rungs).await
+    total.bound(rungs).await
 }
 
-fn failed(call: &mut Call, fault: &Fault) -> CallerResponse {
-    let snapshot = &call.snapshot;
-    call.exchange
-        .fail(fault, |text| snapshot.upstreams.values().any(|upstream| upstream.secrets.found_in(text)));
-    let answered = CallerResponse::local(fault.render());
-    if call.exchange.record.attempts > 1 { answered.not_to_be_retried() } else { answered }
+/// Whether the dispatch of `request` is to be detached from its client.
+fn detach_policy(request: &PreparedRequest) -> Option<DetachPolicy> {
+    if !request.is_inference() {
+        return None;
+    }
+    let route = &request.arrived.routed.route;
+    // What is held until it is complete is silent for as long, which is what heartbeats are for.
+    let heartbeat = route.heartbeat.filter(|_| route.is_whole());
+    let commit_after = route.commit_after.or(heartbeat).filter(|_| request.streams_known_dialect());
+    let drains = route.on_disconnect == OnDisconnect::Drain;
+    (drains || commit_after.is_some()).then_some(DetachPolicy { commit_after, drains })
 }
 
-/// Says whose answer it is.
+/// Runs a detached dispatch, and answers its client: with the response, or early with a head and heartbeats.
+async fn detach(
+    context: RequestContext,
+    mut exchange: Box<Exchange>,
+    detached: Detached,
+) -> Response<ResponseBody> {
+    let Detached { policy, request, total } = detached;
+    let drains_on = policy.drains.then(|| context.worker.clone());
+    let (handle, connection) = (exchange.handle.clone(), exchange.connection().clone());
+    let version = exchange.record.version;
+    let route = request.arrived.routed.route.clone();
+    let early = early_head(&exchange, &route);
+    let running = async move {
+        let handle = exchange.handle.clone();
+        let response = {
+            let dispatching = pin!(attempts::dispatch(&context, &mut exchange, request));
+            let bounded = pin!(total.bound(dispatching));
+            until_cut(&handle, bounded).await
+        };
+        DispatchResult { context, exchange, response }
+    };
+    let mut dispatch = DetachedDispatch::new(running, handle.clone(), drains_on.clone());
+    let done = match policy.commit_after {
+        None => Some((&mut dispatch).await),
+        Some(span) => tokio::time::timeout(span, &mut dispatch).await.ok(),
+    };
+    if let Some(DispatchResult { context, mut exchange, response }) = done {
+        let response = response
+            .unwrap_or_else(|fault| ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot));
+        return respond(response, exchange, drains_on);
+    }
+    handle.status.commit_early();
+    // Until the response is known to be complete, as in the relay.
+    connection.reset_when_closing(version == http::Version::HTTP_10);
+    let heartbeat = route.heartbeat.unwrap_or(HEARTBEAT);
+    let mut response = Response::new(ResponseBody::early(dispatch, heartbeat, drains_on));
+    *response.headers_mut() = early;
+    *response.version_mut() = version;
+    response
+}
+
+/// The headers of a response that begins before there is one.
+fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some(first) = route.steps.first() {
+        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets);
+    }
+    identify(&mut headers, &exchange.record);
+    if exchange.is_last() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    headers
+}
+
+/// Makes a response ready for hyper. With `drains_on`, its body is read on there when the client leaves.
+fn respond(
+    mut response: ClientResponse,
+    mut exchange: Box<Exchange>,
+    drains_on: Option<Rc<Worker>>,
+) -> Response<ResponseBody> {
+    if exchange.record.method == Method::HEAD {
+        response = response.for_head();
+    }
+    exchange.record.status = Some(response.status());
+    let headers = response.headers_mut();
+    headers.extend(std::mem::take(&mut exchange.response_headers));
+    identify(headers, &exchange.record);
+    if exchange.is_last() {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    let (head, relay) = response.into_relay(exchange);
+    Response::from_parts(head, ResponseBody::relay(relay, drains_on))
+}
+
+/// Puts the ids of the request and its trace into a response's headers.
 fn identify(headers: &mut HeaderMap, record: &Record) {
     headers.insert(REQUEST_ID, record.request_id.header());
     headers.insert(TRACE_ID, record.trace.header());
-}
-
-fn respond(
-    answered: CallerResponse,
-    mut exchange: Box<Exchange>,
-    in_flight: Counted,
-    drains_on: Option<Rc<Worker>>,
-) -> Response<ResponseBody> {
-    let (mut head, mut content) = answered.into_parts();
-    if exchange.record.method == Method::HEAD {
-        content = content.for_head(&mut head.headers);
-    }
-    identify(&mut head.headers, &exchange.record);
-    if exchange.record.attempts > 0 && exchange.record.attempt_headers {
-        head.headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts));
-        let upstream = exchange.record.upstream.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
-        upstream.into_iter().for_each(|name| drop(head.headers.insert(UPSTREAM, name)));
-    }
-    exchange.record.status = Some(head.status);
-    if exchange.is_last() {
-        head.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    let relay = content.into_relay(exchange, in_flight);
-    Response::from_parts(head, ResponseBody::relay(relay, drains_on))
 }

@@ -1,17 +1,9 @@
 //! What lives as long as a worker, on its thread alone.
 
-use std::{
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
-
-use tokio::sync::Notify;
+use std::{rc::Rc, sync::Arc};
 
 use super::Gateway;
-use crate::{telemetry::metrics::worker::WorkerMetrics, upstream::Pools};
+use crate::{exchange::Load, telemetry::metrics::worker::WorkerMetrics, upstream::Pools};
 
 /// One worker's own things. Never leaves its thread.
 #[derive(Debug)]
@@ -23,72 +15,15 @@ pub struct Worker {
     /// Its upstream connections.
     pub pools: Rc<Pools>,
     /// Its share of the metrics.
-    pub stripe: Arc<WorkerMetrics>,
-    /// Each answer that is read on without its caller has one of these.
-    pub(super) reading_on: Rc<()>,
+    pub metrics: Arc<WorkerMetrics>,
+    /// Cloned by each response that is read on without its client, to count them.
+    pub(super) detached: Rc<()>,
 }
 
 impl Worker {
     /// The worker whose work `load` counts; made on its own thread.
     pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
-        let stripe = gateway.stripe();
-        Self { pools: Rc::new(Pools::new(stripe.clone())), gateway, load, stripe, reading_on: Rc::default() }
-    }
-}
-
-/// How much a worker has to do; read where connections are handed out.
-#[derive(Debug, Default)]
-pub struct Load {
-    exchanges: AtomicUsize,
-    connections: AtomicUsize,
-    /// The last of either is over.
-    none_left: Notify,
-}
-
-/// One counted thing; dropping it takes it off the count.
-#[derive(Debug)]
-pub struct Counted {
-    load: Arc<Load>,
-    which: fn(&Load) -> &AtomicUsize,
-}
-
-impl Load {
-    /// Open exchanges, then open connections: the order in which workers are compared.
-    pub fn weight(&self) -> (usize, usize) {
-        (self.exchanges.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
-    }
-
-    /// Waits until no exchange is open: those that are read on without a caller have no connection that would show them.
-    pub async fn no_exchange(&self) {
-        loop {
-            let none_left = self.none_left.notified();
-            if self.exchanges.load(Ordering::Relaxed) == 0 {
-                return;
-            }
-            none_left.await;
-        }
-    }
-
-    /// One more open exchange.
-    pub fn exchange(self: &Arc<Self>) -> Counted {
-        self.count(|load| &load.exchanges)
-    }
-
-    /// One more open connection.
-    pub fn connection(self: &Arc<Self>) -> Counted {
-        self.count(|load| &load.connections)
-    }
-
-    fn count(self: &Arc<Self>, which: fn(&Self) -> &AtomicUsize) -> Counted {
-        which(self).fetch_add(1, Ordering::Relaxed);
-        Counted { load: self.clone(), which }
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        if (self.which)(&self.load).fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.load.none_left.notify_waiters();
-        }
+        let metrics = gateway.worker_metrics();
+        Self { pools: Rc::new(Pools::new(metrics.clone())), gateway, load, metrics, detached: Rc::default() }
     }
 }

@@ -17,6 +17,7 @@ use thiserror::Error;
 use crate::{
     access::{Caller, Callers},
     config::{self, Config},
+    policy::SecretScanner,
 };
 
 pub use routes::{Miss, Route, RouteTable, Step};
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub callers: Callers,
     /// Named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// Finds the keys of all upstreams.
+    pub upstream_keys: Arc<SecretScanner<'static>>,
     /// What the operator's listener asks for, if anything.
     pub admin_token: Option<config::Secret>,
     /// What was settled when the process started.
@@ -115,7 +118,8 @@ impl Snapshot {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
-        let upstreams = upstreams::compile(&config.upstreams, &config.routes, previous)?;
+        let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
+        let upstreams = upstreams::compile(&config.upstreams, &config.routes, &upstream_keys, previous)?;
         let routes = RouteTable::compile(config.routes, &config.upstreams, &upstreams);
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
@@ -131,8 +135,9 @@ impl Snapshot {
             log: config.log,
             listeners,
             routes,
-            callers: callers(config.clients),
+            callers: callers(config.clients, previous),
             upstreams,
+            upstream_keys,
             admin_token,
             fixed,
             awaits_restart,
@@ -154,6 +159,7 @@ impl Snapshot {
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),
+            upstream_keys: Arc::default(),
             admin_token: None,
             fixed: config::Fixed::default(),
             awaits_restart: Vec::new(),
@@ -195,12 +201,14 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
     Expiry { name, not_after: certificate.not_after }
 }
 
-fn callers(written: BTreeMap<Arc<str>, config::Client>) -> Callers {
-    written
-        .into_iter()
-        .flat_map(|(name, client)| {
-            let caller = Arc::new(Caller { name, routes: client.routes, models: client.models });
-            client.keys.into_iter().map(move |key| (*key.as_bytes(), caller.clone()))
-        })
-        .collect()
+/// Compiles the clients. One that has not changed is taken over from `previous`, so that what is known of it by its identity goes on.
+fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapshot>) -> Callers {
+    let mut callers = Callers::default();
+    for (name, client) in written {
+        let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
+        let compiled = Caller { name, routes: client.routes, models: client.models };
+        let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
+        callers.add(keys, known.unwrap_or_else(|| Arc::new(compiled)));
+    }
+    callers
 }

@@ -71,8 +71,8 @@ pub struct Step {
     pub model: Option<Arc<str>>,
     /// Its clocks, as this route has them.
     pub timeouts: Timeouts,
-    /// When its targets are given up for a while.
-    pub fuse: Option<BreakerPolicy>,
+    /// When its targets' circuit breakers open; `None`: never.
+    pub breaker: Option<BreakerPolicy>,
 }
 
 /// Why no route takes a request.
@@ -150,10 +150,10 @@ impl Route {
         let step = |choice: &config::Choice| {
             let upstream = upstreams.get(&choice.upstream)?.clone();
             let breaker = written.breaker.over(written_upstreams.get(&choice.upstream)?.breaker);
-            let fuse =
+            let breaker =
                 breaker.map(|breaker| BreakerPolicy { failures: breaker.failures, open: breaker.open });
             let timeouts = written.timeout.over(upstream.timeouts);
-            Some(Step { upstream, model: choice.model.clone(), timeouts, fuse })
+            Some(Step { upstream, model: choice.model.clone(), timeouts, breaker })
         };
         Self {
             name,
@@ -190,11 +190,6 @@ impl Route {
     /// Whether an inference's answer is held until it is complete.
     pub fn is_whole(&self) -> bool {
         self.delivery == Delivery::Whole
-    }
-
-    /// Whether `text` holds a key of any of its upstreams.
-    pub fn carries_key(&self, text: &[u8]) -> bool {
-        self.steps.iter().any(|step| step.upstream.secrets.found_in(text))
     }
 
     /// What `path`, which is canonical and has led here, becomes at `target`.

@@ -96,3 +96,19 @@ fn other_authorities_are_another_way_to_a_target() {
     assert!(!Arc::ptr_eq(&dialer(&same), &dialer(&after(&same))));
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn a_client_that_has_not_changed_is_taken_over() {
+    let client = |name: &str, digit: &str, more: &str| {
+        format!("[client.{name}]\nkey = \"sha256:{}\"\n{more}\n", digit.repeat(64))
+    };
+    let before = compiled("", &[client("kept", "a", ""), client("changed", "b", "")].concat(), None);
+    let limited = client("changed", "b", "models = [\"gpt-4o\"]");
+    let after = compiled("", &[client("kept", "a", ""), limited].concat(), Some(&before));
+    let find = |snapshot: &Snapshot, digit: u8| {
+        let caller = Caller { name: "kept".into(), routes: None, models: None };
+        snapshot.callers.same(&[[digit; 32]], &caller)
+    };
+    assert!(Arc::ptr_eq(&find(&before, 0xaa).unwrap(), &find(&after, 0xaa).unwrap()));
+    assert!(find(&after, 0xbb).is_none());
+}

@@ -38,8 +38,8 @@ pub struct Upstream {
     pub auth: Option<HeaderName>,
     /// Its keys, as values of that header.
     pub keys: KeyRing,
-    /// Finds its keys in what goes to a caller.
-    pub secrets: SecretScanner<'static>,
+    /// Finds the keys of all upstreams in what goes to a client; the snapshot's own scanner.
+    pub secrets: Arc<SecretScanner<'static>>,
     /// Set on each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Its clocks; a route may override them.
@@ -100,6 +100,7 @@ impl Upstream {
 pub(super) fn compile(
     written: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
+    secrets: &Arc<SecretScanner<'static>>,
     previous: Option<&Snapshot>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
     let mut system = SystemRoots::default();
@@ -111,12 +112,28 @@ pub(super) fn compile(
                 written: upstream,
                 previous: previous.and_then(|previous| previous.upstreams.get(name)),
                 connect: shortest_connect(name, upstream, routes),
-                routes,
+                secrets,
             };
             let compiled = compiler.upstream(&mut system)?;
             Ok((name.clone(), Arc::new(compiled)))
         })
         .collect()
+}
+
+/// One scanner for every secret that may go upstream: the keys of all upstreams, and header values of upstreams and routes whose names say
+/// that they are secret. An upstream that repeats another upstream's key is caught as well.
+pub(super) fn scanner(
+    upstreams: &BTreeMap<Arc<str>, config::Upstream>,
+    routes: &BTreeMap<Arc<str>, config::Route>,
+) -> SecretScanner<'static> {
+    let keys = upstreams.values().flat_map(|upstream| &upstream.keys).map(|key| key.expose().as_bytes());
+    let of_upstreams = upstreams.values().flat_map(|upstream| &upstream.headers);
+    let of_routes = routes.values().flat_map(|route| &route.request_headers.set);
+    let headers = of_upstreams.chain(of_routes).filter(|(_, value)| is_secret(value));
+    let mut secrets: Vec<&[u8]> = keys.chain(headers.map(|(_, value)| value.as_bytes())).collect();
+    secrets.sort_unstable();
+    secrets.dedup();
+    SecretScanner::new(secrets).into_owned()
 }
 
 fn shortest_connect(
@@ -159,8 +176,7 @@ struct Compiler<'a> {
     previous: Option<&'a Arc<Upstream>>,
     /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
     connect: Duration,
-    /// All of them.
-    routes: &'a BTreeMap<Arc<str>, config::Route>,
+    secrets: &'a Arc<SecretScanner<'static>>,
 }
 
 /// How its targets are reached by TLS.
@@ -182,28 +198,18 @@ impl Compiler<'_> {
         let way = Way { tls: &tls, trusted: trusted(&roots) };
         let targets = written.targets.iter().map(|target| (self.target(target, &way), target.weight));
         let (auth, keys) = self.keys();
-        let headers = written.headers.clone();
-        let set = self.routes().flat_map(|route| &route.request_headers.set);
-        let named = headers.iter().chain(set).filter(|(_, value)| is_secret(value));
-        let named = named.map(|(_, value)| value.as_bytes());
-        let secrets = written.keys.iter().map(|key| key.expose().as_bytes()).chain(named);
         Ok(Upstream {
             name: self.name.clone(),
             rotation: Rotation::new(targets).ok_or_else(|| CompileError::NoTarget(self.name.clone()))?,
             auth,
             keys,
-            secrets: SecretScanner::new(secrets).into_owned(),
-            headers,
+            secrets: self.secrets.clone(),
+            headers: written.headers.clone(),
             timeouts: written.timeout,
             balance: written.balance.clone(),
             max_pending: written.max_pending,
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
-    }
-
-    /// Those that lead to it.
-    fn routes(&self) -> impl Iterator<Item = &config::Route> {
-        self.routes.values().filter(|route| leads_to(route, self.name))
     }
 
     fn needs_tls(&self) -> bool {

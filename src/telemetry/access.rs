@@ -53,10 +53,8 @@ pub struct Line<'a> {
     pub phase: &'static str,
     /// Whether the upstream connection had served another exchange before.
     pub reused: Option<bool>,
-    /// How often an upstream was asked; told when it was more than once.
-    pub attempts: u32,
-    /// The attempts of which nothing came: each target, and the code of what went wrong there.
-    pub tried: Option<&'a str>,
+    /// The attempts, where there was more than one or one failed.
+    pub attempts: Vec<AttemptLine<'a>>,
     /// How long the upstream connection took to open.
     pub connect: Option<Duration>,
     /// From the request to the first byte of the upstream's answer.
@@ -81,10 +79,50 @@ pub struct Line<'a> {
     pub tokens_out: Option<u64>,
     /// Why the model stopped.
     pub finish_reason: Option<&'static str>,
-    /// The code of the Fault that the caller was told, if any.
-    pub error: Option<&'static str>,
+    /// The code of the Fault that the client was told, or of an upstream's error that was passed on.
+    pub error: Option<&'a str>,
     /// What lay beneath that Fault, for the operator.
     pub cause: Option<&'a str>,
+}
+
+/// What is told of one attempt. A field that is `None` is left out.
+#[derive(Debug, Clone)]
+pub struct AttemptLine<'a> {
+    /// `[upstream.NAME]`
+    pub upstream: &'a str,
+    /// The target's base URL.
+    pub target: &'a str,
+    /// The number of the upstream's key, in the order of the configuration, from 1.
+    pub key: Option<usize>,
+    /// The model that was asked for instead of the request's own.
+    pub model: Option<&'a str>,
+    /// The upstream's status.
+    pub status: Option<u16>,
+    /// The provider's own error code.
+    pub code: Option<&'a str>,
+    /// What came of it, in the words of the metrics.
+    pub result: Option<&'static str>,
+    /// How long the connection took to open.
+    pub connect: Option<Duration>,
+    /// From the attempt's start to the head of the response.
+    pub head: Option<Duration>,
+    /// From the attempt's start to its end.
+    pub total: Duration,
+}
+
+impl AttemptLine<'_> {
+    fn write(&self, pairs: &mut Pairs<'_>) {
+        pairs.text("upstream", self.upstream);
+        pairs.text("target", self.target);
+        number(pairs, "key", self.key.map(|key| key as u64));
+        text(pairs, "model", self.model);
+        number(pairs, "status", self.status.map(u64::from));
+        text(pairs, "code", self.code);
+        plain(pairs, "result", self.result);
+        millis(pairs, "connect_ms", self.connect);
+        millis(pairs, "head_ms", self.head);
+        millis(pairs, "ms", Some(self.total));
+    }
 }
 
 impl Line<'_> {
@@ -137,8 +175,9 @@ impl Line<'_> {
         pairs.plain("who", self.who.as_bytes());
         pairs.plain("phase", self.phase.as_bytes());
         flag(pairs, "reused", self.reused);
-        number(pairs, "attempts", Some(u64::from(self.attempts)).filter(|attempts| *attempts > 1));
-        text(pairs, "tried", self.tried);
+        if !self.attempts.is_empty() {
+            pairs.list("attempts", &self.attempts, |attempt, pairs| attempt.write(pairs));
+        }
     }
 
     fn write_times(&self, pairs: &mut Pairs<'_>) {
@@ -157,7 +196,7 @@ impl Line<'_> {
         number(pairs, "tokens_in", self.tokens_in);
         number(pairs, "tokens_out", self.tokens_out);
         plain(pairs, "finish_reason", self.finish_reason);
-        plain(pairs, "error", self.error);
+        text(pairs, "error", self.error);
         text(pairs, "cause", self.cause);
     }
 }
@@ -221,8 +260,7 @@ mod tests {
             who: "caller",
             phase: "head",
             reused: None,
-            attempts: 0,
-            tried: None,
+            attempts: Vec::new(),
             connect: None,
             first_byte: None,
             first_token: None,
@@ -258,8 +296,7 @@ mod tests {
             stream: Some(true),
             status: Some(200),
             reused: Some(false),
-            attempts: 1,
-            tried: None,
+            attempts: Vec::new(),
             connect: Some(Duration::from_millis(5)),
             first_byte: Some(Duration::from_micros(6001)),
             first_token: Some(Duration::from_secs(2)),
@@ -337,5 +374,36 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], path[..1024]);
         assert_eq!(value["who"], "caller");
+    }
+
+    #[test]
+    fn attempts_are_a_list_in_both_formats() {
+        let attempt = |status: Option<u16>, code| AttemptLine {
+            upstream: "openai",
+            target: "https://a",
+            key: Some(2),
+            model: None,
+            status,
+            code,
+            result: Some("5xx"),
+            connect: None,
+            head: Some(Duration::from_micros(1500)),
+            total: Duration::from_millis(2),
+        };
+        let attempts = vec![attempt(Some(503), Some("over\"loaded")), attempt(None, None)];
+        let line = Line { attempts, ..least() };
+        let mut json = Vec::new();
+        line.write_json(&mut json);
+        let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        let expected = serde_json::json!({
+            "upstream": "openai", "target": "https://a", "key": 2, "status": 503, "code": "over\"loaded",
+            "result": "5xx", "head_ms": 1.5, "ms": 2.0,
+        });
+        assert_eq!(read["attempts"][0], expected);
+        assert_eq!(read["attempts"][1].get("status"), None);
+        let mut text = Vec::new();
+        line.write_text(&mut text);
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains(r#" attempts="[{\"upstream\":\"openai\","#), "{text}");
     }
 }

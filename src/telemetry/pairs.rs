@@ -95,6 +95,29 @@ impl<'b> Pairs<'b> {
         self.out.extend([micros / 100, micros / 10, micros].map(|n| b'0' + (n % 10) as u8));
     }
 
+    /// A list of objects, each written by `write`: as JSON in a JSON line, and as the same JSON in quotes in a text line.
+    pub(super) fn list<T>(&mut self, key: &str, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
+        self.key(key);
+        let mut list = vec![b'['];
+        for (at, item) in items.iter().enumerate() {
+            if at > 0 {
+                list.push(b',');
+            }
+            let mut pairs = Pairs::begin(&mut list, LogFormat::Json);
+            write(item, &mut pairs);
+            pairs.end();
+        }
+        list.push(b']');
+        match self.format {
+            LogFormat::Json => self.out.extend_from_slice(&list),
+            LogFormat::Text => {
+                self.out.push(b'"');
+                escape(&String::from_utf8_lossy(&list), self.out);
+                self.out.push(b'"');
+            }
+        }
+    }
+
     fn key(&mut self, key: &str) {
         let first = std::mem::take(&mut self.first);
         match self.format {

@@ -97,7 +97,7 @@ pub struct Tokens {
 
 /// An exchange that is over.
 #[derive(Debug)]
-pub struct Finished {
+pub struct Sample {
     /// Its labels.
     pub ending: Ending,
     /// `[client.NAME]`
@@ -122,8 +122,8 @@ pub struct Finished {
 
 impl WorkerMetrics {
     /// Counts an exchange that is over.
-    pub fn finished(&self, exchange: Finished) {
-        let Finished { ending, caller, fault, .. } = exchange;
+    pub fn finished(&self, exchange: Sample) {
+        let Sample { ending, caller, fault, .. } = exchange;
         let mut counts = self.lock();
         let Counts { exchanges, faults, routes, tokens, overflowed, .. } = &mut *counts;
         let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
@@ -217,8 +217,8 @@ fn sum<K: Eq + Hash>(total: &mut Series<K, u64>, more: Series<K, u64>) {
 mod tests {
     use super::*;
 
-    fn finished(route: &str, gaps: Histogram) -> Finished {
-        Finished {
+    fn finished(route: &str, gaps: Histogram) -> Sample {
+        Sample {
             ending: Ending {
                 route: Some(route.into()),
                 status: "2xx",
@@ -245,7 +245,7 @@ mod tests {
         gaps.observe(Duration::from_millis(3));
         one.finished(finished("a", gaps));
         two.finished(finished("a", gaps));
-        two.finished(Finished { fault: Some("upstream_idle"), ..finished("b", gaps) });
+        two.finished(Sample { fault: Some("upstream_idle"), ..finished("b", gaps) });
         two.attempted(&"up".into(), Some(&"http://up".into()), "2xx");
         one.add_to(&mut total);
         two.add_to(&mut total);

@@ -125,7 +125,7 @@ impl Gateway {
     /// What it has counted.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        self.inside.stripes().iter().for_each(|stripe| stripe.add_to(&mut counts));
+        self.inside.all_metrics().iter().for_each(|stripe| stripe.add_to(&mut counts));
         counts
     }
 

@@ -1,0 +1,145 @@
+//! What is known of an exchange when it is over: one value, for the log, the metrics and the permits.
+
+use std::time::Duration;
+
+use http::Version;
+
+use super::{Attempt, Record, class};
+use crate::{
+    fault::Outcome,
+    openai::{FinishReason, Usage},
+    telemetry::{
+        access::{AttemptLine, Line},
+        metrics::worker::{Ending, Sample, Tokens},
+    },
+};
+
+/// What an error of an upstream is called in the log when it has no code of its own.
+const UPSTREAM_ERROR: &str = "upstream_error";
+
+/// An exchange that is over.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'e> {
+    /// What is known of it.
+    pub record: &'e Record,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub total: Duration,
+}
+
+impl Finished<'_> {
+    /// The tokens that the upstream reported, if it did.
+    pub fn usage(&self) -> Option<Usage> {
+        self.record.reading.usage
+    }
+
+    /// What the metrics count of it.
+    pub(super) fn sample(&self) -> Sample {
+        let Self { record, outcome, total } = *self;
+        let attempt = record.attempts.last();
+        Sample {
+            ending: Ending {
+                route: record.route.clone(),
+                upstream: attempt.map(|attempt| attempt.upstream.clone()),
+                status: record.status.map_or("none", class),
+                who: outcome.who.as_str(),
+                phase: outcome.phase.as_str(),
+            },
+            caller: record.caller.as_deref().map(|caller| caller.name.clone()),
+            fault: outcome.fault,
+            total,
+            first_byte: record.first_byte,
+            first_token: record.first_token,
+            gaps: record.tally.gaps,
+            bytes_in: record.upload.bytes(),
+            bytes_out: record.tally.bytes,
+            tokens: self.usage().map(|usage| Tokens { input: usage.input, output: usage.output }),
+        }
+    }
+
+    /// Its line in the access log.
+    pub(super) fn line(&self) -> Line<'_> {
+        let Self { record, outcome, total } = *self;
+        let attempt = record.attempts.last();
+        let usage = self.usage();
+        Line {
+            time: record.time,
+            request_id: record.request_id.as_str(),
+            trace_id: Some(record.trace.trace_id()),
+            upstream_request_id: record.upstream_request_id.as_deref(),
+            client: record.client,
+            caller: record.caller.as_deref().map(|caller| &*caller.name),
+            route: record.route.as_deref(),
+            upstream: attempt.map(|attempt| &*attempt.upstream),
+            target: attempt.map(|attempt| &*attempt.target),
+            protocol: protocol(record.version),
+            tls: record.tls,
+            method: record.method.as_str(),
+            path: &record.path,
+            model: record.model.as_deref(),
+            response_model: record.reading.model.as_deref(),
+            stream: record.stream,
+            status: record.status.map(|status| status.as_u16()),
+            who: outcome.who.as_str(),
+            phase: outcome.phase.as_str(),
+            attempts: self.attempts(),
+            reused: attempt.and_then(|attempt| attempt.reused),
+            connect: attempt.and_then(|attempt| attempt.connect),
+            first_byte: record.first_byte,
+            first_token: record.first_token,
+            total,
+            max_gap: record.tally.max_gap,
+            bytes_in: record.upload.bytes(),
+            bytes_out: record.tally.bytes,
+            frames: record.tally.frames,
+            events: record.tally.events,
+            tokens_in: usage.map(|usage| usage.input),
+            tokens_out: usage.map(|usage| usage.output),
+            finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
+            error: outcome.fault.or_else(|| self.upstream_error()),
+            cause: record.cause.as_deref(),
+        }
+    }
+
+    /// The attempts for the log: none where one attempt went well, since the line says all about that.
+    fn attempts(&self) -> Vec<AttemptLine<'_>> {
+        let attempts = &self.record.attempts;
+        // A failed attempt has an end of its own; the one whose response the client got ends with the exchange.
+        let any_failed = attempts.iter().any(|attempt| attempt.end.is_some());
+        if attempts.count() <= 1 && !any_failed {
+            return Vec::new();
+        }
+        attempts.iter().map(line_of).collect()
+    }
+
+    /// What a forwarded error of the upstream is called: its own code, or a general word.
+    fn upstream_error(&self) -> Option<&str> {
+        let attempt = self.record.attempts.last()?;
+        attempt.status.filter(|status| status.as_u16() >= 400)?;
+        Some(attempt.code.as_deref().unwrap_or(UPSTREAM_ERROR))
+    }
+}
+
+fn line_of(attempt: &Attempt) -> AttemptLine<'_> {
+    AttemptLine {
+        upstream: &attempt.upstream,
+        target: &attempt.target,
+        key: attempt.key,
+        model: attempt.model.as_deref(),
+        status: attempt.status.map(|status| status.as_u16()),
+        code: attempt.code.as_deref(),
+        result: attempt.result,
+        connect: attempt.connect,
+        head: attempt.head,
+        total: attempt.end.unwrap_or_else(|| attempt.start.elapsed()),
+    }
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,40 @@
+//! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
+
+use std::sync::Arc;
+
+use super::intake::PreparedRequest;
+use crate::{
+    exchange::{Permit, Record},
+    fault::Fault,
+    snapshot::Upstream,
+    upstream::Live,
+};
+
+/// Admits a request, as far as that does not depend on the candidate. The permit is the exchange's to hold.
+///
+/// # Errors
+/// The client may not use the model, or is limited to some models and the request names none where the gateway can read it.
+pub(super) async fn admit(record: &Record, prepared: &PreparedRequest) -> Result<Permit, Fault> {
+    allow_model(record, prepared)?;
+    Ok(Permit::unlimited())
+}
+
+/// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and
+/// another candidate's turn has come.
+pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) -> Option<Live> {
+    if asked_before { upstream.budget.again() } else { Some(upstream.budget.first()) }
+}
+
+fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault> {
+    let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
+        return Ok(());
+    };
+    let named = record.model.iter().chain(&prepared.deployment);
+    if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(model)) {
+        return Err(Fault::ModelForbidden(forbidden.clone()));
+    }
+    if named.count() == 0 && !prepared.head.method.is_safe() {
+        return Err(Fault::ModelUnknown);
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! One attempt: the request goes to one candidate, and its response is judged and held as far as it has to be.
+
+use std::time::Instant;
+
+use http::{HeaderName, HeaderValue};
+
+use super::{
+    candidates::Candidate, response::judge, retry::AttemptError, send::ask, upstream_error::UpstreamError,
+};
+use crate::{
+    exchange::{Attempt, Exchange},
+    proxy::{
+        context::RequestContext,
+        delivery::{ClientResponse, HoldError, HoldTimeouts, WholeBounds},
+        intake::PreparedRequest,
+    },
+};
+
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
+const UPSTREAM: HeaderName = HeaderName::from_static("x-sluicegate-upstream");
+
+/// How much of a response is waited for before the client gets it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Its head.
+    Nothing,
+    /// Its first content.
+    Start,
+    /// All of it.
+    Whole {
+        /// The largest body, in bytes.
+        limit: u64,
+    },
+}
+
+/// An attempt that gave nothing for the client yet.
+#[derive(Debug)]
+pub(super) struct FailedAttempt {
+    pub(super) candidate: Candidate,
+    pub(super) error: AttemptError,
+}
+
+/// Sends the request to `candidate` and judges what comes.
+///
+/// # Errors
+/// There is no response that the client could be given without trying further; the candidate comes back.
+pub(super) async fn attempt(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: &mut PreparedRequest,
+    mut candidate: Candidate,
+    hold: Hold,
+) -> Result<ClientResponse, FailedAttempt> {
+    exchange.begin_attempt(begun(&candidate));
+    if request.arrived.routed.route.attempt_headers {
+        tell_client(exchange, &candidate);
+    }
+    let start = Instant::now();
+    match run(context, exchange, request, &mut candidate, hold).await {
+        Ok(mut response) => {
+            candidate.permit.succeeded();
+            exchange.attempt_answered(response.status());
+            response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
+            Ok(response)
+        }
+        Err(error) => {
+            tell_target(&mut candidate, &error);
+            let status = error.status();
+            let code = error.code().filter(|code| !context.snapshot.upstream_keys.found_in(code.as_bytes()));
+            exchange.attempt_failed(error.name(), status, code);
+            Err(FailedAttempt { candidate, error })
+        }
+    }
+}
+
+fn begun(candidate: &Candidate) -> Attempt {
+    let upstream = &candidate.upstream;
+    let key = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
+    let target = candidate.target().url.clone();
+    Attempt::new(upstream.name.clone(), target, key, candidate.model.clone())
+}
+
+/// Puts the number of attempts and the upstream's name into the response's headers.
+fn tell_client(exchange: &mut Exchange, candidate: &Candidate) {
+    let headers = &mut exchange.response_headers;
+    headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts.count()));
+    if let Ok(name) = HeaderValue::from_str(&candidate.upstream.name) {
+        headers.insert(UPSTREAM, name);
+    }
+}
+
+async fn run(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: &mut PreparedRequest,
+    candidate: &mut Candidate,
+    hold: Hold,
+) -> Result<ClientResponse, AttemptError> {
+    let start = Instant::now();
+    let answer = Box::pin(ask(context, exchange, request, candidate)).await.map_err(AttemptError::Fault)?;
+    candidate.permit.has_answered();
+    let route = &request.arrived.routed.route;
+    let mut response = judge(exchange, answer, route, candidate).await?;
+    if hold == Hold::Nothing {
+        return Ok(response);
+    }
+    let clocks = HoldTimeouts { start, timeouts: candidate.timeouts };
+    let held = Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await;
+    match held {
+        Ok(()) => Ok(response),
+        Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
+        Err(HoldError::ErrorEvent(data)) => Err(AttemptError::Upstream(Box::new(match hold {
+            Hold::Whole { .. } => UpstreamError::instead_of_whole(&data, &candidate.upstream),
+            Hold::Start | Hold::Nothing => UpstreamError::in_stream(response, &data),
+        }))),
+    }
+}
+
+async fn hold_back(
+    context: &RequestContext,
+    exchange: &Exchange,
+    response: &mut ClientResponse,
+    hold: Hold,
+    clocks: HoldTimeouts,
+) -> Result<(), HoldError> {
+    let endpoint = exchange.record.endpoint;
+    let Hold::Whole { limit } = hold else { return response.hold_start(clocks, endpoint).await };
+    let bounds = WholeBounds {
+        limit,
+        buffered: context.snapshot.server.max_buffered,
+        gateway: &context.worker.gateway,
+        status: &exchange.handle.status,
+    };
+    response.hold_whole(clocks, endpoint, bounds).await
+}
+
+/// Tells the target's circuit breaker what the failure says about it.
+fn tell_target(candidate: &mut Candidate, error: &AttemptError) {
+    let now = Instant::now();
+    if error.is_slowness() {
+        candidate.permit.was_slow(now);
+    } else if error.is_targets_fault() {
+        candidate.permit.failed(now);
+    } else if matches!(error, AttemptError::Upstream(_)) {
+        candidate.permit.succeeded();
+    }
+}

@@ -1,0 +1,148 @@
+//! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, read or passed on.
+
+use std::{rc::Rc, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
+use http_body::Body;
+
+use super::candidates::Candidate;
+use crate::{
+    body::{Outbound, RequestBody, Upload},
+    exchange::{Exchange, Record},
+    fault::Fault,
+    openai,
+    policy::{self, SecretScanner, path},
+    proxy::{
+        arrival::NOT_THE_ROUTES,
+        buffered::{self, Buffered},
+        context::RequestContext,
+        intake::{Content, PreparedRequest},
+    },
+    snapshot::{Route, Target},
+};
+
+/// The request as it is sent to `candidate`. A body that is passed on goes with it.
+///
+/// # Errors
+/// The path or query cannot stand in a request, or there is no room for an edited body.
+pub(super) fn build(
+    context: &RequestContext,
+    exchange: &Exchange,
+    prepared: &mut PreparedRequest,
+    candidate: &Candidate,
+) -> Result<Request<Outbound>, Fault> {
+    let target = candidate.target();
+    let http2 = target.dialer.http2();
+    let uri = uri(prepared, target)?;
+    let body = body(context, exchange, prepared, candidate)?;
+    let mut request = Request::new(body);
+    *request.method_mut() = prepared.head.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let mut headers = prepared.head.headers.clone();
+    for (name, value) in &candidate.upstream.headers {
+        policy::put_upstream(&mut headers, name, value);
+    }
+    if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
+        policy::put_upstream(&mut headers, name, key.value());
+    }
+    if http2 {
+        headers.remove(header::HOST);
+    } else {
+        headers.insert(header::HOST, target.host.clone());
+    }
+    match request.body().size_hint().exact() {
+        // The length is written by the gateway: not every reader takes `007` for 7.
+        Some(length) if candidate.model.is_some() || headers.contains_key(header::CONTENT_LENGTH) => {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        }
+        Some(_) => {}
+        // hyper sends no body of unknown length with GET unless it is told how.
+        None if !http2 => {
+            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        None => {}
+    }
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// The target of the request as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112 §3.2.1);
+/// HTTP/2 takes scheme and authority from it as well.
+fn uri(prepared: &PreparedRequest, target: &Target) -> Result<Uri, Fault> {
+    let routed = &prepared.arrived.routed;
+    let path = routed.route.upstream_path(&routed.path, target).ok_or(NOT_THE_ROUTES)?;
+    let key = &prepared.arrived.key;
+    let query = prepared.head.uri.query();
+    let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    let written = match query.as_deref() {
+        None | Some("") => path.into_owned(),
+        Some(query) => [&*path, "?", query].concat(),
+    };
+    let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
+        |path_and_query| {
+            if !target.dialer.http2() {
+                return Ok(Uri::from(path_and_query));
+            }
+            let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
+            let authority = target.authority.clone();
+            Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()
+        },
+    );
+    built.map_err(|_| Fault::BadRequest("its path or query has characters that may not stand there"))
+}
+
+fn body(
+    context: &RequestContext,
+    exchange: &Exchange,
+    prepared: &mut PreparedRequest,
+    candidate: &Candidate,
+) -> Result<Outbound, Fault> {
+    if prepared.content.is_empty() {
+        return Ok(Outbound::EMPTY);
+    }
+    match std::mem::replace(&mut prepared.content, Content::Gone) {
+        Content::Read(bytes) => {
+            prepared.content = Content::Read(bytes.clone());
+            let takes_model = exchange.record.model.is_some() || prepared.endpoint.takes_model();
+            let Some(model) = candidate.model.as_deref().filter(|_| takes_model) else {
+                return Ok(Outbound::Whole(Some(bytes)));
+            };
+            let edited = with_model(context, &bytes, model)?;
+            Ok(Outbound::Whole(Some(edited.unwrap_or(bytes))))
+        }
+        Content::Streamed(body) => {
+            let route = prepared.arrived.routed.route.clone();
+            let key = prepared.arrived.key.clone();
+            Ok(streamed(context, &exchange.record, body, route, key))
+        }
+        Content::Gone => Ok(Outbound::EMPTY),
+    }
+}
+
+/// A copy of a body that was read, with another model, if it is an object; counted beside the original.
+fn with_model(context: &RequestContext, bytes: &[u8], model: &str) -> Result<Option<Bytes>, Fault> {
+    let bound = context.snapshot.server.max_buffered;
+    let mut counted = Buffered::new(&context.worker.gateway);
+    counted.grow_to(bytes.len() as u64, bound)?;
+    let Some(edited) = openai::with_model(bytes, model) else { return Ok(None) };
+    counted.grow_to(edited.len() as u64, bound)?;
+    Ok(Some(buffered::own(edited.into(), counted)))
+}
+
+/// A body that is passed on as it comes.
+fn streamed(
+    context: &RequestContext,
+    record: &Record,
+    body: RequestBody,
+    route: Arc<Route>,
+    key: Rc<SecretScanner<'static>>,
+) -> Outbound {
+    let trailers = move |trailers: &mut HeaderMap| {
+        policy::trailers_to_upstream(trailers, &route.request_headers, &key);
+    };
+    let idle = context.snapshot.server.body_idle;
+    let upload = Upload::new(body, record.upload.clone(), idle, Box::new(trailers));
+    Outbound::Stream(Box::new(upload))
+}

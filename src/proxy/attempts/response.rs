@@ -1,0 +1,215 @@
+//! What becomes of an upstream's response: the client gets it, or it is an error that the attempts deal with.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
+use http_body::Body;
+
+use super::{
+    candidates::Candidate,
+    error_body::ErrorBody,
+    redirect::relocate,
+    retry::AttemptError,
+    upstream_error::{UpstreamError, cap_retry_after, retry_after},
+};
+use crate::{
+    exchange::Exchange,
+    fault::{Fault, SHOULD_RETRY},
+    openai::Dialect,
+    policy,
+    proxy::{
+        delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
+        intake::is_json,
+    },
+    snapshot::{Route, Upstream},
+    upstream::AnswerBody,
+};
+
+/// The largest error body that is searched for keys, in bytes; a larger one is withheld.
+const MOST_ERROR_BYTES: usize = 256 << 10;
+
+/// How long an error body may take to arrive.
+const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Decides what the client gets of `answer`.
+///
+/// # Errors
+/// The response is an error, cannot be used, or is about the gateway's own key.
+pub(super) async fn judge(
+    exchange: &mut Exchange,
+    answer: Response<AnswerBody>,
+    route: &Arc<Route>,
+    candidate: &Candidate,
+) -> Result<ClientResponse, AttemptError> {
+    let (mut head, body) = answer.into_parts();
+    let upstream = &candidate.upstream;
+    let kind = Kind::of(&head.headers);
+    let endpoint = exchange.record.endpoint;
+    // An inference must be answered with a body, however orderly the framing of an empty response is.
+    let owed = endpoint.is_inference() && head.status == StatusCode::OK;
+    let bodiless = exchange.record.method == Method::HEAD || (body.is_end_stream() && !owed);
+    let observer = if bodiless { ResponseObserver::Nothing } else { kind.observer(endpoint.dialect()) };
+    write_length(&mut head, &body, &observer, bodiless);
+    relocate(&mut head, route, candidate.target()).map_err(AttemptError::Fault)?;
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
+        return Err(AttemptError::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
+    }
+    let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.secrets);
+    exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
+    head.version = exchange.record.version;
+    head.extensions.clear();
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        let fault = Fault::BadAnswer("it switches protocols, which was not asked for");
+        return Err(AttemptError::Fault(fault));
+    }
+    // HTTP has no status above 599 (RFC 9110 section 15), but nothing keeps an upstream from sending one.
+    if head.status.as_u16() >= 400 {
+        let is_head = exchange.record.method == Method::HEAD;
+        let error = Box::pin(upstream_error(head, body, kind, upstream, is_head)).await;
+        return Err(AttemptError::Upstream(Box::new(error)));
+    }
+    let close_delimited =
+        exchange.record.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
+    let policy = ResponsePolicy::new(route, upstream);
+    let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
+    Ok(ClientResponse::streamed(head, pending))
+}
+
+/// Writes the length that the client gets, if it gets one.
+fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &ResponseObserver, bodiless: bool) {
+    let length = match body.size_hint().exact() {
+        _ if head.status == StatusCode::NO_CONTENT => None,
+        // It is the length of what is not here, and hyper has not looked at it.
+        _ if bodiless => one_length(&head.headers),
+        // A chunked body's length is in its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would frame
+        // by it. And a stream whose end is an event may need room for an error event, whatever length it promised.
+        known => known.filter(|_| !observer.is_unfinished()),
+    };
+    // The gateway writes the length itself: hyper takes `7, 7` and repeated lines for 7, others do not (RFC 9110 §8.6).
+    match length.filter(|_| head.headers.contains_key(header::CONTENT_LENGTH)) {
+        Some(length) => _ = head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length)),
+        None => _ = head.headers.remove(header::CONTENT_LENGTH),
+    }
+}
+
+/// An upstream's error response goes to the client as it is, unless it is about the gateway's key or holds a key.
+async fn upstream_error(
+    mut head: response::Parts,
+    body: AnswerBody,
+    kind: Kind,
+    upstream: &Upstream,
+    is_head: bool,
+) -> UpstreamError {
+    let status = head.status;
+    let checked = checked(status, body, kind, upstream).await;
+    let error = checked.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
+    let about_our_key = match (status, &checked) {
+        (StatusCode::UNAUTHORIZED, _) => true,
+        (StatusCode::FORBIDDEN, Ok(_)) => {
+            upstream.auth.is_some() && !error.as_ref().is_some_and(ErrorBody::is_about_a_model)
+        }
+        // It holds a key, or its content is unknown: the client must not conclude that its own key is at fault.
+        (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
+        _ => false,
+    };
+    let retry_after = retry_after(&head.headers);
+    let hopeless = head.headers.get(SHOULD_RETRY).is_some_and(|value| value == "false");
+    if !is_head {
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
+    cap_retry_after(&mut head.headers);
+    let response = if about_our_key {
+        Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()))
+    } else {
+        checked.map(|bytes| ClientResponse::local(Response::from_parts(head, bytes)))
+    };
+    let code = error.and_then(ErrorBody::into_code);
+    UpstreamError { status, in_stream: false, code, retry_after, hopeless, about_our_key, response }
+}
+
+/// Whether `chunked` is the only transfer coding. hyper accepts others too, and with the header gone they would be left in the body (RFC 9112
+/// §6.1).
+fn is_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
+        && codings.next().is_none()
+}
+
+/// The length in the header, if it stands there once.
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next()?.to_str().ok()?.parse().ok();
+    length.filter(|_| lengths.next().is_none())
+}
+
+/// What a response's bytes are, by the upstream's own headers: read before a route's rules may remove them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An event stream.
+    Events,
+    /// A JSON document.
+    Json,
+    /// Compressed.
+    Coded,
+    /// Anything else.
+    Opaque,
+}
+
+impl Kind {
+    fn of(headers: &HeaderMap) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        if headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+            Self::Coded
+        } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+            Self::Events
+        } else if is_json(kind) {
+            Self::Json
+        } else {
+            Self::Opaque
+        }
+    }
+
+    /// How they are observed.
+    fn observer(self, dialect: Dialect) -> ResponseObserver {
+        match self {
+            Self::Events => ResponseObserver::events(dialect),
+            Self::Json => ResponseObserver::document(dialect),
+            Self::Coded | Self::Opaque => ResponseObserver::Nothing,
+        }
+    }
+}
+
+/// An error response's body, found free of upstream keys.
+async fn checked(
+    status: StatusCode,
+    body: AnswerBody,
+    kind: Kind,
+    upstream: &Upstream,
+) -> Result<Bytes, Fault> {
+    let withheld = Fault::Withheld(status.as_u16());
+    if kind == Kind::Coded {
+        return Err(withheld);
+    }
+    match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
+        Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
+        Ok(Err(fault)) => Err(fault),
+        Ok(Ok(Some(bytes))) if !upstream.secrets.found_in(&bytes) => Ok(bytes),
+        Ok(Ok(_)) => Err(withheld),
+    }
+}
+
+/// The body, if it is not too large.
+async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| Fault::Truncated(error.into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if bytes.len() + data.len() > MOST_ERROR_BYTES {
+            return Ok(None);
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(Some(bytes.freeze()))
+}

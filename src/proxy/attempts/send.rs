@@ -1,0 +1,182 @@
+//! Sends a request on a connection to one target, and waits for the head of its response.
+
+use std::{
+    pin::{Pin, pin},
+    time::{Duration, Instant},
+};
+
+use http::Request;
+
+use super::{candidates::Candidate, request};
+use crate::{
+    body::{Outbound, UploadFailure, UploadTally},
+    exchange::Exchange,
+    fault::{Cause, Fault, Phase},
+    proxy::{context::RequestContext, intake::PreparedRequest},
+    upstream::{Answer, Connection, Delivery, DialError, SendError},
+};
+
+/// After so long, a target that is at its connection limit is worth another try.
+const FULL: Duration = Duration::from_secs(1);
+
+/// Sends the request to `candidate` and waits for the head of the response. A kept connection that turns out to have been closed by the
+/// upstream is no failure: the request is sent once more, on another connection, if it is held whole and the upstream has not seen it, or
+/// seeing it twice does no harm.
+///
+/// # Errors
+/// No response came. A body that passes on is still there if there was no connection to send it on.
+pub(super) async fn ask(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: &mut PreparedRequest,
+    candidate: &Candidate,
+) -> Result<Answer, Fault> {
+    let dialer = &candidate.target().dialer;
+    exchange.handle.status.enter(Phase::Connect);
+    let kept = context.worker.pools.take(dialer);
+    let reused = kept.is_some();
+    let connection = match kept {
+        Some(kept) => kept,
+        None => Box::pin(dial(context, exchange, candidate)).await?,
+    };
+    let outgoing = request::build(context, exchange, request, candidate)?;
+    // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
+    let repeatable = (reused || dialer.http2()) && outgoing.body().is_held();
+    let harmless = request.is_inference() || outgoing.method().is_idempotent();
+    expect_answer(exchange, request, candidate);
+    let may_have_been_seen = match send(exchange, connection, outgoing, candidate, harmless).await {
+        Ok(answer) => return Ok(answer),
+        Err(SendOutcome::Unseen(_, Some(unsent))) => {
+            request.take_back(unsent.into_body());
+            None
+        }
+        Err(SendOutcome::Unseen(..)) if repeatable => None,
+        Err(SendOutcome::Harmless(cause)) if repeatable => Some(cause),
+        Err(outcome) => return Err(outcome.into_fault()),
+    };
+    let connection = match (Box::pin(dial(context, exchange, candidate)).await, may_have_been_seen) {
+        (Ok(connection), _) => connection,
+        // That the target cannot be reached now does not mean that it has not acted on what it was sent before.
+        (Err(Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_)), Some(cause)) => {
+            return Err(Fault::NoAnswer(cause));
+        }
+        (Err(fault), _) => return Err(fault),
+    };
+    let outgoing = request::build(context, exchange, request, candidate)?;
+    let sent = send(exchange, connection, outgoing, candidate, harmless).await;
+    sent.map_err(SendOutcome::into_fault)
+}
+
+/// From here on the target has all that it needs, and must answer before the whole exchange is over.
+fn expect_answer(exchange: &Exchange, request: &PreparedRequest, candidate: &Candidate) {
+    if !request.is_inference() {
+        return;
+    }
+    if let Some(deadline) = exchange.handle.abort.deadline() {
+        candidate.permit.is_due(deadline, exchange.record.start.elapsed());
+    }
+}
+
+/// Callers box this future: it is seldom needed, and connecting takes more room than all the rest.
+async fn dial(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    candidate: &Candidate,
+) -> Result<Connection, Fault> {
+    exchange.handle.status.enter(Phase::Connect);
+    let start = Instant::now();
+    let pools = &context.worker.pools;
+    let dialled = pools.dial(&candidate.target().dialer, candidate.timeouts.connect).await;
+    exchange.record.attempts.update(|attempt| attempt.connect = Some(start.elapsed()));
+    dialled.map_err(unreachable)
+}
+
+async fn send(
+    exchange: &mut Exchange,
+    connection: Connection,
+    request: Request<Outbound>,
+    candidate: &Candidate,
+    harmless: bool,
+) -> Result<Answer, SendOutcome> {
+    let record = &mut exchange.record;
+    let reused = connection.is_reused();
+    record.attempts.update(|attempt| attempt.reused = Some(reused));
+    exchange.handle.status.enter(Phase::FirstByte);
+    let sent = Instant::now();
+    let upload = record.upload.clone();
+    let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
+    let idempotent = request.method().is_idempotent();
+    let sending = pin!(async {
+        let sent = connection.send(request).await;
+        sent.map_err(|error| unanswered(error, &upload, idempotent, harmless))
+    });
+    let answer = match candidate.timeouts.first_byte {
+        None => sending.await?,
+        Some(limit) => within(limit, last_sent, sending).await?,
+    };
+    exchange.head_received();
+    exchange.handle.status.enter(Phase::Stream);
+    Ok(answer)
+}
+
+/// Why a connection gave no response.
+enum SendOutcome {
+    /// The upstream has not seen the request; it is here, if it came back.
+    Unseen(Cause, Option<Box<Request<Outbound>>>),
+    /// The upstream may have seen the request, but sending it again does no harm.
+    Harmless(Cause),
+    /// Anything else.
+    Failed(Fault),
+}
+
+impl SendOutcome {
+    fn into_fault(self) -> Fault {
+        match self {
+            Self::Unseen(cause, _) | Self::Harmless(cause) => Fault::NoAnswer(cause),
+            Self::Failed(fault) => fault,
+        }
+    }
+}
+
+/// What the error of an upstream connection means: it may be the client's own failure, whose request body broke off on the way.
+fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> SendOutcome {
+    match (upload.failure(), error.seen) {
+        (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
+        (Some(UploadFailure::Broken), _) => SendOutcome::Failed(Fault::BodyBroken(error.cause)),
+        (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
+        // Most likely unseen is not certain: a batch that was created after all would be created twice.
+        (None, Delivery::Crossed) if harmless => SendOutcome::Harmless(error.cause),
+        // RFC 9110 §9.2.2: an idempotent request may be sent again after a connection was lost.
+        (None, Delivery::Perhaps { stale: true }) if idempotent => SendOutcome::Harmless(error.cause),
+        (None, Delivery::Crossed | Delivery::Perhaps { .. }) => {
+            SendOutcome::Failed(Fault::NoAnswer(error.cause))
+        }
+    }
+}
+
+/// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. (A body that is
+/// held whole does count: hyper has it at once, and nobody sees it move.)
+async fn within(
+    limit: Duration,
+    last_sent: impl Fn() -> Instant,
+    mut answer: Pin<&mut impl Future<Output = Result<Answer, SendOutcome>>>,
+) -> Result<Answer, SendOutcome> {
+    loop {
+        let deadline = last_sent() + limit;
+        if let Ok(answered) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
+            return answered;
+        }
+        if last_sent() + limit <= Instant::now() {
+            return Err(SendOutcome::Failed(Fault::FirstByteTimeout(limit)));
+        }
+    }
+}
+
+fn unreachable(error: DialError) -> Fault {
+    match error {
+        DialError::Timeout(limit) => Fault::ConnectTimeout(limit),
+        DialError::Full => Fault::Full(FULL),
+        DialError::Exhausted(_) => Fault::NoDescriptors(error.into()),
+        error => Fault::Connect(error.into()),
+    }
+}

@@ -1,0 +1,128 @@
+//! What every rung of the ladder reads and none changes, and how an exchange begins.
+
+use std::{net::IpAddr, rc::Rc, sync::Arc};
+
+use http::{HeaderMap, Method, Version, request};
+use hyper::body::Incoming;
+
+use super::{Counted, Downstream, Worker};
+use crate::{
+    access,
+    body::RequestBody,
+    config::Network,
+    exchange::{Exchange, Opening},
+    policy::SecretScanner,
+    snapshot::Snapshot,
+    telemetry::ids::TraceContext,
+};
+
+/// The most values of one request that are searched for as possible keys. A request that presents more is hostile, and its path is not logged.
+const MOST_PRESENTED: usize = 8;
+
+/// What is logged where a key was found.
+const WITHHELD: &str = "[withheld: holds the key]";
+
+/// What every rung of the ladder reads and none changes.
+#[derive(Debug)]
+pub(super) struct RequestContext {
+    pub(super) worker: Rc<Worker>,
+    pub(super) downstream: Rc<Downstream>,
+    /// Loaded once per request; a later reload does not change it.
+    pub(super) snapshot: Arc<Snapshot>,
+}
+
+/// What may be logged of a request's head. The trace context goes upstream as well.
+pub(super) struct LogSafeHead {
+    path: String,
+    method: Method,
+    trace: TraceContext,
+    /// Finds everything that the request presents as a key.
+    pub(super) presented: Rc<SecretScanner<'static>>,
+}
+
+impl RequestContext {
+    /// The context of a request that comes on `downstream`, with the current configuration.
+    pub(super) fn new(worker: Rc<Worker>, downstream: Rc<Downstream>) -> Self {
+        let snapshot = worker.gateway.live.load_full();
+        Self { worker, downstream, snapshot }
+    }
+
+    /// Begins the exchange of the request with this head.
+    pub(super) fn open_exchange(
+        &self,
+        head: &request::Parts,
+        safe: LogSafeHead,
+        in_flight: Counted,
+    ) -> Box<Exchange> {
+        let opening = Opening {
+            client: client_address(&self.downstream, &head.headers),
+            tls: self.downstream.tls,
+            trace: safe.trace,
+            version: head.version,
+            method: safe.method,
+            path: safe.path,
+        };
+        let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
+        let metrics = self.worker.metrics.clone();
+        Box::new(Exchange::open(opening, &self.downstream.link, log, metrics, in_flight))
+    }
+
+    /// Wraps a request's body so that the connection knows when it is not read to its end.
+    pub(super) fn request_body(&self, body: Incoming, version: Version) -> RequestBody {
+        let linger = (version == Version::HTTP_2).then_some(self.snapshot.server.linger);
+        RequestBody::new(body, self.downstream.link.clone(), linger)
+    }
+}
+
+impl LogSafeHead {
+    /// Reads what a request says of itself, as far as it holds no key. The client is not known yet, and may never be, so everything that
+    /// could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
+    pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
+        let presented: Vec<_> =
+            access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
+        let keys = context.downstream.memo.scanner(&presented);
+        let is_secret = |text: &str| {
+            let text = text.as_bytes();
+            keys.found_in(text)
+                || presented.len() > MOST_PRESENTED
+                || context.snapshot.upstream_keys.found_in(text)
+        };
+        let path = head.uri.path();
+        let path = if is_secret(path) { WITHHELD } else { path }.to_owned();
+        let method = if is_secret(head.method.as_str()) {
+            Method::from_bytes(b"WITHHELD").unwrap_or_default()
+        } else {
+            head.method.clone()
+        };
+        let given = TraceContext::of(&head.headers);
+        let is_unsafe = given.is_given() && is_secret(given.trace_id());
+        let trace = if is_unsafe { TraceContext::random() } else { given };
+        Self { path, method, trace, presented: keys }
+    }
+}
+
+/// The client's address: the TCP peer's (or the PROXY header's), or, if that peer is trusted, the last address in `x-forwarded-for` that is not
+/// itself trusted. Nothing further left is believed.
+fn client_address(downstream: &Downstream, headers: &HeaderMap) -> IpAddr {
+    let peer = downstream.client.ip();
+    let Some(trusted) = downstream.trusted.as_deref() else { return peer };
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network: &Network| network.contains(address));
+    let mut nearest = peer;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for element in value.as_bytes().rsplit(|byte| *byte == b',') {
+            if !is_trusted(nearest) {
+                return nearest;
+            }
+            let Some(address) = forwarded_address(element) else { return nearest };
+            nearest = address;
+        }
+    }
+    nearest
+}
+
+/// An element of `x-forwarded-for`: an address, perhaps with a port.
+fn forwarded_address(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?.trim();
+    let with_port = || text.parse().ok().map(|address: std::net::SocketAddr| address.ip());
+    text.trim_matches(['[', ']']).parse().ok().or_else(with_port)
+}

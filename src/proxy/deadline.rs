@@ -1,0 +1,69 @@
+//! The bounds on an exchange until there is a response: `timeout.total`, and whoever asks the exchange to end.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::Poll,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    body::{Cut, ExchangeHandle},
+    exchange::Exchange,
+    fault::Fault,
+};
+
+/// The bound on a whole exchange, from its start.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TotalTimeout {
+    start: Instant,
+    total: Option<Duration>,
+}
+
+impl TotalTimeout {
+    /// Bounds `exchange` by `total`, in whatever phase it is then.
+    pub(super) fn set(exchange: &Exchange, total: Option<Duration>) -> Self {
+        let start = exchange.record.start;
+        exchange.handle.abort.set_deadline(total.map(|total| start + total));
+        Self { start, total }
+    }
+
+    /// Runs `rungs` within the bound.
+    ///
+    /// # Errors
+    /// What `rungs` gives, or [`Fault::TotalTimeout`].
+    pub(super) async fn bound<T, F>(self, rungs: Pin<&mut F>) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let Some(total) = self.total else { return rungs.await };
+        match tokio::time::timeout_at((self.start + total).into(), rungs).await {
+            Ok(done) => done,
+            Err(_) => Err(Fault::TotalTimeout(total)),
+        }
+    }
+}
+
+/// Runs `rungs` until they are done, or until the exchange of `handle` is asked to end.
+///
+/// # Errors
+/// What `rungs` gives, or the fault that stands for the cut.
+pub(super) async fn until_cut<T, F>(handle: &ExchangeHandle, mut rungs: Pin<&mut F>) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = rungs.as_mut().poll(cx) {
+            return Poll::Ready(done);
+        }
+        handle.abort.register(cx.waker());
+        match handle.abort.cause() {
+            None => Poll::Pending,
+            Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
+            Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),
+            // The rungs run within the total timeout themselves, and are about to say so.
+            Some(Cut::Total) => Poll::Pending,
+        }
+    })
+    .await
+}

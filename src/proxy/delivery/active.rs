@@ -1,0 +1,57 @@
+//! A response while it is passed on: its source, its observer and its clock.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{PendingStream, ResponseObserver, ResponsePolicy, clock::Clock, source::Source};
+use crate::upstream::TargetPermit;
+
+/// A response while it is passed on.
+#[derive(Debug)]
+pub(super) struct ActiveStream {
+    pub(super) source: Source,
+    pub(super) observer: ResponseObserver,
+    pub(super) clock: Clock,
+    /// `None` for the gateway's own bytes, which hold no trailers and no upstream key.
+    pub(super) policy: Option<ResponsePolicy>,
+    pub(super) permit: Option<TargetPermit>,
+    /// Whether the client was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, because a
+    /// body that broke off no longer says so.
+    pub(super) lengthless: bool,
+}
+
+impl ActiveStream {
+    /// Begins to pass on `pending`, in an exchange that must be over at `total.0`, by a timeout of `total.1`.
+    pub(super) fn new(pending: PendingStream, total: Option<(Instant, Duration)>) -> Self {
+        let PendingStream { body, observer, held, policy, idle, first_token, permit, .. } = pending;
+        let source = Source::Upstream { held, body };
+        let lengthless = observer.is_unfinished() || source.size_hint().exact().is_none();
+        let heartbeat = policy.route().heartbeat.filter(|_| lengthless && observer.takes_comments());
+        let first_token = first_token.filter(|_| observer.is_unfinished());
+        let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
+        Self { source, observer, clock, policy: Some(policy), permit, lengthless }
+    }
+
+    /// A response that is here whole.
+    pub(super) fn local(bytes: Bytes) -> Self {
+        Self {
+            source: Source::local(bytes),
+            observer: ResponseObserver::Nothing,
+            clock: Clock::default(),
+            policy: None,
+            permit: None,
+            lengthless: false,
+        }
+    }
+
+    /// Whether the client has the whole response as it stands: all of the body, or its terminal event.
+    pub(super) fn is_complete(&self) -> bool {
+        self.observer.is_terminated() || (self.source.is_whole() && !self.observer.is_unfinished())
+    }
+
+    /// Whether `text` holds a key of any upstream.
+    pub(super) fn holds_key(&self, text: &[u8]) -> bool {
+        self.policy.as_ref().is_some_and(|policy| policy.holds_key(text))
+    }
+}

@@ -1,0 +1,192 @@
+//! A response that is ready to go to the client.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
+
+use super::{
+    HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, WholeBounds, commit,
+    observer::ERROR_EVENT,
+    whole::{self, Form},
+};
+use crate::{
+    exchange::Exchange,
+    fault::{Fault, event_of},
+    openai::{Dialect, Endpoint},
+    proxy::sdk,
+    snapshot::Snapshot,
+    upstream::TargetPermit,
+};
+
+/// A response that is ready to go to the client.
+#[derive(Debug)]
+pub(in crate::proxy) struct ClientResponse {
+    pub(super) head: response::Parts,
+    content: Content,
+}
+
+/// Where a response's body comes from.
+#[derive(Debug)]
+enum Content {
+    /// The bytes are here.
+    Local(Bytes),
+    /// What was read of an event stream that is an error of the upstream.
+    ErrorEvents(Bytes),
+    /// The upstream sends it.
+    Upstream(Box<PendingStream>),
+}
+
+/// Why a response cannot go on as an event stream whose head is out already.
+#[derive(Debug)]
+pub(super) enum NotAStream {
+    /// It is an error; this event says so.
+    Error(Bytes),
+    /// It cannot be used at all.
+    Fault(Fault),
+}
+
+impl ClientResponse {
+    /// The response to a request that failed with `fault`, which also ends `exchange`.
+    pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
+        exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
+        let response = Self::local(fault.render());
+        let was_retried = exchange.record.attempts.count() > 1;
+        if was_retried { response.not_to_be_retried() } else { response }
+    }
+
+    /// A response that is here whole.
+    pub(in crate::proxy) fn local(response: Response<Bytes>) -> Self {
+        let (head, bytes) = response.into_parts();
+        Self { head, content: Content::Local(bytes) }
+    }
+
+    /// A response that the upstream sends.
+    pub(in crate::proxy) fn streamed(head: response::Parts, pending: PendingStream) -> Self {
+        Self { head, content: Content::Upstream(Box::new(pending)) }
+    }
+
+    /// Its status.
+    pub(in crate::proxy) fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// Tells SDKs that the gateway has tried everything already.
+    pub(in crate::proxy) fn not_to_be_retried(mut self) -> Self {
+        sdk::forbid_retry(self.head.status, &mut self.head.headers);
+        self
+    }
+
+    /// Lets go of the upstream's connection, since other candidates are tried: the client may get what was read so far, and no more.
+    pub(in crate::proxy) fn detach(&mut self) {
+        if let Content::Upstream(pending) = &self.content {
+            self.content = Content::ErrorEvents(pending.held_bytes());
+        }
+    }
+
+    /// Holds an event stream back until its first content; anything else goes at once.
+    ///
+    /// # Errors
+    /// The stream failed before its first content.
+    pub(in crate::proxy) async fn hold_start(
+        &mut self,
+        clocks: HoldTimeouts,
+        endpoint: Endpoint,
+    ) -> Result<(), HoldError> {
+        match &mut self.content {
+            Content::Upstream(pending) if pending.observer.is_unfinished() => {
+                commit::hold(&mut pending.body, &mut pending.held, clocks, endpoint).await
+            }
+            Content::Upstream(_) | Content::Local(_) | Content::ErrorEvents(_) => Ok(()),
+        }
+    }
+
+    /// Holds the response until it is complete.
+    ///
+    /// # Errors
+    /// It failed before its end, or is larger than `bounds` allow.
+    pub(in crate::proxy) async fn hold_whole(
+        &mut self,
+        clocks: HoldTimeouts,
+        endpoint: Endpoint,
+        bounds: WholeBounds<'_>,
+    ) -> Result<(), HoldError> {
+        let Content::Upstream(pending) = &mut self.content else { return Ok(()) };
+        let form = match pending.observer {
+            ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
+            // A file may be called JSON and be anything.
+            ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
+            ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
+        };
+        whole::hold(&mut pending.body, &mut pending.held, clocks, form, bounds).await
+    }
+
+    /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
+    /// after `start`, when the request was sent.
+    pub(in crate::proxy) fn comes_from(
+        &mut self,
+        permit: TargetPermit,
+        first_token: Option<Duration>,
+        start: Instant,
+    ) {
+        if let Content::Upstream(pending) = &mut self.content {
+            pending.first_token = first_token.map(|limit| (start + limit, limit));
+            pending.permit = Some(permit);
+        }
+    }
+
+    /// Removes the body, because the request was a HEAD; hyper does so on HTTP/1.1 only. The length that GET would have stays in the head.
+    pub(in crate::proxy) fn for_head(mut self) -> Self {
+        if let Content::Local(bytes) = &self.content {
+            if !bytes.is_empty() {
+                self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+            }
+            self.content = Content::Local(Bytes::new());
+        }
+        self
+    }
+
+    /// Its headers.
+    pub(in crate::proxy) fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.head.headers
+    }
+
+    /// Its head, and the relay of its body.
+    pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
+        let relay = match self.content {
+            Content::Local(bytes) => Relay::local(bytes, exchange),
+            Content::ErrorEvents(events) => {
+                let mut observer = ResponseObserver::events(exchange.record.endpoint.dialect());
+                observer.look(&events);
+                exchange.record.tally.events = observer.count();
+                exchange.conclude(ERROR_EVENT);
+                Relay::local(events, exchange)
+            }
+            Content::Upstream(pending) => Relay::upstream(*pending, exchange),
+        };
+        (self.head, relay)
+    }
+
+    /// Goes on as the rest of an event stream of `dialect` whose head has gone out.
+    ///
+    /// # Errors
+    /// It is no such stream.
+    pub(super) fn into_stream(
+        self,
+        dialect: Dialect,
+        close_delimited: bool,
+    ) -> Result<PendingStream, NotAStream> {
+        match self.content {
+            Content::Upstream(mut pending) if pending.observer.is_events() => {
+                pending.close_delimited = close_delimited;
+                Ok(*pending)
+            }
+            Content::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
+            Content::ErrorEvents(events) => Err(NotAStream::Error(events)),
+            Content::Local(bytes) => Err(match event_of(&bytes, dialect) {
+                Some(event) => NotAStream::Error(event),
+                None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),
+            }),
+        }
+    }
+}

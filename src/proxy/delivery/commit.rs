@@ -1,0 +1,122 @@
+//! Holds a stream back until its first content, so that another candidate can be tried when it fails before that.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    pin::Pin,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+
+use super::probe::{Finding, Probe};
+use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBody};
+
+/// A stream without content in so many bytes is passed on, whatever it is.
+const MOST_BYTES: usize = 256 << 10;
+
+/// What a held frame takes beside its bytes, in bytes.
+const FRAME: usize = 64;
+
+/// Without a `first_token` timeout a stream is not held longer than this: its client waits without a head.
+const LONGEST: Duration = Duration::from_secs(30);
+
+const UNFINISHED: &str = "the stream ended before its first content";
+
+/// Why a held response is not passed on.
+#[derive(Debug)]
+pub(in crate::proxy) enum HoldError {
+    /// It failed.
+    Fault(Fault),
+    /// It is an error of the upstream: the data of its event.
+    ErrorEvent(Vec<u8>),
+}
+
+/// The timeouts of a response that is held back.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::proxy) struct HoldTimeouts {
+    /// When the request was sent.
+    pub(in crate::proxy) start: Instant,
+    pub(in crate::proxy) timeouts: Timeouts,
+}
+
+impl From<Fault> for HoldError {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Reads `body` into `held` until there is content, or the end.
+///
+/// # Errors
+/// The stream failed before its first content.
+pub(super) async fn hold(
+    body: &mut AnswerBody,
+    held: &mut VecDeque<Frame<Bytes>>,
+    clocks: HoldTimeouts,
+    endpoint: Endpoint,
+) -> Result<(), HoldError> {
+    let mut probe = Probe::new(endpoint.dialect());
+    let mut bytes = 0;
+    while bytes < MOST_BYTES {
+        let next = match next(body, clocks).await {
+            Next::Frame(frame) => frame.map_err(HoldError::Fault)?,
+            Next::LongEnough => return Ok(()),
+        };
+        let Some(frame) = next else {
+            return match probe.at_end() {
+                Finding::Failed => Err(HoldError::Fault(Fault::Truncated(UNFINISHED.into()))),
+                Finding::Content | Finding::Nothing => Ok(()),
+            };
+        };
+        let seen = frame.data_ref().map_or(Finding::Nothing, |data| probe.look(data));
+        // A frame takes room even if there is little in it.
+        bytes += frame.data_ref().map_or(0, Bytes::len) + FRAME;
+        let last = frame.is_trailers();
+        held.push_back(frame);
+        match seen {
+            Finding::Failed => return Err(HoldError::ErrorEvent(probe.into_error())),
+            Finding::Content => return Ok(()),
+            Finding::Nothing if last => return Ok(()),
+            Finding::Nothing => {}
+        }
+    }
+    Ok(())
+}
+
+/// What came of waiting for a frame.
+enum Next {
+    Frame(Result<Option<Frame<Bytes>>, Fault>),
+    /// The client gets it now, though there is no content yet.
+    LongEnough,
+}
+
+async fn next(body: &mut AnswerBody, clocks: HoldTimeouts) -> Next {
+    let HoldTimeouts { start, timeouts } = clocks;
+    // A configured timeout says how long it is held.
+    if let Some(limit) = timeouts.first_token {
+        return Next::Frame(next_within(body, timeouts.idle, Some((start + limit, limit))).await);
+    }
+    let frame = next_within(body, timeouts.idle, None);
+    tokio::time::timeout_at((start + LONGEST).into(), frame).await.map_or(Next::LongEnough, Next::Frame)
+}
+
+/// The next frame of `body`, before it was silent for `idle`, and before there had to be a `first_token`.
+pub(super) async fn next_within(
+    body: &mut AnswerBody,
+    idle: Option<Duration>,
+    first_token: Option<(Instant, Duration)>,
+) -> Result<Option<Frame<Bytes>>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    let idle = idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
+    let first_token = first_token.map(|(at, limit)| (at, Fault::FirstTokenTimeout(limit)));
+    let frame = match idle.into_iter().chain(first_token).min_by_key(|(at, _)| *at) {
+        None => frame.await,
+        Some((deadline, fault)) => match tokio::time::timeout_at(deadline.into(), frame).await {
+            Ok(frame) => frame,
+            Err(_) => return Err(fault),
+        },
+    };
+    frame.transpose().map_err(|error| Fault::Truncated(error.into()))
+}

@@ -1,0 +1,27 @@
+//! The response on its way to the client: its source, what is held back of it, the relay that passes frames on, and what happens when the
+//! client leaves.
+
+mod active;
+mod client_response;
+mod clock;
+mod commit;
+mod detached;
+mod drain;
+mod observer;
+mod pending;
+mod policy;
+mod probe;
+mod relay;
+mod response_body;
+mod source;
+mod whole;
+
+pub(super) use client_response::ClientResponse;
+pub(super) use commit::{HoldError, HoldTimeouts};
+pub(super) use detached::{DetachPolicy, DetachedDispatch, DispatchResult};
+pub(super) use observer::ResponseObserver;
+pub(super) use pending::PendingStream;
+pub(super) use policy::ResponsePolicy;
+pub use relay::{Aborted, Relay};
+pub use response_body::ResponseBody;
+pub(super) use whole::WholeBounds;

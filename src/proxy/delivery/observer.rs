@@ -1,0 +1,163 @@
+//! What the relay observes of the bytes that it passes on.
+
+use bytes::Bytes;
+
+use crate::{
+    fault::{Fault, Outcome},
+    openai::{AnswerReader, Dialect, Notice, Reading, StreamReader},
+    sse::{Event, Scanner},
+};
+
+/// The upstream's own error was passed on in the stream.
+pub(super) const ERROR_EVENT: Outcome = Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE };
+
+/// Observes a response's bytes. Looking never fails and never changes anything.
+#[derive(Debug)]
+pub(in crate::proxy) enum ResponseObserver {
+    /// An event stream.
+    Events(Box<Events>),
+    /// A JSON document.
+    Document(Box<AnswerReader>),
+    /// Anything else: files, audio, compressed bodies.
+    Nothing,
+}
+
+/// An event stream as far as it has gone out.
+#[derive(Debug)]
+pub(in crate::proxy) struct Events {
+    scanner: Scanner,
+    reader: StreamReader,
+    dialect: Dialect,
+    terminated: bool,
+    failed: bool,
+}
+
+/// What can still be sent in a stream that broke off.
+#[derive(Debug)]
+pub(super) struct LastEvent {
+    /// An error event.
+    pub(super) event: Bytes,
+    /// SDKs raise on it, so that the stream may then end in order. Otherwise the transport must be aborted as well.
+    pub(super) is_enough: bool,
+}
+
+impl ResponseObserver {
+    /// Observes an event stream.
+    pub(in crate::proxy) fn events(dialect: Dialect) -> Self {
+        Self::Events(Box::new(Events {
+            scanner: Scanner::new(),
+            reader: StreamReader::new(dialect),
+            dialect,
+            terminated: false,
+            failed: false,
+        }))
+    }
+
+    /// Observes a JSON document.
+    pub(in crate::proxy) fn document(dialect: Dialect) -> Self {
+        Self::Document(Box::new(AnswerReader::new(dialect)))
+    }
+
+    /// Looks at the next bytes; true when the response's first content is among them.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Events(events) => events.look(bytes),
+            Self::Document(reader) => {
+                reader.bytes(bytes);
+                false
+            }
+            Self::Nothing => false,
+        }
+    }
+
+    /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out, or an error event of the
+    /// upstream's that SDKs raise on: they close at either.
+    pub(super) fn is_terminated(&self) -> bool {
+        let Self::Events(events) = self else { return false };
+        events.terminated || (events.failed && raises(events.dialect))
+    }
+
+    /// Whether it observes an event stream.
+    pub(super) fn is_events(&self) -> bool {
+        matches!(self, Self::Events(_))
+    }
+
+    /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
+    /// has finished, and it told of no error.
+    pub(in crate::proxy) fn is_unfinished(&self) -> bool {
+        let Self::Events(events) = self else { return false };
+        let known = events.dialect != Dialect::Other;
+        known && !events.terminated && !events.failed && !events.reader.all_finished()
+    }
+
+    /// How an exchange ended whose answer is whole.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Events(events) if events.failed => ERROR_EVENT,
+            _ => Outcome::COMPLETE,
+        }
+    }
+
+    /// The event that tells of `fault` in the stream's own dialect. `None` where it is no event stream, or stands within an event, of which
+    /// anything added would become a part.
+    pub(super) fn last_event(&self, fault: &Fault) -> Option<LastEvent> {
+        let Self::Events(events) = self else { return None };
+        if self.is_terminated() || !events.scanner.at_boundary() {
+            return None;
+        }
+        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
+        let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
+        Some(LastEvent { event, is_enough: raises(events.dialect) })
+    }
+
+    /// Whether a comment may be put here: between two events of a stream that goes on.
+    pub(super) fn takes_comments(&self) -> bool {
+        matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
+            && !self.is_terminated()
+    }
+
+    /// Events seen; `None` where the response is not an event stream.
+    pub(super) fn count(&self) -> Option<u64> {
+        match self {
+            Self::Events(events) => Some(events.scanner.events()),
+            Self::Document(_) | Self::Nothing => None,
+        }
+    }
+
+    /// What the response says of itself. A document's observer is used up by this.
+    pub(super) fn reading(&mut self) -> Reading {
+        match self {
+            Self::Events(events) => events.reader.reading(),
+            Self::Nothing => Reading::default(),
+            Self::Document(_) => match std::mem::replace(self, Self::Nothing) {
+                Self::Document(reader) => reader.finish(),
+                Self::Events(_) | Self::Nothing => Reading::default(),
+            },
+        }
+    }
+}
+
+/// Whether the SDKs raise on an error event of this dialect: on a chat stream's `error` object (openai-python `_streaming.py`) and on a
+/// Messages error event. They hand a Responses error event on like any other, so there it takes an abort to make them raise.
+pub(super) fn raises(dialect: Dialect) -> bool {
+    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages)
+}
+
+impl Events {
+    fn look(&mut self, bytes: &[u8]) -> bool {
+        let Self { scanner, reader, terminated, failed, .. } = self;
+        let mut first_content = false;
+        scanner.scan(bytes, &mut |event| {
+            let notice = reader.event(&event);
+            first_content |= notice.first_content;
+            *terminated |= notice.terminal;
+            *failed |= is_error(&event, notice);
+        });
+        first_content
+    }
+}
+
+/// Whether the upstream says in `event` that it failed.
+pub(super) fn is_error(event: &Event<'_>, notice: Notice) -> bool {
+    notice.error || event.name == b"response.failed"
+}

@@ -1,0 +1,53 @@
+//! An upstream's response that the client may get, before any of it goes out.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use http_body::Frame;
+
+use super::{ResponseObserver, ResponsePolicy};
+use crate::upstream::{AnswerBody, TargetPermit};
+
+/// An upstream's response that the client may get, before any of it goes out.
+#[derive(Debug)]
+pub(in crate::proxy) struct PendingStream {
+    pub(super) body: AnswerBody,
+    pub(super) observer: ResponseObserver,
+    /// Frames that were read while the response was held back.
+    pub(super) held: VecDeque<Frame<Bytes>>,
+    pub(super) policy: ResponsePolicy,
+    /// The longest silence of the upstream.
+    pub(super) idle: Option<Duration>,
+    /// By when there must be content, and the timeout that says so.
+    pub(super) first_token: Option<(Instant, Duration)>,
+    /// The request counts as pending at its target for as long as this lives.
+    pub(super) permit: Option<TargetPermit>,
+    /// Whether the end of the connection is the end of the response.
+    pub(super) close_delimited: bool,
+}
+
+impl PendingStream {
+    /// A response of which nothing was read yet.
+    pub(in crate::proxy) fn new(
+        body: AnswerBody,
+        observer: ResponseObserver,
+        policy: ResponsePolicy,
+        idle: Option<Duration>,
+        close_delimited: bool,
+    ) -> Self {
+        let held = VecDeque::new();
+        Self { body, observer, held, policy, idle, first_token: None, permit: None, close_delimited }
+    }
+
+    /// The bytes that were read of it so far.
+    pub(super) fn held_bytes(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        for data in self.held.iter().filter_map(Frame::data_ref) {
+            bytes.extend_from_slice(data);
+        }
+        bytes.freeze()
+    }
+}

@@ -1,0 +1,108 @@
+//! A first look at an event stream, before any of it goes out.
+
+use super::observer::is_error;
+use crate::{
+    openai::{Dialect, StreamReader},
+    sse::{Event, Scanner},
+};
+
+/// A first look at an event stream, before any of it goes out.
+#[derive(Debug)]
+pub(super) struct Probe {
+    scanner: Scanner,
+    reader: StreamReader,
+    dialect: Dialect,
+    /// Whether the response is read to its end, and passed on only if all of it can be read.
+    whole: bool,
+    content: bool,
+    ended: bool,
+    failed: bool,
+    /// The data of the event that is an error, at most 64 KiB of it.
+    error: Vec<u8>,
+}
+
+/// Of an error event's data, what is kept to tell what it is about.
+const ERROR_KEPT: usize = 64 << 10;
+
+/// What a [`Probe`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// Nothing that decides.
+    Nothing,
+    /// Content, or an end in order.
+    Content,
+    /// An error event, or one that cannot be read, before any content.
+    Failed,
+}
+
+impl Probe {
+    pub(super) fn new(dialect: Dialect) -> Self {
+        Self {
+            scanner: Scanner::new(),
+            reader: StreamReader::new(dialect),
+            dialect,
+            whole: false,
+            content: false,
+            ended: false,
+            failed: false,
+            error: Vec::new(),
+        }
+    }
+
+    /// One for all of an answer: SDKs raise on an event that cannot be read wherever it stands.
+    pub(super) fn of_whole(dialect: Dialect) -> Self {
+        Self { whole: true, ..Self::new(dialect) }
+    }
+
+    /// Looks at the next bytes, and tells of the first event in them that decides.
+    pub(super) fn look(&mut self, bytes: &[u8]) -> Finding {
+        let mut seen = Finding::Nothing;
+        let Self { scanner, reader, content, ended, failed, error, .. } = self;
+        let whole = self.whole && self.dialect != Dialect::Other;
+        scanner.scan(bytes, &mut |event| {
+            let notice = reader.event(&event);
+            // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
+            let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
+            let fails = malformed || is_error(&event, notice);
+            let decides = match (fails, notice.first_content || notice.terminal) {
+                (true, _) => Finding::Failed,
+                (_, true) => Finding::Content,
+                (false, false) => Finding::Nothing,
+            };
+            if seen == Finding::Nothing {
+                seen = decides;
+            }
+            *content |= decides == Finding::Content;
+            *ended |= notice.terminal;
+            if fails && !std::mem::replace(failed, true) {
+                error.extend_from_slice(&event.data[..event.data.len().min(ERROR_KEPT)]);
+            }
+        });
+        seen
+    }
+
+    /// Whether an error has been seen, wherever in the stream.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
+    /// The data of the error event that was seen.
+    pub(super) fn into_error(self) -> Vec<u8> {
+        self.error
+    }
+
+    /// What an end means here.
+    pub(super) fn at_end(&self) -> Finding {
+        let known = self.dialect != Dialect::Other;
+        if known && !self.ended && !self.reader.all_finished() { Finding::Failed } else { Finding::Content }
+    }
+}
+
+/// Whether SDKs can read an event: each as JSON, but for the word at the end. The reader of a stream does not parse all that it sees.
+fn is_readable(event: &Event<'_>) -> bool {
+    let last = event.data.starts_with(b"[DONE]");
+    event.oversized
+        || event.data.is_empty()
+        || last
+        || serde_json::from_slice::<serde::de::IgnoredAny>(event.data).is_ok()
+}

@@ -1,0 +1,334 @@
+//! The response body of an exchange: one state machine from a source's bytes to the client's bytes.
+//!
+//! The relay never changes, delays or holds back a frame. It observes each frame as it goes out, so that what was observed and what was sent
+//! never differ. When the upstream's response breaks off, everything that came is delivered before the client is told: by an error event
+//! where the client can understand one, else by an abort of the transport.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use thiserror::Error;
+
+use super::{PendingStream, active::ActiveStream, clock::Due, drain, observer, source::Source};
+use crate::{
+    body::{Chunk, Flush, UploadFailure},
+    exchange::Exchange,
+    fault::{Fault, Who},
+    openai::Dialect,
+    sse::writer,
+    upstream::BodyError,
+};
+
+/// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
+/// that a broken-off response never looks complete.
+#[derive(Debug, Error)]
+#[error("the response broke off")]
+pub struct Aborted;
+
+const UNFINISHED: &str = "the stream ended without its terminal event";
+
+/// What the relay gives hyper.
+type PolledFrame = Poll<Option<Result<Frame<Chunk>, Aborted>>>;
+
+/// The response body of an exchange.
+#[derive(Debug)]
+pub struct Relay {
+    stage: Stage,
+    exchange: Box<Exchange>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A response is passed on.
+    Active(Box<ActiveStream>),
+    /// One more event, after which the stream ends: in order, or by an abort.
+    LastEvent { event: Bytes, orderly: bool },
+    /// Everything has been handed over; once it has left, the transport is aborted.
+    Aborting(Option<Flush>),
+    /// Nothing is left to send.
+    Ended,
+}
+
+impl Relay {
+    /// Sends `bytes`, a response that is here whole.
+    pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>) -> Self {
+        Self { stage: Stage::Active(Box::new(ActiveStream::local(bytes))), exchange }
+    }
+
+    /// Ends a response that has begun without an upstream's, with `event`.
+    pub(super) fn last_event(event: Bytes, dialect: Dialect, exchange: Box<Exchange>) -> Self {
+        let orderly = observer::raises(dialect);
+        if orderly {
+            exchange.connection().reset_when_closing(false);
+        }
+        Self { stage: Stage::LastEvent { event, orderly }, exchange }
+    }
+
+    /// Passes an upstream's response on.
+    pub(super) fn upstream(pending: PendingStream, mut exchange: Box<Exchange>) -> Self {
+        let start = exchange.record.start;
+        let deadline = exchange.handle.abort.deadline();
+        let total = deadline.map(|deadline| (deadline, deadline.duration_since(start)));
+        // Until the response is known to be complete: whatever else ends the connection must not look like its end.
+        exchange.connection().reset_when_closing(pending.close_delimited);
+        let active = ActiveStream::new(pending, total);
+        exchange.record.tally.events = active.observer.count();
+        Self { stage: Stage::Active(Box::new(active)), exchange }
+    }
+
+    /// Whether the client leaves if the relay is dropped now: an upstream's response is passed on that is not complete, and nobody has ended it.
+    pub(super) fn is_left_unfinished(&self) -> bool {
+        let Stage::Active(active) = &self.stage else { return false };
+        let unfinished = !active.source.is_local() && !active.is_complete();
+        unfinished && self.exchange.handle.abort.cause().is_none() && self.exchange.outcome().is_none()
+    }
+
+    /// Reads on without a client, for what the response says of itself.
+    pub(super) async fn drain(mut self) {
+        self.exchange.handle.status.leave();
+        let mut bytes = 0;
+        while let Stage::Active(active) = &mut self.stage
+            && bytes < drain::MOST_FOR_USAGE
+        {
+            active.clock.heartbeat = None;
+            let frame = poll_fn(|cx| match self.poll_active(cx) {
+                // Nobody is left to be aborted.
+                Poll::Pending if !matches!(self.stage, Stage::Active(_)) => Poll::Ready(None),
+                polled => polled,
+            })
+            .await;
+            if let Some(Ok(frame)) = frame {
+                bytes += frame.data_ref().map_or(0, Buf::remaining);
+            }
+        }
+    }
+
+    fn poll_active(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        if let Source::Local(bytes) = &mut active.source {
+            let bytes = bytes.take();
+            return self.poll_local(bytes);
+        }
+        let handle = &self.exchange.handle;
+        handle.progress.polled();
+        if let Some(cut) = handle.abort.cause() {
+            let fault = active.clock.fault(cut);
+            return self.rescue(&fault, cx);
+        }
+        match active.source.poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && active.observer.is_unfinished() => {
+                self.source_ended(cx)
+            }
+            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.forward(frame)))),
+            Poll::Ready(Some(Err(error))) => {
+                let fault = self.broken(error);
+                self.rescue(&fault, cx)
+            }
+            Poll::Ready(None) => self.source_ended(cx),
+            Poll::Pending => {
+                let rewoken = handle.abort.register(cx.waker());
+                match ready!(active.clock.poll(rewoken, active.observer.takes_comments(), cx)) {
+                    Due::Beat => Poll::Ready(Some(Ok(self.send(writer::comment("keep-alive"))))),
+                    Due::Fault(fault) => self.rescue(&fault, cx),
+                }
+            }
+        }
+    }
+
+    /// Sends what is here whole: no clock runs, and there is nothing to observe.
+    fn poll_local(&mut self, bytes: Option<Bytes>) -> PolledFrame {
+        if let Some(bytes) = bytes {
+            return Poll::Ready(Some(Ok(self.send(bytes))));
+        }
+        self.conclude();
+        self.stage = Stage::Ended;
+        Poll::Ready(None)
+    }
+
+    /// The fault that stands for an upstream's body that broke off: the client's upload may have broken off on the same connection.
+    fn broken(&self, error: BodyError) -> Fault {
+        match self.exchange.record.upload.failure() {
+            Some(UploadFailure::Stalled(idle)) => Fault::BodyStalled(idle),
+            Some(UploadFailure::Broken) => Fault::BodyBroken(error.into()),
+            None => Fault::Truncated(error.into()),
+        }
+    }
+
+    /// Observes a frame as it goes out.
+    fn forward(&mut self, frame: Frame<Bytes>) -> Frame<Chunk> {
+        let Stage::Active(active) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
+        active.clock.asked = None;
+        active.clock.beat = None;
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                let trailers = active.policy.as_ref().map(|policy| policy.trailers(frame));
+                return Frame::trailers(trailers.unwrap_or_default());
+            }
+        };
+        let now = Instant::now();
+        if self.exchange.handle.status.left().is_none() {
+            self.exchange.record.tally.frame(data.len(), now);
+        }
+        if active.observer.look(&data) {
+            active.clock.first_token = None;
+            self.exchange.record.first_token_sent(now);
+        }
+        self.hand_over(data, now)
+    }
+
+    /// Sends bytes of the gateway's own.
+    fn send(&mut self, bytes: Bytes) -> Frame<Chunk> {
+        let now = Instant::now();
+        if self.exchange.handle.status.left().is_none() {
+            self.exchange.record.tally.frame(bytes.len(), now);
+        }
+        self.hand_over(bytes, now)
+    }
+
+    /// Gives `data` to hyper.
+    fn hand_over(&self, data: Bytes, now: Instant) -> Frame<Chunk> {
+        let handle = &self.exchange.handle;
+        handle.progress.handed(now);
+        Frame::data(Chunk::new(data, handle.clone()))
+    }
+
+    /// The upstream's body ended by the rules of HTTP; whether the response did is for the stream's own dialect to say.
+    fn source_ended(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        if active.observer.is_unfinished() {
+            return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
+        }
+        self.conclude();
+        self.stage = Stage::Ended;
+        Poll::Ready(None)
+    }
+
+    /// Ends a response that cannot be completed: nothing that came is lost, and the client is told as well as it can be. A response whose
+    /// terminal event went out lacks only the end of its framing, which is supplied.
+    fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        let complete = active.is_complete();
+        if let Some(permit) = &mut active.permit
+            && !complete
+            && fault.row().who == Who::Upstream
+        {
+            let now = Instant::now();
+            if fault.is_slowness() { permit.was_slow(now) } else { permit.failed(now) }
+        }
+        let lengthless = active.lengthless;
+        let only_framing_missing = complete && lengthless;
+        let last = active.observer.last_event(fault).filter(|_| lengthless);
+        self.conclude();
+        self.fail(fault);
+        let orderly = only_framing_missing || last.as_ref().is_some_and(|last| last.is_enough);
+        if orderly {
+            // A reset could destroy what is still on its way.
+            self.exchange.connection().reset_when_closing(false);
+        }
+        // Drops the upstream's body, and with it the connection or the stream.
+        self.stage = if orderly { Stage::Ended } else { Stage::Aborting(None) };
+        match last {
+            Some(last) => Poll::Ready(Some(Ok(self.send(last.event)))),
+            None if only_framing_missing => Poll::Ready(None),
+            None => {
+                // From here on the client is to take what there is; if it does not, that is a stall.
+                self.exchange.handle.progress.handed(Instant::now());
+                self.poll_abort(cx)
+            }
+        }
+    }
+
+    /// Ends the exchange with `fault`.
+    fn fail(&mut self, fault: &Fault) {
+        let Stage::Active(active) = &self.stage else { return };
+        self.exchange.fail(fault, |text| active.holds_key(text));
+    }
+
+    fn poll_abort(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+        if let Stage::Aborting(flush) = &mut self.stage {
+            // First out of hyper and h2, then out of the connection's own buffers.
+            ready!(self.exchange.handle.progress.poll_emptied(cx));
+            let connection = self.exchange.connection();
+            ready!(flush.get_or_insert_with(|| connection.flush()).poll(connection, cx));
+            self.stage = Stage::Ended;
+        }
+        Poll::Ready(Some(Err(Aborted)))
+    }
+
+    /// Decides whether the client was given a complete response. No other place does.
+    fn conclude(&mut self) {
+        let Stage::Active(active) = &mut self.stage else { return };
+        if active.is_complete() {
+            let outcome = active.observer.outcome();
+            self.exchange.connection().reset_when_closing(false);
+            // A fault's own response was concluded with the fault, which stays.
+            self.exchange.conclude(outcome);
+        } else if active.source.is_whole() {
+            // hyper asks no further than the length that was promised.
+            self.exchange.fail(&Fault::Truncated(UNFINISHED.into()), |_| false);
+        }
+        let Some(policy) = &active.policy else { return };
+        let record = &mut self.exchange.record;
+        record.reading = active.observer.reading();
+        record.reading.model.take_if(|model| policy.holds_key(model.as_bytes()));
+        record.tally.events = active.observer.count();
+    }
+}
+
+impl Body for Relay {
+    type Data = Chunk;
+    type Error = Aborted;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
+        let this = self.get_mut();
+        match &mut this.stage {
+            Stage::Active(_) => this.poll_active(cx),
+            Stage::LastEvent { event, orderly } => {
+                let event = std::mem::take(event);
+                this.stage = if *orderly { Stage::Ended } else { Stage::Aborting(None) };
+                Poll::Ready(Some(Ok(this.send(event))))
+            }
+            Stage::Aborting(_) => this.poll_abort(cx),
+            Stage::Ended => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.stage {
+            // The relay looks at a stream's end when it comes, so hyper has to ask for it.
+            Stage::Active(active) => active.source.is_end_stream() && !active.observer.is_unfinished(),
+            Stage::LastEvent { .. } | Stage::Aborting(_) => false,
+            Stage::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.stage {
+            Stage::Active(active) if !active.lengthless => active.source.size_hint(),
+            Stage::Active(_) | Stage::LastEvent { .. } | Stage::Aborting(_) => SizeHint::default(),
+            Stage::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.conclude();
+        let Stage::Active(active) = std::mem::replace(&mut self.stage, Stage::Ended) else { return };
+        let complete = active.is_complete();
+        if let Source::Upstream { body, .. } = active.source
+            && complete
+            && !body.is_ended()
+        {
+            drain::read_on(body);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the bytes of a response come from.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::upstream::{AnswerBody, BodyError};
+
+/// Where the bytes of a response come from.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// An upstream sends them.
+    Upstream {
+        /// Frames that were read while the response was held back; they go first.
+        held: VecDeque<Frame<Bytes>>,
+        /// The rest.
+        body: AnswerBody,
+    },
+    /// They are here, whole. `None` once they were handed over.
+    Local(Option<Bytes>),
+}
+
+impl Source {
+    /// Bytes that are here; there may be none.
+    pub(super) fn local(bytes: Bytes) -> Self {
+        Self::Local((!bytes.is_empty()).then_some(bytes))
+    }
+
+    /// Whether the bytes need no upstream.
+    pub(super) fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
+    }
+
+    /// The next frame.
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self {
+            Self::Upstream { held, body } => match held.pop_front() {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => Pin::new(body).poll_frame(cx),
+            },
+            Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    /// Whether every byte that was promised has been handed over.
+    pub(super) fn is_whole(&self) -> bool {
+        match self {
+            Self::Upstream { held, body } => held.is_empty() && body.is_whole(),
+            Self::Local(bytes) => bytes.is_none(),
+        }
+    }
+
+    /// Whether there is nothing more to ask for.
+    pub(super) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Upstream { held, body } => held.is_empty() && body.is_end_stream(),
+            Self::Local(bytes) => bytes.is_none(),
+        }
+    }
+
+    /// The length of what is still to come.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        let (held, body) = match self {
+            Self::Upstream { held, body } => (held, body),
+            Self::Local(bytes) => {
+                return SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
+            }
+        };
+        let mut hint = body.size_hint();
+        let held: u64 = held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
+        match hint.exact() {
+            Some(exact) => hint.set_exact(exact + held),
+            None => hint.set_lower(hint.lower() + held),
+        }
+        hint
+    }
+}

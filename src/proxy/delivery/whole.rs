@@ -1,0 +1,188 @@
+//! Holds a response until it is complete (`delivery = "whole"`), so that another candidate can be tried when it fails midway.
+
+use std::{collections::VecDeque, io, slice, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Frame;
+use serde::de::IgnoredAny;
+
+use super::{
+    HoldError, HoldTimeouts,
+    commit::next_within,
+    drain,
+    probe::{Finding, Probe},
+};
+use crate::{
+    body::Status,
+    fault::Fault,
+    openai::Dialect,
+    proxy::{
+        Gateway,
+        buffered::{self, Buffered},
+    },
+    upstream::AnswerBody,
+};
+
+/// The response is passed on in pieces of this size, in bytes, so that observing them does not delay the worker's other streams.
+const PIECE: usize = 64 << 10;
+const FIRST_PIECE: usize = 4 << 10;
+
+/// A longer document, in bytes, is parsed on a thread for blocking work.
+const READ_AT_ONCE: u64 = 256 << 10;
+
+/// What a response has to be, to be whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An event stream, each event of which can be read.
+    Events(Dialect),
+    /// A JSON document.
+    Document,
+    /// Anything, up to its end.
+    Opaque,
+}
+
+/// Bounds on one response.
+#[derive(Debug)]
+pub(in crate::proxy) struct WholeBounds<'a> {
+    /// In bytes.
+    pub(in crate::proxy) limit: u64,
+    /// Of all that the process holds, in bytes.
+    pub(in crate::proxy) buffered: u64,
+    pub(in crate::proxy) gateway: &'a Arc<Gateway>,
+    /// Says whether the client has left meanwhile.
+    pub(in crate::proxy) status: &'a Status,
+}
+
+/// A response, as far as it is there. Its bytes are copied, so that the connection's read buffers are not kept.
+#[derive(Debug)]
+struct Held {
+    pieces: Vec<BytesMut>,
+    length: u64,
+    trailers: Option<HeaderMap>,
+    counted: Buffered,
+}
+
+/// Reads `body` into `held`, to its end.
+///
+/// # Errors
+/// The response failed before its end, or is larger than `bounds` allow.
+pub(super) async fn hold(
+    body: &mut AnswerBody,
+    held: &mut VecDeque<Frame<Bytes>>,
+    clocks: HoldTimeouts,
+    form: Form,
+    bounds: WholeBounds<'_>,
+) -> Result<(), HoldError> {
+    let HoldTimeouts { start, timeouts } = clocks;
+    let mut whole =
+        Held { pieces: Vec::new(), length: 0, trailers: None, counted: Buffered::new(bounds.gateway) };
+    let mut probe = match form {
+        Form::Events(dialect) => Some(Probe::of_whole(dialect)),
+        Form::Document | Form::Opaque => None,
+    };
+    let mut first_token = timeouts.first_token.filter(|_| probe.is_some()).map(|limit| start + limit);
+    while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(trailers) => {
+                whole.trailers = trailers.into_trailers().ok();
+                break;
+            }
+        };
+        whole.take(&data, &bounds)?;
+        let Some(probe) = &mut probe else { continue };
+        if probe.look(&data) == Finding::Content {
+            first_token = None;
+        }
+        if probe.has_failed() {
+            break;
+        }
+    }
+    if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
+        return Err(HoldError::ErrorEvent(probe.into_error()));
+    }
+    if probe.is_some_and(|probe| probe.at_end() == Finding::Failed) {
+        return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
+    }
+    if form == Form::Document {
+        whole.read().await?;
+    }
+    whole.release(held);
+    Ok(())
+}
+
+/// Pieces, read one after the other.
+struct Text<'p> {
+    now: &'p [u8],
+    later: slice::Iter<'p, BytesMut>,
+}
+
+impl<'p> Text<'p> {
+    fn of(pieces: &'p [BytesMut]) -> Self {
+        Self { now: &[], later: pieces.iter() }
+    }
+}
+
+impl io::Read for Text<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        while self.now.is_empty() {
+            let Some(piece) = self.later.next() else { return Ok(0) };
+            self.now = piece;
+        }
+        self.now.read(into)
+    }
+}
+
+impl Held {
+    fn take(&mut self, mut data: &[u8], bounds: &WholeBounds<'_>) -> Result<(), HoldError> {
+        self.length += data.len() as u64;
+        // Without a caller it is read for its usage alone.
+        let most = if bounds.status.left().is_some() { drain::MOST_FOR_USAGE as u64 } else { u64::MAX };
+        if self.length > bounds.limit.min(most) {
+            return Err(HoldError::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
+        }
+        while !data.is_empty() {
+            let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
+            if room == 0 {
+                let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
+                // What takes little room is not given much: the first piece is a small one.
+                let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
+                self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(HoldError::Fault)?;
+                self.pieces.push(BytesMut::with_capacity(size));
+                continue;
+            }
+            let (now, later) = data.split_at(room.min(data.len()));
+            self.pieces.last_mut().into_iter().for_each(|piece| piece.extend_from_slice(now));
+            data = later;
+        }
+        Ok(())
+    }
+
+    /// Reads it as JSON.
+    async fn read(&mut self) -> Result<(), HoldError> {
+        let pieces = std::mem::take(&mut self.pieces);
+        let reading = move || {
+            let is_json = serde_json::from_reader::<_, IgnoredAny>(Text::of(&pieces)).is_ok();
+            (pieces, is_json)
+        };
+        let (pieces, is_json) = if self.length <= READ_AT_ONCE {
+            reading()
+        } else {
+            let read = tokio::task::spawn_blocking(reading).await;
+            read.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
+        };
+        self.pieces = pieces;
+        if is_json { Ok(()) } else { Err(HoldError::Fault(Fault::BadAnswer("it is not valid JSON"))) }
+    }
+
+    /// Each piece counts until the last of them has gone.
+    fn release(self, held: &mut VecDeque<Frame<Bytes>>) {
+        let Self { pieces, trailers, counted, .. } = self;
+        let counted = Arc::new(counted);
+        held.extend(
+            pieces.into_iter().map(|piece| Frame::data(buffered::own(piece.freeze(), counted.clone()))),
+        );
+        held.extend(trailers.map(Frame::trailers));
+    }
+}

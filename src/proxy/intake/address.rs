@@ -1,0 +1,52 @@
+//! Makes a client's headers those of a request of the gateway's own, as far as every attempt has the same ones.
+
+use http::{HeaderMap, HeaderName, HeaderValue, header, request};
+
+use super::PreparedRequest;
+use crate::{exchange::Record, policy, proxy::context::RequestContext};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Applies the header policy and the route's rules, and puts the trace context in.
+pub(in crate::proxy) fn address(context: &RequestContext, record: &Record, prepared: &mut PreparedRequest) {
+    let host = client_host(&prepared.head);
+    let PreparedRequest { arrived, head, .. } = prepared;
+    let (route, key) = (&arrived.routed.route, &arrived.key);
+    policy::to_upstream(&mut head.headers, &route.request_headers, key);
+    // The response is read, and an error in it searched for keys: both need it uncompressed.
+    head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    head.headers.insert(TRACEPARENT, record.trace.traceparent());
+    if !record.trace.keeps_tracestate() {
+        head.headers.remove(TRACESTATE);
+    }
+    if route.forward_address {
+        let host = host.filter(|host| !key.found_in(host.as_bytes()));
+        forward_address(context, record, &mut head.headers, host);
+    }
+}
+
+fn forward_address(
+    context: &RequestContext,
+    record: &Record,
+    headers: &mut HeaderMap,
+    host: Option<HeaderValue>,
+) {
+    if let Ok(client) = HeaderValue::from_str(&record.client.to_string()) {
+        headers.insert(FORWARDED_FOR, client);
+    }
+    let scheme = if context.downstream.tls { "https" } else { "http" };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
+    if let Some(host) = host {
+        headers.insert(FORWARDED_HOST, host);
+    }
+}
+
+/// The host that the client asked, port included; HTTP/2 has it in the request's target (RFC 9113 §8.3.1).
+fn client_host(head: &request::Parts) -> Option<HeaderValue> {
+    let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    authority.or_else(|| head.headers.get(header::HOST).cloned())
+}

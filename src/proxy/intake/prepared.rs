@@ -1,0 +1,73 @@
+//! A request that is ready to be sent to a candidate.
+
+use bytes::Bytes;
+use http::request;
+use http_body::Body;
+
+use crate::{
+    body::{Outbound, RequestBody},
+    openai::{Dialect, Endpoint},
+    proxy::arrival::Arrived,
+    upstream::Affinity,
+};
+
+/// A request that is ready to be sent to a candidate.
+#[derive(Debug)]
+pub(in crate::proxy) struct PreparedRequest {
+    pub(in crate::proxy) arrived: Arrived,
+    pub(in crate::proxy) head: request::Parts,
+    pub(in crate::proxy) content: Content,
+    /// The model that the path names (Azure).
+    pub(in crate::proxy) deployment: Option<String>,
+    /// Whether the upstream is to work while nobody waits, and is asked for its response later.
+    pub(in crate::proxy) background: bool,
+    /// Whether the response is to be an event stream.
+    pub(in crate::proxy) stream: bool,
+    pub(in crate::proxy) endpoint: Endpoint,
+    /// How often an SDK has sent this request before.
+    pub(in crate::proxy) retries_so_far: u32,
+    /// By the route's steps; empty where none of them balances by a hash.
+    pub(in crate::proxy) affinities: Vec<Affinity>,
+}
+
+/// The request's body, as far as it had to be read.
+#[derive(Debug)]
+pub(in crate::proxy) enum Content {
+    /// Read whole.
+    Read(Bytes),
+    /// Passed on as it comes.
+    Streamed(RequestBody),
+    /// It was passed on, and cannot be once more.
+    Gone,
+}
+
+impl PreparedRequest {
+    /// Whether it creates an answer and nothing else, so that sending it twice costs tokens at most.
+    pub(in crate::proxy) fn is_inference(&self) -> bool {
+        self.endpoint.is_inference() && !self.background && matches!(self.content, Content::Read(_))
+    }
+
+    /// Whether the response to this inference is to be an event stream of a known dialect.
+    pub(in crate::proxy) fn streams_known_dialect(&self) -> bool {
+        self.stream && self.endpoint.dialect() != Dialect::Other
+    }
+
+    /// Whether its body is still there.
+    pub(in crate::proxy) fn can_be_sent(&self) -> bool {
+        !matches!(self.content, Content::Gone)
+    }
+
+    /// Takes back a body that was to be passed on, and of which nothing was.
+    pub(in crate::proxy) fn take_back(&mut self, body: Outbound) {
+        if let Outbound::Stream(upload) = body {
+            self.content = Content::Streamed(upload.into_inner());
+        }
+    }
+}
+
+impl Content {
+    /// Whether there is nothing to send.
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
+        matches!(self, Self::Streamed(body) if body.is_end_stream())
+    }
+}

@@ -1,0 +1,195 @@
+//! Reading a JSON request body whole, within bounds, and what it says.
+
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method, header};
+use http_body::Body;
+
+use crate::{
+    body::{RequestBody, UploadTally},
+    fault::Fault,
+    openai::{self, Facts},
+    proxy::{
+        Gateway,
+        buffered::{self, Buffered},
+    },
+    upstream::Affinity,
+};
+
+/// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
+const LARGE: usize = 1 << 20;
+
+/// Room is made for so many times what is there of a body, whatever its `content-length` claims beyond that.
+const AHEAD: usize = 4;
+
+/// A request body, held whole.
+#[derive(Debug)]
+pub(super) struct JsonBody {
+    /// They count against the process' bound for as long as anybody has them.
+    pub(super) bytes: Bytes,
+    pub(super) facts: Facts,
+}
+
+/// Bounds on one body.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// In bytes.
+    pub(super) limit: u64,
+    /// The longest pause within it.
+    pub(super) idle: Duration,
+    /// Of all bodies that the process holds, in bytes.
+    pub(super) buffered: u64,
+}
+
+/// Whether the gateway can and must read this request's body: a JSON document that is not compressed.
+pub(super) fn is_readable(method: &Method, headers: &HeaderMap) -> bool {
+    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
+    plain && json && !matches!(*method, Method::GET | Method::HEAD)
+}
+
+/// `application/json` or a `+json` type, whatever its parameters (RFC 6838 §4.2.8).
+pub(in crate::proxy) fn is_json(content_type: &[u8]) -> bool {
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let suffix = |suffix: &[u8]| {
+        essence.len().checked_sub(suffix.len()).is_some_and(|at| essence[at..].eq_ignore_ascii_case(suffix))
+    };
+    essence.eq_ignore_ascii_case(b"application/json") || suffix(b"+json")
+}
+
+/// Reads `body` whole, and the facts in it.
+///
+/// # Errors
+/// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
+pub(super) async fn read(
+    mut body: RequestBody,
+    bounds: Bounds,
+    gateway: &Arc<Gateway>,
+    tally: &UploadTally,
+) -> Result<JsonBody, Fault> {
+    let announced = body.size_hint().lower();
+    if announced > bounds.limit {
+        return Err(Fault::BodyTooLarge { limit: bounds.limit });
+    }
+    let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(gateway) };
+    while let Some(frame) = next(&mut body, bounds.idle).await? {
+        let Ok(data) = frame.into_data() else { continue };
+        gathered.take(data, announced, &bounds, tally)?;
+    }
+    let bytes = gathered.whole();
+    let facts = facts(&bytes).await?;
+    Ok(JsonBody { bytes, facts })
+}
+
+/// What is there of a body.
+struct Gathered {
+    /// The only piece, as it came.
+    first: Bytes,
+    /// All of them.
+    rest: BytesMut,
+    held: Buffered,
+}
+
+impl Gathered {
+    /// Takes one more piece of a body whose length is announced, or is 0 then.
+    fn take(
+        &mut self,
+        data: Bytes,
+        announced: u64,
+        bounds: &Bounds,
+        tally: &UploadTally,
+    ) -> Result<(), Fault> {
+        let Self { first, rest, held } = self;
+        let length = first.len() + rest.len() + data.len();
+        tally.whole(length as u64);
+        if length as u64 > bounds.limit {
+            return Err(Fault::BodyTooLarge { limit: bounds.limit });
+        }
+        held.grow_to(length as u64, bounds.buffered)?;
+        if first.is_empty() && rest.is_empty() {
+            *first = data;
+            return Ok(());
+        }
+        if rest.capacity() < length {
+            let announced = (announced as usize).min(length.saturating_mul(AHEAD));
+            // Less than twice of what it has a vector does not grow by; what is made room for counts like what is there.
+            let room = length.max(announced).max(2 * rest.capacity());
+            held.grow_to(room as u64, bounds.buffered)?;
+            rest.reserve(room - rest.len());
+        }
+        rest.extend_from_slice(&std::mem::take(first));
+        rest.extend_from_slice(&data);
+        Ok(())
+    }
+
+    fn whole(self) -> Bytes {
+        let Self { first, rest, held } = self;
+        buffered::own(if rest.is_empty() { first } else { rest.freeze() }, held)
+    }
+}
+
+async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    match tokio::time::timeout(idle, frame).await {
+        Err(_) => Err(Fault::BodyStalled(idle)),
+        Ok(None) => Ok(None),
+        Ok(Some(Ok(frame))) => Ok(Some(frame)),
+        Ok(Some(Err(error))) => Err(Fault::BodyBroken(error.into())),
+    }
+}
+
+/// How the prompt in a body that was read begins, if it has one.
+pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
+    let hash = |bytes: &[u8]| {
+        let parts = openai::opening(bytes)?.into_iter();
+        Some(parts.fold(Affinity::of(b""), |value, part| value.and(part).and(b"\n")))
+    };
+    if bytes.len() < LARGE {
+        return hash(bytes);
+    }
+    let bytes = bytes.clone();
+    tokio::task::spawn_blocking(move || hash(&bytes)).await.ok().flatten()
+}
+
+async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {
+    let read = if bytes.len() < LARGE {
+        Facts::read(bytes)
+    } else {
+        let bytes = bytes.clone();
+        match tokio::task::spawn_blocking(move || Facts::read(&bytes)).await {
+            Ok(read) => read,
+            Err(error) => return Err(Fault::Internal(error.into())),
+        }
+    };
+    read.map_err(Fault::BodyInvalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Server, exchange::AccessLog, snapshot::Snapshot};
+
+    /// Whatever its length was said to be: what a body takes is never more than what is counted of it.
+    #[test]
+    fn what_room_is_made_for_is_counted() {
+        let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
+        let gateway = Gateway::new(snapshot, AccessLog::discarding());
+        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
+        for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
+            let mut gathered =
+                Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(&gateway) };
+            let piece = Bytes::from(vec![b'x'; 60_000]);
+            for taken in 1..=550 {
+                assert!(gathered.take(piece.clone(), announced, &bounds, &UploadTally::default()).is_ok());
+                let counted = gateway.buffered();
+                let room = gathered.first.len() + gathered.rest.capacity();
+                assert!(room as u64 <= counted, "{room} of {counted} after {taken} of {announced}");
+                // Nor much more than there is.
+                assert!(counted <= taken * 60_000 * AHEAD as u64, "{counted} after {taken} of {announced}");
+            }
+            assert_eq!(gathered.whole().len(), 550 * 60_000);
+            assert_eq!(gateway.buffered(), 0);
+        }
+    }
+}
