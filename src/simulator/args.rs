@@ -1,52 +1,52 @@
-//! The options of `sluicegate simulate`.
+//! The command-line options of `sluicegate simulate`.
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::{Identity, Options, Protocols, Tls};
+use super::options::{Identity, Options, Protocols, Tls};
 
-/// What `sluicegate simulate` takes.
+/// The command-line options of `sluicegate simulate`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
-    /// Threads; 1 is enough for most loads
+    /// Number of threads; 1 is enough for most load tests
     #[arg(long, default_value_t = 1)]
     pub threads: usize,
-    /// Speak TLS, with a certificate made at the start unless one is given
+    /// Use TLS, with a certificate generated at startup unless --certificate is given
     #[arg(long)]
     pub tls: bool,
-    /// PEM file of the certificate and its chain
+    /// PEM file with the certificate and its chain
     #[arg(long, value_name = "FILE", requires = "key")]
     pub certificate: Option<PathBuf>,
-    /// PEM file of the certificate's private key
+    /// PEM file with the private key of the certificate
     #[arg(long, value_name = "FILE", requires = "certificate")]
     pub key: Option<PathBuf>,
-    /// PEM file of the CA whose certificates callers must show
+    /// PEM file with the CA that client certificates must be issued by
     #[arg(long, value_name = "FILE")]
     pub client_ca: Option<PathBuf>,
-    /// Where to write the PEM of the CA made at the start
+    /// PEM file to write the CA generated at startup to
     #[arg(long, value_name = "FILE", conflicts_with = "certificate")]
     pub ca_out: Option<PathBuf>,
-    /// Protocols to speak
+    /// HTTP versions to accept
     #[arg(long, value_enum, default_value_t)]
     pub protocols: Protocols,
-    /// Refuse requests without this key
+    /// Reject requests that do not carry this API key
     #[arg(long, value_name = "KEY")]
     pub require_key: Option<String>,
-    /// Time between frames where a request does not say
+    /// Time between two frames of a stream, unless the request sets its own
     #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration, default_value = "40ms")]
     pub pace: Duration,
-    /// Records kept for `GET /simulator/records`
+    /// Number of requests kept for `GET /simulator/records`
     #[arg(long, default_value_t = 10_000)]
     pub records: usize,
 }
 
 impl Args {
-    /// The simulator's options. Reads the files named.
+    /// Converts to [`Options`]. Reads the certificate, key and CA files.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// A file cannot be read.
     pub fn options(&self) -> io::Result<Options> {
         let client_ca = self.client_ca.as_ref().map(fs::read).transpose()?;
         let identity = match (&self.certificate, &self.key) {

@@ -1,11 +1,12 @@
-//! The simulator asked and told about itself over HTTP, for tests in other languages. All under `/simulator/`:
+//! The control API of the simulator over HTTP, for tests in other languages. All paths are under `/simulator/`:
 //!
-//! - `GET records` gives the records, oldest first; `?after=N` those with a greater number.
-//! - `GET wait` answers when so many records match, after at most 30 s with those that then do: `path=` (the end of the
-//!   path), `ended=` (a kind of end, `peer-left` or `any`), `id=` (its `x-simulate-id`), `after=N`, `count=N` (default 1).
-//! - `GET connections` gives how many there were, are, and failed.
-//! - `POST gate` opens the gate of the `gate=N` knob for one answer.
-//! - `POST reset` forgets records and queued scripts; numbers go on.
+//! - `GET records` returns the records, oldest first; `?after=N` only those with a greater number.
+//! - `GET wait` waits until `count=N` (default 1) records match, at most 30 s, and returns all that match. Filters:
+//!   `path=` (the end of the path), `ended=` (how it ended, or `peer-left`, or `any`), `id=` (its `x-simulate-id`) and
+//!   `after=N`.
+//! - `GET connections` returns the connection counts: opened, open, failed.
+//! - `POST gate` opens the gate of the `gate=N` setting for one response.
+//! - `POST reset` drops records and queued scripts. Record numbers continue.
 
 use std::time::Duration;
 
@@ -15,10 +16,11 @@ use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::{
+    api_error::ApiError,
+    ending::Ended,
     play::play,
-    record::{Ended, Record},
-    refusal::Refusal,
-    respond::Request,
+    record::Record,
+    request::Request,
     script::{Head, Script, Step},
     shared::Shared,
     upload::hex,
@@ -26,20 +28,20 @@ use super::{
 };
 
 const PREFIX: &str = "/simulator/";
-/// The longest time a `wait` takes.
+/// The longest time that `wait` takes.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
-/// What a control request wants.
+/// A control request.
 pub(super) enum Command {
     Records(Filter),
     Wait(Filter),
     Connections,
     Gate,
     Reset,
-    Unknown(Refusal),
+    NotFound(ApiError),
 }
 
-/// Which records are meant.
+/// Selects records.
 #[derive(Default)]
 pub(super) struct Filter {
     after: u64,
@@ -50,7 +52,7 @@ pub(super) struct Filter {
 }
 
 impl Command {
-    /// The command of a request, if it is one.
+    /// Reads a control request; `None` if the path is not under `/simulator/`.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let name = request.path().strip_prefix(PREFIX)?;
         let query = request.target.split_once('?').map_or("", |(_, query)| query);
@@ -60,15 +62,15 @@ impl Command {
             (&Method::GET, "connections") => Self::Connections,
             (&Method::POST, "gate") => Self::Gate,
             (&Method::POST, "reset") => Self::Reset,
-            (method, _) => Self::Unknown(Refusal::no_endpoint(method.as_str(), request.path())),
+            (method, _) => Self::NotFound(ApiError::unknown_url(method.as_str(), request.path())),
         })
     }
 }
 
-/// Carries a command out and answers it.
+/// Runs a command and sends its response.
 pub(super) async fn run<W: Wire>(wire: &mut W, command: Command, shared: &Shared) -> Ended {
     let (status, body) = match command {
-        Command::Unknown(refusal) => (refusal.status, refusal.body()),
+        Command::NotFound(error) => (error.status, error.body()),
         Command::Records(filter) => (StatusCode::OK, filter.list(shared)),
         Command::Wait(filter) => {
             let enough = shared.records.wait_for(|records| {
@@ -78,7 +80,7 @@ pub(super) async fn run<W: Wire>(wire: &mut W, command: Command, shared: &Shared
             tokio::select! {
                 () = enough => {}
                 () = tokio::time::sleep(MAX_WAIT) => {}
-                gone = wire.gone() => return gone,
+                ended = wire.peer_gone() => return ended,
             }
             (StatusCode::OK, filter.list(shared))
         }
@@ -97,7 +99,7 @@ pub(super) async fn run<W: Wire>(wire: &mut W, command: Command, shared: &Shared
     };
     let body = body.to_string();
     let head = Head::json(status, body.len());
-    play(wire, Script::new(vec![Step::Head(head), Step::Send(Bytes::from(body))])).await.0
+    play(wire, Script::new(vec![Step::Head(head), Step::Send(Bytes::from(body))])).await.ended
 }
 
 impl Filter {
@@ -135,8 +137,8 @@ impl Filter {
     }
 }
 
-/// Whether an end is of a kind. Whether a leaving peer closes or resets depends on what it had not read yet, so there is
-/// a word for both.
+/// Whether `ended` matches a filter. A client that leaves closes or resets its connection depending on what it had not
+/// read yet, so `peer-left` matches both.
 fn is(ended: Ended, wanted: &str) -> bool {
     match wanted {
         "any" => true,
@@ -145,7 +147,7 @@ fn is(ended: Ended, wanted: &str) -> bool {
     }
 }
 
-/// A record as JSON; times are milliseconds since the simulator's start.
+/// A record as JSON. Times are in milliseconds since the simulator started.
 fn describe(record: &Record, shared: &Shared) -> Value {
     let since =
         |then: std::time::Instant| then.saturating_duration_since(shared.started).as_secs_f64() * 1000.0;

@@ -1,11 +1,11 @@
-//! Which endpoint a request asks, and what its body says about the answer.
+//! The endpoint of a request, and the parameters in its body.
 
 use std::borrow::Cow;
 
 use http::Method;
 use serde::{Deserialize, de::IgnoredAny};
 
-/// An endpoint of the API. The prefix of the path does not matter.
+/// An endpoint of the API. It is recognised by the end of the path, whatever the prefix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Models,
@@ -46,15 +46,15 @@ impl Endpoint {
     }
 }
 
-/// What the body of a request says about its answer.
+/// The parameters in the body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct RequestParams {
     pub(super) model: Option<String>,
     pub(super) stream: bool,
     pub(super) include_usage: bool,
-    /// Texts to embed.
+    /// Number of texts to embed.
     pub(super) inputs: usize,
-    /// Embeddings in base64 (the SDKs' choice) rather than as numbers.
+    /// Whether embeddings are sent in base64 (as the SDKs ask) instead of as numbers.
     pub(super) base64: bool,
     /// Numbers in an embedding.
     pub(super) dimensions: Option<usize>,
@@ -84,8 +84,8 @@ enum Input {
     Other(IgnoredAny),
 }
 
-impl Facts {
-    /// Reads the kept beginning of a body. One that was cut short by its bound, or is no JSON, is searched.
+impl RequestParams {
+    /// Reads the recorded start of a request body. If it is incomplete or not JSON, it is searched for the keys instead.
     pub(super) fn read(kept: &[u8]) -> Self {
         match serde_json::from_slice::<Body<'_>>(kept) {
             Ok(body) => Self {
@@ -112,7 +112,7 @@ impl Facts {
     }
 }
 
-/// What follows `key` and its colon.
+/// The text after `key` and its colon.
 fn after<'a>(body: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     let (_, rest) = body.split_at_checked(memchr::memmem::find(body, key)? + key.len())?;
     Some(rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start())
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn facts_of_a_cut_body_are_searched() {
+    fn a_truncated_body_is_searched_for_its_parameters() {
         let whole =
             br#"{"model":"m","messages":["x"],"stream": true,"stream_options":{"include_usage":true}}"#;
-        let facts = Facts::read(whole);
-        assert_eq!((facts.model.as_deref(), facts.stream, facts.include_usage), (Some("m"), true, true));
-        let cut = Facts::read(br#"{"stream": true, "model" : "m", "messages":["xxxxx"#);
+        let params = RequestParams::read(whole);
+        assert_eq!((params.model.as_deref(), params.stream, params.include_usage), (Some("m"), true, true));
+        let cut = RequestParams::read(br#"{"stream": true, "model" : "m", "messages":["xxxxx"#);
         assert_eq!((cut.model.as_deref(), cut.stream, cut.include_usage), (Some("m"), true, false));
     }
 }

@@ -1,4 +1,4 @@
-//! Generated event streams, rendered frame by frame as they are sent.
+//! Generated event streams. Each frame is rendered when it is sent.
 
 use std::{
     fmt::{Arguments, Display, Formatter, Write as _},
@@ -7,58 +7,41 @@ use std::{
 
 use bytes::{BufMut, BytesMut};
 
-use super::{answers, endpoint::Facts, plan::Plan};
+use super::{
+    bodies,
+    content::{Dialect, ResponseMeta, frames, text, tokens, word},
+    endpoint::RequestParams,
+    plan::Plan,
+};
 
-/// The words of every answer; some take more than one byte a letter, so that cuts fall inside letters too.
-const WORDS: &[&str] = &[
-    "The", " sluice", " opens", ",", " and", " the", " words", " flow", " through", " one", " by", " one",
-    " —", " nothing", " held", " back", ",", " nothing", " lost", ".",
-];
-/// The most text of one answer, bytes.
-const MAX_TEXT: usize = 64 * 1024 * 1024;
-
-/// Whose stream it is: the events' names, shapes, and how it ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
-    Chat,
-    Completions,
-    Responses,
-    Messages,
-}
-
-/// What every event of one answer repeats.
-#[derive(Debug)]
-pub(super) struct Stamp {
-    /// Number of the request.
-    pub(super) number: u64,
-    /// The model's name, as a JSON string.
-    pub(super) model: String,
-    /// Unix seconds.
-    pub(super) created: u64,
-}
-
-/// A generated stream: an opening, numbered frames, a closing.
+/// A generated event stream: opening events, numbered content frames, closing events.
 #[derive(Debug)]
 pub struct Events {
     dialect: Dialect,
-    stamp: Stamp,
+    meta: ResponseMeta,
     plan: Plan,
     include_usage: bool,
-    /// Of every frame, up to its delta.
+    /// The part of every frame before its delta.
     prefix: String,
     padding: String,
     sequence: u64,
-    /// Between two writes of frames.
+    /// Time between two batches of frames.
     pub(super) interval: Duration,
 }
 
 impl Events {
-    pub(super) fn new(dialect: Dialect, facts: &Facts, stamp: Stamp, plan: &Plan, pace: Duration) -> Self {
+    pub(super) fn new(
+        dialect: Dialect,
+        params: &RequestParams,
+        meta: ResponseMeta,
+        plan: &Plan,
+        pace: Duration,
+    ) -> Self {
         Self {
             dialect,
-            prefix: prefix(dialect, &stamp),
-            stamp,
-            include_usage: facts.include_usage,
+            prefix: prefix(dialect, &meta),
+            meta,
+            include_usage: params.include_usage,
             padding: "x".repeat(plan.size),
             sequence: 0,
             interval: plan.interval.unwrap_or(pace),
@@ -66,18 +49,18 @@ impl Events {
         }
     }
 
-    /// How many frames there are.
+    /// The number of content frames.
     pub(super) fn frames(&self) -> u64 {
         let frames = frames(&self.plan);
         if self.plan.error_event { frames / 2 } else { frames }
     }
 
-    /// How many frames go out in one write.
+    /// The number of frames in one write.
     pub(super) fn batch(&self) -> u64 {
         self.plan.batch
     }
 
-    /// Writes what comes before the first frame.
+    /// Writes the events before the first frame.
     pub(super) fn opening(&mut self, out: &mut BytesMut) {
         match self.dialect {
             Dialect::Chat => self.chat(out, r#"{"role":"assistant","content":"","refusal":null}"#, "null"),
@@ -98,12 +81,12 @@ impl Events {
             return;
         }
         let (word, padding, usage) = (word(index), &self.padding, self.no_usage());
-        let made = Made(self.plan.stamp);
+        let timestamp = Timestamp(self.plan.timestamps);
         match self.dialect {
             Dialect::Chat => {
                 let prefix = &self.prefix;
                 self.event(out, None, format_args!(
-                    r#"{prefix}{{"content":"{word}{padding}"}},"logprobs":null,"finish_reason":null}}]{usage}{made}}}"#
+                    r#"{prefix}{{"content":"{word}{padding}"}},"logprobs":null,"finish_reason":null}}]{usage}{timestamp}}}"#
                 ));
             }
             Dialect::Completions => {
@@ -113,7 +96,7 @@ impl Events {
                 ));
             }
             Dialect::Responses => {
-                let (number, sequence) = (self.stamp.number, self.sequence);
+                let (number, sequence) = (self.meta.number, self.sequence);
                 self.event(out, Some("response.output_text.delta"), format_args!(
                     r#"{{"type":"response.output_text.delta","sequence_number":{sequence},"item_id":"msg_sim{number}","output_index":0,"content_index":0,"delta":"{word}{padding}","logprobs":[]}}"#
                 ));
@@ -125,7 +108,7 @@ impl Events {
         }
     }
 
-    /// Writes what comes after the last frame.
+    /// Writes the events after the last frame.
     pub(super) fn closing(&mut self, out: &mut BytesMut) {
         if self.plan.error_event {
             return self.error(out);
@@ -155,7 +138,7 @@ impl Events {
     fn closing_of_completions(&self, out: &mut BytesMut) {
         if self.include_usage {
             let Some((head, _)) = self.prefix.split_once(r#""choices""#) else { return };
-            let usage = answers::usage_of_completions(&self.plan);
+            let usage = bodies::usage_of_completions(&self.plan);
             self.event(out, None, format_args!(r#"{head}"choices":[],"usage":{usage}}}"#));
         }
         if self.plan.done {
@@ -172,14 +155,14 @@ impl Events {
         );
     }
 
-    /// With `include_usage`, every chunk but the last says that it has none (OpenAI API reference, chat streaming).
+    /// With `include_usage`, every chunk except the last has `"usage":null` (OpenAI API reference, chat streaming).
     fn no_usage(&self) -> &'static str {
         if self.include_usage { r#","usage":null"# } else { "" }
     }
 
     fn responses_opening(&mut self, out: &mut BytesMut) {
-        let id = self.stamp.number;
-        let begun = answers::response(&self.stamp, &self.plan, "in_progress", None);
+        let id = self.meta.number;
+        let begun = bodies::response(&self.meta, &self.plan, "in_progress", None);
         self.numbered(out, "response.created", format_args!(r#""response":{begun}"#));
         self.numbered(out, "response.in_progress", format_args!(r#""response":{begun}"#));
         self.numbered(out, "response.output_item.added", format_args!(
@@ -191,26 +174,26 @@ impl Events {
     }
 
     fn responses_closing(&mut self, out: &mut BytesMut) {
-        let id = self.stamp.number;
+        let id = self.meta.number;
         let text = text(&self.plan);
-        let item = answers::response_item(id, &text);
-        let part = answers::response_part(&text);
-        let place = format!(r#""item_id":"msg_sim{id}","output_index":0,"content_index":0"#);
+        let item = bodies::response_item(id, &text);
+        let part = bodies::response_part(&text);
+        let position = format!(r#""item_id":"msg_sim{id}","output_index":0,"content_index":0"#);
         self.numbered(
             out,
             "response.output_text.done",
-            format_args!(r#"{place},"text":"{text}","logprobs":[]"#),
+            format_args!(r#"{position},"text":"{text}","logprobs":[]"#),
         );
-        self.numbered(out, "response.content_part.done", format_args!(r#"{place},"part":{part}"#));
+        self.numbered(out, "response.content_part.done", format_args!(r#"{position},"part":{part}"#));
         self.numbered(out, "response.output_item.done", format_args!(r#""output_index":0,"item":{item}"#));
         if self.plan.done {
-            let whole = answers::response(&self.stamp, &self.plan, "completed", Some(&text));
+            let whole = bodies::response(&self.meta, &self.plan, "completed", Some(&text));
             self.numbered(out, "response.completed", format_args!(r#""response":{whole}"#));
         }
     }
 
     fn messages_opening(&self, out: &mut BytesMut) {
-        let (id, model, (input, _)) = (self.stamp.number, &self.stamp.model, tokens(&self.plan));
+        let (id, model, (input, _)) = (self.meta.number, &self.meta.model, tokens(&self.plan));
         self.event(out, Some("message_start"), format_args!(
             r#"{{"type":"message_start","message":{{"id":"msg_sim{id}","type":"message","role":"assistant","model":{model},"content":[],"stop_reason":null,"stop_sequence":null,"usage":{{"input_tokens":{input},"output_tokens":1}}}}}}"#
         ));
@@ -239,7 +222,7 @@ impl Events {
         }
     }
 
-    /// The provider's own mid-stream error; the stream ends after it without its terminal event.
+    /// Writes the provider's mid-stream error event. No terminal event follows.
     fn error(&mut self, out: &mut BytesMut) {
         const MESSAGE: &str = "The server had an error while processing your request.";
         match self.dialect {
@@ -263,7 +246,7 @@ impl Events {
         }
     }
 
-    /// An event of the Responses API: its type in both places, and its number.
+    /// Writes an event of the Responses API: it has its type as event name and as field, and a sequence number.
     fn numbered(&mut self, out: &mut BytesMut, kind: &str, rest: Arguments<'_>) {
         let sequence = self.sequence;
         self.event(
@@ -284,10 +267,10 @@ impl Events {
     }
 }
 
-/// When it was written, as a field, if that is wanted.
-struct Made(bool);
+/// The field with the current time, if the plan asks for it.
+struct Timestamp(bool);
 
-impl Display for Made {
+impl Display for Timestamp {
     fn fmt(&self, out: &mut Formatter<'_>) -> std::fmt::Result {
         if !self.0 {
             return Ok(());
@@ -297,38 +280,8 @@ impl Display for Made {
     }
 }
 
-/// The number of frames of an answer; without a wish, as many as there are words.
-pub(super) fn frames(plan: &Plan) -> u64 {
-    plan.frames.unwrap_or(WORDS.len() as u64)
-}
-
-/// The tokens in and out.
-pub(super) fn tokens(plan: &Plan) -> (u64, u64) {
-    plan.usage.unwrap_or_else(|| (9, frames(plan)))
-}
-
-/// The whole text of an answer: what its frames say one after the other, up to a bound. Needs no escaping in JSON.
-pub(super) fn text(plan: &Plan) -> String {
-    let padding = "x".repeat(plan.size);
-    let mut text = String::new();
-    for index in 0..frames(plan) {
-        let word = word(index);
-        if text.len() + word.len() + padding.len() > MAX_TEXT {
-            break;
-        }
-        text.push_str(word);
-        text.push_str(&padding);
-    }
-    text
-}
-
-fn word(index: u64) -> &'static str {
-    let turn = usize::try_from(index).unwrap_or_default();
-    WORDS.get(turn % WORDS.len()).copied().unwrap_or_default()
-}
-
-fn prefix(dialect: Dialect, stamp: &Stamp) -> String {
-    let Stamp { number, model, created } = stamp;
+fn prefix(dialect: Dialect, meta: &ResponseMeta) -> String {
+    let ResponseMeta { number, model, created } = meta;
     match dialect {
         Dialect::Chat => format!(
             r#"{{"id":"chatcmpl-sim{number}","object":"chat.completion.chunk","created":{created},"model":{model},"service_tier":"default","system_fingerprint":"fp_simulator","choices":[{{"index":0,"delta":"#

@@ -1,99 +1,100 @@
-//! Generated answers: endpoint, facts and plan → script.
+//! Generated responses: endpoint, request parameters and plan become a script.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::{
-    answers,
-    endpoint::{Endpoint, Facts},
-    events::{Dialect, Events, Stamp},
-    plan::{At, Length, Plan},
-    refusal::Refusal,
-    script::{Event, Framing, Head, Script, Step},
+    api_error::ApiError,
+    bodies,
+    content::{Dialect, ResponseMeta},
+    endpoint::{Endpoint, RequestParams},
+    events::Events,
+    plan::{BodyLength, CutPoint, Plan},
+    script::{Framing, Head, MarkAction, Script, Step},
     shared::Shared,
     upload::Upload,
 };
 
-/// Makes the script of one request.
+/// Generates the script of one request.
 pub(super) struct Generator<'a> {
-    /// Of the request.
+    /// Number of the request, from 1.
     pub(super) number: u64,
     /// Unix seconds.
     pub(super) created: u64,
-    pub(super) facts: Facts,
+    pub(super) params: RequestParams,
     pub(super) plan: Plan,
     pub(super) shared: &'a Shared,
 }
 
 impl Generator<'_> {
-    /// The script of an answer from `endpoint`.
+    /// The script of the response of `endpoint`.
     pub(super) fn script(&self, endpoint: &Endpoint, upload: &Upload) -> Script {
         if let Some(status) = self.plan.status.filter(|status| *status != StatusCode::OK) {
-            return self.refusal(&Refusal::of(status));
+            return self.error(&ApiError::of(status));
         }
         if let Some(model) = self.missing_model(endpoint) {
-            return self.refusal(&Refusal::no_model(model));
+            return self.error(&ApiError::model_not_found(model));
         }
         let body = match endpoint {
             Endpoint::Chat => return self.completion(Dialect::Chat),
             Endpoint::Completions => return self.completion(Dialect::Completions),
             Endpoint::Responses => return self.completion(Dialect::Responses),
             Endpoint::Messages => return self.completion(Dialect::Messages),
-            Endpoint::Models => answers::models(self.created),
-            Endpoint::Model(id) => answers::model(id, self.created),
-            Endpoint::Embeddings => answers::embeddings(&self.facts, &self.plan),
-            Endpoint::Files => answers::file(self.number, self.created, upload),
-            Endpoint::Transcriptions => answers::transcription(&self.plan, upload),
+            Endpoint::Models => bodies::models(self.created),
+            Endpoint::Model(id) => bodies::model(id, self.created),
+            Endpoint::Embeddings => bodies::embeddings(&self.params, &self.plan),
+            Endpoint::Files => bodies::file(self.number, self.created, upload),
+            Endpoint::Transcriptions => bodies::transcription(&self.plan, upload),
         };
-        self.whole(StatusCode::OK, body.to_string())
+        self.full_body(StatusCode::OK, body.to_string())
     }
 
-    /// The script of a refusal, as slow, cut or stalled as the plan has it.
-    pub(super) fn refusal(&self, refusal: &Refusal) -> Script {
-        self.whole(refusal.status, refusal.body().to_string())
+    /// The script of an error response, with the delays, cuts and stalls of the plan.
+    pub(super) fn error(&self, error: &ApiError) -> Script {
+        self.full_body(error.status, error.body().to_string())
     }
 
     fn missing_model<'a>(&'a self, endpoint: &'a Endpoint) -> Option<&'a str> {
         let model = match endpoint {
             Endpoint::Model(id) => Some(id.as_str()),
-            _ => self.facts.model.as_deref(),
+            _ => self.params.model.as_deref(),
         };
         model.filter(|model| model.starts_with("missing-"))
     }
 
     fn completion(&self, dialect: Dialect) -> Script {
-        let model = self.facts.model.as_deref().unwrap_or("sim");
+        let model = self.params.model.as_deref().unwrap_or("sim");
         let model = serde_json::to_string(model).unwrap_or_default();
-        let stamp = Stamp { number: self.number, model, created: self.created };
-        if !self.facts.stream {
-            return self.whole(StatusCode::OK, answers::completion(dialect, &stamp, &self.plan));
+        let meta = ResponseMeta { number: self.number, model, created: self.created };
+        if !self.params.stream {
+            return self.full_body(StatusCode::OK, bodies::completion(dialect, &meta, &self.plan));
         }
-        let framing = if self.plan.length == Length::Close { Framing::Close } else { Framing::Chunked };
-        let events = Events::new(dialect, &self.facts, stamp, &self.plan, self.shared.pace);
-        self.sent(Head { framing, ..Head::event_stream() }, Step::Events(Box::new(events)))
+        let framing = if self.plan.length == BodyLength::Close { Framing::Close } else { Framing::Chunked };
+        let events = Events::new(dialect, &self.params, meta, &self.plan, self.shared.pace);
+        self.assemble(Head { framing, ..Head::event_stream() }, Step::Events(Box::new(events)))
     }
 
-    fn whole(&self, status: StatusCode, body: String) -> Script {
+    fn full_body(&self, status: StatusCode, body: String) -> Script {
         let framing = match self.plan.length {
-            Length::Auto if self.plan.trailers => Framing::Chunked,
-            Length::Auto | Length::Known => Framing::Known(body.len() as u64),
-            Length::Chunked => Framing::Chunked,
-            Length::Close => Framing::Close,
+            BodyLength::Auto if self.plan.trailers => Framing::Chunked,
+            BodyLength::Auto | BodyLength::Known => Framing::Known(body.len() as u64),
+            BodyLength::Chunked => Framing::Chunked,
+            BodyLength::Close => Framing::Close,
         };
-        self.sent(Head { framing, ..Head::json(status, body.len()) }, Step::Send(Bytes::from(body)))
+        self.assemble(Head { framing, ..Head::json(status, body.len()) }, Step::Send(Bytes::from(body)))
     }
 
-    /// The way an answer is sent: waits, marks, trailers.
-    fn sent(&self, mut head: Head, body: Step) -> Script {
+    /// Adds waits, marks and trailers to a response.
+    fn assemble(&self, mut head: Head, body: Step) -> Script {
         let plan = &self.plan;
         let mut steps = Vec::with_capacity(5);
         if !plan.delay.is_zero() {
             steps.push(Step::Wait(plan.delay));
         }
-        if plan.cut == Some(At::Head) {
+        if plan.cut == Some(CutPoint::Head) {
             steps.push(Step::Cut(plan.by));
         }
-        put_usual_headers(&mut head.headers, self.number);
+        put_provider_headers(&mut head.headers, self.number);
         if let Some(value) = plan.retry_after.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
             head.headers.insert(header::RETRY_AFTER, value);
         }
@@ -111,21 +112,21 @@ impl Generator<'_> {
         }
         let mut script = Script { steps, before_body: plan.early, marks: Vec::new(), split: plan.split };
         if let Some(at) = plan.gate {
-            script.mark(at, Event::Gate(self.shared.gate.clone()));
+            script.mark(at, MarkAction::Gate(self.shared.gate.clone()));
         }
         if let Some(at) = plan.stall {
-            script.mark(at, Event::Stall);
+            script.mark(at, MarkAction::Stall);
         }
-        if let Some(At::Body(at)) = plan.cut {
-            script.mark(at, Event::Cut(plan.by));
+        if let Some(CutPoint::Body(at)) = plan.cut {
+            script.mark(at, MarkAction::Cut(plan.by));
         }
         script
     }
 }
 
-/// The headers a provider's answers have, those included that no gateway should let through.
-fn put_usual_headers(headers: &mut HeaderMap, number: u64) {
-    const USUAL: &[(&str, &str)] = &[
+/// The headers of a real provider's responses, including those that a gateway must not forward.
+fn put_provider_headers(headers: &mut HeaderMap, number: u64) {
+    const HEADERS: &[(&str, &str)] = &[
         ("openai-organization", "org-simulator"),
         ("openai-processing-ms", "12"),
         ("openai-version", "2020-10-01"),
@@ -139,8 +140,8 @@ fn put_usual_headers(headers: &mut HeaderMap, number: u64) {
         ("set-cookie", "__cf_bm=simulated; path=/; HttpOnly"),
         ("alt-svc", "h3=\":443\""),
     ];
-    headers.reserve(USUAL.len() + 1);
-    for (name, value) in USUAL {
+    headers.reserve(HEADERS.len() + 1);
+    for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Ok(id) = HeaderValue::try_from(format!("req_sim{number}")) {

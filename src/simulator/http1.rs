@@ -1,4 +1,4 @@
-//! HTTP/1.1 by hand (RFC 9112), because scripts decide over each byte and records keep heads as they came.
+//! HTTP/1.1 (RFC 9112), written by hand: scripts control every byte sent, and records keep heads as received.
 
 use std::{io, sync::Arc};
 
@@ -7,71 +7,72 @@ use http::{HeaderMap, Method, StatusCode, Version, header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    connection::Place,
-    record::Ended,
-    respond::{self, Request},
-    script::{Cut, Framing, Head, WHOLE},
+    ending::{Cut, Ended},
+    request::{Request, RequestOrigin},
+    respond::respond,
+    script::{Framing, Head, WHOLE},
     shared::Shared,
     socket::Socket,
-    upload::{self, Decoder, Found, Upload},
+    upload::{self, Decoded, Decoder, Upload},
     wire::Wire,
 };
 
-/// The longest head, and the most bytes taken in ahead of the script, bytes.
-const MAX_INBOX: usize = 64 * 1024;
-/// The most header lines.
+/// The longest request head, and the most bytes that are read before a script asks for them, bytes.
+const MAX_READ_BUFFER: usize = 64 * 1024;
+/// The most header lines in a request.
 const MAX_HEADERS: usize = 128;
-/// One read of a head, and one of a body, bytes.
+/// The size of one read of a head, and of one read of a body, bytes.
 const HEAD_READ: usize = 2 * 1024;
 const BODY_READ: usize = 64 * 1024;
 
-/// Answers one connection's requests, one after the other.
-pub(super) async fn serve(socket: Socket, mut place: Place, shared: &Arc<Shared>) {
+/// Responds to the requests on a connection, one after the other.
+pub(super) async fn serve(socket: Socket, mut origin: RequestOrigin, shared: &Arc<Shared>) {
     let mut wire = Http1::new(socket);
     loop {
         match wire.next().await {
             Ok(request) => {
-                place.next_request();
-                let ended = respond::respond(&mut wire, request, &place, shared).await;
+                origin.next_request();
+                let ended = respond(&mut wire, request, &origin, shared).await;
                 if ended != Ended::Answered {
                     return;
                 }
             }
-            Err(Next::Closed) => return,
-            Err(Next::BadHead) => {
-                wire.outbox
+            Err(NoRequest::Closed) => return,
+            Err(NoRequest::BadHead) => {
+                wire.write_buffer
                     .put_slice(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 let _ = wire.flush().await;
-                wire.keep = false;
+                wire.keep_alive = false;
             }
         }
-        if !wire.keep {
-            // The other side may be gone, which is as well.
+        if !wire.keep_alive {
+            // Fails only if the client has closed the connection already.
             let _ = wire.socket.shutdown().await;
             return;
         }
     }
 }
 
-/// A connection and the request on it.
+/// A connection and its current request.
 struct Http1 {
     socket: Socket,
-    inbox: BytesMut,
-    outbox: BytesMut,
+    read_buffer: BytesMut,
+    write_buffer: BytesMut,
     upload: Upload,
     decoder: Decoder,
     expects_continue: bool,
-    /// The request is one whose answer has no body.
-    bodiless: bool,
+    /// Whether the response has no body, because the request is a HEAD.
+    no_body: bool,
     version: Version,
-    /// Once the answer has begun: how its end is told.
+    /// How the end of the response is marked; `None` until the response begins.
     framing: Option<Framing>,
     sent: u64,
-    keep: bool,
+    /// Whether the connection can be used for another request.
+    keep_alive: bool,
 }
 
 /// Why there is no next request.
-enum Next {
+enum NoRequest {
     Closed,
     BadHead,
 }
@@ -80,70 +81,74 @@ impl Http1 {
     fn new(socket: Socket) -> Self {
         Self {
             socket,
-            inbox: BytesMut::new(),
-            outbox: BytesMut::new(),
+            read_buffer: BytesMut::new(),
+            write_buffer: BytesMut::new(),
             upload: Upload::new(),
             decoder: Decoder::Done,
             expects_continue: false,
-            bodiless: false,
+            no_body: false,
             version: Version::HTTP_11,
             framing: None,
             sent: 0,
-            keep: true,
+            keep_alive: true,
         }
     }
 
-    async fn next(&mut self) -> Result<Request, Next> {
+    async fn next(&mut self) -> Result<Request, NoRequest> {
         loop {
-            if !self.inbox.is_empty() {
+            if !self.read_buffer.is_empty() {
                 if let Some(request) = self.parse()? {
                     return Ok(request);
                 }
-                if self.inbox.len() >= MAX_INBOX {
-                    return Err(Next::BadHead);
+                if self.read_buffer.len() >= MAX_READ_BUFFER {
+                    return Err(NoRequest::BadHead);
                 }
             }
-            self.fill(HEAD_READ).await.map_err(|_| Next::Closed)?;
+            self.fill(HEAD_READ).await.map_err(|_| NoRequest::Closed)?;
         }
     }
 
-    fn parse(&mut self) -> Result<Option<Request>, Next> {
+    fn parse(&mut self) -> Result<Option<Request>, NoRequest> {
         let mut lines = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut parsed = httparse::Request::new(&mut lines);
-        let length = match parsed.parse(&self.inbox) {
+        let length = match parsed.parse(&self.read_buffer) {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(_) => return Err(Next::BadHead),
+            Err(_) => return Err(NoRequest::BadHead),
         };
-        let headers = upload::header_map(parsed.headers).ok_or(Next::BadHead)?;
-        let method = parsed.method.and_then(|method| method.parse::<Method>().ok()).ok_or(Next::BadHead)?;
-        let target = parsed.path.ok_or(Next::BadHead)?.to_owned();
+        let headers = upload::header_map(parsed.headers).ok_or(NoRequest::BadHead)?;
+        let method =
+            parsed.method.and_then(|method| method.parse::<Method>().ok()).ok_or(NoRequest::BadHead)?;
+        let target = parsed.path.ok_or(NoRequest::BadHead)?.to_owned();
         let version = if parsed.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
         let authority = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let head = Bytes::copy_from_slice(&self.inbox.split_to(length));
+        let head = Bytes::copy_from_slice(&self.read_buffer.split_to(length));
         let request = Request { method, target, version, headers, head, authority };
         self.begin(&request)?;
         Ok(Some(request))
     }
 
-    /// Sets out for a new request.
-    fn begin(&mut self, request: &Request) -> Result<(), Next> {
-        let says = |name, word| tokens(&request.headers, name).any(|token| token.eq_ignore_ascii_case(word));
+    /// Resets the state for a new request.
+    fn begin(&mut self, request: &Request) -> Result<(), NoRequest> {
+        let has_token =
+            |name, word| tokens(&request.headers, name).any(|token| token.eq_ignore_ascii_case(word));
         self.upload = Upload::new();
-        self.decoder = if says(header::TRANSFER_ENCODING, "chunked") {
+        self.decoder = if has_token(header::TRANSFER_ENCODING, "chunked") {
             Decoder::ChunkSize
         } else if let Some(length) = request.headers.get(header::CONTENT_LENGTH) {
-            Decoder::Length(length.to_str().ok().and_then(|length| length.parse().ok()).ok_or(Next::BadHead)?)
+            Decoder::Length(
+                length.to_str().ok().and_then(|length| length.parse().ok()).ok_or(NoRequest::BadHead)?,
+            )
         } else {
             Decoder::Length(0)
         };
-        self.expects_continue = says(header::EXPECT, "100-continue");
-        self.bodiless = request.method == Method::HEAD;
+        self.expects_continue = has_token(header::EXPECT, "100-continue");
+        self.no_body = request.method == Method::HEAD;
         self.version = request.version;
-        self.keep = if request.version == Version::HTTP_10 {
-            says(header::CONNECTION, "keep-alive")
+        self.keep_alive = if request.version == Version::HTTP_10 {
+            has_token(header::CONNECTION, "keep_alive-alive")
         } else {
-            !says(header::CONNECTION, "close")
+            !has_token(header::CONNECTION, "close")
         };
         self.framing = None;
         self.sent = 0;
@@ -151,22 +156,22 @@ impl Http1 {
     }
 
     async fn fill(&mut self, read: usize) -> Result<(), Ended> {
-        if self.inbox.capacity() - self.inbox.len() < read / 2 {
-            self.inbox.reserve(read);
+        if self.read_buffer.capacity() - self.read_buffer.len() < read / 2 {
+            self.read_buffer.reserve(read);
         }
-        match self.socket.read_buf(&mut self.inbox).await {
+        match self.socket.read_buf(&mut self.read_buffer).await {
             Ok(0) => Err(Ended::PeerClosed),
             Ok(_) => Ok(()),
-            Err(error) => Err(left(&error)),
+            Err(error) => Err(peer_left(&error)),
         }
     }
 
     fn put_head(&mut self, status: StatusCode, headers: &HeaderMap) {
-        self.outbox.put_slice(b"HTTP/1.1 ");
-        self.outbox.put_slice(status.as_str().as_bytes());
-        self.outbox.put_u8(b' ');
-        self.outbox.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
-        self.outbox.put_slice(b"\r\n");
+        self.write_buffer.put_slice(b"HTTP/1.1 ");
+        self.write_buffer.put_slice(status.as_str().as_bytes());
+        self.write_buffer.put_u8(b' ');
+        self.write_buffer.put_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+        self.write_buffer.put_slice(b"\r\n");
         self.put_headers(headers);
     }
 
@@ -177,39 +182,39 @@ impl Http1 {
     }
 
     fn put_line(&mut self, name: &str, value: &[u8]) {
-        self.outbox.put_slice(name.as_bytes());
-        self.outbox.put_slice(b": ");
-        self.outbox.put_slice(value);
-        self.outbox.put_slice(b"\r\n");
+        self.write_buffer.put_slice(name.as_bytes());
+        self.write_buffer.put_slice(b": ");
+        self.write_buffer.put_slice(value);
+        self.write_buffer.put_slice(b"\r\n");
     }
 
     fn put_chunk(&mut self, bytes: &[u8]) {
         use std::fmt::Write as _;
         // Writing into memory cannot fail.
-        let _ = write!(self.outbox, "{:x}\r\n", bytes.len());
-        self.outbox.put_slice(bytes);
-        self.outbox.put_slice(b"\r\n");
+        let _ = write!(self.write_buffer, "{:x}\r\n", bytes.len());
+        self.write_buffer.put_slice(bytes);
+        self.write_buffer.put_slice(b"\r\n");
     }
 }
 
 impl Wire for Http1 {
     async fn read_body(&mut self, up_to: u64) -> Result<(), Ended> {
-        let mut left = up_to;
-        while left > 0 && !self.upload.complete() {
-            match self.decoder.decode(&mut self.inbox, left) {
-                Ok(Found::Data(bytes)) => {
-                    left -= bytes.len() as u64;
+        let mut remaining = up_to;
+        while remaining > 0 && !self.upload.complete() {
+            match self.decoder.decode(&mut self.read_buffer, remaining) {
+                Ok(Decoded::Data(bytes)) => {
+                    remaining -= bytes.len() as u64;
                     self.upload.take(&bytes);
                 }
-                Ok(Found::End(trailers)) => self.upload.finish(trailers),
-                Ok(Found::Nothing) => {
+                Ok(Decoded::End(trailers)) => self.upload.finish(trailers),
+                Ok(Decoded::NeedsMore) => {
                     if std::mem::take(&mut self.expects_continue) && self.framing.is_none() {
-                        self.outbox.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+                        self.write_buffer.put_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
                         self.flush().await?;
                     }
                     self.fill(BODY_READ).await?;
                 }
-                Err(upload::Broken) => return Err(Ended::BadBody),
+                Err(upload::InvalidBody) => return Err(Ended::BadBody),
             }
         }
         Ok(())
@@ -219,12 +224,12 @@ impl Wire for Http1 {
         &self.upload
     }
 
-    async fn inform(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Ended> {
+    async fn informational(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Ended> {
         if self.framing.is_some() {
             return Err(Ended::BadScript);
         }
         self.put_head(status, headers);
-        self.outbox.put_slice(b"\r\n");
+        self.write_buffer.put_slice(b"\r\n");
         self.flush().await
     }
 
@@ -246,63 +251,63 @@ impl Wire for Http1 {
             Framing::Close => self.put_line("connection", b"close"),
             Framing::Bare => {}
         }
-        self.outbox.put_slice(b"\r\n");
+        self.write_buffer.put_slice(b"\r\n");
         if framing == Framing::Close
             || tokens(&head.headers, header::CONNECTION).any(|token| token == "close")
         {
-            self.keep = false;
+            self.keep_alive = false;
         }
         Ok(())
     }
 
     async fn send(&mut self, bytes: Bytes) -> Result<(), Ended> {
         let framing = self.framing.ok_or(Ended::BadScript)?;
-        if self.bodiless {
+        if self.no_body {
             return Ok(());
         }
         self.sent += bytes.len() as u64;
         if framing == Framing::Chunked {
             self.put_chunk(&bytes);
         } else {
-            self.outbox.put_slice(&bytes);
+            self.write_buffer.put_slice(&bytes);
         }
         self.flush().await
     }
 
     async fn raw(&mut self, bytes: Bytes) -> Result<(), Ended> {
         self.framing.get_or_insert(Framing::Bare);
-        self.outbox.put_slice(&bytes);
+        self.write_buffer.put_slice(&bytes);
         self.flush().await
     }
 
     async fn flush(&mut self) -> Result<(), Ended> {
-        if self.outbox.is_empty() {
+        if self.write_buffer.is_empty() {
             return Ok(());
         }
-        let wrote = self.socket.write_all(&self.outbox).await;
-        self.outbox.clear();
-        wrote.map_err(|error| left(&error))?;
-        self.socket.flush().await.map_err(|error| left(&error))
+        let wrote = self.socket.write_all(&self.write_buffer).await;
+        self.write_buffer.clear();
+        wrote.map_err(|error| peer_left(&error))?;
+        self.socket.flush().await.map_err(|error| peer_left(&error))
     }
 
     async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Ended> {
         match self.framing.ok_or(Ended::BadScript)? {
-            Framing::Chunked if !self.bodiless => {
-                self.outbox.put_slice(b"0\r\n");
+            Framing::Chunked if !self.no_body => {
+                self.write_buffer.put_slice(b"0\r\n");
                 self.put_headers(&trailers.unwrap_or_default());
-                self.outbox.put_slice(b"\r\n");
+                self.write_buffer.put_slice(b"\r\n");
             }
-            // What was promised cannot come any more; only a close says so.
-            Framing::Known(promised) if promised > self.sent && !self.bodiless => self.keep = false,
+            // The response is shorter than its content-length. Only closing the connection shows that it is over.
+            Framing::Known(length) if length > self.sent && !self.no_body => self.keep_alive = false,
             _ => {}
         }
         self.flush().await?;
         self.read_body(WHOLE).await
     }
 
-    async fn gone(&mut self) -> Ended {
+    async fn peer_gone(&mut self) -> Ended {
         loop {
-            if self.inbox.len() >= MAX_INBOX {
+            if self.read_buffer.len() >= MAX_READ_BUFFER {
                 return std::future::pending().await;
             }
             if let Err(ended) = self.fill(HEAD_READ).await {
@@ -318,7 +323,7 @@ impl Wire for Http1 {
                 let _ = self.socket.shutdown().await;
             }
             Cut::ChunkError => {
-                self.outbox.put_slice(b"no-size\r\n");
+                self.write_buffer.put_slice(b"no-size\r\n");
                 let _ = self.flush().await;
                 let _ = self.socket.shutdown().await;
             }
@@ -333,7 +338,7 @@ fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim)
 }
 
-/// How the other side left, by the error it left behind.
-fn left(error: &io::Error) -> Ended {
+/// How the client left, according to the error of a read or write.
+fn peer_left(error: &io::Error) -> Ended {
     if error.kind() == io::ErrorKind::ConnectionReset { Ended::PeerReset } else { Ended::PeerClosed }
 }

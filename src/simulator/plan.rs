@@ -1,28 +1,29 @@
-//! The knobs of a generated answer, and the two grammars that turn them: the model name and `x-simulate`.
+//! The settings of a generated response, and the two grammars that set them: the model name and `x-simulate`.
 
 use std::time::Duration;
 
 use http::StatusCode;
 use thiserror::Error;
 
-use super::script::Cut;
+use super::ending::Cut;
 
-/// The most padding of one frame, bytes.
+/// The most padding in one frame, bytes.
 const MAX_SIZE: usize = 16 * 1024 * 1024;
 
-/// What a generated answer looks like and how it is sent.
+/// What a generated response contains, and how it is sent.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
-    /// Content frames; the events around them (role, finish, usage) are not counted.
+    /// Content frames, without the events before and after them (role, finish, usage).
     pub(super) frames: Option<u64>,
+    /// Time between two batches of frames.
     pub(super) interval: Option<Duration>,
-    /// Before the head.
+    /// Time before the head.
     pub(super) delay: Duration,
-    /// Between the head and the first event.
+    /// Time between the head and the first event.
     pub(super) first: Duration,
     pub(super) status: Option<StatusCode>,
     pub(super) retry_after: Option<String>,
-    pub(super) cut: Option<At>,
+    pub(super) cut: Option<CutPoint>,
     pub(super) by: Cut,
     pub(super) stall: Option<u64>,
     pub(super) gate: Option<u64>,
@@ -31,48 +32,49 @@ pub(super) struct Plan {
     pub(super) newline: &'static str,
     pub(super) comments: bool,
     pub(super) trailers: bool,
-    /// Tokens in, tokens out.
+    /// Input and output tokens.
     pub(super) usage: Option<(u64, u64)>,
     pub(super) size: usize,
-    /// Chat frames say when they were made, in nanoseconds since 1970 (`made_ns`), so that a client can tell how long they took.
-    pub(super) stamp: bool,
-    /// Frames in one write.
+    /// Whether chat frames contain the time at which they were written, in nanoseconds since 1970 (`made_ns`), so that a
+    /// client can measure their delay.
+    pub(super) timestamps: bool,
+    /// Number of frames in one write.
     pub(super) batch: u64,
-    /// The most bytes of one write; 0 = no bound.
+    /// The most bytes in one write; 0 = no limit.
     pub(super) split: usize,
-    pub(super) length: Length,
+    pub(super) length: BodyLength,
     pub(super) error_event: bool,
     pub(super) malformed: bool,
 }
 
-/// Where an answer is cut.
+/// Where a response is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum At {
+pub(super) enum CutPoint {
     Head,
     Body(u64),
 }
 
-/// How the end of a generated body is told; `Auto` = known for JSON, chunked for streams.
+/// How the end of a generated body is marked; `Auto` = `content-length` for JSON, chunked for streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Length {
+pub(super) enum BodyLength {
     Auto,
     Known,
     Chunked,
     Close,
 }
 
-/// Why an `x-simulate` header is no script.
+/// A mistake in an `x-simulate` header.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ScriptError {
-    /// There is no such key.
+    /// The key does not exist.
     #[error("x-simulate: unknown key `{0}`")]
     UnknownKey(String),
-    /// The key is known, its value is not.
-    #[error("x-simulate: `{value}` is not a value of `{key}`")]
+    /// The value is invalid for this key.
+    #[error("x-simulate: invalid value `{value}` for key `{key}`")]
     BadValue {
         /// The key.
         key: String,
-        /// The value as given.
+        /// The invalid value.
         value: String,
     },
 }
@@ -97,10 +99,10 @@ impl Default for Plan {
             trailers: false,
             usage: None,
             size: 0,
-            stamp: false,
+            timestamps: false,
             batch: 1,
             split: 0,
-            length: Length::Auto,
+            length: BodyLength::Auto,
             error_event: false,
             malformed: false,
         }
@@ -108,12 +110,12 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Reads a model name of the grammar `sim-f200-i10-b16-d50-s1000-t` (frames, milliseconds between them, frames
-    /// in one write, milliseconds before the head, more bytes in each frame, a stamp in each frame). Any other name is the default.
+    /// Reads a model name like `sim-f200-i10-b16-d50-s1000-t`: frames, milliseconds between batches, frames in a batch,
+    /// milliseconds before the head, bytes of padding in each frame, timestamps. Any other name changes nothing.
     pub(super) fn read_model(&mut self, model: &str) {
-        let Some(knobs) = model.strip_prefix("sim-") else { return };
-        for knob in knobs.split('-') {
-            let mut letters = knob.chars();
+        let Some(settings) = model.strip_prefix("sim-") else { return };
+        for setting in settings.split('-') {
+            let mut letters = setting.chars();
             let Some(letter) = letters.next() else { continue };
             let value = letters.as_str();
             let number = value.parse::<u64>().ok();
@@ -122,20 +124,20 @@ impl Plan {
                 'i' => self.interval = milliseconds(value).or(self.interval),
                 'b' => self.batch = number.unwrap_or(self.batch).max(1),
                 'd' => self.delay = milliseconds(value).unwrap_or(self.delay),
-                't' => self.stamp = true,
+                't' => self.timestamps = true,
                 's' => self.size = value.parse().unwrap_or(self.size).min(MAX_SIZE),
                 _ => {}
             }
         }
     }
 
-    /// Reads `key=value; key=value; flag`. Spans are milliseconds, or have a unit (`2s`).
+    /// Reads `key=value; key=value; flag`. Durations are milliseconds, or have a unit (`2s`).
     ///
     /// # Errors
     /// The first unknown key or value.
     pub(super) fn read_header(&mut self, text: &str) -> Result<(), ScriptError> {
-        for knob in text.split(';').map(str::trim).filter(|knob| !knob.is_empty()) {
-            let (key, value) = knob.split_once('=').unwrap_or((knob, ""));
+        for setting in text.split(';').map(str::trim).filter(|setting| !setting.is_empty()) {
+            let (key, value) = setting.split_once('=').unwrap_or((setting, ""));
             let (key, value) = (key.trim(), value.trim());
             if !self.set_sending(key, value)? && !self.set_content(key, value)? {
                 return Err(ScriptError::UnknownKey(key.to_owned()));
@@ -144,15 +146,15 @@ impl Plan {
         Ok(())
     }
 
-    /// Sets the knobs of how an answer is sent; false = not one of these.
+    /// Changes a setting of how the response is sent. Returns false if `key` is none of these.
     fn set_sending(&mut self, key: &str, value: &str) -> Result<bool, ScriptError> {
         let bad = || bad(key, value);
         match key {
             "interval" => self.interval = Some(span(value).ok_or_else(bad)?),
             "delay" => self.delay = span(value).ok_or_else(bad)?,
             "first" => self.first = span(value).ok_or_else(bad)?,
-            "cut" if value == "head" => self.cut = Some(At::Head),
-            "cut" => self.cut = Some(At::Body(value.parse().map_err(|_| bad())?)),
+            "cut" if value == "head" => self.cut = Some(CutPoint::Head),
+            "cut" => self.cut = Some(CutPoint::Body(value.parse().map_err(|_| bad())?)),
             "by" => self.by = cut(value).ok_or_else(bad)?,
             "stall" => self.stall = Some(value.parse().map_err(|_| bad())?),
             "gate" => self.gate = Some(value.parse().map_err(|_| bad())?),
@@ -166,7 +168,7 @@ impl Plan {
         Ok(true)
     }
 
-    /// Sets the knobs of what an answer says; false = not one of these.
+    /// Changes a setting of what the response contains. Returns false if `key` is none of these.
     fn set_content(&mut self, key: &str, value: &str) -> Result<bool, ScriptError> {
         let bad = || bad(key, value);
         match key {
@@ -178,7 +180,7 @@ impl Plan {
             "comments" => self.comments = flag(value).ok_or_else(bad)?,
             "usage" => self.usage = Some(pair(value).ok_or_else(bad)?),
             "size" => self.size = value.parse().ok().filter(|size| *size <= MAX_SIZE).ok_or_else(bad)?,
-            "stamp" => self.stamp = flag(value).ok_or_else(bad)?,
+            "stamp" => self.timestamps = flag(value).ok_or_else(bad)?,
             "error-event" => self.error_event = flag(value).ok_or_else(bad)?,
             "malformed" => self.malformed = flag(value).ok_or_else(bad)?,
             _ => return Ok(false),
@@ -199,7 +201,7 @@ fn milliseconds(value: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(value.parse::<f64>().ok()? / 1000.0).ok()
 }
 
-/// Final statuses only: an interim one would be waited on for ever.
+/// Only final status codes: after an interim one, a client would wait forever.
 fn status(value: &str) -> Option<StatusCode> {
     value.parse().ok().filter(|status: &StatusCode| status.as_u16() >= 200)
 }
@@ -222,11 +224,11 @@ fn cut(value: &str) -> Option<Cut> {
     }
 }
 
-fn length(value: &str) -> Option<Length> {
+fn length(value: &str) -> Option<BodyLength> {
     match value {
-        "known" => Some(Length::Known),
-        "chunked" => Some(Length::Chunked),
-        "close" => Some(Length::Close),
+        "known" => Some(BodyLength::Known),
+        "chunked" => Some(BodyLength::Chunked),
+        "close" => Some(BodyLength::Close),
         _ => None,
     }
 }
@@ -253,7 +255,7 @@ mod tests {
     fn the_model_name_sets_the_pace() {
         let mut plan = Plan::default();
         plan.read_model("sim-f200-i10-b16-d50-s1000-t");
-        assert_eq!((plan.frames, plan.stamp), (Some(200), true));
+        assert_eq!((plan.frames, plan.timestamps), (Some(200), true));
         assert_eq!(plan.interval, Some(Duration::from_millis(10)));
         assert_eq!((plan.batch, plan.delay, plan.size), (16, Duration::from_millis(50), 1000));
         let mut plan = Plan::default();
@@ -265,11 +267,11 @@ mod tests {
     }
 
     #[test]
-    fn the_header_sets_any_knob_and_names_its_mistakes() {
+    fn the_header_changes_any_setting_and_reports_its_mistakes() {
         let mut plan = Plan::default();
         plan.read_header("frames=3; cut=17; by = chunk-error;first=2s; no-done; newline=cr; usage=5,7;")
             .unwrap();
-        assert_eq!((plan.frames, plan.cut, plan.by), (Some(3), Some(At::Body(17)), Cut::ChunkError));
+        assert_eq!((plan.frames, plan.cut, plan.by), (Some(3), Some(CutPoint::Body(17)), Cut::ChunkError));
         assert_eq!((plan.first, plan.done, plan.newline), (Duration::from_secs(2), false, "\r"));
         assert_eq!(plan.usage, Some((5, 7)));
         assert_eq!(plan.read_header("fames=3"), Err(ScriptError::UnknownKey("fames".into())));

@@ -1,4 +1,4 @@
-//! Plays a script on a wire.
+//! Plays a script.
 
 use std::{collections::VecDeque, future::Future, time::Duration};
 
@@ -7,14 +7,14 @@ use http::HeaderMap;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
+    ending::{Cut, Ended},
     events::Events,
-    record::Ended,
-    script::{Cut, Event, Mark, Script, Step},
+    script::{Mark, MarkAction, Script, Step},
     wire::Wire,
 };
 
-/// A script being played.
-pub(super) struct Player<'a, W> {
+/// A script that is being played.
+struct Player<'a, W> {
     wire: &'a mut W,
     marks: VecDeque<Mark>,
     split: usize,
@@ -22,15 +22,22 @@ pub(super) struct Player<'a, W> {
     sent: u64,
 }
 
-/// Plays the script to its end. Tells how the request ended and how many body bytes were sent.
-pub(super) async fn play<W: Wire>(wire: &mut W, script: Script) -> (Ended, u64) {
+/// The result of a played script.
+pub(super) struct Played {
+    pub(super) ended: Ended,
+    /// Bytes of the response body that were sent.
+    pub(super) sent: u64,
+}
+
+/// Plays a script to its end.
+pub(super) async fn play<W: Wire>(wire: &mut W, script: Script) -> Played {
     let Script { steps, marks, split, .. } = script;
     let mut player = Player { wire, marks: marks.into(), split, trailers: None, sent: 0 };
     let ended = match player.all(steps).await {
         Ok(()) => Ended::Answered,
         Err(ended) => ended,
     };
-    (ended, player.sent)
+    Played { ended, sent: player.sent }
 }
 
 impl<W: Wire> Player<'_, W> {
@@ -44,12 +51,12 @@ impl<W: Wire> Player<'_, W> {
     async fn step(&mut self, step: Step) -> Result<(), Ended> {
         match step {
             Step::ReadBody(up_to) => self.wire.read_body(up_to).await,
-            Step::Informational(status, headers) => self.wire.inform(status, &headers).await,
+            Step::Informational(status, headers) => self.wire.informational(status, &headers).await,
             Step::Head(head) => self.wire.head(&head).await,
             Step::Send(bytes) => self.send(bytes).await,
             Step::Events(events) => self.events(*events).await,
             Step::Wait(span) => self.wait(sleep(span)).await,
-            Step::Gate(gate) => self.wait(gate.pass()).await,
+            Step::Gate(gate) => self.wait(gate.wait()).await,
             Step::Raw(bytes) => self.wire.raw(bytes).await,
             Step::Stall => self.wait(std::future::pending()).await,
             Step::Cut(cut) => self.cut(cut).await,
@@ -60,35 +67,35 @@ impl<W: Wire> Player<'_, W> {
         }
     }
 
-    /// Sends body bytes, and does at each mark what is to happen there.
+    /// Sends body bytes, and runs the action of each mark at its position.
     async fn send(&mut self, mut bytes: Bytes) -> Result<(), Ended> {
         loop {
             while self.marks.front().is_some_and(|mark| mark.at <= self.sent) {
-                match self.marks.pop_front().map(|mark| mark.what) {
-                    Some(Event::Gate(gate)) => self.wait(gate.pass()).await?,
-                    Some(Event::Stall) => self.wait(std::future::pending()).await?,
-                    Some(Event::Cut(cut)) => self.cut(cut).await?,
+                match self.marks.pop_front().map(|mark| mark.action) {
+                    Some(MarkAction::Gate(gate)) => self.wait(gate.wait()).await?,
+                    Some(MarkAction::Stall) => self.wait(std::future::pending()).await?,
+                    Some(MarkAction::Cut(cut)) => self.cut(cut).await?,
                     None => {}
                 }
             }
             if bytes.is_empty() {
                 return Ok(());
             }
-            let piece = bytes.split_to(self.room(bytes.len()));
+            let piece = bytes.split_to(self.next_write(bytes.len()));
             let length = piece.len() as u64;
             self.wire.send(piece).await?;
             self.sent += length;
         }
     }
 
-    /// How many of so many bytes may go out in one write.
-    fn room(&self, wanted: usize) -> usize {
+    /// How many of `wanted` bytes may be sent in one write.
+    fn next_write(&self, wanted: usize) -> usize {
         let to_mark = self.marks.front().map_or(u64::MAX, |mark| mark.at - self.sent);
         let room = usize::try_from(to_mark).unwrap_or(usize::MAX).min(wanted);
         if self.split == 0 { room } else { room.min(self.split) }
     }
 
-    /// Sends each batch of frames at its time, counted from the first, so that delays do not add up.
+    /// Sends each batch of frames when it is due, measured from the first batch, so that delays do not add up.
     async fn events(&mut self, mut events: Events) -> Result<(), Ended> {
         let mut buffer = BytesMut::with_capacity(8 * 1024);
         events.opening(&mut buffer);
@@ -101,7 +108,7 @@ impl<W: Wire> Player<'_, W> {
                 self.wait(sleep_until(due)).await?;
             }
             let end = index.saturating_add(batch).min(frames);
-            // A batch is one write, but no more than this is gathered for it.
+            // A batch is one write, of at most about this many bytes.
             while index < end && buffer.len() < 256 * 1024 {
                 events.frame(index, &mut buffer);
                 index += 1;
@@ -117,12 +124,12 @@ impl<W: Wire> Player<'_, W> {
         Err(self.wire.cut(cut).await)
     }
 
-    /// Waits, but not for one who has gone.
+    /// Waits for `what`, or until the client leaves.
     async fn wait(&mut self, what: impl Future<Output = ()>) -> Result<(), Ended> {
         self.wire.flush().await?;
         tokio::select! {
             biased;
-            gone = self.wire.gone() => Err(gone),
+            ended = self.wire.peer_gone() => Err(ended),
             () = what => Ok(()),
         }
     }

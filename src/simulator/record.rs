@@ -1,4 +1,4 @@
-//! What reached the simulator, and how each request ended.
+//! Records of the requests that reached the simulator, and of how each ended.
 
 use std::{
     collections::VecDeque,
@@ -10,91 +10,53 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use tokio::sync::watch;
 
-use super::{script::Cut, tls::Handshake, upload::Upload};
+use super::{ending::Ended, tls::Handshake, upload::Upload};
 
-/// The most bytes of request bodies kept in all records together; past it the oldest records go.
+/// The most bytes of request bodies kept in all records together; beyond it the oldest records are dropped.
 const MAX_KEPT: usize = 64 * 1024 * 1024;
 
-/// One request, as it arrived and as it ended.
+/// One request: what arrived, and how it ended.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Number of the request, from 1.
     pub number: u64,
     /// Number of its connection, from 1.
     pub connection: u64,
-    /// Which request of its connection it is, from 1.
+    /// Number of the request on its connection, from 1.
     pub on_connection: u64,
     /// `HTTP/1.0`, `HTTP/1.1` or `HTTP/2.0`.
     pub protocol: http::Version,
-    /// What the TLS handshake told; `None` on a plain connection.
+    /// What the TLS handshake showed about the client; `None` on a plain connection.
     pub tls: Option<Arc<Handshake>>,
-    /// HTTP/1.1: every byte of the head as it came, blank line included. HTTP/2: empty.
+    /// HTTP/1.1: every byte of the head as received, including the blank line. HTTP/2: empty.
     pub head: Bytes,
     /// The method.
     pub method: Method,
-    /// Path and query as they came.
+    /// Path and query as received.
     pub target: String,
-    /// The headers; HTTP/2's `:authority` is in `authority`.
+    /// The headers, without HTTP/2's `:authority`, which is in `authority`.
     pub headers: HeaderMap,
     /// `:authority` of HTTP/2, `host` of HTTP/1.1.
     pub authority: Option<String>,
-    /// Bytes of its body that were read.
+    /// Bytes of the request body that were read.
     pub body_length: u64,
-    /// Whether these are all of the body.
+    /// Whether the whole request body was read.
     pub body_complete: bool,
-    /// SHA-256 of the bytes read.
+    /// SHA-256 of the body bytes that were read.
     pub body_sha256: [u8; 32],
-    /// The first 64 KiB of the body.
+    /// The first 64 KiB of the request body.
     pub body: Bytes,
-    /// The trailers.
+    /// The trailers of the request.
     pub trailers: HeaderMap,
-    /// When the head was in.
+    /// When the whole head had been received.
     pub started: Instant,
-    /// When it ended, and how; `None` while its script runs.
+    /// When and how the request ended; `None` while its script is running.
     pub ended: Option<(Instant, Ended)>,
-    /// Bytes of the answer's body given to the kernel (HTTP/2: to the peer's flow-control window).
+    /// Bytes of the response body written to the kernel (HTTP/2: within the client's flow-control window).
     pub sent: u64,
 }
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// The script ran to its end.
-    Answered,
-    /// The other side closed its connection while the script was running.
-    PeerClosed,
-    /// The other side reset the connection (HTTP/2: or this stream) while the script was running.
-    PeerReset,
-    /// The script cut the answer off.
-    CutByScript(Cut),
-    /// The request's body broke the rules of its framing.
-    BadBody,
-    /// The script asked for what the protocol does not have, or for a second head.
-    BadScript,
-    /// The simulator was stopped, or the connection cut by another stream's script.
-    Stopped,
-}
-
-impl Ended {
-    /// Whether it was the other side that left.
-    pub fn peer_left(self) -> bool {
-        matches!(self, Self::PeerClosed | Self::PeerReset)
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::PeerClosed => "peer-closed",
-            Self::PeerReset => "peer-reset",
-            Self::CutByScript(_) => "cut-by-script",
-            Self::BadBody => "bad-body",
-            Self::BadScript => "bad-script",
-            Self::Stopped => "stopped",
-        }
-    }
-}
-
-/// The last records, up to a bound, and who waits for the next.
+/// The latest records, up to a bound. Tasks can wait for a change.
 pub(super) struct Records {
     ring: Mutex<Ring>,
     bound: usize,
@@ -113,8 +75,8 @@ impl Records {
         Self { ring: Mutex::default(), bound, changed: watch::Sender::new(()) }
     }
 
-    /// Enters a request; the entry given back ends it, at the latest when it is dropped.
-    pub(super) fn open(self: &Arc<Self>, record: impl FnOnce(u64) -> Record) -> Entry {
+    /// Adds a record. Dropping the returned value records the end of the request, if [`OpenRecord::end`] has not.
+    pub(super) fn open(self: &Arc<Self>, record: impl FnOnce(u64) -> Record) -> OpenRecord {
         let mut ring = self.ring();
         ring.last += 1;
         let number = ring.last;
@@ -124,7 +86,7 @@ impl Records {
             drop(ring);
             self.changed.send_replace(());
         }
-        Entry { records: Arc::clone(self), number, open: true, has_body: false }
+        OpenRecord { records: Arc::clone(self), number, open: true, has_body: false }
     }
 
     /// Waits until `look` finds something in the records.
@@ -140,12 +102,12 @@ impl Records {
         }
     }
 
-    /// The records as they are now.
+    /// All records, oldest first.
     pub(super) fn list(&self) -> Vec<Record> {
         self.ring().records.iter().cloned().collect()
     }
 
-    /// Forgets all records; the numbers go on.
+    /// Drops all records. Numbers continue.
     pub(super) fn clear(&self) {
         let mut ring = self.ring();
         ring.records.clear();
@@ -155,10 +117,10 @@ impl Records {
     fn update(&self, number: u64, change: impl FnOnce(&mut Record)) {
         let mut ring = self.ring();
         let Some(first) = ring.records.front().map(|record| record.number) else { return };
-        let Some(place) = number.checked_sub(first).and_then(|place| usize::try_from(place).ok()) else {
+        let Some(index) = number.checked_sub(first).and_then(|index| usize::try_from(index).ok()) else {
             return;
         };
-        let Some(record) = ring.records.get_mut(place) else { return };
+        let Some(record) = ring.records.get_mut(index) else { return };
         let before = record.body.len();
         change(record);
         let after = record.body.len();
@@ -182,17 +144,17 @@ impl Ring {
     }
 }
 
-/// The record of a request under way.
-pub(super) struct Entry {
+/// The record of a request in progress.
+pub(super) struct OpenRecord {
     records: Arc<Records>,
     pub(super) number: u64,
     open: bool,
-    /// The whole body is in the record.
+    /// Whether the whole request body has been recorded.
     has_body: bool,
 }
 
-impl Entry {
-    /// Writes down what of the body was read, unless it was written down whole before.
+impl OpenRecord {
+    /// Records the part of the request body that has been read, unless the whole body is recorded already.
     pub(super) fn body(&mut self, upload: &Upload) {
         if self.has_body {
             return;
@@ -207,7 +169,7 @@ impl Entry {
         });
     }
 
-    /// Writes down the end.
+    /// Records the end of the request.
     pub(super) fn end(mut self, ended: Ended, sent: u64) {
         self.close(ended, sent);
     }
@@ -221,7 +183,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for OpenRecord {
     fn drop(&mut self) {
         if self.open {
             self.close(Ended::Stopped, 0);
@@ -257,16 +219,16 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_keeps_its_bounds_and_dropped_entries_end() {
+    fn the_ring_keeps_its_bounds_and_dropped_records_end() {
         let records = Arc::new(Records::new(3));
-        let mut entries: Vec<Entry> = (0..5).map(|_| records.open(record)).collect();
+        let mut open: Vec<OpenRecord> = (0..5).map(|_| records.open(record)).collect();
         let mut upload = Upload::new();
         upload.take(b"hello");
         upload.finish(HeaderMap::new());
-        for entry in &mut entries {
-            entry.body(&upload);
+        for record in &mut open {
+            record.body(&upload);
         }
-        drop(entries);
+        drop(open);
         let kept = records.list();
         assert_eq!(kept.iter().map(|record| record.number).collect::<Vec<_>>(), [3, 4, 5]);
         assert!(kept.iter().all(|record| record.ended.is_some_and(|(_, ended)| ended == Ended::Stopped)));

@@ -1,4 +1,4 @@
-//! The listening side of a simulator, on the caller's runtime or on threads of its own.
+//! The listener of a simulator, on the current runtime or on threads of its own.
 
 use std::{io, net::SocketAddr, sync::Arc, thread, time::Duration};
 
@@ -10,13 +10,13 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{Options, connection, shared::Shared, tls};
+use super::{connection, shared::Shared};
 
 const BACKLOG: i32 = 4096;
-/// After a failed accept, so that running out of descriptors does not spin.
-const BREATH: Duration = Duration::from_millis(10);
+/// The pause after a failed accept. Without it, running out of file descriptors would spin.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// Accept loops; dropped, they end, and their connections with them.
+/// The accept loops. Dropping it stops them and closes their connections.
 pub(super) struct Server {
     addr: SocketAddr,
     stop: watch::Sender<()>,
@@ -24,19 +24,12 @@ pub(super) struct Server {
     ended: mpsc::Receiver<()>,
 }
 
-/// What tells a loop to stop, and what it holds until then.
+/// An accept loop's end of the two channels to its [`Server`].
 #[derive(Clone)]
-struct Leash {
+struct StopHandle {
     stop: watch::Receiver<()>,
-    /// Its drop says that the loop has ended.
+    /// Dropped when the loop has ended.
     _running: mpsc::Sender<()>,
-}
-
-/// The TLS side, and the PEM of the CA if it was made for this.
-pub(super) fn acceptor(options: &Options) -> io::Result<(Option<TlsAcceptor>, Option<String>)> {
-    let Some(tls) = &options.tls else { return Ok((None, None)) };
-    let (acceptor, ca_pem) = tls::acceptor(tls, options.protocols)?;
-    Ok((Some(acceptor), ca_pem))
 }
 
 impl Server {
@@ -49,12 +42,12 @@ impl Server {
         let socket = bind(addr, false)?;
         let addr = socket.local_addr()?;
         let listener = TcpListener::from_std(socket)?;
-        let (server, leash) = Self::new(addr);
-        tokio::spawn(accept(listener, acceptor, Arc::clone(shared), leash));
+        let (server, stop_handle) = Self::new(addr);
+        tokio::spawn(accept(listener, acceptor, Arc::clone(shared), stop_handle));
         Ok(server)
     }
 
-    /// Listens on threads of its own; the kernel spreads the connections over them.
+    /// Listens on threads of its own; the kernel distributes the connections among them.
     pub(super) fn spawn_threads(
         addr: SocketAddr,
         acceptor: Option<&TlsAcceptor>,
@@ -66,15 +59,18 @@ impl Server {
         for _ in 1..threads {
             sockets.push(bind(addr, true)?);
         }
-        let (server, leash) = Self::new(addr);
+        let (server, stop_handle) = Self::new(addr);
         for socket in sockets {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            let (acceptor, shared, leash) = (acceptor.cloned(), Arc::clone(shared), leash.clone());
+            let (acceptor, shared, stop_handle) =
+                (acceptor.cloned(), Arc::clone(shared), stop_handle.clone());
             thread::Builder::new().name("simulator".to_owned()).spawn(move || {
                 runtime.block_on(async {
                     match TcpListener::from_std(socket) {
-                        Ok(listener) => accept(listener, acceptor, shared, leash).await,
-                        Err(error) => tracing::error!(%error, "simulator thread has no listener"),
+                        Ok(listener) => accept(listener, acceptor, shared, stop_handle).await,
+                        Err(error) => {
+                            tracing::error!(%error, "simulator thread cannot use its listening socket")
+                        }
                     }
                 });
             })?;
@@ -82,19 +78,20 @@ impl Server {
         Ok(server)
     }
 
-    fn new(addr: SocketAddr) -> (Self, Leash) {
+    fn new(addr: SocketAddr) -> (Self, StopHandle) {
         let (stop, stopped) = watch::channel(());
         let (running, ended) = mpsc::channel(1);
-        (Self { addr, stop, ended }, Leash { stop: stopped, _running: running })
+        (Self { addr, stop, ended }, StopHandle { stop: stopped, _running: running })
     }
 
     pub(super) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
+    /// Stops the accept loops and returns when all of them have ended.
     pub(super) async fn stop(mut self) {
         drop(self.stop);
-        // Nothing is ever sent: this ends when the last loop drops its leash.
+        // Nothing is ever sent: this returns when the last loop drops its handle.
         self.ended.recv().await;
     }
 }
@@ -109,8 +106,14 @@ fn bind(addr: SocketAddr, reuse_port: bool) -> io::Result<std::net::TcpListener>
     Ok(socket.into())
 }
 
-/// Accepts until told to stop; its connections end with it. Their number is bounded by the process's descriptors.
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Arc<Shared>, mut leash: Leash) {
+/// Accepts connections until the server stops, and then closes them. Their number is bounded by the process's file
+/// descriptors.
+async fn accept(
+    listener: TcpListener,
+    acceptor: Option<TlsAcceptor>,
+    shared: Arc<Shared>,
+    mut stop_handle: StopHandle,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -119,16 +122,17 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, shared: Ar
                     connections.spawn(connection::serve(tcp, acceptor.clone(), Arc::clone(&shared)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "simulator cannot accept");
-                    tokio::time::sleep(BREATH).await;
+                    tracing::warn!(%error, "simulator failed to accept a connection");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             },
             Some(_) = connections.join_next() => {}
             // An error: the server has been dropped.
-            _ = leash.stop.changed() => break,
+            _ = stop_handle.stop.changed() => break,
         }
     }
-    // By hand, because the leash, which says that all this is done, would be dropped before the listener.
+    // The listener is dropped explicitly: otherwise the stop handle, which reports that everything is closed, would be
+    // dropped first.
     drop(listener);
     connections.shutdown().await;
 }

@@ -1,4 +1,4 @@
-//! What all connections of a simulator share.
+//! The state that all connections of a simulator share.
 
 use std::{
     collections::VecDeque,
@@ -9,15 +9,15 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    Options,
-    connection::Protocols,
+    options::{Options, Protocols},
     record::Records,
     script::{Gate, Script},
 };
 
-/// The most scripts that wait for their request; past it the oldest go.
+/// The most scripts that wait for their request; beyond it the oldest are dropped.
 const MAX_QUEUE: usize = 10_000;
 
+/// The state that all connections of a simulator share.
 pub(super) struct Shared {
     pub(super) require_key: Option<String>,
     pub(super) pace: Duration,
@@ -25,9 +25,16 @@ pub(super) struct Shared {
     pub(super) max_streams: u32,
     pub(super) started: Instant,
     pub(super) records: Arc<Records>,
-    pub(super) connections: Arc<Count>,
+    pub(super) connections: Arc<ConnectionCounter>,
     pub(super) gate: Gate,
-    queue: Mutex<VecDeque<(Option<String>, Script)>>,
+    queue: Mutex<VecDeque<QueuedScript>>,
+}
+
+/// A script that waits for its request.
+struct QueuedScript {
+    /// The `x-simulate-id` of the request; `None` = any request.
+    id: Option<String>,
+    script: Script,
 }
 
 impl Shared {
@@ -45,57 +52,61 @@ impl Shared {
         }
     }
 
-    /// Puts a script in the queue: for the request with this `x-simulate-id`, or else for the next without a script.
+    /// Queues a script: for the request with this `x-simulate-id`, or for the next request without a script of its own.
     pub(super) fn queue(&self, id: Option<String>, script: Script) {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         if queue.len() == MAX_QUEUE {
             queue.pop_front();
         }
-        queue.push_back((id, script));
+        queue.push_back(QueuedScript { id, script });
     }
 
-    /// Takes the script of a request: one queued for its id, or else the oldest for anybody.
+    /// Takes the script of a request: the one queued for its id, or else the oldest one without an id.
     pub(super) fn take(&self, id: Option<&str>) -> Option<Script> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = queue.iter().position(|(for_id, _)| for_id.is_some() && for_id.as_deref() == id);
-        let place = own.or_else(|| queue.iter().position(|(for_id, _)| for_id.is_none()))?;
-        queue.remove(place).map(|(_, script)| script)
+        let own = queue.iter().position(|queued| queued.id.is_some() && queued.id.as_deref() == id);
+        let index = own.or_else(|| queue.iter().position(|queued| queued.id.is_none()))?;
+        queue.remove(index).map(|queued| queued.script)
     }
 
-    /// Forgets scripts and records.
+    /// Drops the queued scripts and the records.
     pub(super) fn reset(&self) {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.records.clear();
     }
 }
 
-/// How many connections there were, and are.
+/// The connection counts of a simulator.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Connections {
     /// Accepted since the start.
     pub opened: u64,
     /// Open now.
     pub open: u64,
-    /// Closed before their first request could be read: a failed TLS handshake, or silence.
+    /// Closed before their first request could be read: a failed TLS handshake, or a timeout.
     pub failed: u64,
 }
 
-/// Counts connections, and tells who waits for a change.
+/// Counts connections, and wakes the tasks that wait for a change.
 #[derive(Default)]
-pub(super) struct Count(watch::Sender<Connections>);
+pub(super) struct ConnectionCounter(watch::Sender<Connections>);
 
-/// The number of a connection, which is open as long as this lives.
-pub(super) struct Number(pub(super) u64, Arc<Count>);
+/// Counts a connection as open until it is dropped.
+pub(super) struct ConnectionGuard {
+    number: u64,
+    counter: Arc<ConnectionCounter>,
+}
 
-impl Count {
-    pub(super) fn open(self: &Arc<Self>) -> Number {
+impl ConnectionCounter {
+    /// Counts a new connection.
+    pub(super) fn open(self: &Arc<Self>) -> ConnectionGuard {
         let mut number = 0;
         self.0.send_modify(|count| {
             count.opened += 1;
             count.open += 1;
             number = count.opened;
         });
-        Number(number, Arc::clone(self))
+        ConnectionGuard { number, counter: Arc::clone(self) }
     }
 
     pub(super) fn failed(&self) {
@@ -106,16 +117,23 @@ impl Count {
         *self.0.borrow()
     }
 
-    /// Waits until they are as wanted.
+    /// Waits until the counts satisfy `wanted`.
     pub(super) async fn wait_for(&self, wanted: impl FnMut(&Connections) -> bool) -> Connections {
         let mut changes = self.0.subscribe();
-        // Fails only without a sender, which is `self`.
+        // Fails only without a sender, and `self` is the sender.
         changes.wait_for(wanted).await.map_or_else(|_| self.now(), |now| *now)
     }
 }
 
-impl Drop for Number {
+impl ConnectionGuard {
+    /// The number of the connection, from 1.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.1.0.send_modify(|count| count.open = count.open.saturating_sub(1));
+        self.counter.0.send_modify(|count| count.open = count.open.saturating_sub(1));
     }
 }

@@ -1,4 +1,4 @@
-//! A connection, plain or TLS.
+//! A byte stream, plain or TLS.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-/// A connection, and what was read of it before its protocol was known.
+/// A connection, and the bytes that were read from it before its HTTP version was known.
 pub(super) struct Socket {
     early: Bytes,
     stream: Stream,
@@ -29,14 +29,14 @@ impl Socket {
         Self { early, stream }
     }
 
-    /// Makes the drop of this socket a TCP reset. One that is already dead needs none.
+    /// Makes dropping this socket reset the TCP connection.
     pub(super) fn reset_when_dropped(&self) {
         let tcp = match &self.stream {
             Stream::Plain(tcp) => tcp,
             Stream::Tls(tls) => tls.get_ref().0,
         };
         if let Err(error) = tcp.set_zero_linger() {
-            tracing::debug!(%error, "connection was gone before it could be reset");
+            tracing::debug!(%error, "simulator connection was closed before it could be reset");
         }
     }
 }

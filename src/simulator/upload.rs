@@ -1,17 +1,17 @@
-//! The body of a request: decoded, hashed, counted, and only its beginning kept.
+//! The body of a request: decoded, hashed and counted. Only its first bytes are kept.
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// How much of a body is kept, bytes.
-pub(super) const KEPT: usize = 64 * 1024;
+/// The most bytes of a body that are kept.
+pub(super) const MAX_KEPT_PREFIX: usize = 64 * 1024;
 /// The longest chunk-size line or trailer section, bytes.
 const MAX_LINES: usize = 16 * 1024;
 /// The most trailers.
 const MAX_TRAILERS: usize = 64;
 
-/// What is known of a request's body so far.
+/// The body of a request as far as it has been read.
 pub(super) struct Upload {
     digest: digest::Context,
     length: u64,
@@ -34,7 +34,7 @@ impl Upload {
     pub(super) fn take(&mut self, bytes: &[u8]) {
         self.digest.update(bytes);
         self.length += bytes.len() as u64;
-        let room = KEPT.saturating_sub(self.kept.len()).min(bytes.len());
+        let room = MAX_KEPT_PREFIX.saturating_sub(self.kept.len()).min(bytes.len());
         self.kept.extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
 
@@ -59,7 +59,7 @@ impl Upload {
         &self.trailers
     }
 
-    /// Of what has been read so far.
+    /// The hash of all bytes read so far.
     pub(super) fn sha256(&self) -> [u8; 32] {
         self.digest.clone().finish().as_ref().try_into().unwrap_or_default()
     }
@@ -79,77 +79,77 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Finds the end of an HTTP/1.1 request body (RFC 9112, sections 6 and 7).
+/// Decodes the framing of an HTTP/1.1 request body (RFC 9112, sections 6 and 7).
 pub(super) enum Decoder {
     Length(u64),
     ChunkSize,
     ChunkData(u64),
-    /// The line end after a chunk's data.
+    /// The line break after the data of a chunk.
     ChunkEnd,
     Trailers,
     Done,
 }
 
-/// What a [`Decoder`] found.
-pub(super) enum Found {
+/// One result of a [`Decoder`].
+pub(super) enum Decoded {
     Data(Bytes),
     End(HeaderMap),
-    /// More bytes are needed.
-    Nothing,
+    /// The next piece is incomplete.
+    NeedsMore,
 }
 
-/// A body that breaks the rules of its framing.
+/// The framing of the body is invalid.
 #[derive(Debug)]
-pub(super) struct Broken;
+pub(super) struct InvalidBody;
 
 impl Decoder {
-    /// Takes the next piece from the front of `inbox`, of at most `most` bytes.
-    pub(super) fn decode(&mut self, inbox: &mut BytesMut, most: u64) -> Result<Found, Broken> {
+    /// Takes the next piece of at most `most` bytes from the front of `read_buffer`.
+    pub(super) fn decode(&mut self, read_buffer: &mut BytesMut, most: u64) -> Result<Decoded, InvalidBody> {
         loop {
             match self {
                 Self::Length(0) | Self::Done => {
                     *self = Self::Done;
-                    return Ok(Found::End(HeaderMap::new()));
+                    return Ok(Decoded::End(HeaderMap::new()));
                 }
-                Self::Length(left) => return Ok(split(inbox, left, most)),
+                Self::Length(left) => return Ok(split(read_buffer, left, most)),
                 Self::ChunkData(0) => *self = Self::ChunkEnd,
-                Self::ChunkData(left) => return Ok(split(inbox, left, most)),
-                Self::ChunkSize => match httparse::parse_chunk_size(inbox) {
+                Self::ChunkData(left) => return Ok(split(read_buffer, left, most)),
+                Self::ChunkSize => match httparse::parse_chunk_size(read_buffer) {
                     Ok(httparse::Status::Complete((line, size))) => {
-                        let _ = inbox.split_to(line);
+                        let _ = read_buffer.split_to(line);
                         *self = if size == 0 { Self::Trailers } else { Self::ChunkData(size) };
                     }
-                    Ok(httparse::Status::Partial) => return unfinished(inbox),
-                    Err(_) => return Err(Broken),
+                    Ok(httparse::Status::Partial) => return unfinished(read_buffer),
+                    Err(_) => return Err(InvalidBody),
                 },
-                Self::ChunkEnd if inbox.len() < 2 => return Ok(Found::Nothing),
+                Self::ChunkEnd if read_buffer.len() < 2 => return Ok(Decoded::NeedsMore),
                 Self::ChunkEnd => {
-                    if *inbox.split_to(2) != *b"\r\n" {
-                        return Err(Broken);
+                    if *read_buffer.split_to(2) != *b"\r\n" {
+                        return Err(InvalidBody);
                     }
                     *self = Self::ChunkSize;
                 }
-                Self::Trailers => return self.trailers(inbox),
+                Self::Trailers => return self.trailers(read_buffer),
             }
         }
     }
 
-    fn trailers(&mut self, inbox: &mut BytesMut) -> Result<Found, Broken> {
+    fn trailers(&mut self, read_buffer: &mut BytesMut) -> Result<Decoded, InvalidBody> {
         let mut lines = [httparse::EMPTY_HEADER; MAX_TRAILERS];
-        match httparse::parse_headers(inbox, &mut lines) {
+        match httparse::parse_headers(read_buffer, &mut lines) {
             Ok(httparse::Status::Complete((end, lines))) => {
-                let trailers = header_map(lines).ok_or(Broken)?;
-                let _ = inbox.split_to(end);
+                let trailers = header_map(lines).ok_or(InvalidBody)?;
+                let _ = read_buffer.split_to(end);
                 *self = Self::Done;
-                Ok(Found::End(trailers))
+                Ok(Decoded::End(trailers))
             }
-            Ok(httparse::Status::Partial) => unfinished(inbox),
-            Err(_) => Err(Broken),
+            Ok(httparse::Status::Partial) => unfinished(read_buffer),
+            Err(_) => Err(InvalidBody),
         }
     }
 }
 
-/// Parsed header lines as a map; nothing if a name or value is none.
+/// Parsed header lines as a map; `None` if a name or value is invalid.
 pub(super) fn header_map(lines: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(lines.len());
     for line in lines {
@@ -159,33 +159,33 @@ pub(super) fn header_map(lines: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     Some(headers)
 }
 
-fn split(inbox: &mut BytesMut, left: &mut u64, most: u64) -> Found {
-    let room = usize::try_from((*left).min(most)).unwrap_or(usize::MAX).min(inbox.len());
+fn split(read_buffer: &mut BytesMut, left: &mut u64, most: u64) -> Decoded {
+    let room = usize::try_from((*left).min(most)).unwrap_or(usize::MAX).min(read_buffer.len());
     if room == 0 {
-        return Found::Nothing;
+        return Decoded::NeedsMore;
     }
     *left -= room as u64;
-    Found::Data(inbox.split_to(room).freeze())
+    Decoded::Data(read_buffer.split_to(room).freeze())
 }
 
-fn unfinished(inbox: &BytesMut) -> Result<Found, Broken> {
-    if inbox.len() > MAX_LINES { Err(Broken) } else { Ok(Found::Nothing) }
+fn unfinished(read_buffer: &BytesMut) -> Result<Decoded, InvalidBody> {
+    if read_buffer.len() > MAX_LINES { Err(InvalidBody) } else { Ok(Decoded::NeedsMore) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Feeds `wire` in pieces of `step` bytes; the body and its trailers, once its end is found.
+    /// Decodes `wire` in pieces of `step` bytes. Returns the body and its trailers, if it is complete.
     fn read(wire: &[u8], step: usize) -> Option<(Vec<u8>, HeaderMap)> {
-        let (mut decoder, mut inbox, mut body) = (Decoder::ChunkSize, BytesMut::new(), Vec::new());
+        let (mut decoder, mut read_buffer, mut body) = (Decoder::ChunkSize, BytesMut::new(), Vec::new());
         for piece in wire.chunks(step) {
-            inbox.extend_from_slice(piece);
+            read_buffer.extend_from_slice(piece);
             loop {
-                match decoder.decode(&mut inbox, u64::MAX).ok()? {
-                    Found::Data(bytes) => body.extend_from_slice(&bytes),
-                    Found::End(trailers) => return inbox.is_empty().then_some((body, trailers)),
-                    Found::Nothing => break,
+                match decoder.decode(&mut read_buffer, u64::MAX).ok()? {
+                    Decoded::Data(bytes) => body.extend_from_slice(&bytes),
+                    Decoded::End(trailers) => return read_buffer.is_empty().then_some((body, trailers)),
+                    Decoded::NeedsMore => break,
                 }
             }
         }
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_are_joined_however_they_arrive() {
+    fn chunks_are_joined_wherever_they_are_split() {
         let wire = b"3;note=x\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-Sum: 7\r\n\r\n";
         for step in 1..=wire.len() {
             let (body, trailers) = read(wire, step).unwrap();

@@ -1,46 +1,47 @@
-//! One request on its connection, as a script sees it: the same for HTTP/1.1 and HTTP/2.
+//! One request and its response on a connection: the interface that scripts use for both HTTP/1.1 and HTTP/2.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{
-    record::Ended,
-    script::{Cut, Head},
+    ending::{Cut, Ended},
+    script::Head,
     upload::Upload,
 };
 
-/// What a script can do to a request. Each `Err` says how the request has ended.
+/// The operations of a script. An `Err` is the way in which the request has ended.
 ///
-/// The two implementations are `Http1` and `Stream`; the functions are generic over them, so that nothing is
-/// boxed for each frame.
+/// The two implementations are `Http1` and `Stream`. Functions are generic over them, so that no frame needs a boxed
+/// future.
 pub(super) trait Wire {
-    /// Reads up to so many more bytes of the request's body, or to its end.
+    /// Reads up to `up_to` more bytes of the request body, or to its end.
     async fn read_body(&mut self, up_to: u64) -> Result<(), Ended>;
 
-    /// What is known of the body.
+    /// The request body as far as it has been read.
     fn upload(&self) -> &Upload;
 
-    /// Sends an interim answer.
-    async fn inform(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Ended>;
+    /// Sends an interim response (1xx).
+    async fn informational(&mut self, status: StatusCode, headers: &HeaderMap) -> Result<(), Ended>;
 
-    /// Begins the answer; may hold it back until [`send`](Wire::send), [`flush`](Wire::flush) or [`end`](Wire::end).
+    /// Begins the response. The head may be held back until [`send`](Wire::send), [`flush`](Wire::flush) or
+    /// [`end`](Wire::end).
     async fn head(&mut self, head: &Head) -> Result<(), Ended>;
 
-    /// Sends body bytes, which are never none.
+    /// Sends body bytes. `bytes` is never empty.
     async fn send(&mut self, bytes: Bytes) -> Result<(), Ended>;
 
-    /// Writes bytes as they are.
+    /// Writes bytes without any framing.
     async fn raw(&mut self, bytes: Bytes) -> Result<(), Ended>;
 
-    /// Brings what was sent to the kernel.
+    /// Writes everything sent so far to the kernel.
     async fn flush(&mut self) -> Result<(), Ended>;
 
-    /// Ends the answer, and reads what is left of the request's body.
+    /// Ends the response, and reads the rest of the request body.
     async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Ended>;
 
-    /// Waits until the other side has gone. May be dropped and called again.
-    async fn gone(&mut self) -> Ended;
+    /// Waits until the client has left. The future may be dropped and the function called again.
+    async fn peer_gone(&mut self) -> Ended;
 
-    /// Cuts the answer off.
+    /// Cuts the response off.
     async fn cut(&mut self, cut: Cut) -> Ended;
 }

@@ -9,27 +9,16 @@ use sluicegate::simulator::{Options, Simulator};
 
 use crate::{
     folder::Folder,
-    harness::{Answer, Client, Http, SAFETY, UPSTREAM_KEY, post, request, send, whole},
+    harness::{Answer, Client, GatewayToml, Http, SAFETY, UPSTREAM_KEY, post, request, send, whole},
 };
 use process::{Running, shell, sluicegate};
 
 /// A sound configuration on a free port, before an upstream at `url`; without a client.
 fn configuration(url: &str) -> String {
-    format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [server]
-        threads = 1
-        drain = {{ deadline = "200ms" }}
-        [upstream.sim]
-        url = "{url}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["sim"]
-        "#
-    )
+    GatewayToml::before(url, "")
+        .server("threads = 1\ndrain = { deadline = \"200ms\" }")
+        .without_client()
+        .to_string()
 }
 
 #[test]

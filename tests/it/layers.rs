@@ -1,6 +1,8 @@
 //! Imports point down only. What may be written in one place alone is written there alone.
 
 mod clock;
+mod imports;
+mod inside;
 mod source;
 
 use std::{

@@ -13,47 +13,18 @@ use sluicegate::simulator::{Identity, Options, Protocols, Simulator, Tls};
 
 use crate::{
     folder::Folder,
-    harness::{BOTH, Gateway, Http, UPSTREAM_KEY, chat},
+    harness::{BOTH, Gateway, GatewayToml, Http, UPSTREAM_KEY, chat},
 };
 use pki::{Asked, Authority, Trust};
 
 /// A gateway with this listener's `tls`, before a plain upstream.
 fn listening(upstream: &Simulator, tls: &str) -> Gateway {
-    Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        tls = {{ {tls} }}
-        [upstream.sim]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["sim"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        upstream.url()
-    ))
+    Gateway::start(&GatewayToml::before(&upstream.url(), "").listener(format!("tls = {{ {tls} }}")))
 }
 
 /// A gateway with a plain listener, before an upstream at `url`; `more` is put into the upstream's table.
 fn before(url: &str, more: &str) -> Gateway {
-    Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [upstream.sim]
-        url = "{url}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        {more}
-        [route.main]
-        path = "/v1"
-        upstreams = ["sim"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#
-    ))
+    Gateway::start(&GatewayToml::before(url, more))
 }
 
 async fn upstream(tls: Option<Tls>, protocols: Protocols) -> Simulator {

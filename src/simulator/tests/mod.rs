@@ -5,7 +5,7 @@ mod http1;
 mod http2;
 mod tls;
 
-use std::io;
+use std::{io, time::Duration};
 
 use bytes::Bytes;
 use tokio::{

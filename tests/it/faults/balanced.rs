@@ -5,29 +5,17 @@ use std::collections::HashSet;
 use sluicegate::simulator::{Gate, Record, Script, Simulator, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, stream, stream_then, streamed};
-use crate::harness::{BOTH, CHAT, Client, Gateway, Http, chat, post, safely, send, simulator, whole};
+use crate::harness::{
+    BOTH, CHAT, Client, Gateway, GatewayToml, Http, chat, post, safely, send, simulator, whole,
+};
 
 /// An upstream of three targets.
 async fn three(balance: &str) -> (Vec<Simulator>, Gateway) {
     let targets = [simulator().await, simulator().await, simulator().await];
     let urls: Vec<String> = targets.iter().map(|target| format!("{{ url = {:?} }}", target.url())).collect();
-    let gateway = Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        h2c = true
-        [upstream.three]
-        targets = [{}]
-        key = {{ env = "UPSTREAM_KEY" }}
-        balance = {balance}
-        [route.main]
-        path = "/v1"
-        upstreams = ["three"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        urls.join(", ")
-    ));
+    let urls = urls.join(", ");
+    let three = format!("targets = [{urls}]\nkey = {{ env = \"UPSTREAM_KEY\" }}\nbalance = {balance}");
+    let gateway = Gateway::start(&GatewayToml::new().listener("h2c = true").upstream_of("three", three));
     (targets.into(), gateway)
 }
 

@@ -7,8 +7,8 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::rig::{DONE, HELLO, ROLE, streamed};
 use crate::harness::{
-    Answer, CHAT, Client, Frames, Gateway, Http, Keys, Raw, post, safely, simulator, simulator_with, take,
-    whole,
+    Answer, CHAT, Client, Frames, Gateway, GatewayToml, Http, Keys, Raw, post, safely, simulator,
+    simulator_with, take, whole,
 };
 
 /// A stream that has begun, and ends when its gate is opened.
@@ -59,25 +59,7 @@ async fn is_refused(gateway: &Gateway) {
 async fn a_reload_does_not_forget_the_connections_that_are_open() {
     let upstream = simulator().await;
     let toml = |settings: &str| {
-        format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            [server]
-            threads = 2
-            [upstream.sim]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            retry = "off"
-            {settings}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            [client.tester]
-            key = "$CLIENT_HASH"
-            "#,
-            upstream.url()
-        )
+        GatewayToml::before(&upstream.url(), format!("retry = \"off\"\n{settings}")).server("threads = 2")
     };
     let gateway = Gateway::start(&toml("max_connections = 1"));
     let first = Held::by(&gateway, &upstream).await;

@@ -4,7 +4,9 @@ use http::{HeaderValue, StatusCode};
 use serde_json::Value;
 use sluicegate::simulator::{Head, Record, Script, Simulator, Step};
 
-use crate::harness::{Answer, BOTH, CHAT, Client, Gateway, Http, post, safely, simulator, whole};
+use crate::harness::{
+    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, post, safely, simulator, whole,
+};
 
 pub const ROLE: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
@@ -39,33 +41,15 @@ impl Rig {
     /// `$MAIN` in any of them is the first one's URL.
     pub async fn new(defaults: &str, main: &str, route: &str) -> Self {
         let (first, spare) = (simulator().await, simulator().await);
-        let toml = format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            [admin]
-            address = "127.0.0.1:0"
-            [server]
-            threads = 2
-            [defaults]
-            {defaults}
-            [upstream.main]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            {main}
-            [upstream.spare]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            [route.main]
-            path = "/v1"
-            {route}
-            [client.tester]
-            key = "$CLIENT_HASH"
-            "#,
-            first.url(),
-            spare.url(),
-        );
+        let toml = GatewayToml::new()
+            .listener("h2c = true")
+            .admin()
+            .server("threads = 2")
+            .defaults(defaults)
+            .upstream("main", &first.url(), main)
+            .upstream("spare", &spare.url(), "")
+            .route_to(route)
+            .to_string();
         let gateway = Gateway::start(&toml.replace("$MAIN", &first.url()));
         Self { main: first, spare, gateway }
     }

@@ -1,6 +1,6 @@
 //! A gateway that runs in this process.
 
-use std::{ffi::OsString, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
+use std::{ffi::OsString, fmt::Display, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
 
 use sluicegate::{
     app::{App, Ended, Surroundings},
@@ -12,7 +12,7 @@ use sluicegate::{
 };
 use tokio::sync::mpsc;
 
-use super::{CLIENT_KEY, Http, LogLines, UPSTREAM_KEY};
+use super::{CLIENT_KEY, GatewayToml, Http, LogLines, UPSTREAM_KEY};
 
 /// A running gateway; dropped, it is stopped at once.
 pub struct Gateway {
@@ -26,9 +26,10 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway for this gateway.toml; `$CLIENT_HASH` in it becomes the hash of [`CLIENT_KEY`], and `UPSTREAM_KEY` is in its environment.
-    pub fn start(toml: &str) -> Self {
-        let config = read(toml);
+    /// A gateway for this gateway.toml, mostly a [`GatewayToml`]; `$CLIENT_HASH` in it becomes the hash of [`CLIENT_KEY`], and `UPSTREAM_KEY`
+    /// is in its environment.
+    pub fn start(toml: &(impl Display + ?Sized)) -> Self {
+        let config = read(&toml.to_string());
         let log = LogLines::default();
         let out = log.clone();
         let (stop, mut stopped) = mpsc::channel(2);
@@ -71,39 +72,24 @@ impl Gateway {
     /// The same before any upstream. It asks once: what a failure looks like is seen best where nothing makes up for it.
     pub fn to(url: &str, leg: Http, keys: Keys<'_>) -> Self {
         let Keys { listener, server, upstream, route, client, more, .. } = keys;
-        Self::start(&format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            {listener}
-            [server]
-            threads = {}
-            {server}
-            [upstream.sim]
-            url = "{url}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            http2 = {}
-            retry = "off"
-            breaker = "off"
-            {upstream}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            {route}
-            [client.tester]
-            key = "$CLIENT_HASH"
-            {client}
-            {more}
-            "#,
-            if keys.one_worker { 1 } else { 2 },
-            leg == Http::Two,
-        ))
+        let threads = if keys.one_worker { 1 } else { 2 };
+        let http2 = leg == Http::Two;
+        let once = "retry = \"off\"\nbreaker = \"off\"";
+        Self::start(
+            &GatewayToml::before(url, format!("http2 = {http2}\n{once}\n{upstream}"))
+                .listener("h2c = true")
+                .listener(listener)
+                .server(format!("threads = {threads}"))
+                .server(server)
+                .route(route)
+                .client(client)
+                .more(more),
+        )
     }
 
     /// Has new exchanges go by this gateway.toml.
-    pub async fn reload(&self, toml: &str) {
-        let (config, inside) = (read(toml), self.inside.clone());
+    pub async fn reload(&self, toml: &(impl Display + ?Sized)) {
+        let (config, inside) = (read(&toml.to_string()), self.inside.clone());
         tokio::task::spawn_blocking(move || inside.replace(config).unwrap()).await.unwrap();
     }
 

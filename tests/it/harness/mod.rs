@@ -5,6 +5,7 @@ mod frames;
 mod gateway;
 mod log;
 mod raw;
+mod toml;
 
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ pub use gateway::{Gateway, Keys};
 pub use log::LogLines;
 pub use raw::Raw;
 use sluicegate::simulator::{Cut, Head, Options, Protocols, Script, Simulator, Step};
+pub use toml::GatewayToml;
 
 /// What the caller presents.
 pub const CLIENT_KEY: &str = "sk-sg-client-key-0123456789abcdefABCDEF";

@@ -13,7 +13,7 @@ use super::{
     forms::Form,
     rig::{CLIENT_KEYS, Given, Rig, UPSTREAM_KEYS, everything, holds_none, streamed},
 };
-use crate::harness::{Gateway, Http, UPSTREAM_KEY, chat, whole};
+use crate::harness::{Gateway, GatewayToml, Http, UPSTREAM_KEY, chat, whole};
 
 /// Header lines.
 type Lines<'l> = &'l [(&'l str, &'l str)];
@@ -151,21 +151,8 @@ async fn what_an_upstream_says_when_it_breaks_off_is_not_logged_with_a_key_in_it
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let upstream = listener.local_addr().unwrap();
         let task = tokio::spawn(goes_away(listener, debug));
-        let gateway = Gateway::start(&format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            [upstream.odd]
-            url = "http://{upstream}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            http2 = true
-            [route.main]
-            path = "/v1"
-            upstreams = ["odd"]
-            [client.tester]
-            key = "$CLIENT_HASH"
-            "#
-        ));
+        let toml = GatewayToml::new().upstream("odd", &format!("http://{upstream}"), "http2 = true");
+        let gateway = Gateway::start(&toml);
         let answer = chat(gateway.address(), Http::One).await;
         assert_eq!(answer.status, 502, "{answer:?}");
         let line = gateway.log.line(1).await;

@@ -2,34 +2,17 @@
 
 use sluicegate::{config::KeyHash, simulator::Simulator};
 
-use crate::harness::{BOTH, Client, Gateway, Http, request, simulator, whole};
+use crate::harness::{BOTH, Client, Gateway, GatewayToml, Http, request, simulator, whole};
 
 const ANNA: &str = "sk-sg-anna-0123456789abcdefABCDEF";
 const BERT: &str = "sk-sg-bert-0123456789abcdefABCDEF";
 
-fn toml(upstream: &Simulator, clients: &[(&str, &str)]) -> String {
-    let clients = clients.iter().map(|(name, key)| {
+fn toml(upstream: &Simulator, clients: &[(&str, &str)]) -> GatewayToml {
+    let plain = GatewayToml::before(&upstream.url(), "").listener("h2c = true").server("threads = 1");
+    clients.iter().fold(plain.without_client(), |toml, (name, key)| {
         let hash = KeyHash::of(key.as_bytes());
-        format!("[client.{name}]\nkey = \"{hash}\"\n")
-    });
-    format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        h2c = true
-        [server]
-        threads = 1
-        [upstream.sim]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["sim"]
-        {}
-        "#,
-        upstream.url(),
-        clients.collect::<String>()
-    )
+        toml.more(format!("[client.{name}]\nkey = \"{hash}\""))
+    })
 }
 
 /// One connection, and what is asked on it.

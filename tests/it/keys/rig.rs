@@ -24,7 +24,9 @@ use sluicegate::{
 
 use super::forms::revealed;
 use crate::folder::Folder;
-use crate::harness::{Answer, BOTH, CLIENT_KEY, Client, Gateway, Http, SAFETY, UPSTREAM_KEY, request};
+use crate::harness::{
+    Answer, BOTH, CLIENT_KEY, Client, Gateway, GatewayToml, Http, SAFETY, UPSTREAM_KEY, request,
+};
 
 /// The keys of the caller and of the upstream: an ordinary one, and one whose base64 needs all of the alphabet.
 pub static CLIENT_KEYS: [&str; 2] = [CLIENT_KEY, "ck~?/+=-_.client~~??/x"];
@@ -55,33 +57,19 @@ impl Rig {
         let second = folder.write("second.key", UPSTREAM_KEYS[1]);
         let hashes =
             CLIENT_KEYS.map(|key| format!("{:?}", KeyHash::of(key.as_bytes()).to_string())).join(", ");
-        let gateway = Gateway::start(&format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            [admin]
-            address = "127.0.0.1:0"
-            [server]
-            threads = 1
-        [defaults]
-        retry = "off"
-        breaker = "off"
-            [upstream.sim]
-            url = "{}"
-            keys = [{{ env = "UPSTREAM_KEY" }}, {{ file = "{}" }}]
-            http2 = {}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            {route}
-            [client.tester]
-            keys = [{hashes}]
-            "#,
-            upstream.url(),
-            second,
-            up == Http::Two,
-        ));
+        let (url, http2) = (upstream.url(), up == Http::Two);
+        let keys = format!("keys = [{{ env = \"UPSTREAM_KEY\" }}, {{ file = \"{second}\" }}]");
+        let gateway = Gateway::start(
+            &GatewayToml::new()
+                .listener("h2c = true")
+                .admin()
+                .server("threads = 1")
+                .defaults("retry = \"off\"\nbreaker = \"off\"")
+                .upstream_of("sim", format!("url = \"{url}\"\n{keys}\nhttp2 = {http2}"))
+                .route(route)
+                .without_client()
+                .client(format!("keys = [{hashes}]")),
+        );
         Self { gateway, upstream, down, client: None, exchanges: 0 }
     }
 

@@ -10,8 +10,8 @@ const READERS: [(&str, &str); 10] = [
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
     ("proxy/refusal.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
-    ("simulator/events.rs", "the stamp in a frame, which a load client compares with the same clock"),
-    ("simulator/respond.rs", "`created` in the stand-in's answers"),
+    ("simulator/events.rs", "the time in a frame, which a load client compares with the same clock"),
+    ("simulator/respond.rs", "`created` in the simulator's responses"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
 ];

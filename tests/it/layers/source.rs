@@ -46,6 +46,83 @@ impl Source {
         paths
     }
 
+    /// Every name that a `use` brings in or re-exports.
+    pub fn uses(&self) -> Vec<Use> {
+        let mut uses = Vec::new();
+        for (start, end) in self.use_statements() {
+            let visibility = self.code[..start].trim_end();
+            let public = visibility.ends_with("pub") || visibility.ends_with(')');
+            expand_use(&self.code[start + "use".len()..end - 1], "", public, &mut uses);
+        }
+        uses
+    }
+
+    /// All paths outside `use` that begin with the name `root`, which is part of them.
+    pub fn paths_from(&self, root: &str) -> Vec<String> {
+        let code = self.without_uses();
+        let mut paths = Vec::new();
+        for at in words(&code, root) {
+            let rest = code[at + root.len()..].trim_start();
+            let before = code[..at].trim_end();
+            // `pub(in path)` names who may see an item, and imports nothing.
+            if before.ends_with("::") || before.ends_with("(in") || !rest.starts_with("::") {
+                continue;
+            }
+            expand(rest, root.to_owned(), &mut paths);
+        }
+        paths
+    }
+
+    /// Whether `name` occurs as a word outside `use`.
+    pub fn names_outside_uses(&self, name: &str) -> bool {
+        !words(&self.without_uses(), name).is_empty()
+    }
+
+    /// Whether an item of this name is defined here.
+    pub fn defines(&self, name: &str) -> bool {
+        const KINDS: [&str; 8] = ["struct", "enum", "union", "trait", "type", "fn", "const", "static"];
+        words(&self.code, name).into_iter().any(|at| {
+            let before = self.code[..at].trim_end();
+            KINDS.iter().any(|kind| {
+                before.strip_suffix(kind).is_some_and(|rest| !rest.chars().next_back().is_some_and(is_name))
+            })
+        })
+    }
+
+    /// The types that have an inherent `impl` block here, as they are named there, once for each block.
+    pub fn inherent_impls(&self) -> Vec<String> {
+        let mut types = Vec::new();
+        for at in words(&self.code, "impl") {
+            let before = self.code[..at].trim_end();
+            let item = before.is_empty() || before.ends_with(['}', ';', '{', ']']);
+            if let Some(name) = item.then(|| inherent(&self.code[at + "impl".len()..])).flatten() {
+                types.push(name);
+            }
+        }
+        types
+    }
+
+    fn without_uses(&self) -> String {
+        let mut code = self.code.clone().into_bytes();
+        for (start, end) in self.use_statements() {
+            blank(&mut code, start, end);
+        }
+        String::from_utf8_lossy(&code).into_owned()
+    }
+
+    /// Where `use …;` begins and ends, without its visibility.
+    fn use_statements(&self) -> Vec<(usize, usize)> {
+        let statement = |at: usize| {
+            let before = self.code[..at].trim_end();
+            // `impl Trait + use<'a>` is no import.
+            let begins =
+                before.is_empty() || before.ends_with(['}', ';', '{', ']', ')']) || before.ends_with("pub");
+            let end = self.code[at..].find(';')?;
+            begins.then_some((at, at + end + 1))
+        };
+        words(&self.code, "use").into_iter().filter_map(statement).collect()
+    }
+
     /// The longest chain of `super::`.
     pub fn most_supers(&self) -> usize {
         let packed: String = self
@@ -69,11 +146,7 @@ impl Source {
 
     /// Whether `name` occurs as a word.
     pub fn names(&self, name: &str) -> bool {
-        self.code.match_indices(name).any(|(at, _)| {
-            let before = self.code[..at].chars().next_back();
-            let after = self.code[at + name.len()..].chars().next();
-            !before.is_some_and(is_name) && !after.is_some_and(is_name)
-        })
+        !words(&self.code, name).is_empty()
     }
 
     /// Whether a JSON member of this name is written, in a text or by a macro.
@@ -86,6 +159,17 @@ impl Source {
             })
         })
     }
+}
+
+/// A name that a `use` brings in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Use {
+    /// The whole path, as written; `*` is its last part for a glob.
+    pub path: String,
+    /// The name that it has in this file.
+    pub name: String,
+    /// Whether it is visible outside this file: a re-export.
+    pub public: bool,
 }
 
 #[derive(PartialEq)]
@@ -218,6 +302,80 @@ fn expand(rest: &str, so_far: String, paths: &mut Vec<String>) {
     expand(&rest[length..], path, paths);
 }
 
+/// Takes apart what follows `use`: a path, a group, with or without `as`.
+fn expand_use(rest: &str, so_far: &str, public: bool, uses: &mut Vec<Use>) {
+    let rest = rest.trim();
+    let rest = rest.strip_prefix("::").unwrap_or(rest).trim_start();
+    if rest.starts_with('{') {
+        for part in split(&rest[1..braces(rest) - 1]) {
+            expand_use(part, so_far, public, uses);
+        }
+        return;
+    }
+    let length = rest.find(|sign| !is_name(sign) && sign != '*').unwrap_or(rest.len());
+    let (part, after) = (&rest[..length], rest[length..].trim_start());
+    let path = match (so_far, part) {
+        ("", part) => part.to_owned(),
+        (so_far, "self") => so_far.to_owned(),
+        (so_far, part) => format!("{so_far}::{part}"),
+    };
+    if after.starts_with("::") {
+        return expand_use(after, &path, public, uses);
+    }
+    let own = path.rsplit("::").next().unwrap_or_default();
+    let name = after.strip_prefix("as ").map_or(own, str::trim).to_owned();
+    uses.push(Use { path, name, public });
+}
+
+/// The type of the `impl` block that this follows `impl` in, unless it implements a trait.
+fn inherent(rest: &str) -> Option<String> {
+    let rest = rest.trim_start();
+    let rest = if rest.starts_with('<') { &rest[angles(rest)..] } else { rest };
+    let header = &rest[..rest.find(['{', ';'])?];
+    let mut depth = 0_i32;
+    let mut plain = String::new();
+    for sign in header.replace("->", "  ").chars() {
+        depth -= i32::from(matches!(sign, '>' | ')' | ']'));
+        if depth == 0 && !matches!(sign, '>' | ')' | ']') {
+            plain.push(if matches!(sign, '<' | '(' | '[') { ' ' } else { sign });
+        }
+        depth += i32::from(matches!(sign, '<' | '(' | '['));
+    }
+    let mut parts = plain.split_whitespace();
+    let name = parts.next()?;
+    // What may follow is `where`, and not `for`.
+    let of_trait = parts.take_while(|part| *part != "where").any(|part| part == "for");
+    (!of_trait).then(|| name.to_owned())
+}
+
+/// Length of the generic parameters at the beginning.
+fn angles(rest: &str) -> usize {
+    let mut depth = 0_i32;
+    let mut before = ' ';
+    for (at, sign) in rest.char_indices() {
+        match sign {
+            '<' => depth += 1,
+            '>' if before != '-' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return at + 1;
+        }
+        before = sign;
+    }
+    rest.len()
+}
+
+/// Where `word` occurs as a word of its own.
+fn words(code: &str, word: &str) -> Vec<usize> {
+    let alone = |at: usize| {
+        let before = code[..at].chars().next_back();
+        let after = code[at + word.len()..].chars().next();
+        !before.is_some_and(is_name) && !after.is_some_and(is_name)
+    };
+    code.match_indices(word).map(|(at, _)| at).filter(|at| alone(*at)).collect()
+}
+
 /// The parts between the commas of the outermost group.
 fn split(inside: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0);
@@ -285,5 +443,47 @@ mod tests {
         assert!(writes(r##"json!({ "error": x })"##) && writes(r##"r#"{"error":null}"#"##));
         assert!(writes(r##"format!("{{\"error\" : 1}}")"##));
         assert!(!writes(r##"match kind { "error" => 1 } // "error": 2"##));
+    }
+
+    #[test]
+    fn uses_are_taken_apart() {
+        let source = Source::of(
+            "use super::{a, b::{self, C as D}};\npub(super) use e::F;\n#[x]\nuse g::*;\nfn h() -> impl I + use<'a> { use i::J; }",
+        );
+        let uses: Vec<_> =
+            source.uses().into_iter().map(|of| format!("{} {} {}", of.path, of.name, of.public)).collect();
+        assert_eq!(
+            uses,
+            [
+                "super::a a false",
+                "super::b b false",
+                "super::b::C D false",
+                "e::F F true",
+                "g::* * false",
+                "i::J J false"
+            ]
+        );
+        assert!(source.names_outside_uses("h") && !source.names_outside_uses("F"));
+    }
+
+    #[test]
+    fn paths_outside_uses_begin_with_their_root() {
+        let source = Source::of(
+            "use a::B; fn f() { a::c(); x::a::d(); super::super::e(); super::g::h() } pub(in super::i) fn j() {}",
+        );
+        assert_eq!(source.paths_from("a"), ["a::c"]);
+        assert_eq!(source.paths_from("super"), ["super::super::e", "super::g::h"]);
+    }
+
+    #[test]
+    fn definitions_and_inherent_impls_are_seen() {
+        let source = Source::of(
+            "pub struct A<T>(T); enum B { C } fn d() -> impl Iterator { e() }
+            impl<T: Fn() -> u8> A<T> where T: for<'a> X<'a> {} impl B {} impl<'a> Trait<'a> for B {}
+            impl<T> From<A<T>> for B {} #[cfg(test)] impl B {} unsafe impl Send for B {} impl super::x::Y<u8> {}",
+        );
+        assert!(source.defines("A") && source.defines("B") && source.defines("d"));
+        assert!(!source.defines("C") && !source.defines("e") && !source.defines("Trait"));
+        assert_eq!(source.inherent_impls(), ["A", "B", "super::x::Y"]);
     }
 }

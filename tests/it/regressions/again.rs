@@ -13,7 +13,8 @@ use tokio::{
 
 use super::assert_ended;
 use crate::harness::{
-    Answer, CHAT, Client, Gateway, Http, Keys, Raw, authorised, chat, post, safely, simulator, whole,
+    Answer, CHAT, Client, Gateway, GatewayToml, Http, Keys, Raw, authorised, chat, post, safely, simulator,
+    whole,
 };
 
 /// Longer than an idle connection's close can be on its way.
@@ -170,27 +171,13 @@ async fn a_stream_refused_on_a_new_connection_is_sent_again() {
 async fn what_was_sent_and_cannot_be_sent_again_there_is_sent_nowhere_else() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let spare = simulator().await;
-    let gateway = Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [server]
-        threads = 1
-        [upstream.main]
-        url = "http://{}"
-        auth = "none"
-        [upstream.spare]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["main", "spare"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        listener.local_addr().unwrap(),
-        spare.url(),
-    ));
+    let at = listener.local_addr().unwrap();
+    let gateway = Gateway::start(
+        &GatewayToml::new()
+            .server("threads = 1")
+            .upstream_of("main", format!("url = \"http://{at}\"\nauth = \"none\""))
+            .upstream("spare", &spare.url(), ""),
+    );
     let mut client = Client::connect(gateway.address(), Http::One).await;
     let delete =
         || authorised(gateway.address(), Http::One, "DELETE", "/v1/files/f").body(whole("")).unwrap();

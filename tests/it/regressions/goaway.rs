@@ -7,7 +7,8 @@ use tokio::{net::TcpListener, task::JoinSet};
 
 use super::assert_ended;
 use crate::harness::{
-    Answer, CHAT, Client, Frames, Gateway, Http, Keys, Raw, authorised, body_of, chat, safely, simulator,
+    Answer, CHAT, Client, Frames, Gateway, GatewayToml, Http, Keys, Raw, authorised, body_of, chat, safely,
+    simulator,
 };
 
 async fn listening() -> (TcpListener, String) {
@@ -105,28 +106,13 @@ async fn a_limit_on_streams_holds_from_when_it_is_told() {
 async fn an_upload_that_was_not_begun_goes_to_the_next_upstream() {
     let (listener, url) = listening().await;
     let spare = simulator().await;
-    let gateway = Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [server]
-        threads = 1
-        [upstream.main]
-        url = "{url}"
-        http2 = true
-        auth = "none"
-        [upstream.spare]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["main", "spare"]
-        commit = "headers"
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        spare.url(),
-    ));
+    let gateway = Gateway::start(
+        &GatewayToml::new()
+            .server("threads = 1")
+            .upstream_of("main", format!("url = \"{url}\"\nhttp2 = true\nauth = \"none\""))
+            .upstream("spare", &spare.url(), "")
+            .route("commit = \"headers\""),
+    );
     // A stream that goes on keeps the connection there.
     let mut caller = Raw::connect(gateway.address()).await;
     caller.post("HTTP/1.1", "/v1/chat/completions", "connection: close\r\n", CHAT).await;

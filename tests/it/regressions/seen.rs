@@ -4,7 +4,9 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sluicegate::simulator::{Framing, Gate, Head, Script, Step};
 
 use super::{DONE, EVENT, FINISH, assert_ended};
-use crate::harness::{BOTH, CHAT, Gateway, Http, Keys, authorised, post, send, simulator, whole};
+use crate::harness::{
+    BOTH, CHAT, Gateway, GatewayToml, Http, Keys, authorised, post, send, simulator, whole,
+};
 
 const STREAM: &str =
     r#"{"model":"gpt-4o","stream":true,"stream_options":{"include_usage":true},"messages":[]}"#;
@@ -217,28 +219,12 @@ async fn whoever_answers_the_limit_that_was_passed_is_told() {
         Step::Send(EVENT.into()),
         Step::Gate(gate.clone()),
     ]));
-    let gateway = Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [server]
-        threads = 1
-        [upstream.gone]
-        url = "http://127.0.0.1:1"
-        key = {{ env = "UPSTREAM_KEY" }}
-        timeout = {{ total = "1s" }}
-        [upstream.sim]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        timeout = {{ total = "10m" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["gone", "sim"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        upstream.url()
-    ));
+    let gateway = Gateway::start(
+        &GatewayToml::new()
+            .server("threads = 1")
+            .upstream("gone", "http://127.0.0.1:1", "timeout = { total = \"1s\" }")
+            .upstream("sim", &upstream.url(), "timeout = { total = \"10m\" }"),
+    );
     let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(STREAM)).unwrap();
     let answer = send(gateway.address(), Http::One, request).await;
     assert!(answer.text().contains("longer than 1 s"), "{}", answer.text());

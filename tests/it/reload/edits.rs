@@ -2,11 +2,9 @@
 
 use std::{fs, os::unix::fs::symlink, path::PathBuf};
 
-use sluicegate::config::KeyHash;
-
 use crate::{
     folder::Folder,
-    harness::CLIENT_KEY,
+    harness::GatewayToml,
     tls::pki::{Authority, Issued},
 };
 
@@ -50,33 +48,15 @@ impl Files {
 
     /// A configuration that marks answers with its `number`; `more` goes to its end.
     pub fn text(&self, number: usize, more: &str) -> String {
-        format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            [[listener]]
-            address = "localhost:0"
-            tls = {{ certificate = "server.pem", key = "server.key" }}
-            [admin]
-            address = "127.0.0.1:0"
-            [server]
-            threads = 2
-            [upstream.sim]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            response_headers = {{ set = {{ x-number = "{number}" }} }}
-            [client.tester]
-            key = "{}"
-            {more}
-            "#,
-            self.upstream,
-            KeyHash::of(CLIENT_KEY.as_bytes()),
-        )
-        .replace("localhost:0", "127.0.0.2:0")
+        let tls = r#"tls = { certificate = "server.pem", key = "server.key" }"#;
+        GatewayToml::before(&self.upstream, "")
+            .listener("h2c = true")
+            .admin()
+            .server("threads = 2")
+            .route(format!("response_headers = {{ set = {{ x-number = \"{number}\" }} }}"))
+            .more(format!("[[listener]]\naddress = \"127.0.0.2:0\"\n{tls}"))
+            .more(more)
+            .to_string()
     }
 
     /// Rewrites the configuration.

@@ -7,7 +7,9 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluicegate::simulator::{Gate, Head, Options, Protocols, Script, Simulator, Step};
 
-use crate::harness::{CHAT, Client, Gateway, Http, Keys, UPSTREAM_KEY, post, safely, simulator, take, whole};
+use crate::harness::{
+    CHAT, Client, Gateway, GatewayToml, Http, Keys, UPSTREAM_KEY, post, safely, simulator, take, whole,
+};
 
 const PACED: usize = 100;
 const ROUNDS: usize = 20;
@@ -86,24 +88,11 @@ async fn a_hundred_paced_streams_beside_a_flood() {
 }
 
 fn with_workers(upstream: &Simulator, threads: usize) -> Gateway {
-    Gateway::start(&format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        h2c = true
-        [server]
-        threads = {threads}
-        [upstream.sim]
-        url = "{}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.main]
-        path = "/v1"
-        upstreams = ["sim"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#,
-        upstream.url()
-    ))
+    Gateway::start(
+        &GatewayToml::before(&upstream.url(), "")
+            .listener("h2c = true")
+            .server(format!("threads = {threads}")),
+    )
 }
 
 /// Under `SO_REUSEPORT` they would clump.

@@ -4,7 +4,7 @@
 use std::{cell::Cell, net::SocketAddr};
 
 use bytes::BytesMut;
-use sluicegate::{config::KeyHash, simulator::Simulator};
+use sluicegate::simulator::Simulator;
 use tokio::{io::AsyncWriteExt, sync::Notify};
 
 use super::frames::{
@@ -14,7 +14,7 @@ use super::frames::{
 use crate::{
     cli::process::Running,
     folder::Folder,
-    harness::{CHAT, CLIENT_KEY, Client, Gateway, Http, Keys, post as asking, safely, simulator, whole},
+    harness::{CHAT, Client, Gateway, GatewayToml, Http, Keys, post as asking, safely, simulator, whole},
 };
 
 /// Whole answers that the neighbour gets during a flood.
@@ -97,26 +97,10 @@ struct Besieged {
 impl Besieged {
     async fn new() -> Self {
         let (folder, upstream) = (Folder::new(), simulator().await);
-        let configuration = format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            [server]
-            threads = 1
-            write_stall = "1s"
-            [upstream.sim]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            [client.tester]
-            key = "{}"
-            "#,
-            upstream.url(),
-            KeyHash::of(CLIENT_KEY.as_bytes())
-        );
+        let configuration = GatewayToml::before(&upstream.url(), "")
+            .listener("h2c = true")
+            .server("threads = 1\nwrite_stall = \"1s\"")
+            .to_string();
         let mut gateway =
             Running::start(&["serve", "--config", &folder.write("gateway.toml", &configuration)]);
         Self { address: gateway.address(), gateway, upstream, _folder: folder }

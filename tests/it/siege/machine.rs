@@ -6,16 +6,13 @@ use std::{
     time::Duration,
 };
 
-use sluicegate::{
-    config::KeyHash,
-    simulator::{Head, Script, Step},
-};
+use sluicegate::simulator::{Head, Script, Step};
 use tokio::net::TcpStream;
 
 use crate::{
     cli::process::{BINARY, Running, command},
     folder::Folder,
-    harness::{BOTH, CHAT, CLIENT_KEY, Client, Gateway, Http, Keys, chat, post, safely, simulator, whole},
+    harness::{BOTH, CHAT, Client, Gateway, GatewayToml, Http, Keys, chat, post, safely, simulator, whole},
     metrics::scrape::Scrape,
 };
 
@@ -24,30 +21,11 @@ const DESCRIPTORS: usize = 64;
 
 /// A gateway.toml whose operator is at 127.0.0.2.
 fn configuration(folder: &Folder, url: &str) -> String {
-    let hash = KeyHash::of(CLIENT_KEY.as_bytes());
-    folder.write(
-        "gateway.toml",
-        &format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            h2c = true
-            [admin]
-            address = "127.0.0.2:0"
-            [server]
-            threads = 2
-            header_timeout = "60s"
-            [upstream.sim]
-            url = "{url}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            [client.tester]
-            key = "{hash}"
-            "#
-        ),
-    )
+    let toml = GatewayToml::before(url, "")
+        .listener("h2c = true")
+        .admin_at("127.0.0.2:0")
+        .server("threads = 2\nheader_timeout = \"60s\"");
+    folder.write("gateway.toml", &toml.to_string())
 }
 
 /// A shell that becomes the gateway after `before`, with `redirection`.

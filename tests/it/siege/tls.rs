@@ -19,7 +19,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::tap::{Message, Tap};
 use crate::{
     folder::Folder,
-    harness::{CLIENT_KEY, Gateway, safely},
+    harness::{CLIENT_KEY, Gateway, GatewayToml, safely},
     metrics::scrape::Scrape,
     tls::pki::{Authority, Trust},
 };
@@ -38,28 +38,13 @@ impl Rig {
     async fn new(server: &str) -> Self {
         let (folder, authority, tap) = (Folder::new(), Authority::new(), Tap::open().await);
         let files = authority.issue(&[NAME]).files(&folder, "gate");
-        let gateway = Gateway::start(&format!(
-            r#"
-            [[listener]]
-            address = "127.0.0.1:0"
-            tls = {{ {files} }}
-            [admin]
-            address = "127.0.0.1:0"
-            [server]
-            threads = 1
-            {server}
-            [upstream.sim]
-            url = "{}"
-            key = {{ env = "UPSTREAM_KEY" }}
-            retry = "off"
-            [route.main]
-            path = "/v1"
-            upstreams = ["sim"]
-            [client.tester]
-            key = "$CLIENT_HASH"
-            "#,
-            tap.url()
-        ));
+        let gateway = Gateway::start(
+            &GatewayToml::before(&tap.url(), "retry = \"off\"")
+                .listener(format!("tls = {{ {files} }}"))
+                .admin()
+                .server("threads = 1")
+                .server(server),
+        );
         Self { gateway, tap, trust: Trust::of(&[&authority]), _folder: folder }
     }
 

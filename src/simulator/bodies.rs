@@ -1,22 +1,22 @@
-//! The bodies of answers that are not streamed, and the parts they share with those that are.
+//! Generated JSON bodies: whole responses, and the objects that they share with event streams.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{
-    endpoint::Facts,
-    events::{self, Dialect, Stamp},
+    content::{self, Dialect, ResponseMeta},
+    endpoint::RequestParams,
     plan::Plan,
     upload::Upload,
 };
 
-/// The most numbers in one embedding, and the most embeddings in one answer.
+/// The most numbers in one embedding, and the most embeddings in one response.
 const MAX_EMBEDDING: usize = 4096;
 
-/// A whole completion, message or response.
-pub(super) fn completion(dialect: Dialect, stamp: &Stamp, plan: &Plan) -> String {
-    let text = events::text(plan);
-    let Stamp { number, model, created } = stamp;
+/// A completion, message or response that is not streamed.
+pub(super) fn completion(dialect: Dialect, meta: &ResponseMeta, plan: &Plan) -> String {
+    let text = content::text(plan);
+    let ResponseMeta { number, model, created } = meta;
     match dialect {
         Dialect::Chat => format!(
             r#"{{"id":"chatcmpl-sim{number}","object":"chat.completion","created":{created},"model":{model},"choices":[{{"index":0,"message":{{"role":"assistant","content":"{text}","refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{},"service_tier":"default","system_fingerprint":"fp_simulator"}}"#,
@@ -26,9 +26,9 @@ pub(super) fn completion(dialect: Dialect, stamp: &Stamp, plan: &Plan) -> String
             r#"{{"id":"cmpl-sim{number}","object":"text_completion","created":{created},"model":{model},"choices":[{{"text":"{text}","index":0,"logprobs":null,"finish_reason":"stop"}}],"usage":{}}}"#,
             usage_of_completions(plan)
         ),
-        Dialect::Responses => response(stamp, plan, "completed", Some(&text)),
+        Dialect::Responses => response(meta, plan, "completed", Some(&text)),
         Dialect::Messages => {
-            let (input, output) = events::tokens(plan);
+            let (input, output) = content::tokens(plan);
             format!(
                 r#"{{"id":"msg_sim{number}","type":"message","role":"assistant","model":{model},"content":[{{"type":"text","text":"{text}"}}],"stop_reason":"end_turn","stop_sequence":null,"usage":{{"input_tokens":{input},"output_tokens":{output}}}}}"#
             )
@@ -38,17 +38,17 @@ pub(super) fn completion(dialect: Dialect, stamp: &Stamp, plan: &Plan) -> String
 
 /// The usage object of chat and completions.
 pub(super) fn usage_of_completions(plan: &Plan) -> String {
-    let (input, output) = events::tokens(plan);
+    let (input, output) = content::tokens(plan);
     let total = input.saturating_add(output);
     format!(
         r#"{{"prompt_tokens":{input},"completion_tokens":{output},"total_tokens":{total},"prompt_tokens_details":{{"cached_tokens":0,"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#
     )
 }
 
-/// A response object; with its text, the output and usage are in it.
-pub(super) fn response(stamp: &Stamp, plan: &Plan, status: &str, text: Option<&str>) -> String {
-    let Stamp { number, model, created } = stamp;
-    let (input, output) = events::tokens(plan);
+/// A response object. Its output and usage are present only if `text` is given.
+pub(super) fn response(meta: &ResponseMeta, plan: &Plan, status: &str, text: Option<&str>) -> String {
+    let ResponseMeta { number, model, created } = meta;
+    let (input, output) = content::tokens(plan);
     let (items, usage) = match text {
         Some(text) => (
             response_item(*number, text),
@@ -91,26 +91,26 @@ pub(super) fn model(id: &str, created: u64) -> Value {
     json!({"id": id, "object": "model", "created": created, "owned_by": "simulator"})
 }
 
-/// Embeddings: one for each input, of fixed numbers.
-pub(super) fn embeddings(facts: &Facts, plan: &Plan) -> Value {
-    let dimensions = facts.dimensions.unwrap_or(8).min(MAX_EMBEDDING);
+/// Embeddings: the same fixed numbers for each input.
+pub(super) fn embeddings(params: &RequestParams, plan: &Plan) -> Value {
+    let dimensions = params.dimensions.unwrap_or(8).min(MAX_EMBEDDING);
     let numbers: Vec<f32> =
-        (0_u16..).take(dimensions).map(|place| f32::from(place).mul_add(0.125, -0.5)).collect();
-    let embedding = if facts.base64 {
+        (0_u16..).take(dimensions).map(|index| f32::from(index).mul_add(0.125, -0.5)).collect();
+    let embedding = if params.base64 {
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         Value::String(STANDARD.encode(bytes))
     } else {
         json!(numbers)
     };
-    let data: Vec<Value> = (0..facts.inputs.clamp(1, MAX_EMBEDDING))
+    let data: Vec<Value> = (0..params.inputs.clamp(1, MAX_EMBEDDING))
         .map(|index| json!({"object": "embedding", "index": index, "embedding": embedding}))
         .collect();
-    let (input, _) = events::tokens(plan);
+    let (input, _) = content::tokens(plan);
     let usage = json!({"prompt_tokens": input, "total_tokens": input});
-    json!({"object": "list", "data": data, "model": facts.model, "usage": usage})
+    json!({"object": "list", "data": data, "model": params.model, "usage": usage})
 }
 
-/// An uploaded file: what arrived, by count and hash.
+/// An uploaded file, with the number of bytes received and their hash.
 pub(super) fn file(number: u64, created: u64, upload: &Upload) -> Value {
     json!({
         "id": format!("file-sim{number}"),
@@ -124,12 +124,12 @@ pub(super) fn file(number: u64, created: u64, upload: &Upload) -> Value {
     })
 }
 
-/// A transcription, with what arrived by count and hash.
+/// A transcription, with the number of bytes received and their hash.
 pub(super) fn transcription(plan: &Plan, upload: &Upload) -> Value {
-    json!({"text": events::text(plan), "bytes": upload.length(), "sha256": upload.sha256_hex()})
+    json!({"text": content::text(plan), "bytes": upload.length(), "sha256": upload.sha256_hex()})
 }
 
-/// What stands between `open` and `close` in a multipart body.
+/// The text between `open` and `close` in a multipart body.
 fn part(body: &[u8], open: &[u8], close: &[u8]) -> Option<String> {
     let (_, rest) = body.split_at_checked(memchr::memmem::find(body, open)? + open.len())?;
     let (value, _) = rest.split_at_checked(memchr::memmem::find(rest, close)?)?;

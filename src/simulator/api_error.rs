@@ -1,19 +1,19 @@
-//! Answers that say no, as OpenAI words them.
+//! Error responses in OpenAI's words.
 
 use http::StatusCode;
 use serde_json::{Value, json};
 
-/// An error answer: `{"error":{"message","type","param","code"}}`, all four keys always there.
+/// An error response: `{"error":{"message","type","param","code"}}`, always with all four keys.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     pub(super) status: StatusCode,
     message: String,
     kind: &'static str,
     code: Option<&'static str>,
 }
 
-impl Refusal {
-    /// The usual error of a status.
+impl ApiError {
+    /// The provider's usual error for a status code.
     pub(super) fn of(status: StatusCode) -> Self {
         let (kind, code, message) = match status.as_u16() {
             400 => ("invalid_request_error", None, "The request was not understood."),
@@ -32,8 +32,8 @@ impl Refusal {
         Self { status, message: message.to_owned(), kind, code }
     }
 
-    /// A wrong key. The provider echoes part of it, so the simulator does too.
-    pub(super) fn wrong_key(given: &str) -> Self {
+    /// An invalid API key. The message repeats part of the key, as the provider does.
+    pub(super) fn invalid_key(given: &str) -> Self {
         let letters: Vec<char> = given.chars().collect();
         let shown: String = match letters.len() {
             0 => "''".to_owned(),
@@ -46,19 +46,19 @@ impl Refusal {
         }
     }
 
-    /// A model nobody has.
-    pub(super) fn no_model(model: &str) -> Self {
+    /// A model that does not exist.
+    pub(super) fn model_not_found(model: &str) -> Self {
         let message = format!("The model '{model}' does not exist or you do not have access to it.");
         Self { message, ..Self::of(StatusCode::NOT_FOUND) }
     }
 
-    /// A path nobody answers.
-    pub(super) fn no_endpoint(method: &str, path: &str) -> Self {
+    /// A path without an endpoint.
+    pub(super) fn unknown_url(method: &str, path: &str) -> Self {
         let message = format!("Unknown request URL: {method} {path}.");
         Self { message, code: Some("unknown_url"), ..Self::of(StatusCode::NOT_FOUND) }
     }
 
-    /// A request that cannot be read.
+    /// A request that cannot be parsed.
     pub(super) fn bad_request(message: String) -> Self {
         Self { message, ..Self::of(StatusCode::BAD_REQUEST) }
     }
