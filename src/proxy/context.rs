@@ -5,12 +5,12 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 use http::{HeaderMap, Method, Version, request};
 use hyper::body::Incoming;
 
-use super::{Counted, Downstream, Worker};
+use super::{downstream::Downstream, worker::Worker};
 use crate::{
     access,
     body::RequestBody,
     config::Network,
-    exchange::{Exchange, Opening},
+    exchange::{Counted, Exchange, Opening},
     policy::SecretScanner,
     snapshot::Snapshot,
     telemetry::ids::TraceContext,

@@ -252,7 +252,7 @@ async fn what_concerns_everybody_has_a_line_of_its_own() {
     for _ in 0..2 {
         assert_eq!(ask("/v1/chat/completions").await, 200);
     }
-    let line = gateway.line(|line| line.contains("a provider key is of no use"));
+    let line = gateway.line(|line| line.contains("upstream key disabled"));
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&line["kind"], &line["upstream"]), (&"message".into(), &"sim".into()), "{line}");
     assert_eq!((&line["key"], &line["why"]), (&1.into(), &"refused".into()), "{line}");

@@ -4,7 +4,7 @@ use std::{rc::Rc, sync::Arc};
 
 use http::request;
 
-use super::RoutedRequest;
+use super::route::RoutedRequest;
 use crate::{
     access::{self, Caller, Credential, Refused},
     exchange::Record,

@@ -1,27 +1,18 @@
-//! What is decided before the body is read: the route, the client, and the limits that the client sets itself.
+//! What is decided before the body is read: the route, the client, and the timeouts that the client sets itself.
 
 mod authenticate;
 mod caller_timeouts;
 mod host;
 mod refuse;
+mod route;
 
-use std::{rc::Rc, sync::Arc};
+use std::rc::Rc;
 
-use http::{Method, request};
-
-use super::context::RequestContext;
-use crate::{
-    exchange::Record,
-    fault::Fault,
-    policy::{SecretScanner, path},
-    snapshot::{Miss, Route},
-};
+use crate::policy::SecretScanner;
 
 pub(super) use authenticate::authenticate;
 pub(super) use caller_timeouts::CallerTimeouts;
-
-/// A route's prefix led to it, so its paths are expected to have that prefix.
-pub(super) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
+pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 
 /// A request whose route and client are known.
 #[derive(Debug)]
@@ -30,53 +21,4 @@ pub(super) struct Arrived {
     /// Finds the client's own key.
     pub(super) key: Rc<SecretScanner<'static>>,
     pub(super) timeouts: CallerTimeouts,
-}
-
-/// A request that has found its route.
-#[derive(Debug)]
-pub(super) struct RoutedRequest {
-    pub(super) route: Arc<Route>,
-    /// The canonical path, which decided the route.
-    pub(super) path: String,
-    /// The same path, rewritten, as it goes to the first of the route's targets.
-    pub(super) upstream_path: String,
-}
-
-/// Finds the request's route.
-///
-/// # Errors
-/// No route takes such a request, or the request can be read in more than one way.
-pub(super) fn find_route(
-    context: &RequestContext,
-    record: &mut Record,
-    head: &request::Parts,
-) -> Result<RoutedRequest, Fault> {
-    let snapshot = &context.snapshot;
-    refuse::unsupported(head)?;
-    // hyper counts the lines of an HTTP/1.1 head itself.
-    if head.headers.len() > snapshot.server.max_headers {
-        return Err(Fault::TooManyHeaders(snapshot.server.max_headers));
-    }
-    refuse::ambiguous(&head.headers)?;
-    let host = host::named(head)?;
-    let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
-    let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
-    let route = found.map_err(|miss| no_route(miss, &head.method, &path))?.clone();
-    record.route = Some(route.name.clone());
-    let first = route.steps.first().map(|step| step.upstream.target(0));
-    let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
-    let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
-    Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
-}
-
-fn no_route(miss: Miss, method: &Method, path: &str) -> Fault {
-    match miss {
-        Miss::Path => Fault::NoRoute { method: shortened(method), path: path.chars().take(256).collect() },
-        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shortened(method), allowed },
-    }
-}
-
-/// Methods are extensible, so only the beginning of a long one is repeated.
-fn shortened(method: &Method) -> String {
-    method.as_str().chars().take(32).collect()
 }

@@ -133,7 +133,7 @@ async fn an_upstreams_error() {
             (StatusCode::TOO_MANY_REQUESTS, &"3".parse().unwrap())
         );
         let line = gateway.log.line(1).await;
-        assert_ended(&line, "upstream", "done", "");
+        assert_ended(&line, "upstream", "done", "rate_limit_exceeded");
         assert_eq!(line["bytes_out"], answer.body.len(), "{line}");
     })
     .await;

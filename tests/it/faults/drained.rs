@@ -6,7 +6,7 @@ use sluicegate::{
 };
 
 use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusing, streamed};
-use crate::harness::{CHAT, Client, Http, post, request, safely, send, take, whole};
+use crate::harness::{CHAT, Client, Http, log, post, request, safely, send, take, whole};
 
 const DRAIN: &str = "on_disconnect = \"drain\"";
 const USAGE: &str =
@@ -79,7 +79,7 @@ async fn a_failure_after_the_caller_has_left_is_made_up_for() {
     leaves(&rig, Http::One, 0).await;
     gate.open();
     let line = rig.line().await;
-    assert_eq!((&line["attempts"], &line["tokens_out"]), (&2.into(), &9.into()), "{line:#}");
+    assert_eq!((log::attempts(&line), &line["tokens_out"]), (2, &9.into()), "{line:#}");
     rig.finish(1).await;
 }
 

@@ -3,7 +3,7 @@
 use sluicegate::simulator::{Cut, Gate, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, refusal, refusing, stream, stream_then, streamed};
-use crate::harness::{CLIENT_KEY, Client, Http, Raw, post, safely, take, whole};
+use crate::harness::{CLIENT_KEY, Client, Http, Raw, log, post, safely, take, whole};
 
 const BEAT: &str = ": keep-alive\n\n";
 const EARLY: &str = "commit_after = \"50ms\"";
@@ -97,7 +97,7 @@ async fn attempts_go_on_while_the_caller_has_comments() {
     rig.spare_answers();
     let answer = ask(&rig, "/v1/chat/completions", CHAT, &gate).await;
     assert_eq!(answer, ([ROLE, SPARE, DONE].concat(), true));
-    assert_eq!(rig.line().await["attempts"], 2);
+    assert_eq!(log::attempts(&rig.line().await), 2);
     rig.finish(1).await;
 }
 

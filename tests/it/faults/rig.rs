@@ -5,7 +5,7 @@ use serde_json::Value;
 use sluicegate::simulator::{Head, Record, Script, Simulator, Step};
 
 use crate::harness::{
-    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, post, safely, simulator, whole,
+    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, log, post, safely, simulator, whole,
 };
 
 pub const ROLE: &str =
@@ -154,8 +154,8 @@ pub fn gaps(records: &[Record]) -> Vec<u128> {
 /// How the log says that it ended.
 pub fn assert_line(line: &Value, status: u64, attempts: u64, tried: &[(&Simulator, &str)]) {
     assert_eq!(line["status"], status, "{line:#}");
-    assert_eq!(line["attempts"].as_u64().unwrap_or(1), attempts, "{line:#}");
+    assert_eq!(log::attempts(line) as u64, attempts, "{line:#}");
     let expected: Vec<String> =
         tried.iter().map(|(upstream, code)| format!("{} {code}", upstream.url())).collect();
-    assert_eq!(line["tried"].as_str().unwrap_or_default(), expected.join(", "), "{line:#}");
+    assert_eq!(log::failed_attempts(line), expected.join(", "), "{line:#}");
 }

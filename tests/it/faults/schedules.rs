@@ -5,7 +5,7 @@ use proptest::{prelude::*, test_runner::TestRunner};
 use sluicegate::simulator::{Cut, Head, Script, Step};
 
 use super::rig::{Rig, refusing};
-use crate::harness::{Answer, BOTH, CHAT, Client, Http, post, safely, whole};
+use crate::harness::{Answer, BOTH, CHAT, Client, Http, log, post, safely, whole};
 
 const RETRIES: usize = 3;
 const ERROR: &str =
@@ -167,7 +167,7 @@ impl Case {
         client.leave().await;
         let line = rig.line().await;
         let (main, spare) = rig.seen();
-        let attempts = line["attempts"].as_u64().unwrap_or(1) as usize;
+        let attempts = log::attempts(&line);
         // A kept connection that ends without an answer is no attempt that failed: the request is sent once more, on a new one.
         assert!((attempts..=2 * attempts).contains(&(main + spare)), "{self:#?} {line:#}");
         assert!(attempts <= if self.retries { RETRIES + 1 } else { 1 }, "{self:#?} {line:#}");

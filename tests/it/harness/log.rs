@@ -89,3 +89,20 @@ impl Write for LogLines {
         Ok(())
     }
 }
+
+/// How many attempts an access line tells of; the list is left out where one attempt went well.
+pub fn attempts(line: &Value) -> usize {
+    line["attempts"].as_array().map_or(1, Vec::len)
+}
+
+/// The attempts of an access line that failed, as `target result`, separated by commas.
+pub fn failed_attempts(line: &Value) -> String {
+    let failed = |attempt: &&Value| !matches!(attempt["result"].as_str(), Some("2xx" | "3xx") | None);
+    let attempts = line["attempts"].as_array().into_iter().flatten().filter(failed);
+    let words = attempts.map(|attempt| format!("{} {}", text(&attempt["target"]), text(&attempt["result"])));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

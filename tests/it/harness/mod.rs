@@ -3,7 +3,7 @@
 mod client;
 mod frames;
 mod gateway;
-mod log;
+pub mod log;
 mod raw;
 mod toml;
 

@@ -18,7 +18,7 @@ async fn a_refused_head_has_no_body() {
             for (exchange, (head, status, error)) in [
                 (wrong, StatusCode::UNAUTHORIZED, Some("invalid_api_key")),
                 (nowhere, StatusCode::NOT_FOUND, Some("route_not_found")),
-                (missing, StatusCode::NOT_FOUND, None),
+                (missing, StatusCode::NOT_FOUND, Some("upstream_error")),
             ]
             .into_iter()
             .enumerate()

@@ -5,7 +5,7 @@ use sluicegate::simulator::{Framing, Gate, Head, Script, Step};
 
 use super::{DONE, EVENT, FINISH, assert_ended};
 use crate::harness::{
-    BOTH, CHAT, Gateway, GatewayToml, Http, Keys, authorised, post, send, simulator, whole,
+    BOTH, CHAT, Gateway, GatewayToml, Http, Keys, authorised, log, post, send, simulator, whole,
 };
 
 const STREAM: &str =
@@ -204,7 +204,7 @@ async fn a_line_tells_of_the_last_attempt_alone() {
     let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
     assert_eq!(send(gateway.address(), Http::One, request).await.status, StatusCode::OK);
     let line = gateway.log.line(1).await;
-    assert_eq!((&line["attempts"], &line["reused"]), (&2.into(), &true.into()), "{line}");
+    assert_eq!((log::attempts(&line), &line["reused"]), (2, &true.into()), "{line}");
     assert!(line["connect_ms"].is_null(), "{line}");
     gateway.finish(1).await;
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     folder::Folder,
-    harness::{CLIENT_KEY, Gateway, UPSTREAM_KEY, simulator},
+    harness::{CLIENT_KEY, Gateway, UPSTREAM_KEY, log, simulator},
 };
 
 const PYTHON: [&str; 4] = ["sync-1", "async-1", "sync-2", "async-2"];
@@ -175,7 +175,7 @@ fn seen_of(came: &Came, (main, spare): (usize, usize), lines: &[&Value]) -> Valu
         "seen": [main, spare],
         "lines": lines.len(),
         "completed": came.last.as_deref() == Some("response.completed"),
-        "log": { "error": line["error"], "tried": line["tried"].as_str().unwrap_or_default() },
+        "log": { "error": line["error"], "tried": log::failed_attempts(line) },
     })
 }
 

@@ -1,0 +1,66 @@
+//! Which route a request takes.
+
+use std::sync::Arc;
+
+use http::{Method, request};
+
+use super::{host, refuse};
+use crate::{
+    exchange::Record,
+    fault::Fault,
+    policy::path,
+    proxy::context::RequestContext,
+    snapshot::{Miss, Route},
+};
+
+/// A route's prefix led to it, so its paths are expected to have that prefix.
+pub(in crate::proxy) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
+
+/// A request that has found its route.
+#[derive(Debug)]
+pub(in crate::proxy) struct RoutedRequest {
+    pub(in crate::proxy) route: Arc<Route>,
+    /// The canonical path, which decided the route.
+    pub(in crate::proxy) path: String,
+    /// The same path, rewritten, as it goes to the first of the route's targets.
+    pub(in crate::proxy) upstream_path: String,
+}
+
+/// Finds the request's route.
+///
+/// # Errors
+/// No route takes such a request, or the request can be read in more than one way.
+pub(in crate::proxy) fn find_route(
+    context: &RequestContext,
+    record: &mut Record,
+    head: &request::Parts,
+) -> Result<RoutedRequest, Fault> {
+    let snapshot = &context.snapshot;
+    refuse::unsupported(head)?;
+    // hyper counts the lines of an HTTP/1.1 head itself.
+    if head.headers.len() > snapshot.server.max_headers {
+        return Err(Fault::TooManyHeaders(snapshot.server.max_headers));
+    }
+    refuse::ambiguous(&head.headers)?;
+    let host = host::named(head)?;
+    let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
+    let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
+    let route = found.map_err(|miss| no_route(miss, &head.method, &path))?.clone();
+    record.route = Some(route.name.clone());
+    let first = route.steps.first().map(|step| step.upstream.target(0));
+    let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
+    let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
+    Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
+}
+
+fn no_route(miss: Miss, method: &Method, path: &str) -> Fault {
+    match miss {
+        Miss::Path => Fault::NoRoute { method: shortened(method), path: path.chars().take(256).collect() },
+        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shortened(method), allowed },
+    }
+}
+
+/// Methods are extensible, so only the beginning of a long one is repeated.
+fn shortened(method: &Method) -> String {
+    method.as_str().chars().take(32).collect()
+}
