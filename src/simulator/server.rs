@@ -68,9 +68,7 @@ impl Server {
                 runtime.block_on(async {
                     match TcpListener::from_std(socket) {
                         Ok(listener) => accept(listener, acceptor, shared, stop_handle).await,
-                        Err(error) => {
-                            tracing::error!(%error, "simulator thread cannot use its listening socket")
-                        }
+                        Err(error) => tracing::error!(%error, "simulator thread cannot listen"),
                     }
                 });
             })?;

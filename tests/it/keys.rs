@@ -3,6 +3,7 @@
 mod crossing;
 mod debug;
 mod forms;
+mod key_forms;
 mod logged;
 mod named;
 mod recalled;

@@ -26,7 +26,6 @@ mod service;
 mod siege;
 mod silence;
 mod smoke;
-mod smuggling;
 mod streaming;
 mod supply;
 mod tls;

@@ -1,64 +1,12 @@
-use base64::{
-    Engine,
-    engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD},
-};
+#[path = "../../../tests/it/keys/key_forms.rs"]
+mod key_forms;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
 use proptest::prelude::*;
 
+pub(in crate::policy) use key_forms::form;
+
 use super::*;
-
-/// How a key may be written.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::policy) enum Form {
-    Plain,
-    /// The bytes whose bit is set are percent-encoded, in upper case where the next bit is.
-    Percent(u64),
-    TwicePercent(u64),
-    Base64,
-    Base64Url,
-    Base64UrlUnpadded,
-    Base64ThenPercent(u64),
-}
-
-pub(in crate::policy) fn form() -> impl Strategy<Value = Form> {
-    prop_oneof![
-        Just(Form::Plain),
-        any::<u64>().prop_map(Form::Percent),
-        any::<u64>().prop_map(Form::TwicePercent),
-        Just(Form::Base64),
-        Just(Form::Base64Url),
-        Just(Form::Base64UrlUnpadded),
-        any::<u64>().prop_map(Form::Base64ThenPercent),
-    ]
-}
-
-fn percent(text: &str, mix: u64) -> String {
-    let one = |(at, byte): (usize, u8)| match (
-        mix.rotate_right(at as u32) & 1,
-        mix.rotate_right(at as u32 + 1) & 1,
-    ) {
-        // A percent sign that stands for itself is always encoded.
-        (0, _) if byte != b'%' => char::from(byte).to_string(),
-        (_, 0) => format!("%{byte:02x}"),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().enumerate().map(one).collect()
-}
-
-impl Form {
-    /// The key in this form, with `before` and `after` inside what is encoded.
-    pub(in crate::policy) fn write(self, key: &str, before: &str, after: &str) -> String {
-        let inner = format!("{before}{key}{after}");
-        match self {
-            Self::Plain => inner,
-            Self::Percent(mix) => percent(&inner, mix),
-            Self::TwicePercent(mix) => percent(&percent(&inner, mix), mix.rotate_left(7)),
-            Self::Base64 => STANDARD.encode(inner),
-            Self::Base64Url => URL_SAFE.encode(inner),
-            Self::Base64UrlUnpadded => URL_SAFE_NO_PAD.encode(inner),
-            Self::Base64ThenPercent(mix) => percent(&STANDARD.encode(inner), mix),
-        }
-    }
-}
 
 fn watching(key: &str) -> SecretScanner<'_> {
     SecretScanner::new([key.as_bytes()])

@@ -1,4 +1,39 @@
-//! A gateway in this process, a simulated upstream behind it, and clients of both protocols before it.
+//! A gateway in this process, a simulated upstream behind it, and clients of both protocols in front of it.
+//!
+//! # How to write a test
+//!
+//! ```ignore
+//! #[tokio::test]
+//! async fn a_reset_in_a_stream_is_logged() {
+//!     let upstream = simulator().await;
+//!     upstream.queue(cut_off(Head::event_stream(), b"data: {}\n\n", Cut::Reset));
+//!     let gateway = Gateway::before(&upstream, Http::One, "");
+//!     let response = chat(gateway.address(), Http::Two).await;
+//!     assert!(response.text().starts_with("data: {}\n\n"));
+//!     let line = gateway.log.line_of(&response).await;
+//!     assert_eq!((&line["who"], &line["phase"]), (&"upstream".into(), &"stream".into()));
+//!     gateway.finish(1).await;
+//! }
+//! ```
+//!
+//! **Start a gateway.** [`Gateway::before`] has one route, `/v1`, to one simulator, and one client whose key is [`CLIENT_KEY`]. Retries and
+//! the circuit breaker are off. [`Gateway::with`] adds lines to its tables ([`Keys`]). For other upstreams, listeners or routes, build the
+//! file with [`GatewayToml`] and start it with [`Gateway::start`]; [`Gateway::reload`] replaces it. To test the binary instead, write the
+//! file into a `Folder` and start it with `cli::process::Running`. A gateway listens on a free port: [`Gateway::address`].
+//!
+//! **Write the upstream's response.** A script is a list of steps: a head, body bytes, waits, a cut. Queue it at the simulator before the
+//! request; without one, the simulator generates a response. `src/simulator/mod.rs` lists the steps and the generated responses. For HTTP/2
+//! frames that no well-made server sends, use [`Frames`].
+//!
+//! **Send the request.** [`chat`] posts a streamed chat request. [`post`], [`authorised`] and [`request`] begin a request; [`send`] sends it
+//! on a connection of its own, [`Client`] on one that is kept. [`Raw`] sends bytes that no well-made client would send.
+//!
+//! **Wait for an event,** never for a time: at the simulator for a record, or for a number of connections (`Simulator::record`, `wait_for`,
+//! `wait_for_connections`); at the gateway for an access line ([`LogLines::line`], [`LogLines::line_of`]). A `Gate` in a script holds the
+//! upstream until the test has seen what it needs. [`safely`] fails a wait that never ends.
+//!
+//! **End the test** with [`Gateway::finish`]: it drains the gateway and checks that nothing is held and that each exchange has one access
+//! line. A gateway that is dropped stops at once.
 
 mod client;
 mod frames;

@@ -77,7 +77,7 @@ impl<'a> Room<'a> {
         let mut roots: BTreeSet<String> = ["crate", "super", "self"].map(str::to_owned).into();
         roots.extend(self.children(module));
         for Use { path, name, public } in source.uses() {
-            let is_module = self.modules.contains_key(&self.absolute(module, &path));
+            let is_module = self.modules.contains_key(&absolute(module, &path));
             if is_module {
                 named.extend(
                     source.paths_from(&name).into_iter().map(|used| path.clone() + &used[name.len()..]),
@@ -92,7 +92,7 @@ impl<'a> Room<'a> {
 
     /// The file that defines what `path` names in `module`; none if it is outside the room.
     fn definer(&self, module: &str, path: &str, reexports: usize) -> Option<&'a str> {
-        let absolute = self.absolute(module, path);
+        let absolute = absolute(module, path);
         let parts: Vec<&str> = absolute.split("::").collect();
         let depth =
             (1..=parts.len()).rev().find(|depth| self.modules.contains_key(&parts[..*depth].join("::")))?;
@@ -113,22 +113,6 @@ impl<'a> Room<'a> {
         Some(defined.unwrap_or(file))
     }
 
-    /// `path` from the crate's root, as `module` reads it.
-    fn absolute(&self, module: &str, path: &str) -> String {
-        let mut base: Vec<&str> = module.split("::").collect();
-        let mut parts = path.split("::").peekable();
-        if parts.next_if_eq(&"crate").is_some() {
-            base.clear();
-        } else {
-            _ = parts.next_if_eq(&"self");
-            while parts.next_if_eq(&"super").is_some() {
-                base.pop();
-            }
-        }
-        base.extend(parts);
-        base.join("::")
-    }
-
     /// The names of the modules right below this one.
     fn children(&self, module: &str) -> Vec<String> {
         let below = format!("{module}::");
@@ -145,6 +129,22 @@ impl<'a> Room<'a> {
 fn module(path: &str) -> String {
     let path = path.strip_suffix(".rs").unwrap_or(path);
     path.strip_suffix("/mod").unwrap_or(path).replace('/', "::")
+}
+
+/// `path` from the crate's root, as `module` reads it.
+fn absolute(module: &str, path: &str) -> String {
+    let mut base: Vec<&str> = module.split("::").collect();
+    let mut parts = path.split("::").peekable();
+    if parts.next_if_eq(&"crate").is_some() {
+        base.clear();
+    } else {
+        _ = parts.next_if_eq(&"self");
+        while parts.next_if_eq(&"super").is_some() {
+            base.pop();
+        }
+    }
+    base.extend(parts);
+    base.join("::")
 }
 
 /// All files that are reached from `file` by imports.

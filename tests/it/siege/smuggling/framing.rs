@@ -1,6 +1,6 @@
 //! Where a body ends: lengths, transfer codings, chunks, trailers.
 
-use super::{Ends, Meant, Passes, Refused, besiege, row};
+use super::{Ends, Meant, NEXT, Passes, Refused, besiege, row};
 
 const POST: &[Meant] = &[("POST", "/v1/x", r#"{"a":1}"#)];
 const EMPTY: &[Meant] = &[("POST", "/v1/x", "")];
@@ -56,6 +56,49 @@ async fn lengths_beside_chunks() {
             "POST /v1/x HTTP/1.0\r\n$H$T$Ltransfer-encoding: chunked\r\n\r\n7\r\n$B\r\n0\r\n\r\n",
             Refused(400),
         ),
+    ])
+    .await;
+}
+
+/// A request of no type, whose body is the end of chunks to one reader and as long as the next request to another.
+#[tokio::test]
+async fn heads_with_two_readings() {
+    // What `$H` is replaced by is as long as this.
+    let length = NEXT.len() - 2 + super::HEAD.replace("KEY", crate::harness::CLIENT_KEY).len();
+    let head = |name: &'static str, source: &'static str, version: &str, lines: &str| {
+        let bytes = format!("POST /v1/files {version}\r\n$H{lines}\r\n0\r\n\r\n");
+        row(name, source, bytes, Refused(400))
+    };
+    let refused = |name, source, line: &str| head(name, source, "HTTP/1.1", &format!("{line}\r\n"));
+    let chunked = "transfer-encoding: chunked";
+    besiege(&[
+        refused("two lengths", "RFC 9110 §8.6", &format!("content-length: 0\r\ncontent-length: {length}")),
+        refused("a list of lengths", "RFC 9110 §8.6", &format!("content-length: {length}, 0")),
+        refused("plus", "RFC 9110 §8.6, CVE-2021-32715", &format!("content-length: +{length}")),
+        refused("hex", "RFC 9110 §8.6", "content-length: 0x0"),
+        refused("space before the colon of a length", "RFC 9112 §5.1", "content-length : 0"),
+        refused("gzip", "RFC 9112 §6.3(4)", "transfer-encoding: gzip"),
+        refused("chunked, identity", "RFC 9112 §6.3(4)", "transfer-encoding: chunked, identity"),
+        refused("xchunked", "RFC 9112 §6.3(4)", "transfer-encoding: xchunked"),
+        refused("space before the colon", "RFC 9112 §5.1, CVE-2019-16869", "transfer-encoding : chunked"),
+        refused("folded away", "RFC 9112 §5.2", &format!("x-folded: a\r\n {chunked}")),
+        refused("hidden behind CR", "RFC 9112 §2.2", &format!("x-bare: a\r{chunked}")),
+        head("HTTP/1.0 with chunks", "RFC 9112 §6.1, CVE-2022-26377", "HTTP/1.0", &format!("{chunked}\r\n")),
+    ])
+    .await;
+}
+
+/// Chunks decide, the connection ends with the answer, and upstream goes one framing: the recorder takes no other.
+#[tokio::test]
+async fn a_length_beside_chunks_is_the_last_request_of_its_connection() {
+    const ABC: &[Meant] = &[("POST", "/v1/files", "abc")];
+    let both = |first: &str, second: &str| {
+        format!("POST /v1/files HTTP/1.1\r\n$H{first}\r\n{second}\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    };
+    let chunked = "transfer-encoding: chunked";
+    besiege(&[
+        row("CL.TE, a short length", "RFC 9112 §6.1", both("content-length: 5", chunked), Ends(ABC, 0)),
+        row("TE.CL, a long length", "RFC 9112 §6.1", both(chunked, "content-length: 100"), Ends(ABC, 0)),
     ])
     .await;
 }

@@ -139,6 +139,9 @@ async fn send(gateway: &Gateway, recorder: &Recorder, row: &Row, kind: &str) -> 
     let _ = safely(caller.tcp.write_all(&row.written(kind))).await;
     let (answered, _) = caller.read_to_end().await;
     let statuses = strict::answers(&answered).into_iter().map(|answer| answer.status);
+    if let Refused(1..) = row.want {
+        assert!(answered.starts_with(b"HTTP/1.1 "), "{}: {}", row.name, String::from_utf8_lossy(&answered));
+    }
     let leak = |text: String| -> &'static str { text.leak() };
     let seen = recorder.take().await.into_iter().filter_map(|seen| match seen {
         Seen::Whole(request) => {
