@@ -31,6 +31,7 @@ mod shut;
 #[cfg(test)]
 mod tests;
 mod to_proxy;
+mod upgrade;
 mod worker;
 mod workers;
 

@@ -1,13 +1,27 @@
 //! One connection, from its acceptance to its close.
 
-use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    convert::Infallible,
+    error::Error,
+    future::ready,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use http_body::Body;
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::Incoming,
-    server::conn::{http1, http2},
+    server::conn::{
+        http1::{self, Parts},
+        http2,
+    },
     service::Service,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
@@ -21,6 +35,7 @@ use super::{
     linger,
     open::{self, Opened, Unopened},
     roster::Enrolled,
+    upgrade::Upgraded,
 };
 use crate::{
     body::ConnectionState,
@@ -59,6 +74,13 @@ pub(crate) trait Handler: Clone + Unpin + 'static {
 
     /// Answers one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
+
+    /// Speaks the protocol that the connection has switched to, after the response of 101 has been written. The connection counts as
+    /// open until the future ends, and is closed then. A handler that never answers 101 needs no such method.
+    fn upgraded(&self, downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+        drop((downstream, io));
+        Box::pin(ready(()))
+    }
 }
 
 /// A connection on its way from where it was accepted to its worker.
@@ -87,6 +109,26 @@ pub(super) struct ServeContext<H> {
 struct Calls<H> {
     handler: H,
     downstream: Rc<Downstream>,
+    /// Whether a request to upgrade was answered with 101; there from the first such request on.
+    switched: OnceCell<Rc<Cell<bool>>>,
+}
+
+impl<H: Handler> Calls<H> {
+    /// Notes the status of the response, since hyper's connection does not tell whether it has switched: to hyper, an upgrade that was
+    /// refused stays pending until the connection ends.
+    fn answer_upgrade(&self, request: Request<Incoming>) -> Answer<H::Body> {
+        let switched = self.switched.get_or_init(Rc::default).clone();
+        let response = self.handler.handle(self.downstream.clone(), request);
+        Box::pin(async move {
+            let response = response.await?;
+            switched.set(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            Ok(response)
+        })
+    }
+
+    fn has_switched(&self) -> bool {
+        self.switched.get().is_some_and(|switched| switched.get())
+    }
 }
 
 impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
@@ -95,6 +137,9 @@ impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
     type Future = Answer<H::Body>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            return self.answer_upgrade(request);
+        }
         self.handler.handle(self.downstream.clone(), request)
     }
 }
@@ -135,6 +180,7 @@ pub(super) async fn serve<H: Handler>(
             link: link.clone(),
             recall: CallerMemo::default(),
         }),
+        switched: OnceCell::new(),
     };
     let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);
     if http2 {
@@ -166,7 +212,11 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
         counters.bad_head.add();
     }
     log_end(&done);
-    let mut io = connection.into_parts().io.into_inner();
+    let Parts { io, read_buf, service, .. } = connection.into_parts();
+    let mut io = io.into_inner();
+    if done.is_ok() && service.has_switched() {
+        return service.handler.upgraded(service.downstream, Upgraded::new(io, read_buf)).await;
+    }
     let tcp = io.tcp();
     if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;

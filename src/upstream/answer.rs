@@ -10,7 +10,10 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    upgrade::{self, Upgraded},
+};
 use thiserror::Error;
 
 use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
@@ -29,6 +32,30 @@ pub enum BodyError {
     /// only after a whole answer.
     #[error("the stream was reset before its end")]
     Reset,
+}
+
+/// Why an upstream's connection was not handed over for another protocol.
+#[derive(Debug, Error)]
+pub enum UpgradeError {
+    /// The connection failed, or its response was not 101.
+    #[error("the upstream connection did not switch protocols")]
+    Http(#[from] hyper::Error),
+    /// One stream of an HTTP/2 connection does not become a connection of its own.
+    #[error("protocol upgrades need an HTTP/1.1 connection to the upstream")]
+    NotHttp1,
+}
+
+/// Takes the connection behind a response of 101 (Switching Protocols). It first yields what the upstream sent right behind that
+/// response, counts as an open connection until it is dropped, and never returns to the pool.
+///
+/// # Errors
+/// [`UpgradeError`]: the upstream has not switched protocols.
+pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
+    let switched = upgrade::on(&mut answer);
+    match answer.into_body().take_source() {
+        Source::Http1(body) => Ok(body.upgrade(switched).await?),
+        Source::Http2(..) | Source::Gone => Err(UpgradeError::NotHttp1),
+    }
 }
 
 /// The body of an answer. When it was read to its end, dropping it puts the connection back into the pool; otherwise
@@ -66,6 +93,10 @@ impl AnswerBody {
     /// frame of its own, after the last byte.
     pub fn is_whole(&self) -> bool {
         self.is_ended() || self.size_hint().exact() == Some(0)
+    }
+
+    fn take_source(&mut self) -> Source {
+        std::mem::replace(&mut self.source, Source::Gone)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -128,7 +159,7 @@ impl Body for AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         let ended = self.is_ended();
-        if let Source::Http1(body) = std::mem::replace(&mut self.source, Source::Gone)
+        if let Source::Http1(body) = self.take_source()
             && ended
             && let Some(connection) = body.into_reusable()
         {

@@ -4,7 +4,6 @@ use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -19,13 +18,14 @@ use hyper::{
         TrySendError,
         http1::{self, SendRequest},
     },
+    upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
 
 use super::{
     deferred_waker::DeferredWaker,
     dialer::Dialled,
-    io::{Io, Reads},
+    io::{Io, ReadState},
 };
 use crate::body::Outbound;
 
@@ -39,15 +39,17 @@ const MAX_HEAD: usize = 256 << 10;
 /// And all interim ones together with it, and with what hyper reads of the body in the same moment.
 const MAX_BEFORE_ANSWER: usize = 2 << 20;
 
-type Driven = http1::Connection<TokioIo<Io>, Outbound>;
+/// hyper's connection, able to switch protocols; that type of hyper's has no public name.
+type Driven = dyn Future<Output = hyper::Result<()>>;
 
 /// An HTTP/1.1 connection and the handle to send on it.
 pub(super) struct Http1 {
     sender: SendRequest<Outbound>,
-    driven: Option<Box<Driven>>,
+    /// `None` once it has ended, or its I/O has left it for another protocol.
+    driven: Option<Pin<Box<Driven>>>,
     signal: Arc<DeferredWaker>,
     waker: Waker,
-    reads: Rc<Reads>,
+    reads: Arc<ReadState>,
     /// When it was last put aside.
     pub(super) idle_since: Instant,
 }
@@ -61,13 +63,14 @@ pub(super) struct Http1Body {
 impl Http1 {
     /// Makes a connection of what was `dialled`.
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
-        let reads = Rc::<Reads>::default();
+        let reads = Arc::<ReadState>::default();
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
+        let driven: Pin<Box<Driven>> = Box::pin(driven.with_upgrades());
         let signal = DeferredWaker::new();
         let waker = Waker::from(signal.clone());
         let mut opened =
-            Self { sender, driven: Some(Box::new(driven)), signal, waker, reads, idle_since: Instant::now() };
+            Self { sender, driven: Some(driven), signal, waker, reads, idle_since: Instant::now() };
         opened.settle();
         Ok(opened)
     }
@@ -86,17 +89,16 @@ impl Http1 {
         &mut self,
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
-        self.reads.answered.set(false);
-        self.reads.room.set(Some(MAX_BEFORE_ANSWER));
+        self.reads.await_head(MAX_BEFORE_ANSWER);
         let mut response = Box::pin(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
-        self.reads.room.set(None);
+        self.reads.head_received();
         answered
     }
 
     /// Whether any byte came back since the last request was sent.
     pub(super) fn answered(&self) -> bool {
-        self.reads.answered.get()
+        self.reads.answered()
     }
 
     /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.
@@ -135,7 +137,7 @@ impl Http1 {
     fn poll_driven(&mut self) {
         let Some(driven) = &mut self.driven else { return };
         // An error reaches the response or the body through hyper's own channels.
-        if Pin::new(driven).poll(&mut Context::from_waker(&self.waker)).is_ready() {
+        if driven.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             self.driven = None;
         }
     }
@@ -170,6 +172,16 @@ impl Http1Body {
     /// See [`Body::size_hint`].
     pub(super) fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+
+    /// The connection's I/O, once the upstream has switched protocols: `switched` comes with its response of 101. The I/O first yields
+    /// what the upstream sent right behind that response.
+    ///
+    /// # Errors
+    /// hyper's: the connection failed, or has not switched.
+    pub(super) async fn upgrade(self, mut switched: OnUpgrade) -> hyper::Result<Upgraded> {
+        let Self { body: _body, mut connection } = self;
+        poll_fn(|cx| connection.poll_with(cx, |cx| Pin::new(&mut switched).poll(cx))).await
     }
 
     /// The connection, if it can be used again, now that the answer has been read to its end.

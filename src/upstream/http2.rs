@@ -7,6 +7,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::{Rc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -79,7 +80,7 @@ where
 impl Http2 {
     /// Makes a connection of what was `dialled`, and the tasks that drive it; `room` is told of streams that are over.
     pub(super) async fn open(dialled: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
-        let io = TokioIo::new(Io::new(dialled, Rc::default()));
+        let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

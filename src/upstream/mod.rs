@@ -24,7 +24,7 @@ mod key_ring;
 mod pool;
 
 pub use affinity::Affinity;
-pub use answer::{Answer, AnswerBody, BodyError};
+pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
 pub use budget::{Budget, Live};
 pub use connection_limit::ConnectionLimit;
 pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
