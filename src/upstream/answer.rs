@@ -30,7 +30,7 @@ pub enum BodyError {
     Http(#[from] hyper::Error),
     /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end. RFC 9113 §8.1 allows that reset
     /// only after a whole answer.
-    #[error("the stream was reset before its end")]
+    #[error("response stream was reset before its end")]
     Reset,
 }
 
@@ -165,5 +165,121 @@ impl Drop for AnswerBody {
         {
             self.pools.put(&self.dialer, connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use http::{Request, StatusCode, Uri, header};
+    use hyper_util::rt::TokioIo;
+    use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        body::Outbound,
+        telemetry::metrics::worker::WorkerMetrics,
+        upstream::{Plan, PoolLimits},
+    };
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+
+    fn dialer(to: &TcpListener) -> Arc<Dialer> {
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let limits = PoolLimits { idle: LONG, max_idle: 8, max_open: Some(1) };
+        Arc::new(Dialer::new(Plan {
+            origin: Uri::try_from(format!("http://{}", to.local_addr().unwrap())).unwrap(),
+            tls,
+            server_name: None,
+            http2: false,
+            egress: None,
+            connect: LONG,
+            limits,
+            identity: String::new(),
+            slots: Arc::default(),
+        }))
+    }
+
+    /// Sends a request to upgrade to an upstream that answers with `answer`.
+    async fn ask(
+        dialer: &Arc<Dialer>,
+        pools: &Rc<Pools>,
+        to: &TcpListener,
+        answer: &str,
+    ) -> (Answer, TcpStream) {
+        let request = Request::get("/")
+            .header(header::HOST, "a")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "echo")
+            .body(Outbound::EMPTY)
+            .unwrap();
+        let upstream = async {
+            let (mut upstream, _) = to.accept().await.unwrap();
+            read_to(&mut upstream, b"\r\n\r\n").await;
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+            upstream
+        };
+        let sent = async {
+            let connection = pools.dial(dialer, LONG).await.unwrap();
+            connection.send(request).await.unwrap()
+        };
+        tokio::join!(sent, upstream)
+    }
+
+    async fn read_to(io: &mut (impl AsyncReadExt + Unpin), end: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        while !read.ends_with(end) {
+            read.push(io.read_u8().await.unwrap());
+        }
+        read
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_switched_carries_bytes_both_ways_and_counts_as_open() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, mut upstream) = ask(&dialer, &pools, &to, &format!("{SWITCHED}at once.")).await;
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut switched = TokioIo::new(upgrade(answer).await.unwrap());
+        assert_eq!(read_to(&mut switched, b".").await, b"at once.");
+        switched.write_all(b"there.").await.unwrap();
+        assert_eq!(read_to(&mut upstream, b".").await, b"there.");
+        upstream.write_all(b"and back.").await.unwrap();
+        assert_eq!(read_to(&mut switched, b".").await, b"and back.");
+        assert!(dialer.is_full());
+        drop(switched);
+        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert!(!dialer.is_full());
+        assert_eq!(pools.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_response_of_101_that_nobody_wants_closes_its_connection() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, mut upstream) = ask(&dialer, &pools, &to, SWITCHED).await;
+        drop(answer);
+        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert!(!dialer.is_full());
+        assert_eq!(pools.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_refused_upgrade_is_an_error() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, _upstream) =
+            ask(&dialer, &pools, &to, "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(matches!(upgrade(answer).await, Err(UpgradeError::Http(_))));
     }
 }

@@ -30,6 +30,7 @@ use crate::{
         Counters, Listening, bind,
         listening::start_with,
         serve::{Answer, Handler},
+        upgrade::Upgraded,
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
@@ -143,7 +144,7 @@ impl Setup {
 }
 
 /// Answers by path: `/hello`; `/who` tells what is known of the connection; `/slow` waits for a permit; `/early` answers a
-/// request without reading its body; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
+/// request without reading its body; `/switch` switches protocols and echoes from then on; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
 #[derive(Clone)]
 pub(super) struct StandIn {
     tell: mpsc::UnboundedSender<Told>,
@@ -155,6 +156,16 @@ impl Handler for StandIn {
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Answered> {
         Box::pin(self.clone().answer(downstream, request))
+    }
+
+    /// Echoes until the client has closed its side, and says `bye`.
+    fn upgraded(&self, _downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async {
+            let (mut from, mut to) = tokio::io::split(io);
+            tokio::io::copy(&mut from, &mut to).await.ok();
+            to.write_all(b"bye").await.ok();
+            to.shutdown().await.ok();
+        })
     }
 }
 
@@ -183,6 +194,10 @@ impl StandIn {
                 downstream.link.leave_body_unread();
                 fails = true;
                 text("x".repeat(100_000))
+            }
+            "/switch" => {
+                status = 101;
+                text(String::new())
             }
             "/panic" => panic!("as asked"),
             "/flood" => None,
