@@ -95,20 +95,26 @@ impl AdminState {
             return health;
         }
         if !self.knows(request) {
-            return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
+            return plain(
+                StatusCode::UNAUTHORIZED,
+                "admin token required: send Authorization: Bearer TOKEN\n",
+            );
         }
         if !self.is_meant(request) {
-            let told = "without an admin token only an address or localhost may be asked for: a web page could lead a browser here\n";
+            let told = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
             return plain(StatusCode::FORBIDDEN, told);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");
         }
         match request.uri().path() {
             "/config" => self.config(),
             "/status" => self.status().await,
             "/metrics" => self.metrics(request.headers()),
-            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config, /status and /metrics\n"),
+            _ => plain(
+                StatusCode::NOT_FOUND,
+                "not found: available paths are /healthz, /readyz, /config, /status and /metrics\n",
+            ),
         }
     }
 
@@ -175,7 +181,7 @@ async fn accept(listener: TcpListener, desk: Rc<AdminState>) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
+                tracing::warn!(%error, "admin listener: accepting a connection failed; retrying");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -190,7 +196,7 @@ async fn serve(stream: TcpStream, desk: Rc<AdminState>) {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "an admin connection ended");
+        tracing::debug!(%error, "admin connection ended with an error");
     }
 }
 

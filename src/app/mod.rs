@@ -48,13 +48,13 @@ pub enum AppError {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The configuration's files cannot be followed.
-    #[error("cannot follow the configuration")]
+    #[error("configuration reload could not be started")]
     Reload(#[source] io::Error),
     /// The log's writer.
-    #[error("cannot start the log")]
+    #[error("log output could not be started")]
     Log(#[source] io::Error),
     /// The main thread's event queue, or its signal handlers.
-    #[error("cannot wait for signals")]
+    #[error("signal handlers could not be installed")]
     Runtime(#[source] io::Error),
 }
 
@@ -210,8 +210,8 @@ impl App {
             }
         });
         match &ended {
-            Ok(ended) => tracing::info!(cut = ended.cut(), "drained"),
-            Err(error) => tracing::error!(%error, "the gateway ends"),
+            Ok(ended) => tracing::info!(cut = ended.cut(), "drain complete"),
+            Err(error) => tracing::error!(%error, "gateway stops because of an error"),
         }
         queue.flush(LAST_LINES);
         ended
@@ -257,7 +257,7 @@ async fn serve(
         () = stop() => {}
     }
     let drain = gateway.live.load().server.drain;
-    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "draining");
+    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
     let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
     let bound = drain.announce.saturating_add(drain.deadline);
     service.stopping(in_flight, bound);
@@ -269,7 +269,7 @@ async fn serve(
         cut = draining.as_mut() => cut?,
         never = service.keep_extending(bound) => match never {},
         () = stop() => {
-            tracing::warn!("asked again: cutting what is left");
+            tracing::warn!("second signal: aborting remaining requests");
             listening.cut();
             draining.await?
         }
@@ -296,7 +296,7 @@ impl Signals {
                 _ = self.hangup.recv() => {
                     match reloading {
                         Some(reloading) => reloading.ask(),
-                        None => tracing::warn!("SIGHUP: there is no file to reload"),
+                        None => tracing::warn!("SIGHUP ignored: this gateway has no configuration file"),
                     }
                     continue;
                 }

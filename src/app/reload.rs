@@ -112,13 +112,13 @@ impl Follower {
             Ok(snapshot) => {
                 tracing::info!(generation = snapshot.generation, "configuration reloaded");
                 for difference in &snapshot.awaits_restart {
-                    tracing::warn!("takes effect after a restart only: {difference}");
+                    tracing::warn!("configuration change needs a restart: {difference}");
                 }
                 true
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "configuration not reloaded; the one before stays");
+                tracing::error!(error, "configuration not reloaded; the previous one stays in effect");
                 false
             }
         }
@@ -127,7 +127,7 @@ impl Follower {
     fn refuse(&self, problems: &Problems) -> bool {
         for problem in &problems.problems {
             let Problem { path, line, message, help, .. } = problem;
-            tracing::error!(%path, line, %help, "configuration not reloaded; the one before stays: {message}");
+            tracing::error!(%path, line, %help, "configuration not reloaded; the previous one stays in effect: {message}");
         }
         self.gateway.refuse(problems);
         false

@@ -35,7 +35,7 @@ impl Service {
     pub fn from_env() -> Self {
         let notify = |states: &[NotifyState<'_>]| {
             if let Err(error) = sd_notify::notify(states) {
-                tracing::warn!(%error, "the service manager cannot be told");
+                tracing::warn!(%error, "service manager (systemd) could not be notified");
             }
         };
         Self::new(notify, sd_notify::watchdog_enabled())
@@ -67,7 +67,7 @@ impl Service {
 
     /// It was not taken: what came before goes on.
     pub(super) fn refused(&self, generation: u64) {
-        let status = format!("{}; a newer configuration was refused, see the log", serving(generation));
+        let status = format!("{}; a newer configuration was rejected, see the log", serving(generation));
         self.serves(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
@@ -80,7 +80,7 @@ impl Service {
 
     /// The drain has begun and may take this long. What a reload does from now on is not told.
     pub(super) fn stopping(&self, exchanges: usize, bound: Duration) {
-        let status = format!("draining: {exchanges} exchanges in flight, {} s at most", bound.as_secs());
+        let status = format!("draining: {exchanges} requests in flight, {} s at most", bound.as_secs());
         let extension = extension(bound.saturating_add(AFTER_DRAIN), LONGEST_EXTENSION);
         let mut stopping = self.stopping.lock().unwrap_or_else(PoisonError::into_inner);
         *stopping = true;
@@ -116,7 +116,7 @@ impl Service {
             if silent.is_empty() {
                 (self.notify)(&[NotifyState::Watchdog]);
             } else {
-                tracing::error!(workers = ?silent, "workers do not answer: the watchdog is not told that all is well");
+                tracing::error!(workers = ?silent, "workers do not respond: watchdog notification withheld");
             }
         }
     }
@@ -129,7 +129,7 @@ fn extension(needed: Duration, longest: Duration) -> NotifyState<'static> {
 }
 
 fn serving(generation: u64) -> String {
-    format!("serving, generation {generation} of the configuration")
+    format!("serving, configuration generation {generation}")
 }
 
 /// Nobody wants to know.
@@ -168,7 +168,7 @@ mod tests {
         service.stopping(1, Duration::from_secs(60));
         let stopping = [
             "STOPPING=1",
-            "STATUS=draining: 1 exchanges in flight, 60 s at most",
+            "STATUS=draining: 1 requests in flight, 60 s at most",
             "EXTEND_TIMEOUT_USEC=75000000",
         ];
         assert_eq!(told.try_iter().collect::<Vec<_>>(), stopping);

@@ -26,13 +26,13 @@ const SERVER_DAYS: i64 = 820;
 /// What `cert` takes.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Folder to write to
+    /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     out: PathBuf,
-    /// A further DNS name or IP address of the server; may be repeated
+    /// Additional DNS name or IP address of the server; may be repeated
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Overwrite files that are there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
@@ -41,13 +41,13 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A name is neither a DNS name nor an address, or the system gave no random bytes.
-    #[error("cannot make the certificate")]
+    #[error("certificate could not be created")]
     Make(#[from] rcgen::Error),
     /// A file is there already.
-    #[error("{} is there already; --force overwrites it", .0.display())]
+    #[error("{} already exists; use --force to overwrite it", .0.display())]
     Exists(PathBuf),
     /// A file or the folder cannot be written.
-    #[error("cannot write {}", path.display())]
+    #[error("{} could not be written", path.display())]
     Write {
         /// Which.
         path: PathBuf,

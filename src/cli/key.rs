@@ -15,11 +15,11 @@ const LENGTH: usize = 32;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "this cannot be a name: letters, digits, `-`, `_` and `.`, at most {MAX_NAME}, beginning with a letter or digit, \
-         and nothing that looks like a key"
+        "not a valid client name: use letters, digits, `-`, `_` and `.`, at most {MAX_NAME} characters, starting with a letter or \
+         digit; a name must not look like a key"
     )]
     Name,
-    #[error("the system gives no random bytes")]
+    #[error("operating system returned no random bytes")]
     Random,
 }
 
@@ -46,7 +46,7 @@ fn announcement(name: &str, key: &str) -> Result<Zeroizing<String>, Error> {
     let table = if name.contains('.') { format!("{name:?}") } else { name.to_owned() };
     let hash = KeyHash::of(key.as_bytes());
     Ok(Zeroizing::new(format!(
-        "# The caller's key. It is not kept anywhere and cannot be shown again:\n\
+        "# Client key. It is not stored and cannot be shown again:\n\
          #   {key}\n\
          # For gateway.toml:\n\
          [client.{table}]\n\

@@ -8,7 +8,10 @@ use crate::simulator::{Args, Simulator};
 pub(super) fn run(args: &Args) -> ExitCode {
     match start(args) {
         Ok(simulator) => {
-            super::print(format_args!("simulating an OpenAI-like upstream on {}\n", simulator.url()));
+            super::print(format_args!(
+                "simulated OpenAI-compatible upstream listening on {}\n",
+                simulator.url()
+            ));
             loop {
                 std::thread::park();
             }

@@ -92,7 +92,7 @@ impl ConfigWatch {
         let seen = line.clone();
         let watcher = notify::recommended_watcher(move |event| seen.saw(event));
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "files cannot be watched; SIGHUP has them read again");
+            tracing::warn!(%error, "configuration files cannot be watched; send SIGHUP to reload them");
         });
         let watch = Self {
             happened,
@@ -125,7 +125,7 @@ impl ConfigWatch {
             // Known ones as well: that one of them is gone may not have been told yet.
             for folder in &folders {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                    tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
+                    tracing::warn!(%error, folder = %folder.display(), "configuration folder cannot be watched; send SIGHUP after changing a file in it");
                 }
             }
         }

@@ -81,7 +81,7 @@ impl Acceptor {
         let counted = seat.load.connection();
         let arrival = Accepted { tcp, peer, listener, counted, permit };
         if seat.arrivals.send(arrival).await.is_err() {
-            tracing::debug!(%peer, "no worker for a connection");
+            tracing::debug!(%peer, "client connection dropped: its worker has stopped");
         }
     }
 
@@ -132,7 +132,7 @@ impl ListenerTask {
         let mut room = PollSemaphore::new(self.door.room.clone());
         poll_fn(|cx| match ready!(room.poll_acquire(cx)) {
             Some(permit) => self.listener.poll_accept(cx).map_ok(|(tcp, peer)| (tcp, peer, permit)),
-            None => Poll::Ready(Err(io::Error::other("there are no places"))),
+            None => Poll::Ready(Err(io::Error::other("connection limit closed"))),
         })
         .await
     }
@@ -169,7 +169,7 @@ impl ListenerTask {
             tracing::warn!(
                 %address,
                 connections = unserved,
-                "closed unserved: they waited in the backlog when the drain was cut"
+                "connections closed unserved: they were still in the listen backlog when the drain ended"
             );
         }
     }
@@ -203,7 +203,7 @@ impl Failures {
         }
         if self.pause.is_none() {
             counters.accept_failed.add();
-            tracing::error!(%error, "cannot accept connections; trying again until it works");
+            tracing::error!(%error, "accepting connections failed; retrying");
         }
         let pause = self.pause.map_or(PAUSE, |last| LONGEST_PAUSE.min(last * 2));
         self.pause = Some(pause);

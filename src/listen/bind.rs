@@ -47,7 +47,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The address is not one of this machine.
-    #[error("cannot listen on {address}: this machine has no such address")]
+    #[error("cannot listen on {address}: not an address of this machine")]
     NotLocal {
         /// The address that was wanted.
         address: SocketAddr,
@@ -124,8 +124,8 @@ fn listening(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 /// Raises the limit of open files to the hard one. A gateway needs two for each exchange.
 pub(super) fn raise_open_files() {
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        Ok(limit) => tracing::debug!(limit, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+        Ok(limit) => tracing::debug!(limit, "open file limit raised"),
+        Err(error) => tracing::warn!(%error, "open file limit (RLIMIT_NOFILE) could not be raised"),
     }
 }
 

@@ -187,7 +187,7 @@ impl<'a> Driver<'a> {
         if self.link.blocked_since().is_some() {
             self.link.reset_when_closing(true);
         }
-        tracing::debug!(?due, "connection dropped");
+        tracing::debug!(?due, "client connection closed by a timeout");
         Ended::Dropped
     }
 }

@@ -57,10 +57,10 @@ impl Inherited {
     /// Says which of them nobody wanted: whoever connects there waits in vain, for they are not ours to close.
     pub fn report_left(&self) {
         for (address, _) in &self.sockets {
-            tracing::error!(%address, "a socket was handed over for which there is no [[listener]]: nobody answers there");
+            tracing::error!(%address, "inherited socket matches no configured address: connections to it are not accepted");
         }
         for error in &self.unfit {
-            tracing::error!(%error, "what was handed over is no listening TCP socket");
+            tracing::error!(%error, "inherited file descriptor is not a listening TCP socket");
         }
     }
 }

@@ -102,7 +102,7 @@ impl Drop for Wire {
         if self.link.reset_on_close()
             && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
         {
-            tracing::debug!(%error, "a connection that should be reset is closed");
+            tracing::debug!(%error, "client connection could not be reset: closed normally");
         }
     }
 }

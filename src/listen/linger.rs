@@ -31,9 +31,9 @@ pub(super) async fn linger(tcp: &mut TcpStream, longest: Duration) {
         drain(tcp).await
     });
     match drained.await {
-        Ok(Ok(bytes)) => tracing::debug!(bytes, "lingered"),
-        Ok(Err(error)) => tracing::debug!(%error, "lingered until the connection failed"),
-        Err(_) => tracing::debug!("lingered as long as allowed"),
+        Ok(Ok(bytes)) => tracing::debug!(bytes, "lingering close: the client closed its side"),
+        Ok(Err(error)) => tracing::debug!(%error, "lingering close: connection failed"),
+        Err(_) => tracing::debug!("lingering close: time limit reached"),
     }
 }
 

@@ -48,7 +48,7 @@ pub struct Listening {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The system gave no thread.
-    #[error("cannot start the thread {name}")]
+    #[error("thread {name} could not be started")]
     Thread {
         /// Its name.
         name: String,
@@ -57,7 +57,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system gave no event queue, or refused a listening socket.
-    #[error("cannot start the runtime of {name}")]
+    #[error("event loop of thread {name} could not be started")]
     Runtime {
         /// The thread's name.
         name: String,
@@ -69,7 +69,7 @@ pub enum StartError {
 
 /// A thread that should live as long as the process has ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the thread {name} has ended{}", if *.panicked { " with a panic" } else { "" })]
+#[error("thread {name} {}", if *.panicked { "panicked" } else { "ended unexpectedly" })]
 pub struct Lost {
     /// Its name.
     pub name: String,
@@ -209,7 +209,7 @@ impl Listening {
         let (lost, cut) = (self.threads.borrow().lost.clone(), self.cut.load(Ordering::Relaxed));
         match lost {
             Some(lost) => {
-                tracing::error!(%lost, cut, "cut what other threads had open");
+                tracing::error!(%lost, cut, "thread ended unexpectedly: aborted the requests of the other threads");
                 Err(lost)
             }
             None => Ok(cut),
@@ -292,7 +292,9 @@ async fn accept(sockets: Vec<Socket>, door: Arc<Acceptor>, phase: watch::Receive
                 entrances.spawn_local(entrance.accept(phase.clone()));
             }
             // The thread ends out of order then, which takes the process down.
-            Err(error) => return tracing::error!(%error, %address, "cannot accept"),
+            Err(error) => {
+                return tracing::error!(%error, %address, "listening socket could not be registered with the event loop");
+            }
         }
     }
     while let Some(ended) = entrances.join_next().await {

@@ -37,15 +37,15 @@ pub(super) struct Opened {
 /// Why a connection never got to HTTP.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unopened {
-    #[error("PROXY header refused")]
+    #[error("PROXY protocol header rejected")]
     Proxy(#[from] ProxyHeaderError),
     #[error("TLS handshake failed")]
     Handshake(#[source] io::Error),
-    #[error("the handshake took too long")]
+    #[error("handshake timed out (server.handshake_timeout)")]
     HandshakeTimeout,
-    #[error("the first bytes of a request took too long")]
+    #[error("first bytes of a request timed out (server.header_timeout)")]
     PrefaceTimeout,
-    #[error("the connection ended before its first request")]
+    #[error("connection ended before its first request")]
     Ended(#[source] io::Error),
 }
 
@@ -128,6 +128,6 @@ fn set_options(tcp: &TcpStream, write_stall: Duration) {
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
         .and_then(|()| socket.set_tcp_user_timeout(Some(user_timeout)));
     if let Err(error) = set {
-        tracing::debug!(%error, "socket options");
+        tracing::debug!(%error, "socket options could not be set");
     }
 }

@@ -21,19 +21,19 @@ const MAX_V2: usize = 4096;
 /// Why a connection's PROXY header was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyHeaderError {
-    #[error("the peer is not trusted to send a PROXY header")]
+    #[error("peer is not among the trusted networks of the client_address setting")]
     Untrusted,
-    #[error("the connection does not begin with a PROXY header")]
+    #[error("connection does not start with a PROXY protocol header")]
     Missing,
-    #[error("the PROXY header is too long")]
+    #[error("PROXY protocol header too long")]
     TooLong,
-    #[error("malformed PROXY header, version 1")]
+    #[error("malformed PROXY protocol header (version 1)")]
     V1(#[source] v1::BinaryParseError),
-    #[error("malformed PROXY header, version 2")]
+    #[error("malformed PROXY protocol header (version 2)")]
     V2(#[source] v2::ParseError),
-    #[error("the connection ended within its PROXY header")]
+    #[error("connection ended inside the PROXY protocol header")]
     Ended,
-    #[error("reading the PROXY header failed")]
+    #[error("PROXY protocol header could not be read")]
     Read(#[source] io::Error),
 }
 

@@ -156,7 +156,7 @@ pub(super) async fn serve<H: Handler>(
     // Not borrowed across an await, and not kept: a connection outlives many snapshots.
     let snapshot = post.gateway.live.load_full();
     let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
-        tracing::debug!(%peer, address = %listener, "the listener is gone");
+        tracing::debug!(%peer, address = %listener, "client connection dropped: its listener is no longer configured");
         return;
     };
     let local = tcp.local_addr().unwrap_or(listener.address);
@@ -246,7 +246,7 @@ async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
 /// Most connections that end with an error end with the caller's leaving, which its exchange has told already.
 fn log_end(done: &hyper::Result<()>) {
     if let Err(error) = done {
-        tracing::debug!(error = error as &dyn Error, "connection ended");
+        tracing::debug!(error = error as &dyn Error, "client connection ended with an error");
     }
 }
 
@@ -278,5 +278,5 @@ fn count_unopened(counters: &Counters, peer: SocketAddr, error: &Unopened) {
         Unopened::PrefaceTimeout => counters.header_timeout.add(),
         Unopened::Ended(_) => {}
     }
-    tracing::debug!(%peer, error = error as &dyn Error, "connection not opened");
+    tracing::debug!(%peer, error = error as &dyn Error, "client connection failed before its first request");
 }

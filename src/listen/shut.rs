@@ -41,7 +41,7 @@ pub(super) fn to_newcomers(listener: &tokio::net::TcpListener) -> bool {
     ];
     let attached = SockRef::from(listener).attach_filter(&filter);
     attached
-        .inspect_err(|error| tracing::debug!(%error, "a listening socket closes without a filter"))
+        .inspect_err(|error| tracing::debug!(%error, "listening socket: SYN filter could not be attached"))
         .is_ok()
 }
 

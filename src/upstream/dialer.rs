@@ -92,19 +92,19 @@ pub struct Plan {
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// Not in time.
-    #[error("no connection within {} s", .0.as_secs_f64())]
+    #[error("connecting timed out after {} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// DNS, TCP, TLS or the egress proxy failed.
-    #[error("cannot connect")]
+    #[error("connecting failed")]
     Failed(#[source] Cause),
     /// As many connections are open as may be, and none became free in time.
-    #[error("as many connections are open as may be")]
+    #[error("connection limit reached (max_connections of the upstream)")]
     Full,
     /// HTTP/2 was asked for and TLS agreed on something else.
-    #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
+    #[error("upstream does not support HTTP/2 (ALPN selected another protocol)")]
     NotHttp2,
     /// There are no descriptors left here, which is no fault of the upstream's.
-    #[error("the gateway has no descriptors left")]
+    #[error("gateway is out of file descriptors")]
     Exhausted(#[source] Cause),
 }
 
@@ -193,7 +193,10 @@ impl Dialer {
             Err(_) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_timeout) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_exhaustion) => {
-                tracing::warn!(error = &*error as &dyn Error, "cannot open a socket to an upstream");
+                tracing::warn!(
+                    error = &*error as &dyn Error,
+                    "upstream connection failed: the gateway is out of file descriptors"
+                );
                 return Err(DialError::Exhausted(error));
             }
             Ok(Err(error)) => return Err(DialError::Failed(error)),

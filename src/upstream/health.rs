@@ -194,7 +194,7 @@ impl TargetState {
         self.failures.store(0, Ordering::Release);
         self.known.store(0, Ordering::Release);
         if self.open_until.swap(0, Ordering::AcqRel) != 0 {
-            tracing::info!(url = %self.name, "the target answers again");
+            tracing::info!(url = %self.name, "circuit breaker closed: the target responds again");
         }
     }
 
@@ -202,7 +202,7 @@ impl TargetState {
         let until = self.since_epoch(now).saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         if self.open_until.swap(until, Ordering::AcqRel) == 0 {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(url = %self.name, open = ?span, "the target fails and is left alone; then one request probes it");
+            tracing::warn!(url = %self.name, open = ?span, "circuit breaker opened: no requests to the target until one probe succeeds");
         }
     }
 }

@@ -101,7 +101,7 @@ impl Http2 {
         let watched = Rc::downgrade(&driven);
         tokio::task::spawn_local(async move {
             if let Err(error) = poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await {
-                tracing::debug!(%error, "upstream HTTP/2 connection ended");
+                tracing::debug!(%error, "upstream HTTP/2 connection ended with an error");
             }
         });
         Ok(Self { sender, driven: watched, shared })

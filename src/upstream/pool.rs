@@ -69,7 +69,7 @@ enum Kind {
 
 /// Why no response head came.
 #[derive(Debug, Error)]
-#[error("no response head")]
+#[error("no response from the upstream")]
 pub struct SendError {
     /// hyper's error.
     #[source]
