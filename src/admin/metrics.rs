@@ -13,7 +13,7 @@ use crate::{
     snapshot::{Expiry, Snapshot},
     telemetry::metrics::{
         count::Count,
-        exposition::{Exposition, Format, Kind},
+        exposition::{Exposition, Format, MetricKind},
         histogram::Total,
         process,
         worker::{Counts, Measures, Name, Series, WorkerMetrics},
@@ -21,7 +21,7 @@ use crate::{
     upstream::{Circuit, TargetState},
 };
 
-use Kind::{Counter, Gauge, Histogram};
+use MetricKind::{Counter, Gauge, Histogram};
 
 /// What has no configured name. None can be called so (`config::is_name`), or there would be two series of the same labels.
 const OTHER: &str = "_other";
@@ -32,13 +32,13 @@ impl AdminState {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
         let mut out = Exposition::new(format);
-        let stripes = self.gateway.stripes();
+        let workers = self.gateway.stripes();
         let mut counts = Counts::default();
-        stripes.iter().for_each(|stripe| stripe.add_to(&mut counts));
+        workers.iter().for_each(|worker| worker.add_to(&mut counts));
         exchanges(&mut out, &counts);
         routes(&mut out, &counts.routes);
         self.load(&mut out);
-        pools(&mut out, &stripes);
+        pools(&mut out, &workers);
         connections(&mut out, &self.counters);
         targets(&mut out, &self.gateway.live.load());
         configuration(&mut out, &self.gateway);
@@ -111,7 +111,7 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
         out.value(&labels, count);
     }
     out.family("sluicegate_upstream_key_rests", Counter, "Cooldowns of upstream keys, by reason.");
-    for ((upstream, reason), count) in &counts.rests {
+    for ((upstream, reason), count) in &counts.key_cooldowns {
         let reason = if reason.is_empty() { OTHER } else { reason };
         out.value(&[("upstream", name(upstream)), ("reason", reason)], count);
     }
@@ -163,22 +163,22 @@ fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
     }
 }
 
-fn pools(out: &mut Exposition, stripes: &[Arc<WorkerMetrics>]) {
+fn pools(out: &mut Exposition, workers: &[Arc<WorkerMetrics>]) {
     let total =
-        |count: fn(&WorkerMetrics) -> &Count| stripes.iter().map(|stripe| count(stripe).value()).sum::<u64>();
+        |count: fn(&WorkerMetrics) -> &Count| workers.iter().map(|worker| count(worker).value()).sum::<u64>();
     out.family(
         "sluicegate_upstream_connections",
         Counter,
         "Upstream connections, by event: opened, reused, or dead (a kept one was found closed).",
     );
-    out.value(&[("event", "opened")], total(|stripe| &stripe.pool.opened));
-    out.value(&[("event", "reused")], total(|stripe| &stripe.pool.reused));
-    out.value(&[("event", "dead")], total(|stripe| &stripe.pool.dead));
+    out.value(&[("event", "opened")], total(|worker| &worker.pool.opened));
+    out.value(&[("event", "reused")], total(|worker| &worker.pool.reused));
+    out.value(&[("event", "dead")], total(|worker| &worker.pool.dead));
 }
 
 fn targets(out: &mut Exposition, snapshot: &Snapshot) {
     type Part = fn(&TargetState, Instant) -> u64;
-    let families: [(&'static str, Kind, &'static str, Part); 3] = [
+    let families: [(&'static str, MetricKind, &'static str, Part); 3] = [
         ("sluicegate_target_pending", Gauge, "Requests in flight at a target.", |state, _| {
             state.pending() as u64
         }),
@@ -207,7 +207,7 @@ fn targets(out: &mut Exposition, snapshot: &Snapshot) {
     }
     out.family("sluicegate_upstream_keys_resting", Gauge, "Upstream keys in cooldown.");
     for upstream in snapshot.upstreams.values() {
-        out.value(&[("upstream", &*upstream.name)], upstream.keys.resting(now).1);
+        out.value(&[("upstream", &*upstream.name)], upstream.keys.cooling_down(now).1);
     }
 }
 

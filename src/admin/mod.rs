@@ -32,10 +32,10 @@ use crate::{
 };
 
 /// Connections at once; an operator and a scraper need no more.
-const CONNECTIONS: usize = 32;
+const MAX_CONNECTIONS: usize = 32;
 
 /// A request head must be there by then, and an idle connection is closed after it.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The operator's listener, for as long as its runtime runs.
 #[derive(Debug)]
@@ -66,14 +66,14 @@ impl Admin {
         let ready = Rc::new(Cell::new(true));
         let snapshot = gateway.live.load_full();
         let asked = snapshot.listeners.iter().map(|listener| listener.address);
-        let desk = Rc::new(AdminState {
+        let state = Rc::new(AdminState {
             gateway: gateway.clone(),
             workers: listening.workers().clone(),
             counters: listening.counters().clone(),
             listeners: asked.zip(listening.addresses().iter().copied()).collect(),
             ready: ready.clone(),
         });
-        tokio::task::spawn_local(accept(listener, desk));
+        tokio::task::spawn_local(accept(listener, state));
         Ok(Self { address, ready })
     }
 
@@ -94,13 +94,13 @@ impl AdminState {
         if let Some(health) = self.health(request) {
             return health;
         }
-        if !self.knows(request) {
+        if !self.is_authorized(request) {
             return plain(
                 StatusCode::UNAUTHORIZED,
                 "admin token required: send Authorization: Bearer TOKEN\n",
             );
         }
-        if !self.is_meant(request) {
+        if !self.has_allowed_host(request) {
             let told = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
             return plain(StatusCode::FORBIDDEN, told);
         }
@@ -130,7 +130,7 @@ impl AdminState {
         })
     }
 
-    fn knows<B>(&self, request: &Request<B>) -> bool {
+    fn is_authorized<B>(&self, request: &Request<B>) -> bool {
         let snapshot = self.gateway.live.load();
         let Some(token) = &snapshot.admin_token else { return true };
         let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -140,7 +140,7 @@ impl AdminState {
 
     /// Whether the request knows where it goes, when it need not know a token: the name of a web page's own host may have been made to lead to
     /// loopback (DNS rebinding), and its browser would send that name.
-    fn is_meant<B>(&self, request: &Request<B>) -> bool {
+    fn has_allowed_host<B>(&self, request: &Request<B>) -> bool {
         if self.gateway.live.load().admin_token.is_some() {
             return true;
         }
@@ -168,16 +168,16 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     response
 }
 
-async fn accept(listener: TcpListener, desk: Rc<AdminState>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(listener: TcpListener, state: Rc<AdminState>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = desk.clone();
+                let state = state.clone();
                 tokio::task::spawn_local(async move {
-                    serve(stream, desk).await;
-                    drop(place);
+                    serve(stream, state).await;
+                    drop(permit);
                 });
             }
             Err(error) => {
@@ -188,13 +188,13 @@ async fn accept(listener: TcpListener, desk: Rc<AdminState>) {
     }
 }
 
-async fn serve(stream: TcpStream, desk: Rc<AdminState>) {
+async fn serve(stream: TcpStream, state: Rc<AdminState>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(state.answer(&request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "admin connection ended with an error");
     }

@@ -22,7 +22,7 @@ use crate::{
 const LISTED: usize = 1000;
 
 /// A worker that has not answered by then is said not to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a worker tells of itself.
 struct Report {
@@ -34,7 +34,7 @@ struct Report {
 impl AdminState {
     /// All of it, as JSON.
     pub(super) async fn status(&self) -> Response<Full<Bytes>> {
-        let reports = self.workers.ask(PATIENCE, Report::of).await;
+        let reports = self.workers.ask(TIMEOUT, Report::of).await;
         let snapshot = self.gateway.live.load_full();
         let reload = self.gateway.last_reload.load_full();
         let workers: Vec<Value> =
@@ -64,9 +64,9 @@ impl AdminState {
 }
 
 impl Report {
-    fn of(station: &WorkerView) -> Self {
-        let (exchanges, connections) = station.load();
-        Self { exchanges, connections, open: station.open_exchanges(LISTED) }
+    fn of(view: &WorkerView) -> Self {
+        let (exchanges, connections) = view.load();
+        Self { exchanges, connections, open: view.open_exchanges(LISTED) }
     }
 }
 
@@ -101,8 +101,8 @@ fn upstream(upstream: &Arc<Upstream>) -> Value {
         })
     };
     let targets: Vec<Value> = upstream.targets().map(target).collect();
-    let (keys, resting) = upstream.keys.resting(now);
-    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": resting })
+    let (keys, cooling_down) = upstream.keys.cooling_down(now);
+    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": cooling_down })
 }
 
 fn exchange(open: &OpenExchange, now: Instant) -> Value {

@@ -98,7 +98,7 @@ struct Signals {
 }
 
 /// Who signals a process and then its group, as `timeout` of coreutils does, has asked once.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 
 impl Surroundings {
     /// What the environment tells. To be asked once, before there are threads.
@@ -125,7 +125,7 @@ impl App {
     /// [`AppError`]; nothing runs then, and what was logged is written.
     pub fn start_with(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
         let log = queue.clone();
-        told(&log, Self::assemble(config, queue, surroundings))
+        flush_on_error(&log, Self::assemble(config, queue, surroundings))
     }
 
     fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
@@ -163,7 +163,7 @@ impl App {
     pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
         let (gateway, service) = (self.gateway.clone(), self.service.clone());
         let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload);
-        Ok(Self { reloading: Some(told(&self.queue, reloading)?), ..self })
+        Ok(Self { reloading: Some(flush_on_error(&self.queue, reloading)?), ..self })
     }
 
     /// Where callers connect, in the order of the configuration.
@@ -192,7 +192,7 @@ impl App {
     /// A worker died, or signals cannot be waited for.
     pub fn run(mut self) -> Result<Ended, AppError> {
         let signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime);
-        let mut signals = told(&self.queue, signals)?;
+        let mut signals = flush_on_error(&self.queue, signals)?;
         let reloading = self.reloading.take();
         self.run_until(async || signals.stop(reloading.as_ref()).await)
     }
@@ -229,7 +229,7 @@ impl Ended {
 }
 
 /// An error ends the process, sooner than the log's writer would have written what led to it.
-fn told<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
+fn flush_on_error<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
     if result.is_err() {
         queue.flush(LAST_LINES);
     }
@@ -295,13 +295,13 @@ impl Signals {
                 _ = self.interrupt.recv() => {}
                 _ = self.hangup.recv() => {
                     match reloading {
-                        Some(reloading) => reloading.ask(),
+                        Some(reloading) => reloading.request(),
                         None => tracing::warn!("SIGHUP ignored: this gateway has no configuration file"),
                     }
                     continue;
                 }
             }
-            if self.last.is_none_or(|last| last.elapsed() >= AT_ONCE) {
+            if self.last.is_none_or(|last| last.elapsed() >= SIGNAL_DEBOUNCE) {
                 self.last = Some(Instant::now());
                 return;
             }

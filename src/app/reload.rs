@@ -21,7 +21,7 @@ const READINGS: usize = 4;
 /// The thread that follows the configuration's files; dropping it ends it.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    bell: Option<ReloadTrigger>,
+    trigger: Option<ReloadTrigger>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -46,23 +46,23 @@ impl Reloading {
         gateway: Arc<Gateway>,
         service: Service,
     ) -> io::Result<Self> {
-        let (watch, bell) = ConfigWatch::new();
+        let (watch, trigger) = ConfigWatch::new();
         let follower = Follower { source, gateway, service, watch, digest };
         let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
-        Ok(Self { bell: Some(bell), thread: Some(thread) })
+        Ok(Self { trigger: Some(trigger), thread: Some(thread) })
     }
 
     /// Has the files read again, changed or not.
-    pub(super) fn ask(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
+    pub(super) fn request(&self) {
+        if let Some(trigger) = &self.trigger {
+            trigger.trigger();
         }
     }
 }
 
 impl Drop for Reloading {
     fn drop(&mut self) {
-        self.bell = None;
+        self.trigger = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -72,15 +72,15 @@ impl Drop for Reloading {
 impl Follower {
     fn run(mut self) {
         // It may have changed since it was read for the start, when nobody was watching.
-        self.look(ReloadReason::Changed);
-        while let Some(occasion) = self.watch.wait() {
-            self.look(occasion);
+        self.reload_if_changed(ReloadReason::Changed);
+        while let Some(reason) = self.watch.wait() {
+            self.reload_if_changed(reason);
         }
     }
 
-    fn look(&mut self, occasion: ReloadReason) {
+    fn reload_if_changed(&mut self, reason: ReloadReason) {
         let Reading { config, digest, .. } = self.read();
-        if occasion == ReloadReason::Changed && digest == self.digest {
+        if reason == ReloadReason::Changed && digest == self.digest {
             return;
         }
         self.digest = digest;

@@ -112,11 +112,11 @@ impl Service {
         clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         loop {
             clock.tick().await;
-            let silent = workers.silent(every).await;
-            if silent.is_empty() {
+            let unresponsive = workers.unresponsive(every).await;
+            if unresponsive.is_empty() {
                 (self.notify)(&[NotifyState::Watchdog]);
             } else {
-                tracing::error!(workers = ?silent, "workers do not respond: watchdog notification withheld");
+                tracing::error!(workers = ?unresponsive, "workers do not respond: watchdog notification withheld");
             }
         }
     }

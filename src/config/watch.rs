@@ -21,19 +21,19 @@ use notify::{
 };
 
 /// Events that may wait. Of those that find no room it is known only that there were some: see [`PendingFlags`].
-const WAITING: usize = 256;
+const QUEUE: usize = 256;
 /// An edit is over when nothing has happened for so long. An editor writes several times.
 const QUIET: Duration = Duration::from_millis(100);
 /// A file that somebody has open for writing is waited for, so long at most: half a file may be a sound configuration.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LONGEST_EDIT: Duration = Duration::from_secs(2);
 /// Links followed on the way to one file, as many as Linux follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
 /// Waits for an occasion to read again. Belongs to a thread that may block.
 #[derive(Debug)]
 pub struct ConfigWatch {
-    happened: Receiver<WatchMessage>,
-    ringing: Arc<PendingFlags>,
+    messages: Receiver<WatchMessage>,
+    pending: Arc<PendingFlags>,
     /// None where the system has no means to watch; a bell can still be rung.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
@@ -48,14 +48,14 @@ pub struct ConfigWatch {
 /// Rung from any thread, to have the configuration read again; dropping it ends the watch.
 #[derive(Debug)]
 pub struct ReloadTrigger {
-    line: WatchSender,
+    sender: WatchSender,
 }
 
 /// The way to the watch.
 #[derive(Debug, Clone)]
 struct WatchSender {
     queue: SyncSender<WatchMessage>,
-    ringing: Arc<PendingFlags>,
+    pending: Arc<PendingFlags>,
 }
 
 /// Why to read again.
@@ -71,7 +71,7 @@ pub enum ReloadReason {
 #[derive(Debug, Default)]
 struct PendingFlags {
     asked: AtomicBool,
-    over: AtomicBool,
+    closed: AtomicBool,
     /// Something was seen for which there was no room.
     missed: AtomicBool,
 }
@@ -79,41 +79,41 @@ struct PendingFlags {
 /// What woke the watch.
 #[derive(Debug)]
 enum WatchMessage {
-    Rung,
-    Seen(notify::Result<Event>),
+    Wake,
+    Event(notify::Result<Event>),
 }
 
 impl ConfigWatch {
     /// A watch on nothing yet, and its bell.
     pub fn new() -> (Self, ReloadTrigger) {
-        let (queue, happened) = sync_channel(WAITING);
-        let ringing = Arc::new(PendingFlags::default());
-        let line = WatchSender { queue, ringing: ringing.clone() };
-        let seen = line.clone();
-        let watcher = notify::recommended_watcher(move |event| seen.saw(event));
+        let (queue, messages) = sync_channel(QUEUE);
+        let pending = Arc::new(PendingFlags::default());
+        let sender = WatchSender { queue, pending: pending.clone() };
+        let seen = sender.clone();
+        let watcher = notify::recommended_watcher(move |event| seen.observed(event));
         let watcher = watcher.inspect_err(|error| {
             tracing::warn!(%error, "configuration files cannot be watched; send SIGHUP to reload them");
         });
         let watch = Self {
-            happened,
-            ringing,
+            messages,
+            pending,
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
             gone: BTreeSet::new(),
             entries: BTreeSet::new(),
             open: BTreeSet::new(),
         };
-        (watch, ReloadTrigger { line })
+        (watch, ReloadTrigger { sender })
     }
 
     /// Watches what leads to `files`, and nothing else. True when that is more than was watched before, or another folder in the place
     /// of one that was: what happened there between reading and now was not seen.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
-        let mut trail = WatchedPaths::default();
+        let mut paths = WatchedPaths::default();
         for file in files {
-            trail.walk(file);
+            paths.walk(file);
         }
-        let WatchedPaths { folders, entries } = trail;
+        let WatchedPaths { folders, entries } = paths;
         let gone = std::mem::take(&mut self.gone);
         let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
         if let Some(watcher) = &mut self.watcher {
@@ -137,30 +137,30 @@ impl ConfigWatch {
     pub fn wait(&mut self) -> Option<ReloadReason> {
         let mut changed = false;
         while !changed {
-            if let Some(asked) = self.rung() {
+            if let Some(asked) = self.requested() {
                 return asked;
             }
             changed = self.missed()
-                || match self.happened.recv() {
-                    Ok(happened) => self.concerns(happened),
+                || match self.messages.recv() {
+                    Ok(message) => self.concerns(message),
                     Err(_) => return None,
                 };
         }
         self.settle();
-        self.rung().unwrap_or(Some(ReloadReason::Changed))
+        self.requested().unwrap_or(Some(ReloadReason::Changed))
     }
 
     /// What the bell has said, if it was rung.
-    fn rung(&self) -> Option<Option<ReloadReason>> {
-        if self.ringing.over.load(Ordering::Acquire) {
+    fn requested(&self) -> Option<Option<ReloadReason>> {
+        if self.pending.closed.load(Ordering::Acquire) {
             return Some(None);
         }
-        self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
+        self.pending.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
     }
 
     /// Whether there was no room for something that was seen: it may have been a change, and a folder may be gone.
     fn missed(&mut self) -> bool {
-        let missed = self.ringing.missed.swap(false, Ordering::AcqRel);
+        let missed = self.pending.missed.swap(false, Ordering::AcqRel);
         if missed {
             self.anything();
         }
@@ -174,13 +174,13 @@ impl ConfigWatch {
 
     /// Waits until the edit is over, or somebody cannot wait. A ring in the queue may be one that was heard long ago.
     fn settle(&mut self) {
-        let latest = Instant::now() + PATIENCE;
+        let latest = Instant::now() + LONGEST_EDIT;
         loop {
-            if self.ringing.is_urgent() {
+            if self.pending.is_urgent() {
                 return;
             }
             let left = latest.saturating_duration_since(Instant::now());
-            match self.happened.recv_timeout(QUIET.min(left)) {
+            match self.messages.recv_timeout(QUIET.min(left)) {
                 Ok(seen) => _ = self.concerns(seen),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.open.is_empty() => {}
                 Err(_) => break,
@@ -193,11 +193,11 @@ impl ConfigWatch {
     }
 
     /// Whether something happened to what is watched.
-    fn concerns(&mut self, happened: WatchMessage) -> bool {
-        let event = match happened {
-            WatchMessage::Rung => return false,
-            WatchMessage::Seen(Ok(event)) => event,
-            WatchMessage::Seen(Err(_)) => {
+    fn concerns(&mut self, message: WatchMessage) -> bool {
+        let event = match message {
+            WatchMessage::Wake => return false,
+            WatchMessage::Event(Ok(event)) => event,
+            WatchMessage::Event(Err(_)) => {
                 self.anything();
                 return true;
             }
@@ -243,35 +243,35 @@ impl ConfigWatch {
 
 impl ReloadTrigger {
     /// Has everything read again, changed or not.
-    pub fn ring(&self) {
-        self.line.ring(&self.line.ringing.asked);
+    pub fn trigger(&self) {
+        self.sender.wake(&self.sender.pending.asked);
     }
 }
 
 impl Drop for ReloadTrigger {
     fn drop(&mut self) {
-        self.line.ring(&self.line.ringing.over);
+        self.sender.wake(&self.sender.pending.closed);
     }
 }
 
 impl WatchSender {
     /// Says `what`, and wakes the watch: with a full queue it will look anyway.
-    fn ring(&self, what: &AtomicBool) {
+    fn wake(&self, what: &AtomicBool) {
         what.store(true, Ordering::Release);
-        let _ = self.queue.try_send(WatchMessage::Rung);
+        let _ = self.queue.try_send(WatchMessage::Wake);
     }
 
-    fn saw(&self, event: notify::Result<Event>) {
-        if self.queue.try_send(WatchMessage::Seen(event)).is_err() {
+    fn observed(&self, event: notify::Result<Event>) {
+        if self.queue.try_send(WatchMessage::Event(event)).is_err() {
             // The queue may have been emptied since.
-            self.ring(&self.ringing.missed);
+            self.wake(&self.pending.missed);
         }
     }
 }
 
 impl PendingFlags {
     fn is_urgent(&self) -> bool {
-        self.asked.load(Ordering::Acquire) || self.over.load(Ordering::Acquire)
+        self.asked.load(Ordering::Acquire) || self.closed.load(Ordering::Acquire)
     }
 }
 
@@ -295,7 +295,7 @@ impl WatchedPaths {
                 continue;
             }
             let next = here.join(&step);
-            let link = if links < MOST_LINKS { next.read_link().ok() } else { None };
+            let link = if links < MAX_LINKS { next.read_link().ok() } else { None };
             // The last step is the file itself; one that is missing is where it will begin to exist.
             if link.is_some() || rest.is_empty() || !next.exists() {
                 self.folders.insert(here.clone());
@@ -351,34 +351,34 @@ mod tests {
     }
 
     fn watching(file: &Path) -> (ConfigWatch, ReloadTrigger) {
-        let (mut watch, bell) = ConfigWatch::new();
+        let (mut watch, trigger) = ConfigWatch::new();
         assert!(watch.follow(&BTreeSet::from([file.to_owned()])));
-        (watch, bell)
+        (watch, trigger)
     }
 
     /// Something else to wait for in the same queue: without the change before it, this is what would come first.
-    fn next_after(watch: &mut ConfigWatch, bell: ReloadTrigger) -> Option<ReloadReason> {
+    fn next_after(watch: &mut ConfigWatch, trigger: ReloadTrigger) -> Option<ReloadReason> {
         let next = watch.wait();
-        drop(bell);
+        drop(trigger);
         next
     }
 
     #[test]
-    fn the_folders_of_links_and_of_missing_files_are_on_the_trail() {
-        let folder = Folder::new("trail");
+    fn the_folders_of_links_and_of_missing_files_are_watched() {
+        let folder = Folder::new("paths");
         let root = &folder.0;
         fs::create_dir(root.join("v1")).unwrap();
         fs::write(root.join("v1/gateway.toml"), "").unwrap();
         symlink("v1", root.join("..data")).unwrap();
         symlink("..data/gateway.toml", root.join("gateway.toml")).unwrap();
-        let mut trail = WatchedPaths::default();
-        trail.walk(&root.join("gateway.toml"));
-        trail.walk(&root.join("certs/server.pem"));
+        let mut paths = WatchedPaths::default();
+        paths.walk(&root.join("gateway.toml"));
+        paths.walk(&root.join("certs/server.pem"));
         for entry in ["gateway.toml", "..data", "v1/gateway.toml", "certs"] {
-            assert!(trail.entries.contains(&root.join(entry)), "{entry}: {trail:?}");
+            assert!(paths.entries.contains(&root.join(entry)), "{entry}: {paths:?}");
         }
-        assert!(trail.folders.contains(root) && trail.folders.contains(&root.join("v1")));
-        assert!(!trail.folders.contains(&root.join("certs")));
+        assert!(paths.folders.contains(root) && paths.folders.contains(&root.join("v1")));
+        assert!(!paths.folders.contains(&root.join("certs")));
     }
 
     #[test]
@@ -386,9 +386,9 @@ mod tests {
         let folder = Folder::new("circle");
         symlink("b", folder.0.join("a")).unwrap();
         symlink("a", folder.0.join("b")).unwrap();
-        let mut trail = WatchedPaths::default();
-        trail.walk(&folder.0.join("a"));
-        assert!(trail.entries.contains(&folder.0.join("b")));
+        let mut paths = WatchedPaths::default();
+        paths.walk(&folder.0.join("a"));
+        assert!(paths.entries.contains(&folder.0.join("b")));
     }
 
     #[test]
@@ -396,24 +396,24 @@ mod tests {
         let folder = Folder::new("edits");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(&file, "2").unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
 
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(folder.0.join("new"), "3").unwrap();
         fs::rename(folder.0.join("new"), &file).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
 
         fs::remove_file(&file).unwrap();
         fs::create_dir(folder.0.join("v1")).unwrap();
         fs::create_dir(folder.0.join("v2")).unwrap();
         symlink("v1", folder.0.join("..data")).unwrap();
         symlink("..data/gateway.toml", &file).unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         symlink("v2", folder.0.join("..new")).unwrap();
         fs::rename(folder.0.join("..new"), folder.0.join("..data")).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
     }
 
     /// As if it had been seen.
@@ -425,10 +425,10 @@ mod tests {
     fn next(mut watch: ConfigWatch) -> (ConfigWatch, Option<ReloadReason>) {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let occasion = watch.wait();
-            tell.send((watch, occasion)).ok();
+            let reason = watch.wait();
+            tell.send((watch, reason)).ok();
         });
-        told.recv_timeout(Duration::from_secs(60)).expect("no occasion")
+        told.recv_timeout(Duration::from_secs(60)).expect("no reason")
     }
 
     #[test]
@@ -436,36 +436,36 @@ mod tests {
         let folder = Folder::new("full");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (watch, bell) = watching(&file);
+        let (watch, trigger) = watching(&file);
         let created = EventKind::Create(CreateKind::File);
-        for other in 0..WAITING {
-            bell.line.saw(event(created, &folder.0.join(other.to_string())));
+        for other in 0..QUEUE {
+            trigger.sender.observed(event(created, &folder.0.join(other.to_string())));
         }
-        bell.line.saw(event(created, &file));
-        let (mut watch, occasion) = next(watch);
-        assert_eq!(occasion, Some(ReloadReason::Changed));
+        trigger.sender.observed(event(created, &file));
+        let (mut watch, reason) = next(watch);
+        assert_eq!(reason, Some(ReloadReason::Changed));
         // Whatever it was, a folder may have gone away with it.
         let files = BTreeSet::from([file]);
         assert!(watch.follow(&files) && !watch.follow(&files));
     }
 
     #[test]
-    fn an_edit_is_waited_for_though_the_bell_was_rung_before() {
-        let folder = Folder::new("rung");
+    fn an_edit_is_waited_for_though_a_reload_was_requested_before() {
+        let folder = Folder::new("requested");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
-        bell.line.saw(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
-        bell.ring();
-        bell.line.saw(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
+        let (mut watch, trigger) = watching(&file);
+        trigger.sender.observed(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
+        trigger.trigger();
+        trigger.sender.observed(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
         assert_eq!(watch.wait(), Some(ReloadReason::Asked));
         assert_eq!(watch.wait(), Some(ReloadReason::Changed));
-        assert!(watch.happened.try_recv().is_err(), "the end of the edit was not waited for");
+        assert!(watch.messages.try_recv().is_err(), "the end of the edit was not waited for");
     }
 
     #[test]
-    fn a_folder_that_was_made_anew_is_read_once_more() {
-        let folder = Folder::new("anew");
+    fn a_folder_that_was_recreated_is_read_once_more() {
+        let folder = Folder::new("recreated");
         let (conf, away) = (folder.0.join("conf"), folder.0.join("away"));
         let file = conf.join("gateway.toml");
         let files = BTreeSet::from([file.clone()]);
@@ -483,9 +483,9 @@ mod tests {
             make();
             // The folder's own end may be told after that of what was in it.
             loop {
-                let (next, occasion) = next(watch);
+                let (next, reason) = next(watch);
                 watch = next;
-                assert_eq!(occasion, Some(ReloadReason::Changed));
+                assert_eq!(reason, Some(ReloadReason::Changed));
                 if watch.follow(&files) {
                     break;
                 }
@@ -494,16 +494,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_is_heard_and_others_files_are_not() {
-        let folder = Folder::new("bell");
+    fn a_requested_reload_is_heard_and_other_files_are_ignored() {
+        let folder = Folder::new("trigger");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(folder.0.join("another"), "2").unwrap();
         fs::read(&file).unwrap();
-        bell.ring();
+        trigger.trigger();
         assert_eq!(watch.wait(), Some(ReloadReason::Asked));
-        drop(bell);
+        drop(trigger);
         assert_eq!(watch.wait(), None);
     }
 }

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
-use super::{bind::Origin, counters::Counters, roster::Phase, serve::Accepted, shut};
+use super::{bind::Origin, counters::Counters, registry::Phase, serve::Accepted, syn_filter};
 use crate::proxy::Load;
 
 /// The pause after accepting failed for want of a resource, doubled up to the longest while that lasts.
@@ -26,20 +26,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many connections may be on their way to one worker.
-pub(super) const ON_THE_WAY: usize = 1024;
+pub(super) const HANDOVER_QUEUE: usize = 1024;
 
 /// A worker, seen from where connections are handed out.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
     pub(super) load: Arc<Load>,
-    pub(super) arrivals: mpsc::Sender<Accepted>,
+    pub(super) accepted: mpsc::Sender<Accepted>,
 }
 
 /// What all listening sockets share.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    pub(super) seats: Vec<WorkerHandle>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) permits: Arc<Semaphore>,
     pub(super) counters: Arc<Counters>,
     turn: AtomicUsize,
 }
@@ -51,21 +51,21 @@ pub(super) struct ListenerTask {
     pub(super) address: SocketAddr,
     pub(super) listener: tokio::net::TcpListener,
     pub(super) origin: Origin,
-    pub(super) door: Arc<Acceptor>,
+    pub(super) acceptor: Arc<Acceptor>,
 }
 
 impl Acceptor {
-    pub(super) fn new(seats: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
-        let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { seats, room, counters, turn: AtomicUsize::new(0) }
+    pub(super) fn new(workers: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
+        let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        Self { workers, permits, counters, turn: AtomicUsize::new(0) }
     }
 
     /// A place within `max_connections`; none after the Cut, when nobody serves any more.
-    async fn place(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
+    async fn acquire_permit(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             _ = phase.wait_for(is_cut) => None,
-            permit = self.room.clone().acquire_owned() => permit.ok(),
+            permit = self.permits.clone().acquire_owned() => permit.ok(),
         }
     }
 
@@ -73,23 +73,24 @@ impl Acceptor {
     async fn hand_over(
         &self,
         tcp: io::Result<TcpStream>,
-        (listener, peer): (SocketAddr, SocketAddr),
+        listener: SocketAddr,
+        peer: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) {
         self.counters.accepted.add();
-        let (Ok(tcp), Some(seat)) = (tcp, self.seat()) else { return };
-        let counted = seat.load.connection();
-        let arrival = Accepted { tcp, peer, listener, counted, permit };
-        if seat.arrivals.send(arrival).await.is_err() {
+        let (Ok(tcp), Some(worker)) = (tcp, self.least_loaded()) else { return };
+        let counted = worker.load.connection();
+        let connection = Accepted { tcp, peer, listener, counted, permit };
+        if worker.accepted.send(connection).await.is_err() {
             tracing::debug!(%peer, "client connection dropped: its worker has stopped");
         }
     }
 
     /// The worker with the least to do; among equals they take turns.
-    fn seat(&self) -> Option<&WorkerHandle> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.seats.len())?;
-        let (before, after) = self.seats.split_at_checked(turn)?;
-        after.iter().chain(before).min_by_key(|seat| seat.load.weight())
+    fn least_loaded(&self) -> Option<&WorkerHandle> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.workers.len())?;
+        let (before, after) = self.workers.split_at_checked(turn)?;
+        after.iter().chain(before).min_by_key(|worker| worker.load.weight())
     }
 }
 
@@ -107,10 +108,10 @@ impl ListenerTask {
             match accepted {
                 Ok((tcp, peer, permit)) => {
                     failures.over();
-                    self.door.hand_over(tcp.into_std(), (self.address, peer), permit).await;
+                    self.acceptor.hand_over(tcp.into_std(), self.address, peer, permit).await;
                 }
                 Err(error) => {
-                    if let Some(pause) = failures.pause(&error, &self.door.counters) {
+                    if let Some(pause) = failures.pause(&error, &self.acceptor.counters) {
                         let _ = time::timeout(pause, phase.wait_for(is_closing)).await;
                     }
                 }
@@ -120,8 +121,9 @@ impl ListenerTask {
         if self.origin == Origin::Inherited {
             return;
         }
-        if shut::to_newcomers(&self.listener) {
-            let _ = time::timeout(shut::handshakes(self.address.ip()), phase.wait_for(is_cut)).await;
+        if syn_filter::block_new_handshakes(&self.listener) {
+            let _ =
+                time::timeout(syn_filter::handshake_grace(self.address.ip()), phase.wait_for(is_cut)).await;
         }
         self.empty_backlog(phase).await;
     }
@@ -129,8 +131,8 @@ impl ListenerTask {
     /// The next connection, with its place within `max_connections`. None is taken from the backlog before it has one, so a wait
     /// that is given up loses nobody; and no place is kept while nobody comes, or one socket would have it for itself.
     async fn next(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let mut room = PollSemaphore::new(self.door.room.clone());
-        poll_fn(|cx| match ready!(room.poll_acquire(cx)) {
+        let mut permits = PollSemaphore::new(self.acceptor.permits.clone());
+        poll_fn(|cx| match ready!(permits.poll_acquire(cx)) {
             Some(permit) => self.listener.poll_accept(cx).map_ok(|(tcp, peer)| (tcp, peer, permit)),
             None => Poll::Ready(Err(io::Error::other("connection limit closed"))),
         })
@@ -140,25 +142,25 @@ impl ListenerTask {
     /// Their handshake is done as far as the clients know, so closing the socket upon them would be a reset: each waits for its place
     /// until the Cut.
     async fn empty_backlog(self, mut phase: watch::Receiver<Phase>) {
-        let Self { address, listener, door, .. } = self;
+        let Self { address, listener, acceptor, .. } = self;
         let Ok(listener) = listener.into_std() else { return };
         let (mut failures, mut unserved) = (Failures::default(), 0_usize);
         loop {
             // Before there is a place: with nobody in the backlog there is nothing to wait for, and this one would be reset otherwise.
             match listener.accept() {
-                Ok((tcp, peer)) => match door.place(&mut phase).await {
+                Ok((tcp, peer)) => match acceptor.acquire_permit(&mut phase).await {
                     Some(permit) => {
                         let nonblocking = tcp.set_nonblocking(true).map(|()| tcp);
-                        door.hand_over(nonblocking, (address, peer), permit).await;
+                        acceptor.hand_over(nonblocking, address, peer, permit).await;
                     }
                     None => {
-                        door.counters.unserved.add();
+                        acceptor.counters.unserved.add();
                         unserved += 1;
                     }
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    let pause = failures.pause(&error, &door.counters).unwrap_or_default();
+                    let pause = failures.pause(&error, &acceptor.counters).unwrap_or_default();
                     if time::timeout(pause, phase.wait_for(is_cut)).await.is_ok() {
                         break;
                     }
@@ -219,9 +221,9 @@ mod tests {
 
     /// Callers who are in the backlog of one listening socket.
     struct Backlog {
-        entrance: ListenerTask,
+        task: ListenerTask,
         callers: Vec<TcpStream>,
-        arrivals: mpsc::Receiver<Accepted>,
+        accepted: mpsc::Receiver<Accepted>,
         phase: watch::Sender<Phase>,
     }
 
@@ -230,56 +232,54 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let callers = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-            let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
-            let seat = WorkerHandle { load: Arc::default(), arrivals: sender };
-            let door = Arc::new(Acceptor::new(vec![seat], max_connections, Arc::default()));
-            let entrance = ListenerTask { address, listener, origin, door };
-            Self { entrance, callers, arrivals, phase: watch::Sender::new(Phase::Serving) }
+            let (sender, accepted) = mpsc::channel(HANDOVER_QUEUE);
+            let worker = WorkerHandle { load: Arc::default(), accepted: sender };
+            let acceptor = Arc::new(Acceptor::new(vec![worker], max_connections, Arc::default()));
+            let task = ListenerTask { address, listener, origin, acceptor };
+            Self { task, callers, accepted, phase: watch::Sender::new(Phase::Serving) }
         }
     }
 
     /// Each has been given the place of the one before, or one that was free.
-    async fn all_arrive(callers: Vec<TcpStream>, arrivals: &mut mpsc::Receiver<Accepted>) {
+    async fn all_arrive(callers: Vec<TcpStream>, accepted: &mut mpsc::Receiver<Accepted>) {
         for caller in callers {
-            let arrival = arrivals.recv().await.unwrap();
-            assert_eq!(arrival.peer, caller.local_addr().unwrap());
+            let connection = accepted.recv().await.unwrap();
+            assert_eq!(connection.peer, caller.local_addr().unwrap());
         }
     }
 
     #[tokio::test]
     async fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
         for places in [3, 1] {
-            let Backlog { entrance, callers, mut arrivals, phase } =
-                Backlog::new(Origin::Bound, places).await;
-            let address = entrance.address;
+            let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Bound, places).await;
+            let address = task.address;
             phase.send_replace(Phase::Draining);
-            tokio::join!(entrance.accept(phase.subscribe()), all_arrive(callers, &mut arrivals));
+            tokio::join!(task.accept(phase.subscribe()), all_arrive(callers, &mut accepted));
             assert!(TcpStream::connect(address).is_err());
         }
     }
 
     #[tokio::test]
     async fn who_finds_no_place_until_the_cut_is_counted() {
-        let Backlog { entrance, callers: _callers, mut arrivals, phase } =
-            Backlog::new(Origin::Bound, 1).await;
-        let (address, door) = (entrance.address, entrance.door.clone());
+        let Backlog { task, callers: _callers, mut accepted, phase } = Backlog::new(Origin::Bound, 1).await;
+        let (address, acceptor) = (task.address, task.acceptor.clone());
         phase.send_replace(Phase::Draining);
         let cut = async {
-            let first = arrivals.recv().await.unwrap();
+            let first = accepted.recv().await.unwrap();
             phase.send_replace(Phase::Cut);
             first
         };
-        tokio::join!(entrance.accept(phase.subscribe()), cut);
-        assert_eq!((door.counters.accepted.value(), door.counters.unserved.value()), (1, 2));
+        tokio::join!(task.accept(phase.subscribe()), cut);
+        assert_eq!((acceptor.counters.accepted.value(), acceptor.counters.unserved.value()), (1, 2));
         assert!(TcpStream::connect(address).is_err());
     }
 
     #[tokio::test]
     async fn who_waits_for_a_place_in_a_socket_of_others_is_left_to_the_next_process() {
-        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Inherited, 1).await;
-        let next = socket2::SockRef::from(&entrance.listener).try_clone().unwrap();
+        let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Inherited, 1).await;
+        let next = socket2::SockRef::from(&task.listener).try_clone().unwrap();
         let drain = async {
-            let first = arrivals.recv().await.unwrap();
+            let first = accepted.recv().await.unwrap();
             // The second one is seen in the backlog, and waited with.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
@@ -287,7 +287,7 @@ mod tests {
             phase.send_replace(Phase::Draining);
             first
         };
-        tokio::join!(entrance.accept(phase.subscribe()), drain);
+        tokio::join!(task.accept(phase.subscribe()), drain);
         for caller in &callers[1..] {
             assert_eq!(next.accept().unwrap().1.as_socket(), caller.local_addr().ok());
         }
@@ -295,14 +295,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_where_nobody_waits_takes_no_place() {
-        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Bound, 1).await;
+        let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Bound, 1).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, door) = (listener.local_addr().unwrap(), entrance.door.clone());
-        let quiet = ListenerTask { address, listener, origin: Origin::Bound, door };
+        let (address, acceptor) = (listener.local_addr().unwrap(), task.acceptor.clone());
+        let quiet = ListenerTask { address, listener, origin: Origin::Bound, acceptor };
         let serve = async {
-            all_arrive(callers, &mut arrivals).await;
+            all_arrive(callers, &mut accepted).await;
             phase.send_replace(Phase::Draining);
         };
-        tokio::join!(quiet.accept(phase.subscribe()), entrance.accept(phase.subscribe()), serve);
+        tokio::join!(quiet.accept(phase.subscribe()), task.accept(phase.subscribe()), serve);
     }
 }

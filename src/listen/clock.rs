@@ -22,7 +22,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// The spans that a connection's clocks run for; taken from the configuration of the moment in which it was accepted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spans {
+pub(super) struct Timeouts {
     pub(super) header: Duration,
     pub(super) keep_alive: Duration,
     pub(super) stall: Duration,
@@ -44,8 +44,8 @@ pub(super) enum Due {
 /// A connection's clocks.
 #[derive(Debug)]
 pub(super) struct Clock {
-    link: Rc<ConnectionState>,
-    spans: Spans,
+    state: Rc<ConnectionState>,
+    timeouts: Timeouts,
     http2: bool,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
@@ -61,11 +61,22 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(link: Rc<ConnectionState>, spans: Spans, http2: bool) -> Self {
-        let armed = Instant::now() + if http2 { spans.keep_alive } else { spans.header };
+    pub(super) fn new(state: Rc<ConnectionState>, timeouts: Timeouts, http2: bool) -> Self {
+        let armed = Instant::now() + if http2 { timeouts.keep_alive } else { timeouts.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
-        let (writes, heeded) = (link.writes(), link.exchanges());
-        Self { link, spans, http2, timer, armed, unpolled: true, heeded, closing: None, writes, stalled: 0 }
+        let (writes, heeded) = (state.writes(), state.exchanges());
+        Self {
+            state,
+            timeouts,
+            http2,
+            timer,
+            armed,
+            unpolled: true,
+            heeded,
+            closing: None,
+            writes,
+            stalled: 0,
+        }
     }
 
     /// Looks no later than at `at`.
@@ -78,7 +89,7 @@ impl Clock {
     /// From `now` on the connection is to close as soon as it can.
     pub(super) fn closing(&mut self, now: Instant) {
         self.closing.get_or_insert(now);
-        self.look_at(now + self.spans.stall);
+        self.look_at(now + self.timeouts.stall);
     }
 
     /// Streams aborted since the last call.
@@ -119,32 +130,32 @@ impl Clock {
 
     /// A deadline that may lie before the armed one; asked at each poll, so the clock is read only when something began.
     fn earlier(&mut self) -> Option<Instant> {
-        if self.link.exchanges() != self.heeded {
-            self.heeded = self.link.exchanges();
+        if self.state.exchanges() != self.heeded {
+            self.heeded = self.state.exchanges();
             return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
         }
-        match self.link.blocked_since() {
-            _ if self.link.busy() => None,
+        match self.state.blocked_since() {
+            _ if self.state.busy() => None,
             // Not an answer: what h2 says to a caller's PING and SETTINGS, who takes none of it.
-            Some(since) => Some(since + self.spans.stall),
+            Some(since) => Some(since + self.timeouts.stall),
             None => self.quiet_deadline(),
         }
     }
 
     /// What is due at `now`; streams that have stalled are ended here, for that does not concern the connection.
     fn due(&mut self, now: Instant) -> Option<Due> {
-        if self.link.blocked_since().is_some_and(|since| now >= since + self.spans.stall) {
-            self.link.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
+        if self.state.blocked_since().is_some_and(|since| now >= since + self.timeouts.stall) {
+            self.state.watches().iter().for_each(|watch| watch.cut_by(Cut::WriteStall));
             return Some(Due::Stall);
         }
-        if self.http2 && self.link.departs_in_vain(now, self.spans.stall) {
+        if self.http2 && self.state.departs_in_vain(now, self.timeouts.stall) {
             return Some(Due::Stall);
         }
-        if self.link.busy() {
+        if self.state.busy() {
             return self.exchange_due(now);
         }
-        if self.link.writes() != self.writes {
-            self.writes = self.link.writes();
+        if self.state.writes() != self.writes {
+            self.writes = self.state.writes();
             self.closing = self.closing.map(|_| now);
         }
         if self.quiet_deadline().is_none_or(|deadline| now < deadline) {
@@ -159,8 +170,8 @@ impl Clock {
 
     /// Ends what is overdue among the open exchanges; what cannot be ended alone ends the connection.
     fn exchange_due(&mut self, now: Instant) -> Option<Due> {
-        let stall = self.http2.then_some(self.spans.stall);
-        for watch in self.link.watches() {
+        let stall = self.http2.then_some(self.timeouts.stall);
+        for watch in self.state.watches() {
             if let Some(cause) = watch.overdue(now, stall) {
                 watch.cut_by(cause);
             }
@@ -179,9 +190,9 @@ impl Clock {
 
     /// When to look again.
     fn next(&self, now: Instant) -> Instant {
-        let looked = if self.link.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
-        let stall = self.link.blocked_since().map(|since| since + self.spans.stall);
-        let departing = (self.http2 && self.link.departs()).then(|| now + self.tick());
+        let looked = if self.state.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
+        let stall = self.state.blocked_since().map(|since| since + self.timeouts.stall);
+        let departing = (self.http2 && self.state.departs()).then(|| now + self.tick());
         // Nothing to wait for: writes have begun to block between two looks, or what is due has just been dealt with.
         looked
             .into_iter()
@@ -193,7 +204,7 @@ impl Clock {
     }
 
     fn exchange_deadline(&self, now: Instant) -> Option<Instant> {
-        let watches = self.link.watches();
+        let watches = self.state.watches();
         let deadlines = watches.iter().filter_map(|watch| match watch.cut_since() {
             Some(since) => Some(since + CUT_GRACE),
             None => watch.total(),
@@ -204,29 +215,29 @@ impl Clock {
 
     /// While no exchange is open: when the connection is to be closed, unless something is still being written.
     fn quiet_deadline(&self) -> Option<Instant> {
-        if self.link.blocked_since().is_some() {
+        if self.state.blocked_since().is_some() {
             return None;
         }
         if let Some(since) = self.closing {
-            return Some(since + self.spans.stall);
+            return Some(since + self.timeouts.stall);
         }
-        let idle = self.link.idle_since()?;
+        let idle = self.state.idle_since()?;
         if self.http2 {
-            return Some(idle + self.spans.keep_alive);
+            return Some(idle + self.timeouts.keep_alive);
         }
-        Some(match (self.link.head_since(), self.link.exchanges()) {
-            (Some(head), _) => head + self.spans.header,
-            (None, 0) => idle + self.spans.header,
-            (None, _) => idle + self.spans.keep_alive,
+        Some(match (self.state.head_since(), self.state.exchanges()) {
+            (Some(head), _) => head + self.timeouts.header,
+            (None, 0) => idle + self.timeouts.header,
+            (None, _) => idle + self.timeouts.keep_alive,
         })
     }
 
     /// On HTTP/2 any frame looks like a head beginning, so there only `keep_alive` counts.
     fn awaits_head(&self) -> bool {
-        !self.http2 && (self.link.exchanges() == 0 || self.link.head_since().is_some())
+        !self.http2 && (self.state.exchanges() == 0 || self.state.head_since().is_some())
     }
 
     fn tick(&self) -> Duration {
-        (self.spans.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
+        (self.timeouts.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
     }
 }

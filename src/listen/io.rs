@@ -24,21 +24,21 @@ use crate::body::ConnectionState;
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
     /// Read while the protocol was being found out; comes before what is still in the socket.
     ahead: Bytes,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, link: Rc<ConnectionState>, ahead: Bytes) -> Self {
-        Self { tcp, link, ahead }
+    pub(super) fn new(tcp: TcpStream, state: Rc<ConnectionState>, ahead: Bytes) -> Self {
+        Self { tcp, state, ahead }
     }
 
     fn report<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.link.wrote(),
+            Poll::Ready(Ok(_)) => self.state.wrote(),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.link.write_blocked(),
+            Poll::Pending => self.state.write_blocked(),
         }
     }
 }
@@ -53,13 +53,13 @@ impl AsyncRead for Wire {
             let length = self.ahead.len().min(into.remaining());
             into.put_slice(self.ahead.get(..length).unwrap_or_default());
             self.ahead.advance(length);
-            self.link.read();
+            self.state.read();
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, into);
         if into.filled().len() > before {
-            self.link.read();
+            self.state.read();
         }
         read
     }
@@ -88,7 +88,7 @@ impl AsyncWrite for Wire {
 
     /// A TCP stream keeps nothing back.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.flushed();
+        self.state.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -99,7 +99,7 @@ impl AsyncWrite for Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.link.reset_on_close()
+        if self.state.reset_on_close()
             && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
         {
             tracing::debug!(%error, "client connection could not be reset: closed normally");
@@ -111,7 +111,7 @@ impl Drop for Wire {
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
 }
 
 /// TLS is boxed: its state is ten times the rest.
@@ -119,11 +119,11 @@ type Stream = Either<Wire, Box<TlsStream<Wire>>>;
 
 impl Io {
     pub(super) fn plain(wire: Wire) -> Self {
-        Self { link: wire.link.clone(), stream: Either::Left(wire) }
+        Self { state: wire.state.clone(), stream: Either::Left(wire) }
     }
 
     pub(super) fn tls(stream: TlsStream<Wire>) -> Self {
-        Self { link: stream.get_ref().0.link.clone(), stream: Either::Right(Box::new(stream)) }
+        Self { state: stream.get_ref().0.state.clone(), stream: Either::Right(Box::new(stream)) }
     }
 
     /// The socket beneath; what is written there bypasses TLS.
@@ -142,7 +142,7 @@ impl AsyncRead for Io {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        self.link.asked(read.is_ready());
+        self.state.asked(read.is_ready());
         read
     }
 }

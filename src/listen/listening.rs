@@ -21,15 +21,15 @@ use tokio::{
 };
 
 use super::{
-    accept::{Acceptor, ListenerTask, ON_THE_WAY, WorkerHandle},
+    accept::{Acceptor, HANDOVER_QUEUE, ListenerTask, WorkerHandle},
     bind::{self, Socket},
     clock::CUT_GRACE,
     counters::Counters,
-    roster::Phase,
+    proxy_handler::ProxyHandler,
+    registry::Phase,
     serve::Handler,
-    to_proxy::ToProxy,
     worker::{LAST_GRACE, WorkerParts, work},
-    workers::{UNANSWERED, Workers},
+    workers::{QUERY_QUEUE, Workers},
 };
 use crate::proxy::{Gateway, Load};
 
@@ -95,8 +95,8 @@ struct ThreadGuard {
 
 /// Starts the workers and accepts from `sockets`, answering with the proxy.
 pub fn start(gateway: &Arc<Gateway>, sockets: Vec<Socket>) -> Result<Listening, StartError> {
-    let answering = gateway.clone();
-    start_with(gateway, sockets, move |load| ToProxy::new(answering.clone(), load))
+    let for_proxy = gateway.clone();
+    start_with(gateway, sockets, move |load| ProxyHandler::new(for_proxy.clone(), load))
 }
 
 /// As [`start`], answering with what `handler` makes, on each worker's own thread.
@@ -111,46 +111,49 @@ pub(crate) fn start_with<H: Handler>(
     let threads = watch::Sender::new(Threads::default());
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
-    let pulse = |name: String| ThreadGuard { name, threads: threads.clone(), phase: phase.subscribe() };
-    let (mut seats, mut desks, mut benches) = (Vec::new(), Vec::new(), Vec::new());
+    let guard = |name: String| ThreadGuard { name, threads: threads.clone(), phase: phase.subscribe() };
+    let (mut handles, mut query_senders, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..snapshot.server.threads {
-        let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
-        let (desk, questions) = mpsc::channel(UNANSWERED);
+        let (sender, accepted) = mpsc::channel(HANDOVER_QUEUE);
+        let (query_sender, queries) = mpsc::channel(QUERY_QUEUE);
         let load = Arc::new(Load::default());
-        desks.push((desk, load.clone()));
-        seats.push(WorkerHandle { load: load.clone(), arrivals: sender });
-        benches.push(WorkerParts {
+        query_senders.push((query_sender, load.clone()));
+        handles.push(WorkerHandle { load: load.clone(), accepted: sender });
+        parts.push(WorkerParts {
             gateway: gateway.clone(),
             counters: counters.clone(),
             load,
-            arrivals,
-            questions,
+            accepted,
+            queries,
             phase: phase.subscribe(),
             cut: cut.clone(),
         });
     }
-    let door = Arc::new(Acceptor::new(seats, snapshot.server.max_connections, counters.clone()));
+    let acceptor = Arc::new(Acceptor::new(handles, snapshot.server.max_connections, counters.clone()));
     let stop = phase.subscribe();
-    let working = move |bench: WorkerParts| {
-        let handler = handler(bench.load.clone());
-        work(bench, handler)
+    let working = move |one: WorkerParts| {
+        let handler = handler(one.load.clone());
+        work(one, handler)
     };
-    match <[WorkerParts; 1]>::try_from(benches) {
+    match <[WorkerParts; 1]>::try_from(parts) {
         // There is nobody to choose from, and a hand-over between threads would cost as much as half a request.
         Ok([only]) => {
-            let run =
-                move |runtime: &LocalRuntime| runtime.block_on(alone(sockets, door, stop, working(only)));
-            spawn(pulse("worker-0".into()), run)?;
+            let run = move |runtime: &LocalRuntime| {
+                runtime.block_on(accept_and_work(sockets, acceptor, stop, working(only)))
+            };
+            spawn(guard("worker-0".into()), run)?;
         }
-        Err(benches) => {
-            for (number, bench) in benches.into_iter().enumerate() {
+        Err(parts) => {
+            for (number, one) in parts.into_iter().enumerate() {
                 let working = working.clone();
-                spawn(pulse(format!("worker-{number}")), move |runtime| runtime.block_on(working(bench)))?;
+                spawn(guard(format!("worker-{number}")), move |runtime| runtime.block_on(working(one)))?;
             }
-            spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
+            spawn(guard("acceptor".into()), move |runtime| {
+                runtime.block_on(accept(sockets, acceptor, stop))
+            })?;
         }
     }
-    let (workers, threads) = (Workers::new(desks), threads.subscribe());
+    let (workers, threads) = (Workers::new(query_senders), threads.subscribe());
     Ok(Listening { addresses, counters, workers, phase, threads, cut })
 }
 
@@ -240,12 +243,12 @@ impl Drop for ThreadGuard {
 }
 
 /// Runs `run` on a thread of its own with a runtime of its own, which cannot be made elsewhere.
-fn spawn(pulse: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
-    let name = pulse.name.clone();
+fn spawn(guard: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
+    let name = guard.name.clone();
     let (report, ready) = std::sync::mpsc::sync_channel(1);
-    pulse.threads.send_modify(|threads| threads.running += 1);
+    guard.threads.send_modify(|threads| threads.running += 1);
     let life = move || {
-        let _pulse = pulse;
+        let _guard = guard;
         match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = report.send(Ok(()));
@@ -263,13 +266,13 @@ fn spawn(pulse: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -
 }
 
 /// Accepts and works on one thread.
-async fn alone(
+async fn accept_and_work(
     sockets: Vec<Socket>,
-    door: Arc<Acceptor>,
+    acceptor: Arc<Acceptor>,
     phase: watch::Receiver<Phase>,
     working: impl Future<Output = ()>,
 ) {
-    let mut accepting = pin!(accept(sockets, door, phase.clone()));
+    let mut accepting = pin!(accept(sockets, acceptor, phase.clone()));
     let mut working = pin!(working);
     tokio::select! {
         () = &mut accepting => {
@@ -283,13 +286,13 @@ async fn alone(
 }
 
 /// One task per socket; the thread ends when all of them have closed theirs.
-async fn accept(sockets: Vec<Socket>, door: Arc<Acceptor>, phase: watch::Receiver<Phase>) {
-    let mut entrances = JoinSet::new();
+async fn accept(sockets: Vec<Socket>, acceptor: Arc<Acceptor>, phase: watch::Receiver<Phase>) {
+    let mut tasks = JoinSet::new();
     for Socket { address, listener, origin, .. } in sockets {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let entrance = ListenerTask { address, listener, origin, door: door.clone() };
-                entrances.spawn_local(entrance.accept(phase.clone()));
+                let task = ListenerTask { address, listener, origin, acceptor: acceptor.clone() };
+                tasks.spawn_local(task.accept(phase.clone()));
             }
             // The thread ends out of order then, which takes the process down.
             Err(error) => {
@@ -297,7 +300,7 @@ async fn accept(sockets: Vec<Socket>, door: Arc<Acceptor>, phase: watch::Receive
             }
         }
     }
-    while let Some(ended) = entrances.join_next().await {
+    while let Some(ended) = tasks.join_next().await {
         if let Err(panicked) = ended.map_err(tokio::task::JoinError::try_into_panic)
             && let Ok(panic) = panicked
         {

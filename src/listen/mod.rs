@@ -24,13 +24,13 @@ mod io;
 mod linger;
 mod listening;
 mod open;
+mod proxy_handler;
 mod proxy_header;
-mod roster;
+mod registry;
 mod serve;
-mod shut;
+mod syn_filter;
 #[cfg(test)]
 mod tests;
-mod to_proxy;
 mod upgrade;
 mod worker;
 mod workers;

@@ -36,7 +36,7 @@ pub(super) struct Opened {
 
 /// Why a connection never got to HTTP.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unopened {
+pub(super) enum OpenError {
     #[error("PROXY protocol header rejected")]
     Proxy(#[from] ProxyHeaderError),
     #[error("TLS handshake failed")]
@@ -55,11 +55,11 @@ pub(super) async fn open(
     peer: SocketAddr,
     listener: &Listener,
     server: &Server,
-    link: &Rc<ConnectionState>,
-) -> Result<Opened, Unopened> {
+    state: &Rc<ConnectionState>,
+) -> Result<Opened, OpenError> {
     set_options(&tcp, server.write_stall);
-    let shaken = time::timeout(server.handshake_timeout, shake_hands(tcp, peer, listener, link));
-    let (opening, client) = shaken.await.map_err(|_| Unopened::HandshakeTimeout)??;
+    let shaken = time::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
+    let (opening, client) = shaken.await.map_err(|_| OpenError::HandshakeTimeout)??;
     let (tcp, mut ahead) = match opening {
         Opening::Tls(io, http2) => return Ok(Opened { io, http2, client }),
         Opening::Plain(tcp, ahead) => (tcp, ahead),
@@ -68,9 +68,9 @@ pub(super) async fn open(
     let http2 = listener.h2c
         && time::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
             .await
-            .map_err(|_| Unopened::PrefaceTimeout)?
-            .map_err(Unopened::Ended)?;
-    Ok(Opened { io: Io::plain(Wire::new(tcp, link.clone(), ahead.freeze())), http2, client })
+            .map_err(|_| OpenError::PrefaceTimeout)?
+            .map_err(OpenError::Ended)?;
+    Ok(Opened { io: Io::plain(Wire::new(tcp, state.clone(), ahead.freeze())), http2, client })
 }
 
 enum Opening {
@@ -78,12 +78,12 @@ enum Opening {
     Tls(Io, bool),
 }
 
-async fn shake_hands(
+async fn handshake(
     mut tcp: TcpStream,
     peer: SocketAddr,
     listener: &Listener,
-    link: &Rc<ConnectionState>,
-) -> Result<(Opening, SocketAddr), Unopened> {
+    state: &Rc<ConnectionState>,
+) -> Result<(Opening, SocketAddr), OpenError> {
     let mut ahead = BytesMut::new();
     let client = match &listener.client_address {
         ClientAddress::ProxyProtocol(trusted) => {
@@ -95,8 +95,8 @@ async fn shake_hands(
         ClientAddress::Peer | ClientAddress::ForwardedFor(_) => peer,
     };
     let Some(tls) = &listener.tls else { return Ok((Opening::Plain(tcp, ahead), client)) };
-    let wire = Wire::new(tcp, link.clone(), ahead.freeze());
-    let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(Unopened::Handshake)?;
+    let wire = Wire::new(tcp, state.clone(), ahead.freeze());
+    let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(OpenError::Handshake)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Opening::Tls(Io::tls(stream), http2), client))
 }

@@ -27,14 +27,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
-    clock::Spans,
+    clock::Timeouts,
     counters::Counters,
-    drive::{Driver, Ended},
-    executor::Streams,
+    drive::{DriveEnd, Driver},
+    executor::StreamExecutor,
     io::Io,
     linger,
-    open::{self, Opened, Unopened},
-    roster::Enrolled,
+    open::{self, OpenError, Opened},
+    registry::RegistryEntry,
     upgrade::Upgraded,
 };
 use crate::{
@@ -106,14 +106,14 @@ pub(super) struct ServeContext<H> {
 
 /// hyper's service for one connection.
 #[derive(Debug)]
-struct Calls<H> {
+struct ConnectionService<H> {
     handler: H,
     downstream: Rc<Downstream>,
     /// Whether a request to upgrade was answered with 101; there from the first such request on.
     switched: OnceCell<Rc<Cell<bool>>>,
 }
 
-impl<H: Handler> Calls<H> {
+impl<H: Handler> ConnectionService<H> {
     /// Notes the status of the response, since hyper's connection does not tell whether it has switched: to hyper, an upgrade that was
     /// refused stays pending until the connection ends.
     fn answer_upgrade(&self, request: Request<Incoming>) -> Answer<H::Body> {
@@ -131,7 +131,7 @@ impl<H: Handler> Calls<H> {
     }
 }
 
-impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
+impl<H: Handler> Service<Request<Incoming>> for ConnectionService<H> {
     type Response = Response<H::Body>;
     type Error = Infallible;
     type Future = Answer<H::Body>;
@@ -147,51 +147,56 @@ impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
 /// Serves one connection to its end. Its parts are boxed, so that none of them keeps room after its time: a handshake's
 /// state while an answer streams, or HTTP/2's in an HTTP/1.1 connection.
 pub(super) async fn serve<H: Handler>(
-    arrival: Accepted,
-    link: Rc<ConnectionState>,
-    enrolled: Enrolled,
-    post: Rc<ServeContext<H>>,
+    connection: Accepted,
+    state: Rc<ConnectionState>,
+    entry: RegistryEntry,
+    context: Rc<ServeContext<H>>,
 ) {
-    let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = arrival;
+    let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = connection;
     // Not borrowed across an await, and not kept: a connection outlives many snapshots.
-    let snapshot = post.gateway.live.load_full();
+    let snapshot = context.gateway.live.load_full();
     let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
         tracing::debug!(%peer, address = %listener, "client connection dropped: its listener is no longer configured");
         return;
     };
     let local = tcp.local_addr().unwrap_or(listener.address);
-    let opened = match TcpStream::from_std(tcp).map_err(Unopened::Ended) {
-        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &link)).await,
+    let opened = match TcpStream::from_std(tcp).map_err(OpenError::Ended) {
+        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &state)).await,
         Err(error) => Err(error),
     };
     let Opened { io, http2, client } = match opened {
         Ok(opened) => opened,
-        Err(error) => return count_unopened(&post.counters, peer, &error),
+        Err(error) => return count_open_error(&context.counters, peer, &error),
     };
     let trusted = trusted(&listener.client_address, peer);
     let tls = listener.tls.is_some();
-    let calls = Calls {
-        handler: post.handler.clone(),
+    let service = ConnectionService {
+        handler: context.handler.clone(),
         downstream: Rc::new(Downstream {
             client,
             local,
             tls,
             trusted,
-            link: link.clone(),
+            link: state.clone(),
             recall: CallerMemo::default(),
         }),
         switched: OnceCell::new(),
     };
-    let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);
+    let driver = Driver::new(state, Timeouts::of(&snapshot.server), http2, &context.counters, &entry);
     if http2 {
-        Box::pin(serve_http2(io, calls, snapshot, driver)).await;
+        Box::pin(serve_http2(io, service, snapshot, driver)).await;
     } else {
-        Box::pin(serve_http1(io, calls, snapshot, driver)).await;
+        Box::pin(serve_http1(io, service, snapshot, driver)).await;
     }
 }
 
-async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
-    let link = calls.downstream.link.clone();
+async fn serve_http1<H: Handler>(
+    io: Io,
+    service: ConnectionService<H>,
+    snapshot: Arc<Snapshot>,
+    driver: Driver<'_>,
+) {
+    let state = service.downstream.link.clone();
     let server = &snapshot.server;
     let linger = server.linger;
     let mut builder = http1::Builder::new();
@@ -203,10 +208,10 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
     if server.max_headers != HTTP1_MAX_HEADERS {
         builder.max_headers(server.max_headers);
     }
-    let mut connection = builder.serve_connection(TokioIo::new(io), calls);
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
     drop(snapshot);
     let counters = driver.counters();
-    let Ended::Done(done) = driver.drive(&mut connection).await else { return };
+    let DriveEnd::Done(done) = driver.drive(&mut connection).await else { return };
     let bad_head = done.as_ref().is_err_and(hyper::Error::is_parse);
     if bad_head {
         counters.bad_head.add();
@@ -218,14 +223,19 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
         return service.handler.upgraded(service.downstream, Upgraded::new(io, read_buf)).await;
     }
     let tcp = io.tcp();
-    if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
+    if !state.reset_on_close() && (bad_head || state.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;
     }
 }
 
-async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
+async fn serve_http2<H: Handler>(
+    io: Io,
+    service: ConnectionService<H>,
+    snapshot: Arc<Snapshot>,
+    driver: Driver<'_>,
+) {
     let server = &snapshot.server;
-    let mut connection = http2::Builder::new(Streams::new(calls.downstream.link.clone()))
+    let mut connection = http2::Builder::new(StreamExecutor::new(service.downstream.link.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
@@ -236,9 +246,9 @@ async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
         .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
         .keep_alive_interval(server.http2_ping)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .serve_connection(TokioIo::new(io), calls);
+        .serve_connection(TokioIo::new(io), service);
     drop(snapshot);
-    if let Ended::Done(done) = driver.drive(&mut connection).await {
+    if let DriveEnd::Done(done) = driver.drive(&mut connection).await {
         log_end(&done);
     }
 }
@@ -250,7 +260,7 @@ fn log_end(done: &hyper::Result<()>) {
     }
 }
 
-impl Spans {
+impl Timeouts {
     fn of(server: &Server) -> Self {
         let bounded = |span: Duration| span.min(LONGEST);
         Self {
@@ -270,13 +280,13 @@ fn trusted(how: &ClientAddress, peer: SocketAddr) -> Option<Arc<[Network]>> {
     }
 }
 
-fn count_unopened(counters: &Counters, peer: SocketAddr, error: &Unopened) {
+fn count_open_error(counters: &Counters, peer: SocketAddr, error: &OpenError) {
     match error {
-        Unopened::Proxy(_) => counters.proxy_refused.add(),
-        Unopened::Handshake(_) => counters.handshake_failed.add(),
-        Unopened::HandshakeTimeout => counters.handshake_timeout.add(),
-        Unopened::PrefaceTimeout => counters.header_timeout.add(),
-        Unopened::Ended(_) => {}
+        OpenError::Proxy(_) => counters.proxy_refused.add(),
+        OpenError::Handshake(_) => counters.handshake_failed.add(),
+        OpenError::HandshakeTimeout => counters.handshake_timeout.add(),
+        OpenError::PrefaceTimeout => counters.header_timeout.add(),
+        OpenError::Ended(_) => {}
     }
     tracing::debug!(%peer, error = error as &dyn Error, "client connection failed before its first request");
 }

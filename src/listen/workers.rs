@@ -7,16 +7,16 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::roster::Roster;
+use super::registry::ConnectionRegistry;
 use crate::{body::OpenExchange, proxy::Load};
 
 /// Questions that may wait for one worker. More wait only for one that has stopped answering.
-pub(super) const UNANSWERED: usize = 16;
+pub(super) const QUERY_QUEUE: usize = 16;
 
 /// A way to ask all workers. Clones ask the same ones.
 #[derive(Clone)]
 pub struct Workers {
-    desks: Arc<[mpsc::Sender<WorkerQuery>]>,
+    senders: Arc<[mpsc::Sender<WorkerQuery>]>,
     loads: Arc<[Arc<Load>]>,
 }
 
@@ -26,19 +26,19 @@ pub(super) struct WorkerQuery(pub(super) Box<dyn FnOnce(&WorkerView) + Send>);
 /// A worker, seen from within.
 #[derive(Debug)]
 pub struct WorkerView {
-    pub(super) roster: std::rc::Rc<Roster>,
+    pub(super) registry: std::rc::Rc<ConnectionRegistry>,
     pub(super) load: Arc<Load>,
 }
 
 impl Workers {
-    pub(super) fn new(desks: Vec<(mpsc::Sender<WorkerQuery>, Arc<Load>)>) -> Self {
-        let (desks, loads): (Vec<_>, Vec<_>) = desks.into_iter().unzip();
-        Self { desks: desks.into(), loads: loads.into() }
+    pub(super) fn new(senders: Vec<(mpsc::Sender<WorkerQuery>, Arc<Load>)>) -> Self {
+        let (senders, loads): (Vec<_>, Vec<_>) = senders.into_iter().unzip();
+        Self { senders: senders.into(), loads: loads.into() }
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.desks.len()
+        self.senders.len()
     }
 
     /// Open exchanges and open connections of each, without asking.
@@ -52,16 +52,16 @@ impl Workers {
     pub async fn ask<T: Send + 'static>(
         &self,
         within: Duration,
-        question: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
+        query: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
         let deadline = Instant::now() + within;
-        let put = |desk: &mpsc::Sender<WorkerQuery>| {
+        let put = |sender: &mpsc::Sender<WorkerQuery>| {
             let (reply, replied) = oneshot::channel();
-            let question = question.clone();
-            let asked = WorkerQuery(Box::new(move |station| _ = reply.send(question(station))));
-            desk.try_send(asked).ok().map(|()| replied)
+            let query = query.clone();
+            let asked = WorkerQuery(Box::new(move |view| _ = reply.send(query(view))));
+            sender.try_send(asked).ok().map(|()| replied)
         };
-        let waiting: Vec<_> = self.desks.iter().map(put).collect();
+        let waiting: Vec<_> = self.senders.iter().map(put).collect();
         let mut answers = Vec::with_capacity(waiting.len());
         for replied in waiting {
             answers.push(match replied {
@@ -74,10 +74,13 @@ impl Workers {
 
     /// The numbers of those that are there and do nothing when they are asked to, `within` this time. One that has ended is none:
     /// in a drain it has done its work, and otherwise its end is the process' end.
-    pub async fn silent(&self, within: Duration) -> Vec<usize> {
+    pub async fn unresponsive(&self, within: Duration) -> Vec<usize> {
         let answers = self.ask(within, |_| ()).await;
-        let desks = self.desks.iter().zip(answers).enumerate();
-        desks.filter(|(_, (desk, answer))| answer.is_none() && !desk.is_closed()).map(|(n, _)| n).collect()
+        let senders = self.senders.iter().zip(answers).enumerate();
+        senders
+            .filter(|(_, (sender, answer))| answer.is_none() && !sender.is_closed())
+            .map(|(n, _)| n)
+            .collect()
     }
 }
 
@@ -88,19 +91,19 @@ impl WorkerView {
     }
 
     /// Exchanges that are open on none of its connections: their callers have left, and they are read on.
-    pub(super) fn unseen(&self) -> usize {
-        self.load.weight().0.saturating_sub(self.roster.exchanges())
+    pub(super) fn detached_exchanges(&self) -> usize {
+        self.load.weight().0.saturating_sub(self.registry.exchanges())
     }
 
     /// Waits until no connection and no exchange is left.
     pub(super) async fn idle(&self) {
-        self.roster.empty().await;
+        self.registry.empty().await;
         self.load.no_exchange().await;
     }
 
     /// The exchanges that are open on its connections, `most` of them at most, in no order.
     pub fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
-        self.roster.open_exchanges(most)
+        self.registry.open_exchanges(most)
     }
 }
 
@@ -112,6 +115,6 @@ impl fmt::Debug for Workers {
 
 impl fmt::Debug for WorkerQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Question")
+        f.write_str("WorkerQuery")
     }
 }

@@ -83,7 +83,8 @@ impl Call {
             let upstream = place.upstream.clone();
             // What it was not asked yet is no retry to it.
             let again = visited.contains(&upstream.name);
-            let live = if again { upstream.budget.again() } else { Some(upstream.budget.first()) };
+            let live =
+                if again { upstream.budget.retry_permit() } else { Some(upstream.budget.request_permit()) };
             let Some(_live) = live else {
                 places.leave(&place, FailureScope::Target, true);
                 continue;
@@ -136,7 +137,7 @@ impl Call {
         let rest = failed.rest(asked).filter(|(what, _)| upstream.keys.len() > 1 || waits(what));
         let Some((what, span)) = rest else { return false };
         let why = what.why();
-        self.worker.stripe.key_rests(&upstream.name, why.as_str());
+        self.worker.stripe.key_cooldown(&upstream.name, why.as_str());
         if why != upstream::CooldownReason::Limited {
             // It goes on without it, so nobody else may notice; and it will not mend itself.
             let number = place.key.as_ref().and_then(|key| upstream.keys.number(key));

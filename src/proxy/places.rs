@@ -141,7 +141,7 @@ impl Candidates {
             return NextAvailable { span: target.state.opens_in(now).unwrap_or_default(), why: Why::Circuit };
         }
         match step.upstream.keys.peek(self.model(step), &[], now) {
-            Pick::Resting { until, why } => {
+            Pick::CoolingDown { until, why } => {
                 let why = if why == upstream::CooldownReason::Refused { Why::Refused } else { Why::Limited };
                 NextAvailable { span: until.saturating_duration_since(now), why }
             }
@@ -198,7 +198,7 @@ impl Candidates {
         let key = match step.upstream.keys.pick(self.model(step), &used, now) {
             Pick::Unneeded => None,
             Pick::Key(key) => Some(key),
-            Pick::Resting { .. } => return None,
+            Pick::CoolingDown { .. } => return None,
         };
         if self.lowered.is_any() {
             pass.excuse();
@@ -255,13 +255,13 @@ impl Candidate {
 
     /// Whether its key is left alone now by who asks for `model`.
     pub(super) fn key_rests(&self, model: Option<&str>) -> bool {
-        self.key.as_ref().is_some_and(|key| key.rests(model, Instant::now()))
+        self.key.as_ref().is_some_and(|key| key.is_cooling_down(model, Instant::now()))
     }
 
     /// Its key is left alone for a while.
     pub(super) fn rest_key(&self, what: Cooldown, span: Duration, now: Instant) {
         if let Some(key) = &self.key {
-            key.rest(what, now + span);
+            key.cool_down(what, now + span);
         }
     }
 }

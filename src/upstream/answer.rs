@@ -184,7 +184,7 @@ mod tests {
     use crate::{
         body::Outbound,
         telemetry::metrics::worker::WorkerMetrics,
-        upstream::{Plan, PoolLimits},
+        upstream::{DialerOptions, PoolLimits},
     };
 
     const LONG: Duration = Duration::from_secs(60);
@@ -197,7 +197,7 @@ mod tests {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         let limits = PoolLimits { idle: LONG, max_idle: 8, max_open: Some(1) };
-        Arc::new(Dialer::new(Plan {
+        Arc::new(Dialer::new(DialerOptions {
             origin: Uri::try_from(format!("http://{}", to.local_addr().unwrap())).unwrap(),
             tls,
             server_name: None,
@@ -206,7 +206,7 @@ mod tests {
             connect: LONG,
             limits,
             identity: String::new(),
-            slots: Arc::default(),
+            connection_limit: Arc::default(),
         }))
     }
 

@@ -20,29 +20,29 @@ pub struct Budget {
 
 /// A request that counts until it is dropped.
 #[derive(Debug)]
-pub struct Live {
+pub struct BudgetPermit {
     budget: Arc<Budget>,
     retry: bool,
 }
 
 impl Budget {
     /// A request that is asked for the first time.
-    pub fn first(self: &Arc<Self>) -> Live {
+    pub fn request_permit(self: &Arc<Self>) -> BudgetPermit {
         self.live.fetch_add(1, Ordering::Relaxed);
-        Live { budget: self.clone(), retry: false }
+        BudgetPermit { budget: self.clone(), retry: false }
     }
 
     /// One that is asked again; `None` when there are too many of them.
-    pub fn again(self: &Arc<Self>) -> Option<Live> {
+    pub fn retry_permit(self: &Arc<Self>) -> Option<BudgetPermit> {
         let most = ALWAYS.max(self.live.load(Ordering::Relaxed) / SHARE);
         let before = self.retrying.fetch_add(1, Ordering::Relaxed);
-        let live = Live { budget: self.clone(), retry: true };
+        let live = BudgetPermit { budget: self.clone(), retry: true };
         self.live.fetch_add(1, Ordering::Relaxed);
         (before < most).then_some(live)
     }
 }
 
-impl Drop for Live {
+impl Drop for BudgetPermit {
     fn drop(&mut self) {
         self.budget.live.fetch_sub(1, Ordering::Relaxed);
         if self.retry {
@@ -58,11 +58,11 @@ mod tests {
     #[test]
     fn retries_are_a_share_of_what_is_live() {
         let budget = Arc::new(Budget::default());
-        let few: Vec<Live> = (0..20).map_while(|_| budget.again()).collect();
+        let few: Vec<BudgetPermit> = (0..20).map_while(|_| budget.retry_permit()).collect();
         assert_eq!(few.len(), ALWAYS);
         drop(few);
-        let live: Vec<Live> = (0..100).map(|_| budget.first()).collect();
-        let many: Vec<Live> = (0..100).map_while(|_| budget.again()).collect();
+        let live: Vec<BudgetPermit> = (0..100).map(|_| budget.request_permit()).collect();
+        let many: Vec<BudgetPermit> = (0..100).map_while(|_| budget.retry_permit()).collect();
         assert!((100 / SHARE..=120 / SHARE + 5).contains(&many.len()), "{}", many.len());
         drop((live, many));
         assert_eq!(budget.live.load(Ordering::Relaxed) + budget.retrying.load(Ordering::Relaxed), 0);

@@ -35,33 +35,33 @@ struct State {
 struct Waiter {
     number: u64,
     /// There may be so many.
-    most: usize,
-    grant: oneshot::Sender<Slot>,
+    max: usize,
+    grant: oneshot::Sender<ConnectionPermit>,
 }
 
 /// One connection that is counted, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<ConnectionLimit>);
+pub(super) struct ConnectionPermit(Arc<ConnectionLimit>);
 
 /// A place in the queue, given up when dropped.
 struct Queued<'a> {
-    slots: &'a ConnectionLimit,
+    limit: &'a ConnectionLimit,
     number: u64,
 }
 
 impl ConnectionLimit {
     /// Counts one more connection, now or as soon as there are fewer than `most`: of those who may have one, the first to ask is the first
     /// to get it. `None` when that takes longer than `patience`.
-    pub(super) async fn take(self: &Arc<Self>, most: usize, patience: Duration) -> Option<Slot> {
+    pub(super) async fn take(self: &Arc<Self>, max: usize, timeout: Duration) -> Option<ConnectionPermit> {
         let (_queued, granted) = {
             let mut state = self.lock();
-            if state.open < most {
+            if state.open < max {
                 state.open += 1;
-                return Some(Slot(self.clone()));
+                return Some(ConnectionPermit(self.clone()));
             }
-            self.enqueue(&mut state, most)
+            self.enqueue(&mut state, max)
         };
-        tokio::time::timeout(patience, granted).await.ok()?.ok()
+        tokio::time::timeout(timeout, granted).await.ok()?.ok()
     }
 
     /// How many there are.
@@ -70,30 +70,30 @@ impl ConnectionLimit {
     }
 
     /// Whether anybody waits.
-    pub(super) fn are_waited_for(&self) -> bool {
+    pub(super) fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    fn enqueue(&self, state: &mut State, most: usize) -> (Queued<'_>, oneshot::Receiver<Slot>) {
+    fn enqueue(&self, state: &mut State, max: usize) -> (Queued<'_>, oneshot::Receiver<ConnectionPermit>) {
         let (grant, granted) = oneshot::channel();
         let number = state.next;
         state.next += 1;
-        state.queue.push_back(Waiter { number, most, grant });
+        state.queue.push_back(Waiter { number, max, grant });
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
-        (Queued { slots: self, number }, granted)
+        (Queued { limit: self, number }, granted)
     }
 
     fn release(self: &Arc<Self>) {
         let mut state = self.lock();
         state.open -= 1;
         let open = state.open;
-        let first = state.queue.iter().position(|waiter| open < waiter.most);
+        let first = state.queue.iter().position(|waiter| open < waiter.max);
         let Some(waiter) = first.and_then(|first| state.queue.remove(first)) else { return };
         state.open += 1;
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         drop(state);
         // Who has just stopped waiting does not take it: it is dropped, and comes back here.
-        let _ = waiter.grant.send(Slot(self.clone()));
+        let _ = waiter.grant.send(ConnectionPermit(self.clone()));
     }
 
     /// Nothing panics while it holds the lock.
@@ -102,7 +102,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -110,15 +110,15 @@ impl Drop for Slot {
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        let mut state = self.slots.lock();
+        let mut state = self.limit.lock();
         state.queue.retain(|waiter| waiter.number != self.number);
-        self.slots.waiting.store(state.queue.len(), Ordering::Relaxed);
+        self.limit.waiting.store(state.queue.len(), Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("ConnectionLimit").field("open", &self.open()).finish_non_exhaustive()
     }
 }
 
@@ -132,40 +132,40 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_to_ask_of_those_who_may_is_the_first_to_get_it() {
-        let slots = Arc::new(ConnectionLimit::default());
-        let (one, two) = (slots.take(2, LONG).await.unwrap(), slots.take(2, LONG).await.unwrap());
-        assert!(slots.take(2, Duration::ZERO).await.is_none() && !slots.are_waited_for());
+        let limit = Arc::new(ConnectionLimit::default());
+        let (one, two) = (limit.take(2, LONG).await.unwrap(), limit.take(2, LONG).await.unwrap());
+        assert!(limit.take(2, Duration::ZERO).await.is_none() && !limit.has_waiters());
         // Where only one is allowed, two are to go first.
         let fewer = tokio::spawn({
-            let slots = slots.clone();
-            async move { slots.take(1, LONG).await.is_some() }
+            let limit = limit.clone();
+            async move { limit.take(1, LONG).await.is_some() }
         });
         tokio::task::yield_now().await;
         let more = tokio::spawn({
-            let slots = slots.clone();
-            async move { slots.take(2, LONG).await.unwrap() }
+            let limit = limit.clone();
+            async move { limit.take(2, LONG).await.unwrap() }
         });
         tokio::task::yield_now().await;
-        assert!(slots.are_waited_for());
+        assert!(limit.has_waiters());
         drop(one);
         let three = more.await.unwrap();
-        assert!(slots.open() == 2 && !fewer.is_finished());
+        assert!(limit.open() == 2 && !fewer.is_finished());
         drop((two, three));
         assert!(fewer.await.unwrap());
-        assert!(slots.open() == 0 && !slots.are_waited_for());
-        assert!(slots.take(usize::MAX, LONG).await.is_some());
+        assert!(limit.open() == 0 && !limit.has_waiters());
+        assert!(limit.take(usize::MAX, LONG).await.is_some());
     }
 
     #[tokio::test]
     async fn who_is_given_one_and_no_longer_waits_gives_it_back() {
-        let slots = Arc::new(ConnectionLimit::default());
-        let one = slots.take(1, LONG).await;
-        let mut waiting = Box::pin(slots.take(1, LONG));
+        let limit = Arc::new(ConnectionLimit::default());
+        let one = limit.take(1, LONG).await;
+        let mut waiting = Box::pin(limit.take(1, LONG));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
         drop(one);
-        assert_eq!(slots.open(), 1, "it is his");
+        assert_eq!(limit.open(), 1, "it is his");
         drop(waiting);
-        assert_eq!(slots.open(), 0);
+        assert_eq!(limit.open(), 0);
     }
 }

@@ -23,9 +23,9 @@ pub(super) struct DeferredWaker {
 impl DeferredWaker {
     /// Marked at first: a new connection has to be polled once to register itself.
     pub(super) fn new() -> Arc<Self> {
-        let signal = Self::default();
-        signal.marked.store(true, Ordering::SeqCst);
-        Arc::new(signal)
+        let waker = Self::default();
+        waker.marked.store(true, Ordering::SeqCst);
+        Arc::new(waker)
     }
 
     /// From here on wake-ups go to the task behind `cx`, until [`DeferredWaker::leave`]; they are only marked meanwhile.

@@ -17,14 +17,14 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
-    connection_limit::{ConnectionLimit, Slot},
+    connection_limit::{ConnectionLimit, ConnectionPermit},
     io::{Socket, bare},
 };
 use crate::fault::Cause;
 
 /// Between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`):
 /// a peer that vanished without a word is found within it.
-const TCP_PATIENCE: Duration = Duration::from_secs(60);
+const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host's name is looked up at each dial,
 /// and each of its addresses tried.
@@ -36,13 +36,13 @@ pub struct Dialer {
     limits: PoolLimits,
     connector: Connector,
     /// The connections that are open to its target.
-    slots: Arc<ConnectionLimit>,
+    connection_limit: Arc<ConnectionLimit>,
 }
 
 /// A new connection.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
-    pub(super) slot: Slot,
+    pub(super) permit: ConnectionPermit,
 }
 
 /// What is kept of idle connections, by each worker.
@@ -67,7 +67,7 @@ pub struct Egress {
 
 /// What a dialer is made of.
 #[derive(Debug)]
-pub struct Plan {
+pub struct DialerOptions {
     /// `scheme://host:port`, nothing after it.
     pub origin: Uri,
     /// TLS towards it. Sessions for resumption live in it and are shared by all its clones.
@@ -85,7 +85,7 @@ pub struct Plan {
     /// Tells it from other dialers to the same origin.
     pub identity: String,
     /// What is open to its target already, through another dialer.
-    pub slots: Arc<ConnectionLimit>,
+    pub connection_limit: Arc<ConnectionLimit>,
 }
 
 /// Why no connection was made.
@@ -116,16 +116,16 @@ enum Connector {
 
 impl Dialer {
     /// A dialer for `plan`.
-    pub fn new(plan: Plan) -> Self {
+    pub fn new(options: DialerOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let connector = Connector::new(&plan);
+        let connector = Connector::new(&options);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            origin: plan.origin,
-            identity: plan.identity,
-            http2: plan.http2,
-            slots: plan.slots,
-            limits: plan.limits,
+            origin: options.origin,
+            identity: options.identity,
+            http2: options.http2,
+            connection_limit: options.connection_limit,
+            limits: options.limits,
             connector,
         }
     }
@@ -156,31 +156,35 @@ impl Dialer {
     }
 
     /// The connections that are open to its target, for a dialer that takes its place.
-    pub fn slots(&self) -> &Arc<ConnectionLimit> {
-        &self.slots
+    pub fn connection_limit(&self) -> &Arc<ConnectionLimit> {
+        &self.connection_limit
     }
 
     /// Whether a connection that is not in use is to be closed, because somebody waits for its place.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.slots.are_waited_for()
+    pub(super) fn has_waiters(&self) -> bool {
+        self.connection_limit.has_waiters()
     }
 
     /// Whether there are as many connections as may be.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.open() >= self.most()
+        self.connection_limit.open() >= self.max_open()
     }
 
-    fn most(&self) -> usize {
+    fn max_open(&self) -> usize {
         self.limits.max_open.unwrap_or(usize::MAX)
     }
 
     /// Waits for so long until there may be one more connection.
-    pub(super) async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
-        self.slots.take(self.most(), timeout).await.ok_or(DialError::Full)
+    pub(super) async fn acquire_permit(&self, timeout: Duration) -> Result<ConnectionPermit, DialError> {
+        self.connection_limit.take(self.max_open(), timeout).await.ok_or(DialError::Full)
     }
 
     /// A new connection in `slot`, TLS included, within `timeout`.
-    pub(super) async fn dial(&self, slot: Slot, timeout: Duration) -> Result<Dialled, DialError> {
+    pub(super) async fn dial(
+        &self,
+        permit: ConnectionPermit,
+        timeout: Duration,
+    ) -> Result<Dialled, DialError> {
         let mut connector = self.connector.clone();
         let origin = self.origin.clone();
         let dialled = async move {
@@ -206,7 +210,7 @@ impl Dialer {
         if self.http2 && tls && !socket.connected().is_negotiated_h2() {
             return Err(DialError::NotHttp2);
         }
-        Ok(Dialled { socket: bare(socket), slot })
+        Ok(Dialled { socket: bare(socket), permit })
     }
 }
 
@@ -220,16 +224,16 @@ impl fmt::Debug for Dialer {
 }
 
 impl Connector {
-    fn new(plan: &Plan) -> Self {
-        let tcp = tcp(GaiResolver::new(), plan.connect);
-        match &plan.egress {
-            None => Self::Direct(tls(plan, tcp)),
+    fn new(options: &DialerOptions) -> Self {
+        let tcp = tcp(GaiResolver::new(), options.connect);
+        match &options.egress {
+            None => Self::Direct(tls(options, tcp)),
             Some(egress) => {
                 let mut tunnel = Tunnel::new(egress.proxy.clone(), tcp);
                 if let Some(authorization) = &egress.authorization {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
-                Self::Tunnelled(tls(plan, tunnel))
+                Self::Tunnelled(tls(options, tunnel))
             }
         }
     }
@@ -263,18 +267,18 @@ fn tcp<R>(resolver: R, connect: Duration) -> HttpConnector<R> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect));
-    tcp.set_keepalive(Some(TCP_PATIENCE));
+    tcp.set_keepalive(Some(TCP_TIMEOUT));
     #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(TCP_PATIENCE));
+    tcp.set_tcp_user_timeout(Some(TCP_TIMEOUT));
     tcp
 }
 
-fn tls<C>(plan: &Plan, inner: C) -> HttpsConnector<C> {
-    let mut builder = HttpsConnectorBuilder::new().with_tls_config(plan.tls.clone()).https_or_http();
-    if let Some(name) = &plan.server_name {
+fn tls<C>(options: &DialerOptions, inner: C) -> HttpsConnector<C> {
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(options.tls.clone()).https_or_http();
+    if let Some(name) = &options.server_name {
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
     }
-    if plan.http2 {
+    if options.http2 {
         builder.enable_http2().wrap_connector(inner)
     } else {
         builder.enable_http1().wrap_connector(inner)

@@ -69,7 +69,7 @@ pub struct TargetState {
 #[derive(Debug)]
 pub struct TargetPermit {
     state: Arc<TargetState>,
-    fuse: Option<BreakerPolicy>,
+    policy: Option<BreakerPolicy>,
     /// Whether a half-open circuit waits for what becomes of this one.
     probe: bool,
     /// It has told what the target did.
@@ -125,20 +125,20 @@ impl TargetState {
     /// circuit is heeded.
     pub fn admit(
         self: &Arc<Self>,
-        fuse: Option<BreakerPolicy>,
-        most: Option<usize>,
+        policy: Option<BreakerPolicy>,
+        max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
-        let circuit = fuse.map_or(Circuit::Closed, |_| self.circuit(now));
-        self.admit_to(circuit, fuse, most, now)
+        let circuit = policy.map_or(Circuit::Closed, |_| self.circuit(now));
+        self.admit_to(circuit, policy, max_pending, now)
     }
 
     /// The same with the `circuit` that was seen.
     fn admit_to(
         self: &Arc<Self>,
         circuit: Circuit,
-        fuse: Option<BreakerPolicy>,
-        most: Option<usize>,
+        policy: Option<BreakerPolicy>,
+        max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
         if circuit == Circuit::Open {
@@ -146,32 +146,32 @@ impl TargetState {
         }
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
         // From here on dropping it gives the place back.
-        let mut pass = TargetPermit {
+        let mut permit = TargetPermit {
             state: self.clone(),
-            fuse,
+            policy,
             probe: false,
             judged: false,
             due: Cell::default(),
             excused: false,
         };
-        if most.is_some_and(|most| before >= most) {
+        if max_pending.is_some_and(|max_pending| before >= max_pending) {
             return None;
         }
         if circuit == Circuit::HalfOpen {
             let first = self.probing.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
             first.ok()?;
-            pass.probe = true;
+            permit.probe = true;
             // Another probe may have decided since its circuit was looked at.
             match self.circuit(now) {
                 Circuit::HalfOpen => {}
                 Circuit::Open => return None,
                 Circuit::Closed => {
-                    pass.probe = false;
+                    permit.probe = false;
                     self.probing.store(false, Ordering::Release);
                 }
             }
         }
-        Some(pass)
+        Some(permit)
     }
 
     fn since_epoch(&self, now: Instant) -> u64 {
@@ -251,12 +251,12 @@ impl TargetPermit {
         let state = &self.state;
         let failures = state.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let often = state.note(true);
-        let Some(fuse) = self.fuse else { return };
+        let Some(policy) = self.policy else { return };
         if std::mem::take(&mut self.probe) {
-            state.open(fuse.open, now);
+            state.open(policy.open, now);
             state.probing.store(false, Ordering::Release);
-        } else if state.circuit(now) == Circuit::Closed && (failures >= fuse.failures || often) {
-            state.open(fuse.open, now);
+        } else if state.circuit(now) == Circuit::Closed && (failures >= policy.failures || often) {
+            state.open(policy.open, now);
         }
     }
 }
@@ -281,10 +281,10 @@ impl Drop for TargetPermit {
 mod tests {
     use super::*;
 
-    const FUSE: BreakerPolicy = BreakerPolicy { failures: 3, open: Duration::from_secs(10) };
+    const POLICY: BreakerPolicy = BreakerPolicy { failures: 3, open: Duration::from_secs(10) };
 
     fn admit(state: &Arc<TargetState>, now: Instant) -> Option<TargetPermit> {
-        state.admit(Some(FUSE), None, now)
+        state.admit(Some(POLICY), None, now)
     }
 
     fn fail(state: &Arc<TargetState>, times: usize, now: Instant) {
@@ -302,15 +302,15 @@ mod tests {
         fail(&state, 1, now);
         assert_eq!((state.circuit(now), state.opened()), (Circuit::Open, 1));
         assert!(admit(&state, now).is_none());
-        assert_eq!(state.opens_in(now), Some(FUSE.open));
+        assert_eq!(state.opens_in(now), Some(POLICY.open));
 
-        let later = now + FUSE.open;
+        let later = now + POLICY.open;
         assert_eq!(state.circuit(later), Circuit::HalfOpen);
         let mut probe = admit(&state, later).unwrap();
         assert!(admit(&state, later).is_none(), "one at a time");
         probe.failed(later);
         assert_eq!(state.circuit(later), Circuit::Open);
-        let last = later + FUSE.open;
+        let last = later + POLICY.open;
         drop(admit(&state, last).unwrap());
         let mut probe = admit(&state, last).expect("a probe that told nothing makes room for another");
         probe.succeeded();
@@ -325,7 +325,7 @@ mod tests {
             let state = Arc::new(TargetState::new("http://target".into()));
             let now = Instant::now();
             fail(&state, 3, now);
-            let later = now + FUSE.open;
+            let later = now + POLICY.open;
             let seen = state.circuit(later);
             let mut probe = admit(&state, later).unwrap();
             if healthy {
@@ -334,7 +334,7 @@ mod tests {
                 probe.failed(later);
             }
             drop(probe);
-            let passed = state.admit_to(seen, Some(FUSE), None, later);
+            let passed = state.admit_to(seen, Some(POLICY), None, later);
             assert_eq!(passed.is_some(), healthy);
             if let Some(mut ordinary) = passed {
                 ordinary.failed(later);
@@ -342,7 +342,7 @@ mod tests {
             }
             assert_eq!(state.pending(), 0);
             // Nobody is taken for a probe under way.
-            let last = later + FUSE.open;
+            let last = later + POLICY.open;
             assert!(admit(&state, last).is_some());
         }
     }
@@ -379,8 +379,8 @@ mod tests {
         let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         fail(&state, 3, now);
-        let mut pass = state.admit(None, None, now).unwrap();
-        (0..10).for_each(|_| pass.failed(now));
+        let mut permit = state.admit(None, None, now).unwrap();
+        (0..10).for_each(|_| permit.failed(now));
         assert_eq!(state.opened(), 1);
     }
 

@@ -47,7 +47,7 @@ pub(super) struct Http1 {
     sender: SendRequest<Outbound>,
     /// `None` once it has ended, or its I/O has left it for another protocol.
     driven: Option<Pin<Box<Driven>>>,
-    signal: Arc<DeferredWaker>,
+    deferred: Arc<DeferredWaker>,
     waker: Waker,
     reads: Arc<ReadState>,
     /// When it was last put aside.
@@ -67,10 +67,10 @@ impl Http1 {
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
         let driven: Pin<Box<Driven>> = Box::pin(driven.with_upgrades());
-        let signal = DeferredWaker::new();
-        let waker = Waker::from(signal.clone());
+        let deferred = DeferredWaker::new();
+        let waker = Waker::from(deferred.clone());
         let mut opened =
-            Self { sender, driven: Some(driven), signal, waker, reads, idle_since: Instant::now() };
+            Self { sender, driven: Some(driven), deferred, waker, reads, idle_since: Instant::now() };
         opened.settle();
         Ok(opened)
     }
@@ -107,16 +107,16 @@ impl Http1 {
         cx: &mut Context<'_>,
         mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.signal.enter(cx);
+        self.deferred.enter(cx);
         let mut polled = Poll::Pending;
         for _ in 0..ROUNDS {
             polled = wanted(&mut Context::from_waker(&self.waker));
-            if polled.is_ready() || !self.signal.take() {
+            if polled.is_ready() || !self.deferred.take() {
                 break;
             }
             self.poll_driven();
         }
-        self.signal.leave(cx, polled.is_pending());
+        self.deferred.leave(cx, polled.is_pending());
         polled
     }
 
@@ -124,14 +124,14 @@ impl Http1 {
     /// request would otherwise wake the task that is about to poll it anyway.)
     fn settle(&mut self) {
         let cx = &Context::from_waker(Waker::noop());
-        self.signal.enter(cx);
+        self.deferred.enter(cx);
         for _ in 0..ROUNDS {
-            if !self.signal.take() {
+            if !self.deferred.take() {
                 break;
             }
             self.poll_driven();
         }
-        self.signal.leave(cx, false);
+        self.deferred.leave(cx, false);
     }
 
     fn poll_driven(&mut self) {

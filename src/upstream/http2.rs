@@ -115,8 +115,8 @@ impl Http2 {
     /// Streams that the upstream allows, as far as is known now: what it says may come after the first requests were sent, and wakes nobody.
     fn allowed(&self) -> usize {
         let Some(driven) = self.driven.upgrade() else { return 0 };
-        let told = driven.try_borrow().map_or(MAX_STREAMS, |driven| driven.current_max_send_streams());
-        told.min(MAX_STREAMS)
+        let allowed = driven.try_borrow().map_or(MAX_STREAMS, |driven| driven.current_max_send_streams());
+        allowed.min(MAX_STREAMS)
     }
 
     /// Whether it is of no use any more.

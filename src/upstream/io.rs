@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{connection_limit::Slot, dialer::Dialled};
+use super::{connection_limit::ConnectionPermit, dialer::Dialled};
 
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
@@ -90,13 +90,13 @@ pub(super) struct Io {
     reads: Arc<ReadState>,
     /// Dropped after the socket: the connection is closed before there may be another in its place. It is here because whatever drives the
     /// connection may live longer than who sends on it, or less long.
-    _slot: Slot,
+    _permit: ConnectionPermit,
 }
 
 impl Io {
     /// Reads are told to `reads`.
-    pub(super) fn new(Dialled { socket, slot }: Dialled, reads: Arc<ReadState>) -> Self {
-        Self { socket, reads, _slot: slot }
+    pub(super) fn new(Dialled { socket, permit }: Dialled, reads: Arc<ReadState>) -> Self {
+        Self { socket, reads, _permit: permit }
     }
 }
 

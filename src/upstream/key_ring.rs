@@ -12,7 +12,7 @@ use std::{
 use http::HeaderValue;
 
 /// Models for which one key may rest at the same time; when there are more, the key rests altogether.
-const MOST_MODELS: usize = 64;
+const MAX_MODELS: usize = 64;
 
 /// The upstream keys of one pool, as the header values that carry them.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Key {
 struct KeyState {
     /// How many rests are noted: most keys have none, and are not asked further.
     noted: AtomicUsize,
-    rests: Mutex<HashMap<Cooldown, Instant>>,
+    cooldowns: Mutex<HashMap<Cooldown, Instant>>,
 }
 
 /// What a key rests for.
@@ -85,7 +85,7 @@ pub enum Pick {
     /// This one.
     Key(Key),
     /// All rest.
-    Resting {
+    CoolingDown {
         /// The first of them until then.
         until: Instant,
         /// And why it does.
@@ -141,7 +141,7 @@ impl KeyRing {
             }
         }
         let (until, why) = earliest.unwrap_or((now, CooldownReason::Limited));
-        Pick::Resting { until, why }
+        Pick::CoolingDown { until, why }
     }
 
     /// How many keys there are.
@@ -155,9 +155,9 @@ impl KeyRing {
     }
 
     /// How many keys there are, and how many of them rest for something at `now`.
-    pub fn resting(&self, now: Instant) -> (usize, usize) {
-        let rests = |key: &&Key| key.state.lock().values().any(|until| *until > now);
-        (self.keys.len(), self.keys.iter().filter(rests).count())
+    pub fn cooling_down(&self, now: Instant) -> (usize, usize) {
+        let cooldowns = |key: &&Key| key.state.lock().values().any(|until| *until > now);
+        (self.keys.len(), self.keys.iter().filter(cooldowns).count())
     }
 }
 
@@ -168,23 +168,23 @@ impl Key {
     }
 
     /// Whether it rests for `model` at `now`.
-    pub fn rests(&self, model: Option<&str>, now: Instant) -> bool {
+    pub fn is_cooling_down(&self, model: Option<&str>, now: Instant) -> bool {
         self.state.until(model, now).is_some()
     }
 
     /// Leaves it alone until then.
-    pub fn rest(&self, what: Cooldown, until: Instant) {
-        let mut rests = self.state.lock();
+    pub fn cool_down(&self, what: Cooldown, until: Instant) {
+        let mut cooldowns = self.state.lock();
         let now = Instant::now();
-        rests.retain(|_, until| *until > now);
-        let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) {
+        cooldowns.retain(|_, until| *until > now);
+        let what = if cooldowns.len() < MAX_MODELS || cooldowns.contains_key(&what) {
             what
         } else {
             Cooldown::All(CooldownReason::Limited)
         };
-        let latest = rests.entry(what).or_insert(until);
+        let latest = cooldowns.entry(what).or_insert(until);
         *latest = until.max(*latest);
-        self.state.noted.store(rests.len(), Ordering::Release);
+        self.state.noted.store(cooldowns.len(), Ordering::Release);
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -198,19 +198,19 @@ impl KeyState {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut rests = self.lock();
-        rests.retain(|_, until| *until > now);
-        self.noted.store(rests.len(), Ordering::Release);
+        let mut cooldowns = self.lock();
+        cooldowns.retain(|_, until| *until > now);
+        self.noted.store(cooldowns.len(), Ordering::Release);
         let concerns = |what: &Cooldown| match what {
             Cooldown::All(_) => true,
-            Cooldown::Model(resting) => model == Some(resting),
+            Cooldown::Model(cooling_down) => model == Some(cooling_down),
         };
-        rests.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
+        cooldowns.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
     }
 
     /// Nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<Cooldown, Instant>> {
-        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -302,7 +302,7 @@ mod tests {
     fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<Key> {
         match ring.pick(model, used, now) {
             Pick::Key(key) => Some(key),
-            Pick::Unneeded | Pick::Resting { .. } => None,
+            Pick::Unneeded | Pick::CoolingDown { .. } => None,
         }
     }
 
@@ -320,7 +320,7 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
-        keys.iter().for_each(|key| key.rest(Cooldown::Model("m".into()), until));
+        keys.iter().for_each(|key| key.cool_down(Cooldown::Model("m".into()), until));
         // Neither who only looks nor who finds none takes a turn from the others.
         let mut taken = Vec::new();
         for _ in 0..3 {
@@ -336,20 +336,20 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let a = picked(&ring, None, &[], now).unwrap();
-        a.rest(Cooldown::Model("m".into()), until);
-        assert!(a.rests(Some("m"), now) && !a.rests(Some("other"), now));
+        a.cool_down(Cooldown::Model("m".into()), until);
+        assert!(a.is_cooling_down(Some("m"), now) && !a.is_cooling_down(Some("other"), now));
         for _ in 0..3 {
             assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
         }
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
         let b = picked(&ring, Some("m"), &[], now).unwrap();
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, why: CooldownReason::Limited } if then == until)
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::CoolingDown { until: then, why: CooldownReason::Limited } if then == until)
         );
-        b.rest(Cooldown::All(CooldownReason::Refused), until);
+        b.cool_down(Cooldown::All(CooldownReason::Refused), until);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
-        assert_eq!(ring.resting(now), (2, 2));
+        assert_eq!(ring.cooling_down(now), (2, 2));
         assert!(picked(&ring, Some("m"), &[], until).is_some());
     }
 
@@ -358,7 +358,7 @@ mod tests {
         let (first, now) = (ring(None), Instant::now());
         picked(&first, None, &[], now)
             .unwrap()
-            .rest(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
+            .cool_down(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
         let second = ring(Some(&first));
         (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
     }
@@ -368,8 +368,8 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let key = picked(&ring, None, &[], now).unwrap();
         let until = now + std::time::Duration::from_secs(60);
-        (0..MOST_MODELS + 10).for_each(|n| key.rest(Cooldown::Model(n.to_string().into()), until));
-        assert!(key.state.lock().len() <= MOST_MODELS + 1);
+        (0..MAX_MODELS + 10).for_each(|n| key.cool_down(Cooldown::Model(n.to_string().into()), until));
+        assert!(key.state.lock().len() <= MAX_MODELS + 1);
         assert!(key.state.until(Some("another"), now).is_some());
     }
 }

@@ -25,9 +25,9 @@ mod pool;
 
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
-pub use budget::{Budget, Live};
+pub use budget::{Budget, BudgetPermit};
 pub use connection_limit::ConnectionLimit;
-pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
+pub use dialer::{DialError, Dialer, DialerOptions, Egress, PoolLimits};
 pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
 pub use key_ring::{Cooldown, CooldownReason, Key, KeyRing, Pick, Rotation};
 pub use pool::{Connection, Delivery, Pools, SendError};

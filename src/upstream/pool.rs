@@ -43,7 +43,7 @@ pub struct Pools {
     dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
     /// A stream of an HTTP/2 connection is over, whichever that is.
     room: Rc<Notify>,
-    stripe: Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 /// The connections to one origin.
@@ -56,13 +56,13 @@ struct OriginPool<C> {
 /// A connection, taken to send one request.
 #[derive(Debug)]
 pub struct Connection {
-    kind: Kind,
+    transport: Transport,
     reused: bool,
     pools: Rc<Pools>,
     dialer: Arc<Dialer>,
 }
 
-enum Kind {
+enum Transport {
     Http1(Http1),
     Http2(SendRequest<Outbound>, Lease),
 }
@@ -94,16 +94,16 @@ pub enum Delivery {
 }
 
 impl Pools {
-    /// None yet; what becomes of them is counted in `stripe`.
-    pub fn new(stripe: Arc<WorkerMetrics>) -> Self {
-        Self { stripe, ..Self::default() }
+    /// None yet; what becomes of them is counted in `metrics`.
+    pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { metrics, ..Self::default() }
     }
 
     /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
     pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>) -> Option<Connection> {
-        let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
-        self.stripe.pool.reused.add();
-        Some(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() })
+        let transport = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
+        self.metrics.pool.reused.add();
+        Some(Connection { transport, reused: true, pools: self.clone(), dialer: dialer.clone() })
     }
 
     /// A new connection, made within `timeout`.
@@ -123,10 +123,10 @@ impl Pools {
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let slot = dialer.slot(timeout).await?;
-        let dialled = dialer.dial(slot, timeout).await?;
+        let permit = dialer.acquire_permit(timeout).await?;
+        let dialled = dialer.dial(permit, timeout).await?;
         let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
-        Ok(self.opened(dialer, Kind::Http1(connection)))
+        Ok(self.opened(dialer, Transport::Http1(connection)))
     }
 
     /// One at a time for each origin: those who come meanwhile find a connection with room when it is their turn.
@@ -137,70 +137,75 @@ impl Pools {
     ) -> Result<Connection, DialError> {
         let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
         let _turn = gate.lock().await;
-        let mut slot = pin!(dialer.slot(timeout));
-        let slot = loop {
-            if let Some(kind) = self.take_http2(dialer) {
-                self.stripe.pool.reused.add();
-                return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
+        let mut permit = pin!(dialer.acquire_permit(timeout));
+        let permit = loop {
+            if let Some(transport) = self.take_http2(dialer) {
+                self.metrics.pool.reused.add();
+                return Ok(Connection {
+                    transport,
+                    reused: true,
+                    pools: self.clone(),
+                    dialer: dialer.clone(),
+                });
             }
             // Where there may be no other connection, a stream that ends on one makes room too.
             tokio::select! {
                 biased;
-                slot = &mut slot => break slot?,
+                permit = &mut permit => break permit?,
                 () = self.room.notified() => {}
             }
         };
-        let dialled = dialer.dial(slot, timeout).await?;
+        let dialled = dialer.dial(permit, timeout).await?;
         let opened = Http2::open(dialled, self.room.clone()).await;
         let connection = opened.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
-        shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
+        origin_pool(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
         self.sweep_later();
-        Ok(self.opened(dialer, Kind::Http2(sender, lease)))
+        Ok(self.opened(dialer, Transport::Http2(sender, lease)))
     }
 
-    fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, kind: Kind) -> Connection {
-        self.stripe.pool.opened.add();
-        Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() }
+    fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, transport: Transport) -> Connection {
+        self.metrics.pool.opened.add();
+        Connection { transport, reused: false, pools: self.clone(), dialer: dialer.clone() }
     }
 
     /// Idle connections kept.
     pub fn idle(&self) -> usize {
-        self.http1.borrow().values().map(|shelf| shelf.connections.len()).sum()
+        self.http1.borrow().values().map(|origin_pool| origin_pool.connections.len()).sum()
     }
 
     /// Puts a connection aside for the next request.
     pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Http1) {
-        if dialer.is_waited_for() {
+        if dialer.has_waiters() {
             return;
         }
         connection.idle_since = Instant::now();
         let mut http1 = self.http1.borrow_mut();
-        let shelf = shelf(&mut http1, dialer);
-        if shelf.connections.len() < dialer.limits().max_idle {
-            shelf.connections.push(connection);
+        let origin_pool = origin_pool(&mut http1, dialer);
+        if origin_pool.connections.len() < dialer.limits().max_idle {
+            origin_pool.connections.push(connection);
         }
         drop(http1);
         self.sweep_later();
     }
 
-    fn take_http1(&self, dialer: &Dialer) -> Option<Kind> {
+    fn take_http1(&self, dialer: &Dialer) -> Option<Transport> {
         loop {
             // Not held while the connection is polled: dropping one may come back here.
             let mut connection = self.http1.borrow_mut().get_mut(&dialer.id())?.connections.pop()?;
             if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable() {
-                return Some(Kind::Http1(connection));
+                return Some(Transport::Http1(connection));
             }
-            self.stripe.pool.dead.add();
+            self.metrics.pool.dead.add();
         }
     }
 
-    fn take_http2(&self, dialer: &Dialer) -> Option<Kind> {
+    fn take_http2(&self, dialer: &Dialer) -> Option<Transport> {
         let mut http2 = self.http2.borrow_mut();
         let connections = &mut http2.get_mut(&dialer.id())?.connections;
         connections.retain(|connection| !connection.is_closed());
         let (sender, lease) = connections.iter().find(|connection| connection.has_room())?.lease();
-        Some(Kind::Http2(sender, lease))
+        Some(Transport::Http2(sender, lease))
     }
 
     /// Begins to look for connections that waited too long, unless that is going on.
@@ -224,18 +229,18 @@ impl Pools {
     /// Drops what has waited too long or was closed by the other side; true when nothing is left to look after.
     fn sweep(&self) -> bool {
         let mut http1 = self.http1.borrow_mut();
-        http1.retain(|_, shelf| {
-            let idle = shelf.patience();
-            shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
-            !shelf.connections.is_empty()
+        http1.retain(|_, origin_pool| {
+            let idle = origin_pool.idle_limit();
+            origin_pool.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
+            !origin_pool.connections.is_empty()
         });
         let mut http2 = self.http2.borrow_mut();
-        http2.retain(|_, shelf| {
-            let idle = shelf.patience();
-            shelf.connections.retain(|kept| {
+        http2.retain(|_, origin_pool| {
+            let idle = origin_pool.idle_limit();
+            origin_pool.connections.retain(|kept| {
                 !kept.is_closed() && kept.idle_since().is_none_or(|since| since.elapsed() < idle)
             });
-            !shelf.connections.is_empty()
+            !origin_pool.connections.is_empty()
         });
         // A gate that nobody waits at.
         self.dialling.borrow_mut().retain(|_, gate| Rc::strong_count(gate) > 1);
@@ -255,9 +260,9 @@ impl Connection {
     /// # Errors
     /// [`SendError`]: no response head came.
     pub async fn send(self, request: Request<Outbound>) -> Result<Answer, SendError> {
-        let Self { kind, reused, pools, dialer } = self;
-        let (response, source) = match kind {
-            Kind::Http1(mut connection) => {
+        let Self { transport, reused, pools, dialer } = self;
+        let (response, source) = match transport {
+            Transport::Http1(mut connection) => {
                 let sent = Instant::now();
                 match connection.send(request).await {
                     Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
@@ -267,7 +272,7 @@ impl Connection {
                     }
                 }
             }
-            Kind::Http2(mut sender, lease) => {
+            Transport::Http2(mut sender, lease) => {
                 let awaited = request.body().answer_awaited();
                 match sender.try_send_request(request).await {
                     Ok(response) => split(response, |body| Source::Http2(body, awaited, lease)),
@@ -282,7 +287,7 @@ impl Connection {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http1(_) => "Http1",
@@ -313,16 +318,17 @@ impl SendError {
     }
 }
 
-fn shelf<'a, C>(shelves: &'a mut HashMap<u64, OriginPool<C>>, dialer: &Arc<Dialer>) -> &'a mut OriginPool<C> {
-    shelves
-        .entry(dialer.id())
-        .or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
+fn origin_pool<'a, C>(
+    pools: &'a mut HashMap<u64, OriginPool<C>>,
+    dialer: &Arc<Dialer>,
+) -> &'a mut OriginPool<C> {
+    pools.entry(dialer.id()).or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
 }
 
 impl<C> OriginPool<C> {
     /// For how long a connection is kept that is not used.
-    fn patience(&self) -> Duration {
-        if self.dialer.is_waited_for() { Duration::ZERO } else { self.dialer.limits().idle }
+    fn idle_limit(&self) -> Duration {
+        if self.dialer.has_waiters() { Duration::ZERO } else { self.dialer.limits().idle }
     }
 }
 

@@ -214,26 +214,26 @@ impl StandIn {
 /// Open from the handler's call until its body is dropped.
 struct Exchange {
     path: String,
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
     watch: Rc<ExchangeHandle>,
     tell: mpsc::UnboundedSender<Told>,
 }
 
 impl Exchange {
-    fn begin(path: String, link: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
+    fn begin(path: String, state: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
         let watch = Rc::new(ExchangeHandle::default());
-        if let Some(task) = link.own_task() {
+        if let Some(task) = state.own_task() {
             watch.runs_in(task);
         }
-        link.open(watch.clone());
+        state.open(watch.clone());
         tell.send(Told::Begun(path.clone())).ok();
-        Self { path, link: link.clone(), watch, tell }
+        Self { path, state: state.clone(), watch, tell }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.link.close(&self.watch);
+        self.state.close(&self.watch);
         self.tell.send(Told::Ended(std::mem::take(&mut self.path), self.watch.cut())).ok();
     }
 }
@@ -249,8 +249,8 @@ pub(super) struct Answered {
 impl Answered {
     /// Fails once all that was given has been written, for hyper drops what it holds when a body fails.
     fn fail<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, std::io::Error>>> {
-        let Exchange { link, .. } = &self.exchange;
-        match self.flush.get_or_insert_with(|| link.flush()).poll(link, cx) {
+        let Exchange { state, .. } = &self.exchange;
+        match self.flush.get_or_insert_with(|| state.flush()).poll(state, cx) {
             Poll::Ready(()) => Poll::Ready(Some(Err(std::io::Error::other("as asked")))),
             Poll::Pending => Poll::Pending,
         }

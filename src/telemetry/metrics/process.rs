@@ -2,7 +2,7 @@
 
 use std::{fs, time::SystemTime};
 
-use super::exposition::{Exposition, Kind};
+use super::exposition::{Exposition, MetricKind};
 
 /// Clock ticks in a second, as the kernel shows them to programs: always this on Linux (`USER_HZ`).
 const TICKS: f64 = 100.0;
@@ -10,26 +10,27 @@ const TICKS: f64 = 100.0;
 /// Writes the families that client libraries for Prometheus agree on. What cannot be read is left out.
 pub fn write(out: &mut Exposition, started: SystemTime) {
     if let Some(stat) = Stat::read() {
-        out.family("process_cpu_seconds", Kind::Counter, "CPU time used, user and system.")
+        out.family("process_cpu_seconds", MetricKind::Counter, "CPU time used, user and system.")
             .value(&[], stat.cpu);
-        out.family("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.")
+        out.family("process_virtual_memory_bytes", MetricKind::Gauge, "Virtual memory.")
             .value(&[], stat.virtual_memory);
-        out.family("process_threads", Kind::Gauge, "Threads.").value(&[], stat.threads);
+        out.family("process_threads", MetricKind::Gauge, "Threads.").value(&[], stat.threads);
     }
     if let Some(resident) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident) {
-        out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.").value(&[], resident);
+        out.family("process_resident_memory_bytes", MetricKind::Gauge, "Resident memory.")
+            .value(&[], resident);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Reading the folder takes one.
         let open = open.count().saturating_sub(1);
-        out.family("process_open_fds", Kind::Gauge, "Open file descriptors.").value(&[], open);
+        out.family("process_open_fds", MetricKind::Gauge, "Open file descriptors.").value(&[], open);
     }
     if let Ok((soft, _)) = rlimit::Resource::NOFILE.get() {
-        out.family("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.")
+        out.family("process_max_fds", MetricKind::Gauge, "Most file descriptors that may be open.")
             .value(&[], soft);
     }
     let since = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    out.family("process_start_time_seconds", Kind::Gauge, "When the process began, since 1970.")
+    out.family("process_start_time_seconds", MetricKind::Gauge, "When the process began, since 1970.")
         .value(&[], since);
 }
 

@@ -19,7 +19,7 @@ use super::{
 
 /// Series kept of one kind, by one worker. Labels are configured names, so reaching it takes many reloads that rename things; what
 /// comes then is counted under `other`.
-const MOST: usize = 4096;
+const MAX_SERIES: usize = 4096;
 
 /// Configured names and words of the program's own need no hash that withstands an enemy, and there are a few at each exchange's end.
 pub type Series<K, V> = HashMap<K, V, BuildHasherDefault<FnvHasher>>;
@@ -49,7 +49,7 @@ pub struct Counts {
     /// Attempts by upstream, target and what came of them.
     pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Keys that were left alone for a while, by upstream and reason.
-    pub rests: Series<(Name, &'static str), u64>,
+    pub key_cooldowns: Series<(Name, &'static str), u64>,
     /// Figures whose labels found no room; an exchange has up to four, and each of its attempts one.
     pub overflowed: u64,
 }
@@ -153,10 +153,10 @@ impl WorkerMetrics {
     }
 
     /// Counts that a key of an upstream is left alone for a while.
-    pub fn key_rests(&self, upstream: &Arc<str>, reason: &'static str) {
+    pub fn key_cooldown(&self, upstream: &Arc<str>, reason: &'static str) {
         let mut counts = self.lock();
-        let Counts { rests, overflowed, .. } = &mut *counts;
-        *entry(rests, (Some(upstream.clone()), reason), overflowed) += 1;
+        let Counts { key_cooldowns, overflowed, .. } = &mut *counts;
+        *entry(key_cooldowns, (Some(upstream.clone()), reason), overflowed) += 1;
     }
 
     /// Adds what it has counted to `total`.
@@ -165,7 +165,7 @@ impl WorkerMetrics {
         sum(&mut total.exchanges, counts.exchanges);
         sum(&mut total.faults, counts.faults);
         sum(&mut total.attempts, counts.attempts);
-        sum(&mut total.rests, counts.rests);
+        sum(&mut total.key_cooldowns, counts.key_cooldowns);
         for (labels, more) in counts.tokens {
             let tokens = total.tokens.entry(labels).or_default();
             tokens.input += more.input;
@@ -200,7 +200,7 @@ fn entry<'m, K: Eq + Hash + Default, V: Default>(
     key: K,
     overflowed: &mut u64,
 ) -> &'m mut V {
-    if map.len() >= MOST && !map.contains_key(&key) {
+    if map.len() >= MAX_SERIES && !map.contains_key(&key) {
         *overflowed += 1;
         return map.entry(K::default()).or_default();
     }
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn stripes_add_up() {
+    fn the_shares_of_workers_add_up() {
         let (one, two, mut total) = (WorkerMetrics::default(), WorkerMetrics::default(), Counts::default());
         let mut gaps = Histogram::default();
         gaps.observe(Duration::from_millis(3));
@@ -262,14 +262,14 @@ mod tests {
 
     #[test]
     fn past_the_bound_names_become_other_and_nothing_is_lost() {
-        let (stripe, mut total) = (WorkerMetrics::default(), Counts::default());
+        let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
         let gaps = Histogram::default();
-        for route in 0..MOST + 10 {
-            stripe.finished(finished(&route.to_string(), gaps));
+        for route in 0..MAX_SERIES + 10 {
+            worker.finished(finished(&route.to_string(), gaps));
         }
-        stripe.add_to(&mut total);
-        assert_eq!(total.exchanges.len(), MOST + 1);
-        assert_eq!(total.exchanges.values().sum::<u64>(), (MOST + 10) as u64);
+        worker.add_to(&mut total);
+        assert_eq!(total.exchanges.len(), MAX_SERIES + 1);
+        assert_eq!(total.exchanges.values().sum::<u64>(), (MAX_SERIES + 10) as u64);
         assert_eq!(total.exchanges[&Ending::default()], 10);
         assert!(total.overflowed >= 10);
     }

@@ -122,7 +122,7 @@ fn a_wedged_worker_stops_the_pings_until_it_is_free() {
     let answers = runtime.block_on(workers.ask(Duration::from_millis(100), hold));
     assert_eq!(answers.iter().filter(|answer| answer.is_some()).count(), 1);
     // A ping that was due before the wedge may still be on its way.
-    let silent = || runtime.block_on(workers.silent(Duration::from_millis(200)));
+    let silent = || runtime.block_on(workers.unresponsive(Duration::from_millis(200)));
     assert_eq!(silent().len(), 1);
     let _: Vec<_> = told.try_iter().collect();
     (0..ROUNDS).for_each(|_| assert_eq!(silent().len(), 1));

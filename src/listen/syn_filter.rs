@@ -14,7 +14,7 @@ const FAR: Duration = Duration::from_millis(300);
 const NEAR: Duration = Duration::from_millis(10);
 
 /// How long handshakes with `address` may take.
-pub(super) fn handshakes(address: IpAddr) -> Duration {
+pub(super) fn handshake_grace(address: IpAddr) -> Duration {
     if address.to_canonical().is_loopback() { NEAR } else { FAR }
 }
 
@@ -31,7 +31,7 @@ const ACK: u32 = 0x10;
 
 /// Begins no further handshake on `listener`; false when the system does not let it. For a socket that no other process accepts from: the
 /// filter would be on theirs too.
-pub(super) fn to_newcomers(listener: &tokio::net::TcpListener) -> bool {
+pub(super) fn block_new_handshakes(listener: &tokio::net::TcpListener) -> bool {
     let filter = [
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
         SockFilter::new(AND, 0, 0, SYN | ACK),
@@ -56,7 +56,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address: SocketAddr = listener.local_addr().unwrap();
         let inside = TcpStream::connect(address).unwrap();
-        assert!(to_newcomers(&listener));
+        assert!(block_new_handshakes(&listener));
         // No answer to a SYN but silence: neither a connection nor a refusal.
         let outside = TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
         assert_eq!(outside.kind(), std::io::ErrorKind::TimedOut);

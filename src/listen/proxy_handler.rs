@@ -9,15 +9,15 @@ use crate::proxy::{self, Downstream, Gateway, Load, ResponseBody, Worker};
 
 /// A worker's way to [`proxy::handle`].
 #[derive(Debug, Clone)]
-pub(super) struct ToProxy(Rc<Worker>);
+pub(super) struct ProxyHandler(Rc<Worker>);
 
-impl ToProxy {
+impl ProxyHandler {
     pub(super) fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
         Self(Rc::new(Worker::new(gateway, load)))
     }
 }
 
-impl Handler for ToProxy {
+impl Handler for ProxyHandler {
     type Body = ResponseBody;
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<ResponseBody> {

@@ -24,78 +24,78 @@ pub(super) enum Phase {
 
 /// One worker's open connections; no more than `max_connections`.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct ConnectionRegistry {
     phase: Cell<Phase>,
-    links: RefCell<HashMap<u64, Rc<ConnectionState>>>,
-    enrolled: Cell<u64>,
+    connections: RefCell<HashMap<u64, Rc<ConnectionState>>>,
+    entry: Cell<u64>,
     left: Notify,
 }
 
 /// A connection's place on the roster, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Enrolled {
-    roster: Rc<Roster>,
+pub(super) struct RegistryEntry {
+    registry: Rc<ConnectionRegistry>,
     number: u64,
 }
 
-impl Roster {
+impl ConnectionRegistry {
     pub(super) fn phase(&self) -> Phase {
         self.phase.get()
     }
 
-    pub(super) fn enrol(self: &Rc<Self>, link: Rc<ConnectionState>) -> Enrolled {
-        let number = self.enrolled.get();
-        self.enrolled.set(number + 1);
-        self.links.borrow_mut().insert(number, link);
-        Enrolled { roster: self.clone(), number }
+    pub(super) fn register(self: &Rc<Self>, state: Rc<ConnectionState>) -> RegistryEntry {
+        let number = self.entry.get();
+        self.entry.set(number + 1);
+        self.connections.borrow_mut().insert(number, state);
+        RegistryEntry { registry: self.clone(), number }
     }
 
     /// Tells every connection of the `phase`; how many exchanges that cuts.
     pub(super) fn enter(&self, phase: Phase) -> usize {
         self.phase.set(phase);
         // Waking runs nobody's code but the runtime's; still, no borrow is held over calls into others.
-        let links: Vec<_> = self.links.borrow().values().cloned().collect();
-        let cut = if phase == Phase::Cut { links.iter().map(|link| cut(link)).sum() } else { 0 };
-        for link in links {
-            link.wake_driver();
+        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        let cut = if phase == Phase::Cut { connections.iter().map(|state| cut(state)).sum() } else { 0 };
+        for state in connections {
+            state.wake_driver();
         }
         cut
     }
 
     /// What is open on these connections, `most` of it at most.
     pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
-        let links = self.links.borrow();
-        let watches = links.values().flat_map(|link| link.watches());
+        let connections = self.connections.borrow();
+        let watches = connections.values().flat_map(|state| state.watches());
         watches.filter_map(|watch| watch.open_exchange()).take(most).collect()
     }
 
     /// How many exchanges are open on these connections.
     pub(super) fn exchanges(&self) -> usize {
-        self.links.borrow().values().map(|link| link.watches().len()).sum()
+        self.connections.borrow().values().map(|state| state.watches().len()).sum()
     }
 
     /// Waits until no connection is left.
     pub(super) async fn empty(&self) {
-        while !self.links.borrow().is_empty() {
+        while !self.connections.borrow().is_empty() {
             self.left.notified().await;
         }
     }
 }
 
-impl Enrolled {
+impl RegistryEntry {
     pub(super) fn phase(&self) -> Phase {
-        self.roster.phase()
+        self.registry.phase()
     }
 }
 
-impl Drop for Enrolled {
+impl Drop for RegistryEntry {
     fn drop(&mut self) {
-        self.roster.links.borrow_mut().remove(&self.number);
-        self.roster.left.notify_one();
+        self.registry.connections.borrow_mut().remove(&self.number);
+        self.registry.left.notify_one();
     }
 }
 
-fn cut(link: &ConnectionState) -> usize {
-    let open = link.watches().into_iter().filter(|watch| watch.cut().is_none());
+fn cut(state: &ConnectionState) -> usize {
+    let open = state.watches().into_iter().filter(|watch| watch.cut().is_none());
     open.inspect(|watch| watch.cut_by(Cut::Drain)).count()
 }
