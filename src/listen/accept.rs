@@ -1,4 +1,4 @@
-//! Accepting, in one place for all workers, and handing each connection to the worker with the least to do.
+//! Accepts connections in one place for all workers and hands each to the worker with the least load.
 
 use std::{
     future::poll_fn,
@@ -21,21 +21,21 @@ use tokio_util::sync::PollSemaphore;
 use super::{bind::Origin, counters::Counters, registry::Phase, serve::Accepted, syn_filter};
 use crate::proxy::Load;
 
-/// The pause after accepting failed for want of a resource, doubled up to the longest while that lasts.
+/// Pause after accepting failed for lack of a resource. It doubles up to the longest pause while the failures go on.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many connections may be on their way to one worker.
+/// Accepted connections that may wait in the queue of one worker.
 pub(super) const HANDOVER_QUEUE: usize = 1024;
 
-/// A worker, seen from where connections are handed out.
+/// A worker as the acceptor sees it.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
     pub(super) load: Arc<Load>,
     pub(super) accepted: mpsc::Sender<Accepted>,
 }
 
-/// What all listening sockets share.
+/// State shared by all listening sockets: the workers, the connection limit and the counters.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     pub(super) workers: Vec<WorkerHandle>,
@@ -44,10 +44,10 @@ pub(super) struct Acceptor {
     turn: AtomicUsize,
 }
 
-/// One listening socket at work.
+/// The task of one listening socket.
 #[derive(Debug)]
 pub(super) struct ListenerTask {
-    /// As configured: the listener's key in the snapshot.
+    /// The configured address, which is the listener's key in the snapshot.
     pub(super) address: SocketAddr,
     pub(super) listener: tokio::net::TcpListener,
     pub(super) origin: Origin,
@@ -60,7 +60,8 @@ impl Acceptor {
         Self { workers, permits, counters, turn: AtomicUsize::new(0) }
     }
 
-    /// A place within `max_connections`; none after the Cut, when nobody serves any more.
+    /// Waits for a permit of `max_connections`. Returns `None` once the drain has reached its cut, when no worker serves any
+    /// more.
     async fn acquire_permit(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
@@ -69,7 +70,7 @@ impl Acceptor {
         }
     }
 
-    /// A full queue makes accepting wait. A worker that is gone takes the process down, or has been cut; its connection is dropped.
+    /// Waits while the worker's queue is full. If the worker has stopped, the connection is dropped: the process is ending then.
     async fn hand_over(
         &self,
         tcp: io::Result<TcpStream>,
@@ -86,7 +87,7 @@ impl Acceptor {
         }
     }
 
-    /// The worker with the least to do; among equals they take turns.
+    /// The worker with the least load. Workers with equal load take turns.
     fn least_loaded(&self) -> Option<&WorkerHandle> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.workers.len())?;
         let (before, after) = self.workers.split_at_checked(turn)?;
@@ -95,8 +96,8 @@ impl Acceptor {
 }
 
 impl ListenerTask {
-    /// Accepts until a drain begins. The socket is closed on return; on one that is ours alone, what waits in the backlog is served
-    /// before.
+    /// Accepts until a drain begins; the socket is closed on return. Connections in the backlog of a socket that only this
+    /// process uses are served before.
     pub(super) async fn accept(self, mut phase: watch::Receiver<Phase>) {
         let mut failures = Failures::default();
         loop {
@@ -117,7 +118,7 @@ impl ListenerTask {
                 }
             }
         }
-        // What waits in a socket that others keep open is the next process' to accept.
+        // The next process accepts from the backlog of a socket that others keep open.
         if self.origin == Origin::Inherited {
             return;
         }
@@ -128,8 +129,8 @@ impl ListenerTask {
         self.empty_backlog(phase).await;
     }
 
-    /// The next connection, with its place within `max_connections`. None is taken from the backlog before it has one, so a wait
-    /// that is given up loses nobody; and no place is kept while nobody comes, or one socket would have it for itself.
+    /// Accepts the next connection together with a permit of `max_connections`. The permit comes first, so a cancelled wait loses
+    /// no connection; and no permit is held while no connection arrives, or one socket would keep it from the others.
     async fn next(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
         let mut permits = PollSemaphore::new(self.acceptor.permits.clone());
         poll_fn(|cx| match ready!(permits.poll_acquire(cx)) {
@@ -139,14 +140,14 @@ impl ListenerTask {
         .await
     }
 
-    /// Their handshake is done as far as the clients know, so closing the socket upon them would be a reset: each waits for its place
-    /// until the Cut.
+    /// Clients in the backlog have completed their handshake, so closing the socket would reset them. Each waits for a permit
+    /// until the cut.
     async fn empty_backlog(self, mut phase: watch::Receiver<Phase>) {
         let Self { address, listener, acceptor, .. } = self;
         let Ok(listener) = listener.into_std() else { return };
         let (mut failures, mut unserved) = (Failures::default(), 0_usize);
         loop {
-            // Before there is a place: with nobody in the backlog there is nothing to wait for, and this one would be reset otherwise.
+            // Accepts before a permit is available: an empty backlog needs none, and a waiting client would be reset otherwise.
             match listener.accept() {
                 Ok((tcp, peer)) => match acceptor.acquire_permit(&mut phase).await {
                     Some(permit) => {
@@ -185,7 +186,7 @@ fn is_cut(phase: &Phase) -> bool {
     *phase == Phase::Cut
 }
 
-/// A row of failures to accept.
+/// Consecutive failures to accept.
 #[derive(Debug, Default)]
 struct Failures {
     pause: Option<Duration>,
@@ -196,8 +197,8 @@ impl Failures {
         self.pause = None;
     }
 
-    /// How long to wait before accepting again; none when only that one connection was lost before it was accepted (accept(2)).
-    /// Everything else is taken for want of a resource: trying again at once would spin.
+    /// How long to wait before accepting again. `None` when only the one connection was lost before it was accepted (accept(2)).
+    /// Any other error counts as a lack of resources, where an immediate retry would spin.
     fn pause(&mut self, error: &io::Error, counters: &Counters) -> Option<Duration> {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock) {
@@ -219,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    /// Callers who are in the backlog of one listening socket.
+    /// Clients in the backlog of one listening socket.
     struct Backlog {
         task: ListenerTask,
         callers: Vec<TcpStream>,
@@ -240,7 +241,7 @@ mod tests {
         }
     }
 
-    /// Each has been given the place of the one before, or one that was free.
+    /// Each gets the permit of the one before, or a free one.
     async fn all_arrive(callers: Vec<TcpStream>, accepted: &mut mpsc::Receiver<Accepted>) {
         for caller in callers {
             let connection = accepted.recv().await.unwrap();
@@ -280,7 +281,7 @@ mod tests {
         let next = socket2::SockRef::from(&task.listener).try_clone().unwrap();
         let drain = async {
             let first = accepted.recv().await.unwrap();
-            // The second one is seen in the backlog, and waited with.
+            // The second connection is seen in the backlog and waits for a permit.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

@@ -1,4 +1,5 @@
-//! The driver: polls hyper's connection, tells the [`ConnectionState`] what it saw, and ends what has to be ended.
+//! The driver of a client connection: polls hyper's connection, reports to the [`ConnectionState`], and enforces timeouts and
+//! drains.
 
 use std::{
     future::poll_fn,
@@ -26,15 +27,14 @@ use super::{
 };
 use crate::body::ConnectionState;
 
-/// During a drain, a connection that has not yet sent its first request is given this long to do so: it may have been waiting in
-/// the backlog.
+/// During a drain, a connection without a request yet may send its first one for this long: it may have waited in the backlog.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// hyper's connections, in what they have in common.
+/// What hyper's HTTP/1.1 and HTTP/2 connections have in common.
 pub(super) trait Protocol: Future<Output = hyper::Result<()>> + Unpin {
     const HTTP2: bool;
 
-    /// No new requests after those in flight.
+    /// Accepts no further request after those in flight.
     fn close_gracefully(&mut self);
 }
 
@@ -67,16 +67,16 @@ where
     }
 }
 
-/// How a connection's driving ended.
+/// How the driver ended.
 #[derive(Debug)]
 pub(super) enum DriveEnd {
-    /// hyper is done with it: flushed and shut down if `Ok`.
+    /// hyper has finished: flushed and shut down if `Ok`.
     Done(hyper::Result<()>),
-    /// A clock or a drain ended it: it is to be dropped.
+    /// A timeout or a drain ended it: the connection must be dropped.
     Dropped,
 }
 
-/// What the driver goes by.
+/// The state of the driver.
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
     state: Rc<ConnectionState>,
@@ -102,7 +102,7 @@ impl<'a> Driver<'a> {
         Self { state, clock, counters, entry, begun, closing: false }
     }
 
-    /// Where this connection is counted.
+    /// The counters of this connection.
     pub(super) fn counters(&self) -> &'a Counters {
         self.counters
     }
@@ -115,7 +115,7 @@ impl<'a> Driver<'a> {
     fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<DriveEnd> {
         self.state.driven_by(cx.waker());
         loop {
-            // Before an answer is given, so that its head can tell that it is the last one.
+            // Before the response is sent, so that its head can announce that it is the last one.
             if self.state.busy() {
                 self.apply_phase(connection);
             }
@@ -123,7 +123,7 @@ impl<'a> Driver<'a> {
                 return Poll::Ready(DriveEnd::Done(done));
             }
             self.state.settled();
-            // Told to close, hyper's connection has to be polled again: an idle one is done at once.
+            // After it was told to close, hyper's connection has to be polled again: an idle one ends at once.
             if self.apply_phase(connection) {
                 continue;
             }
@@ -140,8 +140,8 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells the connection to close when a drain wants it to; true if it was told just now. On HTTP/1.1 one whose request may be
-    /// on its way has to wait for it: hyper would close it unread.
+    /// Tells the connection to close when a drain requires it; true if it was told just now. An HTTP/1.1 connection whose request
+    /// may be on its way has to wait for it, since hyper would close it unread.
     fn apply_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
         let phase = self.entry.phase();
         if phase == Phase::Cut {
@@ -177,7 +177,7 @@ impl<'a> Driver<'a> {
         connection.close_gracefully();
     }
 
-    /// What waits for a caller who does not read would be sent for minutes more by the kernel: such a connection is reset.
+    /// The kernel would go on sending to a client that does not read for minutes, so such a connection is reset.
     fn drop_for(&self, due: Due) -> DriveEnd {
         match due {
             Due::Head => self.counters.header_timeout.add(),

@@ -1,4 +1,5 @@
-//! Where hyper's HTTP/2 puts its streams: each in a task of its own on the worker's thread, with its abort handle in the [`ConnectionState`].
+//! Runs each stream of hyper's HTTP/2 in its own task on the worker's thread, and keeps the task's abort handle in the
+//! [`ConnectionState`].
 
 use std::rc::Rc;
 
@@ -6,13 +7,13 @@ use hyper::rt::Executor;
 
 use crate::body::ConnectionState;
 
-/// One connection's executor.
+/// The executor of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct StreamExecutor {
     state: Rc<ConnectionState>,
 }
 
-/// Takes the task's handle out of the link when its future is dropped; tokio tells the task's id there too.
+/// Removes the task's handle from the connection state when the task's future is dropped; tokio knows the task's id there too.
 struct Started(Rc<ConnectionState>);
 
 impl StreamExecutor {

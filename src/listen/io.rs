@@ -1,4 +1,4 @@
-//! The I/O under hyper: a TCP stream that tells the connection's [`ConnectionState`] what it does, bare or beneath TLS.
+//! The I/O under hyper: a TCP stream, with or without TLS, that reports its progress to the connection's [`ConnectionState`].
 
 use std::{
     io::{self, IoSlice},
@@ -19,13 +19,13 @@ use tokio_util::either::Either;
 
 use crate::body::ConnectionState;
 
-/// The socket. It lies beneath TLS, so that progress and stalls are those of the network; TLS asks it to flush only when it
-/// has nothing buffered itself (tokio-rustls `common::Stream::poll_flush`), so a flush tells the same in both cases.
+/// The socket. It lies beneath TLS, so progress and stalls are those of the network. TLS asks it to flush only when TLS itself
+/// has nothing buffered (tokio-rustls `common::Stream::poll_flush`), so a flush means the same with and without TLS.
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
     state: Rc<ConnectionState>,
-    /// Read while the protocol was being found out; comes before what is still in the socket.
+    /// Bytes read while the protocol was detected. They come before what is still in the socket.
     ahead: Bytes,
 }
 
@@ -86,7 +86,7 @@ impl AsyncWrite for Wire {
         true
     }
 
-    /// A TCP stream keeps nothing back.
+    /// A TCP stream buffers nothing.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.state.flushed();
         Poll::Ready(Ok(()))
@@ -107,14 +107,15 @@ impl Drop for Wire {
     }
 }
 
-/// What hyper reads from and writes to; it tells the [`ConnectionState`] what hyper was given, which with TLS is not what the network has brought.
+/// What hyper reads from and writes to. It reports to the [`ConnectionState`] what hyper was given, which with TLS differs from
+/// what arrived from the network.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
     state: Rc<ConnectionState>,
 }
 
-/// TLS is boxed: its state is ten times the rest.
+/// TLS is boxed, because its state is ten times as large as the rest.
 type Stream = Either<Wire, Box<TlsStream<Wire>>>;
 
 impl Io {
@@ -126,7 +127,7 @@ impl Io {
         Self { state: stream.get_ref().0.state.clone(), stream: Either::Right(Box::new(stream)) }
     }
 
-    /// The socket beneath; what is written there bypasses TLS.
+    /// The socket beneath TLS. Bytes written to it bypass TLS.
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
         match &mut self.stream {
             Either::Left(wire) => &mut wire.tcp,

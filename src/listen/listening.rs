@@ -1,4 +1,4 @@
-//! The threads behind the listening sockets, and the handle by which they are watched and drained.
+//! The threads behind the listening sockets, and the handle that watches and drains them.
 
 use std::{
     io,
@@ -33,7 +33,8 @@ use super::{
 };
 use crate::proxy::{Gateway, Load};
 
-/// The listening sockets at work: one thread that accepts, and the workers; a worker that is alone accepts itself. Dropping it closes everything at once.
+/// The running listeners: one accepting thread and the workers; a single worker accepts by itself. Dropping it closes everything
+/// at once.
 #[derive(Debug)]
 pub struct Listening {
     addresses: Vec<SocketAddr>,
@@ -67,7 +68,7 @@ pub enum StartError {
     },
 }
 
-/// A thread that should live as long as the process has ended.
+/// A thread has ended that should live as long as the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("thread {name} {}", if *.panicked { "panicked" } else { "ended unexpectedly" })]
 pub struct Lost {
@@ -77,19 +78,19 @@ pub struct Lost {
     pub panicked: bool,
 }
 
-/// How the threads are.
+/// The state of the threads.
 #[derive(Debug, Default)]
 struct Threads {
     running: usize,
     lost: Option<Lost>,
 }
 
-/// Tells that its thread ends, however it does.
+/// Reports the end of its thread, however it ends.
 #[derive(Debug)]
 struct ThreadGuard {
     name: String,
     threads: watch::Sender<Threads>,
-    /// Ending is in order once the drain has begun.
+    /// Ending is expected once the drain has begun.
     phase: watch::Receiver<Phase>,
 }
 
@@ -136,7 +137,7 @@ pub(crate) fn start_with<H: Handler>(
         work(one, handler)
     };
     match <[WorkerParts; 1]>::try_from(parts) {
-        // There is nobody to choose from, and a hand-over between threads would cost as much as half a request.
+        // There is no choice between workers, and a handover between threads would cost as much as half a request.
         Ok([only]) => {
             let run = move |runtime: &LocalRuntime| {
                 runtime.block_on(accept_and_work(sockets, acceptor, stop, working(only)))
@@ -163,18 +164,18 @@ impl Listening {
         &self.addresses
     }
 
-    /// What befell connections so far.
+    /// The counters of connection-level events.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// A way to ask the workers.
+    /// Sends queries to the workers.
     pub fn workers(&self) -> &Workers {
         &self.workers
     }
 
-    /// Waits for the end: an error at once when a thread is lost, after which the process should end too; otherwise when a
-    /// drain is over.
+    /// Waits for the end: returns an error at once when a thread is lost, after which the process should end too; otherwise
+    /// returns when a drain is complete.
     pub async fn wait(&self) -> Result<(), Lost> {
         let mut threads = self.threads.clone();
         let ended = threads.wait_for(|threads| threads.lost.is_some() || threads.running == 0).await;
@@ -185,8 +186,8 @@ impl Listening {
         }
     }
 
-    /// Ends well: goes on accepting for `announce`, then accepts what waits and closes the sockets, lets each exchange end by
-    /// `deadline` (counted from then), and cuts the others. Resolves when all is closed, with how many were cut.
+    /// Drains: goes on accepting for `announce`, then accepts the backlog and closes the sockets, lets each exchange finish until
+    /// `deadline` (counted from then), and aborts the rest. Returns the number of aborted exchanges when everything is closed.
     ///
     /// # Errors
     /// A thread was lost, before or meanwhile. Exchanges that other threads had open were cut then, and told so.
@@ -205,7 +206,7 @@ impl Listening {
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
             () = time::sleep(deadline) => self.cut(),
         }
-        // A worker that does not end in this time is stuck in some code of its own; the process' end is what is left.
+        // A worker that does not end in this time is stuck in some code; only the end of the process can stop it.
         let mut threads = self.threads.clone();
         let ended = threads.wait_for(|threads| threads.running == 0);
         let _ = time::timeout(CUT_GRACE + LAST_GRACE * 2, ended).await;
@@ -219,7 +220,7 @@ impl Listening {
         }
     }
 
-    /// Ends what a drain is waiting for, and accepting as well: open exchanges are told to end, and dropped 2 s later.
+    /// Aborts what a drain is waiting for, and stops accepting: open exchanges are told to end, and dropped 2 s later.
     pub fn cut(&self) {
         self.enter(Phase::Cut);
     }
@@ -242,7 +243,7 @@ impl Drop for ThreadGuard {
     }
 }
 
-/// Runs `run` on a thread of its own with a runtime of its own, which cannot be made elsewhere.
+/// Runs `run` on its own thread with its own runtime, which must be created on that thread.
 fn spawn(guard: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
     let name = guard.name.clone();
     let (report, ready) = std::sync::mpsc::sync_channel(1);
@@ -265,7 +266,7 @@ fn spawn(guard: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -
     ready.map_err(|source| StartError::Runtime { name, source })
 }
 
-/// Accepts and works on one thread.
+/// Accepts and serves on one thread.
 async fn accept_and_work(
     sockets: Vec<Socket>,
     acceptor: Arc<Acceptor>,
@@ -276,7 +277,7 @@ async fn accept_and_work(
     let mut working = pin!(working);
     tokio::select! {
         () = &mut accepting => {
-            // Out of order, it takes the process down.
+            // Before a drain, the end of accepting ends the thread, and so the process.
             if *phase.borrow() >= Phase::Draining {
                 working.await;
             }
@@ -294,7 +295,7 @@ async fn accept(sockets: Vec<Socket>, acceptor: Arc<Acceptor>, phase: watch::Rec
                 let task = ListenerTask { address, listener, origin, acceptor: acceptor.clone() };
                 tasks.spawn_local(task.accept(phase.clone()));
             }
-            // The thread ends out of order then, which takes the process down.
+            // The thread ends unexpectedly then, which ends the process.
             Err(error) => {
                 return tracing::error!(%error, %address, "listening socket could not be registered with the event loop");
             }

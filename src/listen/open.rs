@@ -1,4 +1,4 @@
-//! From an accepted socket to a connection that speaks HTTP: socket options, PROXY header, TLS, and which protocol it is.
+//! Opens a client connection: socket options, PROXY protocol header, TLS, and protocol detection.
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{
     snapshot::Listener,
 };
 
-/// What an HTTP/2 client by prior knowledge sends first (RFC 9113 section 3.4).
+/// The connection preface of HTTP/2 with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// The kernel counts milliseconds in an int.
+/// The kernel holds milliseconds in an int.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A connection that is ready for HTTP.
@@ -30,11 +30,11 @@ const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Opened {
     pub(super) io: Io,
     pub(super) http2: bool,
-    /// The TCP peer, or the source that a PROXY header told.
+    /// The TCP peer, or the source address from the PROXY protocol header.
     pub(super) client: SocketAddr,
 }
 
-/// Why a connection never got to HTTP.
+/// Why a connection failed before its first request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OpenError {
     #[error("PROXY protocol header rejected")]
@@ -49,7 +49,7 @@ pub(super) enum OpenError {
     Ended(#[source] io::Error),
 }
 
-/// Takes a socket to the point where hyper takes over.
+/// Prepares a socket for hyper.
 pub(super) async fn open(
     tcp: TcpStream,
     peer: SocketAddr,
@@ -101,7 +101,8 @@ async fn handshake(
     Ok((Opening::Tls(Io::tls(stream), http2), client))
 }
 
-/// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; what was read is in `ahead`.
+/// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; the bytes read are
+/// left in `ahead`.
 async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool> {
     loop {
         if !ahead.iter().zip(PREFACE).all(|(byte, expected)| byte == expected) {

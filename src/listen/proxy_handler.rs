@@ -1,4 +1,4 @@
-//! Requests go to the proxy.
+//! The handler that passes requests to the proxy.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -7,7 +7,7 @@ use hyper::{Request, body::Incoming};
 use super::serve::{Answer, Handler};
 use crate::proxy::{self, Downstream, Gateway, Load, ResponseBody, Worker};
 
-/// A worker's way to [`proxy::handle`].
+/// Passes requests to [`proxy::handle`].
 #[derive(Debug, Clone)]
 pub(super) struct ProxyHandler(Rc<Worker>);
 

@@ -1,4 +1,4 @@
-//! The connections of one worker, and how far the drain is.
+//! The open connections of one worker, and the phase of the drain.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 
 use crate::body::{ConnectionState, Cut, OpenExchange};
 
-/// How far the way to the end is; only ever goes on.
+/// The phase of the process's life. It only advances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// Connections come and stay.
+    /// Connections are accepted and kept.
     #[default]
     Serving,
     /// Each connection closes when its exchanges are over.
     Draining,
-    /// Open exchanges are asked to end at once.
+    /// Open exchanges are told to end at once.
     Cut,
 }
 
@@ -31,7 +31,7 @@ pub(super) struct ConnectionRegistry {
     left: Notify,
 }
 
-/// A connection's place on the roster, given back when dropped.
+/// A connection's entry in the registry, removed when dropped.
 #[derive(Debug)]
 pub(super) struct RegistryEntry {
     registry: Rc<ConnectionRegistry>,
@@ -50,10 +50,10 @@ impl ConnectionRegistry {
         RegistryEntry { registry: self.clone(), number }
     }
 
-    /// Tells every connection of the `phase`; how many exchanges that cuts.
+    /// Tells every connection about the new `phase`. Returns how many exchanges that aborts.
     pub(super) fn enter(&self, phase: Phase) -> usize {
         self.phase.set(phase);
-        // Waking runs nobody's code but the runtime's; still, no borrow is held over calls into others.
+        // Waking runs only the runtime's code. Still, no borrow is held while other code is called.
         let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
         let cut = if phase == Phase::Cut { connections.iter().map(|state| cut(state)).sum() } else { 0 };
         for state in connections {
@@ -62,14 +62,14 @@ impl ConnectionRegistry {
         cut
     }
 
-    /// What is open on these connections, `most` of it at most.
+    /// The exchanges that are open on these connections, at most `most` of them.
     pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         let connections = self.connections.borrow();
         let watches = connections.values().flat_map(|state| state.watches());
         watches.filter_map(|watch| watch.open_exchange()).take(most).collect()
     }
 
-    /// How many exchanges are open on these connections.
+    /// The number of exchanges that are open on these connections.
     pub(super) fn exchanges(&self) -> usize {
         self.connections.borrow().values().map(|state| state.watches().len()).sum()
     }

@@ -1,4 +1,4 @@
-//! One connection, from its acceptance to its close.
+//! One client connection, from accepting it to closing it.
 
 use std::{
     cell::{Cell, OnceCell},
@@ -44,35 +44,35 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// hyper's buffers on HTTP/1.1: what one reading of a request body may take, and what may wait to be written. A request
-/// head may make the first of them larger, up to `max_header_size`.
+/// hyper's buffers on HTTP/1.1: how much of a request body one read may take, and how much may wait to be written.
+/// `max_header_size` may make the first of them larger.
 const HTTP1_BUFFER: usize = 64 * 1024;
-/// What hyper parses into a buffer on the stack; other limits cost an allocation per request.
+/// The number of headers that hyper parses into a buffer on the stack. Other limits cost an allocation per request.
 const HTTP1_MAX_HEADERS: usize = 100;
-/// Of an upload, what may be under way unacknowledged: enough for 80 Mbit/s over 100 ms on one stream, and for two of them.
+/// Bytes of an upload that may be unacknowledged: enough for 80 Mbit/s over 100 ms on one stream, and for two such streams.
 const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Of an answer, what h2 may hold for each stream.
+/// Bytes of a response that h2 may buffer for each stream.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that the peer has reset before they were accepted, and streams reset for the peer's errors, until the connection is
-/// ended: bounds against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
+/// Limits on streams that the peer reset before they were accepted, and on streams reset for the peer's errors: protection
+/// against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
 const HTTP2_PENDING_RESETS: usize = 20;
 const HTTP2_ERROR_RESETS: usize = 256;
 
-/// Longer spans are as good as endless, and adding them to a moment could overflow.
+/// Longer timeouts are as good as none, and adding them to an `Instant` could overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The answer to a request, on its way. Boxed: hyper's HTTP/1.1 keeps room for a handler's whole future for as long as the
-/// connection lives, which a streamed answer would hold for minutes.
+/// The future of a response. Boxed, because hyper's HTTP/1.1 reserves room for a handler's whole future for as long as the
+/// connection lives, which a streamed response would hold for minutes.
 pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>>>>;
 
-/// Who answers requests: the proxy, or a test's stand-in for it.
+/// Responds to requests: the proxy, or a test's stand-in.
 pub(crate) trait Handler: Clone + Unpin + 'static {
-    /// The body of its answers.
+    /// The body of its responses.
     type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
-    /// Answers one request.
+    /// Responds to one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
 
     /// Speaks the protocol that the connection has switched to, after the response of 101 has been written. The connection counts as
@@ -83,20 +83,20 @@ pub(crate) trait Handler: Clone + Unpin + 'static {
     }
 }
 
-/// A connection on its way from where it was accepted to its worker.
+/// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) tcp: std::net::TcpStream,
     pub(super) peer: SocketAddr,
-    /// The listener, as configured: its key in the snapshot.
+    /// The configured address of the listener, which is its key in the snapshot.
     pub(super) listener: SocketAddr,
-    /// Counted as the worker's from the moment in which it was chosen.
+    /// Counted for the worker from the moment in which the worker was chosen.
     pub(super) counted: Counted,
-    /// Its place within `max_connections`.
+    /// Its permit of `max_connections`.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// What a worker serves its connections with.
+/// What a worker needs to serve its connections.
 #[derive(Debug)]
 pub(super) struct ServeContext<H> {
     pub(super) gateway: Arc<Gateway>,
@@ -144,8 +144,8 @@ impl<H: Handler> Service<Request<Incoming>> for ConnectionService<H> {
     }
 }
 
-/// Serves one connection to its end. Its parts are boxed, so that none of them keeps room after its time: a handshake's
-/// state while an answer streams, or HTTP/2's in an HTTP/1.1 connection.
+/// Serves one connection to its end. Its parts are boxed, so that no part occupies memory after its time: a handshake's state
+/// while a response streams, or HTTP/2's state in an HTTP/1.1 connection.
 pub(super) async fn serve<H: Handler>(
     connection: Accepted,
     state: Rc<ConnectionState>,
@@ -153,7 +153,7 @@ pub(super) async fn serve<H: Handler>(
     context: Rc<ServeContext<H>>,
 ) {
     let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = connection;
-    // Not borrowed across an await, and not kept: a connection outlives many snapshots.
+    // The snapshot is not borrowed across an await and not kept: a connection outlives many snapshots.
     let snapshot = context.gateway.live.load_full();
     let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
         tracing::debug!(%peer, address = %listener, "client connection dropped: its listener is no longer configured");
@@ -253,7 +253,7 @@ async fn serve_http2<H: Handler>(
     }
 }
 
-/// Most connections that end with an error end with the caller's leaving, which its exchange has told already.
+/// Most connections that end with an error end because the client left, which the access line has reported already.
 fn log_end(done: &hyper::Result<()>) {
     if let Err(error) = done {
         tracing::debug!(error = error as &dyn Error, "client connection ended with an error");

@@ -1,36 +1,37 @@
-//! Closing a listening socket upon nobody.
+//! Closing a listening socket without resetting queued connections.
 //!
-//! A connection becomes the listener's when its handshake is done in the kernel, whether or not anybody has accepted it; closing the
-//! socket resets those that have not been. So at first no new handshake is let begin, by a filter that drops SYNs; those under way
-//! end within a round trip and are accepted; then there is nobody left upon whom to close. A client whose SYN was dropped sends it
-//! again after a second (RFC 6298 section 2) and is refused, or reaches whoever listens there then.
+//! The kernel completes handshakes before anybody accepts, and closing the socket resets the connections that were not accepted.
+//! So a filter first drops SYNs, which prevents new handshakes; handshakes in progress complete within a round trip and are
+//! accepted; then the backlog is empty and the socket can be closed. A client whose SYN was dropped sends it again after a second
+//! (RFC 6298 section 2) and is refused then, or reaches the next process that listens there.
 
 use std::{net::IpAddr, time::Duration};
 
 use socket2::{SockFilter, SockRef};
 
-/// For handshakes that are under way: a round trip to the other end of the world, or within this machine.
+/// Time for handshakes in progress: a round trip around the world, or within this machine.
 const FAR: Duration = Duration::from_millis(300);
 const NEAR: Duration = Duration::from_millis(10);
 
-/// How long handshakes with `address` may take.
+/// How long handshakes in progress with `address` may take.
 pub(super) fn handshake_grace(address: IpAddr) -> Duration {
     if address.to_canonical().is_loopback() { NEAR } else { FAR }
 }
 
-/// The classic BPF of Linux' `Documentation/networking/filter.rst`; on a TCP socket it sees segments from their TCP header on.
+/// Classic BPF (Linux `Documentation/networking/filter.rst`). On a TCP socket the filter sees each segment from its TCP header
+/// on.
 const LOAD_BYTE: u16 = 0x30;
 const AND: u16 = 0x54;
 const JUMP_IF_EQUAL: u16 = 0x15;
 const RETURN: u16 = 0x06;
 
-/// Where the flags are (RFC 9293 section 3.1).
+/// Offset of the TCP flags (RFC 9293 section 3.1).
 const FLAGS: u32 = 13;
 const SYN: u32 = 0x02;
 const ACK: u32 = 0x10;
 
-/// Begins no further handshake on `listener`; false when the system does not let it. For a socket that no other process accepts from: the
-/// filter would be on theirs too.
+/// Stops new handshakes on `listener`. Returns false when the system does not allow the filter. Only for a socket that no other
+/// process accepts from, because the filter applies to the socket, not to the process.
 pub(super) fn block_new_handshakes(listener: &tokio::net::TcpListener) -> bool {
     let filter = [
         SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
@@ -57,7 +58,7 @@ mod tests {
         let address: SocketAddr = listener.local_addr().unwrap();
         let inside = TcpStream::connect(address).unwrap();
         assert!(block_new_handshakes(&listener));
-        // No answer to a SYN but silence: neither a connection nor a refusal.
+        // A SYN gets no response: neither a connection nor a refusal.
         let outside = TcpStream::connect_timeout(&address, Duration::from_millis(200)).unwrap_err();
         assert_eq!(outside.kind(), std::io::ErrorKind::TimedOut);
         let (_, peer) = listener.accept().await.unwrap();

@@ -1,4 +1,4 @@
-//! A worker's life: takes connections as they are handed to it, and knows when it has none left.
+//! One worker: takes connections from its queue and ends when none is left.
 
 use std::{
     rc::Rc,
@@ -27,10 +27,10 @@ use crate::{
     proxy::{Gateway, Load},
 };
 
-/// After a cut and its grace, what has not ended by then is dropped with its worker.
+/// What has not ended this long after a cut and its grace period is dropped with its worker.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
 
-/// What a worker is given when it starts.
+/// What a worker is started with.
 #[derive(Debug)]
 pub(super) struct WorkerParts {
     pub(super) gateway: Arc<Gateway>,
@@ -39,11 +39,11 @@ pub(super) struct WorkerParts {
     pub(super) accepted: mpsc::Receiver<Accepted>,
     pub(super) queries: mpsc::Receiver<WorkerQuery>,
     pub(super) phase: watch::Receiver<Phase>,
-    /// Exchanges cut by a drain, all workers together.
+    /// Exchanges aborted by a drain, counted over all workers.
     pub(super) cut: Arc<AtomicUsize>,
 }
 
-/// Serves until no connection comes any more, the last one is closed and what is read on without one is over, or until all are cut.
+/// Serves until no connection can come, the last one is closed and every detached exchange has ended, or until the cut.
 pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
     let WorkerParts { gateway, counters, load, mut accepted, mut queries, mut phase, cut } = parts;
     let registry = Rc::new(ConnectionRegistry::default());
@@ -77,7 +77,8 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
     let _ = time::timeout(CUT_GRACE + LAST_GRACE, registry.empty()).await;
 }
 
-/// A task of its own: its panic ends that connection alone. On the roster from here on, before the task first runs.
+/// Serves the connection in its own task, so that a panic ends this connection only. The connection is registered before the task
+/// first runs.
 fn begin<H: Handler>(connection: Accepted, context: &Rc<ServeContext<H>>, registry: &Rc<ConnectionRegistry>) {
     let state = ConnectionState::new(Instant::now());
     let entry = registry.register(state.clone());

@@ -1,4 +1,4 @@
-//! Questions to the workers, each answered on the worker's own thread between its other work.
+//! Queries to the workers, each answered on the worker's own thread between its other work.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -10,20 +10,20 @@ use tokio::{
 use super::registry::ConnectionRegistry;
 use crate::{body::OpenExchange, proxy::Load};
 
-/// Questions that may wait for one worker. More wait only for one that has stopped answering.
+/// Queries that may wait for one worker. The queue fills only if the worker has stopped responding.
 pub(super) const QUERY_QUEUE: usize = 16;
 
-/// A way to ask all workers. Clones ask the same ones.
+/// Sends queries to all workers. Clones reach the same workers.
 #[derive(Clone)]
 pub struct Workers {
     senders: Arc<[mpsc::Sender<WorkerQuery>]>,
     loads: Arc<[Arc<Load>]>,
 }
 
-/// What a worker is asked.
+/// A query: runs on the worker's thread with a view of the worker.
 pub(super) struct WorkerQuery(pub(super) Box<dyn FnOnce(&WorkerView) + Send>);
 
-/// A worker, seen from within.
+/// A worker as a query sees it.
 #[derive(Debug)]
 pub struct WorkerView {
     pub(super) registry: std::rc::Rc<ConnectionRegistry>,
@@ -36,19 +36,20 @@ impl Workers {
         Self { senders: senders.into(), loads: loads.into() }
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub fn count(&self) -> usize {
         self.senders.len()
     }
 
-    /// Open exchanges and open connections of each, without asking.
+    /// Open exchanges and open connections of each worker, read without a query.
     pub fn loads(&self) -> Vec<(usize, usize)> {
         self.loads.iter().map(|load| load.weight()).collect()
     }
 
-    /// What each has to say to `question`, in their order; `None` from one that does not say it `within` this time.
+    /// Runs `query` on each worker and returns the results in the order of the workers; `None` for a worker that does not respond
+    /// `within` this time.
     ///
-    /// The question runs on the worker's thread: its streams wait for it.
+    /// The query runs on the worker's thread and delays its streams.
     pub async fn ask<T: Send + 'static>(
         &self,
         within: Duration,
@@ -72,8 +73,8 @@ impl Workers {
         answers
     }
 
-    /// The numbers of those that are there and do nothing when they are asked to, `within` this time. One that has ended is none:
-    /// in a drain it has done its work, and otherwise its end is the process' end.
+    /// The numbers of the workers that do not respond `within` this time. A worker that has ended is not among them: in a drain
+    /// it has done its work, and otherwise the process ends with it.
     pub async fn unresponsive(&self, within: Duration) -> Vec<usize> {
         let answers = self.ask(within, |_| ()).await;
         let senders = self.senders.iter().zip(answers).enumerate();
@@ -85,12 +86,12 @@ impl Workers {
 }
 
 impl WorkerView {
-    /// Open exchanges, then open connections.
+    /// The number of open exchanges, then of open connections.
     pub fn load(&self) -> (usize, usize) {
         self.load.weight()
     }
 
-    /// Exchanges that are open on none of its connections: their callers have left, and they are read on.
+    /// Exchanges without a client connection: their clients have left, and the upstream's response is still read.
     pub(super) fn detached_exchanges(&self) -> usize {
         self.load.weight().0.saturating_sub(self.registry.exchanges())
     }
@@ -101,7 +102,7 @@ impl WorkerView {
         self.load.no_exchange().await;
     }
 
-    /// The exchanges that are open on its connections, `most` of them at most, in no order.
+    /// The exchanges that are open on the worker's connections, at most `most` of them, in no order.
     pub fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         self.registry.open_exchanges(most)
     }

@@ -1,4 +1,4 @@
-//! An upstream's answer: its head, and its body with the connection behind it.
+//! An upstream's response: its head, and its body with the connection behind it.
 
 use std::{
     pin::Pin,
@@ -19,17 +19,17 @@ use thiserror::Error;
 use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
 use crate::body::AnswerAwaited;
 
-/// Head and body, as they come.
+/// The head and the body of a response.
 pub type Answer = Response<AnswerBody>;
 
-/// Why an answer's body broke off.
+/// Why a response body ended early.
 #[derive(Debug, Error)]
 pub enum BodyError {
     /// The connection or the protocol failed.
     #[error(transparent)]
     Http(#[from] hyper::Error),
     /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end. RFC 9113 §8.1 allows that reset
-    /// only after a whole answer.
+    /// only after a complete response.
     #[error("response stream was reset before its end")]
     Reset,
 }
@@ -58,8 +58,8 @@ pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
     }
 }
 
-/// The body of an answer. When it was read to its end, dropping it puts the connection back into the pool; otherwise
-/// dropping it closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once; there also where the request has not ended.
+/// The body of a response. Dropping it after its end returns the connection to the pool. Dropping it earlier, or before the
+/// request has ended, closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
@@ -73,7 +73,7 @@ pub(super) enum Source {
     Http1(Http1Body),
     #[expect(dead_code, reason = "what is beside the body is held for its drop")]
     Http2(Incoming, Option<AnswerAwaited>, Lease),
-    /// Given back.
+    /// Returned to the pool, or failed.
     Gone,
 }
 
@@ -84,13 +84,13 @@ impl AnswerBody {
         body
     }
 
-    /// Whether the whole of it has been read.
+    /// Whether the body has been read to its end.
     pub fn is_ended(&self) -> bool {
         self.ended || self.is_end_stream()
     }
 
-    /// Whether all its bytes are there: it has ended, or as many came as were promised. On HTTP/2 the end of the stream may come in a
-    /// frame of its own, after the last byte.
+    /// Whether all bytes have arrived: the body has ended, or as many bytes came as were announced. On HTTP/2 the end of the
+    /// stream may come in its own frame, after the last byte.
     pub fn is_whole(&self) -> bool {
         self.is_ended() || self.size_hint().exact() == Some(0)
     }
@@ -124,14 +124,14 @@ impl Body for AnswerBody {
         match &polled {
             Poll::Ready(None) => this.ended = true,
             Poll::Ready(Some(Err(_))) => {
-                // What fails after the last promised byte takes nothing away.
+                // A failure after the last announced byte loses nothing.
                 this.ended = this.is_whole();
                 this.source = Source::Gone;
                 if this.ended {
                     return Poll::Ready(None);
                 }
             }
-            // Nothing comes after trailers, and nobody asks whether it does.
+            // Nothing comes after trailers, and hyper does not poll for more.
             Poll::Ready(Some(Ok(frame))) => this.ended |= frame.is_trailers(),
             Poll::Pending => {}
         }

@@ -1,24 +1,25 @@
-//! How many requests to an upstream may be retries: when it fails for everybody, asking it several times as often makes that last.
+//! The retry budget: which share of the requests to an upstream may be retries. When an upstream fails for everybody, many more
+//! requests than usual would prolong the failure.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// So many retries at once are always allowed, however little goes on.
+/// This many concurrent retries are always allowed.
 const ALWAYS: usize = 10;
 
-/// Of the live requests, one in so many may be a retry.
+/// One in this many requests in flight may be a retry.
 const SHARE: usize = 5;
 
-/// One upstream's budget, shared by all workers; kept over reloads by its name.
+/// The retry budget of one upstream. It is shared by all workers and kept over reloads by the upstream's name.
 #[derive(Debug, Default)]
 pub struct Budget {
     live: AtomicUsize,
     retrying: AtomicUsize,
 }
 
-/// A request that counts until it is dropped.
+/// A request in flight; it counts until dropped.
 #[derive(Debug)]
 pub struct BudgetPermit {
     budget: Arc<Budget>,
@@ -26,13 +27,13 @@ pub struct BudgetPermit {
 }
 
 impl Budget {
-    /// A request that is asked for the first time.
+    /// Counts a first attempt.
     pub fn request_permit(self: &Arc<Self>) -> BudgetPermit {
         self.live.fetch_add(1, Ordering::Relaxed);
         BudgetPermit { budget: self.clone(), retry: false }
     }
 
-    /// One that is asked again; `None` when there are too many of them.
+    /// Counts a retry; `None` when too many retries are in flight.
     pub fn retry_permit(self: &Arc<Self>) -> Option<BudgetPermit> {
         let most = ALWAYS.max(self.live.load(Ordering::Relaxed) / SHARE);
         let before = self.retrying.fetch_add(1, Ordering::Relaxed);

@@ -1,7 +1,7 @@
-//! How many connections there are to a target, and who waits until there may be one more.
+//! The limit on connections to a target, and the queue of requests that wait for a connection.
 //!
-//! One count for each target in the process, whichever worker asks. Settings change with a reload, and with them the dialer; the
-//! connections that are there stay, so the count goes on. Each who asks says how many there may be.
+//! There is one count per target in the process, whichever worker connects. A reload may change the settings and with them the
+//! dialer; open connections stay, so the count goes on. Each caller of `take` passes the limit that applies to it.
 
 use std::{
     collections::VecDeque,
@@ -15,43 +15,43 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// The connections to one target.
+/// Counts the open connections to one target.
 #[derive(Default)]
 pub struct ConnectionLimit {
     state: Mutex<State>,
-    /// How many wait: asked whenever a connection is put aside.
+    /// The number of waiters; read whenever a connection becomes idle.
     waiting: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     open: usize,
-    /// In the order in which they came; no more than there are requests.
+    /// Waiters in the order of arrival; at most one per request.
     queue: VecDeque<Waiter>,
     next: u64,
 }
 
-/// One who waits.
+/// A queued request for a connection.
 struct Waiter {
     number: u64,
-    /// There may be so many.
+    /// The limit that applies to this waiter.
     max: usize,
     grant: oneshot::Sender<ConnectionPermit>,
 }
 
-/// One connection that is counted, until it is dropped.
+/// A permit for one connection; gives it back when dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit(Arc<ConnectionLimit>);
 
-/// A place in the queue, given up when dropped.
+/// An entry in the queue, removed when dropped.
 struct Queued<'a> {
     limit: &'a ConnectionLimit,
     number: u64,
 }
 
 impl ConnectionLimit {
-    /// Counts one more connection, now or as soon as there are fewer than `most`: of those who may have one, the first to ask is the first
-    /// to get it. `None` when that takes longer than `patience`.
+    /// Takes a permit, now or as soon as fewer than `max` connections are open. Of the waiters that may have one, the first to
+    /// ask gets it. `None` when that takes longer than `timeout`.
     pub(super) async fn take(self: &Arc<Self>, max: usize, timeout: Duration) -> Option<ConnectionPermit> {
         let (_queued, granted) = {
             let mut state = self.lock();
@@ -64,12 +64,12 @@ impl ConnectionLimit {
         tokio::time::timeout(timeout, granted).await.ok()?.ok()
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub(super) fn open(&self) -> usize {
         self.lock().open
     }
 
-    /// Whether anybody waits.
+    /// Whether any request waits for a permit.
     pub(super) fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
@@ -92,7 +92,7 @@ impl ConnectionLimit {
         state.open += 1;
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         drop(state);
-        // Who has just stopped waiting does not take it: it is dropped, and comes back here.
+        // If the waiter has just given up, the permit is dropped and released again.
         let _ = waiter.grant.send(ConnectionPermit(self.clone()));
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let limit = Arc::new(ConnectionLimit::default());
         let (one, two) = (limit.take(2, LONG).await.unwrap(), limit.take(2, LONG).await.unwrap());
         assert!(limit.take(2, Duration::ZERO).await.is_none() && !limit.has_waiters());
-        // Where only one is allowed, two are to go first.
+        // With a limit of one, two connections have to close first.
         let fewer = tokio::spawn({
             let limit = limit.clone();
             async move { limit.take(1, LONG).await.is_some() }

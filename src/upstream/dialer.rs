@@ -1,4 +1,4 @@
-//! How one connect identity is reached.
+//! Makes connections to one origin with one set of connection settings.
 
 use std::{
     error::Error,
@@ -22,12 +22,12 @@ use super::{
 };
 use crate::fault::Cause;
 
-/// Between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`):
-/// a peer that vanished without a word is found within it.
+/// Interval between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
+/// A peer that vanished is detected within it.
 const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host's name is looked up at each dial,
-/// and each of its addresses tried.
+/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, and
+/// each of its addresses is tried.
 pub struct Dialer {
     id: u64,
     origin: Uri,
@@ -35,28 +35,28 @@ pub struct Dialer {
     http2: bool,
     limits: PoolLimits,
     connector: Connector,
-    /// The connections that are open to its target.
+    /// Counts the open connections to the target.
     connection_limit: Arc<ConnectionLimit>,
 }
 
-/// A new connection.
+/// A new connection with its permit.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
     pub(super) permit: ConnectionPermit,
 }
 
-/// What is kept of idle connections, by each worker.
+/// Limits on the connections of one worker to one origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// An unused connection is closed after that.
+    /// An idle connection is closed after this time.
     pub idle: Duration,
-    /// No more than that are kept.
+    /// The number of idle connections that are kept.
     pub max_idle: usize,
-    /// No more than that are open at once, idle ones included, in the whole process.
+    /// The number of connections that may be open at once, idle ones included, in the whole process.
     pub max_open: Option<usize>,
 }
 
-/// An HTTP CONNECT proxy on the way.
+/// An HTTP CONNECT proxy in front of the origin.
 #[derive(Debug, Clone)]
 pub struct Egress {
     /// `http://host:port`
@@ -65,45 +65,45 @@ pub struct Egress {
     pub authorization: Option<HeaderValue>,
 }
 
-/// What a dialer is made of.
+/// The settings of a dialer.
 #[derive(Debug)]
 pub struct DialerOptions {
     /// `scheme://host:port`, nothing after it.
     pub origin: Uri,
-    /// TLS towards it. Sessions for resumption live in it and are shared by all its clones.
+    /// The TLS configuration. It holds the sessions for resumption, which all its clones share.
     pub tls: ClientConfig,
-    /// Name expected in its certificate, if not the host.
+    /// The name expected in the server's certificate, if not the host.
     pub server_name: Option<ServerName<'static>>,
-    /// Talk HTTP/2.
+    /// Whether to use HTTP/2.
     pub http2: bool,
-    /// Reach it through a proxy.
+    /// The egress proxy, if any.
     pub egress: Option<Egress>,
-    /// For TCP, divided among the host's addresses.
+    /// The time for connecting by TCP, divided among the host's addresses.
     pub connect: Duration,
-    /// Of idle connections.
+    /// Limits on the connections.
     pub limits: PoolLimits,
-    /// Tells it from other dialers to the same origin.
+    /// Distinguishes this dialer from others to the same origin.
     pub identity: String,
-    /// What is open to its target already, through another dialer.
+    /// Counts the connections that are already open to the target.
     pub connection_limit: Arc<ConnectionLimit>,
 }
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Not in time.
+    /// No connection within the timeout.
     #[error("connecting timed out after {} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// DNS, TCP, TLS or the egress proxy failed.
     #[error("connecting failed")]
     Failed(#[source] Cause),
-    /// As many connections are open as may be, and none became free in time.
+    /// The connection limit is reached, and no connection became free in time.
     #[error("connection limit reached (max_connections of the upstream)")]
     Full,
-    /// HTTP/2 was asked for and TLS agreed on something else.
+    /// HTTP/2 is configured and TLS negotiated another protocol.
     #[error("upstream does not support HTTP/2 (ALPN selected another protocol)")]
     NotHttp2,
-    /// There are no descriptors left here, which is no fault of the upstream's.
+    /// This process or machine has no file descriptors left; the upstream is not at fault.
     #[error("gateway is out of file descriptors")]
     Exhausted(#[source] Cause),
 }
@@ -115,7 +115,7 @@ enum Connector {
 }
 
 impl Dialer {
-    /// A dialer for `plan`.
+    /// A dialer with these `options`.
     pub fn new(options: DialerOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let connector = Connector::new(&options);
@@ -130,12 +130,12 @@ impl Dialer {
         }
     }
 
-    /// Unique in the process; pools are keyed by it.
+    /// An id that is unique in the process; the pools' key.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// What makes two dialers the same one.
+    /// Two dialers with the same identity are interchangeable.
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -145,12 +145,12 @@ impl Dialer {
         &self.origin
     }
 
-    /// Whether it talks HTTP/2.
+    /// Whether it uses HTTP/2.
     pub fn http2(&self) -> bool {
         self.http2
     }
 
-    /// Of idle connections.
+    /// Limits on the connections.
     pub fn limits(&self) -> PoolLimits {
         self.limits
     }
@@ -160,12 +160,12 @@ impl Dialer {
         &self.connection_limit
     }
 
-    /// Whether a connection that is not in use is to be closed, because somebody waits for its place.
+    /// Whether an idle connection should be closed, because a request waits for a permit.
     pub(super) fn has_waiters(&self) -> bool {
         self.connection_limit.has_waiters()
     }
 
-    /// Whether there are as many connections as may be.
+    /// Whether the connection limit is reached.
     pub(super) fn is_full(&self) -> bool {
         self.connection_limit.open() >= self.max_open()
     }
@@ -174,12 +174,12 @@ impl Dialer {
         self.limits.max_open.unwrap_or(usize::MAX)
     }
 
-    /// Waits for so long until there may be one more connection.
+    /// Waits for a connection permit, at most for `timeout`.
     pub(super) async fn acquire_permit(&self, timeout: Duration) -> Result<ConnectionPermit, DialError> {
         self.connection_limit.take(self.max_open(), timeout).await.ok_or(DialError::Full)
     }
 
-    /// A new connection in `slot`, TLS included, within `timeout`.
+    /// A new connection with this permit, TLS included, within `timeout`.
     pub(super) async fn dial(
         &self,
         permit: ConnectionPermit,
@@ -239,18 +239,18 @@ impl Connector {
     }
 }
 
-/// Whether the address whose error was told used up its share of the time.
+/// Whether the address that reported `error` used up its share of the time.
 fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }
 
-/// ENFILE and EMFILE, which have no kind of their own. EADDRNOTAVAIL is not among them: where local ports have run out, they have for one
-/// address alone, and it comes as well where the host's last address is of a family that is switched off here (connect(2)).
+/// ENFILE and EMFILE, which have no `ErrorKind`. EADDRNOTAVAIL is not among them: local ports run out for one address only, and
+/// the same error comes when the host's last address is of a family that is disabled here (connect(2)).
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Whether there is such an error beneath.
+/// Whether `error` or one of its causes matches.
 fn is_caused(error: &(dyn Error + 'static), by: impl Fn(&io::Error) -> bool) -> bool {
     let mut beneath = Some(error);
     while let Some(error) = beneath {
@@ -300,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server whose answers change: each is given once.
+    /// A name server whose responses change: each is given once.
     #[derive(Clone)]
     struct Changing(Arc<Mutex<VecDeque<Vec<SocketAddr>>>>);
 
@@ -344,7 +344,7 @@ mod tests {
         assert!(is_caused(&error, |beneath| beneath.to_string() == "no such host"), "{error:?}");
     }
 
-    /// One address refuses, and the other is of a family that this machine has not: it is the host that cannot be reached.
+    /// One address refuses, and the other is of a family that this machine lacks: the host cannot be reached.
     #[test]
     fn descriptors_alone_run_out_for_every_address() {
         let code = |code| is_caused(&io::Error::from_raw_os_error(code), is_exhaustion);

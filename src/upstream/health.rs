@@ -1,7 +1,8 @@
-//! How one target is doing: how much is asked of it, and its circuit breaker.
+//! The state of one target: its requests in flight and its circuit breaker.
 //!
-//! One for each target in the process, whichever worker asks; identity is the upstream's name and the target's URL, so that a reload
-//! neither closes an open breaker nor forgets what is under way. Atomics alone: no worker waits for another.
+//! There is one state per target in the process, whichever worker uses it. Its identity is the upstream's name and the target's
+//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics only: no worker waits
+//! for another.
 
 use std::{
     cell::Cell,
@@ -12,31 +13,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Results that a failure rate is taken over; fewer tell nothing.
+/// Results that the failure rate is computed over; with fewer results there is no rate.
 const WINDOW: u32 = 32;
 
-/// When a circuit opens, and for how long.
+/// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// Failures in a row; half of the last 32 do as well.
+    /// Consecutive failures that open it. Failures in half of the last 32 requests open it too.
     pub failures: u32,
-    /// Nothing is asked of the target for so long; then one probe is.
+    /// How long it stays open. Then one probe request decides.
     pub open: Duration,
 }
 
-/// The state of a circuit, in its standard words.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circuit {
-    /// Healthy: everything passes.
+    /// Healthy: all requests pass.
     Closed,
-    /// Failing: nothing passes.
+    /// Failing: no request passes.
     Open,
-    /// Its time is over: one probe passes, and decides.
+    /// The open time is over: one probe passes and decides.
     HalfOpen,
 }
 
 impl Circuit {
-    /// For people and metrics.
+    /// The name in `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -46,16 +47,16 @@ impl Circuit {
     }
 }
 
-/// One target, as all workers see it.
+/// The state of one target, shared by all workers.
 #[derive(Debug)]
 pub struct TargetState {
     epoch: Instant,
     pending: AtomicUsize,
-    /// In a row.
+    /// Consecutive failures.
     failures: AtomicU32,
-    /// The last results, newest in the lowest bit; 1 is a failure.
+    /// The last results, the newest in the lowest bit; 1 is a failure.
     history: AtomicU32,
-    /// How many of those bits mean something.
+    /// The number of valid bits in `history`.
     known: AtomicU32,
     /// The target's base URL.
     name: Arc<str>,
@@ -65,23 +66,23 @@ pub struct TargetState {
     opened: AtomicU64,
 }
 
-/// One request's place at a target: pending until it is dropped.
+/// A permit for one request to a target. The request counts as pending until the permit is dropped.
 #[derive(Debug)]
 pub struct TargetPermit {
     state: Arc<TargetState>,
     policy: Option<BreakerPolicy>,
-    /// Whether a half-open circuit waits for what becomes of this one.
+    /// Whether this request is the probe of a half-open circuit breaker.
     probe: bool,
-    /// It has told what the target did.
+    /// The result has been reported.
     judged: bool,
-    /// Given up after that, it is the target that did nothing.
+    /// If the request is given up after this moment, the target counts as failed.
     due: Cell<Option<Instant>>,
-    /// The caller's own limits say nothing about how fast the target has to be.
+    /// Slowness does not count as a failure, because the caller's own timeouts apply.
     excused: bool,
 }
 
 impl TargetState {
-    /// Of the target with this base URL, of which nothing is known.
+    /// The state of a target with this base URL, without history.
     pub fn new(name: Arc<str>) -> Self {
         Self {
             name,
@@ -96,17 +97,17 @@ impl TargetState {
         }
     }
 
-    /// Requests that are under way there.
+    /// The number of requests in flight.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// How often its circuit has opened.
+    /// How often the circuit breaker has opened.
     pub fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Its circuit at `now`.
+    /// The state of the circuit breaker at `now`.
     pub fn circuit(&self, now: Instant) -> Circuit {
         match self.open_until.load(Ordering::Acquire) {
             0 => Circuit::Closed,
@@ -115,14 +116,14 @@ impl TargetState {
         }
     }
 
-    /// How long its circuit stays open from `now` on.
+    /// How much longer the circuit breaker stays open from `now` on.
     pub fn opens_in(&self, now: Instant) -> Option<Duration> {
         let left = self.open_until.load(Ordering::Acquire).checked_sub(self.since_epoch(now))?;
         Some(Duration::from_micros(left))
     }
 
-    /// A place there, unless the circuit is open, or half-open with its probe under way, or `most` are pending. Without a `fuse` no
-    /// circuit is heeded.
+    /// A permit, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending` requests are in
+    /// flight. Without a `policy` there is no circuit breaker.
     pub fn admit(
         self: &Arc<Self>,
         policy: Option<BreakerPolicy>,
@@ -133,7 +134,7 @@ impl TargetState {
         self.admit_to(circuit, policy, max_pending, now)
     }
 
-    /// The same with the `circuit` that was seen.
+    /// As [`admit`](Self::admit), with the `circuit` that was read before.
     fn admit_to(
         self: &Arc<Self>,
         circuit: Circuit,
@@ -145,7 +146,7 @@ impl TargetState {
             return None;
         }
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
-        // From here on dropping it gives the place back.
+        // From here on, dropping the permit takes the request off the count.
         let mut permit = TargetPermit {
             state: self.clone(),
             policy,
@@ -161,7 +162,7 @@ impl TargetState {
             let first = self.probing.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
             first.ok()?;
             permit.probe = true;
-            // Another probe may have decided since its circuit was looked at.
+            // Another probe may have decided since the circuit was read.
             match self.circuit(now) {
                 Circuit::HalfOpen => {}
                 Circuit::Open => return None,
@@ -179,7 +180,7 @@ impl TargetState {
         u64::try_from(span.as_micros()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// Notes a result; whether half of the last ones were failures.
+    /// Records a result. Returns whether half of the last results were failures.
     fn note(&self, failed: bool) -> bool {
         let shift = |history| Some(history << 1 | u32::from(failed));
         let history =
@@ -208,44 +209,44 @@ impl TargetState {
 }
 
 impl TargetPermit {
-    /// The exchange, which has gone on for `elapsed`, must be over at `deadline`. A target that has more than half of its time and says
-    /// nothing has failed.
+    /// Sets the deadline of the exchange, which has taken `elapsed` so far. A target that has more than half of the time and
+    /// sends nothing until the deadline has failed.
     pub fn is_due(&self, deadline: Instant, elapsed: Duration) {
         let left = deadline.saturating_duration_since(Instant::now());
         self.due.set((left > elapsed && !self.excused).then_some(deadline));
     }
 
-    /// It has begun to answer, so it is not silent.
+    /// The target has begun to respond, so the deadline no longer applies.
     pub fn has_answered(&self) {
         self.due.set(None);
     }
 
-    /// Being slow is no failure here: the limits are not the operator's.
+    /// From now on slowness does not count as a failure: the timeouts are not the operator's.
     pub fn excuse(&mut self) {
         self.excused = true;
     }
 
-    /// The target was too slow, at `now`.
+    /// Reports at `now` that the target was too slow.
     pub fn was_slow(&mut self, now: Instant) {
         if !self.excused {
             self.failed(now);
         }
     }
 
-    /// The target did what was asked of it, though it may be an error of the caller's own.
+    /// Reports a success: the target handled the request, even if it returned an error that the caller caused.
     pub fn succeeded(&mut self) {
         self.judged = true;
         let state = &self.state;
         state.failures.store(0, Ordering::Release);
         state.note(false);
-        // One that began before the circuit opened says nothing about how things are now.
+        // A request that began before the breaker opened says nothing about the target's state now.
         if std::mem::take(&mut self.probe) {
             state.close();
             state.probing.store(false, Ordering::Release);
         }
     }
 
-    /// The target failed, at `now`.
+    /// Reports a failure at `now`.
     pub fn failed(&mut self, now: Instant) {
         self.judged = true;
         let state = &self.state;
@@ -261,7 +262,7 @@ impl TargetPermit {
     }
 }
 
-/// A probe of which nothing came (its caller left) leaves the circuit half-open for the next one.
+/// A probe without a result (its client left) leaves the circuit breaker half-open for the next one.
 impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
@@ -341,7 +342,7 @@ mod tests {
                 assert_eq!(state.circuit(later), Circuit::Closed, "one failure, and not a probe's");
             }
             assert_eq!(state.pending(), 0);
-            // Nobody is taken for a probe under way.
+            // No other request counts as the probe in flight.
             let last = later + POLICY.open;
             assert!(admit(&state, last).is_some());
         }

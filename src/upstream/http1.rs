@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection, driven by whoever waits for its answer.
+//! One HTTP/1.1 connection, polled by the task that waits for its response.
 
 use std::{
     fmt,
@@ -29,20 +29,20 @@ use super::{
 };
 use crate::body::Outbound;
 
-/// Rounds of "poll what is waited for, then the connection" within one poll; a connection that still has something to do
-/// then has its task woken again, so that others on the thread get their turn.
+/// Rounds of "poll the wanted future, then the connection" within one poll. A connection that still has work after them has its
+/// task woken again, so that other tasks on the thread get their turn.
 const ROUNDS: usize = 8;
 
-/// Response heads above this are an upstream's fault.
+/// Larger response heads are an error of the upstream.
 const MAX_HEAD: usize = 256 << 10;
 
-/// And all interim ones together with it, and with what hyper reads of the body in the same moment.
+/// Limit for all interim responses together with the final head, and with what hyper reads of the body along with them.
 const MAX_BEFORE_ANSWER: usize = 2 << 20;
 
 /// hyper's connection, able to switch protocols; that type of hyper's has no public name.
 type Driven = dyn Future<Output = hyper::Result<()>>;
 
-/// An HTTP/1.1 connection and the handle to send on it.
+/// An HTTP/1.1 connection with its request sender.
 pub(super) struct Http1 {
     sender: SendRequest<Outbound>,
     /// `None` once it has ended, or its I/O has left it for another protocol.
@@ -50,18 +50,18 @@ pub(super) struct Http1 {
     deferred: Arc<DeferredWaker>,
     waker: Waker,
     reads: Arc<ReadState>,
-    /// When it was last put aside.
+    /// When it last became idle.
     pub(super) idle_since: Instant,
 }
 
-/// The body of an answer, with the connection that it comes from.
+/// The body of a response, with the connection that it comes from.
 pub(super) struct Http1Body {
     body: Incoming,
     connection: Http1,
 }
 
 impl Http1 {
-    /// Makes a connection of what was `dialled`.
+    /// Opens HTTP/1.1 on a new connection.
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
         let reads = Arc::<ReadState>::default();
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
@@ -75,7 +75,7 @@ impl Http1 {
         Ok(opened)
     }
 
-    /// Whether it can take a request. Polls it, which finds a connection that the upstream has closed meanwhile.
+    /// Whether the connection can take a request. Polls it, which detects that the upstream has closed it.
     pub(super) fn is_usable(&mut self) -> bool {
         self.settle();
         self.driven.is_some() && self.sender.is_ready()
@@ -96,12 +96,12 @@ impl Http1 {
         answered
     }
 
-    /// Whether any byte came back since the last request was sent.
+    /// Whether any byte has arrived since the last request was sent.
     pub(super) fn answered(&self) -> bool {
         self.reads.answered()
     }
 
-    /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.
+    /// Polls `wanted`, which only the connection can make ready, and polls the connection as often as it has work.
     fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -120,8 +120,8 @@ impl Http1 {
         polled
     }
 
-    /// Lets the connection do what it has to do, without waiting for anything: what comes later only leaves a mark. (Handing it a
-    /// request would otherwise wake the task that is about to poll it anyway.)
+    /// Lets the connection do its pending work without waiting: a later wake-up only sets the mark. (Handing it a request would
+    /// otherwise wake the task that is about to poll it anyway.)
     fn settle(&mut self) {
         let cx = &Context::from_waker(Waker::noop());
         self.deferred.enter(cx);
@@ -184,7 +184,7 @@ impl Http1Body {
         poll_fn(|cx| connection.poll_with(cx, |cx| Pin::new(&mut switched).poll(cx))).await
     }
 
-    /// The connection, if it can be used again, now that the answer has been read to its end.
+    /// The connection, if it can be reused after the response was read to its end.
     pub(super) fn into_reusable(self) -> Option<Http1> {
         let Self { body, mut connection } = self;
         drop(body);

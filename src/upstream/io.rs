@@ -24,7 +24,7 @@ use super::{connection_limit::ConnectionPermit, dialer::Dialled};
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
 
-/// What a connector made, without the connector's layers around it.
+/// The bare socket, without the connector's layers.
 pub(super) fn bare(made: MaybeHttpsStream<TokioIo<TcpStream>>) -> Socket {
     match made {
         MaybeHttpsStream::Http(tcp) => Either::Left(tcp.into_inner()),
@@ -88,8 +88,8 @@ impl Default for ReadState {
 pub(super) struct Io {
     socket: Socket,
     reads: Arc<ReadState>,
-    /// Dropped after the socket: the connection is closed before there may be another in its place. It is here because whatever drives the
-    /// connection may live longer than who sends on it, or less long.
+    /// Dropped after the socket, so the connection is closed before the permit is free. It is kept here because the I/O may live
+    /// longer or shorter than the request sender.
     _permit: ConnectionPermit,
 }
 
