@@ -1,4 +1,4 @@
-//! `/metrics`: everything that is counted, in the format that the scraper takes.
+//! `/metrics`: all metrics, in the format that the scraper accepts.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -23,11 +23,12 @@ use crate::{
 
 use MetricKind::{Counter, Gauge, Histogram};
 
-/// What has no configured name. None can be called so (`config::is_name`), or there would be two series of the same labels.
+/// Label for values without a configured name. No configured name can equal it (`config::is_name`), or there would be two series
+/// with the same labels.
 const OTHER: &str = "_other";
 
 impl AdminState {
-    /// All families.
+    /// All metric families.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
@@ -263,7 +264,7 @@ fn certificates(out: &mut Exposition, snapshot: &Snapshot) {
     );
     for listener in &snapshot.listeners {
         let address = listener.address.to_string();
-        // One name may have several, of RSA and of ECDSA: the first to end is what is to be heard of.
+        // One name may have several certificates, of RSA and of ECDSA: the earliest expiry is reported.
         let mut first = BTreeMap::new();
         for Expiry { name, not_after } in &listener.certificates {
             let first = first.entry(name).or_insert(*not_after);

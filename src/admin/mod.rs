@@ -1,6 +1,6 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
 //!
-//! Served by the main thread, so that it answers whatever the workers are doing.
+//! Served by the main thread, so that it responds whatever the workers are doing.
 
 mod metrics;
 mod status;
@@ -31,20 +31,20 @@ use crate::{
     proxy::Gateway,
 };
 
-/// Connections at once; an operator and a scraper need no more.
+/// Maximum number of connections; an operator and a scraper need no more.
 const MAX_CONNECTIONS: usize = 32;
 
-/// A request head must be there by then, and an idle connection is closed after it.
+/// Time limit for a request head, and for an idle connection.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The operator's listener, for as long as its runtime runs.
+/// The admin listener. It runs as long as its runtime.
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
     ready: Rc<Cell<bool>>,
 }
 
-/// What its answers are made of.
+/// The state that its responses are made from.
 #[derive(Debug)]
 struct AdminState {
     gateway: Arc<Gateway>,
@@ -56,7 +56,7 @@ struct AdminState {
 }
 
 impl Admin {
-    /// Answers on `socket` those who know the token, if there is one. Must be called on a local runtime.
+    /// Serves on `socket` clients that know the token, if one is configured. Must be called on a local runtime.
     ///
     /// # Errors
     /// The runtime does not take the socket.
@@ -77,12 +77,12 @@ impl Admin {
         Ok(Self { address, ready })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From here on `/readyz` says no: the gateway is draining.
+    /// Makes `/readyz` fail from now on: the gateway is draining.
     pub fn not_ready(&self) {
         self.ready.set(false);
     }
@@ -90,7 +90,7 @@ impl Admin {
 
 impl AdminState {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        // Load balancers and kubelets have no token, and learn nothing else here.
+        // Load balancers and kubelets have no token; these two paths reveal nothing else.
         if let Some(health) = self.health(request) {
             return health;
         }
@@ -138,8 +138,8 @@ impl AdminState {
         constant_time::verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok()
     }
 
-    /// Whether the request knows where it goes, when it need not know a token: the name of a web page's own host may have been made to lead to
-    /// loopback (DNS rebinding), and its browser would send that name.
+    /// Whether the request names an allowed host, when no token is required. A web page's host name may resolve to loopback (DNS
+    /// rebinding), and its browser would send that name.
     fn has_allowed_host<B>(&self, request: &Request<B>) -> bool {
         if self.gateway.live.load().admin_token.is_some() {
             return true;
@@ -156,7 +156,7 @@ impl AdminState {
     }
 }
 
-/// Whether nobody else can make this host lead here: an address, or `localhost` (RFC 6761 section 6.3).
+/// Whether no DNS record decides where the host leads: an IP address, or `localhost` (RFC 6761 section 6.3).
 fn is_own(host: &str) -> bool {
     let is_address = || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     host.eq_ignore_ascii_case("localhost") || is_address()

@@ -1,4 +1,4 @@
-//! `/status`: what the gateway is doing now.
+//! `/status`: the current state of the gateway.
 
 use std::{
     sync::Arc,
@@ -18,13 +18,13 @@ use crate::{
     snapshot::{Snapshot, Target, Upstream},
 };
 
-/// Open exchanges that are listed, of each worker; the counts tell of all.
+/// Open exchanges listed per worker; the counts cover all.
 const LISTED: usize = 1000;
 
-/// A worker that has not answered by then is said not to answer.
+/// A worker that has not responded within this time is reported as unresponsive.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a worker tells of itself.
+/// What a worker reports.
 struct Report {
     exchanges: usize,
     connections: usize,
@@ -32,7 +32,7 @@ struct Report {
 }
 
 impl AdminState {
-    /// All of it, as JSON.
+    /// The whole state, as JSON.
     pub(super) async fn status(&self) -> Response<Full<Bytes>> {
         let reports = self.workers.ask(TIMEOUT, Report::of).await;
         let snapshot = self.gateway.live.load_full();
@@ -56,7 +56,7 @@ impl AdminState {
         super::json(&shown)
     }
 
-    /// The sockets that are open.
+    /// The open sockets.
     fn listeners(&self, snapshot: &Snapshot) -> Vec<Value> {
         let tls = |asked| snapshot.listeners.iter().any(|one| one.address == asked && one.tls.is_some());
         self.listeners.iter().map(|(asked, bound)| json!({ "address": bound, "tls": tls(*asked) })).collect()

@@ -29,13 +29,13 @@ use crate::{
 use reload::Reloading;
 pub use service::Service;
 
-/// How long log lines that wait at the end may take to be written.
+/// How long the log lines that are queued at the end may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// The configuration is sound, but something it needs is not to be had.
+    /// The configuration is valid, but something it needs is not available.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// An address cannot be listened on.
@@ -61,13 +61,13 @@ pub enum AppError {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Every exchange ended in its own time.
+    /// Every exchange finished by itself.
     Drained,
-    /// So many were cut at the drain's deadline, or by a second signal.
+    /// This many exchanges were aborted at the drain deadline or by a second signal.
     Cut(usize),
 }
 
-/// Where a gateway runs: what the one who started it gave it, and wants to hear of it. By default that is nobody.
+/// What the parent process passed to the gateway, and where it expects notifications. Empty by default.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// Listening sockets.
@@ -76,7 +76,7 @@ pub struct Surroundings {
     pub service: Service,
 }
 
-/// A gateway that runs: its sockets are bound and its workers at work.
+/// A running gateway: its sockets are bound and its workers serve.
 #[derive(Debug)]
 pub struct App {
     gateway: Arc<Gateway>,
@@ -88,20 +88,20 @@ pub struct App {
     reloading: Option<Reloading>,
 }
 
-/// The signals that a run goes by.
+/// The signals that control a run.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
-    /// When one to stop came last.
+    /// When the last signal to stop came.
     last: Option<Instant>,
 }
 
-/// Who signals a process and then its group, as `timeout` of coreutils does, has asked once.
+/// Signals to stop within this time count as one: `timeout` of coreutils, for example, signals the process and then its group.
 const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 
 impl Surroundings {
-    /// What the environment tells. To be asked once, before there are threads.
+    /// Reads the environment. Must be called once, before there are threads.
     pub fn from_env() -> Self {
         Self { inherited: Inherited::from_env(), service: Service::from_env() }
     }
@@ -155,8 +155,8 @@ impl App {
         Ok(Self { gateway, listening, admin, runtime, queue, service, reloading: None })
     }
 
-    /// Reloads from `source` from here on: when one of its files changes, and at SIGHUP. `digest` is that of the reading that the
-    /// gateway was started with.
+    /// Reloads from `source` from now on: when one of its files changes, and at SIGHUP. `digest` is that of the read with which
+    /// the gateway was started.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -166,27 +166,27 @@ impl App {
         Ok(Self { reloading: Some(flush_on_error(&self.queue, reloading)?), ..self })
     }
 
-    /// Where callers connect, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.listening.addresses()
     }
 
-    /// Where the operator connects.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// What lives as long as the process.
+    /// The state that lives as long as the process.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
 
-    /// A way to ask the workers.
+    /// Sends queries to the workers.
     pub fn workers(&self) -> &Workers {
         self.listening.workers()
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left. SIGHUP reloads.
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal aborts the remaining requests. SIGHUP reloads.
     ///
     /// # Errors
     /// A worker died, or signals cannot be waited for.
@@ -197,7 +197,7 @@ impl App {
         self.run_until(async || signals.stop(reloading.as_ref()).await)
     }
 
-    /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
+    /// Serves until `stop` resolves, then drains; when it resolves again, the remaining requests are aborted.
     ///
     /// # Errors
     /// A worker died, while serving or draining.
@@ -219,7 +219,7 @@ impl App {
 }
 
 impl Ended {
-    /// Exchanges that were cut.
+    /// The number of aborted exchanges.
     pub fn cut(self) -> usize {
         match self {
             Self::Drained => 0,
@@ -228,7 +228,8 @@ impl Ended {
     }
 }
 
-/// An error ends the process, sooner than the log's writer would have written what led to it.
+/// Flushes the log if `result` is an error: the process ends then, sooner than the log's writer would have written what led to
+/// it.
 fn flush_on_error<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
     if result.is_err() {
         queue.flush(LAST_LINES);
@@ -247,7 +248,7 @@ async fn serve(
     tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
     service.ready(gateway.live.load().generation);
     tokio::select! {
-        // What other workers have open is cut, and told so.
+        // The exchanges of the other workers are aborted, and their clients told.
         _ = listening.wait() => {
             if let Some(admin) = admin {
                 admin.not_ready();
@@ -287,7 +288,8 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop, and passes those to reload on. One that comes right after another is the same.
+    /// Waits for a signal to stop, and passes on signals to reload. A signal that comes right after another one counts as the
+    /// same.
     async fn stop(&mut self, reloading: Option<&Reloading>) {
         loop {
             tokio::select! {
@@ -316,7 +318,7 @@ mod tests {
     use super::*;
     use crate::config::{Env, LogFormat, parse};
 
-    /// An output that takes its time, much more than a start that fails.
+    /// An output that is much slower than a start that fails.
     struct Slow(mpsc::Sender<Vec<u8>>);
 
     impl Write for Slow {

@@ -1,7 +1,6 @@
-//! Hot reload: a thread of its own reads the configuration when it may have changed, compiles it, and swaps it in.
+//! Hot reload: a dedicated thread reads the configuration when it may have changed, compiles it, and swaps it in.
 //!
-//! A broken file changes nothing. It is told of in the log, counted, and shown by `/status` with every problem, until a sound one
-//! has taken its place.
+//! An invalid file changes nothing. Its problems are logged, counted, and listed by `/status` until a valid file has replaced it.
 
 use std::{
     io,
@@ -15,28 +14,28 @@ use crate::{
     proxy::Gateway,
 };
 
-/// Readings in a row, until what is read leads nowhere that is not watched yet.
+/// Consecutive reads until every file that was read is watched.
 const READINGS: usize = 4;
 
-/// The thread that follows the configuration's files; dropping it ends it.
+/// The thread that follows the configuration's files. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Reloading {
     trigger: Option<ReloadTrigger>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The thread's own things.
+/// The state of the thread.
 struct Follower {
     source: Source,
     gateway: Arc<Gateway>,
     service: Service,
     watch: ConfigWatch,
-    /// What the last reading found, sound or not.
+    /// The digest of the last read, valid or not.
     digest: Vec<u8>,
 }
 
 impl Reloading {
-    /// Follows `source`, which was last read as `digest` says.
+    /// Follows `source`, whose last read had this `digest`.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -52,7 +51,7 @@ impl Reloading {
         Ok(Self { trigger: Some(trigger), thread: Some(thread) })
     }
 
-    /// Has the files read again, changed or not.
+    /// Requests a reload, whether or not files changed.
     pub(super) fn request(&self) {
         if let Some(trigger) = &self.trigger {
             trigger.trigger();
@@ -71,7 +70,7 @@ impl Drop for Reloading {
 
 impl Follower {
     fn run(mut self) {
-        // It may have changed since it was read for the start, when nobody was watching.
+        // The files may have changed between the read at the start and the first watch.
         self.reload_if_changed(ReloadReason::Changed);
         while let Some(reason) = self.watch.wait() {
             self.reload_if_changed(reason);
@@ -93,7 +92,7 @@ impl Follower {
         if taken { self.service.ready(generation) } else { self.service.refused(generation) }
     }
 
-    /// Reads until everything that was read was watched before.
+    /// Reads until every file that was read was watched before the read.
     fn read(&mut self) -> Reading {
         let mut reading = self.source.read();
         for _ in 1..READINGS {
@@ -105,7 +104,7 @@ impl Follower {
         reading
     }
 
-    /// Whether the configuration was taken; otherwise the one before stays.
+    /// Applies the configuration and returns whether it was taken; otherwise the previous one stays in effect.
     fn apply(&self, config: Config) -> bool {
         warn(&config.warnings);
         match self.gateway.replace(config) {
@@ -134,7 +133,7 @@ impl Follower {
     }
 }
 
-/// Tells the log what is sound but worth knowing.
+/// Logs the warnings of a valid configuration.
 pub(super) fn warn(warnings: &[Problem]) {
     for warning in warnings {
         tracing::warn!(path = %warning.path, line = warning.line, "{}", warning.message);

@@ -1,4 +1,4 @@
-//! What the service manager is told, as systemd wants it (sd_notify(3)); nothing where nobody listens.
+//! Notifications to the service manager (systemd's sd_notify(3)). Without a service manager nothing is sent.
 
 use std::{
     convert::Infallible,
@@ -12,26 +12,28 @@ use tokio::time;
 
 use crate::listen::Workers;
 
-/// The longest that is asked for at once: it is told in microseconds, in 32 bits (`NotifyState::ExtendTimeoutUsec`).
+/// The longest extension that one notification may ask for: it is sent in microseconds, in 32 bits
+/// (`NotifyState::ExtendTimeoutUsec`).
 const LONGEST_EXTENSION: Duration = Duration::from_secs(4000);
 
-/// Beyond the drain's own bounds: for cutting, and for the last log lines.
+/// Time beyond the drain's limit: for aborting requests and for the last log lines.
 const AFTER_DRAIN: Duration = Duration::from_secs(15);
 
-/// Who started this process, if it wants to know how it is. Clones tell the same one.
+/// The service manager, if it wants notifications. Clones notify the same one.
 #[derive(Clone)]
 pub struct Service {
     notify: Arc<Notify>,
     watchdog: Option<Duration>,
-    /// That it stops is the last that is told of how it serves; held while telling, since a reload has a thread of its own.
+    /// Set when the process is stopping, after which no serving state is sent. Locked while sending, since a reload has its own
+    /// thread.
     stopping: Arc<Mutex<bool>>,
 }
 
-/// Takes a state's lines, such as `READY=1`.
+/// Sends states, such as `READY=1`.
 type Notify = dyn Fn(&[NotifyState<'_>]) + Send + Sync;
 
 impl Service {
-    /// The one that the environment names (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
+    /// The service manager named by the environment (`NOTIFY_SOCKET`, `WATCHDOG_USEC`).
     pub fn from_env() -> Self {
         let notify = |states: &[NotifyState<'_>]| {
             if let Err(error) = sd_notify::notify(states) {
@@ -41,7 +43,8 @@ impl Service {
         Self::new(notify, sd_notify::watchdog_enabled())
     }
 
-    /// One that is told by `tell`, a line at a time, and wants to hear from us within each `watchdog`.
+    /// A service manager that receives each state as a line through `tell`, and expects a watchdog notification within each
+    /// `watchdog`.
     pub fn told_by(tell: impl Fn(String) + Send + Sync + 'static, watchdog: Option<Duration>) -> Self {
         let notify =
             move |states: &[NotifyState<'_>]| states.iter().for_each(|state| tell(state.to_string()));
@@ -52,12 +55,12 @@ impl Service {
         Self { notify: Arc::new(notify), watchdog, stopping: Arc::default() }
     }
 
-    /// Connections are accepted from now on.
+    /// Reports that connections are accepted from now on.
     pub(super) fn ready(&self, generation: u64) {
         self.serves(&[NotifyState::Ready, NotifyState::Status(&serving(generation))]);
     }
 
-    /// The configuration is being read anew. The time is what systemd 253 and newer ask for with `Type=notify-reload`.
+    /// Reports that the configuration is being reloaded. systemd 253 and newer need the time with `Type=notify-reload`.
     pub(super) fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.serves(&[NotifyState::Reloading, now]),
@@ -65,20 +68,20 @@ impl Service {
         }
     }
 
-    /// It was not taken: what came before goes on.
+    /// Reports that the new configuration was rejected and the previous one stays in effect.
     pub(super) fn refused(&self, generation: u64) {
         let status = format!("{}; a newer configuration was rejected, see the log", serving(generation));
         self.serves(&[NotifyState::Ready, NotifyState::Status(&status)]);
     }
 
-    /// Tells how it serves, until it stops.
+    /// Sends a serving state, unless the process is stopping.
     fn serves(&self, states: &[NotifyState<'_>]) {
         if !*self.stopping.lock().unwrap_or_else(PoisonError::into_inner) {
             (self.notify)(states);
         }
     }
 
-    /// The drain has begun and may take this long. What a reload does from now on is not told.
+    /// Reports that the drain has begun and may take this long. Reloads are not reported any more.
     pub(super) fn stopping(&self, exchanges: usize, bound: Duration) {
         let status = format!("draining: {exchanges} requests in flight, {} s at most", bound.as_secs());
         let extension = extension(bound.saturating_add(AFTER_DRAIN), LONGEST_EXTENSION);
@@ -87,8 +90,8 @@ impl Service {
         (self.notify)(&[NotifyState::Stopping, NotifyState::Status(&status), extension]);
     }
 
-    /// During a drain of `bound`, which has been told: asks for what could not be asked for at once, before what was asked for is over.
-    /// Never ends.
+    /// During a drain of `bound`, extends the stop timeout before the last extension runs out, for drains longer than one
+    /// extension.
     pub(super) async fn keep_extending(&self, bound: Duration) -> Infallible {
         self.extend(bound.saturating_add(AFTER_DRAIN), LONGEST_EXTENSION).await;
         std::future::pending().await
@@ -103,10 +106,10 @@ impl Service {
         }
     }
 
-    /// Says that all is well for as long as every worker answers when it is asked to. Never ends.
+    /// Sends watchdog notifications while every worker responds. Never returns.
     pub(super) async fn keep_watch(&self, workers: &Workers) -> Infallible {
         let Some(within) = self.watchdog else { return std::future::pending().await };
-        // Half of it, as sd_watchdog_enabled(3) has it: one lost ping is none too many.
+        // Half of the time, as sd_watchdog_enabled(3) recommends.
         let every = within / 2;
         let mut clock = time::interval(every);
         clock.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
@@ -122,7 +125,7 @@ impl Service {
     }
 }
 
-/// From the moment in which the manager reads it.
+/// An extension counts from the moment in which the manager reads it.
 fn extension(needed: Duration, longest: Duration) -> NotifyState<'static> {
     let micros = needed.min(longest).as_micros();
     NotifyState::ExtendTimeoutUsec(u32::try_from(micros).unwrap_or(u32::MAX))
@@ -132,7 +135,7 @@ fn serving(generation: u64) -> String {
     format!("serving, configuration generation {generation}")
 }
 
-/// Nobody wants to know.
+/// Without a service manager.
 impl Default for Service {
     fn default() -> Self {
         Self::new(|_: &[NotifyState<'_>]| {}, None)

@@ -1,4 +1,4 @@
-//! `demo`: the gateway before the simulator, with TLS, and what to paste to try it.
+//! `demo`: the gateway in front of the simulator, with TLS, and commands to try it.
 
 use std::{
     ffi::OsString,
@@ -17,10 +17,10 @@ use crate::{
     simulator::{Options, Simulator},
 };
 
-/// The key that the simulator asks for, and the gateway injects.
+/// The key that the simulator requires and the gateway adds.
 const UPSTREAM_KEY: &str = "sk-demo-upstream";
 
-/// Between two words of an answer.
+/// Pause between two words of a response.
 const PACE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, thiserror::Error)]
@@ -39,10 +39,10 @@ enum Error {
     App(#[from] AppError),
 }
 
-/// A folder of the demo's own, gone with it.
+/// The demo's temporary folder, removed when dropped.
 struct Folder(PathBuf);
 
-/// Runs both until a signal ends them.
+/// Runs both until a signal stops them.
 pub(super) fn run(options: &DemoOptions) -> ExitCode {
     match demo(options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! The command line: what each subcommand takes, and who carries it out.
+//! The command line: the subcommands, their options, and their implementations.
 
 pub mod cert;
 mod check;
@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-/// Reads the process' arguments and carries them out. Wrong ones end the process with code 2 and a usage text.
+/// Parses the process's arguments and runs the subcommand. Invalid arguments end the process with code 2 and a usage text.
 #[must_use]
 pub fn run() -> ExitCode {
     let Cli { command, config } = Cli::parse();
@@ -30,7 +30,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line as it is defined, for those who write manual pages and completions from it.
+/// The definition of the command line, for generating manual pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
@@ -143,7 +143,7 @@ pub struct DemoOptions {
     pub admin: SocketAddr,
 }
 
-/// Writes to stdout; that nobody reads it (a closed pipe) is not worth a panic.
+/// Writes to stdout. A closed pipe is an error, not a panic.
 fn print(text: impl std::fmt::Display) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -152,7 +152,7 @@ fn print(text: impl std::fmt::Display) -> ExitCode {
     }
 }
 
-/// Writes to stderr why it failed, and each cause of it.
+/// Writes the error and each of its causes to stderr.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     let mut written = write!(stderr, "sluicegate: {error}");

@@ -1,10 +1,10 @@
-//! `simulate`: the simulator alone.
+//! `simulate`: runs the simulator alone.
 
 use std::{io, process::ExitCode};
 
 use crate::simulator::{Args, Simulator};
 
-/// Runs it until the process is ended.
+/// Runs it until the process is stopped.
 pub(super) fn run(args: &Args) -> ExitCode {
     match start(args) {
         Ok(simulator) => {

@@ -1,7 +1,7 @@
-//! When to read the configuration again: one of its files may have changed, or somebody asks.
+//! When to reload the configuration: one of its files may have changed, or a reload was requested.
 //!
-//! What is watched are folders, because a file that is replaced by renaming is another file afterwards: the folder of each file, and
-//! that of each symbolic link on the way to it (Kubernetes changes a mounted file by swapping a link two steps away from it).
+//! Folders are watched, because a file that is replaced by renaming is a different file afterwards: the folder of each file, and
+//! of each symbolic link on the way to it (Kubernetes changes a mounted file by swapping a link two steps away from it).
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -20,50 +20,50 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-/// Events that may wait. Of those that find no room it is known only that there were some: see [`PendingFlags`].
+/// Events that may be queued. For events beyond it only a flag is kept: see [`PendingFlags`].
 const QUEUE: usize = 256;
-/// An edit is over when nothing has happened for so long. An editor writes several times.
+/// An edit is complete when nothing has happened for this long. An editor writes several times.
 const QUIET: Duration = Duration::from_millis(100);
-/// A file that somebody has open for writing is waited for, so long at most: half a file may be a sound configuration.
+/// A file that is open for writing is waited for, at most for this long: half a file may be a valid configuration.
 const LONGEST_EDIT: Duration = Duration::from_secs(2);
 /// Links followed on the way to one file, as many as Linux follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
 
-/// Waits for an occasion to read again. Belongs to a thread that may block.
+/// Waits for reasons to reload. Used by a thread that may block.
 #[derive(Debug)]
 pub struct ConfigWatch {
     messages: Receiver<WatchMessage>,
     pending: Arc<PendingFlags>,
-    /// None where the system has no means to watch; a bell can still be rung.
+    /// `None` where the system cannot watch files; a reload can still be requested.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
-    /// Folders among them that went away since, or may have: what is there now is another one, which nobody watches yet.
+    /// Folders among them that were removed or moved, or may have been: the folder with that name now is not watched yet.
     gone: BTreeSet<PathBuf>,
-    /// Files, links, and what stands for them while they are missing.
+    /// Files, links, and the first missing component of a path that does not exist yet.
     entries: BTreeSet<PathBuf>,
     /// Files that were written to and not closed since.
     open: BTreeSet<PathBuf>,
 }
 
-/// Rung from any thread, to have the configuration read again; dropping it ends the watch.
+/// Requests a reload from any thread. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct ReloadTrigger {
     sender: WatchSender,
 }
 
-/// The way to the watch.
+/// Sends messages to the watch.
 #[derive(Debug, Clone)]
 struct WatchSender {
     queue: SyncSender<WatchMessage>,
     pending: Arc<PendingFlags>,
 }
 
-/// Why to read again.
+/// Why to reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadReason {
-    /// Something happened to a file, which may hold what it held before.
+    /// A file was touched; its content may be the same.
     Changed,
-    /// The bell was rung.
+    /// A reload was requested.
     Asked,
 }
 
@@ -72,11 +72,11 @@ pub enum ReloadReason {
 struct PendingFlags {
     asked: AtomicBool,
     closed: AtomicBool,
-    /// Something was seen for which there was no room.
+    /// An event was dropped because the queue was full.
     missed: AtomicBool,
 }
 
-/// What woke the watch.
+/// A message that wakes the watch.
 #[derive(Debug)]
 enum WatchMessage {
     Wake,
@@ -84,7 +84,7 @@ enum WatchMessage {
 }
 
 impl ConfigWatch {
-    /// A watch on nothing yet, and its bell.
+    /// A watch without files, and its trigger.
     pub fn new() -> (Self, ReloadTrigger) {
         let (queue, messages) = sync_channel(QUEUE);
         let pending = Arc::new(PendingFlags::default());
@@ -106,8 +106,8 @@ impl ConfigWatch {
         (watch, ReloadTrigger { sender })
     }
 
-    /// Watches what leads to `files`, and nothing else. True when that is more than was watched before, or another folder in the place
-    /// of one that was: what happened there between reading and now was not seen.
+    /// Watches exactly the paths that lead to `files`. Returns true when a folder is watched that was not before, or that
+    /// replaced a watched one: changes between the last read and now were not seen then.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
         let mut paths = WatchedPaths::default();
         for file in files {
@@ -117,12 +117,12 @@ impl ConfigWatch {
         let gone = std::mem::take(&mut self.gone);
         let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
         if let Some(watcher) = &mut self.watcher {
-            // A folder that was moved away would be watched on, under the name that it had.
+            // A folder that was moved away would still be watched, under its former name.
             for folder in self.folders.difference(&folders).chain(&gone) {
-                // It may be gone indeed, and its watch with it.
+                // The folder may no longer exist, and its watch neither.
                 let _ = watcher.unwatch(folder);
             }
-            // Known ones as well: that one of them is gone may not have been told yet.
+            // Watched folders too: the event of their removal may still be on its way.
             for folder in &folders {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                     tracing::warn!(%error, folder = %folder.display(), "configuration folder cannot be watched; send SIGHUP after changing a file in it");
@@ -133,7 +133,7 @@ impl ConfigWatch {
         grown
     }
 
-    /// Waits for the next occasion; none comes when the bell is gone.
+    /// Waits for the next reason to reload; `None` when the trigger was dropped.
     pub fn wait(&mut self) -> Option<ReloadReason> {
         let mut changed = false;
         while !changed {
@@ -150,7 +150,7 @@ impl ConfigWatch {
         self.requested().unwrap_or(Some(ReloadReason::Changed))
     }
 
-    /// What the bell has said, if it was rung.
+    /// What the trigger has requested, if anything.
     fn requested(&self) -> Option<Option<ReloadReason>> {
         if self.pending.closed.load(Ordering::Acquire) {
             return Some(None);
@@ -158,7 +158,7 @@ impl ConfigWatch {
         self.pending.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
     }
 
-    /// Whether there was no room for something that was seen: it may have been a change, and a folder may be gone.
+    /// Whether an event was dropped: it may have been a change, or the removal of a folder.
     fn missed(&mut self) -> bool {
         let missed = self.pending.missed.swap(false, Ordering::AcqRel);
         if missed {
@@ -167,12 +167,12 @@ impl ConfigWatch {
         missed
     }
 
-    /// Anything may have happened.
+    /// Treats every watched folder as possibly replaced.
     fn anything(&mut self) {
         self.gone.clone_from(&self.folders);
     }
 
-    /// Waits until the edit is over, or somebody cannot wait. A ring in the queue may be one that was heard long ago.
+    /// Waits until the edit is complete, or a request is urgent. A wake-up in the queue may be of an earlier request.
     fn settle(&mut self) {
         let latest = Instant::now() + LONGEST_EDIT;
         loop {
@@ -192,7 +192,7 @@ impl ConfigWatch {
         self.open.clear();
     }
 
-    /// Whether something happened to what is watched.
+    /// Whether the message concerns a watched path.
     fn concerns(&mut self, message: WatchMessage) -> bool {
         let event = match message {
             WatchMessage::Wake => return false,
@@ -202,7 +202,7 @@ impl ConfigWatch {
                 return true;
             }
         };
-        // Events were lost.
+        // The system dropped events.
         if event.need_rescan() {
             self.anything();
             return true;
@@ -217,7 +217,7 @@ impl ConfigWatch {
                 concerned.iter().for_each(|path| _ = self.open.remove(path));
                 true
             }
-            // Reading them is what we do ourselves.
+            // The gateway itself reads the files.
             EventKind::Access(_) => false,
             EventKind::Modify(ModifyKind::Data(_)) => {
                 self.open.extend(concerned);
@@ -227,7 +227,7 @@ impl ConfigWatch {
                 concerned.iter().for_each(|path| _ = self.open.remove(path));
                 true
             }
-            // Made, removed or renamed.
+            // Created, removed or renamed.
             _ => {
                 for path in concerned {
                     self.open.remove(&path);
@@ -242,7 +242,7 @@ impl ConfigWatch {
 }
 
 impl ReloadTrigger {
-    /// Has everything read again, changed or not.
+    /// Requests a reload, whether or not files changed.
     pub fn trigger(&self) {
         self.sender.wake(&self.sender.pending.asked);
     }
@@ -255,7 +255,7 @@ impl Drop for ReloadTrigger {
 }
 
 impl WatchSender {
-    /// Says `what`, and wakes the watch: with a full queue it will look anyway.
+    /// Sets the flag and wakes the watch; with a full queue the watch will look anyway.
     fn wake(&self, what: &AtomicBool) {
         what.store(true, Ordering::Release);
         let _ = self.queue.try_send(WatchMessage::Wake);
@@ -275,7 +275,7 @@ impl PendingFlags {
     }
 }
 
-/// The way to some files: what stands on it, and in which folders.
+/// The links and folders on the way to some files.
 #[derive(Debug, Default)]
 struct WatchedPaths {
     folders: BTreeSet<PathBuf>,
@@ -283,7 +283,7 @@ struct WatchedPaths {
 }
 
 impl WatchedPaths {
-    /// Goes to `file` link by link.
+    /// Follows the path of `file` link by link.
     fn walk(&mut self, file: &Path) {
         let Ok(file) = std::path::absolute(file) else { return };
         let mut here = PathBuf::from("/");
@@ -296,7 +296,7 @@ impl WatchedPaths {
             }
             let next = here.join(&step);
             let link = if links < MAX_LINKS { next.read_link().ok() } else { None };
-            // The last step is the file itself; one that is missing is where it will begin to exist.
+            // The last step is the file itself. A missing step is where it will appear.
             if link.is_some() || rest.is_empty() || !next.exists() {
                 self.folders.insert(here.clone());
                 self.entries.insert(next.clone());
@@ -332,7 +332,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of the test's own, gone with it.
+    /// A temporary folder of the test, removed when dropped.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -356,7 +356,7 @@ mod tests {
         (watch, trigger)
     }
 
-    /// Something else to wait for in the same queue: without the change before it, this is what would come first.
+    /// Adds another message to the queue: without the change before it, this message would come first.
     fn next_after(watch: &mut ConfigWatch, trigger: ReloadTrigger) -> Option<ReloadReason> {
         let next = watch.wait();
         drop(trigger);
@@ -416,12 +416,12 @@ mod tests {
         assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
     }
 
-    /// As if it had been seen.
+    /// An event as the watcher would report it.
     fn event(kind: EventKind, path: &Path) -> notify::Result<Event> {
         Ok(Event::new(kind).add_path(path.to_owned()))
     }
 
-    /// The next occasion of a watch that should have one.
+    /// The next reload reason of a watch that must have one.
     fn next(mut watch: ConfigWatch) -> (ConfigWatch, Option<ReloadReason>) {
         let (tell, told) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -444,7 +444,7 @@ mod tests {
         trigger.sender.observed(event(created, &file));
         let (mut watch, reason) = next(watch);
         assert_eq!(reason, Some(ReloadReason::Changed));
-        // Whatever it was, a folder may have gone away with it.
+        // The lost event may have been the removal of a folder.
         let files = BTreeSet::from([file]);
         assert!(watch.follow(&files) && !watch.follow(&files));
     }
@@ -481,7 +481,7 @@ mod tests {
             assert!(!watch.follow(&files));
             gone();
             make();
-            // The folder's own end may be told after that of what was in it.
+            // The removal of the folder may be reported after events inside it.
             loop {
                 let (next, reason) = next(watch);
                 watch = next;

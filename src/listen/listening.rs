@@ -140,7 +140,7 @@ pub(crate) fn start_with<H: Handler>(
         // There is no choice between workers, and a handover between threads would cost as much as half a request.
         Ok([only]) => {
             let run = move |runtime: &LocalRuntime| {
-                runtime.block_on(accept_and_work(sockets, acceptor, stop, working(only)))
+                runtime.block_on(accept_and_work(sockets, acceptor, stop, working(only)));
             };
             spawn(guard("worker-0".into()), run)?;
         }
@@ -150,7 +150,7 @@ pub(crate) fn start_with<H: Handler>(
                 spawn(guard(format!("worker-{number}")), move |runtime| runtime.block_on(working(one)))?;
             }
             spawn(guard("acceptor".into()), move |runtime| {
-                runtime.block_on(accept(sockets, acceptor, stop))
+                runtime.block_on(accept(sockets, acceptor, stop));
             })?;
         }
     }

@@ -1,13 +1,13 @@
-//! What the kernel tells of this process (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
+//! Process metrics from the kernel (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
 
 use std::{fs, time::SystemTime};
 
 use super::exposition::{Exposition, MetricKind};
 
-/// Clock ticks in a second, as the kernel shows them to programs: always this on Linux (`USER_HZ`).
+/// Clock ticks per second in the kernel's interface: always 100 on Linux (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
-/// Writes the families that client libraries for Prometheus agree on. What cannot be read is left out.
+/// Writes the families that Prometheus client libraries agree on. Values that cannot be read are left out.
 pub fn write(out: &mut Exposition, started: SystemTime) {
     if let Some(stat) = Stat::read() {
         out.family("process_cpu_seconds", MetricKind::Counter, "CPU time used, user and system.")
