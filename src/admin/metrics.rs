@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_certificates_of_one_name_the_first_to_end_is_told() {
+    fn of_several_certificates_of_one_name_the_first_to_end_is_shown() {
         let expiry = |name: &str, not_after| Expiry { name: name.to_owned(), not_after };
         let listener = Listener {
             address: "127.0.0.1:8443".parse().unwrap(),
@@ -318,11 +318,11 @@ mod tests {
         let mut out = Exposition::new(Format::Prometheus);
         certificates(&mut out, &snapshot);
         let text = out.finish();
-        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let series_lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let series = |name: &str, ends| {
             let labels = format!("listener=\"127.0.0.1:8443\",certificate=\"{name}\"");
             format!("sluicegate_certificate_expiry_timestamp_seconds{{{labels}}} {ends}")
         };
-        assert_eq!(told, [series("a.example", 7), series("b.example", 8)]);
+        assert_eq!(series_lines, [series("a.example", 7), series("b.example", 8)]);
     }
 }

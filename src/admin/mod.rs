@@ -101,8 +101,8 @@ impl AdminState {
             );
         }
         if !self.has_allowed_host(request) {
-            let told = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
-            return plain(StatusCode::FORBIDDEN, told);
+            let text = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
+            return plain(StatusCode::FORBIDDEN, text);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");

@@ -154,43 +154,43 @@ mod tests {
 
     use super::*;
 
-    fn told() -> (Service, mpsc::Receiver<String>) {
-        let (tell, told) = mpsc::channel();
+    fn recording() -> (Service, mpsc::Receiver<String>) {
+        let (tell, states) = mpsc::channel();
         let tell = Mutex::new(tell);
         let service = Service::told_by(move |state| _ = tell.lock().unwrap().send(state), None);
-        (service, told)
+        (service, states)
     }
 
     #[test]
     fn a_reload_is_not_told_of_after_the_drain_has_begun() {
-        let (service, told) = told();
+        let (service, states) = recording();
         let reload = service.clone();
         reload.reloading();
-        assert_eq!(told.recv().unwrap(), "RELOADING=1");
-        while told.try_recv().is_ok() {}
+        assert_eq!(states.recv().unwrap(), "RELOADING=1");
+        while states.try_recv().is_ok() {}
         service.stopping(1, Duration::from_secs(60));
         let stopping = [
             "STOPPING=1",
             "STATUS=draining: 1 requests in flight, 60 s at most",
             "EXTEND_TIMEOUT_USEC=75000000",
         ];
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), stopping);
+        assert_eq!(states.try_iter().collect::<Vec<_>>(), stopping);
         reload.ready(2);
         reload.reloading();
         reload.refused(2);
-        assert_eq!(told.try_iter().next(), None);
+        assert_eq!(states.try_iter().next(), None);
     }
 
     #[tokio::test]
     async fn a_drain_that_takes_longer_than_can_be_asked_for_asks_again() {
-        let (service, told) = told();
+        let (service, states) = recording();
         service.stopping(0, Duration::from_secs(7200));
-        assert_eq!(told.try_iter().last().unwrap(), "EXTEND_TIMEOUT_USEC=4000000000");
+        assert_eq!(states.try_iter().last().unwrap(), "EXTEND_TIMEOUT_USEC=4000000000");
         // Each before half of the one before is over, and the last for what is left.
         service.extend(Duration::from_millis(50), Duration::from_millis(20)).await;
         let extensions = ["20000", "20000", "20000"].map(|micros| format!("EXTEND_TIMEOUT_USEC={micros}"));
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), extensions);
+        assert_eq!(states.try_iter().collect::<Vec<_>>(), extensions);
         service.extend(Duration::from_millis(25), Duration::from_millis(20)).await;
-        assert_eq!(told.try_iter().collect::<Vec<_>>(), ["EXTEND_TIMEOUT_USEC=15000"]);
+        assert_eq!(states.try_iter().collect::<Vec<_>>(), ["EXTEND_TIMEOUT_USEC=15000"]);
     }
 }

@@ -423,12 +423,12 @@ mod tests {
 
     /// The next reload reason of a watch that must have one.
     fn next(mut watch: ConfigWatch) -> (ConfigWatch, Option<ReloadReason>) {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let reason = watch.wait();
-            tell.send((watch, reason)).ok();
+            sender.send((watch, reason)).ok();
         });
-        told.recv_timeout(Duration::from_secs(60)).expect("no reason")
+        receiver.recv_timeout(Duration::from_secs(60)).expect("no reason")
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) enum Due {
     Head,
     /// The client reads nothing.
     Stall,
-    /// An exchange, or a connection that should close, did not end after it was told to.
+    /// An exchange, or a connection that should close, did not end in time.
     Overdue,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Clock {
     /// The timer was reset and not polled since, so it would wake no task.
     unpolled: bool,
     /// Exchanges begun when the timer last took them into account.
-    heeded: u64,
+    seen_exchanges: u64,
     /// Set when the connection was told to close: since then, or since the client last read bytes.
     closing: Option<Instant>,
     writes: u64,
@@ -64,7 +64,7 @@ impl Clock {
     pub(super) fn new(state: Rc<ConnectionState>, timeouts: Timeouts, http2: bool) -> Self {
         let armed = Instant::now() + if http2 { timeouts.keep_alive } else { timeouts.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
-        let (writes, heeded) = (state.writes(), state.exchanges());
+        let (writes, seen_exchanges) = (state.writes(), state.exchanges());
         Self {
             state,
             timeouts,
@@ -72,7 +72,7 @@ impl Clock {
             timer,
             armed,
             unpolled: true,
-            heeded,
+            seen_exchanges,
             closing: None,
             writes,
             stalled: 0,
@@ -131,8 +131,8 @@ impl Clock {
     /// A deadline that may be earlier than the armed one. Called at each poll, so it reads the system clock only when something
     /// began.
     fn earlier(&mut self) -> Option<Instant> {
-        if self.state.exchanges() != self.heeded {
-            self.heeded = self.state.exchanges();
+        if self.state.exchanges() != self.seen_exchanges {
+            self.seen_exchanges = self.state.exchanges();
             return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
         }
         match self.state.blocked_since() {

@@ -190,7 +190,7 @@ impl Listening {
     /// `deadline` (counted from then), and aborts the rest. Returns the number of aborted exchanges when everything is closed.
     ///
     /// # Errors
-    /// A thread was lost, before or meanwhile. Exchanges that other threads had open were cut then, and told so.
+    /// A thread was lost, before or during the drain. The exchanges of the other threads were aborted.
     pub async fn drain(&self, announce: Duration, deadline: Duration) -> Result<usize, Lost> {
         let mut phase = self.phase.subscribe();
         tokio::select! {

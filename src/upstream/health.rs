@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(state.circuit(later), Circuit::Open);
         let last = later + POLICY.open;
         drop(admit(&state, last).unwrap());
-        let mut probe = admit(&state, last).expect("a probe that told nothing makes room for another");
+        let mut probe = admit(&state, last).expect("a probe without a result makes room for another");
         probe.succeeded();
         assert_eq!((state.circuit(last), state.opened()), (Circuit::Closed, 1));
         assert!(admit(&state, last).is_some());

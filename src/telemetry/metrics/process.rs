@@ -40,10 +40,10 @@ struct Stat {
     virtual_memory: u64,
 }
 
-/// From proc_pid_status(5), where it is told in KiB: in `stat` it is in pages, whose size is the machine's.
+/// From proc_pid_status(5), which reports KiB; `stat` reports pages, whose size depends on the machine.
 fn resident(status: &str) -> Option<u64> {
-    let told = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(told.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(resident.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 impl Stat {

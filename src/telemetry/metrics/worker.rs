@@ -135,10 +135,10 @@ impl WorkerMetrics {
         measures.gaps.add(&exchange.gaps);
         measures.bytes_in += exchange.bytes_in;
         measures.bytes_out += exchange.bytes_out;
-        if let Some(told) = exchange.tokens {
+        if let Some(reported) = exchange.tokens {
             let tokens = entry(tokens, [caller, route.clone(), upstream], overflowed);
-            tokens.input += told.input;
-            tokens.output += told.output;
+            tokens.input += reported.input;
+            tokens.output += reported.output;
         }
         if let Some(fault) = fault {
             *entry(faults, (route, fault), overflowed) += 1;
