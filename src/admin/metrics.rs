@@ -1,4 +1,4 @@
-//! `/metrics`: everything that is counted, in the format that the scraper takes.
+//! `/metrics`: all metrics, in the format that the scraper accepts.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -13,7 +13,7 @@ use crate::{
     snapshot::{Expiry, Snapshot},
     telemetry::metrics::{
         count::Count,
-        exposition::{Exposition, Format, Kind},
+        exposition::{Exposition, Format, MetricKind},
         histogram::Total,
         process,
         worker::{Counts, Measures, Name, Series, WorkerMetrics},
@@ -21,39 +21,44 @@ use crate::{
     upstream::{Circuit, TargetState},
 };
 
-use Kind::{Counter, Gauge, Histogram};
+use MetricKind::{Counter, Gauge, Histogram};
 
-/// What has no configured name. None can be called so (`config::is_name`), or there would be two series of the same labels.
+/// Label for values without a configured name. No configured name can equal it (`config::is_name`), or there would be two series
+/// with the same labels.
 const OTHER: &str = "_other";
 
 impl AdminState {
-    /// All families.
+    /// All metric families.
     pub(super) fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
         let format = Format::accepted(accept);
         let mut out = Exposition::new(format);
-        let stripes = self.gateway.all_metrics();
+        let workers = self.gateway.all_metrics();
         let mut counts = Counts::default();
-        stripes.iter().for_each(|stripe| stripe.add_to(&mut counts));
+        workers.iter().for_each(|worker| worker.add_to(&mut counts));
         exchanges(&mut out, &counts);
         routes(&mut out, &counts.routes);
         self.load(&mut out);
-        pools(&mut out, &stripes);
+        pools(&mut out, &workers);
         connections(&mut out, &self.counters);
         targets(&mut out, &self.gateway.live.load());
         configuration(&mut out, &self.gateway);
         certificates(&mut out, &self.gateway.live.load());
         let dropped = self.gateway.access_log.queue.dropped();
-        out.family("sluicegate_log_lines_dropped", Counter, "Log lines that never reached the output.");
+        out.family(
+            "sluicegate_log_lines_dropped",
+            Counter,
+            "Log lines dropped because the output was too slow or failed.",
+        );
         out.value(&[], dropped);
         out.family(
             "sluicegate_metric_labels_dropped",
             Counter,
-            "Figures whose labels were past the bound, counted as _other; an exchange has several.",
+            "Samples counted under the label _other because the limit on series was reached; a request has several.",
         );
         out.value(&[], counts.overflowed);
         let version = [("version", env!("CARGO_PKG_VERSION"))];
-        out.family("sluicegate_build_info", Gauge, "Always 1; the version is a label.").value(&version, 1);
+        out.family("sluicegate_build_info", Gauge, "Always 1. The label is the version.").value(&version, 1);
         process::write(&mut out, self.gateway.started);
         let mut response = Response::new(Full::from(out.finish()));
         let content_type = HeaderValue::from_static(format.content_type());
@@ -63,21 +68,25 @@ impl AdminState {
 
     fn load(&self, out: &mut Exposition) {
         let loads = self.workers.loads();
-        out.family("sluicegate_exchanges_in_flight", Gauge, "Exchanges that are open now.");
+        out.family(
+            "sluicegate_exchanges_in_flight",
+            Gauge,
+            "Requests in flight, from the request's first header to the response's last byte.",
+        );
         for (worker, (exchanges, _)) in loads.iter().enumerate() {
             out.value(&[("worker", &worker.to_string())], exchanges);
         }
-        out.family("sluicegate_connections_open", Gauge, "Connections from callers that are open now.");
+        out.family("sluicegate_connections_open", Gauge, "Open client connections.");
         for (worker, (_, connections)) in loads.iter().enumerate() {
             out.value(&[("worker", &worker.to_string())], connections);
         }
-        out.family("sluicegate_buffered_bytes", Gauge, "Bytes of request bodies that are held now.");
+        out.family("sluicegate_buffered_bytes", Gauge, "Bytes of request bodies held in memory.");
         out.value(&[], self.gateway.buffered());
     }
 }
 
 fn exchanges(out: &mut Exposition, counts: &Counts) {
-    out.family("sluicegate_exchanges", Counter, "Exchanges that are over, by who ended them in which phase.");
+    out.family("sluicegate_exchanges", Counter, "Finished requests, by who ended them and in which phase.");
     for (ending, count) in &counts.exchanges {
         let labels = [
             ("route", name(&ending.route)),
@@ -88,26 +97,26 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
         ];
         out.value(&labels, count);
     }
-    out.family("sluicegate_faults", Counter, "Exchanges that ended with a fault, by its code.");
+    out.family("sluicegate_faults", Counter, "Requests that failed, by error code.");
     for ((route, code), count) in &counts.faults {
         out.value(&[("route", name(route)), ("code", if code.is_empty() { OTHER } else { code })], count);
     }
     out.family(
         "sluicegate_upstream_attempts",
         Counter,
-        "Attempts, by status class of the answer or code of the fault.",
+        "Upstream attempts, by status class of the response or error code.",
     );
     for (([upstream, target], result), count) in &counts.attempts {
         let result = if result.is_empty() { OTHER } else { result };
         let labels = [("upstream", name(upstream)), ("target", name(target)), ("result", result)];
         out.value(&labels, count);
     }
-    out.family("sluicegate_upstream_key_rests", Counter, "Keys left alone for a while, by reason.");
-    for ((upstream, reason), count) in &counts.rests {
+    out.family("sluicegate_upstream_key_rests", Counter, "Cooldowns of upstream keys, by reason.");
+    for ((upstream, reason), count) in &counts.key_cooldowns {
         let reason = if reason.is_empty() { OTHER } else { reason };
         out.value(&[("upstream", name(upstream)), ("reason", reason)], count);
     }
-    out.family("sluicegate_tokens", Counter, "Tokens as the upstream counted them.");
+    out.family("sluicegate_tokens", Counter, "Tokens, as reported by the upstream.");
     for ([caller, route, upstream], tokens) in &counts.tokens {
         for (kind, count) in [("input", tokens.input), ("output", tokens.output)] {
             let labels = [
@@ -124,14 +133,20 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
 fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
     type Part = fn(&Measures) -> &Total;
     let spans: [(&'static str, &'static str, Part); 4] = [
-        ("sluicegate_exchange_duration_seconds", "From the request to the end of the answer.", |m| &m.total),
-        ("sluicegate_first_byte_seconds", "From the request to the upstream's response head.", |m| {
+        ("sluicegate_exchange_duration_seconds", "Time from the request to the end of the response.", |m| {
+            &m.total
+        }),
+        ("sluicegate_first_byte_seconds", "Time from the request to the upstream's response headers.", |m| {
             &m.first_byte
         }),
-        ("gen_ai_server_time_to_first_token_seconds", "From the request to a stream's first content.", |m| {
-            &m.first_token
+        (
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time from the request to the first content of a streamed response.",
+            |m| &m.first_token,
+        ),
+        ("sluicegate_frame_gap_seconds", "Time between two consecutive frames of a response body.", |m| {
+            &m.gaps
         }),
-        ("sluicegate_frame_gap_seconds", "Between two frames of an answer.", |m| &m.gaps),
     ];
     for (family, help, part) in spans {
         out.family(family, Histogram, help);
@@ -139,45 +154,45 @@ fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
             out.histogram(&[("route", name(route))], part(measures));
         }
     }
-    out.family("sluicegate_request_bytes", Counter, "Bytes of request bodies.");
+    out.family("sluicegate_request_bytes", Counter, "Bytes of request bodies received.");
     for (route, measures) in routes {
         out.value(&[("route", name(route))], measures.bytes_in);
     }
-    out.family("sluicegate_response_bytes", Counter, "Bytes of answers' bodies.");
+    out.family("sluicegate_response_bytes", Counter, "Bytes of response bodies sent.");
     for (route, measures) in routes {
         out.value(&[("route", name(route))], measures.bytes_out);
     }
 }
 
-fn pools(out: &mut Exposition, stripes: &[Arc<WorkerMetrics>]) {
+fn pools(out: &mut Exposition, workers: &[Arc<WorkerMetrics>]) {
     let total =
-        |count: fn(&WorkerMetrics) -> &Count| stripes.iter().map(|stripe| count(stripe).value()).sum::<u64>();
+        |count: fn(&WorkerMetrics) -> &Count| workers.iter().map(|worker| count(worker).value()).sum::<u64>();
     out.family(
         "sluicegate_upstream_connections",
         Counter,
-        "Upstream connections: opened, reused, found dead.",
+        "Upstream connections, by event: opened, reused, or dead (a kept one was found closed).",
     );
-    out.value(&[("event", "opened")], total(|stripe| &stripe.pool.opened));
-    out.value(&[("event", "reused")], total(|stripe| &stripe.pool.reused));
-    out.value(&[("event", "dead")], total(|stripe| &stripe.pool.dead));
+    out.value(&[("event", "opened")], total(|worker| &worker.pool.opened));
+    out.value(&[("event", "reused")], total(|worker| &worker.pool.reused));
+    out.value(&[("event", "dead")], total(|worker| &worker.pool.dead));
 }
 
 fn targets(out: &mut Exposition, snapshot: &Snapshot) {
     type Part = fn(&TargetState, Instant) -> u64;
-    let families: [(&'static str, Kind, &'static str, Part); 3] = [
-        ("sluicegate_target_pending", Gauge, "Requests that are under way at a target.", |state, _| {
+    let families: [(&'static str, MetricKind, &'static str, Part); 3] = [
+        ("sluicegate_target_pending", Gauge, "Requests in flight at a target.", |state, _| {
             state.pending() as u64
         }),
         (
             "sluicegate_target_circuit_open",
             Gauge,
-            "1 while a target's circuit is not closed.",
+            "1 while the circuit breaker of a target is open or half-open.",
             |state, now| u64::from(state.circuit(now) != Circuit::Closed),
         ),
         (
             "sluicegate_target_circuit_opened",
             Counter,
-            "How often a target's circuit has opened.",
+            "How often the circuit breaker of a target has opened.",
             |state, _| state.opened(),
         ),
     ];
@@ -191,19 +206,19 @@ fn targets(out: &mut Exposition, snapshot: &Snapshot) {
             }
         }
     }
-    out.family("sluicegate_upstream_keys_resting", Gauge, "Keys that are left alone for a while.");
+    out.family("sluicegate_upstream_keys_resting", Gauge, "Upstream keys in cooldown.");
     for upstream in snapshot.upstreams.values() {
-        out.value(&[("upstream", &*upstream.name)], upstream.keys.resting(now).1);
+        out.value(&[("upstream", &*upstream.name)], upstream.keys.cooling_down(now).1);
     }
 }
 
 fn connections(out: &mut Exposition, counters: &Counters) {
-    out.family("sluicegate_connections_accepted", Counter, "Connections taken from listening sockets.");
+    out.family("sluicegate_connections_accepted", Counter, "Accepted client connections.");
     out.value(&[], counters.accepted.value());
     out.family(
         "sluicegate_connection_failures",
         Counter,
-        "What befell connections beside exchanges, by class.",
+        "Connection-level failures outside a request, by class.",
     );
     let classes = [
         ("accept_failed", &counters.accept_failed),
@@ -218,18 +233,26 @@ fn connections(out: &mut Exposition, counters: &Counters) {
     for (class, count) in classes {
         out.value(&[("class", class)], count.value());
     }
-    out.family("sluicegate_connections_idle_closed", Counter, "Connections closed after keep_alive.");
+    out.family(
+        "sluicegate_connections_idle_closed",
+        Counter,
+        "Client connections closed because they were idle for server.keep_alive.",
+    );
     out.value(&[], counters.idle_closed.value());
 }
 
 fn configuration(out: &mut Exposition, gateway: &Gateway) {
     let reloads = &gateway.reloads;
-    out.family("sluicegate_config_reloads", Counter, "Configurations that were read anew, by result.");
+    out.family("sluicegate_config_reloads", Counter, "Configuration reloads, by result.");
     out.value(&[("result", "ok")], reloads.succeeded.value());
     out.value(&[("result", "refused")], reloads.failed.value());
-    out.family("sluicegate_config_generation", Gauge, "Of the configuration that is in effect.");
+    out.family("sluicegate_config_generation", Gauge, "Generation of the configuration in effect.");
     out.value(&[], gateway.live.load().generation);
-    out.family("sluicegate_config_last_success_timestamp_seconds", Gauge, "When it was taken, since 1970.");
+    out.family(
+        "sluicegate_config_last_success_timestamp_seconds",
+        Gauge,
+        "Unix time of the last successful reload.",
+    );
     out.value(&[], reloads.last_success());
 }
 
@@ -237,11 +260,11 @@ fn certificates(out: &mut Exposition, snapshot: &Snapshot) {
     out.family(
         "sluicegate_certificate_expiry_timestamp_seconds",
         Gauge,
-        "When a certificate ends, since 1970.",
+        "Unix time at which a certificate expires.",
     );
     for listener in &snapshot.listeners {
         let address = listener.address.to_string();
-        // One name may have several, of RSA and of ECDSA: the first to end is what is to be heard of.
+        // One name may have several certificates, of RSA and of ECDSA: the earliest expiry is reported.
         let mut first = BTreeMap::new();
         for Expiry { name, not_after } in &listener.certificates {
             let first = first.entry(name).or_insert(*not_after);
@@ -282,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_certificates_of_one_name_the_first_to_end_is_told() {
+    fn of_several_certificates_of_one_name_the_first_to_end_is_shown() {
         let expiry = |name: &str, not_after| Expiry { name: name.to_owned(), not_after };
         let listener = Listener {
             address: "127.0.0.1:8443".parse().unwrap(),
@@ -295,11 +318,11 @@ mod tests {
         let mut out = Exposition::new(Format::Prometheus);
         certificates(&mut out, &snapshot);
         let text = out.finish();
-        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let series_lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let series = |name: &str, ends| {
             let labels = format!("listener=\"127.0.0.1:8443\",certificate=\"{name}\"");
             format!("sluicegate_certificate_expiry_timestamp_seconds{{{labels}}} {ends}")
         };
-        assert_eq!(told, [series("a.example", 7), series("b.example", 8)]);
+        assert_eq!(series_lines, [series("a.example", 7), series("b.example", 8)]);
     }
 }

@@ -1,6 +1,6 @@
-//! The operator's listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
 //!
-//! Served by the main thread, so that it answers whatever the workers are doing.
+//! Served by the main thread, so that it responds whatever the workers are doing.
 
 mod metrics;
 mod status;
@@ -31,20 +31,20 @@ use crate::{
     proxy::Gateway,
 };
 
-/// Connections at once; an operator and a scraper need no more.
-const CONNECTIONS: usize = 32;
+/// Maximum number of connections; an operator and a scraper need no more.
+const MAX_CONNECTIONS: usize = 32;
 
-/// A request head must be there by then, and an idle connection is closed after it.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Time limit for a request head, and for an idle connection.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The operator's listener, for as long as its runtime runs.
+/// The admin listener. It runs as long as its runtime.
 #[derive(Debug)]
 pub struct Admin {
     address: SocketAddr,
     ready: Rc<Cell<bool>>,
 }
 
-/// What its answers are made of.
+/// The state that its responses are made from.
 #[derive(Debug)]
 struct AdminState {
     gateway: Arc<Gateway>,
@@ -56,7 +56,7 @@ struct AdminState {
 }
 
 impl Admin {
-    /// Answers on `socket` those who know the token, if there is one. Must be called on a local runtime.
+    /// Serves on `socket` clients that know the token, if one is configured. Must be called on a local runtime.
     ///
     /// # Errors
     /// The runtime does not take the socket.
@@ -66,23 +66,23 @@ impl Admin {
         let ready = Rc::new(Cell::new(true));
         let snapshot = gateway.live.load_full();
         let asked = snapshot.listeners.iter().map(|listener| listener.address);
-        let desk = Rc::new(AdminState {
+        let state = Rc::new(AdminState {
             gateway: gateway.clone(),
             workers: listening.workers().clone(),
             counters: listening.counters().clone(),
             listeners: asked.zip(listening.addresses().iter().copied()).collect(),
             ready: ready.clone(),
         });
-        tokio::task::spawn_local(accept(listener, desk));
+        tokio::task::spawn_local(accept(listener, state));
         Ok(Self { address, ready })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From here on `/readyz` says no: the gateway is draining.
+    /// Makes `/readyz` fail from now on: the gateway is draining.
     pub fn not_ready(&self) {
         self.ready.set(false);
     }
@@ -90,25 +90,31 @@ impl Admin {
 
 impl AdminState {
     async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        // Load balancers and kubelets have no token, and learn nothing else here.
+        // Load balancers and kubelets have no token; these two paths reveal nothing else.
         if let Some(health) = self.health(request) {
             return health;
         }
-        if !self.knows(request) {
-            return plain(StatusCode::UNAUTHORIZED, "the admin token is required: Authorization: Bearer …\n");
+        if !self.is_authorized(request) {
+            return plain(
+                StatusCode::UNAUTHORIZED,
+                "admin token required: send Authorization: Bearer TOKEN\n",
+            );
         }
-        if !self.is_meant(request) {
-            let told = "without an admin token only an address or localhost may be asked for: a web page could lead a browser here\n";
-            return plain(StatusCode::FORBIDDEN, told);
+        if !self.has_allowed_host(request) {
+            let text = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
+            return plain(StatusCode::FORBIDDEN, text);
         }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");
         }
         match request.uri().path() {
             "/config" => self.config(),
             "/status" => self.status().await,
             "/metrics" => self.metrics(request.headers()),
-            _ => plain(StatusCode::NOT_FOUND, "there are /healthz, /readyz, /config, /status and /metrics\n"),
+            _ => plain(
+                StatusCode::NOT_FOUND,
+                "not found: available paths are /healthz, /readyz, /config, /status and /metrics\n",
+            ),
         }
     }
 
@@ -124,7 +130,7 @@ impl AdminState {
         })
     }
 
-    fn knows<B>(&self, request: &Request<B>) -> bool {
+    fn is_authorized<B>(&self, request: &Request<B>) -> bool {
         let snapshot = self.gateway.live.load();
         let Some(token) = &snapshot.admin_token else { return true };
         let presented = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
@@ -132,9 +138,9 @@ impl AdminState {
         constant_time::verify_slices_are_equal(presented, token.expose().as_bytes()).is_ok()
     }
 
-    /// Whether the request knows where it goes, when it need not know a token: the name of a web page's own host may have been made to lead to
-    /// loopback (DNS rebinding), and its browser would send that name.
-    fn is_meant<B>(&self, request: &Request<B>) -> bool {
+    /// Whether the request names an allowed host, when no token is required. A web page's host name may resolve to loopback (DNS
+    /// rebinding), and its browser would send that name.
+    fn has_allowed_host<B>(&self, request: &Request<B>) -> bool {
         if self.gateway.live.load().admin_token.is_some() {
             return true;
         }
@@ -150,7 +156,7 @@ impl AdminState {
     }
 }
 
-/// Whether nobody else can make this host lead here: an address, or `localhost` (RFC 6761 section 6.3).
+/// Whether no DNS record decides where the host leads: an IP address, or `localhost` (RFC 6761 section 6.3).
 fn is_own(host: &str) -> bool {
     let is_address = || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
     host.eq_ignore_ascii_case("localhost") || is_address()
@@ -162,35 +168,35 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
     response
 }
 
-async fn accept(listener: TcpListener, desk: Rc<AdminState>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+async fn accept(listener: TcpListener, state: Rc<AdminState>) {
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = desk.clone();
+                let state = state.clone();
                 tokio::task::spawn_local(async move {
-                    serve(stream, desk).await;
-                    drop(place);
+                    serve(stream, state).await;
+                    drop(permit);
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "the admin listener cannot accept");
+                tracing::warn!(%error, "admin listener: accepting a connection failed; retrying");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 }
 
-async fn serve(stream: TcpStream, desk: Rc<AdminState>) {
+async fn serve(stream: TcpStream, state: Rc<AdminState>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let desk = desk.clone();
-        async move { Ok::<_, Infallible>(desk.answer(&request).await) }
+        let state = state.clone();
+        async move { Ok::<_, Infallible>(state.answer(&request).await) }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "an admin connection ended");
+        tracing::debug!(%error, "admin connection ended with an error");
     }
 }
 

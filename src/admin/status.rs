@@ -1,4 +1,4 @@
-//! `/status`: what the gateway is doing now.
+//! `/status`: the current state of the gateway.
 
 use std::{
     sync::Arc,
@@ -18,13 +18,13 @@ use crate::{
     snapshot::{Snapshot, Target, Upstream},
 };
 
-/// Open exchanges that are listed, of each worker; the counts tell of all.
+/// Open exchanges listed per worker; the counts cover all.
 const LISTED: usize = 1000;
 
-/// A worker that has not answered by then is said not to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// A worker that has not responded within this time is reported as unresponsive.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a worker tells of itself.
+/// What a worker reports.
 struct Report {
     exchanges: usize,
     connections: usize,
@@ -32,9 +32,9 @@ struct Report {
 }
 
 impl AdminState {
-    /// All of it, as JSON.
+    /// The whole state, as JSON.
     pub(super) async fn status(&self) -> Response<Full<Bytes>> {
-        let reports = self.workers.ask(PATIENCE, Report::of).await;
+        let reports = self.workers.ask(TIMEOUT, Report::of).await;
         let snapshot = self.gateway.live.load_full();
         let reload = self.gateway.last_reload.load_full();
         let workers: Vec<Value> =
@@ -56,7 +56,7 @@ impl AdminState {
         super::json(&shown)
     }
 
-    /// The sockets that are open.
+    /// The open sockets.
     fn listeners(&self, snapshot: &Snapshot) -> Vec<Value> {
         let tls = |asked| snapshot.listeners.iter().any(|one| one.address == asked && one.tls.is_some());
         self.listeners.iter().map(|(asked, bound)| json!({ "address": bound, "tls": tls(*asked) })).collect()
@@ -64,9 +64,9 @@ impl AdminState {
 }
 
 impl Report {
-    fn of(station: &WorkerView) -> Self {
-        let (exchanges, connections) = station.load();
-        Self { exchanges, connections, open: station.open_exchanges(LISTED) }
+    fn of(view: &WorkerView) -> Self {
+        let (exchanges, connections) = view.load();
+        Self { exchanges, connections, open: view.open_exchanges(LISTED) }
     }
 }
 
@@ -101,8 +101,8 @@ fn upstream(upstream: &Arc<Upstream>) -> Value {
         })
     };
     let targets: Vec<Value> = upstream.targets().map(target).collect();
-    let (keys, resting) = upstream.keys.resting(now);
-    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": resting })
+    let (keys, cooling_down) = upstream.keys.cooling_down(now);
+    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": cooling_down })
 }
 
 fn exchange(open: &OpenExchange, now: Instant) -> Value {

@@ -29,13 +29,13 @@ use crate::{
 use reload::Reloading;
 pub use service::Service;
 
-/// How long log lines that wait at the end may take to be written.
+/// How long the log lines that are queued at the end may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Why the gateway does not run.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// The configuration is sound, but something it needs is not to be had.
+    /// The configuration is valid, but something it needs is not available.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// An address cannot be listened on.
@@ -48,26 +48,26 @@ pub enum AppError {
     #[error(transparent)]
     Lost(#[from] Lost),
     /// The configuration's files cannot be followed.
-    #[error("cannot follow the configuration")]
+    #[error("configuration reload could not be started")]
     Reload(#[source] io::Error),
     /// The log's writer.
-    #[error("cannot start the log")]
+    #[error("log output could not be started")]
     Log(#[source] io::Error),
     /// The main thread's event queue, or its signal handlers.
-    #[error("cannot wait for signals")]
+    #[error("signal handlers could not be installed")]
     Runtime(#[source] io::Error),
 }
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// Every exchange ended in its own time.
+    /// Every exchange finished by itself.
     Drained,
-    /// So many were cut at the drain's deadline, or by a second signal.
+    /// This many exchanges were aborted at the drain deadline or by a second signal.
     Cut(usize),
 }
 
-/// Where a gateway runs: what the one who started it gave it, and wants to hear of it. By default that is nobody.
+/// What the parent process passed to the gateway, and where it expects notifications. Empty by default.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// Listening sockets.
@@ -76,7 +76,7 @@ pub struct Surroundings {
     pub service: Service,
 }
 
-/// A gateway that runs: its sockets are bound and its workers at work.
+/// A running gateway: its sockets are bound and its workers serve.
 #[derive(Debug)]
 pub struct App {
     gateway: Arc<Gateway>,
@@ -88,20 +88,20 @@ pub struct App {
     reloading: Option<Reloading>,
 }
 
-/// The signals that a run goes by.
+/// The signals that control a run.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
-    /// When one to stop came last.
+    /// When the last signal to stop came.
     last: Option<Instant>,
 }
 
-/// Who signals a process and then its group, as `timeout` of coreutils does, has asked once.
-const AT_ONCE: Duration = Duration::from_millis(500);
+/// Signals to stop within this time count as one: `timeout` of coreutils, for example, signals the process and then its group.
+const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 
 impl Surroundings {
-    /// What the environment tells. To be asked once, before there are threads.
+    /// Reads the environment. Must be called once, before there are threads.
     pub fn from_env() -> Self {
         Self { inherited: Inherited::from_env(), service: Service::from_env() }
     }
@@ -125,7 +125,7 @@ impl App {
     /// [`AppError`]; nothing runs then, and what was logged is written.
     pub fn start_with(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
         let log = queue.clone();
-        told(&log, Self::assemble(config, queue, surroundings))
+        flush_on_error(&log, Self::assemble(config, queue, surroundings))
     }
 
     fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
@@ -155,49 +155,49 @@ impl App {
         Ok(Self { gateway, listening, admin, runtime, queue, service, reloading: None })
     }
 
-    /// Reloads from `source` from here on: when one of its files changes, and at SIGHUP. `digest` is that of the reading that the
-    /// gateway was started with.
+    /// Reloads from `source` from now on: when one of its files changes, and at SIGHUP. `digest` is that of the read with which
+    /// the gateway was started.
     ///
     /// # Errors
     /// The system gives no thread.
     pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
         let (gateway, service) = (self.gateway.clone(), self.service.clone());
         let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload);
-        Ok(Self { reloading: Some(told(&self.queue, reloading)?), ..self })
+        Ok(Self { reloading: Some(flush_on_error(&self.queue, reloading)?), ..self })
     }
 
-    /// Where callers connect, in the order of the configuration.
+    /// The addresses of the listeners, in the order of the configuration.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.listening.addresses()
     }
 
-    /// Where the operator connects.
+    /// The address of the admin listener.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::address)
     }
 
-    /// What lives as long as the process.
+    /// The state that lives as long as the process.
     pub fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }
 
-    /// A way to ask the workers.
+    /// Sends queries to the workers.
     pub fn workers(&self) -> &Workers {
         self.listening.workers()
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains; a second signal cuts what is left. SIGHUP reloads.
+    /// Serves until SIGTERM or SIGINT, then drains; a second signal aborts the remaining requests. SIGHUP reloads.
     ///
     /// # Errors
     /// A worker died, or signals cannot be waited for.
     pub fn run(mut self) -> Result<Ended, AppError> {
         let signals = self.runtime.block_on(async { Signals::new() }).map_err(AppError::Runtime);
-        let mut signals = told(&self.queue, signals)?;
+        let mut signals = flush_on_error(&self.queue, signals)?;
         let reloading = self.reloading.take();
         self.run_until(async || signals.stop(reloading.as_ref()).await)
     }
 
-    /// Serves until `stop` resolves, then drains; when it resolves once more, what is left is cut.
+    /// Serves until `stop` resolves, then drains; when it resolves again, the remaining requests are aborted.
     ///
     /// # Errors
     /// A worker died, while serving or draining.
@@ -210,8 +210,8 @@ impl App {
             }
         });
         match &ended {
-            Ok(ended) => tracing::info!(cut = ended.cut(), "drained"),
-            Err(error) => tracing::error!(%error, "the gateway ends"),
+            Ok(ended) => tracing::info!(cut = ended.cut(), "drain complete"),
+            Err(error) => tracing::error!(%error, "gateway stops because of an error"),
         }
         queue.flush(LAST_LINES);
         ended
@@ -219,7 +219,7 @@ impl App {
 }
 
 impl Ended {
-    /// Exchanges that were cut.
+    /// The number of aborted exchanges.
     pub fn cut(self) -> usize {
         match self {
             Self::Drained => 0,
@@ -228,8 +228,9 @@ impl Ended {
     }
 }
 
-/// An error ends the process, sooner than the log's writer would have written what led to it.
-fn told<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
+/// Flushes the log if `result` is an error: the process ends then, sooner than the log's writer would have written what led to
+/// it.
+fn flush_on_error<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
     if result.is_err() {
         queue.flush(LAST_LINES);
     }
@@ -247,7 +248,7 @@ async fn serve(
     tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
     service.ready(gateway.live.load().generation);
     tokio::select! {
-        // What other workers have open is cut, and told so.
+        // The exchanges of the other workers are aborted, and their clients told.
         _ = listening.wait() => {
             if let Some(admin) = admin {
                 admin.not_ready();
@@ -257,7 +258,7 @@ async fn serve(
         () = stop() => {}
     }
     let drain = gateway.live.load().server.drain;
-    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "draining");
+    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
     let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
     let bound = drain.announce.saturating_add(drain.deadline);
     service.stopping(in_flight, bound);
@@ -269,7 +270,7 @@ async fn serve(
         cut = draining.as_mut() => cut?,
         never = service.keep_extending(bound) => match never {},
         () = stop() => {
-            tracing::warn!("asked again: cutting what is left");
+            tracing::warn!("second signal: aborting remaining requests");
             listening.cut();
             draining.await?
         }
@@ -287,7 +288,8 @@ impl Signals {
         })
     }
 
-    /// Waits for a signal to stop, and passes those to reload on. One that comes right after another is the same.
+    /// Waits for a signal to stop, and passes on signals to reload. A signal that comes right after another one counts as the
+    /// same.
     async fn stop(&mut self, reloading: Option<&Reloading>) {
         loop {
             tokio::select! {
@@ -295,13 +297,13 @@ impl Signals {
                 _ = self.interrupt.recv() => {}
                 _ = self.hangup.recv() => {
                     match reloading {
-                        Some(reloading) => reloading.ask(),
-                        None => tracing::warn!("SIGHUP: there is no file to reload"),
+                        Some(reloading) => reloading.request(),
+                        None => tracing::warn!("SIGHUP ignored: this gateway has no configuration file"),
                     }
                     continue;
                 }
             }
-            if self.last.is_none_or(|last| last.elapsed() >= AT_ONCE) {
+            if self.last.is_none_or(|last| last.elapsed() >= SIGNAL_DEBOUNCE) {
                 self.last = Some(Instant::now());
                 return;
             }
@@ -316,7 +318,7 @@ mod tests {
     use super::*;
     use crate::config::{Env, LogFormat, parse};
 
-    /// An output that takes its time, much more than a start that fails.
+    /// An output that is much slower than a start that fails.
     struct Slow(mpsc::Sender<Vec<u8>>);
 
     impl Write for Slow {

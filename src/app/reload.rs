@@ -1,7 +1,6 @@
-//! Hot reload: a thread of its own reads the configuration when it may have changed, compiles it, and swaps it in.
+//! Hot reload: a dedicated thread reads the configuration when it may have changed, compiles it, and swaps it in.
 //!
-//! A broken file changes nothing. It is told of in the log, counted, and shown by `/status` with every problem, until a sound one
-//! has taken its place.
+//! An invalid file changes nothing. Its problems are logged, counted, and listed by `/status` until a valid file has replaced it.
 
 use std::{
     io,
@@ -15,28 +14,28 @@ use crate::{
     proxy::Gateway,
 };
 
-/// Readings in a row, until what is read leads nowhere that is not watched yet.
+/// Consecutive reads until every file that was read is watched.
 const READINGS: usize = 4;
 
-/// The thread that follows the configuration's files; dropping it ends it.
+/// The thread that follows the configuration's files. Dropping it ends the thread.
 #[derive(Debug)]
 pub(super) struct Reloading {
-    bell: Option<ReloadTrigger>,
+    trigger: Option<ReloadTrigger>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The thread's own things.
+/// The state of the thread.
 struct Follower {
     source: Source,
     gateway: Arc<Gateway>,
     service: Service,
     watch: ConfigWatch,
-    /// What the last reading found, sound or not.
+    /// The digest of the last read, valid or not.
     digest: Vec<u8>,
 }
 
 impl Reloading {
-    /// Follows `source`, which was last read as `digest` says.
+    /// Follows `source`, whose last read had this `digest`.
     ///
     /// # Errors
     /// The system gives no thread.
@@ -46,23 +45,23 @@ impl Reloading {
         gateway: Arc<Gateway>,
         service: Service,
     ) -> io::Result<Self> {
-        let (watch, bell) = ConfigWatch::new();
+        let (watch, trigger) = ConfigWatch::new();
         let follower = Follower { source, gateway, service, watch, digest };
         let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
-        Ok(Self { bell: Some(bell), thread: Some(thread) })
+        Ok(Self { trigger: Some(trigger), thread: Some(thread) })
     }
 
-    /// Has the files read again, changed or not.
-    pub(super) fn ask(&self) {
-        if let Some(bell) = &self.bell {
-            bell.ring();
+    /// Requests a reload, whether or not files changed.
+    pub(super) fn request(&self) {
+        if let Some(trigger) = &self.trigger {
+            trigger.trigger();
         }
     }
 }
 
 impl Drop for Reloading {
     fn drop(&mut self) {
-        self.bell = None;
+        self.trigger = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -71,16 +70,16 @@ impl Drop for Reloading {
 
 impl Follower {
     fn run(mut self) {
-        // It may have changed since it was read for the start, when nobody was watching.
-        self.look(ReloadReason::Changed);
-        while let Some(occasion) = self.watch.wait() {
-            self.look(occasion);
+        // The files may have changed between the read at the start and the first watch.
+        self.reload_if_changed(ReloadReason::Changed);
+        while let Some(reason) = self.watch.wait() {
+            self.reload_if_changed(reason);
         }
     }
 
-    fn look(&mut self, occasion: ReloadReason) {
+    fn reload_if_changed(&mut self, reason: ReloadReason) {
         let Reading { config, digest, .. } = self.read();
-        if occasion == ReloadReason::Changed && digest == self.digest {
+        if reason == ReloadReason::Changed && digest == self.digest {
             return;
         }
         self.digest = digest;
@@ -93,7 +92,7 @@ impl Follower {
         if taken { self.service.ready(generation) } else { self.service.refused(generation) }
     }
 
-    /// Reads until everything that was read was watched before.
+    /// Reads until every file that was read was watched before the read.
     fn read(&mut self) -> Reading {
         let mut reading = self.source.read();
         for _ in 1..READINGS {
@@ -105,20 +104,20 @@ impl Follower {
         reading
     }
 
-    /// Whether the configuration was taken; otherwise the one before stays.
+    /// Applies the configuration and returns whether it was taken; otherwise the previous one stays in effect.
     fn apply(&self, config: Config) -> bool {
         warn(&config.warnings);
         match self.gateway.replace(config) {
             Ok(snapshot) => {
                 tracing::info!(generation = snapshot.generation, "configuration reloaded");
                 for difference in &snapshot.awaits_restart {
-                    tracing::warn!("takes effect after a restart only: {difference}");
+                    tracing::warn!("configuration change needs a restart: {difference}");
                 }
                 true
             }
             Err(error) => {
                 let error: &dyn std::error::Error = &error;
-                tracing::error!(error, "configuration not reloaded; the one before stays");
+                tracing::error!(error, "configuration not reloaded; the previous one stays in effect");
                 false
             }
         }
@@ -127,14 +126,14 @@ impl Follower {
     fn refuse(&self, problems: &Problems) -> bool {
         for problem in &problems.problems {
             let Problem { path, line, message, help, .. } = problem;
-            tracing::error!(%path, line, %help, "configuration not reloaded; the one before stays: {message}");
+            tracing::error!(%path, line, %help, "configuration not reloaded; the previous one stays in effect: {message}");
         }
         self.gateway.refuse(problems);
         false
     }
 }
 
-/// Tells the log what is sound but worth knowing.
+/// Logs the warnings of a valid configuration.
 pub(super) fn warn(warnings: &[Problem]) {
     for warning in warnings {
         tracing::warn!(path = %warning.path, line = warning.line, "{}", warning.message);

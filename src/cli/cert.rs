@@ -1,4 +1,4 @@
-//! `cert`: an authority and a server certificate for development.
+//! `cert`: creates a certificate authority and a server certificate for development.
 
 use std::{
     fs::{self, OpenOptions},
@@ -19,39 +19,39 @@ use zeroize::Zeroizing;
 /// The names that every development certificate is for.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
-/// How long the authority and the server certificate are good for. Some clients refuse a server certificate beyond 825 days.
+/// Validity of the authority and of the server certificate. Some clients reject a server certificate beyond 825 days.
 const AUTHORITY_DAYS: i64 = 3650;
 const SERVER_DAYS: i64 = 820;
 
 /// What `cert` takes.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Folder to write to
+    /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "certs")]
     out: PathBuf,
-    /// A further DNS name or IP address of the server; may be repeated
+    /// Additional DNS name or IP address of the server; may be repeated
     #[arg(long, value_name = "NAME")]
     name: Vec<String>,
-    /// Overwrite files that are there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
 }
 
-/// Why there is no certificate.
+/// Why no certificate was created.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A name is neither a DNS name nor an address, or the system gave no random bytes.
-    #[error("cannot make the certificate")]
+    /// A name is neither a DNS name nor an address, or the system returned no random bytes.
+    #[error("certificate could not be created")]
     Make(#[from] rcgen::Error),
-    /// A file is there already.
-    #[error("{} is there already; --force overwrites it", .0.display())]
+    /// A file already exists.
+    #[error("{} already exists; use --force to overwrite it", .0.display())]
     Exists(PathBuf),
     /// A file or the folder cannot be written.
-    #[error("cannot write {}", path.display())]
+    #[error("{} could not be written", path.display())]
     Write {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
 }
@@ -108,7 +108,7 @@ impl Development {
     }
 }
 
-/// Writes a development authority and certificate, and says how to use them.
+/// Creates a development authority and certificate, and prints how to use them.
 pub(super) fn run(options: &Options) -> ExitCode {
     match write(options) {
         Ok(()) => super::print(announcement(&options.out)),
@@ -126,8 +126,7 @@ fn write(options: &Options) -> Result<(), Error> {
     development.write(&options.out)
 }
 
-/// Writes beside the path and moves it there: whoever reads it meanwhile sees the old file or the new one, and a key is never
-/// readable by others, not even for a moment.
+/// Writes to a temporary file and renames it: readers see the old file or the new one, and a key is never readable by others.
 fn put(path: &Path, content: &str) -> io::Result<()> {
     let private = path.extension().is_some_and(|extension| extension == "key");
     let beside = path.with_extension(format!("{}.new", std::process::id()));
@@ -171,7 +170,7 @@ fn server(names: &[String]) -> Result<CertificateParams, rcgen::Error> {
     Ok(params)
 }
 
-/// From yesterday, for clocks that are behind.
+/// Valid from yesterday on, for clients whose clock is behind.
 fn valid_for(params: &mut CertificateParams, days: i64) {
     let now = OffsetDateTime::now_utc();
     params.not_before = now - Duration::DAY;

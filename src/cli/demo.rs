@@ -1,4 +1,4 @@
-//! `demo`: the gateway before the simulator, with TLS, and what to paste to try it.
+//! `demo`: the gateway in front of the simulator, with TLS, and commands to try it.
 
 use std::{
     ffi::OsString,
@@ -17,19 +17,19 @@ use crate::{
     simulator::{Options, Simulator},
 };
 
-/// The key that the simulator asks for, and the gateway injects.
+/// The key that the simulator requires and the gateway adds.
 const UPSTREAM_KEY: &str = "sk-demo-upstream";
 
-/// Between two words of an answer.
+/// Pause between two words of a response.
 const PACE: Duration = Duration::from_millis(40);
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
     Certificate(#[from] cert::Error),
-    #[error("cannot prepare {}", .0.display())]
+    #[error("demo folder {} could not be created", .0.display())]
     Folder(PathBuf, #[source] io::Error),
-    #[error("cannot start the simulated upstream")]
+    #[error("simulated upstream could not be started")]
     Simulator(#[source] io::Error),
     #[error(transparent)]
     Key(#[from] key::Error),
@@ -39,10 +39,10 @@ enum Error {
     App(#[from] AppError),
 }
 
-/// A folder of the demo's own, gone with it.
+/// The demo's temporary folder, removed when dropped.
 struct Folder(PathBuf);
 
-/// Runs both until a signal ends them.
+/// Runs both until a signal stops them.
 pub(super) fn run(options: &DemoOptions) -> ExitCode {
     match demo(options) {
         Ok(()) => ExitCode::SUCCESS,
@@ -81,7 +81,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, folder = %self.0.display(), "the demo's folder is left behind");
+            tracing::warn!(%error, folder = %self.0.display(), "demo folder could not be removed");
         }
     }
 }
@@ -119,20 +119,20 @@ fn configuration(
     );
     let variable = |name: &str| (name == "SLUICEGATE_DEMO_KEY").then(|| OsString::from(UPSTREAM_KEY));
     config::parse(&text, &Env::new(folder, &variable))
-        .map_err(|problems| Problems { file: PathBuf::from("the demo's configuration"), problems })
+        .map_err(|problems| Problems { file: PathBuf::from("the demo configuration"), problems })
 }
 
 fn instructions(address: SocketAddr, options: &DemoOptions, folder: &Path, key: &str) -> String {
     let (plain, admin, folder) = (options.plain, options.admin, folder.display());
     format!(
-        r#"Sluicegate answers on https://{address}/v1 and http://{plain}/v1, for its operator on http://{admin};
-behind it stands a simulated upstream whose key you never see. Ctrl-C ends both.
+        r#"Sluicegate listens on https://{address}/v1 and http://{plain}/v1, and its admin listener on http://{admin}.
+Its upstream is simulated; the upstream's key never reaches you. Ctrl-C stops both.
 
-A stream over TLS; paste into another terminal:
+A streamed response over TLS. Paste into another terminal:
 
 curl -N --cacert {folder}/ca.pem https://{address}/v1/chat/completions -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{{"model": "gpt-4o-mini", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
 
-The same with OpenAI's own Python SDK, in a venv of its own (about 20 s the first time):
+The same with the official OpenAI Python SDK, in its own venv (about 20 s the first time):
 
 python3 -m venv {folder}/venv && {folder}/venv/bin/pip install --quiet openai && {folder}/venv/bin/python - <<'PYTHON'
 import ssl, openai
@@ -143,7 +143,7 @@ for chunk in client.chat.completions.create(model="gpt-4o-mini", stream=True, me
 print()
 PYTHON
 
-One line for each request follows.
+One log line per request follows.
 
 "#
     )

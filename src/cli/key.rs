@@ -1,4 +1,4 @@
-//! `key new NAME`: a client key, shown once.
+//! `key new NAME`: creates a client key and shows it once.
 
 use std::process::ExitCode;
 
@@ -8,22 +8,22 @@ use zeroize::Zeroizing;
 
 use crate::config::{KeyHash, MAX_NAME, is_name};
 
-/// Random bytes in a key: as many as its hash has.
+/// Random bytes in a key, as many as its hash has.
 const LENGTH: usize = 32;
 
-/// Why there is no key.
+/// Why no key was created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     #[error(
-        "this cannot be a name: letters, digits, `-`, `_` and `.`, at most {MAX_NAME}, beginning with a letter or digit, \
-         and nothing that looks like a key"
+        "not a valid client name: use letters, digits, `-`, `_` and `.`, at most {MAX_NAME} characters, starting with a letter or \
+         digit; a name must not look like a key"
     )]
     Name,
-    #[error("the system gives no random bytes")]
+    #[error("operating system returned no random bytes")]
     Random,
 }
 
-/// Makes a key and prints it with the table that admits it.
+/// Creates a key and prints it with the configuration table that admits it.
 pub(super) fn new(name: &str) -> ExitCode {
     match generate().and_then(|key| announcement(name, &key)) {
         Ok(text) => super::print(text.as_str()),
@@ -42,11 +42,11 @@ fn announcement(name: &str, key: &str) -> Result<Zeroizing<String>, Error> {
     if !is_name(name) {
         return Err(Error::Name);
     }
-    // A dot would make a table within a table.
+    // A bare key with a dot would be a table within a table.
     let table = if name.contains('.') { format!("{name:?}") } else { name.to_owned() };
     let hash = KeyHash::of(key.as_bytes());
     Ok(Zeroizing::new(format!(
-        "# The caller's key. It is not kept anywhere and cannot be shown again:\n\
+        "# Client key. It is not stored and cannot be shown again:\n\
          #   {key}\n\
          # For gateway.toml:\n\
          [client.{table}]\n\

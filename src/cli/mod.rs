@@ -1,4 +1,4 @@
-//! The command line: what each subcommand takes, and who carries it out.
+//! The command line: the subcommands, their options, and their implementations.
 
 pub mod cert;
 mod check;
@@ -16,7 +16,7 @@ use std::{
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-/// Reads the process' arguments and carries them out. Wrong ones end the process with code 2 and a usage text.
+/// Parses the process's arguments and runs the subcommand. Invalid arguments end the process with code 2 and a usage text.
 #[must_use]
 pub fn run() -> ExitCode {
     let Cli { command, config } = Cli::parse();
@@ -30,7 +30,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line as it is defined, for those who write manual pages and completions from it.
+/// The definition of the command line, for generating manual pages and completions.
 #[must_use]
 pub fn command() -> clap::Command {
     Cli::command()
@@ -38,9 +38,9 @@ pub fn command() -> clap::Command {
 
 /// A streaming reverse proxy for OpenAI-compatible APIs
 ///
-/// Sluicegate terminates TLS, knows its callers by their own keys, puts the upstream's key in place of theirs, and lets the upstream's
-/// stream through untouched. An OpenAI SDK client needs nothing but another base_url. One TOML file configures it; without a
-/// subcommand it serves that file.
+/// Sluicegate terminates TLS, authenticates callers by keys of their own, replaces those by the upstream's key, and forwards the
+/// upstream's stream unchanged. An OpenAI SDK client only needs a different base_url. One TOML file configures the gateway;
+/// without a subcommand, `serve` runs.
 #[derive(Debug, Parser)]
 #[command(name = "sluicegate", version, after_long_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
@@ -63,68 +63,68 @@ x-simulate: key=value; key=value; flag
              length=known|chunked|close trailers early
   accidents  cut=N|head (after N bytes) by=reset|close|chunk-error|no-error stall=N gate=N
 
-Models: sim-f200-i10-b16-d50-s1000 is frames, interval, batch, delay (ms) and size; missing-ANYTHING is one that does not exist.";
+Models: sim-f200-i10-b16-d50-s1000 sets frames, interval, batch, delay (ms) and size; missing-ANYTHING is an unknown model (404).";
 
 const EXAMPLES: &str = "\
 Examples:
-  sluicegate demo                          try it: no key and no file needed
-  sluicegate cert                          make a development certificate in certs/
-  sluicegate key new team-a                make a client key and its [client.team-a] table
-  sluicegate check                         find every problem in gateway.toml
+  sluicegate demo                          try it without a key or a configuration file
+  sluicegate cert                          create a development certificate in certs/
+  sluicegate key new team-a                create a client key and its [client.team-a] table
+  sluicegate check                         report every problem in gateway.toml
   sluicegate serve --config /etc/sluicegate/gateway.toml
 
-Exit codes: 0 done, 1 it failed (stderr says why), 2 wrong arguments, 3 served, but exchanges had to be cut at the end.";
+Exit codes: 0 success, 1 failure (see stderr), 2 invalid arguments, 3 stopped, but some requests were aborted at the drain deadline.";
 
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, short, global = true, value_name = "FILE", default_value = "gateway.toml")]
     config: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve the configuration (also without a subcommand)
+    /// Run the gateway (the default without a subcommand)
     ///
-    /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT; then it drains: no new connections, exchanges in flight
-    /// end in their own time, bounded by `server.drain.deadline`.
+    /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT. Then it drains: no new connections are accepted, and
+    /// requests in flight may finish until `server.drain.deadline`. A second signal aborts them. SIGHUP reloads the file.
     Serve,
-    /// Read the configuration and tell every problem in it
+    /// Check the configuration and report every problem in it
     ///
-    /// Loads certificates and looks for secrets too, just as `serve` would, but binds nothing. Exits with 1 if there is a problem.
+    /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem.
     #[command(
         after_long_help = "Example:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate"
     )]
     Check,
-    /// Run the gateway before a simulated upstream, to try it
+    /// Try the gateway with a simulated upstream
     ///
-    /// Needs no key and no file. Prints a curl line and an SDK snippet that work as pasted into another terminal.
+    /// Needs no key and no configuration file. Prints a curl command and an SDK snippet to paste into another terminal.
     Demo(DemoOptions),
-    /// Run an OpenAI-like upstream that follows a script
+    /// Run a simulated OpenAI-compatible upstream
     ///
-    /// For load tests and for trying a configuration without a provider. The requested model, or the header `x-simulate`, says how
-    /// the answer goes: its length, its pace, its faults.
+    /// For load tests, and for testing a configuration without a provider. The requested model, or the header `x-simulate`, sets the
+    /// response's length, pace and failures.
     #[command(after_long_help = SCRIPTS)]
     Simulate(crate::simulator::Args),
-    /// Make client keys
+    /// Create client keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// Make a development CA and a server certificate signed by it
+    /// Create a development CA and a server certificate signed by it
     ///
-    /// Writes ca.pem, ca.key, server.pem and server.key, for localhost, 127.0.0.1, ::1 and each --name. Not for production: whoever
-    /// has ca.key can pose as any server to those who trust ca.pem.
+    /// Writes ca.pem, ca.key, server.pem and server.key, for localhost, 127.0.0.1, ::1 and each --name. Not for production: anyone
+    /// with ca.key can impersonate any server to clients that trust ca.pem.
     #[command(after_long_help = "Example:\n  sluicegate cert --name gateway.internal --name 10.0.0.5")]
     Cert(cert::Options),
 }
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a key and print it, once, with its [client.NAME] table
+    /// Create a client key and print it once, with its [client.NAME] table
     ///
-    /// The gateway keeps only the key's SHA-256: give the key to the caller, and put the table into gateway.toml.
+    /// The configuration holds only the SHA-256 of the key. Give the key to the caller and add the table to gateway.toml.
     #[command(after_long_help = "Example:\n  sluicegate key new team-a")]
     New {
-        /// The caller's name, as log lines and metrics show it
+        /// Name of the caller, as shown in logs and metrics
         name: String,
     },
 }
@@ -132,18 +132,18 @@ enum KeyCommand {
 /// Where the demo listens.
 #[derive(Debug, Args)]
 pub struct DemoOptions {
-    /// Address with TLS
+    /// Listen address with TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
     pub listen: SocketAddr,
-    /// Address without TLS
+    /// Listen address without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
     pub plain: SocketAddr,
-    /// The operator's address: /healthz, /readyz, /metrics, /status, /config
+    /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
 }
 
-/// Writes to stdout; that nobody reads it (a closed pipe) is not worth a panic.
+/// Writes to stdout. A closed pipe is an error, not a panic.
 fn print(text: impl std::fmt::Display) -> ExitCode {
     let mut stdout = io::stdout().lock();
     match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
@@ -152,7 +152,7 @@ fn print(text: impl std::fmt::Display) -> ExitCode {
     }
 }
 
-/// Writes to stderr why it failed, and each cause of it.
+/// Writes the error and each of its causes to stderr.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
     let mut stderr = io::stderr().lock();
     let mut written = write!(stderr, "sluicegate: {error}");

@@ -1,4 +1,4 @@
-//! `serve`: the gateway, until a signal ends it.
+//! `serve`: runs the gateway until a signal stops it.
 
 use std::{path::Path, process::ExitCode};
 
@@ -7,7 +7,7 @@ use crate::{
     config::{Reading, Source},
 };
 
-/// Exit code when the drain had to cut exchanges: the service ended in order, some of its callers did not.
+/// Exit code when the drain had to abort exchanges: the service stopped in order, but some clients got no complete response.
 const CUT: u8 = 3;
 
 /// Serves the file.

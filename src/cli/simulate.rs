@@ -1,14 +1,17 @@
-//! `simulate`: the simulator alone.
+//! `simulate`: runs the simulator alone.
 
 use std::{io, process::ExitCode};
 
 use crate::simulator::{Args, Simulator};
 
-/// Runs it until the process is ended.
+/// Runs it until the process is stopped.
 pub(super) fn run(args: &Args) -> ExitCode {
     match start(args) {
         Ok(simulator) => {
-            super::print(format_args!("simulating an OpenAI-like upstream on {}\n", simulator.url()));
+            super::print(format_args!(
+                "simulated OpenAI-compatible upstream listening on {}\n",
+                simulator.url()
+            ));
             loop {
                 std::thread::park();
             }

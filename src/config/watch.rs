@@ -1,7 +1,7 @@
-//! When to read the configuration again: one of its files may have changed, or somebody asks.
+//! When to reload the configuration: one of its files may have changed, or a reload was requested.
 //!
-//! What is watched are folders, because a file that is replaced by renaming is another file afterwards: the folder of each file, and
-//! that of each symbolic link on the way to it (Kubernetes changes a mounted file by swapping a link two steps away from it).
+//! Folders are watched, because a file that is replaced by renaming is a different file afterwards: the folder of each file, and
+//! of each symbolic link on the way to it (Kubernetes changes a mounted file by swapping a link two steps away from it).
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -20,50 +20,50 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
-/// Events that may wait. Of those that find no room it is known only that there were some: see [`PendingFlags`].
-const WAITING: usize = 256;
-/// An edit is over when nothing has happened for so long. An editor writes several times.
+/// Events that may be queued. For events beyond it only a flag is kept: see [`PendingFlags`].
+const QUEUE: usize = 256;
+/// An edit is complete when nothing has happened for this long. An editor writes several times.
 const QUIET: Duration = Duration::from_millis(100);
-/// A file that somebody has open for writing is waited for, so long at most: half a file may be a sound configuration.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// A file that is open for writing is waited for, at most for this long: half a file may be a valid configuration.
+const LONGEST_EDIT: Duration = Duration::from_secs(2);
 /// Links followed on the way to one file, as many as Linux follows (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+const MAX_LINKS: usize = 40;
 
-/// Waits for an occasion to read again. Belongs to a thread that may block.
+/// Waits for reasons to reload. Used by a thread that may block.
 #[derive(Debug)]
 pub struct ConfigWatch {
-    happened: Receiver<WatchMessage>,
-    ringing: Arc<PendingFlags>,
-    /// None where the system has no means to watch; a bell can still be rung.
+    messages: Receiver<WatchMessage>,
+    pending: Arc<PendingFlags>,
+    /// `None` where the system cannot watch files; a reload can still be requested.
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
-    /// Folders among them that went away since, or may have: what is there now is another one, which nobody watches yet.
+    /// Folders among them that were removed or moved, or may have been: the folder with that name now is not watched yet.
     gone: BTreeSet<PathBuf>,
-    /// Files, links, and what stands for them while they are missing.
+    /// Files, links, and the first missing component of a path that does not exist yet.
     entries: BTreeSet<PathBuf>,
     /// Files that were written to and not closed since.
     open: BTreeSet<PathBuf>,
 }
 
-/// Rung from any thread, to have the configuration read again; dropping it ends the watch.
+/// Requests a reload from any thread. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct ReloadTrigger {
-    line: WatchSender,
+    sender: WatchSender,
 }
 
-/// The way to the watch.
+/// Sends messages to the watch.
 #[derive(Debug, Clone)]
 struct WatchSender {
     queue: SyncSender<WatchMessage>,
-    ringing: Arc<PendingFlags>,
+    pending: Arc<PendingFlags>,
 }
 
-/// Why to read again.
+/// Why to reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReloadReason {
-    /// Something happened to a file, which may hold what it held before.
+    /// A file was touched; its content may be the same.
     Changed,
-    /// The bell was rung.
+    /// A reload was requested.
     Asked,
 }
 
@@ -71,61 +71,61 @@ pub enum ReloadReason {
 #[derive(Debug, Default)]
 struct PendingFlags {
     asked: AtomicBool,
-    over: AtomicBool,
-    /// Something was seen for which there was no room.
+    closed: AtomicBool,
+    /// An event was dropped because the queue was full.
     missed: AtomicBool,
 }
 
-/// What woke the watch.
+/// A message that wakes the watch.
 #[derive(Debug)]
 enum WatchMessage {
-    Rung,
-    Seen(notify::Result<Event>),
+    Wake,
+    Event(notify::Result<Event>),
 }
 
 impl ConfigWatch {
-    /// A watch on nothing yet, and its bell.
+    /// A watch without files, and its trigger.
     pub fn new() -> (Self, ReloadTrigger) {
-        let (queue, happened) = sync_channel(WAITING);
-        let ringing = Arc::new(PendingFlags::default());
-        let line = WatchSender { queue, ringing: ringing.clone() };
-        let seen = line.clone();
-        let watcher = notify::recommended_watcher(move |event| seen.saw(event));
+        let (queue, messages) = sync_channel(QUEUE);
+        let pending = Arc::new(PendingFlags::default());
+        let sender = WatchSender { queue, pending: pending.clone() };
+        let seen = sender.clone();
+        let watcher = notify::recommended_watcher(move |event| seen.observed(event));
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "files cannot be watched; SIGHUP has them read again");
+            tracing::warn!(%error, "configuration files cannot be watched; send SIGHUP to reload them");
         });
         let watch = Self {
-            happened,
-            ringing,
+            messages,
+            pending,
             watcher: watcher.ok(),
             folders: BTreeSet::new(),
             gone: BTreeSet::new(),
             entries: BTreeSet::new(),
             open: BTreeSet::new(),
         };
-        (watch, ReloadTrigger { line })
+        (watch, ReloadTrigger { sender })
     }
 
-    /// Watches what leads to `files`, and nothing else. True when that is more than was watched before, or another folder in the place
-    /// of one that was: what happened there between reading and now was not seen.
+    /// Watches exactly the paths that lead to `files`. Returns true when a folder is watched that was not before, or that
+    /// replaced a watched one: changes between the last read and now were not seen then.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
-        let mut trail = WatchedPaths::default();
+        let mut paths = WatchedPaths::default();
         for file in files {
-            trail.walk(file);
+            paths.walk(file);
         }
-        let WatchedPaths { folders, entries } = trail;
+        let WatchedPaths { folders, entries } = paths;
         let gone = std::mem::take(&mut self.gone);
         let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
         if let Some(watcher) = &mut self.watcher {
-            // A folder that was moved away would be watched on, under the name that it had.
+            // A folder that was moved away would still be watched, under its former name.
             for folder in self.folders.difference(&folders).chain(&gone) {
-                // It may be gone indeed, and its watch with it.
+                // The folder may no longer exist, and its watch neither.
                 let _ = watcher.unwatch(folder);
             }
-            // Known ones as well: that one of them is gone may not have been told yet.
+            // Watched folders too: the event of their removal may still be on its way.
             for folder in &folders {
                 if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                    tracing::warn!(%error, folder = %folder.display(), "a folder cannot be watched");
+                    tracing::warn!(%error, folder = %folder.display(), "configuration folder cannot be watched; send SIGHUP after changing a file in it");
                 }
             }
         }
@@ -133,54 +133,54 @@ impl ConfigWatch {
         grown
     }
 
-    /// Waits for the next occasion; none comes when the bell is gone.
+    /// Waits for the next reason to reload; `None` when the trigger was dropped.
     pub fn wait(&mut self) -> Option<ReloadReason> {
         let mut changed = false;
         while !changed {
-            if let Some(asked) = self.rung() {
+            if let Some(asked) = self.requested() {
                 return asked;
             }
             changed = self.missed()
-                || match self.happened.recv() {
-                    Ok(happened) => self.concerns(happened),
+                || match self.messages.recv() {
+                    Ok(message) => self.concerns(message),
                     Err(_) => return None,
                 };
         }
         self.settle();
-        self.rung().unwrap_or(Some(ReloadReason::Changed))
+        self.requested().unwrap_or(Some(ReloadReason::Changed))
     }
 
-    /// What the bell has said, if it was rung.
-    fn rung(&self) -> Option<Option<ReloadReason>> {
-        if self.ringing.over.load(Ordering::Acquire) {
+    /// What the trigger has requested, if anything.
+    fn requested(&self) -> Option<Option<ReloadReason>> {
+        if self.pending.closed.load(Ordering::Acquire) {
             return Some(None);
         }
-        self.ringing.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
+        self.pending.asked.swap(false, Ordering::AcqRel).then_some(Some(ReloadReason::Asked))
     }
 
-    /// Whether there was no room for something that was seen: it may have been a change, and a folder may be gone.
+    /// Whether an event was dropped: it may have been a change, or the removal of a folder.
     fn missed(&mut self) -> bool {
-        let missed = self.ringing.missed.swap(false, Ordering::AcqRel);
+        let missed = self.pending.missed.swap(false, Ordering::AcqRel);
         if missed {
             self.anything();
         }
         missed
     }
 
-    /// Anything may have happened.
+    /// Treats every watched folder as possibly replaced.
     fn anything(&mut self) {
         self.gone.clone_from(&self.folders);
     }
 
-    /// Waits until the edit is over, or somebody cannot wait. A ring in the queue may be one that was heard long ago.
+    /// Waits until the edit is complete, or a request is urgent. A wake-up in the queue may be of an earlier request.
     fn settle(&mut self) {
-        let latest = Instant::now() + PATIENCE;
+        let latest = Instant::now() + LONGEST_EDIT;
         loop {
-            if self.ringing.is_urgent() {
+            if self.pending.is_urgent() {
                 return;
             }
             let left = latest.saturating_duration_since(Instant::now());
-            match self.happened.recv_timeout(QUIET.min(left)) {
+            match self.messages.recv_timeout(QUIET.min(left)) {
                 Ok(seen) => _ = self.concerns(seen),
                 Err(RecvTimeoutError::Timeout) if !left.is_zero() && !self.open.is_empty() => {}
                 Err(_) => break,
@@ -192,17 +192,17 @@ impl ConfigWatch {
         self.open.clear();
     }
 
-    /// Whether something happened to what is watched.
-    fn concerns(&mut self, happened: WatchMessage) -> bool {
-        let event = match happened {
-            WatchMessage::Rung => return false,
-            WatchMessage::Seen(Ok(event)) => event,
-            WatchMessage::Seen(Err(_)) => {
+    /// Whether the message concerns a watched path.
+    fn concerns(&mut self, message: WatchMessage) -> bool {
+        let event = match message {
+            WatchMessage::Wake => return false,
+            WatchMessage::Event(Ok(event)) => event,
+            WatchMessage::Event(Err(_)) => {
                 self.anything();
                 return true;
             }
         };
-        // Events were lost.
+        // The system dropped events.
         if event.need_rescan() {
             self.anything();
             return true;
@@ -217,7 +217,7 @@ impl ConfigWatch {
                 concerned.iter().for_each(|path| _ = self.open.remove(path));
                 true
             }
-            // Reading them is what we do ourselves.
+            // The gateway itself reads the files.
             EventKind::Access(_) => false,
             EventKind::Modify(ModifyKind::Data(_)) => {
                 self.open.extend(concerned);
@@ -227,7 +227,7 @@ impl ConfigWatch {
                 concerned.iter().for_each(|path| _ = self.open.remove(path));
                 true
             }
-            // Made, removed or renamed.
+            // Created, removed or renamed.
             _ => {
                 for path in concerned {
                     self.open.remove(&path);
@@ -242,40 +242,40 @@ impl ConfigWatch {
 }
 
 impl ReloadTrigger {
-    /// Has everything read again, changed or not.
-    pub fn ring(&self) {
-        self.line.ring(&self.line.ringing.asked);
+    /// Requests a reload, whether or not files changed.
+    pub fn trigger(&self) {
+        self.sender.wake(&self.sender.pending.asked);
     }
 }
 
 impl Drop for ReloadTrigger {
     fn drop(&mut self) {
-        self.line.ring(&self.line.ringing.over);
+        self.sender.wake(&self.sender.pending.closed);
     }
 }
 
 impl WatchSender {
-    /// Says `what`, and wakes the watch: with a full queue it will look anyway.
-    fn ring(&self, what: &AtomicBool) {
+    /// Sets the flag and wakes the watch; with a full queue the watch will look anyway.
+    fn wake(&self, what: &AtomicBool) {
         what.store(true, Ordering::Release);
-        let _ = self.queue.try_send(WatchMessage::Rung);
+        let _ = self.queue.try_send(WatchMessage::Wake);
     }
 
-    fn saw(&self, event: notify::Result<Event>) {
-        if self.queue.try_send(WatchMessage::Seen(event)).is_err() {
+    fn observed(&self, event: notify::Result<Event>) {
+        if self.queue.try_send(WatchMessage::Event(event)).is_err() {
             // The queue may have been emptied since.
-            self.ring(&self.ringing.missed);
+            self.wake(&self.pending.missed);
         }
     }
 }
 
 impl PendingFlags {
     fn is_urgent(&self) -> bool {
-        self.asked.load(Ordering::Acquire) || self.over.load(Ordering::Acquire)
+        self.asked.load(Ordering::Acquire) || self.closed.load(Ordering::Acquire)
     }
 }
 
-/// The way to some files: what stands on it, and in which folders.
+/// The links and folders on the way to some files.
 #[derive(Debug, Default)]
 struct WatchedPaths {
     folders: BTreeSet<PathBuf>,
@@ -283,7 +283,7 @@ struct WatchedPaths {
 }
 
 impl WatchedPaths {
-    /// Goes to `file` link by link.
+    /// Follows the path of `file` link by link.
     fn walk(&mut self, file: &Path) {
         let Ok(file) = std::path::absolute(file) else { return };
         let mut here = PathBuf::from("/");
@@ -295,8 +295,8 @@ impl WatchedPaths {
                 continue;
             }
             let next = here.join(&step);
-            let link = if links < MOST_LINKS { next.read_link().ok() } else { None };
-            // The last step is the file itself; one that is missing is where it will begin to exist.
+            let link = if links < MAX_LINKS { next.read_link().ok() } else { None };
+            // The last step is the file itself. A missing step is where it will appear.
             if link.is_some() || rest.is_empty() || !next.exists() {
                 self.folders.insert(here.clone());
                 self.entries.insert(next.clone());
@@ -332,7 +332,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder of the test's own, gone with it.
+    /// A temporary folder of the test, removed when dropped.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -351,34 +351,34 @@ mod tests {
     }
 
     fn watching(file: &Path) -> (ConfigWatch, ReloadTrigger) {
-        let (mut watch, bell) = ConfigWatch::new();
+        let (mut watch, trigger) = ConfigWatch::new();
         assert!(watch.follow(&BTreeSet::from([file.to_owned()])));
-        (watch, bell)
+        (watch, trigger)
     }
 
-    /// Something else to wait for in the same queue: without the change before it, this is what would come first.
-    fn next_after(watch: &mut ConfigWatch, bell: ReloadTrigger) -> Option<ReloadReason> {
+    /// Adds another message to the queue: without the change before it, this message would come first.
+    fn next_after(watch: &mut ConfigWatch, trigger: ReloadTrigger) -> Option<ReloadReason> {
         let next = watch.wait();
-        drop(bell);
+        drop(trigger);
         next
     }
 
     #[test]
-    fn the_folders_of_links_and_of_missing_files_are_on_the_trail() {
-        let folder = Folder::new("trail");
+    fn the_folders_of_links_and_of_missing_files_are_watched() {
+        let folder = Folder::new("paths");
         let root = &folder.0;
         fs::create_dir(root.join("v1")).unwrap();
         fs::write(root.join("v1/gateway.toml"), "").unwrap();
         symlink("v1", root.join("..data")).unwrap();
         symlink("..data/gateway.toml", root.join("gateway.toml")).unwrap();
-        let mut trail = WatchedPaths::default();
-        trail.walk(&root.join("gateway.toml"));
-        trail.walk(&root.join("certs/server.pem"));
+        let mut paths = WatchedPaths::default();
+        paths.walk(&root.join("gateway.toml"));
+        paths.walk(&root.join("certs/server.pem"));
         for entry in ["gateway.toml", "..data", "v1/gateway.toml", "certs"] {
-            assert!(trail.entries.contains(&root.join(entry)), "{entry}: {trail:?}");
+            assert!(paths.entries.contains(&root.join(entry)), "{entry}: {paths:?}");
         }
-        assert!(trail.folders.contains(root) && trail.folders.contains(&root.join("v1")));
-        assert!(!trail.folders.contains(&root.join("certs")));
+        assert!(paths.folders.contains(root) && paths.folders.contains(&root.join("v1")));
+        assert!(!paths.folders.contains(&root.join("certs")));
     }
 
     #[test]
@@ -386,9 +386,9 @@ mod tests {
         let folder = Folder::new("circle");
         symlink("b", folder.0.join("a")).unwrap();
         symlink("a", folder.0.join("b")).unwrap();
-        let mut trail = WatchedPaths::default();
-        trail.walk(&folder.0.join("a"));
-        assert!(trail.entries.contains(&folder.0.join("b")));
+        let mut paths = WatchedPaths::default();
+        paths.walk(&folder.0.join("a"));
+        assert!(paths.entries.contains(&folder.0.join("b")));
     }
 
     #[test]
@@ -396,39 +396,39 @@ mod tests {
         let folder = Folder::new("edits");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(&file, "2").unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
 
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(folder.0.join("new"), "3").unwrap();
         fs::rename(folder.0.join("new"), &file).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
 
         fs::remove_file(&file).unwrap();
         fs::create_dir(folder.0.join("v1")).unwrap();
         fs::create_dir(folder.0.join("v2")).unwrap();
         symlink("v1", folder.0.join("..data")).unwrap();
         symlink("..data/gateway.toml", &file).unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         symlink("v2", folder.0.join("..new")).unwrap();
         fs::rename(folder.0.join("..new"), folder.0.join("..data")).unwrap();
-        assert_eq!(next_after(&mut watch, bell), Some(ReloadReason::Changed));
+        assert_eq!(next_after(&mut watch, trigger), Some(ReloadReason::Changed));
     }
 
-    /// As if it had been seen.
+    /// An event as the watcher would report it.
     fn event(kind: EventKind, path: &Path) -> notify::Result<Event> {
         Ok(Event::new(kind).add_path(path.to_owned()))
     }
 
-    /// The next occasion of a watch that should have one.
+    /// The next reload reason of a watch that must have one.
     fn next(mut watch: ConfigWatch) -> (ConfigWatch, Option<ReloadReason>) {
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let occasion = watch.wait();
-            tell.send((watch, occasion)).ok();
+            let reason = watch.wait();
+            sender.send((watch, reason)).ok();
         });
-        told.recv_timeout(Duration::from_secs(60)).expect("no occasion")
+        receiver.recv_timeout(Duration::from_secs(60)).expect("no reason")
     }
 
     #[test]
@@ -436,36 +436,36 @@ mod tests {
         let folder = Folder::new("full");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (watch, bell) = watching(&file);
+        let (watch, trigger) = watching(&file);
         let created = EventKind::Create(CreateKind::File);
-        for other in 0..WAITING {
-            bell.line.saw(event(created, &folder.0.join(other.to_string())));
+        for other in 0..QUEUE {
+            trigger.sender.observed(event(created, &folder.0.join(other.to_string())));
         }
-        bell.line.saw(event(created, &file));
-        let (mut watch, occasion) = next(watch);
-        assert_eq!(occasion, Some(ReloadReason::Changed));
-        // Whatever it was, a folder may have gone away with it.
+        trigger.sender.observed(event(created, &file));
+        let (mut watch, reason) = next(watch);
+        assert_eq!(reason, Some(ReloadReason::Changed));
+        // The lost event may have been the removal of a folder.
         let files = BTreeSet::from([file]);
         assert!(watch.follow(&files) && !watch.follow(&files));
     }
 
     #[test]
-    fn an_edit_is_waited_for_though_the_bell_was_rung_before() {
-        let folder = Folder::new("rung");
+    fn an_edit_is_waited_for_though_a_reload_was_requested_before() {
+        let folder = Folder::new("requested");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
-        bell.line.saw(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
-        bell.ring();
-        bell.line.saw(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
+        let (mut watch, trigger) = watching(&file);
+        trigger.sender.observed(event(EventKind::Modify(ModifyKind::Data(DataChange::Any)), &file));
+        trigger.trigger();
+        trigger.sender.observed(event(EventKind::Access(AccessKind::Close(AccessMode::Write)), &file));
         assert_eq!(watch.wait(), Some(ReloadReason::Asked));
         assert_eq!(watch.wait(), Some(ReloadReason::Changed));
-        assert!(watch.happened.try_recv().is_err(), "the end of the edit was not waited for");
+        assert!(watch.messages.try_recv().is_err(), "the end of the edit was not waited for");
     }
 
     #[test]
-    fn a_folder_that_was_made_anew_is_read_once_more() {
-        let folder = Folder::new("anew");
+    fn a_folder_that_was_recreated_is_read_once_more() {
+        let folder = Folder::new("recreated");
         let (conf, away) = (folder.0.join("conf"), folder.0.join("away"));
         let file = conf.join("gateway.toml");
         let files = BTreeSet::from([file.clone()]);
@@ -481,11 +481,11 @@ mod tests {
             assert!(!watch.follow(&files));
             gone();
             make();
-            // The folder's own end may be told after that of what was in it.
+            // The removal of the folder may be reported after events inside it.
             loop {
-                let (next, occasion) = next(watch);
+                let (next, reason) = next(watch);
                 watch = next;
-                assert_eq!(occasion, Some(ReloadReason::Changed));
+                assert_eq!(reason, Some(ReloadReason::Changed));
                 if watch.follow(&files) {
                     break;
                 }
@@ -494,16 +494,16 @@ mod tests {
     }
 
     #[test]
-    fn a_bell_is_heard_and_others_files_are_not() {
-        let folder = Folder::new("bell");
+    fn a_requested_reload_is_heard_and_other_files_are_ignored() {
+        let folder = Folder::new("trigger");
         let file = folder.0.join("gateway.toml");
         fs::write(&file, "1").unwrap();
-        let (mut watch, bell) = watching(&file);
+        let (mut watch, trigger) = watching(&file);
         fs::write(folder.0.join("another"), "2").unwrap();
         fs::read(&file).unwrap();
-        bell.ring();
+        trigger.trigger();
         assert_eq!(watch.wait(), Some(ReloadReason::Asked));
-        drop(bell);
+        drop(trigger);
         assert_eq!(watch.wait(), None);
     }
 }

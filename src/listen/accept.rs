@@ -1,4 +1,4 @@
-//! Accepting, in one place for all workers, and handing each connection to the worker with the least to do.
+//! Accepts connections in one place for all workers and hands each to the worker with the least load.
 
 use std::{
     future::poll_fn,
@@ -18,84 +18,86 @@ use tokio::{
 };
 use tokio_util::sync::PollSemaphore;
 
-use super::{bind::Origin, counters::Counters, roster::Phase, serve::Accepted, shut};
+use super::{bind::Origin, counters::Counters, registry::Phase, serve::Accepted, syn_filter};
 use crate::proxy::Load;
 
-/// The pause after accepting failed for want of a resource, doubled up to the longest while that lasts.
+/// Pause after accepting failed for lack of a resource. It doubles up to the longest pause while the failures go on.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How many connections may be on their way to one worker.
-pub(super) const ON_THE_WAY: usize = 1024;
+/// Accepted connections that may wait in the queue of one worker.
+pub(super) const HANDOVER_QUEUE: usize = 1024;
 
-/// A worker, seen from where connections are handed out.
+/// A worker as the acceptor sees it.
 #[derive(Debug, Clone)]
 pub(super) struct WorkerHandle {
     pub(super) load: Arc<Load>,
-    pub(super) arrivals: mpsc::Sender<Accepted>,
+    pub(super) accepted: mpsc::Sender<Accepted>,
 }
 
-/// What all listening sockets share.
+/// State shared by all listening sockets: the workers, the connection limit and the counters.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    pub(super) seats: Vec<WorkerHandle>,
-    pub(super) room: Arc<Semaphore>,
+    pub(super) workers: Vec<WorkerHandle>,
+    pub(super) permits: Arc<Semaphore>,
     pub(super) counters: Arc<Counters>,
     turn: AtomicUsize,
 }
 
-/// One listening socket at work.
+/// The task of one listening socket.
 #[derive(Debug)]
 pub(super) struct ListenerTask {
-    /// As configured: the listener's key in the snapshot.
+    /// The configured address, which is the listener's key in the snapshot.
     pub(super) address: SocketAddr,
     pub(super) listener: tokio::net::TcpListener,
     pub(super) origin: Origin,
-    pub(super) door: Arc<Acceptor>,
+    pub(super) acceptor: Arc<Acceptor>,
 }
 
 impl Acceptor {
-    pub(super) fn new(seats: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
-        let room = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { seats, room, counters, turn: AtomicUsize::new(0) }
+    pub(super) fn new(workers: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
+        let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+        Self { workers, permits, counters, turn: AtomicUsize::new(0) }
     }
 
-    /// A place within `max_connections`; none after the Cut, when nobody serves any more.
-    async fn place(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a permit of `max_connections`. Returns `None` once the drain has reached its cut, when no worker serves any
+    /// more.
+    async fn acquire_permit(&self, phase: &mut watch::Receiver<Phase>) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             biased;
             _ = phase.wait_for(is_cut) => None,
-            permit = self.room.clone().acquire_owned() => permit.ok(),
+            permit = self.permits.clone().acquire_owned() => permit.ok(),
         }
     }
 
-    /// A full queue makes accepting wait. A worker that is gone takes the process down, or has been cut; its connection is dropped.
+    /// Waits while the worker's queue is full. If the worker has stopped, the connection is dropped: the process is ending then.
     async fn hand_over(
         &self,
         tcp: io::Result<TcpStream>,
-        (listener, peer): (SocketAddr, SocketAddr),
+        listener: SocketAddr,
+        peer: SocketAddr,
         permit: OwnedSemaphorePermit,
     ) {
         self.counters.accepted.add();
-        let (Ok(tcp), Some(seat)) = (tcp, self.seat()) else { return };
-        let counted = seat.load.connection();
-        let arrival = Accepted { tcp, peer, listener, counted, permit };
-        if seat.arrivals.send(arrival).await.is_err() {
-            tracing::debug!(%peer, "no worker for a connection");
+        let (Ok(tcp), Some(worker)) = (tcp, self.least_loaded()) else { return };
+        let counted = worker.load.connection();
+        let connection = Accepted { tcp, peer, listener, counted, permit };
+        if worker.accepted.send(connection).await.is_err() {
+            tracing::debug!(%peer, "client connection dropped: its worker has stopped");
         }
     }
 
-    /// The worker with the least to do; among equals they take turns.
-    fn seat(&self) -> Option<&WorkerHandle> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.seats.len())?;
-        let (before, after) = self.seats.split_at_checked(turn)?;
-        after.iter().chain(before).min_by_key(|seat| seat.load.weight())
+    /// The worker with the least load. Workers with equal load take turns.
+    fn least_loaded(&self) -> Option<&WorkerHandle> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.workers.len())?;
+        let (before, after) = self.workers.split_at_checked(turn)?;
+        after.iter().chain(before).min_by_key(|worker| worker.load.weight())
     }
 }
 
 impl ListenerTask {
-    /// Accepts until a drain begins. The socket is closed on return; on one that is ours alone, what waits in the backlog is served
-    /// before.
+    /// Accepts until a drain begins; the socket is closed on return. Connections in the backlog of a socket that only this
+    /// process uses are served before.
     pub(super) async fn accept(self, mut phase: watch::Receiver<Phase>) {
         let mut failures = Failures::default();
         loop {
@@ -107,58 +109,59 @@ impl ListenerTask {
             match accepted {
                 Ok((tcp, peer, permit)) => {
                     failures.over();
-                    self.door.hand_over(tcp.into_std(), (self.address, peer), permit).await;
+                    self.acceptor.hand_over(tcp.into_std(), self.address, peer, permit).await;
                 }
                 Err(error) => {
-                    if let Some(pause) = failures.pause(&error, &self.door.counters) {
+                    if let Some(pause) = failures.pause(&error, &self.acceptor.counters) {
                         let _ = time::timeout(pause, phase.wait_for(is_closing)).await;
                     }
                 }
             }
         }
-        // What waits in a socket that others keep open is the next process' to accept.
+        // The next process accepts from the backlog of a socket that others keep open.
         if self.origin == Origin::Inherited {
             return;
         }
-        if shut::to_newcomers(&self.listener) {
-            let _ = time::timeout(shut::handshakes(self.address.ip()), phase.wait_for(is_cut)).await;
+        if syn_filter::block_new_handshakes(&self.listener) {
+            let _ =
+                time::timeout(syn_filter::handshake_grace(self.address.ip()), phase.wait_for(is_cut)).await;
         }
         self.empty_backlog(phase).await;
     }
 
-    /// The next connection, with its place within `max_connections`. None is taken from the backlog before it has one, so a wait
-    /// that is given up loses nobody; and no place is kept while nobody comes, or one socket would have it for itself.
+    /// Accepts the next connection together with a permit of `max_connections`. The permit comes first, so a cancelled wait loses
+    /// no connection; and no permit is held while no connection arrives, or one socket would keep it from the others.
     async fn next(&self) -> io::Result<(tokio::net::TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let mut room = PollSemaphore::new(self.door.room.clone());
-        poll_fn(|cx| match ready!(room.poll_acquire(cx)) {
+        let mut permits = PollSemaphore::new(self.acceptor.permits.clone());
+        poll_fn(|cx| match ready!(permits.poll_acquire(cx)) {
             Some(permit) => self.listener.poll_accept(cx).map_ok(|(tcp, peer)| (tcp, peer, permit)),
-            None => Poll::Ready(Err(io::Error::other("there are no places"))),
+            None => Poll::Ready(Err(io::Error::other("connection limit closed"))),
         })
         .await
     }
 
-    /// Their handshake is done as far as the clients know, so closing the socket upon them would be a reset: each waits for its place
-    /// until the Cut.
+    /// Clients in the backlog have completed their handshake, so closing the socket would reset them. Each waits for a permit
+    /// until the cut.
     async fn empty_backlog(self, mut phase: watch::Receiver<Phase>) {
-        let Self { address, listener, door, .. } = self;
+        let Self { address, listener, acceptor, .. } = self;
         let Ok(listener) = listener.into_std() else { return };
         let (mut failures, mut unserved) = (Failures::default(), 0_usize);
         loop {
-            // Before there is a place: with nobody in the backlog there is nothing to wait for, and this one would be reset otherwise.
+            // Accepts before a permit is available: an empty backlog needs none, and a waiting client would be reset otherwise.
             match listener.accept() {
-                Ok((tcp, peer)) => match door.place(&mut phase).await {
+                Ok((tcp, peer)) => match acceptor.acquire_permit(&mut phase).await {
                     Some(permit) => {
                         let nonblocking = tcp.set_nonblocking(true).map(|()| tcp);
-                        door.hand_over(nonblocking, (address, peer), permit).await;
+                        acceptor.hand_over(nonblocking, address, peer, permit).await;
                     }
                     None => {
-                        door.counters.unserved.add();
+                        acceptor.counters.unserved.add();
                         unserved += 1;
                     }
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
-                    let pause = failures.pause(&error, &door.counters).unwrap_or_default();
+                    let pause = failures.pause(&error, &acceptor.counters).unwrap_or_default();
                     if time::timeout(pause, phase.wait_for(is_cut)).await.is_ok() {
                         break;
                     }
@@ -169,7 +172,7 @@ impl ListenerTask {
             tracing::warn!(
                 %address,
                 connections = unserved,
-                "closed unserved: they waited in the backlog when the drain was cut"
+                "connections closed unserved: they were still in the listen backlog when the drain ended"
             );
         }
     }
@@ -183,7 +186,7 @@ fn is_cut(phase: &Phase) -> bool {
     *phase == Phase::Cut
 }
 
-/// A row of failures to accept.
+/// Consecutive failures to accept.
 #[derive(Debug, Default)]
 struct Failures {
     pause: Option<Duration>,
@@ -194,8 +197,8 @@ impl Failures {
         self.pause = None;
     }
 
-    /// How long to wait before accepting again; none when only that one connection was lost before it was accepted (accept(2)).
-    /// Everything else is taken for want of a resource: trying again at once would spin.
+    /// How long to wait before accepting again. `None` when only the one connection was lost before it was accepted (accept(2)).
+    /// Any other error counts as a lack of resources, where an immediate retry would spin.
     fn pause(&mut self, error: &io::Error, counters: &Counters) -> Option<Duration> {
         use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, WouldBlock};
         if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | WouldBlock) {
@@ -203,7 +206,7 @@ impl Failures {
         }
         if self.pause.is_none() {
             counters.accept_failed.add();
-            tracing::error!(%error, "cannot accept connections; trying again until it works");
+            tracing::error!(%error, "accepting connections failed; retrying");
         }
         let pause = self.pause.map_or(PAUSE, |last| LONGEST_PAUSE.min(last * 2));
         self.pause = Some(pause);
@@ -217,11 +220,11 @@ mod tests {
 
     use super::*;
 
-    /// Callers who are in the backlog of one listening socket.
+    /// Clients in the backlog of one listening socket.
     struct Backlog {
-        entrance: ListenerTask,
+        task: ListenerTask,
         callers: Vec<TcpStream>,
-        arrivals: mpsc::Receiver<Accepted>,
+        accepted: mpsc::Receiver<Accepted>,
         phase: watch::Sender<Phase>,
     }
 
@@ -230,64 +233,62 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let callers = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
-            let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
-            let seat = WorkerHandle { load: Arc::default(), arrivals: sender };
-            let door = Arc::new(Acceptor::new(vec![seat], max_connections, Arc::default()));
-            let entrance = ListenerTask { address, listener, origin, door };
-            Self { entrance, callers, arrivals, phase: watch::Sender::new(Phase::Serving) }
+            let (sender, accepted) = mpsc::channel(HANDOVER_QUEUE);
+            let worker = WorkerHandle { load: Arc::default(), accepted: sender };
+            let acceptor = Arc::new(Acceptor::new(vec![worker], max_connections, Arc::default()));
+            let task = ListenerTask { address, listener, origin, acceptor };
+            Self { task, callers, accepted, phase: watch::Sender::new(Phase::Serving) }
         }
     }
 
-    /// Each has been given the place of the one before, or one that was free.
-    async fn all_arrive(callers: Vec<TcpStream>, arrivals: &mut mpsc::Receiver<Accepted>) {
+    /// Each gets the permit of the one before, or a free one.
+    async fn all_arrive(callers: Vec<TcpStream>, accepted: &mut mpsc::Receiver<Accepted>) {
         for caller in callers {
-            let arrival = arrivals.recv().await.unwrap();
-            assert_eq!(arrival.peer, caller.local_addr().unwrap());
+            let connection = accepted.recv().await.unwrap();
+            assert_eq!(connection.peer, caller.local_addr().unwrap());
         }
     }
 
     #[tokio::test]
     async fn what_waits_in_the_backlog_is_accepted_before_the_socket_is_closed() {
         for places in [3, 1] {
-            let Backlog { entrance, callers, mut arrivals, phase } =
-                Backlog::new(Origin::Bound, places).await;
-            let address = entrance.address;
+            let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Bound, places).await;
+            let address = task.address;
             phase.send_replace(Phase::Draining);
-            tokio::join!(entrance.accept(phase.subscribe()), all_arrive(callers, &mut arrivals));
+            tokio::join!(task.accept(phase.subscribe()), all_arrive(callers, &mut accepted));
             assert!(TcpStream::connect(address).is_err());
         }
     }
 
     #[tokio::test]
     async fn who_finds_no_place_until_the_cut_is_counted() {
-        let Backlog { entrance, callers: _callers, mut arrivals, phase } =
-            Backlog::new(Origin::Bound, 1).await;
-        let (address, door) = (entrance.address, entrance.door.clone());
+        let Backlog { task, callers: _callers, mut accepted, phase } = Backlog::new(Origin::Bound, 1).await;
+        let (address, acceptor) = (task.address, task.acceptor.clone());
         phase.send_replace(Phase::Draining);
         let cut = async {
-            let first = arrivals.recv().await.unwrap();
+            let first = accepted.recv().await.unwrap();
             phase.send_replace(Phase::Cut);
             first
         };
-        tokio::join!(entrance.accept(phase.subscribe()), cut);
-        assert_eq!((door.counters.accepted.value(), door.counters.unserved.value()), (1, 2));
+        tokio::join!(task.accept(phase.subscribe()), cut);
+        assert_eq!((acceptor.counters.accepted.value(), acceptor.counters.unserved.value()), (1, 2));
         assert!(TcpStream::connect(address).is_err());
     }
 
     #[tokio::test]
     async fn who_waits_for_a_place_in_a_socket_of_others_is_left_to_the_next_process() {
-        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Inherited, 1).await;
-        let next = socket2::SockRef::from(&entrance.listener).try_clone().unwrap();
+        let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Inherited, 1).await;
+        let next = socket2::SockRef::from(&task.listener).try_clone().unwrap();
         let drain = async {
-            let first = arrivals.recv().await.unwrap();
-            // The second one is seen in the backlog, and waited with.
+            let first = accepted.recv().await.unwrap();
+            // The second connection is seen in the backlog and waits for a permit.
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
             phase.send_replace(Phase::Draining);
             first
         };
-        tokio::join!(entrance.accept(phase.subscribe()), drain);
+        tokio::join!(task.accept(phase.subscribe()), drain);
         for caller in &callers[1..] {
             assert_eq!(next.accept().unwrap().1.as_socket(), caller.local_addr().ok());
         }
@@ -295,14 +296,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_where_nobody_waits_takes_no_place() {
-        let Backlog { entrance, callers, mut arrivals, phase } = Backlog::new(Origin::Bound, 1).await;
+        let Backlog { task, callers, mut accepted, phase } = Backlog::new(Origin::Bound, 1).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, door) = (listener.local_addr().unwrap(), entrance.door.clone());
-        let quiet = ListenerTask { address, listener, origin: Origin::Bound, door };
+        let (address, acceptor) = (listener.local_addr().unwrap(), task.acceptor.clone());
+        let quiet = ListenerTask { address, listener, origin: Origin::Bound, acceptor };
         let serve = async {
-            all_arrive(callers, &mut arrivals).await;
+            all_arrive(callers, &mut accepted).await;
             phase.send_replace(Phase::Draining);
         };
-        tokio::join!(quiet.accept(phase.subscribe()), entrance.accept(phase.subscribe()), serve);
+        tokio::join!(quiet.accept(phase.subscribe()), task.accept(phase.subscribe()), serve);
     }
 }

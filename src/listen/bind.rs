@@ -16,19 +16,19 @@ pub struct Socket {
     pub(super) origin: Origin,
 }
 
-/// Whose a listening socket is.
+/// Who owns a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// Ours alone: closing it refuses whoever comes.
+    /// This process alone: closing it refuses new clients.
     Bound,
-    /// Somebody else keeps it open, and will have another process accept from it.
+    /// Another process keeps it open and will let the next process accept from it.
     Inherited,
 }
 
-/// A listening socket could not be had.
+/// Why a listening socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Somebody else listens there.
+    /// Another process listens there.
     #[error("cannot listen on {address}: the address is already in use")]
     InUse {
         /// The address that was wanted.
@@ -37,7 +37,7 @@ pub enum BindError {
         #[source]
         source: io::Error,
     },
-    /// A port below 1024 without the right to it.
+    /// A port below 1024 without the permission for it.
     #[error("cannot listen on {address}: not permitted (a port below 1024 needs CAP_NET_BIND_SERVICE)")]
     NotPermitted {
         /// The address that was wanted.
@@ -47,7 +47,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The address is not one of this machine.
-    #[error("cannot listen on {address}: this machine has no such address")]
+    #[error("cannot listen on {address}: not an address of this machine")]
     NotLocal {
         /// The address that was wanted.
         address: SocketAddr,
@@ -73,7 +73,7 @@ pub fn bind(address: SocketAddr, backlog: u32) -> Result<Socket, BindError> {
 }
 
 impl Socket {
-    /// For the listener that is configured as `address`.
+    /// Wraps a socket for the listener that is configured as `address`.
     pub(super) fn listening(
         address: SocketAddr,
         listener: TcpListener,
@@ -86,7 +86,7 @@ impl Socket {
         Ok(Self { address, local, listener, origin })
     }
 
-    /// Where it really listens: the configured address, with the port that the system chose for port 0.
+    /// The actual local address: the configured one, with the port that the system chose for port 0.
     pub fn local(&self) -> SocketAddr {
         self.local
     }
@@ -121,11 +121,11 @@ fn listening(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Raises the limit of open files to the hard one. A gateway needs two for each exchange.
+/// Raises the limit of open files to the hard limit. The gateway needs two descriptors for each exchange.
 pub(super) fn raise_open_files() {
     match rlimit::increase_nofile_limit(rlimit::INFINITY) {
-        Ok(limit) => tracing::debug!(limit, "open files"),
-        Err(error) => tracing::warn!(%error, "the limit of open files could not be raised"),
+        Ok(limit) => tracing::debug!(limit, "open file limit raised"),
+        Err(error) => tracing::warn!(%error, "open file limit (RLIMIT_NOFILE) could not be raised"),
     }
 }
 

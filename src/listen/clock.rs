@@ -1,7 +1,7 @@
-//! Which clock of a connection runs, and the one timer behind them all.
+//! The timeouts of a client connection, behind a single timer.
 //!
-//! The deadline follows from what the [`ConnectionState`] says. A timer that is armed too early is left to fire and then re-checked; only
-//! an earlier deadline arms it anew. So a frame costs a few comparisons and no timer call.
+//! The deadline follows from the [`ConnectionState`]. A timer that is armed too early is left to fire and is then checked again;
+//! only an earlier deadline resets it. So a frame costs a few comparisons and no timer call.
 
 use std::{
     pin::Pin,
@@ -14,71 +14,82 @@ use tokio::time::Sleep;
 
 use crate::body::{ConnectionState, Cut};
 
-/// How long an exchange that was asked to end may take to say so to its caller.
+/// How long an aborted exchange may take to tell its client.
 pub(super) const CUT_GRACE: Duration = Duration::from_secs(2);
 
-/// A new exchange is looked at this soon, so that a short `total` that it has set by then is kept.
+/// A new exchange is checked this soon, so that a short `total` timeout that it has set by then is kept.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
 
-/// The spans that a connection's clocks run for; taken from the configuration of the moment in which it was accepted.
+/// The timeouts of a connection, from the configuration in effect when it was accepted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Spans {
+pub(super) struct Timeouts {
     pub(super) header: Duration,
     pub(super) keep_alive: Duration,
     pub(super) stall: Duration,
 }
 
-/// What has to happen to the connection.
+/// Which timeout has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Due {
-    /// No request came for `keep_alive`.
+    /// No request arrived for `keep_alive`.
     Idle,
-    /// A request head is not complete.
+    /// A request head was not completed in time.
     Head,
-    /// The caller takes nothing.
+    /// The client reads nothing.
     Stall,
-    /// An exchange (or a connection that should close) did not end after it was asked to.
+    /// An exchange, or a connection that should close, did not end in time.
     Overdue,
 }
 
-/// A connection's clocks.
+/// The timer of a connection.
 #[derive(Debug)]
 pub(super) struct Clock {
-    link: Rc<ConnectionState>,
-    spans: Spans,
+    state: Rc<ConnectionState>,
+    timeouts: Timeouts,
     http2: bool,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
-    /// The timer has been armed and not been polled since, so nobody would be woken.
+    /// The timer was reset and not polled since, so it would wake no task.
     unpolled: bool,
-    /// Exchanges begun when the timer was last made to heed them.
-    heeded: u64,
-    /// The connection was told to close; since then, or since the caller last took bytes.
+    /// Exchanges begun when the timer last took them into account.
+    seen_exchanges: u64,
+    /// Set when the connection was told to close: since then, or since the client last read bytes.
     closing: Option<Instant>,
     writes: u64,
-    /// HTTP/2 streams that were found stalled and aborted since last asked.
+    /// Stalled HTTP/2 streams that were aborted since the last call of `take_stalled`.
     stalled: u64,
 }
 
 impl Clock {
-    pub(super) fn new(link: Rc<ConnectionState>, spans: Spans, http2: bool) -> Self {
-        let armed = Instant::now() + if http2 { spans.keep_alive } else { spans.header };
+    pub(super) fn new(state: Rc<ConnectionState>, timeouts: Timeouts, http2: bool) -> Self {
+        let armed = Instant::now() + if http2 { timeouts.keep_alive } else { timeouts.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
-        let (writes, heeded) = (link.writes(), link.exchanges());
-        Self { link, spans, http2, timer, armed, unpolled: true, heeded, closing: None, writes, stalled: 0 }
+        let (writes, seen_exchanges) = (state.writes(), state.exchanges());
+        Self {
+            state,
+            timeouts,
+            http2,
+            timer,
+            armed,
+            unpolled: true,
+            seen_exchanges,
+            closing: None,
+            writes,
+            stalled: 0,
+        }
     }
 
-    /// Looks no later than at `at`.
+    /// Checks the timeouts at `at` at the latest.
     pub(super) fn look_at(&mut self, at: Instant) {
         if at < self.armed {
             self.arm(at);
         }
     }
 
-    /// From `now` on the connection is to close as soon as it can.
+    /// The connection is to close as soon as possible, counted from `now`.
     pub(super) fn closing(&mut self, now: Instant) {
         self.closing.get_or_insert(now);
-        self.look_at(now + self.spans.stall);
+        self.look_at(now + self.timeouts.stall);
     }
 
     /// Streams aborted since the last call.
@@ -101,12 +112,12 @@ impl Clock {
         Poll::Pending
     }
 
-    /// The timer is polled only when that changes something: once after each arming, and when its time has come.
+    /// Polls the timer only when that has an effect: once after each reset, and when it has elapsed.
     fn fired(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.unpolled && !self.timer.is_elapsed() {
             return false;
         }
-        // Out of budget, tokio's timer does not note who waits for it.
+        // Without cooperative budget, tokio's timer does not register the waker.
         self.unpolled = !tokio::task::coop::has_budget_remaining();
         self.timer.as_mut().poll(cx).is_ready()
     }
@@ -117,34 +128,35 @@ impl Clock {
         self.timer.as_mut().reset(at.into());
     }
 
-    /// A deadline that may lie before the armed one; asked at each poll, so the clock is read only when something began.
+    /// A deadline that may be earlier than the armed one. Called at each poll, so it reads the system clock only when something
+    /// began.
     fn earlier(&mut self) -> Option<Instant> {
-        if self.link.exchanges() != self.heeded {
-            self.heeded = self.link.exchanges();
+        if self.state.exchanges() != self.seen_exchanges {
+            self.seen_exchanges = self.state.exchanges();
             return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
         }
-        match self.link.blocked_since() {
-            _ if self.link.busy() => None,
-            // Not an answer: what h2 says to a caller's PING and SETTINGS, who takes none of it.
-            Some(since) => Some(since + self.spans.stall),
+        match self.state.blocked_since() {
+            _ if self.state.busy() => None,
+            // Not a response: h2's replies to PING and SETTINGS, which the client does not read.
+            Some(since) => Some(since + self.timeouts.stall),
             None => self.quiet_deadline(),
         }
     }
 
-    /// What is due at `now`; streams that have stalled are ended here, for that does not concern the connection.
+    /// The timeout that has expired at `now`. Stalled streams are aborted here, because that does not concern the connection.
     fn due(&mut self, now: Instant) -> Option<Due> {
-        if self.link.blocked_since().is_some_and(|since| now >= since + self.spans.stall) {
-            self.link.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
+        if self.state.blocked_since().is_some_and(|since| now >= since + self.timeouts.stall) {
+            self.state.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
             return Some(Due::Stall);
         }
-        if self.http2 && self.link.departs_in_vain(now, self.spans.stall) {
+        if self.http2 && self.state.departs_in_vain(now, self.timeouts.stall) {
             return Some(Due::Stall);
         }
-        if self.link.busy() {
+        if self.state.busy() {
             return self.exchange_due(now);
         }
-        if self.link.writes() != self.writes {
-            self.writes = self.link.writes();
+        if self.state.writes() != self.writes {
+            self.writes = self.state.writes();
             self.closing = self.closing.map(|_| now);
         }
         if self.quiet_deadline().is_none_or(|deadline| now < deadline) {
@@ -157,10 +169,10 @@ impl Clock {
         })
     }
 
-    /// Ends what is overdue among the open exchanges; what cannot be ended alone ends the connection.
+    /// Aborts overdue exchanges. An exchange that cannot be aborted alone ends the connection.
     fn exchange_due(&mut self, now: Instant) -> Option<Due> {
-        let stall = self.http2.then_some(self.spans.stall);
-        for handle in self.link.handles() {
+        let stall = self.http2.then_some(self.timeouts.stall);
+        for handle in self.state.handles() {
             if let Some(cause) = handle.overdue(now, stall) {
                 handle.abort.cut(cause);
             }
@@ -177,12 +189,12 @@ impl Clock {
         None
     }
 
-    /// When to look again.
+    /// When to check again.
     fn next(&self, now: Instant) -> Instant {
-        let looked = if self.link.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
-        let stall = self.link.blocked_since().map(|since| since + self.spans.stall);
-        let departing = (self.http2 && self.link.departs()).then(|| now + self.tick());
-        // Nothing to wait for: writes have begun to block between two looks, or what is due has just been dealt with.
+        let looked = if self.state.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
+        let stall = self.state.blocked_since().map(|since| since + self.timeouts.stall);
+        let departing = (self.http2 && self.state.departs()).then(|| now + self.tick());
+        // No deadline: writes began to block between two checks, or what was due has just been handled.
         looked
             .into_iter()
             .chain(stall)
@@ -193,40 +205,40 @@ impl Clock {
     }
 
     fn exchange_deadline(&self, now: Instant) -> Option<Instant> {
-        let handles = self.link.handles();
+        let handles = self.state.handles();
         let deadlines = handles.iter().filter_map(|handle| match handle.abort.cut_since() {
             Some(since) => Some(since + CUT_GRACE),
             None => handle.abort.deadline(),
         });
-        // A handle that was cut and aborted stays until its task has run; it must not make the timer spin.
+        // An exchange that was aborted stays until its task has run; it must not make the timer spin.
         deadlines.filter(|at| *at > now).chain([now + self.tick()]).min()
     }
 
-    /// While no exchange is open: when the connection is to be closed, unless something is still being written.
+    /// When to close a connection without an open exchange, unless something is still being written.
     fn quiet_deadline(&self) -> Option<Instant> {
-        if self.link.blocked_since().is_some() {
+        if self.state.blocked_since().is_some() {
             return None;
         }
         if let Some(since) = self.closing {
-            return Some(since + self.spans.stall);
+            return Some(since + self.timeouts.stall);
         }
-        let idle = self.link.idle_since()?;
+        let idle = self.state.idle_since()?;
         if self.http2 {
-            return Some(idle + self.spans.keep_alive);
+            return Some(idle + self.timeouts.keep_alive);
         }
-        Some(match (self.link.head_since(), self.link.exchanges()) {
-            (Some(head), _) => head + self.spans.header,
-            (None, 0) => idle + self.spans.header,
-            (None, _) => idle + self.spans.keep_alive,
+        Some(match (self.state.head_since(), self.state.exchanges()) {
+            (Some(head), _) => head + self.timeouts.header,
+            (None, 0) => idle + self.timeouts.header,
+            (None, _) => idle + self.timeouts.keep_alive,
         })
     }
 
-    /// On HTTP/2 any frame looks like a head beginning, so there only `keep_alive` counts.
+    /// On HTTP/2 any frame looks like the beginning of a head, so only `keep_alive` applies.
     fn awaits_head(&self) -> bool {
-        !self.http2 && (self.link.exchanges() == 0 || self.link.head_since().is_some())
+        !self.http2 && (self.state.exchanges() == 0 || self.state.head_since().is_some())
     }
 
     fn tick(&self) -> Duration {
-        (self.spans.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
+        (self.timeouts.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
     }
 }

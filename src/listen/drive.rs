@@ -1,4 +1,5 @@
-//! The driver: polls hyper's connection, tells the [`ConnectionState`] what it saw, and ends what has to be ended.
+//! The driver of a client connection: polls hyper's connection, reports to the [`ConnectionState`], and enforces timeouts and
+//! drains.
 
 use std::{
     future::poll_fn,
@@ -18,23 +19,22 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    clock::{CUT_GRACE, Clock, Due, Spans},
+    clock::{CUT_GRACE, Clock, Due, Timeouts},
     counters::Counters,
-    executor::Streams,
+    executor::StreamExecutor,
     io::Io,
-    roster::{Enrolled, Phase},
+    registry::{Phase, RegistryEntry},
 };
 use crate::body::ConnectionState;
 
-/// During a drain, a connection that has not yet sent its first request is given this long to do so: it may have been waiting in
-/// the backlog.
-const FRESH: Duration = Duration::from_secs(1);
+/// During a drain, a connection without a request yet may send its first one for this long: it may have waited in the backlog.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 
-/// hyper's connections, in what they have in common.
+/// What hyper's HTTP/1.1 and HTTP/2 connections have in common.
 pub(super) trait Protocol: Future<Output = hyper::Result<()>> + Unpin {
     const HTTP2: bool;
 
-    /// No new requests after those in flight.
+    /// Accepts no further request after those in flight.
     fn close_gracefully(&mut self);
 }
 
@@ -52,7 +52,7 @@ where
     }
 }
 
-impl<S, B> Protocol for http2::Connection<TokioIo<Io>, S, Streams>
+impl<S, B> Protocol for http2::Connection<TokioIo<Io>, S, StreamExecutor>
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Unpin,
     S::Future: 'static,
@@ -67,22 +67,22 @@ where
     }
 }
 
-/// How a connection's driving ended.
+/// How the driver ended.
 #[derive(Debug)]
-pub(super) enum Ended {
-    /// hyper is done with it: flushed and shut down if `Ok`.
+pub(super) enum DriveEnd {
+    /// hyper has finished: flushed and shut down if `Ok`.
     Done(hyper::Result<()>),
-    /// A clock or a drain ended it: it is to be dropped.
+    /// A timeout or a drain ended it: the connection must be dropped.
     Dropped,
 }
 
-/// What the driver goes by.
+/// The state of the driver.
 #[derive(Debug)]
 pub(super) struct Driver<'a> {
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
     clock: Clock,
     counters: &'a Counters,
-    enrolled: &'a Enrolled,
+    entry: &'a RegistryEntry,
     begun: Instant,
     /// The connection was told to close.
     closing: bool,
@@ -90,41 +90,41 @@ pub(super) struct Driver<'a> {
 
 impl<'a> Driver<'a> {
     pub(super) fn new(
-        link: Rc<ConnectionState>,
-        spans: Spans,
+        state: Rc<ConnectionState>,
+        timeouts: Timeouts,
         http2: bool,
         counters: &'a Counters,
-        enrolled: &'a Enrolled,
+        entry: &'a RegistryEntry,
     ) -> Self {
         let begun = Instant::now();
-        link.ready(begun);
-        let clock = Clock::new(link.clone(), spans, http2);
-        Self { link, clock, counters, enrolled, begun, closing: false }
+        state.ready(begun);
+        let clock = Clock::new(state.clone(), timeouts, http2);
+        Self { state, clock, counters, entry, begun, closing: false }
     }
 
-    /// Where this connection is counted.
+    /// The counters of this connection.
     pub(super) fn counters(&self) -> &'a Counters {
         self.counters
     }
 
     /// Drives `connection` to its end.
-    pub(super) async fn drive<P: Protocol>(mut self, connection: &mut P) -> Ended {
+    pub(super) async fn drive<P: Protocol>(mut self, connection: &mut P) -> DriveEnd {
         poll_fn(|cx| self.poll(connection, cx)).await
     }
 
-    fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<Ended> {
-        self.link.driven_by(cx.waker());
+    fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<DriveEnd> {
+        self.state.driven_by(cx.waker());
         loop {
-            // Before an answer is given, so that its head can tell that it is the last one.
-            if self.link.busy() {
-                self.heed_phase(connection);
+            // Before the response is sent, so that its head can announce that it is the last one.
+            if self.state.busy() {
+                self.apply_phase(connection);
             }
             if let Poll::Ready(done) = Pin::new(&mut *connection).poll(cx) {
-                return Poll::Ready(Ended::Done(done));
+                return Poll::Ready(DriveEnd::Done(done));
             }
-            self.link.settled();
-            // Told to close, hyper's connection has to be polled again: an idle one is done at once.
-            if self.heed_phase(connection) {
+            self.state.settled();
+            // After it was told to close, hyper's connection has to be polled again: an idle one ends at once.
+            if self.apply_phase(connection) {
                 continue;
             }
             let due = self.clock.poll(cx);
@@ -140,17 +140,17 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Tells the connection to close when a drain wants it to; true if it was told just now. On HTTP/1.1 one whose request may be
-    /// on its way has to wait for it: hyper would close it unread.
-    fn heed_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
-        let phase = self.enrolled.phase();
+    /// Tells the connection to close when a drain requires it; true if it was told just now. An HTTP/1.1 connection whose request
+    /// may be on its way has to wait for it, since hyper would close it unread.
+    fn apply_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
+        let phase = self.entry.phase();
         if phase == Phase::Cut {
             self.clock.look_at(Instant::now() + CUT_GRACE);
         }
         let close = match phase {
             _ if self.closing => false,
             Phase::Serving => false,
-            Phase::Draining => P::HTTP2 || self.link.busy() || !self.expects_request(),
+            Phase::Draining => P::HTTP2 || self.state.busy() || !self.expects_request(),
             Phase::Cut => true,
         };
         if close {
@@ -160,11 +160,11 @@ impl<'a> Driver<'a> {
     }
 
     fn expects_request(&mut self) -> bool {
-        if self.link.head_since().is_some() {
+        if self.state.head_since().is_some() {
             return true;
         }
-        let fresh_until = self.begun + FRESH;
-        let fresh = self.link.exchanges() == 0 && Instant::now() < fresh_until;
+        let fresh_until = self.begun + FIRST_REQUEST_GRACE;
+        let fresh = self.state.exchanges() == 0 && Instant::now() < fresh_until;
         if fresh {
             self.clock.look_at(fresh_until);
         }
@@ -177,17 +177,17 @@ impl<'a> Driver<'a> {
         connection.close_gracefully();
     }
 
-    /// What waits for a caller who does not read would be sent for minutes more by the kernel: such a connection is reset.
-    fn drop_for(&self, due: Due) -> Ended {
+    /// The kernel would go on sending to a client that does not read for minutes, so such a connection is reset.
+    fn drop_for(&self, due: Due) -> DriveEnd {
         match due {
             Due::Head => self.counters.header_timeout.add(),
             Due::Stall => self.counters.write_stalled.add(),
             Due::Idle | Due::Overdue => {}
         }
-        if self.link.blocked_since().is_some() {
-            self.link.reset_when_closing(true);
+        if self.state.blocked_since().is_some() {
+            self.state.reset_when_closing(true);
         }
-        tracing::debug!(?due, "connection dropped");
-        Ended::Dropped
+        tracing::debug!(?due, "client connection closed by a timeout");
+        DriveEnd::Dropped
     }
 }

@@ -1,4 +1,5 @@
-//! Where hyper's HTTP/2 puts its streams: each in a task of its own on the worker's thread, with its abort handle in the [`ConnectionState`].
+//! Runs each stream of hyper's HTTP/2 in its own task on the worker's thread, and keeps the task's abort handle in the
+//! [`ConnectionState`].
 
 use std::rc::Rc;
 
@@ -6,29 +7,29 @@ use hyper::rt::Executor;
 
 use crate::body::ConnectionState;
 
-/// One connection's executor.
+/// The executor of one connection.
 #[derive(Debug, Clone)]
-pub(super) struct Streams {
-    link: Rc<ConnectionState>,
+pub(super) struct StreamExecutor {
+    state: Rc<ConnectionState>,
 }
 
-/// Takes the task's handle out of the link when its future is dropped; tokio tells the task's id there too.
+/// Removes the task's handle from the connection state when the task's future is dropped; tokio knows the task's id there too.
 struct Started(Rc<ConnectionState>);
 
-impl Streams {
-    pub(super) fn new(link: Rc<ConnectionState>) -> Self {
-        Self { link }
+impl StreamExecutor {
+    pub(super) fn new(state: Rc<ConnectionState>) -> Self {
+        Self { state }
     }
 }
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
+impl<F: Future<Output = ()> + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
-        let started = Started(self.link.clone());
+        let started = Started(self.state.clone());
         let task = tokio::task::spawn_local(async move {
             let _started = started;
             stream.await;
         });
-        self.link.task_started(task.abort_handle());
+        self.state.task_started(task.abort_handle());
     }
 }
 
@@ -50,17 +51,17 @@ mod tests {
     fn a_stream_finds_its_own_task_and_leaves_no_trace_of_it() {
         let runtime = Builder::new_current_thread().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
-            let link = ConnectionState::new(Instant::now());
-            let streams = Streams::new(link.clone());
-            let (ended, aborted) = (link.clone(), link.clone());
+            let state = ConnectionState::new(Instant::now());
+            let streams = StreamExecutor::new(state.clone());
+            let (ended, aborted) = (state.clone(), state.clone());
             streams.execute(async move { assert!(ended.own_task().is_some()) });
             streams.execute(async move {
                 aborted.own_task().unwrap().abort();
                 std::future::pending::<()>().await;
             });
-            assert_eq!(link.tasks(), 2);
-            assert!(link.own_task().is_none());
-            while link.tasks() > 0 {
+            assert_eq!(state.tasks(), 2);
+            assert!(state.own_task().is_none());
+            while state.tasks() > 0 {
                 tokio::task::yield_now().await;
             }
         });

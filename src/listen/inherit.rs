@@ -1,5 +1,5 @@
-//! Listening sockets that the service manager holds and hands to each process it starts (`LISTEN_FDS`, sd_listen_fds(3)): connections
-//! that come while one process drains and the next one starts wait in them.
+//! Listening sockets that the service manager holds and passes to each process that it starts (`LISTEN_FDS`, sd_listen_fds(3)).
+//! Connections that arrive between two processes wait in them.
 
 use std::{
     io,
@@ -13,17 +13,17 @@ use super::{
     bind::{self, Origin},
 };
 
-/// Listening sockets that were handed over and not taken yet.
+/// Inherited listening sockets that no listener has taken yet.
 #[derive(Debug, Default)]
 pub struct Inherited {
     sockets: Vec<(SocketAddr, TcpListener)>,
-    /// What was handed over and is none.
+    /// Inherited descriptors that are not listening TCP sockets.
     unfit: Vec<io::Error>,
 }
 
 impl Inherited {
-    /// Those that the environment tells of. To be asked once, before there are threads: it takes them out of the environment, so that no
-    /// child thinks that they are for it.
+    /// Takes the sockets that the environment names. Must be called once, before there are threads: it removes the variables from
+    /// the environment, so that no child process uses them.
     pub fn from_env() -> Self {
         let mut handed = ListenFd::from_env();
         let mut inherited = Self::default();
@@ -38,7 +38,7 @@ impl Inherited {
         inherited
     }
 
-    /// The socket for `address`: the one that was handed over for it, or a new one.
+    /// The socket for `address`: an inherited one for that address, or a new one.
     ///
     /// # Errors
     /// [`BindError`]
@@ -54,13 +54,13 @@ impl Inherited {
         }
     }
 
-    /// Says which of them nobody wanted: whoever connects there waits in vain, for they are not ours to close.
+    /// Logs the sockets that no listener has taken. They are not closed, because they belong to the service manager.
     pub fn report_left(&self) {
         for (address, _) in &self.sockets {
-            tracing::error!(%address, "a socket was handed over for which there is no [[listener]]: nobody answers there");
+            tracing::error!(%address, "inherited socket matches no configured address: connections to it are not accepted");
         }
         for error in &self.unfit {
-            tracing::error!(%error, "what was handed over is no listening TCP socket");
+            tracing::error!(%error, "inherited file descriptor is not a listening TCP socket");
         }
     }
 }
@@ -84,7 +84,7 @@ mod tests {
         let bound = inherited.or_bind("127.0.0.1:0".parse().unwrap(), 16).unwrap();
         assert_eq!(bound.origin, Origin::Bound);
         assert_eq!(inherited.sockets.iter().map(|(local, _)| *local).collect::<Vec<_>>(), [first]);
-        // It is listened on already, so it cannot be bound once more.
+        // The inherited socket already listens there, so the address cannot be bound again.
         assert!(matches!(Inherited::default().or_bind(first, 16), Err(BindError::InUse { .. })));
     }
 

@@ -1,4 +1,4 @@
-//! The I/O under hyper: a TCP stream that tells the connection's [`ConnectionState`] what it does, bare or beneath TLS.
+//! The I/O under hyper: a TCP stream, with or without TLS, that reports its progress to the connection's [`ConnectionState`].
 
 use std::{
     io::{self, IoSlice},
@@ -19,26 +19,26 @@ use tokio_util::either::Either;
 
 use crate::body::ConnectionState;
 
-/// The socket. It lies beneath TLS, so that progress and stalls are those of the network; TLS asks it to flush only when it
-/// has nothing buffered itself (tokio-rustls `common::Stream::poll_flush`), so a flush tells the same in both cases.
+/// The socket. It lies beneath TLS, so progress and stalls are those of the network. TLS asks it to flush only when TLS itself
+/// has nothing buffered (tokio-rustls `common::Stream::poll_flush`), so a flush means the same with and without TLS.
 #[derive(Debug)]
 pub(super) struct Wire {
     tcp: TcpStream,
-    link: Rc<ConnectionState>,
-    /// Read while the protocol was being found out; comes before what is still in the socket.
+    state: Rc<ConnectionState>,
+    /// Bytes read while the protocol was detected. They come before what is still in the socket.
     ahead: Bytes,
 }
 
 impl Wire {
-    pub(super) fn new(tcp: TcpStream, link: Rc<ConnectionState>, ahead: Bytes) -> Self {
-        Self { tcp, link, ahead }
+    pub(super) fn new(tcp: TcpStream, state: Rc<ConnectionState>, ahead: Bytes) -> Self {
+        Self { tcp, state, ahead }
     }
 
     fn report<T>(&self, written: &Poll<io::Result<T>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.link.wrote(),
+            Poll::Ready(Ok(_)) => self.state.wrote(),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.link.write_blocked(),
+            Poll::Pending => self.state.write_blocked(),
         }
     }
 }
@@ -53,13 +53,13 @@ impl AsyncRead for Wire {
             let length = self.ahead.len().min(into.remaining());
             into.put_slice(self.ahead.get(..length).unwrap_or_default());
             self.ahead.advance(length);
-            self.link.read();
+            self.state.read();
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
         let read = Pin::new(&mut self.tcp).poll_read(cx, into);
         if into.filled().len() > before {
-            self.link.read();
+            self.state.read();
         }
         read
     }
@@ -86,9 +86,9 @@ impl AsyncWrite for Wire {
         true
     }
 
-    /// A TCP stream keeps nothing back.
+    /// A TCP stream buffers nothing.
     fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link.flushed();
+        self.state.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -99,34 +99,35 @@ impl AsyncWrite for Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        if self.link.reset_on_close()
+        if self.state.reset_on_close()
             && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
         {
-            tracing::debug!(%error, "a connection that should be reset is closed");
+            tracing::debug!(%error, "client connection could not be reset: closed normally");
         }
     }
 }
 
-/// What hyper reads from and writes to; it tells the [`ConnectionState`] what hyper was given, which with TLS is not what the network has brought.
+/// What hyper reads from and writes to. It reports to the [`ConnectionState`] what hyper was given, which with TLS differs from
+/// what arrived from the network.
 #[derive(Debug)]
 pub(super) struct Io {
     stream: Stream,
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
 }
 
-/// TLS is boxed: its state is ten times the rest.
+/// TLS is boxed, because its state is ten times as large as the rest.
 type Stream = Either<Wire, Box<TlsStream<Wire>>>;
 
 impl Io {
     pub(super) fn plain(wire: Wire) -> Self {
-        Self { link: wire.link.clone(), stream: Either::Left(wire) }
+        Self { state: wire.state.clone(), stream: Either::Left(wire) }
     }
 
     pub(super) fn tls(stream: TlsStream<Wire>) -> Self {
-        Self { link: stream.get_ref().0.link.clone(), stream: Either::Right(Box::new(stream)) }
+        Self { state: stream.get_ref().0.state.clone(), stream: Either::Right(Box::new(stream)) }
     }
 
-    /// The socket beneath; what is written there bypasses TLS.
+    /// The socket beneath TLS. Bytes written to it bypass TLS.
     pub(super) fn tcp(&mut self) -> &mut TcpStream {
         match &mut self.stream {
             Either::Left(wire) => &mut wire.tcp,
@@ -142,7 +143,7 @@ impl AsyncRead for Io {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        self.link.asked(read.is_ready());
+        self.state.asked(read.is_ready());
         read
     }
 }

@@ -1,7 +1,9 @@
-//! The end of a connection whose caller may still be sending: what comes is read and dropped, so that it reads the answer.
+//! Lingering close: the end of a connection whose client may still be sending. Incoming bytes are read and dropped, so that the
+//! client gets to read the response.
 //!
-//! Closing a socket that holds unread bytes, or that receives more, makes the kernel send a reset, which may overtake the answer in the
-//! caller's own buffers (RFC 9112 section 9.6). So the write side is closed first and the read side only after the caller's.
+//! Closing a socket that holds unread bytes, or that receives more, makes the kernel send a reset, which may overtake the
+//! response in the client's own buffers (RFC 9112 section 9.6). So the write side is closed first, and the read side after the
+//! client has closed its own.
 
 use std::{io, time::Duration};
 
@@ -11,29 +13,30 @@ use tokio::{
     time,
 };
 
-/// The longest silence.
+/// Longest wait for the next bytes.
 const SILENCE: Duration = Duration::from_secs(5);
-/// The most that is read.
+/// Most bytes that are read and dropped.
 const MOST: usize = 1 << 30;
-/// At a time; on the heap and only while lingering.
+/// Bytes read at a time; allocated only while lingering.
 const CHUNK: usize = 64 * 1024;
 
-/// Whether bytes wait in `tcp` unread. One that the kernel has not yet told of is missed, which costs no more than closing did before.
+/// Whether unread bytes wait in `tcp`. A byte that the kernel has not reported yet is missed; the connection is then closed
+/// without lingering.
 pub(super) fn unread(tcp: &TcpStream) -> bool {
     let mut byte = [0; 1];
     tcp.try_read(&mut byte).is_ok_and(|length| length > 0)
 }
 
-/// Closes the write side, then reads and drops until the caller closes, for at most `longest`.
+/// Closes the write side, then reads and drops until the client closes its side, for at most `longest`.
 pub(super) async fn linger(tcp: &mut TcpStream, longest: Duration) {
     let drained = time::timeout(longest, async {
         tcp.shutdown().await?;
         drain(tcp).await
     });
     match drained.await {
-        Ok(Ok(bytes)) => tracing::debug!(bytes, "lingered"),
-        Ok(Err(error)) => tracing::debug!(%error, "lingered until the connection failed"),
-        Err(_) => tracing::debug!("lingered as long as allowed"),
+        Ok(Ok(bytes)) => tracing::debug!(bytes, "lingering close: the client closed its side"),
+        Ok(Err(error)) => tracing::debug!(%error, "lingering close: connection failed"),
+        Err(_) => tracing::debug!("lingering close: time limit reached"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The threads behind the listening sockets, and the handle by which they are watched and drained.
+//! The threads behind the listening sockets, and the handle that watches and drains them.
 
 use std::{
     io,
@@ -21,19 +21,20 @@ use tokio::{
 };
 
 use super::{
-    accept::{Acceptor, ListenerTask, ON_THE_WAY, WorkerHandle},
+    accept::{Acceptor, HANDOVER_QUEUE, ListenerTask, WorkerHandle},
     bind::{self, Socket},
     clock::CUT_GRACE,
     counters::Counters,
-    roster::Phase,
+    proxy_handler::ProxyHandler,
+    registry::Phase,
     serve::Handler,
-    to_proxy::ToProxy,
     worker::{LAST_GRACE, WorkerParts, work},
-    workers::{UNANSWERED, Workers},
+    workers::{QUERY_QUEUE, Workers},
 };
 use crate::proxy::{Gateway, Load};
 
-/// The listening sockets at work: one thread that accepts, and the workers; a worker that is alone accepts itself. Dropping it closes everything at once.
+/// The running listeners: one accepting thread and the workers; a single worker accepts by itself. Dropping it closes everything
+/// at once.
 #[derive(Debug)]
 pub struct Listening {
     addresses: Vec<SocketAddr>,
@@ -48,7 +49,7 @@ pub struct Listening {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The system gave no thread.
-    #[error("cannot start the thread {name}")]
+    #[error("thread {name} could not be started")]
     Thread {
         /// Its name.
         name: String,
@@ -57,7 +58,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The system gave no event queue, or refused a listening socket.
-    #[error("cannot start the runtime of {name}")]
+    #[error("event loop of thread {name} could not be started")]
     Runtime {
         /// The thread's name.
         name: String,
@@ -67,9 +68,9 @@ pub enum StartError {
     },
 }
 
-/// A thread that should live as long as the process has ended.
+/// A thread has ended that should live as long as the process.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the thread {name} has ended{}", if *.panicked { " with a panic" } else { "" })]
+#[error("thread {name} {}", if *.panicked { "panicked" } else { "ended unexpectedly" })]
 pub struct Lost {
     /// Its name.
     pub name: String,
@@ -77,26 +78,26 @@ pub struct Lost {
     pub panicked: bool,
 }
 
-/// How the threads are.
+/// The state of the threads.
 #[derive(Debug, Default)]
 struct Threads {
     running: usize,
     lost: Option<Lost>,
 }
 
-/// Tells that its thread ends, however it does.
+/// Reports the end of its thread, however it ends.
 #[derive(Debug)]
 struct ThreadGuard {
     name: String,
     threads: watch::Sender<Threads>,
-    /// Ending is in order once the drain has begun.
+    /// Ending is expected once the drain has begun.
     phase: watch::Receiver<Phase>,
 }
 
 /// Starts the workers and accepts from `sockets`, answering with the proxy.
 pub fn start(gateway: &Arc<Gateway>, sockets: Vec<Socket>) -> Result<Listening, StartError> {
-    let answering = gateway.clone();
-    start_with(gateway, sockets, move |load| ToProxy::new(answering.clone(), load))
+    let for_proxy = gateway.clone();
+    start_with(gateway, sockets, move |load| ProxyHandler::new(for_proxy.clone(), load))
 }
 
 /// As [`start`], answering with what `handler` makes, on each worker's own thread.
@@ -111,46 +112,49 @@ pub(crate) fn start_with<H: Handler>(
     let threads = watch::Sender::new(Threads::default());
     let (counters, cut) = (Arc::new(Counters::default()), Arc::new(AtomicUsize::new(0)));
     let addresses = sockets.iter().map(Socket::local).collect();
-    let pulse = |name: String| ThreadGuard { name, threads: threads.clone(), phase: phase.subscribe() };
-    let (mut seats, mut desks, mut benches) = (Vec::new(), Vec::new(), Vec::new());
+    let guard = |name: String| ThreadGuard { name, threads: threads.clone(), phase: phase.subscribe() };
+    let (mut handles, mut query_senders, mut parts) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..snapshot.server.threads {
-        let (sender, arrivals) = mpsc::channel(ON_THE_WAY);
-        let (desk, questions) = mpsc::channel(UNANSWERED);
+        let (sender, accepted) = mpsc::channel(HANDOVER_QUEUE);
+        let (query_sender, queries) = mpsc::channel(QUERY_QUEUE);
         let load = Arc::new(Load::default());
-        desks.push((desk, load.clone()));
-        seats.push(WorkerHandle { load: load.clone(), arrivals: sender });
-        benches.push(WorkerParts {
+        query_senders.push((query_sender, load.clone()));
+        handles.push(WorkerHandle { load: load.clone(), accepted: sender });
+        parts.push(WorkerParts {
             gateway: gateway.clone(),
             counters: counters.clone(),
             load,
-            arrivals,
-            questions,
+            accepted,
+            queries,
             phase: phase.subscribe(),
             cut: cut.clone(),
         });
     }
-    let door = Arc::new(Acceptor::new(seats, snapshot.server.max_connections, counters.clone()));
+    let acceptor = Arc::new(Acceptor::new(handles, snapshot.server.max_connections, counters.clone()));
     let stop = phase.subscribe();
-    let working = move |bench: WorkerParts| {
-        let handler = handler(bench.load.clone());
-        work(bench, handler)
+    let working = move |one: WorkerParts| {
+        let handler = handler(one.load.clone());
+        work(one, handler)
     };
-    match <[WorkerParts; 1]>::try_from(benches) {
-        // There is nobody to choose from, and a hand-over between threads would cost as much as half a request.
+    match <[WorkerParts; 1]>::try_from(parts) {
+        // There is no choice between workers, and a handover between threads would cost as much as half a request.
         Ok([only]) => {
-            let run =
-                move |runtime: &LocalRuntime| runtime.block_on(alone(sockets, door, stop, working(only)));
-            spawn(pulse("worker-0".into()), run)?;
+            let run = move |runtime: &LocalRuntime| {
+                runtime.block_on(accept_and_work(sockets, acceptor, stop, working(only)));
+            };
+            spawn(guard("worker-0".into()), run)?;
         }
-        Err(benches) => {
-            for (number, bench) in benches.into_iter().enumerate() {
+        Err(parts) => {
+            for (number, one) in parts.into_iter().enumerate() {
                 let working = working.clone();
-                spawn(pulse(format!("worker-{number}")), move |runtime| runtime.block_on(working(bench)))?;
+                spawn(guard(format!("worker-{number}")), move |runtime| runtime.block_on(working(one)))?;
             }
-            spawn(pulse("acceptor".into()), move |runtime| runtime.block_on(accept(sockets, door, stop)))?;
+            spawn(guard("acceptor".into()), move |runtime| {
+                runtime.block_on(accept(sockets, acceptor, stop));
+            })?;
         }
     }
-    let (workers, threads) = (Workers::new(desks), threads.subscribe());
+    let (workers, threads) = (Workers::new(query_senders), threads.subscribe());
     Ok(Listening { addresses, counters, workers, phase, threads, cut })
 }
 
@@ -160,18 +164,18 @@ impl Listening {
         &self.addresses
     }
 
-    /// What befell connections so far.
+    /// The counters of connection-level events.
     pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
     }
 
-    /// A way to ask the workers.
+    /// Sends queries to the workers.
     pub fn workers(&self) -> &Workers {
         &self.workers
     }
 
-    /// Waits for the end: an error at once when a thread is lost, after which the process should end too; otherwise when a
-    /// drain is over.
+    /// Waits for the end: returns an error at once when a thread is lost, after which the process should end too; otherwise
+    /// returns when a drain is complete.
     pub async fn wait(&self) -> Result<(), Lost> {
         let mut threads = self.threads.clone();
         let ended = threads.wait_for(|threads| threads.lost.is_some() || threads.running == 0).await;
@@ -182,11 +186,11 @@ impl Listening {
         }
     }
 
-    /// Ends well: goes on accepting for `announce`, then accepts what waits and closes the sockets, lets each exchange end by
-    /// `deadline` (counted from then), and cuts the others. Resolves when all is closed, with how many were cut.
+    /// Drains: goes on accepting for `announce`, then accepts the backlog and closes the sockets, lets each exchange finish until
+    /// `deadline` (counted from then), and aborts the rest. Returns the number of aborted exchanges when everything is closed.
     ///
     /// # Errors
-    /// A thread was lost, before or meanwhile. Exchanges that other threads had open were cut then, and told so.
+    /// A thread was lost, before or during the drain. The exchanges of the other threads were aborted.
     pub async fn drain(&self, announce: Duration, deadline: Duration) -> Result<usize, Lost> {
         let mut phase = self.phase.subscribe();
         tokio::select! {
@@ -202,21 +206,21 @@ impl Listening {
             _ = phase.wait_for(|phase| *phase == Phase::Cut) => {}
             () = time::sleep(deadline) => self.cut(),
         }
-        // A worker that does not end in this time is stuck in some code of its own; the process' end is what is left.
+        // A worker that does not end in this time is stuck in some code; only the end of the process can stop it.
         let mut threads = self.threads.clone();
         let ended = threads.wait_for(|threads| threads.running == 0);
         let _ = time::timeout(CUT_GRACE + LAST_GRACE * 2, ended).await;
         let (lost, cut) = (self.threads.borrow().lost.clone(), self.cut.load(Ordering::Relaxed));
         match lost {
             Some(lost) => {
-                tracing::error!(%lost, cut, "cut what other threads had open");
+                tracing::error!(%lost, cut, "thread ended unexpectedly: aborted the requests of the other threads");
                 Err(lost)
             }
             None => Ok(cut),
         }
     }
 
-    /// Ends what a drain is waiting for, and accepting as well: open exchanges are told to end, and dropped 2 s later.
+    /// Aborts what a drain is waiting for, and stops accepting: open exchanges are told to end, and dropped 2 s later.
     pub fn cut(&self) {
         self.enter(Phase::Cut);
     }
@@ -239,13 +243,13 @@ impl Drop for ThreadGuard {
     }
 }
 
-/// Runs `run` on a thread of its own with a runtime of its own, which cannot be made elsewhere.
-fn spawn(pulse: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
-    let name = pulse.name.clone();
+/// Runs `run` on its own thread with its own runtime, which must be created on that thread.
+fn spawn(guard: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -> Result<(), StartError> {
+    let name = guard.name.clone();
     let (report, ready) = std::sync::mpsc::sync_channel(1);
-    pulse.threads.send_modify(|threads| threads.running += 1);
+    guard.threads.send_modify(|threads| threads.running += 1);
     let life = move || {
-        let _pulse = pulse;
+        let _guard = guard;
         match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => {
                 let _ = report.send(Ok(()));
@@ -262,18 +266,18 @@ fn spawn(pulse: ThreadGuard, run: impl FnOnce(&LocalRuntime) + Send + 'static) -
     ready.map_err(|source| StartError::Runtime { name, source })
 }
 
-/// Accepts and works on one thread.
-async fn alone(
+/// Accepts and serves on one thread.
+async fn accept_and_work(
     sockets: Vec<Socket>,
-    door: Arc<Acceptor>,
+    acceptor: Arc<Acceptor>,
     phase: watch::Receiver<Phase>,
     working: impl Future<Output = ()>,
 ) {
-    let mut accepting = pin!(accept(sockets, door, phase.clone()));
+    let mut accepting = pin!(accept(sockets, acceptor, phase.clone()));
     let mut working = pin!(working);
     tokio::select! {
         () = &mut accepting => {
-            // Out of order, it takes the process down.
+            // Before a drain, the end of accepting ends the thread, and so the process.
             if *phase.borrow() >= Phase::Draining {
                 working.await;
             }
@@ -283,19 +287,21 @@ async fn alone(
 }
 
 /// One task per socket; the thread ends when all of them have closed theirs.
-async fn accept(sockets: Vec<Socket>, door: Arc<Acceptor>, phase: watch::Receiver<Phase>) {
-    let mut entrances = JoinSet::new();
+async fn accept(sockets: Vec<Socket>, acceptor: Arc<Acceptor>, phase: watch::Receiver<Phase>) {
+    let mut tasks = JoinSet::new();
     for Socket { address, listener, origin, .. } in sockets {
         match TcpListener::from_std(listener) {
             Ok(listener) => {
-                let entrance = ListenerTask { address, listener, origin, door: door.clone() };
-                entrances.spawn_local(entrance.accept(phase.clone()));
+                let task = ListenerTask { address, listener, origin, acceptor: acceptor.clone() };
+                tasks.spawn_local(task.accept(phase.clone()));
             }
-            // The thread ends out of order then, which takes the process down.
-            Err(error) => return tracing::error!(%error, %address, "cannot accept"),
+            // The thread ends unexpectedly then, which ends the process.
+            Err(error) => {
+                return tracing::error!(%error, %address, "listening socket could not be registered with the event loop");
+            }
         }
     }
-    while let Some(ended) = entrances.join_next().await {
+    while let Some(ended) = tasks.join_next().await {
         if let Err(panicked) = ended.map_err(tokio::task::JoinError::try_into_panic)
             && let Ok(panic) = panicked
         {

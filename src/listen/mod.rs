@@ -1,17 +1,17 @@
-//! The gateway's front door: sockets are bound, connections accepted in one place and handed to the least loaded worker,
-//! which shakes hands (PROXY protocol, TLS), finds out the protocol and lets hyper serve HTTP/1.1 or HTTP/2; in the end all are
-//! drained.
+//! The client side: binds sockets, accepts connections in one place, and hands each to the least loaded worker. The worker does
+//! the handshake (PROXY protocol, TLS), detects the protocol and lets hyper serve HTTP/1.1 or HTTP/2. At the end all connections
+//! are drained.
 //!
 //! ```text
 //! bind ─→ accept ─→ worker ─→ serve ─→ open   socket options, PROXY header, TLS, which protocol
 //! (sockets) (1 thread) (N threads)  │
-//!                                   ├──→ drive   polls hyper; tells the Link; clock: one timer; roster: the drain
-//!                                   │      io    the socket under hyper (and under TLS); tells the Link
-//!                                   └──→ linger  after an early answer to an upload
+//!                                   ├──→ drive   polls hyper; reports to ConnectionState; clock: one timer; registry: the drain
+//!                                   │      io    the socket under hyper (and under TLS); reports to ConnectionState
+//!                                   └──→ linger  after an early response to an upload
 //! ```
 //!
-//! What hyper refuses by itself, and what never becomes a request, is counted by class in [`Counters`]; everything after a
-//! request's head is the proxy's.
+//! Requests that hyper rejects by itself, and connections that never send one, are counted by class in [`Counters`]. Everything
+//! after a request's head is the proxy's.
 
 mod accept;
 mod bind;
@@ -24,13 +24,14 @@ mod io;
 mod linger;
 mod listening;
 mod open;
+mod proxy_handler;
 mod proxy_header;
-mod roster;
+mod registry;
 mod serve;
-mod shut;
+mod syn_filter;
 #[cfg(test)]
 mod tests;
-mod to_proxy;
+mod upgrade;
 mod worker;
 mod workers;
 

@@ -1,4 +1,4 @@
-//! From an accepted socket to a connection that speaks HTTP: socket options, PROXY header, TLS, and which protocol it is.
+//! Opens a client connection: socket options, PROXY protocol header, TLS, and protocol detection.
 
 use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
@@ -17,12 +17,12 @@ use crate::{
     snapshot::Listener,
 };
 
-/// What an HTTP/2 client by prior knowledge sends first (RFC 9113 section 3.4).
+/// The connection preface of HTTP/2 with prior knowledge (RFC 9113 section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-/// The kernel counts milliseconds in an int.
+/// The kernel holds milliseconds in an int.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A connection that is ready for HTTP.
@@ -30,36 +30,36 @@ const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 pub(super) struct Opened {
     pub(super) io: Io,
     pub(super) http2: bool,
-    /// The TCP peer, or the source that a PROXY header told.
+    /// The TCP peer, or the source address from the PROXY protocol header.
     pub(super) client: SocketAddr,
 }
 
-/// Why a connection never got to HTTP.
+/// Why a connection failed before its first request.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unopened {
-    #[error("PROXY header refused")]
+pub(super) enum OpenError {
+    #[error("PROXY protocol header rejected")]
     Proxy(#[from] ProxyHeaderError),
     #[error("TLS handshake failed")]
     Handshake(#[source] io::Error),
-    #[error("the handshake took too long")]
+    #[error("handshake timed out (server.handshake_timeout)")]
     HandshakeTimeout,
-    #[error("the first bytes of a request took too long")]
+    #[error("first bytes of a request timed out (server.header_timeout)")]
     PrefaceTimeout,
-    #[error("the connection ended before its first request")]
+    #[error("connection ended before its first request")]
     Ended(#[source] io::Error),
 }
 
-/// Takes a socket to the point where hyper takes over.
+/// Prepares a socket for hyper.
 pub(super) async fn open(
     tcp: TcpStream,
     peer: SocketAddr,
     listener: &Listener,
     server: &Server,
-    link: &Rc<ConnectionState>,
-) -> Result<Opened, Unopened> {
+    state: &Rc<ConnectionState>,
+) -> Result<Opened, OpenError> {
     set_options(&tcp, server.write_stall);
-    let shaken = time::timeout(server.handshake_timeout, shake_hands(tcp, peer, listener, link));
-    let (opening, client) = shaken.await.map_err(|_| Unopened::HandshakeTimeout)??;
+    let shaken = time::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
+    let (opening, client) = shaken.await.map_err(|_| OpenError::HandshakeTimeout)??;
     let (tcp, mut ahead) = match opening {
         Opening::Tls(io, http2) => return Ok(Opened { io, http2, client }),
         Opening::Plain(tcp, ahead) => (tcp, ahead),
@@ -68,9 +68,9 @@ pub(super) async fn open(
     let http2 = listener.h2c
         && time::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
             .await
-            .map_err(|_| Unopened::PrefaceTimeout)?
-            .map_err(Unopened::Ended)?;
-    Ok(Opened { io: Io::plain(Wire::new(tcp, link.clone(), ahead.freeze())), http2, client })
+            .map_err(|_| OpenError::PrefaceTimeout)?
+            .map_err(OpenError::Ended)?;
+    Ok(Opened { io: Io::plain(Wire::new(tcp, state.clone(), ahead.freeze())), http2, client })
 }
 
 enum Opening {
@@ -78,12 +78,12 @@ enum Opening {
     Tls(Io, bool),
 }
 
-async fn shake_hands(
+async fn handshake(
     mut tcp: TcpStream,
     peer: SocketAddr,
     listener: &Listener,
-    link: &Rc<ConnectionState>,
-) -> Result<(Opening, SocketAddr), Unopened> {
+    state: &Rc<ConnectionState>,
+) -> Result<(Opening, SocketAddr), OpenError> {
     let mut ahead = BytesMut::new();
     let client = match &listener.client_address {
         ClientAddress::ProxyProtocol(trusted) => {
@@ -95,13 +95,14 @@ async fn shake_hands(
         ClientAddress::Peer | ClientAddress::ForwardedFor(_) => peer,
     };
     let Some(tls) = &listener.tls else { return Ok((Opening::Plain(tcp, ahead), client)) };
-    let wire = Wire::new(tcp, link.clone(), ahead.freeze());
-    let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(Unopened::Handshake)?;
+    let wire = Wire::new(tcp, state.clone(), ahead.freeze());
+    let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(OpenError::Handshake)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     Ok((Opening::Tls(Io::tls(stream), http2), client))
 }
 
-/// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; what was read is in `ahead`.
+/// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; the bytes read are
+/// left in `ahead`.
 async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool> {
     loop {
         if !ahead.iter().zip(PREFACE).all(|(byte, expected)| byte == expected) {
@@ -128,6 +129,6 @@ fn set_options(tcp: &TcpStream, write_stall: Duration) {
         .and_then(|()| socket.set_tcp_keepalive(&keepalive))
         .and_then(|()| socket.set_tcp_user_timeout(Some(user_timeout)));
     if let Err(error) = set {
-        tracing::debug!(%error, "socket options");
+        tracing::debug!(%error, "socket options could not be set");
     }
 }

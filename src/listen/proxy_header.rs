@@ -1,4 +1,4 @@
-//! The PROXY protocol header, versions 1 and 2, that a load balancer puts before everything else.
+//! The PROXY protocol header (versions 1 and 2), which a load balancer sends before anything else.
 //!
 //! Source: HAProxy's `doc/proxy-protocol.txt`, sections 2.1 and 2.2.
 
@@ -18,27 +18,27 @@ const V2_FIXED: usize = 16;
 /// Bound of a version 2 header, extensions included; the format itself would allow 64 KiB.
 const MAX_V2: usize = 4096;
 
-/// Why a connection's PROXY header was not accepted.
+/// Why the PROXY protocol header of a connection was rejected.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ProxyHeaderError {
-    #[error("the peer is not trusted to send a PROXY header")]
+    #[error("peer is not among the trusted networks of the client_address setting")]
     Untrusted,
-    #[error("the connection does not begin with a PROXY header")]
+    #[error("connection does not start with a PROXY protocol header")]
     Missing,
-    #[error("the PROXY header is too long")]
+    #[error("PROXY protocol header too long")]
     TooLong,
-    #[error("malformed PROXY header, version 1")]
+    #[error("malformed PROXY protocol header (version 1)")]
     V1(#[source] v1::BinaryParseError),
-    #[error("malformed PROXY header, version 2")]
+    #[error("malformed PROXY protocol header (version 2)")]
     V2(#[source] v2::ParseError),
-    #[error("the connection ended within its PROXY header")]
+    #[error("connection ended inside the PROXY protocol header")]
     Ended,
-    #[error("reading the PROXY header failed")]
+    #[error("PROXY protocol header could not be read")]
     Read(#[source] io::Error),
 }
 
-/// Reads the header off `tcp`. Returns the source address that it tells (none: the peer speaks for itself) and leaves in
-/// `ahead` what came after it.
+/// Reads the header from `tcp`. Returns the source address in it (`None`: the peer's own address applies) and leaves the bytes
+/// behind the header in `ahead`.
 pub(super) async fn read(
     tcp: &mut TcpStream,
     ahead: &mut BytesMut,
@@ -58,7 +58,7 @@ pub(super) async fn read(
     }
 }
 
-/// How long the header at the start of `bytes` is, once all of it is there.
+/// The length of the header at the start of `bytes`, once all of it has arrived.
 fn length(bytes: &[u8]) -> Result<Option<usize>, ProxyHeaderError> {
     let length = if begins_like(bytes, v1::PROTOCOL_PREFIX.as_bytes()) {
         v1_length(bytes)?
@@ -89,7 +89,7 @@ fn v2_length(bytes: &[u8]) -> Result<Option<usize>, ProxyHeaderError> {
     if length > MAX_V2 { Err(ProxyHeaderError::TooLong) } else { Ok(Some(length)) }
 }
 
-/// The source address in a whole `header`. `UNKNOWN`, `LOCAL` and families other than IP tell none.
+/// The source address in a complete `header`. `UNKNOWN`, `LOCAL` and families other than IP contain none.
 fn source(header: &[u8]) -> Result<Option<SocketAddr>, ProxyHeaderError> {
     if header.starts_with(v2::PROTOCOL_PREFIX) {
         let header = v2::Header::try_from(header).map_err(ProxyHeaderError::V2)?;

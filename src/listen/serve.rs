@@ -1,26 +1,41 @@
-//! One connection, from its acceptance to its close.
+//! One client connection, from accepting it to closing it.
 
-use std::{convert::Infallible, error::Error, net::SocketAddr, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, OnceCell},
+    convert::Infallible,
+    error::Error,
+    future::ready,
+    net::SocketAddr,
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use http_body::Body;
 use hyper::{
-    Request, Response,
+    Request, Response, StatusCode,
     body::Incoming,
-    server::conn::{http1, http2},
+    server::conn::{
+        http1::{self, Parts},
+        http2,
+    },
     service::Service,
+    upgrade::OnUpgrade,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
-    clock::Spans,
+    clock::Timeouts,
     counters::Counters,
-    drive::{Driver, Ended},
-    executor::Streams,
+    drive::{DriveEnd, Driver},
+    executor::StreamExecutor,
     io::Io,
     linger,
-    open::{self, Opened, Unopened},
-    roster::Enrolled,
+    open::{self, OpenError, Opened},
+    registry::RegistryEntry,
+    upgrade::Upgraded,
 };
 use crate::{
     body::ConnectionState,
@@ -29,52 +44,59 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// hyper's buffers on HTTP/1.1: what one reading of a request body may take, and what may wait to be written. A request
-/// head may make the first of them larger, up to `max_header_size`.
+/// hyper's buffers on HTTP/1.1: how much of a request body one read may take, and how much may wait to be written.
+/// `max_header_size` may make the first of them larger.
 const HTTP1_BUFFER: usize = 64 * 1024;
-/// What hyper parses into a buffer on the stack; other limits cost an allocation per request.
+/// The number of headers that hyper parses into a buffer on the stack. Other limits cost an allocation per request.
 const HTTP1_MAX_HEADERS: usize = 100;
-/// Of an upload, what may be under way unacknowledged: enough for 80 Mbit/s over 100 ms on one stream, and for two of them.
+/// Bytes of an upload that may be unacknowledged: enough for 80 Mbit/s over 100 ms on one stream, and for two such streams.
 const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
-/// Of an answer, what h2 may hold for each stream.
+/// Bytes of a response that h2 may buffer for each stream.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams that the peer has reset before they were accepted, and streams reset for the peer's errors, until the connection is
-/// ended: bounds against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
+/// Limits on streams that the peer reset before they were accepted, and on streams reset for the peer's errors: protection
+/// against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
 const HTTP2_PENDING_RESETS: usize = 20;
 const HTTP2_ERROR_RESETS: usize = 256;
 
-/// Longer spans are as good as endless, and adding them to a moment could overflow.
+/// Longer timeouts are as good as none, and adding them to an `Instant` could overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The answer to a request, on its way. Boxed: hyper's HTTP/1.1 keeps room for a handler's whole future for as long as the
-/// connection lives, which a streamed answer would hold for minutes.
+/// The future of a response. Boxed, because hyper's HTTP/1.1 reserves room for a handler's whole future for as long as the
+/// connection lives, which a streamed response would hold for minutes.
 pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>>>>;
 
-/// Who answers requests: the proxy, or a test's stand-in for it.
+/// Responds to requests: the proxy, or a test's stand-in.
 pub(crate) trait Handler: Clone + Unpin + 'static {
-    /// The body of its answers.
+    /// The body of its responses.
     type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
 
-    /// Answers one request.
+    /// Responds to one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
+
+    /// Speaks the protocol that the connection has switched to, after the response of 101 has been written. The connection counts as
+    /// open until the future ends, and is closed then. A handler that never answers 101 needs no such method.
+    fn upgraded(&self, downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+        drop((downstream, io));
+        Box::pin(ready(()))
+    }
 }
 
-/// A connection on its way from where it was accepted to its worker.
+/// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Accepted {
     pub(super) tcp: std::net::TcpStream,
     pub(super) peer: SocketAddr,
-    /// The listener, as configured: its key in the snapshot.
+    /// The configured address of the listener, which is its key in the snapshot.
     pub(super) listener: SocketAddr,
-    /// Counted as the worker's from the moment in which it was chosen.
+    /// Counted for the worker from the moment in which the worker was chosen.
     pub(super) counted: Counted,
-    /// Its place within `max_connections`.
+    /// Its permit of `max_connections`.
     pub(super) permit: OwnedSemaphorePermit,
 }
 
-/// What a worker serves its connections with.
+/// What a worker needs to serve its connections.
 #[derive(Debug)]
 pub(super) struct ServeContext<H> {
     pub(super) gateway: Arc<Gateway>,
@@ -84,68 +106,97 @@ pub(super) struct ServeContext<H> {
 
 /// hyper's service for one connection.
 #[derive(Debug)]
-struct Calls<H> {
+struct ConnectionService<H> {
     handler: H,
     downstream: Rc<Downstream>,
+    /// Whether a request to upgrade was answered with 101; there from the first such request on.
+    switched: OnceCell<Rc<Cell<bool>>>,
 }
 
-impl<H: Handler> Service<Request<Incoming>> for Calls<H> {
+impl<H: Handler> ConnectionService<H> {
+    /// Notes the status of the response, since hyper's connection does not tell whether it has switched: to hyper, an upgrade that was
+    /// refused stays pending until the connection ends.
+    fn answer_upgrade(&self, request: Request<Incoming>) -> Answer<H::Body> {
+        let switched = self.switched.get_or_init(Rc::default).clone();
+        let response = self.handler.handle(self.downstream.clone(), request);
+        Box::pin(async move {
+            let response = response.await?;
+            switched.set(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            Ok(response)
+        })
+    }
+
+    fn has_switched(&self) -> bool {
+        self.switched.get().is_some_and(|switched| switched.get())
+    }
+}
+
+impl<H: Handler> Service<Request<Incoming>> for ConnectionService<H> {
     type Response = Response<H::Body>;
     type Error = Infallible;
     type Future = Answer<H::Body>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
+        if request.extensions().get::<OnUpgrade>().is_some() {
+            return self.answer_upgrade(request);
+        }
         self.handler.handle(self.downstream.clone(), request)
     }
 }
 
-/// Serves one connection to its end. Its parts are boxed, so that none of them keeps room after its time: a handshake's
-/// state while an answer streams, or HTTP/2's in an HTTP/1.1 connection.
+/// Serves one connection to its end. Its parts are boxed, so that no part occupies memory after its time: a handshake's state
+/// while a response streams, or HTTP/2's state in an HTTP/1.1 connection.
 pub(super) async fn serve<H: Handler>(
-    arrival: Accepted,
-    link: Rc<ConnectionState>,
-    enrolled: Enrolled,
-    post: Rc<ServeContext<H>>,
+    connection: Accepted,
+    state: Rc<ConnectionState>,
+    entry: RegistryEntry,
+    context: Rc<ServeContext<H>>,
 ) {
-    let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = arrival;
-    // Not borrowed across an await, and not kept: a connection outlives many snapshots.
-    let snapshot = post.gateway.live.load_full();
+    let Accepted { tcp, peer, listener, counted: _counted, permit: _permit } = connection;
+    // The snapshot is not borrowed across an await and not kept: a connection outlives many snapshots.
+    let snapshot = context.gateway.live.load_full();
     let Some(listener) = snapshot.listeners.iter().find(|known| known.address == listener) else {
-        tracing::debug!(%peer, address = %listener, "the listener is gone");
+        tracing::debug!(%peer, address = %listener, "client connection dropped: its listener is no longer configured");
         return;
     };
     let local = tcp.local_addr().unwrap_or(listener.address);
-    let opened = match TcpStream::from_std(tcp).map_err(Unopened::Ended) {
-        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &link)).await,
+    let opened = match TcpStream::from_std(tcp).map_err(OpenError::Ended) {
+        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &state)).await,
         Err(error) => Err(error),
     };
     let Opened { io, http2, client } = match opened {
         Ok(opened) => opened,
-        Err(error) => return count_unopened(&post.counters, peer, &error),
+        Err(error) => return count_open_error(&context.counters, peer, &error),
     };
     let trusted = trusted(&listener.client_address, peer);
     let tls = listener.tls.is_some();
-    let calls = Calls {
-        handler: post.handler.clone(),
+    let service = ConnectionService {
+        handler: context.handler.clone(),
         downstream: Rc::new(Downstream {
             client,
             local,
             tls,
             trusted,
-            link: link.clone(),
+            link: state.clone(),
             memo: CallerMemo::default(),
         }),
+        switched: OnceCell::new(),
     };
-    let driver = Driver::new(link, Spans::of(&snapshot.server), http2, &post.counters, &enrolled);
+    let driver = Driver::new(state, Timeouts::of(&snapshot.server), http2, &context.counters, &entry);
     if http2 {
-        Box::pin(serve_http2(io, calls, snapshot, driver)).await;
+        Box::pin(serve_http2(io, service, snapshot, driver)).await;
     } else {
-        Box::pin(serve_http1(io, calls, snapshot, driver)).await;
+        Box::pin(serve_http1(io, service, snapshot, driver)).await;
     }
 }
 
-async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
-    let link = calls.downstream.link.clone();
+async fn serve_http1<H: Handler>(
+    io: Io,
+    service: ConnectionService<H>,
+    snapshot: Arc<Snapshot>,
+    driver: Driver<'_>,
+) {
+    let state = service.downstream.link.clone();
     let server = &snapshot.server;
     let linger = server.linger;
     let mut builder = http1::Builder::new();
@@ -157,25 +208,34 @@ async fn serve_http1<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
     if server.max_headers != HTTP1_MAX_HEADERS {
         builder.max_headers(server.max_headers);
     }
-    let mut connection = builder.serve_connection(TokioIo::new(io), calls);
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
     drop(snapshot);
     let counters = driver.counters();
-    let Ended::Done(done) = driver.drive(&mut connection).await else { return };
+    let DriveEnd::Done(done) = driver.drive(&mut connection).await else { return };
     let bad_head = done.as_ref().is_err_and(hyper::Error::is_parse);
     if bad_head {
         counters.bad_head.add();
     }
     log_end(&done);
-    let mut io = connection.into_parts().io.into_inner();
+    let Parts { io, read_buf, service, .. } = connection.into_parts();
+    let mut io = io.into_inner();
+    if done.is_ok() && service.has_switched() {
+        return service.handler.upgraded(service.downstream, Upgraded::new(io, read_buf)).await;
+    }
     let tcp = io.tcp();
-    if !link.reset_on_close() && (bad_head || link.unread_body() || linger::unread(tcp)) {
+    if !state.reset_on_close() && (bad_head || state.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;
     }
 }
 
-async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot>, driver: Driver<'_>) {
+async fn serve_http2<H: Handler>(
+    io: Io,
+    service: ConnectionService<H>,
+    snapshot: Arc<Snapshot>,
+    driver: Driver<'_>,
+) {
     let server = &snapshot.server;
-    let mut connection = http2::Builder::new(Streams::new(calls.downstream.link.clone()))
+    let mut connection = http2::Builder::new(StreamExecutor::new(service.downstream.link.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
@@ -186,21 +246,21 @@ async fn serve_http2<H: Handler>(io: Io, calls: Calls<H>, snapshot: Arc<Snapshot
         .max_local_error_reset_streams(HTTP2_ERROR_RESETS)
         .keep_alive_interval(server.http2_ping)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .serve_connection(TokioIo::new(io), calls);
+        .serve_connection(TokioIo::new(io), service);
     drop(snapshot);
-    if let Ended::Done(done) = driver.drive(&mut connection).await {
+    if let DriveEnd::Done(done) = driver.drive(&mut connection).await {
         log_end(&done);
     }
 }
 
-/// Most connections that end with an error end with the caller's leaving, which its exchange has told already.
+/// Most connections that end with an error end because the client left, which the access line has reported already.
 fn log_end(done: &hyper::Result<()>) {
     if let Err(error) = done {
-        tracing::debug!(error = error as &dyn Error, "connection ended");
+        tracing::debug!(error = error as &dyn Error, "client connection ended with an error");
     }
 }
 
-impl Spans {
+impl Timeouts {
     fn of(server: &Server) -> Self {
         let bounded = |span: Duration| span.min(LONGEST);
         Self {
@@ -220,13 +280,13 @@ fn trusted(how: &ClientAddress, peer: SocketAddr) -> Option<Arc<[Network]>> {
     }
 }
 
-fn count_unopened(counters: &Counters, peer: SocketAddr, error: &Unopened) {
+fn count_open_error(counters: &Counters, peer: SocketAddr, error: &OpenError) {
     match error {
-        Unopened::Proxy(_) => counters.proxy_refused.add(),
-        Unopened::Handshake(_) => counters.handshake_failed.add(),
-        Unopened::HandshakeTimeout => counters.handshake_timeout.add(),
-        Unopened::PrefaceTimeout => counters.header_timeout.add(),
-        Unopened::Ended(_) => {}
+        OpenError::Proxy(_) => counters.proxy_refused.add(),
+        OpenError::Handshake(_) => counters.handshake_failed.add(),
+        OpenError::HandshakeTimeout => counters.handshake_timeout.add(),
+        OpenError::PrefaceTimeout => counters.header_timeout.add(),
+        OpenError::Ended(_) => {}
     }
-    tracing::debug!(%peer, error = error as &dyn Error, "connection not opened");
+    tracing::debug!(%peer, error = error as &dyn Error, "client connection failed before its first request");
 }

@@ -1,4 +1,4 @@
-//! A worker's life: takes connections as they are handed to it, and knows when it has none left.
+//! One worker: takes connections from its queue and ends when none is left.
 
 use std::{
     rc::Rc,
@@ -18,7 +18,7 @@ use tokio::{
 use super::{
     clock::CUT_GRACE,
     counters::Counters,
-    roster::{Phase, Roster},
+    registry::{ConnectionRegistry, Phase},
     serve::{Accepted, Handler, ServeContext, serve},
     workers::{WorkerQuery, WorkerView},
 };
@@ -27,28 +27,28 @@ use crate::{
     proxy::{Gateway, Load},
 };
 
-/// After a cut and its grace, what has not ended by then is dropped with its worker.
+/// What has not ended this long after a cut and its grace period is dropped with its worker.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
 
-/// What a worker is given when it starts.
+/// What a worker is started with.
 #[derive(Debug)]
 pub(super) struct WorkerParts {
     pub(super) gateway: Arc<Gateway>,
     pub(super) counters: Arc<Counters>,
     pub(super) load: Arc<Load>,
-    pub(super) arrivals: mpsc::Receiver<Accepted>,
-    pub(super) questions: mpsc::Receiver<WorkerQuery>,
+    pub(super) accepted: mpsc::Receiver<Accepted>,
+    pub(super) queries: mpsc::Receiver<WorkerQuery>,
     pub(super) phase: watch::Receiver<Phase>,
-    /// Exchanges cut by a drain, all workers together.
+    /// Exchanges aborted by a drain, counted over all workers.
     pub(super) cut: Arc<AtomicUsize>,
 }
 
-/// Serves until no connection comes any more, the last one is closed and what is read on without one is over, or until all are cut.
-pub(super) async fn work<H: Handler>(bench: WorkerParts, handler: H) {
-    let WorkerParts { gateway, counters, load, mut arrivals, mut questions, mut phase, cut } = bench;
-    let roster = Rc::new(Roster::default());
-    let station = WorkerView { roster: roster.clone(), load };
-    let post = Rc::new(ServeContext { gateway, counters, handler });
+/// Serves until no connection can come, the last one is closed and every detached exchange has ended, or until the cut.
+pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
+    let WorkerParts { gateway, counters, load, mut accepted, mut queries, mut phase, cut } = parts;
+    let registry = Rc::new(ConnectionRegistry::default());
+    let view = WorkerView { registry: registry.clone(), load };
+    let context = Rc::new(ServeContext { gateway, counters, handler });
     let mut coming = true;
     loop {
         tokio::select! {
@@ -59,27 +59,28 @@ pub(super) async fn work<H: Handler>(bench: WorkerParts, handler: H) {
                 }
                 let entered = *phase.borrow_and_update();
                 if entered == Phase::Cut {
-                    cut.fetch_add(station.unseen(), Ordering::Relaxed);
+                    cut.fetch_add(view.detached_exchanges(), Ordering::Relaxed);
                 }
-                cut.fetch_add(roster.enter(entered), Ordering::Relaxed);
+                cut.fetch_add(registry.enter(entered), Ordering::Relaxed);
                 if entered == Phase::Cut {
                     break;
                 }
             }
-            Some(question) = questions.recv() => (question.0)(&station),
-            arrival = arrivals.recv(), if coming => match arrival {
-                Some(arrival) => begin(arrival, &post, &roster),
+            Some(query) = queries.recv() => (query.0)(&view),
+            connection = accepted.recv(), if coming => match connection {
+                Some(connection) => begin(connection, &context, &registry),
                 None => coming = false,
             },
-            () = station.idle(), if !coming => return,
+            () = view.idle(), if !coming => return,
         }
     }
-    let _ = time::timeout(CUT_GRACE + LAST_GRACE, roster.empty()).await;
+    let _ = time::timeout(CUT_GRACE + LAST_GRACE, registry.empty()).await;
 }
 
-/// A task of its own: its panic ends that connection alone. On the roster from here on, before the task first runs.
-fn begin<H: Handler>(arrival: Accepted, post: &Rc<ServeContext<H>>, roster: &Rc<Roster>) {
-    let link = ConnectionState::new(Instant::now());
-    let enrolled = roster.enrol(link.clone());
-    spawn_local(serve(arrival, link, enrolled, post.clone()));
+/// Serves the connection in its own task, so that a panic ends this connection only. The connection is registered before the task
+/// first runs.
+fn begin<H: Handler>(connection: Accepted, context: &Rc<ServeContext<H>>, registry: &Rc<ConnectionRegistry>) {
+    let state = ConnectionState::new(Instant::now());
+    let entry = registry.register(state.clone());
+    spawn_local(serve(connection, state, entry, context.clone()));
 }

@@ -1,4 +1,4 @@
-//! Questions to the workers, each answered on the worker's own thread between its other work.
+//! Queries to the workers, each answered on the worker's own thread between its other work.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -7,61 +7,62 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::roster::Roster;
+use super::registry::ConnectionRegistry;
 use crate::{body::OpenExchange, proxy::Load};
 
-/// Questions that may wait for one worker. More wait only for one that has stopped answering.
-pub(super) const UNANSWERED: usize = 16;
+/// Queries that may wait for one worker. The queue fills only if the worker has stopped responding.
+pub(super) const QUERY_QUEUE: usize = 16;
 
-/// A way to ask all workers. Clones ask the same ones.
+/// Sends queries to all workers. Clones reach the same workers.
 #[derive(Clone)]
 pub struct Workers {
-    desks: Arc<[mpsc::Sender<WorkerQuery>]>,
+    senders: Arc<[mpsc::Sender<WorkerQuery>]>,
     loads: Arc<[Arc<Load>]>,
 }
 
-/// What a worker is asked.
+/// A query: runs on the worker's thread with a view of the worker.
 pub(super) struct WorkerQuery(pub(super) Box<dyn FnOnce(&WorkerView) + Send>);
 
-/// A worker, seen from within.
+/// A worker as a query sees it.
 #[derive(Debug)]
 pub struct WorkerView {
-    pub(super) roster: std::rc::Rc<Roster>,
+    pub(super) registry: std::rc::Rc<ConnectionRegistry>,
     pub(super) load: Arc<Load>,
 }
 
 impl Workers {
-    pub(super) fn new(desks: Vec<(mpsc::Sender<WorkerQuery>, Arc<Load>)>) -> Self {
-        let (desks, loads): (Vec<_>, Vec<_>) = desks.into_iter().unzip();
-        Self { desks: desks.into(), loads: loads.into() }
+    pub(super) fn new(senders: Vec<(mpsc::Sender<WorkerQuery>, Arc<Load>)>) -> Self {
+        let (senders, loads): (Vec<_>, Vec<_>) = senders.into_iter().unzip();
+        Self { senders: senders.into(), loads: loads.into() }
     }
 
-    /// How many there are.
+    /// The number of workers.
     pub fn count(&self) -> usize {
-        self.desks.len()
+        self.senders.len()
     }
 
-    /// Open exchanges and open connections of each, without asking.
+    /// Open exchanges and open connections of each worker, read without a query.
     pub fn loads(&self) -> Vec<(usize, usize)> {
         self.loads.iter().map(|load| load.weight()).collect()
     }
 
-    /// What each has to say to `question`, in their order; `None` from one that does not say it `within` this time.
+    /// Runs `query` on each worker and returns the results in the order of the workers; `None` for a worker that does not respond
+    /// `within` this time.
     ///
-    /// The question runs on the worker's thread: its streams wait for it.
+    /// The query runs on the worker's thread and delays its streams.
     pub async fn ask<T: Send + 'static>(
         &self,
         within: Duration,
-        question: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
+        query: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
         let deadline = Instant::now() + within;
-        let put = |desk: &mpsc::Sender<WorkerQuery>| {
+        let put = |sender: &mpsc::Sender<WorkerQuery>| {
             let (reply, replied) = oneshot::channel();
-            let question = question.clone();
-            let asked = WorkerQuery(Box::new(move |station| _ = reply.send(question(station))));
-            desk.try_send(asked).ok().map(|()| replied)
+            let query = query.clone();
+            let asked = WorkerQuery(Box::new(move |view| _ = reply.send(query(view))));
+            sender.try_send(asked).ok().map(|()| replied)
         };
-        let waiting: Vec<_> = self.desks.iter().map(put).collect();
+        let waiting: Vec<_> = self.senders.iter().map(put).collect();
         let mut answers = Vec::with_capacity(waiting.len());
         for replied in waiting {
             answers.push(match replied {
@@ -72,35 +73,38 @@ impl Workers {
         answers
     }
 
-    /// The numbers of those that are there and do nothing when they are asked to, `within` this time. One that has ended is none:
-    /// in a drain it has done its work, and otherwise its end is the process' end.
-    pub async fn silent(&self, within: Duration) -> Vec<usize> {
+    /// The numbers of the workers that do not respond `within` this time. A worker that has ended is not among them: in a drain
+    /// it has done its work, and otherwise the process ends with it.
+    pub async fn unresponsive(&self, within: Duration) -> Vec<usize> {
         let answers = self.ask(within, |_| ()).await;
-        let desks = self.desks.iter().zip(answers).enumerate();
-        desks.filter(|(_, (desk, answer))| answer.is_none() && !desk.is_closed()).map(|(n, _)| n).collect()
+        let senders = self.senders.iter().zip(answers).enumerate();
+        senders
+            .filter(|(_, (sender, answer))| answer.is_none() && !sender.is_closed())
+            .map(|(n, _)| n)
+            .collect()
     }
 }
 
 impl WorkerView {
-    /// Open exchanges, then open connections.
+    /// The number of open exchanges, then of open connections.
     pub fn load(&self) -> (usize, usize) {
         self.load.weight()
     }
 
-    /// Exchanges that are open on none of its connections: their callers have left, and they are read on.
-    pub(super) fn unseen(&self) -> usize {
-        self.load.weight().0.saturating_sub(self.roster.exchanges())
+    /// Exchanges without a client connection: their clients have left, and the upstream's response is still read.
+    pub(super) fn detached_exchanges(&self) -> usize {
+        self.load.weight().0.saturating_sub(self.registry.exchanges())
     }
 
     /// Waits until no connection and no exchange is left.
     pub(super) async fn idle(&self) {
-        self.roster.empty().await;
+        self.registry.empty().await;
         self.load.no_exchange().await;
     }
 
-    /// The exchanges that are open on its connections, `most` of them at most, in no order.
+    /// The exchanges that are open on the worker's connections, at most `most` of them, in no order.
     pub fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
-        self.roster.open_exchanges(most)
+        self.registry.open_exchanges(most)
     }
 }
 
@@ -112,6 +116,6 @@ impl fmt::Debug for Workers {
 
 impl fmt::Debug for WorkerQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Question")
+        f.write_str("WorkerQuery")
     }
 }

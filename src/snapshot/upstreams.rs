@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::{
     config::{self, Auth, Balance, Secret, Timeouts},
     policy::SecretScanner,
-    upstream::{Affinity, Budget, Dialer, Egress, KeyRing, Plan, PoolLimits, Rotation, TargetState},
+    upstream::{Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState},
 };
 
 /// TLS sessions kept for resumption, for each upstream.
@@ -261,7 +261,7 @@ impl Compiler<'_> {
             return known.clone();
         }
         let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
-        Arc::new(Dialer::new(Plan {
+        Arc::new(Dialer::new(DialerOptions {
             origin: origin.unwrap_or_else(|_| url.clone()),
             tls: way.tls.clone(),
             server_name: written.tls.server_name.clone(),
@@ -274,7 +274,7 @@ impl Compiler<'_> {
                 max_open: written.max_connections,
             },
             identity,
-            slots: known.map(|dialer| dialer.slots().clone()).unwrap_or_default(),
+            connection_limit: known.map(|dialer| dialer.connection_limit().clone()).unwrap_or_default(),
         }))
     }
 

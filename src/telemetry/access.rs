@@ -1,4 +1,4 @@
-//! The access line: one for each exchange.
+//! The access line: one per exchange.
 
 use std::{
     net::IpAddr,
@@ -8,16 +8,17 @@ use std::{
 use super::{clock, pairs::Pairs};
 use crate::config::LogFormat;
 
-/// What is told of one exchange, in the order in which it is written. A field that is `None` is left out.
+/// The fields of one exchange, in the order in which they are written. A field that is `None` is left out.
 ///
-/// There is no place for a query, nor for a header value but for two ids, in which a key has been looked for: either may hold one.
+/// There is no field for a query or a header value, which may hold a key; the two ids are exceptions, and a key has been searched
+/// for in them.
 #[derive(Debug, Clone)]
 pub struct Line<'a> {
-    /// When the request came.
+    /// When the request arrived.
     pub time: SystemTime,
-    /// Ours, as the caller got it in `x-request-id`.
+    /// Our request id, as sent to the caller in `x-request-id`.
     pub request_id: &'a str,
-    /// Of the trace that the request belongs to.
+    /// The id of the trace that the request belongs to.
     pub trace_id: Option<&'a str>,
     /// The upstream's `x-request-id`.
     pub upstream_request_id: Option<&'a str>,
@@ -39,13 +40,13 @@ pub struct Line<'a> {
     pub method: &'a str,
     /// The request's path, without its query.
     pub path: &'a str,
-    /// The model asked for.
+    /// The requested model.
     pub model: Option<&'a str>,
-    /// The model that answered.
+    /// The model named in the response.
     pub response_model: Option<&'a str>,
-    /// Whether a stream was asked for.
+    /// Whether a stream was requested.
     pub stream: Option<bool>,
-    /// The status the caller got, if any.
+    /// The status sent to the caller, if any.
     pub status: Option<u16>,
     /// Who ended the exchange.
     pub who: &'static str,
@@ -57,31 +58,31 @@ pub struct Line<'a> {
     pub attempts: Vec<AttemptLine<'a>>,
     /// How long the upstream connection took to open.
     pub connect: Option<Duration>,
-    /// From the request to the first byte of the upstream's answer.
+    /// Time from the request to the first byte of the upstream's response.
     pub first_byte: Option<Duration>,
-    /// From the request to the first token.
+    /// Time from the request to the first token.
     pub first_token: Option<Duration>,
-    /// From the request to the end.
+    /// Time from the request to the end of the response.
     pub total: Duration,
-    /// The longest silence within the answer.
+    /// The longest pause within the response.
     pub max_gap: Option<Duration>,
-    /// Bytes of the request's body.
+    /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Bytes of the answer's body.
+    /// Bytes of the response body.
     pub bytes_out: u64,
-    /// Data frames of the answer.
+    /// Data frames of the response.
     pub frames: u64,
-    /// SSE events of the answer.
+    /// SSE events of the response.
     pub events: Option<u64>,
-    /// Tokens of the request, as the upstream counted them.
+    /// Input tokens, as reported by the upstream.
     pub tokens_in: Option<u64>,
-    /// Tokens of the answer, as the upstream counted them.
+    /// Output tokens, as reported by the upstream.
     pub tokens_out: Option<u64>,
     /// Why the model stopped.
     pub finish_reason: Option<&'static str>,
-    /// The code of the Fault that the client was told, or of an upstream's error that was passed on.
+    /// The error code that the client was sent, or the code of an upstream's error that was passed on.
     pub error: Option<&'a str>,
-    /// What lay beneath that Fault, for the operator.
+    /// The cause of that error, for the operator.
     pub cause: Option<&'a str>,
 }
 
@@ -207,7 +208,7 @@ fn text(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
     }
 }
 
-/// What needs no escapes: ids are letters, digits, `_` and `-`, and the rest are words of the program's own.
+/// Writes a value that needs no escaping: ids consist of letters, digits, `_` and `-`, and the other values are constants.
 fn plain(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
     if let Some(value) = value {
         pairs.plain(key, value.as_bytes());

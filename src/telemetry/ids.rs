@@ -1,11 +1,11 @@
-//! The ids that tie a request, its access line and a trace together. They are random, unique for any practical purpose, and
-//! no secrets.
+//! The ids that connect a request, its access line and a trace. They are random, unique for any practical purpose, and not
+//! secret.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// `x-trace-id` values longer than this are not taken.
+/// Longer `x-trace-id` values are ignored.
 const LONGEST_TRACE_ID: usize = 64;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -16,7 +16,7 @@ const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 pub struct RequestId([u8; 36]);
 
 impl RequestId {
-    /// A new one.
+    /// Generates an id.
     pub fn random() -> Self {
         let mut id = *b"req_00000000000000000000000000000000";
         if let Some((_, digits)) = id.split_first_chunk_mut::<4>() {
@@ -42,7 +42,7 @@ impl fmt::Debug for RequestId {
     }
 }
 
-/// Where an exchange stands in a distributed trace (W3C Trace Context).
+/// The position of an exchange in a distributed trace (W3C Trace Context).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
     /// Sent upstream.

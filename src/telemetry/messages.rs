@@ -1,4 +1,4 @@
-//! The gateway's own messages, spelled like access lines.
+//! The gateway's own messages, formatted like access lines.
 
 use std::{cell::RefCell, error::Error, fmt, fmt::Write as _, time::SystemTime};
 
@@ -18,7 +18,7 @@ pub(super) struct Messages {
 }
 
 thread_local! {
-    /// The line in the making, kept for its memory.
+    /// The line being written; kept to reuse its memory.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 

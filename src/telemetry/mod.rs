@@ -1,6 +1,6 @@
-//! What the gateway tells its operator: the access line of each exchange, its own messages, and the ids that tie both to a
-//! request. Everything that is logged goes through one bounded [`queue::Queue`], so lines keep their order, and a log
-//! reader that stalls costs lines (which are counted), never a caller's time.
+//! The log and the metrics: the access line of each exchange, the gateway's own messages, and the ids that connect both with a
+//! request. All log lines go through one bounded [`queue::Queue`], so they keep their order, and an output that stalls costs
+//! lines (which are counted), never a client's time.
 
 pub mod access;
 mod clock;
@@ -17,12 +17,12 @@ use crate::config::Log;
 use messages::Messages;
 use queue::Queue;
 
-/// Logging was started before in this process.
+/// Logging has already been started in this process.
 #[derive(Debug, thiserror::Error)]
 #[error("logging has already been started")]
 pub struct AlreadyStarted(#[source] tracing::subscriber::SetGlobalDefaultError);
 
-/// Sends the process's messages to `queue` from here on, in the format and from the level that `log` asks for.
+/// Sends the process's messages to `queue` from now on, in the format and from the level of `log`.
 ///
 /// # Errors
 /// When this process has a subscriber already.
@@ -32,7 +32,7 @@ pub fn start(log: &Log, queue: &Queue) -> Result<(), AlreadyStarted> {
 
 /// What [`start`] installs.
 ///
-/// Libraries are heard from `warn` up, whatever the level: what they say below that may show header values, keys among them.
+/// Libraries are logged from `warn` on, whatever the level: their lower levels may show header values, and so keys.
 pub fn subscriber(log: &Log, queue: &Queue) -> impl Subscriber + Send + Sync + use<> {
     let ours = LevelFilter::from_level(log.level);
     let filter =

@@ -1,13 +1,13 @@
-//! How a log line is spelled: pairs of a key and a value, as one JSON object or as `key=value`.
+//! The format of a log line: pairs of a key and a value, as one JSON object or as `key=value`.
 
 use std::{io::Write, net::IpAddr, time::Duration};
 
 use crate::config::LogFormat;
 
-/// Values longer than this many bytes are cut: the longest line stays small whatever a caller sends.
+/// Values longer than this many bytes are cut, so that a line stays small whatever a caller sends.
 pub(super) const LONGEST_VALUE: usize = 1024;
 
-/// One line in the making, appended to a buffer that the writer of the line owns and uses again.
+/// A line being written, appended to a buffer that its writer owns and reuses.
 ///
 /// Keys are the program's own words and are written as they are. Values are escaped so that no caller can forge a line,
 /// end one, or speak to a terminal: JSON's escapes (RFC 8259 section 7), and all control characters, in both formats.
@@ -44,7 +44,7 @@ impl<'b> Pairs<'b> {
         }
     }
 
-    /// A text that needs no escapes, such as a time or an id.
+    /// Writes a text that needs no escaping, such as a time or an id.
     pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
         self.key(key);
         self.quote();
@@ -62,7 +62,7 @@ impl<'b> Pairs<'b> {
         self.key(key);
         self.quote();
         match value {
-            // Nearly all are, and `Display` makes much of it.
+            // Nearly all addresses are IPv4, and `Display` is slow for them.
             IpAddr::V4(value) => {
                 for (at, octet) in value.octets().into_iter().enumerate() {
                     self.out.extend_from_slice(if at == 0 { b"" } else { b"." });
@@ -70,7 +70,7 @@ impl<'b> Pairs<'b> {
                 }
             }
             IpAddr::V6(value) => {
-                // Cannot fail: there is always room in memory.
+                // Writing to memory cannot fail.
                 let _ = write!(self.out, "{value}");
             }
         }

@@ -15,22 +15,22 @@ use std::{
 use super::{clock, pairs::Pairs};
 use crate::config::LogFormat;
 
-/// How many bytes of lines may wait, when nothing else is asked for.
+/// Default limit of queued bytes.
 pub const DEFAULT_BOUND: usize = 8 << 20;
 
-/// The writer waits that long for more lines before it writes: under load, a wake-up and a write for many lines.
+/// The writer waits this long for more lines before it writes. Under load this makes one wake-up and one write for many lines.
 const GATHER: Duration = Duration::from_millis(5);
-/// How long the writer leaves a non-blocking output alone when it takes nothing.
+/// Pause before the writer tries a full non-blocking output again.
 const AGAIN: Duration = Duration::from_millis(10);
-/// Buffers that a burst made larger than this are given back.
+/// Buffers that a burst made larger than this are freed.
 const KEPT: usize = 256 << 10;
 
-/// Lines on their way to one output. Clones share it; when the last is dropped, the writer writes what is left and ends.
+/// Lines queued for one output. Clones share the queue; when the last one is dropped, the writer writes the rest and ends.
 ///
-/// [`Queue::push`] copies the line into a buffer under a short lock and returns. A thread of the queue's own swaps that buffer
-/// for an empty one and writes it whole. What waits and what is being written count against the bound together; a line that
-/// finds no room is dropped and counted, and the output is told how many were, in a line of its own, as soon as it takes
-/// lines again. A write that fails loses what it held, is counted likewise, and the next lines are tried again.
+/// [`Queue::push`] copies the line into a buffer under a short lock and returns. The queue's thread swaps that buffer for an
+/// empty one and writes it as a whole. Queued bytes and bytes being written count against the limit together. A line that finds
+/// no room is dropped and counted, and a line of its own reports the number as soon as the output accepts lines again. A failed
+/// write loses its lines, which are counted likewise, and later lines are tried again.
 #[derive(Debug, Clone)]
 pub struct Queue {
     handle: Arc<Handle>,
@@ -46,7 +46,7 @@ struct Shared {
     state: Mutex<State>,
     /// The writer waits on it.
     work: Condvar,
-    /// Those who flush wait on it.
+    /// Callers of `flush` wait on it.
     settled: Condvar,
     bound: usize,
     dropped: AtomicU64,
@@ -58,22 +58,22 @@ struct State {
     waiting: Vec<u8>,
     /// Bytes that the writer has taken and not finished.
     writing: usize,
-    /// Dropped lines that the output has not been told of.
+    /// Dropped lines that were not reported yet.
     untold: u64,
-    /// The last write failed: nothing is told until there is a line again.
+    /// The last write failed: nothing is reported until there is another line.
     failing: bool,
     /// The writer sleeps until it is woken.
     asleep: bool,
-    /// Somebody flushes: no gathering.
+    /// A flush is waiting: write at once.
     urgent: bool,
     closed: bool,
 }
 
 impl Queue {
-    /// A queue of at most `bound` bytes of lines in front of `out`, and its thread. `format` is for the line that tells of
+    /// Starts a queue of at most `bound` bytes in front of `out`, and its thread. `format` applies to the line that reports
     /// dropped ones.
     ///
-    /// When no thread can be started, the queue takes lines until it is full, and drops (and counts) the rest.
+    /// If no thread can be started, the queue takes lines until it is full, and drops (and counts) the rest.
     pub fn start(out: Box<dyn Write + Send>, bound: usize, format: LogFormat) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -92,7 +92,7 @@ impl Queue {
     /// # Errors
     /// When the process has no standard output.
     pub fn stdout(format: LogFormat) -> io::Result<Self> {
-        // Not std's handle, which would look for line feeds once more and share its lock with whoever prints.
+        // Not std's handle, which would scan for line feeds again and share its lock with `print!`.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Self::start(Box::new(out), DEFAULT_BOUND, format))
     }
@@ -115,12 +115,13 @@ impl Queue {
         }
     }
 
-    /// Lines that never reached the output, since the start.
+    /// The number of dropped lines since the start.
     pub fn dropped(&self) -> u64 {
         self.handle.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until nothing is left to write, `timeout` at most; whether that came to be. For the end of the process: it blocks.
+    /// Waits until everything is written, at most for `timeout`; returns whether it was. Blocks, so only for the end of the
+    /// process.
     pub fn flush(&self, timeout: Duration) -> bool {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
@@ -146,8 +147,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for something to write, swaps the lines into `chunk`, and returns how many dropped ones to tell of; `None` when the
-    /// queue is closed and empty.
+    /// Waits for lines, swaps them into `chunk`, and returns the number of dropped lines to report; `None` when the queue is
+    /// closed and empty.
     fn take(&self, chunk: &mut Vec<u8>) -> Option<u64> {
         let mut state = self.lock();
         while !state.has_work() {
@@ -166,7 +167,8 @@ impl Shared {
         Some(std::mem::take(&mut state.untold))
     }
 
-    /// The chunk that was taken is done with. `lost` of its lines did not reach the output, `untold` is still to be told of.
+    /// The chunk has been handled. `lost` of its lines did not reach the output, and `untold` dropped lines are still to be
+    /// reported.
     fn finish(&self, failing: bool, lost: u64, untold: u64) {
         self.dropped.fetch_add(lost, Ordering::Relaxed);
         let mut state = self.lock();
@@ -189,7 +191,7 @@ impl State {
     }
 }
 
-/// The thread's side.
+/// The writer's thread.
 struct Writer {
     shared: Arc<Shared>,
     out: Box<dyn Write + Send>,
@@ -225,7 +227,7 @@ impl Writer {
         self.shared.finish(result.is_err(), lost, untold);
     }
 
-    /// Writes all of `chunk`, after ending a line that an earlier failure cut short. Returns how much of it was written.
+    /// Writes all of `chunk`, after ending a line that an earlier failure cut short. Returns how many bytes were written.
     fn put(&mut self, chunk: &[u8]) -> (usize, io::Result<()>) {
         if self.torn {
             if let (0, Err(error)) = put_all(&mut *self.out, b"\n") {
@@ -238,7 +240,7 @@ impl Writer {
     }
 }
 
-/// `write_all` that tells how far it came, and is patient with an output that somebody has made non-blocking.
+/// As `write_all`, but returns how many bytes were written, and retries an output that was made non-blocking.
 fn put_all(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

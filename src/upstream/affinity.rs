@@ -1,10 +1,10 @@
-//! Leading what belongs together to the same target.
+//! Affinity: requests with the same value go to the same target.
 //!
-//! Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998), with weights: each target has a score
-//! for each value, and the least wins. A target that comes or goes moves its own share of the values and no other, and every
-//! instance of the gateway comes to the same order without asking another.
+//! Rendezvous hashing (Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998) with weights: each target
+//! has a score for each value, and the lowest score wins. Adding or removing a target moves only that target's share of the
+//! values, and every instance of the gateway computes the same order.
 
-/// A value that leads to targets. The same in every process and release.
+/// A hashed value that selects targets. It is the same in every process and release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Affinity(u64);
 
@@ -13,18 +13,18 @@ impl Affinity {
     const BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;
 
-    /// Of a whole value.
+    /// Hashes a whole value.
     pub fn of(bytes: &[u8]) -> Self {
         Self(Self::BASIS).and(bytes)
     }
 
-    /// Of a value and then more of it.
+    /// Hashes more bytes behind those hashed so far.
     #[must_use]
     pub fn and(self, bytes: &[u8]) -> Self {
         Self(bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(Self::PRIME)))
     }
 
-    /// How far a target of that `weight` is from this value; `target` is of its name.
+    /// The score of a target of that `weight` for this value; `target` is the hash of the target's name.
     pub fn distance(self, target: Self, weight: u32) -> f64 {
         // The upper 53 bits, as a number in (0, 1].
         let uniform = ((mixed(self.0 ^ mixed(target.0)) >> 11) + 1) as f64 / (1_u64 << 53) as f64;

@@ -1,4 +1,4 @@
-//! An upstream's answer: its head, and its body with the connection behind it.
+//! An upstream's response: its head, and its body with the connection behind it.
 
 use std::{
     pin::Pin,
@@ -10,29 +10,56 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    upgrade::{self, Upgraded},
+};
 use thiserror::Error;
 
 use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
 use crate::body::AnswerAwaited;
 
-/// Head and body, as they come.
+/// The head and the body of a response.
 pub type Answer = Response<AnswerBody>;
 
-/// Why an answer's body broke off.
+/// Why a response body ended early.
 #[derive(Debug, Error)]
 pub enum BodyError {
     /// The connection or the protocol failed.
     #[error(transparent)]
     Http(#[from] hyper::Error),
     /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end. RFC 9113 §8.1 allows that reset
-    /// only after a whole answer.
-    #[error("the stream was reset before its end")]
+    /// only after a complete response.
+    #[error("response stream was reset before its end")]
     Reset,
 }
 
-/// The body of an answer. When it was read to its end, dropping it puts the connection back into the pool; otherwise
-/// dropping it closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once; there also where the request has not ended.
+/// Why an upstream's connection was not handed over for another protocol.
+#[derive(Debug, Error)]
+pub enum UpgradeError {
+    /// The connection failed, or its response was not 101.
+    #[error("the upstream connection did not switch protocols")]
+    Http(#[from] hyper::Error),
+    /// One stream of an HTTP/2 connection does not become a connection of its own.
+    #[error("protocol upgrades need an HTTP/1.1 connection to the upstream")]
+    NotHttp1,
+}
+
+/// Takes the connection behind a response of 101 (Switching Protocols). It first yields what the upstream sent right behind that
+/// response, counts as an open connection until it is dropped, and never returns to the pool.
+///
+/// # Errors
+/// [`UpgradeError`]: the upstream has not switched protocols.
+pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
+    let switched = upgrade::on(&mut answer);
+    match answer.into_body().take_source() {
+        Source::Http1(body) => Ok(body.upgrade(switched).await?),
+        Source::Http2(..) | Source::Gone => Err(UpgradeError::NotHttp1),
+    }
+}
+
+/// The body of a response. Dropping it after its end returns the connection to the pool. Dropping it earlier, or before the
+/// request has ended, closes the connection (HTTP/1.1) or resets the stream (HTTP/2) at once.
 #[derive(Debug)]
 pub struct AnswerBody {
     source: Source,
@@ -46,7 +73,7 @@ pub(super) enum Source {
     Http1(Http1Body),
     #[expect(dead_code, reason = "what is beside the body is held for its drop")]
     Http2(Incoming, Option<AnswerAwaited>, Lease),
-    /// Given back.
+    /// Returned to the pool, or failed.
     Gone,
 }
 
@@ -57,15 +84,19 @@ impl AnswerBody {
         body
     }
 
-    /// Whether the whole of it has been read.
+    /// Whether the body has been read to its end.
     pub fn is_ended(&self) -> bool {
         self.ended || self.is_end_stream()
     }
 
-    /// Whether all its bytes are there: it has ended, or as many came as were promised. On HTTP/2 the end of the stream may come in a
-    /// frame of its own, after the last byte.
+    /// Whether all bytes have arrived: the body has ended, or as many bytes came as were announced. On HTTP/2 the end of the
+    /// stream may come in its own frame, after the last byte.
     pub fn is_whole(&self) -> bool {
         self.is_ended() || self.size_hint().exact() == Some(0)
+    }
+
+    fn take_source(&mut self) -> Source {
+        std::mem::replace(&mut self.source, Source::Gone)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -93,14 +124,14 @@ impl Body for AnswerBody {
         match &polled {
             Poll::Ready(None) => this.ended = true,
             Poll::Ready(Some(Err(_))) => {
-                // What fails after the last promised byte takes nothing away.
+                // A failure after the last announced byte loses nothing.
                 this.ended = this.is_whole();
                 this.source = Source::Gone;
                 if this.ended {
                     return Poll::Ready(None);
                 }
             }
-            // Nothing comes after trailers, and nobody asks whether it does.
+            // Nothing comes after trailers, and hyper does not poll for more.
             Poll::Ready(Some(Ok(frame))) => this.ended |= frame.is_trailers(),
             Poll::Pending => {}
         }
@@ -128,11 +159,127 @@ impl Body for AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         let ended = self.is_ended();
-        if let Source::Http1(body) = std::mem::replace(&mut self.source, Source::Gone)
+        if let Source::Http1(body) = self.take_source()
             && ended
             && let Some(connection) = body.into_reusable()
         {
             self.pools.put(&self.dialer, connection);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use http::{Request, StatusCode, Uri, header};
+    use hyper_util::rt::TokioIo;
+    use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::{
+        body::Outbound,
+        telemetry::metrics::worker::WorkerMetrics,
+        upstream::{DialerOptions, PoolLimits},
+    };
+
+    const LONG: Duration = Duration::from_secs(60);
+    const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+
+    fn dialer(to: &TcpListener) -> Arc<Dialer> {
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let limits = PoolLimits { idle: LONG, max_idle: 8, max_open: Some(1) };
+        Arc::new(Dialer::new(DialerOptions {
+            origin: Uri::try_from(format!("http://{}", to.local_addr().unwrap())).unwrap(),
+            tls,
+            server_name: None,
+            http2: false,
+            egress: None,
+            connect: LONG,
+            limits,
+            identity: String::new(),
+            connection_limit: Arc::default(),
+        }))
+    }
+
+    /// Sends a request to upgrade to an upstream that answers with `answer`.
+    async fn ask(
+        dialer: &Arc<Dialer>,
+        pools: &Rc<Pools>,
+        to: &TcpListener,
+        answer: &str,
+    ) -> (Answer, TcpStream) {
+        let request = Request::get("/")
+            .header(header::HOST, "a")
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "echo")
+            .body(Outbound::EMPTY)
+            .unwrap();
+        let upstream = async {
+            let (mut upstream, _) = to.accept().await.unwrap();
+            read_to(&mut upstream, b"\r\n\r\n").await;
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+            upstream
+        };
+        let sent = async {
+            let connection = pools.dial(dialer, LONG).await.unwrap();
+            connection.send(request).await.unwrap()
+        };
+        tokio::join!(sent, upstream)
+    }
+
+    async fn read_to(io: &mut (impl AsyncReadExt + Unpin), end: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        while !read.ends_with(end) {
+            read.push(io.read_u8().await.unwrap());
+        }
+        read
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_switched_carries_bytes_both_ways_and_counts_as_open() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, mut upstream) = ask(&dialer, &pools, &to, &format!("{SWITCHED}at once.")).await;
+        assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let mut switched = TokioIo::new(upgrade(answer).await.unwrap());
+        assert_eq!(read_to(&mut switched, b".").await, b"at once.");
+        switched.write_all(b"there.").await.unwrap();
+        assert_eq!(read_to(&mut upstream, b".").await, b"there.");
+        upstream.write_all(b"and back.").await.unwrap();
+        assert_eq!(read_to(&mut switched, b".").await, b"and back.");
+        assert!(dialer.is_full());
+        drop(switched);
+        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert!(!dialer.is_full());
+        assert_eq!(pools.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_response_of_101_that_nobody_wants_closes_its_connection() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, mut upstream) = ask(&dialer, &pools, &to, SWITCHED).await;
+        drop(answer);
+        assert_eq!(upstream.read(&mut [0]).await.unwrap(), 0, "closed");
+        assert!(!dialer.is_full());
+        assert_eq!(pools.idle(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_refused_upgrade_is_an_error() {
+        let to = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
+        let (answer, _upstream) =
+            ask(&dialer, &pools, &to, "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(matches!(upgrade(answer).await, Err(UpgradeError::Http(_))));
     }
 }

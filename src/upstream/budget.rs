@@ -1,48 +1,49 @@
-//! How many requests to an upstream may be retries: when it fails for everybody, asking it several times as often makes that last.
+//! The retry budget: which share of the requests to an upstream may be retries. When an upstream fails for everybody, many more
+//! requests than usual would prolong the failure.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// So many retries at once are always allowed, however little goes on.
+/// This many concurrent retries are always allowed.
 const ALWAYS: usize = 10;
 
-/// Of the live requests, one in so many may be a retry.
+/// One in this many requests in flight may be a retry.
 const SHARE: usize = 5;
 
-/// One upstream's budget, shared by all workers; kept over reloads by its name.
+/// The retry budget of one upstream. It is shared by all workers and kept over reloads by the upstream's name.
 #[derive(Debug, Default)]
 pub struct Budget {
     live: AtomicUsize,
     retrying: AtomicUsize,
 }
 
-/// A request that counts until it is dropped.
+/// A request in flight; it counts until dropped.
 #[derive(Debug)]
-pub struct Live {
+pub struct BudgetPermit {
     budget: Arc<Budget>,
     retry: bool,
 }
 
 impl Budget {
-    /// A request that is asked for the first time.
-    pub fn first(self: &Arc<Self>) -> Live {
+    /// Counts a first attempt.
+    pub fn request_permit(self: &Arc<Self>) -> BudgetPermit {
         self.live.fetch_add(1, Ordering::Relaxed);
-        Live { budget: self.clone(), retry: false }
+        BudgetPermit { budget: self.clone(), retry: false }
     }
 
-    /// One that is asked again; `None` when there are too many of them.
-    pub fn again(self: &Arc<Self>) -> Option<Live> {
+    /// Counts a retry; `None` when too many retries are in flight.
+    pub fn retry_permit(self: &Arc<Self>) -> Option<BudgetPermit> {
         let most = ALWAYS.max(self.live.load(Ordering::Relaxed) / SHARE);
         let before = self.retrying.fetch_add(1, Ordering::Relaxed);
-        let live = Live { budget: self.clone(), retry: true };
+        let live = BudgetPermit { budget: self.clone(), retry: true };
         self.live.fetch_add(1, Ordering::Relaxed);
         (before < most).then_some(live)
     }
 }
 
-impl Drop for Live {
+impl Drop for BudgetPermit {
     fn drop(&mut self) {
         self.budget.live.fetch_sub(1, Ordering::Relaxed);
         if self.retry {
@@ -58,11 +59,11 @@ mod tests {
     #[test]
     fn retries_are_a_share_of_what_is_live() {
         let budget = Arc::new(Budget::default());
-        let few: Vec<Live> = (0..20).map_while(|_| budget.again()).collect();
+        let few: Vec<BudgetPermit> = (0..20).map_while(|_| budget.retry_permit()).collect();
         assert_eq!(few.len(), ALWAYS);
         drop(few);
-        let live: Vec<Live> = (0..100).map(|_| budget.first()).collect();
-        let many: Vec<Live> = (0..100).map_while(|_| budget.again()).collect();
+        let live: Vec<BudgetPermit> = (0..100).map(|_| budget.request_permit()).collect();
+        let many: Vec<BudgetPermit> = (0..100).map_while(|_| budget.retry_permit()).collect();
         assert!((100 / SHARE..=120 / SHARE + 5).contains(&many.len()), "{}", many.len());
         drop((live, many));
         assert_eq!(budget.live.load(Ordering::Relaxed) + budget.retrying.load(Ordering::Relaxed), 0);

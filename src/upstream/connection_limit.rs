@@ -1,7 +1,7 @@
-//! How many connections there are to a target, and who waits until there may be one more.
+//! The limit on connections to a target, and the queue of requests that wait for a connection.
 //!
-//! One count for each target in the process, whichever worker asks. Settings change with a reload, and with them the dialer; the
-//! connections that are there stay, so the count goes on. Each who asks says how many there may be.
+//! There is one count per target in the process, whichever worker connects. A reload may change the settings and with them the
+//! dialer; open connections stay, so the count goes on. Each caller of `take` passes the limit that applies to it.
 
 use std::{
     collections::VecDeque,
@@ -15,85 +15,85 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// The connections to one target.
+/// Counts the open connections to one target.
 #[derive(Default)]
 pub struct ConnectionLimit {
     state: Mutex<State>,
-    /// How many wait: asked whenever a connection is put aside.
+    /// The number of waiters; read whenever a connection becomes idle.
     waiting: AtomicUsize,
 }
 
 #[derive(Default)]
 struct State {
     open: usize,
-    /// In the order in which they came; no more than there are requests.
+    /// Waiters in the order of arrival; at most one per request.
     queue: VecDeque<Waiter>,
     next: u64,
 }
 
-/// One who waits.
+/// A queued request for a connection.
 struct Waiter {
     number: u64,
-    /// There may be so many.
-    most: usize,
-    grant: oneshot::Sender<Slot>,
+    /// The limit that applies to this waiter.
+    max: usize,
+    grant: oneshot::Sender<ConnectionPermit>,
 }
 
-/// One connection that is counted, until it is dropped.
+/// A permit for one connection; gives it back when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<ConnectionLimit>);
+pub(super) struct ConnectionPermit(Arc<ConnectionLimit>);
 
-/// A place in the queue, given up when dropped.
+/// An entry in the queue, removed when dropped.
 struct Queued<'a> {
-    slots: &'a ConnectionLimit,
+    limit: &'a ConnectionLimit,
     number: u64,
 }
 
 impl ConnectionLimit {
-    /// Counts one more connection, now or as soon as there are fewer than `most`: of those who may have one, the first to ask is the first
-    /// to get it. `None` when that takes longer than `patience`.
-    pub(super) async fn take(self: &Arc<Self>, most: usize, patience: Duration) -> Option<Slot> {
+    /// Takes a permit, now or as soon as fewer than `max` connections are open. Of the waiters that may have one, the first to
+    /// ask gets it. `None` when that takes longer than `timeout`.
+    pub(super) async fn take(self: &Arc<Self>, max: usize, timeout: Duration) -> Option<ConnectionPermit> {
         let (_queued, granted) = {
             let mut state = self.lock();
-            if state.open < most {
+            if state.open < max {
                 state.open += 1;
-                return Some(Slot(self.clone()));
+                return Some(ConnectionPermit(self.clone()));
             }
-            self.enqueue(&mut state, most)
+            self.enqueue(&mut state, max)
         };
-        tokio::time::timeout(patience, granted).await.ok()?.ok()
+        tokio::time::timeout(timeout, granted).await.ok()?.ok()
     }
 
-    /// How many there are.
+    /// The number of open connections.
     pub(super) fn open(&self) -> usize {
         self.lock().open
     }
 
-    /// Whether anybody waits.
-    pub(super) fn are_waited_for(&self) -> bool {
+    /// Whether any request waits for a permit.
+    pub(super) fn has_waiters(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    fn enqueue(&self, state: &mut State, most: usize) -> (Queued<'_>, oneshot::Receiver<Slot>) {
+    fn enqueue(&self, state: &mut State, max: usize) -> (Queued<'_>, oneshot::Receiver<ConnectionPermit>) {
         let (grant, granted) = oneshot::channel();
         let number = state.next;
         state.next += 1;
-        state.queue.push_back(Waiter { number, most, grant });
+        state.queue.push_back(Waiter { number, max, grant });
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
-        (Queued { slots: self, number }, granted)
+        (Queued { limit: self, number }, granted)
     }
 
     fn release(self: &Arc<Self>) {
         let mut state = self.lock();
         state.open -= 1;
         let open = state.open;
-        let first = state.queue.iter().position(|waiter| open < waiter.most);
+        let first = state.queue.iter().position(|waiter| open < waiter.max);
         let Some(waiter) = first.and_then(|first| state.queue.remove(first)) else { return };
         state.open += 1;
         self.waiting.store(state.queue.len(), Ordering::Relaxed);
         drop(state);
-        // Who has just stopped waiting does not take it: it is dropped, and comes back here.
-        let _ = waiter.grant.send(Slot(self.clone()));
+        // If the waiter has just given up, the permit is dropped and released again.
+        let _ = waiter.grant.send(ConnectionPermit(self.clone()));
     }
 
     /// Nothing panics while it holds the lock.
@@ -102,7 +102,7 @@ impl ConnectionLimit {
     }
 }
 
-impl Drop for Slot {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -110,15 +110,15 @@ impl Drop for Slot {
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        let mut state = self.slots.lock();
+        let mut state = self.limit.lock();
         state.queue.retain(|waiter| waiter.number != self.number);
-        self.slots.waiting.store(state.queue.len(), Ordering::Relaxed);
+        self.limit.waiting.store(state.queue.len(), Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for ConnectionLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("open", &self.open()).finish_non_exhaustive()
+        f.debug_struct("ConnectionLimit").field("open", &self.open()).finish_non_exhaustive()
     }
 }
 
@@ -132,40 +132,40 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_to_ask_of_those_who_may_is_the_first_to_get_it() {
-        let slots = Arc::new(ConnectionLimit::default());
-        let (one, two) = (slots.take(2, LONG).await.unwrap(), slots.take(2, LONG).await.unwrap());
-        assert!(slots.take(2, Duration::ZERO).await.is_none() && !slots.are_waited_for());
-        // Where only one is allowed, two are to go first.
+        let limit = Arc::new(ConnectionLimit::default());
+        let (one, two) = (limit.take(2, LONG).await.unwrap(), limit.take(2, LONG).await.unwrap());
+        assert!(limit.take(2, Duration::ZERO).await.is_none() && !limit.has_waiters());
+        // With a limit of one, two connections have to close first.
         let fewer = tokio::spawn({
-            let slots = slots.clone();
-            async move { slots.take(1, LONG).await.is_some() }
+            let limit = limit.clone();
+            async move { limit.take(1, LONG).await.is_some() }
         });
         tokio::task::yield_now().await;
         let more = tokio::spawn({
-            let slots = slots.clone();
-            async move { slots.take(2, LONG).await.unwrap() }
+            let limit = limit.clone();
+            async move { limit.take(2, LONG).await.unwrap() }
         });
         tokio::task::yield_now().await;
-        assert!(slots.are_waited_for());
+        assert!(limit.has_waiters());
         drop(one);
         let three = more.await.unwrap();
-        assert!(slots.open() == 2 && !fewer.is_finished());
+        assert!(limit.open() == 2 && !fewer.is_finished());
         drop((two, three));
         assert!(fewer.await.unwrap());
-        assert!(slots.open() == 0 && !slots.are_waited_for());
-        assert!(slots.take(usize::MAX, LONG).await.is_some());
+        assert!(limit.open() == 0 && !limit.has_waiters());
+        assert!(limit.take(usize::MAX, LONG).await.is_some());
     }
 
     #[tokio::test]
     async fn who_is_given_one_and_no_longer_waits_gives_it_back() {
-        let slots = Arc::new(ConnectionLimit::default());
-        let one = slots.take(1, LONG).await;
-        let mut waiting = Box::pin(slots.take(1, LONG));
+        let limit = Arc::new(ConnectionLimit::default());
+        let one = limit.take(1, LONG).await;
+        let mut waiting = Box::pin(limit.take(1, LONG));
         let mut cx = Context::from_waker(Waker::noop());
         assert!(waiting.as_mut().poll(&mut cx).is_pending());
         drop(one);
-        assert_eq!(slots.open(), 1, "it is his");
+        assert_eq!(limit.open(), 1, "it is his");
         drop(waiting);
-        assert_eq!(slots.open(), 0);
+        assert_eq!(limit.open(), 0);
     }
 }

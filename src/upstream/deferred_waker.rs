@@ -1,4 +1,4 @@
-//! A waker that remembers, so that a connection is polled only when something happened on it.
+//! A waker that records wake-ups, so that a connection is polled only when something happened on it.
 
 use std::{
     sync::{
@@ -8,11 +8,11 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-/// Stands between an upstream connection and the task that drives it.
+/// Connects an upstream connection with the task that polls it.
 ///
-/// The connection, its response future and its body all register this waker. A wake-up from outside marks the connection
-/// as worth polling and wakes the driving task; one that comes while the connection is being polled only marks it, since
-/// the driver looks at the mark before it goes to sleep. So a frame costs its task no second wake-up.
+/// The connection, its response future and its body all register this waker. A wake-up from outside marks the connection as ready
+/// to be polled and wakes the task. A wake-up while the connection is being polled only marks it, since the task checks the mark
+/// before it returns. So a frame costs its task no second wake-up.
 #[derive(Debug, Default)]
 pub(super) struct DeferredWaker {
     marked: AtomicBool,
@@ -21,14 +21,14 @@ pub(super) struct DeferredWaker {
 }
 
 impl DeferredWaker {
-    /// Marked at first: a new connection has to be polled once to register itself.
+    /// Marked initially: a new connection has to be polled once to register its waker.
     pub(super) fn new() -> Arc<Self> {
-        let signal = Self::default();
-        signal.marked.store(true, Ordering::SeqCst);
-        Arc::new(signal)
+        let waker = Self::default();
+        waker.marked.store(true, Ordering::SeqCst);
+        Arc::new(waker)
     }
 
-    /// From here on wake-ups go to the task behind `cx`, until [`DeferredWaker::leave`]; they are only marked meanwhile.
+    /// From now on wake-ups go to the task behind `cx`. Until [`DeferredWaker::leave`] they only set the mark.
     pub(super) fn enter(&self, cx: &Context<'_>) {
         self.polling.store(true, Ordering::SeqCst);
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,12 +38,12 @@ impl DeferredWaker {
         }
     }
 
-    /// Takes the mark.
+    /// Takes the mark and returns whether it was set.
     pub(super) fn take(&self) -> bool {
         self.marked.swap(false, Ordering::SeqCst)
     }
 
-    /// Ends what [`DeferredWaker::enter`] began. A mark that is still there must not be slept upon.
+    /// Ends what [`DeferredWaker::enter`] began. If the mark is still set, the task is woken again.
     pub(super) fn leave(&self, cx: &Context<'_>, pending: bool) {
         self.polling.store(false, Ordering::SeqCst);
         if pending && self.marked.load(Ordering::SeqCst) {

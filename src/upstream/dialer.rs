@@ -1,4 +1,4 @@
-//! How one connect identity is reached.
+//! Makes connections to one origin with one set of connection settings.
 
 use std::{
     error::Error,
@@ -17,17 +17,17 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
-    connection_limit::{ConnectionLimit, Slot},
+    connection_limit::{ConnectionLimit, ConnectionPermit},
     io::{Socket, bare},
 };
 use crate::fault::Cause;
 
-/// Between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`):
-/// a peer that vanished without a word is found within it.
-const TCP_PATIENCE: Duration = Duration::from_secs(60);
+/// Interval between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
+/// A peer that vanished is detected within it.
+const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host's name is looked up at each dial,
-/// and each of its addresses tried.
+/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, and
+/// each of its addresses is tried.
 pub struct Dialer {
     id: u64,
     origin: Uri,
@@ -35,28 +35,28 @@ pub struct Dialer {
     http2: bool,
     limits: PoolLimits,
     connector: Connector,
-    /// The connections that are open to its target.
-    slots: Arc<ConnectionLimit>,
+    /// Counts the open connections to the target.
+    connection_limit: Arc<ConnectionLimit>,
 }
 
-/// A new connection.
+/// A new connection with its permit.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
-    pub(super) slot: Slot,
+    pub(super) permit: ConnectionPermit,
 }
 
-/// What is kept of idle connections, by each worker.
+/// Limits on the connections of one worker to one origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// An unused connection is closed after that.
+    /// An idle connection is closed after this time.
     pub idle: Duration,
-    /// No more than that are kept.
+    /// The number of idle connections that are kept.
     pub max_idle: usize,
-    /// No more than that are open at once, idle ones included, in the whole process.
+    /// The number of connections that may be open at once, idle ones included, in the whole process.
     pub max_open: Option<usize>,
 }
 
-/// An HTTP CONNECT proxy on the way.
+/// An HTTP CONNECT proxy in front of the origin.
 #[derive(Debug, Clone)]
 pub struct Egress {
     /// `http://host:port`
@@ -65,46 +65,46 @@ pub struct Egress {
     pub authorization: Option<HeaderValue>,
 }
 
-/// What a dialer is made of.
+/// The settings of a dialer.
 #[derive(Debug)]
-pub struct Plan {
+pub struct DialerOptions {
     /// `scheme://host:port`, nothing after it.
     pub origin: Uri,
-    /// TLS towards it. Sessions for resumption live in it and are shared by all its clones.
+    /// The TLS configuration. It holds the sessions for resumption, which all its clones share.
     pub tls: ClientConfig,
-    /// Name expected in its certificate, if not the host.
+    /// The name expected in the server's certificate, if not the host.
     pub server_name: Option<ServerName<'static>>,
-    /// Talk HTTP/2.
+    /// Whether to use HTTP/2.
     pub http2: bool,
-    /// Reach it through a proxy.
+    /// The egress proxy, if any.
     pub egress: Option<Egress>,
-    /// For TCP, divided among the host's addresses.
+    /// The time for connecting by TCP, divided among the host's addresses.
     pub connect: Duration,
-    /// Of idle connections.
+    /// Limits on the connections.
     pub limits: PoolLimits,
-    /// Tells it from other dialers to the same origin.
+    /// Distinguishes this dialer from others to the same origin.
     pub identity: String,
-    /// What is open to its target already, through another dialer.
-    pub slots: Arc<ConnectionLimit>,
+    /// Counts the connections that are already open to the target.
+    pub connection_limit: Arc<ConnectionLimit>,
 }
 
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Not in time.
-    #[error("no connection within {} s", .0.as_secs_f64())]
+    /// No connection within the timeout.
+    #[error("connecting timed out after {} s", .0.as_secs_f64())]
     Timeout(Duration),
     /// DNS, TCP, TLS or the egress proxy failed.
-    #[error("cannot connect")]
+    #[error("connecting failed")]
     Failed(#[source] Cause),
-    /// As many connections are open as may be, and none became free in time.
-    #[error("as many connections are open as may be")]
+    /// The connection limit is reached, and no connection became free in time.
+    #[error("connection limit reached (max_connections of the upstream)")]
     Full,
-    /// HTTP/2 was asked for and TLS agreed on something else.
-    #[error("the upstream does not speak HTTP/2 (ALPN chose another protocol)")]
+    /// HTTP/2 is configured and TLS negotiated another protocol.
+    #[error("upstream does not support HTTP/2 (ALPN selected another protocol)")]
     NotHttp2,
-    /// There are no descriptors left here, which is no fault of the upstream's.
-    #[error("the gateway has no descriptors left")]
+    /// This process or machine has no file descriptors left; the upstream is not at fault.
+    #[error("gateway is out of file descriptors")]
     Exhausted(#[source] Cause),
 }
 
@@ -115,27 +115,27 @@ enum Connector {
 }
 
 impl Dialer {
-    /// A dialer for `plan`.
-    pub fn new(plan: Plan) -> Self {
+    /// A dialer with these `options`.
+    pub fn new(options: DialerOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let connector = Connector::new(&plan);
+        let connector = Connector::new(&options);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            origin: plan.origin,
-            identity: plan.identity,
-            http2: plan.http2,
-            slots: plan.slots,
-            limits: plan.limits,
+            origin: options.origin,
+            identity: options.identity,
+            http2: options.http2,
+            connection_limit: options.connection_limit,
+            limits: options.limits,
             connector,
         }
     }
 
-    /// Unique in the process; pools are keyed by it.
+    /// An id that is unique in the process; the pools' key.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// What makes two dialers the same one.
+    /// Two dialers with the same identity are interchangeable.
     pub fn identity(&self) -> &str {
         &self.identity
     }
@@ -145,42 +145,46 @@ impl Dialer {
         &self.origin
     }
 
-    /// Whether it talks HTTP/2.
+    /// Whether it uses HTTP/2.
     pub fn http2(&self) -> bool {
         self.http2
     }
 
-    /// Of idle connections.
+    /// Limits on the connections.
     pub fn limits(&self) -> PoolLimits {
         self.limits
     }
 
     /// The connections that are open to its target, for a dialer that takes its place.
-    pub fn slots(&self) -> &Arc<ConnectionLimit> {
-        &self.slots
+    pub fn connection_limit(&self) -> &Arc<ConnectionLimit> {
+        &self.connection_limit
     }
 
-    /// Whether a connection that is not in use is to be closed, because somebody waits for its place.
-    pub(super) fn is_waited_for(&self) -> bool {
-        self.slots.are_waited_for()
+    /// Whether an idle connection should be closed, because a request waits for a permit.
+    pub(super) fn has_waiters(&self) -> bool {
+        self.connection_limit.has_waiters()
     }
 
-    /// Whether there are as many connections as may be.
+    /// Whether the connection limit is reached.
     pub(super) fn is_full(&self) -> bool {
-        self.slots.open() >= self.most()
+        self.connection_limit.open() >= self.max_open()
     }
 
-    fn most(&self) -> usize {
+    fn max_open(&self) -> usize {
         self.limits.max_open.unwrap_or(usize::MAX)
     }
 
-    /// Waits for so long until there may be one more connection.
-    pub(super) async fn slot(&self, timeout: Duration) -> Result<Slot, DialError> {
-        self.slots.take(self.most(), timeout).await.ok_or(DialError::Full)
+    /// Waits for a connection permit, at most for `timeout`.
+    pub(super) async fn acquire_permit(&self, timeout: Duration) -> Result<ConnectionPermit, DialError> {
+        self.connection_limit.take(self.max_open(), timeout).await.ok_or(DialError::Full)
     }
 
-    /// A new connection in `slot`, TLS included, within `timeout`.
-    pub(super) async fn dial(&self, slot: Slot, timeout: Duration) -> Result<Dialled, DialError> {
+    /// A new connection with this permit, TLS included, within `timeout`.
+    pub(super) async fn dial(
+        &self,
+        permit: ConnectionPermit,
+        timeout: Duration,
+    ) -> Result<Dialled, DialError> {
         let mut connector = self.connector.clone();
         let origin = self.origin.clone();
         let dialled = async move {
@@ -193,7 +197,10 @@ impl Dialer {
             Err(_) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_timeout) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_exhaustion) => {
-                tracing::warn!(error = &*error as &dyn Error, "cannot open a socket to an upstream");
+                tracing::warn!(
+                    error = &*error as &dyn Error,
+                    "upstream connection failed: the gateway is out of file descriptors"
+                );
                 return Err(DialError::Exhausted(error));
             }
             Ok(Err(error)) => return Err(DialError::Failed(error)),
@@ -203,7 +210,7 @@ impl Dialer {
         if self.http2 && tls && !socket.connected().is_negotiated_h2() {
             return Err(DialError::NotHttp2);
         }
-        Ok(Dialled { socket: bare(socket), slot })
+        Ok(Dialled { socket: bare(socket), permit })
     }
 }
 
@@ -217,33 +224,33 @@ impl fmt::Debug for Dialer {
 }
 
 impl Connector {
-    fn new(plan: &Plan) -> Self {
-        let tcp = tcp(GaiResolver::new(), plan.connect);
-        match &plan.egress {
-            None => Self::Direct(tls(plan, tcp)),
+    fn new(options: &DialerOptions) -> Self {
+        let tcp = tcp(GaiResolver::new(), options.connect);
+        match &options.egress {
+            None => Self::Direct(tls(options, tcp)),
             Some(egress) => {
                 let mut tunnel = Tunnel::new(egress.proxy.clone(), tcp);
                 if let Some(authorization) = &egress.authorization {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
-                Self::Tunnelled(tls(plan, tunnel))
+                Self::Tunnelled(tls(options, tunnel))
             }
         }
     }
 }
 
-/// Whether the address whose error was told used up its share of the time.
+/// Whether the address that reported `error` used up its share of the time.
 fn is_timeout(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::TimedOut
 }
 
-/// ENFILE and EMFILE, which have no kind of their own. EADDRNOTAVAIL is not among them: where local ports have run out, they have for one
-/// address alone, and it comes as well where the host's last address is of a family that is switched off here (connect(2)).
+/// ENFILE and EMFILE, which have no `ErrorKind`. EADDRNOTAVAIL is not among them: local ports run out for one address only, and
+/// the same error comes when the host's last address is of a family that is disabled here (connect(2)).
 fn is_exhaustion(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Whether there is such an error beneath.
+/// Whether `error` or one of its causes matches.
 fn is_caused(error: &(dyn Error + 'static), by: impl Fn(&io::Error) -> bool) -> bool {
     let mut beneath = Some(error);
     while let Some(error) = beneath {
@@ -260,18 +267,18 @@ fn tcp<R>(resolver: R, connect: Duration) -> HttpConnector<R> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect));
-    tcp.set_keepalive(Some(TCP_PATIENCE));
+    tcp.set_keepalive(Some(TCP_TIMEOUT));
     #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(TCP_PATIENCE));
+    tcp.set_tcp_user_timeout(Some(TCP_TIMEOUT));
     tcp
 }
 
-fn tls<C>(plan: &Plan, inner: C) -> HttpsConnector<C> {
-    let mut builder = HttpsConnectorBuilder::new().with_tls_config(plan.tls.clone()).https_or_http();
-    if let Some(name) = &plan.server_name {
+fn tls<C>(options: &DialerOptions, inner: C) -> HttpsConnector<C> {
+    let mut builder = HttpsConnectorBuilder::new().with_tls_config(options.tls.clone()).https_or_http();
+    if let Some(name) = &options.server_name {
         builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
     }
-    if plan.http2 {
+    if options.http2 {
         builder.enable_http2().wrap_connector(inner)
     } else {
         builder.enable_http1().wrap_connector(inner)
@@ -293,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    /// A name server whose answers change: each is given once.
+    /// A name server whose responses change: each is given once.
     #[derive(Clone)]
     struct Changing(Arc<Mutex<VecDeque<Vec<SocketAddr>>>>);
 
@@ -337,7 +344,7 @@ mod tests {
         assert!(is_caused(&error, |beneath| beneath.to_string() == "no such host"), "{error:?}");
     }
 
-    /// One address refuses, and the other is of a family that this machine has not: it is the host that cannot be reached.
+    /// One address refuses, and the other is of a family that this machine lacks: the host cannot be reached.
     #[test]
     fn descriptors_alone_run_out_for_every_address() {
         let code = |code| is_caused(&io::Error::from_raw_os_error(code), is_exhaustion);

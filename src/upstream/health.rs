@@ -1,7 +1,8 @@
-//! How one target is doing: how much is asked of it, and its circuit breaker.
+//! The state of one target: its requests in flight and its circuit breaker.
 //!
-//! One for each target in the process, whichever worker asks; identity is the upstream's name and the target's URL, so that a reload
-//! neither closes an open breaker nor forgets what is under way. Atomics alone: no worker waits for another.
+//! There is one state per target in the process, whichever worker uses it. Its identity is the upstream's name and the target's
+//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics only: no worker waits
+//! for another.
 
 use std::{
     cell::Cell,
@@ -12,31 +13,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Results that a failure rate is taken over; fewer tell nothing.
+/// Results that the failure rate is computed over; with fewer results there is no rate.
 const WINDOW: u32 = 32;
 
-/// When a circuit opens, and for how long.
+/// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// Failures in a row; half of the last 32 do as well.
+    /// Consecutive failures that open it. Failures in half of the last 32 requests open it too.
     pub failures: u32,
-    /// Nothing is asked of the target for so long; then one probe is.
+    /// How long it stays open. Then one probe request decides.
     pub open: Duration,
 }
 
-/// The state of a circuit, in its standard words.
+/// The state of a circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Circuit {
-    /// Healthy: everything passes.
+    /// Healthy: all requests pass.
     Closed,
-    /// Failing: nothing passes.
+    /// Failing: no request passes.
     Open,
-    /// Its time is over: one probe passes, and decides.
+    /// The open time is over: one probe passes and decides.
     HalfOpen,
 }
 
 impl Circuit {
-    /// For people and metrics.
+    /// The name in `/status`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -46,16 +47,16 @@ impl Circuit {
     }
 }
 
-/// One target, as all workers see it.
+/// The state of one target, shared by all workers.
 #[derive(Debug)]
 pub struct TargetState {
     epoch: Instant,
     pending: AtomicUsize,
-    /// In a row.
+    /// Consecutive failures.
     failures: AtomicU32,
-    /// The last results, newest in the lowest bit; 1 is a failure.
+    /// The last results, the newest in the lowest bit; 1 is a failure.
     history: AtomicU32,
-    /// How many of those bits mean something.
+    /// The number of valid bits in `history`.
     known: AtomicU32,
     /// The target's base URL.
     name: Arc<str>,
@@ -65,23 +66,23 @@ pub struct TargetState {
     opened: AtomicU64,
 }
 
-/// One request's place at a target: pending until it is dropped.
+/// A permit for one request to a target. The request counts as pending until the permit is dropped.
 #[derive(Debug)]
 pub struct TargetPermit {
     state: Arc<TargetState>,
-    fuse: Option<BreakerPolicy>,
-    /// Whether a half-open circuit waits for what becomes of this one.
+    policy: Option<BreakerPolicy>,
+    /// Whether this request is the probe of a half-open circuit breaker.
     probe: bool,
-    /// It has told what the target did.
+    /// The result has been reported.
     judged: bool,
-    /// Given up after that, it is the target that did nothing.
+    /// If the request is given up after this moment, the target counts as failed.
     due: Cell<Option<Instant>>,
-    /// The caller's own limits say nothing about how fast the target has to be.
+    /// Slowness does not count as a failure, because the caller's own timeouts apply.
     excused: bool,
 }
 
 impl TargetState {
-    /// Of the target with this base URL, of which nothing is known.
+    /// The state of a target with this base URL, without history.
     pub fn new(name: Arc<str>) -> Self {
         Self {
             name,
@@ -96,17 +97,17 @@ impl TargetState {
         }
     }
 
-    /// Requests that are under way there.
+    /// The number of requests in flight.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// How often its circuit has opened.
+    /// How often the circuit breaker has opened.
     pub fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Its circuit at `now`.
+    /// The state of the circuit breaker at `now`.
     pub fn circuit(&self, now: Instant) -> Circuit {
         match self.open_until.load(Ordering::Acquire) {
             0 => Circuit::Closed,
@@ -115,63 +116,63 @@ impl TargetState {
         }
     }
 
-    /// How long its circuit stays open from `now` on.
+    /// How much longer the circuit breaker stays open from `now` on.
     pub fn opens_in(&self, now: Instant) -> Option<Duration> {
         let left = self.open_until.load(Ordering::Acquire).checked_sub(self.since_epoch(now))?;
         Some(Duration::from_micros(left))
     }
 
-    /// A place there, unless the circuit is open, or half-open with its probe under way, or `most` are pending. Without a `fuse` no
-    /// circuit is heeded.
+    /// A permit, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending` requests are in
+    /// flight. Without a `policy` there is no circuit breaker.
     pub fn admit(
         self: &Arc<Self>,
-        fuse: Option<BreakerPolicy>,
-        most: Option<usize>,
+        policy: Option<BreakerPolicy>,
+        max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
-        let circuit = fuse.map_or(Circuit::Closed, |_| self.circuit(now));
-        self.admit_to(circuit, fuse, most, now)
+        let circuit = policy.map_or(Circuit::Closed, |_| self.circuit(now));
+        self.admit_to(circuit, policy, max_pending, now)
     }
 
-    /// The same with the `circuit` that was seen.
+    /// As [`admit`](Self::admit), with the `circuit` that was read before.
     fn admit_to(
         self: &Arc<Self>,
         circuit: Circuit,
-        fuse: Option<BreakerPolicy>,
-        most: Option<usize>,
+        policy: Option<BreakerPolicy>,
+        max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
         if circuit == Circuit::Open {
             return None;
         }
         let before = self.pending.fetch_add(1, Ordering::Relaxed);
-        // From here on dropping it gives the place back.
-        let mut pass = TargetPermit {
+        // From here on, dropping the permit takes the request off the count.
+        let mut permit = TargetPermit {
             state: self.clone(),
-            fuse,
+            policy,
             probe: false,
             judged: false,
             due: Cell::default(),
             excused: false,
         };
-        if most.is_some_and(|most| before >= most) {
+        if max_pending.is_some_and(|max_pending| before >= max_pending) {
             return None;
         }
         if circuit == Circuit::HalfOpen {
             let first = self.probing.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
             first.ok()?;
-            pass.probe = true;
-            // Another probe may have decided since its circuit was looked at.
+            permit.probe = true;
+            // Another probe may have decided since the circuit was read.
             match self.circuit(now) {
                 Circuit::HalfOpen => {}
                 Circuit::Open => return None,
                 Circuit::Closed => {
-                    pass.probe = false;
+                    permit.probe = false;
                     self.probing.store(false, Ordering::Release);
                 }
             }
         }
-        Some(pass)
+        Some(permit)
     }
 
     fn since_epoch(&self, now: Instant) -> u64 {
@@ -179,7 +180,7 @@ impl TargetState {
         u64::try_from(span.as_micros()).unwrap_or(u64::MAX - 1) + 1
     }
 
-    /// Notes a result; whether half of the last ones were failures.
+    /// Records a result. Returns whether half of the last results were failures.
     fn note(&self, failed: bool) -> bool {
         let shift = |history| Some(history << 1 | u32::from(failed));
         let history =
@@ -194,7 +195,7 @@ impl TargetState {
         self.failures.store(0, Ordering::Release);
         self.known.store(0, Ordering::Release);
         if self.open_until.swap(0, Ordering::AcqRel) != 0 {
-            tracing::info!(url = %self.name, "the target answers again");
+            tracing::info!(url = %self.name, "circuit breaker closed: the target responds again");
         }
     }
 
@@ -202,66 +203,66 @@ impl TargetState {
         let until = self.since_epoch(now).saturating_add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));
         if self.open_until.swap(until, Ordering::AcqRel) == 0 {
             self.opened.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(url = %self.name, open = ?span, "the target fails and is left alone; then one request probes it");
+            tracing::warn!(url = %self.name, open = ?span, "circuit breaker opened: no requests to the target until one probe succeeds");
         }
     }
 }
 
 impl TargetPermit {
-    /// The exchange, which has gone on for `elapsed`, must be over at `deadline`. A target that has more than half of its time and says
-    /// nothing has failed.
+    /// Sets the deadline of the exchange, which has taken `elapsed` so far. A target that has more than half of the time and
+    /// sends nothing until the deadline has failed.
     pub fn is_due(&self, deadline: Instant, elapsed: Duration) {
         let left = deadline.saturating_duration_since(Instant::now());
         self.due.set((left > elapsed && !self.excused).then_some(deadline));
     }
 
-    /// It has begun to answer, so it is not silent.
+    /// The target has begun to respond, so the deadline no longer applies.
     pub fn has_answered(&self) {
         self.due.set(None);
     }
 
-    /// Being slow is no failure here: the limits are not the operator's.
+    /// From now on slowness does not count as a failure: the timeouts are not the operator's.
     pub fn excuse(&mut self) {
         self.excused = true;
     }
 
-    /// The target was too slow, at `now`.
+    /// Reports at `now` that the target was too slow.
     pub fn was_slow(&mut self, now: Instant) {
         if !self.excused {
             self.failed(now);
         }
     }
 
-    /// The target did what was asked of it, though it may be an error of the caller's own.
+    /// Reports a success: the target handled the request, even if it returned an error that the caller caused.
     pub fn succeeded(&mut self) {
         self.judged = true;
         let state = &self.state;
         state.failures.store(0, Ordering::Release);
         state.note(false);
-        // One that began before the circuit opened says nothing about how things are now.
+        // A request that began before the breaker opened says nothing about the target's state now.
         if std::mem::take(&mut self.probe) {
             state.close();
             state.probing.store(false, Ordering::Release);
         }
     }
 
-    /// The target failed, at `now`.
+    /// Reports a failure at `now`.
     pub fn failed(&mut self, now: Instant) {
         self.judged = true;
         let state = &self.state;
         let failures = state.failures.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let often = state.note(true);
-        let Some(fuse) = self.fuse else { return };
+        let Some(policy) = self.policy else { return };
         if std::mem::take(&mut self.probe) {
-            state.open(fuse.open, now);
+            state.open(policy.open, now);
             state.probing.store(false, Ordering::Release);
-        } else if state.circuit(now) == Circuit::Closed && (failures >= fuse.failures || often) {
-            state.open(fuse.open, now);
+        } else if state.circuit(now) == Circuit::Closed && (failures >= policy.failures || often) {
+            state.open(policy.open, now);
         }
     }
 }
 
-/// A probe of which nothing came (its caller left) leaves the circuit half-open for the next one.
+/// A probe without a result (its client left) leaves the circuit breaker half-open for the next one.
 impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
@@ -281,10 +282,10 @@ impl Drop for TargetPermit {
 mod tests {
     use super::*;
 
-    const FUSE: BreakerPolicy = BreakerPolicy { failures: 3, open: Duration::from_secs(10) };
+    const POLICY: BreakerPolicy = BreakerPolicy { failures: 3, open: Duration::from_secs(10) };
 
     fn admit(state: &Arc<TargetState>, now: Instant) -> Option<TargetPermit> {
-        state.admit(Some(FUSE), None, now)
+        state.admit(Some(POLICY), None, now)
     }
 
     fn fail(state: &Arc<TargetState>, times: usize, now: Instant) {
@@ -302,17 +303,17 @@ mod tests {
         fail(&state, 1, now);
         assert_eq!((state.circuit(now), state.opened()), (Circuit::Open, 1));
         assert!(admit(&state, now).is_none());
-        assert_eq!(state.opens_in(now), Some(FUSE.open));
+        assert_eq!(state.opens_in(now), Some(POLICY.open));
 
-        let later = now + FUSE.open;
+        let later = now + POLICY.open;
         assert_eq!(state.circuit(later), Circuit::HalfOpen);
         let mut probe = admit(&state, later).unwrap();
         assert!(admit(&state, later).is_none(), "one at a time");
         probe.failed(later);
         assert_eq!(state.circuit(later), Circuit::Open);
-        let last = later + FUSE.open;
+        let last = later + POLICY.open;
         drop(admit(&state, last).unwrap());
-        let mut probe = admit(&state, last).expect("a probe that told nothing makes room for another");
+        let mut probe = admit(&state, last).expect("a probe without a result makes room for another");
         probe.succeeded();
         assert_eq!((state.circuit(last), state.opened()), (Circuit::Closed, 1));
         assert!(admit(&state, last).is_some());
@@ -325,7 +326,7 @@ mod tests {
             let state = Arc::new(TargetState::new("http://target".into()));
             let now = Instant::now();
             fail(&state, 3, now);
-            let later = now + FUSE.open;
+            let later = now + POLICY.open;
             let seen = state.circuit(later);
             let mut probe = admit(&state, later).unwrap();
             if healthy {
@@ -334,15 +335,15 @@ mod tests {
                 probe.failed(later);
             }
             drop(probe);
-            let passed = state.admit_to(seen, Some(FUSE), None, later);
+            let passed = state.admit_to(seen, Some(POLICY), None, later);
             assert_eq!(passed.is_some(), healthy);
             if let Some(mut ordinary) = passed {
                 ordinary.failed(later);
                 assert_eq!(state.circuit(later), Circuit::Closed, "one failure, and not a probe's");
             }
             assert_eq!(state.pending(), 0);
-            // Nobody is taken for a probe under way.
-            let last = later + FUSE.open;
+            // No other request counts as the probe in flight.
+            let last = later + POLICY.open;
             assert!(admit(&state, last).is_some());
         }
     }
@@ -379,8 +380,8 @@ mod tests {
         let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();
         fail(&state, 3, now);
-        let mut pass = state.admit(None, None, now).unwrap();
-        (0..10).for_each(|_| pass.failed(now));
+        let mut permit = state.admit(None, None, now).unwrap();
+        (0..10).for_each(|_| permit.failed(now));
         assert_eq!(state.opened(), 1);
     }
 

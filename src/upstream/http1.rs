@@ -1,10 +1,9 @@
-//! One HTTP/1.1 connection, driven by whoever waits for its answer.
+//! One HTTP/1.1 connection, polled by the task that waits for its response.
 
 use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
-    rc::Rc,
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -19,60 +18,64 @@ use hyper::{
         TrySendError,
         http1::{self, SendRequest},
     },
+    upgrade::{OnUpgrade, Upgraded},
 };
 use hyper_util::rt::TokioIo;
 
 use super::{
     deferred_waker::DeferredWaker,
     dialer::Dialled,
-    io::{Io, Reads},
+    io::{Io, ReadState},
 };
 use crate::body::Outbound;
 
-/// Rounds of "poll what is waited for, then the connection" within one poll; a connection that still has something to do
-/// then has its task woken again, so that others on the thread get their turn.
+/// Rounds of "poll the wanted future, then the connection" within one poll. A connection that still has work after them has its
+/// task woken again, so that other tasks on the thread get their turn.
 const ROUNDS: usize = 8;
 
-/// Response heads above this are an upstream's fault.
+/// Larger response heads are an error of the upstream.
 const MAX_HEAD: usize = 256 << 10;
 
-/// And all interim ones together with it, and with what hyper reads of the body in the same moment.
+/// Limit for all interim responses together with the final head, and with what hyper reads of the body along with them.
 const MAX_BEFORE_ANSWER: usize = 2 << 20;
 
-type Driven = http1::Connection<TokioIo<Io>, Outbound>;
+/// hyper's connection, able to switch protocols; that type of hyper's has no public name.
+type Driven = dyn Future<Output = hyper::Result<()>>;
 
-/// An HTTP/1.1 connection and the handle to send on it.
+/// An HTTP/1.1 connection with its request sender.
 pub(super) struct Http1 {
     sender: SendRequest<Outbound>,
-    driven: Option<Box<Driven>>,
-    signal: Arc<DeferredWaker>,
+    /// `None` once it has ended, or its I/O has left it for another protocol.
+    driven: Option<Pin<Box<Driven>>>,
+    deferred: Arc<DeferredWaker>,
     waker: Waker,
-    reads: Rc<Reads>,
-    /// When it was last put aside.
+    reads: Arc<ReadState>,
+    /// When it last became idle.
     pub(super) idle_since: Instant,
 }
 
-/// The body of an answer, with the connection that it comes from.
+/// The body of a response, with the connection that it comes from.
 pub(super) struct Http1Body {
     body: Incoming,
     connection: Http1,
 }
 
 impl Http1 {
-    /// Makes a connection of what was `dialled`.
+    /// Opens HTTP/1.1 on a new connection.
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
-        let reads = Rc::<Reads>::default();
+        let reads = Arc::<ReadState>::default();
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
-        let signal = DeferredWaker::new();
-        let waker = Waker::from(signal.clone());
+        let driven: Pin<Box<Driven>> = Box::pin(driven.with_upgrades());
+        let deferred = DeferredWaker::new();
+        let waker = Waker::from(deferred.clone());
         let mut opened =
-            Self { sender, driven: Some(Box::new(driven)), signal, waker, reads, idle_since: Instant::now() };
+            Self { sender, driven: Some(driven), deferred, waker, reads, idle_since: Instant::now() };
         opened.settle();
         Ok(opened)
     }
 
-    /// Whether it can take a request. Polls it, which finds a connection that the upstream has closed meanwhile.
+    /// Whether the connection can take a request. Polls it, which detects that the upstream has closed it.
     pub(super) fn is_usable(&mut self) -> bool {
         self.settle();
         self.driven.is_some() && self.sender.is_ready()
@@ -86,56 +89,55 @@ impl Http1 {
         &mut self,
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
-        self.reads.answered.set(false);
-        self.reads.room.set(Some(MAX_BEFORE_ANSWER));
+        self.reads.await_head(MAX_BEFORE_ANSWER);
         let mut response = Box::pin(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
-        self.reads.room.set(None);
+        self.reads.head_received();
         answered
     }
 
-    /// Whether any byte came back since the last request was sent.
+    /// Whether any byte has arrived since the last request was sent.
     pub(super) fn answered(&self) -> bool {
-        self.reads.answered.get()
+        self.reads.answered()
     }
 
-    /// Polls `wanted`, which only the connection can make ready, and the connection as often as it has something to do.
+    /// Polls `wanted`, which only the connection can make ready, and polls the connection as often as it has work.
     fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
         mut wanted: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.signal.enter(cx);
+        self.deferred.enter(cx);
         let mut polled = Poll::Pending;
         for _ in 0..ROUNDS {
             polled = wanted(&mut Context::from_waker(&self.waker));
-            if polled.is_ready() || !self.signal.take() {
+            if polled.is_ready() || !self.deferred.take() {
                 break;
             }
             self.poll_driven();
         }
-        self.signal.leave(cx, polled.is_pending());
+        self.deferred.leave(cx, polled.is_pending());
         polled
     }
 
-    /// Lets the connection do what it has to do, without waiting for anything: what comes later only leaves a mark. (Handing it a
-    /// request would otherwise wake the task that is about to poll it anyway.)
+    /// Lets the connection do its pending work without waiting: a later wake-up only sets the mark. (Handing it a request would
+    /// otherwise wake the task that is about to poll it anyway.)
     fn settle(&mut self) {
         let cx = &Context::from_waker(Waker::noop());
-        self.signal.enter(cx);
+        self.deferred.enter(cx);
         for _ in 0..ROUNDS {
-            if !self.signal.take() {
+            if !self.deferred.take() {
                 break;
             }
             self.poll_driven();
         }
-        self.signal.leave(cx, false);
+        self.deferred.leave(cx, false);
     }
 
     fn poll_driven(&mut self) {
         let Some(driven) = &mut self.driven else { return };
         // An error reaches the response or the body through hyper's own channels.
-        if Pin::new(driven).poll(&mut Context::from_waker(&self.waker)).is_ready() {
+        if driven.as_mut().poll(&mut Context::from_waker(&self.waker)).is_ready() {
             self.driven = None;
         }
     }
@@ -172,7 +174,17 @@ impl Http1Body {
         self.body.size_hint()
     }
 
-    /// The connection, if it can be used again, now that the answer has been read to its end.
+    /// The connection's I/O, once the upstream has switched protocols: `switched` comes with its response of 101. The I/O first yields
+    /// what the upstream sent right behind that response.
+    ///
+    /// # Errors
+    /// hyper's: the connection failed, or has not switched.
+    pub(super) async fn upgrade(self, mut switched: OnUpgrade) -> hyper::Result<Upgraded> {
+        let Self { body: _body, mut connection } = self;
+        poll_fn(|cx| connection.poll_with(cx, |cx| Pin::new(&mut switched).poll(cx))).await
+    }
+
+    /// The connection, if it can be reused after the response was read to its end.
     pub(super) fn into_reusable(self) -> Option<Http1> {
         let Self { body, mut connection } = self;
         drop(body);

@@ -7,6 +7,7 @@ use std::{
     future::poll_fn,
     pin::Pin,
     rc::{Rc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -20,25 +21,25 @@ use tokio::sync::Notify;
 use super::{dialer::Dialled, io::Io};
 use crate::body::Outbound;
 
-/// Streams that are open at once on one connection before another one is made, at most: the least that RFC 9113 §6.5.2
-/// recommends for SETTINGS_MAX_CONCURRENT_STREAMS. An upstream that allows fewer gets fewer.
+/// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
+/// SETTINGS_MAX_CONCURRENT_STREAMS. An upstream that allows fewer gets fewer.
 const MAX_STREAMS: usize = 100;
 
-/// What an upstream may send ahead on a stream and on a connection, in bytes. A slow caller holds back no more than that.
+/// Bytes that an upstream may send ahead on a stream and on a connection, which bounds what a slow client holds back.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
-/// PING after that much silence, and how long its answer may take (RFC 9113 §6.7).
+/// Silence after which a PING is sent, and the time for its reply (RFC 9113 §6.7).
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
 
 type Driven = http2::Connection<TokioIo<Io>, Outbound, Local>;
 
-/// One connection. hyper has two tasks for it: `driven`, which opens streams, ends when all handles to send on are gone, or when it finds that
-/// no more may be opened; the other has the socket, and goes on until the streams that there are have ended.
+/// One connection. hyper has two tasks for it. The task of `driven` opens streams and ends when all senders are gone or when no
+/// further stream may be opened. The other task has the socket and goes on until all open streams have ended.
 pub(super) struct Http2 {
     sender: SendRequest<Outbound>,
-    /// While its task is there.
+    /// Alive as long as its task.
     driven: Weak<RefCell<Driven>>,
     shared: Rc<Shared>,
 }
@@ -46,16 +47,16 @@ pub(super) struct Http2 {
 #[derive(Debug)]
 struct Shared {
     open: Cell<usize>,
-    /// The upstream has refused a stream: it takes no more than there are, until one of them is over.
+    /// The upstream has refused a stream: no further stream until one of the open ones ends.
     full: Cell<bool>,
-    /// The upstream takes no further stream at all. hyper finds that only when the next one is to be opened.
+    /// The upstream accepts no further stream at all. hyper notices that only when the next one is opened.
     retired: Cell<bool>,
     idle_since: Cell<Instant>,
-    /// Told when a stream is over.
+    /// Notified when a stream ends.
     room: Rc<Notify>,
 }
 
-/// One stream's place on a connection; dropping it gives the place back.
+/// One stream's share of a connection; dropping it gives the share back.
 #[derive(Debug)]
 pub(super) struct Lease {
     shared: Rc<Shared>,
@@ -77,9 +78,9 @@ where
 }
 
 impl Http2 {
-    /// Makes a connection of what was `dialled`, and the tasks that drive it; `room` is told of streams that are over.
+    /// Opens HTTP/2 on a new connection and spawns the tasks that drive it; `room` is notified when a stream ends.
     pub(super) async fn open(dialled: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
-        let io = TokioIo::new(Io::new(dialled, Rc::default()));
+        let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -100,35 +101,36 @@ impl Http2 {
         let watched = Rc::downgrade(&driven);
         tokio::task::spawn_local(async move {
             if let Err(error) = poll_fn(|cx| Pin::new(&mut *driven.borrow_mut()).poll(cx)).await {
-                tracing::debug!(%error, "upstream HTTP/2 connection ended");
+                tracing::debug!(%error, "upstream HTTP/2 connection ended with an error");
             }
         });
         Ok(Self { sender, driven: watched, shared })
     }
 
-    /// Whether another stream may be opened on it.
+    /// Whether another stream may be opened on the connection.
     pub(super) fn has_room(&self) -> bool {
         !self.is_closed() && !self.shared.full.get() && self.shared.open.get() < self.allowed()
     }
 
-    /// Streams that the upstream allows, as far as is known now: what it says may come after the first requests were sent, and wakes nobody.
+    /// The number of streams that the upstream allows, as far as known: its SETTINGS may arrive after the first requests were
+    /// sent, and wake no task.
     fn allowed(&self) -> usize {
         let Some(driven) = self.driven.upgrade() else { return 0 };
-        let told = driven.try_borrow().map_or(MAX_STREAMS, |driven| driven.current_max_send_streams());
-        told.min(MAX_STREAMS)
+        let allowed = driven.try_borrow().map_or(MAX_STREAMS, |driven| driven.current_max_send_streams());
+        allowed.min(MAX_STREAMS)
     }
 
-    /// Whether it is of no use any more.
+    /// Whether the connection accepts no further stream.
     pub(super) fn is_closed(&self) -> bool {
         self.shared.retired.get() || self.sender.is_closed()
     }
 
-    /// Since when no stream has been open; `None` while one is.
+    /// Since when the connection has been idle; `None` while a stream is open.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         (self.shared.open.get() == 0).then(|| self.shared.idle_since.get())
     }
 
-    /// A handle to send one request with, and the place that it takes.
+    /// A sender for one request, and its stream's share of the connection.
     pub(super) fn lease(&self) -> (SendRequest<Outbound>, Lease) {
         self.shared.open.set(self.shared.open.get() + 1);
         (self.sender.clone(), Lease { shared: self.shared.clone() })
@@ -142,7 +144,7 @@ impl fmt::Debug for Http2 {
 }
 
 impl Lease {
-    /// Instead of an answer there came `error`: what it says of the connection holds for those who come next.
+    /// `error` came instead of a response. What it says about the connection applies to the next requests too.
     pub(super) fn failed(self, error: &hyper::Error) {
         let Some(error) = beneath(error) else { return };
         let shared = self.shared.clone();
@@ -157,7 +159,7 @@ impl Lease {
     }
 }
 
-/// What HTTP/2 itself says, where there is such an error.
+/// The HTTP/2 error behind `error`, if there is one.
 pub(super) fn beneath(error: &hyper::Error) -> Option<&h2::Error> {
     let mut beneath = Error::source(error);
     while let Some(error) = beneath {

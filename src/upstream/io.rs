@@ -1,10 +1,12 @@
 //! The I/O under an upstream connection.
 
 use std::{
-    cell::Cell,
     io,
     pin::Pin,
-    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -17,12 +19,12 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{connection_limit::Slot, dialer::Dialled};
+use super::{connection_limit::ConnectionPermit, dialer::Dialled};
 
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
 
-/// What a connector made, without the connector's layers around it.
+/// The bare socket, without the connector's layers.
 pub(super) fn bare(made: MaybeHttpsStream<TokioIo<TcpStream>>) -> Socket {
     match made {
         MaybeHttpsStream::Http(tcp) => Either::Left(tcp.into_inner()),
@@ -30,29 +32,71 @@ pub(super) fn bare(made: MaybeHttpsStream<TokioIo<TcpStream>>) -> Socket {
     }
 }
 
-/// What is known of the bytes that come back.
-#[derive(Debug, Default)]
-pub(super) struct Reads {
-    /// Any have, since the last request: it may not be sent again.
-    pub(super) answered: Cell<bool>,
-    /// How many more may come before an answer has begun.
-    pub(super) room: Cell<Option<usize>>,
+/// What is known of the bytes that the upstream sends. Only one thread uses it; it is atomic because hyper moves the I/O out of a
+/// connection that has switched protocols, and demands that it is `Send`.
+#[derive(Debug)]
+pub(super) struct ReadState {
+    answered: AtomicBool,
+    /// Bytes that may still come before the response head is complete; [`UNLIMITED`] while no response is awaited.
+    allowance: AtomicUsize,
 }
 
-/// Notes what comes back. More than there is room for fails: hyper skips interim answers (1xx) without end.
+const UNLIMITED: usize = usize::MAX;
+
+impl ReadState {
+    /// A request is about to be sent: until [`ReadState::head_received`] no more than `allowance` bytes may come.
+    pub(super) fn await_head(&self, allowance: usize) {
+        self.answered.store(false, Ordering::Relaxed);
+        self.allowance.store(allowance, Ordering::Relaxed);
+    }
+
+    /// The response head has come, or is not awaited any longer.
+    pub(super) fn head_received(&self) {
+        self.allowance.store(UNLIMITED, Ordering::Relaxed);
+    }
+
+    /// Whether any byte came since the last request was sent: then the request must not be sent again.
+    pub(super) fn answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, read: usize) -> io::Result<()> {
+        if read == 0 {
+            return Ok(());
+        }
+        self.answered.store(true, Ordering::Relaxed);
+        let allowance = self.allowance.load(Ordering::Relaxed);
+        if allowance == UNLIMITED {
+            return Ok(());
+        }
+        let Some(left) = allowance.checked_sub(read) else {
+            return Err(io::Error::other("interim responses exceed the limit before a final response"));
+        };
+        self.allowance.store(left, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Default for ReadState {
+    fn default() -> Self {
+        Self { answered: AtomicBool::new(false), allowance: AtomicUsize::new(UNLIMITED) }
+    }
+}
+
+/// The I/O under hyper. It limits how many bytes may come before a response, because hyper skips any number of interim responses (1xx).
 #[derive(Debug)]
 pub(super) struct Io {
     socket: Socket,
-    reads: Rc<Reads>,
-    /// Dropped after the socket: the connection is closed before there may be another in its place. It is here because whatever drives the
-    /// connection may live longer than who sends on it, or less long.
-    _slot: Slot,
+    reads: Arc<ReadState>,
+    /// Dropped after the socket, so the connection is closed before the permit is free. It is kept here because the I/O may live
+    /// longer or shorter than the request sender.
+    _permit: ConnectionPermit,
 }
 
 impl Io {
-    /// Reads are told to `reads`.
-    pub(super) fn new(Dialled { socket, slot }: Dialled, reads: Rc<Reads>) -> Self {
-        Self { socket, reads, _slot: slot }
+    /// I/O over a new connection, which reports its reads to `reads`.
+    pub(super) fn new(Dialled { socket, permit }: Dialled, reads: Arc<ReadState>) -> Self {
+        Self { socket, reads, _permit: permit }
     }
 }
 
@@ -64,17 +108,10 @@ impl AsyncRead for Io {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        let read = buf.filled().len() - before;
-        if read > 0 {
-            self.reads.answered.set(true);
-            if let Some(room) = self.reads.room.get() {
-                let Some(left) = room.checked_sub(read) else {
-                    return Poll::Ready(Err(io::Error::other("heads without end")));
-                };
-                self.reads.room.set(Some(left));
-            }
+        match self.reads.note(buf.filled().len() - before) {
+            Ok(()) => polled,
+            Err(error) => Poll::Ready(Err(error)),
         }
-        polled
     }
 }
 

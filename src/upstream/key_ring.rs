@@ -1,4 +1,4 @@
-//! Taking turns: the keys of an upstream, and its targets by weight.
+//! Selection in turns: the keys of an upstream, and its targets by weight.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,8 @@ use std::{
 
 use http::HeaderValue;
 
-/// Models for which one key may rest at the same time; when there are more, the key rests altogether.
-const MOST_MODELS: usize = 64;
+/// Models for which one key may be in cooldown at the same time. With more, the key is in cooldown for all models.
+const MAX_MODELS: usize = 64;
 
 /// The upstream keys of one pool, as the header values that carry them.
 #[derive(Debug, Default)]
@@ -21,43 +21,43 @@ pub struct KeyRing {
     next: AtomicUsize,
 }
 
-/// One of them.
+/// One upstream key.
 #[derive(Debug, Clone)]
 pub struct Key {
     value: HeaderValue,
     state: Arc<KeyState>,
 }
 
-/// Until when a key is left alone, for which model; one in the process, whatever is reloaded.
+/// The cooldowns of a key. There is one state per key in the process, and it survives reloads.
 #[derive(Debug, Default)]
 struct KeyState {
-    /// How many rests are noted: most keys have none, and are not asked further.
+    /// The number of cooldowns: most keys have none, and need no lock.
     noted: AtomicUsize,
-    rests: Mutex<HashMap<Cooldown, Instant>>,
+    cooldowns: Mutex<HashMap<Cooldown, Instant>>,
 }
 
-/// What a key rests for.
+/// What a cooldown applies to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Cooldown {
-    /// One model: its rate limit is reached.
+    /// One model: its rate limit has been reached.
     Model(Box<str>),
     /// Everything.
     All(CooldownReason),
 }
 
-/// Why a key rests.
+/// Why a key is in cooldown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CooldownReason {
-    /// A rate limit is reached.
+    /// A rate limit has been reached.
     Limited,
-    /// Its money is spent.
+    /// Its quota is spent.
     Spent,
-    /// The upstream refuses it.
+    /// The upstream rejects the key.
     Refused,
 }
 
 impl Cooldown {
-    /// The reason for it.
+    /// The reason of the cooldown.
     pub fn why(&self) -> CooldownReason {
         match self {
             Self::Model(_) => CooldownReason::Limited,
@@ -67,7 +67,7 @@ impl Cooldown {
 }
 
 impl CooldownReason {
-    /// For metrics.
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Limited => "rate_limited",
@@ -77,25 +77,25 @@ impl CooldownReason {
     }
 }
 
-/// What a ring gives.
+/// The result of a selection.
 #[derive(Debug)]
 pub enum Pick {
-    /// The upstream takes none.
+    /// The upstream needs no key.
     Unneeded,
     /// This one.
     Key(Key),
-    /// All rest.
-    Resting {
-        /// The first of them until then.
+    /// All keys are in cooldown.
+    CoolingDown {
+        /// The earliest end of a cooldown.
         until: Instant,
-        /// And why it does.
+        /// The reason of that cooldown.
         why: CooldownReason,
     },
 }
 
 impl KeyRing {
-    /// Each value is marked sensitive, so that it is neither printed nor put into HTTP/2's header table. A key that `previous` has too
-    /// rests on as it did.
+    /// A ring of these values. Each is marked sensitive, so that it is neither printed nor put into HTTP/2's header table. A key
+    /// that `previous` has too keeps its cooldowns.
     pub fn new(values: Vec<HeaderValue>, previous: Option<&Self>) -> Self {
         let known = |value: &HeaderValue| {
             previous.into_iter().flat_map(|ring| &ring.keys).find(|key| key.value == value).cloned()
@@ -107,15 +107,15 @@ impl KeyRing {
         Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0) }
     }
 
-    /// Which of the keys it is, in the order of the configuration, from 1.
+    /// The number of the key, in the order of the configuration, from 1.
     pub fn number(&self, key: &Key) -> Option<usize> {
         self.keys.iter().position(|own| Arc::ptr_eq(&own.state, &key.state)).map(|at| at + 1)
     }
 
-    /// The key whose turn it is, of those that do not rest for `model` at `now` and are none of `used`. It has had its turn then.
+    /// Selects the next key that is not in cooldown for `model` at `now` and not among `used`, and advances the turn.
     pub fn pick(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
         match self.peek(model, used, now) {
-            // Two who looked at the same moment have a turn each.
+            // Two requests that looked at the same moment get different keys.
             Pick::Key(_) if self.keys.len() > 1 => {
                 self.from(self.next.fetch_add(1, Ordering::Relaxed), model, used, now)
             }
@@ -123,7 +123,7 @@ impl KeyRing {
         }
     }
 
-    /// What [`pick`](Self::pick) would give, for who may not take it.
+    /// What [`pick`](Self::pick) would select, without advancing the turn.
     pub fn peek(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
         self.from(self.next.load(Ordering::Relaxed), model, used, now)
     }
@@ -141,23 +141,23 @@ impl KeyRing {
             }
         }
         let (until, why) = earliest.unwrap_or((now, CooldownReason::Limited));
-        Pick::Resting { until, why }
+        Pick::CoolingDown { until, why }
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none: the upstream wants none.
+    /// Whether there is no key, because the upstream needs none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many keys there are, and how many of them rest for something at `now`.
-    pub fn resting(&self, now: Instant) -> (usize, usize) {
-        let rests = |key: &&Key| key.state.lock().values().any(|until| *until > now);
-        (self.keys.len(), self.keys.iter().filter(rests).count())
+    /// The number of keys, and how many of them are in any cooldown at `now`.
+    pub fn cooling_down(&self, now: Instant) -> (usize, usize) {
+        let cooldowns = |key: &&Key| key.state.lock().values().any(|until| *until > now);
+        (self.keys.len(), self.keys.iter().filter(cooldowns).count())
     }
 }
 
@@ -167,24 +167,24 @@ impl Key {
         &self.value
     }
 
-    /// Whether it rests for `model` at `now`.
-    pub fn rests(&self, model: Option<&str>, now: Instant) -> bool {
+    /// Whether the key is in cooldown for `model` at `now`.
+    pub fn is_cooling_down(&self, model: Option<&str>, now: Instant) -> bool {
         self.state.until(model, now).is_some()
     }
 
-    /// Leaves it alone until then.
-    pub fn rest(&self, what: Cooldown, until: Instant) {
-        let mut rests = self.state.lock();
+    /// Puts the key into cooldown until then.
+    pub fn cool_down(&self, what: Cooldown, until: Instant) {
+        let mut cooldowns = self.state.lock();
         let now = Instant::now();
-        rests.retain(|_, until| *until > now);
-        let what = if rests.len() < MOST_MODELS || rests.contains_key(&what) {
+        cooldowns.retain(|_, until| *until > now);
+        let what = if cooldowns.len() < MAX_MODELS || cooldowns.contains_key(&what) {
             what
         } else {
             Cooldown::All(CooldownReason::Limited)
         };
-        let latest = rests.entry(what).or_insert(until);
+        let latest = cooldowns.entry(what).or_insert(until);
         *latest = until.max(*latest);
-        self.state.noted.store(rests.len(), Ordering::Release);
+        self.state.noted.store(cooldowns.len(), Ordering::Release);
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -193,29 +193,29 @@ impl Key {
 }
 
 impl KeyState {
-    /// Until when it rests for `model`, if it does at `now`, and why.
+    /// The end of the cooldown for `model` at `now`, if there is one, and its reason.
     fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, CooldownReason)> {
         if self.noted.load(Ordering::Acquire) == 0 {
             return None;
         }
-        let mut rests = self.lock();
-        rests.retain(|_, until| *until > now);
-        self.noted.store(rests.len(), Ordering::Release);
+        let mut cooldowns = self.lock();
+        cooldowns.retain(|_, until| *until > now);
+        self.noted.store(cooldowns.len(), Ordering::Release);
         let concerns = |what: &Cooldown| match what {
             Cooldown::All(_) => true,
-            Cooldown::Model(resting) => model == Some(resting),
+            Cooldown::Model(cooling_down) => model == Some(cooling_down),
         };
-        rests.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
+        cooldowns.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
     }
 
     /// Nothing panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, HashMap<Cooldown, Instant>> {
-        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Turns by weight over a fixed set, which is never empty: in each run of `sum(weights)` turns each item has its weight's number of
-/// them, spread out.
+/// Weighted round robin over a fixed, non-empty set: in each run of `sum(weights)` turns each item gets as many turns as its
+/// weight, spread out.
 #[derive(Debug)]
 pub struct Rotation<T> {
     first: T,
@@ -226,8 +226,8 @@ pub struct Rotation<T> {
 }
 
 impl<T> Rotation<T> {
-    /// Built once, by smooth weighted round robin (as nginx' `ngx_http_upstream_round_robin.c` does): the heaviest does not have all its turns
-    /// first. Weights are divided by their common divisor. `None` when there is no item.
+    /// Built once, by smooth weighted round robin (as in nginx's `ngx_http_upstream_round_robin.c`), so that the heaviest item
+    /// does not have all its turns first. Weights are divided by their common divisor. `None` when there is no item.
     pub fn new(weighted: impl IntoIterator<Item = (T, u32)>) -> Option<Self> {
         let (items, weights): (Vec<T>, Vec<u32>) = weighted.into_iter().unzip();
         let mut items = items.into_iter();
@@ -237,7 +237,7 @@ impl<T> Rotation<T> {
         Some(Self { first, rest: items.collect(), turns: turns(&weights), next: AtomicUsize::new(0) })
     }
 
-    /// Whose turn it is.
+    /// Takes the next turn.
     pub fn turn(&self) -> usize {
         if self.rest.is_empty() {
             return 0;
@@ -251,12 +251,12 @@ impl<T> Rotation<T> {
         turn.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
     }
 
-    /// All of them.
+    /// All items.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         std::iter::once(&self.first).chain(&self.rest)
     }
 
-    /// How many there are; at least one.
+    /// The number of items; at least one.
     pub fn count(&self) -> usize {
         1 + self.rest.len()
     }
@@ -302,7 +302,7 @@ mod tests {
     fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<Key> {
         match ring.pick(model, used, now) {
             Pick::Key(key) => Some(key),
-            Pick::Unneeded | Pick::Resting { .. } => None,
+            Pick::Unneeded | Pick::CoolingDown { .. } => None,
         }
     }
 
@@ -320,7 +320,7 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
-        keys.iter().for_each(|key| key.rest(Cooldown::Model("m".into()), until));
+        keys.iter().for_each(|key| key.cool_down(Cooldown::Model("m".into()), until));
         // Neither who only looks nor who finds none takes a turn from the others.
         let mut taken = Vec::new();
         for _ in 0..3 {
@@ -336,20 +336,20 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let until = now + std::time::Duration::from_secs(60);
         let a = picked(&ring, None, &[], now).unwrap();
-        a.rest(Cooldown::Model("m".into()), until);
-        assert!(a.rests(Some("m"), now) && !a.rests(Some("other"), now));
+        a.cool_down(Cooldown::Model("m".into()), until);
+        assert!(a.is_cooling_down(Some("m"), now) && !a.is_cooling_down(Some("other"), now));
         for _ in 0..3 {
             assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
         }
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
         let b = picked(&ring, Some("m"), &[], now).unwrap();
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::Resting { until: then, why: CooldownReason::Limited } if then == until)
+            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::CoolingDown { until: then, why: CooldownReason::Limited } if then == until)
         );
-        b.rest(Cooldown::All(CooldownReason::Refused), until);
+        b.cool_down(Cooldown::All(CooldownReason::Refused), until);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
-        assert_eq!(ring.resting(now), (2, 2));
+        assert_eq!(ring.cooling_down(now), (2, 2));
         assert!(picked(&ring, Some("m"), &[], until).is_some());
     }
 
@@ -358,7 +358,7 @@ mod tests {
         let (first, now) = (ring(None), Instant::now());
         picked(&first, None, &[], now)
             .unwrap()
-            .rest(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
+            .cool_down(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
         let second = ring(Some(&first));
         (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
     }
@@ -368,8 +368,8 @@ mod tests {
         let (ring, now) = (ring(None), Instant::now());
         let key = picked(&ring, None, &[], now).unwrap();
         let until = now + std::time::Duration::from_secs(60);
-        (0..MOST_MODELS + 10).for_each(|n| key.rest(Cooldown::Model(n.to_string().into()), until));
-        assert!(key.state.lock().len() <= MOST_MODELS + 1);
+        (0..MAX_MODELS + 10).for_each(|n| key.cool_down(Cooldown::Model(n.to_string().into()), until));
+        assert!(key.state.lock().len() <= MAX_MODELS + 1);
         assert!(key.state.until(Some("another"), now).is_some());
     }
 }

@@ -1,14 +1,14 @@
-//! The upstream leg: how connections to targets are made, kept, and used.
+//! The upstream side: how connections to targets are made, kept, and used.
 //!
-//! A [`Dialer`] knows how to reach one connect identity (scheme, host, port, TLS, proxy); it is part of a Snapshot and
-//! carried to the next one. [`Pools`] keep the idle connections of one worker, and never leave its thread.
+//! A [`Dialer`] makes connections for one connect identity (scheme, host, port, TLS, proxy). It is part of a Snapshot and carried
+//! to the next one. [`Pools`] keep the idle connections of one worker and never leave its thread.
 //!
-//! What is known of how things are going there (a [`TargetState`] and [`ConnectionLimit`] for each target, a [`KeyRing`]'s rests, a [`Budget`] of
-//! retries) is the process', not a worker's, and outlives reloads.
+//! The state of targets and keys (a [`TargetState`] and a [`ConnectionLimit`] for each target, the cooldowns of a [`KeyRing`],
+//! the retry [`Budget`]) belongs to the process, not to a worker, and outlives reloads.
 //!
-//! An HTTP/1.1 connection has no task of its own: whoever waits for its answer polls it. No frame crosses a task, all
-//! frames that one read brought go out in one write, and dropping the answer closes the connection at once. An HTTP/2
-//! connection is shared by its streams and therefore has a task.
+//! An HTTP/1.1 connection has no task of its own: the task that waits for its response polls it. No frame crosses a task, all
+//! frames of one read go out in one write, and dropping the response closes the connection at once. An HTTP/2 connection is
+//! shared by its streams and therefore has a task.
 
 mod affinity;
 mod answer;
@@ -24,10 +24,10 @@ mod key_ring;
 mod pool;
 
 pub use affinity::Affinity;
-pub use answer::{Answer, AnswerBody, BodyError};
-pub use budget::{Budget, Live};
+pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
+pub use budget::{Budget, BudgetPermit};
 pub use connection_limit::ConnectionLimit;
-pub use dialer::{DialError, Dialer, Egress, Plan, PoolLimits};
+pub use dialer::{DialError, Dialer, DialerOptions, Egress, PoolLimits};
 pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
 pub use key_ring::{Cooldown, CooldownReason, Key, KeyRing, Pick, Rotation};
 pub use pool::{Connection, Delivery, Pools, SendError};

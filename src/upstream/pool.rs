@@ -1,4 +1,4 @@
-//! The connections of one worker.
+//! The upstream connections of one worker.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,24 +26,24 @@ use super::{
 };
 use crate::{body::Outbound, fault::Cause, telemetry::metrics::worker::WorkerMetrics};
 
-/// A close that is seen so soon after a request was sent had been on its way when the request was.
+/// A connection that is closed so soon after a request was sent was being closed when the request was sent.
 const CROSSING: Duration = Duration::from_secs(1);
 
-/// How often connections that waited too long are looked for.
+/// Interval for closing connections that were idle for too long.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// Connections by [`Dialer::id`]: idle ones of HTTP/1.1 bounded by their [`super::PoolLimits`], those of HTTP/2 by what their streams need,
-/// until they have been idle for too long. Stays on its worker's thread.
+/// Connections by [`Dialer::id`]. Idle HTTP/1.1 connections are bounded by their [`super::PoolLimits`], HTTP/2 connections by the
+/// streams in use, until they have been idle for too long. Stays on its worker's thread.
 #[derive(Debug, Default)]
 pub struct Pools {
     http1: RefCell<HashMap<u64, OriginPool<Http1>>>,
     http2: RefCell<HashMap<u64, OriginPool<Http2>>>,
     sweeping: Cell<bool>,
-    /// Held while an HTTP/2 connection is being made; no more than there are dialers.
+    /// Locked while an HTTP/2 connection is being made; at most one per dialer.
     dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
-    /// A stream of an HTTP/2 connection is over, whichever that is.
+    /// Notified when a stream of any HTTP/2 connection ends.
     room: Rc<Notify>,
-    stripe: Arc<WorkerMetrics>,
+    metrics: Arc<WorkerMetrics>,
 }
 
 /// The connections to one origin.
@@ -53,40 +53,41 @@ struct OriginPool<C> {
     connections: Vec<C>,
 }
 
-/// A connection, taken to send one request.
+/// A connection taken from the pool or newly made, for one request.
 #[derive(Debug)]
 pub struct Connection {
-    kind: Kind,
+    transport: Transport,
     reused: bool,
     pools: Rc<Pools>,
     dialer: Arc<Dialer>,
 }
 
-enum Kind {
+enum Transport {
     Http1(Http1),
     Http2(SendRequest<Outbound>, Lease),
 }
 
-/// Why no response head came.
+/// Why the upstream sent no response head.
 #[derive(Debug, Error)]
-#[error("no response head")]
+#[error("no response from the upstream")]
 pub struct SendError {
     /// hyper's error.
     #[source]
     pub cause: Cause,
-    /// What the upstream can have seen of it.
+    /// What the upstream can have seen of the request.
     pub seen: Delivery,
 }
 
-/// What an upstream can have seen of a request that it did not answer.
+/// What an upstream can have seen of a request without a response.
 #[derive(Debug)]
 pub enum Delivery {
-    /// Nothing: it was not written, or HTTP/2 says that it was not looked at (RFC 9113 §8.7). The request, if it came back.
+    /// Nothing: the request was not written, or HTTP/2 says that it was not processed (RFC 9113 §8.7). Contains the request if
+    /// hyper returned it.
     Nothing(Option<Box<Request<Outbound>>>),
-    /// Most likely nothing: a kept connection was closed without a byte of an answer, and so soon after the request was sent that the two
-    /// must have crossed on the way. Any upstream may close an idle connection at any moment.
+    /// Most likely nothing: a kept connection was closed without a byte of a response, so soon after the request was sent that
+    /// the two must have crossed on the way. Any upstream may close an idle connection at any moment.
     Crossed,
-    /// Perhaps all of it. It may be working on it; sending it again is for those who know that this does no harm.
+    /// Perhaps all of it. The upstream may be working on it, so only a request that may be repeated may be sent again.
     Perhaps {
         /// The connection had been kept, and no byte came back.
         stale: bool,
@@ -94,16 +95,16 @@ pub enum Delivery {
 }
 
 impl Pools {
-    /// None yet; what becomes of them is counted in `stripe`.
-    pub fn new(stripe: Arc<WorkerMetrics>) -> Self {
-        Self { stripe, ..Self::default() }
+    /// An empty pool; `metrics` counts what happens to its connections.
+    pub fn new(metrics: Arc<WorkerMetrics>) -> Self {
+        Self { metrics, ..Self::default() }
     }
 
     /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
     pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>) -> Option<Connection> {
-        let kind = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
-        self.stripe.pool.reused.add();
-        Some(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() })
+        let transport = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
+        self.metrics.pool.reused.add();
+        Some(Connection { transport, reused: true, pools: self.clone(), dialer: dialer.clone() })
     }
 
     /// A new connection, made within `timeout`.
@@ -118,18 +119,19 @@ impl Pools {
         if dialer.http2() {
             return match tokio::time::timeout(timeout, self.dial_http2(dialer, timeout)).await {
                 Ok(dialled) => dialled,
-                // Who waited behind others for a connection that there may not be.
+                // The time was spent waiting for others, because no further connection is allowed.
                 Err(_) if dialer.is_full() => Err(DialError::Full),
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let slot = dialer.slot(timeout).await?;
-        let dialled = dialer.dial(slot, timeout).await?;
+        let permit = dialer.acquire_permit(timeout).await?;
+        let dialled = dialer.dial(permit, timeout).await?;
         let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
-        Ok(self.opened(dialer, Kind::Http1(connection)))
+        Ok(self.opened(dialer, Transport::Http1(connection)))
     }
 
-    /// One at a time for each origin: those who come meanwhile find a connection with room when it is their turn.
+    /// One connection attempt at a time per origin. A request that waited meanwhile may find a connection with room when its turn
+    /// comes.
     async fn dial_http2(
         self: &Rc<Self>,
         dialer: &Arc<Dialer>,
@@ -137,73 +139,78 @@ impl Pools {
     ) -> Result<Connection, DialError> {
         let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
         let _turn = gate.lock().await;
-        let mut slot = pin!(dialer.slot(timeout));
-        let slot = loop {
-            if let Some(kind) = self.take_http2(dialer) {
-                self.stripe.pool.reused.add();
-                return Ok(Connection { kind, reused: true, pools: self.clone(), dialer: dialer.clone() });
+        let mut permit = pin!(dialer.acquire_permit(timeout));
+        let permit = loop {
+            if let Some(transport) = self.take_http2(dialer) {
+                self.metrics.pool.reused.add();
+                return Ok(Connection {
+                    transport,
+                    reused: true,
+                    pools: self.clone(),
+                    dialer: dialer.clone(),
+                });
             }
-            // Where there may be no other connection, a stream that ends on one makes room too.
+            // If no further connection is allowed, a stream that ends also makes room.
             tokio::select! {
                 biased;
-                slot = &mut slot => break slot?,
+                permit = &mut permit => break permit?,
                 () = self.room.notified() => {}
             }
         };
-        let dialled = dialer.dial(slot, timeout).await?;
+        let dialled = dialer.dial(permit, timeout).await?;
         let opened = Http2::open(dialled, self.room.clone()).await;
         let connection = opened.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
-        shelf(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
+        origin_pool(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
         self.sweep_later();
-        Ok(self.opened(dialer, Kind::Http2(sender, lease)))
+        Ok(self.opened(dialer, Transport::Http2(sender, lease)))
     }
 
-    fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, kind: Kind) -> Connection {
-        self.stripe.pool.opened.add();
-        Connection { kind, reused: false, pools: self.clone(), dialer: dialer.clone() }
+    fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, transport: Transport) -> Connection {
+        self.metrics.pool.opened.add();
+        Connection { transport, reused: false, pools: self.clone(), dialer: dialer.clone() }
     }
 
-    /// Idle connections kept.
+    /// The number of idle connections.
     pub fn idle(&self) -> usize {
-        self.http1.borrow().values().map(|shelf| shelf.connections.len()).sum()
+        self.http1.borrow().values().map(|origin_pool| origin_pool.connections.len()).sum()
     }
 
-    /// Puts a connection aside for the next request.
+    /// Keeps a connection for the next request.
     pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Http1) {
-        if dialer.is_waited_for() {
+        if dialer.has_waiters() {
             return;
         }
         connection.idle_since = Instant::now();
         let mut http1 = self.http1.borrow_mut();
-        let shelf = shelf(&mut http1, dialer);
-        if shelf.connections.len() < dialer.limits().max_idle {
-            shelf.connections.push(connection);
+        let origin_pool = origin_pool(&mut http1, dialer);
+        if origin_pool.connections.len() < dialer.limits().max_idle {
+            origin_pool.connections.push(connection);
         }
         drop(http1);
         self.sweep_later();
     }
 
-    fn take_http1(&self, dialer: &Dialer) -> Option<Kind> {
+    fn take_http1(&self, dialer: &Dialer) -> Option<Transport> {
         loop {
-            // Not held while the connection is polled: dropping one may come back here.
+            // The borrow ends before the connection is polled: dropping a connection may call into this pool.
             let mut connection = self.http1.borrow_mut().get_mut(&dialer.id())?.connections.pop()?;
             if connection.idle_since.elapsed() < dialer.limits().idle && connection.is_usable() {
-                return Some(Kind::Http1(connection));
+                return Some(Transport::Http1(connection));
             }
-            self.stripe.pool.dead.add();
+            self.metrics.pool.dead.add();
         }
     }
 
-    fn take_http2(&self, dialer: &Dialer) -> Option<Kind> {
+    fn take_http2(&self, dialer: &Dialer) -> Option<Transport> {
         let mut http2 = self.http2.borrow_mut();
         let connections = &mut http2.get_mut(&dialer.id())?.connections;
         connections.retain(|connection| !connection.is_closed());
         let (sender, lease) = connections.iter().find(|connection| connection.has_room())?.lease();
-        Some(Kind::Http2(sender, lease))
+        Some(Transport::Http2(sender, lease))
     }
 
-    /// Begins to look for connections that waited too long, unless that is going on.
+    /// Starts the task that closes idle connections, unless it is running.
     fn sweep_later(self: &Rc<Self>) {
         if self.sweeping.replace(true) {
             return;
@@ -221,43 +228,43 @@ impl Pools {
         });
     }
 
-    /// Drops what has waited too long or was closed by the other side; true when nothing is left to look after.
+    /// Drops connections that were idle for too long or closed by the upstream; true when none is left to check.
     fn sweep(&self) -> bool {
         let mut http1 = self.http1.borrow_mut();
-        http1.retain(|_, shelf| {
-            let idle = shelf.patience();
-            shelf.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
-            !shelf.connections.is_empty()
+        http1.retain(|_, origin_pool| {
+            let idle = origin_pool.idle_limit();
+            origin_pool.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
+            !origin_pool.connections.is_empty()
         });
         let mut http2 = self.http2.borrow_mut();
-        http2.retain(|_, shelf| {
-            let idle = shelf.patience();
-            shelf.connections.retain(|kept| {
+        http2.retain(|_, origin_pool| {
+            let idle = origin_pool.idle_limit();
+            origin_pool.connections.retain(|kept| {
                 !kept.is_closed() && kept.idle_since().is_none_or(|since| since.elapsed() < idle)
             });
-            !shelf.connections.is_empty()
+            !origin_pool.connections.is_empty()
         });
-        // A gate that nobody waits at.
+        // Drops locks that no task waits for.
         self.dialling.borrow_mut().retain(|_, gate| Rc::strong_count(gate) > 1);
         http1.is_empty() && http2.is_empty()
     }
 }
 
 impl Connection {
-    /// Whether it had been used before.
+    /// Whether it has served another request before.
     pub fn is_reused(&self) -> bool {
         self.reused
     }
 
-    /// Sends `request` and waits for the response head. Dropping the future takes the request back: the connection is closed, or the
+    /// Sends `request` and waits for the response head. Dropping the future cancels the request: the connection is closed, or the
     /// stream reset.
     ///
     /// # Errors
     /// [`SendError`]: no response head came.
     pub async fn send(self, request: Request<Outbound>) -> Result<Answer, SendError> {
-        let Self { kind, reused, pools, dialer } = self;
-        let (response, source) = match kind {
-            Kind::Http1(mut connection) => {
+        let Self { transport, reused, pools, dialer } = self;
+        let (response, source) = match transport {
+            Transport::Http1(mut connection) => {
                 let sent = Instant::now();
                 match connection.send(request).await {
                     Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
@@ -267,7 +274,7 @@ impl Connection {
                     }
                 }
             }
-            Kind::Http2(mut sender, lease) => {
+            Transport::Http2(mut sender, lease) => {
                 let awaited = request.body().answer_awaited();
                 match sender.try_send_request(request).await {
                     Ok(response) => split(response, |body| Source::Http2(body, awaited, lease)),
@@ -282,7 +289,7 @@ impl Connection {
     }
 }
 
-impl fmt::Debug for Kind {
+impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Http1(_) => "Http1",
@@ -313,20 +320,21 @@ impl SendError {
     }
 }
 
-fn shelf<'a, C>(shelves: &'a mut HashMap<u64, OriginPool<C>>, dialer: &Arc<Dialer>) -> &'a mut OriginPool<C> {
-    shelves
-        .entry(dialer.id())
-        .or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
+fn origin_pool<'a, C>(
+    pools: &'a mut HashMap<u64, OriginPool<C>>,
+    dialer: &Arc<Dialer>,
+) -> &'a mut OriginPool<C> {
+    pools.entry(dialer.id()).or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
 }
 
 impl<C> OriginPool<C> {
-    /// For how long a connection is kept that is not used.
-    fn patience(&self) -> Duration {
-        if self.dialer.is_waited_for() { Duration::ZERO } else { self.dialer.limits().idle }
+    /// How long an idle connection is kept.
+    fn idle_limit(&self) -> Duration {
+        if self.dialer.has_waiters() { Duration::ZERO } else { self.dialer.limits().idle }
     }
 }
 
-/// Whether HTTP/2 says that the request was not looked at: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).
+/// Whether HTTP/2 says that the request was not processed: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).
 fn is_refused(error: &hyper::Error) -> bool {
     http2::beneath(error).is_some_and(|error| {
         let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);

@@ -151,7 +151,7 @@ async fn sigterm_ends_it_in_order_with_its_log_written() {
     assert_eq!(code, Some(0));
     let lines: Vec<Value> = rest.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().filter(|line| line["kind"] == "access" && line["status"] == 200).count(), 20);
-    assert_eq!(lines.last().unwrap()["message"], "drained");
+    assert_eq!(lines.last().unwrap()["message"], "drain complete");
     assert!(!rest.concat().contains(&key) && !rest.concat().contains(UPSTREAM_KEY));
 }
 
@@ -194,7 +194,7 @@ async fn signals_at_once_are_one() {
     let (mut gateway, upstream, response, client) = draining(&folder).await;
     gateway.signal("TERM");
     gateway.signal("INT");
-    gateway.line(|line| line.contains("\"message\":\"draining\""));
+    gateway.line(|line| line.contains("\"message\":\"drain started\""));
     upstream.open_gate();
     let answer = tokio::time::timeout(SAFETY, Answer::read(response)).await.unwrap();
     assert!(answer.whole, "{answer:?}");
@@ -257,7 +257,7 @@ async fn what_concerns_everybody_has_a_line_of_its_own() {
     assert_eq!((&line["kind"], &line["upstream"]), (&"message".into(), &"sim".into()), "{line}");
     assert_eq!((&line["key"], &line["why"]), (&1.into(), &"refused".into()), "{line}");
     assert_eq!(ask("/gone/chat/completions").await, 502);
-    let line = gateway.line(|line| line.contains("the target fails and is left alone"));
+    let line = gateway.line(|line| line.contains("circuit breaker opened"));
     assert!(line.contains("http://127.0.0.1:1"), "{line}");
     gateway.terminate();
     assert_eq!(gateway.ended().0, Some(0));

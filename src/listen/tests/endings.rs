@@ -134,5 +134,5 @@ async fn a_worker_that_dies_is_reported() {
     let broken = |_| -> StandIn { panic!("as asked") };
     let listening = start_with(&setup.gateway, vec![socket], broken).unwrap();
     let lost = safely(listening.wait()).await.unwrap_err();
-    assert_eq!(lost.to_string(), "the thread worker-0 has ended with a panic");
+    assert_eq!(lost.to_string(), "thread worker-0 panicked");
 }

@@ -8,3 +8,4 @@ mod files;
 mod protocols;
 mod support;
 mod tls;
+mod upgrades;

@@ -30,6 +30,7 @@ use crate::{
         Counters, Listening, bind,
         listening::start_with,
         serve::{Answer, Handler},
+        upgrade::Upgraded,
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
@@ -143,7 +144,7 @@ impl Setup {
 }
 
 /// Answers by path: `/hello`; `/who` tells what is known of the connection; `/slow` waits for a permit; `/early` answers a
-/// request without reading its body; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
+/// request without reading its body; `/switch` switches protocols and echoes from then on; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
 #[derive(Clone)]
 pub(super) struct StandIn {
     tell: mpsc::UnboundedSender<Told>,
@@ -155,6 +156,16 @@ impl Handler for StandIn {
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Answered> {
         Box::pin(self.clone().answer(downstream, request))
+    }
+
+    /// Echoes until the client has closed its side, and says `bye`.
+    fn upgraded(&self, _downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async {
+            let (mut from, mut to) = tokio::io::split(io);
+            tokio::io::copy(&mut from, &mut to).await.ok();
+            to.write_all(b"bye").await.ok();
+            to.shutdown().await.ok();
+        })
     }
 }
 
@@ -184,6 +195,10 @@ impl StandIn {
                 fails = true;
                 text("x".repeat(100_000))
             }
+            "/switch" => {
+                status = 101;
+                text(String::new())
+            }
             "/panic" => panic!("as asked"),
             "/flood" => None,
             _ => {
@@ -199,26 +214,26 @@ impl StandIn {
 /// Open from the handler's call until its body is dropped.
 struct Exchange {
     path: String,
-    link: Rc<ConnectionState>,
+    state: Rc<ConnectionState>,
     handle: Rc<ExchangeHandle>,
     tell: mpsc::UnboundedSender<Told>,
 }
 
 impl Exchange {
-    fn begin(path: String, link: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
+    fn begin(path: String, state: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
         let handle = Rc::new(ExchangeHandle::default());
-        if let Some(task) = link.own_task() {
+        if let Some(task) = state.own_task() {
             handle.abort.runs_in(task);
         }
-        link.open(handle.clone());
+        state.open(handle.clone());
         tell.send(Told::Begun(path.clone())).ok();
-        Self { path, link: link.clone(), handle, tell }
+        Self { path, state: state.clone(), handle, tell }
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.link.close(&self.handle);
+        self.state.close(&self.handle);
         self.tell.send(Told::Ended(std::mem::take(&mut self.path), self.handle.abort.cause())).ok();
     }
 }
@@ -234,8 +249,8 @@ pub(super) struct Answered {
 impl Answered {
     /// Fails once all that was given has been written, for hyper drops what it holds when a body fails.
     fn fail<T>(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, std::io::Error>>> {
-        let Exchange { link, .. } = &self.exchange;
-        match self.flush.get_or_insert_with(|| link.flush()).poll(link, cx) {
+        let Exchange { state, .. } = &self.exchange;
+        match self.flush.get_or_insert_with(|| state.flush()).poll(state, cx) {
             Poll::Ready(()) => Poll::Ready(Some(Err(std::io::Error::other("as asked")))),
             Poll::Pending => Poll::Pending,
         }

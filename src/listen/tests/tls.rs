@@ -254,3 +254,17 @@ async fn an_early_answer_is_read_over_tls_too() {
     let answer = safely(read_to_close(&mut stream)).await;
     assert!(answer.starts_with(b"HTTP/1.1 413") && answer.ends_with(&[b'x'; 100_000]));
 }
+
+#[tokio::test]
+async fn a_connection_can_switch_protocols_beneath_tls() {
+    let ca = authority();
+    let setup =
+        Setup::new(server(), listener(&tls(vec![certificate(&ca, &["a.test"])]), &mut Tickets::default()));
+    let mut stream = Client::new(&ca, None).connect(setup.address(), "a.test").await.unwrap();
+    let head = "GET /switch HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    send(&mut stream, format!("{head}sent with the request!")).await;
+    let answer = safely(read_to(&mut stream, "!")).await;
+    assert!(answer.starts_with("HTTP/1.1 101") && answer.ends_with("sent with the request!"), "{answer}");
+    send(&mut stream, "later!").await;
+    assert_eq!(safely(read_to(&mut stream, "!")).await, "later!");
+}

@@ -7,7 +7,7 @@ use crate::{
     exchange::{Permit, Record},
     fault::Fault,
     snapshot::Upstream,
-    upstream::Live,
+    upstream::BudgetPermit,
 };
 
 /// Admits a request, as far as that does not depend on the candidate. The permit is the exchange's to hold.
@@ -21,8 +21,8 @@ pub(super) async fn admit(record: &Record, prepared: &PreparedRequest) -> Result
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and
 /// another candidate's turn has come.
-pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) -> Option<Live> {
-    if asked_before { upstream.budget.again() } else { Some(upstream.budget.first()) }
+pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) -> Option<BudgetPermit> {
+    if asked_before { upstream.budget.retry_permit() } else { Some(upstream.budget.request_permit()) }
 }
 
 fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault> {

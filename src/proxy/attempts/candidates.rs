@@ -145,7 +145,7 @@ impl Candidates {
             };
         }
         match step.upstream.keys.peek(self.model(step), &[], now) {
-            Pick::Resting { until, why } => {
+            Pick::CoolingDown { until, why } => {
                 let why = if why == upstream::CooldownReason::Refused {
                     Unavailable::Refused
                 } else {
@@ -206,7 +206,7 @@ impl Candidates {
         let key = match step.upstream.keys.pick(self.model(step), &used, now) {
             Pick::Unneeded => None,
             Pick::Key(key) => Some(key),
-            Pick::Resting { .. } => return None,
+            Pick::CoolingDown { .. } => return None,
         };
         if self.timeouts.is_any() {
             permit.excuse();
@@ -263,13 +263,13 @@ impl Candidate {
 
     /// Whether its key is in cooldown for `model` now.
     pub(super) fn key_cools_down(&self, model: Option<&str>) -> bool {
-        self.key.as_ref().is_some_and(|key| key.rests(model, Instant::now()))
+        self.key.as_ref().is_some_and(|key| key.is_cooling_down(model, Instant::now()))
     }
 
     /// Puts its key into cooldown for `span`.
     pub(super) fn cool_key_down(&self, what: Cooldown, span: Duration, now: Instant) {
         if let Some(key) = &self.key {
-            key.rest(what, now + span);
+            key.cool_down(what, now + span);
         }
     }
 }

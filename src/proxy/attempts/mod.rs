@@ -130,7 +130,7 @@ fn cool_key_down(
         return false;
     }
     let reason = what.why();
-    context.worker.metrics.key_rests(&upstream.name, reason.as_str());
+    context.worker.metrics.key_cooldown(&upstream.name, reason.as_str());
     if reason != CooldownReason::Limited {
         // Requests go on with other keys, so nobody else may notice; and only the operator can repair the key.
         let number = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));

@@ -1,55 +1,55 @@
-//! Numbers that only grow.
+//! Counters.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A number that only grows.
+/// A counter.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
-/// What became of a worker's upstream connections.
+/// Events of a worker's upstream connections.
 #[derive(Debug, Default)]
 pub struct PoolCounts {
-    /// Made.
+    /// A connection was opened.
     pub opened: Count,
-    /// Used once more.
+    /// A kept connection was used again.
     pub reused: Count,
-    /// Found closed when they were to be used again.
+    /// A kept connection was found closed.
     pub dead: Count,
 }
 
-/// What became of reloads.
+/// Counts of reloads.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    /// The new configuration was taken.
+    /// The new configuration was applied.
     pub succeeded: Count,
-    /// It was not.
+    /// The new configuration was rejected.
     pub failed: Count,
     last_success: AtomicU64,
 }
 
 impl Count {
-    /// The number now.
+    /// The current value.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more.
+    /// Adds one.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 impl Reloads {
-    /// A configuration was taken just now; the first one, with which the process starts, is none that was reloaded.
+    /// A configuration was applied just now; the one that the process starts with does not count as a reload.
     pub fn success(&self, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.last_success.store(seconds, Ordering::Relaxed);
     }
 
-    /// When a configuration was last taken, in seconds since 1970.
+    /// Unix time at which a configuration was last applied, in seconds.
     pub fn last_success(&self) -> u64 {
         self.last_success.load(Ordering::Relaxed)
     }

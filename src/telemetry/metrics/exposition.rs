@@ -18,7 +18,7 @@ pub enum Format {
 
 /// What a family's values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows; its name ends with `_total`, which is left out in its declaration.
     Counter,
     /// Goes up and down.
@@ -36,7 +36,7 @@ pub struct Exposition {
     text: String,
     format: Format,
     name: &'static str,
-    kind: Kind,
+    kind: MetricKind,
 }
 
 impl Format {
@@ -57,20 +57,20 @@ impl Format {
 impl Exposition {
     /// Nothing yet.
     pub fn new(format: Format) -> Self {
-        Self { text: String::new(), format, name: "", kind: Kind::Gauge }
+        Self { text: String::new(), format, name: "", kind: MetricKind::Gauge }
     }
 
     /// Begins a family; all its samples follow. `help` is a sentence without characters that would need escaping.
-    pub fn family(&mut self, name: &'static str, kind: Kind, help: &'static str) -> &mut Self {
+    pub fn family(&mut self, name: &'static str, kind: MetricKind, help: &'static str) -> &mut Self {
         (self.name, self.kind) = (name, kind);
         let declared = match (self.format, kind) {
-            (Format::Prometheus, Kind::Counter) => "_total",
+            (Format::Prometheus, MetricKind::Counter) => "_total",
             _ => "",
         };
         let word = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.line(format_args!("# HELP {name}{declared} {help}"));
         self.line(format_args!("# TYPE {name}{declared} {word}"));
@@ -79,7 +79,7 @@ impl Exposition {
 
     /// One value of the family.
     pub fn value(&mut self, labels: Labels<'_>, value: impl Display) -> &mut Self {
-        let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
+        let suffix = if self.kind == MetricKind::Counter { "_total" } else { "" };
         self.sample(suffix, labels, None, value);
         self
     }
@@ -148,8 +148,10 @@ mod tests {
 
     fn written(format: Format) -> String {
         let mut exposition = Exposition::new(format);
-        exposition.family("a_things", Kind::Counter, "Things.").value(&[("name", "a\"\\\nb"), ("x", "é")], 3);
-        exposition.family("a_level", Kind::Gauge, "Level.").value(&[], 1.5);
+        exposition
+            .family("a_things", MetricKind::Counter, "Things.")
+            .value(&[("name", "a\"\\\nb"), ("x", "é")], 3);
+        exposition.family("a_level", MetricKind::Gauge, "Level.").value(&[], 1.5);
         exposition.finish()
     }
 
@@ -167,7 +169,7 @@ mod tests {
         let mut total = Total::default();
         [1, 3, 700_000].into_iter().for_each(|millis| total.observe(Duration::from_millis(millis)));
         let mut exposition = Exposition::new(Format::Prometheus);
-        exposition.family("a_seconds", Kind::Histogram, "Spans.").histogram(&[("route", "r")], &total);
+        exposition.family("a_seconds", MetricKind::Histogram, "Spans.").histogram(&[("route", "r")], &total);
         let text = exposition.finish();
         assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"0.001\"} 1\n"), "{text}");
         assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"600.0\"} 2\n"), "{text}");

@@ -1,35 +1,36 @@
-//! What the kernel tells of this process (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
+//! Process metrics from the kernel (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
 
 use std::{fs, time::SystemTime};
 
-use super::exposition::{Exposition, Kind};
+use super::exposition::{Exposition, MetricKind};
 
-/// Clock ticks in a second, as the kernel shows them to programs: always this on Linux (`USER_HZ`).
+/// Clock ticks per second in the kernel's interface: always 100 on Linux (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
-/// Writes the families that client libraries for Prometheus agree on. What cannot be read is left out.
+/// Writes the families that Prometheus client libraries agree on. Values that cannot be read are left out.
 pub fn write(out: &mut Exposition, started: SystemTime) {
     if let Some(stat) = Stat::read() {
-        out.family("process_cpu_seconds", Kind::Counter, "CPU time used, user and system.")
+        out.family("process_cpu_seconds", MetricKind::Counter, "CPU time used, user and system.")
             .value(&[], stat.cpu);
-        out.family("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.")
+        out.family("process_virtual_memory_bytes", MetricKind::Gauge, "Virtual memory.")
             .value(&[], stat.virtual_memory);
-        out.family("process_threads", Kind::Gauge, "Threads.").value(&[], stat.threads);
+        out.family("process_threads", MetricKind::Gauge, "Threads.").value(&[], stat.threads);
     }
     if let Some(resident) = fs::read_to_string("/proc/self/status").ok().as_deref().and_then(resident) {
-        out.family("process_resident_memory_bytes", Kind::Gauge, "Resident memory.").value(&[], resident);
+        out.family("process_resident_memory_bytes", MetricKind::Gauge, "Resident memory.")
+            .value(&[], resident);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Reading the folder takes one.
         let open = open.count().saturating_sub(1);
-        out.family("process_open_fds", Kind::Gauge, "Open file descriptors.").value(&[], open);
+        out.family("process_open_fds", MetricKind::Gauge, "Open file descriptors.").value(&[], open);
     }
     if let Ok((soft, _)) = rlimit::Resource::NOFILE.get() {
-        out.family("process_max_fds", Kind::Gauge, "Most file descriptors that may be open.")
+        out.family("process_max_fds", MetricKind::Gauge, "Most file descriptors that may be open.")
             .value(&[], soft);
     }
     let since = started.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    out.family("process_start_time_seconds", Kind::Gauge, "When the process began, since 1970.")
+    out.family("process_start_time_seconds", MetricKind::Gauge, "When the process began, since 1970.")
         .value(&[], since);
 }
 
@@ -39,10 +40,10 @@ struct Stat {
     virtual_memory: u64,
 }
 
-/// From proc_pid_status(5), where it is told in KiB: in `stat` it is in pages, whose size is the machine's.
+/// From proc_pid_status(5), which reports KiB; `stat` reports pages, whose size depends on the machine.
 fn resident(status: &str) -> Option<u64> {
-    let told = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    Some(told.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    Some(resident.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 impl Stat {

@@ -1,7 +1,7 @@
-//! One worker's share of the request metrics.
+//! The request metrics of one worker.
 //!
-//! An exchange is counted when it is over, under a lock that its own worker alone takes but for the scrape: connections on
-//! different workers share nothing, and a frame touches nothing but its exchange's own record.
+//! An exchange is counted when it ends, under a lock that only its own worker and the scrape take. Connections on different
+//! workers share nothing, and a frame updates only the record of its exchange.
 
 use std::{
     collections::HashMap,
@@ -17,51 +17,52 @@ use super::{
     histogram::{Histogram, Total},
 };
 
-/// Series kept of one kind, by one worker. Labels are configured names, so reaching it takes many reloads that rename things; what
-/// comes then is counted under `other`.
-const MOST: usize = 4096;
+/// Limit of series per kind and worker. Labels are configured names, so reaching it takes many reloads that rename things. Values
+/// beyond it are counted under `_other`.
+const MAX_SERIES: usize = 4096;
 
-/// Configured names and words of the program's own need no hash that withstands an enemy, and there are a few at each exchange's end.
+/// A fast hash: the labels are configured names and constants, so they need no hash that resists attacks.
 pub type Series<K, V> = HashMap<K, V, BuildHasherDefault<FnvHasher>>;
 
-/// A configured name; none is `other`.
+/// A configured name; `None` is shown as `_other`.
 pub type Name = Option<Arc<str>>;
 
-/// What one worker has counted.
+/// The metrics counted by one worker.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
     counts: Mutex<Counts>,
-    /// Its upstream connections.
+    /// Counts of its upstream connections.
     pub pool: PoolCounts,
 }
 
-/// The same, for reading.
+/// The counts, for reading.
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
-    /// Exchanges that are over.
+    /// Sample exchanges.
     pub exchanges: Series<Ending, u64>,
-    /// Those that ended with a fault, by its code.
+    /// Exchanges that ended with a fault, by its code.
     pub faults: Series<(Name, &'static str), u64>,
     /// By route.
     pub routes: Series<Name, Measures>,
     /// By caller, route and upstream.
     pub tokens: Series<[Name; 3], Tokens>,
-    /// Attempts by upstream, target and what came of them.
+    /// Attempts by upstream, target and result.
     pub attempts: Series<([Name; 2], &'static str), u64>,
-    /// Keys that were left alone for a while, by upstream and reason.
-    pub rests: Series<(Name, &'static str), u64>,
-    /// Figures whose labels found no room; an exchange has up to four, and each of its attempts one.
+    /// Cooldowns of upstream keys, by upstream and reason.
+    pub key_cooldowns: Series<(Name, &'static str), u64>,
+    /// Values that were counted under `_other` because a map was full. An exchange has up to four values, and each of its
+    /// attempts one.
     pub overflowed: u64,
 }
 
-/// How an exchange ended, in labels.
+/// The labels of a finished exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Ending {
     /// `[route.NAME]`
     pub route: Name,
     /// `[upstream.NAME]`
     pub upstream: Name,
-    /// `2xx`, … or `none` when the caller got no answer.
+    /// `2xx`, …, or `none` when the client got no response.
     pub status: &'static str,
     /// Who ended it.
     pub who: &'static str,
@@ -69,7 +70,7 @@ pub struct Ending {
     pub phase: &'static str,
 }
 
-/// What is measured of exchanges.
+/// The measurements of exchanges.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Measures {
     /// From the request to the end.
@@ -78,31 +79,31 @@ pub struct Measures {
     pub first_byte: Total,
     /// From the request to the first content of a stream.
     pub first_token: Total,
-    /// Between two frames of an answer.
+    /// Between two frames of a response.
     pub gaps: Total,
-    /// Of request bodies.
+    /// Bytes of request bodies.
     pub bytes_in: u64,
-    /// Of answers' bodies.
+    /// Bytes of response bodies.
     pub bytes_out: u64,
 }
 
-/// As the upstream counted them.
+/// Tokens, as reported by the upstream.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tokens {
-    /// Of requests.
+    /// Input tokens.
     pub input: u64,
-    /// Of answers.
+    /// Output tokens.
     pub output: u64,
 }
 
-/// An exchange that is over.
+/// A finished exchange.
 #[derive(Debug)]
 pub struct Sample {
     /// Its labels.
     pub ending: Ending,
     /// `[client.NAME]`
     pub caller: Name,
-    /// The code of what went wrong.
+    /// The code of the fault, if any.
     pub fault: Option<&'static str>,
     /// See [`Measures::total`].
     pub total: Duration,
@@ -116,12 +117,12 @@ pub struct Sample {
     pub bytes_in: u64,
     /// See [`Measures::bytes_out`].
     pub bytes_out: u64,
-    /// Told by the upstream.
+    /// Tokens, if the upstream reported them.
     pub tokens: Option<Tokens>,
 }
 
 impl WorkerMetrics {
-    /// Counts an exchange that is over.
+    /// Counts a finished exchange.
     pub fn finished(&self, exchange: Sample) {
         let Sample { ending, caller, fault, .. } = exchange;
         let mut counts = self.lock();
@@ -134,10 +135,10 @@ impl WorkerMetrics {
         measures.gaps.add(&exchange.gaps);
         measures.bytes_in += exchange.bytes_in;
         measures.bytes_out += exchange.bytes_out;
-        if let Some(told) = exchange.tokens {
+        if let Some(reported) = exchange.tokens {
             let tokens = entry(tokens, [caller, route.clone(), upstream], overflowed);
-            tokens.input += told.input;
-            tokens.output += told.output;
+            tokens.input += reported.input;
+            tokens.output += reported.output;
         }
         if let Some(fault) = fault {
             *entry(faults, (route, fault), overflowed) += 1;
@@ -152,20 +153,20 @@ impl WorkerMetrics {
         *entry(attempts, ([Some(upstream.clone()), target.cloned()], result), overflowed) += 1;
     }
 
-    /// Counts that a key of an upstream is left alone for a while.
-    pub fn key_rests(&self, upstream: &Arc<str>, reason: &'static str) {
+    /// Counts a cooldown of an upstream key.
+    pub fn key_cooldown(&self, upstream: &Arc<str>, reason: &'static str) {
         let mut counts = self.lock();
-        let Counts { rests, overflowed, .. } = &mut *counts;
-        *entry(rests, (Some(upstream.clone()), reason), overflowed) += 1;
+        let Counts { key_cooldowns, overflowed, .. } = &mut *counts;
+        *entry(key_cooldowns, (Some(upstream.clone()), reason), overflowed) += 1;
     }
 
-    /// Adds what it has counted to `total`.
+    /// Adds its counts to `total`.
     pub fn add_to(&self, total: &mut Counts) {
         let counts = self.lock().clone();
         sum(&mut total.exchanges, counts.exchanges);
         sum(&mut total.faults, counts.faults);
         sum(&mut total.attempts, counts.attempts);
-        sum(&mut total.rests, counts.rests);
+        sum(&mut total.key_cooldowns, counts.key_cooldowns);
         for (labels, more) in counts.tokens {
             let tokens = total.tokens.entry(labels).or_default();
             tokens.input += more.input;
@@ -194,13 +195,13 @@ impl Measures {
     }
 }
 
-/// The value under `key`, or that of the default key (which has no names) where there is no room for another one.
+/// The value under `key`, or under the default key (which has no names) if the map is full.
 fn entry<'m, K: Eq + Hash + Default, V: Default>(
     map: &'m mut Series<K, V>,
     key: K,
     overflowed: &mut u64,
 ) -> &'m mut V {
-    if map.len() >= MOST && !map.contains_key(&key) {
+    if map.len() >= MAX_SERIES && !map.contains_key(&key) {
         *overflowed += 1;
         return map.entry(K::default()).or_default();
     }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn stripes_add_up() {
+    fn the_shares_of_workers_add_up() {
         let (one, two, mut total) = (WorkerMetrics::default(), WorkerMetrics::default(), Counts::default());
         let mut gaps = Histogram::default();
         gaps.observe(Duration::from_millis(3));
@@ -262,14 +263,14 @@ mod tests {
 
     #[test]
     fn past_the_bound_names_become_other_and_nothing_is_lost() {
-        let (stripe, mut total) = (WorkerMetrics::default(), Counts::default());
+        let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
         let gaps = Histogram::default();
-        for route in 0..MOST + 10 {
-            stripe.finished(finished(&route.to_string(), gaps));
+        for route in 0..MAX_SERIES + 10 {
+            worker.finished(finished(&route.to_string(), gaps));
         }
-        stripe.add_to(&mut total);
-        assert_eq!(total.exchanges.len(), MOST + 1);
-        assert_eq!(total.exchanges.values().sum::<u64>(), (MOST + 10) as u64);
+        worker.add_to(&mut total);
+        assert_eq!(total.exchanges.len(), MAX_SERIES + 1);
+        assert_eq!(total.exchanges.values().sum::<u64>(), (MAX_SERIES + 10) as u64);
         assert_eq!(total.exchanges[&Ending::default()], 10);
         assert!(total.overflowed >= 10);
     }

@@ -118,7 +118,7 @@ async fn a_restart_by_socket_activation_refuses_and_cuts_nobody() {
             assert!(storm.take().unwrap().end() >= GENERATIONS * 100);
         }
         assert_eq!(shell(&format!("kill -TERM {pid}")).code, Some(0));
-        systemd.line(|line| line.contains("\"message\":\"draining\""));
+        systemd.line(|line| line.contains("\"message\":\"drain started\""));
         stream.ends_whole().await;
         systemd.line(|line| line == "ended 0");
     }

@@ -36,7 +36,7 @@ async fn it_hears_of_each_stage() {
     watched.args(serve).env("NOTIFY_SOCKET", notices.path()).env("WATCHDOG_USEC", "500000");
     let mut gateway = Running::of(&mut watched);
     let first = notices.next_but_pings();
-    assert_eq!(first, ["READY=1", "STATUS=serving, generation 1 of the configuration"]);
+    assert_eq!(first, ["READY=1", "STATUS=serving, configuration generation 1"]);
     // What is said to be ready is: nobody has to try again.
     let address = gateway.address();
     TcpStream::connect(address).await.unwrap();
@@ -48,18 +48,18 @@ async fn it_hears_of_each_stage() {
     let (name, micros) = reloading[1].split_once('=').unwrap();
     assert!(name == "MONOTONIC_USEC" && micros.parse::<u64>().unwrap() > 0, "{reloading:?}");
     let reloaded = notices.next_but_pings();
-    assert_eq!(reloaded, ["READY=1", "STATUS=serving, generation 2 of the configuration"]);
+    assert_eq!(reloaded, ["READY=1", "STATUS=serving, configuration generation 2"]);
 
     files.write("broken", Way::InPlace);
     assert_eq!(notices.next_but_pings()[0], "RELOADING=1");
     let refused = notices.next_but_pings();
     assert_eq!(refused[0], "READY=1");
-    assert!(refused[1].contains("generation 2") && refused[1].contains("refused"), "{refused:?}");
+    assert!(refused[1].contains("generation 2") && refused[1].contains("rejected"), "{refused:?}");
 
     gateway.terminate();
     let stopping = notices.next_but_pings();
     assert_eq!(stopping[0], "STOPPING=1");
-    assert_eq!(stopping[1], "STATUS=draining: 0 exchanges in flight, 60 s at most");
+    assert_eq!(stopping[1], "STATUS=draining: 0 requests in flight, 60 s at most");
     // The drain's 60 s, and time to end: systemd kills what takes longer than it was told.
     assert_eq!(stopping[2], "EXTEND_TIMEOUT_USEC=75000000");
     assert_eq!(gateway.ended().0, Some(0));
@@ -122,7 +122,7 @@ fn a_wedged_worker_stops_the_pings_until_it_is_free() {
     let answers = runtime.block_on(workers.ask(Duration::from_millis(100), hold));
     assert_eq!(answers.iter().filter(|answer| answer.is_some()).count(), 1);
     // A ping that was due before the wedge may still be on its way.
-    let silent = || runtime.block_on(workers.silent(Duration::from_millis(200)));
+    let silent = || runtime.block_on(workers.unresponsive(Duration::from_millis(200)));
     assert_eq!(silent().len(), 1);
     let _: Vec<_> = told.try_iter().collect();
     (0..ROUNDS).for_each(|_| assert_eq!(silent().len(), 1));

@@ -61,7 +61,7 @@ async fn descriptors_run_out_and_come_back() {
     for _ in 0..DESCRIPTORS {
         crowd.push(TcpStream::connect(at).await.unwrap());
     }
-    gateway.line(|line| line.contains("cannot accept connections"));
+    gateway.line(|line| line.contains("accepting connections failed"));
     // More often than a circuit would bear.
     for _ in 0..12 {
         let answer = inside.ask(request()).await;

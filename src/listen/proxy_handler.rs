@@ -1,4 +1,4 @@
-//! Requests go to the proxy.
+//! The handler that passes requests to the proxy.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -7,17 +7,17 @@ use hyper::{Request, body::Incoming};
 use super::serve::{Answer, Handler};
 use crate::proxy::{self, Downstream, Gateway, Load, ResponseBody, Worker};
 
-/// A worker's way to [`proxy::handle`].
+/// Passes requests to [`proxy::handle`].
 #[derive(Debug, Clone)]
-pub(super) struct ToProxy(Rc<Worker>);
+pub(super) struct ProxyHandler(Rc<Worker>);
 
-impl ToProxy {
+impl ProxyHandler {
     pub(super) fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
         Self(Rc::new(Worker::new(gateway, load)))
     }
 }
 
-impl Handler for ToProxy {
+impl Handler for ProxyHandler {
     type Body = ResponseBody;
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<ResponseBody> {

@@ -1,0 +1,101 @@
+//! The open connections of one worker, and the phase of the drain.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    rc::Rc,
+};
+
+use tokio::sync::Notify;
+
+use crate::body::{ConnectionState, Cut, OpenExchange};
+
+/// The phase of the process's life. It only advances.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Connections are accepted and kept.
+    #[default]
+    Serving,
+    /// Each connection closes when its exchanges are over.
+    Draining,
+    /// Open exchanges are told to end at once.
+    Cut,
+}
+
+/// One worker's open connections; no more than `max_connections`.
+#[derive(Debug, Default)]
+pub(super) struct ConnectionRegistry {
+    phase: Cell<Phase>,
+    connections: RefCell<HashMap<u64, Rc<ConnectionState>>>,
+    entry: Cell<u64>,
+    left: Notify,
+}
+
+/// A connection's entry in the registry, removed when dropped.
+#[derive(Debug)]
+pub(super) struct RegistryEntry {
+    registry: Rc<ConnectionRegistry>,
+    number: u64,
+}
+
+impl ConnectionRegistry {
+    pub(super) fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    pub(super) fn register(self: &Rc<Self>, state: Rc<ConnectionState>) -> RegistryEntry {
+        let number = self.entry.get();
+        self.entry.set(number + 1);
+        self.connections.borrow_mut().insert(number, state);
+        RegistryEntry { registry: self.clone(), number }
+    }
+
+    /// Tells every connection about the new `phase`. Returns how many exchanges that aborts.
+    pub(super) fn enter(&self, phase: Phase) -> usize {
+        self.phase.set(phase);
+        // Waking runs only the runtime's code. Still, no borrow is held while other code is called.
+        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        let cut = if phase == Phase::Cut { connections.iter().map(|state| cut(state)).sum() } else { 0 };
+        for state in connections {
+            state.wake_driver();
+        }
+        cut
+    }
+
+    /// The exchanges that are open on these connections, at most `most` of them.
+    pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
+        let connections = self.connections.borrow();
+        let handles = connections.values().flat_map(|state| state.handles());
+        handles.filter_map(|handle| handle.open_exchange()).take(most).collect()
+    }
+
+    /// The number of exchanges that are open on these connections.
+    pub(super) fn exchanges(&self) -> usize {
+        self.connections.borrow().values().map(|state| state.handles().len()).sum()
+    }
+
+    /// Waits until no connection is left.
+    pub(super) async fn empty(&self) {
+        while !self.connections.borrow().is_empty() {
+            self.left.notified().await;
+        }
+    }
+}
+
+impl RegistryEntry {
+    pub(super) fn phase(&self) -> Phase {
+        self.registry.phase()
+    }
+}
+
+impl Drop for RegistryEntry {
+    fn drop(&mut self) {
+        self.registry.connections.borrow_mut().remove(&self.number);
+        self.registry.left.notify_one();
+    }
+}
+
+fn cut(state: &ConnectionState) -> usize {
+    let open = state.handles().into_iter().filter(|handle| handle.abort.cause().is_none());
+    open.inspect(|handle| handle.abort.cut(Cut::Drain)).count()
+}
