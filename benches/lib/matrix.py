@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 import drive
 import machine
+import peers
 from drive import Figures, Scenario, Tools, Wrong
-from stage import Program, Setup, Stage
+from peers import Setup
+from stage import Program, Stage
 
 ENDLESS = 100_000_000
 
@@ -103,11 +105,11 @@ def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: 
         return [scenario for scenario in scenarios if not only or scenario.name in only]
 
     if wanted([TWO]):
-        both = [stage.proxy(name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
+        both = [peers.proxy(stage, name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
         interleave(results, tools, stage, [TWO], dict(zip(names, both)), rounds)
         for program in both:
             stage.stop(program)
-    programs = {"direct": stage.direct, **{name: stage.proxy(name, setup) for name in names}}
+    programs = {"direct": stage.direct, **{name: peers.proxy(stage, name, setup) for name in names}}
     interleave(results, tools, stage, wanted(REQUESTS), programs, rounds)
     stage.give_way()
     interleave(results, tools, stage, wanted(STREAMS), programs, rounds)
@@ -136,7 +138,7 @@ def measure_memory(
     held: list[tuple[Scenario, str, Program, int, int]] = []
     for scenario in scenarios:
         for name in names:
-            program = stage.proxy(name, setup, f"{name}-{scenario.name}")
+            program = peers.proxy(stage, name, setup, f"{name}-{scenario.name}")
             try:
                 held.append((scenario, name, program, *hold(tools, stage, program, scenario)))
             except Wrong as wrong:

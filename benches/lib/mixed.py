@@ -17,6 +17,7 @@ from typing import Any
 import drive
 import faults
 from drive import Scenario, Tools, Wrong
+from readiness import Readiness
 from stage import Program, Stage, free_ports, key_hash
 
 # Who asks well and must be answered well.
@@ -151,7 +152,9 @@ def under_load(stage: Stage, tools: Tools) -> Mixed:
     folder.mkdir()
     config = folder / "gateway.toml"
     config.write_text(configuration(stage, gateway, 16))
-    stage.spawn(gateway, [str(stage.binary), "serve", "--config", str(config)], None)
+    readiness = Readiness(folder)
+    stage.spawn(gateway, [*readiness.under, str(stage.binary), "serve", "--config", str(config)], None)
+    readiness.wait()
     return Mixed(stage, tools, gateway, config)
 
 

@@ -6,21 +6,59 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import machine
 from machine import Missing
-
-if TYPE_CHECKING:
-    from stage import Program, Setup, Stage
+from stage import CALLER_KEY, ROUTE, UPSTREAM_KEY, Program, Stage, ask, content, free_ports, key_hash
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+OVER_HTTP2 = "/http2"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the proxies of a run are set up."""
+
+    threads: int = 1
+    pinned: bool = True
+    everything: bool = False
+    # Lines of the gateway's route, and tables of its own.
+    route: str = ""
+    more: str = ""
+    # What runs the program, if it is not run by itself.
+    under: tuple[str, ...] = ()
+
+
+def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Program:
+    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it does its work."""
+    plain, tls, admin = free_ports(3)
+    program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
+    folder = made.folder / f"{program.name}-{program.plain}"
+    folder.mkdir()
+    program.patient = bool(setup.under)
+    command = COMMANDS[kind](made, program, setup, folder)
+    made.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
+    check(made, program, setup)
+    return program
+
+
+def check(made: Stage, program: Program, setup: Setup) -> None:
+    """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
+    expected = content(ask(made, made.direct, False, "sim-f40")[1])
+    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
+    for tls in (False,) if setup.under else (False, True):
+        status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
+        if status != 401:
+            raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
+        status, body = ask(made, program, tls, "sim-f40")
+        if status != 200 or content(body) != expected:
+            raise Missing(f"{program.name} says {status}, and not what the simulator says: {body[:300]!r}")
+
 
 
 def sluicegate(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import key_hash
-
     certs = stage.folder / "certs"
     upstream = f'url = "http://127.0.0.1:{stage.direct.plain}"'
     if setup.everything:
@@ -52,13 +90,8 @@ key = "{key_hash()}"
     return [str(stage.binary), "serve", "--config", str(config)]
 
 
-OVER_HTTP2 = "/http2"
-
-
 def over_http2(stage: Stage, next: Program) -> str:
     """Tables of a gateway that reaches the `next` one over HTTP/2, on a route of its own."""
-    from stage import ROUTE
-
     return f"""
 [upstream.next]
 url = "https://localhost:{next.tls}"
@@ -73,8 +106,6 @@ upstreams = ["next"]
 
 
 def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import CALLER_KEY, UPSTREAM_KEY
-
     certs = stage.folder / "certs"
     scheme, port, trust = "http", stage.direct.plain, ""
     if setup.everything:
@@ -127,8 +158,6 @@ http {{
 
 
 def haproxy(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import CALLER_KEY, UPSTREAM_KEY
-
     port, trust = stage.direct.plain, ""
     if setup.everything:
         port = stage.secure.tls

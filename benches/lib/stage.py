@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO
 
 import machine
-import peers
 from machine import Missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,20 +51,6 @@ class Program:
     def url(self, tls: bool, route: str = ROUTE) -> str:
         """Where it answers."""
         return f"https://localhost:{self.tls}{route}{ENDPOINT}" if tls else f"http://127.0.0.1:{self.plain}{route}{ENDPOINT}"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How the proxies of a run are set up."""
-
-    threads: int = 1
-    pinned: bool = True
-    everything: bool = False
-    # Lines of the gateway's route, and tables of its own.
-    route: str = ""
-    more: str = ""
-    # What runs the program, if it is not run by itself.
-    under: tuple[str, ...] = ()
 
 
 @dataclass
@@ -102,18 +87,6 @@ class Stage:
             time.sleep(0.02)
         said = program.log.read_text()[-2000:] if program.log else ""
         raise Missing(f"{program.name} does not listen on port {port}; it said:\n{said}")
-
-    def proxy(self, kind: str, setup: Setup, name: str | None = None) -> Program:
-        """Starts one of the proxies: `sluicegate`, `nginx` or `haproxy`."""
-        plain, tls, admin = free_ports(3)
-        program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
-        folder = self.folder / f"{program.name}-{program.plain}"
-        folder.mkdir()
-        program.patient = bool(setup.under)
-        command = peers.COMMANDS[kind](self, program, setup, folder)
-        self.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
-        check(self, program, setup)
-        return program
 
     def stop(self, program: Program) -> None:
         """Ends a program, kindly at first."""
@@ -203,19 +176,6 @@ def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = 
         connection.request("POST", ROUTE + ENDPOINT, json.dumps({"model": model, "messages": []}), headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
-
-
-def check(made: Stage, program: Program, setup: Setup) -> None:
-    """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
-    expected = content(ask(made, made.direct, False, "sim-f40")[1])
-    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
-    for tls in (False,) if setup.under else (False, True):
-        status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
-        if status != 401:
-            raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
-        status, body = ask(made, program, tls, "sim-f40")
-        if status != 200 or content(body) != expected:
-            raise Missing(f"{program.name} says {status}, and not what the simulator says: {body[:300]!r}")
 
 
 def content(body: bytes) -> str:
