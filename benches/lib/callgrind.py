@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ import peers
 from machine import Missing
 from peers import Setup
 from stage import ENDPOINT, ROUTE, Program, Stage, connect
+from steps import PAUSE, steps
 
 # How the gateway is set up where the cost of a request and of a frame is counted: everything that is on by default is on.
 DEFAULTS = Setup(route='commit = "first_token"')
@@ -22,8 +24,8 @@ DEFAULTS = Setup(route='commit = "first_token"')
 class Work:
     """How many requests a gateway under valgrind gets: JSON requests, frames of one stream, streams of one frame."""
 
-    requests: int = 500
-    frames: int = 4000
+    requests: int = 1000
+    frames: int = 2000
     streams: int = 100
 
     def doubled(self, kind: str) -> Work:
@@ -73,16 +75,13 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
         raise Missing("valgrind is not installed (Debian: apt-get install valgrind)")
     out = made.folder / "callgrind"
     under = (valgrind, "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}")
-    gateway = peers.proxy(made, "sluicegate", replace(setup, under=under), "sluicegate-valgrind")
-    with contextlib.closing(connect(made, gateway, False)) as connection:
-        for model, stream, times in (
-            ("sim-f40", False, work.requests),
-            (f"sim-f{work.frames}-i2", True, 1),
-            ("sim-f1-i3", True, work.streams),
-        ):
-            body = json.dumps({"model": model, "stream": stream, "messages": [{"role": "user", "content": "x" * 900}]})
-            for _ in range(times):
-                ask(connection, gateway, body)
+    with steps() as upstream:
+        more = setup.more + upstream.tables()
+        gateway = peers.proxy(made, "sluicegate", replace(setup, under=under, more=more), "sluicegate-valgrind")
+        with contextlib.closing(connect(made, gateway, False)) as connection:
+            repeat(connection, gateway, "sim-f40-d1", work.requests)
+            upstream.ask(connection, gateway, work.frames)
+            repeat(connection, gateway, "sim-f1-i3", work.streams)
     made.stop(gateway)
     threads = list(made.folder.glob("callgrind-*"))
     # Only the worker thread proxies; the count of the main thread varies with the start of the process.
@@ -92,6 +91,14 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
     if len(totals) != 1:
         raise Missing(f"callgrind's output shows {len(totals)} worker threads among {len(threads)} threads; expected one")
     return totals[0]
+
+
+def repeat(connection: http.client.HTTPConnection, gateway: Program, model: str, times: int) -> None:
+    """Asks the simulator's model so many times: with an interval in its name for a stream, else for a JSON answer."""
+    body = json.dumps({"model": model, "stream": "-i" in model, "messages": [{"role": "user", "content": "x" * 900}]})
+    for _ in range(times):
+        ask(connection, gateway, body)
+        time.sleep(PAUSE)
 
 
 def ask(connection: http.client.HTTPConnection, gateway: Program, body: str) -> None:
