@@ -1,5 +1,5 @@
-"""Configurations of the proxies, all for the same work: the caller's key is checked (401), the upstream's key put in its place, upstream
-connections kept, nothing buffered, TLS 1.3 on a listener of its own, a line of JSON logged for each request."""
+"""Starts the proxies, all configured for the same work: check the client's key (401), replace it with the upstream's key, keep upstream
+connections open, buffer nothing, TLS 1.3 on a separate listener, log a line of JSON for each request."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OVER_HTTP2 = "/http2"
 
 @dataclass(frozen=True)
 class Setup:
-    """How the proxies of a run are set up."""
+    """How the proxies of a run are configured."""
 
     threads: int = 1
     pinned: bool = True
     everything: bool = False
-    # Lines of the gateway's route, and tables of its own.
+    # More lines for the gateway's route, and more tables.
     route: str = ""
     more: str = ""
-    # What runs the program, if it is not run by itself.
+    # The command that runs the program, such as valgrind's; empty if it runs by itself.
     under: tuple[str, ...] = ()
 
 
 def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Program:
-    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it does its work."""
+    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it works."""
     plain, tls, admin = free_ports(3)
     program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
     folder = made.folder / f"{program.name}-{program.plain}"
@@ -45,16 +45,16 @@ def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Prog
 
 
 def check(made: Stage, program: Program, setup: Setup) -> None:
-    """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
+    """Checks that a proxy does its work: it refuses a wrong key, and passes the upstream's answer on whole."""
     expected = content(ask(made, made.direct, False, "sim-f40")[1])
-    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
+    # No TLS where instructions are counted: collecting entropy at its start takes a different number of them each time.
     for tls in (False,) if setup.under else (False, True):
         status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
         if status != 401:
-            raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
+            raise Missing(f"{program.name} answers a wrong key with {status} instead of 401")
         status, body = ask(made, program, tls, "sim-f40")
         if status != 200 or content(body) != expected:
-            raise Missing(f"{program.name} says {status}, and not what the simulator says: {body[:300]!r}")
+            raise Missing(f"{program.name} answers {status}, and a body that differs from the simulator's: {body[:300]!r}")
 
 
 
@@ -91,7 +91,7 @@ key = "{key_hash()}"
 
 
 def over_http2(stage: Stage, next: Program) -> str:
-    """Tables of a gateway that reaches the `next` one over HTTP/2, on a route of its own."""
+    """Tables for a gateway that sends a route's requests to the `next` gateway over HTTP/2."""
     return f"""
 [upstream.next]
 url = "https://localhost:{next.tls}"
@@ -200,12 +200,12 @@ COMMANDS: dict[str, Callable[[Stage, Program, Setup, Path], list[str]]] = {
 
 
 def installed() -> list[str]:
-    """The peers that are there."""
+    """The peers that are installed."""
     return [name for name in ("nginx", "haproxy") if machine.find(name)]
 
 
 def needed(program: str) -> str:
     found = machine.find(program)
     if not found:
-        raise Missing(f"{program} is not installed (Debian: apt install {program})")
+        raise Missing(f"{program} is not installed (Debian: apt-get install {program})")
     return found
