@@ -54,8 +54,8 @@ class Counts:
             self.doubled.setdefault(kind, []).append(count(made, setup, BASE.doubled(kind)))
 
     def least(self, kind: str) -> float:
-        """What one unit costs: the least count with twice as much, minus the least without. The start of the process cancels out, and
-        since other threads and the machine only ever add instructions, the least count has the least of them in it."""
+        """What one unit costs: the minimum of the counts with twice as much, minus the minimum without. The start of the process cancels
+        out. Work comes in step with the client, so that load on the machine adds wake-ups, and the minimum has the fewest of them."""
         return (min(self.doubled[kind]) - min(self.base)) / BASE.amount(kind)
 
     def each(self, kind: str) -> list[float]:
