@@ -76,7 +76,7 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
     out = made.folder / "callgrind"
     under = (valgrind, "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}")
     with steps() as upstream:
-        more = setup.more + upstream.tables()
+        more = setup.more + upstream.tables(setup.route)
         gateway = peers.proxy(made, "sluicegate", replace(setup, under=under, more=more), "sluicegate-valgrind")
         with contextlib.closing(connect(made, gateway, False)) as connection:
             repeat(connection, gateway, "sim-f40-d1", work.requests)

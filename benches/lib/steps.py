@@ -37,8 +37,8 @@ class Steps(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.arrived = threading.Semaphore(0)
 
-    def tables(self) -> str:
-        """Its upstream and its route in the gateway's configuration."""
+    def tables(self, route: str) -> str:
+        """Its upstream and its route in the gateway's configuration; `route` has further lines of the route."""
         return f"""
 [upstream.steps]
 url = "http://127.0.0.1:{self.server_port}"
@@ -47,7 +47,7 @@ key = {{ env = "LOAD_UPSTREAM_KEY" }}
 path = "{STEPS}"
 rewrite = "{ROUTE}"
 upstreams = ["steps"]
-commit = "first_token"
+{route}
 """
 
     def ask(self, connection: http.client.HTTPConnection, gateway: Program, frames: int) -> None:
