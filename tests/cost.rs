@@ -1,32 +1,39 @@
-//! What a request and a frame cost, in instructions, which no load on the machine changes: so that a feature that costs is seen when it lands.
+//! What a request and a frame cost, in instructions, which other load on the machine hardly changes: so a feature that costs is seen at once.
 //!
-//! A test binary of its own, because it builds the `release` profile: nothing else is to run meanwhile. It needs valgrind and Python.
+//! The noted figures are of one machine and one compiler, so this test only catches large differences. `benches/instructions --against
+//! COMMIT` compares exactly: it builds the commit and the working tree alike, counts both in turns, and fails at 2 % more.
+//! `.ci/release` does that with the commit in `benches/baseline`.
+//!
+//! A test binary of its own, because it builds the `release` profile: nothing else should run meanwhile. Needs valgrind and Python.
 
 use std::process::Command;
 
-/// What was counted when it was last looked at, by `benches/instructions` (x86-64, rustc 1.95, glibc 2.36).
+/// Counted by `benches/instructions` (x86-64, rustc 1.95, glibc 2.36).
 const REQUEST: u64 = 114_000;
 const FRAME: u64 = 11_000;
 
-/// In hundredths of that. Compilers and C libraries differ by some, and so do runs, by 2: what comes together is taken together.
+/// Percent above the noted figures at which the test fails. Compilers and C libraries differ by some percent, runs by up to 2.
 const TOLERANCE: u64 = 10;
+
+/// How often each is counted. The least count is the one with the fewest chance wake-ups in it.
+const RUNS: &str = "2";
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "counted on x86-64")]
 fn a_request_and_a_frame_cost_what_they_did() {
-    let counting = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions"));
-    let said = { counting }.output().expect("Python 3.11 is needed");
-    let told = String::from_utf8_lossy(&said.stderr);
-    assert!(said.status.success(), "it could not be counted: {told}");
-    let counted: serde_json::Value = serde_json::from_slice(&said.stdout).expect("a JSON object");
+    let mut counting = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/instructions"));
+    let output = counting.args(["--runs", RUNS]).output().expect("Python 3.11 is needed");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "instructions could not be counted: {stderr}");
+    let counted: serde_json::Value = serde_json::from_slice(&output.stdout).expect("a JSON object");
     for (kind, noted) in [("request", REQUEST), ("frame", FRAME)] {
         let counted = counted[kind].as_u64().expect("a count");
-        // It was counted at all: under a tenth of it, something else was.
-        assert!(counted > noted / 10, "a {kind} costs {counted} instructions, where {noted} are noted");
+        // Under a tenth of the noted figure, something else was counted.
+        assert!(counted > noted / 10, "a {kind} costs {counted} instructions; {noted} are noted");
         assert!(
             counted <= noted + noted * TOLERANCE / 100,
-            "a {kind} costs {counted} instructions, where {noted} are noted: more than {TOLERANCE} % more. Find out what came to it (callgrind; \
-             ARCHITECTURE.md says where they went); if it is worth that, note the new figure here"
+            "a {kind} costs {counted} instructions; {noted} are noted, and the test allows {TOLERANCE} % more. Find out what was added \
+             (callgrind; ARCHITECTURE.md says where instructions go). If it is worth its cost, note the new figure in tests/cost.rs"
         );
     }
 }

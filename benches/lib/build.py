@@ -1,4 +1,4 @@
-"""Builds what is measured, and what measures."""
+"""Builds the programs that are measured, and the client that puts load on them."""
 
 from __future__ import annotations
 
@@ -12,40 +12,39 @@ from pathlib import Path
 from machine import Missing
 from stage import ROOT
 
-# Where deploy/build puts it, which is run from there.
-SHIPPED = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "shipped/sluicegate"
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 
 
 def shipped() -> Path:
-    """The program as it ships."""
-    run([str(ROOT / "deploy/build")], "building the program as it ships; 13 minutes on two cores (--binary FILE takes one that is there)")
-    return SHIPPED.resolve()
+    """The program as it ships, where deploy/build puts it."""
+    run([str(ROOT / "deploy/build")], "building the program as it ships; 13 minutes on two cores (--binary FILE uses an existing one)")
+    return (TARGET / "shipped/sluicegate").resolve()
 
 
-def released() -> Path:
-    """The program in cargo's `release` profile: without LTO, so that valgrind tells functions apart, and the same on each machine."""
-    return cargo("--bin", "sluicegate")
+def released(tree: Path = ROOT) -> Path:
+    """The program in cargo's `release` profile: without LTO, so that valgrind can tell functions apart, and the same on each machine."""
+    return cargo("--bin", "sluicegate", tree)
 
 
 def load_client() -> Path:
-    """What drives the load."""
-    return cargo("--example", "load-client")
+    """The client that puts load on a proxy."""
+    return cargo("--example", "load-client", ROOT)
 
 
-def cargo(kind: str, name: str) -> Path:
-    """Builds it, and has cargo say where it is: `build.target` in anybody's configuration puts it elsewhere."""
+def cargo(kind: str, name: str, tree: Path) -> Path:
+    """Builds a binary, and takes its path from cargo's messages, since `build.target` in a user's configuration changes it."""
     command = ["cargo", "build", "--locked", "--release", kind, name, "--message-format=json-render-diagnostics"]
-    said = run(command, f"building {name}; 3 minutes on two cores the first time")
+    said = run([*command, "--target-dir", str(TARGET)], f"building {name}; 3 minutes on two cores the first time", tree)
     messages = [json.loads(line) for line in said.splitlines()]
     return next(Path(message["executable"]) for message in messages if message.get("executable"))
 
 
-def run(command: list[str], about: str) -> bytes:
-    """What the command writes to its standard output."""
+def run(command: list[str], about: str, folder: Path = ROOT) -> bytes:
+    """Runs a command that builds something, and returns its standard output."""
     print(about, file=sys.stderr)
     try:
-        # A group of its own, so that all that it has started ends with it.
-        building = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, process_group=0)
+        # A process group of its own, so that everything it has started ends with it.
+        building = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, process_group=0)
     except FileNotFoundError as error:
         raise Missing(f"{command[0]} is not installed (cargo: https://rustup.rs)") from error
     try:

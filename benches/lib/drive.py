@@ -1,4 +1,4 @@
-"""One run of a scenario against one program: the load is put on, the answers are checked, and the proxy's CPU is read at the edges."""
+"""One run of a scenario against one program: sends the load, checks the answers, and reads the proxy's CPU time at start and end."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from stage import ROUTE, Program, Stage, ask, content
 
 Figures = dict[str, float]
 
-# A run in which the host took more than this share is repeated, so often.
+# A run in which the host took more than this share is repeated, up to so many times.
 MOST_STEAL = 0.04
 TRIES = 3
 
 
 class Wrong(Exception):
-    """An answer that is not what was asked for. No figure comes of such a run."""
+    """A wrong answer. Its run has no figure."""
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is asked for, by how many, and how long for."""
+    """What is requested, on how many connections, and for how long."""
 
     name: str
     about: str
-    mode: str  # streams | requests | handshakes, as the load client has them
+    mode: str  # streams | requests | handshakes, as the load client calls them
     model: str
     frames: int
     count: int
@@ -42,12 +42,12 @@ class Scenario:
     pinned: bool = True
     warm: float = 0.5
     route: str = ROUTE
-    rate: float = 0  # frames a second that must come, if the upstream says how many
+    rate: float = 0  # frames per second that must arrive, if the upstream sends at a fixed rate
 
 
 @dataclass(frozen=True)
 class Tools:
-    """What drives the load."""
+    """The programs that send the load."""
 
     client: Path
     oha: str | None
@@ -56,20 +56,20 @@ class Tools:
 
 
 class Client:
-    """The load client. It says what it saw whenever it is asked to."""
+    """The load client. It reports what it saw whenever it gets a line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
 
     def tell(self) -> dict[str, Any]:
-        """What happened since it was last asked."""
+        """What happened since the last report."""
         print(file=self.input, flush=True)
         return self.hear()
 
     def hear(self) -> dict[str, Any]:
         line = self.output.readline()
         if not line:
-            raise Wrong(f"the load client ended with {self.process.wait()}")
+            raise Wrong(f"the load client exited with {self.process.wait()}")
         seen = cast(dict[str, Any], json.loads(line))
         if seen["errors"]:
             raise Wrong(f"{seen['errors']} wrong answers, the first: {seen['first_error']}")
@@ -88,7 +88,7 @@ class Client:
 
 @contextlib.contextmanager
 def client(tools: Tools, stage: Stage, program: Program, scenario: Scenario, pinned: bool = True) -> Iterator[Client]:
-    """A load client at work: all its streams or connections have begun."""
+    """A running load client: all its streams or connections are open."""
     command: list[str] = [str(tools.client), scenario.mode, "--url", program.url(scenario.tls, scenario.route), "--key", program.key]
     command += ["--model", scenario.model, "--frames", str(scenario.frames), "--count", str(scenario.count)]
     command += ["--padding", str(scenario.padding)]
@@ -119,7 +119,7 @@ def client(tools: Tools, stage: Stage, program: Program, scenario: Scenario, pin
 
 
 def run(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> Figures:
-    """One run, repeated when the host took too much of the machine."""
+    """One run, repeated when the host took too much CPU time."""
     figures: Figures = {}
     for _ in range(TRIES):
         before = machine.stolen()
@@ -129,7 +129,7 @@ def run(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> Fig
         stage.empty_logs()
         if figures["steal"] <= MOST_STEAL:
             break
-        print(f"  {figures['steal']:.0%} of the time was stolen; once more", file=sys.stderr)
+        print(f"  {figures['steal']:.0%} of the CPU time was stolen; repeating the run", file=sys.stderr)
     return figures
 
 
@@ -143,7 +143,7 @@ def by_client(tools: Tools, stage: Stage, program: Program, scenario: Scenario) 
         cpu = spent(stage, program) - before
     units = seen["frames"] if scenario.mode == "streams" else seen["answers"]
     if not units:
-        raise Wrong("nothing came")
+        raise Wrong("no answer arrived")
     if units / seen["seconds"] < 0.95 * scenario.rate:
         raise Wrong(f"{units / seen['seconds']:,.0f} frames a second instead of {scenario.rate:,.0f}: the machine is too slow, or not idle")
     figures = {"cpu_us": cpu / 1000 / units, "rate": units / seen["seconds"], "per_read": units / max(1, seen["reads"])}
@@ -169,12 +169,12 @@ def by_oha(tools: Tools, stage: Stage, program: Program, scenario: Scenario) -> 
     )
     cpu = spent(stage, program) - before
     if said.returncode:
-        raise Wrong(f"oha ended with {said.returncode}: {said.stderr[-500:]}")
+        raise Wrong(f"oha exited with {said.returncode}: {said.stderr[-500:]}")
     return oha_figures(json.loads(said.stdout), cpu, expected)
 
 
 def oha_figures(seen: dict[str, Any], cpu: int, expected: bytes) -> Figures:
-    """What oha saw. It looks at no body, so their length must be that of one that was looked at, but for the digits of its number."""
+    """The figures of oha. It does not look at bodies, so their length must be that of a checked one, but for the digits of its number."""
     statuses = {status: count for status, count in seen["statusCodeDistribution"].items() if count}
     if list(statuses) != ["200"] or seen["errorDistribution"]:
         raise Wrong(f"statuses {statuses}, errors {seen['errorDistribution']}")
@@ -190,5 +190,5 @@ def oha_figures(seen: dict[str, Any], cpu: int, expected: bytes) -> Figures:
 
 
 def spent(stage: Stage, program: Program) -> int:
-    """CPU of the proxy. Nothing is between when the simulator is asked directly, so that costs nothing."""
+    """CPU time of the proxy. Zero if the simulator is asked directly, without a proxy."""
     return 0 if program is stage.direct else machine.cpu_ns(program.pid)

@@ -1,4 +1,4 @@
-"""Requests whose answers fail, each in a way of its own, and callers who leave: what must come of them."""
+"""Requests whose answers fail in different ways, clients that disconnect, and how each must end."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ MODEL = "sim-f20-i1"
 
 @dataclass(frozen=True)
 class Answer:
-    """What came, and whether it was whole as HTTP has it."""
+    """An answer, and whether it was complete by the rules of HTTP."""
 
     status: int
     body: bytes
     whole: bool
 
     def events(self) -> tuple[list[bytes], bytes]:
-        """Its whole events, without what differs from one answer to the next; and what is after them."""
+        """Its complete events, without the parts that differ from answer to answer; and the rest after them."""
         *events, rest = self.body.split(b"\n\n")
         return [re.sub(rb'"(id|created)":("chatcmpl-sim)?\d+"?', b"", event) for event in events], rest
 
 
 @dataclass(frozen=True)
 class Fault:
-    """What the simulator is told to do, and what the caller must get."""
+    """What the simulator does, and what the client must get."""
 
     name: str
     simulate: str
     route: str
     stream: bool
-    # The answer, and the events of one without a fault → whether it is as promised.
+    # The answer, and the events of an answer without a fault → whether the answer is as promised.
     promised: Callable[[Answer, list[bytes]], bool]
 
 
 def refused(status: int, code: str) -> Callable[[Answer, list[bytes]], bool]:
-    """An error answer, whole."""
+    """A complete error response."""
     return lambda answer, _: answer.whole and answer.status == status and code in answer.body.decode()
 
 
 def cut(length: int) -> Callable[[Answer, list[bytes]], bool]:
-    """Everything that came before the cut. Within an event, the transport is aborted then; between two, an error event says it."""
+    """Everything before the cut. After a cut within an event the transport is aborted; between two, an error event follows."""
 
     def promised(answer: Answer, events: list[bytes]) -> bool:
         came, _ = answer.events()
@@ -61,7 +61,7 @@ def cut(length: int) -> Callable[[Answer, list[bytes]], bool]:
 
 
 def told(code: str) -> Callable[[Answer, list[bytes]], bool]:
-    """The frames that came, an error event, an orderly end, and no `[DONE]`."""
+    """Some frames, an error event, an orderly end, and no `[DONE]`."""
 
     def promised(answer: Answer, events: list[bytes]) -> bool:
         (*came, last), rest = answer.events()
@@ -72,17 +72,17 @@ def told(code: str) -> Callable[[Answer, list[bytes]], bool]:
 
 
 def sound(answer: Answer, events: list[bytes]) -> bool:
-    """Nothing wrong at all."""
+    """A correct answer."""
     return answer.whole and answer.status == 200 and answer.events() == (events, b"")
 
 
 def partial(answer: Answer, _: list[bytes]) -> bool:
-    """A document whose length was promised, and that did not come whole."""
+    """A document shorter than its content-length."""
     return not answer.whole and answer.status == 200 and len(answer.body) == 300
 
 
 def faults() -> list[Fault]:
-    """All of them, in an order of chance."""
+    """All faults, in random order."""
     at = random.randrange(600, 3000)
     all_of_them = [
         *(Fault(f"cut by {by}", f"cut={at}; by={by}", "/faulty", True, cut(at)) for by in ("reset", "close", "chunk-error")),
@@ -102,7 +102,7 @@ def faults() -> list[Fault]:
 
 
 def ask(stage: Stage, program: Program, tls: bool, fault: Fault) -> Answer:
-    """Asks for the fault, and takes what comes."""
+    """Requests the fault, and reads the answer."""
     with contextlib.closing(connect(stage, program, tls)) as connection:
         send(connection, fault.route, fault.simulate, fault.stream)
         answer = connection.getresponse()
@@ -119,7 +119,7 @@ def send(connection: http.client.HTTPConnection, route: str, simulate: str, stre
 
 
 def leave(stage: Stage, program: Program, tls: bool) -> None:
-    """Begins something, and leaves midway: before, within or after the request, at the answer's head, or in its body."""
+    """Starts a request and disconnects: before, within or after the request, at the answer's head, or in its body."""
     way = random.randrange(6)
     connection = connect(stage, program, tls)
     with contextlib.suppress(OSError, http.client.HTTPException):

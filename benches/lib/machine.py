@@ -1,4 +1,4 @@
-"""What the kernel knows of a process and of the machine."""
+"""What the kernel reports about a process and about the machine."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ CPUS: list[int] = sorted(os.sched_getaffinity(0))
 
 
 class Missing(Exception):
-    """Something that this needs and the machine has not; the text says what to do."""
+    """Something that is needed is not there, or did not work; the text says what, and what to do."""
 
 
 def proxy_cpus() -> set[int]:
-    """Where a proxy is measured: on a core of its own, if there are two."""
+    """The core on which a proxy is measured; nothing else runs on it if there are two."""
     return {CPUS[0]}
 
 
 def other_cpus() -> set[int]:
-    """Where the rest goes: the simulator, the load, this program."""
+    """The cores for everything else: the simulator, the load, this script."""
     return set(CPUS[1:] or CPUS)
 
 
 def family(pid: int) -> Iterator[int]:
-    """A process and all that come from it."""
+    """A process and all its descendants."""
     yield pid
     for children in PROC.glob(f"{pid}/task/*/children"):
         for child in read(children).split():
@@ -36,15 +36,15 @@ def family(pid: int) -> Iterator[int]:
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds on a CPU, of all threads and children. It has stolen time in it, so runs with much of that are repeated."""
+    """CPU time of all threads and children, in nanoseconds. It includes stolen time, so runs with much of that are repeated."""
     found = [schedstat for one in family(pid) for schedstat in PROC.glob(f"{one}/task/*/schedstat")]
     if not found:
-        raise Missing(f"no /proc/{pid}/task/*/schedstat: has the process ended, or the kernel no CONFIG_SCHED_INFO?")
+        raise Missing(f"no /proc/{pid}/task/*/schedstat: the process has ended, or the kernel was built without CONFIG_SCHED_INFO")
     return sum(int((read(schedstat).split() or ["0"])[0]) for schedstat in found)
 
 
 def pss_kib(pid: int) -> int:
-    """Memory, what is shared counted by its share."""
+    """Memory in KiB, shared pages counted in proportion (PSS)."""
     lines = (line for one in family(pid) for line in read(PROC / f"{one}/smaps_rollup").splitlines())
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
@@ -55,7 +55,7 @@ def descriptors(pid: int) -> int:
 
 
 def stolen() -> tuple[int, int]:
-    """Ticks that the host took from this machine, and all ticks, since its start."""
+    """Ticks stolen by the host, and all ticks, since the start of the machine."""
     ticks = [int(word) for word in read(PROC / "stat").split("\n", 1)[0].split()[1:9]]
     return ticks[7], sum(ticks)
 
@@ -67,7 +67,7 @@ def steal_since(before: tuple[int, int]) -> float:
 
 
 def read(path: Path) -> str:
-    """A file that may go away at any time, as processes do."""
+    """The content of a file; nothing if it is gone, as that of a process may be at any time."""
     try:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
@@ -75,7 +75,7 @@ def read(path: Path) -> str:
 
 
 def facts() -> list[tuple[str, str]]:
-    """What a reader of the figures should know."""
+    """Facts about the machine that belong to the figures."""
     models = [line.split(":", 1)[1].strip() for line in read(PROC / "cpuinfo").splitlines() if line.startswith("model name")]
     return [
         ("machine", f"{len(CPUS)} × {models[0] if models else platform.machine()}, Linux {platform.release()}"),
@@ -88,7 +88,7 @@ VERSIONS = [("nginx", "nginx", "-v"), ("HAProxy", "haproxy", "-v"), ("rustc", "r
 
 
 def first_line(command: list[str]) -> str:
-    """The first line that a command says; nothing if there is no such command."""
+    """The first line of a command's output; nothing if there is no such command."""
     program = find(command[0])
     if not program:
         return ""
@@ -97,6 +97,6 @@ def first_line(command: list[str]) -> str:
 
 
 def find(program: str) -> str | None:
-    """Where a program is, if it is installed."""
+    """The path of a program, if it is installed."""
     homes = [os.environ.get("PATH", ""), "/usr/sbin", str(Path.home() / ".cargo/bin")]
     return shutil.which(program, path=os.pathsep.join(homes))

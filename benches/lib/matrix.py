@@ -1,4 +1,4 @@
-"""The scenarios, and what is measured in them."""
+"""The scenarios, and the measurements of each."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 
 import drive
 import machine
+import peers
 from drive import Figures, Scenario, Tools, Wrong
-from stage import Program, Setup, Stage
+from peers import Setup
+from stage import Program, Stage
 
 ENDLESS = 100_000_000
 
@@ -27,19 +29,19 @@ REQUESTS = [
 PACED = Scenario(
     "paced", "1,000 streams, 20 frames a second each", "streams", f"sim-f{ENDLESS}-i50-t", ENDLESS, 1000, warm=1, rate=20_000
 )
-# What is about delays: the simulator gives way to the client.
+# Scenarios that measure delays: the simulator yields to the client.
 STREAMS = [
     PACED,
-    replace(PACED, name="paced-tls", about="the same, TLS towards the caller", tls=True),
-    Scenario("first", "16 streams of 20 frames, one each 5 ms, and anew", "streams", "sim-f20-i5", 20, 16),
+    replace(PACED, name="paced-tls", about="the same, TLS on the client's side", tls=True),
+    Scenario("first", "16 streams of 20 frames, one each 5 ms, started again when they end", "streams", "sim-f20-i5", 20, 16),
 ]
 TWO = Scenario("two", "1 KiB requests, two workers, nothing pinned", "requests", "sim-f40", 40, 16, padding=940, pinned=False)
 IDLE = [
-    Scenario("idle", "2,000 streams that say nothing after their first frame", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000),
-    Scenario("idle-tls", "the same, TLS towards the caller", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000, tls=True),
+    Scenario("idle", "2,000 streams that are silent after their first frame", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000),
+    Scenario("idle-tls", "the same, TLS on the client's side", "streams", f"sim-f{ENDLESS}-i600000", ENDLESS, 2000, tls=True),
 ]
 
-# Scenario → program → figures, one for each round; nothing where it went wrong.
+# Scenario → program → figures of each round; None where an answer was wrong.
 Samples = dict[str, dict[str, list[Figures | None]]]
 
 
@@ -62,7 +64,7 @@ class Results:
         print(f"{time.strftime('%T')} {scenario:12} {program:10} {shown}", file=sys.stderr, flush=True)
 
     def derive(self) -> None:
-        """Figures that are differences: what is added to the direct way, and what a handshake costs over a plain connection."""
+        """Figures that are differences: the delay added to a direct request, and the cost of a handshake over that of a plain connection."""
         for scenario in self.samples.values():
             direct = scenario.get("direct", [])
             for runs in scenario.values():
@@ -77,12 +79,12 @@ class Results:
                     figures["handshake_us"] = figures["cpu_us"] - base["cpu_us"]
 
     def median(self, scenario: str, program: str, figure: str) -> float | None:
-        """The middle one of all rounds."""
+        """The median of all rounds."""
         runs = self.samples.get(scenario, {}).get(program, [])
         return median(figures.get(figure) for figures in runs if figures)
 
     def ratio(self, scenario: str, program: str, other: str, figure: str) -> float | None:
-        """The middle one of the ratios within a round."""
+        """The median of the ratios within a round."""
         runs = self.samples.get(scenario, {})
         pairs = zip(runs.get(program, []), runs.get(other, []))
         return median(
@@ -103,11 +105,11 @@ def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: 
         return [scenario for scenario in scenarios if not only or scenario.name in only]
 
     if wanted([TWO]):
-        both = [stage.proxy(name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
+        both = [peers.proxy(stage, name, replace(setup, threads=2, pinned=False), f"{name}-2") for name in names]
         interleave(results, tools, stage, [TWO], dict(zip(names, both)), rounds)
         for program in both:
             stage.stop(program)
-    programs = {"direct": stage.direct, **{name: stage.proxy(name, setup) for name in names}}
+    programs = {"direct": stage.direct, **{name: peers.proxy(stage, name, setup) for name in names}}
     interleave(results, tools, stage, wanted(REQUESTS), programs, rounds)
     stage.give_way()
     interleave(results, tools, stage, wanted(STREAMS), programs, rounds)
@@ -122,7 +124,7 @@ def interleave(
     order = list(programs.items())
     for scenario in scenarios:
         for _ in range(rounds):
-            # Nobody is always the first one, or always behind the same.
+            # Rotated, so that no program is always the first.
             order.append(order.pop(0))
             for name, program in order:
                 results.add(scenario.name, name, lambda: drive.run(tools, stage, program, scenario))
@@ -136,7 +138,7 @@ def measure_memory(
     held: list[tuple[Scenario, str, Program, int, int]] = []
     for scenario in scenarios:
         for name in names:
-            program = stage.proxy(name, setup, f"{name}-{scenario.name}")
+            program = peers.proxy(stage, name, setup, f"{name}-{scenario.name}")
             try:
                 held.append((scenario, name, program, *hold(tools, stage, program, scenario)))
             except Wrong as wrong:

@@ -1,4 +1,4 @@
-"""The soak's load: many well-behaved callers, faults, callers who leave, reloads; all at once, until it is stopped."""
+"""The load of the soak: many well-behaved clients, faults, clients that disconnect, reloads; all at once, until it is stopped."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from typing import Any
 import drive
 import faults
 from drive import Scenario, Tools, Wrong
+from readiness import Readiness
 from stage import Program, Stage, free_ports, key_hash
 
-# Who asks well and must be answered well.
+# Well-behaved clients, whose answers must be right.
 CALLERS = [
     Scenario("streams", "", "streams", "sim-f200-i20", 200, 80),
     Scenario("streams, TLS", "", "streams", "sim-f100-i20", 100, 40, tls=True),
@@ -39,7 +40,7 @@ POOL_IDLE = 5
 
 @dataclass
 class Mixed:
-    """A gateway under all of it."""
+    """A gateway under this load."""
 
     stage: Stage
     tools: Tools
@@ -54,7 +55,7 @@ class Mixed:
     reloads: int = 0
 
     def begin(self, closing: contextlib.ExitStack) -> None:
-        """Starts all callers."""
+        """Starts all clients."""
         quiet = faults.Fault("", "", "/v1", True, faults.sound)
         self.events = faults.ask(self.stage, self.gateway, False, quiet).events()[0]
         for scenario in CALLERS:
@@ -69,11 +70,11 @@ class Mixed:
         while not self.stopped.is_set():
             try:
                 work()
-            except Exception as error:  # whatever it is, the run must tell it
+            except Exception as error:  # whatever it is, the run must report it
                 self.wrong.append(f"{work.__name__}: {error!r}")
 
     def fail(self) -> None:
-        """A round of faults, each ending as promised."""
+        """A round of faults, each of which must end as promised."""
         for fault in faults.faults():
             tls = random.random() < 0.5
             answer = faults.ask(self.stage, self.gateway, tls, fault)
@@ -85,11 +86,11 @@ class Mixed:
 
     def leave(self) -> None:
         faults.leave(self.stage, self.gateway, random.random() < 0.5)
-        self.counts["callers who left"] += 1
+        self.counts["disconnects"] += 1
         self.stopped.wait(0.02)
 
     def reload(self) -> None:
-        """A value that changes nothing, written in place or renamed into place, and now and then a signal for it."""
+        """Changes a value that does not matter, in place or by rename, and sends SIGHUP for every third reload."""
         if self.stopped.wait(3):
             return
         self.reloads += 1
@@ -105,7 +106,7 @@ class Mixed:
         self.counts["reloads"] += 1
 
     def look(self) -> None:
-        """Asks all callers what they saw, and the log what it has to tell."""
+        """Collects the reports of all clients, and looks for trouble in the log."""
         for scenario, client in self.clients.copy():
             try:
                 seen = client.tell()
@@ -119,11 +120,11 @@ class Mixed:
         for trouble in ("panicked", "internal_error"):
             if trouble in log:
                 line = next(line for line in log.splitlines() if trouble in line)
-                self.wrong.append(f"the log says: {line[:500]}")
+                self.wrong.append(f"in the log: {line[:500]}")
         self.stage.empty_logs()
 
     def end(self, closing: contextlib.ExitStack) -> None:
-        """Stops all callers."""
+        """Stops all clients."""
         self.stopped.set()
         for thread in self.threads:
             thread.join(15)
@@ -131,32 +132,34 @@ class Mixed:
         closing.close()
 
     def status(self) -> dict[str, Any]:
-        """What the gateway says of itself."""
+        """The gateway's /status."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.gateway.admin}/status", timeout=10) as answer:
             status: dict[str, Any] = json.load(answer)
             return status
 
     def metric(self, name: str) -> float:
-        """The sum of a metric's series."""
+        """The sum of all series of a metric."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.gateway.admin}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((name + " ", name + "{")))
 
 
 def under_load(stage: Stage, tools: Tools) -> Mixed:
-    """A gateway that is ready for it."""
+    """A gateway that is ready for the load."""
     plain, tls, admin = free_ports(3)
     gateway = Program("sluicegate", plain, tls, admin=admin)
     folder = stage.folder / "gateway"
     folder.mkdir()
     config = folder / "gateway.toml"
     config.write_text(configuration(stage, gateway, 16))
-    stage.spawn(gateway, [str(stage.binary), "serve", "--config", str(config)], None)
+    readiness = Readiness(folder)
+    stage.spawn(gateway, [*readiness.under, str(stage.binary), "serve", "--config", str(config)], None)
+    readiness.wait()
     return Mixed(stage, tools, gateway, config)
 
 
 def configuration(stage: Stage, gateway: Program, limit: int) -> str:
-    """Several ways to the simulators. `limit` is what reloads change."""
+    """The configuration: several routes to the simulators. Reloads change `limit`."""
     plain = f'url = "http://127.0.0.1:{stage.direct.plain}"\nkey = {{ env = "LOAD_UPSTREAM_KEY" }}\npool = {{ idle = "{POOL_IDLE}s" }}'
     secure = plain.replace(f"http://127.0.0.1:{stage.direct.plain}", f"https://localhost:{stage.secure.tls}")
     dead = 'url = "http://127.0.0.1:1"\nkey = { env = "LOAD_UPSTREAM_KEY" }'

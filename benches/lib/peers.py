@@ -1,26 +1,64 @@
-"""Configurations of the proxies, all for the same work: the caller's key is checked (401), the upstream's key put in its place, upstream
-connections kept, nothing buffered, TLS 1.3 on a listener of its own, a line of JSON logged for each request."""
+"""Starts the proxies, all configured for the same work: check the client's key (401), replace it with the upstream's key, keep upstream
+connections open, buffer nothing, TLS 1.3 on a separate listener, log a line of JSON for each request."""
 
 from __future__ import annotations
 
 import os
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import machine
 from machine import Missing
-
-if TYPE_CHECKING:
-    from stage import Program, Setup, Stage
+from stage import CALLER_KEY, ROUTE, UPSTREAM_KEY, Program, Stage, ask, content, free_ports, key_hash
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+OVER_HTTP2 = "/http2"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the proxies of a run are configured."""
+
+    threads: int = 1
+    pinned: bool = True
+    everything: bool = False
+    # More lines for the gateway's route, and more tables.
+    route: str = ""
+    more: str = ""
+    # The command that runs the program, such as valgrind's; empty if it runs by itself.
+    under: tuple[str, ...] = ()
+
+
+def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Program:
+    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it works."""
+    plain, tls, admin = free_ports(3)
+    program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
+    folder = made.folder / f"{program.name}-{program.plain}"
+    folder.mkdir()
+    program.patient = bool(setup.under)
+    command = COMMANDS[kind](made, program, setup, folder)
+    made.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
+    check(made, program, setup)
+    return program
+
+
+def check(made: Stage, program: Program, setup: Setup) -> None:
+    """Checks that a proxy does its work: it refuses a wrong key, and passes the upstream's answer on whole."""
+    expected = content(ask(made, made.direct, False, "sim-f40")[1])
+    # No TLS where instructions are counted: collecting entropy at its start takes a different number of them each time.
+    for tls in (False,) if setup.under else (False, True):
+        status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
+        if status != 401:
+            raise Missing(f"{program.name} answers a wrong key with {status} instead of 401")
+        status, body = ask(made, program, tls, "sim-f40")
+        if status != 200 or content(body) != expected:
+            raise Missing(f"{program.name} answers {status}, and a body that differs from the simulator's: {body[:300]!r}")
+
 
 
 def sluicegate(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import key_hash
-
     certs = stage.folder / "certs"
     upstream = f'url = "http://127.0.0.1:{stage.direct.plain}"'
     if setup.everything:
@@ -52,13 +90,8 @@ key = "{key_hash()}"
     return [str(stage.binary), "serve", "--config", str(config)]
 
 
-OVER_HTTP2 = "/http2"
-
-
 def over_http2(stage: Stage, next: Program) -> str:
-    """Tables of a gateway that reaches the `next` one over HTTP/2, on a route of its own."""
-    from stage import ROUTE
-
+    """Tables for a gateway that sends a route's requests to the `next` gateway over HTTP/2."""
     return f"""
 [upstream.next]
 url = "https://localhost:{next.tls}"
@@ -73,8 +106,6 @@ upstreams = ["next"]
 
 
 def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import CALLER_KEY, UPSTREAM_KEY
-
     certs = stage.folder / "certs"
     scheme, port, trust = "http", stage.direct.plain, ""
     if setup.everything:
@@ -127,8 +158,6 @@ http {{
 
 
 def haproxy(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    from stage import CALLER_KEY, UPSTREAM_KEY
-
     port, trust = stage.direct.plain, ""
     if setup.everything:
         port = stage.secure.tls
@@ -171,12 +200,12 @@ COMMANDS: dict[str, Callable[[Stage, Program, Setup, Path], list[str]]] = {
 
 
 def installed() -> list[str]:
-    """The peers that are there."""
+    """The peers that are installed."""
     return [name for name in ("nginx", "haproxy") if machine.find(name)]
 
 
 def needed(program: str) -> str:
     found = machine.find(program)
     if not found:
-        raise Missing(f"{program} is not installed (Debian: apt install {program})")
+        raise Missing(f"{program} is not installed (Debian: apt-get install {program})")
     return found

@@ -1,4 +1,4 @@
-"""The programs of a run: simulators, gateway and peers, each in a folder that goes with them."""
+"""The programs of a run: simulators, gateway and peers, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO
 
 import machine
-import peers
 from machine import Missing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +31,7 @@ ENDPOINT = "/chat/completions"
 
 @dataclass
 class Program:
-    """A running program, and how it is reached."""
+    """A running program and its addresses."""
 
     name: str
     plain: int
@@ -41,7 +40,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     admin: int = 0
     log: Path | None = None
-    # Ends slowly, and must not be hurried.
+    # Takes long to stop, and must not be killed early.
     patient: bool = False
 
     @property
@@ -50,27 +49,13 @@ class Program:
         return self.process.pid
 
     def url(self, tls: bool, route: str = ROUTE) -> str:
-        """Where it answers."""
+        """The URL of chat completions."""
         return f"https://localhost:{self.tls}{route}{ENDPOINT}" if tls else f"http://127.0.0.1:{self.plain}{route}{ENDPOINT}"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How the proxies of a run are set up."""
-
-    threads: int = 1
-    pinned: bool = True
-    everything: bool = False
-    # Lines of the gateway's route, and tables of its own.
-    route: str = ""
-    more: str = ""
-    # What runs the program, if it is not run by itself.
-    under: tuple[str, ...] = ()
 
 
 @dataclass
 class Stage:
-    """A folder, certificates in it, and what has been started there."""
+    """A folder with certificates, and the programs that have been started in it."""
 
     binary: Path
     folder: Path
@@ -101,22 +86,10 @@ class Stage:
                 return
             time.sleep(0.02)
         said = program.log.read_text()[-2000:] if program.log else ""
-        raise Missing(f"{program.name} does not listen on port {port}; it said:\n{said}")
-
-    def proxy(self, kind: str, setup: Setup, name: str | None = None) -> Program:
-        """Starts one of the proxies: `sluicegate`, `nginx` or `haproxy`."""
-        plain, tls, admin = free_ports(3)
-        program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
-        folder = self.folder / f"{program.name}-{program.plain}"
-        folder.mkdir()
-        program.patient = bool(setup.under)
-        command = peers.COMMANDS[kind](self, program, setup, folder)
-        self.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
-        check(self, program, setup)
-        return program
+        raise Missing(f"{program.name} does not listen on port {port}; its output:\n{said}")
 
     def stop(self, program: Program) -> None:
-        """Ends a program, kindly at first."""
+        """Stops a program: SIGTERM, and after a while SIGKILL."""
         self.started.remove(program)
         assert program.process
         program.process.send_signal(signal.SIGTERM)
@@ -127,22 +100,22 @@ class Stage:
             program.process.wait()
 
     def give_way(self) -> None:
-        """Lets the client go before the simulators from now on, where they share a core: what a frame waits for is the proxy then, and
-        not the rest of the simulator's turn. (A scheduler's group is a session, so all of them are in one.)"""
+        """From now on simulators yield to the client where they share a core, so that a frame waits for the proxy, and not for the rest
+        of the simulator's time slice. (The scheduler groups processes by session, so all of them are in one.)"""
         for program in (self.direct, self.secure):
             for task in os.listdir(f"/proc/{program.pid}/task"):
                 os.sched_setscheduler(int(task), os.SCHED_IDLE, os.sched_param(0))
 
     def empty_logs(self) -> None:
-        """Gives back what the logs of a run have taken."""
+        """Empties the logs, which are in memory."""
         for log in self.folder.rglob("*.log"):
             os.truncate(log, 0)
 
 
 @contextlib.contextmanager
 def stage(binary: Path, everything: bool = False) -> Iterator[Stage]:
-    """Certificates and simulators, and the end of all that was started."""
-    # In memory if possible, so that no log waits for a disk.
+    """Makes certificates and starts simulators; stops everything that was started at the end."""
+    # In memory if possible, so that logging never waits for a disk.
     home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     folder = Path(tempfile.mkdtemp(prefix="sluicegate-load-", dir=home))
     ports = free_ports(2)
@@ -166,7 +139,7 @@ def stage(binary: Path, everything: bool = False) -> Iterator[Stage]:
 
 
 def start(command: list[str], output: IO[bytes], cpus: set[int] | None, folder: Path) -> subprocess.Popen[bytes]:
-    """Starts a command on these CPUs, in a group of its own, so that Ctrl-C does not end it before its time."""
+    """Starts a command on these CPUs, in a process group of its own, so that Ctrl-C does not stop it too early."""
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -180,7 +153,7 @@ def start(command: list[str], output: IO[bytes], cpus: set[int] | None, folder: 
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on. (The peers cannot be asked which port they were given.)"""
+    """Free ports. (nginx and HAProxy cannot report a port that the system chose.)"""
     with contextlib.ExitStack() as sockets:
         bound = [sockets.enter_context(socket.socket()) for _ in range(count)]
         for one in bound:
@@ -189,7 +162,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def connect(made: Stage, program: Program, tls: bool) -> http.client.HTTPConnection:
-    """A connection for requests by hand."""
+    """A connection for single requests."""
     if not tls:
         return http.client.HTTPConnection("127.0.0.1", program.plain, timeout=10)
     trust = ssl.create_default_context(cafile=str(made.ca))
@@ -197,7 +170,7 @@ def connect(made: Stage, program: Program, tls: bool) -> http.client.HTTPConnect
 
 
 def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = None) -> tuple[int, bytes]:
-    """One request by hand."""
+    """Sends one request."""
     with contextlib.closing(connect(made, program, tls)) as connection:
         headers = {"authorization": f"Bearer {key or program.key}", "content-type": "application/json"}
         connection.request("POST", ROUTE + ENDPOINT, json.dumps({"model": model, "messages": []}), headers)
@@ -205,23 +178,10 @@ def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = 
         return answer.status, answer.read()
 
 
-def check(made: Stage, program: Program, setup: Setup) -> None:
-    """The same work from all: a wrong key is refused, the upstream's answer passes whole."""
-    expected = content(ask(made, made.direct, False, "sim-f40")[1])
-    # No TLS where instructions are counted: the entropy that it begins with takes a different number of them each time.
-    for tls in (False,) if setup.under else (False, True):
-        status, _ = ask(made, program, tls, "sim-f40", "sk-wrong")
-        if status != 401:
-            raise Missing(f"{program.name} says {status} to a wrong key, which should be 401")
-        status, body = ask(made, program, tls, "sim-f40")
-        if status != 200 or content(body) != expected:
-            raise Missing(f"{program.name} says {status}, and not what the simulator says: {body[:300]!r}")
-
-
 def content(body: bytes) -> str:
     return str(json.loads(body)["choices"][0]["message"]["content"])
 
 
 def key_hash() -> str:
-    """How the gateway knows the caller's key."""
+    """The hash of the client's key, as in gateway.toml."""
     return "sha256:" + hashlib.sha256(CALLER_KEY.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The table that is printed: figures, ratios to nginx, goals and whether they are met."""
+"""The table that benches/load prints: figures, ratios to nginx, goals and whether they were met."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ OURS = "sluicegate"
 
 @dataclass(frozen=True)
 class Goal:
-    """What must be, and what is aimed at."""
+    """A limit that must be kept, and an aim beyond it."""
 
     must: float
     aim: float
-    against: str = "nginx"  # a program, or nothing for the figure itself
+    against: str = "nginx"  # the program to compare with; empty: the figure itself
     least: bool = False  # more is better
 
 
@@ -34,7 +34,7 @@ ROWS = [
     Row("CPU µs per frame, paced, TLS", "paced-tls", "cpu_us", Goal(0.95, 0.85)),
     Row("CPU µs per frame, flood", "flood", "cpu_us", Goal(1.1, 1.0)),
     Row("delay of a frame, flood, p50 µs", "flood", "delay_p50", Goal(2.0, 2.0, "direct")),
-    Row("frames per read of the caller, flood", "flood", "per_read", Goal(2.5, 2.5, "", least=True)),
+    Row("frames per read of the client, flood", "flood", "per_read", Goal(2.5, 2.5, "", least=True)),
     Row("added delay of a frame, paced, p50 µs", "paced", "added_delay_p50", Goal(1.15, 1.0)),
     Row("added delay of a frame, paced, TLS, p50 µs", "paced-tls", "added_delay_p50"),
     Row("time to first token, p50 µs", "first", "wait_p50", Goal(1.4, 1.0)),
@@ -55,7 +55,7 @@ ROWS = [
 
 
 def table(results: Results, peers: list[str]) -> str:
-    """All rows that were measured, as Markdown."""
+    """All measured rows, as Markdown."""
     programs = ["direct", *peers, OURS]
     lines = [cells("", *programs, "× nginx", "must / aim", ""), "|---" * (len(programs) + 4) + "|"]
     for row in ROWS:
@@ -67,7 +67,7 @@ def table(results: Results, peers: list[str]) -> str:
 
 
 def judged(results: Results, row: Row) -> tuple[str, str]:
-    """The goal, and what has come of it."""
+    """The goal, and whether it was met."""
     goal = row.goal
     if not goal:
         return "", ""

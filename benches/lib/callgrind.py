@@ -1,0 +1,114 @@
+"""Counts the user instructions of the gateway's worker thread under valgrind: the figure that other load on the machine hardly changes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import machine
+import peers
+from machine import Missing
+from peers import Setup
+from stage import ENDPOINT, ROUTE, Program, Stage, connect
+from steps import PAUSE, steps
+
+# How the gateway is set up where the cost of a request and of a frame is counted: everything that is on by default is on.
+DEFAULTS = Setup(route='commit = "first_token"')
+
+
+@dataclass(frozen=True)
+class Work:
+    """How many requests a gateway under valgrind gets: JSON requests, frames of one stream, streams of one frame."""
+
+    requests: int = 1000
+    frames: int = 2000
+    streams: int = 100
+
+    def doubled(self, kind: str) -> Work:
+        """Twice as much of one kind."""
+        return replace(self, **{f"{kind}s": 2 * self.amount(kind)})
+
+    def amount(self, kind: str) -> int:
+        """How much of one kind there is."""
+        return int(getattr(self, f"{kind}s"))
+
+
+BASE = Work()
+
+
+@dataclass
+class Counts:
+    """The counts of several runs: of the base work, and of the work with twice as much of one kind."""
+
+    base: list[int] = field(default_factory=list)
+    doubled: dict[str, list[int]] = field(default_factory=dict)
+
+    def run(self, made: Stage, setup: Setup, kinds: Iterable[str]) -> None:
+        """Adds one run."""
+        self.base.append(count(made, setup, BASE))
+        for kind in kinds:
+            self.doubled.setdefault(kind, []).append(count(made, setup, BASE.doubled(kind)))
+
+    def least(self, kind: str) -> float:
+        """What one unit costs: the minimum of the counts with twice as much, minus the minimum without. The start of the process cancels
+        out. Work comes in step with the client, so that load on the machine adds wake-ups, and the minimum has the fewest of them."""
+        return (min(self.doubled[kind]) - min(self.base)) / BASE.amount(kind)
+
+    def each(self, kind: str) -> list[float]:
+        """What one unit costs by each run alone."""
+        return [(doubled - base) / BASE.amount(kind) for doubled, base in zip(self.doubled[kind], self.base)]
+
+    def spread(self, kind: str) -> float:
+        """How far the runs are apart, as a share of the least cost."""
+        each = self.each(kind)
+        return (max(each) - min(each)) / self.least(kind)
+
+
+def count(made: Stage, setup: Setup, work: Work) -> int:
+    """Instructions of the worker thread in the whole life of a gateway that does this work."""
+    valgrind = machine.find("valgrind")
+    if not valgrind:
+        raise Missing("valgrind is not installed (Debian: apt-get install valgrind)")
+    out = made.folder / "callgrind"
+    under = (valgrind, "--tool=callgrind", "--separate-threads=yes", f"--callgrind-out-file={out}")
+    with steps() as upstream:
+        more = setup.more + upstream.tables(setup.route)
+        gateway = peers.proxy(made, "sluicegate", replace(setup, under=under, more=more), "sluicegate-valgrind")
+        with contextlib.closing(connect(made, gateway, False)) as connection:
+            repeat(connection, gateway, "sim-f40-d1", work.requests)
+            upstream.ask(connection, gateway, work.frames)
+            repeat(connection, gateway, "sim-f1-i3", work.streams)
+    made.stop(gateway)
+    threads = list(made.folder.glob("callgrind-*"))
+    # Only the worker thread proxies; the count of the main thread varies with the start of the process.
+    totals = [total(text) for path in threads if "proxy::handle" in (text := path.read_text(errors="replace"))]
+    for path in made.folder.glob("callgrind*"):
+        path.unlink()
+    if len(totals) != 1:
+        raise Missing(f"callgrind's output shows {len(totals)} worker threads among {len(threads)} threads; expected one")
+    return totals[0]
+
+
+def repeat(connection: http.client.HTTPConnection, gateway: Program, model: str, times: int) -> None:
+    """Asks the simulator's model so many times: with an interval in its name for a stream, else for a JSON answer."""
+    body = json.dumps({"model": model, "stream": "-i" in model, "messages": [{"role": "user", "content": "x" * 900}]})
+    for _ in range(times):
+        ask(connection, gateway, body)
+        time.sleep(PAUSE)
+
+
+def ask(connection: http.client.HTTPConnection, gateway: Program, body: str) -> None:
+    connection.request("POST", ROUTE + ENDPOINT, body, {"authorization": f"Bearer {gateway.key}", "content-type": "application/json"})
+    answer = connection.getresponse()
+    whole = answer.read()
+    if answer.status != 200 or not whole.endswith((b"}", b"[DONE]\n\n")):
+        raise Missing(f"the gateway under valgrind answered {answer.status}: {whole[-300:]!r}")
+
+
+def total(text: str) -> int:
+    """The number of instructions in a callgrind file."""
+    return int(next(line for line in text.splitlines() if line.startswith(("totals:", "summary:"))).split()[1])
