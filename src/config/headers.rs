@@ -3,10 +3,8 @@
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    keys,
     problem::{Complaint, complaint},
-    reader::{Node, Table},
-    schema::HeaderRules,
+    reader::Node,
 };
 
 /// Hop-by-hop (RFC 9110 §7.6.1) or framing: they belong to the connection, and no rule can move them.
@@ -86,27 +84,9 @@ pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     pairs
 }
 
-/// `request_headers` or `response_headers` of a route.
-pub(crate) fn rules(route: &Table<'_>, key: &'static str) -> HeaderRules {
-    let table = route.section(key, keys::HEADER_RULES);
-    let rules = HeaderRules {
-        set: table.get("set").map(|node| pairs(&node)).unwrap_or_default(),
-        remove: names(table.get("remove"), name),
-        allow: names(table.get("allow"), |text| name(text).and_then(no_credential)),
-        only: names(table.get("only"), name),
-    };
-    if let Some(both) = rules.set.iter().find(|(name, _)| rules.remove.contains(name)) {
-        table.fail(complaint(
-            format!("`{}` is both set and removed", both.0),
-            "`set` replaces what was there",
-        ));
-    }
-    rules
-}
-
-fn names(node: Option<Node<'_>>, parser: impl Fn(&str) -> Result<HeaderName, Complaint>) -> Vec<HeaderName> {
-    let items = node.and_then(|node| node.items()).unwrap_or_default();
-    items.iter().filter_map(|item| item.parse(&parser)).collect()
+/// A header name that may be let through: one that carries no key.
+pub(crate) fn allowed_name(text: &str) -> Result<HeaderName, Complaint> {
+    name(text).and_then(no_credential)
 }
 
 fn no_credential(name: HeaderName) -> Result<HeaderName, Complaint> {

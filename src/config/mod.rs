@@ -8,10 +8,10 @@
 
 mod certificate;
 mod check;
-mod defaults;
+mod declare;
 mod fixed;
+mod generate;
 mod headers;
-mod keys;
 mod naming;
 mod network;
 mod problem;
@@ -42,7 +42,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
 pub use self::{
+    declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
     fixed::Fixed,
+    generate::{reference, sample, schema_json},
     naming::{MAX_NAME, is_name},
     network::InvalidNetwork,
     problem::{Problem, Problems},
@@ -56,7 +58,7 @@ pub use self::{
     source::Env,
     watch::{Bell, Occasion, Watch},
 };
-use self::{problem::complaint, reader::Table, report::Report};
+use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 
 /// The longest file that is read, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -149,7 +151,7 @@ pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
             return Err(vec![report.place("", span.start, complaint)]);
         }
     };
-    let root = Table::root(document.get_ref(), keys::ROOT, &report);
+    let root = Table::root(document.get_ref(), Root::NAMES, &report);
     let config = check::config(&root, env, redact::table(document.get_ref()));
     drop(root);
     report.finish().map(|warnings| Config { warnings, ..config })

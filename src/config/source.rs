@@ -13,10 +13,11 @@ use aws_lc_rs::digest::{Context, SHA256};
 use zeroize::Zeroizing;
 
 use super::{
-    keys,
+    declare::Keys as _,
     naming::shown,
     problem::{Complaint, complaint},
     reader::Node,
+    schema::Source,
     secret::Secret,
 };
 
@@ -100,8 +101,8 @@ pub(crate) fn path_or_reference(node: &Node<'_>, env: &Env<'_>) -> Option<Loaded
 
 /// Reads `{ env = … }`, `{ file = … }` or `{ credential = … }`.
 fn reference(node: &Node<'_>, env: &Env<'_>) -> Option<Loaded> {
-    let table = node.table(keys::SOURCE)?;
-    let written: Vec<Node<'_>> = keys::SOURCE.iter().filter_map(|key| table.get(key)).collect();
+    let table = node.table(Source::NAMES)?;
+    let written: Vec<Node<'_>> = Source::NAMES.iter().filter_map(|key| table.get(key)).collect();
     let [one] = written.as_slice() else {
         table.fail(complaint(
             "must say one place to read from",

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{SOUND, UPSTREAM_KEY, sound, with};
 use crate::config::{
     Auth, Balance, Breaker, BreakerOverride, ClientAddress, Config, Retry, RetryOverrides, TimeoutOverrides,
-    Timeouts, defaults::BODY_LIMIT,
+    Timeouts,
 };
 
 const SECOND: fn(u64) -> Option<Duration> = |seconds| Some(Duration::from_secs(seconds));
@@ -29,7 +29,7 @@ fn nothing_written_is_the_default() {
     assert_eq!((route.retry, route.breaker), (RetryOverrides::Inherited, BreakerOverride::Inherited));
     assert_eq!((route.heartbeat, route.commit), (None, None));
     assert!(!route.next_on_context_length && !route.attempt_headers);
-    assert_eq!(route.body_limit, BODY_LIMIT);
+    assert_eq!(route.body_limit, 32 << 20);
     assert_eq!(config.upstreams["openai"].auth, Auth::Bearer);
     assert_eq!(config.upstreams["openai"].keys[0].expose(), UPSTREAM_KEY);
     assert_eq!(config.listeners[0].client_address, ClientAddress::Peer);
@@ -52,6 +52,7 @@ fn timeouts_are_inherited_key_by_key() {
         first_token: SECOND(7),
         idle: SECOND(20),
         total: None,
+        ..Timeouts::default()
     };
     assert_eq!(config.upstreams["openai"].timeout, upstream);
     let route = TimeoutOverrides {
