@@ -1,4 +1,4 @@
-//! Spans of time: `"5s"`, `"250ms"`, `"1m 30s"`.
+//! Spans of time as people write them: `"5s"`, `"250ms"`, `"1m 30s"`. The one grammar for them in the program.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use super::problem::{Complaint, complaint};
 /// Milliseconds in each unit.
 const UNITS: [(&str, u64); 5] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
-/// The help for a span that could not be read.
-pub(crate) const HELP: &str = r#"write a number and its unit, as in "250ms", "5s", "1m 30s", "2h""#;
+/// The help for a time span that could not be read.
+pub(crate) const HELP: &str = r#"write a whole number with a unit, for example "250ms", "5s", "1m 30s" or "2h""#;
 
-/// Reads a span: numbers with a unit each, added up.
+/// Reads a time span: whole numbers with a unit each, added up.
 pub(crate) fn parse(text: &str) -> Result<Duration, Complaint> {
     let mut rest = text.trim();
     let mut millis = 0_u64;
     if rest.is_empty() {
-        return Err(complaint("is empty where a span is expected", HELP));
+        return Err(complaint("is empty, but a time span is expected", HELP));
     }
     while !rest.is_empty() {
         let (amount, unit, after) = part(rest)?;
@@ -25,12 +25,12 @@ pub(crate) fn parse(text: &str) -> Result<Duration, Complaint> {
     Ok(Duration::from_millis(millis))
 }
 
-/// Reads a span, or "off" as none.
+/// Reads a time span, or "off" as `None`.
 pub(crate) fn parse_or_off(text: &str) -> Result<Option<Duration>, Complaint> {
     if text == "off" { Ok(None) } else { parse(text).map(Some) }
 }
 
-/// A span as it would be written, for messages.
+/// A time span as it would be written.
 pub(crate) fn written(span: Duration) -> String {
     let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     if millis == 0 {
@@ -40,18 +40,18 @@ pub(crate) fn written(span: Duration) -> String {
     fits.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }
 
-/// The first number and unit, and what follows.
+/// The first number and the milliseconds of its unit, and the rest of the text.
 fn part(text: &str) -> Result<(u64, u64, &str), Complaint> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     if number.is_empty() {
-        return Err(complaint("is not a span", HELP));
+        return Err(complaint("is not a time span", HELP));
     }
     let rest = rest.trim_start();
     let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
     let (name, after) = rest.split_at(letters);
     if name.is_empty() {
-        return Err(complaint("has a number without a unit", HELP));
+        return Err(complaint("has a number without a unit of time", HELP));
     }
     let unit = UNITS
         .iter()
@@ -61,7 +61,7 @@ fn part(text: &str) -> Result<(u64, u64, &str), Complaint> {
 }
 
 fn too_long() -> Complaint {
-    complaint("is longer than can be counted", HELP)
+    complaint("is a time span that is too long to be counted", HELP)
 }
 
 #[cfg(test)]
@@ -88,12 +88,12 @@ mod tests {
         assert!(why("5").contains("without a unit"));
         assert!(why("1m 30").contains("without a unit"));
         assert!(why("5y").contains("unknown unit"));
-        assert!(why("off").contains("not a span"));
+        assert!(why("off").contains("not a time span"));
         assert!(why("1.5s").contains("without a unit"));
         assert!(why("").contains("empty"));
-        assert!(why("-1s").contains("not a span"));
-        assert!(why("99999999999999999999s").contains("longer"));
-        assert!(why("18446744073709551615d").contains("longer"));
+        assert!(why("-1s").contains("not a time span"));
+        assert!(why("99999999999999999999s").contains("too long"));
+        assert!(why("18446744073709551615d").contains("too long"));
     }
 
     #[test]
