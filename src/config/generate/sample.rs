@@ -14,7 +14,9 @@ const INTRODUCTION: &str = r##"# The configuration of Sluicegate. `sluicegate ch
 #   # key = value         shows a default: writing it changes nothing.
 #   # e.g. key = value    shows an example of a key that is not set by default.
 #
-# Time spans are "250ms", "5s", "1m 30s", "2h"; sizes are "64KiB", "32MiB", "1GB". Relative paths start at the folder of this file.
+# Time spans are "250ms", "5s", "1m 30s", "2h", from 1ms to 7d unless another range is given; sizes are "64KiB", "32MiB", "1GB".
+# Relative paths start at the folder of this file.
+#
 # Secrets are never written here. Say where a secret is to be read from: { env = "NAME" }, { file = "path" } or
 # { credential = "name" } (systemd's LoadCredential=). PEM files may be given the same way.
 #
@@ -32,9 +34,10 @@ pub fn sample() -> String {
         file.push('\n');
         file.push_str(&header(&section));
         file.push('\n');
+        let mut shown = Vec::new();
         for key in section.inner() {
             file.push('\n');
-            show(&mut file, key);
+            show(&mut file, key, &mut shown);
         }
     }
     file
@@ -50,11 +53,14 @@ fn header(section: &Key) -> String {
     }
 }
 
-fn show(file: &mut String, key: &Key) {
-    push(file, "# ", &format!("{} {}", key.doc, facts(key)));
-    // Documented where they are inherited from.
-    if key.meta.inheritance != Inheritance::Overrides {
+/// Keys of inline tables are described once: where they are inherited from, and for the first of several tables that are alike,
+/// which is in `shown` then.
+fn show(file: &mut String, key: &Key, shown: &mut Vec<String>) {
+    push(file, "# ", &[key.doc.to_owned(), facts(key)].join(" "));
+    let keys = format!("{:?}", key.inner());
+    if key.meta.inheritance != Inheritance::Overrides && !shown.contains(&keys) {
         inner(file, key, "#   ");
+        shown.push(keys);
     }
     let Key { name, meta, .. } = key;
     if !meta.shipped.is_empty() {
@@ -71,49 +77,67 @@ fn show(file: &mut String, key: &Key) {
 /// The keys of a table that is written in one line.
 fn inner(file: &mut String, key: &Key, indent: &str) {
     for key in key.inner() {
-        let value = match &key.default {
-            DefaultValue::Value(value) => format!(" (default: {value})"),
-            DefaultValue::Required | DefaultValue::Words(_) => String::new(),
-        };
-        push(file, indent, &format!("- {}: {} {}{value}", key.name, key.doc, facts(key)));
+        let mut text = format!("- {}: {} {}", key.name, key.doc, facts(key));
+        if let DefaultValue::Value(value) = &key.default {
+            text.push_str(&format!(" Default: {value}."));
+        }
+        push(file, indent, &text);
         inner(file, key, &format!("{indent}  "));
     }
 }
 
 /// Range and default, as far as the line that shows the value does not tell them.
 fn facts(key: &Key) -> String {
-    let mut facts = match range(&key.shape) {
-        Some(range) => format!("{range}."),
-        None => String::new(),
+    let range = range(&key.shape).map(|range| sentence(&range));
+    let default = match &key.default {
+        DefaultValue::Required => Some("Required.".to_owned()),
+        DefaultValue::Words(words) if words.starts_with("required") => Some(sentence(words)),
+        DefaultValue::Words(words) => Some(format!("Default: {words}.")),
+        DefaultValue::Value(_) => None,
     };
-    match &key.default {
-        DefaultValue::Required => facts.push_str(" Required."),
-        DefaultValue::Words(words) if words.starts_with("required") => {
-            facts.push_str(&format!(" R{}.", words.trim_start_matches('r')));
-        }
-        DefaultValue::Words(words) => facts.push_str(&format!(" Default: {words}.")),
-        DefaultValue::Value(_) => {}
-    }
-    facts.trim_start().to_owned()
+    let facts: Vec<String> = range.into_iter().chain(default).collect();
+    facts.join(" ")
 }
 
 fn range(shape: &Shape) -> Option<String> {
     match shape {
-        Shape::Count(least, most) => Some(format!("From {least} to {most}")),
-        Shape::Span(least, most) | Shape::Size(least, most) => Some(format!("From {least} to {most}")),
-        Shape::Choice(_) => Some(format!("One of: {}", shape.words())),
-        Shape::Either(shapes) => {
-            let all: Vec<String> = shapes.iter().filter_map(range).collect();
-            (!all.is_empty()).then(|| all.join(", or "))
-        }
+        // The usual one is in the introduction.
+        Shape::Span(least, most) if least == "1ms" && most == "7d" => None,
+        Shape::Count(least, most) => Some(format!("from {least} to {most}")),
+        Shape::Span(least, most) | Shape::Size(least, most) => Some(format!("from {least} to {most}")),
+        Shape::Choice(words) if words.len() > 1 => Some(format!("one of {}", shape.words())),
+        Shape::Either(shapes) => either(shapes),
         _ => None,
     }
 }
 
+fn either(shapes: &[Shape]) -> Option<String> {
+    let part = |shape: &Shape| match shape {
+        Shape::Table(_) => Some("a table".to_owned()),
+        Shape::Span(..) => range(shape).map(|range| format!("a time span {range}")).or(Some("a time span".to_owned())),
+        Shape::Choice(_) => Some(shape.words()),
+        Shape::Text(what) => Some((*what).to_owned()),
+        _ => None,
+    };
+    let parts: Option<Vec<String>> = shapes.iter().map(part).collect();
+    parts.map(|parts| parts.join(" or "))
+}
+
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", letters.as_str())
+}
+
+/// Continued lines of an item are indented to its text.
 fn push(file: &mut String, indent: &str, text: &str) {
-    for line in wrapped(text, WIDTH - indent.len()) {
+    let continued = if text.starts_with("- ") { "  " } else { "" };
+    let mut prefix = String::new();
+    for line in wrapped(text, WIDTH - indent.len() - continued.len()) {
         file.push_str(indent);
+        file.push_str(&prefix);
         file.push_str(&line);
         file.push('\n');
+        continued.clone_into(&mut prefix);
     }
 }

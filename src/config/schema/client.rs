@@ -16,7 +16,7 @@ table! {
     #[derive(Debug, Clone)]
     pub struct Client(table, context) {
         key = described(Shape::Text("\"sha256:\" and 64 lowercase hex digits")).required(),
-            "SHA-256 of the client's key, in hex. Required, unless `keys` is set. The gateway never stores the key itself.",
+            "SHA-256 of the client's key, in hex. The key itself is not stored.",
             { shipped: r#""sha256:0000000000000000000000000000000000000000000000000000000000000000""#, secrecy: Secrecy::Secret,
               default: "required, unless `keys` is set" };
         keys = described(Shape::List(Box::new(Shape::Text("\"sha256:\" and 64 lowercase hex digits")))),

@@ -60,7 +60,7 @@ inherited_table! {
         retries: u32 = count::<u32>(0..=10).or(3),
             "Maximum number of attempts after the first one.";
         backoff: Duration = span(SPANS).or(Duration::from_secs(1)),
-            "Wait before the next round of attempts, once all candidates have failed. Doubles with each round.";
+            "Wait before the next round of attempts, once all candidates have failed. It doubles with each round, and a random part is added or taken off.";
         max_backoff: Duration = span(SPANS).or(Duration::from_secs(8)),
             "Maximum wait between rounds. Must not be below `backoff`.";
     }

@@ -26,7 +26,7 @@ table! {
             "Address to listen on. \"[::]:8443\" accepts IPv6 only.",
             { shipped: r#""0.0.0.0:8443""#, effect: Effect::Restart };
         tls: Option<ListenerTls> = nested::<ListenerTls>().optional(),
-            "TLS of this listener. Without it, the listener speaks plain HTTP.",
+            "TLS of this listener.",
             { shipped: r#"{ certificate = "certs/server.pem", key = "certs/server.key" }"#,
               example: &[r#"{ certificates = [{ certificate = "certs/server.pem", key = "certs/server.key" }], client_ca = "certs/ca.pem", min_version = "1.3" }"#],
               default: "plain HTTP", effect: Effect::NewConnections };
@@ -38,7 +38,7 @@ table! {
              that is not in `trusted`, or from a PROXY protocol header (v1 or v2), which then must open every connection.",
             { effect: Effect::NewConnections };
         trusted = described(list(text("address or address range", network)).shape()),
-            "Proxies whose word on the client's address is trusted. Required with \"x-forwarded-for\". With \"proxy-protocol\", \
+            "Proxies that are trusted to report the client's address. Required with \"x-forwarded-for\". With \"proxy-protocol\", \
              connections from other addresses are refused.",
             { example: &[r#"["10.0.0.0/8", "::1"]"#], effect: Effect::NewConnections };
     }

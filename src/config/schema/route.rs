@@ -79,10 +79,10 @@ table! {
         forward_address: bool = flag().or(false),
             "Whether the upstream gets `x-forwarded-for`, `x-forwarded-proto` and `x-forwarded-host`, as this gateway determined them.";
         request_headers: HeaderRules = section::<HeaderRules>(),
-            "Changes to request headers.",
+            "Changes to request headers, beyond the general policy for headers.",
             { example: &[r#"{ set = { x-team = "blue" }, remove = ["x-debug"], allow = ["x-forwarded-for"], only = [] }"#] };
         response_headers: HeaderRules = section::<HeaderRules>(),
-            "Changes to response headers.";
+            "Changes to response headers, with the same keys.";
     }
     derived {
         /// Upstreams in the order in which they are tried, no pair of upstream and model twice; at least one.

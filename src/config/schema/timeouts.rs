@@ -20,6 +20,6 @@ inherited_table! {
         idle: Option<Duration> = span(SPANS).or_off().or(Some(Duration::from_secs(300))),
             "The longest silence within the upstream's response.";
         total: Option<Duration> = span(SPANS).or_off().or(None),
-            "The whole request, from its first byte to the last byte of the response.";
+            "The whole request, up to the last byte of the response.";
     }
 }

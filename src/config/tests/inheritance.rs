@@ -160,7 +160,7 @@ fn a_heartbeat_is_inherited() {
 fn what_is_likely_a_slip_is_warned_of() {
     let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
     assert!(
-        warned("https://api.openai.com", "https://api.openai.com/v1").contains("`/v1/v1`, the prefix twice")
+        warned("https://api.openai.com", "https://api.openai.com/v1").contains("`/v1/v1`, with the prefix twice")
     );
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));
     assert_eq!(warned("https://api.openai.com", "http://127.0.0.1:9999"), "");
@@ -188,7 +188,7 @@ fn fewer_http2_connections_than_workers_are_warned_of() {
     };
     assert_eq!(
         warned(4, "http2 = true\nmax_connections = 3"),
-        "upstream.openai.max_connections: there are 4 workers (`server.threads`), and HTTP/2 connections for 3 of them"
+        "upstream.openai.max_connections: allows 3 HTTP/2 connections, but there are 4 workers (`server.threads`)"
     );
     for (threads, upstream) in
         [(4, "http2 = true\nmax_connections = 4"), (4, "max_connections = 3"), (4, "http2 = true")]

@@ -146,7 +146,7 @@ fn a_secret_that_cannot_be_sent_is_refused_and_not_shown() {
     let folder = Folder::new();
     let text = with("env = \"OPENAI_API_KEY\"", "file = \"key\"");
     for (content, why) in
-        [("", "is empty"), ("\n", "is empty"), ("hidden word", "has spaces"), ("hidden\nline", "line breaks")]
+        [("", "is empty"), ("\n", "is empty"), ("hidden word", "contains spaces"), ("hidden\nline", "line breaks")]
     {
         folder.write("key", content);
         let problems = read_in(&folder.0, &text).expect_err(content);
@@ -160,7 +160,7 @@ fn a_key_in_clear_is_told_where_it_belongs() {
     let pasted = with("{ env = \"OPENAI_API_KEY\" }", "\"sk-upstream\"");
     let problem = super::one_problem(&pasted);
     assert!(
-        problem.contains("never written in this file") && problem.contains("{ env = \"NAME\" }"),
+        problem.contains("must not be written in this file") && problem.contains("{ env = \"NAME\" }"),
         "{problem}"
     );
     let (head, _) = SOUND.split_once("key = \"sha256").expect("a client");
