@@ -61,7 +61,8 @@ fn warn_of_time(chain: &Node<'_>, validity: &Validity, now: SystemTime) {
     } else {
         return;
     };
-    chain.warn(complaint(message, "replace certificate and key; a running gateway uses the new ones at once"));
+    chain
+        .warn(complaint(message, "replace certificate and key; a running gateway uses the new ones at once"));
 }
 
 /// When the first certificate is valid.
@@ -80,7 +81,8 @@ pub(crate) fn authorities(node: &Node<'_>, env: &Env<'_>) -> Option<(Arc<RootCer
     let mut context = Context::new(&SHA256);
     for certificate in certificates {
         context.update(&certificate);
-        let unusable = |_| complaint("has a certificate that cannot be used as an authority", "use a CA certificate");
+        let unusable =
+            |_| complaint("has a certificate that cannot be used as an authority", "use a CA certificate");
         node.accept(store.add(certificate).map_err(unusable))?;
     }
     let mut digest = [0; 32];
@@ -92,7 +94,10 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Complaint> {
     let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(pem).collect();
     match found.map_err(|error| damaged(&error))? {
         none if none.is_empty() => Err(match PrivateKeyDer::from_pem_slice(pem) {
-            Ok(_) => complaint("contains a private key where a certificate is expected", "check that `certificate` and `key` are not swapped"),
+            Ok(_) => complaint(
+                "contains a private key where a certificate is expected",
+                "check that `certificate` and `key` are not swapped",
+            ),
             Err(_) => complaint("contains no certificate", PEM_HELP),
         }),
         some => Ok(some),
@@ -112,7 +117,10 @@ fn no_key(pem: &[u8]) -> Complaint {
         return complaint("contains an encrypted private key", "decrypt it: openssl pkey -in … -out …");
     }
     if CertificateDer::from_pem_slice(pem).is_ok() {
-        return complaint("contains a certificate where a private key is expected", "check that `certificate` and `key` are not swapped");
+        return complaint(
+            "contains a certificate where a private key is expected",
+            "check that `certificate` and `key` are not swapped",
+        );
     }
     complaint("contains no private key", PEM_HELP)
 }
@@ -140,8 +148,7 @@ fn mismatched(error: &Error) -> Complaint {
 
 /// The subject alternative names of the chain's first certificate (RFC 5280 §4.2.1.6).
 fn dns_names(chain: &[CertificateDer<'_>]) -> Result<Vec<String>, Complaint> {
-    let invalid =
-        || complaint("has a certificate that cannot be read", "use an X.509 version 3 certificate");
+    let invalid = || complaint("has a certificate that cannot be read", "use an X.509 version 3 certificate");
     let first = chain.first().ok_or_else(invalid)?;
     let end_entity = EndEntityCert::try_from(first).map_err(|_| invalid())?;
     Ok(end_entity.valid_dns_names().map(str::to_ascii_lowercase).collect())

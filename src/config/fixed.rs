@@ -58,9 +58,8 @@ impl Fixed {
         }
         let pairs = self.settings.iter().zip(&wanted.settings);
         let changed = pairs.filter(|(now, then)| now != then);
-        differences.extend(
-            changed.map(|(now, then)| format!("{} from {} to {}", now.key, now.value, then.value)),
-        );
+        differences
+            .extend(changed.map(|(now, then)| format!("{} from {} to {}", now.key, now.value, then.value)));
         differences
     }
 }

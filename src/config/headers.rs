@@ -68,7 +68,8 @@ pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let pair = |(written, node): (&str, Node<'_>)| {
         let name = node.accept(name(written).and_then(no_credential))?;
         let value = node.string()?;
-        let malformed = |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
+        let malformed =
+            |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
         let mut value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
         value.set_sensitive(is_credential(name.as_str()));
         Some((name, value))

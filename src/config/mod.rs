@@ -42,6 +42,7 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
+use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 pub use self::{
     declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
     fixed::Fixed,
@@ -52,14 +53,13 @@ pub use self::{
     schema::{
         Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
         Config, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log, LogFormat,
-        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, Server, Target, TimeoutOverrides,
-        Timeouts, Upstream, UpstreamTls,
+        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, Server, Target, TimeoutLimits,
+        TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
     watch::{Bell, Occasion, Watch},
 };
-use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -145,7 +145,10 @@ pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
             let complaint = match error.message() {
                 "duplicate key" => {
                     let name = naming::shown(written, "a name");
-                    complaint(format!("{name} is defined twice: the first definition is further up"), NOT_TOML)
+                    complaint(
+                        format!("{name} is defined twice: the first definition is further up"),
+                        NOT_TOML,
+                    )
                 }
                 message => complaint(message.to_owned(), NOT_TOML),
             };
@@ -169,7 +172,10 @@ fn read(path: &Path) -> Result<String, Problem> {
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
-        whole(format!("the file cannot be read: {error}"), "check the path and its permissions, or name another file with `--config PATH`")
+        whole(
+            format!("the file cannot be read: {error}"),
+            "check the path and its permissions, or name another file with `--config PATH`",
+        )
     })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(whole("the file is larger than 4MiB".to_owned(), "check that it is the right file"));

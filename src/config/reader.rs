@@ -60,7 +60,9 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn count(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let Some(integer) = self.value.as_integer() else { return self.mistyped("a whole number", "write it without quotes and without a fraction") };
+        let Some(integer) = self.value.as_integer() else {
+            return self.mistyped("a whole number", "write it without quotes and without a fraction");
+        };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let number = number.filter(|number| range.contains(number));
         number.or_else(|| {
@@ -138,7 +140,8 @@ impl<'a> Node<'a> {
         let entries = self.any_table()?.entries;
         for (name, node) in &entries {
             if !is_name(name) {
-                let help = "use at most 64 letters, digits, `-`, `_` and `.`, and nothing that looks like a key";
+                let help =
+                    "use at most 64 letters, digits, `-`, `_` and `.`, and nothing that looks like a key";
                 node.fail(complaint("is not a valid name", help));
             }
         }
@@ -164,7 +167,9 @@ impl<'a> Node<'a> {
     }
 
     fn any_table(&self) -> Option<Table<'a>> {
-        let Some(table) = self.value.as_table() else { return self.mistyped("a table", "write it as { key = value, … } or under its own [header]") };
+        let Some(table) = self.value.as_table() else {
+            return self.mistyped("a table", "write it as { key = value, … } or under its own [header]");
+        };
         Some(Table::of(table, &self.path, self.offset, self.report))
     }
 

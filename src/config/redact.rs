@@ -50,7 +50,9 @@ fn within(table: &DeTable<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
     }
     if let Shape::Named(keys) = shape {
         let keys: Vec<&Key> = keys.iter().collect();
-        return each(table, |_, written| written.as_table().map_or(MASK.into(), |table| entries(table, &keys)));
+        return each(table, |_, written| {
+            written.as_table().map_or(MASK.into(), |table| entries(table, &keys))
+        });
     }
     let source = sources(shape);
     if !source.is_empty() && table.keys().all(|name| source.iter().any(|key| key.name == &**name.get_ref())) {

@@ -16,7 +16,8 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 /// The help for a size that could not be read.
-pub(crate) const HELP: &str = r#"write a whole number with a unit, for example "512B", "64KiB", "32MiB" or "1GB""#;
+pub(crate) const HELP: &str =
+    r#"write a whole number with a unit, for example "512B", "64KiB", "32MiB" or "1GB""#;
 
 /// Reads a size, in bytes.
 pub(crate) fn parse(text: &str) -> Result<u64, Complaint> {

@@ -76,8 +76,9 @@ pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
     }
     let loaded = reference(node, env)?;
     let text = std::str::from_utf8(&loaded.bytes).unwrap_or("\u{fffd}");
-    let invalid =
-        |why| complaint(format!("refers to an invalid secret: {why}"), "a secret must be one line of visible ASCII");
+    let invalid = |why| {
+        complaint(format!("refers to an invalid secret: {why}"), "a secret must be one line of visible ASCII")
+    };
     node.accept(Secret::new(text).map_err(invalid))
 }
 
@@ -195,7 +196,10 @@ fn read(path: PathBuf, shown: &str, help: &'static str) -> Result<Loaded, Compla
     let file = File::open(&path).map_err(unreadable)?;
     let length = file.metadata().map_err(unreadable)?.len();
     if length > MAX_FILE {
-        return Err(complaint(format!("the file {shown} is larger than 1MiB"), "check that it is the right file"));
+        return Err(complaint(
+            format!("the file {shown} is larger than 1MiB"),
+            "check that it is the right file",
+        ));
     }
     let capacity = usize::try_from(length).unwrap_or(0).saturating_add(64);
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));

@@ -39,7 +39,10 @@ pub(crate) fn target(text: &str) -> Result<Uri, Complaint> {
 /// Reads the address of an HTTP CONNECT proxy, and the user info in it.
 pub(crate) fn proxy(text: &str) -> Result<(Uri, Option<Secret>), Complaint> {
     let Some(rest) = text.strip_prefix("http://") else {
-        return Err(complaint("must begin with http://; other kinds of proxies are not supported", PROXY_HELP));
+        return Err(complaint(
+            "must begin with http://; other kinds of proxies are not supported",
+            PROXY_HELP,
+        ));
     };
     let (user_info, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
     let credentials = user_info.map(credentials).transpose()?;
@@ -60,7 +63,9 @@ pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
         _ if !path.starts_with('/') => "must begin with `/`",
         _ if path.ends_with('/') => "must not end with `/`: a prefix always matches whole segments",
         _ if path.contains("//") => "must not have an empty segment (`//`)",
-        _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => "must not have a segment `.` or `..`",
+        _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => {
+            "must not have a segment `.` or `..`"
+        }
         _ if path.contains('%') => "must not have an escape (`%`): paths are matched after decoding",
         _ if path.contains('*') => "must not have a `*`: a prefix always matches everything below it",
         _ if path.contains(';') => "must not have a semicolon, which programs interpret differently",

@@ -57,7 +57,10 @@ pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstrea
     }
     for (name, node, _) in upstreams {
         if !routes.iter().any(|(_, _, route)| uses(route, name)) {
-            node.warn(complaint("no route uses this upstream", "remove it, or add it to the `upstreams` of a route"));
+            node.warn(complaint(
+                "no route uses this upstream",
+                "remove it, or add it to the `upstreams` of a route",
+            ));
         }
     }
 }
@@ -98,9 +101,11 @@ pub(super) fn workers(server: &Server, upstreams: &[Entry<'_, Upstream>]) {
             continue;
         };
         if let Some(written) = node.child("max_connections") {
-            let message =
-                format!("allows {most} HTTP/2 connections, but there are {threads} workers (`server.threads`)");
-            let help = format!("set max_connections = {threads} or more: each worker uses its own connection");
+            let message = format!(
+                "allows {most} HTTP/2 connections, but there are {threads} workers (`server.threads`)"
+            );
+            let help =
+                format!("set max_connections = {threads} or more: each worker uses its own connection");
             written.warn(complaint(message, help));
         }
     }

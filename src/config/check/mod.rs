@@ -15,15 +15,15 @@ use super::{
 /// Reads every table. The result is complete only if the report is without problems.
 pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Value) -> Config {
     let names = names(root);
-    let mut context =
-        Context { env, names: &names, defaults: Defaults::default(), retries: BTreeMap::new() };
+    let mut context = Context { env, names: &names, defaults: Defaults::default(), retries: BTreeMap::new() };
     let defaults = Defaults::read(&root.section("defaults", Defaults::NAMES), &context);
     context.defaults = defaults.unwrap_or_default();
     let listeners = listeners(root, &context);
     let admin = root.get("admin").and_then(|node| placed::<Admin>(node, &context));
     between::addresses(&listeners, admin.as_ref());
     let upstreams = tables::<Upstream>(root, "upstream", &context);
-    context.retries = upstreams.iter().map(|(name, _, upstream)| (Arc::from(*name), upstream.retry)).collect();
+    context.retries =
+        upstreams.iter().map(|(name, _, upstream)| (Arc::from(*name), upstream.retry)).collect();
     let routes = tables::<Route>(root, "route", &context);
     let clients = tables::<Client>(root, "client", &context);
     between::routes(&routes, &upstreams, root.get("client").is_some());

@@ -1,6 +1,8 @@
 //! Kinds of values: each reads one, writes one, and knows its own shape.
 
-use std::{collections::BTreeMap, fmt::Display, marker::PhantomData, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Display, marker::PhantomData, ops::RangeInclusive, sync::Arc, time::Duration,
+};
 
 use super::{
     Declared, Keys as _, Shape,
@@ -288,7 +290,10 @@ pub(crate) struct Reference {
 }
 
 /// `kind` is the table's first part: `route` for the name of a `[route.NAME]`.
-pub(crate) const fn reference(kind: &'static str, names: for<'n> fn(&Names<'n>) -> Vec<&'n str>) -> Reference {
+pub(crate) const fn reference(
+    kind: &'static str,
+    names: for<'n> fn(&Names<'n>) -> Vec<&'n str>,
+) -> Reference {
     Reference { kind, names }
 }
 

@@ -74,23 +74,35 @@ fn facts(key: &Key) -> Vec<String> {
     let shipped = [key.meta.shipped];
     let examples = key.meta.example.iter().chain(&shipped).filter(|example| !example.is_empty());
     facts.extend(examples.map(|example| format!("Example: `{} = {example}`", key.name)));
-    match key.meta.inheritance {
-        Inheritance::None => {}
-        Inheritance::Overrides => facts.push("Inheritance: overrides the inherited value, key by key".to_owned()),
-        Inheritance::AddsUp => facts.push("Inheritance: applies together with the inherited values".to_owned()),
-    }
-    match key.meta.secrecy {
-        Secrecy::Public => {}
-        Secrecy::Secret => facts.push("Secret: masked in `/config`".to_owned()),
-        Secrecy::Headers => {
-            facts.push("Values of headers whose name suggests a credential are masked in `/config`".to_owned());
-        }
-    }
-    facts.push(match key.meta.effect {
-        Effect::NextRequest => "A change takes effect with the next request".to_owned(),
-        Effect::NewConnections => "A change takes effect with the next client connection".to_owned(),
-        Effect::Restart => "A change takes effect after a restart".to_owned(),
-    });
+    facts.extend(inheritance(key.meta.inheritance).map(str::to_owned));
+    facts.extend(secrecy(key.meta.secrecy).map(str::to_owned));
+    facts.push(effect(key.meta.effect).to_owned());
     facts.push(format!("Since {}", key.meta.since));
     facts
+}
+
+fn inheritance(inheritance: Inheritance) -> Option<&'static str> {
+    match inheritance {
+        Inheritance::None => None,
+        Inheritance::Overrides => Some("Inheritance: overrides the inherited value (of a table: key by key)"),
+        Inheritance::AddsUp => Some("Inheritance: applies together with the inherited values"),
+    }
+}
+
+fn secrecy(secrecy: Secrecy) -> Option<&'static str> {
+    match secrecy {
+        Secrecy::Public => None,
+        Secrecy::Secret => Some("Secret: masked in `/config`"),
+        Secrecy::Headers => {
+            Some("Values of headers whose name suggests a credential are masked in `/config`")
+        }
+    }
+}
+
+fn effect(effect: Effect) -> &'static str {
+    match effect {
+        Effect::NextRequest => "A change takes effect with the next request",
+        Effect::NewConnections => "A change takes effect with the next client connection",
+        Effect::Restart => "A change takes effect after a restart",
+    }
 }

@@ -114,7 +114,9 @@ fn range(shape: &Shape) -> Option<String> {
 fn either(shapes: &[Shape]) -> Option<String> {
     let part = |shape: &Shape| match shape {
         Shape::Table(_) => Some("a table".to_owned()),
-        Shape::Span(..) => range(shape).map(|range| format!("a time span {range}")).or(Some("a time span".to_owned())),
+        Shape::Span(..) => {
+            range(shape).map(|range| format!("a time span {range}")).or(Some("a time span".to_owned()))
+        }
         Shape::Choice(_) => Some(shape.words()),
         Shape::Text(what) => Some((*what).to_owned()),
         _ => None,

@@ -53,8 +53,11 @@ pub(crate) fn key_nodes<'a>(client: &Node<'a>) -> Vec<Node<'a>> {
 /// A string that is no hash may be the key itself, so it is not shown.
 fn hash(node: &Node<'_>) -> Option<KeyHash> {
     let help = r#"write "sha256:" and the 64 lowercase hex digits of the key's SHA-256; `sluicegate key new NAME` prints them"#;
-    let Some(text) = node.value.as_str() else { return node.mistyped("the hash of a key, as a string", help) };
-    let in_clear = |_| complaint("is not the hash of a key (a key in clear must not be written in this file)", help);
+    let Some(text) = node.value.as_str() else {
+        return node.mistyped("the hash of a key, as a string", help);
+    };
+    let in_clear =
+        |_| complaint("is not the hash of a key (a key in clear must not be written in this file)", help);
     let hash = node.accept(text.parse::<KeyHash>().map_err(in_clear))?;
     if hash.as_bytes().iter().all(|byte| *byte == 0) {
         node.warn(complaint(

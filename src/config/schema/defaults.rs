@@ -6,8 +6,8 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count, described, inherited_table, size,
-        span, table,
+        Context, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count, described,
+        inherited_table, size, span, table,
     },
     problem::complaint,
     reader::Table,
@@ -154,11 +154,7 @@ pub(super) fn timeout(table: &Table<'_>, context: &Context<'_>) -> TimeoutOverri
 }
 
 /// What this table says under `retry`. Together with what it inherits it must be in order; `None`: not known, because of a mistake.
-pub(super) fn retry(
-    table: &Table<'_>,
-    context: &Context<'_>,
-    inherited: Option<Retry>,
-) -> RetryOverrides {
+pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<Retry>) -> RetryOverrides {
     let help = r#"for example: retry = { retries = 3, backoff = "1s", max_backoff = "8s" }"#;
     let table = match switch(table, "retry", Retry::NAMES, help) {
         Switch::Inherited => return Switch::Inherited,

@@ -70,7 +70,10 @@ fn with_credentials(node: &Node<'_>, env: &Env<'_>) -> Option<EgressProxy> {
     let place = table.required("url", r#"for example: url = "http://proxy:3128""#)?;
     let (url, user_info) = place.parse(url::proxy)?;
     if user_info.is_some() {
-        place.fail(complaint("contains user info although `credentials` is a key of its own", "move it to `credentials`"));
+        place.fail(complaint(
+            "contains user info although `credentials` is a key of its own",
+            "move it to `credentials`",
+        ));
     }
     Some(EgressProxy { url, credentials: credentials?, bypass: Vec::new() })
 }
@@ -81,7 +84,10 @@ fn from_environment(node: &Node<'_>, targets: &[Target], env: &Env<'_>) -> Optio
     let plain = targets.iter().filter(|target| target.url.scheme_str() == Some("http")).count();
     if plain != 0 && plain != targets.len() {
         let help = "write the URL of the proxy, or split the targets into two upstreams";
-        node.fail(complaint(r#""env" is ambiguous: the upstream has http and https targets, which use different variables"#, help));
+        node.fail(complaint(
+            r#""env" is ambiguous: the upstream has http and https targets, which use different variables"#,
+            help,
+        ));
         return None;
     }
     let (lower, upper) =

@@ -12,7 +12,8 @@ use super::{Source, server::address};
 use crate::config::{
     certificate::{authorities, chain_and_key},
     declare::{
-        Context, Effect, Field, Keys, Kind, Secrecy, Shape, choice, described, flag, keys, list, nested, table, text,
+        Context, Effect, Field, Keys, Kind, Secrecy, Shape, choice, described, flag, keys, list, nested,
+        table, text,
     },
     problem::{Complaint, complaint},
     reader::Table,
@@ -161,13 +162,15 @@ fn client_address(table: &Table<'_>, context: &Context<'_>) -> Option<ClientAddr
     match kind {
         AddressKind::Peer => {
             if let Some(trusted) = trusted {
-                let help = r#"set client_address = "x-forwarded-for" or "proxy-protocol", or leave `trusted` out"#;
+                let help =
+                    r#"set client_address = "x-forwarded-for" or "proxy-protocol", or leave `trusted` out"#;
                 trusted.fail(complaint("has no meaning when `client_address` is \"peer\"", help));
             }
             Some(ClientAddress::Peer)
         }
         AddressKind::ForwardedFor => {
-            let help = r#"list the proxies that may send x-forwarded-for, for example: trusted = ["10.0.0.0/8"]"#;
+            let help =
+                r#"list the proxies that may send x-forwarded-for, for example: trusted = ["10.0.0.0/8"]"#;
             let _reported = table.required("trusted", help);
             Some(ClientAddress::ForwardedFor(networks))
         }
@@ -214,7 +217,10 @@ fn certificates(tls: &Table<'_>, context: &Context<'_>) -> Option<Vec<Certificat
 }
 
 /// The authorities and their digest; `Some(None)`: there is no `client_ca`.
-fn client_authorities(tls: &Table<'_>, context: &Context<'_>) -> Option<Option<(Arc<RootCertStore>, [u8; 32])>> {
+fn client_authorities(
+    tls: &Table<'_>,
+    context: &Context<'_>,
+) -> Option<Option<(Arc<RootCertStore>, [u8; 32])>> {
     let Some(node) = tls.get("client_ca") else { return Some(None) };
     authorities(&node, context.env).map(Some)
 }

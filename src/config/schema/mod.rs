@@ -29,7 +29,7 @@ pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
-pub use timeouts::{TimeoutOverrides, Timeouts};
+pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
 pub use upstream::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls};
 
 /// One `gateway.toml`, read whole: each table by its name, in the file's terms.

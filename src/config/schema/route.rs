@@ -12,7 +12,8 @@ use super::{
 };
 use crate::config::{
     declare::{
-        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, section, span, table, text,
+        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, section, span, table,
+        text,
     },
     naming,
     problem::{Complaint, complaint},
@@ -246,7 +247,10 @@ fn host(text: &str) -> Result<String, Complaint> {
     if text.len() <= 253 && text.split('.').all(label) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(complaint("is not a host name", r#"for example "api.example.com", without scheme, port, path or wildcard"#))
+    Err(complaint(
+        "is not a host name",
+        r#"for example "api.example.com", without scheme, port, path or wildcard"#,
+    ))
 }
 
 fn method(text: &str) -> Result<Method, Complaint> {

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, ops::RangeInclusive, thread::available_parallelism, t
 
 use super::timeouts::SPANS;
 use crate::config::{
-    declare::{Effect, Kind as _, Secrecy, choice, count, defaults_table, flag, secret, section, size, span, table, text},
+    declare::{
+        Effect, Kind as _, Secrecy, choice, count, defaults_table, flag, secret, section, size, span, table,
+        text,
+    },
     problem::{Complaint, complaint},
     reader::Table,
     secret::Secret,

@@ -16,8 +16,8 @@ use super::{
 use crate::config::{
     certificate::{authorities, chain_and_key},
     declare::{
-        Context, Declared, Inheritance, Keys, Kind, Secrecy, Shape, count, defaults_table, described, flag, keys,
-        nested, parse_as, section, span, table, text,
+        Context, Declared, Inheritance, Keys, Kind, Secrecy, Shape, count, defaults_table, described, flag,
+        keys, nested, parse_as, section, span, table, text,
     },
     headers,
     problem::{Complaint, complaint},
@@ -278,8 +278,7 @@ fn auth(node: &Node<'_>, context: &Context<'_>) -> Option<Auth> {
     AuthTable::read(&node.table(AuthTable::NAMES)?, context).map(|table| Auth::Header(table.header))
 }
 
-const BALANCE_HELP: &str =
-    r#"for example: balance = { hash = "caller" }, { hash = "prompt" } or { hash = { header = "x-session" } }"#;
+const BALANCE_HELP: &str = r#"for example: balance = { hash = "caller" }, { hash = "prompt" } or { hash = { header = "x-session" } }"#;
 
 fn balance_shape() -> Shape {
     let words = Shape::Choice(vec!["least_pending", "round_robin"]);
@@ -307,13 +306,18 @@ fn keys(table: &Table<'_>, auth: Option<&Auth>, context: &Context<'_>) -> Option
         }
         return Some(Vec::new());
     }
-    let help = r#"for example: key = { env = "OPENAI_API_KEY" }; or auth = "none" if the upstream expects no key"#;
+    let help =
+        r#"for example: key = { env = "OPENAI_API_KEY" }; or auth = "none" if the upstream expects no key"#;
     let nodes = table.one_or_several("key", "keys", help)?;
     let read: Vec<Option<Secret>> = nodes.iter().map(|node| secret(node, context.env)).collect();
     read.into_iter().collect()
 }
 
-fn proxy(table: &Table<'_>, targets: Option<&[Target]>, context: &Context<'_>) -> Option<Option<EgressProxy>> {
+fn proxy(
+    table: &Table<'_>,
+    targets: Option<&[Target]>,
+    context: &Context<'_>,
+) -> Option<Option<EgressProxy>> {
     table.get("proxy").map_or(Some(None), |node| egress(&node, targets, context.env))
 }
 
@@ -322,7 +326,10 @@ fn key_header_is_free(table: &Table<'_>, auth: Option<&Auth>, headers: Option<&[
     if let Some(node) = table.get("headers")
         && headers.unwrap_or_default().iter().any(|(other, _)| other == name)
     {
-        node.fail(complaint("sets the header that carries the key", "remove the header here: its value is `key`"));
+        node.fail(complaint(
+            "sets the header that carries the key",
+            "remove the header here: its value is `key`",
+        ));
     }
 }
 

@@ -115,13 +115,21 @@ fn the_schema_accepts_the_shipped_file_and_refuses_mistakes() {
     };
     assert_eq!(mistakes(&sample()), Vec::<String>::new());
     let wrong = [
-        ("[route.openai]\n", "[route.openai]\nbody_limits = \"1MiB\"\n", "route.openai.body_limits: not a key"),
+        (
+            "[route.openai]\n",
+            "[route.openai]\nbody_limits = \"1MiB\"\n",
+            "route.openai.body_limits: not a key",
+        ),
         ("[server]\n", "[server]\nthreads = 0\n", "server.threads: too small"),
         ("[server]\n", "[server]\nkeep_alive = \"75\"\n", "server.keep_alive: wrong form"),
         ("[server]\n", "[server]\nmax_buffered = \"1 PB\"\n", "server.max_buffered: wrong form"),
         ("[log]\n", "[log]\nlevel = \"loud\"\n", "log.level: none of the words"),
         ("path = \"/v1\"\n", "", "route.openai: lacks path"),
-        ("[upstream.openai]\n", "[upstream.openai]\nkeys = [{ env = \"A\", file = \"b\" }]\n", "upstream.openai.keys[0]: too many keys"),
+        (
+            "[upstream.openai]\n",
+            "[upstream.openai]\nkeys = [{ env = \"A\", file = \"b\" }]\n",
+            "upstream.openai.keys[0]: too many keys",
+        ),
         ("[upstream.openai]\n", "[upstream.openai]\nretry = true\n", "upstream.openai.retry: fits nothing"),
     ];
     for (from, to, expected) in wrong {

@@ -48,7 +48,6 @@ fn timeouts_are_inherited_key_by_key() {
     let config = sound(&text);
     let upstream = Timeouts {
         connect: seconds(2),
-        first_byte: SECOND(600),
         first_token: SECOND(7),
         idle: SECOND(20),
         total: None,
@@ -160,7 +159,8 @@ fn a_heartbeat_is_inherited() {
 fn what_is_likely_a_slip_is_warned_of() {
     let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
     assert!(
-        warned("https://api.openai.com", "https://api.openai.com/v1").contains("`/v1/v1`, with the prefix twice")
+        warned("https://api.openai.com", "https://api.openai.com/v1")
+            .contains("`/v1/v1`, with the prefix twice")
     );
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));
     assert_eq!(warned("https://api.openai.com", "http://127.0.0.1:9999"), "");

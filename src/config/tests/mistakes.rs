@@ -297,11 +297,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "path = \"/v1\"\ncommit = \"first-token\"",
         "commit: must be \"headers\" or \"first_token\" (did you mean",
     ),
-    (
-        PATH,
-        "path = \"/v1\"\nattempt_headers = 1",
-        "attempt_headers: must be true or false, not a number",
-    ),
+    (PATH, "path = \"/v1\"\nattempt_headers = 1", "attempt_headers: must be true or false, not a number"),
     (
         PATH,
         "path = \"/v1\"\nnext_on_context_length = \"yes\"",

@@ -145,9 +145,12 @@ fn every_kind_of_place_is_read() {
 fn a_secret_that_cannot_be_sent_is_refused_and_not_shown() {
     let folder = Folder::new();
     let text = with("env = \"OPENAI_API_KEY\"", "file = \"key\"");
-    for (content, why) in
-        [("", "is empty"), ("\n", "is empty"), ("hidden word", "contains spaces"), ("hidden\nline", "line breaks")]
-    {
+    for (content, why) in [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("hidden word", "contains spaces"),
+        ("hidden\nline", "line breaks"),
+    ] {
         folder.write("key", content);
         let problems = read_in(&folder.0, &text).expect_err(content);
         assert!(problems[0].message.contains(why), "{problems:?}");
