@@ -191,6 +191,18 @@ fn what_is_shown_of_the_file_holds_no_secret() {
 }
 
 #[test]
+fn names_of_tables_and_of_keys_do_not_change_what_is_masked() {
+    let text = SOUND.replace("upstream.openai", "upstream.keys").replace("[\"openai\"]", "[\"keys\"]");
+    let shown = sound(&text).redacted;
+    assert_eq!(shown["upstream"]["keys"]["url"], "https://api.openai.com");
+    assert_eq!(shown["upstream"]["keys"]["key"]["env"], "OPENAI_API_KEY");
+    let document =
+        toml::de::DeTable::parse("[server]\nsomething = \"hidden\"\n[elsewhere]\na = 1").expect("TOML");
+    let unknown = crate::config::redact::table(document.get_ref());
+    assert_eq!(unknown.to_string(), r#"{"elsewhere":"…","server":{"something":"…"}}"#);
+}
+
+#[test]
 fn a_name_that_looks_like_a_key_is_not_suggested() {
     let text = SOUND
         .replace("upstream.openai", "upstream.sk-proj-Zx81yBq7Lm42")
