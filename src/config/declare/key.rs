@@ -165,7 +165,7 @@ impl Shape {
             Self::Size(least, most) => format!("size from {least} to {most}"),
             Self::Choice(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                quoted.join(", ")
+                if quoted.len() == 1 { quoted.concat() } else { format!("one of {}", quoted.join(", ")) }
             }
             Self::Text(what) => (*what).to_owned(),
             Self::Source(_) => r#"{ env = "NAME" }, { file = "path" } or { credential = "name" }"#.to_owned(),

@@ -69,6 +69,7 @@ fn facts(key: &Key) -> Vec<String> {
     facts.push(match &key.default {
         DefaultValue::Required => "Required".to_owned(),
         DefaultValue::Value(value) => format!("Default: `{value}`"),
+        DefaultValue::Words(words) if words.starts_with("required") => words.replacen('r', "R", 1),
         DefaultValue::Words(words) => format!("Default: {words}"),
     });
     let shipped = [key.meta.shipped];

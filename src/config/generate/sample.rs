@@ -105,7 +105,7 @@ fn range(shape: &Shape) -> Option<String> {
         Shape::Span(least, most) if least == "1ms" && most == "7d" => None,
         Shape::Count(least, most) => Some(format!("from {least} to {most}")),
         Shape::Span(least, most) | Shape::Size(least, most) => Some(format!("from {least} to {most}")),
-        Shape::Choice(words) if words.len() > 1 => Some(format!("one of {}", shape.words())),
+        Shape::Choice(words) if words.len() > 1 => Some(shape.words()),
         Shape::Either(shapes) => either(shapes),
         _ => None,
     }
