@@ -21,6 +21,8 @@
 //!     { example: &[r#"["blue"]"#], since: "0.2.0" };
 //! ```
 //!
+//! A list that decides what a client may do is used in `access::Caller`, which `snapshot` makes of the client's table.
+//!
 //! Then run `SLUICEGATE_WRITE=1 cargo test --lib config::tests::generated`, which writes `gateway.toml` and `docs/configuration.md`.
 //!
 //! # Kinds of rows
