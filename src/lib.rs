@@ -33,7 +33,7 @@
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; the upstream leg and its pools; what bodies are made of |
 //! | [`config`], [`telemetry`] | `gateway.toml`; log queue, access line, ids |
-//! | [`sse`], [`openai`], [`fault`] | pure: event boundaries; what requests and answers say; every failure a caller can see |
+//! | [`sse`], [`openai`], [`fault`], [`span`] | pure: event boundaries; what requests and answers say; every failure a caller can see; time spans as people write them |
 //!
 //! # Life of a request
 //!
@@ -60,6 +60,7 @@ pub mod policy;
 pub mod proxy;
 pub mod simulator;
 pub mod snapshot;
+pub mod span;
 pub mod sse;
 pub mod telemetry;
 pub mod upstream;

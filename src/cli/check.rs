@@ -1,4 +1,4 @@
-//! `check`: is the file sound, and what does it say?
+//! `check`: is the file valid, and what does it say?
 
 use std::{
     fmt::{self, Write as _},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::config::{self, Choice, Client, Config, Listener, Route, Upstream};
 
-/// Tells every problem on stderr, or on stdout that there is none, with warnings and a summary.
+/// Prints every problem to stderr; or, if there is none, warnings and a summary to stdout.
 pub(super) fn run(path: &Path) -> ExitCode {
     match config::load(path) {
         Ok(config) => super::print(Sound { path, config: &config }),
@@ -51,7 +51,7 @@ fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
     };
     let names: Vec<&str> = tls.certificates.iter().flat_map(|one| &one.names).map(String::as_str).collect();
     let names = if names.is_empty() { "no DNS name".to_owned() } else { names.join(", ") };
-    let mutual = if tls.client_ca.is_some() { ", callers show certificates" } else { "" };
+    let mutual = if tls.client_ca.is_some() { ", client certificates required" } else { "" };
     writeln!(f, ", TLS for {names}{mutual}")
 }
 
@@ -119,9 +119,9 @@ mod tests {
         let expected = "\
 gateway.toml: ok
 
-warning: upstream.internal.url: the key and all content go there without TLS
+warning: upstream.internal.url: the key and all content are sent without TLS
   --> gateway.toml:8:19
-  help: write https://, unless the way there is one that you trust
+  help: write https://, unless the network to the upstream is trusted
 
 listener  127.0.0.1:8080, plain with h2c
 admin     127.0.0.1:9901

@@ -1,35 +1,37 @@
-//! What of a configuration is settled when the process starts, and what a new one would change of it.
+//! What of a configuration cannot change while the process runs, and how another configuration differs in it.
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use super::schema::{Config, LogFormat};
+use super::{
+    declare::{Declared, Effect},
+    schema::{Config, Log, Server},
+};
 
-/// What cannot change while the process runs.
+/// The settings that need a restart to change: addresses, and the keys of `[server]` and `[log]` that are declared so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fixed {
-    /// Sockets that are listened on.
+    /// Addresses of the listeners.
     pub listeners: BTreeSet<SocketAddr>,
-    /// The operator's.
+    /// Address of the operator's listener.
     pub admin: Option<SocketAddr>,
-    threads: usize,
-    max_connections: usize,
-    backlog: u32,
-    format: LogFormat,
-    level: tracing::Level,
+    /// The other keys with their values, in the order of the file.
+    settings: Vec<Setting>,
+}
+
+/// A key, as `server.threads`, and its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Setting {
+    key: String,
+    value: String,
 }
 
 #[cfg(test)]
 impl Default for Fixed {
     fn default() -> Self {
-        let (server, log) = (super::Server::default(), super::Log::default());
         Self {
             listeners: BTreeSet::new(),
             admin: None,
-            threads: server.threads,
-            max_connections: server.max_connections,
-            backlog: server.backlog,
-            format: log.format,
-            level: log.level,
+            settings: settings(&Server::default(), &Log::default()),
         }
     }
 }
@@ -40,54 +42,60 @@ impl Fixed {
         Self {
             listeners: config.listeners.iter().map(|listener| listener.address).collect(),
             admin: config.admin.as_ref().map(|admin| admin.address),
-            threads: config.server.threads,
-            max_connections: config.server.max_connections,
-            backlog: config.server.backlog,
-            format: config.log.format,
-            level: config.log.level,
+            settings: settings(&config.server, &config.log),
         }
     }
 
-    /// What `wanted` would have otherwise, each in a few words, in the order of the file.
+    /// What is different in `wanted`, each in a few words, in the order of the file.
     pub fn differences(&self, wanted: &Self) -> Vec<String> {
         let added = wanted.listeners.difference(&self.listeners);
         let removed = self.listeners.difference(&wanted.listeners);
         let mut differences: Vec<String> = added.map(|address| format!("listener {address} added")).collect();
         differences.extend(removed.map(|address| format!("listener {address} removed")));
-        let admin = |admin: Option<SocketAddr>| {
-            admin.map_or_else(|| "none".to_owned(), |address| address.to_string())
-        };
-        let rows = [
-            ("admin.address", admin(self.admin), admin(wanted.admin)),
-            ("server.threads", self.threads.to_string(), wanted.threads.to_string()),
-            ("server.max_connections", self.max_connections.to_string(), wanted.max_connections.to_string()),
-            ("server.backlog", self.backlog.to_string(), wanted.backlog.to_string()),
-            ("log.format", format!("{:?}", self.format), format!("{:?}", wanted.format)),
-            ("log.level", self.level.to_string(), wanted.level.to_string()),
-        ];
-        let changed = rows.into_iter().filter(|(_, now, then)| now != then);
-        differences.extend(
-            changed.map(|(key, now, then)| {
-                format!("{key} from {} to {}", now.to_lowercase(), then.to_lowercase())
-            }),
-        );
+        if self.admin != wanted.admin {
+            let (now, then) = (address(self.admin), address(wanted.admin));
+            differences.push(format!("admin.address from {now} to {then}"));
+        }
+        let pairs = self.settings.iter().zip(&wanted.settings);
+        let changed = pairs.filter(|(now, then)| now != then);
+        differences
+            .extend(changed.map(|(now, then)| format!("{} from {} to {}", now.key, now.value, then.value)));
         differences
     }
 }
 
+fn settings(server: &Server, log: &Log) -> Vec<Setting> {
+    [of_table("server", server), of_table("log", log)].concat()
+}
+
+/// The keys of a table that need a restart.
+fn of_table<T: Declared>(name: &str, table: &T) -> Vec<Setting> {
+    let keys = T::keys();
+    let fixed = |key: &str| keys.iter().any(|one| one.name == key && one.meta.effect == Effect::Restart);
+    let settings = table.written().into_iter().filter(|(key, _)| fixed(key));
+    settings
+        .map(|(key, value)| Setting {
+            key: format!("{name}.{key}"),
+            value: value.trim_matches('"').to_owned(),
+        })
+        .collect()
+}
+
+fn address(address: Option<SocketAddr>) -> String {
+    address.map_or_else(|| "none".to_owned(), |address| address.to_string())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::LogFormat, *};
 
     fn fixed() -> Fixed {
+        let server = Server { threads: 2, max_connections: 10, backlog: 20, ..Server::default() };
+        let log = Log { format: LogFormat::Json, level: tracing::Level::INFO, ..Log::default() };
         Fixed {
             listeners: BTreeSet::from(["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]),
             admin: None,
-            threads: 2,
-            max_connections: 10,
-            backlog: 20,
-            format: LogFormat::Json,
-            level: tracing::Level::INFO,
+            settings: settings(&server, &log),
         }
     }
 
@@ -97,15 +105,20 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_effect_without_a_restart_is_no_difference() {
+        let settings = |server: Server| settings(&server, &Log::default());
+        let other = Server { linger: std::time::Duration::from_secs(1), max_headers: 7, ..Server::default() };
+        assert_eq!(settings(other), settings(Server::default()));
+    }
+
+    #[test]
     fn every_difference_is_named() {
+        let server = Server { threads: 3, max_connections: 11, backlog: 21, ..Server::default() };
+        let log = Log { format: LogFormat::Text, level: tracing::Level::DEBUG, ..Log::default() };
         let wanted = Fixed {
             listeners: BTreeSet::from(["127.0.0.1:2".parse().unwrap(), "127.0.0.1:3".parse().unwrap()]),
             admin: Some("127.0.0.1:9".parse().unwrap()),
-            threads: 3,
-            max_connections: 11,
-            backlog: 21,
-            format: LogFormat::Text,
-            level: tracing::Level::DEBUG,
+            settings: settings(&server, &log),
         };
         assert_eq!(
             fixed().differences(&wanted),

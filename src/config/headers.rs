@@ -3,13 +3,11 @@
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    keys,
     problem::{Complaint, complaint},
-    reader::{Node, Table},
-    schema::HeaderRules,
+    reader::Node,
 };
 
-/// Hop-by-hop (RFC 9110 §7.6.1) or framing: they belong to the connection, and no rule can move them.
+/// Hop-by-hop (RFC 9110 §7.6.1) and framing headers: they belong to a single connection, and no rule can change that.
 const OF_THE_CONNECTION: [&str; 11] = [
     "close",
     "connection",
@@ -24,7 +22,7 @@ const OF_THE_CONNECTION: [&str; 11] = [
     "upgrade",
 ];
 
-/// They carry keys, by one provider or another.
+/// Headers that carry keys, with one provider or another.
 const CREDENTIALS: [&str; 7] = [
     "api-key",
     "authorization",
@@ -36,41 +34,42 @@ const CREDENTIALS: [&str; 7] = [
     "x-goog-api-key",
 ];
 
-/// What names of headers with a secret in them have in common. Some that have none are called so too: to mask those does no harm.
+/// Parts of the names of headers that carry secrets. Some headers without a secret match too: masking those does no harm.
 const SECRETIVE: [&str; 11] =
     ["auth", "cookie", "credential", "jwt", "key", "passw", "pwd", "secret", "session", "signature", "token"];
 
-/// Whether a header of this name carries a key, to judge by its name.
+/// Whether the name of a header suggests that it carries a secret.
 pub(crate) fn is_credential(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     CREDENTIALS.contains(&name.as_str()) || SECRETIVE.iter().any(|part| name.contains(part))
 }
 
-/// A rule for one of these would do nothing (`policy::headers` lets none through).
+/// Whether a rule for this header would have no effect (`policy::headers` removes it in any case).
 fn is_of_the_connection(name: &str) -> bool {
     OF_THE_CONNECTION.contains(&name)
         || (name.starts_with("proxy-") && name != "proxy-status")
         || name.starts_with("x-sluicegate-")
 }
 
-/// A header name that may be written in a rule.
+/// Reads a header name that may be used in a rule.
 pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
     let name = HeaderName::from_bytes(text.as_bytes());
-    let name = name.map_err(|_| complaint("is not a header's name", r#"as in "x-team""#))?;
+    let name = name.map_err(|_| complaint("is not a valid header name", r#"for example "x-team""#))?;
     if is_of_the_connection(name.as_str()) {
-        let help = "framing and hop-by-hop headers are the connection's own";
+        let help = "remove it: framing and hop-by-hop headers belong to a single connection";
         return Err(complaint(format!("`{name}` cannot be named here"), help));
     }
     Ok(name)
 }
 
-/// Headers with their values, as `{ x-team = "blue" }`. No header that carries a key: a value would be a secret in the file. What
-/// sounds like one all the same is marked sensitive, so that nothing prints it.
+/// Reads headers with their values, as `{ x-team = "blue" }`. Headers that carry keys are refused: their value would be a secret in the
+/// file. Values of headers whose name suggests a secret are marked sensitive, so that nothing prints them.
 pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     let pair = |(written, node): (&str, Node<'_>)| {
         let name = node.accept(name(written).and_then(no_credential))?;
         let value = node.string()?;
-        let malformed = |_| complaint("is not a header's value", "visible ASCII and spaces, one line");
+        let malformed =
+            |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
         let mut value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
         value.set_sensitive(is_credential(name.as_str()));
         Some((name, value))
@@ -79,39 +78,21 @@ pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
     for (written, entry) in node.entries().unwrap_or_default() {
         let Some((name, value)) = pair((written, entry.clone())) else { continue };
         if pairs.iter().any(|(other, _)| *other == name) {
-            entry.fail(complaint("is written twice: case does not matter in header names", ""));
+            entry.fail(complaint("is set twice: header names are case-insensitive", "remove one of the two"));
         }
         pairs.push((name, value));
     }
     pairs
 }
 
-/// `request_headers` or `response_headers` of a route.
-pub(crate) fn rules(route: &Table<'_>, key: &'static str) -> HeaderRules {
-    let table = route.section(key, keys::HEADER_RULES);
-    let rules = HeaderRules {
-        set: table.get("set").map(|node| pairs(&node)).unwrap_or_default(),
-        remove: names(table.get("remove"), name),
-        allow: names(table.get("allow"), |text| name(text).and_then(no_credential)),
-        only: names(table.get("only"), name),
-    };
-    if let Some(both) = rules.set.iter().find(|(name, _)| rules.remove.contains(name)) {
-        table.fail(complaint(
-            format!("`{}` is both set and removed", both.0),
-            "`set` replaces what was there",
-        ));
-    }
-    rules
-}
-
-fn names(node: Option<Node<'_>>, parser: impl Fn(&str) -> Result<HeaderName, Complaint>) -> Vec<HeaderName> {
-    let items = node.and_then(|node| node.items()).unwrap_or_default();
-    items.iter().filter_map(|item| item.parse(&parser)).collect()
+/// Reads the name of a header that may be set or let through: one that carries no key.
+pub(crate) fn allowed_name(text: &str) -> Result<HeaderName, Complaint> {
+    name(text).and_then(no_credential)
 }
 
 fn no_credential(name: HeaderName) -> Result<HeaderName, Complaint> {
     if CREDENTIALS.contains(&name.as_str()) {
-        let help = "an upstream's key is its `key`, and its header is chosen by `auth`";
+        let help = "remove it: the provider's key is set by `key` of the upstream, and its header by `auth`";
         return Err(complaint(format!("`{name}` carries a key and cannot be named here"), help));
     }
     Ok(name)

@@ -1,17 +1,18 @@
-//! What was written in `gateway.toml`, found sound.
+//! The configuration: `gateway.toml`, read and checked.
 //!
-//! [`load`] reads the file whole: it knows every key, inherits what `[defaults]` says, resolves names, fetches secrets and certificates,
-//! and tells **every** problem at once, each with its path, its place and a remedy. What comes out, a [`Config`], is not
-//! checked again by anything.
+//! [`load`] reads the whole file: it checks every key, applies inheritance, resolves names, reads secrets and certificates, and reports
+//! **all** problems at once, each with its key, its position and how to fix it. The result, a [`Config`], is not checked again.
 //!
-//! A value of the file is never quoted in a problem, unless it is a short name: it may be a key that was pasted in the wrong place.
+//! Each key is declared once, in `schema`; `declare` describes how.
+//!
+//! Problems never quote a value of the file, except for short names: the value may be a key that was pasted in the wrong place.
 
 mod certificate;
 mod check;
-mod defaults;
+mod declare;
 mod fixed;
+mod generate;
 mod headers;
-mod keys;
 mod naming;
 mod network;
 mod problem;
@@ -41,29 +42,31 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
+use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 pub use self::{
+    declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
     fixed::Fixed,
+    generate::{reference, sample, schema_json},
     naming::{MAX_NAME, is_name},
     network::InvalidNetwork,
     problem::{Problem, Problems},
     schema::{
         Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
         Config, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log, LogFormat,
-        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, Server, Target, TimeoutOverrides,
-        Timeouts, Upstream, UpstreamTls,
+        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, Server, Target, TimeoutLimits,
+        TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
     watch::{ConfigWatch, ReloadReason, ReloadTrigger},
 };
-use self::{problem::complaint, reader::Table, report::Report};
 
-/// The longest file that is read, in bytes.
+/// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
-const NOT_TOML: &str = "until this is put right, the rest of the file cannot be read";
+const NOT_TOML: &str = "fix this first: until then, the rest of the file cannot be checked";
 
-/// A file that holds a configuration, and the environment that it is read against.
+/// A configuration file, and the environment in which it is read.
 #[derive(Debug, Clone)]
 pub struct Source {
     file: PathBuf,
@@ -75,19 +78,19 @@ pub struct Source {
 pub struct Reading {
     /// The configuration, or everything that is wrong with it.
     pub config: Result<Config, Problems>,
-    /// The file and all that it names, whether or not they could be read: a change of any of them may change the outcome.
+    /// The file and all files to which it refers, including those that could not be read: a change of any of them may change the result.
     pub files: BTreeSet<PathBuf>,
-    /// Equal for two readings that found the same.
+    /// Equal for two readings that found the same contents.
     pub digest: Vec<u8>,
 }
 
 impl Source {
-    /// `file` against the process environment.
+    /// `file`, read in the environment of the process.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self::with(file, |name| std::env::var_os(name))
     }
 
-    /// `file` against variables that are what `variable` says.
+    /// `file`, read in an environment in which `variable` returns the value of a variable.
     pub fn with(file: impl Into<PathBuf>, variable: fn(&str) -> Option<OsString>) -> Self {
         Self { file: file.into(), variable }
     }
@@ -97,7 +100,7 @@ impl Source {
         &self.file
     }
 
-    /// Reads the file and all that it names. Blocks.
+    /// Reads the file and all files to which it refers. Blocks.
     pub fn read(&self) -> Reading {
         let file = &self.file;
         let refuse = |problems| Problems { file: file.clone(), problems };
@@ -120,18 +123,18 @@ impl Source {
     }
 }
 
-/// Reads the file against the process environment. Blocks: it reads files.
+/// Reads the file in the environment of the process. Blocks: it reads files.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All problems of the file.
 pub fn load(path: &Path) -> Result<Config, Problems> {
     Source::new(path).read().config
 }
 
-/// Reads a file's text against an environment of the caller's choice.
+/// Reads the text of a file in a given environment.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the text's order; at least one problem.
+/// All problems of the text, in their order; at least one.
 pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
     let report = Report::new(text);
     let document = match DeTable::parse(text) {
@@ -141,15 +144,18 @@ pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
             let written = text.get(span.clone()).unwrap_or_default();
             let complaint = match error.message() {
                 "duplicate key" => {
-                    let name = naming::shown(written, "this name");
-                    complaint(format!("{name} is defined twice: it stands further up as well"), NOT_TOML)
+                    let name = naming::shown(written, "a name");
+                    complaint(
+                        format!("{name} is defined twice: the first definition is further up"),
+                        NOT_TOML,
+                    )
                 }
                 message => complaint(message.to_owned(), NOT_TOML),
             };
             return Err(vec![report.place("", span.start, complaint)]);
         }
     };
-    let root = Table::root(document.get_ref(), keys::ROOT, &report);
+    let root = Table::root(document.get_ref(), Root::NAMES, &report);
     let config = check::config(&root, env, redact::table(document.get_ref()));
     drop(root);
     report.finish().map(|warnings| Config { warnings, ..config })
@@ -166,10 +172,13 @@ fn read(path: &Path) -> Result<String, Problem> {
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
-        whole(format!("the file cannot be read: {error}"), "`--config PATH` names another")
+        whole(
+            format!("the file cannot be read: {error}"),
+            "check the path and its permissions, or name another file with `--config PATH`",
+        )
     })?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(whole("the file is larger than 4MiB".to_owned(), "is it the right one?"));
+        return Err(whole("the file is larger than 4MiB".to_owned(), "check that it is the right file"));
     }
-    String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned(), "TOML is UTF-8"))
+    String::from_utf8(bytes).map_err(|_| whole("the file is not UTF-8".to_owned(), "save it as UTF-8"))
 }

@@ -1,4 +1,4 @@
-//! Names: which are allowed, which may be shown, and which one was probably meant.
+//! Names: which are allowed, which may be shown in messages, and which one was probably meant.
 
 use super::problem::{Complaint, complaint};
 
@@ -6,7 +6,7 @@ use super::problem::{Complaint, complaint};
 pub const MAX_NAME: usize = 64;
 
 /// Whether this can be the name of an upstream, a route or a client: letters, digits, `-`, `_` and `.`, the first one a letter or
-/// digit, and nothing that looks like a key, because names are shown everywhere.
+/// digit, and nothing that looks like a key, because names appear in logs and metrics.
 #[must_use]
 pub fn is_name(name: &str) -> bool {
     name.len() <= MAX_NAME
@@ -15,12 +15,12 @@ pub fn is_name(name: &str) -> bool {
         && !looks_secret(name)
 }
 
-/// Whether a text may be a key that was pasted in the wrong place, so that it must not be shown. Errs on the side of silence.
+/// Whether a text may be a key that was pasted in the wrong place, so that it must not be shown. In doubt, yes.
 pub(crate) fn looks_secret(text: &str) -> bool {
     text.len() > MAX_NAME || text.contains(char::is_whitespace) || text.split(['/', ':', '@']).any(is_keylike)
 }
 
-/// The text in backticks when it can be shown, else a word for it.
+/// The text in backticks if it may be shown, otherwise the given words.
 pub(crate) fn shown(text: &str, otherwise: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.*/".contains(c);
     if !text.is_empty() && text.chars().all(plain) && !looks_secret(text) {
@@ -30,15 +30,15 @@ pub(crate) fn shown(text: &str, otherwise: &str) -> String {
     }
 }
 
-/// A reference that leads nowhere.
+/// The complaint about a name that is not defined.
 pub(crate) fn undefined<'n>(kind: &str, name: &str, defined: impl Iterator<Item = &'n str>) -> Complaint {
-    let message = format!("no {kind} {} is defined", shown(name, "of this name"));
+    let message = format!("no {kind} {} is defined", shown(name, "with this name"));
     let help = suggestion(name, defined)
-        .unwrap_or_else(|| format!("add a [{kind}.NAME] table, or name one that exists"));
+        .unwrap_or_else(|| format!("add a [{kind}.NAME] table, or use the name of an existing one"));
     complaint(message, help)
 }
 
-/// "did you mean …?", when one of the candidates is near, and none that may be a key itself.
+/// "did you mean …?", if one of the candidates is similar. A candidate that may be a key itself is never shown.
 pub(crate) fn suggestion<'n>(written: &str, candidates: impl Iterator<Item = &'n str>) -> Option<String> {
     let written = written.to_ascii_lowercase().replace('-', "_");
     let distance = |candidate: &str| strsim::damerau_levenshtein(&written, &candidate.replace('-', "_"));
@@ -47,7 +47,7 @@ pub(crate) fn suggestion<'n>(written: &str, candidates: impl Iterator<Item = &'n
     (distance <= nearest.len().max(3) / 3).then(|| format!("did you mean `{nearest}`?"))
 }
 
-/// A key has a well-known beginning, or is long and mixes what words do not mix.
+/// A key has a well-known beginning, or is long and mixes letters and digits as words do not.
 fn is_keylike(part: &str) -> bool {
     let has = |kind: fn(&u8) -> bool| part.as_bytes().iter().filter(|byte| kind(byte)).count();
     let (lower, upper, digits) =

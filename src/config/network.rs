@@ -7,26 +7,26 @@ use std::{
 
 use super::schema::Network;
 
-/// So many bits of an IPv6 address say that the rest is one of IPv4 (RFC 4291 section 2.5.5.2).
+/// Length of the prefix of IPv6 addresses that contain an IPv4 address (RFC 4291 section 2.5.5.2).
 const MAPPED: u8 = 96;
 
 impl Network {
-    /// Whether the address is in the range. An IPv4 address that came as `::ffff:a.b.c.d` is the IPv4 address.
+    /// Whether the address is in the range. `::ffff:a.b.c.d` counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         masked(self.address, self.prefix) == masked(address.to_canonical(), self.prefix)
     }
 }
 
-/// A text that is not an address range.
+/// Error: a text is not an address range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an address or a range of addresses")]
+#[error("not an IP address or an address range")]
 pub struct InvalidNetwork;
 
 impl FromStr for Network {
     type Err = InvalidNetwork;
 
-    /// Bits after the prefix must be zero: `10.1.2.3/8` is more likely a slip than a range. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+    /// Bits after the prefix must be zero: `10.1.2.3/8` is probably a mistake. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (address, prefix) =
             text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration file, and where, told to a person.
+//! Problems of a configuration file, as they are shown to people.
 
 use std::{
     borrow::Cow,
@@ -6,31 +6,31 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One thing that is wrong (or, as a warning, worth knowing) in the file.
+/// One problem (or warning) in the file.
 ///
-/// Never holds a value that was written in the file unless it is a short name: a secret may have been pasted anywhere.
+/// It never contains a value of the file, except for short names: a secret may have been pasted anywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where in the file's terms: `route.openai.upstreams[0]`; empty for the file as a whole.
+    /// The key, for example `route.openai.upstreams[0]`; empty for the file as a whole.
     pub path: String,
-    /// Counted from 1.
+    /// Line, counted from 1.
     pub line: usize,
-    /// In characters, counted from 1.
+    /// Column in characters, counted from 1.
     pub column: usize,
     /// What is wrong.
     pub message: Cow<'static, str>,
-    /// How to put it right; may be empty.
+    /// How to fix it; may be empty.
     pub help: Cow<'static, str>,
 }
 
 impl Problem {
-    /// A block of two or three lines, `severity` being its first word ("error", "warning").
+    /// A block of two or three lines that begins with `severity` ("error", "warning").
     pub fn describe<'a>(&'a self, severity: &'a str, file: &'a Path) -> impl fmt::Display + 'a {
         Description { problem: self, severity, file }
     }
 }
 
-/// Every problem of a file that was refused, in the file's order. Its `Display` shows them all.
+/// All problems of a file that was rejected, in the order of the file. Its `Display` shows them all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems {
     /// The file, as it was named.
@@ -68,14 +68,14 @@ impl fmt::Display for Description<'_> {
     }
 }
 
-/// What a value's own parser has to say about it: the value's place is added by whoever knows it.
+/// What a parser says about a value, without the position in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Complaint {
     pub(crate) message: Cow<'static, str>,
     pub(crate) help: Cow<'static, str>,
 }
 
-/// A complaint and its remedy.
+/// A complaint, and how to fix it.
 pub(crate) fn complaint(
     message: impl Into<Cow<'static, str>>,
     help: impl Into<Cow<'static, str>>,

@@ -1,5 +1,5 @@
-//! A typed reader of TOML values that know their path and place. What is wrong goes into the [`Report`] and reads as `None`, like
-//! what is absent: the reading goes on, and the report decides at the end.
+//! A typed reader of TOML values that know their path and position. A mistake goes into the [`Report`] and reads as `None`, like an
+//! absent value: reading continues, and the report decides at the end.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -17,24 +17,24 @@ use super::{
 pub(crate) struct Node<'a> {
     /// `route.openai.upstreams[0]`
     pub(crate) path: String,
-    /// In bytes from the file's beginning.
+    /// In bytes from the beginning of the file.
     pub(crate) offset: usize,
     pub(crate) value: &'a DeValue<'a>,
     report: &'a Report<'a>,
 }
 
 impl<'a> Node<'a> {
-    /// Tells that the value is wrong.
+    /// Reports a mistake in the value.
     pub(crate) fn fail(&self, complaint: Complaint) {
         self.report.problem(&self.path, self.offset, complaint);
     }
 
-    /// Tells that it is sound, but worth saying.
+    /// Reports a warning about the value.
     pub(crate) fn warn(&self, complaint: Complaint) {
         self.report.warning(&self.path, self.offset, complaint);
     }
 
-    /// What a parser made of the value; its complaint is told.
+    /// The result of a parser; its complaint is reported.
     pub(crate) fn accept<T>(&self, parsed: Result<T, Complaint>) -> Option<T> {
         parsed.map_err(|complaint| self.fail(complaint)).ok()
     }
@@ -48,7 +48,7 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn string(&self) -> Option<&'a str> {
-        self.value.as_str().or_else(|| self.mistyped("a string", ""))
+        self.value.as_str().or_else(|| self.mistyped("a string", "put it in quotes"))
     }
 
     pub(crate) fn parse<T>(&self, parser: impl FnOnce(&str) -> Result<T, Complaint>) -> Option<T> {
@@ -56,28 +56,31 @@ impl<'a> Node<'a> {
     }
 
     pub(crate) fn boolean(&self) -> Option<bool> {
-        self.value.as_bool().or_else(|| self.mistyped("true or false", ""))
+        self.value.as_bool().or_else(|| self.mistyped("true or false", "write true or false without quotes"))
     }
 
     pub(crate) fn count(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let Some(integer) = self.value.as_integer() else { return self.mistyped("a whole number", "") };
+        let Some(integer) = self.value.as_integer() else {
+            return self.mistyped("a whole number", "write it without quotes and without a fraction");
+        };
         let number = u64::from_str_radix(integer.as_str(), integer.radix()).ok();
         let number = number.filter(|number| range.contains(number));
         number.or_else(|| {
-            self.fail(complaint(format!("must be from {} to {}", range.start(), range.end()), ""));
+            let message = format!("must be from {} to {}", range.start(), range.end());
+            self.fail(complaint(message, "choose a value in this range"));
             None
         })
     }
 
     pub(crate) fn span(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let span = self.quantity("a span of time, as a string", span::HELP, span::parse)?;
+        let span = self.quantity("a time span, as a string", span::HELP, span::parse)?;
         self.within(span, &range)
     }
 
     /// A span, or "off" as `Some(None)`.
     pub(crate) fn span_or_off(&self, range: RangeInclusive<Duration>) -> Option<Option<Duration>> {
-        let help = r#"write a span, as in "5s", or "off""#;
-        match self.quantity(r#"a span of time, as a string, or "off""#, help, span::parse_or_off)? {
+        let help = r#"write a number with a unit, for example "5s", or "off""#;
+        match self.quantity(r#"a time span, as a string, or "off""#, help, span::parse_or_off)? {
             None => Some(None),
             Some(span) => self.within(span, &range).map(Some),
         }
@@ -90,7 +93,7 @@ impl<'a> Node<'a> {
             return Some(bytes);
         }
         let (least, most) = (size::written(*range.start()), size::written(*range.end()));
-        self.fail(complaint(format!("must be from {least} to {most}"), ""));
+        self.fail(complaint(format!("must be from {least} to {most}"), "choose a value in this range"));
         None
     }
 
@@ -108,7 +111,7 @@ impl<'a> Node<'a> {
 
     /// The elements of an array; `None` when it is not one.
     pub(crate) fn items(&self) -> Option<Vec<Self>> {
-        let Some(array) = self.value.as_array() else { return self.mistyped("an array", "put it in [ ]") };
+        let Some(array) = self.value.as_array() else { return self.mistyped("a list", "put it in [ ]") };
         let item = |(index, item): (usize, &'a toml::Spanned<DeValue<'a>>)| Self {
             path: format!("{}[{index}]", self.path),
             offset: item.span().start,
@@ -132,16 +135,24 @@ impl<'a> Node<'a> {
         Some(self.any_table()?.knowing(known))
     }
 
-    /// A table whose keys are names that the file's author chose: each checked, with its value.
+    /// A table whose keys are names that the author of the file chose: each is checked, and returned with its value.
     pub(crate) fn named(&self) -> Option<Vec<(&'a str, Self)>> {
         let entries = self.any_table()?.entries;
         for (name, node) in &entries {
             if !is_name(name) {
-                let help = "letters, digits, `-`, `_` and `.`, at most 64, and nothing that looks like a key";
-                node.fail(complaint("cannot be a name", help));
+                let help =
+                    "use at most 64 letters, digits, `-`, `_` and `.`, and nothing that looks like a key";
+                node.fail(complaint("is not a valid name", help));
             }
         }
         Some(entries)
+    }
+
+    /// A value within a table, without a check of the other keys.
+    pub(crate) fn child(&self, key: &str) -> Option<Self> {
+        let table = self.value.as_table()?;
+        let entries = Table::of(table, &self.path, self.offset, self.report).entries;
+        entries.into_iter().find(|(name, _)| *name == key).map(|(_, node)| node)
     }
 
     /// A table with any keys.
@@ -149,14 +160,16 @@ impl<'a> Node<'a> {
         Some(self.any_table()?.entries)
     }
 
-    /// Wrong type; for a secret in clear the message must not, and does not, quote it.
+    /// Reports a wrong type. The value is not quoted, because it may be a secret in clear.
     pub(crate) fn mistyped<T>(&self, wanted: &str, help: &'static str) -> Option<T> {
         self.fail(complaint(format!("must be {wanted}, not {}", kind(self.value)), help));
         None
     }
 
     fn any_table(&self) -> Option<Table<'a>> {
-        let Some(table) = self.value.as_table() else { return self.mistyped("a table", "") };
+        let Some(table) = self.value.as_table() else {
+            return self.mistyped("a table", "write it as { key = value, … } or under its own [header]");
+        };
         Some(Table::of(table, &self.path, self.offset, self.report))
     }
 
@@ -174,12 +187,12 @@ impl<'a> Node<'a> {
             return Some(span);
         }
         let (least, most) = (span::written(*range.start()), span::written(*range.end()));
-        self.fail(complaint(format!("must be from {least} to {most}"), ""));
+        self.fail(complaint(format!("must be from {least} to {most}"), "choose a value in this range"));
         None
     }
 }
 
-/// A table of the file, its unknown keys told already.
+/// A table of the file, whose unknown keys have been reported.
 pub(crate) struct Table<'a> {
     path: String,
     offset: usize,
@@ -203,7 +216,7 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|(name, _)| *name == key).map(|(_, node)| node.clone())
     }
 
-    /// A value without which the table is no good.
+    /// A value that must be written.
     pub(crate) fn required(&self, key: &'static str, help: &'static str) -> Option<Node<'a>> {
         self.get(key).or_else(|| {
             self.report.problem(&join(&self.path, key), self.offset, complaint("is missing", help));
@@ -211,14 +224,21 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// The one of two keys that is written; both is wrong.
-    pub(crate) fn either(&self, one: &'static str, other: &'static str) -> Option<Node<'a>> {
-        match (self.get(one), self.get(other)) {
+    /// One value or a list of several, under a name or its plural. Neither is a mistake, and so are both.
+    pub(crate) fn one_or_several(
+        &self,
+        one: &'static str,
+        several: &'static str,
+        help: &'static str,
+    ) -> Option<Vec<Node<'a>>> {
+        match (self.get(one), self.get(several)) {
             (Some(_), Some(second)) => {
-                second.fail(complaint(format!("`{one}` is written too"), "write one of them"));
+                second.fail(complaint(format!("`{one}` is set too"), format!("keep `{one}` or `{several}`")));
                 None
             }
-            (first, second) => first.or(second),
+            (Some(node), None) => Some(vec![node]),
+            (None, Some(list)) => list.some_items(help),
+            (None, None) => self.required(one, help).map(|node| vec![node]),
         }
     }
 
@@ -233,16 +253,16 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Tells that the table is wrong as a whole.
+    /// Reports a mistake in the table as a whole.
     pub(crate) fn fail(&self, complaint: Complaint) {
         self.report.problem(&self.path, self.offset, complaint);
     }
 
-    /// Tells every key that is not among these.
+    /// Reports every key that is not among these.
     fn knowing(self, known: &'static [&'static str]) -> Self {
         for (key, node) in self.entries.iter().filter(|(key, _)| !known.contains(key)) {
             let help = suggestion(key, known.iter().copied());
-            let help = help.unwrap_or_else(|| format!("known here: {}", known.join(", ")));
+            let help = help.unwrap_or_else(|| format!("the keys of this table are: {}", known.join(", ")));
             node.fail(complaint("unknown key", help));
         }
         Self { known, ..self }
@@ -252,7 +272,7 @@ impl<'a> Table<'a> {
         let entry = |(key, value): (&'a toml::Spanned<_>, &'a toml::Spanned<DeValue<'a>>)| {
             let name: &'a std::borrow::Cow<'a, str> = key.get_ref();
             let name: &'a str = name;
-            // The place of a table is its name: what it holds may be spread over the file.
+            // The position of a table is its name: its contents may be spread over the file.
             let place = if value.get_ref().is_table() { key.span() } else { value.span() };
             let node = Node { path: join(path, name), offset: place.start, value: value.get_ref(), report };
             (name, node)
@@ -265,11 +285,11 @@ impl<'a> Table<'a> {
 fn kind(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a bare number",
-        DeValue::Float(_) => "a bare fraction",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a fraction",
         DeValue::Boolean(_) => "true or false",
         DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "an array",
+        DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",
     }
 }

@@ -1,55 +1,79 @@
-//! The file as it may be shown: as written, with whatever could be a secret masked.
+//! The file as it may be shown: as written, with everything masked that could be a secret. What is secret is part of the declaration of
+//! each key; a key that is not declared is masked.
 
 use serde_json::{Map, Value};
 use toml::de::{DeTable, DeValue};
 
-use super::headers::is_credential;
+use super::{
+    declare::{Key, Keys, Secrecy, Shape},
+    headers::is_credential,
+    schema::Root,
+};
 
 const MASK: &str = "…";
 
-/// A table as JSON. References to secrets (`{ env = … }`) are shown; hashes of keys, user info in URLs, values of headers whose name
-/// sounds like a credential, and strings where only a reference may stand are not.
+/// A table as JSON. References to secrets (`{ env = … }`) are shown. Hashes of keys, user info in URLs, values of headers whose name
+/// suggests a credential, and strings where only a reference may stand are masked.
 pub(crate) fn table(table: &DeTable<'_>) -> Value {
-    entries(table, Place::Table)
+    let keys = Root::keys();
+    entries(table, &keys.iter().collect::<Vec<_>>())
 }
 
-/// What the value is the value of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Table,
-    /// A name that a client chose: the string there is its key's hash, or in a listener a path.
-    Secret,
-    Headers,
-    Reference,
-}
-
-fn entries(table: &DeTable<'_>, place: Place) -> Value {
-    let is_source = |key: &str| matches!(key, "env" | "file" | "credential");
-    let reference = place == Place::Secret && table.keys().all(|key| is_source(key.get_ref()));
-    let place = if reference { Place::Reference } else { place };
-    let entry = |(key, node): (&toml::Spanned<std::borrow::Cow<'_, str>>, &toml::Spanned<DeValue<'_>>)| {
-        let key: &str = key.get_ref();
-        (key.to_owned(), value(node.get_ref(), inner(key, place)))
+fn entries(table: &DeTable<'_>, keys: &[&Key]) -> Value {
+    let entry = |name: &str, written: &DeValue<'_>| match keys.iter().find(|key| key.name == name) {
+        Some(key) => value(written, &key.shape, key.meta.secrecy),
+        None => MASK.into(),
     };
-    Value::Object(table.iter().map(entry).collect::<Map<_, _>>())
+    each(table, entry)
 }
 
-fn inner(key: &str, place: Place) -> Place {
-    match place {
-        Place::Reference => Place::Reference,
-        Place::Headers if is_credential(key) => Place::Secret,
-        Place::Headers => Place::Headers,
-        _ => match key {
-            "headers" | "set" => Place::Headers,
-            "key" | "keys" | "token" | "credentials" => Place::Secret,
-            _ => Place::Table,
-        },
+fn each(table: &DeTable<'_>, entry: impl Fn(&str, &DeValue<'_>) -> Value) -> Value {
+    let pairs = table.iter().map(|(name, written)| {
+        let name: &str = name.get_ref();
+        (name.to_owned(), entry(name, written.get_ref()))
+    });
+    Value::Object(pairs.collect::<Map<_, _>>())
+}
+
+fn value(written: &DeValue<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
+    match written {
+        DeValue::Array(items) => items.iter().map(|item| value(item.get_ref(), shape, secrecy)).collect(),
+        DeValue::Table(table) => within(table, shape, secrecy),
+        DeValue::String(_) if secrecy != Secrecy::Public => MASK.into(),
+        written => plain(written),
     }
 }
 
-fn value(value: &DeValue<'_>, place: Place) -> Value {
-    match value {
-        DeValue::String(_) if place == Place::Secret => MASK.into(),
+fn within(table: &DeTable<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
+    if secrecy == Secrecy::Headers {
+        return each(table, |name, written| if is_credential(name) { MASK.into() } else { plain(written) });
+    }
+    if let Shape::Named(keys) = shape {
+        let keys: Vec<&Key> = keys.iter().collect();
+        return each(table, |_, written| {
+            written.as_table().map_or(MASK.into(), |table| entries(table, &keys))
+        });
+    }
+    let source = sources(shape);
+    if !source.is_empty() && table.keys().all(|name| source.iter().any(|key| key.name == &**name.get_ref())) {
+        return entries(table, &source);
+    }
+    entries(table, &shape.keys())
+}
+
+/// The keys of a reference, where one may stand.
+fn sources(shape: &Shape) -> Vec<&Key> {
+    match shape {
+        Shape::Source(keys) => keys.iter().collect(),
+        Shape::List(item) => sources(item),
+        Shape::Either(shapes) => shapes.iter().flat_map(sources).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A value that is no secret.
+fn plain(written: &DeValue<'_>) -> Value {
+    match written {
         DeValue::String(text) => without_user_info(text).into(),
         DeValue::Integer(integer) => {
             i64::from_str_radix(integer.as_str(), integer.radix()).unwrap_or_default().into()
@@ -57,8 +81,7 @@ fn value(value: &DeValue<'_>, place: Place) -> Value {
         DeValue::Float(float) => float.as_str().into(),
         DeValue::Boolean(boolean) => (*boolean).into(),
         DeValue::Datetime(date) => date.to_string().into(),
-        DeValue::Array(items) => items.iter().map(|item| self::value(item.get_ref(), place)).collect(),
-        DeValue::Table(table) => entries(table, place),
+        DeValue::Array(_) | DeValue::Table(_) => MASK.into(),
     }
 }
 

@@ -1,10 +1,10 @@
-//! Collects every problem of one reading of the file, so that the first one does not hide the rest.
+//! Collects every problem of one reading of the file, so that the first problem does not hide the others.
 
 use std::cell::RefCell;
 
 use super::problem::{Complaint, Problem};
 
-/// The problems and warnings found so far, and the text that tells their line and column.
+/// The problems and warnings found so far, and the text of the file, from which line and column are counted.
 #[derive(Debug)]
 pub(crate) struct Report<'t> {
     text: &'t str,
@@ -17,23 +17,23 @@ impl<'t> Report<'t> {
         Self { text, problems: RefCell::default(), warnings: RefCell::default() }
     }
 
-    /// Something that keeps the file from being used; `offset` in bytes.
+    /// Adds a problem, after which the file is not used; `offset` in bytes.
     pub(crate) fn problem(&self, path: &str, offset: usize, complaint: Complaint) {
         self.problems.borrow_mut().push(self.place(path, offset, complaint));
     }
 
-    /// Something that does not.
+    /// Adds a warning; `offset` in bytes.
     pub(crate) fn warning(&self, path: &str, offset: usize, complaint: Complaint) {
         self.warnings.borrow_mut().push(self.place(path, offset, complaint));
     }
 
-    /// The warnings, or the problems if there is one; each in the file's order.
+    /// The warnings, or the problems if there are any, in the order of the file.
     pub(crate) fn finish(self) -> Result<Vec<Problem>, Vec<Problem>> {
         let problems = in_order(self.problems.into_inner());
         if problems.is_empty() { Ok(in_order(self.warnings.into_inner())) } else { Err(problems) }
     }
 
-    /// A complaint with its place in the text.
+    /// A complaint with its line and column.
     pub(crate) fn place(&self, path: &str, offset: usize, complaint: Complaint) -> Problem {
         let before = self.text.get(..offset).unwrap_or(self.text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);

@@ -1,4 +1,4 @@
-//! Keys: in clear, to be sent upstream and never shown; and hashed, to know a caller by.
+//! Keys: in clear, to be sent upstream and never shown; and hashed, to identify a client.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -6,15 +6,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
 
 /// A key, password or token in clear. Its memory is wiped when the last clone is dropped, its `Debug` does not show it, and it has no
-/// `Display`. It can be a header's value as it is.
+/// `Display`. It is always a valid header value.
 #[derive(Clone)]
 pub struct Secret(Arc<Zeroizing<String>>);
 
 impl Secret {
-    /// Takes what an environment variable or a file held; newlines at its end are not part of it.
+    /// Reads the content of an environment variable or a file; newlines at its end are removed.
     ///
     /// # Errors
-    /// When nothing is left, or something that is not visible ASCII.
+    /// If the rest is empty, or is not visible ASCII.
     pub fn new(text: &str) -> Result<Self, InvalidSecret> {
         let text = text.trim_end_matches(['\r', '\n']);
         if text.is_empty() {
@@ -39,23 +39,23 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Why a text cannot be a [`Secret`]. Says nothing of the text.
+/// Why a text is not a valid [`Secret`]. Does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
-    /// Nothing but a newline, or not even that.
+    /// Empty, apart from newlines.
     #[error("it is empty")]
     Empty,
     /// A header value with it would be refused or changed on the way (RFC 9110 §5.5).
-    #[error("it has spaces, line breaks or characters that are not ASCII")]
+    #[error("it contains spaces, line breaks or characters that are not ASCII")]
     NotVisible,
 }
 
-/// SHA-256 of a client key's bytes: all that the gateway knows of it.
+/// SHA-256 of the bytes of a client key. The gateway knows a client key by its hash only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// The hash of a key as the caller sends it.
+    /// The hash of a key as the client sends it.
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
         let mut hash = [0; 32];
@@ -102,9 +102,9 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// A text that is not `sha256:` and 64 lowercase hex digits. Does not hold the text, which may be a key in clear.
+/// Error: a text is not `sha256:` and 64 lowercase hex digits. Does not contain the text, which may be a key in clear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a key's hash, which is `sha256:` and 64 lowercase hex digits")]
+#[error("not the hash of a key: `sha256:` and 64 lowercase hex digits are expected")]
 pub struct InvalidKeyHash;
 
 fn nibble(digit: u8) -> Result<u8, InvalidKeyHash> {

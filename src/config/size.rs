@@ -2,7 +2,7 @@
 
 use super::problem::{Complaint, complaint};
 
-/// Bytes in each unit; the binary ones are those of IEC 80000-13.
+/// Bytes in each unit; the binary units are those of IEC 80000-13.
 const UNITS: [(&str, u64); 9] = [
     ("B", 1),
     ("KB", 1000),
@@ -16,9 +16,10 @@ const UNITS: [(&str, u64); 9] = [
 ];
 
 /// The help for a size that could not be read.
-pub(crate) const HELP: &str = r#"write a whole number and its unit, as in "512B", "64KiB", "32MiB", "1GB""#;
+pub(crate) const HELP: &str =
+    r#"write a whole number with a unit, for example "512B", "64KiB", "32MiB" or "1GB""#;
 
-/// Reads a size into bytes.
+/// Reads a size, in bytes.
 pub(crate) fn parse(text: &str) -> Result<u64, Complaint> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -28,17 +29,17 @@ pub(crate) fn parse(text: &str) -> Result<u64, Complaint> {
         return Err(complaint("is not a size", HELP));
     }
     if unit.is_empty() {
-        return Err(complaint("has a number without a unit", HELP));
+        return Err(complaint("has a number without a unit of size", HELP));
     }
     let known = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
     let (_, bytes) = known.ok_or_else(|| complaint("has an unknown unit of size", HELP))?;
     let number: Option<u64> = number.parse().ok();
     number
         .and_then(|number| number.checked_mul(*bytes))
-        .ok_or_else(|| complaint("is larger than can be counted", HELP))
+        .ok_or_else(|| complaint("is a size that is too large to be counted", HELP))
 }
 
-/// A size as it would be written, for messages.
+/// A size in bytes as it would be written.
 pub(crate) fn written(bytes: u64) -> String {
     let binary = UNITS.iter().rev().find(|(_, unit)| unit.is_power_of_two() && bytes.is_multiple_of(*unit));
     match binary {
@@ -70,6 +71,6 @@ mod tests {
         assert!(why("32M").contains("unknown unit"));
         assert!(why("1.5GiB").contains("unknown unit"));
         assert!(why("big").contains("not a size"));
-        assert!(why("99999999TiB").contains("larger"));
+        assert!(why("99999999TiB").contains("too large"));
     }
 }

@@ -9,21 +9,21 @@ use super::{
     secret::Secret,
 };
 
-const TARGET_HELP: &str = r#"as in "https://api.openai.com""#;
-const PROXY_HELP: &str = r#"as in "http://proxy:3128""#;
+const TARGET_HELP: &str = r#"for example "https://api.openai.com""#;
+const PROXY_HELP: &str = r#"for example "http://proxy:3128""#;
 
 impl Target {
-    /// What is put before a request's path: "" or "/x". (A [`Uri`] has "/" where nothing was written.)
+    /// The prefix of each request's path: "" or "/x". (A [`Uri`] has "/" where nothing was written.)
     #[must_use]
     pub fn base_path(&self) -> &str {
         self.url.path().trim_end_matches('/')
     }
 }
 
-/// The base URL of a target: http or https, a host, perhaps a port and a path.
+/// Reads the base URL of a target: http or https, a host, optionally a port and a path.
 pub(crate) fn target(text: &str) -> Result<Uri, Complaint> {
     if text.contains(['?', '#']) {
-        return Err(complaint("may have no query and no fragment", TARGET_HELP));
+        return Err(complaint("must not have a query or a fragment", TARGET_HELP));
     }
     let uri = authority(text, TARGET_HELP)?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) {
@@ -36,21 +36,24 @@ pub(crate) fn target(text: &str) -> Result<Uri, Complaint> {
     with_path(uri, &path)
 }
 
-/// The address of an HTTP CONNECT proxy, and the user info that stood in it.
+/// Reads the address of an HTTP CONNECT proxy, and the user info in it.
 pub(crate) fn proxy(text: &str) -> Result<(Uri, Option<Secret>), Complaint> {
     let Some(rest) = text.strip_prefix("http://") else {
-        return Err(complaint("must begin with http://, the one way to a proxy that is known", PROXY_HELP));
+        return Err(complaint(
+            "must begin with http://; other kinds of proxies are not supported",
+            PROXY_HELP,
+        ));
     };
     let (user_info, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
     let credentials = user_info.map(credentials).transpose()?;
     let uri = authority(&format!("http://{host}"), PROXY_HELP)?;
     if uri.path() != "/" || uri.query().is_some() {
-        return Err(complaint("may have no path and no query", PROXY_HELP));
+        return Err(complaint("must not have a path or a query", PROXY_HELP));
     }
     Ok((uri, credentials))
 }
 
-/// A path prefix as it is matched: segments of plain characters (RFC 3986 §3.3), no escapes, nothing to resolve.
+/// Checks a path prefix: segments of plain characters (RFC 3986 §3.3), no escapes, no dot segments.
 pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,=:@/".contains(&byte);
     if path == "/" {
@@ -58,30 +61,32 @@ pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
     }
     let why = match path {
         _ if !path.starts_with('/') => "must begin with `/`",
-        _ if path.ends_with('/') => "must not end with `/`: a prefix ends at a segment's end anyway",
-        _ if path.contains("//") => "has an empty segment (`//`)",
-        _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => "has a dot segment",
-        _ if path.contains('%') => "has an escape (`%`): requests are matched with theirs decoded",
-        _ if path.contains('*') => "has a `*`: a prefix takes all that is below it as it is",
-        _ if path.contains(';') => "has a semicolon, which programs read in different ways",
-        _ if !path.bytes().all(plain) => "has characters that are not a path's",
+        _ if path.ends_with('/') => "must not end with `/`: a prefix always matches whole segments",
+        _ if path.contains("//") => "must not have an empty segment (`//`)",
+        _ if path.split('/').any(|segment| matches!(segment, "." | "..")) => {
+            "must not have a segment `.` or `..`"
+        }
+        _ if path.contains('%') => "must not have an escape (`%`): paths are matched after decoding",
+        _ if path.contains('*') => "must not have a `*`: a prefix always matches everything below it",
+        _ if path.contains(';') => "must not have a semicolon, which programs interpret differently",
+        _ if !path.bytes().all(plain) => "has characters that are not allowed in a path",
         _ => return Ok(()),
     };
-    Err(complaint(why, r#"as in "/v1", or "/" for all"#))
+    Err(complaint(why, r#"for example "/v1", or "/" for all paths"#))
 }
 
-/// Parses and looks at the authority: no user info, a host, and a port that exists.
+/// Parses a URL and checks its authority: no user info, a host, and a valid port.
 fn authority(text: &str, help: &'static str) -> Result<Uri, Complaint> {
     let malformed = || complaint("is not a URL", help);
     let uri: Uri = text.parse().map_err(|_| malformed())?;
     let authority = uri.authority().ok_or_else(malformed)?;
     if authority.as_str().contains('@') {
-        return Err(complaint("may have no user info: a secret is never written in this file", help));
+        return Err(complaint("must not have user info: secrets must not be written in this file", help));
     }
     let portless = authority.host();
     let port_wrong = authority.as_str().len() > portless.len() && !matches!(authority.port_u16(), Some(1..));
     if portless.is_empty() || port_wrong {
-        return Err(complaint("has no host, or a port that does not exist", help));
+        return Err(complaint("has no host, or an invalid port", help));
     }
     Ok(uri)
 }
@@ -95,9 +100,9 @@ fn with_path(uri: Uri, path: &str) -> Result<Uri, Complaint> {
 
 fn credentials(user_info: &str) -> Result<Secret, Complaint> {
     let unusable =
-        |_| complaint("its user info cannot be used", "one line of visible ASCII, as user:password");
+        |_| complaint("has invalid user info", "write user:password in visible ASCII, without spaces");
     let decoded = percent_decode_str(user_info).decode_utf8();
-    let decoded = decoded.map_err(|_| complaint("its user info cannot be used", PROXY_HELP))?;
+    let decoded = decoded.map_err(|_| complaint("has invalid user info", PROXY_HELP))?;
     Secret::new(&decoded).map_err(unusable)
 }
 

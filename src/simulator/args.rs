@@ -35,7 +35,7 @@ pub struct Args {
     #[arg(long, value_name = "KEY")]
     pub require_key: Option<String>,
     /// Time between two frames of a stream, unless the request sets its own
-    #[arg(long, value_name = "SPAN", value_parser = humantime::parse_duration, default_value = "40ms")]
+    #[arg(long, value_name = "SPAN", value_parser = crate::span::parse, default_value = "40ms")]
     pub pace: Duration,
     /// Number of requests kept for `GET /simulator/records`
     #[arg(long, default_value_t = 10_000)]

@@ -194,7 +194,7 @@ fn bad(key: &str, value: &str) -> ScriptError {
 }
 
 fn span(value: &str) -> Option<Duration> {
-    milliseconds(value).or_else(|| humantime::parse_duration(value).ok())
+    milliseconds(value).or_else(|| crate::span::parse(value).ok())
 }
 
 fn milliseconds(value: &str) -> Option<Duration> {

@@ -1,12 +1,12 @@
 //! Which request goes where.
 
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, sync::Arc, time::Duration};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
 use http::Method;
 
 use super::{Target, Upstream};
 use crate::{
-    config::{self, Commit, Delivery, OnDisconnect, Retry, Timeouts},
+    config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
     upstream::BreakerPolicy,
 };
@@ -17,49 +17,29 @@ pub struct RouteTable {
     routes: Vec<Arc<Route>>,
 }
 
-/// One `[route.NAME]`, compiled.
+/// One `[route.NAME]`, compiled. Keys that need no compiling are read through it from the table as it was written
+/// ([`config::Route`]): a new one needs no field here.
 #[derive(Debug)]
 pub struct Route {
+    written: config::Route,
     /// NAME
     pub name: Arc<str>,
     /// Canonical prefix.
     pub prefix: String,
     /// What the prefix becomes.
     pub rewrite: String,
-    /// Hosts that it is for; empty: any.
-    pub hosts: Vec<String>,
-    /// Methods that it is for; empty: any.
-    pub methods: Vec<Method>,
     /// Where its requests go, in the order in which they are asked; never empty.
     pub steps: Vec<Step>,
     /// How often a request is sent again.
     pub retry: Retry,
-    /// When the answer is committed to, if the file says so.
-    pub commit: Option<Commit>,
-    /// A stream's caller waits so long for its head at most.
-    pub commit_after: Option<Duration>,
-    /// How an inference's answer reaches its caller.
-    pub delivery: Delivery,
-    /// What becomes of it when the caller leaves.
-    pub on_disconnect: OnDisconnect,
     /// A comment is put into a stream after so much silence.
     pub heartbeat: Option<Duration>,
-    /// What is too long for one model goes to the next upstream.
-    pub next_on_context_length: bool,
-    /// Answers tell how often and whom was asked.
-    pub attempt_headers: bool,
-    /// Whether it takes requests without a caller.
-    pub open: bool,
-    /// Of a JSON body, in bytes.
-    pub body_limit: u64,
     /// Bounds a whole exchange.
     pub total: Option<Duration>,
     /// What is done to a request's headers.
     pub request_headers: Rules,
     /// What is done to an answer's headers.
     pub response_headers: Rules,
-    /// Whether the upstream is told the caller's address.
-    pub forward_address: bool,
 }
 
 /// One of the places that a route leads to.
@@ -161,21 +141,11 @@ impl Route {
             retry: written.retry.over(first.retry),
             heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
             total: written.timeout.over(first.timeout).total,
-            commit: written.commit,
-            commit_after: written.commit_after,
-            delivery: written.delivery,
-            on_disconnect: written.on_disconnect,
-            next_on_context_length: written.next_on_context_length,
-            attempt_headers: written.attempt_headers,
-            rewrite: written.rewrite.unwrap_or_else(|| written.path.clone()),
-            prefix: written.path,
-            hosts: written.hosts,
-            methods: written.methods,
-            open: written.open,
-            body_limit: written.body_limit,
-            request_headers: rules(written.request_headers),
-            response_headers: rules(written.response_headers),
-            forward_address: written.forward_address,
+            rewrite: written.rewrite.clone().unwrap_or_else(|| written.path.clone()),
+            prefix: written.path.clone(),
+            request_headers: rules(&written.request_headers),
+            response_headers: rules(&written.response_headers),
+            written,
         }
     }
 
@@ -208,7 +178,15 @@ impl Route {
     }
 }
 
-fn rules(written: config::HeaderRules) -> Rules {
-    let config::HeaderRules { set, remove, allow, only } = written;
+impl Deref for Route {
+    type Target = config::Route;
+
+    fn deref(&self) -> &config::Route {
+        &self.written
+    }
+}
+
+fn rules(written: &config::HeaderRules) -> Rules {
+    let config::HeaderRules { set, remove, allow, only } = written.clone();
     Rules { set, remove, allow, only }
 }

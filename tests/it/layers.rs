@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 7] = [
     &["snapshot", "exchange"],
     &["access", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry"],
-    &["sse", "openai", "fault"],
+    &["sse", "openai", "fault", "span"],
 ];
 
 /// Where a room imports from its own row.

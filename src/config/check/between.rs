@@ -2,15 +2,15 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::{Entry, Placed, client::Found};
+use super::{Entry, Placed};
 use crate::config::{
     problem::complaint,
     reader::Node,
-    schema::{Admin, Listener, Route, Server, Target, Upstream},
+    schema::{Admin, Client, Listener, Route, Server, Target, Upstream, key_nodes},
     secret::KeyHash,
 };
 
-/// No two sockets may want the same address. Port 0 is any free one; but a listener is known by its address as it is written.
+/// No two sockets may have the same address. Port 0 is any free port; but a listener is identified by its address as written.
 pub(super) fn addresses(listeners: &[Placed<'_, Listener>], admin: Option<&Placed<'_, Admin>>) {
     let mut seen: Vec<(&Node<'_>, SocketAddr)> = Vec::new();
     for (node, listener) in listeners {
@@ -24,9 +24,13 @@ pub(super) fn addresses(listeners: &[Placed<'_, Listener>], admin: Option<&Place
     }
 }
 
-fn taken_by(node: &Node<'_>, other: Option<&(&Node<'_>, SocketAddr)>) {
-    if let Some((other, _)) = other {
-        node.fail(complaint(format!("is taken by {}", other.path), "choose another address or port"));
+/// Both are tables with an `address`.
+fn taken_by(table: &Node<'_>, other: Option<&(&Node<'_>, SocketAddr)>) {
+    if let Some((other, _)) = other
+        && let Some(address) = table.child("address")
+    {
+        let message = format!("is already used by {}.address", other.path);
+        address.fail(complaint(message, "choose another address or port"));
     }
 }
 
@@ -38,22 +42,25 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
         && (wild || one.ip() == other.ip())
 }
 
-/// No request may belong to two routes alike; every route needs callers or says that it needs none; every upstream should be used.
+/// No request may match two routes equally; every route needs clients or must be open; every upstream should be used.
 pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstream>], clients: bool) {
     for (index, (_, node, route)) in routes.iter().enumerate() {
         if let Some((name, ..)) = routes.iter().take(index).find(|(_, _, other)| alike(route, other)) {
-            let help = "tell them apart by `path`, `hosts` or `methods`";
-            node.fail(complaint(format!("takes the same requests as route `{name}`"), help));
+            let help = "give them different `path`, `hosts` or `methods`";
+            node.fail(complaint(format!("matches the same requests as route `{name}`"), help));
         }
         if !route.open && !clients {
-            let help = r#"`sluicegate key new NAME` prints one; or write access = "open" to need none"#;
-            node.fail(complaint("needs a caller's key, and there is no [client.NAME]", help));
+            let help = r#"`sluicegate key new NAME` prints a [client] table; or set access = "open" to require no key"#;
+            node.fail(complaint("requires a client key, but there is no [client.NAME] table", help));
         }
         doubled_path(node, route, upstreams);
     }
     for (name, node, _) in upstreams {
         if !routes.iter().any(|(_, _, route)| uses(route, name)) {
-            node.warn(complaint("no route uses this upstream", ""));
+            node.warn(complaint(
+                "no route uses this upstream",
+                "remove it, or add it to the `upstreams` of a route",
+            ));
         }
     }
 }
@@ -62,7 +69,7 @@ fn uses(route: &Route, upstream: &str) -> bool {
     route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
-/// Same prefix, a host in common, a method in common. One that names its host or method wins over one that does not
+/// Same prefix, a host in common, a method in common. A route that names its host or method wins over one that does not
 /// (`snapshot::RouteTable`).
 fn alike(one: &Route, other: &Route) -> bool {
     one.path == other.path && share(&one.hosts, &other.hosts) && share(&one.methods, &other.methods)
@@ -72,49 +79,48 @@ fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     (one.is_empty() && other.is_empty()) || one.iter().any(|value| other.contains(value))
 }
 
-/// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider has.
+/// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider serves.
 fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>]) {
     let sent = route.rewrite.as_deref().unwrap_or(&route.path);
     let used = upstreams.iter().filter(|(name, ..)| uses(route, name));
     for base in used.flat_map(|(_, _, upstream)| &upstream.targets).map(Target::base_path) {
         if !base.is_empty() && sent.starts_with(base) {
-            let help = r#"leave the path out of the upstream's `url`, or write rewrite = "/""#;
-            node.warn(complaint(format!("requests go to `{base}{sent}`, the prefix twice"), help));
+            let help = r#"remove the path from the upstream's `url`, or set rewrite = "/""#;
+            node.warn(complaint(format!("requests are sent to `{base}{sent}`, with the prefix twice"), help));
             return;
         }
     }
 }
 
-/// Workers share no connections, and one of HTTP/2 is closed only when nobody uses it. Only a warning: another machine may have another number
-/// of cores, and what is not busy makes room.
+/// Workers share no connections, and an HTTP/2 connection is closed only when it is idle. Only a warning: another machine may have
+/// another number of cores, and a worker whose connection is idle gives it up for another.
 pub(super) fn workers(server: &Server, upstreams: &[Entry<'_, Upstream>]) {
     let threads = server.threads;
     for (_, node, upstream) in upstreams {
         let Some(most) = upstream.max_connections.filter(|most| upstream.http2 && *most < threads) else {
             continue;
         };
-        let written = node.entries().into_iter().flatten().find(|(key, _)| *key == "max_connections");
-        if let Some((_, written)) = written {
-            let told = format!(
-                "there are {threads} workers (`server.threads`), and HTTP/2 connections for {most} of them"
+        if let Some(written) = node.child("max_connections") {
+            let message = format!(
+                "allows {most} HTTP/2 connections, but there are {threads} workers (`server.threads`)"
             );
             let help =
-                format!("write max_connections = {threads} or more: each worker has a connection of its own");
-            written.warn(complaint(told, help));
+                format!("set max_connections = {threads} or more: each worker uses its own connection");
+            written.warn(complaint(message, help));
         }
     }
 }
 
-/// A key's hash says who calls, so it stands in the file once.
-pub(super) fn clients(clients: &[Entry<'_, Found<'_>>]) {
-    let mut seen: HashMap<KeyHash, &str> = HashMap::new();
-    for (_, _, found) in clients {
-        for (place, hash) in found.places.iter().zip(&found.client.keys) {
+/// The hash of a key identifies a client, so it may stand in the file once.
+pub(super) fn clients(clients: &[Entry<'_, Client>]) {
+    let mut seen: HashMap<KeyHash, String> = HashMap::new();
+    for (_, node, client) in clients {
+        for (place, hash) in key_nodes(node).iter().zip(&client.keys) {
             if let Some(other) = seen.get(hash) {
-                place
-                    .fail(complaint(format!("is the same key as {other}"), "each key belongs to one client"));
+                let help = "each key may belong to one client only";
+                place.fail(complaint(format!("is the same key as {other}"), help));
             }
-            seen.entry(*hash).or_insert(&place.path);
+            seen.entry(*hash).or_insert_with(|| place.path.clone());
         }
     }
 }

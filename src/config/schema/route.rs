@@ -1,57 +1,124 @@
-//! Routes and callers.
+//! `[route.NAME]`
 
-use std::{sync::Arc, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Method};
+use http::Method;
 
-use super::{BreakerOverride, RetryOverrides, TimeoutOverrides};
-use crate::config::secret::KeyHash;
+use super::{
+    BreakerOverride, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
+    defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
+    headers::not_both,
+    timeouts::SPANS,
+};
+use crate::config::{
+    declare::{
+        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, section, span, table,
+        text,
+    },
+    naming,
+    problem::{Complaint, complaint},
+    reader::{Node, Table},
+    url,
+};
 
-/// `[route.NAME]`: which requests go to which upstream, and how.
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// `path = "/v1"`: prefix, matched on a segment boundary, the longest wins; required; canonical (no `//`, dot segments or escapes), "/" for all.
-    pub path: String,
-    /// `hosts = ["api.example.com"]`: without port, lowercase; default any. A route that names the host wins over one that does not.
-    pub hosts: Vec<String>,
-    /// `methods = ["POST"]`; default any but CONNECT and TRACE.
-    pub methods: Vec<Method>,
-    /// `upstreams = ["openai", { upstream = "azure", model = "gpt-4o-eu" }]`: required; the order in which they are asked. None with
-    /// the same model twice.
-    pub upstreams: Vec<Choice>,
-    /// `rewrite = "/v1"`: what the prefix becomes; default: it stays.
-    pub rewrite: Option<String>,
-    /// `access = "keys" | "open"`; default "keys": a caller is needed. "open" without any `[client]` must be said out loud.
-    pub open: bool,
-    /// `body_limit = "32MiB"`: of a JSON body, inherited from `[defaults]`; 1 KiB to 1 GiB.
-    pub body_limit: u64,
-    /// `timeout = { … }`: what this route overrides.
-    pub timeout: TimeoutOverrides,
-    /// `retry = { … }`: what this route overrides of its first upstream's.
-    pub retry: RetryOverrides,
-    /// `breaker = { … }`: what this route overrides of each of its upstreams'.
-    pub breaker: BreakerOverride,
-    /// `heartbeat = "15s"`, in place of its first upstream's; `Some(None)`: written as "off".
-    pub heartbeat: Option<Option<Duration>>,
-    /// `commit = "headers" | "first_token"`; default: the gateway decides ("first_token" for streams with more than one place to go).
-    pub commit: Option<Commit>,
-    /// `commit_after = "20s"`: a caller who has waited so long for a stream is answered 200 before there is an answer, and what fails then is
-    /// told in the stream; default "off".
-    pub commit_after: Option<Duration>,
-    /// `delivery = "stream" | "whole"`; default "stream".
-    pub delivery: Delivery,
-    /// `on_disconnect = "cancel" | "drain"`; default "cancel".
-    pub on_disconnect: OnDisconnect,
-    /// `next_on_context_length = true`: a request refused with `context_length_exceeded` goes to the next upstream; default false.
-    pub next_on_context_length: bool,
-    /// `attempt_headers = true`: `x-sluicegate-attempts` and `x-sluicegate-upstream` on answers; default false.
-    pub attempt_headers: bool,
-    /// `request_headers = { set = { x-a = "1" }, remove = ["x-b"], allow = ["openai-beta"], only = [ … ] }`
-    pub request_headers: HeaderRules,
-    /// `response_headers = { … }`, the same keys.
-    pub response_headers: HeaderRules,
-    /// `forward_address = true`: send `x-forwarded-for`, `-proto`, `-host` of our own to the upstream; default false.
-    pub forward_address: bool,
+/// What a route inherits.
+const INHERITED: &str = "what its upstream and `[defaults]` say";
+
+table! {
+    /// `[route.NAME]`: which requests go to which upstreams, and how.
+    #[derive(Debug, Clone)]
+    pub struct Route(table, context) {
+        path: String = text("path", prefix).required(r#"for example: path = "/v1""#),
+            "Prefix of the paths that the route matches, by whole segments; \"/\" matches all. The longest prefix wins.",
+            { shipped: r#""/v1""# };
+        upstreams = described(Shape::List(Box::new(Shape::Either(vec![
+                Shape::Text("name of an upstream"), Shape::Table(ChoiceTable::keys()),
+            ])))).required(),
+            "Upstreams in the order in which they are tried. An entry with a `model` asks that upstream for this model instead of \
+             the client's. The same upstream may stand here several times with different models.",
+            { shipped: r#"["openai"]"#, example: &[r#"["openai", { upstream = "openai", model = "gpt-4o-mini" }]"#] };
+        rewrite: Option<String> = text("path", prefix).optional(),
+            "What the prefix is replaced by in the request to the upstream.",
+            { default: "the prefix stays", example: &["\"/v1\""] };
+        hosts: Vec<String> = list(text("host name", host)).non_empty("leave it out to match any host").or(Vec::new()),
+            "Host names that the route matches, without port.",
+            { default: "any", example: &[r#"["api.example.com"]"#] };
+        methods: Vec<Method> = list(text("method", method)).non_empty("leave it out to match any method").or(Vec::new()),
+            "Methods that the route matches.",
+            { default: "any but CONNECT and TRACE", example: &[r#"["GET", "POST"]"#] };
+        access = described(Shape::Choice(vec!["keys", "open"])).or("\"keys\""),
+            "Whether a client key is required, or the route is open to everybody.";
+        body_limit = body_limit(), "Maximum size of a JSON body.",
+            { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
+        timeout = timeout_key(), "Timeouts of requests on this route.",
+            { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
+        retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
+            { default: INHERITED, example: &[r#"{ retries = 5, max_backoff = "20s" }"#], inheritance: Inheritance::Overrides };
+        breaker = breaker_key(), "Circuit breaker of the targets of this route's upstreams.",
+            { default: INHERITED, example: &["{ failures = 10 }"], inheritance: Inheritance::Overrides };
+        heartbeat = heartbeat(), "Comments in event streams of this route. If not set, the value of the first upstream applies.",
+            { default: INHERITED, example: &["\"off\""], inheritance: Inheritance::Overrides };
+        commit: Option<Commit> = choice(&[("headers", Commit::Headers), ("first_token", Commit::FirstToken)]).optional(),
+            "When a response is passed on to the client, after which no other upstream is tried: when its head has arrived, or when its \
+             first content has arrived.",
+            { default: "\"first_token\" for streams that could be retried elsewhere, else \"headers\"", example: &["\"headers\""] };
+        commit_after: Option<Duration> = span(SPANS).or_off().or(None),
+            "After how much waiting a client of a stream gets a 200 before the upstream has answered. Errors after that are sent as an \
+             event in the stream.",
+            { example: &["\"20s\""] };
+        delivery: Delivery = choice(&[("stream", Delivery::Stream), ("whole", Delivery::Whole)]).or(Delivery::Stream),
+            "How a model's response reaches the client: as it arrives, or once it is complete. \"whole\" holds it in memory, up to \
+             `body_limit`; a response that breaks off is then retried elsewhere.";
+        on_disconnect: OnDisconnect =
+            choice(&[("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)]).or(OnDisconnect::Cancel),
+            "What happens to the upstream's response when the client leaves: the request is cancelled, or the response is read on for its \
+             usage, for at most 5 minutes and 16 MiB.";
+        next_on_context_length: bool = flag().or(false),
+            "Whether a request that is rejected with `context_length_exceeded` goes to the next upstream.";
+        attempt_headers: bool = flag().or(false),
+            "Whether responses carry `x-sluicegate-attempts` and `x-sluicegate-upstream`.";
+        forward_address: bool = flag().or(false),
+            "Whether the upstream gets `x-forwarded-for`, `x-forwarded-proto` and `x-forwarded-host`, as this gateway determined them.";
+        request_headers: HeaderRules = section::<HeaderRules>(),
+            "Changes to request headers, beyond the general policy for headers.",
+            { example: &[r#"{ set = { x-team = "blue" }, remove = ["x-debug"], allow = ["x-forwarded-for"], only = [] }"#] };
+        response_headers: HeaderRules = section::<HeaderRules>(),
+            "Changes to response headers, with the same keys.";
+    }
+    derived {
+        /// Upstreams in the order in which they are tried, no pair of upstream and model twice; at least one.
+        upstreams: Vec<Choice> = upstreams(table, context);
+        /// Whether no client key is required, from `access`.
+        open: bool = access(table);
+        /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
+        body_limit: u64 =
+            Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// What this route overrides.
+        timeout: TimeoutOverrides = Some(timeout(table, context));
+        /// What this route overrides of its first upstream's.
+        retry: RetryOverrides = Some(retry(table, context, first_retry(upstreams.as_deref(), context)));
+        /// What this route overrides of each of its upstreams'.
+        breaker: BreakerOverride = Some(breaker(table, context));
+        /// In place of its first upstream's; `Some(None)`: written as "off".
+        heartbeat: Option<Option<Duration>> = Some(heartbeat().read_written(table, "heartbeat", context));
+    }
+    check {
+        {
+            not_both(table, "request_headers", request_headers.as_ref());
+            not_both(table, "response_headers", response_headers.as_ref());
+            has_an_effect(table, upstreams.as_deref(), delivery);
+        }
+    }
+}
+
+keys! {
+    /// An entry of `upstreams`.
+    pub(crate) struct ChoiceTable {
+        upstream = described(Shape::Text("name of an upstream")).required(), "Name of an `[upstream]` table.";
+        model = text("model name", model).optional(),
+            "Model to ask this upstream for.",
+            { default: "the client's" };
+    }
 }
 
 /// One entry of a route's `upstreams`: `"openai"`, or `{ upstream = "azure", model = "gpt-4o-eu" }`.
@@ -59,59 +126,140 @@ pub struct Route {
 pub struct Choice {
     /// The name of an `[upstream]`.
     pub upstream: Arc<str>,
-    /// Asked for there instead of the caller's; 1 to 256 printable characters, no quotes or backslashes. Default: the caller's.
+    /// The model to ask for there instead of the client's; 1 to 256 printable characters, no quotes or backslashes.
     pub model: Option<Arc<str>>,
 }
 
-/// When an answer is the caller's, after which no other upstream is tried.
+/// When a response is passed on to the client, after which no other upstream is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Commit {
-    /// As soon as its head has come.
+    /// As soon as its head has arrived.
     Headers,
-    /// When its first token has come.
+    /// When its first token has arrived.
     FirstToken,
 }
 
-/// How the answer of an inference reaches the caller.
+/// How the response of an inference reaches the client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Delivery {
-    /// As it comes.
+    /// As it arrives.
     #[default]
     Stream,
-    /// When it is complete: one that fails midway is asked for elsewhere. It is held in memory, `body_limit` at most.
+    /// When it is complete. It is held in memory, up to `body_limit`; one that breaks off is retried elsewhere.
     Whole,
 }
 
-/// What becomes of an upstream's answer when its caller leaves.
+/// What happens to an upstream's response when its client leaves.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnDisconnect {
-    /// The upstream is told to stop, at once.
+    /// The upstream request is cancelled at once.
     #[default]
     Cancel,
-    /// It is read on for its usage, for five minutes and 16 MiB at most.
+    /// The response is read on for its usage, for at most five minutes and 16 MiB.
     Drain,
 }
 
-/// What a route does with headers beyond the standing policy. No rule can let a credential through.
-#[derive(Debug, Clone, Default)]
-pub struct HeaderRules {
-    /// Put there, replacing what was.
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Taken out.
-    pub remove: Vec<HeaderName>,
-    /// Let through though the standing policy would strip it (never a credential or a hop-by-hop header).
-    pub allow: Vec<HeaderName>,
-    /// When not empty: nothing else passes.
-    pub only: Vec<HeaderName>,
+fn prefix(text: &str) -> Result<String, Complaint> {
+    url::canonical(text).map(|()| text.to_owned())
 }
 
-/// `[client.NAME]`: a caller.
-#[derive(Debug, Clone)]
-pub struct Client {
-    /// `key = "sha256:…"`, or `keys = [ … ]` (while one is being replaced): hashes of client keys; required; no hash twice in the file.
-    pub keys: Vec<KeyHash>,
-    /// `routes = ["openai"]`; default: all.
-    pub routes: Option<Vec<Arc<str>>>,
-    /// `models = ["gpt-4o*"]`: names, a trailing `*` matches any rest; default: all.
-    pub models: Option<Vec<String>>,
+fn upstreams(table: &Table<'_>, context: &Context<'_>) -> Option<Vec<Choice>> {
+    let help = r#"for example: upstreams = ["openai"]"#;
+    let mut choices: Vec<Choice> = Vec::new();
+    for item in table.required("upstreams", help)?.some_items(help).unwrap_or_default() {
+        let Some((choice, known)) = choice_of(&item, context) else { continue };
+        if known && choices.contains(&choice) {
+            item.fail(complaint("is in this list twice", "remove it, or give it another `model`"));
+        }
+        choices.push(choice);
+    }
+    Some(choices)
+}
+
+/// One of `upstreams`, and whether that upstream is defined.
+fn choice_of(node: &Node<'_>, context: &Context<'_>) -> Option<(Choice, bool)> {
+    let help = r#"for example "openai", or { upstream = "openai", model = "gpt-4o-mini" }"#;
+    let (name, model) = if node.is_table() {
+        let table = node.table(ChoiceTable::NAMES)?;
+        let model = table.get("model").map_or(Some(None), |node| node.parse(model).map(Some));
+        (table.required("upstream", help)?, model)
+    } else if node.value.is_str() {
+        (node.clone(), Some(None))
+    } else {
+        return node.mistyped("the name of an upstream, or a table", help);
+    };
+    let upstream = name.string()?;
+    let defined = &context.names.upstreams;
+    let known = defined.contains(&upstream);
+    if !known {
+        name.fail(naming::undefined("upstream", upstream, defined.iter().copied()));
+    }
+    Some((Choice { upstream: Arc::from(upstream), model: model? }, known))
+}
+
+/// A mistake here says nothing about whether clients are needed, so the route is not checked for that.
+fn access(table: &Table<'_>) -> Option<bool> {
+    table.get("access").map_or(Some(false), |node| node.choice(&[("keys", false), ("open", true)]))
+}
+
+/// What the route inherits; `None`: not known, because of a mistake in the upstream.
+fn first_retry(upstreams: Option<&[Choice]>, context: &Context<'_>) -> Option<Retry> {
+    context.retries.get(&upstreams?.first()?.upstream).copied()
+}
+
+fn has_an_effect(table: &Table<'_>, upstreams: Option<&[Choice]>, delivery: Option<Delivery>) {
+    if let Some(node) = table.get("next_on_context_length")
+        && node.value.as_bool() == Some(true)
+        && upstreams.is_some_and(|choices| choices.len() == 1)
+    {
+        node.warn(complaint("has no effect: the route has one upstream", "remove it, or add an upstream"));
+    }
+    if let Some(node) = table.get("commit")
+        && delivery == Some(Delivery::Whole)
+    {
+        node.warn(complaint("has no effect: `delivery` is \"whole\"", "remove one of the two"));
+    }
+}
+
+/// A model's name that can stand in a request without being escaped.
+fn model(text: &str) -> Result<Arc<str>, Complaint> {
+    // What is printed as it is: no quote, no backslash, no control or format character.
+    let plain = |c: char| c.escape_debug().len() == 1;
+    if text.is_empty() || text.chars().count() > 256 || !text.chars().all(plain) {
+        return Err(complaint(
+            "is not the name of a model",
+            r#"for example "gpt-4o-mini": 1 to 256 printable characters, no quotes or backslashes"#,
+        ));
+    }
+    Ok(Arc::from(text))
+}
+
+/// A host as in the `Host` header, without its port.
+fn host(text: &str) -> Result<String, Complaint> {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if bracketed.is_some_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !label.is_empty() && label.len() <= 63 && label.bytes().all(inner)
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(complaint(
+        "is not a host name",
+        r#"for example "api.example.com", without scheme, port, path or wildcard"#,
+    ))
+}
+
+fn method(text: &str) -> Result<Method, Complaint> {
+    let help = r#"for example "POST", in capitals"#;
+    if matches!(text, "CONNECT" | "TRACE") {
+        return Err(complaint("is a method that is never forwarded", "remove it"));
+    }
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
+        return Err(complaint("is not a method", help));
+    }
+    Method::from_bytes(text.as_bytes()).map_err(|_| complaint("is not a method", help))
 }

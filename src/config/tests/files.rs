@@ -51,9 +51,9 @@ fn a_certificate_that_does_not_hold_is_warned_of() {
     };
     assert_eq!(warned(-1, 6), "");
     for (from, until, expected) in [
-        (-1, 4, "listener[0].tls.certificate: has a certificate that ends on "),
-        (-2, -1, "listener[0].tls.certificate: has a certificate that has ended on "),
-        (1, 90, "listener[0].tls.certificate: has a certificate that does not hold before "),
+        (-1, 4, "listener[0].tls.certificate: has a certificate that expires on "),
+        (-2, -1, "listener[0].tls.certificate: has a certificate that expired on "),
+        (1, 90, "listener[0].tls.certificate: has a certificate that is not valid before "),
     ] {
         let told = warned(from, until);
         assert!(told.starts_with(expected) && told.contains("20"), "{told}");
@@ -87,13 +87,13 @@ fn each_thing_wrong_with_a_certificate_has_its_own_words() {
     folder.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let cases = [
         ("missing.pem", "server.key", "certificate: the file `missing.pem` does not exist"),
-        ("text", "server.key", "certificate: has no certificate in it"),
-        ("server.key", "server.key", "certificate: holds a private key where a certificate is expected"),
-        ("cut.pem", "server.key", "certificate: is not a sound PEM file: an -----END line is missing"),
+        ("text", "server.key", "certificate: contains no certificate"),
+        ("server.key", "server.key", "certificate: contains a private key where a certificate is expected"),
+        ("cut.pem", "server.key", "certificate: is not a valid PEM file: an -----END line is missing"),
         ("junk.pem", "server.key", "certificate: has a certificate that cannot be read"),
-        ("server.pem", "server.pem", "key: holds a certificate where a private key is expected"),
-        ("server.pem", "text", "key: has no private key in it"),
-        ("server.pem", "encrypted.key", "key: holds an encrypted private key"),
+        ("server.pem", "server.pem", "key: contains a certificate where a private key is expected"),
+        ("server.pem", "text", "key: contains no private key"),
+        ("server.pem", "encrypted.key", "key: contains an encrypted private key"),
         ("server.pem", "other.key", "key: is not the key of this certificate"),
         (".", "server.key", "certificate: the file"),
     ];

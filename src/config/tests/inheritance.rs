@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::{SOUND, UPSTREAM_KEY, sound, with};
 use crate::config::{
     Auth, Balance, Breaker, BreakerOverride, ClientAddress, Config, Retry, RetryOverrides, TimeoutOverrides,
-    Timeouts, defaults::BODY_LIMIT,
+    Timeouts,
 };
 
 const SECOND: fn(u64) -> Option<Duration> = |seconds| Some(Duration::from_secs(seconds));
@@ -29,7 +29,7 @@ fn nothing_written_is_the_default() {
     assert_eq!((route.retry, route.breaker), (RetryOverrides::Inherited, BreakerOverride::Inherited));
     assert_eq!((route.heartbeat, route.commit), (None, None));
     assert!(!route.next_on_context_length && !route.attempt_headers);
-    assert_eq!(route.body_limit, BODY_LIMIT);
+    assert_eq!(route.body_limit, 32 << 20);
     assert_eq!(config.upstreams["openai"].auth, Auth::Bearer);
     assert_eq!(config.upstreams["openai"].keys[0].expose(), UPSTREAM_KEY);
     assert_eq!(config.listeners[0].client_address, ClientAddress::Peer);
@@ -48,10 +48,10 @@ fn timeouts_are_inherited_key_by_key() {
     let config = sound(&text);
     let upstream = Timeouts {
         connect: seconds(2),
-        first_byte: SECOND(600),
         first_token: SECOND(7),
         idle: SECOND(20),
         total: None,
+        ..Timeouts::default()
     };
     assert_eq!(config.upstreams["openai"].timeout, upstream);
     let route = TimeoutOverrides {
@@ -159,7 +159,8 @@ fn a_heartbeat_is_inherited() {
 fn what_is_likely_a_slip_is_warned_of() {
     let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
     assert!(
-        warned("https://api.openai.com", "https://api.openai.com/v1").contains("`/v1/v1`, the prefix twice")
+        warned("https://api.openai.com", "https://api.openai.com/v1")
+            .contains("`/v1/v1`, with the prefix twice")
     );
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));
     assert_eq!(warned("https://api.openai.com", "http://127.0.0.1:9999"), "");
@@ -187,7 +188,7 @@ fn fewer_http2_connections_than_workers_are_warned_of() {
     };
     assert_eq!(
         warned(4, "http2 = true\nmax_connections = 3"),
-        "upstream.openai.max_connections: there are 4 workers (`server.threads`), and HTTP/2 connections for 3 of them"
+        "upstream.openai.max_connections: allows 3 HTTP/2 connections, but there are 4 workers (`server.threads`)"
     );
     for (threads, upstream) in
         [(4, "http2 = true\nmax_connections = 4"), (4, "max_connections = 3"), (4, "http2 = true")]

@@ -63,7 +63,7 @@ fn what_is_defined_twice_is_named_unless_it_may_be_a_key() {
     let twice = one_problem(&format!("{SOUND}\n[client.team-a]\n"));
     assert!(twice.starts_with(": `team-a` is defined twice"), "{twice}");
     let key = one_problem("[client]\nsk-AbCdEfGh12345678 = 1\nsk-AbCdEfGh12345678 = 2\n");
-    assert!(key.starts_with(": this name is defined twice") && !key.contains("AbCd"), "{key}");
+    assert!(key.starts_with(": a name is defined twice") && !key.contains("AbCd"), "{key}");
 }
 
 #[test]
@@ -133,43 +133,43 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         LISTENER,
         "address = \"127.0.0.1:8080\"\nclient_address = \"proxy-protocol\"\ntrusted = [\"10.0.0.1/8\"]",
-        "trusted[0]: is not an address or a range",
+        "trusted[0]: is not an IP address or an address range",
     ),
     (
         LISTENER,
         "address = \"127.0.0.1:8080\"\n[[listener]]\naddress = \"0.0.0.0:8080\"",
-        "listener[1].address: is taken by listener[0].address",
+        "listener[1].address: is already used by listener[0].address",
     ),
     (
         LISTENER,
         "address = \"127.0.0.1:0\"\n[[listener]]\naddress = \"127.0.0.1:0\"\nh2c = true",
-        "listener[1].address: is taken by listener[0].address",
+        "listener[1].address: is already used by listener[0].address",
     ),
-    (CLIENT, "[admin]\naddress = \"127.0.0.1:8080\"\n[client.team-a]", "admin.address: is taken by"),
+    (CLIENT, "[admin]\naddress = \"127.0.0.1:8080\"\n[client.team-a]", "admin.address: is already used by"),
     (
         CLIENT,
         "[admin]\naddress = \"0.0.0.0:9901\"\n[client.team-a]",
-        "admin.address: is not a loopback address, and there is no `token`",
+        "admin.address: is not a loopback address, and `token` is not set",
     ),
     (CLIENT, "[server]\nthreads = 0\n[client.team-a]", "server.threads: must be from 1 to 256"),
-    (CLIENT, "[server]\nthreads = 1.5\n[client.team-a]", "must be a whole number, not a bare fraction"),
+    (CLIENT, "[server]\nthreads = 1.5\n[client.team-a]", "must be a whole number, not a fraction"),
     (CLIENT, "[server]\nmax_header_size = \"1KiB\"\n[client.team-a]", "must be from 8KiB to 1MiB"),
     (
         CLIENT,
         "[server]\nmax_buffered = 1024\n[client.team-a]",
-        "server.max_buffered: must be a size, as a string, not a bare number (write a whole number and its unit",
+        "server.max_buffered: must be a size, as a string, not a number (write a whole number with a unit",
     ),
     (
         CLIENT,
         "[server]\nkeep_alive = 75\n[client.team-a]",
-        "server.keep_alive: must be a span of time, as a string, not a bare number (write a number and its unit",
+        "server.keep_alive: must be a time span, as a string, not a number (write a whole number with a unit",
     ),
     (
         CLIENT,
         "[server]\nkeep_alive = \"75\"\n[client.team-a]",
         "server.keep_alive: has a number without a unit",
     ),
-    (CLIENT, "[server]\nkeep_alive = \"off\"\n[client.team-a]", "server.keep_alive: is not a span"),
+    (CLIENT, "[server]\nkeep_alive = \"off\"\n[client.team-a]", "server.keep_alive: is not a time span"),
     (CLIENT, "[server]\nkeep_alive = \"0s\"\n[client.team-a]", "server.keep_alive: must be from 1ms to 7d"),
     (
         CLIENT,
@@ -184,12 +184,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         CLIENT,
         "[defaults]\nbreaker = true\n[client.team-a]",
-        "defaults.breaker: must be a table or \"off\" (as in",
+        "defaults.breaker: must be a table or \"off\" (for example",
     ),
     (
         CLIENT,
         "[defaults]\nretry = \"on\"\n[client.team-a]",
-        "defaults.retry: must be a table or \"off\" (as in",
+        "defaults.retry: must be a table or \"off\" (for example",
     ),
     (CLIENT, "[defaults]\nbreaker = { failures = 0 }\n[client.team-a]", "failures: must be from 1 to 1000"),
     (
@@ -210,12 +210,12 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         CLIENT,
         "[defaults]\ntimeout = { first_token = 5 }\n[client.team-a]",
-        "defaults.timeout.first_token: must be a span of time, as a string, or \"off\"",
+        "defaults.timeout.first_token: must be a time span, as a string, or \"off\"",
     ),
     (
         CLIENT,
         "[defaults]\nretry = { backoff = \"9s\" }\n[client.team-a]",
-        "defaults.retry.backoff: must not be above `max_backoff`, which is 8s (write `max_backoff` too)",
+        "defaults.retry.backoff: must not be above `max_backoff`, which is 8s (set `max_backoff` too)",
     ),
     (
         CLIENT,
@@ -223,22 +223,22 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "defaults.retry.max_backoff: must not be below `backoff`, which is 3s",
     ),
     (URL, "", "upstream.openai.url: is missing"),
-    (URL, "url = \"https://a\"\ntargets = []", "upstream.openai.targets: `url` is written too"),
+    (URL, "url = \"https://a\"\ntargets = []", "upstream.openai.targets: `url` is set too"),
     (URL, "targets = []", "upstream.openai.targets: is an empty list"),
     (
         URL,
         "targets = [{ url = \"https://a\" }, { url = \"https://a/\" }]",
-        "targets[1]: has the URL of a target before it",
+        "targets[1]: has the same URL as an earlier target",
     ),
     (URL, "targets = [{ url = \"https://a\", weight = 0 }]", "weight: must be from 1 to 1000"),
-    (URL, "url = \"https://a?b=c\"", "may have no query"),
+    (URL, "url = \"https://a?b=c\"", "must not have a query"),
     (KEY, "", "upstream.openai.key: is missing"),
     (
         KEY,
         "key = { env = \"NOT_SET\" }",
         "upstream.openai.key.env: the environment variable `NOT_SET` is not set",
     ),
-    (KEY, "key = { env = \"A\", file = \"b\" }", "upstream.openai.key: must say one place"),
+    (KEY, "key = { env = \"A\", file = \"b\" }", "upstream.openai.key: must have exactly one of the keys"),
     (
         KEY,
         "key = { file = \"missing.key\" }",
@@ -247,9 +247,9 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         KEY,
         "key = { credential = \"../x\" }",
-        "upstream.openai.key.credential: is not the name of a credential",
+        "upstream.openai.key.credential: is not a valid name of a systemd credential",
     ),
-    (KEY, "key = { env = \"OPENAI_API_KEY\" }\nauth = \"none\"", "upstream.openai.key: has no use"),
+    (KEY, "key = { env = \"OPENAI_API_KEY\" }\nauth = \"none\"", "upstream.openai.key: is not used"),
     (
         KEY,
         "key = { env = \"OPENAI_API_KEY\" }\nauth = { header = \"transfer-encoding\" }",
@@ -271,8 +271,8 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "path = \"/v1\"\nrequest_headers = { allow = [\"proxy-foo\", \"sec-websocket-protocol\"] }",
         "allow[0]: `proxy-foo` cannot be named here",
     ),
-    (PATH, "path = \"/v1/*\"", "route.openai.path: has a `*`: a prefix takes all"),
-    (PATH, "path = \"/v1;x\"", "route.openai.path: has a semicolon"),
+    (PATH, "path = \"/v1/*\"", "route.openai.path: must not have a `*`: a prefix always matches"),
+    (PATH, "path = \"/v1;x\"", "route.openai.path: must not have a semicolon"),
     (
         KEY,
         "key = { env = \"OPENAI_API_KEY\" }\nproxy = \"socks5://a\"",
@@ -297,11 +297,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "path = \"/v1\"\ncommit = \"first-token\"",
         "commit: must be \"headers\" or \"first_token\" (did you mean",
     ),
-    (
-        PATH,
-        "path = \"/v1\"\nattempt_headers = 1",
-        "attempt_headers: must be true or false, not a bare number",
-    ),
+    (PATH, "path = \"/v1\"\nattempt_headers = 1", "attempt_headers: must be true or false, not a number"),
     (
         PATH,
         "path = \"/v1\"\nnext_on_context_length = \"yes\"",
@@ -313,7 +309,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "path = \"/v1\"\nbreaker = { failures = 1001 }",
         "route.openai.breaker.failures: must be from 1 to",
     ),
-    (PATH, "path = \"/v1\"\nheartbeat = 15", "route.openai.heartbeat: must be a span of time"),
+    (PATH, "path = \"/v1\"\nheartbeat = 15", "route.openai.heartbeat: must be a time span"),
     (PATH, "path = \"/v1/\"", "route.openai.path: must not end with `/`"),
     (PATH, "path = \"/v1\"\nrewrite = \"v1\"", "route.openai.rewrite: must begin with `/`"),
     (PATH, "path = \"/v1\"\nhosts = [\"https://a\"]", "hosts[0]: is not a host name"),
@@ -336,7 +332,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         UPSTREAMS,
         "upstreams = [\"openai\", 1]",
-        "route.openai.upstreams[1]: must be an upstream's name, or a table",
+        "route.openai.upstreams[1]: must be the name of an upstream, or a table",
     ),
     (UPSTREAMS, "upstreams = [\"openai\", \"openai\"]", "route.openai.upstreams[1]: is in this list twice"),
     (
@@ -358,7 +354,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (
         UPSTREAMS,
         "upstreams = [\"openai\"]\n[route.b]\npath = \"/v1\"\nupstreams = [\"openai\"]",
-        "route.openai: takes the same requests as route `b`",
+        "route.openai: matches the same requests as route `b`",
     ),
     (
         CLIENT,
@@ -372,7 +368,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
         "client.team-a.routes[0]: no route `opnai` is defined (did you mean `openai`?)",
     ),
     (CLIENT, "[client.team-a]\nmodels = [\"a*b\"]", "client.team-a.models[0]: is not the name of a model"),
-    (CLIENT, "[client.\"a b\"]", "cannot be a name"),
+    (CLIENT, "[client.\"a b\"]", "is not a valid name"),
 ];
 
 #[test]
@@ -392,7 +388,7 @@ fn a_route_needs_callers_or_says_that_it_needs_none() {
     let (nobody, _) = SOUND.split_once("[client").expect("a client");
     let problem = one_problem(nobody);
     assert!(
-        problem.starts_with("route.openai: needs a caller's key") && problem.contains("sluicegate key new"),
+        problem.starts_with("route.openai: requires a client key") && problem.contains("sluicegate key new"),
         "{problem}"
     );
     let open = nobody.replace("path = \"/v1\"", "path = \"/v1\"\naccess = \"open\"");
@@ -471,7 +467,7 @@ fn a_routes_waits_are_in_order_with_those_that_it_inherits() {
     // One mistake is told once.
     let told =
         one_problem(&text("retry = { backoff = \"3s\" }", "retry = { backoff = 1, max_backoff = \"2s\" }"));
-    assert!(told.starts_with("route.openai.retry.backoff: must be a span"), "{told}");
+    assert!(told.starts_with("route.openai.retry.backoff: must be a time span"), "{told}");
     let told = one_problem(&text("retry = { backoff = \"9s\" }", "retry = { retries = 1 }"));
     assert!(told.starts_with("upstream.openai.retry.backoff: "), "{told}");
 }

@@ -1,11 +1,12 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use rcgen::{CertificateParams, KeyPair};
 
 use super::{Folder, read_in};
-use crate::config::{Config, keys};
+use crate::config::{Config, Inheritance, Key, declare::Keys as _, sample, schema::Root};
 
-const SAMPLE: &str = include_str!("../../../gateway.toml");
+/// The shipped file: another test compares this with what is committed.
+static SAMPLE: LazyLock<String> = LazyLock::new(sample);
 
 /// A folder in which the sample's certificate is.
 fn folder() -> Folder {
@@ -41,7 +42,7 @@ fn meaning(config: &Config) -> String {
 #[test]
 fn the_sample_is_sound() {
     let folder = folder();
-    let config = read_in(&folder.0, SAMPLE).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    let config = read_in(&folder.0, &SAMPLE).unwrap_or_else(|problems| panic!("{problems:#?}"));
     let warned: Vec<&str> = config.warnings.iter().map(|warning| warning.path.as_str()).collect();
     assert_eq!(warned, ["client.team-a.key"], "the sample's hash, which is to be replaced");
 }
@@ -49,7 +50,7 @@ fn the_sample_is_sound() {
 #[test]
 fn the_defaults_it_tells_are_the_codes() {
     let folder = folder();
-    let short = read_in(&folder.0, SAMPLE).expect("sound");
+    let short = read_in(&folder.0, &SAMPLE).expect("sound");
     let text = with_defaults_written();
     let written = SAMPLE.lines().zip(text.lines()).filter(|(before, after)| before != after).count();
     assert!(written > 30, "only {written} defaults are told");
@@ -76,9 +77,7 @@ fn its_examples_are_sound() {
         });
         let problems = read_in(&folder.0, &text).err().unwrap_or_default();
         let excused = |message: &str| {
-            ["is written too", "has no meaning when", "is not set"]
-                .iter()
-                .any(|words| message.contains(words))
+            ["is set too", "has no meaning when", "is not set"].iter().any(|words| message.contains(words))
         };
         assert!(problems.iter().all(|problem| excused(&problem.message)), "{example}: {problems:#?}");
         count += 1;
@@ -97,13 +96,20 @@ fn it_shows_every_key() {
         }
         sections.entry(current).or_default().push_str(&format!(" {line}\n"));
     }
-    for key in keys::ROOT {
-        assert!(sections.contains_key(key), "[{key}]");
+    for section in Root::keys() {
+        assert!(sections.contains_key(section.name), "[{}]", section.name);
+        for key in section.inner() {
+            is_shown(key, &sections[section.name], section.name);
+        }
     }
-    for (section, key) in
-        keys::ALL.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (section, key)))
-    {
-        let shown = sections[section].contains(&format!(" {key} = "));
-        assert!(shown, "`{key}` is not shown under [{section}]");
+}
+
+/// A key of a table's own is shown with a value; one that is in an inline table is shown there or described.
+fn is_shown(key: &Key, section: &str, path: &str) {
+    let path = format!("{path}.{}", key.name);
+    let shown = [format!(" {} = ", key.name), format!("- {}: ", key.name)];
+    assert!(shown.iter().any(|text| section.contains(text)), "`{path}` is not shown");
+    if key.meta.inheritance == Inheritance::None {
+        key.inner().into_iter().for_each(|inner| is_shown(inner, section, &path));
     }
 }

@@ -145,9 +145,12 @@ fn every_kind_of_place_is_read() {
 fn a_secret_that_cannot_be_sent_is_refused_and_not_shown() {
     let folder = Folder::new();
     let text = with("env = \"OPENAI_API_KEY\"", "file = \"key\"");
-    for (content, why) in
-        [("", "is empty"), ("\n", "is empty"), ("hidden word", "has spaces"), ("hidden\nline", "line breaks")]
-    {
+    for (content, why) in [
+        ("", "is empty"),
+        ("\n", "is empty"),
+        ("hidden word", "contains spaces"),
+        ("hidden\nline", "line breaks"),
+    ] {
         folder.write("key", content);
         let problems = read_in(&folder.0, &text).expect_err(content);
         assert!(problems[0].message.contains(why), "{problems:?}");
@@ -160,7 +163,7 @@ fn a_key_in_clear_is_told_where_it_belongs() {
     let pasted = with("{ env = \"OPENAI_API_KEY\" }", "\"sk-upstream\"");
     let problem = super::one_problem(&pasted);
     assert!(
-        problem.contains("never written in this file") && problem.contains("{ env = \"NAME\" }"),
+        problem.contains("must not be written in this file") && problem.contains("{ env = \"NAME\" }"),
         "{problem}"
     );
     let (head, _) = SOUND.split_once("key = \"sha256").expect("a client");
@@ -185,6 +188,18 @@ fn what_is_shown_of_the_file_holds_no_secret() {
     assert_eq!(config.redacted["route"]["openai"]["request_headers"]["set"]["x-plain"], "seen");
     assert_eq!(config.redacted["client"]["team-a"]["key"], "…");
     assert!(!format!("{config:?}").contains(super::UPSTREAM_KEY));
+}
+
+#[test]
+fn names_of_tables_and_of_keys_do_not_change_what_is_masked() {
+    let text = SOUND.replace("upstream.openai", "upstream.keys").replace("[\"openai\"]", "[\"keys\"]");
+    let shown = sound(&text).redacted;
+    assert_eq!(shown["upstream"]["keys"]["url"], "https://api.openai.com");
+    assert_eq!(shown["upstream"]["keys"]["key"]["env"], "OPENAI_API_KEY");
+    let document =
+        toml::de::DeTable::parse("[server]\nsomething = \"hidden\"\n[elsewhere]\na = 1").expect("TOML");
+    let unknown = crate::config::redact::table(document.get_ref());
+    assert_eq!(unknown.to_string(), r#"{"elsewhere":"…","server":{"something":"…"}}"#);
 }
 
 #[test]

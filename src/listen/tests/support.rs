@@ -57,12 +57,10 @@ pub(super) fn server() -> config::Server {
         body_idle: long,
         write_stall: long,
         linger: long,
-        max_header_size: 64 * 1024,
-        max_headers: 100,
-        http2_max_streams: 128,
         http2_ping: None,
         max_buffered: 1 << 20,
         drain: config::Drain { announce: Duration::ZERO, deadline: long },
+        ..config::Server::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName};
 
 use crate::{
-    config::{Timeouts, span},
+    config::{TimeoutLimits, Timeouts, span},
     fault::Fault,
 };
 
@@ -13,18 +13,12 @@ use crate::{
 const TIMEOUT: HeaderName = HeaderName::from_static("x-sluicegate-timeout");
 
 const MALFORMED: Fault = Fault::BadRequest(
-    "its x-sluicegate-timeout is no time limit; write `30s`, or any of `connect=2s, first_byte=10s, first_token=15s, idle=30s, total=2m`",
+    "its x-sluicegate-timeout is not a time limit; write `30s` for the whole request, or timeouts of the configuration by name, for example `first_byte=10s, idle=30s`",
 );
 
-/// The timeouts of one request's header; `None`: as the route has it.
+/// The timeouts of one request's header; a timeout that it does not name is as the route has it.
 #[derive(Debug, Clone, Copy, Default)]
-pub(in crate::proxy) struct CallerTimeouts {
-    connect: Option<Duration>,
-    first_byte: Option<Duration>,
-    first_token: Option<Duration>,
-    idle: Option<Duration>,
-    total: Option<Duration>,
-}
+pub(in crate::proxy) struct CallerTimeouts(TimeoutLimits);
 
 impl CallerTimeouts {
     /// Reads a request's headers.
@@ -42,44 +36,26 @@ impl CallerTimeouts {
     fn add(&mut self, text: &str) -> Option<()> {
         for part in text.split(',') {
             let (event, written) = part.split_once('=').unwrap_or(("total", part));
-            let limit = match event.trim() {
-                "connect" => &mut self.connect,
-                "first_byte" => &mut self.first_byte,
-                "first_token" => &mut self.first_token,
-                "idle" => &mut self.idle,
-                "total" => &mut self.total,
-                _ => return None,
-            };
             let span = span::parse(written.trim()).ok().filter(|span| !span.is_zero())?;
-            *limit = lower(*limit, Some(span));
+            self.0.limit(event.trim(), span)?;
         }
         Some(())
     }
 
     /// Whether the client has set any.
     pub(in crate::proxy) fn is_any(self) -> bool {
-        [self.connect, self.first_byte, self.first_token, self.idle, self.total].iter().any(Option::is_some)
+        self.0.is_any()
     }
 
     /// The lower of these and `inherited`, one by one.
     pub(in crate::proxy) fn over(self, inherited: Timeouts) -> Timeouts {
-        Timeouts {
-            connect: self.connect.map_or(inherited.connect, |own| own.min(inherited.connect)),
-            first_byte: lower(self.first_byte, inherited.first_byte),
-            first_token: lower(self.first_token, inherited.first_token),
-            idle: lower(self.idle, inherited.idle),
-            total: self.total(inherited.total),
-        }
+        inherited.lowered_by(self.0)
     }
 
     /// The bound on the whole exchange.
     pub(in crate::proxy) fn total(self, inherited: Option<Duration>) -> Option<Duration> {
-        lower(self.total, inherited)
+        self.over(Timeouts { total: inherited, ..Timeouts::default() }).total
     }
-}
-
-fn lower(own: Option<Duration>, inherited: Option<Duration>) -> Option<Duration> {
-    own.into_iter().chain(inherited).min()
 }
 
 #[cfg(test)]
@@ -97,11 +73,11 @@ mod tests {
     #[test]
     fn limits_are_lowered_and_never_raised() {
         let inherited = Timeouts {
-            connect: Duration::from_secs(5),
             first_byte: None,
             first_token: Some(Duration::from_secs(10)),
             idle: Some(Duration::from_secs(300)),
             total: Some(Duration::from_secs(60)),
+            ..Timeouts::default()
         };
         let lowered = read("connect=1s, first_byte = 3s,first_token=20s,total=90s, total=1m 30s").unwrap();
         let expected = Timeouts {

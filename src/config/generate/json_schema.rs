@@ -1,0 +1,68 @@
+//! A JSON Schema (2020-12) of the file, for editors. It knows types, keys, words and ranges of numbers; what spans of time, sizes, URLs
+//! and names may be, and what must hold between keys, is known to `sluicegate check` alone.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::{
+    declare::{DefaultValue, Key, Keys as _, Shape},
+    schema::Root,
+};
+
+/// What a span of time looks like ([`crate::config::span`]).
+pub(crate) const SPAN: &str = "^ *([0-9]+ *(ms|s|m|h|d) *)+$";
+
+/// What a size looks like ([`crate::config::size`]).
+pub(crate) const SIZE: &str = "^ *[0-9]+ *([KMGTkmgt][Ii]?)?[Bb] *$";
+
+/// The schema of a whole file.
+#[must_use]
+pub fn schema_json() -> Value {
+    let mut schema = table(&Root::keys().iter().collect::<Vec<_>>());
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+        object.insert("title".to_owned(), "gateway.toml of Sluicegate".into());
+    }
+    schema
+}
+
+fn table(keys: &[&Key]) -> Value {
+    let properties: Map<String, Value> =
+        keys.iter().map(|key| (key.name.to_owned(), property(key))).collect();
+    let required: Vec<&str> =
+        keys.iter().filter(|key| key.default == DefaultValue::Required).map(|key| key.name).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn property(key: &Key) -> Value {
+    let mut schema = shape(&key.shape);
+    if let Some(object) = schema.as_object_mut() {
+        object.insert("description".to_owned(), key.doc.into());
+    }
+    schema
+}
+
+fn shape(of: &Shape) -> Value {
+    match of {
+        Shape::Flag => json!({ "type": "boolean" }),
+        Shape::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Span(..) => json!({ "type": "string", "pattern": SPAN }),
+        Shape::Size(..) => json!({ "type": "string", "pattern": SIZE }),
+        Shape::Choice(words) => json!({ "type": "string", "enum": words }),
+        Shape::Text(_) => json!({ "type": "string" }),
+        Shape::Source(keys) => {
+            let mut source = table(&keys.iter().collect::<Vec<_>>());
+            if let Some(object) = source.as_object_mut() {
+                object.insert("minProperties".to_owned(), 1.into());
+                object.insert("maxProperties".to_owned(), 1.into());
+            }
+            source
+        }
+        Shape::Headers => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::List(item) => json!({ "type": "array", "items": shape(item) }),
+        Shape::Table(keys) => table(&keys.iter().collect::<Vec<_>>()),
+        Shape::Named(keys) => {
+            json!({ "type": "object", "additionalProperties": table(&keys.iter().collect::<Vec<_>>()) })
+        }
+        Shape::Either(shapes) => json!({ "anyOf": shapes.iter().map(shape).collect::<Vec<_>>() }),
+    }
+}

@@ -1,0 +1,81 @@
+//! `[client.NAME]`
+
+use std::sync::Arc;
+
+use crate::config::{
+    declare::{Kind, Secrecy, Shape, described, list, reference, table, text},
+    problem::{Complaint, complaint},
+    reader::{Node, Table},
+    secret::KeyHash,
+};
+
+const ALL: &str = "leave the key out to allow all";
+
+table! {
+    /// `[client.NAME]`: who may send requests.
+    #[derive(Debug, Clone)]
+    pub struct Client(table, context) {
+        key = described(Shape::Text("\"sha256:\" and 64 lowercase hex digits")).required(),
+            "SHA-256 of the client's key, in hex. The key itself is not stored.",
+            { shipped: r#""sha256:0000000000000000000000000000000000000000000000000000000000000000""#, secrecy: Secrecy::Secret,
+              default: "required, unless `keys` is set" };
+        keys = described(Shape::List(Box::new(Shape::Text("\"sha256:\" and 64 lowercase hex digits")))),
+            "Several keys in place of `key`, for example while one is being replaced.",
+            { example: &[r#"["sha256:1111111111111111111111111111111111111111111111111111111111111111"]"#], secrecy: Secrecy::Secret };
+        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| names.routes.clone())).non_empty(ALL).optional(),
+            "Routes that the client may use.",
+            { default: "all", example: &[r#"["openai"]"#] };
+        models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model)).non_empty(ALL).optional(),
+            "Models that the client may use. A trailing `*` matches any rest of a name.",
+            { default: "all", example: &[r#"["gpt-4o*"]"#] };
+    }
+    derived {
+        /// Hashes of the client's keys, from `key` or `keys`; at least one, and none twice in the file.
+        keys: Vec<KeyHash> = keys(table);
+    }
+}
+
+const KEY_HELP: &str = "`sluicegate key new NAME` creates a key and prints its hash";
+
+fn keys(table: &Table<'_>) -> Option<Vec<KeyHash>> {
+    let nodes = table.one_or_several("key", "keys", KEY_HELP)?;
+    let read: Vec<Option<KeyHash>> = nodes.iter().map(hash).collect();
+    read.into_iter().collect()
+}
+
+/// Where each key of a client's table is written, in the order of [`Client::keys`].
+pub(crate) fn key_nodes<'a>(client: &Node<'a>) -> Vec<Node<'a>> {
+    let one = client.child("key").map(|node| vec![node]);
+    let several = || client.child("keys").and_then(|node| node.items());
+    one.or_else(several).unwrap_or_default()
+}
+
+/// A string that is no hash may be the key itself, so it is not shown.
+fn hash(node: &Node<'_>) -> Option<KeyHash> {
+    let help = r#"write "sha256:" and the 64 lowercase hex digits of the key's SHA-256; `sluicegate key new NAME` prints them"#;
+    let Some(text) = node.value.as_str() else {
+        return node.mistyped("the hash of a key, as a string", help);
+    };
+    let in_clear =
+        |_| complaint("is not the hash of a key (a key in clear must not be written in this file)", help);
+    let hash = node.accept(text.parse::<KeyHash>().map_err(in_clear))?;
+    if hash.as_bytes().iter().all(|byte| *byte == 0) {
+        node.warn(complaint(
+            "is the sample's hash, which matches no key",
+            "replace it with the hash of a real key: `sluicegate key new NAME`",
+        ));
+    }
+    Some(hash)
+}
+
+fn model(text: &str) -> Result<String, Complaint> {
+    let stem = text.strip_suffix('*').unwrap_or(text);
+    let sound = text.len() <= 256 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !sound || stem.contains('*') {
+        return Err(complaint(
+            "is not the name of a model",
+            r#"for example "gpt-4o", or "gpt-4o*" for all names that begin with gpt-4o"#,
+        ));
+    }
+    Ok(text.to_owned())
+}

@@ -1,0 +1,215 @@
+//! `[defaults]`: what upstreams and routes inherit. Each key is declared here once; the tables that override it refer to these
+//! declarations.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use crate::config::{
+    declare::{
+        Context, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count, described,
+        inherited_table, size, span, table,
+    },
+    problem::complaint,
+    reader::Table,
+    span as spans,
+};
+
+const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+
+table! {
+    /// What holds for upstreams and routes that do not override it.
+    #[derive(Clone)]
+    pub(crate) struct Defaults(table, context) {
+        body_limit: u64 = body_limit(),
+            "Maximum size of a JSON body, which is read whole. A larger one gets a 413. Other bodies are streamed without a limit.";
+        timeout = timeout_key().or_defaults_of::<Timeouts>(),
+            "Timeouts, each named by the event that it waits for.";
+        retry = retry_key().or_defaults_of::<Retry>(),
+            "How often a failed request is sent again. \"off\" is the same as `retries = 0`. Where the inherited value is \"off\", a table \
+             starts from the defaults shown here.";
+        breaker = breaker_key().or_defaults_of::<Breaker>(),
+            "When a target that keeps failing is skipped for a while (circuit breaker). Where the inherited value is \"off\", a table starts \
+             from the defaults shown here.";
+        heartbeat: Option<Duration> = heartbeat(),
+            "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
+            { example: &[r#""15s""#] };
+    }
+    derived {
+        timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
+        retry: Retry = Some(retry(table, context, Some(Retry::default())).over(Retry::default()));
+        breaker: Option<Breaker> = Some(breaker(table, context).over(Some(Breaker::default())));
+    }
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            body_limit: body_limit().default_value(),
+            heartbeat: heartbeat().default_value(),
+            timeout: Timeouts::default(),
+            retry: Retry::default(),
+            breaker: Some(Breaker::default()),
+        }
+    }
+}
+
+inherited_table! {
+    /// How often a failed request is sent again. `retries` 0: never.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Retry, overridden by RetryKeys {
+        retries: u32 = count::<u32>(0..=10).or(3),
+            "Maximum number of attempts after the first one.";
+        backoff: Duration = span(SPANS).or(Duration::from_secs(1)),
+            "Wait before the next round of attempts, once all candidates have failed. It doubles with each round, and a random part is added or taken off.";
+        max_backoff: Duration = span(SPANS).or(Duration::from_secs(8)),
+            "Maximum wait between rounds. Must not be below `backoff`.";
+    }
+}
+
+inherited_table! {
+    /// When a failing target is skipped for a while.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Breaker, overridden by BreakerKeys {
+        failures: u32 = count::<u32>(1..=1000).or(5),
+            "Number of consecutive failures that opens the circuit breaker.";
+        open: Duration = span(SPANS).or(Duration::from_secs(10)),
+            "How long the circuit breaker stays open. Then one request probes the target.";
+    }
+}
+
+/// What one table of the file says of something that can be switched off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Switch<K> {
+    /// Nothing: inherited.
+    #[default]
+    Inherited,
+    /// "off"
+    Off,
+    /// A table; a key that is not in it is inherited, or has the built-in default when the inherited value is "off".
+    Keys(K),
+}
+
+/// What one table of the file says of retries.
+pub type RetryOverrides = Switch<RetryKeys>;
+/// What one table of the file says of the circuit breaker.
+pub type BreakerOverride = Switch<BreakerKeys>;
+
+impl RetryOverrides {
+    /// What is set here, and the inherited values of the rest.
+    #[must_use]
+    pub fn over(self, inherited: Retry) -> Retry {
+        match self {
+            Self::Inherited => inherited,
+            Self::Off => Retry { retries: 0, ..inherited },
+            Self::Keys(keys) if inherited.retries == 0 => keys.over(Retry::default()),
+            Self::Keys(keys) => keys.over(inherited),
+        }
+    }
+}
+
+impl BreakerOverride {
+    /// What is set here, and the inherited values of the rest. `None`: "off".
+    #[must_use]
+    pub fn over(self, inherited: Option<Breaker>) -> Option<Breaker> {
+        match self {
+            Self::Inherited => inherited,
+            Self::Off => None,
+            Self::Keys(keys) => Some(keys.over(inherited.unwrap_or_default())),
+        }
+    }
+}
+
+/// `body_limit`, in bytes.
+pub(super) fn body_limit() -> Or<Size<u64>> {
+    size(1 << 10..=1 << 30).or(32 << 20)
+}
+
+/// `heartbeat`; `None`: "off".
+pub(super) fn heartbeat() -> Or<SpanOrOff> {
+    span(HEARTBEATS).or_off().or(None)
+}
+
+/// `timeout`, without a default.
+pub(super) fn timeout_key() -> Described {
+    described(Shape::Table(Timeouts::keys()))
+}
+
+/// `retry`, without a default.
+pub(super) fn retry_key() -> Described {
+    described(table_or_off::<Retry>())
+}
+
+/// `breaker`, without a default.
+pub(super) fn breaker_key() -> Described {
+    described(table_or_off::<Breaker>())
+}
+
+fn table_or_off<T: Keys>() -> Shape {
+    Shape::Either(vec![Shape::Table(T::keys()), Shape::Choice(vec!["off"])])
+}
+
+/// The keys of `timeout` that are set in this table.
+pub(super) fn timeout(table: &Table<'_>, context: &Context<'_>) -> TimeoutOverrides {
+    TimeoutOverrides::read(&table.section("timeout", Timeouts::NAMES), context)
+}
+
+/// What this table says under `retry`. Together with what it inherits it must be in order; `None`: not known, because of a mistake.
+pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<Retry>) -> RetryOverrides {
+    let help = r#"for example: retry = { retries = 3, backoff = "1s", max_backoff = "8s" }"#;
+    let table = match switch(table, "retry", Retry::NAMES, help) {
+        Switch::Inherited => return Switch::Inherited,
+        Switch::Off => return Switch::Off,
+        Switch::Keys(table) => table,
+    };
+    let keys = RetryKeys::read(&table, context);
+    let waits_are_read = table.get("backoff").is_some() == keys.backoff.is_some()
+        && table.get("max_backoff").is_some() == keys.max_backoff.is_some();
+    let overrides = Switch::Keys(keys);
+    if let Some(inherited) = inherited.filter(|_| waits_are_read) {
+        in_order(&table, overrides.over(inherited));
+    }
+    overrides
+}
+
+/// One of the two may be inherited: the one that is written here is the one to change.
+fn in_order(table: &Table<'_>, retry: Retry) {
+    let Retry { backoff, max_backoff, .. } = retry;
+    if backoff <= max_backoff {
+        return;
+    }
+    if let Some(node) = table.get("max_backoff") {
+        let message = format!("must not be below `backoff`, which is {}", spans::written(backoff));
+        node.fail(complaint(message, "raise `max_backoff`, or lower `backoff`"));
+    } else if let Some(node) = table.get("backoff") {
+        let message = format!("must not be above `max_backoff`, which is {}", spans::written(max_backoff));
+        node.fail(complaint(message, "set `max_backoff` too"));
+    }
+}
+
+/// What this table says under `breaker`.
+pub(super) fn breaker(table: &Table<'_>, context: &Context<'_>) -> BreakerOverride {
+    let help = r#"for example: breaker = { failures = 5, open = "10s" }"#;
+    match switch(table, "breaker", Breaker::NAMES, help) {
+        Switch::Inherited => Switch::Inherited,
+        Switch::Off => Switch::Off,
+        Switch::Keys(table) => Switch::Keys(BreakerKeys::read(&table, context)),
+    }
+}
+
+/// A key that is a table or "off".
+fn switch<'a>(
+    table: &Table<'a>,
+    key: &'static str,
+    known: &'static [&'static str],
+    help: &'static str,
+) -> Switch<Table<'a>> {
+    let Some(node) = table.get(key) else { return Switch::Inherited };
+    if node.is_str("off") {
+        return Switch::Off;
+    }
+    if !node.is_table() {
+        node.fail(complaint(r#"must be a table or "off""#, help));
+        return Switch::Inherited;
+    }
+    node.table(known).map_or(Switch::Inherited, Switch::Keys)
+}

@@ -1,0 +1,56 @@
+//! The shape of a configuration that was read and checked: names resolved, defaults inherited, secrets and certificates loaded.
+//! Nothing after this checks any of it again.
+//!
+//! One file for each table of `gateway.toml`, with the declaration of its keys ([`declare`](super::declare)) and the readers of those
+//! values that need more than a general kind.
+
+mod client;
+mod defaults;
+mod egress;
+mod headers;
+mod listener;
+mod root;
+mod route;
+mod server;
+mod source;
+mod timeouts;
+mod upstream;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+pub use client::Client;
+pub(crate) use client::key_nodes;
+pub(crate) use defaults::Defaults;
+pub use defaults::{Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, Switch};
+pub use egress::EgressProxy;
+pub use headers::HeaderRules;
+pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
+pub(crate) use root::Root;
+pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};
+pub use server::{Admin, Drain, Log, LogFormat, Server};
+pub(crate) use source::Source;
+pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
+pub use upstream::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls};
+
+/// One `gateway.toml`, read whole: each table by its name, in the file's terms.
+#[derive(Debug)]
+pub struct Config {
+    /// `[[listener]]`: at least one.
+    pub listeners: Vec<Listener>,
+    /// `[admin]`: default none, so no admin listener.
+    pub admin: Option<Admin>,
+    /// `[server]`
+    pub server: Server,
+    /// `[log]`
+    pub log: Log,
+    /// `[upstream.NAME]`: at least one.
+    pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[route.NAME]`: at least one.
+    pub routes: BTreeMap<Arc<str>, Route>,
+    /// `[client.NAME]`
+    pub clients: BTreeMap<Arc<str>, Client>,
+    /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
+    pub warnings: Vec<super::Problem>,
+    /// What `/config` shows: the file as written, with references to secrets and without secrets.
+    pub redacted: serde_json::Value,
+}

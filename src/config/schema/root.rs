@@ -1,0 +1,28 @@
+//! The tables of the file.
+
+use super::{Admin, Client, Defaults, Listener, Log, Route, Server, Upstream};
+use crate::config::declare::{Effect, Shape, described, keys, section};
+
+keys! {
+    /// The file as a whole. It is read by [`crate::config::check`], table by table.
+    pub(crate) struct Root {
+        listener = described(Shape::List(Box::new(Shape::Table(Listener::keys())))).required(),
+            "Where clients connect: one `[[listener]]` table for each address.",
+            { effect: Effect::Restart };
+        admin = described(Shape::Table(Admin::keys())),
+            "The operator's listener, which serves /healthz, /readyz, /metrics, /status and /config. Without this table there is none.",
+            { effect: Effect::Restart };
+        server = section::<Server>(), "The process and its client connections.";
+        log = section::<Log>(), "Log lines, which go to stdout.";
+        defaults = described(Shape::Table(Defaults::keys())),
+            "Values that upstreams and routes inherit. An upstream may override each of them, key by key, and a route overrides its upstreams.";
+        upstream = described(Shape::Named(Upstream::keys())).required(),
+            "Providers: one `[upstream.NAME]` table for each pool of targets.";
+        route = described(Shape::Named(Route::keys())).required(),
+            "Which requests go to which upstreams: one `[route.NAME]` table for each. When several routes match a request, a route with \
+             `hosts` wins over one without, then the longest `path` wins, then a route with `methods` wins over one without.";
+        client = described(Shape::Named(Client::keys())),
+            "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
+             prints the table to put here.";
+    }
+}

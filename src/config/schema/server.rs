@@ -1,0 +1,150 @@
+//! `[server]`, `[log]` and `[admin]`.
+
+use std::{net::SocketAddr, ops::RangeInclusive, thread::available_parallelism, time::Duration};
+
+use super::timeouts::SPANS;
+use crate::config::{
+    declare::{
+        Effect, Kind as _, Secrecy, choice, count, defaults_table, flag, secret, section, size, span, table,
+        text,
+    },
+    problem::{Complaint, complaint},
+    reader::Table,
+    secret::Secret,
+};
+
+const DRAINS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+defaults_table! {
+    /// `[server]`: the process and its client connections.
+    #[derive(Debug, Clone)]
+    pub struct Server {
+        threads: usize = count::<usize>(1..=256).or(one_per_core()),
+            "Number of worker threads.",
+            { default: "one per CPU core", example: &["2"], effect: Effect::Restart };
+        max_connections: usize = count::<usize>(1..=1 << 20).or(16_384),
+            "Maximum number of open client connections. At the limit, new connections wait in the backlog of the socket.",
+            { effect: Effect::Restart };
+        backlog: u32 = count::<u32>(1..=65_535).or(4096),
+            "Backlog of each listening socket: connections that the kernel holds until the gateway accepts them.",
+            { effect: Effect::Restart };
+        handshake_timeout: Duration = span(SPANS).or(seconds(10)),
+            "Timeout for the PROXY protocol header and the TLS handshake together.",
+            { effect: Effect::NewConnections };
+        header_timeout: Duration = span(SPANS).or(seconds(10)),
+            "Timeout for the head of a request, measured from its first byte (for the first request: from the start of the connection).",
+            { effect: Effect::NewConnections };
+        keep_alive: Duration = span(SPANS).or(seconds(75)),
+            "How long an idle client connection stays open.",
+            { effect: Effect::NewConnections };
+        body_idle: Duration = span(SPANS).or(seconds(60)),
+            "Maximum pause within a request body.";
+        write_stall: Duration = span(SPANS).or(seconds(60)),
+            "Maximum time during which a client reads nothing of a response that is ready for it.",
+            { effect: Effect::NewConnections };
+        linger: Duration = span(SPANS).or(seconds(10)),
+            "After an early response, how long the rest of an upload is read and dropped, so that the client gets to read the response.",
+            { effect: Effect::NewConnections };
+        max_header_size: usize = size::<usize>(8 << 10..=1 << 20).or(64 << 10),
+            "Maximum size of a request head (HTTP/1.1) or a header list (HTTP/2).",
+            { effect: Effect::NewConnections };
+        max_headers: usize = count::<usize>(1..=1000).or(100),
+            "Maximum number of header lines in a request.",
+            { effect: Effect::NewConnections };
+        http2_max_streams: u32 = count::<u32>(1..=10_000).or(128),
+            "Maximum number of concurrent streams on one HTTP/2 connection.",
+            { effect: Effect::NewConnections };
+        http2_ping: Option<Duration> = span(SPANS).or_off().or(Some(seconds(20))),
+            "After how much silence an HTTP/2 connection is probed with a PING.",
+            { effect: Effect::NewConnections };
+        max_buffered: u64 = size::<u64>(1 << 20..=1 << 40).or(512 << 20),
+            "Maximum size of all bodies that are held in memory at once, in the whole process. A request that would exceed it gets a 503.";
+        drain: Drain = section::<Drain>(),
+            "What happens between SIGTERM and the end of the process.";
+    }
+}
+
+defaults_table! {
+    /// What happens between SIGTERM and the end of the process.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Drain {
+        announce: Duration = span(DRAINS).or(Duration::ZERO),
+            "How long connections are still accepted while /readyz already reports that the gateway is not ready.";
+        deadline: Duration = span(DRAINS).or(seconds(60)),
+            "How long requests in flight may continue before they are aborted.";
+    }
+}
+
+defaults_table! {
+    /// `[log]`
+    #[derive(Debug, Clone)]
+    pub struct Log {
+        format: LogFormat = choice(&[("json", LogFormat::Json), ("text", LogFormat::Text)]).or(LogFormat::Json),
+            "Format of log lines: one JSON object per line, or `key=value` pairs for reading in a terminal.",
+            { effect: Effect::Restart };
+        access: bool = flag().or(true),
+            "Whether one line is written for each request.";
+        level: tracing::Level = choice(LEVELS).or(tracing::Level::INFO),
+            "Level of the gateway's own messages.",
+            { effect: Effect::Restart };
+    }
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// `key=value` pairs, for a person at a terminal.
+    Text,
+}
+
+const LEVELS: &[(&str, tracing::Level)] = &[
+    ("error", tracing::Level::ERROR),
+    ("warn", tracing::Level::WARN),
+    ("info", tracing::Level::INFO),
+    ("debug", tracing::Level::DEBUG),
+    ("trace", tracing::Level::TRACE),
+];
+
+table! {
+    /// `[admin]`: the operator's listener.
+    #[derive(Debug, Clone)]
+    pub struct Admin(table, context) {
+        address: SocketAddr = text("IP address and port", address).required(r#"for example: address = "127.0.0.1:9901""#),
+            "Address to listen on.",
+            { shipped: r#""127.0.0.1:9901""#, effect: Effect::Restart };
+        token: Option<Secret> = secret().optional(),
+            "Required from operators as `Authorization: Bearer …`. Must be set unless `address` is a loopback address.",
+            { example: &[r#"{ env = "SLUICEGATE_ADMIN_TOKEN" }"#], secrecy: Secrecy::Secret };
+    }
+    check { needs_token(table, address) }
+}
+
+fn needs_token(table: &Table<'_>, address: Option<SocketAddr>) {
+    let exposed = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    if let Some(node) = table.get("address").filter(|_| exposed && table.get("token").is_none()) {
+        node.fail(complaint(
+            "is not a loopback address, and `token` is not set",
+            r#"add token = { env = "SLUICEGATE_ADMIN_TOKEN" }, or listen on 127.0.0.1"#,
+        ));
+    }
+}
+
+/// An address to listen on. Host names are refused: one may resolve to several addresses.
+pub(super) fn address(text: &str) -> Result<SocketAddr, Complaint> {
+    text.parse().map_err(|_| {
+        complaint(
+            "is not an IP address with a port",
+            r#"for example "127.0.0.1:8443", "0.0.0.0:8443" or "[::]:8443""#,
+        )
+    })
+}
+
+fn one_per_core() -> usize {
+    available_parallelism().map_or(1, usize::from).min(256)
+}
