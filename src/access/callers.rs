@@ -55,7 +55,7 @@ impl Callers {
     }
 
     /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.
-    pub fn add(&mut self, keys: impl IntoIterator<Item = KeyDigest>, caller: Arc<Caller>) {
+    pub fn add(&mut self, keys: impl IntoIterator<Item = KeyDigest>, caller: &Arc<Caller>) {
         self.0.extend(keys.into_iter().map(|key| (key, caller.clone())));
     }
 
@@ -110,7 +110,7 @@ mod tests {
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         let abc = std::array::from_fn(|at| u8::from_str_radix(&abc[2 * at..2 * at + 2], 16).unwrap());
         let mut callers = Callers::default();
-        callers.add([abc], Arc::new(caller(None, None)));
+        callers.add([abc], &Arc::new(caller(None, None)));
         assert!(!callers.is_empty() && Callers::default().is_empty());
 
         let found = |key: &str| {

@@ -208,7 +208,7 @@ fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapsh
         let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
         let compiled = Caller { name, routes: client.routes, models: client.models };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
-        callers.add(keys, known.unwrap_or_else(|| Arc::new(compiled)));
+        callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
     }
     callers
 }

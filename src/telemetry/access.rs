@@ -177,7 +177,7 @@ impl Line<'_> {
         pairs.plain("phase", self.phase.as_bytes());
         flag(pairs, "reused", self.reused);
         if !self.attempts.is_empty() {
-            pairs.list("attempts", &self.attempts, |attempt, pairs| attempt.write(pairs));
+            pairs.list("attempts", &self.attempts, AttemptLine::write);
         }
     }
 
