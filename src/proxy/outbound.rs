@@ -19,7 +19,7 @@ use crate::{
     body::{Outbound, RequestBody, Upload},
     config::{Balance, HashBy},
     fault::{Fault, Phase},
-    openai::{self, Dialect, Endpoint},
+    openai::{self, Endpoint},
     policy::{self, SecretScanner, path},
     snapshot::{Route, Step, Target},
     upstream::Affinity,
@@ -41,8 +41,8 @@ pub(super) struct PreparedRequest {
     body: Incoming,
     /// The model that the path names (Azure).
     deployment: Option<String>,
-    /// Its answer is made while nobody waits, and asked for later.
-    background: bool,
+    /// The same request may be sent again: [`Endpoint::may_repeat`].
+    repeatable: bool,
     /// Its answer is to be an event stream.
     stream: bool,
     endpoint: Endpoint,
@@ -79,7 +79,7 @@ impl Call {
         // What the request is, is told by the path that goes upstream.
         let endpoint = Endpoint::of(&head.method, &upstream_path);
         record.endpoint = endpoint;
-        let mut background = false;
+        let mut repeatable = false;
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
             self.exchange.watch.reach(Phase::Intake);
             let bounds = Bounds {
@@ -89,9 +89,9 @@ impl Call {
             };
             let Intake { bytes, facts } =
                 intake::read(body, bounds, &self.worker.gateway, &record.upload).await?;
+            repeatable = endpoint.may_repeat(&facts);
             record.model = facts.model;
             record.stream = Some(facts.stream);
-            background = facts.background;
             Incoming::Read(bytes)
         } else {
             Incoming::ActiveStream(body)
@@ -111,7 +111,7 @@ impl Call {
             head,
             body,
             deployment,
-            background,
+            repeatable,
             stream,
             endpoint,
             presented,
@@ -295,7 +295,7 @@ impl PreparedRequest {
 
     /// Whether its attempts are to be run apart from who waits for them.
     pub(super) fn apart(&self) -> Option<DetachPolicy> {
-        let stream = self.stream && self.endpoint.dialect() != Dialect::Other;
+        let stream = self.stream && self.endpoint.dialect().has_terminal_event();
         self.is_inference().then(|| DetachPolicy::of(&self.route, stream)).flatten()
     }
 
@@ -310,7 +310,7 @@ impl PreparedRequest {
 
     /// Whether it makes an answer and nothing else.
     pub(super) fn is_inference(&self) -> bool {
-        self.endpoint.is_inference() && !self.background && matches!(self.body, Incoming::Read(_))
+        self.repeatable && matches!(self.body, Incoming::Read(_))
     }
 
     /// Whether its body is still there.

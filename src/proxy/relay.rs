@@ -15,7 +15,7 @@ use super::{
     again::is_slowness,
     pace::Due,
     passing::{ActiveStream, PendingStream},
-    sight, tail,
+    tail,
 };
 use crate::{
     body::{Chunk, Flush, UploadFailure},
@@ -78,7 +78,7 @@ impl Relay {
         exchange: Box<Exchange>,
         in_flight: Counted,
     ) -> Self {
-        let orderly = sight::raises(dialect);
+        let orderly = dialect.raises_on_error_event();
         if orderly {
             exchange.link().reset_when_closing(false);
         }

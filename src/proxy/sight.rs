@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::relay::ERROR_EVENT;
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, Notice, Reading, StreamReader},
+    openai::{AnswerReader, Dialect, Reading, StreamReader},
     sse::{Event, Scanner},
 };
 
@@ -82,12 +82,12 @@ impl Probe {
     pub(super) fn look(&mut self, bytes: &[u8]) -> Seen {
         let mut seen = Seen::Nothing;
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
-        let whole = self.whole && self.dialect != Dialect::Other;
+        let whole = self.whole && self.dialect.has_terminal_event();
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
             let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
-            let fails = malformed || is_error(&event, notice);
+            let fails = malformed || notice.failed;
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Seen::AttemptError,
                 (_, true) => Seen::Content,
@@ -117,14 +117,9 @@ impl Probe {
 
     /// What an end means here.
     pub(super) fn at_end(&self) -> Seen {
-        let known = self.dialect != Dialect::Other;
+        let known = self.dialect.has_terminal_event();
         if known && !self.ended && !self.reader.all_finished() { Seen::AttemptError } else { Seen::Content }
     }
-}
-
-/// Whether the upstream says in it that it failed.
-fn is_error(event: &Event<'_>, notice: Notice) -> bool {
-    notice.error || event.name == b"response.failed"
 }
 
 /// Whether SDKs can read an event: each as JSON, but for the word at the end. The reader of a stream does not parse all that it sees.
@@ -178,7 +173,7 @@ impl ResponseObserver {
     /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
         let Self::Events(events) = self else { return false };
-        events.terminated || (events.failed && raises(events.dialect))
+        events.terminated || (events.failed && events.dialect.raises_on_error_event())
     }
 
     /// Whether it is one of an event stream.
@@ -190,7 +185,7 @@ impl ResponseObserver {
     /// has finished, and it told of no error.
     pub(super) fn is_unfinished(&self) -> bool {
         let Self::Events(events) = self else { return false };
-        let known = events.dialect != Dialect::Other;
+        let known = events.dialect.has_terminal_event();
         known && !events.terminated && !events.failed && !events.reader.all_finished()
     }
 
@@ -211,7 +206,7 @@ impl ResponseObserver {
         }
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
         let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
-        Some(LastWords { event, is_enough: raises(events.dialect) })
+        Some(LastWords { event, is_enough: events.dialect.raises_on_error_event() })
     }
 
     /// Whether a comment may be put here: between two events of a stream that goes on.
@@ -241,12 +236,6 @@ impl ResponseObserver {
     }
 }
 
-/// Whether the SDKs raise on an error event of this dialect: on a chat stream's `error` object (openai-python `_streaming.py`) and on a
-/// Messages error event. They hand a Responses error event on like any other, so there it takes an abort to make them raise.
-pub(super) fn raises(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages)
-}
-
 impl Events {
     fn look(&mut self, bytes: &[u8]) -> bool {
         let Self { scanner, reader, terminated, failed, .. } = self;
@@ -255,7 +244,7 @@ impl Events {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
             *terminated |= notice.terminal;
-            *failed |= is_error(&event, notice);
+            *failed |= notice.failed;
         });
         first_content
     }
