@@ -90,7 +90,7 @@ impl Fault {
     /// How an exchange that fails so in `phase` has ended.
     pub fn outcome(&self, phase: Phase) -> Outcome {
         let row = self.row();
-        Outcome { who: row.who, phase, complete: false, fault: Some(row.code) }
+        Outcome { who: row.who, phase, fault: Some(row.code) }
     }
 }
 

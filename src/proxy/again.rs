@@ -130,7 +130,7 @@ impl AttemptError {
 
     /// Whether it is a matter of time.
     pub(super) fn is_slowness(&self) -> bool {
-        matches!(self, Self::Fault(fault) if is_slowness(fault))
+        matches!(self, Self::Fault(fault) if fault.is_slowness())
     }
 
     /// For the log and the metrics.
@@ -141,14 +141,6 @@ impl AttemptError {
             Self::Refused(refusal) => crate::exchange::class(refusal.status),
         }
     }
-}
-
-/// Whether `fault` is that something took too long.
-pub(super) fn is_slowness(fault: &Fault) -> bool {
-    matches!(
-        fault,
-        Fault::ConnectTimeout(_) | Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_)
-    )
 }
 
 fn after_fault(fault: &Fault, asked: RetryContext<'_>) -> RetryDecision {

@@ -12,7 +12,6 @@ use std::{
 };
 
 use super::{
-    again::is_slowness,
     pace::Due,
     passing::{ActiveStream, PendingStream},
     tail,
@@ -194,7 +193,7 @@ impl Relay {
         let to_blame = fault.row().who == Who::Upstream && !passing.is_complete();
         if let Some(pass) = passing.pass.as_mut().filter(|_| to_blame) {
             let now = Instant::now();
-            if is_slowness(fault) { pass.was_slow(now) } else { pass.failed(now) }
+            if fault.is_slowness() { pass.was_slow(now) } else { pass.failed(now) }
         }
         let lengthless = passing.lengthless;
         let whole = passing.is_complete() && lengthless;
