@@ -3,6 +3,7 @@
 //! - Nothing panics, and what is not a JSON object gives no facts.
 //! - Where `serde_json::Value` reads an object, the facts are what the tree says, and they are refused exactly when a member that
 //!   counts is there twice, is of the wrong type, or is a `model` in other letters or too long.
+//! - The edit points lead to the value of `model` and behind the opening brace.
 //! - A body that is refused as not JSON is none for `Value` either.
 //! - No message holds anything of the body.
 //!
@@ -10,7 +11,7 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use sluicegate::openai::{Facts, FactsError, MODEL_LIMIT};
+use sluicegate::openai::{EditPoints, Facts, FactsError, MODEL_LIMIT};
 
 use super::json::Members;
 
@@ -31,7 +32,11 @@ pub fn check(body: &[u8]) {
         return;
     };
     match (read, expected(&members, body)) {
-        (Ok(facts), Ok(expected)) => assert_eq!(facts, expected),
+        (Ok(facts), Ok(mut expected)) => {
+            check_edit_points(&facts.edit_points, &members, body);
+            expected.edit_points = facts.edit_points.clone();
+            assert_eq!(facts, expected);
+        }
         (Err(error), Err(Refused)) => {
             let of_a_member = matches!(
                 error,
@@ -44,6 +49,21 @@ pub fn check(body: &[u8]) {
         }
         (read, expected) => panic!("{read:?}, but {:?} by the tree", expected.ok()),
     }
+}
+
+/// They lead to the value of `model`, and behind the opening brace.
+fn check_edit_points(points: &EditPoints, members: &Members, body: &[u8]) {
+    let EditPoints::Object { model, after_brace, is_empty } = points else {
+        panic!("an object has edit points")
+    };
+    let value = model.as_ref().map(|range| {
+        let written = body.get(range.clone()).expect("a part of the body");
+        assert_eq!(written, written.trim_ascii());
+        serde_json::from_slice::<Value>(written).expect("a value")
+    });
+    assert_eq!(value.as_ref(), members.all("model").next());
+    assert_eq!(body[..*after_brace].trim_ascii(), b"{");
+    assert_eq!(*is_empty, members.0.is_empty());
 }
 
 /// `stream_options` with its members as they were written.

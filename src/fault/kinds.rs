@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, time::Duration};
 
 use super::Locale;
-use crate::openai::FactsError;
+use crate::openai::{EditError, FactsError};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -64,6 +64,8 @@ pub enum Fault {
     },
     /// A body that should be JSON is not, or is ambiguous.
     BodyInvalid(FactsError),
+    /// The body has no place for a member that the route sets in it.
+    BodyNotEditable(EditError),
     /// No data of the request body arrived for `server.body_idle`.
     BodyStalled(Duration),
     /// The request body ended early or violated the protocol.
@@ -135,6 +137,7 @@ impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::BodyInvalid(error) => Some(error),
+            Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(cause)
             | Self::KeyMalformed(cause)
             | Self::KeysConflict(cause)
@@ -146,6 +149,18 @@ impl Error for Fault {
             | Self::Truncated(cause)
             | Self::Internal(cause) => Some(&**cause),
             _ => None,
+        }
+    }
+}
+
+/// Only a body's form is the client's doing; anything else is a bug of the gateway.
+impl From<EditError> for Fault {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::NotAnObject { .. } => Self::BodyNotEditable(error),
+            EditError::Overlap | EditError::OutOfBounds | EditError::NotJson { .. } => {
+                Self::Internal(error.into())
+            }
         }
     }
 }

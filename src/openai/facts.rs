@@ -1,9 +1,14 @@
 //! What a request body says about the request.
 
+use std::ops::Range;
+
 use serde::de::{Error as _, IgnoredAny};
 use thiserror::Error;
 
-use super::json::{self, Leaf, NotJson, Object, Shape, Value};
+use super::{
+    edit::EditPoints,
+    json::{self, Leaf, NotJson, Object, Shape, Value},
+};
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
 pub const MODEL_LIMIT: usize = 512;
@@ -22,6 +27,8 @@ pub struct Facts {
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens. Not known when it is a
     /// number that cannot be a count: some upstreams take -1 for no limit.
     pub max_tokens: Option<u64>,
+    /// Where the body can be edited.
+    pub edit_points: EditPoints,
 }
 
 /// Why a request body does not give its [`Facts`]. No message has any of the body's content in it.
@@ -79,7 +86,7 @@ impl Facts {
         match json::read(body, &mut request) {
             Err(NotJson { at }) => Err(FactsError::not_json(body, at)),
             Ok(Shape::Null | Shape::Other) => Err(FactsError::NotAnObject),
-            Ok(Shape::Object) => request.problem.map_or(Ok(request.facts), Err),
+            Ok(Shape::Object) => request.facts(body),
         }
     }
 }
@@ -108,14 +115,20 @@ struct Request {
     facts: Facts,
     seen: Vec<&'static str>,
     problem: Option<FactsError>,
+    has_members: bool,
+    /// The value of `model`, as offsets in the body.
+    model_at: Option<Range<usize>>,
 }
 
 impl Object for Request {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        self.has_members = true;
         match key {
             b"model" => {
+                let begin = value.begins_at();
                 let model = self.leaf("model", value)?;
                 self.model(&model);
+                self.model_at = Some(begin..value.ends_at());
             }
             b"stream" => self.facts.stream = self.flag("stream", value)?,
             b"background" => self.facts.background = self.flag("background", value)?,
@@ -135,6 +148,19 @@ impl Object for Request {
 }
 
 impl Request {
+    /// The facts of an object that has been read from `body`.
+    fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let mut facts = self.facts;
+        if let Some(brace) = body.iter().position(|byte| *byte == b'{') {
+            let (model, is_empty) = (self.model_at, !self.has_members);
+            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty };
+        }
+        Ok(facts)
+    }
+
     fn once(&mut self, field: &'static str) {
         if self.seen.contains(&field) {
             self.problem.get_or_insert(FactsError::Duplicate { field });
@@ -215,12 +241,15 @@ mod tests {
         let body = r#"{"messages":[{"role":"user","content":"\"model\":\"x\" {\ud83d\ude00","model":"inner","stream":1}],
             "stream_options":{"other":1,"include_usage":true}, "max_completion_tokens":100,"max_tokens":7,
             "stream" : true, "mod\u0065l":"gpt-\u0034o","background":true,"unknown":{"a":[1,{}]}}"#;
+        let at = body.find(r#""gpt-"#).unwrap();
+        let model = Some(at..at + r#""gpt-\u0034o""#.len());
         let expected = Facts {
             model: Some("gpt-4o".into()),
             stream: true,
             include_usage: true,
             background: true,
             max_tokens: Some(100),
+            edit_points: EditPoints::Object { model, after_brace: 1, is_empty: false },
         };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
     }
@@ -229,8 +258,11 @@ mod tests {
     fn null_is_absent_and_no_limit_is_not_known() {
         let body =
             r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"max_output_tokens":1.5}"#;
-        assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts::default());
-        assert_eq!(Facts::read(b" {} \n").unwrap(), Facts::default());
+        let model = Some(9..13);
+        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false };
+        assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts { edit_points, ..Facts::default() });
+        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true };
+        assert_eq!(Facts::read(b" {} \n").unwrap(), Facts { edit_points, ..Facts::default() });
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod usage;
 
 pub use answer::AnswerReader;
 pub use dialect::{Dialect, ErrorNotice, Terminal};
-pub use edit::with_model;
+pub use edit::{EditError, EditPoints, Splices};
 pub use endpoint::{Endpoint, deployment};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;

@@ -19,7 +19,7 @@ use crate::{
     body::{Outbound, RequestBody, Upload},
     config::{Balance, HashBy},
     fault::{Fault, Phase},
-    openai::{self, Endpoint},
+    openai::{self, EditPoints, Endpoint, Splices},
     policy::{self, SecretScanner, path},
     snapshot::{Route, Step, Target},
     upstream::Affinity,
@@ -43,6 +43,8 @@ pub(super) struct PreparedRequest {
     deployment: Option<String>,
     /// The same request may be sent again: [`Endpoint::may_repeat`].
     repeatable: bool,
+    /// Where the body can be edited, if it was read.
+    edit_points: EditPoints,
     /// Its answer is to be an event stream.
     stream: bool,
     endpoint: Endpoint,
@@ -80,6 +82,7 @@ impl Call {
         let endpoint = Endpoint::of(&head.method, &upstream_path);
         record.endpoint = endpoint;
         let mut repeatable = false;
+        let mut edit_points = EditPoints::default();
         let body = if intake::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
             self.exchange.watch.reach(Phase::Intake);
             let bounds = Bounds {
@@ -92,6 +95,7 @@ impl Call {
             repeatable = endpoint.may_repeat(&facts);
             record.model = facts.model;
             record.stream = Some(facts.stream);
+            edit_points = facts.edit_points;
             Incoming::Read(bytes)
         } else {
             Incoming::ActiveStream(body)
@@ -112,6 +116,7 @@ impl Call {
             body,
             deployment,
             repeatable,
+            edit_points,
             stream,
             endpoint,
             presented,
@@ -232,8 +237,10 @@ impl Call {
                 order.body = Incoming::Read(bytes.clone());
                 let has_model = self.exchange.record.model.is_some() || order.endpoint.takes_model();
                 let model = place.model.as_deref().filter(|_| has_model);
-                let edited = model.map(|model| self.with_model(&bytes, model)).transpose()?;
-                Outbound::Whole(Some(edited.flatten().unwrap_or(bytes)))
+                Outbound::Whole(Some(match model {
+                    Some(model) => self.with_model(&bytes, &order.edit_points, model)?,
+                    None => bytes,
+                }))
             }
             Incoming::ActiveStream(body) if body.is_end_stream() => {
                 order.body = Incoming::ActiveStream(body);
@@ -244,14 +251,15 @@ impl Call {
         })
     }
 
-    /// A copy of a body that was read, with another model, if it is an object; counted as the body is, beside it.
-    fn with_model(&self, bytes: &[u8], model: &str) -> Result<Option<Bytes>, Fault> {
-        let bound = self.snapshot.server.max_buffered;
+    /// A copy of a body that was read, with another model; counted as the body is, beside it.
+    fn with_model(&self, bytes: &[u8], points: &EditPoints, model: &str) -> Result<Bytes, Fault> {
+        let mut splices = Splices::new();
+        splices.set_model(points, model)?;
         let mut counted = self.worker.gateway.hold();
-        counted.grow_to(bytes.len() as u64, bound)?;
-        let Some(edited) = openai::with_model(bytes, model) else { return Ok(None) };
-        counted.grow_to(edited.len() as u64, bound)?;
-        Ok(Some(gateway::own(edited.into(), counted)))
+        let length = splices.edited_length(bytes.len());
+        counted.grow_to(length as u64, self.snapshot.server.max_buffered)?;
+        let edited = splices.apply(bytes)?;
+        Ok(gateway::own(edited.into(), counted))
     }
 
     /// A body that is passed on as it comes.

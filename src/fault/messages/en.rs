@@ -47,6 +47,7 @@ pub(super) fn template(fault: &Fault) -> &'static str {
             "The request body is larger than {limit} bytes, the limit of this route. Send a smaller request."
         }
         Fault::BodyInvalid(_) => "The request was rejected: {reason}. Correct the request body.",
+        Fault::BodyNotEditable(_) => "The request was rejected: {reason}. Send a JSON object.",
         Fault::BodyStalled(_) => {
             "The request body stopped arriving: no data was received for {seconds} s. \
              Check the client's connection and send the request again."

@@ -45,6 +45,7 @@ impl Fault {
             | Self::UpstreamAuth(cause) => vec![argument("reason", cause)],
             Self::BadRequest(reason) | Self::BadAnswer(reason) => vec![argument("reason", reason)],
             Self::BodyInvalid(error) => vec![argument("reason", error)],
+            Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
             Self::BodyTooLarge { limit } | Self::AnswerTooLarge { limit } => vec![argument("limit", limit)],
             Self::ModelForbidden(model) => vec![argument("model", model)],

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem};
 
 use super::*;
-use crate::openai::FactsError;
+use crate::openai::{EditError, FactsError};
 
 const LOCALES: [Locale; 1] = [Locale::En];
 
@@ -25,6 +25,7 @@ fn faults() -> Vec<Fault> {
         Fault::ModelUnknown,
         Fault::BodyTooLarge { limit: 7 },
         Fault::BodyInvalid(FactsError::Empty),
+        Fault::BodyNotEditable(EditError::NotAnObject { member: "model" }),
         Fault::BodyStalled(span),
         Fault::BodyBroken("reset".into()),
         Fault::Overloaded,
