@@ -23,7 +23,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 9] = [
+const BESIDE: [(&str, &str); 8] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -31,7 +31,6 @@ const BESIDE: [(&str, &str); 9] = [
     ("policy", "access"),
     ("telemetry", "config"),
     ("fault", "openai"),
-    ("fault", "sse"),
     ("openai", "sse"),
 ];
 

@@ -30,5 +30,6 @@ mod smuggling;
 mod streaming;
 mod supply;
 mod tls;
+mod tolerance;
 mod tracing;
 mod truncation;
