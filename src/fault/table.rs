@@ -52,9 +52,8 @@ impl Fault {
             Self::ModelForbidden(_) => (S::FORBIDDEN, "permission_error", "model_not_allowed", None, Down),
             Self::ModelUnknown => (S::FORBIDDEN, "permission_error", "model_required", None, Down),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
-            Self::BodyInvalid(_) | Self::BodyNotEditable(_) => {
-                (S::BAD_REQUEST, INVALID, "invalid_body", None, Down)
-            }
+            Self::BodyInvalid(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
+            Self::BodyNotEditable(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
             Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
             Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
             Self::Overloaded | Self::NoDescriptors(_) => {

@@ -260,7 +260,7 @@ fn go_on(places: &mut Candidates, place: &Candidate, model: Option<&str>, again:
         RetryDecision::OtherTarget => places.leave(place, FailureScope::Target, false),
         RetryDecision::Elsewhere { silent } => places.leave(place, FailureScope::Model, silent),
         RetryDecision::OtherKey if place.upstream.keys.len() > 1 => {
-            places.leave(place, FailureScope::Key, false)
+            places.leave(place, FailureScope::Key, false);
         }
         // The only one, if it does not rest, would be refused in the next round too.
         RetryDecision::OtherKey => places.leave(place, FailureScope::Model, !place.key_rests(model)),
