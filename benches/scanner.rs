@@ -45,7 +45,7 @@ fn scanner(bencher: Bencher<'_, '_>, cut: Cut) {
 fn scanner_and_reader(bencher: Bencher<'_, '_>, cut: Cut) {
     let chunks = chunks(cut);
     bencher.counter(bytes(&chunks)).bench(|| {
-        let (mut scanner, mut reader) = (Scanner::new(), StreamReader::new(Dialect::Chat));
+        let (mut scanner, mut reader) = (Scanner::new(), StreamReader::new(Dialect::CHAT));
         for chunk in &chunks {
             scanner.scan(black_box(chunk), &mut |event| {
                 black_box(reader.event(&event));

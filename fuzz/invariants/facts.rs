@@ -1,20 +1,19 @@
 //! The facts of a request's body against the body as a tree.
 //!
-//! - Nothing panics, and what is not a JSON object gives no facts.
-//! - Where `serde_json::Value` reads an object, the facts are what the tree says, and they are refused exactly when a member that
-//!   counts is there twice, is of the wrong type, or is a `model` in other letters or too long.
+//! - Nothing panics, and JSON that is not an object has the facts of an empty object, but nothing to edit.
+//! - Where `serde_json::Value` reads an object, the facts are what the tree says, and they are refused exactly when `model` or `stream` is
+//!   there twice or of the wrong type, or there is a `model` in other letters or too long.
+//! - The edit points lead to the value of `model` and behind the opening brace.
 //! - A body that is refused as not JSON is none for `Value` either.
 //! - No message holds anything of the body.
 //!
 //! Input: the body.
 
-use serde::Deserialize;
-use serde_json::Value;
-use sluicegate::openai::{Facts, FactsError, MODEL_LIMIT};
+use serde_json::{Value, value::RawValue};
+use sluicegate::openai::{EditPoints, Facts, FactsError, MODEL_LIMIT};
 
 use super::json::Members;
 
-const FLAGS: [&str; 2] = ["stream", "background"];
 const COUNTS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
 /// Something that is refused; which of several is told first is not of interest here.
@@ -27,11 +26,15 @@ pub fn check(body: &[u8]) {
     }
     let Some(members) = Members::of(body) else {
         let is_json = serde_json::from_slice::<Value>(body).is_ok_and(|value| !value.is_object());
-        assert!(!is_json || matches!(read, Err(FactsError::NotAnObject)), "{read:?}");
+        assert!(!is_json || read.as_ref().is_ok_and(|facts| *facts == Facts::default()), "{read:?}");
         return;
     };
     match (read, expected(&members, body)) {
-        (Ok(facts), Ok(expected)) => assert_eq!(facts, expected),
+        (Ok(facts), Ok(mut expected)) => {
+            check_edit_points(&facts.edit_points, &members, body);
+            expected.edit_points = facts.edit_points.clone();
+            assert_eq!(facts, expected);
+        }
         (Err(error), Err(Refused)) => {
             let of_a_member = matches!(
                 error,
@@ -46,10 +49,19 @@ pub fn check(body: &[u8]) {
     }
 }
 
-/// `stream_options` with its members as they were written.
-#[derive(Deserialize)]
-struct Options {
-    stream_options: Members,
+/// They lead to the value of `model`, and behind the opening brace.
+fn check_edit_points(points: &EditPoints, members: &Members, body: &[u8]) {
+    let EditPoints::Object { model, after_brace, is_empty } = points else {
+        panic!("an object has edit points")
+    };
+    let value = model.as_ref().map(|range| {
+        let written = body.get(range.clone()).expect("a part of the body");
+        assert_eq!(written, written.trim_ascii());
+        serde_json::from_slice::<Value>(written).expect("a value")
+    });
+    assert_eq!(value.as_ref(), members.all("model").next());
+    assert_eq!(body[..*after_brace].trim_ascii(), b"{");
+    assert_eq!(*is_empty, members.0.is_empty());
 }
 
 fn expected(members: &Members, body: &[u8]) -> Result<Facts, Refused> {
@@ -63,25 +75,22 @@ fn expected(members: &Members, body: &[u8]) -> Result<Facts, Refused> {
         Some(Value::String(name)) if name.len() <= MODEL_LIMIT => facts.model = Some(name.clone()),
         Some(_) => return Err(Refused),
     }
-    let [stream, background] = FLAGS.map(|name| once(members.all(name)).and_then(flag));
-    (facts.stream, facts.background) = (stream?, background?);
-    for name in COUNTS {
-        match once(members.all(name))? {
-            None | Some(Value::Null) => {}
-            Some(Value::Number(number)) => facts.max_tokens = facts.max_tokens.max(number.as_u64()),
-            Some(_) => return Err(Refused),
-        }
-    }
-    match once(members.all("stream_options"))? {
-        None | Some(Value::Null) => {}
-        // The tree keeps the last of two members, and so would not tell.
-        Some(Value::Object(_)) => {
-            let Options { stream_options } = serde_json::from_slice(body).map_err(|_| Refused)?;
-            facts.include_usage = flag(once(stream_options.all("include_usage"))?)?;
-        }
-        Some(_) => return Err(Refused),
-    }
+    facts.stream = flag(once(members.all("stream"))?)?;
+    facts.background =
+        members.all("background").any(|value| !matches!(value, Value::Null | Value::Bool(false)));
+    let counts = COUNTS.iter().flat_map(|name| members.all(name)).filter_map(Value::as_u64);
+    facts.max_tokens = counts.max();
+    facts.include_usage = includes_usage(body);
     Ok(facts)
+}
+
+/// Whether an `include_usage` of a `stream_options` is `true`. A tree keeps the last of two members, and so would not show the first.
+fn includes_usage(body: &[u8]) -> bool {
+    let Ok(written) = serde_json::from_slice::<Members<Box<RawValue>>>(body) else { return false };
+    written.all("stream_options").any(|options| {
+        let Some(options) = Members::of(options.get().as_bytes()) else { return false };
+        options.all("include_usage").any(|value| *value == Value::Bool(true))
+    })
 }
 
 fn once<'m>(mut values: impl Iterator<Item = &'m Value>) -> Result<Option<&'m Value>, Refused> {

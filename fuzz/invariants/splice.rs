@@ -1,27 +1,31 @@
-//! Another model in a request's body.
+//! Edits of a request's body.
 //!
-//! - There is an edited body exactly when the body is a JSON object with at most one `model`.
-//! - It is the same document but for the value of `model`, whose other members keep their order, and the facts read the new name. A
-//!   `model` that was not there comes first.
+//! - Another model: the body can be edited exactly when it has facts and is a JSON object.
+//! - The edited body is the same document but for the value of `model`, whose other members keep their order, and the facts read the new
+//!   name. A `model` that was not there comes first.
 //! - It is the old bytes before the value, the new name, the old bytes after it; or a member more.
+//! - Any edits: one is accepted exactly when it overlaps none before it, and all together give what replacing one after the other gives,
+//!   from the last to the first. Where one is outside of the body, there is no result. The length is known ahead.
 //!
-//! Input: the new name to the first LF, then the body.
+//! Input: the new name to the first LF, then the body. The bytes of the name are the ranges of the other edits.
+
+use std::ops::Range;
 
 use serde_json::Value;
-use sluicegate::openai::{Facts, MODEL_LIMIT, with_model};
+use sluicegate::openai::{EditError, Facts, MODEL_LIMIT, Splices};
 
 use super::json::Members;
 
 pub fn check(data: &[u8]) {
     let end = memchr::memchr(b'\n', data).unwrap_or(data.len());
     let (name, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());
+    any_edits(name, body);
     let Ok(name) = std::str::from_utf8(name) else { return };
-    let edited = with_model(body, name);
+    let Ok(facts) = Facts::read(body) else { return };
+    let edited = with_model(body, &facts, name);
     let Some(members) = Members::of(body) else { return };
-    let models: Vec<_> = members.all("model").collect();
-    assert_eq!(edited.is_some(), models.len() < 2);
-    let Some(edited) = edited else { return };
-    let named = !models.is_empty();
+    let edited = edited.expect("an object can be edited");
+    let named = members.all("model").next().is_some();
     if named {
         only_one_piece_differs(body, &edited, name);
     }
@@ -33,9 +37,17 @@ pub fn check(data: &[u8]) {
         *value = Value::String(name.to_owned());
     }
     assert_eq!(Members::of(&edited).expect("still an object").0, expected);
-    if Facts::read(body).is_ok() && name.len() <= MODEL_LIMIT {
+    if name.len() <= MODEL_LIMIT {
         assert_eq!(Facts::read(&edited).expect("still sound").model.as_deref(), Some(name));
     }
+}
+
+fn with_model(body: &[u8], facts: &Facts, name: &str) -> Result<Vec<u8>, EditError> {
+    let mut splices = Splices::new();
+    splices.set_model(&facts.edit_points, name)?;
+    let edited = splices.apply(body)?;
+    assert_eq!(edited.len(), splices.edited_length(body.len()));
+    Ok(edited)
 }
 
 fn only_one_piece_differs(body: &[u8], edited: &[u8], name: &str) {
@@ -46,4 +58,41 @@ fn only_one_piece_differs(body: &[u8], edited: &[u8], name: &str) {
         edited[start..].starts_with(written.as_bytes()) && body.ends_with(&edited[start + written.len()..])
     });
     assert!(fits, "{}", String::from_utf8_lossy(edited));
+}
+
+/// Three bytes are an edit: where it begins, how many bytes go, how many come.
+fn any_edits(bytes: &[u8], body: &[u8]) {
+    let mut splices = Splices::new();
+    let mut accepted: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+    for edit in bytes.chunks_exact(3).take(16) {
+        let start = usize::from(edit[0]);
+        let range = start..start + usize::from(edit[1] % 8);
+        let replacement = vec![edit[2]; usize::from(edit[2] % 5)];
+        let fits = accepted.iter().all(|(other, _)| !overlap(other, &range));
+        assert_eq!(
+            splices.replace(range.clone(), replacement.clone()).is_ok(),
+            fits,
+            "{range:?} in {accepted:?}"
+        );
+        if fits {
+            accepted.push((range, replacement));
+        }
+    }
+    let is_inside = accepted.iter().all(|(range, _)| range.end <= body.len());
+    let edited = splices.apply(body);
+    assert_eq!(edited.is_ok(), is_inside);
+    let Ok(edited) = edited else { return };
+    // The sort is stable: insertions at one place stay in their order, and come before what is replaced there.
+    accepted.sort_by_key(|(range, _)| (range.start, range.end));
+    let mut expected = body.to_vec();
+    for (range, replacement) in accepted.into_iter().rev() {
+        expected.splice(range, replacement);
+    }
+    assert_eq!(edited, expected);
+    assert_eq!(edited.len(), splices.edited_length(body.len()));
+}
+
+/// An insertion at either end of another range is beside it.
+fn overlap(one: &Range<usize>, other: &Range<usize>) -> bool {
+    one.start < other.end && other.start < one.end
 }

@@ -1,15 +1,14 @@
-//! What can go wrong, in the words that the caller reads.
+//! What can go wrong.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, fmt, time::Duration};
 
-use thiserror::Error;
+use super::Locale;
+use crate::openai::{EditError, FactsError};
 
-use crate::openai::FactsError;
-
-/// What lies beneath a fault; goes into the log, never to the caller, since it may name hosts and addresses.
+/// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// What a caller is told to wait, in whole seconds: not more, since some SDKs sleep for as long as they are told (openai-node).
+/// The longest `retry-after` that is sent: some SDKs sleep for as long as it says (openai-node).
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// `span` as the seconds of a `retry-after`.
@@ -17,147 +16,151 @@ pub(super) fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
 }
 
-/// A failure that the caller can see. `Display` is the message for the caller: what happened, and what to do about it.
-#[derive(Debug, Error)]
+/// A failure that the client can see: a code with its arguments. The text for the client is [`Fault::message`], in English also `Display`.
+#[derive(Debug)]
 pub enum Fault {
-    /// No route's path, host and method fit.
-    #[error("No route for {method} {path} on this gateway. Check the base URL and the path of the request.")]
+    /// No route matches the path, host and method.
     NoRoute {
         /// The request's method.
         method: String,
         /// Its canonical path.
         path: String,
     },
-    /// A route's path fits, its methods do not.
-    #[error("{method} is not allowed here; allowed: {allowed}.")]
+    /// A route matches the path, but not the method.
     MethodNotAllowed {
         /// The request's method.
         method: String,
         /// The `Allow` header's value.
         allowed: String,
     },
-    /// A request that a gateway like this has no use for: CONNECT, TRACE, `OPTIONS *`.
-    #[error("{0} is not supported by this gateway.")]
+    /// CONNECT, TRACE or `OPTIONS *`.
     MethodUnsupported(&'static str),
     /// A protocol upgrade, WebSocket included.
-    #[error("Protocol upgrades (WebSocket) are not supported by this gateway.")]
     UpgradeUnsupported,
-    /// The path has no one meaning, or an unwanted one.
-    #[error("The request's path is refused: {0}.")]
-    BadPath(#[source] Cause),
-    /// The request contradicts itself or the protocol in another way.
-    #[error("The request is refused: {0}.")]
+    /// The path is ambiguous, or leaves the root.
+    BadPath(Cause),
+    /// The request contradicts itself or violates the protocol in another way. The text completes "the request was rejected:".
     BadRequest(&'static str),
-    /// More header lines than are taken.
-    #[error("The request has more than {0} header fields.")]
+    /// The request has more header lines than `server.max_headers`.
     TooManyHeaders(usize),
     /// No key was presented.
-    #[error(
-        "You didn't provide an API key. Send your gateway key in an Authorization header: \
-         `Authorization: Bearer YOUR_KEY`."
-    )]
     KeyMissing,
-    /// The key presented is nobody's.
-    #[error("Incorrect API key provided. This gateway has its own keys; ask its operator for one.")]
+    /// No client has the key that the request presents.
     KeyUnknown,
-    /// What was presented cannot be a key.
-    #[error("The request's credentials cannot be used: {0}. Send `Authorization: Bearer YOUR_KEY`.")]
-    KeyMalformed(#[source] Cause),
-    /// Several credentials that differ.
-    #[error("The request's credentials are refused: {0}. Send one key, in one header.")]
-    KeysConflict(#[source] Cause),
-    /// This caller may not use this route.
-    #[error("Your key may not use this route.")]
+    /// The credentials in the request have a form that no key has.
+    KeyMalformed(Cause),
+    /// The request has several credentials that differ.
+    KeysConflict(Cause),
+    /// The client's `routes` do not list this route.
     RouteForbidden,
-    /// This caller may not use this model.
-    #[error("Your key may not use the model `{0}`.")]
+    /// The client's `models` do not list this model.
     ModelForbidden(String),
-    /// The caller is limited to some models, and the request does not say which one it wants where the gateway can read it.
-    #[error("Your key is limited to some models, and this request does not name its model in a JSON body.")]
+    /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
-    /// A JSON body above the limit.
-    #[error("The request's body is larger than {limit} bytes, the limit on this route.")]
+    /// A JSON body is larger than the route's `body_limit`.
     BodyTooLarge {
         /// In bytes.
         limit: u64,
     },
-    /// A JSON body that is none, or is ambiguous.
-    #[error("The request's body cannot be used: {0}.")]
-    BodyInvalid(#[source] FactsError),
-    /// The request's body stopped coming.
-    #[error("The request's body stopped arriving: nothing came for {} s.", .0.as_secs())]
+    /// A body that should be JSON is not, or is ambiguous.
+    BodyInvalid(FactsError),
+    /// The body has no place for a member that the route sets in it.
+    BodyNotEditable(EditError),
+    /// No data of the request body arrived for `server.body_idle`.
     BodyStalled(Duration),
-    /// The request's body broke off or broke the protocol.
-    #[error("The request's body could not be read to its end.")]
-    BodyBroken(#[source] Cause),
-    /// The process-wide bound on buffered bodies is reached.
-    #[error("The gateway is holding as many request bodies as it may. Try again in a moment.")]
+    /// The request body ended early or violated the protocol.
+    BodyBroken(Cause),
+    /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
-    /// No socket to an upstream can be opened: the process, or the machine, has no descriptors left.
-    #[error("The gateway cannot open another connection. Try again in a moment.")]
-    NoDescriptors(#[source] Cause),
-    /// The gateway is going down.
-    #[error("The gateway is shutting down. Try again.")]
+    /// No socket to an upstream can be opened, because the process or the machine has no file descriptors left.
+    NoDescriptors(Cause),
+    /// The gateway is shutting down.
     Draining,
     /// The exchange took longer than `timeout.total`.
-    #[error("The request took longer than {} s, which was its limit.", .0.as_secs_f64())]
     TotalTimeout(Duration),
     /// No connection to the upstream could be made.
-    #[error("The upstream cannot be reached.")]
-    Connect(#[source] Cause),
-    /// No connection to the upstream was made in time.
-    #[error("The upstream could not be reached within {} s.", .0.as_secs_f64())]
+    Connect(Cause),
+    /// No connection to the upstream was made within `timeout.connect`.
     ConnectTimeout(Duration),
-    /// The upstream's response head did not come in time.
-    #[error("The upstream did not answer within {} s.", .0.as_secs_f64())]
+    /// The upstream's response head did not arrive within `timeout.first_byte`.
     FirstByteTimeout(Duration),
-    /// The upstream's answer began, and its first content did not come in time.
-    #[error("The upstream's answer had no content within {} s.", .0.as_secs_f64())]
+    /// The upstream's response began, but its first content did not arrive within `timeout.first_token`.
     FirstTokenTimeout(Duration),
-    /// Nothing that could answer may be asked now: every circuit is open, every key rests.
-    #[error("No upstream is available now. Try again in {} s.", retry_seconds(*.0))]
+    /// No candidate is available: every circuit breaker is open, or every key is in cooldown. The time until one may be.
     Unavailable(Duration),
-    /// Every target that could answer has as many requests or connections as it may (`max_pending`, `max_connections`). Until one may have less.
-    #[error("Every upstream has as many requests as it may have. Try again in {} s.", retry_seconds(*.0))]
+    /// Every candidate is at its concurrency limit (`max_pending`, `max_connections`). The time until one may not be.
     Full(Duration),
-    /// Every key rests, because the upstream said that its rate limit is reached.
-    #[error("The upstream's rate limit is reached. Try again in {} s.", retry_seconds(*.0))]
+    /// Every key is in cooldown, because the upstream said that its rate limit is reached. The time until one is not.
     RateLimited(Duration),
-    /// The connection to the upstream ended, or broke the protocol, before a response head.
-    #[error("The upstream closed the connection without an answer.")]
-    NoAnswer(#[source] Cause),
-    /// The upstream answered with something that a caller cannot be given.
-    #[error("The upstream's answer is not usable: {0}.")]
+    /// The connection to the upstream ended, or violated the protocol, before a response head.
+    NoAnswer(Cause),
+    /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
     BadAnswer(&'static str),
-    /// The upstream refused the gateway's own key. Its body may echo the key and is withheld.
-    #[error(
-        "The upstream refused the gateway's own credentials ({0}). This is for the gateway's operator to mend."
-    )]
-    UpstreamAuth(#[source] Cause),
-    /// The upstream's error answer held the gateway's key, or could not be checked for it.
-    #[error(
-        "The upstream answered with status {0}; its message is withheld, because it could expose a credential."
-    )]
+    /// The upstream rejected the gateway's own key. The body may repeat the key and is withheld.
+    UpstreamAuth(Cause),
+    /// The upstream's error response, which had this status, contains the gateway's key or could not be searched for it.
     Withheld(u16),
-    /// An answer that was to be held whole is larger than that may be.
-    #[error("The upstream's answer is larger than {limit} bytes, the limit on this route.")]
+    /// A response that had to be held whole is larger than the route's `body_limit`.
     AnswerTooLarge {
         /// In bytes.
         limit: u64,
     },
-    /// The upstream broke off within its answer.
-    #[error("The upstream broke off its answer; what came before is incomplete.")]
-    Truncated(#[source] Cause),
-    /// The upstream fell silent within its answer.
-    #[error("The upstream sent nothing for {} s; the answer is incomplete.", .0.as_secs_f64())]
+    /// The upstream's response ended early.
+    Truncated(Cause),
+    /// The upstream sent nothing for too long within its response.
     Idle(Duration),
-    /// The caller took nothing of what waited for it, for too long.
-    #[error("The answer was not read.")]
+    /// The client read nothing of the response for too long.
     CallerStalled,
-    /// The drain's deadline cut the answer.
-    #[error("The gateway is shutting down; the answer is incomplete.")]
+    /// The drain's deadline ended the response.
     CutByDrain,
     /// A bug in the gateway.
-    #[error("The gateway failed to handle the request.")]
-    Internal(#[source] Cause),
+    Internal(Cause),
+}
+
+impl Fault {
+    /// Whether something took too long.
+    pub fn is_slowness(&self) -> bool {
+        matches!(
+            self,
+            Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::FirstTokenTimeout(_) | Self::Idle(_)
+        )
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message(Locale::En))
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::BodyInvalid(error) => Some(error),
+            Self::BodyNotEditable(error) => Some(error),
+            Self::BadPath(cause)
+            | Self::KeyMalformed(cause)
+            | Self::KeysConflict(cause)
+            | Self::BodyBroken(cause)
+            | Self::NoDescriptors(cause)
+            | Self::Connect(cause)
+            | Self::NoAnswer(cause)
+            | Self::UpstreamAuth(cause)
+            | Self::Truncated(cause)
+            | Self::Internal(cause) => Some(&**cause),
+            _ => None,
+        }
+    }
+}
+
+/// Only a body's form is the client's doing; anything else is a bug of the gateway.
+impl From<EditError> for Fault {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::NotAnObject { .. } => Self::BodyNotEditable(error),
+            EditError::Overlap | EditError::OutOfBounds | EditError::NotJson { .. } => {
+                Self::Internal(error.into())
+            }
+        }
+    }
 }

@@ -1,15 +1,17 @@
-//! Every failure that a caller can see: what it is ([`Fault`]), what it is answered with (one table, [`Row`]), and how
-//! that is written ([`render`](Fault::render) before the first byte, [`event`](Fault::event) after it); and how an
+//! Every failure that a client can see: what it is ([`Fault`]), its text ([`Fault::message`]), the response that it becomes (one
+//! table, [`Row`]), and how that is written ([`Fault::render`] before the first byte, [`Fault::event`] after it); and how an
 //! exchange ended ([`Outcome`]), whether or not it failed.
 //!
-//! Nothing else in the program writes error JSON.
+//! Nothing else in the program writes error JSON, except that an event which a stream gets is written by its dialect.
 
 mod kinds;
+mod messages;
 mod outcome;
 mod render;
 mod table;
 
 pub use kinds::{Cause, Fault};
+pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};
 pub use render::{SHOULD_RETRY, error_body, event_of};
 pub use table::Row;

@@ -23,7 +23,7 @@ pub enum Phase {
     Intake,
     /// Connecting to the upstream.
     Connect,
-    /// Waiting before the next round of attempts.
+    /// Waiting before the next attempt.
     Backoff,
     /// Waiting for the upstream's response head.
     FirstByte,
@@ -40,19 +40,17 @@ pub struct Outcome {
     pub who: Who,
     /// In which phase.
     pub phase: Phase,
-    /// Whether the caller was given one whole answer, which may be an error in the upstream's own words.
-    pub complete: bool,
     /// The fault's code or the special way it ended; `None` when nothing failed.
     pub fault: Option<&'static str>,
 }
 
 impl Outcome {
     /// The upstream's answer reached the caller whole.
-    pub const COMPLETE: Self = Self { who: Who::Upstream, phase: Phase::Done, complete: true, fault: None };
+    pub const COMPLETE: Self = Self { who: Who::Upstream, phase: Phase::Done, fault: None };
 
     /// The caller left in `phase`, before the answer was whole.
     pub fn left(phase: Phase) -> Self {
-        Self { who: Who::Downstream, phase, complete: false, fault: Some("caller_left") }
+        Self { who: Who::Downstream, phase, fault: Some("caller_left") }
     }
 }
 

@@ -1,4 +1,4 @@
-//! How a fault is written: an OpenAI-shaped JSON answer, or an event in the stream's own dialect.
+//! How a fault is written: as a JSON response in OpenAI's form. The event that a stream gets instead is its dialect's to write.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, header};
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Fault, kinds::retry_seconds};
-use crate::{openai::Dialect, sse::writer};
+use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -21,36 +21,10 @@ struct ErrorObject<'a> {
     code: &'a str,
 }
 
-/// The body of an error answer and the data of a chat stream's error event.
+/// The body of an error response.
 #[derive(Serialize)]
 struct Enveloped<'a> {
     error: ErrorObject<'a>,
-}
-
-/// The Responses API's in-stream error: flat (openai-openapi `ResponseErrorEvent`).
-#[derive(Serialize)]
-struct FlatError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    code: &'a str,
-    message: &'a str,
-    param: Option<&'a str>,
-    sequence_number: u64,
-}
-
-/// The Messages API's in-stream error (Anthropic, "Streaming messages", error events).
-#[derive(Serialize)]
-struct MessagesError<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: MessagesErrorObject<'a>,
-}
-
-#[derive(Serialize)]
-struct MessagesErrorObject<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
 }
 
 impl Fault {
@@ -76,30 +50,14 @@ impl Fault {
         response
     }
 
-    /// The event that tells a stream's reader what happened, in the dialect that it reads; `next_sequence` is the
+    /// The event that tells the client of a stream what happened, in the stream's own dialect; `next_sequence` is the
     /// `sequence_number` that the Responses dialect expects next.
     pub fn event(&self, dialect: Dialect, next_sequence: u64) -> Bytes {
-        let row = self.row();
         let message = self.to_string();
-        match dialect {
-            Dialect::Responses => {
-                let error = FlatError {
-                    kind: "error",
-                    code: row.code,
-                    message: &message,
-                    param: None,
-                    sequence_number: next_sequence,
-                };
-                writer::event("error", &json(&error))
-            }
-            Dialect::Messages => {
-                let error = MessagesErrorObject { kind: "api_error", message: &message };
-                writer::event("error", &json(&MessagesError { kind: "error", error }))
-            }
-            Dialect::Chat | Dialect::Completions | Dialect::Other => {
-                writer::data(&json(&self.enveloped(&message)))
-            }
-        }
+        let body = json(&self.enveloped(&message));
+        let error =
+            ErrorNotice { body: &body, message: &message, kind: None, code: self.row().code, param: None };
+        dialect.error_event(&error, next_sequence)
     }
 
     fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
@@ -123,19 +81,11 @@ pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
     let told: Told = serde_json::from_slice(body).ok()?;
     let text = |member: &str| told.error.get(member).and_then(Value::as_str);
     let message = text("message")?;
-    Some(match dialect {
-        Dialect::Responses => {
-            let code = text("code").or_else(|| text("type")).unwrap_or("error");
-            let param = text("param");
-            let error = FlatError { kind: "error", code, message, param, sequence_number: 0 };
-            writer::event("error", &json(&error))
-        }
-        Dialect::Messages => {
-            let error = MessagesErrorObject { kind: text("type").unwrap_or("api_error"), message };
-            writer::event("error", &json(&MessagesError { kind: "error", error }))
-        }
-        Dialect::Chat | Dialect::Completions | Dialect::Other => writer::data(&json(&told)),
-    })
+    let kind = text("type");
+    let code = text("code").or(kind).unwrap_or("error");
+    let body = json(&told);
+    let error = ErrorNotice { body: &body, message, kind, code, param: text("param") };
+    Some(dialect.error_event(&error, 0))
 }
 
 /// Serialising these plain structs cannot fail; should it ever, the caller still gets JSON.

@@ -53,6 +53,7 @@ impl Fault {
             Self::ModelUnknown => (S::FORBIDDEN, "permission_error", "model_required", None, Down),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
             Self::BodyInvalid(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
+            Self::BodyNotEditable(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
             Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
             Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
             Self::Overloaded | Self::NoDescriptors(_) => {
@@ -87,18 +88,10 @@ impl Fault {
         Row { status, kind, code, retry, who }
     }
 
-    /// Whether something took too long.
-    pub fn is_slowness(&self) -> bool {
-        matches!(
-            self,
-            Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::FirstTokenTimeout(_) | Self::Idle(_)
-        )
-    }
-
     /// How an exchange that fails so in `phase` has ended.
     pub fn outcome(&self, phase: Phase) -> Outcome {
         let row = self.row();
-        Outcome { who: row.who, phase, complete: false, fault: Some(row.code) }
+        Outcome { who: row.who, phase, fault: Some(row.code) }
     }
 }
 

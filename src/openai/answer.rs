@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 
 use memchr::memmem;
 
-use super::chat::{Body, Choices};
-use super::json::{self, Shape};
-use super::messages::Message;
-use super::reading::Gathered;
-use super::responses::Response;
-use super::{Dialect, Reading};
+use super::{
+    Dialect, Reading,
+    dialect::{Definition, TailMember},
+    json::Shape,
+    reading::Gathered,
+};
 
 /// Bytes kept of an answer's beginning, where the model's name usually is.
 const HEAD: usize = 1 << 10;
@@ -17,7 +17,7 @@ const HEAD: usize = 1 << 10;
 /// Bytes kept of an answer's end, where the usage usually is.
 const TAIL: usize = 8 << 10;
 
-/// Places of one key that are tried, from the end.
+/// Occurrences of one key that are tried, from the end.
 const TRIES: usize = 4;
 
 /// Reads one JSON answer in one dialect, keeping its first 1 KiB and its last 8 KiB at most.
@@ -49,13 +49,16 @@ impl AnswerReader {
         self.tail.extend(rest.get(rest.len().saturating_sub(TAIL)..).unwrap_or(rest));
     }
 
-    /// What the answer tells. Of one that was cut short or is not JSON: what its beginning tells, if that much was kept.
+    /// What the answer says. If it was cut short or is not JSON: what its beginning says, if that much was kept.
     pub fn finish(mut self) -> Reading {
-        let dialect = self.dialect;
+        let dialect = self.dialect.definition();
         let mut gathered = Gathered::default();
         if self.gap {
             read_members(dialect, &self.head, &mut gathered);
-            self.read_end(&mut gathered);
+            let tail = self.tail.make_contiguous();
+            for member in dialect.tail_members {
+                read_tail_member(dialect, member, tail, &mut gathered);
+            }
         } else {
             self.head.extend_from_slice(self.tail.make_contiguous());
             let mut whole = Gathered::default();
@@ -63,36 +66,22 @@ impl AnswerReader {
                 gathered = whole;
             }
         }
-        gathered.reading(dialect)
-    }
-
-    fn read_end(&mut self, gathered: &mut Gathered) {
-        let tail = self.tail.make_contiguous();
-        let found: &[(&[u8], &[u8])] = match self.dialect {
-            Dialect::Chat | Dialect::Completions => {
-                &[(b"{\"choices\":[{", b"\"finish_reason\""), (b"{", b"\"model\""), (b"{", b"\"usage\"")]
-            }
-            Dialect::Messages => &[(b"{", b"\"stop_reason\""), (b"{", b"\"model\""), (b"{", b"\"usage\"")],
-            Dialect::Responses | Dialect::Other => &[(b"{", b"\"model\""), (b"{", b"\"usage\"")],
-        };
-        for (opening, key) in found {
-            read_from_key(self.dialect, opening, key, tail, gathered);
-        }
+        gathered.reading(dialect.cached_tokens)
     }
 }
 
-/// Reads the end of the answer from a `key` on that is a member of the answer itself.
+/// Reads the end of the answer from the key of a `member` on that is a member of the answer itself.
 ///
-/// `opening` in place of all that came before the key gives a whole JSON document only if the key lies just as deep as
-/// `opening` says; and a quote with a backslash before it is text, not a key.
-fn read_from_key(dialect: Dialect, opening: &[u8], key: &[u8], tail: &[u8], gathered: &mut Gathered) {
-    for at in memmem::rfind_iter(tail, key).take(TRIES) {
+/// The opening in place of all that came before the key gives a whole JSON document only if the key is exactly as deep as
+/// the opening says; and a quote with a backslash before it is text, not a key.
+fn read_tail_member(dialect: &Definition, member: &TailMember, tail: &[u8], gathered: &mut Gathered) {
+    for at in memmem::rfind_iter(tail, member.key).take(TRIES) {
         let Some(b',' | b'{' | b' ' | b'\n' | b'\t' | b'\r') =
             at.checked_sub(1).and_then(|before| tail.get(before))
         else {
             continue;
         };
-        let document = [opening, tail.get(at..).unwrap_or_default()].concat();
+        let document = [member.opening, tail.get(at..).unwrap_or_default()].concat();
         let mut found = Gathered::default();
         if read_members(dialect, &document, &mut found) {
             gathered.name_model(found.model.as_deref());
@@ -103,21 +92,9 @@ fn read_from_key(dialect: Dialect, opening: &[u8], key: &[u8], tail: &[u8], gath
     }
 }
 
-/// Reads the members of an answer; true when it was a whole JSON object. What came before its end is read anyway.
-fn read_members(dialect: Dialect, json: &[u8], gathered: &mut Gathered) -> bool {
-    let shape = match dialect {
-        Dialect::Responses => {
-            let mut response = Response::new(gathered);
-            let shape = json::read(json, &mut response);
-            response.settle();
-            shape
-        }
-        Dialect::Messages => json::read(json, &mut Message(gathered)),
-        Dialect::Chat | Dialect::Completions | Dialect::Other => {
-            json::read(json, &mut Body::new(gathered, &mut Choices::default()))
-        }
-    };
-    matches!(shape, Ok(Shape::Object))
+/// Reads the members of an answer; true if it was a whole JSON object. What precedes an error is read nevertheless.
+fn read_members(dialect: &Definition, json: &[u8], gathered: &mut Gathered) -> bool {
+    matches!((dialect.read_answer)(json, gathered), Ok(Shape::Object))
 }
 
 #[cfg(test)]
@@ -181,14 +158,14 @@ mod tests {
             for chunk in [7, 1_000, 16_384, usize::MAX] {
                 let text = "x".repeat(len);
                 let expected = reading("gpt-4o", Some((11, 22)), Some(FinishReason::Length));
-                assert_eq!(read(Dialect::Chat, &chat(&text), chunk), expected);
+                assert_eq!(read(Dialect::CHAT, &chat(&text), chunk), expected);
                 let expected = reading("gpt-5", Some((3, 4)), Some(FinishReason::Length));
-                assert_eq!(read(Dialect::Responses, &responses(&text), chunk), expected);
+                assert_eq!(read(Dialect::RESPONSES, &responses(&text), chunk), expected);
                 let expected = reading("claude", Some((5, 6)), Some(FinishReason::Stop));
-                assert_eq!(read(Dialect::Messages, &messages(&text), chunk), expected);
+                assert_eq!(read(Dialect::MESSAGES, &messages(&text), chunk), expected);
                 let vector = format!("0.5{}", ",-0.25".repeat(len));
                 assert_eq!(
-                    read(Dialect::Other, &embeddings(&vector), chunk),
+                    read(Dialect::OTHER, &embeddings(&vector), chunk),
                     reading("embed", Some((8, 0)), None)
                 );
             }
@@ -199,17 +176,17 @@ mod tests {
     fn quoted_or_nested_usage_is_not_the_answers_own() {
         let quoted = r#"\"usage\":{\"prompt_tokens\":99}"#.repeat(500);
         let expected = reading("gpt-4o", Some((11, 22)), Some(FinishReason::Length));
-        assert_eq!(read(Dialect::Chat, &chat(&quoted), 999), expected);
+        assert_eq!(read(Dialect::CHAT, &chat(&quoted), 999), expected);
         let filler = "x".repeat(20_000);
         let key = format!(r#"{{"model":"m","x":"{filler}","quote\"usage":{{"prompt_tokens":99}}}}"#);
-        assert_eq!(read(Dialect::Other, &key, 999), reading("m", None, None));
+        assert_eq!(read(Dialect::OTHER, &key, 999), reading("m", None, None));
         let nested = format!(
             r#"{{"model":"m","x":"{filler}","inner":{{"usage":{{"prompt_tokens":99}},"model":"n"}}}}"#
         );
-        assert_eq!(read(Dialect::Other, &nested, 999), reading("m", None, None));
+        assert_eq!(read(Dialect::OTHER, &nested, 999), reading("m", None, None));
         let listed =
             format!(r#"{{"model":"m","x":"{filler}","inner":[{{"usage":{{"prompt_tokens":99}}}}]}}"#);
-        assert_eq!(read(Dialect::Chat, &listed, 999), reading("m", None, None));
+        assert_eq!(read(Dialect::CHAT, &listed, 999), reading("m", None, None));
     }
 
     #[test]
@@ -217,7 +194,7 @@ mod tests {
         for len in [10, 20_000] {
             let whole = chat(&"x".repeat(len));
             for end in whole.len().saturating_sub(300)..whole.trim_end().len() {
-                let reading = read(Dialect::Chat, &whole[..end], 999);
+                let reading = read(Dialect::CHAT, &whole[..end], 999);
                 assert_eq!((reading.usage, reading.finish_reason), (None, None), "{}", &whole[..end]);
             }
         }
@@ -231,7 +208,7 @@ mod tests {
             let answer = format!(
                 r#"{{"pad":"{pad}","usage":{{"input_tokens":5,"output_tokens":6}},"content":[{{"text":"{filler}"}}]}}"#
             );
-            for dialect in [Dialect::Chat, Dialect::Responses, Dialect::Messages] {
+            for dialect in [Dialect::CHAT, Dialect::RESPONSES, Dialect::MESSAGES] {
                 let usage = read(dialect, &answer, 999).usage;
                 assert!(usage.is_none_or(|usage| (usage.input, usage.output) == (5, 6)), "{usage:?}");
             }
@@ -243,7 +220,7 @@ mod tests {
         for answer in
             ["", "[]", "null", "not json", r#"{"model":5,"usage":[],"choices":{"a":1}}"#, "{\"model\":\"m\""]
         {
-            assert_eq!(read(Dialect::Chat, answer, 5), Reading::default(), "{answer}");
+            assert_eq!(read(Dialect::CHAT, answer, 5), Reading::default(), "{answer}");
         }
     }
 
@@ -251,7 +228,7 @@ mod tests {
         #[test]
         fn no_cut_changes_what_is_read(len in 0usize..12_000, chunk in 1usize..5_000) {
             let answer = chat(&"é".repeat(len));
-            prop_assert_eq!(read(Dialect::Chat, &answer, chunk), read(Dialect::Chat, &answer, usize::MAX));
+            prop_assert_eq!(read(Dialect::CHAT, &answer, chunk), read(Dialect::CHAT, &answer, usize::MAX));
         }
     }
 }

@@ -1,42 +1,157 @@
-//! Changing one member of a request body, and leaving every other byte as it is.
+//! Edits of a request body: a few pieces are replaced, every other byte stays as it is.
 
-use serde::{Deserialize, Deserializer};
-use serde_json::value::RawValue;
+use std::ops::Range;
 
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow, default, deserialize_with = "written")]
-    model: Option<&'a RawValue>,
+use thiserror::Error;
+
+/// Where a request body can be edited, noted while its [`Facts`](super::Facts) are read. The offsets are in bytes and hold for that
+/// body alone.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub enum EditPoints {
+    /// The body is not a JSON object: it has no members to edit.
+    #[default]
+    NotAnObject,
+    /// The body is a JSON object.
+    Object {
+        /// The value of `model`, if there is one, `null` included.
+        model: Option<Range<usize>>,
+        /// Behind the opening brace, where a member can be inserted.
+        after_brace: usize,
+        /// The object has no members.
+        is_empty: bool,
+    },
 }
 
-/// As it is, `null` too.
-fn written<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// Pieces of a body and what replaces them: sorted, and none overlaps another. There are as many as the gateway has kinds of edits.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Splices(Vec<Splice>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Splice {
+    range: Range<usize>,
+    replacement: Vec<u8>,
 }
 
-/// The body with another `model`, as its first member if it names none; `None` when it is no JSON object.
-pub fn with_model(body: &[u8], model: &str) -> Option<Vec<u8>> {
-    // serde takes an array for a struct too.
-    if body.trim_ascii_start().first() != Some(&b'{') {
-        return None;
+/// Why a body cannot be edited.
+#[derive(Debug, Error)]
+pub enum EditError {
+    /// The body has no members.
+    #[error("the request body is not a JSON object, so its `{member}` cannot be set")]
+    NotAnObject {
+        /// The member that was to be set.
+        member: &'static str,
+    },
+    /// Two edits are for the same bytes.
+    #[error("two edits of the request body overlap")]
+    Overlap,
+    /// The edits are for another body.
+    #[error("an edit is outside of the request body")]
+    OutOfBounds,
+    /// The new value cannot be written as JSON.
+    #[error("the new value of `{member}` cannot be written as JSON")]
+    NotJson {
+        /// The member that was to be set.
+        member: &'static str,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+impl Splices {
+    /// No edits.
+    pub fn new() -> Self {
+        Self::default()
     }
-    let Body { model: written } = serde_json::from_slice(body).ok()?;
-    let name = serde_json::to_string(model).ok()?;
-    let Some(written) = written.map(RawValue::get) else {
-        let open = body.iter().position(|byte| *byte == b'{')?;
-        let (before, after) = body.split_at(open + 1);
-        let comma: &[u8] = if after.trim_ascii_start().starts_with(b"}") { b"" } else { b"," };
-        return Some([before, b"\"model\":", name.as_bytes(), comma, after].concat());
-    };
-    // It is a part of the body, so the difference of addresses is its place there.
-    let start = (written.as_ptr() as usize).checked_sub(body.as_ptr() as usize)?;
-    let (before, after) = (body.get(..start)?, body.get(start + written.len()..)?);
-    Some([before, name.as_bytes(), after].concat())
+
+    /// Sets `model`, which becomes the first member if the body has none.
+    ///
+    /// # Errors
+    /// The body is not an object, or `model` is being edited already.
+    pub fn set_model(&mut self, points: &EditPoints, name: &str) -> Result<(), EditError> {
+        const MODEL: &str = "model";
+        let EditPoints::Object { model, after_brace, is_empty } = points else {
+            return Err(EditError::NotAnObject { member: MODEL });
+        };
+        let value =
+            serde_json::to_vec(name).map_err(|source| EditError::NotJson { member: MODEL, source })?;
+        if let Some(range) = model {
+            return self.replace(range.clone(), value);
+        }
+        // What is inserted into an empty object needs a comma only behind another insertion.
+        let is_only = *is_empty && !self.inserts_at(*after_brace);
+        let mut member = Vec::with_capacity(value.len() + 10);
+        if *is_empty && !is_only {
+            member.push(b',');
+        }
+        member.extend_from_slice(b"\"model\":");
+        member.extend_from_slice(&value);
+        if !*is_empty {
+            member.push(b',');
+        }
+        self.replace(*after_brace..*after_brace, member)
+    }
+
+    /// Replaces the bytes of `range`. Several insertions at one place come in the order in which they were added.
+    ///
+    /// # Errors
+    /// The range ends before it begins, or overlaps another one.
+    pub fn replace(&mut self, range: Range<usize>, replacement: impl Into<Vec<u8>>) -> Result<(), EditError> {
+        if range.start > range.end {
+            return Err(EditError::OutOfBounds);
+        }
+        let at = self.0.partition_point(|earlier| earlier.range.end <= range.start);
+        if self.0.get(at).is_some_and(|later| later.range.start < range.end) {
+            return Err(EditError::Overlap);
+        }
+        self.0.insert(at, Splice { range, replacement: replacement.into() });
+        Ok(())
+    }
+
+    /// Whether there is nothing to edit.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The length in bytes that a body of `length` bytes has after the edits.
+    pub fn edited_length(&self, length: usize) -> usize {
+        let removed: usize = self.0.iter().map(|splice| splice.range.len()).sum();
+        let added: usize = self.0.iter().map(|splice| splice.replacement.len()).sum();
+        length.saturating_sub(removed) + added
+    }
+
+    /// The body after the edits, in a buffer of exactly its length.
+    ///
+    /// # Errors
+    /// A range is outside of the body.
+    pub fn apply(&self, body: &[u8]) -> Result<Vec<u8>, EditError> {
+        let mut edited = Vec::with_capacity(self.edited_length(body.len()));
+        let mut copied = 0;
+        for Splice { range, replacement } in &self.0 {
+            let before = body.get(copied..range.start).ok_or(EditError::OutOfBounds)?;
+            edited.extend_from_slice(before);
+            edited.extend_from_slice(replacement);
+            copied = range.end;
+        }
+        edited.extend_from_slice(body.get(copied..).ok_or(EditError::OutOfBounds)?);
+        Ok(edited)
+    }
+
+    fn inserts_at(&self, offset: usize) -> bool {
+        self.0.iter().any(|splice| splice.range == (offset..offset))
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Facts, *};
+
+    fn with_model(body: &[u8], model: &str) -> Result<Vec<u8>, EditError> {
+        let mut splices = Splices::new();
+        splices.set_model(&Facts::read(body).unwrap().edit_points, model)?;
+        let edited = splices.apply(body)?;
+        assert_eq!((edited.len(), edited.capacity()), (splices.edited_length(body.len()), edited.len()));
+        Ok(edited)
+    }
 
     #[test]
     fn nothing_else_changes() {
@@ -46,8 +161,54 @@ mod tests {
         assert_eq!(edited, expected);
         assert_eq!(with_model(br#" {"a":1}"#, "m").unwrap(), br#" {"model":"m","a":1}"#);
         assert_eq!(with_model(br#"{"model":null}"#, "m").unwrap(), br#"{"model":"m"}"#);
+        assert_eq!(with_model(br#"{"mod\u0065l": "x"}"#, "m").unwrap(), br#"{"mod\u0065l": "m"}"#);
         assert_eq!(with_model(b"{ }", "m").unwrap(), br#"{"model":"m" }"#);
-        assert_eq!(with_model(br#"[1]"#, "m"), None);
-        assert_eq!(with_model(b"", "m"), None);
+    }
+
+    #[test]
+    fn deep_nesting_and_bytes_that_are_not_text_are_no_obstacle() {
+        let nested = [&b"[".repeat(1_000)[..], &b"]".repeat(1_000)].concat();
+        let body = [b"{\"x\":\"\xFF\",\"y\":", &nested[..], b",\"model\":\"a\"}"].concat();
+        assert!(with_model(&body, "b").unwrap().ends_with(br#","model":"b"}"#));
+    }
+
+    #[test]
+    fn a_body_without_members_is_an_error() {
+        let set = Splices::new().set_model(&EditPoints::NotAnObject, "m");
+        assert!(matches!(set, Err(EditError::NotAnObject { member: "model" })));
+    }
+
+    #[test]
+    fn edits_are_applied_in_the_order_of_their_places() {
+        let mut splices = Splices::new();
+        assert!(splices.is_empty());
+        splices.replace(6..8, "G").unwrap();
+        splices.replace(0..0, "<").unwrap();
+        splices.replace(2..4, "").unwrap();
+        splices.replace(0..0, "!").unwrap();
+        splices.replace(8..8, "h").unwrap();
+        assert_eq!(splices.apply(b"abcdefgh").unwrap(), b"<!abefGh");
+    }
+
+    #[test]
+    fn edits_of_the_same_bytes_or_of_another_body_are_errors() {
+        let mut splices = Splices::new();
+        splices.replace(2..5, "x").unwrap();
+        for range in [2..5, 1..3, 4..6, 3..3, 3..4, 0..9] {
+            assert!(matches!(splices.replace(range, ""), Err(EditError::Overlap)));
+        }
+        assert!(matches!(splices.replace(Range { start: 9, end: 8 }, ""), Err(EditError::OutOfBounds)));
+        assert!(matches!(splices.apply(b"abcd"), Err(EditError::OutOfBounds)));
+        assert!(matches!(splices.apply(b"a"), Err(EditError::OutOfBounds)));
+        assert_eq!(splices.apply(b"abcde").unwrap(), b"abx");
+    }
+
+    #[test]
+    fn a_member_behind_another_insertion_into_an_empty_object_has_a_comma() {
+        let points = Facts::read(b"{}").unwrap().edit_points;
+        let mut splices = Splices::new();
+        splices.replace(1..1, r#""a":1"#).unwrap();
+        splices.set_model(&points, "m").unwrap();
+        assert_eq!(splices.apply(b"{}").unwrap(), br#"{"a":1,"model":"m"}"#);
     }
 }

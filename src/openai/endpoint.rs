@@ -2,6 +2,8 @@
 
 use http::Method;
 
+use super::{Dialect, Facts};
+
 /// An API operation, told from method and path alone.
 ///
 /// Sources: the OpenAI API reference, the Anthropic Messages API reference, the Azure OpenAI data plane reference.
@@ -47,21 +49,6 @@ pub enum Endpoint {
     Other,
 }
 
-/// How the answer of an operation is to be read, as a stream or as a document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// Chat completions: unnamed events, `[DONE]` at the end.
-    Chat,
-    /// Legacy completions: as chat, with `text` in place of `delta`.
-    Completions,
-    /// Responses: named events with a sequence number, no `[DONE]`.
-    Responses,
-    /// Anthropic Messages: named events, `message_stop` at the end.
-    Messages,
-    /// Anything else; read as far as it resembles one of the others.
-    Other,
-}
-
 /// Segments at the end of a path that are looked at; no known operation needs more.
 const LOOKED_AT: usize = 5;
 
@@ -83,24 +70,29 @@ impl Endpoint {
         operation.or_else(|| collection(&last)).unwrap_or(Self::Other)
     }
 
-    /// How its answer is to be read.
+    /// How its requests and answers are read.
     pub fn dialect(self) -> Dialect {
         match self {
-            Self::ChatCompletions => Dialect::Chat,
-            Self::Completions => Dialect::Completions,
-            Self::Responses | Self::ResponsesRetrieve => Dialect::Responses,
-            Self::Messages => Dialect::Messages,
-            _ => Dialect::Other,
+            Self::ChatCompletions => Dialect::CHAT,
+            Self::Completions => Dialect::COMPLETIONS,
+            Self::Responses | Self::ResponsesRetrieve => Dialect::RESPONSES,
+            Self::Messages => Dialect::MESSAGES,
+            _ => Dialect::OTHER,
         }
     }
 
-    /// Whether a request makes an answer and nothing else: asking twice costs tokens, and changes nothing. Of Responses, one that goes on
-    /// in the background is to be told apart by its body.
+    /// Whether a request makes an answer and nothing else. Whether it may be sent again depends on its body too: [`Endpoint::may_repeat`].
     pub fn is_inference(self) -> bool {
         matches!(
             self,
             Self::ChatCompletions | Self::Completions | Self::Embeddings | Self::Responses | Self::Messages
         )
+    }
+
+    /// Whether a request with this body may be sent again: that costs tokens, and changes nothing. A Responses request that goes on in
+    /// the background may not.
+    pub fn may_repeat(self, facts: &Facts) -> bool {
+        self.is_inference() && self.dialect().may_repeat(facts)
     }
 
     /// Whether its body has a `model`, or may: of batches, files and whatever is not known, to put one in could make them invalid.

@@ -1,27 +1,38 @@
 //! What a request body says about the request.
 
+use std::ops::Range;
+
 use serde::de::{Error as _, IgnoredAny};
 use thiserror::Error;
 
-use super::json::{self, Leaf, NotJson, Object, Shape, Value};
+use super::{
+    edit::EditPoints,
+    json::{self, Leaf, NotJson, Object, Shape, Value},
+};
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
 pub const MODEL_LIMIT: usize = 512;
 
-/// The members of a JSON request body that the gateway acts on. A member that is `null` counts as absent.
+/// The members of a JSON request body that the gateway acts on. A member that is `null` counts as absent, and so does every member of a
+/// body that is not an object.
+///
+/// Only `model` and `stream` must have their type and be there once. A request is not refused for any other member: the upstream checks
+/// those.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// `model`
     pub model: Option<String>,
     /// `stream`
     pub stream: bool,
-    /// `stream_options.include_usage`
+    /// `stream_options.include_usage`; false unless it is `true`.
     pub include_usage: bool,
-    /// `background` (Responses)
+    /// `background` (Responses); true unless it is `false`, so that a request is not sent again by mistake.
     pub background: bool,
-    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens. Not known when it is a
-    /// number that cannot be a count: some upstreams take -1 for no limit.
+    /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens. Values that are not counts are ignored:
+    /// some upstreams take -1 for no limit, some take text.
     pub max_tokens: Option<u64>,
+    /// Where the body can be edited.
+    pub edit_points: EditPoints,
 }
 
 /// Why a request body does not give its [`Facts`]. No message has any of the body's content in it.
@@ -40,9 +51,6 @@ pub enum FactsError {
         /// What is wrong, and once more where.
         source: serde_json::Error,
     },
-    /// The body is JSON, but not an object.
-    #[error("the request body is not a JSON object")]
-    NotAnObject,
     /// Some upstreams would take it for `model`.
     #[error("`model` is written in other letters: only lower case is read alike by everybody")]
     OtherCase,
@@ -70,7 +78,7 @@ impl Facts {
     /// Reads the facts in one pass over a whole JSON request body. Unknown members are passed over.
     ///
     /// # Errors
-    /// The body is not a JSON object, or a member that counts is ambiguous or of the wrong type.
+    /// The body is not JSON, or `model` or `stream` is ambiguous or of the wrong type.
     pub fn read(body: &[u8]) -> Result<Self, FactsError> {
         if body.trim_ascii_start().is_empty() {
             return Err(FactsError::Empty);
@@ -78,8 +86,8 @@ impl Facts {
         let mut request = Request::default();
         match json::read(body, &mut request) {
             Err(NotJson { at }) => Err(FactsError::not_json(body, at)),
-            Ok(Shape::Null | Shape::Other) => Err(FactsError::NotAnObject),
-            Ok(Shape::Object) => request.problem.map_or(Ok(request.facts), Err),
+            Ok(Shape::Null | Shape::Other) => Ok(Self::default()),
+            Ok(Shape::Object) => request.facts(body),
         }
     }
 }
@@ -108,21 +116,32 @@ struct Request {
     facts: Facts,
     seen: Vec<&'static str>,
     problem: Option<FactsError>,
+    has_members: bool,
+    /// The value of `model`, as offsets in the body.
+    model_at: Option<Range<usize>>,
 }
 
 impl Object for Request {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        self.has_members = true;
         match key {
             b"model" => {
+                let begin = value.begins_at();
                 let model = self.leaf("model", value)?;
                 self.model(&model);
+                self.model_at = Some(begin..value.ends_at());
             }
             b"stream" => self.facts.stream = self.flag("stream", value)?,
-            b"background" => self.facts.background = self.flag("background", value)?,
-            b"max_tokens" => self.max_tokens("max_tokens", value)?,
-            b"max_completion_tokens" => self.max_tokens("max_completion_tokens", value)?,
-            b"max_output_tokens" => self.max_tokens("max_output_tokens", value)?,
-            b"stream_options" => return self.stream_options(value),
+            b"background" => {
+                let is_off = matches!(value.leaf()?, Leaf::Null | Leaf::Bool(false));
+                self.facts.background |= !is_off;
+            }
+            b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
+                self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
+            }
+            b"stream_options" => {
+                value.object(&mut StreamOptions(&mut self.facts))?;
+            }
             // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
             key if key.eq_ignore_ascii_case(b"model") => {
                 self.problem.get_or_insert(FactsError::OtherCase);
@@ -135,6 +154,19 @@ impl Object for Request {
 }
 
 impl Request {
+    /// The facts of an object that has been read from `body`.
+    fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let mut facts = self.facts;
+        if let Some(brace) = body.iter().position(|byte| *byte == b'{') {
+            let (model, is_empty) = (self.model_at, !self.has_members);
+            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty };
+        }
+        Ok(facts)
+    }
+
     fn once(&mut self, field: &'static str) {
         if self.seen.contains(&field) {
             self.problem.get_or_insert(FactsError::Duplicate { field });
@@ -171,34 +203,17 @@ impl Request {
         }
         Ok(false)
     }
-
-    fn max_tokens(&mut self, field: &'static str, value: &mut Value<'_>) -> Result<(), NotJson> {
-        match self.leaf(field, value)? {
-            Leaf::Count(count) => self.facts.max_tokens = self.facts.max_tokens.max(Some(count)),
-            Leaf::Null | Leaf::Number(_) => {}
-            _ => self.wrong_type(field, "a number"),
-        }
-        Ok(())
-    }
-
-    fn stream_options(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
-        self.once("stream_options");
-        if value.object(&mut StreamOptions(self))? == Shape::Other {
-            self.wrong_type("stream_options", "an object");
-        }
-        Ok(())
-    }
 }
 
-struct StreamOptions<'a>(&'a mut Request);
+struct StreamOptions<'a>(&'a mut Facts);
 
 impl Object for StreamOptions<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
-        if key == b"include_usage" {
-            self.0.facts.include_usage = self.0.flag("stream_options.include_usage", value)?;
-            return Ok(());
+        if key != b"include_usage" {
+            return value.skip();
         }
-        value.skip()
+        self.0.include_usage |= value.leaf()? == Leaf::Bool(true);
+        Ok(())
     }
 }
 
@@ -215,12 +230,15 @@ mod tests {
         let body = r#"{"messages":[{"role":"user","content":"\"model\":\"x\" {\ud83d\ude00","model":"inner","stream":1}],
             "stream_options":{"other":1,"include_usage":true}, "max_completion_tokens":100,"max_tokens":7,
             "stream" : true, "mod\u0065l":"gpt-\u0034o","background":true,"unknown":{"a":[1,{}]}}"#;
+        let at = body.find(r#""gpt-"#).unwrap();
+        let model = Some(at..at + r#""gpt-\u0034o""#.len());
         let expected = Facts {
             model: Some("gpt-4o".into()),
             stream: true,
             include_usage: true,
             background: true,
             max_tokens: Some(100),
+            edit_points: EditPoints::Object { model, after_brace: 1, is_empty: false },
         };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
     }
@@ -229,8 +247,11 @@ mod tests {
     fn null_is_absent_and_no_limit_is_not_known() {
         let body =
             r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"max_output_tokens":1.5}"#;
-        assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts::default());
-        assert_eq!(Facts::read(b" {} \n").unwrap(), Facts::default());
+        let model = Some(9..13);
+        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false };
+        assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts { edit_points, ..Facts::default() });
+        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true };
+        assert_eq!(Facts::read(b" {} \n").unwrap(), Facts { edit_points, ..Facts::default() });
     }
 
     #[test]
@@ -238,16 +259,12 @@ mod tests {
         assert_eq!(refused(r#"{"model":"a","model":"b"}"#), "`model` is given more than once");
         assert_eq!(refused(r#"{"model":"a","mode\u006c":"a"}"#), "`model` is given more than once");
         assert_eq!(refused(r#"{"stream":true,"x":{},"stream":true}"#), "`stream` is given more than once");
-        let body = r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#;
-        assert_eq!(refused(body), "`stream_options.include_usage` is given more than once");
     }
 
     #[test]
     fn a_wrong_type_is_refused_by_name() {
         assert_eq!(refused(r#"{"model":["secret"]}"#), "`model` is not a string");
         assert_eq!(refused(r#"{"stream":"true"}"#), "`stream` is not a boolean");
-        assert_eq!(refused(r#"{"max_tokens":"many"}"#), "`max_tokens` is not a number");
-        assert_eq!(refused(r#"{"stream_options":[]}"#), "`stream_options` is not an object");
         assert_eq!(
             refused(&format!(r#"{{"model":"{}"}}"#, "m".repeat(513))),
             "`model` is longer than 512 bytes"
@@ -255,12 +272,42 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_object_is_refused_with_its_place() {
+    fn a_member_that_is_not_used_never_refuses_a_request() {
+        let read = |body: &str| Facts {
+            edit_points: EditPoints::default(),
+            ..Facts::read(body.as_bytes()).unwrap()
+        };
+        for body in [
+            r#"{"max_tokens":"100"}"#,
+            r#"{"max_tokens":["many"],"max_tokens":{}}"#,
+            r#"{"stream_options":[]}"#,
+            r#"{"stream_options":{"include_usage":"yes"}}"#,
+            r#"{"background":false,"stream_options":1,"stream_options":{}}"#,
+        ] {
+            assert_eq!(read(body), Facts::default(), "{body}");
+        }
+        let tokens = |body| read(body).max_tokens;
+        assert_eq!(tokens(r#"{"max_tokens":"100","max_output_tokens":7}"#), Some(7));
+        assert_eq!(tokens(r#"{"max_tokens":5,"max_tokens":9,"max_tokens":true}"#), Some(9));
+        // Images are generated with `"background":"transparent"`.
+        for body in [r#"{"background":"transparent"}"#, r#"{"background":true,"background":false}"#] {
+            assert!(read(body).background, "{body}");
+        }
+        let twice = r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#;
+        assert!(read(twice).include_usage);
+    }
+
+    #[test]
+    fn a_body_that_is_not_an_object_has_no_members() {
+        for body in ["[]", "[{\"model\":\"m\"}]", "\"text\"", "1", "null", "true"] {
+            assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts::default(), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_refused_with_its_place() {
         assert_eq!(refused(""), "the request body is empty");
         assert_eq!(refused(" \r\n"), "the request body is empty");
-        for body in ["[]", "\"text\"", "1", "null", "true"] {
-            assert_eq!(refused(body), "the request body is not a JSON object");
-        }
         for (body, at) in [
             ("{\n \"secret\" 1}", "line 2 column 11"),
             ("{\"model\":\"a\"", "line 1 column 12"),

@@ -46,6 +46,17 @@ pub(super) fn read(json: &[u8], object: &mut impl Object) -> Result<Shape, NotJs
 pub(super) struct Value<'j>(Scan<'j>);
 
 impl<'j> Value<'j> {
+    /// The offset of its first byte in the document, before it is read.
+    pub(super) fn begins_at(&mut self) -> usize {
+        self.0.peek();
+        self.0.offset()
+    }
+
+    /// The offset behind its last byte, after it was read.
+    pub(super) fn ends_at(&self) -> usize {
+        self.0.offset()
+    }
+
     /// Passes over it.
     pub(super) fn skip(&mut self) -> Result<(), NotJson> {
         self.0.value().map(drop)

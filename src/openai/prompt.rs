@@ -39,8 +39,12 @@ struct Message<'a> {
 }
 
 /// The parts of the prompt that later requests of the same conversation begin with too, in their order, each as it is written.
-/// `None` when the body is not JSON, or has no prompt.
+/// `None` when the body is not a JSON object, or has no prompt.
 pub fn opening(body: &[u8]) -> Option<Vec<&[u8]>> {
+    // serde would take a list for a struct, too.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
     let Body { system, instructions, messages, input, prompt } = serde_json::from_slice(body).ok()?;
     let texts = messages.or(input).or(prompt)?.0;
     let before = system.into_iter().chain(instructions).map(RawValue::get);
@@ -104,7 +108,7 @@ mod tests {
         assert_eq!(read(r#"{"prompt":["a","b"]}"#).unwrap(), [r#""a""#]);
         let messages = r#"{"system":[{"type":"text"}],"messages":[{"role":"user","content":[1]}]}"#;
         assert_eq!(read(messages).unwrap(), [r#"[{"type":"text"}]"#, r#"{"role":"user","content":[1]}"#]);
-        for none in ["", "[]", r#"{"model":"m"}"#, r#"{"messages":[1"#] {
+        for none in ["", "[]", r#"["system",null,["x"]]"#, r#"{"model":"m"}"#, r#"{"messages":[1"#] {
             assert_eq!(read(none), None, "{none}");
         }
     }

@@ -1,8 +1,8 @@
 //! What both readers of answers give.
 
 use super::json::{NotJson, Value};
-use super::usage::Tokens;
-use super::{Dialect, FinishReason, Usage};
+use super::usage::{CachedTokens, Tokens};
+use super::{FinishReason, Usage};
 
 /// Most bytes of a model's name that are kept from an answer.
 pub const MODEL_KEPT: usize = 128;
@@ -43,10 +43,10 @@ impl Gathered {
         Ok(tokens.is_told())
     }
 
-    pub(super) fn reading(&self, dialect: Dialect) -> Reading {
+    pub(super) fn reading(&self, cached_tokens: CachedTokens) -> Reading {
         Reading {
             model: self.model.clone(),
-            usage: self.tokens.usage(dialect),
+            usage: self.tokens.usage(cached_tokens),
             finish_reason: self.finish_reason,
         }
     }
@@ -62,7 +62,7 @@ mod tests {
         gathered.name_model(Some(""));
         gathered.name_model(Some(&"é".repeat(100).replacen('é', "x", 1)));
         gathered.name_model(Some("later"));
-        let model = gathered.reading(Dialect::Chat).model.unwrap();
+        let model = gathered.reading(CachedTokens::PartOfInput).model.unwrap();
         assert_eq!((model.len(), model.starts_with('x')), (MODEL_KEPT - 1, true));
     }
 }

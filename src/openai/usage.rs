@@ -1,6 +1,5 @@
 //! Token counts as the upstream tells them.
 
-use super::Dialect;
 use super::json::{NotJson, Object, Value};
 
 /// What the upstream says the exchange used, in tokens.
@@ -16,6 +15,15 @@ pub struct Usage {
     pub cached_input: Option<u64>,
     /// Of `output`, those spent on reasoning.
     pub reasoning: Option<u64>,
+}
+
+/// How a dialect counts the tokens that were found in the provider's prompt cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CachedTokens {
+    /// As a part of the input (OpenAI).
+    PartOfInput,
+    /// In addition to the input (Anthropic docs, "Prompt caching", "Tracking cache performance").
+    BesideInput,
 }
 
 /// A `usage` object under any of its names, perhaps told in several parts.
@@ -47,13 +55,11 @@ impl Tokens {
         self.cache_read = later.cache_read.or(self.cache_read);
     }
 
-    /// The counts, where input or output was told at all.
-    pub(super) fn usage(&self, dialect: Dialect) -> Option<Usage> {
+    /// The counts, if input or output is known at all.
+    pub(super) fn usage(&self, cached_tokens: CachedTokens) -> Option<Usage> {
         self.input.or(self.output)?;
         let (mut input, mut cached_input) = (self.input.unwrap_or(0), self.cached_input);
-        if dialect == Dialect::Messages {
-            // Anthropic counts cached tokens beside the input, OpenAI as a part of it
-            // (Anthropic docs, "Prompt caching", "Tracking cache performance").
+        if cached_tokens == CachedTokens::BesideInput {
             let beside = self.cache_creation.unwrap_or(0).saturating_add(self.cache_read.unwrap_or(0));
             input = input.saturating_add(beside);
             cached_input = self.cache_read;
@@ -105,12 +111,13 @@ impl Object for Detail<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::json;
+    use super::CachedTokens::{BesideInput, PartOfInput};
     use super::*;
 
-    fn usage(dialect: Dialect, json: &str) -> Option<Usage> {
+    fn usage(cached_tokens: CachedTokens, json: &str) -> Option<Usage> {
         let mut tokens = Tokens::default();
         json::read(json.as_bytes(), &mut tokens).unwrap();
-        tokens.usage(dialect)
+        tokens.usage(cached_tokens)
     }
 
     #[test]
@@ -119,7 +126,7 @@ mod tests {
             "prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},
             "completion_tokens_details":{"reasoning_tokens":3,"accepted_prediction_tokens":0}}"#;
         let expected = Usage { input: 19, output: 10, total: 29, cached_input: Some(7), reasoning: Some(3) };
-        assert_eq!(usage(Dialect::Chat, json), Some(expected));
+        assert_eq!(usage(PartOfInput, json), Some(expected));
     }
 
     #[test]
@@ -128,7 +135,7 @@ mod tests {
             "output_tokens_details":{"reasoning_tokens":64},"total_tokens":123}"#;
         let expected =
             Usage { input: 36, output: 87, total: 123, cached_input: Some(0), reasoning: Some(64) };
-        assert_eq!(usage(Dialect::Responses, json), Some(expected));
+        assert_eq!(usage(PartOfInput, json), Some(expected));
     }
 
     #[test]
@@ -136,10 +143,10 @@ mod tests {
         let json = r#"{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"output_tokens":2}"#;
         let expected =
             Usage { input: 1105, output: 2, total: 1107, cached_input: Some(1000), reasoning: None };
-        assert_eq!(usage(Dialect::Messages, json), Some(expected));
+        assert_eq!(usage(BesideInput, json), Some(expected));
         // Some OpenAI-like upstreams add these names to counts that already hold them.
         let json = r#"{"prompt_tokens":1105,"cache_read_input_tokens":1000,"completion_tokens":2}"#;
-        assert_eq!(usage(Dialect::Chat, json).map(|usage| usage.input), Some(1105));
+        assert_eq!(usage(PartOfInput, json).map(|usage| usage.input), Some(1105));
     }
 
     #[test]
@@ -152,10 +159,10 @@ mod tests {
             r#"{"prompt_tokens":-1}"#,
             r#"{"prompt_tokens":1.5}"#,
         ] {
-            assert_eq!(usage(Dialect::Chat, json), None, "{json}");
+            assert_eq!(usage(PartOfInput, json), None, "{json}");
         }
         let json = r#"{"prompt_tokens":8,"total_tokens":8,"prompt_tokens_details":null}"#;
         let expected = Usage { input: 8, output: 0, total: 8, cached_input: None, reasoning: None };
-        assert_eq!(usage(Dialect::Other, json), Some(expected));
+        assert_eq!(usage(PartOfInput, json), Some(expected));
     }
 }

@@ -25,7 +25,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 9] = [
+const BESIDE: [(&str, &str); 8] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -33,7 +33,6 @@ const BESIDE: [(&str, &str); 9] = [
     ("policy", "access"),
     ("telemetry", "config"),
     ("fault", "openai"),
-    ("fault", "sse"),
     ("openai", "sse"),
 ];
 

@@ -29,5 +29,6 @@ mod smoke;
 mod streaming;
 mod supply;
 mod tls;
+mod tolerance;
 mod tracing;
 mod truncation;

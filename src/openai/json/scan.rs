@@ -17,6 +17,11 @@ impl<'j> Scan<'j> {
         Self { json, at: 0, enclosing: Vec::new() }
     }
 
+    /// How many bytes have been read.
+    pub(super) fn offset(&self) -> usize {
+        self.at
+    }
+
     /// The next byte that is no white space.
     pub(super) fn peek(&mut self) -> Option<u8> {
         loop {

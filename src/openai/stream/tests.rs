@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::super::{FinishReason, Usage};
+use super::super::{FinishReason, Usage, ordinary::Ordinary};
 use super::*;
 use crate::sse::Scanner;
 
@@ -64,7 +64,7 @@ fn openai_chat(words: usize) -> String {
 fn a_chat_stream_is_read_whole_and_hardly_parsed() {
     let stream = openai_chat(200);
     for size in [1, 100, 1_000, usize::MAX] {
-        let (reader, notices) = read(Dialect::Chat, stream.as_bytes(), size);
+        let (reader, notices) = read(Dialect::CHAT, stream.as_bytes(), size);
         assert_eq!(at(&notices, |notice| notice.first_content), [1]);
         assert_eq!(at(&notices, |notice| notice.terminal), [203]);
         assert_eq!(at(&notices, |notice| notice.error || notice.malformed), [0; 0]);
@@ -94,7 +94,7 @@ fn each_kind_of_delta_is_content_and_an_empty_one_is_not() {
             "{\"choices\":[]}",
             &chunk(delta, "null", ""),
         ]);
-        let (_, notices) = read(Dialect::Chat, stream.as_bytes(), usize::MAX);
+        let (_, notices) = read(Dialect::CHAT, stream.as_bytes(), usize::MAX);
         assert_eq!(at(&notices, |notice| notice.first_content), [2], "{delta}");
     }
 }
@@ -110,7 +110,7 @@ fn tool_calls_and_code_do_not_hide_the_end() {
     };
     let stream =
         unnamed(&[&call("{"), &call("a"), &call("}"), &call("b"), &chunk("{}", "\"tool_calls\"", "")]);
-    let (reader, _) = read(Dialect::Chat, stream.as_bytes(), 50);
+    let (reader, _) = read(Dialect::CHAT, stream.as_bytes(), 50);
     assert_eq!(reader.reading().finish_reason, Some(FinishReason::ToolCalls));
     assert!(reader.all_finished());
     assert_eq!(reader.counts().parsed, 3);
@@ -132,7 +132,7 @@ fn any_key_order_is_read_alike() {
         &chunk("", "\"stop\"", 1),
         last,
     ]);
-    let (reader, _) = read(Dialect::Chat, stream.as_bytes(), usize::MAX);
+    let (reader, _) = read(Dialect::CHAT, stream.as_bytes(), usize::MAX);
     assert_eq!(
         reader.reading(),
         Reading {
@@ -150,13 +150,13 @@ fn a_choice_that_has_not_finished_is_not_forgotten() {
         chunk(r#"{"content":"x"}"#, finish, "").replace("\"index\":0", &format!("\"index\":{index}"))
     };
     let (reader, _) = read(
-        Dialect::Chat,
+        Dialect::CHAT,
         unnamed(&[&choice(0, "null"), &choice(1, "null"), &choice(0, "\"stop\"")]).as_bytes(),
         99,
     );
     assert!(!reader.all_finished());
     let (reader, _) =
-        read(Dialect::Chat, unnamed(&[&choice(0, "\"stop\""), &choice(500, "\"stop\"")]).as_bytes(), 99);
+        read(Dialect::CHAT, unnamed(&[&choice(0, "\"stop\""), &choice(500, "\"stop\"")]).as_bytes(), 99);
     assert!(!reader.all_finished(), "more choices than can be followed");
 }
 
@@ -169,7 +169,7 @@ fn an_error_is_seen_in_the_middle_of_a_stream() {
     let quoted = chunk(r#"{"content":"\"error\":{}"}"#, "null", "");
     let stream =
         unnamed(&[&word, &word, error, &beside, &falsy, &quoted]) + "event: error\ndata: overloaded\n\n";
-    let (reader, notices) = read(Dialect::Chat, stream.as_bytes(), 64);
+    let (reader, notices) = read(Dialect::CHAT, stream.as_bytes(), 64);
     assert_eq!(at(&notices, |notice| notice.error), [2, 3, 6]);
     assert_eq!(at(&notices, |notice| notice.malformed), [6]);
     assert_eq!((reader.counts().errors, reader.terminal()), (3, None));
@@ -186,7 +186,7 @@ fn what_is_foreign_is_ignored_and_what_is_no_json_is_told() {
         "{\"choices\":",
         "nonsense",
     ];
-    let (reader, notices) = read(Dialect::Chat, unnamed(&lines).as_bytes(), usize::MAX);
+    let (reader, notices) = read(Dialect::CHAT, unnamed(&lines).as_bytes(), usize::MAX);
     assert_eq!(at(&notices, |notice| notice.malformed), [5, 6]);
     assert_eq!(at(&notices, |notice| notice.first_content || notice.terminal || notice.error), [0; 0]);
     assert_eq!(reader.reading(), Reading::default());
@@ -207,7 +207,7 @@ fn legacy_completions() {
         &chunk("", "\"length\""),
         "[DONE]",
     ]);
-    let (reader, notices) = read(Dialect::Completions, stream.as_bytes(), 33);
+    let (reader, notices) = read(Dialect::COMPLETIONS, stream.as_bytes(), 33);
     assert_eq!(at(&notices, |notice| notice.first_content), [1]);
     assert_eq!(at(&notices, |notice| notice.terminal), [5]);
     assert_eq!(reader.reading().finish_reason, Some(FinishReason::Length));
@@ -239,7 +239,7 @@ fn a_responses_stream_named_or_not() {
         let lines = responses_lines(event, status, "quoted \\\"usage\\\"");
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         for stream in [named(&lines), unnamed(&lines)] {
-            let (reader, notices) = read(Dialect::Responses, stream.as_bytes(), 77);
+            let (reader, notices) = read(Dialect::RESPONSES, stream.as_bytes(), 77);
             assert_eq!(at(&notices, |notice| notice.first_content), [3]);
             assert_eq!(at(&notices, |notice| notice.terminal), [13]);
             let expected = Reading {
@@ -257,19 +257,19 @@ fn a_responses_stream_named_or_not() {
 #[test]
 fn the_name_message_tells_as_little_as_none() {
     let written_out = |stream: &str| stream.replace("data: ", "event: message\ndata: ");
-    let (reader, notices) = read(Dialect::Chat, written_out(&openai_chat(50)).as_bytes(), 99);
+    let (reader, notices) = read(Dialect::CHAT, written_out(&openai_chat(50)).as_bytes(), 99);
     assert_eq!(at(&notices, |notice| notice.terminal), [53]);
     assert_eq!((reader.counts().parsed, reader.all_finished()), (4, true));
     let lines = responses_lines("response.completed", "completed", "x");
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
-    let (reader, _) = read(Dialect::Responses, written_out(&unnamed(&lines)).as_bytes(), 99);
+    let (reader, _) = read(Dialect::RESPONSES, written_out(&unnamed(&lines)).as_bytes(), 99);
     assert_eq!((reader.terminal(), reader.counts().parsed), (Some(Terminal::Completed), 5));
 }
 
 #[test]
 fn an_oversized_chunk_is_content_unless_it_is_an_error() {
     let big = format!("data: {}\n\n", "x".repeat(crate::sse::DATA_LIMIT + 1));
-    let (reader, notices) = read(Dialect::Chat, (format!("event: error\n{big}") + &big).as_bytes(), 9_999);
+    let (reader, notices) = read(Dialect::CHAT, (format!("event: error\n{big}") + &big).as_bytes(), 9_999);
     assert_eq!(at(&notices, |notice| notice.error), [0]);
     assert_eq!(at(&notices, |notice| notice.first_content), [1]);
     assert_eq!(reader.counts(), Counts { events: 2, parsed: 0, errors: 1, malformed: 0 });
@@ -278,7 +278,7 @@ fn an_oversized_chunk_is_content_unless_it_is_an_error() {
 #[test]
 fn done_ends_a_stream_of_any_dialect() {
     for dialect in
-        [Dialect::Chat, Dialect::Completions, Dialect::Responses, Dialect::Messages, Dialect::Other]
+        [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER]
     {
         let (reader, notices) = read(dialect, b"data: [DONE]\n\n", usize::MAX);
         assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
@@ -289,10 +289,10 @@ fn done_ends_a_stream_of_any_dialect() {
 #[test]
 fn a_large_terminal_event_is_read_and_a_too_large_one_still_ends() {
     let lines = responses_lines("response.completed", "completed", &"é".repeat(400_000));
-    let (reader, _) = read(Dialect::Responses, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
+    let (reader, _) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
     assert_eq!(reader.reading().usage, Some(usage(36, 87)));
     let lines = responses_lines("response.completed", "completed", &"é".repeat(600_000));
-    let (reader, notices) = read(Dialect::Responses, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
+    let (reader, notices) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
     assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
     assert_eq!((reader.reading(), reader.next_sequence()), (Reading::default(), Some(1)));
 }
@@ -321,10 +321,10 @@ fn the_sequence_number_is_found_wherever_it_stands() {
         (r#"{"type":"response.output_item.done","item":{"a":1,"sequence_number":5}}"#, 9, 2),
     ] {
         let stream = named(&[first]) + &format!("event: response.output_text.delta\ndata: {line}\n\n");
-        let (reader, _) = read(Dialect::Responses, stream.as_bytes(), usize::MAX);
+        let (reader, _) = read(Dialect::RESPONSES, stream.as_bytes(), usize::MAX);
         assert_eq!((reader.next_sequence(), reader.counts().parsed), (Some(next), parsed), "{line}");
     }
-    assert_eq!(StreamReader::new(Dialect::Responses).next_sequence(), Some(0));
+    assert_eq!(StreamReader::new(Dialect::RESPONSES).next_sequence(), Some(0));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_flat_error_event_and_a_call_as_first_content() {
         r#"{"type":"response.output_item.added","sequence_number":2,"item":{"type":"function_call","name":"f"}}"#,
         r#"{"type":"error","code":"server_error","message":"m","param":null,"sequence_number":3}"#,
     ]);
-    let (reader, notices) = read(Dialect::Responses, stream.as_bytes(), 20);
+    let (reader, notices) = read(Dialect::RESPONSES, stream.as_bytes(), 20);
     assert_eq!(at(&notices, |notice| notice.first_content), [1]);
     assert_eq!(at(&notices, |notice| notice.error), [2]);
     assert_eq!((reader.terminal(), reader.next_sequence()), (None, Some(4)));
@@ -352,7 +352,7 @@ fn a_messages_stream() {
         r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens","stop_sequence":null},"usage":{"output_tokens":15}}"#,
         r#"{"type":"message_stop"}"#,
     ]);
-    let (reader, notices) = read(Dialect::Messages, stream.as_bytes(), 31);
+    let (reader, notices) = read(Dialect::MESSAGES, stream.as_bytes(), 31);
     assert_eq!(at(&notices, |notice| notice.first_content), [3]);
     assert_eq!(at(&notices, |notice| notice.terminal), [7]);
     let usage = Usage { cached_input: Some(5), ..usage(40, 15) };
@@ -371,7 +371,7 @@ fn a_messages_stream_that_calls_a_tool_or_fails() {
         r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
         r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
     ]);
-    let (_, notices) = read(Dialect::Messages, stream.as_bytes(), usize::MAX);
+    let (_, notices) = read(Dialect::MESSAGES, stream.as_bytes(), usize::MAX);
     assert_eq!(at(&notices, |notice| notice.first_content), [0]);
     assert_eq!(at(&notices, |notice| notice.error), [1]);
 }
@@ -384,7 +384,7 @@ fn a_stream_of_another_operation_is_read_as_far_as_it_is_alike() {
         r#"{"type":"transcript.text.done","usage":{"input_tokens":14,"output_tokens":45,"total_tokens":59}}"#,
         "[DONE]",
     ]);
-    let (reader, notices) = read(Dialect::Other, stream.as_bytes(), 10);
+    let (reader, notices) = read(Dialect::OTHER, stream.as_bytes(), 10);
     assert_eq!(at(&notices, |notice| notice.first_content), [0]);
     assert_eq!(at(&notices, |notice| notice.terminal), [3]);
     assert_eq!(at(&notices, |notice| notice.malformed || notice.error), [0; 0]);
@@ -395,7 +395,7 @@ proptest! {
     /// What is told does not depend on how the stream was cut, in any dialect, even of a stream that is none of it.
     #[test]
     fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in 0usize..5) {
-        let dialect = [Dialect::Chat, Dialect::Completions, Dialect::Responses, Dialect::Messages, Dialect::Other][dialect];
+        let dialect = [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER][dialect];
         let lines = responses_lines("response.completed", "completed", "x");
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let stream = openai_chat(words) + &named(&lines);
@@ -420,10 +420,10 @@ proptest! {
             r#"{"error":{"message":"x"}}"#.to_owned(),
             chunk(r#"{"tool_calls":[{"function":{"arguments":"{}"}}]}"#, "null", ""),
         ];
-        let (mut skipping, mut parsing) = (StreamReader::new(Dialect::Chat), StreamReader::new(Dialect::Chat));
+        let (mut skipping, mut parsing) = (StreamReader::new(Dialect::CHAT), StreamReader::new(Dialect::CHAT));
         for kind in kinds {
             let event = Event { name: b"", data: pieces[kind].as_bytes(), oversized: false };
-            parsing.ordinary = Ordinary::chat();
+            parsing.progress.ordinary = Ordinary::chat();
             prop_assert_eq!(skipping.event(&event), parsing.event(&event));
         }
         prop_assert_eq!(skipping.reading(), parsing.reading());

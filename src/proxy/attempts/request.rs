@@ -11,7 +11,7 @@ use crate::{
     body::{Outbound, RequestBody, Upload},
     exchange::{Exchange, Record},
     fault::Fault,
-    openai,
+    openai::{EditPoints, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::NOT_THE_ROUTES,
@@ -109,8 +109,8 @@ fn body(
             let Some(model) = candidate.model.as_deref().filter(|_| takes_model) else {
                 return Ok(Outbound::Whole(Some(bytes)));
             };
-            let edited = with_model(context, &bytes, model)?;
-            Ok(Outbound::Whole(Some(edited.unwrap_or(bytes))))
+            let edited = with_model(context, &bytes, &prepared.edit_points, model)?;
+            Ok(Outbound::Whole(Some(edited)))
         }
         Content::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
@@ -121,14 +121,20 @@ fn body(
     }
 }
 
-/// A copy of a body that was read, with another model, if it is an object; counted beside the original.
-fn with_model(context: &RequestContext, bytes: &[u8], model: &str) -> Result<Option<Bytes>, Fault> {
-    let bound = context.snapshot.server.max_buffered;
+/// A copy of a body that was read, with another model; counted beside the original.
+fn with_model(
+    context: &RequestContext,
+    bytes: &[u8],
+    points: &EditPoints,
+    model: &str,
+) -> Result<Bytes, Fault> {
+    let mut splices = Splices::new();
+    splices.set_model(points, model)?;
     let mut counted = Buffered::new(&context.worker.gateway);
-    counted.grow_to(bytes.len() as u64, bound)?;
-    let Some(edited) = openai::with_model(bytes, model) else { return Ok(None) };
-    counted.grow_to(edited.len() as u64, bound)?;
-    Ok(Some(buffered::own(edited.into(), counted)))
+    let length = splices.edited_length(bytes.len());
+    counted.grow_to(length as u64, context.snapshot.server.max_buffered)?;
+    let edited = splices.apply(bytes)?;
+    Ok(buffered::own(edited.into(), counted))
 }
 
 /// A body that is passed on as it comes.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, Notice, Reading, StreamReader},
-    sse::{Event, Scanner},
+    openai::{AnswerReader, Dialect, Reading, StreamReader},
+    sse::Scanner,
 };
 
 /// The upstream's own error was passed on in the stream.
@@ -74,7 +74,7 @@ impl ResponseObserver {
     /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
         let Self::Events(events) = self else { return false };
-        events.terminated || (events.failed && raises(events.dialect))
+        events.terminated || (events.failed && events.dialect.raises_on_error_event())
     }
 
     /// Whether it observes an event stream.
@@ -86,7 +86,7 @@ impl ResponseObserver {
     /// has finished, and it told of no error.
     pub(in crate::proxy) fn is_unfinished(&self) -> bool {
         let Self::Events(events) = self else { return false };
-        let known = events.dialect != Dialect::Other;
+        let known = events.dialect.has_terminal_event();
         known && !events.terminated && !events.failed && !events.reader.all_finished()
     }
 
@@ -107,7 +107,7 @@ impl ResponseObserver {
         }
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
         let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
-        Some(LastEvent { event, is_enough: raises(events.dialect) })
+        Some(LastEvent { event, is_enough: events.dialect.raises_on_error_event() })
     }
 
     /// Whether a comment may be put here: between two events of a stream that goes on.
@@ -137,12 +137,6 @@ impl ResponseObserver {
     }
 }
 
-/// Whether the SDKs raise on an error event of this dialect: on a chat stream's `error` object (openai-python `_streaming.py`) and on a
-/// Messages error event. They hand a Responses error event on like any other, so there it takes an abort to make them raise.
-pub(super) fn raises(dialect: Dialect) -> bool {
-    matches!(dialect, Dialect::Chat | Dialect::Completions | Dialect::Messages)
-}
-
 impl Events {
     fn look(&mut self, bytes: &[u8]) -> bool {
         let Self { scanner, reader, terminated, failed, .. } = self;
@@ -151,13 +145,8 @@ impl Events {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
             *terminated |= notice.terminal;
-            *failed |= is_error(&event, notice);
+            *failed |= notice.failed;
         });
         first_content
     }
-}
-
-/// Whether the upstream says in `event` that it failed.
-pub(super) fn is_error(event: &Event<'_>, notice: Notice) -> bool {
-    notice.error || event.name == b"response.failed"
 }

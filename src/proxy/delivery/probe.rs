@@ -1,6 +1,5 @@
 //! A first look at an event stream, before any of it goes out.
 
-use super::observer::is_error;
 use crate::{
     openai::{Dialect, StreamReader},
     sse::{Event, Scanner},
@@ -58,12 +57,12 @@ impl Probe {
     pub(super) fn look(&mut self, bytes: &[u8]) -> Finding {
         let mut seen = Finding::Nothing;
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
-        let whole = self.whole && self.dialect != Dialect::Other;
+        let whole = self.whole && self.dialect.has_terminal_event();
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
             let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
-            let fails = malformed || is_error(&event, notice);
+            let fails = malformed || notice.failed;
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Finding::Failed,
                 (_, true) => Finding::Content,
@@ -93,7 +92,7 @@ impl Probe {
 
     /// What an end means here.
     pub(super) fn at_end(&self) -> Finding {
-        let known = self.dialect != Dialect::Other;
+        let known = self.dialect.has_terminal_event();
         if known && !self.ended && !self.reader.all_finished() { Finding::Failed } else { Finding::Content }
     }
 }

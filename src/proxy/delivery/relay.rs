@@ -16,7 +16,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use super::{PendingStream, active::ActiveStream, clock::Due, drain, observer, source::Source};
+use super::{PendingStream, active::ActiveStream, clock::Due, drain, source::Source};
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
@@ -64,7 +64,7 @@ impl Relay {
 
     /// Ends a response that has begun without an upstream's, with `event`.
     pub(super) fn last_event(event: Bytes, dialect: Dialect, exchange: Box<Exchange>) -> Self {
-        let orderly = observer::raises(dialect);
+        let orderly = dialect.raises_on_error_event();
         if orderly {
             exchange.connection().reset_when_closing(false);
         }

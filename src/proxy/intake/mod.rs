@@ -13,7 +13,7 @@ use crate::{
     body::RequestBody,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, Endpoint},
+    openai::{self, EditPoints, Endpoint},
 };
 use read::{Bounds, JsonBody};
 
@@ -36,7 +36,8 @@ pub(super) async fn prepare(
     // The path that goes upstream says which operation it is.
     let endpoint = Endpoint::of(&head.method, &arrived.routed.upstream_path);
     record.endpoint = endpoint;
-    let mut background = false;
+    let mut repeatable = false;
+    let mut edit_points = EditPoints::default();
     let content = if read::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
         exchange.handle.status.enter(Phase::Intake);
         let server = &context.snapshot.server;
@@ -47,9 +48,10 @@ pub(super) async fn prepare(
         };
         let JsonBody { bytes, facts } =
             read::read(body, bounds, &context.worker.gateway, &record.upload).await?;
+        repeatable = endpoint.may_repeat(&facts);
         record.model = facts.model;
         record.stream = Some(facts.stream);
-        background = facts.background;
+        edit_points = facts.edit_points;
         Content::Read(bytes)
     } else {
         Content::Streamed(body)
@@ -70,7 +72,8 @@ pub(super) async fn prepare(
         head,
         content,
         deployment,
-        background,
+        repeatable,
+        edit_points,
         endpoint,
         affinities,
     }))

@@ -6,7 +6,7 @@ use http_body::Body;
 
 use crate::{
     body::{Outbound, RequestBody},
-    openai::{Dialect, Endpoint},
+    openai::{EditPoints, Endpoint},
     proxy::arrival::Arrived,
     upstream::Affinity,
 };
@@ -19,8 +19,10 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) content: Content,
     /// The model that the path names (Azure).
     pub(in crate::proxy) deployment: Option<String>,
-    /// Whether the upstream is to work while nobody waits, and is asked for its response later.
-    pub(in crate::proxy) background: bool,
+    /// Whether the same request may be sent again: [`Endpoint::may_repeat`].
+    pub(in crate::proxy) repeatable: bool,
+    /// Where the body can be edited, if it was read.
+    pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
     pub(in crate::proxy) stream: bool,
     pub(in crate::proxy) endpoint: Endpoint,
@@ -44,12 +46,12 @@ pub(in crate::proxy) enum Content {
 impl PreparedRequest {
     /// Whether it creates an answer and nothing else, so that sending it twice costs tokens at most.
     pub(in crate::proxy) fn is_inference(&self) -> bool {
-        self.endpoint.is_inference() && !self.background && matches!(self.content, Content::Read(_))
+        self.repeatable && matches!(self.content, Content::Read(_))
     }
 
     /// Whether the response to this inference is to be an event stream of a known dialect.
     pub(in crate::proxy) fn streams_known_dialect(&self) -> bool {
-        self.stream && self.endpoint.dialect() != Dialect::Other
+        self.stream && self.endpoint.dialect().has_terminal_event()
     }
 
     /// Whether its body is still there.

@@ -41,7 +41,7 @@ fn refusals(at: std::net::SocketAddr, down: Http) -> Vec<(Request<Sent>, Refusal
         ),
         (built(post(at, down, "/elsewhere"), "{}"), (404, "route_not_found", "request")),
         (built(authorised(at, down, "DELETE", "/v1/files/1"), ""), (405, "method_not_allowed", "request")),
-        (built(post(at, down, chat), "[1]"), (400, "invalid_body", "intake")),
+        (built(post(at, down, chat), r#"{"model":1}"#), (400, "invalid_body", "intake")),
         (built(post(at, down, chat), "{\"model\":"), (400, "invalid_body", "intake")),
         (post(at, down, chat).body(whole(vec![b' '; 1025])).unwrap(), (413, "request_too_large", "intake")),
     ]

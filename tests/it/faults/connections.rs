@@ -51,7 +51,7 @@ async fn is_refused(gateway: &Gateway) {
     let answer = asked(gateway, "30ms").await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "upstream_unavailable"), "{answer:?}");
     assert_eq!(answer.headers["retry-after"], "1");
-    assert!(answer.text().contains("as many requests as it may have"), "{}", answer.text());
+    assert!(answer.text().contains("at their concurrency limit"), "{}", answer.text());
 }
 
 /// Connections outlive the settings that they were made with, and go on counting.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::{File, imports::Room, program, source::Source};
 
 /// The rooms without an import circle between their files.
-const WITHOUT_CIRCLES: &[&str] = &["proxy", "simulator"];
+const WITHOUT_CIRCLES: &[&str] = &["openai", "proxy", "simulator"];
 
 /// The rooms in which all inherent `impl` blocks of a type are in one file.
 const METHODS_IN_ONE_FILE: &[&str] = &["proxy", "simulator"];

@@ -1,22 +1,99 @@
-//! Events and answers of Anthropic's Messages API.
+//! Anthropic's Messages API.
 
-use super::FinishReason;
-use super::json::{NotJson, Object, Value};
-use super::reading::Gathered;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    super::{
+        FinishReason,
+        json::{self, NotJson, Object, Shape, Value},
+        ordinary::Ordinary,
+        reading::Gathered,
+        usage::CachedTokens,
+    },
+    chat,
+    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    event_type::event_type,
+};
+use crate::sse::{Event, writer};
+
+pub(super) static DEFINITION: Definition = Definition {
+    name: "Messages",
+    has_terminal_event: true,
+    // anthropic-sdk-python, `src/anthropic/_streaming.py`.
+    raises_on_error_event: true,
+    is_numbered: false,
+    cached_tokens: CachedTokens::BesideInput,
+    ordinary: Ordinary::chat,
+    read_event,
+    read_answer,
+    tail_members: &[
+        TailMember { opening: b"{", key: b"\"stop_reason\"" },
+        TailMember { opening: b"{", key: b"\"model\"" },
+        TailMember { opening: b"{", key: b"\"usage\"" },
+    ],
+    error_event,
+    may_repeat: chat::may_repeat,
+};
+
+fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
+    let kind = event_type(event).map(Kind::of);
+    let mut read = StreamEvent::new(kind, &mut progress.gathered);
+    let says_something = match kind {
+        Some(Kind::Content) => !progress.content_seen,
+        Some(Kind::Stop | Kind::Other) => false,
+        Some(Kind::Start | Kind::Delta | Kind::Error) | None => true,
+    };
+    let mut malformed = false;
+    if says_something && !event.oversized {
+        progress.parsed += 1;
+        malformed = json::read(event.data, &mut read).is_err();
+    }
+    Found {
+        content: read.kind == Some(Kind::Content) && (read.content || event.oversized),
+        terminal: (read.kind == Some(Kind::Stop)).then_some(Terminal::MessageStop),
+        error: read.error || read.kind == Some(Kind::Error),
+        malformed,
+        ..Found::default()
+    }
+}
+
+fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape, NotJson> {
+    json::read(json, &mut Message(gathered))
+}
+
+/// Source: Anthropic docs, "Streaming Messages", "Error events".
+fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        error: ErrorObject<'a>,
+    }
+    #[derive(Serialize)]
+    struct ErrorObject<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        message: &'a str,
+    }
+    let object = ErrorObject { kind: error.kind.unwrap_or("api_error"), message: error.message };
+    let data = serde_json::to_string(&Data { kind: "error", error: object });
+    writer::event("error", &data.unwrap_or_else(|_| error.body.to_owned()))
+}
 
 /// The data of one event.
 ///
 /// Source: Anthropic docs, "Streaming Messages".
-pub(super) struct StreamEvent<'a> {
+struct StreamEvent<'a> {
     gathered: &'a mut Gathered,
-    pub(super) kind: Option<Kind>,
-    pub(super) content: bool,
-    pub(super) error: bool,
+    kind: Option<Kind>,
+    content: bool,
+    error: bool,
 }
 
 impl<'a> StreamEvent<'a> {
     /// An event whose kind is known from its name, or is yet to be read.
-    pub(super) fn new(kind: Option<Kind>, gathered: &'a mut Gathered) -> Self {
+    fn new(kind: Option<Kind>, gathered: &'a mut Gathered) -> Self {
         Self { gathered, kind, content: false, error: false }
     }
 }
@@ -47,7 +124,7 @@ impl Object for StreamEvent<'_> {
 
 /// What matters of an event's `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Start,
     Content,
     Delta,
@@ -57,7 +134,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(kind: &[u8]) -> Self {
+    fn of(kind: &[u8]) -> Self {
         match kind {
             b"message_start" => Self::Start,
             b"content_block_start" | b"content_block_delta" => Self::Content,
@@ -70,7 +147,7 @@ impl Kind {
 }
 
 /// The message object: a whole answer, or a member of `message_start`.
-pub(super) struct Message<'a>(pub(super) &'a mut Gathered);
+struct Message<'a>(&'a mut Gathered);
 
 impl Object for Message<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {

@@ -1,36 +1,117 @@
-//! Events and answers of the Responses API.
+//! The Responses API.
 
-use super::FinishReason;
-use super::json::{Leaf, NotJson, Object, Value};
-use super::reading::Gathered;
-use super::stream::Terminal;
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{
+    super::{
+        FinishReason,
+        json::{self, Leaf, NotJson, Object, Shape, Value},
+        ordinary::Ordinary,
+        reading::Gathered,
+        usage::CachedTokens,
+    },
+    chat,
+    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    event_type::{event_type, leading_type},
+};
+use crate::sse::{Event, writer};
+
+pub(super) static DEFINITION: Definition = Definition {
+    name: "Responses",
+    has_terminal_event: true,
+    // The SDKs yield an error event like any other.
+    raises_on_error_event: false,
+    is_numbered: true,
+    cached_tokens: CachedTokens::PartOfInput,
+    ordinary: Ordinary::chat,
+    read_event,
+    read_answer,
+    tail_members: &[
+        TailMember { opening: b"{", key: b"\"model\"" },
+        TailMember { opening: b"{", key: b"\"usage\"" },
+    ],
+    error_event,
+    may_repeat: chat::may_repeat,
+};
+
+fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
+    let kind = event_type(event).map(Kind::of);
+    if progress.content_seen
+        && matches!(kind, Some(Kind::Delta | Kind::PartialImage | Kind::ItemAdded | Kind::Other))
+        && let Some(sequence) = certain_sequence(event.data)
+    {
+        progress.sequence = Some(sequence);
+        return Found::default();
+    }
+    let mut read = StreamEvent::new(kind, &mut progress.gathered);
+    let mut malformed = false;
+    if !event.oversized {
+        progress.parsed += 1;
+        malformed = json::read(event.data, &mut read).is_err();
+    }
+    // An event that was not read has taken its number all the same.
+    let next = progress.sequence.map_or(Some(0), |last| last.checked_add(1));
+    progress.sequence = read.sequence.or(next);
+    let kind = read.kind();
+    Found {
+        content: read.content() || (event.oversized && kind == Kind::Delta),
+        terminal: if let Kind::Terminal(terminal) = kind { Some(terminal) } else { None },
+        error: read.error || kind == Kind::Error,
+        failure: event.name == b"response.failed",
+        malformed,
+    }
+}
+
+fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape, NotJson> {
+    let mut response = Response::new(gathered);
+    let shape = json::read(json, &mut response);
+    response.settle();
+    shape
+}
+
+/// Source: openai-openapi, `ResponseErrorEvent`. It is flat, unlike the error of a response.
+fn error_event(error: &ErrorNotice<'_>, next_sequence: u64) -> Bytes {
+    #[derive(Serialize)]
+    struct Data<'a> {
+        #[serde(rename = "type")]
+        kind: &'static str,
+        code: &'a str,
+        message: &'a str,
+        param: Option<&'a str>,
+        sequence_number: u64,
+    }
+    let ErrorNotice { code, message, param, .. } = *error;
+    let data = Data { kind: "error", code, message, param, sequence_number: next_sequence };
+    writer::event("error", &serde_json::to_string(&data).unwrap_or_else(|_| error.body.to_owned()))
+}
 
 /// The data of one event.
 ///
 /// Source: OpenAI API reference, "Streaming events"; openai-python, `src/openai/types/responses/response_stream_event.py`.
 #[derive(Default)]
-pub(super) struct StreamEvent<'a> {
+struct StreamEvent<'a> {
     gathered: Option<&'a mut Gathered>,
     kind: Option<Kind>,
-    pub(super) sequence: Option<u64>,
+    sequence: Option<u64>,
     /// The event carries a piece of the output.
     delta: bool,
     /// The output item that the event adds is a call.
     call: bool,
-    pub(super) error: bool,
+    error: bool,
 }
 
 impl<'a> StreamEvent<'a> {
     /// An event whose kind is known from its name or from the start of its data, or is yet to be read.
-    pub(super) fn new(kind: Option<Kind>, gathered: &'a mut Gathered) -> Self {
+    fn new(kind: Option<Kind>, gathered: &'a mut Gathered) -> Self {
         Self { gathered: Some(gathered), kind, ..Self::default() }
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    fn kind(&self) -> Kind {
         self.kind.unwrap_or(Kind::Other)
     }
 
-    pub(super) fn content(&self) -> bool {
+    fn content(&self) -> bool {
         match self.kind() {
             Kind::Delta => self.delta,
             Kind::ItemAdded => self.call,
@@ -68,7 +149,7 @@ impl Object for StreamEvent<'_> {
 
 /// What matters of an event's `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Delta,
     PartialImage,
     ItemAdded,
@@ -78,7 +159,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    pub(super) fn of(kind: &[u8]) -> Self {
+    fn of(kind: &[u8]) -> Self {
         match kind {
             b"response.completed" => Self::Terminal(Terminal::Completed),
             b"response.failed" => Self::Terminal(Terminal::Failed),
@@ -93,7 +174,7 @@ impl Kind {
 }
 
 /// The response object: a whole answer, or a member of lifecycle events.
-pub(super) struct Response<'a> {
+struct Response<'a> {
     gathered: &'a mut Gathered,
     status: Option<String>,
     reason: Option<String>,
@@ -103,7 +184,7 @@ pub(super) struct Response<'a> {
 const WORD_LIMIT: usize = 32;
 
 impl<'a> Response<'a> {
-    pub(super) fn new(gathered: &'a mut Gathered) -> Self {
+    fn new(gathered: &'a mut Gathered) -> Self {
         Self { gathered, status: None, reason: None }
     }
 
@@ -115,7 +196,7 @@ impl<'a> Response<'a> {
     }
 
     /// Status and reason may come in any order; now both are there.
-    pub(super) fn settle(self) {
+    fn settle(self) {
         if let Some(status) = self.status {
             self.gathered.finish_reason = FinishReason::of_status(&status, self.reason.as_deref());
         }
@@ -170,19 +251,12 @@ fn word(leaf: &Leaf<'_>) -> Option<String> {
     leaf.text().filter(|word| word.len() <= WORD_LIMIT).map(str::to_owned)
 }
 
-/// The event's `type`, when it is the data's first member, written plainly, as OpenAI does.
-pub(super) fn leading_type(data: &[u8]) -> Option<&[u8]> {
-    let value = data.strip_prefix(br#"{"type":""#)?;
-    let end = memchr::memchr2(b'"', b'\\', value)?;
-    (value.get(end) == Some(&b'"')).then(|| value.get(..end)).flatten()
-}
-
 /// The event's `sequence_number`, where it can be told for certain without parsing: behind a leading `type`, or so near
 /// the end that only the end of the event's own object follows.
 ///
 /// A `"` that no backslash precedes and that is followed by the key and a colon can only begin a key; between it and the
 /// end there is one `}`, so the object it is in is the outermost one.
-pub(super) fn certain_sequence(data: &[u8]) -> Option<u64> {
+fn certain_sequence(data: &[u8]) -> Option<u64> {
     const KEY: &[u8] = br#","sequence_number":"#;
     const NEAR: usize = 160;
     if let Some(kind) = leading_type(data) {

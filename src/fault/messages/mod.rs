@@ -1,0 +1,158 @@
+//! The texts of faults, by language. A text is a template: `{name}` stands for the argument of that name.
+
+use std::{collections::HashMap, sync::LazyLock, time::Duration};
+
+use super::{Fault, kinds::retry_seconds};
+
+/// Templates by [`Fault::key`]. A test checks that every file is TOML and has a text for every fault.
+type Templates = HashMap<String, String>;
+
+static EN: LazyLock<Templates> =
+    LazyLock::new(|| toml::from_str(include_str!("en.toml")).unwrap_or_default());
+
+/// The language of a message. Another language is another file beside `en.toml`, and another variant here.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Locale {
+    /// English
+    #[default]
+    En,
+}
+
+/// What a placeholder of a text stands for.
+struct Argument {
+    name: &'static str,
+    value: String,
+}
+
+impl Fault {
+    /// The message for the client: what happened, which setting or header is concerned, and what to do next.
+    pub fn message(&self, locale: Locale) -> String {
+        let template = locale.templates().get(self.key()).map_or_else(|| self.row().code, String::as_str);
+        fill(template, &self.arguments())
+    }
+
+    /// The name of the fault's text.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::NoRoute { .. } => "no_route",
+            Self::MethodNotAllowed { .. } => "method_not_allowed",
+            Self::MethodUnsupported(_) => "method_unsupported",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
+            Self::BadPath(_) => "bad_path",
+            Self::BadRequest(_) => "bad_request",
+            Self::TooManyHeaders(_) => "too_many_headers",
+            Self::KeyMissing => "key_missing",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyMalformed(_) => "key_malformed",
+            Self::KeysConflict(_) => "keys_conflict",
+            Self::RouteForbidden => "route_forbidden",
+            Self::ModelForbidden(_) => "model_forbidden",
+            Self::ModelUnknown => "model_unknown",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyInvalid(_) => "body_invalid",
+            Self::BodyNotEditable(_) => "body_not_editable",
+            Self::BodyStalled(_) => "body_stalled",
+            Self::BodyBroken(_) => "body_broken",
+            Self::Overloaded => "overloaded",
+            Self::NoDescriptors(_) => "no_descriptors",
+            Self::Draining => "draining",
+            Self::TotalTimeout(_) => "total_timeout",
+            Self::Connect(_) => "connect",
+            Self::ConnectTimeout(_) => "connect_timeout",
+            Self::FirstByteTimeout(_) => "first_byte_timeout",
+            Self::FirstTokenTimeout(_) => "first_token_timeout",
+            Self::Unavailable(_) => "unavailable",
+            Self::Full(_) => "full",
+            Self::RateLimited(_) => "rate_limited",
+            Self::NoAnswer(_) => "no_answer",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::UpstreamAuth(_) => "upstream_auth",
+            Self::Withheld(_) => "withheld",
+            Self::AnswerTooLarge { .. } => "answer_too_large",
+            Self::Truncated(_) => "truncated",
+            Self::Idle(_) => "idle",
+            Self::CallerStalled => "caller_stalled",
+            Self::CutByDrain => "cut_by_drain",
+            Self::Internal(_) => "internal",
+        }
+    }
+
+    fn arguments(&self) -> Vec<Argument> {
+        match self {
+            Self::NoRoute { method, path } => vec![argument("method", method), argument("path", path)],
+            Self::MethodNotAllowed { method, allowed } => {
+                vec![argument("method", method), argument("allowed", allowed)]
+            }
+            Self::MethodUnsupported(method) => vec![argument("method", method)],
+            Self::BadPath(cause)
+            | Self::KeyMalformed(cause)
+            | Self::KeysConflict(cause)
+            | Self::UpstreamAuth(cause) => vec![argument("reason", cause)],
+            Self::BadRequest(reason) | Self::BadAnswer(reason) => vec![argument("reason", reason)],
+            Self::BodyInvalid(error) => vec![argument("reason", error)],
+            Self::BodyNotEditable(error) => vec![argument("reason", error)],
+            Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
+            Self::BodyTooLarge { limit } | Self::AnswerTooLarge { limit } => vec![argument("limit", limit)],
+            Self::ModelForbidden(model) => vec![argument("model", model)],
+            Self::Withheld(status) => vec![argument("status", status)],
+            Self::BodyStalled(span)
+            | Self::TotalTimeout(span)
+            | Self::ConnectTimeout(span)
+            | Self::FirstByteTimeout(span)
+            | Self::FirstTokenTimeout(span)
+            | Self::Idle(span) => vec![argument("seconds", &span.as_secs_f64())],
+            Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) => {
+                vec![seconds_to_wait(*wait)]
+            }
+            Self::UpgradeUnsupported
+            | Self::KeyMissing
+            | Self::KeyUnknown
+            | Self::RouteForbidden
+            | Self::ModelUnknown
+            | Self::BodyBroken(_)
+            | Self::Overloaded
+            | Self::NoDescriptors(_)
+            | Self::Draining
+            | Self::Connect(_)
+            | Self::NoAnswer(_)
+            | Self::Truncated(_)
+            | Self::CallerStalled
+            | Self::CutByDrain
+            | Self::Internal(_) => Vec::new(),
+        }
+    }
+}
+
+impl Locale {
+    fn templates(self) -> &'static Templates {
+        match self {
+            Self::En => &EN,
+        }
+    }
+}
+
+fn argument(name: &'static str, value: &impl ToString) -> Argument {
+    Argument { name, value: value.to_string() }
+}
+
+fn seconds_to_wait(wait: Duration) -> Argument {
+    argument("seconds", &retry_seconds(wait))
+}
+
+/// Puts the arguments in place of their names. The arguments themselves are not searched for placeholders.
+fn fill(template: &str, arguments: &[Argument]) -> String {
+    let mut message = String::with_capacity(template.len());
+    let mut rest = template;
+    while let Some((before, opened)) = rest.split_once('{') {
+        message.push_str(before);
+        let Some((name, after)) = opened.split_once('}') else { break };
+        let argument = arguments.iter().find(|argument| argument.name == name);
+        message.push_str(argument.map_or("", |argument| &argument.value));
+        rest = after;
+    }
+    message.push_str(rest);
+    message
+}
+
+#[cfg(test)]
+mod tests;

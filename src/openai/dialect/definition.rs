@@ -1,0 +1,102 @@
+//! What a dialect consists of.
+
+use bytes::Bytes;
+
+use super::super::{
+    Facts, choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered,
+    usage::CachedTokens,
+};
+use crate::sse::Event;
+
+/// Everything that depends on the dialect. Each dialect's file has one of these.
+pub(in crate::openai) struct Definition {
+    /// For `Debug`.
+    pub(in crate::openai) name: &'static str,
+    /// The dialect says how its streams end, so that a missing end is an error.
+    pub(in crate::openai) has_terminal_event: bool,
+    /// The SDKs raise an exception on an error event of this dialect.
+    pub(in crate::openai) raises_on_error_event: bool,
+    /// Events carry a `sequence_number`.
+    pub(in crate::openai) is_numbered: bool,
+    /// How its usage counts the tokens found in a cache.
+    pub(in crate::openai) cached_tokens: CachedTokens,
+    /// What its ordinary events have in common.
+    pub(in crate::openai) ordinary: fn() -> Ordinary,
+    /// Reads one event of a stream, except `[DONE]`.
+    pub(in crate::openai) read_event: fn(&mut Progress, &Event<'_>) -> Found,
+    /// Reads a JSON answer, whole or from its beginning. What precedes an error is read nevertheless.
+    pub(in crate::openai) read_answer: fn(&[u8], &mut Gathered) -> Result<Shape, NotJson>,
+    /// Members that are read from the end of an answer too long to be kept whole.
+    pub(in crate::openai) tail_members: &'static [TailMember],
+    /// Writes an error as an event; the number is the `sequence_number` that the stream would continue with.
+    pub(in crate::openai) error_event: fn(&ErrorNotice<'_>, u64) -> Bytes,
+    /// Whether the same inference request may be sent again, judged by its body.
+    pub(in crate::openai) may_repeat: fn(&Facts) -> bool,
+}
+
+/// A member of an answer that is usually near its end.
+pub(in crate::openai) struct TailMember {
+    /// In place of everything before the member, this makes a JSON document of the rest, if the member is exactly that deep.
+    pub(in crate::openai) opening: &'static [u8],
+    /// The member's key, with its quotes.
+    pub(in crate::openai) key: &'static [u8],
+}
+
+/// What the events of a stream have said so far.
+#[derive(Debug)]
+pub(in crate::openai) struct Progress {
+    pub(in crate::openai) gathered: Gathered,
+    pub(in crate::openai) choices: Choices,
+    pub(in crate::openai) ordinary: Ordinary,
+    /// An event with content has been seen.
+    pub(in crate::openai) content_seen: bool,
+    /// The last `sequence_number`.
+    pub(in crate::openai) sequence: Option<u64>,
+    /// Events whose data was parsed.
+    pub(in crate::openai) parsed: u64,
+}
+
+/// What a dialect finds in one event.
+#[derive(Debug, Default, Clone, Copy)]
+pub(in crate::openai) struct Found {
+    /// A piece of the output.
+    pub(in crate::openai) content: bool,
+    /// The event ends the stream.
+    pub(in crate::openai) terminal: Option<Terminal>,
+    /// The event is an error event.
+    pub(in crate::openai) error: bool,
+    /// The event is not an error event, but says that the answer failed.
+    pub(in crate::openai) failure: bool,
+    /// The data should be JSON and is not.
+    pub(in crate::openai) malformed: bool,
+}
+
+/// The event that ended a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Terminal {
+    /// `[DONE]`
+    Done,
+    /// `response.completed`
+    Completed,
+    /// `response.failed`
+    Failed,
+    /// `response.incomplete`
+    Incomplete,
+    /// `message_stop`
+    MessageStop,
+}
+
+/// An error that is written into a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct ErrorNotice<'a> {
+    /// The whole error as JSON, in the form of an OpenAI error response.
+    pub body: &'a str,
+    /// `message`
+    pub message: &'a str,
+    /// `type`, if the upstream gave one.
+    pub kind: Option<&'a str>,
+    /// `code`
+    pub code: &'a str,
+    /// `param`
+    pub param: Option<&'a str>,
+}

@@ -1,0 +1,46 @@
+//! Operations of which no dialect is known. Their answers are read as far as they resemble those of the known ones.
+
+use memchr::memmem;
+
+use super::{
+    super::{json, ordinary::Ordinary, usage::CachedTokens},
+    chat,
+    definition::{Definition, Found, Progress, TailMember},
+};
+use crate::sse::Event;
+
+pub(super) static DEFINITION: Definition = Definition {
+    name: "Other",
+    has_terminal_event: false,
+    raises_on_error_event: false,
+    is_numbered: false,
+    cached_tokens: CachedTokens::PartOfInput,
+    ordinary: Ordinary::chat,
+    read_event,
+    read_answer: chat::read_answer,
+    tail_members: &[
+        TailMember { opening: b"{", key: b"\"model\"" },
+        TailMember { opening: b"{", key: b"\"usage\"" },
+    ],
+    error_event: chat::error_event,
+    may_repeat: chat::may_repeat,
+};
+
+/// The data of an event need not be JSON here.
+fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
+    let mut error = event.name == b"error";
+    let contains = |key: &[u8]| memmem::find(event.data, key).is_some();
+    let names_model = progress.gathered.model.is_none() && contains(b"\"model\"");
+    if names_model || contains(b"\"usage\"") || contains(b"\"error\"") {
+        progress.parsed += 1;
+        let mut body = chat::Body::new(&mut progress.gathered, &mut progress.choices);
+        // Data that is not JSON may be intended here.
+        error |= json::read(event.data, &mut body).is_ok() && body.error;
+    }
+    Found {
+        content: !error && (event.oversized || !event.data.is_empty()),
+        error,
+        failure: event.name == b"response.failed",
+        ..Found::default()
+    }
+}

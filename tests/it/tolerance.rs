@@ -1,0 +1,83 @@
+//! Request bodies that are unusual, but none of the gateway's concern: the upstream judges them.
+
+use http::StatusCode;
+
+use crate::harness::{Answer, BOTH, Gateway, Http, Keys, post, send, simulator, whole};
+
+/// A route to `/other` that asks for another model.
+const OTHER: &str = r#"
+    [route.other]
+    path = "/other"
+    rewrite = "/v1"
+    upstreams = [{ upstream = "sim", model = "other" }]
+"#;
+
+async fn sends(gateway: &Gateway, down: Http, path: &str, body: &'static str) -> Answer {
+    let request = post(gateway.address(), down, path).body(whole(body)).unwrap();
+    send(gateway.address(), down, request).await
+}
+
+#[tokio::test]
+async fn a_member_that_the_gateway_does_not_use_refuses_no_request() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys::default());
+    let bodies = [
+        r#"{"model":"m","messages":[],"max_tokens":"100"}"#,
+        r#"{"model":"m","messages":[],"max_tokens":1,"max_tokens":2}"#,
+        r#"{"model":"m","messages":[],"stream_options":[]}"#,
+        r#"{"model":"m","messages":[],"stream_options":{"include_usage":"yes"}}"#,
+        r#"{"model":"m","messages":[],"background":"transparent"}"#,
+    ];
+    for down in BOTH {
+        for body in bodies {
+            upstream.reset();
+            let answer = sends(&gateway, down, "/v1/chat/completions", body).await;
+            assert_eq!(answer.status, StatusCode::OK, "{body}: {answer:?}");
+            assert_eq!(&*upstream.records()[0].body, body.as_bytes());
+        }
+        // What is used has to be there once, and of its type.
+        for body in [r#"{"model":1}"#, r#"{"model":"m","stream":"true"}"#] {
+            let answer = sends(&gateway, down, "/v1/chat/completions", body).await;
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_body"), "{body}");
+        }
+    }
+    gateway.finish(2 * (bodies.len() + 2)).await;
+}
+
+#[tokio::test]
+async fn json_that_is_not_an_object_passes_where_nothing_in_it_is_needed() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more: OTHER, ..Keys::default() });
+    for down in BOTH {
+        for body in ["[1]", "null", "\"text\"", r#"[{"model":"m"}]"#] {
+            upstream.reset();
+            sends(&gateway, down, "/v1/unheard/of", body).await;
+            sends(&gateway, down, "/other/unheard/of", body).await;
+            let records = upstream.records();
+            assert_eq!(records.len(), 2, "{body}");
+            assert!(records.iter().all(|record| *record.body == *body.as_bytes()), "{body}");
+        }
+        // There is no place for the model that the route sets.
+        upstream.reset();
+        let answer = sends(&gateway, down, "/other/chat/completions", "[1]").await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_body"), "{answer:?}");
+        assert!(answer.text().contains("`model` cannot be set"), "{answer:?}");
+        assert!(upstream.records().is_empty());
+    }
+    gateway.finish(18).await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_limited_to_some_models_has_to_name_one() {
+    let upstream = simulator().await;
+    let client = r#"models = ["allowed"]"#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { client, ..Keys::default() });
+    for down in BOTH {
+        for body in ["[1]", r#"[{"model":"allowed"}]"#, "null"] {
+            let answer = sends(&gateway, down, "/v1/chat/completions", body).await;
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_required"), "{body}");
+        }
+    }
+    assert!(upstream.records().is_empty());
+    gateway.finish(6).await;
+}
