@@ -227,7 +227,7 @@ async fn whoever_answers_the_limit_that_was_passed_is_told() {
     );
     let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(STREAM)).unwrap();
     let answer = send(gateway.address(), Http::One, request).await;
-    assert!(answer.text().contains("longer than 1 s"), "{}", answer.text());
+    assert!(answer.text().contains("total timeout of 1 s"), "{}", answer.text());
     let line = gateway.log.line(1).await;
     assert_ended(&line, "gateway", "stream", "total_timeout");
     gateway.finish(1).await;
