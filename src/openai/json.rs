@@ -5,22 +5,16 @@
 //! no tree. It takes the same documents for JSON as serde_json does, but for bytes that are not UTF-8, which are nobody's concern
 //! in what is passed over.
 
-use std::borrow::Cow;
-
+mod leaf;
 mod scan;
 
+pub(super) use leaf::{Leaf, NotJson};
 use scan::Scan;
 
 /// Something that takes members of a JSON object.
 pub(super) trait Object {
     /// Takes the member `key`. It must read exactly one value; [`Value::skip`] does when nothing is wanted of it.
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson>;
-}
-
-/// The text is not JSON, as was found at this byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotJson {
-    pub(super) at: usize,
 }
 
 /// What stood where an object could.
@@ -119,52 +113,6 @@ impl<'j> Value<'j> {
             Some(b'f') => self.skip().map(|()| Leaf::Bool(false))?,
             _ => self.skip().map(|()| Leaf::Null)?,
         })
-    }
-}
-
-/// Any value, as far as a member that should be a scalar is concerned.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Leaf<'j> {
-    Null,
-    Bool(bool),
-    /// A whole number that is not negative.
-    Count(u64),
-    /// Any other number.
-    Number(f64),
-    Text(Cow<'j, str>),
-    /// An array or object, of which is only told whether something is in it.
-    Nested {
-        filled: bool,
-    },
-}
-
-impl Leaf<'_> {
-    pub(super) fn count(&self) -> Option<u64> {
-        if let Self::Count(count) = self { Some(*count) } else { None }
-    }
-
-    pub(super) fn text(&self) -> Option<&str> {
-        if let Self::Text(text) = self { Some(text) } else { None }
-    }
-
-    /// Whether there is some text or a list or object with something in it.
-    pub(super) fn filled(&self) -> bool {
-        match self {
-            Self::Text(text) => !text.is_empty(),
-            Self::Nested { filled } => *filled,
-            Self::Null | Self::Bool(_) | Self::Count(_) | Self::Number(_) => false,
-        }
-    }
-
-    /// Whether Python takes the value for true, as the official SDK asks of `error`
-    /// (openai-python, `src/openai/_streaming.py`).
-    pub(super) fn truthy(&self) -> bool {
-        match self {
-            Self::Bool(truth) => *truth,
-            Self::Count(count) => *count != 0,
-            Self::Number(number) => *number != 0.0,
-            Self::Null | Self::Text(_) | Self::Nested { .. } => self.filled(),
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Leaf, NotJson};
+use super::leaf::{Leaf, NotJson};
 
 /// A place in a JSON text.
 pub(super) struct Scan<'j> {
