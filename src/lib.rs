@@ -54,6 +54,7 @@ pub mod cli;
 pub mod config;
 pub mod exchange;
 pub mod fault;
+pub mod key_digest;
 pub mod listen;
 pub mod openai;
 pub mod policy;

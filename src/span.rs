@@ -37,7 +37,7 @@ pub fn parse(text: &str) -> Result<Duration, InvalidSpan> {
         return Err(InvalidSpan::Empty);
     }
     while !rest.is_empty() {
-        let Part { amount, unit, after } = part(rest)?;
+        let Term { amount, unit, after } = part(rest)?;
         let more = amount.checked_mul(unit).ok_or(InvalidSpan::TooLong)?;
         millis = millis.checked_add(more).ok_or(InvalidSpan::TooLong)?;
         rest = after.trim_start();
@@ -57,13 +57,13 @@ pub fn written(span: Duration) -> String {
 }
 
 /// A number, the milliseconds of its unit, and the rest of the text.
-struct Part<'t> {
+struct Term<'t> {
     amount: u64,
     unit: u64,
     after: &'t str,
 }
 
-fn part(text: &str) -> Result<Part<'_>, InvalidSpan> {
+fn part(text: &str) -> Result<Term<'_>, InvalidSpan> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
     if number.is_empty() {
@@ -77,7 +77,7 @@ fn part(text: &str) -> Result<Part<'_>, InvalidSpan> {
     }
     let (_, unit) = UNITS.iter().find(|(unit, _)| *unit == name).ok_or(InvalidSpan::UnknownUnit)?;
     let amount = number.parse().map_err(|_| InvalidSpan::TooLong)?;
-    Ok(Part { amount, unit: *unit, after })
+    Ok(Term { amount, unit: *unit, after })
 }
 
 #[cfg(test)]

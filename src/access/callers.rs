@@ -2,12 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::Credential;
-
-/// SHA-256 of a client key's bytes.
-pub type KeyDigest = [u8; 32];
+use crate::key_digest::{KeyDigest, key_digest};
 
 /// The owner of one or several client keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +46,7 @@ impl Callers {
         if credential.in_query() {
             return None;
         }
-        let hash = digest(&SHA256, credential.bytes());
-        self.0.get(hash.as_ref())
+        self.0.get(&key_digest(credential.bytes()))
     }
 
     /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.

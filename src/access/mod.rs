@@ -3,5 +3,5 @@
 mod callers;
 mod credential;
 
-pub use callers::{Caller, Callers, KeyDigest};
+pub use callers::{Caller, Callers};
 pub use credential::{Credential, Refused, credentials, is_credential_parameter, presented};

@@ -131,8 +131,8 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
 }
 
 fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
-    type Part = fn(&Measures) -> &Total;
-    let spans: [(&'static str, &'static str, Part); 4] = [
+    type Reading = fn(&Measures) -> &Total;
+    let spans: [(&'static str, &'static str, Reading); 4] = [
         ("sluicegate_exchange_duration_seconds", "Time from the request to the end of the response.", |m| {
             &m.total
         }),
@@ -178,8 +178,8 @@ fn pools(out: &mut Exposition, workers: &[Arc<WorkerMetrics>]) {
 }
 
 fn targets(out: &mut Exposition, snapshot: &Snapshot) {
-    type Part = fn(&TargetState, Instant) -> u64;
-    let families: [(&'static str, MetricKind, &'static str, Part); 3] = [
+    type Reading = fn(&TargetState, Instant) -> u64;
+    let families: [(&'static str, MetricKind, &'static str, Reading); 3] = [
         ("sluicegate_target_pending", Gauge, "Requests in flight at a target.", |state, _| {
             state.pending() as u64
         }),

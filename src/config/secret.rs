@@ -2,8 +2,9 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use zeroize::Zeroizing;
+
+use crate::key_digest::key_digest;
 
 /// A key, password or token in clear. Its memory is wiped when the last clone is dropped, its `Debug` does not show it, and it has no
 /// `Display`. It is always a valid header value.
@@ -58,11 +59,7 @@ impl KeyHash {
     /// The hash of a key as the client sends it.
     #[must_use]
     pub fn of(key: &[u8]) -> Self {
-        let mut hash = [0; 32];
-        for (to, from) in hash.iter_mut().zip(digest(&SHA256, key).as_ref()) {
-            *to = *from;
-        }
-        Self(hash)
+        Self(key_digest(key))
     }
 
     /// The hash's bytes.

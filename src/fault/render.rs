@@ -75,10 +75,10 @@ pub fn error_body(message: &Value, kind: &Value, param: &Value, code: &Value) ->
 /// What an upstream's error answer, `body`, is in an event stream; `None` when it is not in the form that OpenAI's errors have.
 pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
     #[derive(Serialize, Deserialize)]
-    struct Told {
+    struct ErrorEnvelope {
         error: Value,
     }
-    let told: Told = serde_json::from_slice(body).ok()?;
+    let told: ErrorEnvelope = serde_json::from_slice(body).ok()?;
     let text = |member: &str| told.error.get(member).and_then(Value::as_str);
     let message = text("message")?;
     let kind = text("type");

@@ -4,6 +4,7 @@ mod clock;
 mod imports;
 mod inside;
 mod source;
+mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +22,7 @@ const ROWS: [&[&str]; 7] = [
     &["snapshot", "exchange"],
     &["access", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry"],
-    &["sse", "openai", "fault", "span"],
+    &["sse", "openai", "fault", "span", "key_digest"],
 ];
 
 /// Where a room imports from its own row.

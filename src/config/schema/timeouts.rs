@@ -25,7 +25,7 @@ macro_rules! timeouts {
                 if !limits.is_any() {
                     return self;
                 }
-                Self { $( $key: Lowered::lowered(self.$key, limits.of(stringify!($key))) ),* }
+                Self { $( $key: LowerLimit::lowered(self.$key, limits.of(stringify!($key))) ),* }
             }
         }
     };
@@ -72,18 +72,18 @@ impl TimeoutLimits {
 }
 
 /// A timeout that may be "off", or may not.
-trait Lowered {
+trait LowerLimit {
     /// The lower of the two.
     fn lowered(self, limit: Option<Duration>) -> Self;
 }
 
-impl Lowered for Duration {
+impl LowerLimit for Duration {
     fn lowered(self, limit: Option<Duration>) -> Self {
         limit.map_or(self, |limit| limit.min(self))
     }
 }
 
-impl Lowered for Option<Duration> {
+impl LowerLimit for Option<Duration> {
     fn lowered(self, limit: Option<Duration>) -> Self {
         self.into_iter().chain(limit).min()
     }

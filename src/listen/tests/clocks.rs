@@ -45,7 +45,7 @@ async fn a_head_that_begins_behind_a_request_has_its_own_time() {
     let mut tcp = setup.connect().await;
     send(&mut tcp, POST.to_owned() + "body" + &get("/slow")).await;
     safely(read_to(&mut tcp, "hello")).await;
-    while safely(setup.told()).await != Told::Begun("/slow".into()) {}
+    while safely(setup.told()).await != StandInEvent::Begun("/slow".into()) {}
     send(&mut tcp, "GET /he").await;
     setup.go.add_permits(1);
     safely(read_to(&mut tcp, "\r\n\r\nslow")).await;
@@ -81,7 +81,7 @@ async fn a_connection_is_idle_after_a_body_and_after_pipelined_requests() {
     while setup.told.try_recv().is_ok() {}
     let mut tcp = setup.connect().await;
     send(&mut tcp, POST).await;
-    assert_eq!(safely(setup.told()).await, Told::Begun("/hello".into()));
+    assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/hello".into()));
     send(&mut tcp, "body").await;
     safely(read_to_close(&mut tcp)).await;
     setup.counted(|counters| &counters.idle_closed, 4).await;
@@ -93,7 +93,7 @@ async fn a_slow_handler_is_not_idleness() {
     let mut setup = Setup::new(server, plain());
     let mut slow = setup.connect().await;
     send(&mut slow, get("/slow")).await;
-    assert_eq!(safely(setup.told()).await, Told::Begun("/slow".into()));
+    assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/slow".into()));
     // Another connection's clocks have run out meanwhile, all of them.
     let mut idle = setup.connect().await;
     send(&mut idle, get("/hello")).await;

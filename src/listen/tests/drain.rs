@@ -15,7 +15,7 @@ async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
     send(&mut idle, get("/hello")).await;
     safely(read_to(&mut idle, "hello")).await;
     send(&mut slow, get("/slow")).await;
-    while safely(setup.told()).await != Told::Begun("/slow".into()) {}
+    while safely(setup.told()).await != StandInEvent::Begun("/slow".into()) {}
     let address = setup.address();
     let client = async {
         assert_eq!(safely(read_to_close(&mut idle)).await, b"");
@@ -104,7 +104,7 @@ async fn a_worker_that_dies_in_a_drain_is_reported_and_the_others_are_cut() {
         let mut clients = [setup.connect().await, setup.connect().await];
         for client in &mut clients {
             send(client, get("/slow")).await;
-            assert_eq!(safely(setup.told()).await, Told::Begun("/slow".into()));
+            assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/slow".into()));
         }
         let die = async {
             let first = Arc::new(Mutex::new(Some(())));

@@ -83,8 +83,8 @@ async fn no_more_than_max_connections_are_served_at_once() {
     setup.go.add_permits(1);
     while ended < 6 {
         match safely(setup.told()).await {
-            Told::Begun(_) => open += 1,
-            Told::Ended(..) => {
+            StandInEvent::Begun(_) => open += 1,
+            StandInEvent::Ended(..) => {
                 (open, ended) = (open - 1, ended + 1);
                 setup.go.add_permits(1);
             }

@@ -72,7 +72,7 @@ pub(super) fn plain() -> Listener {
 pub(super) struct Setup {
     pub(super) gateway: Arc<Gateway>,
     pub(super) listening: Listening,
-    pub(super) told: mpsc::UnboundedReceiver<Told>,
+    pub(super) told: mpsc::UnboundedReceiver<StandInEvent>,
     /// Each permit lets one request to `/slow` end.
     pub(super) go: Arc<Semaphore>,
     /// What each worker has to do.
@@ -81,7 +81,7 @@ pub(super) struct Setup {
 
 /// What the handler tells its test.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum StandInEvent {
     Begun(String),
     Ended(String, Option<Cut>),
 }
@@ -127,14 +127,14 @@ impl Setup {
         assert_eq!(count.value(), value);
     }
 
-    pub(super) async fn told(&mut self) -> Told {
+    pub(super) async fn told(&mut self) -> StandInEvent {
         self.told.recv().await.unwrap()
     }
 
     /// The next exchange that ends.
     pub(super) async fn ended(&mut self) -> (String, Option<Cut>) {
         loop {
-            if let Told::Ended(path, cut) = self.told().await {
+            if let StandInEvent::Ended(path, cut) = self.told().await {
                 return (path, cut);
             }
         }
@@ -145,7 +145,7 @@ impl Setup {
 /// request without reading its body; `/switch` switches protocols and echoes from then on; `/break` does so too, and fails at the end of its answer; `/flood` never ends; `/panic` does.
 #[derive(Clone)]
 pub(super) struct StandIn {
-    tell: mpsc::UnboundedSender<Told>,
+    tell: mpsc::UnboundedSender<StandInEvent>,
     go: Arc<Semaphore>,
 }
 
@@ -214,17 +214,17 @@ struct Exchange {
     path: String,
     state: Rc<ConnectionState>,
     handle: Rc<ExchangeHandle>,
-    tell: mpsc::UnboundedSender<Told>,
+    tell: mpsc::UnboundedSender<StandInEvent>,
 }
 
 impl Exchange {
-    fn begin(path: String, state: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<Told>) -> Self {
+    fn begin(path: String, state: &Rc<ConnectionState>, tell: mpsc::UnboundedSender<StandInEvent>) -> Self {
         let handle = Rc::new(ExchangeHandle::default());
         if let Some(task) = state.own_task() {
             handle.abort.runs_in(task);
         }
         state.open(handle.clone());
-        tell.send(Told::Begun(path.clone())).ok();
+        tell.send(StandInEvent::Begun(path.clone())).ok();
         Self { path, state: state.clone(), handle, tell }
     }
 }
@@ -232,7 +232,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.state.close(&self.handle);
-        self.tell.send(Told::Ended(std::mem::take(&mut self.path), self.handle.abort.cause())).ok();
+        self.tell.send(StandInEvent::Ended(std::mem::take(&mut self.path), self.handle.abort.cause())).ok();
     }
 }
 
