@@ -1,4 +1,4 @@
-//! The callers that are known, and what each may use.
+//! The known callers, and which routes and models each may use.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,19 +10,19 @@ use crate::key_digest::{KeyDigest, key_digest};
 pub struct Caller {
     /// `[client.NAME]`
     pub name: Arc<str>,
-    /// The routes that it may use, by name; `None`: all.
+    /// The routes that the caller may use, by name; `None`: all.
     pub routes: Option<Vec<Arc<str>>>,
-    /// The models that it may use, a trailing `*` matching any rest; `None`: all.
+    /// The models that the caller may use, a trailing `*` matching any rest; `None`: all.
     pub models: Option<Vec<String>>,
 }
 
 impl Caller {
-    /// Whether it may use the route of this name.
+    /// Whether this caller may use the route of this name.
     pub fn may_use_route(&self, route: &str) -> bool {
         self.routes.as_ref().is_none_or(|allowed| allowed.iter().any(|name| **name == *route))
     }
 
-    /// Whether it may use the model of this name.
+    /// Whether this caller may use the model of this name.
     pub fn may_use_model(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| fits(pattern, model)))
     }
@@ -34,14 +34,13 @@ fn fits(pattern: &str, model: &str) -> bool {
 
 /// All callers, by the digests of their keys.
 ///
-/// What a lookup's time tells is about the digest of the key that was presented, not about one that is known: nobody can
-/// choose digests to get nearer to a known one without breaking SHA-256, so the map needs no constant time.
+/// The look-up need not take constant time: its duration depends on the digest of the presented key, and an attacker cannot choose
+/// digests that approach a known one without breaking SHA-256.
 #[derive(Debug, Default)]
 pub struct Callers(HashMap<KeyDigest, Arc<Caller>>);
 
 impl Callers {
-    /// The caller who presented this credential. A key in the query is nobody's: it has been written to the logs of whatever
-    /// it passed.
+    /// The caller that this key belongs to. A key in the query is not accepted, because every proxy on the way has written it to its log.
     pub fn find(&self, credential: &Credential) -> Option<&Arc<Caller>> {
         if credential.in_query() {
             return None;
@@ -59,7 +58,7 @@ impl Callers {
         keys.iter().filter_map(|key| self.0.get(key)).find(|known| ***known == *caller).cloned()
     }
 
-    /// Whether nobody is known.
+    /// Whether there are no callers.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

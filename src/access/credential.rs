@@ -1,4 +1,4 @@
-//! What a request presents to prove who is calling.
+//! The credentials in a request.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
-/// Names that are known ahead are looked up for less than texts.
+/// Looking up a constant name costs less than looking up text.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 const X_GOOG_API_KEY: HeaderName = HeaderName::from_static("x-goog-api-key");
@@ -25,7 +25,7 @@ impl Credential {
         &self.key
     }
 
-    /// Whether it was in the query alone. Such a key is known so that it can be kept from crossing; it proves nothing.
+    /// Whether the key was only in the query. Such a key authenticates nobody, but is kept from reaching the upstream.
     pub fn in_query(&self) -> bool {
         self.in_query
     }
@@ -37,28 +37,28 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Why a request's credentials cannot be taken. None of these tells of the credential itself.
+/// Why a request's credentials are rejected. No message contains the credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Whom to believe would be a guess, and a proxy on the way may have guessed otherwise.
+    /// A proxy on the way may have used the other one.
     #[error("the request carries two different credentials")]
     Different,
-    /// RFC 9110 section 5.3: only list fields may come more than once, and this is none.
+    /// RFC 9110 section 5.3: only list fields may occur more than once, and `Authorization` is not one.
     #[error("the request carries more than one Authorization header")]
     Repeated,
     /// Another scheme than `Bearer`, or nothing that can be a key.
     #[error("the Authorization header is not of the form `Bearer KEY`")]
     Authorization,
     /// Empty, or not of visible ASCII.
-    #[error("the {0} header holds nothing that can be a key")]
+    #[error("the {0} header does not contain a key")]
     Key(&'static str),
 }
 
 /// Finds the credential of a request: `Authorization: Bearer`, `x-api-key` (Anthropic), `api-key` (Azure OpenAI), and those
-/// query parameters that [`is_credential_parameter`]. The same key in several places is one credential. `None`: there is none.
+/// query parameters that [`is_credential_parameter`]. The same key in several places is one credential. `None` if there is no key.
 ///
 /// # Errors
-/// When it carries two different ones, or one that is malformed.
+/// The request has two different credentials, or a malformed one.
 pub fn credentials(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Credential>, Refused> {
     let mut found = None;
     if let Some(key) = bearer(headers)? {
@@ -76,15 +76,14 @@ pub fn credentials(headers: &HeaderMap, query: Option<&str>) -> Result<Option<Cr
     Ok(found.map(|key| Credential { key: Zeroizing::new(key.into_owned()), in_query }))
 }
 
-/// Everything in a request that may be a key, whether or not it can be taken for one: to keep it out of the log also when
-/// [`credentials`] refuses it.
+/// Everything in a request that may be a key, also if [`credentials`] rejects it: none of it may be logged.
 pub fn presented<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> impl Iterator<Item = Cow<'r, [u8]>> {
     let places = [AUTHORIZATION, X_API_KEY, API_KEY, X_GOOG_API_KEY];
     let values = places.into_iter().flat_map(|name| headers.get_all(name));
     values.flat_map(|value| words(value.as_bytes())).chain(query.into_iter().flat_map(query_keys))
 }
 
-/// The last word of a value, and of `Basic` (RFC 7617) what it says as well.
+/// The last word of a value, and for `Basic` (RFC 7617) also the user name and the password in it.
 fn words(value: &[u8]) -> impl Iterator<Item = Cow<'_, [u8]>> {
     let value = value.trim_ascii();
     let word = value.rsplit(u8::is_ascii_whitespace).next().unwrap_or_default();
@@ -137,7 +136,7 @@ fn key(value: &[u8]) -> Option<&[u8]> {
     (!key.is_empty() && key.iter().all(u8::is_ascii_graphic)).then_some(key)
 }
 
-/// The values of credential parameters, decoded; empty ones are none.
+/// The decoded values of credential parameters that are not empty.
 fn query_keys(query: &str) -> impl Iterator<Item = Cow<'_, [u8]>> {
     query.split('&').filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;

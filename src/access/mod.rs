@@ -1,4 +1,4 @@
-//! Who is calling: from a request's headers to a [`Caller`]. A configuration knows client keys by their SHA-256 alone.
+//! Authentication: from a request's headers to a [`Caller`]. The configuration contains only the SHA-256 of client keys.
 
 mod callers;
 mod credential;

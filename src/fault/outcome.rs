@@ -6,7 +6,7 @@
 /// Who ended an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Who {
-    /// The caller: by leaving, or by what it sent.
+    /// The caller: by disconnecting, or by what it sent.
     Downstream,
     /// The upstream: by finishing its answer, or by failing to.
     Upstream,

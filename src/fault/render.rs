@@ -28,7 +28,7 @@ struct Enveloped<'a> {
 }
 
 impl Fault {
-    /// The answer to a request that failed before its first byte.
+    /// The response to a request that failed before the first byte of its response.
     pub fn render(&self) -> Response<Bytes> {
         let row = self.row();
         let message = self.to_string();
@@ -66,13 +66,13 @@ impl Fault {
     }
 }
 
-/// The body of an error answer with what an upstream has told of it, in OpenAI's form.
+/// The body of an error response with the members of an upstream's error, in OpenAI's form.
 pub fn error_body(message: &Value, kind: &Value, param: &Value, code: &Value) -> Bytes {
     let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": code });
     Bytes::from(json(&serde_json::json!({ "error": error })))
 }
 
-/// What an upstream's error answer, `body`, is in an event stream; `None` when it is not in the form that OpenAI's errors have.
+/// The event for an upstream's error response with this `body`; `None` if it does not have the form of OpenAI's errors.
 pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
     #[derive(Serialize, Deserialize)]
     struct ErrorEnvelope {

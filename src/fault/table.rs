@@ -1,10 +1,10 @@
-//! The table: what each fault is answered with.
+//! The table of the response to each fault.
 
 use http::StatusCode;
 
 use super::{Fault, Outcome, Phase, Who};
 
-/// What a fault is answered with.
+/// The response to a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The response's status.
@@ -16,7 +16,7 @@ pub struct Row {
     /// `x-should-retry`, which overrides what the SDKs conclude from the status (openai-python `_base_client.py`,
     /// `_should_retry`); `None` leaves it to them.
     pub retry: Option<bool>,
-    /// Whose doing it was.
+    /// Who caused it.
     pub who: Who,
 }
 
@@ -88,7 +88,7 @@ impl Fault {
         Row { status, kind, code, retry, who }
     }
 
-    /// How an exchange that fails so in `phase` has ended.
+    /// The outcome of an exchange that fails with this fault in `phase`.
     pub fn outcome(&self, phase: Phase) -> Outcome {
         let row = self.row();
         Outcome { who: row.who, phase, fault: Some(row.code) }

@@ -29,7 +29,7 @@ pub struct AnswerReader {
     dialect: Dialect,
     head: Vec<u8>,
     tail: VecDeque<u8>,
-    /// Bytes between head and tail were let go.
+    /// Bytes between head and tail were dropped.
     gap: bool,
 }
 

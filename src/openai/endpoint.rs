@@ -4,7 +4,7 @@ use http::Method;
 
 use super::{Dialect, Facts};
 
-/// An API operation, told from method and path alone.
+/// An API operation, determined by method and path alone.
 ///
 /// Sources: the OpenAI API reference, the Anthropic Messages API reference, the Azure OpenAI data plane reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,7 +17,7 @@ pub enum Endpoint {
     Embeddings,
     /// `POST …/responses`
     Responses,
-    /// `GET …/responses/{id}`; also a stream, when asked for with `stream=true` in the query.
+    /// `GET …/responses/{id}`; also a stream, if the query has `stream=true`.
     ResponsesRetrieve,
     /// `POST …/messages` (Anthropic)
     Messages,
@@ -45,7 +45,7 @@ pub enum Endpoint {
     Batches,
     /// Anything under `…/fine_tuning`
     FineTuning,
-    /// Every other operation; it passes like the others, but nothing is known of it.
+    /// Every other operation. It is forwarded like the others.
     Other,
 }
 

@@ -52,7 +52,7 @@ pub enum FactsError {
         source: serde_json::Error,
     },
     /// Some upstreams would take it for `model`.
-    #[error("`model` is written in other letters: only lower case is read alike by everybody")]
+    #[error("`model` is not written in lower case")]
     OtherCase,
     /// A member is there twice. Readers differ in which they take, so the upstream might see another request than the
     /// one that was checked (RFC 8259, section 4).
@@ -75,7 +75,7 @@ pub enum FactsError {
 }
 
 impl Facts {
-    /// Reads the facts in one pass over a whole JSON request body. Unknown members are passed over.
+    /// Reads the facts in one pass over a whole JSON request body. Unknown members are skipped.
     ///
     /// # Errors
     /// The body is not JSON, or `model` or `stream` is ambiguous or of the wrong type.
@@ -93,7 +93,7 @@ impl Facts {
 }
 
 impl FactsError {
-    /// serde_json has the words for it. What it would pass over stands `at` a place of which it tells nothing: a text that is not UTF-8.
+    /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
     fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {
             Err(source) => source,
@@ -109,8 +109,8 @@ impl FactsError {
     }
 }
 
-/// The request object being read. The first problem is kept while the rest of the body is read on, because a body that
-/// is not JSON at all is the more useful thing to tell.
+/// The request object being read. After the first problem the rest of the body is still read, because a body that
+/// is not JSON at all is the more useful error.
 #[derive(Default)]
 struct Request {
     facts: Facts,

@@ -1,9 +1,7 @@
 //! Reading a few members of a JSON object in one pass, whatever shape it turns out to have.
 //!
-//! Nearly all of a document is passed over: the text of a prompt or an answer, above all. So this reads JSON by itself, and passes over
-//! what nobody wants without decoding it, as fast as it can be looked at. It takes what is as expected, passes over the rest, and builds
-//! no tree. It takes the same documents for JSON as serde_json does, but for bytes that are not UTF-8, which are nobody's concern
-//! in what is passed over.
+//! Nearly all of a document is skipped, above all the text of a prompt or an answer. This reader skips values without decoding them, and
+//! builds no tree. It accepts the same documents as serde_json, except that a value which is skipped need not be UTF-8.
 
 mod leaf;
 mod scan;
@@ -51,12 +49,12 @@ impl<'j> Value<'j> {
         self.0.offset()
     }
 
-    /// Passes over it.
+    /// Skips it.
     pub(super) fn skip(&mut self) -> Result<(), NotJson> {
         self.0.value().map(drop)
     }
 
-    /// Reads an object; any other value is passed over.
+    /// Reads an object; any other value is skipped.
     pub(super) fn object(&mut self, object: &mut impl Object) -> Result<Shape, NotJson> {
         match self.0.peek() {
             Some(b'{') => {}
@@ -75,7 +73,7 @@ impl<'j> Value<'j> {
         }
     }
 
-    /// Reads an array of objects, each into a new `T` that is given to `each`; other values are passed over.
+    /// Reads an array of objects, each into a new `T` that is given to `each`; other values are skipped.
     pub(super) fn each<T: Object + Default>(&mut self, mut each: impl FnMut(T)) -> Result<(), NotJson> {
         if self.0.peek() != Some(b'[') {
             return self.skip();
@@ -94,7 +92,7 @@ impl<'j> Value<'j> {
         }
     }
 
-    /// Passes over it, and tells whether it is some text or a list or object with something in it. Text is not decoded for that: half of a
+    /// Skips it, and returns whether it is a text, list or object that is not empty. Text is not decoded for that: half of a
     /// surrogate pair is some, too (Python and JavaScript read it, and upstreams that cut an emoji in two write it).
     pub(super) fn filled(&mut self) -> Result<bool, NotJson> {
         match self.0.peek() {

@@ -5,13 +5,13 @@ use memchr::{memchr, memmem, memrchr};
 /// Most bytes of a pattern that are kept, beginning and end together. A usual one has 250.
 const PATTERN_LIMIT: usize = 1024;
 
-/// Patterns that may in turn be learnt in vain before no more are.
+/// Patterns that may be learnt one after another without a match; then no more are learnt.
 const PATIENCE: u8 = 8;
 
 /// What the chunks of one stream have in common: all their bytes but those of the delta.
 ///
-/// One chunk is parsed and found to tell nothing; a later one that begins and ends with the very same bytes around its
-/// delta tells nothing either. **Why that is certain** (of valid JSON, for any order of keys and any white space): the
+/// One chunk is parsed and says nothing new; a later one that begins and ends with the very same bytes around its
+/// delta says nothing new either. **Why that is certain** (of valid JSON, for any order of keys and any white space): the
 /// beginning ends inside the object of a `delta` key, which is a key and not text because in text its first quote would
 /// have a backslash before it. The middle has no `}`, so it cannot leave that object, and the end, the same bytes as
 /// before, closes as many objects as before. So all that lies outside the delta is the same. For legacy completions
@@ -27,7 +27,7 @@ pub(super) struct Ordinary {
     pattern: Vec<u8>,
     beginning: usize,
     recognised: bool,
-    in_vain: u8,
+    unmatched: u8,
 }
 
 impl Ordinary {
@@ -43,7 +43,7 @@ impl Ordinary {
 
     fn around(key: &'static [u8], opening: u8, closing: u8) -> Self {
         let pattern = Vec::new();
-        Self { key, opening, closing, pattern, beginning: 0, recognised: true, in_vain: 0 }
+        Self { key, opening, closing, pattern, beginning: 0, recognised: true, unmatched: 0 }
     }
 
     /// Whether `data` differs from the chunk last learnt in its delta alone.
@@ -53,20 +53,20 @@ impl Ordinary {
         matches
     }
 
-    /// Takes `data`, which was parsed and tells nothing, for the pattern of those to come.
+    /// Makes `data`, which was parsed and says nothing new, the pattern for the chunks to come.
     pub(super) fn learn(&mut self, data: &[u8]) {
         if self.middle(data).is_some() {
             // Only a closing byte within the delta hid it; the pattern is as good as before.
             return;
         }
-        self.in_vain = if self.recognised { 0 } else { self.in_vain.saturating_add(1) };
+        self.unmatched = if self.recognised { 0 } else { self.unmatched.saturating_add(1) };
         self.recognised = false;
         self.pattern.clear();
         let Some(beginning) = self.delta_at(data) else { return };
         let (before, rest) = data.split_at(beginning);
         let rest = without_obfuscation(rest);
         let Some(end) = memchr(self.closing, rest).and_then(|at| rest.get(at..)) else { return };
-        if self.in_vain < PATIENCE && before.len() + end.len() <= PATTERN_LIMIT {
+        if self.unmatched < PATIENCE && before.len() + end.len() <= PATTERN_LIMIT {
             self.beginning = beginning;
             self.pattern.reserve_exact(before.len() + end.len());
             self.pattern.extend_from_slice(before);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn learning_in_vain_ends_and_memory_is_bounded() {
+    fn learning_unmatched_ends_and_memory_is_bounded() {
         let mut ordinary = Ordinary::chat();
         for round in 0..100 {
             ordinary.learn(COMPACT.replace("\"c\"", &format!("\"{round}\"")).as_bytes());

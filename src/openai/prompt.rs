@@ -1,4 +1,4 @@
-//! How the prompt of a request begins: what an upstream that caches what it has read will find again.
+//! The beginning of a request's prompt: the part that an upstream with a prompt cache finds again in later requests.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// So much counts of each part.
+/// Bytes of each part that count.
 const KEPT: usize = 4 << 10;
 
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use super::{FinishReason, Usage};
 /// Most bytes of a model's name that are kept from an answer.
 pub const MODEL_KEPT: usize = 128;
 
-/// What an answer told of itself, each where it is known.
+/// What an answer says about itself, as far as it is known.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Reading {
     /// The model that answered, at most [`MODEL_KEPT`] bytes of its name.
@@ -18,7 +18,7 @@ pub struct Reading {
     pub finish_reason: Option<FinishReason>,
 }
 
-/// A reading under way.
+/// A reading in progress.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
     pub(super) model: Option<String>,
@@ -40,7 +40,7 @@ impl Gathered {
         let mut tokens = Tokens::default();
         value.object(&mut tokens)?;
         self.tokens.update(&tokens);
-        Ok(tokens.is_told())
+        Ok(tokens.is_known())
     }
 
     pub(super) fn reading(&self, cached_tokens: CachedTokens) -> Reading {

@@ -1,15 +1,15 @@
-//! Token counts as the upstream tells them.
+//! Token counts as the upstream reports them.
 
 use super::json::{NotJson, Object, Value};
 
-/// What the upstream says the exchange used, in tokens.
+/// What the exchange used according to the upstream, in tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens of the request, those found in a cache included.
     pub input: u64,
     /// Tokens of the answer, reasoning included.
     pub output: u64,
-    /// All tokens; the sum of both where the upstream does not tell it.
+    /// All tokens; the sum of both if the upstream does not report it.
     pub total: u64,
     /// Of `input`, those that came from the provider's prompt cache.
     pub cached_input: Option<u64>,
@@ -26,7 +26,7 @@ pub(super) enum CachedTokens {
     BesideInput,
 }
 
-/// A `usage` object under any of its names, perhaps told in several parts.
+/// A `usage` object under any of its names, possibly reported in several parts.
 ///
 /// Sources: OpenAI API reference, `CompletionUsage` (`prompt_tokens`, `completion_tokens`) and `ResponseUsage`
 /// (`input_tokens`, `output_tokens`); Anthropic Messages API reference, `Usage`.
@@ -44,7 +44,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Takes over what `later` tells; counts in a stream are cumulative.
+    /// Takes over the counts that `later` has; counts in a stream are cumulative.
     pub(super) fn update(&mut self, later: &Self) {
         self.input = later.input.or(self.input);
         self.output = later.output.or(self.output);
@@ -69,7 +69,7 @@ impl Tokens {
         Some(Usage { input, output, total, cached_input, reasoning: self.reasoning })
     }
 
-    pub(super) fn is_told(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         *self != Self::default()
     }
 }

@@ -1,7 +1,7 @@
-//! Which headers cross, in either direction: end-to-end ones do, known or not (RFC 9110 section 7.6.1); hop-by-hop ones, credentials
-//! and what is between one side and the gateway alone do not. Trailers follow the same policy, and section 6.5.1.
+//! Which headers pass in either direction. End-to-end headers pass, known or not (RFC 9110 section 7.6.1). Hop-by-hop headers, credentials
+//! and headers that concern only one side and the gateway do not. Trailers follow the same policy and section 6.5.1.
 //!
-//! `content-length` is left alone, but for being said once: framing belongs to whoever owns the body. What the gateway sets itself, the upstream's key
+//! `content-length` is not changed, except that duplicates are merged: framing belongs to the owner of the body. What the gateway sets itself, the upstream's key
 //! above all, is to be set afterwards, so that no `Connection: authorization` can take it out again.
 
 mod class;
@@ -20,13 +20,13 @@ use sweep::{announce, remove_nominated, sweep};
 /// value that carries a key; and none applies to `content-length`.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// Put there last, replacing what was. Not put into trailers, but taken out of them.
+    /// Set last, replacing existing values. Removed from trailers, and never set there.
     pub set: Vec<(HeaderName, HeaderValue)>,
-    /// Taken out.
+    /// Removed.
     pub remove: Vec<HeaderName>,
     /// Let through though the standing policy withholds it: a cookie, a forwarded address, an account's name.
     pub allow: Vec<HeaderName>,
-    /// When not empty, nothing else passes.
+    /// If not empty, only these pass.
     pub only: Vec<HeaderName>,
 }
 
@@ -34,7 +34,7 @@ pub struct Rules {
 pub const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Makes a request's headers fit to go upstream. `credential` is what the caller presented. `host`, the upstream's key and all
+/// Removes from a request's headers everything that must not go upstream. `credential` is the caller's. `host`, the upstream's key and all
 /// else that the gateway sends of its own is for the caller of this function to set, afterwards.
 pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &SecretScanner<'_>) {
     head(headers, &Policy::new(Direction::Upstream, rules, credential));
@@ -106,7 +106,7 @@ impl<'p> Policy<'p> {
 fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
     remove_nominated(headers);
     sweep(headers, |name, value| {
-        // A length is a number that whoever owns the body checks and writes.
+        // The owner of the body checks and writes the length.
         *name == CONTENT_LENGTH
             || *name == TRAILER
             || (policy.passes(name) && !policy.keys.found_in(value.as_bytes()))

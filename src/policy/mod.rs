@@ -1,6 +1,6 @@
-//! What may cross between caller and upstream, and in which form: paths, queries, headers, and never a key.
+//! Which paths, queries and headers pass between caller and upstream, and in which form. A key never does.
 //!
-//! Pure functions; who calls them when is the business of the request path.
+//! These are pure functions, called by the request path.
 
 mod headers;
 pub mod path;

@@ -6,7 +6,7 @@ use percent_encoding::{CONTROLS, percent_decode, utf8_percent_encode};
 
 use crate::access::is_credential_parameter;
 
-/// Why a path is refused. Each is something that programs read in different ways.
+/// Why a path is rejected. Each is something that programs interpret in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathProblem {
     /// It does not begin with `/`.

@@ -1,4 +1,4 @@
-//! Whether a text carries a key, in whatever form keys usually travel.
+//! Finds keys in texts, in every form in which keys usually travel.
 
 use std::{borrow::Cow, fmt, ops::Deref};
 
@@ -11,20 +11,20 @@ use short::ShortKey;
 
 mod short;
 
-/// Shorter keys are looked for as whole values only, see [`ShortKey`].
+/// In bytes. Shorter keys are found as whole values only, see [`ShortKey`].
 const SHORTEST: usize = 8;
-/// How often percent-encoding is taken off: a URL within a URL within a header.
+/// How many layers of percent-encoding are decoded: a URL within a URL within a header.
 const DEPTH: usize = 2;
 
-/// Keys that must not cross: the credential that a caller presented on its way to the upstream, or all keys of an upstream on
-/// their way to the caller.
+/// Searches texts for keys: for the caller's credential in what goes to the upstream, or for all keys of an upstream in what goes to the
+/// caller.
 ///
 /// A key is found plainly, percent-encoded in any mix (also twice), in base64 of either alphabet with anything before and
 /// after it (`Basic user:key`), and in base64 that is percent-encoded. Base64 needs no decoding, because of the key's characters in
-/// it all but the outermost depend only on where the key begins modulo three. A text is passed over once, by a look at each byte: whether
-/// anything may begin there.
+/// it all but the outermost depend only on where the key begins modulo three. One pass over a text finds all forms: each byte is looked up in
+/// the set of bytes with which a form may begin.
 ///
-/// A text shorter than the shortest key costs one comparison. Holds one entry a key, and borrows the keys until
+/// A text shorter than the shortest key costs one comparison. The scanner has one entry for each key, and borrows the keys until
 /// [`SecretScanner::into_owned`]. Copies are wiped when they are dropped.
 #[derive(Clone, Default)]
 pub struct SecretScanner<'k> {
@@ -35,15 +35,15 @@ pub struct SecretScanner<'k> {
     beginnings: Beginnings,
 }
 
-/// A [`SecretScanner`] as headers' names are searched. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program: the
-/// keys are looked for without regard to case.
+/// A [`SecretScanner`] for header names. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program, so the search
+/// ignores case.
 pub struct InNames<'c> {
     secrets: &'c SecretScanner<'c>,
     beginnings: Beginnings,
 }
 
 impl<'k> SecretScanner<'k> {
-    /// Watches for these keys. An empty one is none.
+    /// A scanner for these keys. Empty keys are ignored.
     pub fn new(keys: impl IntoIterator<Item = &'k [u8]>) -> Self {
         let mut secrets = Self { least: usize::MAX, ..Self::default() };
         for key in keys.into_iter().filter(|key| !key.is_empty()) {
@@ -59,7 +59,7 @@ impl<'k> SecretScanner<'k> {
         secrets
     }
 
-    /// For keeping: holds copies of the keys.
+    /// The same scanner with its own copies of the keys.
     pub fn into_owned(self) -> SecretScanner<'static> {
         SecretScanner {
             keys: self.keys.into_iter().map(Key::into_owned).collect(),
@@ -69,8 +69,8 @@ impl<'k> SecretScanner<'k> {
         }
     }
 
-    /// Whether it watches for `key` and no other. How long that takes tells nothing but lengths: who shares a connection with others, behind
-    /// another proxy, could find out their key by it.
+    /// Whether `key` is the scanner's only key. The comparison takes constant time for keys of one length: callers who share a connection
+    /// behind another proxy could otherwise find out each other's key.
     pub fn is_for(&self, key: &[u8]) -> bool {
         match (&*self.keys, &*self.short) {
             ([only], []) => verify_slices_are_equal(&only.0, key).is_ok(),
@@ -79,17 +79,17 @@ impl<'k> SecretScanner<'k> {
         }
     }
 
-    /// Whether a header value, a query or another text carries one of the keys.
+    /// Whether a header value, a query or another text contains one of the keys.
     pub fn found_in(&self, text: &[u8]) -> bool {
         self.carries_by(text, |text| self.holds(text))
     }
 
-    /// For searching names, several of them.
+    /// For searching several header names.
     pub fn in_names(&self) -> InNames<'_> {
         InNames { secrets: self, beginnings: self.beginnings.in_any_case() }
     }
 
-    /// Searches a text, and what it is without its percent-encoding.
+    /// Searches a text, and the text without its percent-encoding.
     fn carries_by(&self, text: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
         if self.is_beyond(text) {
             return false;
@@ -107,7 +107,7 @@ impl<'k> SecretScanner<'k> {
         holds(&text)
     }
 
-    /// Whether there is no key, or none that short.
+    /// Whether no key fits into the text.
     fn is_beyond(&self, text: &[u8]) -> bool {
         text.len() < self.least || (self.keys.is_empty() && self.short.is_empty())
     }
@@ -116,7 +116,7 @@ impl<'k> SecretScanner<'k> {
         self.begins_in(text, &self.beginnings, Alike::Exact) || self.short.iter().any(|key| key.is(text))
     }
 
-    /// Whether a key begins anywhere in `text`. Nearly all places are passed by for their first bytes.
+    /// Whether a key begins anywhere in `text`. The first bytes rule out nearly all offsets.
     fn begins_in(&self, text: &[u8], beginnings: &Beginnings, alike: Alike) -> bool {
         let places = text.get(..self.places(text)).unwrap_or_default();
         places.iter().enumerate().any(|(at, first)| {
@@ -126,7 +126,7 @@ impl<'k> SecretScanner<'k> {
         })
     }
 
-    /// At how many places in `text` a key may begin: base64 is longer than what it encodes.
+    /// The number of offsets in `text` at which a key may begin. Base64 is longer than the key, so the plain key decides.
     fn places(&self, text: &[u8]) -> usize {
         match self.keys.is_empty() {
             true => 0,
@@ -136,7 +136,7 @@ impl<'k> SecretScanner<'k> {
 }
 
 impl InNames<'_> {
-    /// Whether a header's name carries one of the keys.
+    /// Whether a header name contains one of the keys.
     pub fn carry(&self, name: &str) -> bool {
         let Self { secrets, beginnings } = self;
         secrets.carries_by(name.as_bytes(), |name| {
@@ -148,13 +148,13 @@ impl InNames<'_> {
 
 impl fmt::Debug for SecretScanner<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Crossing")
+        f.debug_struct("SecretScanner")
             .field("keys", &(self.keys.len() + self.short.len()))
             .finish_non_exhaustive()
     }
 }
 
-/// The bytes of a key: whoever watches has them, or a copy that is wiped in the end.
+/// The bytes of a key: borrowed, or a copy that is wiped when dropped.
 #[derive(Clone)]
 enum Bytes<'k> {
     Lent(&'k [u8]),
@@ -222,7 +222,7 @@ enum Alike {
     AnyCase,
 }
 
-/// What the first bytes of the keys' forms may be: where others stand, none begins.
+/// The bytes with which the keys' forms may begin.
 #[derive(Clone, Copy, Default)]
 struct Beginnings([ByteSet; 3]);
 

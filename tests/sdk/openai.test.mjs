@@ -213,7 +213,7 @@ const INVALID = "invalid_request_error";
 test("400", async () => {
   const upstream = () => ask(client(), "gpt-4o", simulated("status=400"));
   const error = await refused(upstream, OpenAI.BadRequestError, 400, null, INVALID);
-  expect(error.requestID, COMPLETE);
+  expect(error.requestID, { ...COMPLETE, error: INVALID });
   const gateway = () => ask(client(), "gpt-4o", { headers: { "x-api-key": "another" } });
   await refused(gateway, OpenAI.BadRequestError, 400, "conflicting_credentials", INVALID);
 });

@@ -336,7 +336,7 @@ async def bad_request(kind):
     client = kind.client()
     call = ask(client, extra_headers=simulated("status=400"))
     error = await refused(call, openai.BadRequestError, 400, None, "invalid_request_error")
-    expect(error.request_id, **COMPLETE)
+    expect(error.request_id, **{**COMPLETE, "error": "invalid_request_error"})
     call = ask(client, extra_headers={"x-api-key": "another"})
     error = await refused(call, openai.BadRequestError, 400, "conflicting_credentials", "invalid_request_error")
     expect(error.request_id, who="downstream", phase="request", error="conflicting_credentials")
@@ -400,7 +400,7 @@ async def server_errors(kind):
     for status, code in ((500, None), (503, "server_is_overloaded")):
         call = ask(client, extra_headers=simulated(f"status={status}"))
         error = await refused(call, openai.InternalServerError, status, code, "server_error")
-        expect(error.request_id, **COMPLETE)
+        expect(error.request_id, **{**COMPLETE, "error": code or "server_error"})
 
 
 @test

@@ -18,7 +18,7 @@ pub(in crate::openai) enum Leaf<'j> {
     /// Any other number.
     Number(f64),
     Text(Cow<'j, str>),
-    /// An array or object, of which is only told whether something is in it.
+    /// An array or object; only whether it is empty is kept.
     Nested {
         filled: bool,
     },

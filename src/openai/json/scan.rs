@@ -8,7 +8,7 @@ use super::leaf::{Leaf, NotJson};
 pub(super) struct Scan<'j> {
     json: &'j [u8],
     at: usize,
-    /// What is open around the value that is being passed over, as `{` and `[`.
+    /// The objects and arrays around the value that is being skipped, as `{` and `[`.
     enclosing: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ impl<'j> Scan<'j> {
         self.string().map(|(text, _)| !inner(text).is_empty())
     }
 
-    /// A number, the kinds told apart as serde_json does.
+    /// A number, of the same kind that serde_json would choose.
     pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
         if let Some(count) = self.short_count() {
             return Ok(Leaf::Count(count));

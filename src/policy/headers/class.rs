@@ -1,4 +1,4 @@
-//! The standing policy: what each header name is to each direction.
+//! The built-in policy: the class of each header name in each direction.
 
 use http::{
     HeaderName,
@@ -12,7 +12,7 @@ pub(super) enum Direction {
     Caller,
 }
 
-/// What a name is to a direction.
+/// The class of a name in a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum HeaderClass {
     /// End-to-end.
@@ -99,7 +99,7 @@ fn to_upstream(name: &str) -> HeaderClass {
     }
 }
 
-/// Under which names proxies and content networks tell the caller's address.
+/// The headers in which proxies and content delivery networks pass on the caller's address.
 fn is_address(name: &str) -> bool {
     match name {
         "forwarded" | "x-real-ip" | "true-client-ip" | "x-client-ip" | "x-cluster-client-ip" => true,

@@ -1,4 +1,4 @@
-//! Taking headers out in place.
+//! Removes headers in place.
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
@@ -8,7 +8,7 @@ use http::{
 /// How many names are noted without an allocation.
 const ROOM: usize = 16;
 
-/// Takes out each name of which a line does not stay, with all its lines. The others keep their values and those values' order.
+/// Removes each name that has a line which does not stay, with all its lines. The other names keep their values in order.
 pub(super) fn sweep(headers: &mut HeaderMap, stays: impl Fn(&HeaderName, &HeaderValue) -> bool) {
     let mut room = [const { None }; ROOM];
     let mut more = Vec::new();
@@ -25,9 +25,9 @@ pub(super) fn sweep(headers: &mut HeaderMap, stays: impl Fn(&HeaderName, &Header
     }
 }
 
-/// Takes out what `Connection` names (RFC 9110 section 7.6.1). `content-length` may not be named there, and is not taken out.
+/// Removes the headers that `Connection` names (RFC 9110 section 7.6.1), except `content-length`, which may not be named there.
 pub(super) fn remove_nominated(headers: &mut HeaderMap) {
-    // Nearly always there is one, `keep-alive`, or none, and nothing is allocated.
+    // Nearly always there is only `keep-alive`, or nothing, and nothing is allocated.
     let options: Vec<_> =
         headers.get_all(CONNECTION).iter().filter(|value| nominates(value)).cloned().collect();
     for name in options.iter().flat_map(items) {

@@ -1,4 +1,4 @@
-//! Keys too short to be looked for within texts.
+//! Keys that are too short to be searched for within texts.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::{
@@ -8,7 +8,7 @@ use base64::{
 
 use super::Bytes;
 
-/// As forgiving as the programs that read it.
+/// As lenient as the programs that decode it.
 const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
     .with_decode_padding_mode(DecodePaddingMode::Indifferent)
     .with_decode_allow_trailing_bits(true);

@@ -63,7 +63,7 @@ fn short_keys_are_whole_values() {
 
 #[test]
 fn nothing_is_shown() {
-    assert_eq!(format!("{:?}", watching("sk-very-secret")), "Crossing { keys: 1, .. }");
+    assert_eq!(format!("{:?}", watching("sk-very-secret")), "SecretScanner { keys: 1, .. }");
 }
 
 proptest! {

@@ -99,9 +99,9 @@ pub(super) fn spare(tried: &'static [&'static str]) -> Expected {
     Expected { text: SPARES, error: None, seen: (tried.len(), 1), log: (None, tried) }
 }
 
-/// The upstream's own error.
+/// The upstream's own error, which the log has under the upstream's own code.
 pub(super) fn told(error: Error, tried: &'static [&'static str]) -> Expected {
-    Expected { text: "", error: Some(error), seen: (tried.len(), 0), log: (None, tried) }
+    Expected { text: "", error: Some(error), seen: (tried.len(), 0), log: (error.code, tried) }
 }
 
 /// An error of the gateway's making, which the log has as `code`.
