@@ -22,6 +22,14 @@ pub struct Row {
 
 const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
+const PERMISSION: &str = "permission_error";
+const RATE_LIMIT: &str = "rate_limit_error";
+
+const NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
+const UNSUPPORTED: StatusCode = StatusCode::NOT_IMPLEMENTED;
+const LARGE_HEAD: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
+const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
 
 impl Fault {
     /// This fault's row of the table.
@@ -30,36 +38,30 @@ impl Fault {
         use Who::{Downstream as Down, Gateway as Us, Upstream as Up};
         let (status, kind, code, retry, who) = match self {
             Self::NoRoute { .. } => (S::NOT_FOUND, INVALID, "route_not_found", None, Down),
-            Self::MethodNotAllowed { .. } => {
-                (S::METHOD_NOT_ALLOWED, INVALID, "method_not_allowed", None, Down)
-            }
-            Self::MethodUnsupported(_) => {
-                (S::NOT_IMPLEMENTED, INVALID, "method_not_supported", Some(false), Down)
-            }
-            Self::UpgradeUnsupported => {
-                (S::NOT_IMPLEMENTED, INVALID, "upgrade_not_supported", Some(false), Down)
-            }
+            Self::MethodNotAllowed { .. } => (NOT_ALLOWED, INVALID, "method_not_allowed", None, Down),
+            Self::MethodUnsupported(_) => (UNSUPPORTED, INVALID, "method_not_supported", Some(false), Down),
+            Self::UpgradeUnsupported => (UNSUPPORTED, INVALID, "upgrade_not_supported", Some(false), Down),
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
-            Self::TooManyHeaders(_) => {
-                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "too_many_headers", None, Down)
-            }
+            Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
             Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
-            Self::KeyUnknown => (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down),
-            Self::KeyMalformed(_) => (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down),
+            Self::KeyUnknown | Self::KeyMalformed(_) => {
+                (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
+            }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
-            Self::RouteForbidden => (S::FORBIDDEN, "permission_error", "route_not_allowed", None, Down),
-            Self::ModelForbidden(_) => (S::FORBIDDEN, "permission_error", "model_not_allowed", None, Down),
-            Self::ModelUnknown => (S::FORBIDDEN, "permission_error", "model_required", None, Down),
+            Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
+            Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
+            Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
-            Self::BodyInvalid(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
-            Self::BodyNotEditable(_) => (S::BAD_REQUEST, INVALID, "invalid_body", None, Down),
+            Self::BodyInvalid(_) | Self::BodyNotEditable(_) => {
+                (S::BAD_REQUEST, INVALID, "invalid_body", None, Down)
+            }
             Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
             Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
             Self::Overloaded | Self::NoDescriptors(_) => {
-                (S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us)
+                (UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us)
             }
-            Self::Draining => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
+            Self::Draining => (UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
             Self::TotalTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "total_timeout", Some(false), Us),
             Self::Connect(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreachable", None, Up),
             Self::ConnectTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_connect_timeout", None, Up),
@@ -67,11 +69,9 @@ impl Fault {
             Self::FirstTokenTimeout(_) => {
                 (S::GATEWAY_TIMEOUT, SERVER, "upstream_first_token_timeout", Some(false), Up)
             }
-            Self::Unavailable(_) => (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Up),
-            Self::Full(_) => (S::SERVICE_UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Us),
-            Self::RateLimited(_) => {
-                (S::TOO_MANY_REQUESTS, "rate_limit_error", "upstream_rate_limited", Some(true), Up)
-            }
+            Self::Unavailable(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Up),
+            Self::Full(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Us),
+            Self::RateLimited(_) => (TOO_MANY, RATE_LIMIT, "upstream_rate_limited", Some(true), Up),
             Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
             Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
             Self::UpstreamAuth(_) => (S::BAD_GATEWAY, SERVER, "upstream_auth_failed", Some(false), Us),
@@ -82,7 +82,7 @@ impl Fault {
             Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
             Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),
-            Self::CutByDrain => (S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", None, Us),
+            Self::CutByDrain => (UNAVAILABLE, SERVER, "gateway_draining", None, Us),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us),
         };
         Row { status, kind, code, retry, who }

@@ -36,8 +36,16 @@ pub(super) struct LogSafeHead {
     path: String,
     method: Method,
     trace: TraceContext,
+    pub(super) presented: Presented,
+}
+
+/// What a request presents as a key, and where else it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Presented {
     /// Finds everything that the request presents as a key.
-    pub(super) presented: Rc<SecretScanner<'static>>,
+    pub(super) scanner: Rc<SecretScanner<'static>>,
+    /// Whether some of it stands in the request's path or method too.
+    pub(super) in_request_line: bool,
 }
 
 impl RequestContext {
@@ -80,25 +88,29 @@ impl LogSafeHead {
     pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
         let presented: Vec<_> =
             access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
-        let keys = context.downstream.memo.scanner(&presented);
-        let is_secret = |text: &str| {
-            let text = text.as_bytes();
-            keys.found_in(text)
-                || presented.len() > MOST_PRESENTED
-                || context.snapshot.upstream_keys.found_in(text)
-        };
-        let path = head.uri.path();
-        let path = if is_secret(path) { WITHHELD } else { path }.to_owned();
-        let method = if is_secret(head.method.as_str()) {
-            Method::from_bytes(b"WITHHELD").unwrap_or_default()
-        } else {
-            head.method.clone()
-        };
+        let scanner = context.downstream.memo.scanner(&presented);
+        let is_hostile = presented.len() > MOST_PRESENTED;
+        let upstream_keys = &context.snapshot.upstream_keys;
+        let path_holds_key = scanner.found_in(head.uri.path().as_bytes());
+        let method_holds_key = scanner.found_in(head.method.as_str().as_bytes());
+        let hide_path = path_holds_key || is_hostile || upstream_keys.found_in(head.uri.path().as_bytes());
+        let hide_method =
+            method_holds_key || is_hostile || upstream_keys.found_in(head.method.as_str().as_bytes());
         let given = TraceContext::of(&head.headers);
-        let is_unsafe = given.is_given() && is_secret(given.trace_id());
-        let trace = if is_unsafe { TraceContext::random() } else { given };
-        Self { path, method, trace, presented: keys }
+        let trace_id = given.trace_id().as_bytes();
+        let replace_trace = given.is_given()
+            && (is_hostile || scanner.found_in(trace_id) || upstream_keys.found_in(trace_id));
+        Self {
+            path: if hide_path { WITHHELD } else { head.uri.path() }.to_owned(),
+            method: if hide_method { withheld_method() } else { head.method.clone() },
+            trace: if replace_trace { TraceContext::random() } else { given },
+            presented: Presented { scanner, in_request_line: path_holds_key || method_holds_key },
+        }
     }
+}
+
+fn withheld_method() -> Method {
+    Method::from_bytes(b"WITHHELD").unwrap_or_default()
 }
 
 /// The client's address: the TCP peer's (or the PROXY header's), or, if that peer is trusted, the last address in `x-forwarded-for` that is not

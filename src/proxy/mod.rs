@@ -37,11 +37,11 @@ use crate::{
     config::OnDisconnect,
     exchange::{Exchange, Record},
     fault::Fault,
-    policy::{self, SecretScanner},
+    policy,
     snapshot::Route,
 };
 use arrival::Arrived;
-use context::{LogSafeHead, RequestContext};
+use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
 use intake::PreparedRequest;
@@ -101,13 +101,13 @@ pub async fn handle(
     Ok(respond(response, exchange, None))
 }
 
-/// The ladder. `presented` finds everything that the request presents as a key.
+/// The ladder.
 async fn answer(
     context: &RequestContext,
     exchange: &mut Exchange,
     head: request::Parts,
     body: RequestBody,
-    presented: Rc<SecretScanner<'static>>,
+    presented: Presented,
 ) -> Result<Answer, Fault> {
     let routed = arrival::find_route(context, &mut exchange.record, &head)?;
     let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;

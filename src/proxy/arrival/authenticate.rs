@@ -10,12 +10,15 @@ use crate::{
     exchange::Record,
     fault::Fault,
     policy::SecretScanner,
-    proxy::context::RequestContext,
+    proxy::context::{Presented, RequestContext},
     snapshot::Route,
 };
 
-/// Finds out who sends the request and whether they may use its route. Gives a scanner for their key. `presented` searches for everything
-/// that the request presents as a key.
+/// Path and method are logged and go upstream, so no key may stand in them.
+const KEY_IN_REQUEST_LINE: Fault =
+    Fault::BadRequest("its path or method holds the key; send that in the Authorization header alone");
+
+/// Finds out who sends the request and whether they may use its route. Gives a scanner for their key.
 ///
 /// # Errors
 /// No key, an unknown key, two keys, or a key that may not use the route.
@@ -24,17 +27,24 @@ pub(in crate::proxy) fn authenticate(
     record: &mut Record,
     head: &request::Parts,
     routed: &RoutedRequest,
-    presented: Rc<SecretScanner<'static>>,
+    presented: Presented,
 ) -> Result<Rc<SecretScanner<'static>>, Fault> {
     let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
     let bytes = credential.as_ref().map(Credential::bytes);
-    // Nearly all requests present one key and nothing else, so the scanner is there already.
-    let key = if bytes.is_some_and(|key| presented.is_for(key)) {
-        presented
+    // Nearly all requests present one key and nothing else. Then its scanner is there already, and the request line has been searched.
+    let (key, in_request_line) = if bytes.is_some_and(|key| presented.scanner.is_for(key)) {
+        (presented.scanner, presented.in_request_line)
     } else {
-        Rc::new(SecretScanner::new(bytes).into_owned())
+        let key = Rc::new(SecretScanner::new(bytes).into_owned());
+        let in_request_line =
+            key.found_in(head.uri.path().as_bytes()) || key.found_in(head.method.as_str().as_bytes());
+        (key, in_request_line)
     };
-    refuse_key_in_request_line(head, &routed.path, &key)?;
+    // The canonical path may show a key that dot segments hid.
+    let is_canonical = routed.path == head.uri.path();
+    if in_request_line || (!is_canonical && key.found_in(routed.path.as_bytes())) {
+        return Err(KEY_IN_REQUEST_LINE);
+    }
     let memo = &context.downstream.memo;
     let known = credential.as_ref().and_then(|credential| memo.caller(credential, &key, &context.snapshot));
     record.caller.clone_from(&known);
@@ -58,21 +68,6 @@ fn authorize(
         Some(presented) if !presented.in_query() => Err(Fault::KeyUnknown),
         _ => Err(Fault::KeyMissing),
     }
-}
-
-/// Path and method are logged and go upstream, so no key may stand in them. The canonical path may show one that dot segments hid.
-fn refuse_key_in_request_line(
-    head: &request::Parts,
-    path: &str,
-    key: &SecretScanner<'_>,
-) -> Result<(), Fault> {
-    let line = [head.uri.path(), path, head.method.as_str()];
-    if line.iter().any(|text| key.found_in(text.as_bytes())) {
-        return Err(Fault::BadRequest(
-            "its path or method holds the key; send that in the Authorization header alone",
-        ));
-    }
-    Ok(())
 }
 
 fn refused(refused: Refused) -> Fault {
