@@ -40,3 +40,72 @@ impl fmt::Debug for Permit {
         f.debug_struct("Permit").field("needed", &self.is_needed()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::RefCell, net::Ipv4Addr, rc::Rc, sync::Arc, time::Instant};
+
+    use http::{Method, Version};
+
+    use super::*;
+    use crate::{
+        body::ConnectionState,
+        exchange::{Exchange, Load, Opening},
+        fault::{Fault, Outcome},
+        telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
+    };
+
+    fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Exchange {
+        let opening = Opening {
+            client: Ipv4Addr::LOCALHOST.into(),
+            tls: false,
+            trace: TraceContext::random(),
+            version: Version::HTTP_11,
+            method: Method::POST,
+            path: "/v1/chat/completions".to_owned(),
+        };
+        let connection = ConnectionState::new(Instant::now());
+        Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())
+    }
+
+    /// How an exchange ended, as each of its permits was told, and how many exchanges the metrics knew by then.
+    type Settled = Rc<RefCell<Vec<(Option<&'static str>, u64)>>>;
+
+    fn permit(settled: &Settled, metrics: &Arc<WorkerMetrics>) -> Permit {
+        let (settled, metrics) = (settled.clone(), metrics.clone());
+        Permit::settled_by(move |finished| {
+            settled.borrow_mut().push((finished.outcome.fault, counted(&metrics)));
+        })
+    }
+
+    fn counted(metrics: &WorkerMetrics) -> u64 {
+        let mut counts = crate::telemetry::metrics::worker::Counts::default();
+        metrics.add_to(&mut counts);
+        counts.exchanges.values().sum()
+    }
+
+    #[test]
+    fn permits_are_settled_once_with_the_outcome_and_before_the_metrics() {
+        for (end, fault) in [
+            (None, Some("caller_left")),
+            (Some(Ok(())), None),
+            (Some(Err(Fault::Overloaded)), Some("gateway_overloaded")),
+        ] {
+            let (metrics, load, settled) = (Arc::default(), Arc::default(), Settled::default());
+            let mut exchange = exchange(&metrics, &load);
+            exchange.hold(Permit::unlimited());
+            exchange.hold(permit(&settled, &metrics));
+            exchange.hold(permit(&settled, &metrics));
+            match end {
+                None => {}
+                Some(Ok(())) => exchange.conclude(Outcome::COMPLETE),
+                Some(Err(fault)) => exchange.fail(&fault, |_| false),
+            }
+            assert!(settled.borrow().is_empty());
+            assert_eq!(load.weight().0, 1);
+            drop(exchange);
+            assert_eq!(*settled.borrow(), [(fault, 0), (fault, 0)]);
+            assert_eq!((counted(&metrics), load.weight().0), (1, 0));
+        }
+    }
+}
