@@ -1,25 +1,32 @@
 //! Sluicegate: a streaming reverse proxy for OpenAI-compatible APIs.
 //!
-//! This page is the map. `ARCHITECTURE.md` beside the sources says why things are so.
+//! This page is the map. `ARCHITECTURE.md` beside the sources says why the program is built this way, and `CONTRIBUTING.md` which
+//! files a change touches.
 //!
 //! # Words
 //!
 //! | word | meaning |
 //! |---|---|
-//! | **Config**, **Snapshot**, **Live** | what was written; its compiled, immutable form, generation N; the `ArcSwap` that points at the current one |
-//! | **Gateway** | what lives as long as the process: live, log, the bound on buffered bodies |
-//! | **Exchange** | one request and its answer, first header to last byte |
-//! | **Caller** | the owner of a client key, `[client.NAME]` |
+//! | **Config**, **Snapshot**, **Live** | the configuration as written; its compiled, immutable form, generation N; the `ArcSwap` that points at the current Snapshot |
+//! | **Gateway**, **Worker** | what lives as long as the process: live, log, the count of buffered bodies; what lives as long as one worker thread: its pools, its metrics |
+//! | **Exchange** | one request and its response, from the first header to the last byte |
+//! | **Record**, **Attempt**, **Finished** | what is known of an exchange so far; one try at one candidate; what is known when the exchange is over |
+//! | **Caller** | a known client: the owner of client keys, `[client.NAME]` |
 //! | **Route → Upstream → Target** | match rule → named pool → one base URL with a weight |
-//! | **KeyRing** | the upstream keys of one pool, and which of them rest |
-//! | **Step**, **Place**, **Pass** | one upstream of a route's order; a target and a key for one attempt; its place at the target, pending until dropped |
-//! | **TargetState** | breaker and pending count of a target; the process', and kept over reloads |
-//! | **Facts**, **Usage**, **Tally** | read from the request; told by the upstream; measured here |
-//! | **Relay** | the response body of an exchange: one state machine from upstream bytes to the caller's bytes |
-//! | **Link**, **Watch** | what the parts of one downstream connection tell one another; the abort handle of one exchange on it |
-//! | **Fault**, **Outcome** | a failure the caller can see; how an exchange ended: who ended it × in which phase |
+//! | **KeyRing** | the upstream keys of one pool, and which of them are in cooldown |
+//! | **Step**, **Candidate** | one entry of a route's upstreams; a target with a key and a model, for one attempt |
+//! | **Permit**, **TargetPermit**, **BudgetPermit** | what admission grants to an exchange; a pending request at a target; one request or retry of an upstream's retry budget. Each is given back when it is dropped |
+//! | **TargetState** | circuit breaker and pending count of a target; it belongs to the process and outlives reloads |
+//! | **Facts**, **Usage**, **Tally** | read from the request; reported by the upstream; measured here |
+//! | **Dialect** | how the requests, responses, streams and errors of one API differ from those of the others |
+//! | **SecretScanner** | finds keys in texts, in every form in which keys travel |
+//! | **Source**, **ResponseObserver**, **Relay** | where a response's bytes come from; what is observed of them; the response body: one state machine from a source's bytes to the client's bytes |
+//! | **DetachedDispatch** | attempts that do not depend on the client that waits for them |
+//! | **ConnectionState** | what the I/O, the driver and the exchanges of one downstream connection share |
+//! | **ExchangeHandle** | what an exchange, its response body and the driver share: **Status**, **Progress**, **Abort** |
+//! | **Fault**, **Outcome** | a failure that the client can see: a code with arguments; how an exchange ended: who ended it × in which phase |
 //!
-//! Downstream is the caller's side, upstream the provider's. Timeouts are named by the event that they wait for.
+//! Downstream is the client's side, upstream the provider's. Timeouts are named by the event that they wait for.
 //!
 //! # Rooms, top to bottom
 //!
@@ -29,22 +36,24 @@
 //! |---|---|
 //! | [`cli`], [`app`] | argv → configuration → gateway → listeners → signals → drain |
 //! | [`listen`], [`admin`], [`simulator`] | accept, handshake, HTTP/1.1 and HTTP/2, drain; the operator's listener; an upstream that follows a script |
-//! | [`proxy`] | the one request path: `handle`, the ladder, the relay |
+//! | [`proxy`] | the one request path: `handle`, the ladder, and its five parts: arrival, intake, admission, attempts, delivery |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
-//! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; the upstream leg and its pools; what bodies are made of |
-//! | [`config`], [`telemetry`] | `gateway.toml`; log queue, access line, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`] | pure: event boundaries; what requests and answers say; every failure a caller can see; time spans as people write them |
+//! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
+//! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key |
 //!
 //! # Life of a request
 //!
-//! 1. [`listen`] accepts in one place and hands the connection to the worker with the fewest open exchanges; that one shakes hands and
-//!    lets hyper parse.
-//! 2. [`proxy::handle`] loads the Snapshot once, opens the [`exchange::Exchange`], calls the ladder, and makes an answer of a
-//!    [`fault::Fault`] if one comes back.
-//! 3. The ladder: route → authenticate → intake (a JSON body is read whole, anything else will stream) → admit → dispatch (attempts, each a
-//!    connection, the request, the head of an answer, and its judgement, until one is for the caller).
-//! 4. The [`proxy::Relay`] passes the upstream's frames on as they come, looking at them as they go out. It ends the exchange in one of
-//!    a few ways, all told apart, and the exchange writes its line when it is dropped.
+//! 1. [`listen`] accepts in one place and hands the connection to the worker with the fewest open exchanges. The worker does the
+//!    handshake and lets hyper parse.
+//! 2. [`proxy::handle`] loads the Snapshot once, opens the [`exchange::Exchange`], runs the ladder, and makes a response of the
+//!    [`fault::Fault`] if the ladder ends with one.
+//! 3. The ladder: arrival (route, client, the client's own timeouts) → intake (a JSON body is read whole, any other body will be
+//!    streamed) → admission → attempts (each: a connection, the request, the head of a response, and the decision what becomes of
+//!    it, until a response is for the client).
+//! 4. Delivery: the [`proxy::Relay`] passes the upstream's frames on as they come and observes them as they go out. It ends the
+//!    exchange in one of a few ways, which are all told apart.
+//! 5. The exchange is dropped: its permits are settled, its metrics counted, and its access line written.
 
 pub mod access;
 pub mod admin;

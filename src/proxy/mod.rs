@@ -1,17 +1,18 @@
 //! The one request path: a request comes in from a listener, a response goes back.
 //!
-//! [`handle`] cannot fail: it opens the exchange, calls `answer`, and turns a [`Fault`] into a response. `answer` is the ladder: one rung a
-//! line, in the order of a request, and a rung that fails ends it by `?`. Nothing else in the program knows this order.
+//! [`handle`] cannot fail: it opens the exchange, calls `answer`, and turns a [`Fault`] into a response. `answer` is the ladder: one function
+//! call per rung, in the order of a request, and a rung that fails ends the ladder by `?`. Nothing else in the program knows this order.
 //!
-//! | part | decides |
-//! |---|---|
-//! | `arrival` | before the body is read: route, client, the client's own timeouts |
-//! | `intake` | what the request says: its body is read where its facts are needed, its headers are made fit to go upstream |
-//! | `admission` | whether it may go on |
-//! | `attempts` | which candidates are asked, how often, and what of their responses the client gets |
-//! | `delivery` | how the response reaches the client, and what happens when the client leaves |
+//! | part | decides | gives |
+//! |---|---|---|
+//! | `arrival` | before the body is read: route, client, the client's own timeouts | `Arrived` |
+//! | `intake` | what the request says: its body is read where its facts are needed, and its headers are made fit to go upstream | `PreparedRequest` |
+//! | `admission` | whether the request may go on, and whether an upstream may be sent it once more | `Permit`, held by the exchange |
+//! | `attempts` | which candidates are tried, how often, and what the client gets of their responses | `ClientResponse` |
+//! | `delivery` | how the response reaches the client, and what happens when the client leaves | [`Relay`], in a [`ResponseBody`] |
 //!
-//! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others. The files beside them are used by all.
+//! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others. The files beside them are used by all parts
+//! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
 mod admission;
 mod arrival;
