@@ -1,7 +1,7 @@
 //! The shape of a configuration that was read and checked: names resolved, defaults inherited, secrets and certificates loaded.
 //! Nothing after this checks any of it again.
 //!
-//! One file for each table of `gateway.toml`, with the declaration of its keys ([`declare`](super::declare)) and the readers of those
+//! One file for each table of `gateway.toml`, with the declaration of its keys (`declare`) and the readers of those
 //! values that need more than a general kind.
 
 mod client;

@@ -18,7 +18,7 @@ pub use definition::{ErrorNotice, Terminal};
 
 /// How the requests and responses of an operation are read, and how errors are written into its streams.
 ///
-/// A dialect is one file beside this one, which has its [`Definition`], and one constant here.
+/// A dialect is one file beside this one, which has its `Definition`, and one constant here.
 #[derive(Clone, Copy)]
 pub struct Dialect(&'static Definition);
 
