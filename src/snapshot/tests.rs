@@ -64,6 +64,16 @@ fn a_header_that_is_called_like_a_secret_is_kept_like_one() {
 }
 
 #[test]
+fn another_upstreams_key_is_found_as_well() {
+    let another = format!(
+        "[upstream.two]\nurl = \"https://127.0.0.1:2\"\nauth = \"none\"\nheaders = {{ x-api-token = \"{SECRET}\" }}"
+    );
+    let snapshot = compiled("", &another, None);
+    assert!(snapshot.upstreams["one"].secrets.found_in(SECRET.as_bytes()));
+    assert!(snapshot.upstream_keys.found_in(SECRET.as_bytes()));
+}
+
+#[test]
 fn what_is_too_short_for_a_secret_is_not_looked_for() {
     let snapshot = compiled("headers = { x-key-version = \"1\" }", "", None);
     assert!(!snapshot.upstreams["one"].secrets.found_in(b"1"));
