@@ -1,12 +1,11 @@
-//! One exchange: a request and its response, from the first header to the last byte, and everything that its log line and its metrics are
-//! made of.
+//! One exchange: a request and its response, from the first header to the last byte, with the data for its log line and its metrics.
 //!
-//! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows how it ended says so with [`Exchange::conclude`] or
-//! [`Exchange::fail`] before that; an exchange that is dropped without a word was left by its client, or cut.
+//! An [`Exchange`] finishes exactly once: when it is dropped. The code that knows the outcome sets it before that with
+//! [`Exchange::conclude`] or [`Exchange::fail`]. If no outcome was set, the client disconnected or the gateway cut the exchange.
 
 mod attempt;
 mod finished;
-mod held;
+mod permit;
 mod load;
 mod record;
 mod tally;
@@ -24,17 +23,17 @@ use crate::{
 
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
-pub use held::Permit;
+pub use permit::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::Tally;
 
-/// Where access lines go.
+/// The destination of access lines.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// The process' queue to stdout.
+    /// The process's queue to stdout.
     pub queue: Queue,
-    /// How lines are written.
+    /// The format of the lines.
     pub format: LogFormat,
 }
 
@@ -54,7 +53,7 @@ impl AccessLog {
         });
     }
 
-    /// A log whose lines nobody reads.
+    /// Creates a log that discards its lines.
     #[cfg(test)]
     pub(crate) fn discarding() -> Self {
         let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
@@ -65,41 +64,41 @@ impl AccessLog {
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What is known of it so far; written by the part that learns it.
+    /// The data known so far, written by the code that learns it.
     pub record: Record,
-    /// What its response body and the driver of its connection share with it.
+    /// The state shared with the response body and the driver of the connection.
     pub handle: Rc<ExchangeHandle>,
-    /// Headers that parts of the gateway add to its response.
+    /// Headers that the gateway adds to the response.
     pub response_headers: HeaderMap,
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
-    /// What admission granted; as many as limits apply to it.
-    held: Vec<Permit>,
-    /// Given back last, so that a drain waits for the log line.
+    /// The permits of its admission; at most one per limit that applies.
+    permits: Vec<Permit>,
+    /// Released last, so that a drain waits for the log line.
     _in_flight: Counted,
 }
 
-/// What is known when a request's head is there.
+/// The data of a request that is known once its head has arrived.
 #[derive(Debug)]
 pub struct Opening {
-    /// The caller's address.
+    /// The client's address.
     pub client: IpAddr,
-    /// Whether its connection is TLS.
+    /// Whether the client's connection uses TLS.
     pub tls: bool,
-    /// The request's id of its trace.
+    /// The trace that the request belongs to.
     pub trace: TraceContext,
-    /// Its version.
+    /// The HTTP version.
     pub version: Version,
-    /// Its method.
+    /// The request method.
     pub method: Method,
-    /// Its path as it came.
+    /// The request path as it was received.
     pub path: String,
 }
 
 impl Exchange {
-    /// Begins an exchange on `connection`; its line goes to `log`, if there is one, and it is counted in `metrics`.
+    /// Begins an exchange on `connection`. At its end it writes a line to `log`, if there is one, and is counted in `metrics`.
     pub fn open(
         opening: Opening,
         connection: &Rc<ConnectionState>,
@@ -120,14 +119,14 @@ impl Exchange {
             log,
             metrics,
             outcome: None,
-            held: Vec::new(),
+            permits: Vec::new(),
             _in_flight: in_flight,
         };
         exchange.introduce();
         exchange
     }
 
-    /// Shows what is known of it to the operator, who may list open exchanges.
+    /// Publishes the identity of the exchange, for the list of open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
         self.handle.status.introduce(About {
@@ -138,41 +137,41 @@ impl Exchange {
         });
     }
 
-    /// The connection that it is on.
+    /// Returns the client's connection.
     pub fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
     }
 
-    /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
-    /// it has written the answer's head. (HTTP/2 has streams for that.)
+    /// Returns whether this is the last exchange on its HTTP/1.1 connection, because the request body is not read to its end. hyper notices
+    /// that only after it has written the response head. On HTTP/2 only the stream ends.
     pub fn is_last(&self) -> bool {
         let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
     }
 
-    /// Keeps `permit` until the exchange is over.
+    /// Holds `permit` until the end of the exchange.
     pub fn hold(&mut self, permit: Permit) {
         if permit.is_needed() {
-            self.held.push(permit);
+            self.permits.push(permit);
         }
     }
 
-    /// Notes that an attempt begins.
+    /// Records the start of an attempt.
     pub fn begin_attempt(&mut self, attempt: Attempt) {
-        // Both are of the last attempt alone.
+        // Both describe the last attempt only.
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         self.record.attempts.begin(attempt);
     }
 
-    /// Notes that the head of the attempt's response is there.
+    /// Records that the response head of the current attempt arrived.
     pub fn head_received(&mut self) {
         self.record.first_byte = Some(self.record.start.elapsed());
         self.record.attempts.update(|attempt| attempt.head = Some(attempt.start.elapsed()));
     }
 
-    /// Notes that the client gets the response of the last attempt, of this status.
-    pub fn attempt_answered(&mut self, status: StatusCode) {
+    /// Records that the client gets the response of the last attempt, which has this status.
+    pub fn attempt_succeeded(&mut self, status: StatusCode) {
         self.record.attempts.update(|attempt| {
             attempt.status = Some(status);
             attempt.result = Some(class(status));
@@ -180,7 +179,8 @@ impl Exchange {
         self.count_attempt();
     }
 
-    /// Notes that the last attempt failed with `result`, in the words of the metrics, and what the upstream said of it.
+    /// Records that the last attempt failed. `result` is its label in the metrics; `status` and `code` are what the upstream sent, if
+    /// anything.
     pub fn attempt_failed(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, status, code));
         self.count_attempt();
@@ -194,13 +194,13 @@ impl Exchange {
         }
     }
 
-    /// Says how it ended. What is said first stays.
+    /// Sets the outcome of the exchange. The first outcome wins.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// Ends it with `fault` in the phase that it is in, and keeps the causes for the log, unless `is_secret` finds a key in them: they may hold
-    /// what a peer sent, such as the debug data of HTTP/2's GOAWAY.
+    /// Sets `fault` in the current phase as the outcome, and keeps its causes for the log. Causes in which `is_secret` finds a key are
+    /// withheld: they may contain what a peer sent, such as the debug data of an HTTP/2 GOAWAY frame. The first outcome wins.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
             let withheld = || "[withheld: holds the key]".to_owned();
@@ -210,18 +210,18 @@ impl Exchange {
         }
     }
 
-    /// Notes that the head of its response went out before there was a response, and comments after it.
-    pub fn answered_early(&mut self) {
+    /// Records that a response head, and comments after it, were sent before the upstream responded.
+    pub fn committed_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
-        self.record.tally.begin(self.handle.status.given());
+        self.record.tally.begin(self.handle.status.handed_over());
     }
 
-    /// How it ended, as far as that was said.
+    /// Returns the outcome, if it was set.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
-    /// How an exchange ended that nobody concluded: it was cut, or its client has left.
+    /// Returns the outcome of an exchange for which none was set: the gateway cut it, or the client disconnected.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
         match self.handle.abort.cause() {
@@ -236,15 +236,15 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.connection.close(&self.handle);
-        // What was read on after the caller had left does not change how it ended.
+        // A client that disconnected determines the outcome, even if the rest of the response was read after that.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
         if self.handle.status.is_early() {
-            self.answered_early();
+            self.committed_early();
         }
-        let held = std::mem::take(&mut self.held);
+        let permits = std::mem::take(&mut self.permits);
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
-        for permit in held {
+        for permit in permits {
             permit.settle(&finished);
         }
         self.metrics.finished(finished.sample());
@@ -254,7 +254,7 @@ impl Drop for Exchange {
     }
 }
 
-/// The class of a status, for metrics.
+/// Returns the class of a status, such as `2xx`, for metrics.
 pub fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
@@ -265,19 +265,19 @@ pub fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// Most bytes of a fault's causes that are kept for the log.
+/// The size, in bytes, from which on no further cause of a fault is added to the log.
 const CAUSES_KEPT: usize = 512;
 
-/// The chain of causes beneath `fault`, as one line.
+/// Joins the causes of `fault` into one line.
 fn causes(fault: &Fault) -> Option<String> {
-    let mut beneath = std::error::Error::source(fault)?;
-    let mut line = beneath.to_string();
-    while let Some(deeper) = beneath.source()
+    let mut cause = std::error::Error::source(fault)?;
+    let mut line = cause.to_string();
+    while let Some(deeper) = cause.source()
         && line.len() < CAUSES_KEPT
     {
         line.push_str(": ");
         line.push_str(&deeper.to_string());
-        beneath = deeper;
+        cause = deeper;
     }
     Some(line)
 }

@@ -1,4 +1,4 @@
-//! What is known of one exchange while it goes on.
+//! The data of one exchange, collected while it runs.
 
 use std::{
     net::IpAddr,
@@ -17,57 +17,57 @@ use crate::{
     telemetry::ids::{RequestId, TraceContext},
 };
 
-/// Longest path that is kept for the log, in bytes.
+/// The longest path that is kept for the log, in bytes.
 const PATH_KEPT: usize = 1024;
 
-/// What is known of an exchange.
+/// The data of one exchange.
 #[derive(Debug)]
 pub struct Record {
-    /// When it began, for people.
+    /// When the exchange began, as wall-clock time for the log.
     pub time: SystemTime,
-    /// When it began, for clocks.
+    /// When the exchange began, as monotonic time for measurements.
     pub start: Instant,
-    /// Ours.
+    /// The gateway's id of the request.
     pub request_id: RequestId,
-    /// The caller's, or begun here.
+    /// The trace that the client named, or a new one.
     pub trace: TraceContext,
     /// The upstream's own id of the request.
     pub upstream_request_id: Option<String>,
-    /// The caller's address.
+    /// The client's address.
     pub client: IpAddr,
-    /// Who asks.
+    /// The client, once authenticated.
     pub caller: Option<Arc<Caller>>,
     /// `[route.NAME]`
     pub route: Option<Arc<str>>,
-    /// Between the caller and us.
+    /// The HTTP version between the client and the gateway.
     pub version: Version,
-    /// Whether the caller's connection is TLS.
+    /// Whether the client's connection uses TLS.
     pub tls: bool,
-    /// The request's method.
+    /// The request method.
     pub method: Method,
-    /// The request's path, at most 1 KiB of it.
+    /// The request path, at most 1 KiB of it.
     pub path: String,
-    /// Which API operation it is.
+    /// The API operation.
     pub endpoint: Endpoint,
-    /// The model asked for.
+    /// The requested model.
     pub model: Option<String>,
-    /// Whether a stream was asked for.
+    /// Whether a stream was requested.
     pub stream: Option<bool>,
-    /// What the caller was answered with.
+    /// The status of the response to the client.
     pub status: Option<StatusCode>,
-    /// The candidates that were asked, and what each gave.
+    /// The attempts and their results.
     pub attempts: Attempts,
-    /// From the start to the upstream's response head.
+    /// Time from the start to the upstream's response head.
     pub first_byte: Option<Duration>,
-    /// From the start to the first content of a stream.
+    /// Time from the start to the first content of a stream.
     pub first_token: Option<Duration>,
-    /// The request's body.
+    /// Measurements of the request body.
     pub upload: Rc<UploadTally>,
-    /// The answer's body, as it went to the caller.
+    /// Measurements of the response body as it was sent to the client.
     pub tally: Tally,
-    /// What the answer told of itself.
+    /// Model, usage and finish reason, as reported by the response.
     pub reading: Reading,
-    /// What lies beneath the fault, for the operator.
+    /// The causes of the fault, for the operator.
     pub cause: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Record {
         }
     }
 
-    /// Notes that the first content of a stream goes to the client at `now`.
+    /// Records that the first content of a stream is sent to the client at `now`.
     pub fn first_token_sent(&mut self, now: Instant) {
         self.first_token = Some(now.saturating_duration_since(self.start));
         self.attempts.update(|attempt| {
