@@ -1,4 +1,4 @@
-//! The attempts of an exchange: the candidates and their results.
+//! The attempts of an exchange: which candidates were asked, and what each of them gave.
 
 use std::{
     sync::Arc,
@@ -7,10 +7,10 @@ use std::{
 
 use http::StatusCode;
 
-/// The maximum number of attempts of one exchange that are kept in detail. All are counted, and the last one is always kept.
+/// The most attempts of one exchange that are kept in detail. The count goes on, and the last attempt is always kept.
 const MOST_KEPT: usize = 16;
 
-/// The maximum size of a provider's error code that is kept, in bytes.
+/// Most bytes of a provider's error code that are kept.
 const CODE_KEPT: usize = 64;
 
 /// One attempt at one candidate.
@@ -20,41 +20,41 @@ pub struct Attempt {
     pub upstream: Arc<str>,
     /// The target's base URL.
     pub target: Arc<str>,
-    /// The number of the upstream's key, in the order of the configuration, from 1.
+    /// The upstream's key, by its place in the configuration, from 1.
     pub key: Option<usize>,
-    /// The model that replaced the requested one.
+    /// The model that was asked for instead of the request's own.
     pub model: Option<Arc<str>>,
-    /// When the attempt began.
+    /// When it began.
     pub start: Instant,
-    /// How long the connection took to open; `None` for a connection that was already open.
+    /// How long the connection took to open; `None` for one that was open already.
     pub connect: Option<Duration>,
     /// Whether the connection had served another request before.
     pub reused: Option<bool>,
-    /// Time from the start to the response head.
+    /// From its start to the response's head.
     pub head: Option<Duration>,
-    /// Time from the start to the first content that was sent to the client.
+    /// From its start to the first content that went to the client.
     pub first_token: Option<Duration>,
-    /// Time from the start to the end.
+    /// From its start to its end.
     pub end: Option<Duration>,
     /// The upstream's status.
     pub status: Option<StatusCode>,
     /// The provider's own error code.
     pub code: Option<Box<str>>,
-    /// The result, as its label in the metrics; `None` while the attempt runs.
+    /// What came of it, in the words of the metrics; `None` while it is under way.
     pub result: Option<&'static str>,
 }
 
-/// The attempts of one exchange, in order.
+/// The attempts of one exchange, in their order.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// The attempts before the last. Nearly all exchanges have one attempt, which needs no allocation.
+    /// Nearly all exchanges have one attempt, which is kept without an allocation.
     earlier: Vec<Attempt>,
     last: Option<Attempt>,
     count: u32,
 }
 
 impl Attempt {
-    /// Creates an attempt that begins now.
+    /// An attempt that begins now.
     pub fn new(upstream: Arc<str>, target: Arc<str>, key: Option<usize>, model: Option<Arc<str>>) -> Self {
         Self {
             upstream,
@@ -73,7 +73,7 @@ impl Attempt {
         }
     }
 
-    /// Records a failure: `result` is its label in the metrics; `status` and `code` are what the upstream sent, if anything.
+    /// Notes how it failed: `result` in the words of the metrics, the upstream's status and its own error code, if it gave any.
     pub(super) fn fail(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
         self.result = Some(result);
         self.status = status;
@@ -86,22 +86,22 @@ impl Attempt {
 }
 
 impl Attempts {
-    /// Returns the number of attempts.
+    /// How many there were.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// Returns the last attempt, which may still run.
+    /// The one that is under way, or was the last.
     pub fn last(&self) -> Option<&Attempt> {
         self.last.as_ref()
     }
 
-    /// Iterates over the attempts that are kept, in order.
+    /// Those that are kept, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
         self.earlier.iter().chain(&self.last)
     }
 
-    /// Changes the last attempt.
+    /// Changes what is known of the last one.
     pub fn update(&mut self, change: impl FnOnce(&mut Attempt)) {
         if let Some(last) = &mut self.last {
             change(last);

@@ -1,4 +1,4 @@
-//! An exchange at its end: one value for the log, the metrics and the permits.
+//! What is known of an exchange when it is over: one value, for the log, the metrics and the permits.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::{
     },
 };
 
-/// The error code in the log of an upstream error that has no code.
+/// What an error of an upstream is called in the log when it has no code of its own.
 const UPSTREAM_ERROR: &str = "upstream_error";
 
 /// An exchange that is over.
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'e> {
-    /// The data of the exchange.
+    /// What is known of it.
     pub record: &'e Record,
-    /// How the exchange ended.
+    /// How it ended.
     pub outcome: Outcome,
-    /// How long the exchange took.
+    /// How long it took.
     pub total: Duration,
 }
 
 impl Finished<'_> {
-    /// Returns the token usage, if the upstream reported it.
+    /// The tokens that the upstream reported, if it did.
     pub fn usage(&self) -> Option<Usage> {
         self.record.reading.usage
     }
 
-    /// Returns the sample that the metrics count.
+    /// What the metrics count of it.
     pub(super) fn sample(&self) -> Sample {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
@@ -58,7 +58,7 @@ impl Finished<'_> {
         }
     }
 
-    /// Returns the line for the access log.
+    /// Its line in the access log.
     pub(super) fn line(&self) -> AccessLine<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
@@ -102,10 +102,10 @@ impl Finished<'_> {
         }
     }
 
-    /// Returns the attempts for the log. The list is empty if there was one successful attempt, which the line itself describes.
+    /// The attempts for the log: none where one attempt went well, since the line says all about that.
     fn attempts(&self) -> Vec<AttemptLine<'_>> {
         let attempts = &self.record.attempts;
-        // Only a failed attempt has its own end; a successful one ends with the exchange.
+        // A failed attempt has an end of its own; the one whose response the client got ends with the exchange.
         let any_failed = attempts.iter().any(|attempt| attempt.end.is_some());
         if attempts.count() <= 1 && !any_failed {
             return Vec::new();
@@ -113,7 +113,7 @@ impl Finished<'_> {
         attempts.iter().map(line_of).collect()
     }
 
-    /// Returns the code of an upstream error that was forwarded: the upstream's own code, or a generic one.
+    /// What a forwarded error of the upstream is called: its own code, or a general word.
     fn upstream_error(&self) -> Option<&str> {
         let attempt = self.record.attempts.last()?;
         attempt.status.filter(|status| status.as_u16() >= 400)?;

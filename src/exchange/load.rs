@@ -1,4 +1,4 @@
-//! The number of exchanges and connections that a worker has open.
+//! How many exchanges and connections a worker has open.
 
 use std::sync::{
     Arc,
@@ -7,16 +7,16 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// The load of a worker; read where connections are assigned to workers.
+/// How much a worker has to do; read where connections are handed out.
 #[derive(Debug, Default)]
 pub struct Load {
     exchanges: AtomicUsize,
     connections: AtomicUsize,
-    /// Notified when the last exchange or the last connection is over.
+    /// Notified when the last of either is over.
     none_left: Notify,
 }
 
-/// A guard for one counted exchange or connection; dropping it decrements the count.
+/// One counted exchange or connection; dropping it takes it off the count.
 #[derive(Debug)]
 pub struct Counted {
     load: Arc<Load>,
@@ -24,12 +24,12 @@ pub struct Counted {
 }
 
 impl Load {
-    /// Returns open exchanges and open connections; workers are compared in this order.
+    /// Open exchanges, then open connections: the order in which workers are compared.
     pub fn weight(&self) -> (usize, usize) {
         (self.exchanges.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
     }
 
-    /// Waits until no exchange is open. Open connections do not show that, because an exchange may go on after its client disconnected.
+    /// Waits until no exchange is open: those that are read on without a client have no connection that would show them.
     pub async fn no_exchange(&self) {
         loop {
             let none_left = self.none_left.notified();
@@ -40,12 +40,12 @@ impl Load {
         }
     }
 
-    /// Counts one more open exchange.
+    /// One more open exchange.
     pub fn exchange(self: &Arc<Self>) -> Counted {
         self.count(|load| &load.exchanges)
     }
 
-    /// Counts one more open connection.
+    /// One more open connection.
     pub fn connection(self: &Arc<Self>) -> Counted {
         self.count(|load| &load.connections)
     }

@@ -1,11 +1,12 @@
-//! One exchange: a request and its response, from the first header to the last byte, with the data for its log line and its metrics.
+//! One exchange: a request and its response, from the first header to the last byte, and everything that its log line and its metrics are
+//! made of.
 //!
-//! An [`Exchange`] finishes exactly once: when it is dropped. The code that knows the outcome sets it before that with
-//! [`Exchange::conclude`] or [`Exchange::fail`]. If no outcome was set, the client disconnected or the gateway cut the exchange.
+//! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows how it ended says so with [`Exchange::conclude`] or
+//! [`Exchange::fail`] before that; an exchange that is dropped without a word was left by its client, or cut.
 
 mod attempt;
 mod finished;
-mod permit;
+mod held;
 mod load;
 mod record;
 mod tally;
@@ -23,17 +24,17 @@ use crate::{
 
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
-pub use permit::Permit;
+pub use held::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::Tally;
 
-/// The destination of access lines.
+/// Where access lines go.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// The process's queue to stdout.
+    /// The process' queue to stdout.
     pub queue: Queue,
-    /// The format of the lines.
+    /// How lines are written.
     pub format: LogFormat,
 }
 
@@ -53,7 +54,7 @@ impl AccessLog {
         });
     }
 
-    /// Creates a log that discards its lines.
+    /// A log whose lines nobody reads.
     #[cfg(test)]
     pub(crate) fn discarding() -> Self {
         let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
@@ -64,41 +65,41 @@ impl AccessLog {
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The data known so far, written by the code that learns it.
+    /// What is known of it so far; written by the part that learns it.
     pub record: Record,
-    /// The state shared with the response body and the driver of the connection.
+    /// What its response body and the driver of its connection share with it.
     pub handle: Rc<ExchangeHandle>,
-    /// Headers that the gateway adds to the response.
+    /// Headers that parts of the gateway add to its response.
     pub response_headers: HeaderMap,
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
-    /// The permits of its admission; at most one per limit that applies.
-    permits: Vec<Permit>,
-    /// Released last, so that a drain waits for the log line.
+    /// What admission granted; as many as limits apply to it.
+    held: Vec<Permit>,
+    /// Given back last, so that a drain waits for the log line.
     _in_flight: Counted,
 }
 
-/// The data of a request that is known once its head has arrived.
+/// What is known when a request's head is there.
 #[derive(Debug)]
 pub struct Opening {
-    /// The client's address.
+    /// The caller's address.
     pub client: IpAddr,
-    /// Whether the client's connection uses TLS.
+    /// Whether its connection is TLS.
     pub tls: bool,
-    /// The trace that the request belongs to.
+    /// The request's id of its trace.
     pub trace: TraceContext,
-    /// The HTTP version.
+    /// Its version.
     pub version: Version,
-    /// The request method.
+    /// Its method.
     pub method: Method,
-    /// The request path as it was received.
+    /// Its path as it came.
     pub path: String,
 }
 
 impl Exchange {
-    /// Begins an exchange on `connection`. At its end it writes a line to `log`, if there is one, and is counted in `metrics`.
+    /// Begins an exchange on `connection`; its line goes to `log`, if there is one, and it is counted in `metrics`.
     pub fn open(
         opening: Opening,
         connection: &Rc<ConnectionState>,
@@ -119,14 +120,14 @@ impl Exchange {
             log,
             metrics,
             outcome: None,
-            permits: Vec::new(),
+            held: Vec::new(),
             _in_flight: in_flight,
         };
         exchange.introduce();
         exchange
     }
 
-    /// Publishes the identity of the exchange, for the list of open exchanges.
+    /// Shows what is known of it to the operator, who may list open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
         self.handle.status.introduce(About {
@@ -137,41 +138,41 @@ impl Exchange {
         });
     }
 
-    /// Returns the client's connection.
+    /// The connection that it is on.
     pub fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
     }
 
-    /// Returns whether this is the last exchange on its HTTP/1.1 connection, because the request body is not read to its end. hyper notices
-    /// that only after it has written the response head. On HTTP/2 only the stream ends.
+    /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
+    /// it has written the answer's head. (HTTP/2 has streams for that.)
     pub fn is_last(&self) -> bool {
         let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
     }
 
-    /// Holds `permit` until the end of the exchange.
+    /// Keeps `permit` until the exchange is over.
     pub fn hold(&mut self, permit: Permit) {
         if permit.is_needed() {
-            self.permits.push(permit);
+            self.held.push(permit);
         }
     }
 
-    /// Records the start of an attempt.
+    /// Notes that an attempt begins.
     pub fn begin_attempt(&mut self, attempt: Attempt) {
-        // Both describe the last attempt only.
+        // Both are of the last attempt alone.
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         self.record.attempts.begin(attempt);
     }
 
-    /// Records that the response head of the current attempt arrived.
+    /// Notes that the head of the attempt's response is there.
     pub fn head_received(&mut self) {
         self.record.first_byte = Some(self.record.start.elapsed());
         self.record.attempts.update(|attempt| attempt.head = Some(attempt.start.elapsed()));
     }
 
-    /// Records that the client gets the response of the last attempt, which has this status.
-    pub fn attempt_succeeded(&mut self, status: StatusCode) {
+    /// Notes that the client gets the response of the last attempt, of this status.
+    pub fn attempt_answered(&mut self, status: StatusCode) {
         self.record.attempts.update(|attempt| {
             attempt.status = Some(status);
             attempt.result = Some(class(status));
@@ -179,8 +180,7 @@ impl Exchange {
         self.count_attempt();
     }
 
-    /// Records that the last attempt failed. `result` is its label in the metrics; `status` and `code` are what the upstream sent, if
-    /// anything.
+    /// Notes that the last attempt failed with `result`, in the words of the metrics, and what the upstream said of it.
     pub fn attempt_failed(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, status, code));
         self.count_attempt();
@@ -194,13 +194,13 @@ impl Exchange {
         }
     }
 
-    /// Sets the outcome of the exchange. The first outcome wins.
+    /// Says how it ended. What is said first stays.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// Sets `fault` in the current phase as the outcome, and keeps its causes for the log. Causes in which `is_secret` finds a key are
-    /// withheld: they may contain what a peer sent, such as the debug data of an HTTP/2 GOAWAY frame. The first outcome wins.
+    /// Ends it with `fault` in the phase that it is in, and keeps the causes for the log, unless `is_secret` finds a key in them: they may hold
+    /// what a peer sent, such as the debug data of HTTP/2's GOAWAY.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
             let withheld = || "[withheld: holds the key]".to_owned();
@@ -210,18 +210,18 @@ impl Exchange {
         }
     }
 
-    /// Records that a response head, and comments after it, were sent before the upstream responded.
-    pub fn committed_early(&mut self) {
+    /// Notes that the head of its response went out before there was a response, and comments after it.
+    pub fn answered_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
-        self.record.tally.begin(self.handle.status.handed_over());
+        self.record.tally.begin(self.handle.status.given());
     }
 
-    /// Returns the outcome, if it was set.
+    /// How it ended, as far as that was said.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
-    /// Returns the outcome of an exchange for which none was set: the gateway cut it, or the client disconnected.
+    /// How an exchange ended that nobody concluded: it was cut, or its client has left.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
         match self.handle.abort.cause() {
@@ -236,15 +236,15 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.connection.close(&self.handle);
-        // A client that disconnected determines the outcome, even if the rest of the response was read after that.
+        // What was read on after the caller had left does not change how it ended.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
         if self.handle.status.is_early() {
-            self.committed_early();
+            self.answered_early();
         }
-        let permits = std::mem::take(&mut self.permits);
+        let held = std::mem::take(&mut self.held);
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
-        for permit in permits {
+        for permit in held {
             permit.settle(&finished);
         }
         self.metrics.finished(finished.sample());
@@ -254,7 +254,7 @@ impl Drop for Exchange {
     }
 }
 
-/// Returns the class of a status, such as `2xx`, for metrics.
+/// The class of a status, for metrics.
 pub fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
@@ -265,19 +265,19 @@ pub fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// The size, in bytes, from which on no further cause of a fault is added to the log.
+/// Most bytes of a fault's causes that are kept for the log.
 const CAUSES_KEPT: usize = 512;
 
-/// Joins the causes of `fault` into one line.
+/// The chain of causes beneath `fault`, as one line.
 fn causes(fault: &Fault) -> Option<String> {
-    let mut cause = std::error::Error::source(fault)?;
-    let mut line = cause.to_string();
-    while let Some(deeper) = cause.source()
+    let mut beneath = std::error::Error::source(fault)?;
+    let mut line = beneath.to_string();
+    while let Some(deeper) = beneath.source()
         && line.len() < CAUSES_KEPT
     {
         line.push_str(": ");
         line.push_str(&deeper.to_string());
-        cause = deeper;
+        beneath = deeper;
     }
     Some(line)
 }

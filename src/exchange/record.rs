@@ -1,4 +1,4 @@
-//! The data of one exchange, collected while it runs.
+//! What is known of one exchange while it goes on.
 
 use std::{
     net::IpAddr,
@@ -17,57 +17,57 @@ use crate::{
     telemetry::ids::{RequestId, TraceContext},
 };
 
-/// The longest path that is kept for the log, in bytes.
+/// Longest path that is kept for the log, in bytes.
 const PATH_KEPT: usize = 1024;
 
-/// The data of one exchange.
+/// What is known of an exchange.
 #[derive(Debug)]
 pub struct Record {
-    /// When the exchange began, as wall-clock time for the log.
+    /// When it began, for people.
     pub time: SystemTime,
-    /// When the exchange began, as monotonic time for measurements.
+    /// When it began, for clocks.
     pub start: Instant,
-    /// The gateway's id of the request.
+    /// Ours.
     pub request_id: RequestId,
-    /// The trace that the client named, or a new one.
+    /// The caller's, or begun here.
     pub trace: TraceContext,
     /// The upstream's own id of the request.
     pub upstream_request_id: Option<String>,
-    /// The client's address.
+    /// The caller's address.
     pub client: IpAddr,
-    /// The client, once authenticated.
+    /// Who asks.
     pub caller: Option<Arc<Caller>>,
     /// `[route.NAME]`
     pub route: Option<Arc<str>>,
-    /// The HTTP version between the client and the gateway.
+    /// Between the caller and us.
     pub version: Version,
-    /// Whether the client's connection uses TLS.
+    /// Whether the caller's connection is TLS.
     pub tls: bool,
-    /// The request method.
+    /// The request's method.
     pub method: Method,
-    /// The request path, at most 1 KiB of it.
+    /// The request's path, at most 1 KiB of it.
     pub path: String,
-    /// The API operation.
+    /// Which API operation it is.
     pub endpoint: Endpoint,
-    /// The requested model.
+    /// The model asked for.
     pub model: Option<String>,
-    /// Whether a stream was requested.
+    /// Whether a stream was asked for.
     pub stream: Option<bool>,
-    /// The status of the response to the client.
+    /// What the caller was answered with.
     pub status: Option<StatusCode>,
-    /// The attempts and their results.
+    /// The candidates that were asked, and what each gave.
     pub attempts: Attempts,
-    /// Time from the start to the upstream's response head.
+    /// From the start to the upstream's response head.
     pub first_byte: Option<Duration>,
-    /// Time from the start to the first content of a stream.
+    /// From the start to the first content of a stream.
     pub first_token: Option<Duration>,
-    /// Measurements of the request body.
+    /// The request's body.
     pub upload: Rc<UploadTally>,
-    /// Measurements of the response body as it was sent to the client.
+    /// The answer's body, as it went to the caller.
     pub tally: Tally,
-    /// Model, usage and finish reason, as reported by the response.
+    /// What the answer told of itself.
     pub reading: Reading,
-    /// The causes of the fault, for the operator.
+    /// What lies beneath the fault, for the operator.
     pub cause: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Record {
         }
     }
 
-    /// Records that the first content of a stream is sent to the client at `now`.
+    /// Notes that the first content of a stream goes to the client at `now`.
     pub fn first_token_sent(&mut self, now: Instant) {
         self.first_token = Some(now.saturating_duration_since(self.start));
         self.attempts.update(|attempt| {

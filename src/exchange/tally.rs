@@ -1,17 +1,17 @@
-//! Measurements of a response body as it is sent to the client.
+//! What is measured of an answer's body on its way to the caller.
 
 use std::time::{Duration, Instant};
 
-use crate::{body::HandedOver, telemetry::metrics::histogram::Histogram};
+use crate::telemetry::metrics::histogram::Histogram;
 
-/// Measurements of a response body.
+/// What is measured of an answer's body.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
-    /// Bytes handed to the client's connection.
+    /// Bytes handed to the caller's connection.
     pub bytes: u64,
     /// Data frames.
     pub frames: u64,
-    /// SSE events; `None` if the response is not an event stream.
+    /// SSE events; `None` where the answer is not a stream of them.
     pub events: Option<u64>,
     /// The longest time between two frames.
     pub max_gap: Option<Duration>,
@@ -20,14 +20,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds what was handed over before the first measured frame.
-    pub(super) fn begin(&mut self, before: HandedOver) {
+    /// So many frames and bytes had gone out before the first one that is measured.
+    pub(super) fn begin(&mut self, (frames, bytes): (u64, u64)) {
         if self.frames == 0 {
-            (self.frames, self.bytes) = (before.frames, before.bytes);
+            (self.frames, self.bytes) = (frames, bytes);
         }
     }
 
-    /// Counts a data frame of `bytes` that is sent at `now`.
+    /// A data frame of `bytes` goes out at `now`.
     pub fn frame(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;
         self.frames += 1;

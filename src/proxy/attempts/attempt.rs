@@ -59,7 +59,7 @@ pub(super) async fn attempt(
     match run(context, exchange, request, &mut candidate, hold).await {
         Ok(mut response) => {
             candidate.permit.succeeded();
-            exchange.attempt_succeeded(response.status());
+            exchange.attempt_answered(response.status());
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
         }

@@ -95,7 +95,7 @@ impl DispatchResult {
     pub(super) fn into_late_relay(self) -> Relay {
         let Self { context, mut exchange, response } = self;
         let dialect = exchange.record.endpoint.dialect();
-        exchange.committed_early();
+        exchange.answered_early();
         let close_delimited = exchange.record.version == Version::HTTP_10;
         let stream = match response {
             Ok(response) => response.into_stream(dialect, close_delimited),

@@ -1,13 +1,11 @@
-//! The permit that an exchange holds from its admission to its end.
+//! What an exchange holds from its admission to its end.
 
 use std::fmt;
 
 use super::Finished;
 
-/// The permit that an exchange was admitted with.
-///
-/// It is settled exactly once, with the outcome and the reported usage, when the exchange is dropped and before the log and the metrics
-/// are written.
+/// What admission granted to an exchange: settled exactly once, when the exchange is dropped, with how it ended and the usage that was
+/// reported, before the log and the metrics hear of it.
 pub struct Permit {
     settle: Option<Settle>,
 }
@@ -15,17 +13,17 @@ pub struct Permit {
 type Settle = Box<dyn FnOnce(&Finished<'_>)>;
 
 impl Permit {
-    /// Creates the permit of a request to which no limit applies.
+    /// The permit of a request that no limit applies to: there is nothing to settle.
     pub fn unlimited() -> Self {
         Self { settle: None }
     }
 
-    /// Creates a permit that `settle` settles. What `settle` owns is released when it returns.
+    /// A permit that is settled by `settle`, which also drops, and so gives back, what it owns.
     pub fn settled_by(settle: impl FnOnce(&Finished<'_>) + 'static) -> Self {
         Self { settle: Some(Box::new(settle)) }
     }
 
-    /// Returns whether there is anything to settle.
+    /// Whether there is anything to settle.
     pub(super) fn is_needed(&self) -> bool {
         self.settle.is_some()
     }
