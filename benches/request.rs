@@ -17,7 +17,7 @@ use sluicegate::{
     config::{self, Env, KeyHash},
     policy::{self, SecretScanner, path},
     snapshot::{Route, Snapshot},
-    telemetry::{access::Line, ids::TraceContext},
+    telemetry::{access::AccessLine, ids::TraceContext},
     upstream::Pick,
 };
 
@@ -175,8 +175,8 @@ fn readdress(mut headers: HeaderMap, route: &Route, credential: &Credential) -> 
     headers
 }
 
-fn line() -> Line<'static> {
-    Line {
+fn line() -> AccessLine<'static> {
+    AccessLine {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
         request_id: "req_98a89244ccfcdcc8edb233be73e3407b",
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),

@@ -9,7 +9,7 @@ use crate::{
     fault::Outcome,
     openai::{FinishReason, Usage},
     telemetry::{
-        access::{AttemptLine, Line},
+        access::{AccessLine, AttemptLine},
         metrics::worker::{Ending, Sample, Tokens},
     },
 };
@@ -59,11 +59,11 @@ impl Finished<'_> {
     }
 
     /// Its line in the access log.
-    pub(super) fn line(&self) -> Line<'_> {
+    pub(super) fn line(&self) -> AccessLine<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
         let usage = self.usage();
-        Line {
+        AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),
             trace_id: Some(record.trace.trace_id()),

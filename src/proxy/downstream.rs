@@ -17,7 +17,7 @@ pub struct Downstream {
     /// When the TCP peer may say who the caller is: the addresses that are trusted to speak of others in `x-forwarded-for`.
     pub trusted: Option<Arc<[Network]>>,
     /// The connection's cell.
-    pub link: Rc<ConnectionState>,
+    pub connection: Rc<ConnectionState>,
     /// Who sent its last request.
     pub memo: CallerMemo,
 }

@@ -32,7 +32,7 @@ pub struct Scanner {
     /// The unfinished line's first bytes, while they do not tell its field yet.
     start: [u8; START_LEN],
     start_len: usize,
-    line: Line,
+    line: FieldLine,
     /// Bytes of a leading byte order mark seen so far; `BOM.len()` also when there is none to come.
     bom: usize,
     /// The last line ended with CR, so an LF coming next belongs to it.
@@ -46,7 +46,7 @@ pub struct Scanner {
 
 /// What the unfinished line is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum FieldLine {
     /// Not begun, or its field not known yet.
     #[default]
     Start,
@@ -90,7 +90,7 @@ impl Scanner {
             };
             let (line, ended) = rest.split_at(end);
             rest = self.past_line_end(ended);
-            if self.line != Line::Start || self.start_len != 0 {
+            if self.line != FieldLine::Start || self.start_len != 0 {
                 self.fragment(line);
                 self.end_fragments();
             } else if line.is_empty() {
@@ -114,7 +114,7 @@ impl Scanner {
     /// **At the start.** Something put before the first byte takes a leading byte order mark, should one come, out of
     /// its place. No known provider sends one.
     pub fn at_boundary(&self) -> bool {
-        !self.has_field && self.line == Line::Start && self.start_len == 0 && matches!(self.bom, 0 | 3)
+        !self.has_field && self.line == FieldLine::Start && self.start_len == 0 && matches!(self.bom, 0 | 3)
     }
 
     /// True when the last byte was CR, the end of a line whose LF may still come.
@@ -148,7 +148,7 @@ impl Scanner {
     /// The stream did not begin with a byte order mark. What looked like one began a line of an unknown field.
     fn not_a_bom(&mut self) {
         if self.bom > 0 {
-            self.line = Line::Skip;
+            self.line = FieldLine::Skip;
             self.has_field = true;
         }
         self.bom = BOM.len();
@@ -172,9 +172,9 @@ impl Scanner {
     fn whole_line<'c>(&mut self, line: &'c [u8], parts: &mut InChunk<'c>) {
         self.has_field |= line.first() != Some(&b':');
         match field(line) {
-            Line::Data => self.data_line(value(line, b"data"), parts),
-            Line::Name => parts.name = Some(value(line, b"event")),
-            Line::Skip | Line::Start => {}
+            FieldLine::Data => self.data_line(value(line, b"data"), parts),
+            FieldLine::Name => parts.name = Some(value(line, b"event")),
+            FieldLine::Skip | FieldLine::Start => {}
         }
     }
 
@@ -231,11 +231,11 @@ impl Scanner {
 
     /// Takes in a part of a line that began in an earlier chunk or does not end in this one.
     fn fragment(&mut self, part: &[u8]) {
-        let part = if self.line == Line::Start { self.settle_start(part) } else { part };
+        let part = if self.line == FieldLine::Start { self.settle_start(part) } else { part };
         match self.line {
-            Line::Data => self.push_data(part),
-            Line::Name => self.push_name(part),
-            Line::Skip | Line::Start => {}
+            FieldLine::Data => self.push_data(part),
+            FieldLine::Name => self.push_name(part),
+            FieldLine::Skip | FieldLine::Start => {}
         }
     }
 
@@ -261,15 +261,15 @@ impl Scanner {
         self.has_field |= start.first() != Some(&b':');
         self.line = field(start);
         match self.line {
-            Line::Data => {
+            FieldLine::Data => {
                 self.begin_data();
                 self.push_data(value(start, b"data"));
             }
-            Line::Name => {
+            FieldLine::Name => {
                 self.begin_name();
                 self.push_name(value(start, b"event"));
             }
-            Line::Skip | Line::Start => {}
+            FieldLine::Skip | FieldLine::Start => {}
         }
     }
 
@@ -278,7 +278,7 @@ impl Scanner {
         if self.start_len > 0 {
             self.begin_line();
         }
-        self.line = Line::Start;
+        self.line = FieldLine::Start;
     }
 
     fn begin_name(&mut self) {
@@ -315,13 +315,13 @@ impl Scanner {
 
 /// The field of a line, from all of it or from its first [`START_LEN`] bytes.
 #[inline]
-fn field(line: &[u8]) -> Line {
+fn field(line: &[u8]) -> FieldLine {
     if line.starts_with(b"data:") || line == b"data" {
-        Line::Data
+        FieldLine::Data
     } else if line.starts_with(b"event:") || line == b"event" {
-        Line::Name
+        FieldLine::Name
     } else {
-        Line::Skip
+        FieldLine::Skip
     }
 }
 
@@ -340,21 +340,21 @@ fn cut_name(name: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
 
-    type Seen = (Vec<u8>, Vec<u8>, bool);
+    type Found = (Vec<u8>, Vec<u8>, bool);
 
-    fn scan(scanner: &mut Scanner, chunk: &[u8]) -> Vec<Seen> {
+    fn scan(scanner: &mut Scanner, chunk: &[u8]) -> Vec<Found> {
         let mut seen = Vec::new();
         scanner
             .scan(chunk, &mut |event| seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized)));
         seen
     }
 
-    fn scan_all<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec<Seen> {
+    fn scan_all<'c>(chunks: impl IntoIterator<Item = &'c [u8]>) -> Vec<Found> {
         let mut scanner = Scanner::new();
         chunks.into_iter().flat_map(|chunk| scan(&mut scanner, chunk)).collect()
     }
 
-    fn named(name: &str, data: &str) -> Seen {
+    fn named(name: &str, data: &str) -> Found {
         (name.into(), data.into(), false)
     }
 

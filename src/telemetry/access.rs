@@ -13,7 +13,7 @@ use crate::config::LogFormat;
 /// There is no field for a query or a header value, which may hold a key; the two ids are exceptions, and a key has been searched
 /// for in them.
 #[derive(Debug, Clone)]
-pub struct Line<'a> {
+pub struct AccessLine<'a> {
     /// When the request arrived.
     pub time: SystemTime,
     /// Our request id, as sent to the caller in `x-request-id`.
@@ -126,7 +126,7 @@ impl AttemptLine<'_> {
     }
 }
 
-impl Line<'_> {
+impl AccessLine<'_> {
     /// Appends the line as a JSON object, without a line feed.
     pub fn write_json(&self, out: &mut Vec<u8>) {
         self.write(Pairs::begin(out, LogFormat::Json));
@@ -239,8 +239,8 @@ mod tests {
 
     use super::*;
 
-    fn least() -> Line<'static> {
-        Line {
+    fn least() -> AccessLine<'static> {
+        AccessLine {
             time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             request_id: "req_1",
             trace_id: None,
@@ -279,8 +279,8 @@ mod tests {
         }
     }
 
-    fn whole() -> Line<'static> {
-        Line {
+    fn whole() -> AccessLine<'static> {
+        AccessLine {
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
             upstream_request_id: Some("req_up"),
             client: "2001:db8::1".parse().unwrap(),
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn a_hostile_path_stays_one_bounded_value() {
         let path = format!("/\n{{\"who\":\"me\"}}{}", "x".repeat(5000));
-        let line = written(|out| Line { path: &path, ..least() }.write_json(out));
+        let line = written(|out| AccessLine { path: &path, ..least() }.write_json(out));
         assert!(!line.contains('\n') && line.len() < 1500);
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["path"], path[..1024]);
@@ -392,7 +392,7 @@ mod tests {
             total: Duration::from_millis(2),
         };
         let attempts = vec![attempt(Some(503), Some("over\"loaded")), attempt(None, None)];
-        let line = Line { attempts, ..least() };
+        let line = AccessLine { attempts, ..least() };
         let mut json = Vec::new();
         line.write_json(&mut json);
         let read: serde_json::Value = serde_json::from_slice(&json).unwrap();

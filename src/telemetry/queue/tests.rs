@@ -59,8 +59,8 @@ fn scripted(bound: usize) -> Script {
     Script { queue: Queue::start(Box::new(out), bound, LogFormat::Json), sink, began, say }
 }
 
-/// The number that a line about dropped ones tells.
-fn told(line: &str) -> u64 {
+/// Number of dropped lines that a report line states.
+fn lost_lines(line: &str) -> u64 {
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(value["message"], "log lines were dropped");
     value["dropped"].as_u64().unwrap()
@@ -102,7 +102,7 @@ fn a_stalled_output_costs_lines_and_never_the_caller() {
     assert!(queue.flush(LONG));
     let lines = sink.lines();
     assert_eq!(lines[..2], ["a".repeat(60), "b".repeat(38)]);
-    assert_eq!((lines.len(), told(&lines[2])), (3, 2));
+    assert_eq!((lines.len(), lost_lines(&lines[2])), (3, 2));
     assert_eq!(queue.dropped(), 2);
 }
 
@@ -115,7 +115,7 @@ fn dropped_lines_are_told_though_no_line_follows() {
     say.send(Ok(usize::MAX)).unwrap();
     drop(say);
     assert!(queue.flush(LONG));
-    assert_eq!(told(&sink.lines()[1]), 1);
+    assert_eq!(lost_lines(&sink.lines()[1]), 1);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_failed_write_is_counted_and_the_next_line_begins_afresh() {
     assert!(queue.flush(LONG));
     let lines = sink.lines();
     assert_eq!(lines[..4], ["one", "two", "th", "four"]);
-    assert_eq!((lines.len(), told(&lines[4])), (5, 1));
+    assert_eq!((lines.len(), lost_lines(&lines[4])), (5, 1));
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn an_output_that_would_block_is_asked_again() {
 
 #[test]
 fn the_writer_ends_with_the_last_handle_and_leaves_nothing_behind() {
-    struct Told(Sink, mpsc::Sender<()>);
-    impl Write for Told {
+    struct Notified(Sink, mpsc::Sender<()>);
+    impl Write for Notified {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.write(bytes)
         }
@@ -164,14 +164,14 @@ fn the_writer_ends_with_the_last_handle_and_leaves_nothing_behind() {
             Ok(())
         }
     }
-    impl Drop for Told {
+    impl Drop for Notified {
         fn drop(&mut self) {
             let _ = self.1.send(());
         }
     }
     let (ended, end) = mpsc::channel();
     let sink = Sink::default();
-    let queue = Queue::start(Box::new(Told(sink.clone(), ended)), 1000, LogFormat::Text);
+    let queue = Queue::start(Box::new(Notified(sink.clone(), ended)), 1000, LogFormat::Text);
     queue.push(b"last words");
     drop(queue);
     end.recv().unwrap();
