@@ -1,4 +1,4 @@
-//! The means to end one exchange early: its deadline, the cause, and whom to wake or abort.
+//! Ends one exchange early: the deadline, the cause, and the tasks to wake or abort.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,14 +8,14 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-/// Why an exchange was ended by somebody other than the two peers.
+/// The reason for which the gateway ended an exchange that neither peer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// The client took no byte of the waiting response for too long.
+    /// The client read no byte of the pending response for too long.
     WriteStall,
     /// The drain's deadline passed.
     Drain,
-    /// The exchange as a whole took too long (`timeout.total`).
+    /// The whole exchange took longer than `timeout.total`.
     Total,
 }
 
@@ -24,34 +24,34 @@ pub enum Cut {
 pub struct Abort {
     deadline: Cell<Option<Instant>>,
     cut: Cell<Option<(Cut, Instant)>>,
-    /// The task that polls the response body, or waits for a response.
+    /// The task that polls the response body or waits for a response.
     waker: RefCell<Option<Waker>>,
     /// The exchange's own task (an HTTP/2 stream).
     task: RefCell<Option<AbortHandle>>,
 }
 
 impl Abort {
-    /// Sets the task that runs this exchange alone (an HTTP/2 stream). Without one, the connection is what must be ended.
+    /// Sets the task that runs only this exchange (an HTTP/2 stream). An exchange without such a task can only be ended by ending its connection.
     pub fn runs_in(&self, task: AbortHandle) {
         *self.task.borrow_mut() = Some(task);
     }
 
-    /// Sets the moment by which the exchange must be over.
+    /// Sets the time at which the exchange must be over.
     pub fn set_deadline(&self, deadline: Option<Instant>) {
         self.deadline.set(deadline);
     }
 
-    /// The moment by which the exchange must be over.
+    /// The time at which the exchange must be over.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.get()
     }
 
-    /// Whether that moment has come.
+    /// Whether the deadline has passed.
     pub fn is_late(&self, now: Instant) -> bool {
         self.deadline.get().is_some_and(|deadline| now >= deadline)
     }
 
-    /// Registers the task that [`Abort::cut`] wakes. True when it is another task than before.
+    /// Registers the task that [`Abort::cut`] wakes. Returns true when it differs from the task registered before.
     pub fn register(&self, waker: &Waker) -> bool {
         let mut slot = self.waker.borrow_mut();
         if slot.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -61,7 +61,8 @@ impl Abort {
         true
     }
 
-    /// Asks the exchange to end; its response body tells the client when it is polled next. The first cause stays.
+    /// Requests the end of the exchange and wakes its task. The response body reports the end to the client at its next poll. The first cause is
+    /// kept.
     pub fn cut(&self, cause: Cut) {
         if self.cut.get().is_none() {
             self.cut.set(Some((cause, Instant::now())));
@@ -71,17 +72,17 @@ impl Abort {
         }
     }
 
-    /// Why the exchange was asked to end, if it was.
+    /// The cause passed to the first [`Abort::cut`], if it was called.
     pub fn cause(&self) -> Option<Cut> {
         self.cut.get().map(|(cause, _)| cause)
     }
 
-    /// When the exchange was asked to end.
+    /// The time of the first [`Abort::cut`], if it was called.
     pub fn cut_since(&self) -> Option<Instant> {
         self.cut.get().map(|(_, since)| since)
     }
 
-    /// Ends the exchange's own task at once; false when it has none and the connection must be ended instead.
+    /// Aborts the exchange's own task. Returns false when it has none and the connection must be ended instead.
     pub fn abort_task(&self) -> bool {
         self.task.borrow().as_ref().map(AbortHandle::abort).is_some()
     }

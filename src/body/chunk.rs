@@ -1,4 +1,4 @@
-//! Bytes on their way to the caller, which tell when they have been taken.
+//! Response bytes that report when hyper has written them.
 
 use std::rc::Rc;
 
@@ -6,10 +6,10 @@ use bytes::{Buf, Bytes};
 
 use super::ExchangeHandle;
 
-/// A frame's bytes. hyper and h2 advance over what they have written, so its [`ExchangeHandle`] knows how many are still held by them.
+/// The bytes of one frame. hyper and h2 advance over the bytes they have written, so the [`ExchangeHandle`] knows how many they still hold.
 ///
-/// hyper gives h2 a whole frame as soon as the stream's window has room for one byte of it, and asks for the next. Only from the bytes
-/// themselves can it be learned when the rest has gone.
+/// hyper gives h2 a whole frame as soon as the stream's window has room for one byte of it, and then polls for the next frame. Only the
+/// bytes themselves show when the remainder has been written.
 #[derive(Debug)]
 pub struct Chunk {
     bytes: Bytes,
@@ -17,7 +17,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// `bytes` of the exchange that `handle` belongs to.
+    /// Wraps `bytes` of the exchange of `handle`, and counts them as a frame given to hyper.
     pub fn new(bytes: Bytes, handle: Rc<ExchangeHandle>) -> Self {
         handle.frame_given(bytes.len());
         Self { bytes, handle }

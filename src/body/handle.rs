@@ -1,32 +1,32 @@
-//! What the parts of one exchange share: its status, the progress of its response body, and the means to end it.
+//! State shared by the parts of one exchange: its status, the progress of its response body, and its early end.
 
 use std::time::{Duration, Instant};
 
 use super::{Abort, Cut, OpenExchange, Progress, Status};
 
-/// Shared by the exchange, its response body and the driver of its connection, on one thread.
+/// State shared by the exchange, its response body and the driver of its connection, on one thread.
 ///
-/// hyper does not poll a response body while the client takes nothing, so the driver watches such an exchange from outside and can end it.
+/// hyper does not poll a response body while the client reads nothing, so the driver monitors such an exchange from outside and can end it.
 #[derive(Debug, Default)]
 pub struct ExchangeHandle {
-    /// What the exchange is and how far it has come.
+    /// Identity and phase of the exchange.
     pub status: Status,
-    /// How the client takes the response body.
+    /// Progress of the response body towards the client.
     pub progress: Progress,
-    /// When and why the exchange is to end early.
+    /// Deadline and cause of an early end.
     pub abort: Abort,
 }
 
 impl ExchangeHandle {
-    /// The exchange as it is now; `None` before it was introduced.
+    /// The current state of the exchange; `None` before [`Status::introduce`].
     pub fn open_exchange(&self) -> Option<OpenExchange> {
         self.status.open_exchange()
     }
 
-    /// Why the exchange must be ended at `now`, if it must: the client has taken nothing for `stall`, or `timeout.total` is over.
+    /// Returns the cause to end the exchange at `now`, if there is one: the client has read nothing for `stall`, or `timeout.total` has passed.
     ///
-    /// `stall` is for HTTP/2, where each stream has its own window. On HTTP/1.1 a body may wait for long while the client slowly takes
-    /// what hyper has buffered; there [`super::ConnectionState::blocked_since`] detects a stall, and `stall` is `None`.
+    /// `stall` applies to HTTP/2, where each stream has its own window. On HTTP/1.1 a body may wait long while the client slowly reads
+    /// the bytes that hyper has buffered; there [`super::ConnectionState::blocked_since`] detects a stall, and `stall` is `None`.
     pub fn overdue(&self, now: Instant, stall: Option<Duration>) -> Option<Cut> {
         if stall.is_some_and(|stall| self.progress.is_stalled(now, stall)) {
             return Some(Cut::WriteStall);
@@ -34,7 +34,7 @@ impl ExchangeHandle {
         self.abort.is_late(now).then_some(Cut::Total)
     }
 
-    /// Counts `bytes` of a frame that hyper was given.
+    /// Counts a frame of `bytes` given to hyper.
     pub(super) fn frame_given(&self, bytes: usize) {
         self.status.count_frame(bytes);
         self.progress.add_held(bytes);

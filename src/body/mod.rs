@@ -1,9 +1,9 @@
-//! Bodies and what surrounds them: the parts that the relay is made of, the wrappers beside it, and the two structs through
-//! which a connection and the exchanges on it talk to one another.
+//! Request and response bodies: the parts that the relay is made of, the wrappers beside it, and the two structs through
+//! which a connection and its exchanges share state.
 //!
-//! hyper does not poll a response body while the client takes nothing, and drops what it has buffered when a body fails.
-//! So whatever must hold under backpressure or before an abort goes through [`ConnectionState`] (one per downstream connection)
-//! and [`ExchangeHandle`] (one per exchange) instead of being decided inside a body.
+//! hyper does not poll a response body while the client reads nothing, and drops its buffered bytes when a body fails.
+//! Decisions that must work under backpressure or before an abort therefore go through [`ConnectionState`] (one per downstream
+//! connection) and [`ExchangeHandle`] (one per exchange), and are not made inside a body.
 
 mod abort;
 mod chunk;

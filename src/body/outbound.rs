@@ -1,4 +1,4 @@
-//! The request body that goes upstream.
+//! The request body sent upstream.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,30 +17,30 @@ use tokio::time::{Sleep, sleep};
 
 use super::{RequestBody, RequestBodyError};
 
-/// A request body on its way upstream: held whole, or passed on as it comes.
+/// A request body sent upstream: held whole, or streamed as it arrives.
 #[derive(Debug)]
 pub enum Outbound {
-    /// Read whole; `None` once sent, or when there is none.
+    /// A body that was read whole; `None` once it was sent, or when the request has no body.
     Whole(Option<Bytes>),
-    /// Passed on frame by frame, in constant memory.
+    /// A body that is streamed frame by frame, in constant memory.
     Stream(Box<Upload>),
 }
 
-/// Why a passing request body ended early. hyper hands it back as the source of its own error.
+/// The reason why a streamed request body ended early. hyper returns it as the source of its own error.
 #[derive(Debug, Error)]
 pub enum UploadError {
-    /// Nothing came for so long.
-    #[error("the caller sent nothing for {} s", .0.as_secs_f64())]
+    /// No byte arrived for this long.
+    #[error("the client sent no byte of the request body for {} s", .0.as_secs_f64())]
     Stalled(Duration),
-    /// The caller left, or broke the protocol.
-    #[error("the caller's request body broke off")]
+    /// The client left, or violated the protocol.
+    #[error("the client's request body ended early")]
     Broken(#[source] RequestBodyError),
-    /// Its answer is over. hyper takes the reason that it resets the stream with from the source.
-    #[error("the answer to it is over")]
+    /// The response to the request is over. hyper takes the error code of the stream reset from the source.
+    #[error("the response to the request body is over")]
     Over(#[source] h2::Error),
 }
 
-/// What is measured of a passing request body; shared with the exchange, which reads it when it ends.
+/// Measurements of a streamed request body; shared with the exchange, which reads them when it ends.
 #[derive(Debug, Default)]
 pub struct UploadTally {
     bytes: Cell<u64>,
@@ -49,17 +49,17 @@ pub struct UploadTally {
     failure: Cell<Option<UploadFailure>>,
 }
 
-/// What is kept of an [`UploadError`] for the exchange: hyper does not hand every one of them back (on HTTP/2 it says no more than
+/// The kind of an [`UploadError`], kept for the exchange because hyper does not return every error (on HTTP/2 it only reports
 /// that the stream was reset).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UploadFailure {
-    /// Nothing came for so long.
+    /// No byte arrived for this long.
     Stalled(Duration),
-    /// The caller left, or broke the protocol.
+    /// The client left, or violated the protocol.
     Broken,
 }
 
-/// A request body that is passed on as it comes.
+/// A request body that is streamed upstream as it arrives.
 pub struct Upload {
     body: RequestBody,
     tally: Rc<UploadTally>,
@@ -69,44 +69,44 @@ pub struct Upload {
     answer: Rc<Awaited>,
 }
 
-/// As long as this is there, a passing body has an answer to come, or one that is being read. Without it what is left of the body is of no
-/// use: the stream is reset. (On HTTP/1.1 the connection is closed; on HTTP/2 hyper pipes a body in a task of its own, which knows nothing of
-/// the answer. It looks for more of the body, and so finds this, when what it had before fits into the upstream's window.)
+/// Marks that the response to a streamed request body is expected or being read. When it is dropped, the remainder of the body is useless and
+/// the stream is reset. (On HTTP/1.1 the connection is closed. On HTTP/2 hyper pipes a body in a separate task that does not know the
+/// response. The task polls for more of the body, and so notices the drop, when the previous bytes fit into the upstream's window.)
 #[derive(Debug)]
 pub struct AnswerAwaited(Rc<Awaited>);
 
 #[derive(Debug, Default)]
 struct Awaited {
     over: Cell<bool>,
-    /// Of who waits for more of the body.
+    /// The waker of the task that waits for more of the body.
     waker: RefCell<Option<Waker>>,
 }
 
-/// Takes out of trailers what must not cross.
+/// Removes trailer fields that must not be forwarded.
 pub type TrailerPolicy = Box<dyn Fn(&mut HeaderMap)>;
 
 impl UploadTally {
-    /// Bytes passed on so far.
+    /// Number of bytes forwarded so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
     }
 
-    /// When the last of them were.
+    /// Time at which the last bytes were forwarded.
     pub fn moved(&self) -> Option<Instant> {
         self.moved.get()
     }
 
-    /// Whether a body is being passed on and has not ended.
+    /// Whether a body is being streamed and has not ended.
     pub fn is_under_way(&self) -> bool {
         self.under_way.get()
     }
 
-    /// Why it ended early, if it did.
+    /// The reason of an early end, if there was one.
     pub fn failure(&self) -> Option<UploadFailure> {
         self.failure.get()
     }
 
-    /// Notes how much has come of a body that is read whole.
+    /// Sets the number of bytes received of a body that is read whole.
     pub fn whole(&self, bytes: u64) {
         self.bytes.set(bytes);
     }
@@ -118,15 +118,15 @@ impl UploadTally {
 }
 
 impl Outbound {
-    /// No body.
+    /// The absent body.
     pub const EMPTY: Self = Self::Whole(None);
 
-    /// Whether it is held whole, and so can be sent again.
+    /// Whether the body is held whole, and so can be sent again.
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Whole(_))
     }
 
-    /// What a body that is passed on goes on for.
+    /// The marker that keeps a streamed body going; `None` for a body that is held whole.
     pub fn answer_awaited(&self) -> Option<AnswerAwaited> {
         match self {
             Self::Whole(_) => None,
@@ -136,13 +136,13 @@ impl Outbound {
 }
 
 impl Upload {
-    /// Passes `body` on, its trailers as `trailers` leaves them; an `idle` pause within it ends it.
+    /// Streams `body` upstream with the trailers that `trailers` leaves. A pause of `idle` within the body ends it with an error.
     pub fn new(body: RequestBody, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
         tally.under_way.set(true);
         Self { body, tally, idle, clock: None, trailers, answer: Rc::default() }
     }
 
-    /// What was to be passed on.
+    /// Returns the wrapped request body.
     pub fn into_inner(self) -> RequestBody {
         self.body
     }

@@ -1,4 +1,4 @@
-//! How the client takes a response body: what hyper and h2 still hold of it, and for how long nothing has moved.
+//! The progress of a response body: the bytes that hyper and h2 still hold, and for how long nothing has moved.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,23 +9,23 @@ use std::{
 /// The progress of one response body towards the client.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When bytes were handed to hyper; `None` while the body is being polled, that is, while the client keeps up.
+    /// Time at which hyper was given bytes; `None` while the body is being polled, that is, while the client keeps up.
     handed: Cell<Option<Instant>>,
-    /// Bytes of the body that hyper and h2 hold.
+    /// Number of bytes of the body that hyper and h2 hold.
     held: Cell<usize>,
-    /// Whether some of them have been taken since [`Progress::is_stalled`] last looked.
+    /// Whether any held bytes were written since the last call of [`Progress::is_stalled`].
     moved: Cell<bool>,
     /// The task that waits for `held` to reach 0.
     emptied: RefCell<Option<Waker>>,
 }
 
 impl Progress {
-    /// Notes that the body gave hyper bytes at `now`; the next [`Progress::polled`] says that hyper came for more.
+    /// Notes that the body gave hyper bytes at `now`; the next [`Progress::polled`] notes that hyper wants more.
     pub fn handed(&self, now: Instant) {
         self.handed.set(Some(now));
     }
 
-    /// Notes that hyper polls the body again: what was handed over found room.
+    /// Notes that hyper polls the body again: there was room for the previous bytes.
     pub fn polled(&self) {
         self.handed.set(None);
     }
@@ -35,8 +35,8 @@ impl Progress {
         self.held.get() > 0
     }
 
-    /// Ready when hyper and h2 hold nothing of the body any more. They may have it in a buffer for the socket still: see
-    /// [`super::Flush`].
+    /// Returns ready when hyper and h2 hold no frame of the body any more. Its bytes may still be in a buffer for the socket:
+    /// see [`super::Flush`].
     pub fn poll_emptied(&self, cx: &Context<'_>) -> Poll<()> {
         if self.held.get() == 0 {
             return Poll::Ready(());
@@ -45,7 +45,7 @@ impl Progress {
         Poll::Pending
     }
 
-    /// Whether nothing of what was handed over has been taken for `stall`. Callers ask several times within that span.
+    /// Whether none of the held bytes has been written for `stall`. It must be called several times within that span.
     pub fn is_stalled(&self, now: Instant, stall: Duration) -> bool {
         let Some(since) = self.handed.get() else { return false };
         if self.moved.take() {
@@ -59,7 +59,7 @@ impl Progress {
         self.held.set(self.held.get() + bytes);
     }
 
-    /// Notes that `bytes` have been written, or thrown away.
+    /// Notes that `bytes` have been written or discarded.
     pub(super) fn taken(&self, bytes: usize) {
         let held = self.held.get().saturating_sub(bytes);
         self.held.set(held);

@@ -1,4 +1,4 @@
-//! The request body as it arrives.
+//! The request body as it arrives from the client.
 
 use std::{
     future::poll_fn,
@@ -17,39 +17,39 @@ use super::ConnectionState;
 
 /// A request body that has not been read to its end yet.
 ///
-/// When it is dropped so, the caller may be about to send the rest of it, and many callers read no answer before they have
-/// (httpcore and curl among them, on HTTP/2 too). On HTTP/1.1 the connection is told, and waits for the rest when it closes. On HTTP/2
-/// the connection lives on; what would keep the caller from its answer is the reset that tells it to stop (RFC 9113 §8.1), so the
-/// rest is read and dropped for a while before that.
+/// When an incomplete body is dropped, the client may still send its remainder, and many clients (httpcore and curl among them, on HTTP/2
+/// too) read no response before they have sent everything. On HTTP/1.1 the connection is marked and waits for the remainder when it
+/// closes. On HTTP/2 the connection stays open, but the reset that stops the upload (RFC 9113 §8.1) would keep such a client from
+/// reading its response, so the remainder is read and discarded for a while before the reset.
 #[derive(Debug)]
 pub struct RequestBody {
-    /// `None` once it is being dropped.
+    /// The body; `None` once this is being dropped.
     body: Option<Incoming>,
-    link: Rc<ConnectionState>,
+    connection: Rc<ConnectionState>,
     ended: bool,
     linger: Option<Duration>,
 }
 
 impl RequestBody {
-    /// `body` comes on `link`. With `linger`, what is left of it when this is dropped is read for so long: on HTTP/2, and only on a
-    /// thread that runs local tasks.
-    pub fn new(body: Incoming, link: Rc<ConnectionState>, linger: Option<Duration>) -> Self {
+    /// Wraps `body`, which arrives on `connection`. With `linger`, the remainder of a dropped body is read for that long: on HTTP/2, and only
+    /// on a thread that runs local tasks.
+    pub fn new(body: Incoming, connection: Rc<ConnectionState>, linger: Option<Duration>) -> Self {
         let ended = body.is_end_stream();
-        Self { body: Some(body), link, ended, linger }
+        Self { body: Some(body), connection, ended, linger }
     }
 }
 
-/// Why a request's body broke off.
+/// The reason why a request body ended early.
 #[derive(Debug, Error)]
 pub enum RequestBodyError {
-    /// The caller left, or broke the protocol.
+    /// The client left, or violated the protocol.
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end.
-    #[error("the stream was reset before its end")]
+    /// An HTTP/2 stream was reset with NO_ERROR before its end, which hyper reports as an end.
+    #[error("the request stream was reset before its end")]
     Reset,
-    /// HTTP/1.1: a trailer section without fields, though there is something in it.
-    #[error("the trailers are no fields")]
+    /// An HTTP/1.1 trailer section has content but no fields.
+    #[error("the request trailer section contains no valid field")]
     Trailers,
 }
 
@@ -75,9 +75,9 @@ impl Body for RequestBody {
         {
             self.ended = true;
             if !http2 {
-                // hyper skips all in a trailer section that follows an empty line, and that may end in LF alone (RFC 9112 §2.2): what it
-                // skips may be another's request.
-                self.link.leave_body_unread();
+                // hyper skips everything in a trailer section after an empty line, which may end in LF alone (RFC 9112 §2.2): the
+                // skipped bytes may be another client's request.
+                self.connection.leave_body_unread();
                 if trailers.is_empty() {
                     return Poll::Ready(Some(Err(RequestBodyError::Trailers)));
                 }
@@ -100,14 +100,14 @@ impl Drop for RequestBody {
         if self.is_end_stream() {
             return;
         }
-        self.link.leave_body_unread();
+        self.connection.leave_body_unread();
         if let (Some(longest), Some(body)) = (self.linger, self.body.take()) {
             tokio::task::spawn_local(tokio::time::timeout(longest, discard(body)));
         }
     }
 }
 
-/// Reads `body` to its end, keeping nothing of it.
+/// Reads `body` to its end and discards it.
 async fn discard(mut body: Incoming) {
     while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
 }

@@ -1,4 +1,4 @@
-//! What an open exchange shows of itself: to operators, and to the parts that decide how it ended.
+//! The visible state of an open exchange, for operators and for the parts that decide how it ended.
 
 use std::{
     cell::{Cell, RefCell},
@@ -8,12 +8,12 @@ use std::{
 
 use crate::{fault::Phase, telemetry::ids::RequestId};
 
-/// What an exchange is.
+/// Identifies an exchange.
 #[derive(Debug, Clone)]
 pub struct About {
-    /// Its id, as in the access line and in the response.
+    /// The request id, as in the access line and in the response.
     pub request_id: RequestId,
-    /// When its request came.
+    /// Time at which the request arrived.
     pub start: Instant,
     /// `[client.NAME]`, once known.
     pub caller: Option<Arc<str>>,
@@ -21,27 +21,27 @@ pub struct About {
     pub route: Option<Arc<str>>,
 }
 
-/// An exchange that is open now.
+/// A snapshot of an open exchange.
 #[derive(Debug, Clone)]
 pub struct OpenExchange {
-    /// What it is.
+    /// Its identity.
     pub about: About,
-    /// Data frames of the response that hyper was given so far.
+    /// Number of data frames of the response given to hyper so far.
     pub frames: u64,
-    /// Their bytes.
+    /// Number of bytes in these frames.
     pub bytes: u64,
 }
 
-/// What an exchange is and how far it has come.
+/// Identity and phase of an exchange.
 #[derive(Debug)]
 pub struct Status {
     about: RefCell<Option<About>>,
     phase: Cell<Phase>,
-    /// The phase in which the client left, though the exchange goes on.
+    /// The phase in which the client left an exchange that continues.
     left: Cell<Option<Phase>>,
-    /// Whether the response's head went out before there was a response.
+    /// Whether the response head was sent before there was a response.
     early: Cell<bool>,
-    /// Frames and bytes of the response that hyper was given for a client that was still there.
+    /// Number of frames and bytes of the response given to hyper while the client was still connected.
     frames: Cell<u64>,
     bytes: Cell<u64>,
 }
@@ -60,44 +60,44 @@ impl Default for Status {
 }
 
 impl Status {
-    /// Says what the exchange is; called again when more is known.
+    /// Sets the identity of the exchange; called again when more is known.
     pub fn introduce(&self, about: About) {
         *self.about.borrow_mut() = Some(about);
     }
 
-    /// How far the exchange has come.
+    /// The current phase of the exchange.
     pub fn phase(&self) -> Phase {
         self.phase.get()
     }
 
-    /// Notes that the exchange has come to `phase`.
+    /// Notes that the exchange has entered `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.set(phase);
     }
 
-    /// Notes that the client has left while the upstream's response is read on. The first call counts.
+    /// Notes that the client has left while the upstream's response is still being read. The first call counts.
     pub fn leave(&self) {
         if self.left.get().is_none() {
             self.left.set(Some(self.phase.get()));
         }
     }
 
-    /// The phase in which the client left an exchange that goes on.
+    /// The phase in which the client left an exchange that continues.
     pub fn left(&self) -> Option<Phase> {
         self.left.get()
     }
 
-    /// Notes that the head of a response goes out before its content is known.
+    /// Notes that the head of a response is sent before its content is known.
     pub fn commit_early(&self) {
         self.early.set(true);
     }
 
-    /// Whether a head went out early.
+    /// Whether the response head was sent early.
     pub fn is_early(&self) -> bool {
         self.early.get()
     }
 
-    /// Frames and bytes of the response that hyper was given.
+    /// Number of frames and bytes of the response given to hyper.
     pub fn given(&self) -> (u64, u64) {
         (self.frames.get(), self.bytes.get())
     }

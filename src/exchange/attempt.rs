@@ -1,4 +1,4 @@
-//! The attempts of an exchange: which candidates were asked, and what each of them gave.
+//! The attempts of an exchange: the candidates that were tried, and the result of each.
 
 use std::{
     sync::Arc,
@@ -7,10 +7,10 @@ use std::{
 
 use http::StatusCode;
 
-/// The most attempts of one exchange that are kept in detail. The count goes on, and the last attempt is always kept.
+/// Limit of the attempts of one exchange that are kept in detail. Later attempts are still counted, and the last attempt is always kept.
 const MOST_KEPT: usize = 16;
 
-/// Most bytes of a provider's error code that are kept.
+/// Limit in bytes of a provider's error code; a longer code is truncated.
 const CODE_KEPT: usize = 64;
 
 /// One attempt at one candidate.
@@ -20,41 +20,41 @@ pub struct Attempt {
     pub upstream: Arc<str>,
     /// The target's base URL.
     pub target: Arc<str>,
-    /// The upstream's key, by its place in the configuration, from 1.
+    /// Number of the upstream key in the order of the configuration, from 1.
     pub key: Option<usize>,
-    /// The model that was asked for instead of the request's own.
+    /// The model sent upstream instead of the request's own.
     pub model: Option<Arc<str>>,
-    /// When it began.
+    /// Start of the attempt.
     pub start: Instant,
-    /// How long the connection took to open; `None` for one that was open already.
+    /// Time that the connection took to open; `None` for a connection that was already open.
     pub connect: Option<Duration>,
     /// Whether the connection had served another request before.
     pub reused: Option<bool>,
-    /// From its start to the response's head.
+    /// Time from the start to the response head.
     pub head: Option<Duration>,
-    /// From its start to the first content that went to the client.
+    /// Time from the start to the first content sent to the client.
     pub first_token: Option<Duration>,
-    /// From its start to its end.
+    /// Time from the start to the end of the attempt.
     pub end: Option<Duration>,
     /// The upstream's status.
     pub status: Option<StatusCode>,
     /// The provider's own error code.
     pub code: Option<Box<str>>,
-    /// What came of it, in the words of the metrics; `None` while it is under way.
+    /// The result, with the metrics' label value; `None` while the attempt is running.
     pub result: Option<&'static str>,
 }
 
-/// The attempts of one exchange, in their order.
+/// The attempts of one exchange, in order.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// Nearly all exchanges have one attempt, which is kept without an allocation.
+    /// The attempts before the last. Nearly all exchanges have one attempt, which needs no allocation.
     earlier: Vec<Attempt>,
     last: Option<Attempt>,
     count: u32,
 }
 
 impl Attempt {
-    /// An attempt that begins now.
+    /// Creates an attempt that begins now.
     pub fn new(upstream: Arc<str>, target: Arc<str>, key: Option<usize>, model: Option<Arc<str>>) -> Self {
         Self {
             upstream,
@@ -73,7 +73,7 @@ impl Attempt {
         }
     }
 
-    /// Notes how it failed: `result` in the words of the metrics, the upstream's status and its own error code, if it gave any.
+    /// Notes a failure: `result` is the metrics' label value, `status` and `code` are the upstream's status and error code, if it sent any.
     pub(super) fn fail(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
         self.result = Some(result);
         self.status = status;
@@ -86,22 +86,22 @@ impl Attempt {
 }
 
 impl Attempts {
-    /// How many there were.
+    /// Number of attempts, including those that are not kept.
     pub fn count(&self) -> u32 {
         self.count
     }
 
-    /// The one that is under way, or was the last.
+    /// The running attempt, or the last one.
     pub fn last(&self) -> Option<&Attempt> {
         self.last.as_ref()
     }
 
-    /// Those that are kept, in their order.
+    /// Iterates over the kept attempts, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Attempt> {
         self.earlier.iter().chain(&self.last)
     }
 
-    /// Changes what is known of the last one.
+    /// Changes the last attempt, if there is one.
     pub fn update(&mut self, change: impl FnOnce(&mut Attempt)) {
         if let Some(last) = &mut self.last {
             change(last);

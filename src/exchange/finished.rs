@@ -1,4 +1,4 @@
-//! What is known of an exchange when it is over: one value, for the log, the metrics and the permits.
+//! A finished exchange: one value for the log, the metrics and the permits.
 
 use std::time::Duration;
 
@@ -14,27 +14,27 @@ use crate::{
     },
 };
 
-/// What an error of an upstream is called in the log when it has no code of its own.
+/// Code that the log shows for an upstream error without a code of its own.
 const UPSTREAM_ERROR: &str = "upstream_error";
 
-/// An exchange that is over.
+/// A finished exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'e> {
-    /// What is known of it.
+    /// The record of the exchange.
     pub record: &'e Record,
     /// How it ended.
     pub outcome: Outcome,
-    /// How long it took.
+    /// Duration of the exchange.
     pub total: Duration,
 }
 
 impl Finished<'_> {
-    /// The tokens that the upstream reported, if it did.
+    /// The token usage, if the upstream reported it.
     pub fn usage(&self) -> Option<Usage> {
         self.record.reading.usage
     }
 
-    /// What the metrics count of it.
+    /// The values that the metrics count.
     pub(super) fn sample(&self) -> Sample {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
@@ -58,7 +58,7 @@ impl Finished<'_> {
         }
     }
 
-    /// Its line in the access log.
+    /// The line for the access log.
     pub(super) fn line(&self) -> AccessLine<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
@@ -102,10 +102,10 @@ impl Finished<'_> {
         }
     }
 
-    /// The attempts for the log: none where one attempt went well, since the line says all about that.
+    /// The attempts for the log; empty when a single attempt succeeded, since the line itself describes it.
     fn attempts(&self) -> Vec<AttemptLine<'_>> {
         let attempts = &self.record.attempts;
-        // A failed attempt has an end of its own; the one whose response the client got ends with the exchange.
+        // A failed attempt has its own end; the attempt whose response the client received ends with the exchange.
         let any_failed = attempts.iter().any(|attempt| attempt.end.is_some());
         if attempts.count() <= 1 && !any_failed {
             return Vec::new();
@@ -113,7 +113,7 @@ impl Finished<'_> {
         attempts.iter().map(line_of).collect()
     }
 
-    /// What a forwarded error of the upstream is called: its own code, or a general word.
+    /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
     fn upstream_error(&self) -> Option<&str> {
         let attempt = self.record.attempts.last()?;
         attempt.status.filter(|status| status.as_u16() >= 400)?;

@@ -1,11 +1,11 @@
-//! What an exchange holds from its admission to its end.
+//! The permits that an exchange holds from its admission to its end.
 
 use std::fmt;
 
 use super::Finished;
 
-/// What admission granted to an exchange: settled exactly once, when the exchange is dropped, with how it ended and the usage that was
-/// reported, before the log and the metrics hear of it.
+/// A grant of admission to an exchange. The permit is settled exactly once, when the exchange is dropped, with its outcome and the reported
+/// usage, before the access line is logged and the metrics are counted.
 pub struct Permit {
     settle: Option<Settle>,
 }
@@ -13,17 +13,17 @@ pub struct Permit {
 type Settle = Box<dyn FnOnce(&Finished<'_>)>;
 
 impl Permit {
-    /// The permit of a request that no limit applies to: there is nothing to settle.
+    /// Creates the permit of a request without limits: there is nothing to settle.
     pub fn unlimited() -> Self {
         Self { settle: None }
     }
 
-    /// A permit that is settled by `settle`, which also drops, and so gives back, what it owns.
+    /// Creates a permit that is settled by `settle`. Calling `settle` also drops, and so releases, everything it owns.
     pub fn settled_by(settle: impl FnOnce(&Finished<'_>) + 'static) -> Self {
         Self { settle: Some(Box::new(settle)) }
     }
 
-    /// Whether there is anything to settle.
+    /// Whether the permit has anything to settle.
     pub(super) fn is_needed(&self) -> bool {
         self.settle.is_some()
     }
@@ -68,7 +68,7 @@ mod tests {
         Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())
     }
 
-    /// How an exchange ended, as each of its permits was told, and how many exchanges the metrics knew by then.
+    /// The fault with which each permit was settled, and the number of exchanges counted in the metrics at that time.
     type Settled = Rc<RefCell<Vec<(Option<&'static str>, u64)>>>;
 
     fn permit(settled: &Settled, metrics: &Arc<WorkerMetrics>) -> Permit {

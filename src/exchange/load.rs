@@ -1,4 +1,4 @@
-//! How many exchanges and connections a worker has open.
+//! Counts the open exchanges and connections of a worker.
 
 use std::sync::{
     Arc,
@@ -7,16 +7,16 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// How much a worker has to do; read where connections are handed out.
+/// The load of a worker; read when connections are assigned to workers.
 #[derive(Debug, Default)]
 pub struct Load {
     exchanges: AtomicUsize,
     connections: AtomicUsize,
-    /// Notified when the last of either is over.
+    /// Notified when the last exchange or the last connection is over.
     none_left: Notify,
 }
 
-/// One counted exchange or connection; dropping it takes it off the count.
+/// One counted exchange or connection; dropping it decrements the count.
 #[derive(Debug)]
 pub struct Counted {
     load: Arc<Load>,
@@ -24,12 +24,12 @@ pub struct Counted {
 }
 
 impl Load {
-    /// Open exchanges, then open connections: the order in which workers are compared.
+    /// Number of open exchanges, then of open connections: workers are compared in this order.
     pub fn weight(&self) -> (usize, usize) {
         (self.exchanges.load(Ordering::Relaxed), self.connections.load(Ordering::Relaxed))
     }
 
-    /// Waits until no exchange is open: those that are read on without a client have no connection that would show them.
+    /// Waits until no exchange is open. An exchange whose client has left may still be open, and no connection counts for it.
     pub async fn no_exchange(&self) {
         loop {
             let none_left = self.none_left.notified();
@@ -40,12 +40,12 @@ impl Load {
         }
     }
 
-    /// One more open exchange.
+    /// Counts one more open exchange.
     pub fn exchange(self: &Arc<Self>) -> Counted {
         self.count(|load| &load.exchanges)
     }
 
-    /// One more open connection.
+    /// Counts one more open connection.
     pub fn connection(self: &Arc<Self>) -> Counted {
         self.count(|load| &load.connections)
     }

@@ -1,8 +1,7 @@
-//! One exchange: a request and its response, from the first header to the last byte, and everything that its log line and its metrics are
-//! made of.
+//! One exchange: a request and its response, from the first header to the last byte, with all data for its access line and its metrics.
 //!
-//! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows how it ended says so with [`Exchange::conclude`] or
-//! [`Exchange::fail`] before that; an exchange that is dropped without a word was left by its client, or cut.
+//! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows the outcome calls [`Exchange::conclude`] or
+//! [`Exchange::fail`] before that. When neither was called, the client left, or the gateway cut the exchange.
 
 mod attempt;
 mod finished;
@@ -29,12 +28,12 @@ pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::Tally;
 
-/// Where access lines go.
+/// The destination of access lines.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    /// The process' queue to stdout.
+    /// The process's queue to stdout.
     pub queue: Queue,
-    /// How lines are written.
+    /// Format of the lines.
     pub format: LogFormat,
 }
 
@@ -54,7 +53,7 @@ impl AccessLog {
         });
     }
 
-    /// A log whose lines nobody reads.
+    /// Creates a log that discards its lines.
     #[cfg(test)]
     pub(crate) fn discarding() -> Self {
         let queue = Queue::start(Box::new(std::io::sink()), 1024, LogFormat::Json);
@@ -65,41 +64,41 @@ impl AccessLog {
 /// One request and its response.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What is known of it so far; written by the part that learns it.
+    /// The record of the exchange so far; each part of the gateway writes the fields that it learns.
     pub record: Record,
-    /// What its response body and the driver of its connection share with it.
+    /// State shared with the response body and the driver of the connection.
     pub handle: Rc<ExchangeHandle>,
-    /// Headers that parts of the gateway add to its response.
+    /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
-    /// What admission granted; as many as limits apply to it.
+    /// The permits granted by admission; at most one for each limit that applies.
     held: Vec<Permit>,
-    /// Given back last, so that a drain waits for the log line.
+    /// Released last, so that a drain waits for the access line.
     _in_flight: Counted,
 }
 
-/// What is known when a request's head is there.
+/// The facts known when a request head has arrived.
 #[derive(Debug)]
 pub struct Opening {
-    /// The caller's address.
+    /// The client's address.
     pub client: IpAddr,
-    /// Whether its connection is TLS.
+    /// Whether the client's connection uses TLS.
     pub tls: bool,
-    /// The request's id of its trace.
+    /// The trace context of the request.
     pub trace: TraceContext,
-    /// Its version.
+    /// The request's HTTP version.
     pub version: Version,
-    /// Its method.
+    /// The request's method.
     pub method: Method,
-    /// Its path as it came.
+    /// The request's path as received.
     pub path: String,
 }
 
 impl Exchange {
-    /// Begins an exchange on `connection`; its line goes to `log`, if there is one, and it is counted in `metrics`.
+    /// Begins an exchange on `connection`. Its access line is written to `log`, if there is one, and it is counted in `metrics`.
     pub fn open(
         opening: Opening,
         connection: &Rc<ConnectionState>,
@@ -127,7 +126,7 @@ impl Exchange {
         exchange
     }
 
-    /// Shows what is known of it to the operator, who may list open exchanges.
+    /// Publishes the identity of the exchange for the operator's list of open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
         self.handle.status.introduce(About {
@@ -138,19 +137,19 @@ impl Exchange {
         });
     }
 
-    /// The connection that it is on.
+    /// The downstream connection of the exchange.
     pub fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
     }
 
-    /// Whether no further request can come on its connection, since this one's body is not read to its end: known to hyper only after
-    /// it has written the answer's head. (HTTP/2 has streams for that.)
+    /// Whether the connection cannot carry another request, because the body of this one is not read to its end. hyper knows this only after
+    /// it has written the response head. (Always false on HTTP/2, which has streams.)
     pub fn is_last(&self) -> bool {
         let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
     }
 
-    /// Keeps `permit` until the exchange is over.
+    /// Holds `permit` until the exchange is over.
     pub fn hold(&mut self, permit: Permit) {
         if permit.is_needed() {
             self.held.push(permit);
@@ -159,19 +158,19 @@ impl Exchange {
 
     /// Notes that an attempt begins.
     pub fn begin_attempt(&mut self, attempt: Attempt) {
-        // Both are of the last attempt alone.
+        // Both fields describe only the last attempt.
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         self.record.attempts.begin(attempt);
     }
 
-    /// Notes that the head of the attempt's response is there.
+    /// Notes that the response head of the attempt has arrived.
     pub fn head_received(&mut self) {
         self.record.first_byte = Some(self.record.start.elapsed());
         self.record.attempts.update(|attempt| attempt.head = Some(attempt.start.elapsed()));
     }
 
-    /// Notes that the client gets the response of the last attempt, of this status.
+    /// Notes that the response of the last attempt, with this status, goes to the client.
     pub fn attempt_answered(&mut self, status: StatusCode) {
         self.record.attempts.update(|attempt| {
             attempt.status = Some(status);
@@ -180,7 +179,7 @@ impl Exchange {
         self.count_attempt();
     }
 
-    /// Notes that the last attempt failed with `result`, in the words of the metrics, and what the upstream said of it.
+    /// Notes that the last attempt failed: `result` is the metrics' label value, `status` and `code` are the upstream's, if it sent any.
     pub fn attempt_failed(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, status, code));
         self.count_attempt();
@@ -194,13 +193,13 @@ impl Exchange {
         }
     }
 
-    /// Says how it ended. What is said first stays.
+    /// Sets the outcome. Only the first outcome is kept.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
     }
 
-    /// Ends it with `fault` in the phase that it is in, and keeps the causes for the log, unless `is_secret` finds a key in them: they may hold
-    /// what a peer sent, such as the debug data of HTTP/2's GOAWAY.
+    /// Ends the exchange with `fault` in its current phase, and keeps the causes for the log unless `is_secret` finds a key in them. Causes may
+    /// contain bytes sent by a peer, such as the debug data of HTTP/2's GOAWAY.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
             let withheld = || "[withheld: holds the key]".to_owned();
@@ -210,18 +209,18 @@ impl Exchange {
         }
     }
 
-    /// Notes that the head of its response went out before there was a response, and comments after it.
+    /// Notes that the response head, and comments after it, were sent before there was a response.
     pub fn answered_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
         self.record.tally.begin(self.handle.status.given());
     }
 
-    /// How it ended, as far as that was said.
+    /// The outcome, if it has been set.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
     }
 
-    /// How an exchange ended that nobody concluded: it was cut, or its client has left.
+    /// The outcome of an exchange without a set outcome: the gateway cut it, or its client left.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
         match self.handle.abort.cause() {
@@ -236,7 +235,7 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.connection.close(&self.handle);
-        // What was read on after the caller had left does not change how it ended.
+        // The part of the response read after the client left does not change the outcome.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
         if self.handle.status.is_early() {
@@ -254,7 +253,7 @@ impl Drop for Exchange {
     }
 }
 
-/// The class of a status, for metrics.
+/// Returns the class of a status, for metrics.
 pub fn class(status: StatusCode) -> &'static str {
     match status.as_u16() {
         100..200 => "1xx",
@@ -265,10 +264,10 @@ pub fn class(status: StatusCode) -> &'static str {
     }
 }
 
-/// Most bytes of a fault's causes that are kept for the log.
+/// Limit in bytes of a fault's causes in the log.
 const CAUSES_KEPT: usize = 512;
 
-/// The chain of causes beneath `fault`, as one line.
+/// Formats the chain of causes of `fault` as one line.
 fn causes(fault: &Fault) -> Option<String> {
     let mut beneath = std::error::Error::source(fault)?;
     let mut line = beneath.to_string();

@@ -1,17 +1,17 @@
-//! What is measured of an answer's body on its way to the caller.
+//! Measurements of a response body sent to the client.
 
 use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::histogram::Histogram;
 
-/// What is measured of an answer's body.
+/// Measurements of a response body.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
-    /// Bytes handed to the caller's connection.
+    /// Number of bytes handed to the client's connection.
     pub bytes: u64,
-    /// Data frames.
+    /// Number of data frames.
     pub frames: u64,
-    /// SSE events; `None` where the answer is not a stream of them.
+    /// Number of SSE events; `None` when the response is not an event stream.
     pub events: Option<u64>,
     /// The longest time between two frames.
     pub max_gap: Option<Duration>,
@@ -20,14 +20,14 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// So many frames and bytes had gone out before the first one that is measured.
+    /// Sets the number of frames and bytes that were sent before measuring began.
     pub(super) fn begin(&mut self, (frames, bytes): (u64, u64)) {
         if self.frames == 0 {
             (self.frames, self.bytes) = (frames, bytes);
         }
     }
 
-    /// A data frame of `bytes` goes out at `now`.
+    /// Counts a data frame of `bytes` sent at `now`.
     pub fn frame(&mut self, bytes: usize, now: Instant) {
         self.bytes += bytes as u64;
         self.frames += 1;

@@ -149,7 +149,7 @@ impl Clock {
             self.state.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
             return Some(Due::Stall);
         }
-        if self.http2 && self.state.departs_in_vain(now, self.timeouts.stall) {
+        if self.http2 && self.state.ending_is_stalled(now, self.timeouts.stall) {
             return Some(Due::Stall);
         }
         if self.state.busy() {
@@ -193,12 +193,12 @@ impl Clock {
     fn next(&self, now: Instant) -> Instant {
         let looked = if self.state.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
         let stall = self.state.blocked_since().map(|since| since + self.timeouts.stall);
-        let departing = (self.http2 && self.state.departs()).then(|| now + self.tick());
+        let ending = (self.http2 && self.state.has_unsent_endings()).then(|| now + self.tick());
         // No deadline: writes began to block between two checks, or what was due has just been handled.
         looked
             .into_iter()
             .chain(stall)
-            .chain(departing)
+            .chain(ending)
             .min()
             .unwrap_or(now + self.tick())
             .max(now + Duration::from_millis(1))

@@ -143,7 +143,7 @@ impl AsyncRead for Io {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, into);
-        self.state.asked(read.is_ready());
+        self.state.polled_read(read.is_ready());
         read
     }
 }

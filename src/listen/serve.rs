@@ -177,7 +177,7 @@ pub(super) async fn serve<H: Handler>(
             local,
             tls,
             trusted,
-            link: state.clone(),
+            connection: state.clone(),
             memo: CallerMemo::default(),
         }),
         switched: OnceCell::new(),
@@ -196,7 +196,7 @@ async fn serve_http1<H: Handler>(
     snapshot: Arc<Snapshot>,
     driver: Driver<'_>,
 ) {
-    let state = service.downstream.link.clone();
+    let state = service.downstream.connection.clone();
     let server = &snapshot.server;
     let linger = server.linger;
     let mut builder = http1::Builder::new();
@@ -235,7 +235,7 @@ async fn serve_http2<H: Handler>(
     driver: Driver<'_>,
 ) {
     let server = &snapshot.server;
-    let mut connection = http2::Builder::new(StreamExecutor::new(service.downstream.link.clone()))
+    let mut connection = http2::Builder::new(StreamExecutor::new(service.downstream.connection.clone()))
         .timer(TokioTimer::new())
         .initial_stream_window_size(HTTP2_STREAM_WINDOW)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)

@@ -72,13 +72,13 @@ impl RequestContext {
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
-        Box::new(Exchange::open(opening, &self.downstream.link, log, metrics, in_flight))
+        Box::new(Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight))
     }
 
     /// Wraps a request's body so that the connection knows when it is not read to its end.
     pub(super) fn request_body(&self, body: Incoming, version: Version) -> RequestBody {
         let linger = (version == Version::HTTP_2).then_some(self.snapshot.server.linger);
-        RequestBody::new(body, self.downstream.link.clone(), linger)
+        RequestBody::new(body, self.downstream.connection.clone(), linger)
     }
 }
 

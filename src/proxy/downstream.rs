@@ -16,8 +16,8 @@ pub struct Downstream {
     pub tls: bool,
     /// When the TCP peer may say who the caller is: the addresses that are trusted to speak of others in `x-forwarded-for`.
     pub trusted: Option<Arc<[Network]>>,
-    /// The connection's cell.
-    pub link: Rc<ConnectionState>,
+    /// The shared state of the connection.
+    pub connection: Rc<ConnectionState>,
     /// Who sent its last request.
     pub memo: CallerMemo,
 }

@@ -1,8 +1,8 @@
-//! Config (+ previous Snapshot) → Snapshot: the compiled, immutable form that requests are served by.
+//! Compiles a Config (and the previous Snapshot) to a Snapshot: the immutable form from which requests are served.
 //!
-//! Everything that a request needs is looked up here without a lock and without a conversion: routes in the order in which they
-//! are tried, keys as the header values that carry them, TLS configurations ready for a handshake. What outlives a
-//! configuration (connections' identities, session tickets) is taken over from the previous Snapshot.
+//! Requests look up everything here without a lock and without a conversion: routes in the order in which they
+//! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
+//! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
 mod routes;
 mod server_tls;
@@ -27,81 +27,81 @@ pub use upstreams::{Target, Upstream};
 /// Generation N of the configuration, compiled.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts up from 1.
+    /// Number of the configuration, from 1.
     pub generation: u64,
-    /// The process and its downstream connections.
+    /// Settings of the process and its downstream connections.
     pub server: config::Server,
-    /// What and how is logged.
+    /// Log settings.
     pub log: config::Log,
-    /// In the order of the file.
+    /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
-    /// Which request goes where.
+    /// Maps requests to routes.
     pub routes: RouteTable,
-    /// Who may ask.
+    /// The known clients and their keys.
     pub callers: Callers,
-    /// Named pools of targets.
+    /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
-    /// Finds the keys of all upstreams.
+    /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
-    /// What the operator's listener asks for, if anything.
+    /// The token required by the admin listener, if any.
     pub admin_token: Option<config::Secret>,
-    /// What was settled when the process started.
+    /// Settings that were fixed when the process started.
     pub fixed: config::Fixed,
-    /// What of this configuration takes effect only after a restart.
+    /// Settings of this configuration that take effect only after a restart.
     pub awaits_restart: Vec<String>,
-    /// The file as `/config` shows it.
+    /// The configuration file as shown by `/config`.
     pub redacted: serde_json::Value,
-    /// The keys of the callers' TLS sessions.
+    /// The keys of the clients' TLS session tickets.
     tickets: Tickets,
 }
 
 /// A listener, compiled.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Where it listens.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// The server's side of TLS; none: plain HTTP.
+    /// The server side of TLS; `None` for plain HTTP.
     pub tls: Option<Arc<rustls::ServerConfig>>,
-    /// What its certificates are called and when they end.
+    /// The names and expiry times of its certificates.
     pub certificates: Vec<Expiry>,
-    /// HTTP/2 by prior knowledge.
+    /// Whether HTTP/2 by prior knowledge is accepted.
     pub h2c: bool,
-    /// How the caller's address is learned.
+    /// The source of the client's address.
     pub client_address: config::ClientAddress,
 }
 
-/// When a certificate ends.
+/// The expiry of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
-    /// Its first DNS name, or the file that it is from.
+    /// The certificate's first DNS name, or the file that contains it.
     pub name: String,
-    /// In seconds since 1970.
+    /// Time of expiry in seconds since 1970.
     pub not_after: i64,
 }
 
-/// What keeps a sound configuration from being compiled: rustls or the system's certificate store refuses something.
+/// The reason why a valid configuration cannot be compiled: rustls or the system's certificate store rejects a part of it.
 #[derive(Debug, Error)]
 pub enum CompileError {
-    /// A listener's TLS.
+    /// A listener's TLS cannot be set up.
     #[error("listener {address}: TLS cannot be set up")]
     Listener {
-        /// Which one.
+        /// The listener or upstream concerned.
         address: SocketAddr,
-        /// Why.
+        /// The cause.
         source: ServerTlsError,
     },
-    /// An upstream's TLS.
+    /// An upstream's TLS cannot be set up.
     #[error("upstream.{name}: TLS cannot be set up")]
     Upstream {
-        /// Which one.
+        /// The listener or upstream concerned.
         name: Arc<str>,
-        /// Why.
+        /// The cause.
         source: rustls::Error,
     },
-    /// An upstream without a target.
+    /// An upstream has no target.
     #[error("upstream.{0} has no target")]
     NoTarget(Arc<str>),
-    /// No certificate authority is trusted by this system.
+    /// The system trusts no certificate authority.
     #[error(
         "no trusted certificates were found on this system; install ca-certificates or set `tls.ca` of upstream.{0}"
     )]
@@ -109,11 +109,11 @@ pub enum CompileError {
 }
 
 impl Snapshot {
-    /// Compiles `config`, taking over what outlives a configuration from `previous`. Blocks: it may read the system's
-    /// certificate store.
+    /// Compiles `config`, and takes over the state that outlives a configuration from `previous`. Blocks: it may read the
+    /// system's certificate store.
     ///
     /// # Errors
-    /// [`CompileError`]; `previous` is as it was then.
+    /// [`CompileError`]; `previous` is unchanged then.
     pub fn compile(config: Config, previous: Option<&Self>) -> Result<Self, CompileError> {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
@@ -125,7 +125,7 @@ impl Snapshot {
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));
         let admin_token = match previous {
-            // Another address, or none, waits for a restart; until then the one that is listened on keeps its token.
+            // A changed or removed address takes effect after a restart; until then the open listener keeps its token.
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
             _ => config.admin.and_then(|admin| admin.token),
         };
@@ -149,7 +149,7 @@ impl Snapshot {
 
 #[cfg(test)]
 impl Snapshot {
-    /// Listeners and nothing behind them.
+    /// Creates a snapshot of listeners only, without routes.
     pub(crate) fn of_listeners(generation: u64, server: config::Server, listeners: Vec<Listener>) -> Self {
         Self {
             generation,
@@ -169,7 +169,7 @@ impl Snapshot {
     }
 }
 
-/// Listeners that the file has no more, but whose sockets stay open until a restart: they go on as they were.
+/// Returns listeners that were removed from the file, but whose sockets stay open until a restart. They keep their settings.
 fn still_open(written: &[Listener], previous: Option<&Snapshot>) -> Vec<Listener> {
     let known = previous.into_iter().flat_map(|previous| {
         previous.listeners.iter().filter(|listener| previous.fixed.listeners.contains(&listener.address))
@@ -201,7 +201,7 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
     Expiry { name, not_after: certificate.not_after }
 }
 
-/// Compiles the clients. One that has not changed is taken over from `previous`, so that what is known of it by its identity goes on.
+/// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.
 fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapshot>) -> Callers {
     let mut callers = Callers::default();
     for (name, client) in written {

@@ -1,4 +1,4 @@
-//! Which request goes where.
+//! Finds the route of a request.
 
 use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Deref, sync::Arc, time::Duration};
 
@@ -11,62 +11,62 @@ use crate::{
     upstream::BreakerPolicy,
 };
 
-/// Routes in the order in which they are tried.
+/// The routes in the order in which they are matched.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Arc<Route>>,
 }
 
-/// One `[route.NAME]`, compiled. Keys that need no compiling are read through it from the table as it was written
-/// ([`config::Route`]): a new one needs no field here.
+/// One compiled `[route.NAME]`. Keys that need no compilation are read through `Deref` from the table as written
+/// ([`config::Route`]): a new key needs no field here.
 #[derive(Debug)]
 pub struct Route {
     written: config::Route,
     /// NAME
     pub name: Arc<str>,
-    /// Canonical prefix.
+    /// The canonical path prefix.
     pub prefix: String,
-    /// What the prefix becomes.
+    /// The replacement for the prefix in the upstream path.
     pub rewrite: String,
-    /// Where its requests go, in the order in which they are asked; never empty.
+    /// The upstreams of the route, in the order in which they are tried; never empty.
     pub steps: Vec<Step>,
-    /// How often a request is sent again.
+    /// The retry limits.
     pub retry: Retry,
-    /// A comment is put into a stream after so much silence.
+    /// Length of silence after which a comment is inserted into a stream.
     pub heartbeat: Option<Duration>,
-    /// Bounds a whole exchange.
+    /// Time limit of a whole exchange.
     pub total: Option<Duration>,
-    /// What is done to a request's headers.
+    /// Rules for request headers.
     pub request_headers: Rules,
-    /// What is done to an answer's headers.
+    /// Rules for response headers.
     pub response_headers: Rules,
 }
 
-/// One of the places that a route leads to.
+/// One entry of a route's upstreams.
 #[derive(Debug)]
 pub struct Step {
-    /// The pool.
+    /// The upstream of this step.
     pub upstream: Arc<Upstream>,
-    /// The model to ask for there, instead of the request's own.
+    /// The model to send to this upstream instead of the request's own.
     pub model: Option<Arc<str>>,
-    /// Its clocks, as this route has them.
+    /// The upstream's timeouts with the overrides of this route.
     pub timeouts: Timeouts,
-    /// When its targets' circuit breakers open; `None`: never.
+    /// The policy of its targets' circuit breakers; `None` when they never open.
     pub breaker: Option<BreakerPolicy>,
 }
 
-/// Why no route takes a request.
+/// The reason why no route matches a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Miss {
-    /// No route's host and prefix fit.
+    /// No route matches the host and the path.
     Path,
-    /// A prefix fits, its routes take other methods: these, for an `Allow` header.
+    /// A prefix matches, but its routes accept only these methods, for an `Allow` header.
     Method(String),
 }
 
 impl RouteTable {
-    /// Orders the routes: those that name hosts before those that do not, then the longest prefix first, then those that name methods
-    /// before those that do not.
+    /// Compiles and orders the routes: routes with hosts before routes without, then the longest prefix first, then routes with methods
+    /// before routes without.
     pub(super) fn compile(
         written: BTreeMap<Arc<str>, config::Route>,
         written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
@@ -86,17 +86,17 @@ impl RouteTable {
         Self { routes }
     }
 
-    /// The route of a request; `host` in lower case, without a port.
+    /// Finds the route of a request; `host` is in lower case and has no port.
     ///
     /// # Errors
-    /// [`Miss`]: none takes it.
+    /// [`Miss`] when no route matches.
     pub fn find(&self, host: Option<&str>, method: &Method, path: &str) -> Result<&Arc<Route>, Miss> {
         let mut fitting = self.routes.iter().filter(|route| route.fits(host, path));
         let Some(first) = fitting.next() else { return Err(Miss::Path) };
         if first.takes(method) {
             return Ok(first);
         }
-        // Another route of the same prefix and hosts may take this method; a shorter one is not asked.
+        // Another route of the same prefix and hosts may accept this method; routes with a shorter prefix are not tried.
         let same: Vec<_> = fitting
             .take_while(|route| {
                 route.prefix == first.prefix && route.hosts.is_empty() == first.hosts.is_empty()
@@ -112,14 +112,14 @@ impl RouteTable {
         Err(Miss::Method(allowed.join(", ")))
     }
 
-    /// All of them.
+    /// Iterates over all routes in matching order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.routes.iter()
     }
 }
 
 impl Route {
-    /// `first` is the first of its upstreams, from which it inherits.
+    /// Compiles one route; `first` is its first upstream, from which it inherits settings.
     fn compile(
         name: Arc<str>,
         written: config::Route,
@@ -149,7 +149,7 @@ impl Route {
         }
     }
 
-    /// Whether an event stream is held back until its first content: by default when there are `several` places to ask.
+    /// Whether an event stream is held back until its first content. The default is true when the route has `several` candidates.
     pub fn holds(&self, several: bool) -> bool {
         match self.commit {
             Some(commit) => commit == Commit::FirstToken,
@@ -157,12 +157,12 @@ impl Route {
         }
     }
 
-    /// Whether an inference's answer is held until it is complete.
+    /// Whether the response of an inference request is held until it is complete.
     pub fn is_whole(&self) -> bool {
         self.delivery == Delivery::Whole
     }
 
-    /// What `path`, which is canonical and has led here, becomes at `target`.
+    /// Returns the path at `target` for the canonical `path`, which matched this route.
     pub fn upstream_path<'p>(&self, path: &'p str, target: &Target) -> Option<Cow<'p, str>> {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }

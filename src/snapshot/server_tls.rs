@@ -1,4 +1,4 @@
-//! The server's side of TLS for one listener: certificates by server name, callers' certificates, ALPN, session resumption.
+//! The server side of TLS for one listener: certificates by server name, client certificates, ALPN, session resumption.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,36 +18,36 @@ use rustls::{
 
 use crate::config::{Certificate, ListenerTls};
 
-/// What HTTP is spoken, the preferred one first (RFC 7301; names from IANA's ALPN registry).
+/// The ALPN protocols, the preferred one first (RFC 7301; names from IANA's ALPN registry).
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// The keys that session tickets are sealed with, one for each client CA (and one for listeners without), carried from one
-/// snapshot to the next, so that a reload does not end resumption.
+/// The keys that encrypt session tickets: one for each client CA, and one for listeners without a client CA. They are carried
+/// from one snapshot to the next, so that a reload does not end resumption.
 ///
-/// A resumed session is not asked for its certificate again: rustls takes the one in the ticket. So a ticket must not be
-/// readable once the client CA has changed.
+/// A resumed session does not present its certificate again: rustls uses the certificate in the ticket. A ticket must
+/// therefore be unreadable once the client CA has changed.
 #[derive(Debug, Default)]
 pub struct Tickets {
     previous: BTreeMap<Option<[u8; 32]>, Arc<dyn ProducesTickets>>,
     used: BTreeMap<Option<[u8; 32]>, Arc<dyn ProducesTickets>>,
 }
 
-/// A listener's TLS cannot be set up.
+/// The reason why a listener's TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerTlsError {
-    /// The client CA cannot serve to verify anything.
+    /// The client CA cannot be used to verify certificates.
     #[error("the client CA cannot be used")]
     ClientCa(#[from] VerifierBuilderError),
-    /// The TLS library refuses.
+    /// The TLS library rejects the settings.
     #[error("TLS cannot be set up")]
     Tls(#[from] rustls::Error),
-    /// There is no certificate to show.
+    /// The listener has no certificate.
     #[error("no certificate")]
     NoCertificate,
 }
 
 impl Tickets {
-    /// For the snapshot that follows the one of `previous`; keys that it does not ask for are forgotten with it.
+    /// Creates the tickets of the snapshot after the one of `previous`. Keys that the new snapshot does not use are dropped.
     pub fn following(previous: &Self) -> Self {
         Self { previous: previous.used.clone(), used: BTreeMap::new() }
     }
@@ -60,8 +60,8 @@ impl Tickets {
     }
 }
 
-/// Compiles a listener's `tls`. Sessions are resumed by tickets of the client CA's own key; the library's store for clients
-/// without tickets (256 sessions) is new with each configuration. No early data: a request must not be replayable.
+/// Compiles a listener's `tls`. Sessions are resumed with tickets under the key of the client CA; the library's store for clients
+/// without tickets (256 sessions) is new with each configuration. Early data is disabled: a request must not be replayable.
 pub fn server_config(tls: &ListenerTls, tickets: &mut Tickets) -> Result<Arc<ServerConfig>, ServerTlsError> {
     let provider = Arc::new(provider());
     let versions = if tls.tls12 { &[&TLS13, &TLS12][..] } else { &[&TLS13][..] };
@@ -83,8 +83,9 @@ pub fn server_config(tls: &ListenerTls, tickets: &mut Tickets) -> Result<Arc<Ser
     Ok(Arc::new(config))
 }
 
-/// AES-128 first of each version's suites, whatever a client would like best. SHA-384, which AES-256 comes with, is a fifth of what a
-/// handshake costs where SHA-256 has instructions of its own; OpenSSL's clients name it first, and lose nothing that 128 bits do not give.
+/// Returns a provider that prefers AES-128 in each version's suites, regardless of the client's preference. SHA-384, which comes with
+/// AES-256, is a fifth of the cost of a handshake on CPUs with SHA-256 instructions. OpenSSL's clients list AES-256 first, and 128 bits
+/// are sufficient for them.
 fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| {
@@ -98,12 +99,13 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-/// The certificates of a listener by the server name that a client asks for (RFC 6066 section 3): the exact name, then a wildcard for
-/// its first label, then the first certificate, also for a client that names none.
+/// Selects the certificate of a listener by the requested server name (RFC 6066 section 3): the exact name, then a wildcard for
+/// its first label, then the first certificate, also for a client that sends no name.
 #[derive(Debug)]
 struct Certificates {
     first: Arc<CertifiedKey>,
-    /// `api.example.com` and `*.example.com`; several (such as an RSA and an ECDSA one) in the order of the file.
+    /// Certificates by name, such as `api.example.com` and `*.example.com`. Several of one name (such as an RSA and an ECDSA certificate) are in
+    /// the order of the file.
     by_name: HashMap<String, Vec<Arc<CertifiedKey>>>,
 }
 
@@ -128,7 +130,7 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// Among several of one name, the first with which the client can do.
+    /// Selects, among several certificates of one name, the first that the client supports.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello.server_name().and_then(|name| self.named(name)).unwrap_or_default();
         let usable = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();

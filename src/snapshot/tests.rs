@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, 
 use super::*;
 use crate::config::{Env, parse};
 
-/// A configuration of one upstream and its route, in which `upstream` and `route` are put, compiled.
+/// Compiles a configuration of one upstream and one route, with the additional keys `upstream` and `route`.
 fn compiled(upstream: &str, route: &str, previous: Option<&Snapshot>) -> Snapshot {
     compiled_in(Path::new("."), upstream, route, previous)
 }
@@ -36,7 +36,7 @@ fn compiled_in(folder: &Path, upstream: &str, route: &str, previous: Option<&Sna
 
 #[test]
 fn a_route_that_names_methods_wins_over_one_of_its_path_that_does_not() {
-    // By name it would come after.
+    // Ordered by name, this route would come last.
     let more = "[route.create]\npath = \"/v1\"\nmethods = [\"POST\"]\nupstreams = [\"one\"]";
     let snapshot = compiled("", more, None);
     let found = |method: &Method, path: &str| snapshot.routes.find(None, method, path).unwrap();
@@ -79,7 +79,7 @@ fn what_is_too_short_for_a_secret_is_not_looked_for() {
     assert!(!snapshot.upstreams["one"].secrets.found_in(b"1"));
 }
 
-/// Else a connection that an authority vouched for goes on when that is trusted no more.
+/// Otherwise a connection verified by an authority would continue after the authority is no longer trusted.
 #[test]
 fn other_authorities_are_another_way_to_a_target() {
     let folder = std::env::temp_dir().join(format!("sluicegate-authorities-{}", std::process::id()));

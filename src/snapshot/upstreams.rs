@@ -1,4 +1,4 @@
-//! Upstreams, compiled: targets with their dialers, keys as header values.
+//! Compiled upstreams: targets with their dialers, keys as header values.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -21,82 +21,82 @@ use crate::{
     upstream::{Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState},
 };
 
-/// TLS sessions kept for resumption, for each upstream.
+/// Limit of TLS sessions kept for resumption, for each upstream.
 const SESSIONS: usize = 64;
 
-/// In bytes. What is shorter, in a header that is called as if it were a secret, is none.
+/// Shortest secret in bytes. A shorter value of a header with a secret's name is not treated as a secret.
 const SHORTEST_SECRET: usize = 8;
 
-/// One `[upstream.NAME]`, compiled.
+/// One compiled `[upstream.NAME]`.
 #[derive(Debug)]
 pub struct Upstream {
     /// NAME
     pub name: Arc<str>,
-    /// Its base URLs.
+    /// The targets, in rotation.
     rotation: Rotation<Target>,
-    /// The header that carries its key.
+    /// The header that carries the key.
     pub auth: Option<HeaderName>,
-    /// Its keys, as values of that header.
+    /// The keys, as values of that header.
     pub keys: KeyRing,
-    /// Finds the keys of all upstreams in what goes to a client; the snapshot's own scanner.
+    /// Finds the keys of all upstreams in bytes sent to a client; shared with the snapshot.
     pub secrets: Arc<SecretScanner<'static>>,
-    /// Set on each request.
+    /// Headers set on each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Its clocks; a route may override them.
+    /// Timeouts, which a route may override.
     pub timeouts: Timeouts,
-    /// How its targets share the requests.
+    /// Load balancing between the targets.
     pub balance: Balance,
-    /// Requests at once to each target.
+    /// Limit of concurrent requests to each target.
     pub max_pending: Option<usize>,
-    /// How much may be asked of it again; taken over from one configuration to the next.
+    /// The retry budget; taken over from one configuration to the next.
     pub budget: Arc<Budget>,
 }
 
-/// One base URL, compiled.
+/// One compiled base URL.
 #[derive(Debug)]
 pub struct Target {
-    /// As it is logged.
+    /// The URL as it is logged.
     pub url: Arc<str>,
-    /// Put before a request's path; without a slash at its end.
+    /// Prefix of the request path; it does not end with a slash.
     pub base: String,
-    /// `host` or `host:port` for `Host` and `:authority`.
+    /// The `host` or `host:port` for `Host` and `:authority`.
     pub authority: Authority,
-    /// The same, as a header's value.
+    /// The authority as a header value.
     pub host: HeaderValue,
-    /// How it is reached.
+    /// Opens connections to the target.
     pub dialer: Arc<Dialer>,
-    /// Its share of the requests.
+    /// The target's share of the requests.
     pub weight: u32,
-    /// Its name, as values that lead to it are compared with.
+    /// The hashed name of the target, compared with affinity values of requests.
     pub affinity: Affinity,
-    /// How it is doing; taken over from one configuration to the next.
+    /// Circuit breaker and pending count; taken over from one configuration to the next.
     pub state: Arc<TargetState>,
 }
 
 impl Upstream {
-    /// Which target's turn it is.
+    /// Returns the index of the next target in rotation.
     pub fn turn(&self) -> usize {
         self.rotation.turn()
     }
 
-    /// The target of a turn.
+    /// Returns the target at index `turn`.
     pub fn target(&self, turn: usize) -> &Target {
         self.rotation.get(turn)
     }
 
-    /// All of its targets.
+    /// Iterates over all targets.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.rotation.iter()
     }
 
-    /// How many there are; at least one.
+    /// Number of targets; at least one.
     pub fn count(&self) -> usize {
         self.rotation.count()
     }
 }
 
-/// Compiles all upstreams; a target's dialer is taken over from `previous` while its identity stays, and with it its connections and
-/// sessions, and otherwise the count of its connections.
+/// Compiles all upstreams. A target's dialer, with its connections and sessions, is taken over from `previous` while its identity is
+/// unchanged; otherwise only its connection count is taken over.
 pub(super) fn compile(
     written: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
@@ -120,8 +120,8 @@ pub(super) fn compile(
         .collect()
 }
 
-/// One scanner for every secret that may go upstream: the keys of all upstreams, and header values of upstreams and routes whose names say
-/// that they are secret. An upstream that repeats another upstream's key is caught as well.
+/// Builds one scanner for every secret that may go upstream: the keys of all upstreams, and values of upstream and route headers whose names
+/// indicate a secret. An upstream that repeats another upstream's key is detected too.
 pub(super) fn scanner(
     upstreams: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
@@ -150,13 +150,13 @@ fn leads_to(route: &config::Route, upstream: &str) -> bool {
     route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
-/// Whether a header's value is to be looked for in answers: its name says that it may be a secret, and it is not as short as a version, which
-/// would be found everywhere.
+/// Whether responses are searched for a header value: the header's name indicates a secret, and the value is not as short as a version
+/// number, which would be found everywhere.
 fn is_secret(value: &HeaderValue) -> bool {
     value.is_sensitive() && value.len() >= SHORTEST_SECRET
 }
 
-/// Of all that makes one authority another, in an order of its own.
+/// Returns the digest of the distinguishing parts of all trusted authorities, sorted so that their order has no effect.
 fn trusted(roots: &RootCertStore) -> Digest {
     let part = |part: &[u8]| [&(part.len() as u64).to_be_bytes(), part].concat();
     let written = |root: &TrustAnchor<'_>| {
@@ -168,25 +168,25 @@ fn trusted(roots: &RootCertStore) -> Digest {
     digest(&SHA256, &written.concat())
 }
 
-/// One upstream on its way from what was written to what is used.
+/// Compiles one upstream.
 struct Compiler<'a> {
     name: &'a Arc<str>,
     written: &'a config::Upstream,
-    /// The one of the same name in the configuration before.
+    /// The upstream of the same name in the previous configuration.
     previous: Option<&'a Arc<Upstream>>,
-    /// The shortest time that any route gives a connection to it: each of its addresses must have its turn within.
+    /// The shortest connect timeout of any route to this upstream: all of its addresses must be tried within this time.
     connect: Duration,
     secrets: &'a Arc<SecretScanner<'static>>,
 }
 
-/// How its targets are reached by TLS.
+/// The TLS settings for connections to targets.
 struct Way<'a> {
     tls: &'a ClientConfig,
-    /// Tells the authorities that are trusted from others.
+    /// Digest that identifies the set of trusted authorities.
     trusted: Digest,
 }
 
-/// The system's trusted certificates, read when they are first needed.
+/// The system's trusted certificates, read on first use.
 #[derive(Default)]
 struct SystemRoots(Option<Arc<RootCertStore>>);
 
@@ -292,7 +292,7 @@ impl Compiler<'_> {
         Some(Egress { proxy: proxy.url.clone(), authorization: proxy.credentials.as_ref().and_then(basic) })
     }
 
-    /// Everything that makes a connection one that may serve in another's place, secrets by their digest.
+    /// Returns the identity of connections: connections of equal identity are interchangeable. Secrets are included as a digest.
     fn identity(&self, scheme: &str, authority: &Authority, way: &Way<'_>) -> String {
         let written = self.written;
         let proxy = written.proxy.as_ref().map(|proxy| (&proxy.url, &proxy.bypass));
@@ -341,7 +341,7 @@ impl SystemRoots {
             let mut roots = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();
             for error in &found.errors {
-                tracing::warn!(%error, "a part of the system's certificate store cannot be read");
+                tracing::warn!(%error, "system certificate store: some certificates cannot be read");
             }
             roots.add_parsable_certificates(found.certs);
             self.0 = (!roots.is_empty()).then(|| Arc::new(roots));
@@ -350,7 +350,7 @@ impl SystemRoots {
     }
 }
 
-/// The client certificate that an upstream is shown when it asks for one.
+/// The client certificate that is presented to an upstream on request.
 #[derive(Debug)]
 struct OneCertificate(Arc<CertifiedKey>);
 
@@ -364,10 +364,10 @@ impl ResolvesClientCert for OneCertificate {
     }
 }
 
-/// Whether `host` is one that NO_PROXY's `pattern` names: `*`, the host itself, or a domain above it.
+/// Whether NO_PROXY's `pattern` matches `host`: `*`, the host itself, or a parent domain.
 fn bypasses(pattern: &str, host: &str) -> bool {
     let domain = pattern.trim_start_matches("*.").trim_start_matches('.').to_ascii_lowercase();
-    // A URL has an IPv6 address in brackets.
+    // A URL contains an IPv6 address in brackets.
     let host = host.trim_matches(['[', ']']).to_ascii_lowercase();
     pattern == "*" || host.strip_suffix(&*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }

@@ -1,13 +1,13 @@
-//! Server-sent events, read from the side and written whole.
+//! Server-sent events: observing a passing stream, and writing whole events.
 //!
-//! [`Scanner`] finds the events in a stream whose bytes are passing anyway: it never holds a byte back, never
-//! changes one, cannot fail, and copies only what a chunk boundary cuts in two, or what is on several lines. [`writer`] makes the few events and
-//! comments that the gateway itself puts into a stream.
+//! [`Scanner`] finds the events in a stream that passes by: it never holds a byte back, never changes one, cannot fail,
+//! and copies only data that a chunk boundary splits or that spans several lines. [`writer`] formats the few events and
+//! comments that the gateway itself inserts into a stream.
 //!
 //! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and
 //! "Interpreting an event stream".
 
-// There is one parser by the standard's letter; the property tests compare the Scanner with it.
+// This parser follows the standard literally; the property tests compare the Scanner with it.
 #[cfg(test)]
 #[path = "../../fuzz/invariants/sse.rs"]
 mod reference;
@@ -26,6 +26,6 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// Value of the `data` fields, joined with LF when there are several; empty when `oversized`.
     pub data: &'a [u8],
-    /// The data passed [`DATA_LIMIT`] and was not kept.
+    /// Whether the data exceeded [`DATA_LIMIT`] and was not kept.
     pub oversized: bool,
 }

@@ -1,62 +1,62 @@
-//! Event boundaries under any chunking.
+//! Finds event boundaries independently of how the stream is split into chunks.
 
 use memchr::memchr2;
 
 use super::Event;
 
-/// Most bytes of one event's data that are looked at, 1 MiB. What passes it is an `oversized` event.
+/// Limit of one event's data in bytes (1 MiB). An event with more data is `oversized`.
 ///
-/// It holds for events inside one chunk too, so that what is seen never depends on how the stream was cut.
+/// The limit applies to events inside one chunk too, so that the result never depends on how the stream was split.
 pub const DATA_LIMIT: usize = 1 << 20;
 
-/// Most bytes of an event's name that are kept. The known names are far shorter; a longer one is cut here.
+/// Limit of an event's name in bytes. The known names are far shorter; a longer name is truncated.
 pub const NAME_LIMIT: usize = 128;
 
-/// A buffer that grew past this is given back after its event instead of staying with an idle stream.
+/// Capacity in bytes above which a buffer is freed after its event, so that an idle stream does not keep it.
 const KEPT_CAPACITY: usize = 4 << 10;
 
-/// A line's first bytes decide its field; `event: ` is the longest start that matters.
+/// Number of first bytes that determine a line's field; `event: ` is the longest relevant start.
 const START_LEN: usize = 7;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Finds the events of one stream in its bytes as they pass.
+/// Finds the events of one stream in its bytes as they pass by.
 ///
-/// Memory: nothing while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
-/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next one.
+/// Memory: none while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
+/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next event.
 #[derive(Debug, Default)]
 pub struct Scanner {
-    /// Data of the unfinished event as far as earlier chunks brought it (or several lines had to be joined).
+    /// Data of the unfinished event that came in earlier chunks, or that was joined from several lines.
     data: Vec<u8>,
     name: Vec<u8>,
-    /// The unfinished line's first bytes, while they do not tell its field yet.
+    /// First bytes of the unfinished line, while they do not determine its field yet.
     start: [u8; START_LEN],
     start_len: usize,
     line: FieldLine,
-    /// Bytes of a leading byte order mark seen so far; `BOM.len()` also when there is none to come.
+    /// Number of bytes of a leading byte order mark found so far; `BOM.len()` also when the stream has no mark.
     bom: usize,
-    /// The last line ended with CR, so an LF coming next belongs to it.
+    /// Whether the last line ended with CR, so that a following LF belongs to its line end.
     after_cr: bool,
-    /// The event under way has a field, of any name.
+    /// Whether the unfinished event has a field of any name.
     has_field: bool,
     has_data: bool,
     oversized: bool,
     events: u64,
 }
 
-/// What the unfinished line is.
+/// The field of the unfinished line.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum FieldLine {
-    /// Not begun, or its field not known yet.
+    /// The line has not begun, or its field is not known yet.
     #[default]
     Start,
     Data,
     Name,
-    /// A comment, or a field that is of no interest.
+    /// A comment or an irrelevant field.
     Skip,
 }
 
-/// Parts of the unfinished event that lie in the chunk at hand, not copied unless the chunk ends first.
+/// Parts of the unfinished event inside the current chunk, copied only if the chunk ends before the event.
 #[derive(Default)]
 struct InChunk<'c> {
     name: Option<&'c [u8]>,
@@ -64,17 +64,15 @@ struct InChunk<'c> {
 }
 
 impl Scanner {
-    /// A scanner at the start of a stream.
+    /// Creates a scanner for the start of a stream.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Looks at the next bytes of the stream as they pass; calls `sink` once for each event that ends within them,
-    /// in order.
+    /// Scans the next bytes of the stream and calls `sink` once for each event that ends within them, in order.
     ///
     /// An event whose blank line ends with CR ends there, whether or not an LF follows. An unfinished last event is
-    /// never dispatched. An event that begins and ends within `bytes` and has one data line is handed out as slices
-    /// of `bytes`.
+    /// never dispatched. An event that begins and ends within `bytes` and has one data line is passed as slices of `bytes`.
     pub fn scan(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) {
         let mut rest = self.past_bom(bytes);
         if self.after_cr && !rest.is_empty() {
@@ -102,35 +100,34 @@ impl Scanner {
         self.keep(&parts);
     }
 
-    /// True when a comment or an event of our own may be put here without changing the stream's meaning: at the start
-    /// of the stream, or at the start of a line when no field has come since the last blank line.
+    /// Whether a comment or an event of the gateway can be inserted here without changing the stream's meaning: at the
+    /// start of the stream, or at the start of a line when no field has come since the last blank line.
     ///
     /// **After CR.** A blank line that ended with CR counts at once, though its LF may still come. A reader has ended
-    /// the line at the CR, so the late LF, separated from it by what was put between, is one more blank line, and a
-    /// blank line without an event before it does nothing. Waiting for the LF instead would keep a stream with bare CR
-    /// from ever being at a boundary. Readers that know only LF would take CR and what is put behind it for one line:
-    /// see [`Scanner::after_cr`].
+    /// the line at the CR, so the late LF, separated from it by the insertion, is one more blank line, and a blank line
+    /// without an event before it has no effect. Waiting for the LF instead would keep a stream with bare CR from ever being
+    /// at a boundary. Readers that know only LF would read the CR and the insertion as one line: see [`Scanner::after_cr`].
     ///
-    /// **At the start.** Something put before the first byte takes a leading byte order mark, should one come, out of
-    /// its place. No known provider sends one.
+    /// **At the start.** An insertion before the first byte displaces a leading byte order mark, if the stream has one. No
+    /// known provider sends one.
     pub fn at_boundary(&self) -> bool {
         !self.has_field && self.line == FieldLine::Start && self.start_len == 0 && matches!(self.bom, 0 | 3)
     }
 
-    /// True when the last byte was CR, the end of a line whose LF may still come.
+    /// Whether the last byte was CR, the end of a line whose LF may still come.
     ///
-    /// Whoever puts an event or a comment here begins it with one LF: that completes the line end for readers that
-    /// know only LF, and is part of the same line end for all others.
+    /// An event or a comment inserted here must begin with one LF: the LF completes the line end for readers that know
+    /// only LF, and is part of the same line end for all others.
     pub fn after_cr(&self) -> bool {
         self.after_cr
     }
 
-    /// Events found so far.
+    /// Number of events found so far.
     pub fn events(&self) -> u64 {
         self.events
     }
 
-    /// The bytes after a leading byte order mark, which may itself be cut.
+    /// Returns the bytes after a leading byte order mark, which may itself be split between chunks.
     fn past_bom<'c>(&mut self, bytes: &'c [u8]) -> &'c [u8] {
         let mut rest = bytes;
         while self.bom < BOM.len() {
@@ -145,7 +142,7 @@ impl Scanner {
         rest
     }
 
-    /// The stream did not begin with a byte order mark. What looked like one began a line of an unknown field.
+    /// Notes that the stream has no byte order mark. Bytes that looked like the start of one begin a line of an unknown field.
     fn not_a_bom(&mut self) {
         if self.bom > 0 {
             self.line = FieldLine::Skip;
@@ -154,7 +151,7 @@ impl Scanner {
         self.bom = BOM.len();
     }
 
-    /// The bytes after the line end that `ended` begins with.
+    /// Returns the bytes after the line end that `ended` begins with.
     fn past_line_end<'c>(&mut self, ended: &'c [u8]) -> &'c [u8] {
         match ended {
             [b'\r', b'\n', rest @ ..] => rest,
@@ -167,7 +164,7 @@ impl Scanner {
         }
     }
 
-    /// Takes in a line that lies whole in the chunk.
+    /// Processes a line that lies completely in the chunk.
     #[inline]
     fn whole_line<'c>(&mut self, line: &'c [u8], parts: &mut InChunk<'c>) {
         self.has_field |= line.first() != Some(&b':');
@@ -217,7 +214,7 @@ impl Scanner {
         }
     }
 
-    /// Copies what the chunk brought of an event that it does not end.
+    /// Copies the parts of an unfinished event at the end of the chunk.
     fn keep(&mut self, parts: &InChunk<'_>) {
         if let Some(name) = parts.name {
             self.begin_name();
@@ -229,7 +226,7 @@ impl Scanner {
         }
     }
 
-    /// Takes in a part of a line that began in an earlier chunk or does not end in this one.
+    /// Processes a part of a line that began in an earlier chunk or does not end in this one.
     fn fragment(&mut self, part: &[u8]) {
         let part = if self.line == FieldLine::Start { self.settle_start(part) } else { part };
         match self.line {
@@ -239,7 +236,7 @@ impl Scanner {
         }
     }
 
-    /// Collects the line's first bytes until they tell its field; gives what is left of `part` then.
+    /// Collects the line's first bytes until they determine its field; returns the remainder of `part`.
     fn settle_start<'c>(&mut self, part: &'c [u8]) -> &'c [u8] {
         let taken = part.len().min(START_LEN - self.start_len);
         let (head, rest) = part.split_at(taken);
@@ -253,7 +250,7 @@ impl Scanner {
         rest
     }
 
-    /// The collected first bytes are as many as are needed, or the whole line: begins the line's field with them.
+    /// Begins the line's field with the collected first bytes, which are sufficient or the whole line.
     fn begin_line(&mut self) {
         let start = self.start;
         let start = start.get(..self.start_len).unwrap_or_default();
@@ -273,7 +270,7 @@ impl Scanner {
         }
     }
 
-    /// The line that came in fragments is complete.
+    /// Ends a line that came in fragments.
     fn end_fragments(&mut self) {
         if self.start_len > 0 {
             self.begin_line();
@@ -305,7 +302,7 @@ impl Scanner {
             return;
         }
         if len > self.data.capacity() {
-            // By doubling, but never past the bound.
+            // Doubles the capacity, but never exceeds the limit.
             let capacity = len.max(self.data.capacity() * 2).min(DATA_LIMIT);
             self.data.reserve_exact(capacity - self.data.len());
         }
@@ -313,7 +310,7 @@ impl Scanner {
     }
 }
 
-/// The field of a line, from all of it or from its first [`START_LEN`] bytes.
+/// Determines the field of a line, from the whole line or its first [`START_LEN`] bytes.
 #[inline]
 fn field(line: &[u8]) -> FieldLine {
     if line.starts_with(b"data:") || line == b"data" {
@@ -325,7 +322,7 @@ fn field(line: &[u8]) -> FieldLine {
     }
 }
 
-/// What follows the field's name, the colon and one optional space.
+/// Returns the bytes after the field's name, the colon and one optional space.
 #[inline]
 fn value<'c>(line: &'c [u8], field: &[u8]) -> &'c [u8] {
     let value = line.get(field.len() + 1..).unwrap_or_default();
@@ -433,7 +430,7 @@ mod tests {
     fn many_lines_are_bound_as_one() {
         let line = [b"data: ".as_slice(), &vec![b'x'; DATA_LIMIT / 2], b"\n"].concat();
         let two = [line.as_slice(), &line, b"\n"].concat();
-        // Two halves and the LF between them are one byte too many.
+        // Two halves and the LF between them exceed the limit by one byte.
         assert_eq!(scan_all([two.as_slice()]), [(vec![], vec![], true)]);
         assert_eq!(scan_all(two.chunks(4096)), [(vec![], vec![], true)]);
     }

@@ -1,8 +1,8 @@
-//! The events and comments that the gateway itself puts into a stream.
+//! Formats the events and comments that the gateway itself inserts into a stream.
 
 use bytes::Bytes;
 
-/// A comment, complete with the blank line after it: readers ignore it, and it keeps the connection from looking dead.
+/// Formats a comment with the blank line after it. Readers ignore the comment, and it keeps the connection from looking dead.
 ///
 /// Text of several lines becomes several comment lines.
 pub fn comment(text: &str) -> Bytes {
@@ -11,15 +11,15 @@ pub fn comment(text: &str) -> Bytes {
     finished(out)
 }
 
-/// An event without a name. A payload of several lines becomes several data lines, so that the reader's data has LF
-/// where the payload has LF, CRLF or CR.
+/// Formats an event without a name. A payload of several lines becomes several data lines, so that the reader's data has
+/// LF where the payload has LF, CRLF or CR.
 pub fn data(payload: &str) -> Bytes {
     let mut out = Vec::with_capacity(payload.len() + 8);
     lines(&mut out, "data: ", payload);
     finished(out)
 }
 
-/// An event with a name, of which only the first line is used: a name cannot have more.
+/// Formats an event with a name. Only the first line of the name is used, since a name cannot span lines.
 pub fn event(name: &str, payload: &str) -> Bytes {
     let mut out = Vec::with_capacity(name.len() + payload.len() + 16);
     out.extend_from_slice(b"event: ");

@@ -1,4 +1,4 @@
-//! The access line: one per exchange.
+//! The access line: one log line per exchange.
 
 use std::{
     net::IpAddr,
@@ -8,21 +8,21 @@ use std::{
 use super::{clock, pairs::Pairs};
 use crate::config::LogFormat;
 
-/// The fields of one exchange, in the order in which they are written. A field that is `None` is left out.
+/// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
 ///
-/// There is no field for a query or a header value, which may hold a key; the two ids are exceptions, and a key has been searched
-/// for in them.
+/// No field contains a query or a header value, which may contain a key, except the two ids. The ids have been searched for
+/// keys.
 #[derive(Debug, Clone)]
 pub struct AccessLine<'a> {
-    /// When the request arrived.
+    /// Time at which the request arrived.
     pub time: SystemTime,
-    /// Our request id, as sent to the caller in `x-request-id`.
+    /// The gateway's request id, as sent to the client in `x-request-id`.
     pub request_id: &'a str,
     /// The id of the trace that the request belongs to.
     pub trace_id: Option<&'a str>,
     /// The upstream's `x-request-id`.
     pub upstream_request_id: Option<&'a str>,
-    /// The caller's address.
+    /// The client's address.
     pub client: IpAddr,
     /// `[client.NAME]`
     pub caller: Option<&'a str>,
@@ -32,9 +32,9 @@ pub struct AccessLine<'a> {
     pub upstream: Option<&'a str>,
     /// The target's base URL.
     pub target: Option<&'a str>,
-    /// `HTTP/1.1` or `HTTP/2`, between the caller and us.
+    /// The protocol between the client and the gateway: `HTTP/1.1` or `HTTP/2`.
     pub protocol: &'static str,
-    /// Whether the caller's connection is TLS.
+    /// Whether the client's connection uses TLS.
     pub tls: bool,
     /// The request's method.
     pub method: &'a str,
@@ -46,17 +46,17 @@ pub struct AccessLine<'a> {
     pub response_model: Option<&'a str>,
     /// Whether a stream was requested.
     pub stream: Option<bool>,
-    /// The status sent to the caller, if any.
+    /// The status sent to the client, if any.
     pub status: Option<u16>,
-    /// Who ended the exchange.
+    /// The party that ended the exchange.
     pub who: &'static str,
-    /// In which phase it ended.
+    /// The phase in which the exchange ended.
     pub phase: &'static str,
     /// Whether the upstream connection had served another exchange before.
     pub reused: Option<bool>,
-    /// The attempts, where there was more than one or one failed.
+    /// The attempts, if there was more than one or one failed.
     pub attempts: Vec<AttemptLine<'a>>,
-    /// How long the upstream connection took to open.
+    /// Time that the upstream connection took to open.
     pub connect: Option<Duration>,
     /// Time from the request to the first byte of the upstream's response.
     pub first_byte: Option<Duration>,
@@ -78,36 +78,36 @@ pub struct AccessLine<'a> {
     pub tokens_in: Option<u64>,
     /// Output tokens, as reported by the upstream.
     pub tokens_out: Option<u64>,
-    /// Why the model stopped.
+    /// The reason why the model stopped.
     pub finish_reason: Option<&'static str>,
-    /// The error code that the client was sent, or the code of an upstream's error that was passed on.
+    /// The error code sent to the client, or the code of a forwarded upstream error.
     pub error: Option<&'a str>,
     /// The cause of that error, for the operator.
     pub cause: Option<&'a str>,
 }
 
-/// What is told of one attempt. A field that is `None` is left out.
+/// The fields of one attempt in the access line. A field that is `None` is omitted.
 #[derive(Debug, Clone)]
 pub struct AttemptLine<'a> {
     /// `[upstream.NAME]`
     pub upstream: &'a str,
     /// The target's base URL.
     pub target: &'a str,
-    /// The number of the upstream's key, in the order of the configuration, from 1.
+    /// Number of the upstream key in the order of the configuration, from 1.
     pub key: Option<usize>,
-    /// The model that was asked for instead of the request's own.
+    /// The model sent upstream instead of the request's own.
     pub model: Option<&'a str>,
     /// The upstream's status.
     pub status: Option<u16>,
     /// The provider's own error code.
     pub code: Option<&'a str>,
-    /// What came of it, in the words of the metrics.
+    /// The result, with the metrics' label value.
     pub result: Option<&'static str>,
-    /// How long the connection took to open.
+    /// Time that the connection took to open.
     pub connect: Option<Duration>,
-    /// From the attempt's start to the head of the response.
+    /// Time from the attempt's start to the response head.
     pub head: Option<Duration>,
-    /// From the attempt's start to its end.
+    /// Time from the attempt's start to its end.
     pub total: Duration,
 }
 
@@ -132,7 +132,7 @@ impl AccessLine<'_> {
         self.write(Pairs::begin(out, LogFormat::Json));
     }
 
-    /// Appends the line as `key=value` pairs, without a line feed; values are quoted where they need it.
+    /// Appends the line as `key=value` pairs, without a line feed; values are quoted when necessary.
     pub fn write_text(&self, out: &mut Vec<u8>) {
         self.write(Pairs::begin(out, LogFormat::Text));
     }

@@ -1,4 +1,4 @@
-//! The time of a log line.
+//! Formats the time of a log line.
 
 use std::{
     cell::Cell,
@@ -6,21 +6,21 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// `2026-01-31T23:59:59.123Z`
+/// A formatted time, such as `2026-01-31T23:59:59.123Z`.
 pub(super) type Stamp = [u8; 24];
 
 const EPOCH: Stamp = *b"1970-01-01T00:00:00.000Z";
 
-/// In seconds since 1970. RFC 3339 has four digits for a year, and humantime formats no later one.
+/// End of the year 9999 in seconds since 1970. RFC 3339 has four digits for a year, and humantime formats no later year.
 const YEAR_10000: u64 = 253_402_300_800;
 
 thread_local! {
-    /// The last second that this thread wrote, formatted. Under load nearly all lines share it, and formatting it for each line would
+    /// The formatted second of this thread's last line. Under load nearly all lines share it, and formatting it for each line would
     /// cost four times as much as the rest of this function.
     static LAST: Cell<(u64, Stamp)> = const { Cell::new((0, EPOCH)) };
 }
 
-/// RFC 3339 in UTC with milliseconds. A time before 1970, or past the year 9999, is written as 1970's first.
+/// Formats `time` as RFC 3339 in UTC with milliseconds. A time before 1970 or after the year 9999 is written as the start of 1970.
 pub(super) fn stamp(time: SystemTime) -> Stamp {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (second, mut stamp) = LAST.get();

@@ -1,22 +1,22 @@
-//! The ids that connect a request, its access line and a trace. They are random, unique for any practical purpose, and not
-//! secret.
+//! The ids that connect a request, its access line and a trace. The ids are random, unique for any practical purpose, and
+//! not secret.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Longer `x-trace-id` values are ignored.
+/// Limit in bytes of `x-trace-id`; longer values are ignored.
 const LONGEST_TRACE_ID: usize = 64;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 
-/// A request's id: `req_` and 32 lowercase hex digits.
+/// A request id: `req_` and 32 lowercase hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId([u8; 36]);
 
 impl RequestId {
-    /// Generates an id.
+    /// Generates a random id.
     pub fn random() -> Self {
         let mut id = *b"req_00000000000000000000000000000000";
         if let Some((_, digits)) = id.split_first_chunk_mut::<4>() {
@@ -25,12 +25,12 @@ impl RequestId {
         Self(id)
     }
 
-    /// As text.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         ascii(&self.0)
     }
 
-    /// For `x-request-id`.
+    /// The value for `x-request-id`.
     pub fn header(&self) -> HeaderValue {
         value(&self.0)
     }
@@ -45,22 +45,22 @@ impl fmt::Debug for RequestId {
 /// The position of an exchange in a distributed trace (W3C Trace Context).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceContext {
-    /// Sent upstream.
+    /// The trace id sent upstream.
     trace: [u8; 32],
-    /// Our own span, the parent of the upstream's.
+    /// The gateway's span, the parent of the upstream's span.
     span: [u8; 16],
     sampled: bool,
     continued: bool,
-    /// The caller chose `trace` or `named`.
+    /// Whether the client chose `trace` or `named`.
     given: bool,
-    /// What the caller called the trace, when that cannot be sent as a trace id.
+    /// The client's name of the trace, if it cannot be sent as a trace id.
     named: Option<Box<str>>,
 }
 
 impl TraceContext {
-    /// Continues the trace of a valid `traceparent`, with a span of our own. Otherwise begins one: under the caller's `x-trace-id`
-    /// when that is 32 hex digits, else under a random id; another `x-trace-id` (1 to 64 of `A-Z a-z 0-9 _ -`) is kept for
-    /// the log alone.
+    /// Continues the trace of a valid `traceparent`, with a new span. Otherwise begins a trace: under the client's `x-trace-id`
+    /// if it is 32 hex digits, else under a random id. Any other valid `x-trace-id` (1 to 64 of `A-Z a-z 0-9 _ -`) is used only in
+    /// the log.
     pub fn of(headers: &HeaderMap) -> Self {
         let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
         if let Some(Parent { trace, sampled }) = parent {
@@ -79,33 +79,33 @@ impl TraceContext {
         }
     }
 
-    /// A new one, whatever a caller says.
+    /// Begins a new trace, regardless of the request's headers.
     pub fn random() -> Self {
         Self { trace: trace(), span: span(), sampled: true, continued: false, given: false, named: None }
     }
 
-    /// Whether the request says it, in part at least, and it is not all made here.
+    /// Whether the trace comes at least partly from the request's headers.
     pub fn is_given(&self) -> bool {
         self.given
     }
 
-    /// The trace's id for the log.
+    /// The trace id for the log.
     pub fn trace_id(&self) -> &str {
         self.named.as_deref().unwrap_or_else(|| ascii(&self.trace))
     }
 
-    /// The same for `x-trace-id`.
+    /// The value for `x-trace-id`.
     pub fn header(&self) -> HeaderValue {
         value(self.trace_id().as_bytes())
     }
 
-    /// Whether the caller's `tracestate` may go upstream: it belongs to the trace that it came with (section 3.3 of Trace Context: a
-    /// `tracestate` without a valid `traceparent` is discarded).
+    /// Whether the client's `tracestate` may be forwarded: it belongs to the trace that it came with (section 3.3 of Trace Context:
+    /// a `tracestate` without a valid `traceparent` is discarded).
     pub fn keeps_tracestate(&self) -> bool {
         self.continued
     }
 
-    /// The `traceparent` to send upstream, with our span as the parent.
+    /// The `traceparent` to send upstream, with the gateway's span as the parent.
     pub fn traceparent(&self) -> HeaderValue {
         let mut parent = [b'-'; 55];
         let sampled = if self.sampled { b"01" } else { b"00" };
@@ -118,15 +118,16 @@ impl TraceContext {
     }
 }
 
-/// What is taken from a `traceparent`.
+/// The fields used of a `traceparent`.
 struct Parent {
     trace: [u8; 32],
     sampled: bool,
 }
 
 impl Parent {
-    /// Trace Context section 3.2: `version "-" trace-id "-" parent-id "-" flags`, lowercase hex alone. Version `ff` and ids of zeros
-    /// are invalid, version 00 has nothing after the flags, and a higher version is read as far as 00 goes if a dash follows.
+    /// Parses a `traceparent` (Trace Context section 3.2): `version "-" trace-id "-" parent-id "-" flags`, lowercase hex only. Version `ff`
+    /// and ids of zeros are invalid. Version 00 has nothing after the flags. A higher version is read like 00 if the flags end the
+    /// value or a dash follows.
     fn parse(text: &[u8]) -> Option<Self> {
         let (version, rest) = field::<2>(text)?;
         let (trace, rest) = field::<32>(rest.strip_prefix(b"-")?)?;
@@ -139,13 +140,13 @@ impl Parent {
     }
 }
 
-/// The first `N` bytes, if they are lowercase hex.
+/// Splits off the first `N` bytes, if they are lowercase hex.
 fn field<const N: usize>(text: &[u8]) -> Option<([u8; N], &[u8])> {
     let (field, rest) = text.split_first_chunk::<N>()?;
     field.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')).then_some((*field, rest))
 }
 
-/// Lowercase hex that is not all zeros.
+/// Whether `id` is lowercase hex and not all zeros.
 fn is_id<const N: usize>(id: &[u8; N]) -> bool {
     field::<N>(id).is_some() && id.iter().any(|&byte| byte != b'0')
 }
@@ -155,7 +156,7 @@ fn is_trace_name(name: &[u8]) -> bool {
     (1..=LONGEST_TRACE_ID).contains(&name.len()) && name.iter().all(allowed)
 }
 
-/// The value of a header that was sent once.
+/// Returns the value of a header that was sent exactly once.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
@@ -170,7 +171,7 @@ fn span() -> [u8; 16] {
     hex(fastrand::u64(1..).into())
 }
 
-/// The last `N` hex digits.
+/// Returns the last `N` hex digits of `number`.
 fn hex<const N: usize>(number: u128) -> [u8; N] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     std::array::from_fn(|place| {
@@ -179,12 +180,12 @@ fn hex<const N: usize>(number: u128) -> [u8; N] {
     })
 }
 
-/// What is ASCII by construction.
+/// Converts bytes that are ASCII by construction to text.
 fn ascii(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// Ids hold only what a header value may.
+/// Converts an id to a header value. Ids contain only bytes that are valid in a header value.
 fn value(id: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(id).unwrap_or_else(|_| HeaderValue::from_static(""))
 }

@@ -11,14 +11,14 @@ use tracing_subscriber::layer::{Context, Layer};
 use super::{clock, pairs::Pairs, queue::Queue};
 use crate::config::LogFormat;
 
-/// Writes each event of `tracing` as one line to the queue.
+/// Writes each `tracing` event as one line to the queue.
 pub(super) struct Messages {
     queue: Queue,
     format: LogFormat,
 }
 
 thread_local! {
-    /// The line being written; kept to reuse its memory.
+    /// The buffer of the current line, reused between lines.
     static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -44,7 +44,7 @@ impl<S: Subscriber> Layer<S> for Messages {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         LINE.with(|line| match line.try_borrow_mut() {
             Ok(mut line) => self.write(event, &mut line),
-            // A value that logs while it is being formatted.
+            // A value logs while it is being formatted.
             Err(_) => self.write(event, &mut Vec::new()),
         });
     }
@@ -83,7 +83,7 @@ impl Visit for Fields<'_, '_> {
         self.0.text(field.name(), &format!("{value:?}"));
     }
 
-    /// The error and what caused it: no error of ours holds the text of another.
+    /// Writes the error with its causes: no error of this program contains the text of another.
     fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
         let mut text = value.to_string();
         let mut cause = value.source();

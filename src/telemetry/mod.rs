@@ -1,6 +1,6 @@
 //! The log and the metrics: the access line of each exchange, the gateway's own messages, and the ids that connect both with a
-//! request. All log lines go through one bounded [`queue::Queue`], so they keep their order, and an output that stalls costs
-//! lines (which are counted), never a client's time.
+//! request. All log lines go through one bounded [`queue::Queue`], so they keep their order. A stalled output loses lines,
+//! which are counted, and never delays a client.
 
 pub mod access;
 mod clock;
@@ -17,7 +17,7 @@ use crate::config::Log;
 use messages::Messages;
 use queue::Queue;
 
-/// Logging has already been started in this process.
+/// The error of a second [`start`] in one process.
 #[derive(Debug, thiserror::Error)]
 #[error("logging has already been started")]
 pub struct AlreadyStarted(#[source] tracing::subscriber::SetGlobalDefaultError);
@@ -25,12 +25,12 @@ pub struct AlreadyStarted(#[source] tracing::subscriber::SetGlobalDefaultError);
 /// Sends the process's messages to `queue` from now on, in the format and from the level of `log`.
 ///
 /// # Errors
-/// When this process has a subscriber already.
+/// [`AlreadyStarted`] when the process already has a subscriber.
 pub fn start(log: &Log, queue: &Queue) -> Result<(), AlreadyStarted> {
     tracing::subscriber::set_global_default(subscriber(log, queue)).map_err(AlreadyStarted)
 }
 
-/// What [`start`] installs.
+/// Creates the subscriber that [`start`] installs.
 ///
 /// Libraries are logged from `warn` on, whatever the level: their lower levels may show header values, and so keys.
 pub fn subscriber(log: &Log, queue: &Queue) -> impl Subscriber + Send + Sync + use<> {

@@ -1,16 +1,16 @@
-//! The format of a log line: pairs of a key and a value, as one JSON object or as `key=value`.
+//! Writes a log line as pairs of a key and a value: one JSON object, or `key=value`.
 
 use std::{io::Write, net::IpAddr, time::Duration};
 
 use crate::config::LogFormat;
 
-/// Values longer than this many bytes are cut, so that a line stays small whatever a caller sends.
+/// Limit in bytes of a value; a longer value is truncated, so that a line stays small regardless of what a client sends.
 pub(super) const LONGEST_VALUE: usize = 1024;
 
-/// A line being written, appended to a buffer that its writer owns and reuses.
+/// Writes one line to a buffer that the caller owns and reuses.
 ///
-/// Keys are the program's own words and are written as they are. Values are escaped so that no caller can forge a line,
-/// end one, or speak to a terminal: JSON's escapes (RFC 8259 section 7), and all control characters, in both formats.
+/// Keys are constants of the program and are not escaped. Values are escaped so that no client can forge a line, end a line,
+/// or control a terminal: JSON's escapes (RFC 8259 section 7) and all control characters, in both formats.
 pub(super) struct Pairs<'b> {
     out: &'b mut Vec<u8>,
     format: LogFormat,
@@ -87,7 +87,7 @@ impl<'b> Pairs<'b> {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    /// Milliseconds with three decimals, so to the microsecond.
+    /// Writes milliseconds with three decimals (microsecond resolution).
     pub(super) fn millis(&mut self, key: &str, value: Duration) {
         self.number(key, value.as_millis());
         let micros = value.subsec_micros() % 1000;
@@ -95,7 +95,7 @@ impl<'b> Pairs<'b> {
         self.out.extend([micros / 100, micros / 10, micros].map(|n| b'0' + (n % 10) as u8));
     }
 
-    /// A list of objects, each written by `write`: as JSON in a JSON line, and as the same JSON in quotes in a text line.
+    /// Writes a list of objects, each with `write`: as JSON in a JSON line, and as the same JSON in quotes in a text line.
     pub(super) fn list<T>(&mut self, key: &str, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
         self.key(key);
         let mut list = vec![b'['];
@@ -140,7 +140,7 @@ impl<'b> Pairs<'b> {
     }
 }
 
-/// The longest beginning of `value` of at most `limit` bytes.
+/// Returns the longest prefix of `value` of at most `limit` bytes.
 pub(super) fn cut(value: &str, limit: usize) -> &str {
     if value.len() <= limit {
         return value;
@@ -148,7 +148,7 @@ pub(super) fn cut(value: &str, limit: usize) -> &str {
     (0..=limit).rev().find_map(|end| value.get(..end)).unwrap_or_default()
 }
 
-/// Whether a value reads well without quotes in a text line.
+/// Whether a value needs no quotes in a text line.
 fn bare(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
@@ -156,7 +156,7 @@ fn bare(value: &str) -> bool {
 
 fn escape(value: &str, out: &mut Vec<u8>) {
     let ordinary = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    // Without an early end, so that it looks at many bytes at once.
+    // No early exit, so that the compiler can vectorize the loop.
     if value.bytes().fold(true, |all, byte| all & ordinary(byte)) {
         return out.extend_from_slice(value.as_bytes());
     }
@@ -173,8 +173,8 @@ fn escape(value: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// What is not seen itself and changes how the rest of a line is: control characters (C0, DEL, C1), ends of lines and paragraphs, and what
-/// turns the direction of a text (UAX #9 section 2, CVE-2021-42574). All are below U+FFFF.
+/// Whether a character is invisible and changes how the remainder of a line is displayed: control characters (C0, DEL, C1), line and paragraph
+/// separators, and characters that change the text direction (UAX #9 section 2, CVE-2021-42574). All are below U+FFFF.
 fn is_unseen(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')

@@ -15,22 +15,22 @@ use std::{
 use super::{clock, pairs::Pairs};
 use crate::config::LogFormat;
 
-/// Default limit of queued bytes.
+/// Default limit in bytes of queued lines.
 pub const DEFAULT_BOUND: usize = 8 << 20;
 
 /// The writer waits this long for more lines before it writes. Under load this makes one wake-up and one write for many lines.
 const GATHER: Duration = Duration::from_millis(5);
-/// Pause before the writer tries a full non-blocking output again.
+/// Pause before the writer retries a full non-blocking output.
 const AGAIN: Duration = Duration::from_millis(10);
-/// Buffers that a burst made larger than this are freed.
+/// Capacity in bytes above which a buffer is freed after a burst.
 const KEPT: usize = 256 << 10;
 
-/// Lines queued for one output. Clones share the queue; when the last one is dropped, the writer writes the rest and ends.
+/// Queues lines for one output. Clones share the queue; when the last clone is dropped, the writer writes the remaining lines and ends.
 ///
 /// [`Queue::push`] copies the line into a buffer under a short lock and returns. The queue's thread swaps that buffer for an
-/// empty one and writes it as a whole. Queued bytes and bytes being written count against the limit together. A line that finds
-/// no room is dropped and counted, and a line of its own reports the number as soon as the output accepts lines again. A failed
-/// write loses its lines, which are counted likewise, and later lines are tried again.
+/// empty one and writes it as a whole. Queued bytes and bytes being written count against the limit together. A line that does
+/// not fit is dropped and counted, and a separate line reports the number as soon as the output accepts lines again. A failed
+/// write loses its lines, which are counted too; later lines are written again.
 #[derive(Debug, Clone)]
 pub struct Queue {
     handle: Arc<Handle>,
@@ -44,9 +44,9 @@ struct Handle {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The writer waits on it.
+    /// Wakes the writer.
     work: Condvar,
-    /// Callers of `flush` wait on it.
+    /// Wakes callers of `flush`.
     settled: Condvar,
     bound: usize,
     dropped: AtomicU64,
@@ -56,24 +56,24 @@ struct Shared {
 struct State {
     /// Whole lines, each with its line feed.
     waiting: Vec<u8>,
-    /// Bytes that the writer has taken and not finished.
+    /// Number of bytes that the writer has taken and not finished.
     writing: usize,
-    /// Dropped lines that were not reported yet.
-    untold: u64,
-    /// The last write failed: nothing is reported until there is another line.
+    /// Number of dropped lines that were not reported yet.
+    unreported: u64,
+    /// Whether the last write failed: nothing is reported until another line is queued.
     failing: bool,
-    /// The writer sleeps until it is woken.
+    /// Whether the writer sleeps until it is woken.
     asleep: bool,
-    /// A flush is waiting: write at once.
+    /// Whether a flush is waiting: the writer then writes at once.
     urgent: bool,
     closed: bool,
 }
 
 impl Queue {
     /// Starts a queue of at most `bound` bytes in front of `out`, and its thread. `format` applies to the line that reports
-    /// dropped ones.
+    /// dropped lines.
     ///
-    /// If no thread can be started, the queue takes lines until it is full, and drops (and counts) the rest.
+    /// If no thread can be started, the queue accepts lines until it is full, and drops (and counts) all others.
     pub fn start(out: Box<dyn Write + Send>, bound: usize, format: LogFormat) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::default(),
@@ -87,12 +87,12 @@ impl Queue {
         Self { handle: Arc::new(Handle { shared }) }
     }
 
-    /// A queue of [`DEFAULT_BOUND`] in front of the standard output.
+    /// Starts a queue of [`DEFAULT_BOUND`] bytes in front of the standard output.
     ///
     /// # Errors
     /// When the process has no standard output.
     pub fn stdout(format: LogFormat) -> io::Result<Self> {
-        // Not std's handle, which would scan for line feeds again and share its lock with `print!`.
+        // std's handle would scan for line feeds again and share its lock with `print!`.
         let out = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         Ok(Self::start(Box::new(out), DEFAULT_BOUND, format))
     }
@@ -102,7 +102,7 @@ impl Queue {
         let shared = &self.handle.shared;
         let mut state = shared.lock();
         if state.waiting.len() + state.writing + line.len() >= shared.bound {
-            state.untold += 1;
+            state.unreported += 1;
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -120,7 +120,7 @@ impl Queue {
         self.handle.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// Waits until everything is written, at most for `timeout`; returns whether it was. Blocks, so only for the end of the
+    /// Waits at most `timeout` until everything is written, and returns whether it was. Blocks: call it only at the end of the
     /// process.
     pub fn flush(&self, timeout: Duration) -> bool {
         let shared = &self.handle.shared;
@@ -142,7 +142,7 @@ impl Drop for Handle {
 }
 
 impl Shared {
-    /// Nothing panics while it holds the lock, and lines are better than none.
+    /// Locks the state. No code panics while it holds the lock, and a poisoned lock is ignored so that lines are not lost.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -164,17 +164,17 @@ impl Shared {
             self.work.wait_timeout_while(state, GATHER, gather).unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut state.waiting, chunk);
         state.writing = chunk.len();
-        Some(std::mem::take(&mut state.untold))
+        Some(std::mem::take(&mut state.unreported))
     }
 
-    /// The chunk has been handled. `lost` of its lines did not reach the output, and `untold` dropped lines are still to be
-    /// reported.
-    fn finish(&self, failing: bool, lost: u64, untold: u64) {
+    /// Notes that the chunk has been handled. `lost` of its lines did not reach the output, and `unreported` dropped lines are
+    /// still to be reported.
+    fn finish(&self, failing: bool, lost: u64, unreported: u64) {
         self.dropped.fetch_add(lost, Ordering::Relaxed);
         let mut state = self.lock();
         state.writing = 0;
         state.failing = failing;
-        state.untold += lost + untold;
+        state.unreported += lost + unreported;
         if state.is_settled() {
             self.settled.notify_all();
         }
@@ -183,7 +183,7 @@ impl Shared {
 
 impl State {
     fn has_work(&self) -> bool {
-        !self.waiting.is_empty() || (self.untold > 0 && !self.failing)
+        !self.waiting.is_empty() || (self.unreported > 0 && !self.failing)
     }
 
     fn is_settled(&self) -> bool {
@@ -191,43 +191,43 @@ impl State {
     }
 }
 
-/// The writer's thread.
+/// The state of the writer's thread.
 struct Writer {
     shared: Arc<Shared>,
     out: Box<dyn Write + Send>,
     format: LogFormat,
-    /// A failed write left an unfinished line behind.
+    /// Whether a failed write left an unfinished line behind.
     torn: bool,
 }
 
 impl Writer {
     fn run(mut self) {
         let mut chunk = Vec::new();
-        while let Some(untold) = self.shared.take(&mut chunk) {
-            self.write(&mut chunk, untold);
+        while let Some(unreported) = self.shared.take(&mut chunk) {
+            self.write(&mut chunk, unreported);
             chunk.clear();
             chunk.shrink_to(KEPT);
         }
     }
 
-    fn write(&mut self, chunk: &mut Vec<u8>, untold: u64) {
+    fn write(&mut self, chunk: &mut Vec<u8>, unreported: u64) {
         let lines = chunk.len();
-        if untold > 0 {
-            tell(untold, self.format, chunk);
+        if unreported > 0 {
+            tell(unreported, self.format, chunk);
         }
         let (written, result) = self.put(chunk);
-        let (lost, untold) = match &result {
+        let (lost, unreported) = match &result {
             Ok(()) => (0, 0),
-            Err(_) => (line_feeds(chunk.get(written..lines).unwrap_or_default()), untold),
+            Err(_) => (line_feeds(chunk.get(written..lines).unwrap_or_default()), unreported),
         };
         self.torn = match written.checked_sub(1) {
             Some(last) => chunk.get(last) != Some(&b'\n'),
             None => self.torn,
         };
-        self.shared.finish(result.is_err(), lost, untold);
+        self.shared.finish(result.is_err(), lost, unreported);
     }
 
-    /// Writes all of `chunk`, after ending a line that an earlier failure cut short. Returns how many bytes were written.
+    /// Writes all of `chunk`, after ending a line that an earlier failure truncated. Returns the number of bytes written.
     fn put(&mut self, chunk: &[u8]) -> (usize, io::Result<()>) {
         if self.torn {
             if let (0, Err(error)) = put_all(&mut *self.out, b"\n") {
@@ -240,7 +240,7 @@ impl Writer {
     }
 }
 
-/// As `write_all`, but returns how many bytes were written, and retries an output that was made non-blocking.
+/// Like `write_all`, but returns the number of bytes written, and retries an output that is non-blocking.
 fn put_all(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

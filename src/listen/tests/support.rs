@@ -174,7 +174,7 @@ impl StandIn {
         request: Request<Incoming>,
     ) -> Result<Response<Answered>, Infallible> {
         let path = request.uri().path().to_owned();
-        let exchange = Exchange::begin(path.clone(), &downstream.link, self.tell.clone());
+        let exchange = Exchange::begin(path.clone(), &downstream.connection, self.tell.clone());
         let text = |text: String| Some(Full::new(Bytes::from(text)));
         let (mut status, mut fails) = (200, false);
         let rest = match path.as_str() {
@@ -184,12 +184,12 @@ impl StandIn {
                 text("slow".into())
             }
             "/early" => {
-                downstream.link.leave_body_unread();
+                downstream.connection.leave_body_unread();
                 status = 413;
                 text("x".repeat(100_000))
             }
             "/break" => {
-                downstream.link.leave_body_unread();
+                downstream.connection.leave_body_unread();
                 fails = true;
                 text("x".repeat(100_000))
             }

@@ -1,31 +1,31 @@
-//! Counters.
+//! Counters that any thread may increment.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-/// A counter.
+/// A counter that only grows.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
-/// Events of a worker's upstream connections.
+/// Counts of events of a worker's upstream connections.
 #[derive(Debug, Default)]
 pub struct PoolCounts {
-    /// A connection was opened.
+    /// Connections that were opened.
     pub opened: Count,
-    /// A kept connection was used again.
+    /// Idle connections that were reused.
     pub reused: Count,
-    /// A kept connection was found closed.
+    /// Idle connections that were found closed.
     pub dead: Count,
 }
 
 /// Counts of reloads.
 #[derive(Debug, Default)]
 pub struct Reloads {
-    /// The new configuration was applied.
+    /// Reloads whose configuration was applied.
     pub succeeded: Count,
-    /// The new configuration was rejected.
+    /// Reloads whose configuration was rejected.
     pub failed: Count,
     last_success: AtomicU64,
 }
@@ -43,7 +43,7 @@ impl Count {
 }
 
 impl Reloads {
-    /// A configuration was applied just now; the one that the process starts with does not count as a reload.
+    /// Sets the time at which a configuration was applied. The first configuration of the process does not count as a reload.
     pub fn success(&self, at: SystemTime) {
         let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         self.last_success.store(seconds, Ordering::Relaxed);

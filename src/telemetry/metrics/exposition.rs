@@ -1,13 +1,13 @@
-//! Metrics as text: Prometheus' format (version 0.0.4) and OpenMetrics 1.0.
+//! Formats metrics as text: Prometheus's format (version 0.0.4) and OpenMetrics 1.0.
 //!
-//! They differ in little: OpenMetrics names a counter's family without `_total`, tells units, and ends with `# EOF`.
+//! The formats differ little: OpenMetrics names a counter's family without `_total`, states units, and ends with `# EOF`.
 //! Sources: prometheus.io/docs/instrumenting/exposition_formats, the OpenMetrics specification.
 
 use std::fmt::{Display, Write};
 
 use super::histogram::Total;
 
-/// One of the two formats.
+/// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// `text/plain; version=0.0.4`
@@ -16,14 +16,14 @@ pub enum Format {
     OpenMetrics,
 }
 
-/// What a family's values are.
+/// The kind of a family's values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows; its name ends with `_total`, which is left out in its declaration.
+    /// A value that only grows. Its name ends with `_total`, which OpenMetrics omits in the declaration.
     Counter,
-    /// Goes up and down.
+    /// A value that goes up and down.
     Gauge,
-    /// Counts in buckets.
+    /// Counts by bucket.
     Histogram,
 }
 
@@ -40,12 +40,12 @@ pub struct Exposition {
 }
 
 impl Format {
-    /// What a scraper that sends this `accept` header is to be given. Prometheus itself lists OpenMetrics first.
+    /// Chooses the format for a scraper's `accept` header. Prometheus itself lists OpenMetrics first.
     pub fn accepted(accept: &str) -> Self {
         if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// For the `content-type` header.
+    /// The value for the `content-type` header.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -55,12 +55,12 @@ impl Format {
 }
 
 impl Exposition {
-    /// Nothing yet.
+    /// Creates an empty text.
     pub fn new(format: Format) -> Self {
         Self { text: String::new(), format, name: "", kind: MetricKind::Gauge }
     }
 
-    /// Begins a family; all its samples follow. `help` is a sentence without characters that would need escaping.
+    /// Begins a family; all its samples must follow. `help` is a sentence without characters that need escaping.
     pub fn family(&mut self, name: &'static str, kind: MetricKind, help: &'static str) -> &mut Self {
         (self.name, self.kind) = (name, kind);
         let declared = match (self.format, kind) {
@@ -77,14 +77,14 @@ impl Exposition {
         self
     }
 
-    /// One value of the family.
+    /// Writes one value of the family.
     pub fn value(&mut self, labels: Labels<'_>, value: impl Display) -> &mut Self {
         let suffix = if self.kind == MetricKind::Counter { "_total" } else { "" };
         self.sample(suffix, labels, None, value);
         self
     }
 
-    /// One histogram of the family.
+    /// Writes one histogram of the family.
     pub fn histogram(&mut self, labels: Labels<'_>, total: &Total) -> &mut Self {
         for (bound, count) in total.cumulative() {
             self.sample("_bucket", labels, Some(&format!("{bound:?}")), count);
@@ -95,7 +95,7 @@ impl Exposition {
         self
     }
 
-    /// The whole text.
+    /// Ends and returns the text.
     pub fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
             self.text.push_str("# EOF\n");

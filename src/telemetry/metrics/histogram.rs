@@ -1,14 +1,14 @@
-//! Spans of time, counted by size.
+//! Histograms of time spans.
 
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in seconds: from a frame's delay to the ten minutes of a long answer.
+/// Upper bounds of the buckets, in seconds: from the delay of a frame to the ten minutes of a long response.
 pub const BOUNDS: [f64; 18] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
     600.0,
 ];
 
-/// The same in microseconds, for comparing without arithmetic on floats.
+/// The bounds in microseconds, for comparison without floating-point arithmetic.
 const MICROS: [u64; BOUNDS.len()] = [
     1_000,
     2_500,
@@ -30,14 +30,14 @@ const MICROS: [u64; BOUNDS.len()] = [
     600_000_000,
 ];
 
-/// How many spans fell between which bounds. The last bucket takes what is longer than all of them.
+/// Counts spans by bucket. The last bucket counts spans longer than all bounds.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u32; BOUNDS.len() + 1],
     sum: Duration,
 }
 
-/// Histograms added up.
+/// A sum of histograms.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
     counts: [u64; BOUNDS.len() + 1],
@@ -63,19 +63,19 @@ impl Total {
         }
     }
 
-    /// Counts all of another's spans.
+    /// Adds all spans of another histogram.
     pub fn add(&mut self, other: &Histogram) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(total, count)| *total += u64::from(*count));
         self.sum += other.sum;
     }
 
-    /// The same for a total.
+    /// Adds all spans of another total.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(total, count)| *total += count);
         self.sum += other.sum;
     }
 
-    /// Of each bound: how many were not longer.
+    /// For each bound, the number of spans that were not longer.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
         let mut below = 0;
         BOUNDS.into_iter().zip(self.counts).map(move |(bound, count)| {
@@ -84,18 +84,18 @@ impl Total {
         })
     }
 
-    /// How many there were.
+    /// Number of spans.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Their sum, in seconds.
+    /// Sum of the spans, in seconds.
     pub fn sum(&self) -> f64 {
         self.sum.as_secs_f64()
     }
 }
 
-/// Most spans are short, and there are few bounds.
+/// Returns the bucket of a span. A linear search suffices: most spans are short, and there are few bounds.
 fn bucket(span: Duration) -> usize {
     let micros = u64::try_from(span.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
     MICROS.iter().position(|bound| micros <= *bound).unwrap_or(MICROS.len())

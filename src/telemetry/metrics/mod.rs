@@ -1,4 +1,4 @@
-//! Metrics: counted where things happen, added up when they are asked for.
+//! Metrics: each worker counts its own events, and a scrape adds the counts up.
 
 pub mod count;
 pub mod exposition;

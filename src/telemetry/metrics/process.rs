@@ -1,4 +1,4 @@
-//! Process metrics from the kernel (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
+//! Process metrics read from the kernel (proc_pid_stat(5), proc_pid_status(5), proc_pid_fd(5)).
 
 use std::{fs, time::SystemTime};
 
@@ -7,7 +7,7 @@ use super::exposition::{Exposition, MetricKind};
 /// Clock ticks per second in the kernel's interface: always 100 on Linux (`USER_HZ`).
 const TICKS: f64 = 100.0;
 
-/// Writes the families that Prometheus client libraries agree on. Values that cannot be read are left out.
+/// Writes the families that Prometheus client libraries agree on. Values that cannot be read are omitted.
 pub fn write(out: &mut Exposition, started: SystemTime) {
     if let Some(stat) = Stat::read() {
         out.family("process_cpu_seconds", MetricKind::Counter, "CPU time used, user and system.")
@@ -21,7 +21,7 @@ pub fn write(out: &mut Exposition, started: SystemTime) {
             .value(&[], resident);
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
-        // Reading the folder takes one.
+        // Reading the directory itself uses one descriptor.
         let open = open.count().saturating_sub(1);
         out.family("process_open_fds", MetricKind::Gauge, "Open file descriptors.").value(&[], open);
     }
@@ -40,7 +40,7 @@ struct Stat {
     virtual_memory: u64,
 }
 
-/// From proc_pid_status(5), which reports KiB; `stat` reports pages, whose size depends on the machine.
+/// Reads the resident memory from proc_pid_status(5), which reports KiB; `stat` reports pages, whose size depends on the machine.
 fn resident(status: &str) -> Option<u64> {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     Some(resident.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
@@ -51,7 +51,7 @@ impl Stat {
         Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
     }
 
-    /// The name in parentheses may hold anything; the fields are counted from behind it, where the third stands.
+    /// Parses proc_pid_stat(5). The name in parentheses may contain any character, so fields are counted from its end, where the third begins.
     fn parse(stat: &str) -> Option<Self> {
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         let number = |place: usize| fields.get(place - 3)?.parse::<u64>().ok();

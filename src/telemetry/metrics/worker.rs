@@ -1,7 +1,7 @@
 //! The request metrics of one worker.
 //!
-//! An exchange is counted when it ends, under a lock that only its own worker and the scrape take. Connections on different
-//! workers share nothing, and a frame updates only the record of its exchange.
+//! An exchange is counted when it ends, under a lock that only its own worker and a scrape acquire. Connections on different
+//! workers share no counter, and a frame updates only the record of its exchange.
 
 use std::{
     collections::HashMap,
@@ -17,11 +17,11 @@ use super::{
     histogram::{Histogram, Total},
 };
 
-/// Limit of series per kind and worker. Labels are configured names, so reaching it takes many reloads that rename things. Values
-/// beyond it are counted under `_other`.
+/// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
+/// beyond the limit are counted under `_other`.
 const MAX_SERIES: usize = 4096;
 
-/// A fast hash: the labels are configured names and constants, so they need no hash that resists attacks.
+/// A map of series with a fast hash: labels are configured names and constants, so the hash need not resist attacks.
 pub type Series<K, V> = HashMap<K, V, BuildHasherDefault<FnvHasher>>;
 
 /// A configured name; `None` is shown as `_other`.
@@ -35,16 +35,16 @@ pub struct WorkerMetrics {
     pub pool: PoolCounts,
 }
 
-/// The counts, for reading.
+/// Counts of one worker, or the sum of several.
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
-    /// Sample exchanges.
+    /// Finished exchanges, by their labels.
     pub exchanges: Series<Ending, u64>,
-    /// Exchanges that ended with a fault, by its code.
+    /// Exchanges that ended with a fault, by route and code.
     pub faults: Series<(Name, &'static str), u64>,
-    /// By route.
+    /// Measurements by route.
     pub routes: Series<Name, Measures>,
-    /// By caller, route and upstream.
+    /// Tokens by client, route and upstream.
     pub tokens: Series<[Name; 3], Tokens>,
     /// Attempts by upstream, target and result.
     pub attempts: Series<([Name; 2], &'static str), u64>,
@@ -64,22 +64,22 @@ pub struct Ending {
     pub upstream: Name,
     /// `2xx`, …, or `none` when the client got no response.
     pub status: &'static str,
-    /// Who ended it.
+    /// The party that ended the exchange.
     pub who: &'static str,
-    /// In which phase.
+    /// The phase in which the exchange ended.
     pub phase: &'static str,
 }
 
 /// The measurements of exchanges.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Measures {
-    /// From the request to the end.
+    /// Time from the request to the end.
     pub total: Total,
-    /// From the request to the upstream's response head.
+    /// Time from the request to the upstream's response head.
     pub first_byte: Total,
-    /// From the request to the first content of a stream.
+    /// Time from the request to the first content of a stream.
     pub first_token: Total,
-    /// Between two frames of a response.
+    /// Time between two frames of a response.
     pub gaps: Total,
     /// Bytes of request bodies.
     pub bytes_in: u64,
@@ -160,7 +160,7 @@ impl WorkerMetrics {
         *entry(key_cooldowns, (Some(upstream.clone()), reason), overflowed) += 1;
     }
 
-    /// Adds its counts to `total`.
+    /// Adds the worker's counts to `total`.
     pub fn add_to(&self, total: &mut Counts) {
         let counts = self.lock().clone();
         sum(&mut total.exchanges, counts.exchanges);
@@ -178,7 +178,7 @@ impl WorkerMetrics {
         total.overflowed += counts.overflowed;
     }
 
-    /// Nothing panics while it holds the lock.
+    /// Locks the counts. No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -195,7 +195,7 @@ impl Measures {
     }
 }
 
-/// The value under `key`, or under the default key (which has no names) if the map is full.
+/// Returns the value under `key`, or under the default key (which has no names) if the map is full.
 fn entry<'m, K: Eq + Hash + Default, V: Default>(
     map: &'m mut Series<K, V>,
     key: K,

@@ -25,7 +25,7 @@ impl Write for Sink {
     }
 }
 
-/// An output that says when a write has begun, and ends it as the test then says: how many bytes it takes, or an error.
+/// An output that reports the start of a write, and ends it with the result that the test then sends: a number of bytes, or an error.
 struct Scripted {
     sink: Sink,
     began: mpsc::Sender<()>,
@@ -59,7 +59,7 @@ fn scripted(bound: usize) -> Script {
     Script { queue: Queue::start(Box::new(out), bound, LogFormat::Json), sink, began, say }
 }
 
-/// The number that a line about dropped ones tells.
+/// Number of dropped lines that a report line states.
 fn lost_lines(line: &str) -> u64 {
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     assert_eq!(value["message"], "log lines were dropped");
@@ -90,7 +90,7 @@ fn a_stalled_output_costs_lines_and_never_the_caller() {
     let Script { queue, sink, began, say } = scripted(100);
     queue.push(&[b'a'; 60]);
     began.recv().unwrap();
-    // 61 bytes are being written: 38 and a line feed still fit, and then nothing.
+    // 61 bytes are being written: 38 bytes and a line feed still fit, and no more.
     queue.push(&[b'b'; 38]);
     queue.push(b"");
     queue.push(&[b'c'; 200]);
@@ -126,7 +126,7 @@ fn a_failed_write_is_counted_and_the_next_line_begins_afresh() {
     queue.push(b"two");
     queue.push(b"three");
     say.send(Ok(usize::MAX)).unwrap();
-    // "two" and half of "three" come out, and then the output breaks.
+    // "two" and half of "three" are written, and then the output fails.
     began.recv().unwrap();
     say.send(Ok(6)).unwrap();
     began.recv().unwrap();
