@@ -17,7 +17,7 @@ use crate::{
         arrival::NOT_THE_ROUTES,
         buffered::{self, Buffered},
         context::RequestContext,
-        intake::{Content, PreparedRequest},
+        intake::{PreparedRequest, RequestContent},
     },
     snapshot::{Route, Target},
 };
@@ -102,9 +102,9 @@ fn body(
     if prepared.content.is_empty() {
         return Ok(Outbound::EMPTY);
     }
-    match std::mem::replace(&mut prepared.content, Content::Gone) {
-        Content::Read(bytes) => {
-            prepared.content = Content::Read(bytes.clone());
+    match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
+        RequestContent::Read(bytes) => {
+            prepared.content = RequestContent::Read(bytes.clone());
             let takes_model = exchange.record.model.is_some() || prepared.endpoint.takes_model();
             let Some(model) = candidate.model.as_deref().filter(|_| takes_model) else {
                 return Ok(Outbound::Whole(Some(bytes)));
@@ -112,12 +112,12 @@ fn body(
             let edited = with_model(context, &bytes, &prepared.edit_points, model)?;
             Ok(Outbound::Whole(Some(edited)))
         }
-        Content::Streamed(body) => {
+        RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
             let key = prepared.arrived.key.clone();
             Ok(streamed(context, &exchange.record, body, route, key))
         }
-        Content::Gone => Ok(Outbound::EMPTY),
+        RequestContent::Gone => Ok(Outbound::EMPTY),
     }
 }
 

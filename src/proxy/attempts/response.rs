@@ -44,7 +44,7 @@ pub(super) async fn judge(
 ) -> Result<ClientResponse, AttemptError> {
     let (mut head, body) = answer.into_parts();
     let upstream = &candidate.upstream;
-    let kind = Kind::of(&head.headers);
+    let kind = BodyKind::of(&head.headers);
     let endpoint = exchange.record.endpoint;
     // An inference must be answered with a body, however orderly the framing of an empty response is.
     let owed = endpoint.is_inference() && head.status == StatusCode::OK;
@@ -97,7 +97,7 @@ fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &Respon
 async fn upstream_error(
     mut head: response::Parts,
     body: AnswerBody,
-    kind: Kind,
+    kind: BodyKind,
     upstream: &Upstream,
     is_head: bool,
 ) -> UpstreamError {
@@ -145,7 +145,7 @@ fn one_length(headers: &HeaderMap) -> Option<u64> {
 
 /// What a response's bytes are, by the upstream's own headers: read before a route's rules may remove them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum BodyKind {
     /// An event stream.
     Events,
     /// A JSON document.
@@ -156,7 +156,7 @@ enum Kind {
     Opaque,
 }
 
-impl Kind {
+impl BodyKind {
     fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -185,11 +185,11 @@ impl Kind {
 async fn checked(
     status: StatusCode,
     body: AnswerBody,
-    kind: Kind,
+    kind: BodyKind,
     upstream: &Upstream,
 ) -> Result<Bytes, Fault> {
     let withheld = Fault::Withheld(status.as_u16());
-    if kind == Kind::Coded {
+    if kind == BodyKind::Coded {
         return Err(withheld);
     }
     match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {

@@ -23,12 +23,12 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::proxy) struct ClientResponse {
     pub(super) head: response::Parts,
-    content: Content,
+    content: ResponseContent,
 }
 
 /// Where a response's body comes from.
 #[derive(Debug)]
-enum Content {
+enum ResponseContent {
     /// The bytes are here.
     Local(Bytes),
     /// What was read of an event stream that is an error of the upstream.
@@ -58,12 +58,12 @@ impl ClientResponse {
     /// A response that is here whole.
     pub(in crate::proxy) fn local(response: Response<Bytes>) -> Self {
         let (head, bytes) = response.into_parts();
-        Self { head, content: Content::Local(bytes) }
+        Self { head, content: ResponseContent::Local(bytes) }
     }
 
     /// A response that the upstream sends.
     pub(in crate::proxy) fn streamed(head: response::Parts, pending: PendingStream) -> Self {
-        Self { head, content: Content::Upstream(Box::new(pending)) }
+        Self { head, content: ResponseContent::Upstream(Box::new(pending)) }
     }
 
     /// Its status.
@@ -79,8 +79,8 @@ impl ClientResponse {
 
     /// Lets go of the upstream's connection, since other candidates are tried: the client may get what was read so far, and no more.
     pub(in crate::proxy) fn detach(&mut self) {
-        if let Content::Upstream(pending) = &self.content {
-            self.content = Content::ErrorEvents(pending.held_bytes());
+        if let ResponseContent::Upstream(pending) = &self.content {
+            self.content = ResponseContent::ErrorEvents(pending.held_bytes());
         }
     }
 
@@ -94,10 +94,12 @@ impl ClientResponse {
         endpoint: Endpoint,
     ) -> Result<(), HoldError> {
         match &mut self.content {
-            Content::Upstream(pending) if pending.observer.is_unfinished() => {
-                commit::hold(&mut pending.body, &mut pending.held, clocks, endpoint).await
+            ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
+                commit::hold_until_content(&mut pending.body, &mut pending.held, clocks, endpoint).await
             }
-            Content::Upstream(_) | Content::Local(_) | Content::ErrorEvents(_) => Ok(()),
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) | ResponseContent::ErrorEvents(_) => {
+                Ok(())
+            }
         }
     }
 
@@ -111,14 +113,14 @@ impl ClientResponse {
         endpoint: Endpoint,
         bounds: WholeBounds<'_>,
     ) -> Result<(), HoldError> {
-        let Content::Upstream(pending) = &mut self.content else { return Ok(()) };
+        let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
         let form = match pending.observer {
             ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
             // A file may be called JSON and be anything.
             ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
-        whole::hold(&mut pending.body, &mut pending.held, clocks, form, bounds).await
+        whole::hold_until_complete(&mut pending.body, &mut pending.held, clocks, form, bounds).await
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
@@ -129,7 +131,7 @@ impl ClientResponse {
         first_token: Option<Duration>,
         start: Instant,
     ) {
-        if let Content::Upstream(pending) = &mut self.content {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
             pending.first_token = first_token.map(|limit| (start + limit, limit));
             pending.permit = Some(permit);
         }
@@ -137,11 +139,11 @@ impl ClientResponse {
 
     /// Removes the body, because the request was a HEAD; hyper does so on HTTP/1.1 only. The length that GET would have stays in the head.
     pub(in crate::proxy) fn for_head(mut self) -> Self {
-        if let Content::Local(bytes) = &self.content {
+        if let ResponseContent::Local(bytes) = &self.content {
             if !bytes.is_empty() {
                 self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             }
-            self.content = Content::Local(Bytes::new());
+            self.content = ResponseContent::Local(Bytes::new());
         }
         self
     }
@@ -154,15 +156,15 @@ impl ClientResponse {
     /// Its head, and the relay of its body.
     pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
-            Content::Local(bytes) => Relay::local(bytes, exchange),
-            Content::ErrorEvents(events) => {
+            ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
+            ResponseContent::ErrorEvents(events) => {
                 let mut observer = ResponseObserver::events(exchange.record.endpoint.dialect());
                 observer.look(&events);
                 exchange.record.tally.events = observer.count();
                 exchange.conclude(ERROR_EVENT);
                 Relay::local(events, exchange)
             }
-            Content::Upstream(pending) => Relay::upstream(*pending, exchange),
+            ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
         };
         (self.head, relay)
     }
@@ -177,13 +179,13 @@ impl ClientResponse {
         close_delimited: bool,
     ) -> Result<PendingStream, NotAStream> {
         match self.content {
-            Content::Upstream(mut pending) if pending.observer.is_events() => {
+            ResponseContent::Upstream(mut pending) if pending.observer.is_events() => {
                 pending.close_delimited = close_delimited;
                 Ok(*pending)
             }
-            Content::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
-            Content::ErrorEvents(events) => Err(NotAStream::Error(events)),
-            Content::Local(bytes) => Err(match event_of(&bytes, dialect) {
+            ResponseContent::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
+            ResponseContent::ErrorEvents(events) => Err(NotAStream::Error(events)),
+            ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
                 None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),
             }),

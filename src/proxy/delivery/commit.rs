@@ -51,7 +51,7 @@ impl From<Fault> for HoldError {
 ///
 /// # Errors
 /// The stream failed before its first content.
-pub(super) async fn hold(
+pub(super) async fn hold_until_content(
     body: &mut AnswerBody,
     held: &mut VecDeque<Frame<Bytes>>,
     clocks: HoldTimeouts,

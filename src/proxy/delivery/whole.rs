@@ -67,7 +67,7 @@ struct Held {
 ///
 /// # Errors
 /// The response failed before its end, or is larger than `bounds` allow.
-pub(super) async fn hold(
+pub(super) async fn hold_until_complete(
     body: &mut AnswerBody,
     held: &mut VecDeque<Frame<Bytes>>,
     clocks: HoldTimeouts,

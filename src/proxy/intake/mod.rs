@@ -18,7 +18,7 @@ use crate::{
 use read::{Bounds, JsonBody};
 
 pub(super) use address::address;
-pub(super) use prepared::{Content, PreparedRequest};
+pub(super) use prepared::{PreparedRequest, RequestContent};
 pub(super) use read::is_json;
 
 /// Reads the request's body, if it is one whose facts are needed, and gathers what the attempts need.
@@ -52,9 +52,9 @@ pub(super) async fn prepare(
         record.model = facts.model;
         record.stream = Some(facts.stream);
         edit_points = facts.edit_points;
-        Content::Read(bytes)
+        RequestContent::Read(bytes)
     } else {
-        Content::Streamed(body)
+        RequestContent::Streamed(body)
     };
     let deployment = openai::deployment(&arrived.routed.upstream_path).map(str::to_owned);
     record.model = record.model.take().or_else(|| deployment.clone());
