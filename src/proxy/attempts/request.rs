@@ -1,4 +1,4 @@
-//! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, read or passed on.
+//! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, held whole or streamed.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     snapshot::{Route, Target},
 };
 
-/// The request as it is sent to `candidate`. A body that is passed on goes with it.
+/// The request as it is sent to `candidate`. A streamed body moves into it.
 ///
 /// # Errors
 /// The path or query cannot stand in a request, or there is no room for an edited body.
@@ -53,12 +53,12 @@ pub(super) fn build(
         headers.insert(header::HOST, target.host.clone());
     }
     match request.body().size_hint().exact() {
-        // The length is written by the gateway: not every reader takes `007` for 7.
+        // The gateway writes the length itself: not every reader takes `007` for 7.
         Some(length) if candidate.model.is_some() || headers.contains_key(header::CONTENT_LENGTH) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         Some(_) => {}
-        // hyper sends no body of unknown length with GET unless it is told how.
+        // hyper sends a body of unknown length with GET only if this header is set.
         None if !http2 => {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -137,7 +137,7 @@ fn with_model(
     Ok(buffered::own(edited.into(), counted))
 }
 
-/// A body that is passed on as it comes.
+/// A body that is forwarded as it arrives.
 fn streamed(
     context: &RequestContext,
     record: &Record,
