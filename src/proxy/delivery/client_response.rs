@@ -29,9 +29,9 @@ pub(in crate::proxy) struct ClientResponse {
 /// Where a response's body comes from.
 #[derive(Debug)]
 enum ResponseContent {
-    /// The bytes are here.
+    /// The gateway has all bytes.
     Local(Bytes),
-    /// What was read of an event stream that is an error of the upstream.
+    /// The events that were read of a stream which is an error of the upstream.
     ErrorEvents(Bytes),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
@@ -40,9 +40,9 @@ enum ResponseContent {
 /// Why a response cannot go on as an event stream whose head is out already.
 #[derive(Debug)]
 pub(super) enum NotAStream {
-    /// It is an error; this event says so.
+    /// The response is an error, as this event.
     Error(Bytes),
-    /// It cannot be used at all.
+    /// The response cannot be used.
     Fault(Fault),
 }
 
@@ -55,7 +55,7 @@ impl ClientResponse {
         if was_retried { response.not_to_be_retried() } else { response }
     }
 
-    /// A response that is here whole.
+    /// A response whose bytes the gateway has.
     pub(in crate::proxy) fn local(response: Response<Bytes>) -> Self {
         let (head, bytes) = response.into_parts();
         Self { head, content: ResponseContent::Local(bytes) }
@@ -66,7 +66,7 @@ impl ClientResponse {
         Self { head, content: ResponseContent::Upstream(Box::new(pending)) }
     }
 
-    /// Its status.
+    /// The response's status.
     pub(in crate::proxy) fn status(&self) -> StatusCode {
         self.head.status
     }
@@ -77,7 +77,7 @@ impl ClientResponse {
         self
     }
 
-    /// Lets go of the upstream's connection, since other candidates are tried: the client may get what was read so far, and no more.
+    /// Releases the upstream's connection, because other candidates are tried: of this response the client can get only what was read so far.
     pub(in crate::proxy) fn detach(&mut self) {
         if let ResponseContent::Upstream(pending) = &self.content {
             self.content = ResponseContent::ErrorEvents(pending.held_bytes());
@@ -106,7 +106,7 @@ impl ClientResponse {
     /// Holds the response until it is complete.
     ///
     /// # Errors
-    /// It failed before its end, or is larger than `bounds` allow.
+    /// The response failed before its end, or is larger than `bounds` allow.
     pub(in crate::proxy) async fn hold_whole(
         &mut self,
         clocks: HoldTimeouts,
@@ -116,7 +116,7 @@ impl ClientResponse {
         let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
         let form = match pending.observer {
             ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
-            // A file may be called JSON and be anything.
+            // Elsewhere, a file may be labelled JSON and be something else.
             ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
@@ -148,12 +148,12 @@ impl ClientResponse {
         self
     }
 
-    /// Its headers.
+    /// The response's headers.
     pub(in crate::proxy) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
     }
 
-    /// Its head, and the relay of its body.
+    /// The response's head, and the relay of its body.
     pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
             ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
@@ -169,10 +169,10 @@ impl ClientResponse {
         (self.head, relay)
     }
 
-    /// Goes on as the rest of an event stream of `dialect` whose head has gone out.
+    /// The response as the rest of an event stream of `dialect` whose head was sent already.
     ///
     /// # Errors
-    /// It is no such stream.
+    /// The response is not such a stream.
     pub(super) fn into_stream(
         self,
         dialect: Dialect,

@@ -1,4 +1,4 @@
-//! What leads a request to the same target as others like it.
+//! The hash that leads similar requests to the same target.
 
 use http::HeaderMap;
 

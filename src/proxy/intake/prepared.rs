@@ -28,7 +28,7 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) endpoint: Endpoint,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,
-    /// By the route's steps; empty where none of them balances by a hash.
+    /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
 }
 
@@ -37,14 +37,14 @@ pub(in crate::proxy) struct PreparedRequest {
 pub(in crate::proxy) enum RequestContent {
     /// Read whole.
     Read(Bytes),
-    /// Passed on as it comes.
+    /// Forwarded as it arrives.
     Streamed(RequestBody),
-    /// It was passed on, and cannot be once more.
+    /// The body was forwarded, and cannot be sent again.
     Gone,
 }
 
 impl PreparedRequest {
-    /// Whether it creates an answer and nothing else, so that sending it twice costs tokens at most.
+    /// Whether the request only creates an answer, so that sending it twice costs only tokens.
     pub(in crate::proxy) fn is_inference(&self) -> bool {
         self.repeatable && matches!(self.content, RequestContent::Read(_))
     }
@@ -59,7 +59,7 @@ impl PreparedRequest {
         !matches!(self.content, RequestContent::Gone)
     }
 
-    /// Takes back a body that was to be passed on, and of which nothing was.
+    /// Takes back a streamed body of which nothing was sent.
     pub(in crate::proxy) fn take_back(&mut self, body: Outbound) {
         if let Outbound::Stream(upload) = body {
             self.content = RequestContent::Streamed(upload.into_inner());
