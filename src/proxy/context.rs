@@ -83,8 +83,8 @@ impl RequestContext {
 }
 
 impl LogSafeHead {
-    /// Reads the parts of a request's head that are logged, and hides those that contain a key. The client is not known yet, and may never be, so everything that
-    /// could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
+    /// Reads the parts of a request's head that are logged, and hides those that contain a key. The client is not known yet, and may never
+    /// be, so everything that could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
     pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
         let presented: Vec<_> =
             access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();

@@ -85,7 +85,8 @@ fn is_about_key(status: StatusCode, error: Option<&ErrorBody>) -> bool {
     status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
 }
 
-/// How long to wait before the next request, according to the upstream: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110 §10.2.3).
+/// How long to wait before the next request, according to the upstream: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC
+/// 9110 §10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);

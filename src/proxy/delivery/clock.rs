@@ -37,8 +37,8 @@ pub(super) enum Due {
 }
 
 impl Clock {
-    /// Ready if a comment or a timeout is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A comment does not end
-    /// the upstream's silence.
+    /// Ready if a comment or a timeout is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A
+    /// comment does not end the upstream's silence.
     pub(super) fn poll(&mut self, rewoken: bool, may_beat: bool, cx: &mut Context<'_>) -> Poll<Due> {
         let now = Instant::now();
         let asked = *self.asked.get_or_insert(now);
