@@ -22,7 +22,7 @@ const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// The timeouts of a connection, from the configuration in effect when it was accepted.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Timeouts {
+pub(super) struct ConnectionTimeouts {
     pub(super) header: Duration,
     pub(super) keep_alive: Duration,
     pub(super) stall: Duration,
@@ -45,7 +45,7 @@ pub(super) enum Due {
 #[derive(Debug)]
 pub(super) struct Clock {
     state: Rc<ConnectionState>,
-    timeouts: Timeouts,
+    timeouts: ConnectionTimeouts,
     http2: bool,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
@@ -61,7 +61,7 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    pub(super) fn new(state: Rc<ConnectionState>, timeouts: Timeouts, http2: bool) -> Self {
+    pub(super) fn new(state: Rc<ConnectionState>, timeouts: ConnectionTimeouts, http2: bool) -> Self {
         let armed = Instant::now() + if http2 { timeouts.keep_alive } else { timeouts.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
         let (writes, seen_exchanges) = (state.writes(), state.exchanges());

@@ -19,7 +19,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 
 use super::{
-    clock::{CUT_GRACE, Clock, Due, Timeouts},
+    clock::{CUT_GRACE, Clock, ConnectionTimeouts, Due},
     counters::Counters,
     executor::StreamExecutor,
     io::Io,
@@ -91,7 +91,7 @@ pub(super) struct Driver<'a> {
 impl<'a> Driver<'a> {
     pub(super) fn new(
         state: Rc<ConnectionState>,
-        timeouts: Timeouts,
+        timeouts: ConnectionTimeouts,
         http2: bool,
         counters: &'a Counters,
         entry: &'a RegistryEntry,

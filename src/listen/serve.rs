@@ -27,7 +27,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpStream, sync::OwnedSemaphorePermit};
 
 use super::{
-    clock::Timeouts,
+    clock::ConnectionTimeouts,
     counters::Counters,
     drive::{DriveEnd, Driver},
     executor::StreamExecutor,
@@ -182,7 +182,8 @@ pub(super) async fn serve<H: Handler>(
         }),
         switched: OnceCell::new(),
     };
-    let driver = Driver::new(state, Timeouts::of(&snapshot.server), http2, &context.counters, &entry);
+    let driver =
+        Driver::new(state, ConnectionTimeouts::of(&snapshot.server), http2, &context.counters, &entry);
     if http2 {
         Box::pin(serve_http2(io, service, snapshot, driver)).await;
     } else {
@@ -260,7 +261,7 @@ fn log_end(done: &hyper::Result<()>) {
     }
 }
 
-impl Timeouts {
+impl ConnectionTimeouts {
     fn of(server: &Server) -> Self {
         let bounded = |span: Duration| span.min(LONGEST);
         Self {

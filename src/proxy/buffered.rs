@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Gateway;
 use crate::fault::Fault;
 
-/// Bytes of a body that is held in memory, counted for the whole process; dropping it gives them back.
+/// The bytes of one body in memory, counted for the whole process. Dropping the count subtracts them.
 #[derive(Debug)]
 pub(super) struct Buffered {
     gateway: Arc<Gateway>,
@@ -15,15 +15,15 @@ pub(super) struct Buffered {
 }
 
 impl Buffered {
-    /// A count of nothing yet.
+    /// A count of zero bytes.
     pub(super) fn new(gateway: &Arc<Gateway>) -> Self {
         Self { gateway: gateway.clone(), bytes: 0 }
     }
 
-    /// Counts `bytes` in all from now on.
+    /// Raises the count to `bytes`.
     ///
     /// # Errors
-    /// [`Fault::Overloaded`] when that would pass `bound`; what was counted stays counted.
+    /// [`Fault::Overloaded`] if the process would then hold more than `bound`; the count stays as it was.
     pub(super) fn grow_to(&mut self, bytes: u64, bound: u64) -> Result<(), Fault> {
         let more = bytes.saturating_sub(self.bytes);
         let before = self.gateway.buffered.fetch_add(more, Ordering::Relaxed);
@@ -42,12 +42,12 @@ impl Drop for Buffered {
     }
 }
 
-/// `bytes`, which `counted` counts for as long as anybody has them.
+/// `bytes`, together with their count: `counted` is dropped with the last clone of them.
 pub(super) fn own(bytes: Bytes, counted: impl Send + 'static) -> Bytes {
     Bytes::from_owner(CountedBytes { bytes, _counted: counted })
 }
 
-/// Bytes, and what counts them.
+/// Bytes and their count.
 struct CountedBytes<C> {
     bytes: Bytes,
     _counted: C,

@@ -39,12 +39,12 @@ pub(super) struct LogSafeHead {
     pub(super) presented: Presented,
 }
 
-/// What a request presents as a key, and where else it stands.
+/// The keys that a request presents, and whether they also occur in its request line.
 #[derive(Debug, Clone)]
 pub(super) struct Presented {
     /// Finds everything that the request presents as a key.
     pub(super) scanner: Rc<SecretScanner<'static>>,
-    /// Whether some of it stands in the request's path or method too.
+    /// Whether one of them also occurs in the request's path or method.
     pub(super) in_request_line: bool,
 }
 
@@ -83,8 +83,8 @@ impl RequestContext {
 }
 
 impl LogSafeHead {
-    /// Reads what a request says of itself, as far as it holds no key. The client is not known yet, and may never be, so everything that
-    /// could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
+    /// Reads the parts of a request's head that are logged, and hides those that contain a key. The client is not known yet, and may never
+    /// be, so everything that could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
     pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
         let presented: Vec<_> =
             access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();

@@ -1,4 +1,4 @@
-//! The bounds on an exchange until there is a response: `timeout.total`, and whoever asks the exchange to end.
+//! What ends an exchange before there is a response: `timeout.total`, and an abort from elsewhere.
 
 use std::{
     future::poll_fn,
@@ -21,7 +21,7 @@ pub(super) struct TotalTimeout {
 }
 
 impl TotalTimeout {
-    /// Bounds `exchange` by `total`, in whatever phase it is then.
+    /// Limits `exchange` to `total`, whatever phase it is in when the time is over.
     pub(super) fn set(exchange: &Exchange, total: Option<Duration>) -> Self {
         let start = exchange.record.start;
         exchange.handle.abort.set_deadline(total.map(|total| start + total));
@@ -31,7 +31,7 @@ impl TotalTimeout {
     /// Runs `rungs` within the bound.
     ///
     /// # Errors
-    /// What `rungs` gives, or [`Fault::TotalTimeout`].
+    /// The fault of `rungs`, or [`Fault::TotalTimeout`].
     pub(super) async fn bound<T, F>(self, rungs: Pin<&mut F>) -> Result<T, Fault>
     where
         F: Future<Output = Result<T, Fault>>,
@@ -44,10 +44,10 @@ impl TotalTimeout {
     }
 }
 
-/// Runs `rungs` until they are done, or until the exchange of `handle` is asked to end.
+/// Runs `rungs` until they are done, or until the exchange of `handle` is aborted.
 ///
 /// # Errors
-/// What `rungs` gives, or the fault that stands for the cut.
+/// The fault of `rungs`, or the fault for the cause of the abort.
 pub(super) async fn until_cut<T, F>(handle: &ExchangeHandle, mut rungs: Pin<&mut F>) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
@@ -61,7 +61,7 @@ where
             None => Poll::Pending,
             Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
             Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),
-            // The rungs run within the total timeout themselves, and are about to say so.
+            // The rungs run within the total timeout themselves, and are about to return its fault.
             Some(Cut::Total) => Poll::Pending,
         }
     })

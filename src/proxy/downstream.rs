@@ -1,4 +1,4 @@
-//! What is known of the connection that a request came on.
+//! The client connection that a request arrived on.
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
@@ -8,16 +8,16 @@ use crate::{body::ConnectionState, config::Network};
 /// One downstream connection, as its listener knows it.
 #[derive(Debug)]
 pub struct Downstream {
-    /// The TCP peer, or the source that a PROXY protocol header told.
+    /// The TCP peer, or the source address in the PROXY protocol header.
     pub client: SocketAddr,
     /// The listener's address.
     pub local: SocketAddr,
-    /// Whether it is TLS.
+    /// Whether the connection uses TLS.
     pub tls: bool,
-    /// When the TCP peer may say who the caller is: the addresses that are trusted to speak of others in `x-forwarded-for`.
+    /// The addresses whose `x-forwarded-for` is trusted; `None` if the TCP peer is not one of them.
     pub trusted: Option<Arc<[Network]>>,
     /// The shared state of the connection.
     pub connection: Rc<ConnectionState>,
-    /// Who sent its last request.
+    /// The client that sent the last request on the connection.
     pub memo: CallerMemo,
 }

@@ -1,4 +1,4 @@
-//! What lives as long as the process.
+//! The state that all workers share for the life of the process.
 
 use std::{
     sync::{
@@ -17,36 +17,36 @@ use crate::{
     telemetry::metrics::{count::Reloads, worker::WorkerMetrics},
 };
 
-/// Shared by all workers; read-only but for atomics.
+/// The state that all workers share. Workers change only its atomics.
 #[derive(Debug)]
 pub struct Gateway {
     /// The current configuration, compiled.
     pub live: ArcSwap<Snapshot>,
-    /// How the last reload went; none was tried before the first.
+    /// The result of the last reload; `None` before the first.
     pub last_reload: ArcSwapOption<Reload>,
-    /// Where access lines go, when they are written.
+    /// The destination of access lines, if they are written.
     pub access_log: AccessLog,
-    /// What became of reloads.
+    /// Counts of successful and failed reloads.
     pub reloads: Reloads,
-    /// When the gateway began.
+    /// When the gateway started.
     pub started: SystemTime,
-    /// One for each worker.
+    /// The shares of the workers.
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
     pub(super) buffered: AtomicU64,
 }
 
-/// How a reload went.
+/// The result of a reload.
 #[derive(Debug)]
 pub struct Reload {
-    /// When it was over.
+    /// When the reload ended.
     pub at: SystemTime,
-    /// What kept the configuration from being taken, each problem in a line; nothing: it was taken.
+    /// Why the configuration was refused, one line for each problem; empty if the reload succeeded.
     pub problems: Vec<String>,
 }
 
 impl Gateway {
-    /// Begins with `snapshot`.
+    /// A gateway with `snapshot` as its configuration.
     pub fn new(snapshot: Snapshot, access_log: AccessLog) -> Arc<Self> {
         let live = ArcSwap::from_pointee(snapshot);
         let started = SystemTime::now();
@@ -63,7 +63,7 @@ impl Gateway {
         })
     }
 
-    /// A new share of the metrics, for a worker that begins.
+    /// A new share of the metrics, for a new worker.
     pub fn worker_metrics(&self) -> Arc<WorkerMetrics> {
         let metrics = Arc::new(WorkerMetrics::default());
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(metrics.clone());
@@ -75,15 +75,15 @@ impl Gateway {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Compiles `config` and makes it the one that new exchanges go by. Blocks; for one thread at a time.
+    /// Compiles `config` and makes it the configuration of new exchanges. Blocks. Only one thread may call this at a time.
     ///
     /// # Errors
-    /// [`CompileError`]; all stays as it was then.
+    /// [`CompileError`]; the previous configuration then stays in effect.
     pub fn replace(&self, config: Config) -> Result<Arc<Snapshot>, CompileError> {
         let compiled = Snapshot::compile(config, Some(&self.live.load_full()));
         let problems = compiled.as_ref().err().map(|error| in_a_line(error)).into_iter().collect();
         let compiled = compiled.map(Arc::new);
-        // First, so that whoever sees the new generation sees this reload with it, and not the last one's problems.
+        // Before the new snapshot is stored, so that a reader of the new generation never sees the problems of an earlier reload.
         self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             self.live.store(snapshot.clone());
@@ -91,7 +91,7 @@ impl Gateway {
         compiled
     }
 
-    /// A configuration with `problems` was not taken.
+    /// Notes that a configuration was refused because of `problems`.
     pub fn refuse(&self, problems: &Problems) {
         let line = |problem: &crate::config::Problem| {
             let (file, line, column) = (problems.file.display(), problem.line, problem.column);
@@ -112,14 +112,14 @@ impl Gateway {
         self.last_reload.store(Some(Arc::new(Reload { at, problems })));
     }
 
-    /// Bytes of bodies held now, by all workers.
+    /// Bytes of bodies that all workers hold in memory now.
     pub fn buffered(&self) -> u64 {
         self.buffered.load(Ordering::Relaxed)
     }
 }
 
-/// An error and what lies beneath it.
+/// An error and its causes, in one line.
 fn in_a_line(error: &dyn std::error::Error) -> String {
-    let beneath = error.source().map(|source| format!(": {}", in_a_line(source)));
-    format!("{error}{}", beneath.unwrap_or_default())
+    let cause = error.source().map(|source| format!(": {}", in_a_line(source)));
+    format!("{error}{}", cause.unwrap_or_default())
 }

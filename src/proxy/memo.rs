@@ -38,7 +38,7 @@ impl CallerMemo {
         Rc::new(SecretScanner::new(presented.iter().map(|key| &**key)).into_owned())
     }
 
-    /// The caller who presented this `credential`; `scanner` searches for it and for nothing else.
+    /// The client that presented this `credential`; `scanner` searches for it and for nothing else.
     pub(super) fn caller(
         &self,
         credential: &Credential,

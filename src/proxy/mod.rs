@@ -89,12 +89,12 @@ pub async fn handle(
     let mut exchange = context.open_exchange(&head, safe, in_flight);
     let body = context.request_body(body, head.version);
     let handle = exchange.handle.clone();
-    let answered = {
+    let outcome = {
         // Futures are handed down by reference: each hand-over by value would double the size of what is allocated for a request.
         let answering = pin!(answer(&context, &mut exchange, head, body, presented));
         until_cut(&handle, answering).await
     };
-    let response = match answered {
+    let response = match outcome {
         Ok(Answer::Ready(response)) => response,
         Ok(Answer::Detached(detached)) => return Ok(Box::pin(detach(context, exchange, detached)).await),
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
@@ -135,7 +135,7 @@ fn detach_policy(request: &PreparedRequest) -> Option<DetachPolicy> {
         return None;
     }
     let route = &request.arrived.routed.route;
-    // What is held until it is complete is silent for as long, which is what heartbeats are for.
+    // A response that is held until it is complete sends nothing for that long, so heartbeats fill the silence.
     let heartbeat = route.heartbeat.filter(|_| route.is_whole());
     let commit_after = route.commit_after.or(heartbeat).filter(|_| request.streams_known_dialect());
     let drains = route.on_disconnect == OnDisconnect::Drain;
@@ -218,7 +218,7 @@ fn respond(
     Response::from_parts(head, ResponseBody::relay(relay, drains_on))
 }
 
-/// Puts the ids of the request and its trace into a response's headers.
+/// Adds the ids of the request and its trace to a response's headers.
 fn identify(headers: &mut HeaderMap, record: &Record) {
     headers.insert(REQUEST_ID, record.request_id.header());
     headers.insert(TRACE_ID, record.trace.header());

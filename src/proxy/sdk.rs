@@ -1,4 +1,4 @@
-//! What the official SDKs send about their own retries, and what they heed.
+//! Headers about retries that the official SDKs send and obey.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -7,7 +7,7 @@ use crate::fault::SHOULD_RETRY;
 /// An SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
 
-/// How often the SDK that sent these headers has sent the same request before.
+/// How often the SDK has sent the same request before, according to its headers.
 pub(super) fn retries_so_far(headers: &HeaderMap) -> u32 {
     let count = headers.get(RETRY_COUNT).and_then(|count| count.to_str().ok());
     count.and_then(|count| count.parse().ok()).unwrap_or(0)

@@ -1,22 +1,22 @@
-//! What lives as long as a worker, on its thread alone.
+//! The state of one worker, which stays on the worker's thread.
 
 use std::{rc::Rc, sync::Arc};
 
 use super::Gateway;
 use crate::{exchange::Load, telemetry::metrics::worker::WorkerMetrics, upstream::Pools};
 
-/// One worker's own things. Never leaves its thread.
+/// The state of one worker. It never leaves the worker's thread.
 #[derive(Debug)]
 pub struct Worker {
-    /// The process' things.
+    /// The state that all workers share.
     pub gateway: Arc<Gateway>,
-    /// How much it has to do.
+    /// The worker's open exchanges and connections.
     pub load: Arc<Load>,
-    /// Its upstream connections.
+    /// The worker's upstream connections.
     pub pools: Rc<Pools>,
-    /// Its share of the metrics.
+    /// The worker's share of the metrics.
     pub metrics: Arc<WorkerMetrics>,
-    /// Cloned by each response that is read on without its client, to count them.
+    /// Counts the responses that are read without a client: each of them holds a clone.
     pub(super) detached: Rc<()>,
 }
 

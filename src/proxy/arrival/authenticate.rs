@@ -1,4 +1,4 @@
-//! Who sends a request, and whether they may use its route.
+//! Identifies the client of a request, and checks whether it may use the route.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -18,7 +18,7 @@ use crate::{
 const KEY_IN_REQUEST_LINE: Fault =
     Fault::BadRequest("its path or method holds the key; send that in the Authorization header alone");
 
-/// Finds out who sends the request and whether they may use its route. Gives a scanner for their key.
+/// Identifies the client of the request and checks whether it may use the route. Returns a scanner for the client's key.
 ///
 /// # Errors
 /// No key, an unknown key, two keys, or a key that may not use the route.
@@ -52,7 +52,7 @@ pub(in crate::proxy) fn authenticate(
     Ok(key)
 }
 
-/// Whether `caller`, who presented `credential`, may use `route`.
+/// Checks whether `caller`, the client that presented `credential`, may use `route`.
 fn authorize(
     caller: Option<&Caller>,
     credential: Option<&Credential>,

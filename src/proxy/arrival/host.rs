@@ -19,7 +19,7 @@ struct Origin {
 /// the two must agree (RFC 9113 §8.3.1), because a proxy before the gateway may have decided by the other one.
 ///
 /// # Errors
-/// There are two, they differ, or what is written is no host.
+/// There are two `Host` headers, the names differ, or the text is not a host.
 pub(super) fn named(head: &request::Parts) -> Result<Option<String>, Fault> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let named = hosts.next();
@@ -54,7 +54,7 @@ pub(super) fn named(head: &request::Parts) -> Result<Option<String>, Fault> {
     }
 }
 
-/// `None` for what is not a host with or without a port: user info is not allowed (RFC 9110 §4.2.4, RFC 9113 §8.3.1), and a port is a number
+/// `None` if the text is not a host with or without a port: user info is not allowed (RFC 9110 §4.2.4, RFC 9113 §8.3.1), and a port is a number
 /// of 16 bits.
 fn origin(authority: &Authority, https: bool) -> Option<Origin> {
     let host = authority.host();

@@ -1,4 +1,4 @@
-//! Requests that are refused for their head alone.
+//! Checks that need only the request's head.
 
 use http::{HeaderMap, Method, header, request};
 
@@ -21,7 +21,7 @@ pub(super) fn unsupported(head: &request::Parts) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refuses what another reader may understand differently. hyper accepts every list of transfer codings that ends in `chunked` and undoes
+/// Refuses requests that another program may understand differently. hyper accepts every list of transfer codings that ends in `chunked` and undoes
 /// that one alone, so any other coding would be lost with its header (RFC 9112 §6.1). Of two content types one reader takes the first and
 /// another the last (RFC 9110 §5.3).
 pub(super) fn ambiguous(headers: &HeaderMap) -> Result<(), Fault> {

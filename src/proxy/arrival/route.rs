@@ -1,4 +1,4 @@
-//! Which route a request takes.
+//! Finds the route of a request.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     snapshot::{Miss, Route},
 };
 
-/// A route's prefix led to it, so its paths are expected to have that prefix.
+/// A path without the prefix of its route. The prefix chose the route, so this is not expected.
 pub(in crate::proxy) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
 
 /// A request that has found its route.
@@ -29,7 +29,7 @@ pub(in crate::proxy) struct RoutedRequest {
 /// Finds the request's route.
 ///
 /// # Errors
-/// No route takes such a request, or the request can be read in more than one way.
+/// No route matches the request, or the request is ambiguous.
 pub(in crate::proxy) fn find_route(
     context: &RequestContext,
     record: &mut Record,

@@ -33,17 +33,17 @@ pub(super) enum Hold {
     },
 }
 
-/// An attempt that gave nothing for the client yet.
+/// An attempt without a response for the client.
 #[derive(Debug)]
 pub(super) struct FailedAttempt {
     pub(super) candidate: Candidate,
     pub(super) error: AttemptError,
 }
 
-/// Sends the request to `candidate` and judges what comes.
+/// Sends the request to `candidate` and judges the response.
 ///
 /// # Errors
-/// There is no response that the client could be given without trying further; the candidate comes back.
+/// The attempt failed; the candidate is returned with the error.
 pub(super) async fn attempt(
     context: &RequestContext,
     exchange: &mut Exchange,
@@ -51,9 +51,9 @@ pub(super) async fn attempt(
     mut candidate: Candidate,
     hold: Hold,
 ) -> Result<ClientResponse, FailedAttempt> {
-    exchange.begin_attempt(begun(&candidate));
+    exchange.begin_attempt(record_of(&candidate));
     if request.arrived.routed.route.attempt_headers {
-        tell_client(exchange, &candidate);
+        add_attempt_headers(exchange, &candidate);
     }
     let start = Instant::now();
     match run(context, exchange, request, &mut candidate, hold).await {
@@ -64,7 +64,7 @@ pub(super) async fn attempt(
             Ok(response)
         }
         Err(error) => {
-            tell_target(&mut candidate, &error);
+            report_to_breaker(&mut candidate, &error);
             let status = error.status();
             let code = error.code().filter(|code| !context.snapshot.upstream_keys.found_in(code.as_bytes()));
             exchange.attempt_failed(error.name(), status, code);
@@ -73,15 +73,16 @@ pub(super) async fn attempt(
     }
 }
 
-fn begun(candidate: &Candidate) -> Attempt {
+/// The record of an attempt at `candidate` that begins now.
+fn record_of(candidate: &Candidate) -> Attempt {
     let upstream = &candidate.upstream;
     let key = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
     let target = candidate.target().url.clone();
     Attempt::new(upstream.name.clone(), target, key, candidate.model.clone())
 }
 
-/// Puts the number of attempts and the upstream's name into the response's headers.
-fn tell_client(exchange: &mut Exchange, candidate: &Candidate) {
+/// Adds the number of attempts and the upstream's name to the response's headers.
+fn add_attempt_headers(exchange: &mut Exchange, candidate: &Candidate) {
     let headers = &mut exchange.response_headers;
     headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts.count()));
     if let Ok(name) = HeaderValue::from_str(&candidate.upstream.name) {
@@ -134,8 +135,8 @@ async fn hold_back(
     response.hold_whole(clocks, endpoint, bounds).await
 }
 
-/// Tells the target's circuit breaker what the failure says about it.
-fn tell_target(candidate: &mut Candidate, error: &AttemptError) {
+/// Reports the failure to the target's circuit breaker, as far as it concerns the target.
+fn report_to_breaker(candidate: &mut Candidate, error: &AttemptError) {
     let now = Instant::now();
     if error.is_slowness() {
         candidate.permit.was_slow(now);

@@ -15,15 +15,15 @@ use crate::{
 /// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    /// Of the route's steps.
+    /// Index into the route's steps.
     step: usize,
     pub(super) upstream: Arc<Upstream>,
-    /// Of the upstream's targets.
+    /// Index into the upstream's targets.
     target: usize,
     /// The model to ask for instead of the request's own.
     pub(super) model: Option<Arc<str>>,
     pub(super) timeouts: Timeouts,
-    /// None where the upstream takes none.
+    /// `None` if the upstream needs no key.
     pub(super) key: Option<Key>,
     pub(super) permit: TargetPermit,
 }
@@ -53,12 +53,12 @@ pub(super) enum Unavailable {
 pub(super) struct Candidates {
     route: Arc<Route>,
     model: Option<Box<str>>,
-    /// By step, where one of them balances by a hash.
+    /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
     timeouts: CallerTimeouts,
     /// Steps before this one are not used any more.
     first: usize,
-    /// Those of this round, and those that are excluded; no more than there are attempts, and targets whose upstream has no retry budget.
+    /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
     tried: Vec<Tried>,
 }
 
@@ -81,7 +81,7 @@ pub(super) enum FailureScope {
     Key,
     /// That model there, whatever the key.
     Model,
-    /// The target, whatever is asked of it.
+    /// The target, for every model and key.
     Target,
 }
 
@@ -157,7 +157,7 @@ impl Candidates {
         }
     }
 
-    /// The model that is asked for at `step`.
+    /// The model that a request at `step` names.
     fn model<'a>(&'a self, step: &'a Step) -> Option<&'a str> {
         step.model.as_deref().or(self.model.as_deref())
     }
@@ -183,11 +183,11 @@ impl Candidates {
         let count = upstream.count();
         let in_turn = (0..count).map(|further| (turn + further) % count);
         let closed = |target: &Target| step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
-        let may_be_asked = |index: &usize| {
+        let is_eligible = |index: &usize| {
             let target = upstream.target(*index);
             !self.was_tried(number, target) && closed(target)
         };
-        in_turn.filter(may_be_asked).min_by_key(|index| {
+        in_turn.filter(is_eligible).min_by_key(|index| {
             let target = upstream.target(*index);
             // One more, so that of two idle ones the heavier is preferred.
             ((target.state.pending() as u64 + 1) << 16) / u64::from(target.weight.max(1))
@@ -201,7 +201,7 @@ impl Candidates {
         }
         let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
         let used: Vec<Key> = here.filter_map(|tried| tried.key.clone()).collect();
-        // Before a key is picked: it would lose its turn where no request is admitted.
+        // Before a key is picked, because a key would lose its turn if the request is not admitted.
         let mut permit = target.state.admit(step.breaker, step.upstream.max_pending, now)?;
         let key = match step.upstream.keys.pick(self.model(step), &used, now) {
             Pick::Unneeded => None,

@@ -29,16 +29,16 @@ impl ErrorBody {
     /// An error object, in its envelope or, as an event of the Responses API, within another object or without one.
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct AttemptError {
+        struct FailedResponse {
             response: ErrorBody,
         }
         let enveloped = || serde_json::from_slice::<Self>(body).ok();
-        let failed = || serde_json::from_slice::<AttemptError>(body).ok().map(|failed| failed.response);
+        let failed = || serde_json::from_slice::<FailedResponse>(body).ok().map(|failed| failed.response);
         let flat = || serde_json::from_slice::<ErrorObject>(body).ok().map(|error| Self { error });
         enveloped().or_else(failed).or_else(flat)
     }
 
-    /// Whether a 403 is about the model that the caller chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
+    /// Whether a 403 is about the model that the client chose, not about the key (OpenAI: `model_not_found`; `param` names the member of the
     /// request that is at fault).
     pub(super) fn is_about_a_model(&self) -> bool {
         self.error.param == "model" || self.error.code.as_str().is_some_and(|code| code.starts_with("model_"))

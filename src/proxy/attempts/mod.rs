@@ -45,7 +45,8 @@ pub(super) async fn dispatch(
     let timeouts = request.arrived.timeouts;
     let mut candidates = Candidates::new(route.clone(), model.as_deref(), affinities, timeouts);
     let mut schedule = RetrySchedule::new(route.retry, request.retries_so_far);
-    let mut asked: Vec<Arc<str>> = Vec::new();
+    // At most one name for each step of the route.
+    let mut asked_upstreams: Vec<Arc<str>> = Vec::new();
     let mut last = None;
     loop {
         let now = Instant::now();
@@ -61,13 +62,13 @@ pub(super) async fn dispatch(
         };
         let upstream = &candidate.upstream;
         // An upstream that was not asked yet gets no retry, but its first request.
-        let asked_before = asked.contains(&upstream.name);
-        let Some(_live) = admit_to_upstream(upstream, asked_before) else {
+        let asked_before = asked_upstreams.contains(&upstream.name);
+        let Some(_budget_permit) = admit_to_upstream(upstream, asked_before) else {
             candidates.mark_failed(&candidate, FailureScope::Target, true);
             continue;
         };
         if !asked_before {
-            asked.push(upstream.name.clone());
+            asked_upstreams.push(upstream.name.clone());
         }
         let hold = how_much_to_hold(&route, &request, &schedule, &candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
@@ -113,7 +114,7 @@ fn how_much_to_hold(
     Hold::Nothing
 }
 
-/// Puts the candidate's key into cooldown for as long as `error` says, if it does; then it is known when the key is available again.
+/// Puts the candidate's key into cooldown if `error` calls for one. True if it did: the end of the cooldown then says when to try again.
 fn cool_key_down(
     context: &RequestContext,
     route: &Route,
@@ -123,8 +124,7 @@ fn cool_key_down(
 ) -> bool {
     let Some((what, span)) = error.cooldown(retry) else { return false };
     let upstream = &candidate.upstream;
-    // Where there is no other key, the client hears each time what the upstream says of this one, except for a rate limit that the gateway
-    // waits for.
+    // If there is no other key, each client gets the upstream's own error about this one, except for a rate limit that the gateway waits for.
     let waits_for_limit = matches!(what, Cooldown::Model(_)) && route.retry.retries > 0;
     if upstream.keys.len() <= 1 && !waits_for_limit {
         return false;
@@ -132,7 +132,7 @@ fn cool_key_down(
     let reason = what.why();
     context.worker.metrics.key_cooldown(&upstream.name, reason.as_str());
     if reason != CooldownReason::Limited {
-        // Requests go on with other keys, so nobody else may notice; and only the operator can repair the key.
+        // Requests succeed with other keys, so this line may be the only sign; and only the operator can repair the key.
         let number = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
         tracing::warn!(
             upstream = %upstream.name, key = number, why = reason.as_str(), cooldown = ?span,
@@ -143,7 +143,7 @@ fn cool_key_down(
     true
 }
 
-/// Applies what was decided after `candidate` failed, where `model` was asked for; false when nothing further is to be tried.
+/// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.
 fn apply(
     candidates: &mut Candidates,
     candidate: &Candidate,
@@ -166,8 +166,7 @@ fn apply(
     true
 }
 
-/// What the client gets when nothing is left to try: what the last attempt gave, marked so that an SDK does not repeat what the gateway has
-/// repeated.
+/// The client's response if nothing is left to try: that of the last attempt, marked so that SDKs do not retry what the gateway has retried.
 fn give_up(
     exchange: &Exchange,
     last: Option<AttemptError>,

@@ -1,8 +1,8 @@
-//! Where a response's `location` leads.
+//! Rewrites a response's `location` so that it leads through the gateway.
 //!
 //! SDKs follow redirects (openai-python `_base_client.py`, `follow_redirects=True`), and on the way to another origin their HTTP
-//! clients take out `Authorization` alone. A caller who was sent to the upstream itself would show it the key that is only for
-//! the gateway, and go round it.
+//! clients take out `Authorization` alone. A client that was sent to the upstream itself would reveal the key that is only for
+//! the gateway, and bypass the gateway.
 
 use http::{HeaderValue, Uri, header, response, uri::PathAndQuery};
 
@@ -12,10 +12,10 @@ use crate::{
     snapshot::{Route, Target},
 };
 
-/// Makes `location` lead to the same place by way of the gateway.
+/// Rewrites `location` to the same resource behind the gateway. Removes it if the route does not reach that resource.
 ///
 /// # Errors
-/// A redirect leads to somewhere that this route does not reach.
+/// A redirect leads to a resource that this route does not reach.
 pub(super) fn relocate(head: &mut response::Parts, route: &Route, target: &Target) -> Result<(), Fault> {
     let Some(location) = head.headers.get(header::LOCATION) else { return Ok(()) };
     match mapped(location, route, target) {
@@ -32,7 +32,7 @@ pub(super) fn relocate(head: &mut response::Parts, route: &Route, target: &Targe
     Ok(())
 }
 
-/// The path by which a caller reaches what `location` names on `target`, if this route leads there.
+/// The path by which a client reaches the resource that `location` names on `target`, if this route reaches it.
 fn mapped(location: &HeaderValue, route: &Route, target: &Target) -> Option<HeaderValue> {
     let there: Uri = location.to_str().ok()?.parse().ok()?;
     if let Some(authority) = there.authority() {
@@ -41,7 +41,7 @@ fn mapped(location: &HeaderValue, route: &Route, target: &Target) -> Option<Head
             return None;
         }
     }
-    // `//host/path` has an authority that the parser takes for a path.
+    // The parser takes the authority of `//host/path` for a part of the path.
     let raw = there.path_and_query().map(PathAndQuery::as_str).filter(|raw| !raw.starts_with("//"))?;
     let (raw_path, query) = raw.split_once('?').map_or((raw, None), |(path, query)| (path, Some(query)));
     let canonical = path::canonical(raw_path).ok()?;

@@ -1,4 +1,4 @@
-//! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, read or passed on.
+//! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, held whole or streamed.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -17,12 +17,12 @@ use crate::{
         arrival::NOT_THE_ROUTES,
         buffered::{self, Buffered},
         context::RequestContext,
-        intake::{Content, PreparedRequest},
+        intake::{PreparedRequest, RequestContent},
     },
     snapshot::{Route, Target},
 };
 
-/// The request as it is sent to `candidate`. A body that is passed on goes with it.
+/// The request as it is sent to `candidate`. A streamed body moves into it.
 ///
 /// # Errors
 /// The path or query cannot stand in a request, or there is no room for an edited body.
@@ -53,12 +53,12 @@ pub(super) fn build(
         headers.insert(header::HOST, target.host.clone());
     }
     match request.body().size_hint().exact() {
-        // The length is written by the gateway: not every reader takes `007` for 7.
+        // The gateway writes the length itself: not every reader takes `007` for 7.
         Some(length) if candidate.model.is_some() || headers.contains_key(header::CONTENT_LENGTH) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         Some(_) => {}
-        // hyper sends no body of unknown length with GET unless it is told how.
+        // hyper sends a body of unknown length with GET only if this header is set.
         None if !http2 => {
             headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
@@ -102,9 +102,9 @@ fn body(
     if prepared.content.is_empty() {
         return Ok(Outbound::EMPTY);
     }
-    match std::mem::replace(&mut prepared.content, Content::Gone) {
-        Content::Read(bytes) => {
-            prepared.content = Content::Read(bytes.clone());
+    match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
+        RequestContent::Read(bytes) => {
+            prepared.content = RequestContent::Read(bytes.clone());
             let takes_model = exchange.record.model.is_some() || prepared.endpoint.takes_model();
             let Some(model) = candidate.model.as_deref().filter(|_| takes_model) else {
                 return Ok(Outbound::Whole(Some(bytes)));
@@ -112,12 +112,12 @@ fn body(
             let edited = with_model(context, &bytes, &prepared.edit_points, model)?;
             Ok(Outbound::Whole(Some(edited)))
         }
-        Content::Streamed(body) => {
+        RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
             let key = prepared.arrived.key.clone();
             Ok(streamed(context, &exchange.record, body, route, key))
         }
-        Content::Gone => Ok(Outbound::EMPTY),
+        RequestContent::Gone => Ok(Outbound::EMPTY),
     }
 }
 
@@ -137,7 +137,7 @@ fn with_model(
     Ok(buffered::own(edited.into(), counted))
 }
 
-/// A body that is passed on as it comes.
+/// A body that is forwarded as it arrives.
 fn streamed(
     context: &RequestContext,
     record: &Record,

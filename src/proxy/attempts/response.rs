@@ -1,4 +1,4 @@
-//! What becomes of an upstream's response: the client gets it, or it is an error that the attempts deal with.
+//! Decides about an upstream's response: the client gets it, or it is an error and another candidate may be tried.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -32,7 +32,7 @@ const MOST_ERROR_BYTES: usize = 256 << 10;
 /// How long an error body may take to arrive.
 const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Decides what the client gets of `answer`.
+/// Makes the client's response from the upstream's, `answer`.
 ///
 /// # Errors
 /// The response is an error, cannot be used, or is about the gateway's own key.
@@ -44,11 +44,11 @@ pub(super) async fn judge(
 ) -> Result<ClientResponse, AttemptError> {
     let (mut head, body) = answer.into_parts();
     let upstream = &candidate.upstream;
-    let kind = Kind::of(&head.headers);
+    let kind = BodyKind::of(&head.headers);
     let endpoint = exchange.record.endpoint;
-    // An inference must be answered with a body, however orderly the framing of an empty response is.
-    let owed = endpoint.is_inference() && head.status == StatusCode::OK;
-    let bodiless = exchange.record.method == Method::HEAD || (body.is_end_stream() && !owed);
+    // A response to an inference must have a body, even if the framing of an empty one is correct.
+    let must_have_body = endpoint.is_inference() && head.status == StatusCode::OK;
+    let bodiless = exchange.record.method == Method::HEAD || (body.is_end_stream() && !must_have_body);
     let observer = if bodiless { ResponseObserver::Nothing } else { kind.observer(endpoint.dialect()) };
     write_length(&mut head, &body, &observer, bodiless);
     relocate(&mut head, route, candidate.target()).map_err(AttemptError::Fault)?;
@@ -76,14 +76,14 @@ pub(super) async fn judge(
     Ok(ClientResponse::streamed(head, pending))
 }
 
-/// Writes the length that the client gets, if it gets one.
+/// Sets the response's `content-length` for the client, or removes it.
 fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &ResponseObserver, bodiless: bool) {
     let length = match body.size_hint().exact() {
         _ if head.status == StatusCode::NO_CONTENT => None,
-        // It is the length of what is not here, and hyper has not looked at it.
+        // The length of the body that GET would have; hyper has not checked it.
         _ if bodiless => one_length(&head.headers),
-        // A chunked body's length is in its chunks; a length beside them counts for nothing (RFC 9112 §6.3), but hyper's server would frame
-        // by it. And a stream whose end is an event may need room for an error event, whatever length it promised.
+        // The length of a chunked body is in its chunks. A `content-length` beside them must be ignored (RFC 9112 §6.3), but hyper's server would
+        // use it. A stream that ends with an event may need room for an error event, whatever length it announced.
         known => known.filter(|_| !observer.is_unfinished()),
     };
     // The gateway writes the length itself: hyper takes `7, 7` and repeated lines for 7, others do not (RFC 9110 §8.6).
@@ -93,11 +93,11 @@ fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &Respon
     }
 }
 
-/// An upstream's error response goes to the client as it is, unless it is about the gateway's key or holds a key.
+/// Reads an upstream's error response. The client gets it unchanged, unless it is about the gateway's key or contains a key.
 async fn upstream_error(
     mut head: response::Parts,
     body: AnswerBody,
-    kind: Kind,
+    kind: BodyKind,
     upstream: &Upstream,
     is_head: bool,
 ) -> UpstreamError {
@@ -109,7 +109,7 @@ async fn upstream_error(
         (StatusCode::FORBIDDEN, Ok(_)) => {
             upstream.auth.is_some() && !error.as_ref().is_some_and(ErrorBody::is_about_a_model)
         }
-        // It holds a key, or its content is unknown: the client must not conclude that its own key is at fault.
+        // The body contains a key or could not be searched: the client must not conclude that its own key is at fault.
         (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
         _ => false,
     };
@@ -136,16 +136,16 @@ fn is_chunked(headers: &HeaderMap) -> bool {
         && codings.next().is_none()
 }
 
-/// The length in the header, if it stands there once.
+/// The length in the header, if the header occurs once.
 fn one_length(headers: &HeaderMap) -> Option<u64> {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next()?.to_str().ok()?.parse().ok();
     length.filter(|_| lengths.next().is_none())
 }
 
-/// What a response's bytes are, by the upstream's own headers: read before a route's rules may remove them.
+/// The kind of a response's body, by the upstream's own headers. It is read before a route's rules may remove them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum BodyKind {
     /// An event stream.
     Events,
     /// A JSON document.
@@ -156,7 +156,7 @@ enum Kind {
     Opaque,
 }
 
-impl Kind {
+impl BodyKind {
     fn of(headers: &HeaderMap) -> Self {
         let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
         let essence = kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
@@ -171,7 +171,7 @@ impl Kind {
         }
     }
 
-    /// How they are observed.
+    /// The observer for such a body.
     fn observer(self, dialect: Dialect) -> ResponseObserver {
         match self {
             Self::Events => ResponseObserver::events(dialect),
@@ -181,15 +181,15 @@ impl Kind {
     }
 }
 
-/// An error response's body, found free of upstream keys.
+/// The body of an error response, after the search for upstream keys.
 async fn checked(
     status: StatusCode,
     body: AnswerBody,
-    kind: Kind,
+    kind: BodyKind,
     upstream: &Upstream,
 ) -> Result<Bytes, Fault> {
     let withheld = Fault::Withheld(status.as_u16());
-    if kind == Kind::Coded {
+    if kind == BodyKind::Coded {
         return Err(withheld);
     }
     match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
@@ -200,7 +200,7 @@ async fn checked(
     }
 }
 
-/// The body, if it is not too large.
+/// The whole body; `None` if it is larger than [`MOST_ERROR_BYTES`].
 async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {

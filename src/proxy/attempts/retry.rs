@@ -1,6 +1,6 @@
 //! Whether a request may be sent again, and where: one table, by how an attempt failed.
 //!
-//! Inference creates an answer and nothing else, so asking once more costs tokens at most. Everything else (files, batches,
+//! Inference creates an answer and nothing else, so sending it twice costs only tokens. Everything else (files, batches,
 //! fine-tuning, background responses) is sent again only when the upstream cannot have acted on it.
 
 use std::time::Duration;
@@ -15,10 +15,10 @@ use crate::{
 
 /// The cooldown of a key whose rate limit is reached, when the upstream does not say for how long.
 const RATE_LIMITED: Duration = Duration::from_secs(1);
-/// The cooldown of a key that is refused, or whose credit is spent: time for somebody to repair that.
+/// The cooldown of a key that is refused, or whose credit is spent: time for the operator to repair that.
 const REFUSED: Duration = Duration::from_secs(60);
 const SPENT: Duration = Duration::from_secs(300);
-/// The longest cooldown: an upstream may say a day and recover in a minute.
+/// The longest cooldown. An upstream may ask for a day and recover in a minute.
 const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
 
 /// Error codes that concern a whole account, or the key itself (OpenAI's codes, Anthropic's `authentication_error`).
@@ -34,7 +34,7 @@ const ACCOUNT: [&str; 6] = [
 /// How an attempt failed.
 #[derive(Debug)]
 pub(super) enum AttemptError {
-    /// No response, or none that can be used.
+    /// There was no response, or an unusable one.
     Fault(Fault),
     /// The upstream's own error.
     Upstream(Box<UpstreamError>),
@@ -43,13 +43,13 @@ pub(super) enum AttemptError {
 /// What may be done after an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RetryDecision {
-    /// Nothing: the client gets the error.
+    /// No retry: the client gets the error.
     Never,
-    /// The same request, at another target, or after a while at the same one: this target cannot be reached, whatever is asked of it.
+    /// The same request, at another target, or after a while at the same one: this target cannot be reached for any request.
     OtherTarget,
     /// The same request, at another target or for another model, or after a while at the same one.
     Elsewhere {
-        /// It was silent until a timeout: this exchange does not ask it for that model again.
+        /// The candidate sent nothing until a timeout: this exchange does not try it for that model again.
         silent: bool,
     },
     /// The same request with another key.
@@ -58,7 +58,7 @@ pub(super) enum RetryDecision {
     OtherUpstream,
 }
 
-/// What the decision needs to know of the request.
+/// The facts about the request that the decision needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetryContext<'a> {
     /// Whether it creates an answer and nothing else.
@@ -70,7 +70,7 @@ pub(super) struct RetryContext<'a> {
 }
 
 impl AttemptError {
-    /// The table.
+    /// Decides what to try next.
     pub(super) fn decide(&self, request: RetryContext<'_>) -> RetryDecision {
         match self {
             Self::Fault(fault) => after_fault(fault, request),
@@ -81,15 +81,17 @@ impl AttemptError {
     /// The cooldown of the attempt's key, and for how long, whether or not the request is sent again.
     pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<(Cooldown, Duration)> {
         let Self::Upstream(error) = self else { return None };
-        let asked = error.retry_after.map(|span| span.min(LONGEST_COOLDOWN));
+        let requested = error.retry_after.map(|span| span.min(LONGEST_COOLDOWN));
         let code = error.code.as_deref().unwrap_or_default();
         match error.status.as_u16() {
             429 if code == "insufficient_quota" => {
-                Some((Cooldown::All(CooldownReason::Spent), asked.unwrap_or(SPENT)))
+                Some((Cooldown::All(CooldownReason::Spent), requested.unwrap_or(SPENT)))
             }
-            // A rate limit holds for one model; where the request names none, no other request is concerned.
-            429 => request.model.map(|model| (Cooldown::Model(model.into()), asked.unwrap_or(RATE_LIMITED))),
-            // Keys have scopes, and some providers moderate by 403: only what is said about the whole account concerns other requests.
+            // A rate limit applies to one model. If the request names none, no other request is affected.
+            429 => {
+                request.model.map(|model| (Cooldown::Model(model.into()), requested.unwrap_or(RATE_LIMITED)))
+            }
+            // Keys have scopes, and some providers moderate by 403: only errors about the whole account affect other requests.
             401 | 403 if error.about_our_key && ACCOUNT.contains(&code) => {
                 Some((Cooldown::All(CooldownReason::Refused), REFUSED))
             }
@@ -97,7 +99,7 @@ impl AttemptError {
         }
     }
 
-    /// The same, without the upstream's connection.
+    /// The same error without the upstream's connection.
     pub(super) fn detached(mut self) -> Self {
         if let Self::Upstream(error) = &mut self {
             error.detach();
@@ -105,7 +107,7 @@ impl AttemptError {
         self
     }
 
-    /// After how long the upstream wants to be asked again.
+    /// How long to wait before the next request, according to the upstream.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Upstream(error) => error.retry_after,
@@ -130,7 +132,7 @@ impl AttemptError {
         }
     }
 
-    /// Whether something took too long.
+    /// Whether the attempt failed by a timeout for slowness ([`Fault::is_slowness`]).
     pub(super) fn is_slowness(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.is_slowness())
     }
@@ -151,7 +153,7 @@ impl AttemptError {
         }
     }
 
-    /// For the log and the metrics.
+    /// The result of the attempt in the log and the metrics.
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Fault(fault) => fault.row().code,
@@ -179,7 +181,7 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
 fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> RetryDecision {
     let code = error.code.as_deref().unwrap_or_default();
     match error.status.as_u16() {
-        // Refused before the upstream looked at what was asked.
+        // The upstream refused the key before it processed the request.
         401 | 403 if error.about_our_key => RetryDecision::OtherKey,
         429 if code == "insufficient_quota" => RetryDecision::OtherKey,
         _ if !request.inference => RetryDecision::Never,

@@ -1,30 +1,30 @@
-//! How often, and after which waits, a request may be sent again.
+//! The number of retries of a request, and the waits between rounds.
 
 use std::time::Duration;
 
 use super::candidates::{NextAvailable, Unavailable};
 use crate::config::Retry;
 
-/// How often, and after which waits, one request may be sent again.
+/// The retries that one request has left, and the waits between its rounds.
 #[derive(Debug)]
 pub(super) struct RetrySchedule {
     retry: Retry,
     left: u32,
     rounds: u32,
-    /// The shortest wait that the failures of this round have asked for; zero if one of them asked for none. `None`: nothing failed yet.
-    asked: Option<Duration>,
+    /// The shortest wait that the failures of this round have requested; zero if one of them requested none. `None`: nothing failed yet.
+    requested: Option<Duration>,
 }
 
 impl RetrySchedule {
     /// A schedule for a request that an SDK has sent `already` times; those retries count here too.
     pub(super) fn new(retry: Retry, already: u32) -> Self {
-        Self { retry, left: retry.retries.saturating_sub(already), rounds: 0, asked: None }
+        Self { retry, left: retry.retries.saturating_sub(already), rounds: 0, requested: None }
     }
 
-    /// Notes that a failed upstream asked to wait so long, or did not ask.
-    pub(super) fn note_retry_after(&mut self, asked: Option<Duration>) {
-        let asked = asked.unwrap_or_default();
-        self.asked = Some(self.asked.map_or(asked, |known| known.min(asked)));
+    /// Notes the wait that a failed upstream requested, if it did.
+    pub(super) fn note_retry_after(&mut self, requested: Option<Duration>) {
+        let requested = requested.unwrap_or_default();
+        self.requested = Some(self.requested.map_or(requested, |known| known.min(requested)));
     }
 
     /// Whether any retry is left.
@@ -43,8 +43,8 @@ impl RetrySchedule {
     /// available. `None`: there is no next round.
     pub(super) fn pause(&mut self, available: Option<NextAvailable>, any_failed: bool) -> Option<Duration> {
         let NextAvailable { span, why } = available?;
-        let span = span.max(self.asked.take().unwrap_or_default());
-        // An open circuit breaker is there so that nobody waits for what fails.
+        let span = span.max(self.requested.take().unwrap_or_default());
+        // An open circuit breaker exists so that clients do not wait for a failing target.
         let only_open = why == Unavailable::Circuit && !any_failed;
         if only_open || span > self.retry.max_backoff || self.rounds >= self.retry.retries {
             return None;

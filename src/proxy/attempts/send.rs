@@ -16,15 +16,15 @@ use crate::{
     upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
 
-/// After so long, a target that is at its connection limit is worth another try.
+/// How long a client is told to wait for a target at its connection limit.
 const FULL: Duration = Duration::from_secs(1);
 
-/// Sends the request to `candidate` and waits for the head of the response. A kept connection that turns out to have been closed by the
-/// upstream is no failure: the request is sent once more, on another connection, if it is held whole and the upstream has not seen it, or
-/// seeing it twice does no harm.
+/// Sends the request to `candidate` and waits for the head of the response. If the upstream has closed a
+/// kept connection, that is not a failure: the request is sent once more on another connection, provided that its body is held whole and that
+/// the upstream has not seen the request or may see it twice.
 ///
 /// # Errors
-/// No response came. A body that passes on is still there if there was no connection to send it on.
+/// No response came. A streamed body is still there if there was no connection to send it on.
 pub(super) async fn ask(
     context: &RequestContext,
     exchange: &mut Exchange,
@@ -40,7 +40,7 @@ pub(super) async fn ask(
         None => Box::pin(dial(context, exchange, candidate)).await?,
     };
     let outgoing = request::build(context, exchange, request, candidate)?;
-    // On a new HTTP/1.1 connection, a request that was not seen comes back by itself.
+    // A new HTTP/1.1 connection gives an unseen request back, so it needs no copy.
     let repeatable = (reused || dialer.http2()) && outgoing.body().is_held();
     let harmless = request.is_inference() || outgoing.method().is_idempotent();
     expect_answer(exchange, request, candidate);
@@ -67,7 +67,7 @@ pub(super) async fn ask(
     sent.map_err(SendOutcome::into_fault)
 }
 
-/// From here on the target has all that it needs, and must answer before the whole exchange is over.
+/// Notes that the target now has the whole request and must respond before the total timeout.
 fn expect_answer(exchange: &Exchange, request: &PreparedRequest, candidate: &Candidate) {
     if !request.is_inference() {
         return;
@@ -77,7 +77,7 @@ fn expect_answer(exchange: &Exchange, request: &PreparedRequest, candidate: &Can
     }
 }
 
-/// Callers box this future: it is seldom needed, and connecting takes more room than all the rest.
+/// Opens a connection. Box this future: it is seldom needed, and larger than all others of an attempt.
 async fn dial(
     context: &RequestContext,
     exchange: &mut Exchange,
@@ -121,7 +121,7 @@ async fn send(
 
 /// Why a connection gave no response.
 enum SendOutcome {
-    /// The upstream has not seen the request; it is here, if it came back.
+    /// The upstream has not seen the request, which is included if the connection gave it back.
     Unseen(Cause, Option<Box<Request<Outbound>>>),
     /// The upstream may have seen the request, but sending it again does no harm.
     Harmless(Cause),
@@ -138,7 +138,7 @@ impl SendOutcome {
     }
 }
 
-/// What the error of an upstream connection means: it may be the client's own failure, whose request body broke off on the way.
+/// What the error of an upstream connection means. The client may be at fault, if its request body broke off on the way.
 fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> SendOutcome {
     match (upload.failure(), error.seen) {
         (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
@@ -154,8 +154,8 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
     }
 }
 
-/// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. (A body that is
-/// held whole does count: hyper has it at once, and nobody sees it move.)
+/// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. (The upload of a
+/// body that is held whole does count: hyper takes it at once, so its progress is not visible.)
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,
@@ -163,8 +163,8 @@ async fn within(
 ) -> Result<Answer, SendOutcome> {
     loop {
         let deadline = last_sent() + limit;
-        if let Ok(answered) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
-            return answered;
+        if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
+            return outcome;
         }
         if last_sent() + limit <= Instant::now() {
             return Err(SendOutcome::Failed(Fault::FirstByteTimeout(limit)));

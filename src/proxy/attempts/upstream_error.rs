@@ -1,4 +1,4 @@
-//! An upstream's own error: what it is, and what the client would get of it.
+//! An upstream's own error, and the client's response to it.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,37 +21,37 @@ pub(super) struct UpstreamError {
     pub(super) in_stream: bool,
     /// `error.code`, or `error.type` if that says more.
     pub(super) code: Option<String>,
-    /// After how long to ask again, as the upstream says.
+    /// How long to wait before the next request, according to the upstream.
     pub(super) retry_after: Option<Duration>,
-    /// Whether it forbids a retry itself (`x-should-retry: false`, as the SDKs heed it).
+    /// Whether the upstream forbids a retry (`x-should-retry: false`, which the SDKs obey).
     pub(super) hopeless: bool,
     /// Whether it is about the gateway's own key.
     pub(super) about_our_key: bool,
-    /// What the client gets if no other candidate does better.
+    /// The client's response if no other candidate succeeds.
     pub(super) response: Result<ClientResponse, Fault>,
 }
 
 impl UpstreamError {
-    /// An error event, `data`, at the start of a stream that the client gets as it is.
+    /// The error in `data`, the first event of a stream that the client gets unchanged.
     pub(super) fn in_stream(response: ClientResponse, data: &[u8]) -> Self {
         Self::from_event(ErrorBody::read(data), |_, _| Ok(response))
     }
 
-    /// Lets go of the upstream's connection, since other candidates are tried.
+    /// Releases the upstream's connection, because other candidates are tried.
     pub(super) fn detach(&mut self) {
         if let Ok(response) = &mut self.response {
             response.detach();
         }
     }
 
-    /// An error event, `data`, in a stream that was held to be whole: the client gets the error alone.
+    /// The error in `data`, an event of a stream that was held until complete: the client gets only the error.
     pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
         let error = ErrorBody::read(data).filter(|_| !upstream.secrets.found_in(data));
         Self::from_event(error, |error, status| {
             if is_about_key(status, error) {
                 return Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()));
             }
-            // Searched as it is written here, too: it may have been escaped.
+            // The body is searched in its new form too: the original may have hidden a key by escapes.
             let body = error.map(ErrorBody::body).filter(|body| !upstream.secrets.found_in(body));
             let mut response = Response::new(body.ok_or(Fault::Withheld(status.as_u16()))?);
             *response.status_mut() = status;
@@ -85,7 +85,8 @@ fn is_about_key(status: StatusCode, error: Option<&ErrorBody>) -> bool {
     status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
 }
 
-/// After how long the upstream wants to be asked again: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC 9110 §10.2.3).
+/// How long to wait before the next request, according to the upstream: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC
+/// 9110 §10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
     let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
@@ -93,11 +94,11 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         let date = httpdate::parse_http_date(headers.get(header::RETRY_AFTER)?.to_str().ok()?).ok()?;
         return Some(date.duration_since(SystemTime::now()).unwrap_or_default());
     };
-    // More than a Duration holds is the longest Duration.
+    // A number that is too large for a Duration becomes the longest Duration.
     (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
-/// Shortens a wait that an SDK would otherwise sleep through.
+/// Shortens `retry-after` to [`LONGEST_WAIT`], because SDKs would sleep for all of it.
 pub(super) fn cap_retry_after(headers: &mut HeaderMap) {
     if retry_after(headers).is_some_and(|wait| wait > LONGEST_WAIT) {
         headers.remove(RETRY_AFTER_MS);

@@ -13,7 +13,7 @@ pub(super) struct ActiveStream {
     pub(super) source: Source,
     pub(super) observer: ResponseObserver,
     pub(super) clock: Clock,
-    /// `None` for the gateway's own bytes, which hold no trailers and no upstream key.
+    /// `None` for the gateway's own bytes, which contain neither trailers nor upstream keys.
     pub(super) policy: Option<ResponsePolicy>,
     pub(super) permit: Option<TargetPermit>,
     /// Whether the client was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, because a
@@ -22,7 +22,7 @@ pub(super) struct ActiveStream {
 }
 
 impl ActiveStream {
-    /// Begins to pass on `pending`, in an exchange that must be over at `total.0`, by a timeout of `total.1`.
+    /// Starts to forward `pending`. `total` is the deadline of the exchange, and the timeout that set it.
     pub(super) fn new(pending: PendingStream, total: Option<(Instant, Duration)>) -> Self {
         let PendingStream { body, observer, held, policy, idle, first_token, permit, .. } = pending;
         let source = Source::Upstream { held, body };
@@ -33,7 +33,7 @@ impl ActiveStream {
         Self { source, observer, clock, policy: Some(policy), permit, lengthless }
     }
 
-    /// A response that is here whole.
+    /// A response whose bytes the gateway has.
     pub(super) fn local(bytes: Bytes) -> Self {
         Self {
             source: Source::local(bytes),

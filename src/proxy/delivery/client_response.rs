@@ -23,15 +23,15 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::proxy) struct ClientResponse {
     pub(super) head: response::Parts,
-    content: Content,
+    content: ResponseContent,
 }
 
 /// Where a response's body comes from.
 #[derive(Debug)]
-enum Content {
-    /// The bytes are here.
+enum ResponseContent {
+    /// The gateway has all bytes.
     Local(Bytes),
-    /// What was read of an event stream that is an error of the upstream.
+    /// The events that were read of a stream which is an error of the upstream.
     ErrorEvents(Bytes),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
@@ -40,9 +40,9 @@ enum Content {
 /// Why a response cannot go on as an event stream whose head is out already.
 #[derive(Debug)]
 pub(super) enum NotAStream {
-    /// It is an error; this event says so.
+    /// The response is an error, as this event.
     Error(Bytes),
-    /// It cannot be used at all.
+    /// The response cannot be used.
     Fault(Fault),
 }
 
@@ -55,18 +55,18 @@ impl ClientResponse {
         if was_retried { response.not_to_be_retried() } else { response }
     }
 
-    /// A response that is here whole.
+    /// A response whose bytes the gateway has.
     pub(in crate::proxy) fn local(response: Response<Bytes>) -> Self {
         let (head, bytes) = response.into_parts();
-        Self { head, content: Content::Local(bytes) }
+        Self { head, content: ResponseContent::Local(bytes) }
     }
 
     /// A response that the upstream sends.
     pub(in crate::proxy) fn streamed(head: response::Parts, pending: PendingStream) -> Self {
-        Self { head, content: Content::Upstream(Box::new(pending)) }
+        Self { head, content: ResponseContent::Upstream(Box::new(pending)) }
     }
 
-    /// Its status.
+    /// The response's status.
     pub(in crate::proxy) fn status(&self) -> StatusCode {
         self.head.status
     }
@@ -77,10 +77,10 @@ impl ClientResponse {
         self
     }
 
-    /// Lets go of the upstream's connection, since other candidates are tried: the client may get what was read so far, and no more.
+    /// Releases the upstream's connection, because other candidates are tried: of this response the client can get only what was read so far.
     pub(in crate::proxy) fn detach(&mut self) {
-        if let Content::Upstream(pending) = &self.content {
-            self.content = Content::ErrorEvents(pending.held_bytes());
+        if let ResponseContent::Upstream(pending) = &self.content {
+            self.content = ResponseContent::ErrorEvents(pending.held_bytes());
         }
     }
 
@@ -94,31 +94,33 @@ impl ClientResponse {
         endpoint: Endpoint,
     ) -> Result<(), HoldError> {
         match &mut self.content {
-            Content::Upstream(pending) if pending.observer.is_unfinished() => {
-                commit::hold(&mut pending.body, &mut pending.held, clocks, endpoint).await
+            ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
+                commit::hold_until_content(&mut pending.body, &mut pending.held, clocks, endpoint).await
             }
-            Content::Upstream(_) | Content::Local(_) | Content::ErrorEvents(_) => Ok(()),
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) | ResponseContent::ErrorEvents(_) => {
+                Ok(())
+            }
         }
     }
 
     /// Holds the response until it is complete.
     ///
     /// # Errors
-    /// It failed before its end, or is larger than `bounds` allow.
+    /// The response failed before its end, or is larger than `bounds` allow.
     pub(in crate::proxy) async fn hold_whole(
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
         bounds: WholeBounds<'_>,
     ) -> Result<(), HoldError> {
-        let Content::Upstream(pending) = &mut self.content else { return Ok(()) };
+        let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
         let form = match pending.observer {
             ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
-            // A file may be called JSON and be anything.
+            // Elsewhere, a file may be labelled JSON and be something else.
             ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
-        whole::hold(&mut pending.body, &mut pending.held, clocks, form, bounds).await
+        whole::hold_until_complete(&mut pending.body, &mut pending.held, clocks, form, bounds).await
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
@@ -129,7 +131,7 @@ impl ClientResponse {
         first_token: Option<Duration>,
         start: Instant,
     ) {
-        if let Content::Upstream(pending) = &mut self.content {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
             pending.first_token = first_token.map(|limit| (start + limit, limit));
             pending.permit = Some(permit);
         }
@@ -137,53 +139,53 @@ impl ClientResponse {
 
     /// Removes the body, because the request was a HEAD; hyper does so on HTTP/1.1 only. The length that GET would have stays in the head.
     pub(in crate::proxy) fn for_head(mut self) -> Self {
-        if let Content::Local(bytes) = &self.content {
+        if let ResponseContent::Local(bytes) = &self.content {
             if !bytes.is_empty() {
                 self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             }
-            self.content = Content::Local(Bytes::new());
+            self.content = ResponseContent::Local(Bytes::new());
         }
         self
     }
 
-    /// Its headers.
+    /// The response's headers.
     pub(in crate::proxy) fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.head.headers
     }
 
-    /// Its head, and the relay of its body.
+    /// The response's head, and the relay of its body.
     pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
-            Content::Local(bytes) => Relay::local(bytes, exchange),
-            Content::ErrorEvents(events) => {
+            ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
+            ResponseContent::ErrorEvents(events) => {
                 let mut observer = ResponseObserver::events(exchange.record.endpoint.dialect());
                 observer.look(&events);
                 exchange.record.tally.events = observer.count();
                 exchange.conclude(ERROR_EVENT);
                 Relay::local(events, exchange)
             }
-            Content::Upstream(pending) => Relay::upstream(*pending, exchange),
+            ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
         };
         (self.head, relay)
     }
 
-    /// Goes on as the rest of an event stream of `dialect` whose head has gone out.
+    /// The response as the rest of an event stream of `dialect` whose head was sent already.
     ///
     /// # Errors
-    /// It is no such stream.
+    /// The response is not such a stream.
     pub(super) fn into_stream(
         self,
         dialect: Dialect,
         close_delimited: bool,
     ) -> Result<PendingStream, NotAStream> {
         match self.content {
-            Content::Upstream(mut pending) if pending.observer.is_events() => {
+            ResponseContent::Upstream(mut pending) if pending.observer.is_events() => {
                 pending.close_delimited = close_delimited;
                 Ok(*pending)
             }
-            Content::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
-            Content::ErrorEvents(events) => Err(NotAStream::Error(events)),
-            Content::Local(bytes) => Err(match event_of(&bytes, dialect) {
+            ResponseContent::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
+            ResponseContent::ErrorEvents(events) => Err(NotAStream::Error(events)),
+            ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
                 None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),
             }),

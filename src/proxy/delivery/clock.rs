@@ -1,4 +1,4 @@
-//! The clock of a response that is passed on: the upstream's silence, the first content, the whole, and the heartbeats in between.
+//! The timer of a response that is being forwarded, for its timeouts (`idle`, `first_token`, `total`) and its heartbeats.
 
 use std::{
     pin::Pin,
@@ -14,14 +14,14 @@ use crate::{body::Cut, fault::Fault};
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     pub(super) idle: Option<Duration>,
-    /// Until the first content has gone out.
+    /// `None` once the first content was sent.
     pub(super) first_token: Option<(Instant, Duration)>,
     pub(super) total: Option<(Instant, Duration)>,
-    /// A comment is due after so much silence.
+    /// How much silence makes a comment due.
     pub(super) heartbeat: Option<Duration>,
     /// When the last comment was sent, since the last frame.
     pub(super) beat: Option<Instant>,
-    /// Since when the upstream has been asked for the next frame.
+    /// Since when the gateway has waited for the upstream's next frame.
     pub(super) asked: Option<Instant>,
     /// The timer is armed for this moment, which may lie before the deadline that counts; then it is armed again.
     pub(super) armed: Option<Instant>,
@@ -37,8 +37,8 @@ pub(super) enum Due {
 }
 
 impl Clock {
-    /// Ready with what is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A comment does not end
-    /// the upstream's silence.
+    /// Ready if a comment or a timeout is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A
+    /// comment does not end the upstream's silence.
     pub(super) fn poll(&mut self, rewoken: bool, may_beat: bool, cx: &mut Context<'_>) -> Poll<Due> {
         let now = Instant::now();
         let asked = *self.asked.get_or_insert(now);
@@ -66,7 +66,7 @@ impl Clock {
         let at = deadline.into();
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
         sleep.as_mut().reset(at);
-        // Out of budget, tokio's timer does not note who waits for it; the task is polled again then, and so is this.
+        // Without cooperative budget, tokio's timer does not register the waker. The task is then polled again, and so is this timer.
         self.armed = tokio::task::coop::has_budget_remaining().then_some(deadline);
         if sleep.as_mut().poll(cx).is_ready() {
             cx.waker().wake_by_ref();
@@ -81,7 +81,7 @@ impl Clock {
         }
     }
 
-    /// The fault that stands for a cut.
+    /// The fault for the cause of an abort.
     pub(super) fn fault(&self, cut: Cut) -> Fault {
         match cut {
             Cut::Drain => Fault::CutByDrain,

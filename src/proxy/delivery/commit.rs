@@ -13,10 +13,10 @@ use http_body::{Body, Frame};
 use super::probe::{Finding, Probe};
 use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBody};
 
-/// A stream without content in so many bytes is passed on, whatever it is.
+/// The most bytes that are held, in bytes. A stream without content in them is forwarded.
 const MOST_BYTES: usize = 256 << 10;
 
-/// What a held frame takes beside its bytes, in bytes.
+/// The overhead of a held frame, in bytes.
 const FRAME: usize = 64;
 
 /// Without a `first_token` timeout a stream is not held longer than this: its client waits without a head.
@@ -27,9 +27,9 @@ const UNFINISHED: &str = "the stream ended before its first content";
 /// Why a held response is not passed on.
 #[derive(Debug)]
 pub(in crate::proxy) enum HoldError {
-    /// It failed.
+    /// The response failed.
     Fault(Fault),
-    /// It is an error of the upstream: the data of its event.
+    /// The response is an error event of the upstream, with this data.
     ErrorEvent(Vec<u8>),
 }
 
@@ -51,7 +51,7 @@ impl From<Fault> for HoldError {
 ///
 /// # Errors
 /// The stream failed before its first content.
-pub(super) async fn hold(
+pub(super) async fn hold_until_content(
     body: &mut AnswerBody,
     held: &mut VecDeque<Frame<Bytes>>,
     clocks: HoldTimeouts,
@@ -85,16 +85,16 @@ pub(super) async fn hold(
     Ok(())
 }
 
-/// What came of waiting for a frame.
+/// The result of a wait for a frame.
 enum Next {
     Frame(Result<Option<Frame<Bytes>>, Fault>),
-    /// The client gets it now, though there is no content yet.
+    /// The stream was held for long enough: the client gets it, though there is no content yet.
     LongEnough,
 }
 
 async fn next(body: &mut AnswerBody, clocks: HoldTimeouts) -> Next {
     let HoldTimeouts { start, timeouts } = clocks;
-    // A configured timeout says how long it is held.
+    // A configured timeout decides how long the stream is held.
     if let Some(limit) = timeouts.first_token {
         return Next::Frame(next_within(body, timeouts.idle, Some((start + limit, limit))).await);
     }
@@ -102,7 +102,7 @@ async fn next(body: &mut AnswerBody, clocks: HoldTimeouts) -> Next {
     tokio::time::timeout_at((start + LONGEST).into(), frame).await.map_or(Next::LongEnough, Next::Frame)
 }
 
-/// The next frame of `body`, before it was silent for `idle`, and before there had to be a `first_token`.
+/// The next frame of `body`, within `idle` and before the deadline of `first_token`.
 pub(super) async fn next_within(
     body: &mut AnswerBody,
     idle: Option<Duration>,

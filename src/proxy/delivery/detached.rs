@@ -1,5 +1,5 @@
-//! A dispatch that is not bound to the client that waits for it: the response may begin before there is one, and the dispatch may go on
-//! when the client has left.
+//! A dispatch that does not depend on its client: the client's response may begin before the upstream's, and the dispatch may continue
+//! after the client has left.
 
 use std::{
     fmt,
@@ -22,21 +22,21 @@ use crate::{
 /// How a dispatch is detached from its client.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::proxy) struct DetachPolicy {
-    /// The response begins after so long, whatever there is.
+    /// The client's response begins after this time, even without a response from an upstream.
     pub(in crate::proxy) commit_after: Option<Duration>,
-    /// The dispatch goes on when the client leaves.
+    /// The dispatch continues when the client leaves.
     pub(in crate::proxy) drains: bool,
 }
 
-/// The dispatch of one exchange, which owns the exchange until it is done. Dropped before that, it is given up, unless it is to go on
-/// without a client.
+/// The dispatch of one exchange, which owns the exchange until it is done. If it is dropped before that, it ends, unless it
+/// continues without a client.
 pub(in crate::proxy) struct DetachedDispatch {
     dispatch: Option<Pin<Box<dyn Future<Output = DispatchResult>>>>,
     handle: Rc<ExchangeHandle>,
     drains_on: Option<Rc<Worker>>,
 }
 
-/// What a dispatch gave, with the exchange that it owned.
+/// The result of a dispatch, with the exchange that it owned.
 pub(in crate::proxy) struct DispatchResult {
     pub(in crate::proxy) context: RequestContext,
     pub(in crate::proxy) exchange: Box<Exchange>,
@@ -44,7 +44,7 @@ pub(in crate::proxy) struct DispatchResult {
 }
 
 impl DetachedDispatch {
-    /// Runs `dispatch` for the exchange of `handle`; when its client leaves it goes on, on `drains_on`.
+    /// Runs `dispatch` for the exchange of `handle`; it continues on `drains_on` when the client leaves.
     pub(in crate::proxy) fn new(
         dispatch: impl Future<Output = DispatchResult> + 'static,
         handle: Rc<ExchangeHandle>,
@@ -62,7 +62,7 @@ impl Future for DetachedDispatch {
     type Output = DispatchResult;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<DispatchResult> {
-        // Nobody polls again after it was ready.
+        // A future is not polled again after it was ready.
         let Some(dispatch) = self.dispatch.as_mut() else { return Poll::Pending };
         let polled = dispatch.as_mut().poll(cx);
         if polled.is_ready() {
@@ -91,7 +91,7 @@ impl fmt::Debug for DetachedDispatch {
 }
 
 impl DispatchResult {
-    /// Goes on as the rest of an event stream that has begun; a failure is told in an event.
+    /// The relay of the rest of an event stream that has begun. A failure becomes an event.
     pub(super) fn into_late_relay(self) -> Relay {
         let Self { context, mut exchange, response } = self;
         let dialect = exchange.record.endpoint.dialect();
@@ -116,7 +116,7 @@ impl DispatchResult {
         Relay::last_event(fault.event(dialect, 0), dialect, exchange)
     }
 
-    /// Reads the response on for its usage, without a client.
+    /// Reads the response to its end without a client, for its usage.
     async fn drain(self) {
         let Self { context, mut exchange, response } = self;
         match response {

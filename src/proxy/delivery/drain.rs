@@ -10,36 +10,36 @@ use http_body::Body;
 
 use crate::{proxy::Worker, upstream::AnswerBody};
 
-/// No upstream sends more after its last event, in bytes.
+/// The most bytes that are read after the terminal event. No upstream sends more.
 const MOST_BYTES: usize = 64 << 10;
 
-/// How long the rest may take.
+/// The time limit for the rest of a complete response.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// For its usage, a response is read on for so many bytes at most, and for so long.
+/// The limits for a response that is read for its usage: bytes, and time.
 pub(super) const MOST_FOR_USAGE: usize = 16 << 20;
 const LONGEST_FOR_USAGE: Duration = Duration::from_secs(300);
 
-/// The most responses that a worker reads on at once; the next one is dropped.
+/// The most responses that a worker reads without a client at once; further ones are dropped.
 const MOST_AT_ONCE: usize = 1024;
 
-/// Runs `reading` in a task of its own, within bounds. Dropping it gives it up.
+/// Runs `reading` in a task of its own, within the limits for usage. `reading` is dropped when its time is over.
 pub(super) fn read_for_usage(worker: &Rc<Worker>, reading: impl Future<Output = ()> + 'static) {
     let one = worker.detached.clone();
     if Rc::strong_count(&one) > MOST_AT_ONCE + 1 {
         return;
     }
     tokio::task::spawn_local(async move {
-        // Out of time, it is dropped, and with it the upstream's connection.
+        // At the time limit it is dropped, and with it the upstream's connection.
         let _ = tokio::time::timeout(LONGEST_FOR_USAGE, reading).await;
         drop(one);
     });
 }
 
-/// Reads `body` to its end in a task of its own, within bounds. Dropping it then decides what becomes of its connection.
+/// Reads `body` to its end in a task of its own, within bounds. When the body is dropped, its connection is kept if it was read to its end.
 pub(super) fn read_on(mut body: AnswerBody) {
     tokio::task::spawn_local(async move {
-        // Out of time: the body is dropped unread, which closes its connection.
+        // At the time limit the body is dropped unread, which closes its connection.
         let _ = tokio::time::timeout(LONGEST, read(&mut body)).await;
     });
 }

@@ -22,7 +22,7 @@ pub(in crate::proxy) enum ResponseObserver {
     Nothing,
 }
 
-/// An event stream as far as it has gone out.
+/// The part of an event stream that was sent to the client.
 #[derive(Debug)]
 pub(in crate::proxy) struct Events {
     scanner: Scanner,
@@ -83,14 +83,14 @@ impl ResponseObserver {
     }
 
     /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
-    /// has finished, and it told of no error.
+    /// has finished, and there was no error event.
     pub(in crate::proxy) fn is_unfinished(&self) -> bool {
         let Self::Events(events) = self else { return false };
         let known = events.dialect.has_terminal_event();
         known && !events.terminated && !events.failed && !events.reader.all_finished()
     }
 
-    /// How an exchange ended whose answer is whole.
+    /// The outcome of an exchange whose response is complete.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Events(events) if events.failed => ERROR_EVENT,
@@ -98,8 +98,8 @@ impl ResponseObserver {
         }
     }
 
-    /// The event that tells of `fault` in the stream's own dialect. `None` where it is no event stream, or stands within an event, of which
-    /// anything added would become a part.
+    /// The event for `fault` in the stream's own dialect. `None` if this is not an event stream, or if the stream is within an event, because
+    /// the new event would become a part of that.
     pub(super) fn last_event(&self, fault: &Fault) -> Option<LastEvent> {
         let Self::Events(events) = self else { return None };
         if self.is_terminated() || !events.scanner.at_boundary() {
@@ -110,13 +110,13 @@ impl ResponseObserver {
         Some(LastEvent { event, is_enough: events.dialect.raises_on_error_event() })
     }
 
-    /// Whether a comment may be put here: between two events of a stream that goes on.
+    /// Whether a comment may be inserted now: between two events of a stream that has not ended.
     pub(super) fn takes_comments(&self) -> bool {
         matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
             && !self.is_terminated()
     }
 
-    /// Events seen; `None` where the response is not an event stream.
+    /// The number of events so far; `None` if the response is not an event stream.
     pub(super) fn count(&self) -> Option<u64> {
         match self {
             Self::Events(events) => Some(events.scanner.events()),
@@ -124,7 +124,7 @@ impl ResponseObserver {
         }
     }
 
-    /// What the response says of itself. A document's observer is used up by this.
+    /// The facts that were read from the response. For a document, this may be called once.
     pub(super) fn reading(&mut self) -> Reading {
         match self {
             Self::Events(events) => events.reader.reading(),

@@ -21,7 +21,7 @@ pub(in crate::proxy) struct PendingStream {
     pub(super) policy: ResponsePolicy,
     /// The longest silence of the upstream.
     pub(super) idle: Option<Duration>,
-    /// By when there must be content, and the timeout that says so.
+    /// The deadline for the first content, and the timeout that set it.
     pub(super) first_token: Option<(Instant, Duration)>,
     /// The request counts as pending at its target for as long as this lives.
     pub(super) permit: Option<TargetPermit>,
@@ -30,7 +30,7 @@ pub(in crate::proxy) struct PendingStream {
 }
 
 impl PendingStream {
-    /// A response of which nothing was read yet.
+    /// A response whose body was not read yet.
     pub(in crate::proxy) fn new(
         body: AnswerBody,
         observer: ResponseObserver,

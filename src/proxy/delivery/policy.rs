@@ -1,4 +1,4 @@
-//! What may cross of an upstream's response after its head: the rules for trailers, and the search for keys.
+//! The policy for an upstream's response after its head: the rules for trailers, and the search for keys.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     snapshot::{Route, Upstream},
 };
 
-/// What may cross of an upstream's response after its head.
+/// The policy for an upstream's response after its head.
 #[derive(Debug)]
 pub(in crate::proxy) struct ResponsePolicy {
     route: Arc<Route>,
@@ -34,7 +34,7 @@ impl ResponsePolicy {
         self.secrets.found_in(text)
     }
 
-    /// What may cross of a frame of trailers.
+    /// The trailers of a frame that may be forwarded.
     pub(super) fn trailers(&self, frame: Frame<Bytes>) -> HeaderMap {
         let mut trailers = frame.into_trailers().unwrap_or_default();
         policy::trailers_to_caller(&mut trailers, &self.route.response_headers, &self.secrets);

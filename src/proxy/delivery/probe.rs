@@ -20,15 +20,15 @@ pub(super) struct Probe {
     error: Vec<u8>,
 }
 
-/// Of an error event's data, what is kept to tell what it is about.
+/// The most bytes that are kept of an error event's data.
 const ERROR_KEPT: usize = 64 << 10;
 
 /// What a [`Probe`] has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nothing that decides.
+    /// Nothing decisive.
     Nothing,
-    /// Content, or an end in order.
+    /// Content, or a regular end.
     Content,
     /// An error event, or one that cannot be read, before any content.
     Failed,
@@ -48,12 +48,12 @@ impl Probe {
         }
     }
 
-    /// One for all of an answer: SDKs raise on an event that cannot be read wherever it stands.
+    /// A probe for a whole response: SDKs raise on an unreadable event anywhere in the stream.
     pub(super) fn of_whole(dialect: Dialect) -> Self {
         Self { whole: true, ..Self::new(dialect) }
     }
 
-    /// Looks at the next bytes, and tells of the first event in them that decides.
+    /// Looks at the next bytes. Returns the finding of the first decisive event in them.
     pub(super) fn look(&mut self, bytes: &[u8]) -> Finding {
         let mut seen = Finding::Nothing;
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
@@ -90,7 +90,7 @@ impl Probe {
         self.error
     }
 
-    /// What an end means here.
+    /// The finding if the stream ends here.
     pub(super) fn at_end(&self) -> Finding {
         let known = self.dialect.has_terminal_event();
         if known && !self.ended && !self.reader.all_finished() { Finding::Failed } else { Finding::Content }

@@ -34,7 +34,7 @@ pub struct Aborted;
 
 const UNFINISHED: &str = "the stream ended without its terminal event";
 
-/// What the relay gives hyper.
+/// The result that hyper gets when it polls the relay.
 type PolledFrame = Poll<Option<Result<Frame<Chunk>, Aborted>>>;
 
 /// The response body of an exchange.
@@ -48,7 +48,7 @@ pub struct Relay {
 enum Stage {
     /// A response is passed on.
     Active(Box<ActiveStream>),
-    /// One more event, after which the stream ends: in order, or by an abort.
+    /// One more event is sent. Then the stream ends regularly, or is aborted.
     LastEvent { event: Bytes, orderly: bool },
     /// Everything has been handed over; once it has left, the transport is aborted.
     Aborting(Option<Flush>),
@@ -57,12 +57,12 @@ enum Stage {
 }
 
 impl Relay {
-    /// Sends `bytes`, a response that is here whole.
+    /// Sends `bytes`, a complete response.
     pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>) -> Self {
         Self { stage: Stage::Active(Box::new(ActiveStream::local(bytes))), exchange }
     }
 
-    /// Ends a response that has begun without an upstream's, with `event`.
+    /// Ends a response that began before the upstream's, with `event`.
     pub(super) fn last_event(event: Bytes, dialect: Dialect, exchange: Box<Exchange>) -> Self {
         let orderly = dialect.raises_on_error_event();
         if orderly {
@@ -90,7 +90,7 @@ impl Relay {
         unfinished && self.exchange.handle.abort.cause().is_none() && self.exchange.outcome().is_none()
     }
 
-    /// Reads on without a client, for what the response says of itself.
+    /// Reads the response to its end without a client, for its usage.
     pub(super) async fn drain(mut self) {
         self.exchange.handle.status.leave();
         let mut bytes = 0;
@@ -142,7 +142,7 @@ impl Relay {
         }
     }
 
-    /// Sends what is here whole: no clock runs, and there is nothing to observe.
+    /// Sends a response whose bytes the gateway has: no clock runs, and nothing is observed.
     fn poll_local(&mut self, bytes: Option<Bytes>) -> PolledFrame {
         if let Some(bytes) = bytes {
             return Poll::Ready(Some(Ok(self.send(bytes))));
@@ -263,7 +263,7 @@ impl Relay {
         Poll::Ready(Some(Err(Aborted)))
     }
 
-    /// Decides whether the client was given a complete response. No other place does.
+    /// Decides whether the client was given a complete response. Nothing else decides that.
     fn conclude(&mut self) {
         let Stage::Active(active) = &mut self.stage else { return };
         if active.is_complete() {
@@ -272,7 +272,7 @@ impl Relay {
             // A fault's own response was concluded with the fault, which stays.
             self.exchange.conclude(outcome);
         } else if active.source.is_whole() {
-            // hyper asks no further than the length that was promised.
+            // hyper does not poll beyond the announced length.
             self.exchange.fail(&Fault::Truncated(UNFINISHED.into()), |_| false);
         }
         let Some(policy) = &active.policy else { return };

@@ -30,9 +30,9 @@ pub struct ResponseBody {
 enum Stage {
     /// There is a response.
     Relay(Relay),
-    /// Its head went out before there was a response.
+    /// The head was sent before there was a response.
     Early(Box<Early>),
-    /// It was taken out.
+    /// The relay was taken out, because the body is dropped.
     Gone,
 }
 
@@ -46,12 +46,12 @@ struct Early {
 }
 
 impl ResponseBody {
-    /// Sends what `relay` sends; the relay is read on, on `drains_on`, when the client leaves.
+    /// Sends what `relay` sends; `drains_on` reads the response to its end when the client leaves.
     pub(in crate::proxy) fn relay(relay: Relay, drains_on: Option<Rc<Worker>>) -> Self {
         Self { stage: Stage::Relay(relay), drains_on }
     }
 
-    /// Sends a comment now and after each `beat` until `dispatch` is done, and then what it gave.
+    /// Sends a comment now and after each `beat` until `dispatch` is done, and then its response.
     pub(in crate::proxy) fn early(
         dispatch: DetachedDispatch,
         beat: Duration,
@@ -112,7 +112,7 @@ impl Body for ResponseBody {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        // A detached dispatch takes care of itself.
+        // A detached dispatch continues by itself, in its own Drop.
         if let Some(worker) = self.drains_on.take()
             && let Stage::Relay(relay) = std::mem::replace(&mut self.stage, Stage::Gone)
             && relay.is_left_unfinished()

@@ -21,17 +21,17 @@ pub(super) enum Source {
         /// The rest.
         body: AnswerBody,
     },
-    /// They are here, whole. `None` once they were handed over.
+    /// The gateway has them. `None` once they were handed over.
     Local(Option<Bytes>),
 }
 
 impl Source {
-    /// Bytes that are here; there may be none.
+    /// A source of `bytes`, which may be empty.
     pub(super) fn local(bytes: Bytes) -> Self {
         Self::Local((!bytes.is_empty()).then_some(bytes))
     }
 
-    /// Whether the bytes need no upstream.
+    /// Whether the bytes are the gateway's own.
     pub(super) fn is_local(&self) -> bool {
         matches!(self, Self::Local(_))
     }
@@ -58,7 +58,7 @@ impl Source {
         }
     }
 
-    /// Whether there is nothing more to ask for.
+    /// Whether no frame is left.
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
             Self::Upstream { held, body } => held.is_empty() && body.is_end_stream(),
@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    /// The length of what is still to come.
+    /// The length of the remaining bytes.
     pub(super) fn size_hint(&self) -> SizeHint {
         let (held, body) = match self {
             Self::Upstream { held, body } => (held, body),

@@ -31,7 +31,7 @@ const FIRST_PIECE: usize = 4 << 10;
 /// A longer document, in bytes, is parsed on a thread for blocking work.
 const READ_AT_ONCE: u64 = 256 << 10;
 
-/// What a response has to be, to be whole.
+/// When a response counts as complete, by its form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     /// An event stream, each event of which can be read.
@@ -54,7 +54,7 @@ pub(in crate::proxy) struct WholeBounds<'a> {
     pub(in crate::proxy) status: &'a Status,
 }
 
-/// A response, as far as it is there. Its bytes are copied, so that the connection's read buffers are not kept.
+/// The part of a response that was read. Its bytes are copied, so that the connection's read buffers can be released.
 #[derive(Debug)]
 struct Held {
     pieces: Vec<BytesMut>,
@@ -67,7 +67,7 @@ struct Held {
 ///
 /// # Errors
 /// The response failed before its end, or is larger than `bounds` allow.
-pub(super) async fn hold(
+pub(super) async fn hold_until_complete(
     body: &mut AnswerBody,
     held: &mut VecDeque<Frame<Bytes>>,
     clocks: HoldTimeouts,
@@ -112,7 +112,7 @@ pub(super) async fn hold(
     Ok(())
 }
 
-/// Pieces, read one after the other.
+/// Reads pieces one after the other.
 struct Text<'p> {
     now: &'p [u8],
     later: slice::Iter<'p, BytesMut>,
@@ -137,7 +137,7 @@ impl io::Read for Text<'_> {
 impl Held {
     fn take(&mut self, mut data: &[u8], bounds: &WholeBounds<'_>) -> Result<(), HoldError> {
         self.length += data.len() as u64;
-        // Without a caller it is read for its usage alone.
+        // Without a client, the response is read only for its usage.
         let most = if bounds.status.left().is_some() { drain::MOST_FOR_USAGE as u64 } else { u64::MAX };
         if self.length > bounds.limit.min(most) {
             return Err(HoldError::Fault(Fault::AnswerTooLarge { limit: bounds.limit }));
@@ -146,7 +146,7 @@ impl Held {
             let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
             if room == 0 {
                 let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
-                // What takes little room is not given much: the first piece is a small one.
+                // The first piece is small, so that a short response takes little memory.
                 let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
                 self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(HoldError::Fault)?;
                 self.pieces.push(BytesMut::with_capacity(size));
@@ -159,7 +159,7 @@ impl Held {
         Ok(())
     }
 
-    /// Reads it as JSON.
+    /// Checks that the response is JSON.
     async fn read(&mut self) -> Result<(), HoldError> {
         let pieces = std::mem::take(&mut self.pieces);
         let reading = move || {
@@ -176,7 +176,7 @@ impl Held {
         if is_json { Ok(()) } else { Err(HoldError::Fault(Fault::BadAnswer("it is not valid JSON"))) }
     }
 
-    /// Each piece counts until the last of them has gone.
+    /// Moves the response into `held`. All pieces stay counted until the last one is dropped.
     fn release(self, held: &mut VecDeque<Frame<Bytes>>) {
         let Self { pieces, trailers, counted, .. } = self;
         let counted = Arc::new(counted);

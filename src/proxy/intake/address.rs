@@ -1,4 +1,4 @@
-//! Makes a client's headers those of a request of the gateway's own, as far as every attempt has the same ones.
+//! Turns the client's headers into those that every attempt sends.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
@@ -11,13 +11,13 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Applies the header policy and the route's rules, and puts the trace context in.
+/// Applies the header policy and the route's rules, and adds the trace context.
 pub(in crate::proxy) fn address(context: &RequestContext, record: &Record, prepared: &mut PreparedRequest) {
     let host = client_host(&prepared.head);
     let PreparedRequest { arrived, head, .. } = prepared;
     let (route, key) = (&arrived.routed.route, &arrived.key);
     policy::to_upstream(&mut head.headers, &route.request_headers, key);
-    // The response is read, and an error in it searched for keys: both need it uncompressed.
+    // The gateway observes responses and searches errors for keys. Both need an uncompressed body.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.insert(TRACEPARENT, record.trace.traceparent());
     if !record.trace.keeps_tracestate() {

@@ -1,8 +1,8 @@
-//! What leads a request to the same target as others like it.
+//! The hash that leads similar requests to the same target.
 
 use http::HeaderMap;
 
-use super::{prepared::Content, read};
+use super::{prepared::RequestContent, read};
 use crate::{
     config::{Balance, HashBy},
     exchange::Record,
@@ -15,7 +15,7 @@ pub(super) async fn of(
     route: &Route,
     record: &Record,
     headers: &HeaderMap,
-    content: &Content,
+    content: &RequestContent,
 ) -> Vec<Affinity> {
     if route.steps.iter().all(|step| hash_by(step).is_none()) {
         return Vec::new();
@@ -28,7 +28,7 @@ pub(super) async fn of(
     for step in &route.steps {
         let found = match (hash_by(step), content) {
             (Some(HashBy::Header(name)), _) => headers.get(name).map(|value| Affinity::of(value.as_bytes())),
-            (Some(HashBy::Prompt), Content::Read(bytes)) => read::prompt(bytes).await,
+            (Some(HashBy::Prompt), RequestContent::Read(bytes)) => read::prompt(bytes).await,
             _ => None,
         };
         affinities.push(found.unwrap_or(caller));

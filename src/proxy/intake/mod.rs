@@ -18,10 +18,10 @@ use crate::{
 use read::{Bounds, JsonBody};
 
 pub(super) use address::address;
-pub(super) use prepared::{Content, PreparedRequest};
+pub(super) use prepared::{PreparedRequest, RequestContent};
 pub(super) use read::is_json;
 
-/// Reads the request's body, if it is one whose facts are needed, and gathers what the attempts need.
+/// Reads the request's body, if it is one whose facts are needed, and collects what the attempts need.
 ///
 /// # Errors
 /// The body is too large, broken or unusable.
@@ -33,7 +33,7 @@ pub(super) async fn prepare(
     arrived: Arrived,
 ) -> Result<Box<PreparedRequest>, Fault> {
     let record = &mut exchange.record;
-    // The path that goes upstream says which operation it is.
+    // The path that is sent upstream decides which operation it is.
     let endpoint = Endpoint::of(&head.method, &arrived.routed.upstream_path);
     record.endpoint = endpoint;
     let mut repeatable = false;
@@ -52,9 +52,9 @@ pub(super) async fn prepare(
         record.model = facts.model;
         record.stream = Some(facts.stream);
         edit_points = facts.edit_points;
-        Content::Read(bytes)
+        RequestContent::Read(bytes)
     } else {
-        Content::Streamed(body)
+        RequestContent::Streamed(body)
     };
     let deployment = openai::deployment(&arrived.routed.upstream_path).map(str::to_owned);
     record.model = record.model.take().or_else(|| deployment.clone());
@@ -64,7 +64,7 @@ pub(super) async fn prepare(
         .model
         .take_if(|model| arrived.key.found_in(model.as_bytes()) || upstream_keys.found_in(model.as_bytes()));
     let affinities = affinity::of(&arrived.routed.route, record, &head.headers, &content).await;
-    // Boxed, because everybody hands it on from here.
+    // Boxed, because it is moved often from here on.
     Ok(Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
         stream: record.stream == Some(true),

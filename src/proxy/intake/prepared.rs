@@ -16,7 +16,7 @@ use crate::{
 pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) arrived: Arrived,
     pub(in crate::proxy) head: request::Parts,
-    pub(in crate::proxy) content: Content,
+    pub(in crate::proxy) content: RequestContent,
     /// The model that the path names (Azure).
     pub(in crate::proxy) deployment: Option<String>,
     /// Whether the same request may be sent again: [`Endpoint::may_repeat`].
@@ -28,25 +28,25 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) endpoint: Endpoint,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,
-    /// By the route's steps; empty where none of them balances by a hash.
+    /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
 }
 
 /// The request's body, as far as it had to be read.
 #[derive(Debug)]
-pub(in crate::proxy) enum Content {
+pub(in crate::proxy) enum RequestContent {
     /// Read whole.
     Read(Bytes),
-    /// Passed on as it comes.
+    /// Forwarded as it arrives.
     Streamed(RequestBody),
-    /// It was passed on, and cannot be once more.
+    /// The body was forwarded, and cannot be sent again.
     Gone,
 }
 
 impl PreparedRequest {
-    /// Whether it creates an answer and nothing else, so that sending it twice costs tokens at most.
+    /// Whether the request only creates an answer, so that sending it twice costs only tokens.
     pub(in crate::proxy) fn is_inference(&self) -> bool {
-        self.repeatable && matches!(self.content, Content::Read(_))
+        self.repeatable && matches!(self.content, RequestContent::Read(_))
     }
 
     /// Whether the response to this inference is to be an event stream of a known dialect.
@@ -56,18 +56,18 @@ impl PreparedRequest {
 
     /// Whether its body is still there.
     pub(in crate::proxy) fn can_be_sent(&self) -> bool {
-        !matches!(self.content, Content::Gone)
+        !matches!(self.content, RequestContent::Gone)
     }
 
-    /// Takes back a body that was to be passed on, and of which nothing was.
+    /// Takes back a streamed body of which nothing was sent.
     pub(in crate::proxy) fn take_back(&mut self, body: Outbound) {
         if let Outbound::Stream(upload) = body {
-            self.content = Content::Streamed(upload.into_inner());
+            self.content = RequestContent::Streamed(upload.into_inner());
         }
     }
 }
 
-impl Content {
+impl RequestContent {
     /// Whether there is nothing to send.
     pub(in crate::proxy) fn is_empty(&self) -> bool {
         matches!(self, Self::Streamed(body) if body.is_end_stream())

@@ -1,4 +1,4 @@
-//! Reading a JSON request body whole, within bounds, and what it says.
+//! Reads a JSON request body whole, within bounds, and the facts in it.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,16 +17,16 @@ use crate::{
     upstream::Affinity,
 };
 
-/// A body from this size on is read on a thread of its own: scanning it would hold up the worker's streams.
+/// From this size on, in bytes, a body is scanned on a thread for blocking work, so that the worker's streams are not delayed.
 const LARGE: usize = 1 << 20;
 
-/// Room is made for so many times what is there of a body, whatever its `content-length` claims beyond that.
+/// The most memory that is reserved for a body, as a multiple of what has arrived, whatever its `content-length` claims.
 const AHEAD: usize = 4;
 
 /// A request body, held whole.
 #[derive(Debug)]
 pub(super) struct JsonBody {
-    /// They count against the process' bound for as long as anybody has them.
+    /// The bytes count against the process-wide bound until their last clone is dropped.
     pub(super) bytes: Bytes,
     pub(super) facts: Facts,
 }
@@ -61,7 +61,7 @@ pub(in crate::proxy) fn is_json(content_type: &[u8]) -> bool {
 /// Reads `body` whole, and the facts in it.
 ///
 /// # Errors
-/// The body is too large, stops coming, breaks off, is no JSON object, or there is no room for it in the process.
+/// The body is too large, stops arriving, breaks off, is not JSON, is ambiguous, or does not fit into the process-wide bound.
 pub(super) async fn read(
     mut body: RequestBody,
     bounds: Bounds,
@@ -82,7 +82,7 @@ pub(super) async fn read(
     Ok(JsonBody { bytes, facts })
 }
 
-/// What is there of a body.
+/// The part of a body that has arrived.
 struct Gathered {
     /// The only piece, as it came.
     first: Bytes,
@@ -92,7 +92,7 @@ struct Gathered {
 }
 
 impl Gathered {
-    /// Takes one more piece of a body whose length is announced, or is 0 then.
+    /// Adds a piece. `announced` is the body's `content-length`, or 0 if it has none.
     fn take(
         &mut self,
         data: Bytes,
@@ -113,7 +113,7 @@ impl Gathered {
         }
         if rest.capacity() < length {
             let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-            // Less than twice of what it has a vector does not grow by; what is made room for counts like what is there.
+            // A vector grows to at least twice its capacity. Reserved memory counts like used memory.
             let room = length.max(announced).max(2 * rest.capacity());
             held.grow_to(room as u64, bounds.buffered)?;
             rest.reserve(room - rest.len());
@@ -139,7 +139,7 @@ async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body
     }
 }
 
-/// How the prompt in a body that was read begins, if it has one.
+/// The affinity of the beginning of the body's prompt, if it has one.
 pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
     let hash = |bytes: &[u8]| {
         let parts = openai::opening(bytes)?.into_iter();
