@@ -36,7 +36,7 @@ pub struct Attempt {
     pub first_token: Option<Duration>,
     /// Time from the start to the end of the attempt.
     pub end: Option<Duration>,
-    /// The upstream's status.
+    /// The status of the upstream's response, if its head arrived.
     pub status: Option<StatusCode>,
     /// The provider's own error code.
     pub code: Option<Box<str>>,
@@ -73,10 +73,9 @@ impl Attempt {
         }
     }
 
-    /// Notes a failure: `result` is the metrics' label value, `status` and `code` are the upstream's status and error code, if it sent any.
-    pub(super) fn fail(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
+    /// Notes a failure: `result` is the metrics' label value, `code` the provider's own error code, if it sent one.
+    pub(super) fn fail(&mut self, result: &'static str, code: Option<&str>) {
         self.result = Some(result);
-        self.status = status;
         self.code = code.map(|code| {
             let end = (0..=CODE_KEPT.min(code.len())).rev().find(|at| code.is_char_boundary(*at));
             code[..end.unwrap_or(0)].into()
@@ -140,7 +139,7 @@ mod tests {
     #[test]
     fn a_long_code_is_cut_between_characters() {
         let mut attempt = attempt(1);
-        attempt.fail("4xx", Some(StatusCode::BAD_REQUEST), Some(&["x", &"é".repeat(50)].concat()));
+        attempt.fail("4xx", Some(&["x", &"é".repeat(50)].concat()));
         assert_eq!(attempt.code.as_deref().map(str::len), Some(CODE_KEPT - 1));
     }
 }

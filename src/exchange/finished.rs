@@ -116,7 +116,7 @@ impl Finished<'_> {
     /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
     fn upstream_error(&self) -> Option<&str> {
         let attempt = self.record.attempts.last()?;
-        attempt.status.filter(|status| status.as_u16() >= 400)?;
+        self.record.status.filter(|status| status.as_u16() >= 400)?;
         Some(attempt.code.as_deref().unwrap_or(UPSTREAM_ERROR))
     }
 }
@@ -132,6 +132,7 @@ fn line_of(attempt: &Attempt) -> AttemptLine<'_> {
         result: attempt.result,
         connect: attempt.connect,
         head: attempt.head,
+        first_token: attempt.first_token,
         total: attempt.end.unwrap_or_else(|| attempt.start.elapsed()),
     }
 }

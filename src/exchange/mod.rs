@@ -10,7 +10,7 @@ mod load;
 mod record;
 mod tally;
 
-use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc};
+use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 
 use http::{HeaderMap, Method, StatusCode, Version};
 
@@ -157,31 +157,33 @@ impl Exchange {
     }
 
     /// Notes that an attempt begins.
-    pub fn begin_attempt(&mut self, attempt: Attempt) {
+    pub fn begin_attempt(&mut self, attempt: Attempt) -> Instant {
         // Both fields describe only the last attempt.
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
+        let start = attempt.start;
         self.record.attempts.begin(attempt);
+        start
     }
 
     /// Notes that the response head of the attempt has arrived.
-    pub fn head_received(&mut self) {
+    pub fn head_received(&mut self, status: StatusCode) {
         self.record.first_byte = Some(self.record.start.elapsed());
-        self.record.attempts.update(|attempt| attempt.head = Some(attempt.start.elapsed()));
+        self.record.attempts.update(|attempt| {
+            attempt.head = Some(attempt.start.elapsed());
+            attempt.status = Some(status);
+        });
     }
 
     /// Notes that the response of the last attempt, with this status, goes to the client.
     pub fn attempt_answered(&mut self, status: StatusCode) {
-        self.record.attempts.update(|attempt| {
-            attempt.status = Some(status);
-            attempt.result = Some(class(status));
-        });
+        self.record.attempts.update(|attempt| attempt.result = Some(class(status)));
         self.count_attempt();
     }
 
-    /// Notes that the last attempt failed: `result` is the metrics' label value, `status` and `code` are the upstream's, if it sent any.
-    pub fn attempt_failed(&mut self, result: &'static str, status: Option<StatusCode>, code: Option<&str>) {
-        self.record.attempts.update(|attempt| attempt.fail(result, status, code));
+    /// Notes that the last attempt failed: `result` is the metrics' label value, `code` is the provider's, if it sent one.
+    pub fn attempt_failed(&mut self, result: &'static str, code: Option<&str>) {
+        self.record.attempts.update(|attempt| attempt.fail(result, code));
         self.count_attempt();
     }
 

@@ -95,7 +95,7 @@ impl<'p> Policy<'p> {
             // What the route says of it is to be all that is said.
             && !set.iter().any(|(other, _)| named(other))
             && (only.is_empty() || only.contains(name))
-            && !self.in_names.carry(name.as_str())
+            && !self.in_names.found_in(name.as_str())
     }
 
     fn passes_in_trailers(&self, name: &HeaderName) -> bool {

@@ -81,7 +81,7 @@ impl<'k> SecretScanner<'k> {
 
     /// Whether a header value, a query or another text contains one of the keys.
     pub fn found_in(&self, text: &[u8]) -> bool {
-        self.carries_by(text, |text| self.holds(text))
+        self.found_by(text, |text| self.holds(text))
     }
 
     /// For searching several header names.
@@ -90,7 +90,7 @@ impl<'k> SecretScanner<'k> {
     }
 
     /// Searches a text, and the text without its percent-encoding.
-    fn carries_by(&self, text: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
+    fn found_by(&self, text: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
         if self.is_beyond(text) {
             return false;
         }
@@ -137,9 +137,9 @@ impl<'k> SecretScanner<'k> {
 
 impl InNames<'_> {
     /// Whether a header name contains one of the keys.
-    pub fn carry(&self, name: &str) -> bool {
+    pub fn found_in(&self, name: &str) -> bool {
         let Self { secrets, beginnings } = self;
-        secrets.carries_by(name.as_bytes(), |name| {
+        secrets.found_by(name.as_bytes(), |name| {
             secrets.begins_in(name, beginnings, Alike::AnyCase)
                 || secrets.short.iter().any(|key| key.is_in_any_case(name))
         })

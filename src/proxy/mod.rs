@@ -209,8 +209,8 @@ fn respond(
     }
     exchange.record.status = Some(response.status());
     let headers = response.headers_mut();
-    headers.extend(std::mem::take(&mut exchange.response_headers));
     identify(headers, &exchange.record);
+    headers.extend(std::mem::take(&mut exchange.response_headers));
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

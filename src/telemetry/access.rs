@@ -107,6 +107,8 @@ pub struct AttemptLine<'a> {
     pub connect: Option<Duration>,
     /// Time from the attempt's start to the response head.
     pub head: Option<Duration>,
+    /// Time from the attempt's start to the first content sent to the client.
+    pub first_token: Option<Duration>,
     /// Time from the attempt's start to its end.
     pub total: Duration,
 }
@@ -122,6 +124,7 @@ impl AttemptLine<'_> {
         plain(pairs, "result", self.result);
         millis(pairs, "connect_ms", self.connect);
         millis(pairs, "head_ms", self.head);
+        millis(pairs, "first_token_ms", self.first_token);
         millis(pairs, "ms", Some(self.total));
     }
 }
@@ -389,6 +392,7 @@ mod tests {
             result: Some("5xx"),
             connect: None,
             head: Some(Duration::from_micros(1500)),
+            first_token: None,
             total: Duration::from_millis(2),
         };
         let attempts = vec![attempt(Some(503), Some("over\"loaded")), attempt(None, None)];

@@ -98,19 +98,11 @@ impl<'b> Pairs<'b> {
     /// Writes a list of objects, each with `write`: as JSON in a JSON line, and as the same JSON in quotes in a text line.
     pub(super) fn list<T>(&mut self, key: &str, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
         self.key(key);
-        let mut list = vec![b'['];
-        for (at, item) in items.iter().enumerate() {
-            if at > 0 {
-                list.push(b',');
-            }
-            let mut pairs = Pairs::begin(&mut list, LogFormat::Json);
-            write(item, &mut pairs);
-            pairs.end();
-        }
-        list.push(b']');
         match self.format {
-            LogFormat::Json => self.out.extend_from_slice(&list),
+            LogFormat::Json => write_list(self.out, items, write),
             LogFormat::Text => {
+                let mut list = Vec::new();
+                write_list(&mut list, items, write);
                 self.out.push(b'"');
                 escape(&String::from_utf8_lossy(&list), self.out);
                 self.out.push(b'"');
@@ -152,6 +144,20 @@ pub(super) fn cut(value: &str, limit: usize) -> &str {
 fn bare(value: &str) -> bool {
     !value.is_empty()
         && value.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'=' | b'\\'))
+}
+
+/// Appends a JSON array of objects.
+fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
+    out.push(b'[');
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        let mut pairs = Pairs::begin(out, LogFormat::Json);
+        write(item, &mut pairs);
+        pairs.end();
+    }
+    out.push(b']');
 }
 
 fn escape(value: &str, out: &mut Vec<u8>) {

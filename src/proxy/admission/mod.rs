@@ -6,6 +6,7 @@ use super::intake::PreparedRequest;
 use crate::{
     exchange::{Permit, Record},
     fault::Fault,
+    openai::EditError,
     snapshot::Upstream,
     upstream::BudgetPermit,
 };
@@ -13,9 +14,14 @@ use crate::{
 /// Admits a request, as far as that does not depend on the candidate. The permit is the exchange's to hold.
 ///
 /// # Errors
-/// The client may not use the model, or is limited to some models and the request names none where the gateway can read it.
+/// The client may not use the model, or is limited to some models and the request names none where the gateway can read it; or every
+/// candidate needs another model in the body, which has no place for it.
 pub(super) async fn admit(record: &Record, prepared: &PreparedRequest) -> Result<Permit, Fault> {
     allow_model(record, prepared)?;
+    let steps = &prepared.arrived.routed.route.steps;
+    if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
+        return Err(EditError::NotAnObject { member: "model" }.into());
+    }
     Ok(Permit::unlimited())
 }
 
@@ -29,9 +35,9 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
     let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
         return Ok(());
     };
-    let named = record.model.iter().chain(&prepared.deployment);
+    let named = prepared.model.as_deref().into_iter().chain(prepared.deployment.as_deref());
     if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(model)) {
-        return Err(Fault::ModelForbidden(forbidden.clone()));
+        return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }
     if named.count() == 0 && !prepared.head.method.is_safe() {
         return Err(Fault::ModelUnknown);

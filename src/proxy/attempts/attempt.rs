@@ -51,11 +51,10 @@ pub(super) async fn attempt(
     mut candidate: Candidate,
     hold: Hold,
 ) -> Result<ClientResponse, FailedAttempt> {
-    exchange.begin_attempt(record_of(&candidate));
+    let start = exchange.begin_attempt(record_of(&candidate));
     if request.arrived.routed.route.attempt_headers {
         add_attempt_headers(exchange, &candidate);
     }
-    let start = Instant::now();
     match run(context, exchange, request, &mut candidate, hold).await {
         Ok(mut response) => {
             candidate.permit.succeeded();
@@ -65,9 +64,10 @@ pub(super) async fn attempt(
         }
         Err(error) => {
             report_to_breaker(&mut candidate, &error);
-            let status = error.status();
-            let code = error.code().filter(|code| !context.snapshot.upstream_keys.found_in(code.as_bytes()));
-            exchange.attempt_failed(error.name(), status, code);
+            let holds_key = |code: &[u8]| {
+                request.arrived.key.found_in(code) || context.snapshot.upstream_keys.found_in(code)
+            };
+            exchange.attempt_failed(error.name(), error.code().filter(|code| !holds_key(code.as_bytes())));
             Err(FailedAttempt { candidate, error })
         }
     }
@@ -97,7 +97,7 @@ async fn run(
     candidate: &mut Candidate,
     hold: Hold,
 ) -> Result<ClientResponse, AttemptError> {
-    let start = Instant::now();
+    let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
     let answer = Box::pin(ask(context, exchange, request, candidate)).await.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
     let route = &request.arrived.routed.route;

@@ -40,7 +40,7 @@ pub(super) async fn dispatch(
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
     let route = request.arrived.routed.route.clone();
-    let model = exchange.record.model.clone();
+    let model = request.model.clone();
     let affinities = std::mem::take(&mut request.affinities);
     let timeouts = request.arrived.timeouts;
     let mut candidates = Candidates::new(route.clone(), model.as_deref(), affinities, timeouts);
@@ -55,8 +55,7 @@ pub(super) async fn dispatch(
             let Some(pause) = schedule.pause(available, last.is_some()) else {
                 return give_up(exchange, last, available);
             };
-            exchange.handle.status.enter(Phase::Backoff);
-            tokio::time::sleep(pause).await;
+            back_off(exchange, pause).await;
             candidates.new_round();
             continue;
         };
@@ -93,6 +92,15 @@ pub(super) async fn dispatch(
         }
         last = Some(error.detached());
     }
+}
+
+/// Waits between two rounds. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
+async fn back_off(exchange: &Exchange, pause: Duration) {
+    let status = &exchange.handle.status;
+    let failed_in = status.phase();
+    status.enter(Phase::Backoff);
+    tokio::time::sleep(pause).await;
+    status.enter(failed_in);
 }
 
 /// How much of a response is waited for before the client gets it.

@@ -105,8 +105,7 @@ fn body(
     match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
         RequestContent::Read(bytes) => {
             prepared.content = RequestContent::Read(bytes.clone());
-            let takes_model = exchange.record.model.is_some() || prepared.endpoint.takes_model();
-            let Some(model) = candidate.model.as_deref().filter(|_| takes_model) else {
+            let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) else {
                 return Ok(Outbound::Whole(Some(bytes)));
             };
             let edited = with_model(context, &bytes, &prepared.edit_points, model)?;

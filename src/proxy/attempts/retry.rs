@@ -6,8 +6,6 @@
 use std::time::Duration;
 
 use super::upstream_error::UpstreamError;
-use http::StatusCode;
-
 use crate::{
     fault::Fault,
     upstream::{Cooldown, CooldownReason},
@@ -137,14 +135,6 @@ impl AttemptError {
         matches!(self, Self::Fault(fault) if fault.is_slowness())
     }
 
-    /// The upstream's status, if it gave one.
-    pub(super) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Fault(_) => None,
-            Self::Upstream(error) => Some(error.status),
-        }
-    }
-
     /// The provider's own error code, if it gave one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
@@ -198,6 +188,8 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
 
     fn refused(status: u16, code: &str, retry_after: Option<u64>) -> AttemptError {

@@ -12,6 +12,7 @@ use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     exchange::Exchange,
     fault::{Cause, Fault, Phase},
+    openai::EditError,
     proxy::{context::RequestContext, intake::PreparedRequest},
     upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
@@ -31,6 +32,10 @@ pub(super) async fn ask(
     request: &mut PreparedRequest,
     candidate: &Candidate,
 ) -> Result<Answer, Fault> {
+    // Before a connection is taken for it.
+    if candidate.model.is_some() && request.lacks_place_for_model() {
+        return Err(EditError::NotAnObject { member: "model" }.into());
+    }
     let dialer = &candidate.target().dialer;
     exchange.handle.status.enter(Phase::Connect);
     let kept = context.worker.pools.take(dialer);
@@ -114,7 +119,7 @@ async fn send(
         None => sending.await?,
         Some(limit) => within(limit, last_sent, sending).await?,
     };
-    exchange.head_received();
+    exchange.head_received(answer.status());
     exchange.handle.status.enter(Phase::Stream);
     Ok(answer)
 }

@@ -58,11 +58,10 @@ pub(super) async fn prepare(
     };
     let deployment = openai::deployment(&arrived.routed.upstream_path).map(str::to_owned);
     record.model = record.model.take().or_else(|| deployment.clone());
-    // The model is logged, and may be any text.
-    let upstream_keys = &context.snapshot.upstream_keys;
-    record
-        .model
-        .take_if(|model| arrived.key.found_in(model.as_bytes()) || upstream_keys.found_in(model.as_bytes()));
+    // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
+    record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
+    let model = record.model.as_deref().map(Into::into);
+    record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
     let affinities = affinity::of(&arrived.routed.route, record, &head.headers, &content).await;
     // Boxed, because it is moved often from here on.
     Ok(Box::new(PreparedRequest {
@@ -71,6 +70,7 @@ pub(super) async fn prepare(
         arrived,
         head,
         content,
+        model,
         deployment,
         repeatable,
         edit_points,

@@ -1,5 +1,7 @@
 //! A request that is ready to be sent to a candidate.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::request;
 use http_body::Body;
@@ -17,6 +19,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) arrived: Arrived,
     pub(in crate::proxy) head: request::Parts,
     pub(in crate::proxy) content: RequestContent,
+    /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
+    pub(in crate::proxy) model: Option<Arc<str>>,
     /// The model that the path names (Azure).
     pub(in crate::proxy) deployment: Option<String>,
     /// Whether the same request may be sent again: [`Endpoint::may_repeat`].
@@ -52,6 +56,17 @@ impl PreparedRequest {
     /// Whether the response to this inference is to be an event stream of a known dialect.
     pub(in crate::proxy) fn streams_known_dialect(&self) -> bool {
         self.stream && self.endpoint.dialect().has_terminal_event()
+    }
+
+    /// Whether a candidate's own model belongs into its body.
+    pub(in crate::proxy) fn takes_model(&self) -> bool {
+        self.model.is_some() || self.endpoint.takes_model()
+    }
+
+    /// Whether the body must be edited for a candidate with a model of its own, and cannot be.
+    pub(in crate::proxy) fn lacks_place_for_model(&self) -> bool {
+        let is_read = matches!(self.content, RequestContent::Read(_));
+        is_read && self.takes_model() && self.edit_points == EditPoints::NotAnObject
     }
 
     /// Whether its body is still there.
