@@ -86,7 +86,7 @@ struct ConfigFile {
 enum Command {
     /// Run the gateway (the default without a subcommand)
     ///
-    /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT. Then it drains: no new connections are accepted, and
+    /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT. Then it drains: new connections are accepted for `server.drain.announce` only, and
     /// requests in flight may finish until `server.drain.deadline`. A second signal aborts them. SIGHUP reloads the file.
     Serve,
     /// Check the configuration and report every problem in it
