@@ -14,7 +14,7 @@ use crate::{
 fn without_times(attempt: &Value) -> Value {
     let mut attempt = attempt.clone();
     let members = attempt.as_object_mut().unwrap();
-    for time in ["connect_ms", "head_ms", "ms"] {
+    for time in ["connect_ms", "head_ms", "first_token_ms", "ms"] {
         members.remove(time);
     }
     attempt
@@ -57,7 +57,14 @@ async fn each_attempt_is_told_with_status_code_key_and_model() {
         let (head, all) = (attempt["head_ms"].as_f64().unwrap(), attempt["ms"].as_f64().unwrap());
         assert!(0.0 < head && head <= all && all <= line["total_ms"].as_f64().unwrap(), "{line:#}");
     }
-    assert_eq!(line["error"], Value::Null);
+    // Only the last one had content.
+    let first_tokens: Vec<bool> = line["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attempt| attempt["first_token_ms"].is_f64())
+        .collect();
+    assert_eq!((first_tokens, &line["error"]), (vec![false, false, true], &Value::Null), "{line:#}");
     rig.finish(1).await;
 }
 
