@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 
-use crate::harness::{Answer, BOTH, Gateway, Http, Keys, post, send, simulator, whole};
+use crate::{
+    folder::Folder,
+    harness::{Answer, BOTH, Gateway, Http, Keys, post, send, simulator, whole},
+};
 
 /// A route to `/other` that asks for another model.
 const OTHER: &str = r#"
@@ -63,6 +66,9 @@ async fn json_that_is_not_an_object_passes_where_nothing_in_it_is_needed() {
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_body"), "{answer:?}");
         assert!(answer.text().contains("`model` cannot be set"), "{answer:?}");
         assert!(upstream.records().is_empty());
+        // Refused before any candidate is asked: no connection is used up, and no upstream is blamed.
+        let line = gateway.log.line_of(&answer).await;
+        assert_eq!((&line["phase"], line.get("upstream")), (&"intake".into(), None), "{line:#}");
     }
     gateway.finish(18).await;
 }
@@ -80,4 +86,24 @@ async fn a_client_that_is_limited_to_some_models_has_to_name_one() {
     }
     assert!(upstream.records().is_empty());
     gateway.finish(6).await;
+}
+
+/// A dummy key that is an ordinary word must not decide who may ask for which model.
+#[tokio::test]
+async fn a_model_that_looks_like_the_key_of_another_upstream_is_still_a_model() {
+    let upstream = simulator().await;
+    let folder = Folder::new();
+    let key = folder.write("dummy", "deepseek");
+    let more = format!("[upstream.local]\nurl = \"http://127.0.0.1:9\"\nkey = {{ file = {key:?} }}");
+    let client = r#"models = ["deepseek/*"]"#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { client, more: &more, ..Keys::default() });
+    for down in BOTH {
+        let body = r#"{"model":"deepseek/chat","messages":[]}"#;
+        let answer = sends(&gateway, down, "/v1/chat/completions", body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+        // What may be a key is not logged.
+        let line = gateway.log.line_of(&answer).await;
+        assert_eq!(line.get("model"), None, "{line:#}");
+    }
+    gateway.finish(2).await;
 }

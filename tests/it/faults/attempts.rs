@@ -7,7 +7,7 @@ use sluicegate::simulator::{Head, Script, Step, WHOLE};
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, refusal, stream};
 use crate::{
     folder::Folder,
-    harness::{BOTH, CHAT, Client, Gateway, UPSTREAM_KEY, log, post, safely, whole},
+    harness::{BOTH, CHAT, CLIENT_KEY, Client, Gateway, UPSTREAM_KEY, log, post, safely, whole},
 };
 
 /// The members of an attempt that do not depend on the clock.
@@ -95,15 +95,36 @@ async fn an_error_that_is_passed_on_is_named() {
     }
 }
 
-/// An upstream that puts the gateway's key into the code of its error does not get it into the log.
+/// An upstream that puts the gateway's key, or the client's, into the code of its error does not get it into the log.
 #[tokio::test]
 async fn a_code_that_holds_a_key_is_not_logged() {
-    let rig = Rig::alone("retry = \"off\"", "", "").await;
-    rig.main_answers([refusal(400, UPSTREAM_KEY, &[])]);
-    rig.chat().await;
+    for key in [UPSTREAM_KEY, CLIENT_KEY] {
+        let rig = Rig::alone("retry = \"off\"", "", "").await;
+        rig.main_answers([refusal(400, key, &[])]);
+        rig.chat().await;
+        let line = rig.line().await;
+        assert!(!line.to_string().contains(key), "{line:#}");
+        assert_eq!((log::attempts(&line), line["attempts"][0].get("code")), (1, None), "{line:#}");
+        rig.finish(1).await;
+    }
+}
+
+/// The status is the one that the upstream sent, also where the error came in an event.
+#[tokio::test]
+async fn an_error_event_leaves_the_status_as_it_was() {
+    let rig = Rig::both(QUICK, "", "").await;
+    let event =
+        "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\",\"code\":\"overloaded\"}}\n\n";
+    rig.main_answers([stream(&[event])]);
+    rig.spare_answers();
+    assert!(rig.chat().await.whole);
     let line = rig.line().await;
-    assert!(!line.to_string().contains(UPSTREAM_KEY), "{line:#}");
-    assert_eq!((log::attempts(&line), line["attempts"][0].get("code")), (1, None), "{line:#}");
+    let first = without_times(&line["attempts"][0]);
+    assert_eq!(
+        (&first["status"], &first["code"], &first["result"]),
+        (&200.into(), &"overloaded".into(), &"error_event".into()),
+        "{line:#}"
+    );
     rig.finish(1).await;
 }
 
