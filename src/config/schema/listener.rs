@@ -24,7 +24,7 @@ table! {
     #[derive(Debug, Clone)]
     pub struct Listener(table, context) {
         address: SocketAddr = text("IP address and port", address).required(r#"for example: address = "0.0.0.0:8443""#),
-            "Address to listen on. \"[::]:8443\" accepts IPv6 only.",
+            "Address to listen on. `[::]:8443` accepts IPv6 only.",
             { shipped: r#""0.0.0.0:8443""#, effect: Effect::Restart };
         tls: Option<ListenerTls> = nested::<ListenerTls>().optional(),
             "TLS of this listener.",
