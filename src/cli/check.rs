@@ -9,7 +9,7 @@ use std::{
 
 use crate::config::{self, Choice, Client, Config, Listener, Route, Upstream};
 
-/// Prints every problem to stderr; or, if there is none, warnings and a summary to stdout.
+/// Prints every problem to stderr; or, without problems, warnings and a summary to stdout.
 pub(super) fn run(path: &Path) -> ExitCode {
     match config::load(path) {
         Ok(config) => super::print(Sound { path, config: &config }),

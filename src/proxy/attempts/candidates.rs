@@ -126,7 +126,7 @@ impl Candidates {
         self.tried.retain(|tried| tried.excluded);
     }
 
-    /// Earliest time at which an unavailable candidate becomes available; `None` when there is none to wait for.
+    /// Earliest time at which an unavailable candidate becomes available; `None` when no candidate is worth waiting for.
     pub(super) fn next_available(&self, now: Instant) -> Option<NextAvailable> {
         let steps = self.route.steps.iter().enumerate().skip(self.first);
         let all = steps

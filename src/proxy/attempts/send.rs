@@ -17,7 +17,7 @@ use crate::{
     upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
 
-/// How long a client is told to wait for a target at its connection limit.
+/// The `retry-after` of a response to a client when a target is at its connection limit.
 const FULL: Duration = Duration::from_secs(1);
 
 /// Sends the request to `candidate` and waits for the head of the response. If the upstream has closed a
