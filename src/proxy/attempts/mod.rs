@@ -3,6 +3,7 @@
 mod attempt;
 mod candidates;
 mod error_body;
+mod error_class;
 mod redirect;
 mod request;
 mod response;
@@ -10,6 +11,7 @@ mod retry;
 mod schedule;
 mod send;
 mod upstream_error;
+mod wait;
 
 use std::{
     sync::Arc,
@@ -77,7 +79,7 @@ pub(super) async fn dispatch(
         if !asked_before {
             asked_upstreams.push(upstream.name.clone());
         }
-        let hold = how_much_to_hold(&route, &request, &schedule, &candidates);
+        let hold = how_much_to_hold(&route, &request, &candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
@@ -98,7 +100,7 @@ pub(super) async fn dispatch(
         if !goes_on {
             return give_up(exchange, Some(error), None);
         }
-        last = Some(error.detached());
+        last = Some(error);
     }
 }
 
@@ -112,19 +114,14 @@ async fn back_off(exchange: &Exchange, pause: Duration) {
 }
 
 /// How much of a response is waited for before the client gets it.
-fn how_much_to_hold(
-    route: &Route,
-    request: &PreparedRequest,
-    schedule: &RetrySchedule,
-    candidates: &Candidates,
-) -> Hold {
+fn how_much_to_hold(route: &Route, request: &PreparedRequest, candidates: &Candidates) -> Hold {
     if !request.is_inference() {
         return Hold::Nothing;
     }
     if route.is_whole() {
         return Hold::Whole { limit: route.body_limit };
     }
-    if schedule.any_left() && route.holds(candidates.are_several()) {
+    if route.holds(candidates.are_several()) {
         return Hold::Start;
     }
     Hold::Nothing
@@ -181,9 +178,12 @@ fn apply(
     match *decision {
         RetryDecision::Never => return false,
         RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
-        RetryDecision::Elsewhere { silent } => candidates.mark_failed(candidate, FailureScope::Model, silent),
+        RetryDecision::Elsewhere { excluded } => {
+            candidates.mark_failed(candidate, FailureScope::Model, excluded)
+        }
         RetryDecision::OtherKey if candidate.upstream.keys.len() > 1 => {
-            candidates.mark_failed(candidate, FailureScope::Key, false);
+            // A key that does not cool down would be refused in the next round too.
+            candidates.mark_failed(candidate, FailureScope::Key, !candidate.key_cools_down(model));
         }
         // The only key would be refused in the next round too, unless it is in cooldown.
         RetryDecision::OtherKey => {
@@ -215,7 +215,7 @@ fn no_candidate(available: Option<NextAvailable>) -> Fault {
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::UpstreamAuth("it has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),
