@@ -3,6 +3,7 @@
 mod attempt;
 mod candidates;
 mod error_body;
+mod error_class;
 mod redirect;
 mod request;
 mod response;
@@ -10,6 +11,7 @@ mod retry;
 mod schedule;
 mod send;
 mod upstream_error;
+mod wait;
 
 use std::{
     net::IpAddr,
@@ -28,8 +30,16 @@ use crate::{
 };
 use attempt::{FailedAttempt, Hold, attempt};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
-use retry::{AttemptError, RetryContext, RetryDecision};
+use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
+
+/// The cooldown of a key whose rate limit is reached, when the upstream does not say for how long.
+const RATE_LIMITED: Duration = Duration::from_secs(1);
+/// The cooldown of a key that is refused, or whose credit is spent: time for the operator to repair that.
+const REFUSED: Duration = Duration::from_secs(60);
+const SPENT: Duration = Duration::from_secs(300);
+/// The longest cooldown. An upstream may ask for a day and recover in a minute.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
 
 /// Sends the request to one candidate after the other until there is a response for the client.
 ///
@@ -71,7 +81,7 @@ pub(super) async fn dispatch(
         if !asked_before {
             asked_upstreams.push(upstream.name.clone());
         }
-        let hold = how_much_to_hold(&route, &request, &schedule, &candidates);
+        let hold = how_much_to_hold(&route, &request, &candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
@@ -92,7 +102,7 @@ pub(super) async fn dispatch(
         if !goes_on {
             return give_up(exchange, Some(error), None);
         }
-        last = Some(error.detached());
+        last = Some(error);
     }
 }
 
@@ -115,19 +125,14 @@ async fn back_off(exchange: &Exchange, pause: Duration) {
 }
 
 /// How much of a response is waited for before the client gets it.
-fn how_much_to_hold(
-    route: &Route,
-    request: &PreparedRequest,
-    schedule: &RetrySchedule,
-    candidates: &Candidates,
-) -> Hold {
+fn how_much_to_hold(route: &Route, request: &PreparedRequest, candidates: &Candidates) -> Hold {
     if !request.is_inference() {
         return Hold::Nothing;
     }
     if route.is_whole() {
         return Hold::Whole { limit: route.body_limit };
     }
-    if schedule.any_left() && route.holds(candidates.are_several()) {
+    if route.holds(candidates.are_several()) {
         return Hold::Start;
     }
     Hold::Nothing
@@ -141,7 +146,9 @@ fn cool_key_down(
     error: &AttemptError,
     retry: RetryContext<'_>,
 ) -> bool {
-    let Some((what, span)) = error.cooldown(retry) else { return false };
+    let Some(cooldown) = error.cooldown(retry) else { return false };
+    let span = cooldown_span(&cooldown);
+    let what = cooldown.what;
     let upstream = &candidate.upstream;
     // If there is no other key, each client gets the upstream's own error about this one, except for a rate limit that the gateway waits for.
     let waits_for_limit = matches!(what, Cooldown::Model(_)) && route.retry.retries > 0;
@@ -162,6 +169,16 @@ fn cool_key_down(
     true
 }
 
+/// How long a key stays in cooldown.
+fn cooldown_span(cooldown: &KeyCooldown) -> Duration {
+    let unnamed = match cooldown.what.why() {
+        CooldownReason::Limited => RATE_LIMITED,
+        CooldownReason::Refused => REFUSED,
+        CooldownReason::Spent => SPENT,
+    };
+    cooldown.named.unwrap_or(unnamed).min(LONGEST_COOLDOWN)
+}
+
 /// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.
 fn apply(
     candidates: &mut Candidates,
@@ -172,9 +189,12 @@ fn apply(
     match *decision {
         RetryDecision::Never => return false,
         RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
-        RetryDecision::Elsewhere { silent } => candidates.mark_failed(candidate, FailureScope::Model, silent),
+        RetryDecision::Elsewhere { excluded } => {
+            candidates.mark_failed(candidate, FailureScope::Model, excluded)
+        }
         RetryDecision::OtherKey if candidate.upstream.keys.len() > 1 => {
-            candidates.mark_failed(candidate, FailureScope::Key, false);
+            // A key that does not cool down would be refused in the next round too.
+            candidates.mark_failed(candidate, FailureScope::Key, !candidate.key_cools_down(model));
         }
         // The only key would be refused in the next round too, unless it is in cooldown.
         RetryDecision::OtherKey => {
@@ -206,7 +226,7 @@ fn no_candidate(available: Option<NextAvailable>) -> Fault {
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::UpstreamAuth("it has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),

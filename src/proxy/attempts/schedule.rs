@@ -27,11 +27,6 @@ impl RetrySchedule {
         self.requested = Some(self.requested.map_or(requested, |known| known.min(requested)));
     }
 
-    /// Whether any retry is left.
-    pub(super) fn any_left(&self) -> bool {
-        self.left > 0
-    }
-
     /// Takes one retry; false when none is left.
     pub(super) fn take(&mut self) -> bool {
         let any = self.left > 0;
