@@ -27,8 +27,16 @@ use crate::{
 };
 use attempt::{FailedAttempt, Hold, attempt};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
-use retry::{AttemptError, RetryContext, RetryDecision};
+use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
+
+/// The cooldown of a key whose rate limit is reached, when the upstream does not say for how long.
+const RATE_LIMITED: Duration = Duration::from_secs(1);
+/// The cooldown of a key that is refused, or whose credit is spent: time for the operator to repair that.
+const REFUSED: Duration = Duration::from_secs(60);
+const SPENT: Duration = Duration::from_secs(300);
+/// The longest cooldown. An upstream may ask for a day and recover in a minute.
+const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
 
 /// Sends the request to one candidate after the other until there is a response for the client.
 ///
@@ -130,7 +138,9 @@ fn cool_key_down(
     error: &AttemptError,
     retry: RetryContext<'_>,
 ) -> bool {
-    let Some((what, span)) = error.cooldown(retry) else { return false };
+    let Some(cooldown) = error.cooldown(retry) else { return false };
+    let span = cooldown_span(&cooldown);
+    let what = cooldown.what;
     let upstream = &candidate.upstream;
     // If there is no other key, each client gets the upstream's own error about this one, except for a rate limit that the gateway waits for.
     let waits_for_limit = matches!(what, Cooldown::Model(_)) && route.retry.retries > 0;
@@ -149,6 +159,16 @@ fn cool_key_down(
     }
     candidate.cool_key_down(what, span, Instant::now());
     true
+}
+
+/// How long a key stays in cooldown.
+fn cooldown_span(cooldown: &KeyCooldown) -> Duration {
+    let unnamed = match cooldown.what.why() {
+        CooldownReason::Limited => RATE_LIMITED,
+        CooldownReason::Refused => REFUSED,
+        CooldownReason::Spent => SPENT,
+    };
+    cooldown.named.unwrap_or(unnamed).min(LONGEST_COOLDOWN)
 }
 
 /// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.

@@ -11,14 +11,6 @@ use crate::{
     upstream::{Cooldown, CooldownReason},
 };
 
-/// The cooldown of a key whose rate limit is reached, when the upstream does not say for how long.
-const RATE_LIMITED: Duration = Duration::from_secs(1);
-/// The cooldown of a key that is refused, or whose credit is spent: time for the operator to repair that.
-const REFUSED: Duration = Duration::from_secs(60);
-const SPENT: Duration = Duration::from_secs(300);
-/// The longest cooldown. An upstream may ask for a day and recover in a minute.
-const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
-
 /// Error codes that concern a whole account, or the key itself (OpenAI's codes, Anthropic's `authentication_error`).
 const ACCOUNT: [&str; 6] = [
     "invalid_api_key",
@@ -36,6 +28,15 @@ pub(super) enum AttemptError {
     Fault(Fault),
     /// The upstream's own error.
     Upstream(Box<UpstreamError>),
+}
+
+/// What an upstream's error means for the key of the attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyCooldown {
+    /// What the key is not to be used for.
+    pub(super) what: Cooldown,
+    /// The wait that the upstream named, uncapped; `None` if it named none.
+    pub(super) named: Option<Duration>,
 }
 
 /// What may be done after an attempt failed.
@@ -76,25 +77,21 @@ impl AttemptError {
         }
     }
 
-    /// The cooldown of the attempt's key, and for how long, whether or not the request is sent again.
-    pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<(Cooldown, Duration)> {
+    /// The cooldown that the error calls for, whether or not the request is sent again.
+    pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<KeyCooldown> {
         let Self::Upstream(error) = self else { return None };
-        let requested = error.retry_after.map(|span| span.min(LONGEST_COOLDOWN));
         let code = error.code.as_deref().unwrap_or_default();
-        match error.status.as_u16() {
-            429 if code == "insufficient_quota" => {
-                Some((Cooldown::All(CooldownReason::Spent), requested.unwrap_or(SPENT)))
-            }
+        let what = match error.status.as_u16() {
+            429 if code == "insufficient_quota" => Cooldown::All(CooldownReason::Spent),
             // A rate limit applies to one model. If the request names none, no other request is affected.
-            429 => {
-                request.model.map(|model| (Cooldown::Model(model.into()), requested.unwrap_or(RATE_LIMITED)))
-            }
+            429 => Cooldown::Model(request.model?.into()),
             // Keys have scopes, and some providers moderate by 403: only errors about the whole account affect other requests.
             401 | 403 if error.about_our_key && ACCOUNT.contains(&code) => {
-                Some((Cooldown::All(CooldownReason::Refused), REFUSED))
+                Cooldown::All(CooldownReason::Refused)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        Some(KeyCooldown { what, named: error.retry_after })
     }
 
     /// The same error without the upstream's connection.
@@ -255,24 +252,20 @@ mod tests {
 
     #[test]
     fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
-        let limited = |after| refused(429, "rate_limit_exceeded", after).cooldown(CHAT).unwrap();
-        let model = || Cooldown::Model("m".into());
-        assert_eq!(limited(Some(7)), (model(), Duration::from_secs(7)));
-        assert_eq!(limited(None), (model(), RATE_LIMITED));
-        assert_eq!(limited(Some(86_400)), (model(), LONGEST_COOLDOWN));
-        assert_eq!(
-            refused(429, "insufficient_quota", None).cooldown(BATCH),
-            Some((Cooldown::All(CooldownReason::Spent), SPENT))
-        );
+        for seconds in [Some(7), None, Some(86_400)] {
+            let named = seconds.map(Duration::from_secs);
+            let limited = refused(429, "rate_limit_exceeded", seconds).cooldown(CHAT);
+            assert_eq!(limited, Some(KeyCooldown { what: Cooldown::Model("m".into()), named }));
+        }
+        let spent = KeyCooldown { what: Cooldown::All(CooldownReason::Spent), named: None };
+        assert_eq!(refused(429, "insufficient_quota", None).cooldown(BATCH), Some(spent));
         assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
     }
 
     #[test]
     fn a_key_is_disabled_for_everybody_only_when_the_account_is_refused() {
-        assert_eq!(
-            refused(401, "invalid_api_key", None).cooldown(CHAT),
-            Some((Cooldown::All(CooldownReason::Refused), REFUSED))
-        );
+        let disabled = KeyCooldown { what: Cooldown::All(CooldownReason::Refused), named: None };
+        assert_eq!(refused(401, "invalid_api_key", None).cooldown(CHAT), Some(disabled));
         for (status, code) in
             [(401, "missing_scope"), (403, "moderation"), (403, ""), (500, "invalid_api_key")]
         {
