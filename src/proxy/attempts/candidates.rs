@@ -9,7 +9,7 @@ use crate::{
     config::{Balance, Timeouts},
     proxy::arrival::CallerTimeouts,
     snapshot::{Route, Step, Target, Upstream},
-    upstream::{self, Affinity, Circuit, Cooldown, Key, Pick, TargetPermit, TargetState},
+    upstream::{self, Affinity, CallerHash, Circuit, Cooldown, Key, Pick, TargetPermit, TargetState},
 };
 
 /// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
@@ -52,6 +52,7 @@ pub(super) enum Unavailable {
 #[derive(Debug)]
 pub(super) struct Candidates {
     route: Arc<Route>,
+    caller: CallerHash,
     model: Option<Box<str>>,
     /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
@@ -86,15 +87,16 @@ pub(super) enum FailureScope {
 }
 
 impl Candidates {
-    /// All candidates of `route`, for a request that names `model`.
+    /// All candidates of `route`, for a request of `caller` that names `model`.
     pub(super) fn new(
         route: Arc<Route>,
+        caller: CallerHash,
         model: Option<&str>,
         affinities: Vec<Affinity>,
         timeouts: CallerTimeouts,
     ) -> Self {
         let model = model.map(Into::into);
-        Self { route, model, affinities, timeouts, first: 0, tried: Vec::new() }
+        Self { route, caller, model, affinities, timeouts, first: 0, tried: Vec::new() }
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
@@ -202,7 +204,7 @@ impl Candidates {
         let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
         let used: Vec<Key> = here.filter_map(|tried| tried.key.clone()).collect();
         // Before a key is picked, because a key would lose its turn if the request is not admitted.
-        let mut permit = target.state.admit(step.breaker, step.upstream.max_pending, now)?;
+        let mut permit = target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now)?;
         let key = match step.upstream.keys.pick(self.model(step), &used, now) {
             Pick::Unneeded => None,
             Pick::Key(key) => Some(key),

@@ -12,6 +12,7 @@ mod send;
 mod upstream_error;
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,10 +21,10 @@ use super::{
     admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse, intake::PreparedRequest,
 };
 use crate::{
-    exchange::Exchange,
+    exchange::{Exchange, Record},
     fault::{Fault, Phase},
     snapshot::Route,
-    upstream::{Cooldown, CooldownReason},
+    upstream::{CallerHash, Cooldown, CooldownReason},
 };
 use attempt::{FailedAttempt, Hold, attempt};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
@@ -51,7 +52,8 @@ pub(super) async fn dispatch(
     let model = request.model.clone();
     let affinities = std::mem::take(&mut request.affinities);
     let timeouts = request.arrived.timeouts;
-    let mut candidates = Candidates::new(route.clone(), model.as_deref(), affinities, timeouts);
+    let mut candidates =
+        Candidates::new(route.clone(), caller_of(&exchange.record), model.as_deref(), affinities, timeouts);
     let mut schedule = RetrySchedule::new(route.retry, request.retries_so_far);
     // At most one name for each step of the route.
     let mut asked_upstreams: Vec<Arc<str>> = Vec::new();
@@ -99,6 +101,15 @@ pub(super) async fn dispatch(
             return give_up(exchange, Some(error), None);
         }
         last = Some(error.detached());
+    }
+}
+
+/// Who sends the request, for the circuit breaker: the client, or the address of a caller that is not known.
+fn caller_of(record: &Record) -> CallerHash {
+    match (&record.caller, record.client) {
+        (Some(caller), _) => CallerHash::of(caller.name.as_bytes()),
+        (None, IpAddr::V4(address)) => CallerHash::of(&address.octets()),
+        (None, IpAddr::V6(address)) => CallerHash::of(&address.octets()),
     }
 }
 

@@ -127,6 +127,11 @@ impl AttemptError {
         }
     }
 
+    /// Whether no connection could be opened, so that the failure has nothing to do with the request.
+    pub(super) fn is_connection(&self) -> bool {
+        matches!(self, Self::Fault(Fault::Connect(_) | Fault::ConnectTimeout(_)))
+    }
+
     /// Whether the attempt failed by a timeout for slowness ([`Fault::is_slowness`]).
     pub(super) fn is_slowness(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.is_slowness())

@@ -23,7 +23,7 @@ use crate::{
     fault::{Fault, Who},
     openai::Dialect,
     sse::writer,
-    upstream::BodyError,
+    upstream::{BodyError, Failure, RequestHash},
 };
 
 /// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
@@ -221,7 +221,10 @@ impl Relay {
             && fault.row().who == Who::Upstream
         {
             let now = Instant::now();
-            if fault.is_slowness() { permit.was_slow(now) } else { permit.failed(now) }
+            // The body is not held any more, so a repetition of the request is not recognised.
+            let request = RequestHash::unique(self.exchange.record.request_id.as_str().as_bytes());
+            let failure = Failure::Response(request);
+            if fault.is_slowness() { permit.was_slow(failure, now) } else { permit.failed(failure, now) }
         }
         let lengthless = active.lengthless;
         let only_framing_missing = complete && lengthless;
