@@ -12,7 +12,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 const LONGEST_WAIT: Duration = Duration::from_secs(59);
 
 /// `span` as the seconds of a `retry-after`.
-pub(super) fn retry_seconds(span: Duration) -> u64 {
+pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
 }
 

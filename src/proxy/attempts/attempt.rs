@@ -59,6 +59,7 @@ pub(super) async fn attempt(
     match run(context, exchange, request, &mut candidate, hold).await {
         Ok(mut response) => {
             candidate.permit.succeeded();
+            candidate.key_works();
             exchange.attempt_answered(response.status());
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
@@ -77,9 +78,8 @@ pub(super) async fn attempt(
 /// The record of an attempt at `candidate` that begins now.
 fn record_of(candidate: &Candidate) -> Attempt {
     let upstream = &candidate.upstream;
-    let key = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
     let target = candidate.target().url.clone();
-    Attempt::new(upstream.name.clone(), target, key, candidate.model.clone())
+    Attempt::new(upstream.name.clone(), target, candidate.key_number(), candidate.model.clone())
 }
 
 /// Adds the number of attempts and the upstream's name to the response's headers.
