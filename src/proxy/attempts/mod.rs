@@ -22,6 +22,7 @@ use super::{
 use crate::{
     exchange::Exchange,
     fault::{Fault, Phase},
+    openai::Endpoint,
     snapshot::Route,
     upstream::{Cooldown, CooldownReason},
 };
@@ -76,7 +77,10 @@ pub(super) async fn dispatch(
         };
         let FailedAttempt { candidate, error } = failed;
         let retry = RetryContext {
-            inference: request.is_inference(),
+            repeat: request.repeat,
+            // Models are the same everywhere; every other thing that is read or deleted belongs to one account.
+            stays_at_upstream: request.repeat.is_about_kept_things()
+                && request.operation.endpoint != Endpoint::Models,
             next_on_context_length: route.next_on_context_length,
             model: candidate.model.as_deref().or(model.as_deref()),
         };
@@ -84,9 +88,8 @@ pub(super) async fn dispatch(
             schedule.note_retry_after(error.retry_after());
         }
         let decision = error.decide(retry);
-        let goes_on = request.can_be_sent()
-            && schedule.take()
-            && apply(&mut candidates, &candidate, retry.model, &decision);
+        let goes_on =
+            request.can_be_sent() && schedule.take() && apply(&mut candidates, &candidate, retry, &decision);
         if !goes_on {
             return give_up(exchange, Some(error), None);
         }
@@ -151,13 +154,17 @@ fn cool_key_down(
     true
 }
 
-/// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.
+/// Applies the decision after `candidate` failed. False if nothing else is to be tried.
 fn apply(
     candidates: &mut Candidates,
     candidate: &Candidate,
-    model: Option<&str>,
+    retry: RetryContext<'_>,
     decision: &RetryDecision,
 ) -> bool {
+    let has_reached_it = !matches!(decision, RetryDecision::Never | RetryDecision::OtherTarget);
+    if retry.stays_at_upstream && has_reached_it {
+        candidates.stay_at(candidate);
+    }
     match *decision {
         RetryDecision::Never => return false,
         RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
@@ -167,7 +174,7 @@ fn apply(
         }
         // The only key would be refused in the next round too, unless it is in cooldown.
         RetryDecision::OtherKey => {
-            candidates.mark_failed(candidate, FailureScope::Model, !candidate.key_cools_down(model));
+            candidates.mark_failed(candidate, FailureScope::Model, !candidate.key_cools_down(retry.model));
         }
         RetryDecision::OtherUpstream => return candidates.skip_step(candidate),
     }

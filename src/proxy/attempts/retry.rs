@@ -1,6 +1,6 @@
 //! Whether a request may be sent again, and where: one table, by how an attempt failed.
 //!
-//! Inference creates an answer and nothing else, so sending it twice costs only tokens. Everything else (files, batches,
+//! What reads, computes, or ends in the same state may be sent again after any failure ([`Repeat`]). What creates something (files, batches,
 //! fine-tuning, background responses) is sent again only when the upstream cannot have acted on it.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::upstream_error::UpstreamError;
 use crate::{
     fault::Fault,
+    openai::Repeat,
     upstream::{Cooldown, CooldownReason},
 };
 
@@ -59,8 +60,10 @@ pub(super) enum RetryDecision {
 /// The facts about the request that the decision needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetryContext<'a> {
-    /// Whether it creates an answer and nothing else.
-    pub(super) inference: bool,
+    /// What a second request does.
+    pub(super) repeat: Repeat,
+    /// Whether it is about things that one account has: once an upstream has answered, no other one is tried.
+    pub(super) stays_at_upstream: bool,
     /// Whether the route sends a request that is too long for one model to the next upstream.
     pub(super) next_on_context_length: bool,
     /// The model that the attempt asked for.
@@ -157,7 +160,7 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
     match fault {
         // Nothing was sent.
         Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => RetryDecision::OtherTarget,
-        _ if !request.inference => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => {
             RetryDecision::Elsewhere { silent: false }
         }
@@ -174,7 +177,8 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
         // The upstream refused the key before it processed the request.
         401 | 403 if error.about_our_key => RetryDecision::OtherKey,
         429 if code == "insufficient_quota" => RetryDecision::OtherKey,
-        _ if !request.inference => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
+        408 | 429 | 500.. if error.hopeless && request.stays_at_upstream => RetryDecision::Never,
         408 | 429 | 500.. if error.hopeless => RetryDecision::OtherUpstream,
         429 => RetryDecision::OtherKey,
         // 529: Anthropic is overloaded.
@@ -204,9 +208,15 @@ mod tests {
         }))
     }
 
-    const CHAT: RetryContext<'_> =
-        RetryContext { inference: true, next_on_context_length: false, model: Some("m") };
-    const BATCH: RetryContext<'_> = RetryContext { inference: false, ..CHAT };
+    const CHAT: RetryContext<'_> = RetryContext {
+        repeat: Repeat::Compute,
+        stays_at_upstream: false,
+        next_on_context_length: false,
+        model: Some("m"),
+    };
+    const BATCH: RetryContext<'_> = RetryContext { repeat: Repeat::Create, ..CHAT };
+    const POLL: RetryContext<'_> = RetryContext { repeat: Repeat::Read, stays_at_upstream: true, ..CHAT };
+    const DELETE: RetryContext<'_> = RetryContext { repeat: Repeat::SameEnd, ..POLL };
 
     #[test]
     fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
@@ -222,7 +232,9 @@ mod tests {
             refused(503, "", None),
             refused(429, "", None),
         ] {
-            assert_ne!(failed.decide(CHAT), RetryDecision::Never);
+            for harmless in [CHAT, POLL, DELETE] {
+                assert_ne!(failed.decide(harmless), RetryDecision::Never);
+            }
             assert_eq!(failed.decide(BATCH), RetryDecision::Never, "{failed:?}");
         }
     }
