@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Facts, FinishReason,
+        FinishReason,
         choices::Choices,
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
@@ -34,7 +34,6 @@ pub(super) const LIKE_CHAT: Definition = Definition {
         TailMember { opening: b"{", key: b"\"usage\"" },
     ],
     error_event,
-    may_repeat,
 };
 
 /// Reads one chunk. An ordinary one is recognised without parsing it.
@@ -72,11 +71,6 @@ pub(super) fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape,
 /// An event without a name, whose data is what an error response would have as its body.
 pub(super) fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
     writer::data(error.body)
-}
-
-/// An inference request makes an answer and nothing else, unless it goes on in the background.
-pub(super) fn may_repeat(facts: &Facts) -> bool {
-    !facts.background
 }
 
 /// The top level of a chunk or an answer.

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::super::{
-    Facts, choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered,
-    usage::CachedTokens,
+    choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered, usage::CachedTokens,
 };
 use crate::sse::Event;
 
@@ -30,8 +29,6 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) tail_members: &'static [TailMember],
     /// Writes an error as an event; the number is the `sequence_number` that the stream would continue with.
     pub(in crate::openai) error_event: fn(&ErrorNotice<'_>, u64) -> Bytes,
-    /// Whether the same inference request may be sent again, judged by its body.
-    pub(in crate::openai) may_repeat: fn(&Facts) -> bool,
 }
 
 /// A member of an answer that is usually near its end.

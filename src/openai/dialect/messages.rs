@@ -11,7 +11,6 @@ use super::{
         reading::Gathered,
         usage::CachedTokens,
     },
-    chat,
     definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
     event_type::event_type,
 };
@@ -33,7 +32,6 @@ pub(super) static DEFINITION: Definition = Definition {
         TailMember { opening: b"{", key: b"\"usage\"" },
     ],
     error_event,
-    may_repeat: chat::may_repeat,
 };
 
 fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {

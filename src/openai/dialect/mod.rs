@@ -12,7 +12,6 @@ use std::{fmt, ptr};
 
 use bytes::Bytes;
 
-use super::Facts;
 pub(super) use definition::{Definition, Found, Progress, TailMember};
 pub use definition::{ErrorNotice, Terminal};
 
@@ -49,11 +48,6 @@ impl Dialect {
     /// without numbers ignore it.
     pub fn error_event(self, error: &ErrorNotice<'_>, next_sequence: u64) -> Bytes {
         (self.0.error_event)(error, next_sequence)
-    }
-
-    /// Whether an inference request with this body may be sent again: doing so costs tokens, and changes nothing.
-    pub(super) fn may_repeat(self, facts: &Facts) -> bool {
-        (self.0.may_repeat)(facts)
     }
 
     pub(super) fn definition(self) -> &'static Definition {

@@ -23,7 +23,6 @@ pub(super) static DEFINITION: Definition = Definition {
         TailMember { opening: b"{", key: b"\"usage\"" },
     ],
     error_event: chat::error_event,
-    may_repeat: chat::may_repeat,
 };
 
 /// The data of an event need not be JSON here.

@@ -64,6 +64,8 @@ pub(super) struct Candidates {
     timeouts: CallerTimeouts,
     /// Steps before this one are not used any more.
     first: usize,
+    /// Nor are steps from this one on.
+    end: usize,
     /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
     tried: Vec<Tried>,
 }
@@ -114,18 +116,19 @@ impl Candidates {
         timeouts: CallerTimeouts,
     ) -> Self {
         let model = model.map(Into::into);
-        Self { route, caller, model, affinities, timeouts, first: 0, tried: Vec::new() }
+        let end = route.steps.len();
+        Self { route, caller, model, affinities, timeouts, first: 0, end, tried: Vec::new() }
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
     pub(super) fn next(&self, now: Instant) -> Option<Candidate> {
-        let steps = self.route.steps.iter().enumerate().skip(self.first);
+        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         steps.into_iter().find_map(|(number, step)| self.at_step(number, step, now))
     }
 
     /// Whether there is more than one.
     pub(super) fn are_several(&self) -> bool {
-        let steps = self.route.steps.iter().skip(self.first);
+        let steps = self.route.steps.iter().take(self.end).skip(self.first);
         steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
     }
 
@@ -139,7 +142,13 @@ impl Candidates {
     /// Goes on after the step of `candidate`; false when that was the last.
     pub(super) fn skip_step(&mut self, candidate: &Candidate) -> bool {
         self.first = candidate.step + 1;
-        self.first < self.route.steps.len()
+        self.first < self.end
+    }
+
+    /// Goes on at the step of `candidate` alone.
+    pub(super) fn stay_at(&mut self, candidate: &Candidate) {
+        self.first = candidate.step;
+        self.end = candidate.step + 1;
     }
 
     /// Allows all to be tried again but those that are excluded.
@@ -149,7 +158,7 @@ impl Candidates {
 
     /// Earliest time at which an unavailable candidate becomes available; `None` when no candidate is worth waiting for.
     pub(super) fn next_available(&self, now: Instant) -> Option<NextAvailable> {
-        let steps = self.route.steps.iter().enumerate().skip(self.first);
+        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         let all = steps
             .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
         let open =

@@ -27,6 +27,7 @@ use super::{
 use crate::{
     exchange::{Exchange, Record},
     fault::{Fault, Phase, retry_seconds},
+    openai::Endpoint,
     snapshot::Route,
     upstream::{BudgetPermit, CallerHash, CooldownReason, KeyFailure, Turn},
 };
@@ -184,16 +185,24 @@ impl Dispatch {
     fn after(&mut self, context: &RequestContext, request: &PreparedRequest, failed: FailedAttempt) -> Next {
         let FailedAttempt { mut candidate, error } = failed;
         let retry = RetryContext {
-            inference: request.is_inference(),
+            repeat: request.repeat,
+            // Models are the same everywhere; every other thing that is read or deleted belongs to one account.
+            stays_at_upstream: request.repeat.is_about_kept_things()
+                && request.operation.endpoint != Endpoint::Models,
             next_on_context_length: self.route.next_on_context_length,
             model: candidate.model.as_deref().or(self.model.as_deref()),
         };
         let decision = error.decide(retry);
+        let has_reached_it = !matches!(decision, RetryDecision::Never | RetryDecision::OtherTarget);
+        let stays = retry.stays_at_upstream && has_reached_it;
         let key = error.cooldown(retry);
         let is_limit = key.as_ref().is_some_and(|key| key.what.why() == CooldownReason::Limited);
         let cooldown = key.and_then(|key| self.key_failed(context, &mut candidate, key));
         if cooldown.is_none() {
             self.schedule.note_retry_after(error.retry_after());
+        }
+        if stays {
+            self.candidates.stay_at(&candidate);
         }
         // A key that is neither limited nor in cooldown would be refused in the next round too.
         let may_recover = is_limit || cooldown.is_some();

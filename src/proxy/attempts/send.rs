@@ -47,7 +47,7 @@ pub(super) async fn ask(
     let outgoing = request::build(context, exchange, request, candidate)?;
     // A new HTTP/1.1 connection gives an unseen request back, so it needs no copy.
     let repeatable = (reused || dialer.http2()) && outgoing.body().is_held();
-    let harmless = request.is_inference() || outgoing.method().is_idempotent();
+    let harmless = request.repeat.is_harmless();
     expect_answer(exchange, request, candidate);
     let may_have_been_seen = match send(exchange, connection, outgoing, candidate, harmless).await {
         Ok(answer) => return Ok(answer),

@@ -10,6 +10,7 @@ mod early;
 mod heartbeat;
 mod kept;
 mod models;
+mod operations;
 pub mod rig;
 mod schedules;
 mod table;
