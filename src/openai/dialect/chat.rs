@@ -24,6 +24,7 @@ pub(super) const LIKE_CHAT: Definition = Definition {
     // The SDK raises on an `error` member (openai-python, `src/openai/_streaming.py`).
     raises_on_error_event: true,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
@@ -142,7 +143,7 @@ impl Object for Choice {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"index" => self.index = value.leaf()?.count().unwrap_or(0),
-            b"finish_reason" => self.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"finish_reason" => self.finish_reason = value.leaf()?.text().and_then(FinishReason::of_word),
             b"text" => self.content |= value.filled()?,
             b"delta" => {
                 let mut delta = Delta::default();
@@ -163,10 +164,9 @@ struct Delta {
 impl Object for Delta {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            // `reasoning*` are what vLLM, DeepSeek and OpenRouter call it.
-            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"refusal"
-            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.filled()?,
-            _ => value.skip()?,
+            b"role" => value.skip()?,
+            // Text, reasoning under any of its names, refusals, audio, images, calls, and whatever is added to the APIs later.
+            _ => self.content |= value.filled()?,
         }
         Ok(())
     }

@@ -4,6 +4,9 @@ use super::super::{FinishReason, Usage, ordinary::Ordinary};
 use super::*;
 use crate::sse::Scanner;
 
+const DIALECTS: [Dialect; 5] =
+    [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER];
+
 fn read(dialect: Dialect, stream: &[u8], chunk: usize) -> (StreamReader, Vec<Notice>) {
     let (mut scanner, mut reader, mut notices) = (Scanner::new(), StreamReader::new(dialect), Vec::new());
     for bytes in stream.chunks(chunk) {
@@ -84,6 +87,10 @@ fn each_kind_of_delta_is_content_and_an_empty_one_is_not() {
     for delta in [
         r#"{"content":"x"}"#,
         r#"{"reasoning_content":"x"}"#,
+        // OpenRouter, image output; Mistral, reasoning; a member that nobody has yet.
+        r#"{"content":"","images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}"#,
+        r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm"}]}]}"#,
+        r#"{"role":"assistant","next_year":{"a":1}}"#,
         r#"{"reasoning":"x"}"#,
         r#"{"refusal":"\u00e9"}"#,
         r#"{"audio":{"data":"AA=="}}"#,
@@ -193,6 +200,60 @@ fn what_is_foreign_is_ignored_and_what_is_no_json_is_told() {
 }
 
 #[test]
+fn an_empty_finish_reason_and_the_word_null_are_no_end() {
+    // The first is what LocalAI and early vLLM wrote, the second what some proxies make of `None`.
+    for none in ["null", r#""""#, r#""null""#] {
+        let word = chunk(r#"{"content":"x"}"#, none, "");
+        let (reader, notices) = read(Dialect::CHAT, unnamed(&[&word, &word]).as_bytes(), 50);
+        assert_eq!((reader.all_finished(), reader.reading().finish_reason), (false, None), "{none}");
+        assert_eq!(at(&notices, |notice| notice.first_content), [0]);
+    }
+    let stop = |reason: &str| {
+        named(&[&format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#
+        )])
+    };
+    for (reason, finished) in
+        [("null", false), (r#""""#, false), (r#""null""#, false), (r#""end_turn""#, true)]
+    {
+        let (reader, _) = read(Dialect::MESSAGES, stop(reason).as_bytes(), 50);
+        assert_eq!(reader.all_finished(), finished, "{reason}");
+        assert_eq!((reader.terminal(), reader.reading().finish_reason.is_some()), (None, finished));
+    }
+}
+
+/// Comments and events without data are no events at all; these are the other forms.
+#[test]
+fn a_keep_alive_is_neither_content_nor_failure() {
+    for keep_alive in [
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "event: ping\ndata: ping\n\n",
+        "event: ping\ndata:\n\n",
+        "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\n",
+        "event: keepalive\ndata\n\n",
+        "data:\n\n",
+        "data: \n\n",
+        "data:  \t\ndata: \n\n",
+        ": OPENROUTER PROCESSING\n\n",
+        "event: heartbeat\n\n",
+    ] {
+        for dialect in DIALECTS {
+            let (reader, notices) = read(dialect, keep_alive.as_bytes(), 7);
+            let told = at(&notices, |notice| {
+                notice.first_content || notice.terminal || notice.failed || notice.malformed
+            });
+            assert_eq!(told, [0; 0], "{keep_alive:?} in {dialect:?}");
+            assert!(!reader.all_finished());
+        }
+    }
+    let numbered = "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\ndata:\n\n";
+    let (reader, _) = read(Dialect::RESPONSES, numbered.as_bytes(), 7);
+    assert_eq!(reader.next_sequence(), Some(4));
+    let (_, notices) = read(Dialect::CHAT, b"event: error\ndata:\n\n", 7);
+    assert_eq!(at(&notices, |notice| notice.error), [0], "an error without data is an error");
+}
+
+#[test]
 fn legacy_completions() {
     let chunk = |text: &str, finish: &str| {
         format!(
@@ -277,9 +338,7 @@ fn an_oversized_chunk_is_content_unless_it_is_an_error() {
 
 #[test]
 fn done_ends_a_stream_of_any_dialect() {
-    for dialect in
-        [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER]
-    {
+    for dialect in DIALECTS {
         let (reader, notices) = read(dialect, b"data: [DONE]\n\n", usize::MAX);
         assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
         assert_eq!(reader.terminal(), Some(Terminal::Done));
@@ -394,12 +453,12 @@ fn a_stream_of_another_operation_is_read_as_far_as_it_is_alike() {
 proptest! {
     /// What is told does not depend on how the stream was cut, in any dialect, even of a stream that is none of it.
     #[test]
-    fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in 0usize..5) {
-        let dialect = [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER][dialect];
+    fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in prop::sample::select(&DIALECTS)) {
         let lines = responses_lines("response.completed", "completed", "x");
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let stream = openai_chat(words) + &named(&lines);
-        let stream = &stream.as_bytes()[..cut.index(stream.len())];
+        // The very end is one of the cuts.
+        let stream = &stream.as_bytes()[..cut.index(stream.len() + 1)];
         let (whole, expected) = read(dialect, stream, usize::MAX);
         let (cut, notices) = read(dialect, stream, size);
         prop_assert_eq!(notices, expected);
