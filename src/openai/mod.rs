@@ -30,4 +30,4 @@ pub use finish::FinishReason;
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
-pub use usage::Usage;
+pub use usage::{TokenClasses, Usage};

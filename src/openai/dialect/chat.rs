@@ -9,7 +9,7 @@ use super::{
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
-        usage::CachedTokens,
+        usage::{CachedTokens, Tokens},
     },
     definition::{Definition, ErrorNotice, Found, Progress, TailMember},
 };
@@ -112,6 +112,10 @@ impl<'a> Body<'a> {
         self.choice_count += 1;
         self.content |= choice.content;
         self.choices.see(choice.index, choice.finish_reason.is_some());
+        if choice.usage.is_known() {
+            self.usage = true;
+            self.gathered.tokens.update(&choice.usage);
+        }
         if choice.finish_reason.is_some() {
             self.finished = true;
             self.gathered.finish_reason = choice.finish_reason;
@@ -125,9 +129,25 @@ impl Object for Body<'_> {
             b"choices" => value.each(|choice: Choice| self.choice(&choice))?,
             b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),
             b"usage" => self.usage |= self.gathered.read_usage(value)?,
+            // Groq, at the finish (vercel/ai#1651).
+            b"x_groq" => {
+                value.object(&mut Groq(self))?;
+            }
             b"error" => self.error |= value.leaf()?.truthy(),
             _ => value.skip()?,
         }
+        Ok(())
+    }
+}
+
+struct Groq<'b, 'a>(&'b mut Body<'a>);
+
+impl Object for Groq<'_, '_> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"usage" {
+            return value.skip();
+        }
+        self.0.usage |= self.0.gathered.read_usage(value)?;
         Ok(())
     }
 }
@@ -137,6 +157,7 @@ struct Choice {
     index: u64,
     finish_reason: Option<FinishReason>,
     content: bool,
+    usage: Tokens,
 }
 
 impl Object for Choice {
@@ -145,6 +166,8 @@ impl Object for Choice {
             b"index" => self.index = value.leaf()?.count().unwrap_or(0),
             b"finish_reason" => self.finish_reason = value.leaf()?.text().and_then(FinishReason::of_word),
             b"text" => self.content |= value.filled()?,
+            // Moonshot, at the finish (northes/go-moonshot#17).
+            b"usage" => drop(value.object(&mut self.usage)?),
             b"delta" => {
                 let mut delta = Delta::default();
                 value.object(&mut delta)?;

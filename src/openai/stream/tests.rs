@@ -40,7 +40,7 @@ fn chunk(delta: &str, finish: &str, rest: &str) -> String {
 }
 
 fn usage(input: u64, output: u64) -> Usage {
-    Usage { input, output, total: input + output, cached_input: None, reasoning: None }
+    Usage { input: Some(input), output: Some(output), total: Some(input + output), ..Usage::default() }
 }
 
 /// What OpenAI sends with `include_usage`: obfuscation, `usage: null`, a last chunk without choices.
@@ -71,7 +71,7 @@ fn a_chat_stream_is_read_whole_and_hardly_parsed() {
         assert_eq!(at(&notices, |notice| notice.first_content), [1]);
         assert_eq!(at(&notices, |notice| notice.terminal), [203]);
         assert_eq!(at(&notices, |notice| notice.error || notice.malformed), [0; 0]);
-        let usage = Usage { input: 19, output: 40, total: 59, cached_input: Some(5), reasoning: Some(30) };
+        let usage = Usage { cached_input: Some(5), reasoning: Some(30), ..usage(19, 40) };
         let model = Some("gpt-4o-2024-08-06".to_owned());
         let expected = Reading { model, usage: Some(usage), finish_reason: Some(FinishReason::Stop) };
         assert_eq!(reader.reading(), expected);
@@ -414,7 +414,7 @@ fn a_messages_stream() {
     let (reader, notices) = read(Dialect::MESSAGES, stream.as_bytes(), 31);
     assert_eq!(at(&notices, |notice| notice.first_content), [3]);
     assert_eq!(at(&notices, |notice| notice.terminal), [7]);
-    let usage = Usage { cached_input: Some(5), ..usage(40, 15) };
+    let usage = Usage { cached_input: Some(5), cache_write: Some(10), ..usage(40, 15) };
     let expected = Reading {
         model: Some("claude-x".into()),
         usage: Some(usage),
