@@ -400,6 +400,50 @@ fn a_flat_error_event_and_a_call_as_first_content() {
 }
 
 #[test]
+fn a_response_that_ends_in_calls_is_told_as_that() {
+    let end = |output: &str| {
+        format!(
+            r#"{{"type":"response.completed","sequence_number":9,"response":{{"status":"completed","output":{output},"usage":null}}}}"#
+        )
+    };
+    let added = r#"{"type":"response.output_item.added","sequence_number":2,"item":{"type":"function_call","name":"f"}}"#;
+    let word = r#"{"type":"response.output_text.delta","sequence_number":1,"delta":"w"}"#;
+    for (lines, expected) in [
+        (
+            vec![end(r#"[{"type":"message","content":[]},{"type":"function_call","name":"f"}]"#)],
+            FinishReason::ToolCalls,
+        ),
+        (vec![end(r#"[{"type":"custom_tool_call"}]"#)], FinishReason::ToolCalls),
+        // Some servers leave the output out of the last event.
+        (vec![word.to_owned(), added.to_owned(), end("[]")], FinishReason::ToolCalls),
+        (vec![end(r#"[{"type":"web_search_call"},{"type":"message","content":[]}]"#)], FinishReason::Stop),
+        (vec![added.to_owned(), end("[]").replace("completed", "incomplete")], FinishReason::Other),
+    ] {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (reader, _) = read(Dialect::RESPONSES, named(&lines).as_bytes(), 31);
+        assert_eq!(reader.reading().finish_reason, Some(expected), "{lines:?}");
+    }
+}
+
+#[test]
+fn items_that_are_output_are_content_and_their_empty_beginnings_are_not() {
+    for (item, content) in [
+        (r#"{"type":"message","content":[]}"#, false),
+        (r#"{"id":"rs_1","type":"reasoning","summary":[]}"#, false),
+        (r#"{"type":"message","content":[{"type":"output_text","text":"Hi"}]}"#, true),
+        (r#"{"type":"web_search_call","status":"in_progress"}"#, true),
+        (r#"{"type":"mcp_list_tools"}"#, true),
+        (r#"{"type":"compaction","encrypted_content":"x"}"#, true),
+    ] {
+        for event in ["response.output_item.added", "response.output_item.done"] {
+            let line = format!(r#"{{"type":"{event}","sequence_number":2,"item":{item}}}"#);
+            let (_, notices) = read(Dialect::RESPONSES, named(&[&line]).as_bytes(), 9);
+            assert_eq!(notices[0].first_content, content, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_messages_stream() {
     let stream = named(&[
         r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":10,"cache_read_input_tokens":5,"output_tokens":1}}}"#,
