@@ -32,4 +32,4 @@ pub use operation::{ModelUse, Operation, Repeat};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
-pub use usage::Usage;
+pub use usage::{TokenClasses, Usage};

@@ -72,7 +72,7 @@ impl Scanner {
     /// Scans the next bytes of the stream and calls `sink` once for each event that ends within them, in order.
     ///
     /// An event whose blank line ends with CR ends there, whether or not an LF follows. An unfinished last event is
-    /// never dispatched. An event that begins and ends within `bytes` and has one data line is passed as slices of `bytes`.
+    /// left to [`Scanner::finish`]. An event that begins and ends within `bytes` and has one data line is passed as slices of `bytes`.
     pub fn scan(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) {
         let mut rest = self.past_bom(bytes);
         if self.after_cr && !rest.is_empty() {
@@ -98,6 +98,19 @@ impl Scanner {
             }
         }
         self.keep(&parts);
+    }
+
+    /// Calls `sink` with the last event if the stream ended without the blank line after it, even in the middle of a line.
+    ///
+    /// The standard discards such an event (WHATWG HTML, "Interpreting an event stream"); but its bytes have been passed on, and what it
+    /// says of the exchange is true. Afterwards, the stream is at a boundary only if it was before.
+    pub fn finish(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        let boundary = self.at_boundary();
+        if self.line != FieldLine::Start || self.start_len > 0 {
+            self.end_fragments();
+        }
+        self.blank_line(&mut InChunk::default(), sink);
+        self.has_field = !boundary;
     }
 
     /// Whether a comment or an event of the gateway can be inserted here without changing the stream's meaning: at the
@@ -373,6 +386,28 @@ mod tests {
         assert!(scanner.after_cr());
         assert_eq!(scan(&mut scanner, b"\n"), []);
         assert!(scanner.at_boundary() && !scanner.after_cr());
+    }
+
+    #[test]
+    fn the_last_event_may_lack_its_blank_line_and_its_line_end() {
+        let stream = b"event: a\ndata: 1\n\nevent: b\r\ndata: 2\r\ndata: [DONE]";
+        for end in 0..=stream.len() {
+            let part = &stream[..end];
+            let expected = scan_all([[part, b"\n\n"].concat().as_slice()]);
+            for size in [1, 7, stream.len()] {
+                let mut scanner = Scanner::new();
+                let mut seen: Vec<_> =
+                    part.chunks(size).flat_map(|chunk| scan(&mut scanner, chunk)).collect();
+                let boundary = scanner.at_boundary();
+                for _ in 0..2 {
+                    scanner.finish(&mut |event| {
+                        seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized));
+                    });
+                    assert_eq!(scanner.at_boundary(), boundary, "{end}");
+                }
+                assert_eq!(seen, expected, "{end} {size}");
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use bytes::Bytes;
 
 pub(super) use definition::{Definition, Found, Progress, TailMember};
 pub use definition::{ErrorNotice, Terminal};
+pub(super) use event_type::is_keep_alive_name;
 
 /// How the requests and responses of an operation are read, and how errors are written into its streams.
 ///
@@ -42,6 +43,11 @@ impl Dialect {
     /// only an aborted transport makes them raise.
     pub fn raises_on_error_event(self) -> bool {
         self.0.raises_on_error_event
+    }
+
+    /// Whether streams have no end by design and may be silent for any length of time, so that silence is no failure.
+    pub fn stays_open(self) -> bool {
+        self.0.stays_open
     }
 
     /// The event that tells a client of `error`. `next_sequence` is the `sequence_number` that the stream would continue with; dialects

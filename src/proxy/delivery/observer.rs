@@ -70,6 +70,13 @@ impl ResponseObserver {
         }
     }
 
+    /// Notes that the body has ended in order: a last event without its blank line counts.
+    pub(super) fn at_end(&mut self) {
+        if let Self::Events(events) = self {
+            events.at_end();
+        }
+    }
+
     /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out, or an error event of the
     /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
@@ -148,5 +155,15 @@ impl Events {
             *failed |= notice.failed;
         });
         first_content
+    }
+
+    #[cold]
+    fn at_end(&mut self) {
+        let Self { scanner, reader, terminated, failed, .. } = self;
+        scanner.finish(&mut |event| {
+            let notice = reader.event(&event);
+            *terminated |= notice.terminal;
+            *failed |= notice.failed;
+        });
     }
 }

@@ -61,7 +61,11 @@ impl Probe {
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
-            let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
+            let malformed = if whole {
+                !notice.keep_alive && !is_readable(&event)
+            } else {
+                notice.malformed && !*content
+            };
             let fails = malformed || notice.failed;
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Finding::Failed,
@@ -90,10 +94,17 @@ impl Probe {
         self.error
     }
 
-    /// The finding if the stream ends here.
-    pub(super) fn at_end(&self) -> Finding {
+    /// The finding if the stream ends here, perhaps without the blank line after its last event.
+    pub(super) fn at_end(&mut self) -> Finding {
+        let Self { scanner, reader, ended, failed, .. } = self;
+        scanner.finish(&mut |event| {
+            let notice = reader.event(&event);
+            *ended |= notice.terminal;
+            *failed |= notice.failed;
+        });
         let known = self.dialect.has_terminal_event();
-        if known && !self.ended && !self.reader.all_finished() { Finding::Failed } else { Finding::Content }
+        let unfinished = known && !self.ended && !self.reader.all_finished();
+        if unfinished || self.failed { Finding::Failed } else { Finding::Content }
     }
 }
 

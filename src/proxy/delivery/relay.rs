@@ -203,6 +203,7 @@ impl Relay {
     /// The upstream's body ended by the rules of HTTP; whether the response did is for the stream's own dialect to say.
     fn source_ended(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        active.observer.at_end();
         if active.observer.is_unfinished() {
             return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
@@ -269,6 +270,9 @@ impl Relay {
     /// Decides whether the client was given a complete response. Nothing else decides that.
     fn conclude(&mut self) {
         let Stage::Active(active) = &mut self.stage else { return };
+        if active.source.is_whole() {
+            active.observer.at_end();
+        }
         if active.is_complete() {
             let outcome = active.observer.outcome();
             self.exchange.connection().reset_when_closing(false);

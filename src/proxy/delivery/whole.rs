@@ -102,7 +102,7 @@ pub(super) async fn hold_until_complete(
     if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
         return Err(HoldError::ErrorEvent(probe.into_error()));
     }
-    if probe.is_some_and(|probe| probe.at_end() == Finding::Failed) {
+    if probe.is_some_and(|mut probe| probe.at_end() == Finding::Failed) {
         return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
     }
     if form == Form::Document {
