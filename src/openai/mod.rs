@@ -10,6 +10,7 @@
 mod answer;
 mod choices;
 mod dialect;
+mod document;
 mod edit;
 mod endpoint;
 mod facts;
@@ -24,6 +25,7 @@ mod usage;
 
 pub use answer::AnswerReader;
 pub use dialect::{Dialect, ErrorNotice, Terminal};
+pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, Splices};
 pub use endpoint::{Endpoint, deployment};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};

@@ -41,6 +41,7 @@ pub struct Scanner {
     has_field: bool,
     has_data: bool,
     oversized: bool,
+    has_ids: bool,
     events: u64,
 }
 
@@ -135,6 +136,14 @@ impl Scanner {
         self.after_cr
     }
 
+    /// Whether any line so far was an `id` field.
+    ///
+    /// Some readers keep the last id and dispatch an event at every blank line after it, even without data (openai-python 3.57 and
+    /// anthropic 2.14, `SSEDecoder.decode` in `_streaming.py`). In such a stream, no blank line may be inserted between two events.
+    pub fn has_ids(&self) -> bool {
+        self.has_ids
+    }
+
     /// Number of events found so far.
     pub fn events(&self) -> u64 {
         self.events
@@ -184,7 +193,7 @@ impl Scanner {
         match field(line) {
             FieldLine::Data => self.data_line(value(line, b"data"), parts),
             FieldLine::Name => parts.name = Some(value(line, b"event")),
-            FieldLine::Skip | FieldLine::Start => {}
+            FieldLine::Skip | FieldLine::Start => self.has_ids |= is_id(line),
         }
     }
 
@@ -279,7 +288,7 @@ impl Scanner {
                 self.begin_name();
                 self.push_name(value(start, b"event"));
             }
-            FieldLine::Skip | FieldLine::Start => {}
+            FieldLine::Skip | FieldLine::Start => self.has_ids |= is_id(start),
         }
     }
 
@@ -333,6 +342,12 @@ fn field(line: &[u8]) -> FieldLine {
     } else {
         FieldLine::Skip
     }
+}
+
+/// Whether a line, or the first [`START_LEN`] bytes of it, is an `id` field.
+#[inline]
+fn is_id(line: &[u8]) -> bool {
+    line.starts_with(b"id:") || line == b"id"
 }
 
 /// Returns the bytes after the field's name, the colon and one optional space.
@@ -468,6 +483,24 @@ mod tests {
         // Two halves and the LF between them exceed the limit by one byte.
         assert_eq!(scan_all([two.as_slice()]), [(vec![], vec![], true)]);
         assert_eq!(scan_all(two.chunks(4096)), [(vec![], vec![], true)]);
+    }
+
+    #[test]
+    fn ids_are_noticed_however_the_stream_is_split() {
+        for (stream, has_ids) in [
+            ("data: x\n\nid: 7\ndata: y\n\n", true),
+            ("id\r\ndata: y\r\n\r\n", true),
+            ("id:\rdata: y\r\r", true),
+            ("ids: 7\ndata: id: 7\n: id: 7\nevent: id\n\n", false),
+        ] {
+            for size in 1..=stream.len() {
+                let mut scanner = Scanner::new();
+                for chunk in stream.as_bytes().chunks(size) {
+                    scan(&mut scanner, chunk);
+                }
+                assert_eq!(scanner.has_ids(), has_ids, "{stream:?} by {size}");
+            }
+        }
     }
 
     #[test]

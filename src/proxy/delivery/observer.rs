@@ -5,11 +5,14 @@ use bytes::Bytes;
 use crate::{
     fault::{Fault, Outcome},
     openai::{AnswerReader, Dialect, Reading, StreamReader},
-    sse::Scanner,
+    sse::{Scanner, writer},
 };
 
 /// The upstream's own error was passed on in the stream.
 pub(super) const ERROR_EVENT: Outcome = Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE };
+
+/// The text of the gateway's own comments.
+pub(super) const KEEP_ALIVE: &str = "keep-alive";
 
 /// Observes a response's bytes. Looking never fails and never changes anything.
 #[derive(Debug)]
@@ -121,6 +124,15 @@ impl ResponseObserver {
     pub(super) fn takes_comments(&self) -> bool {
         matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
             && !self.is_terminated()
+    }
+
+    /// The comment to send after silence. The blank line behind it is for readers that split a stream at blank lines and would take the comment
+    /// for a part of the next event. Where events carry ids there is none: some SDKs would dispatch an event ([`Scanner::has_ids`]).
+    pub(super) fn heartbeat(&self) -> Bytes {
+        match self {
+            Self::Events(events) if events.scanner.has_ids() => writer::comment_line(KEEP_ALIVE),
+            _ => writer::comment(KEEP_ALIVE),
+        }
     }
 
     /// The number of events so far; `None` if the response is not an event stream.

@@ -21,7 +21,7 @@ pub(super) struct Probe {
 }
 
 /// The most bytes that are kept of an error event's data.
-const ERROR_KEPT: usize = 64 << 10;
+pub(super) const ERROR_KEPT: usize = 64 << 10;
 
 /// What a [`Probe`] has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +59,10 @@ impl Probe {
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
         let whole = self.whole && self.dialect.has_terminal_event();
         scanner.scan(bytes, &mut |event| {
+            // Nobody reads on after the end.
+            if *ended {
+                return;
+            }
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
             let malformed = if whole {
@@ -87,6 +91,11 @@ impl Probe {
     /// Whether an error has been seen, wherever in the stream.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Whether the terminal event has been seen.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// The data of the error event that was seen.

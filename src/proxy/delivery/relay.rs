@@ -22,7 +22,6 @@ use crate::{
     exchange::Exchange,
     fault::{Fault, Who},
     openai::Dialect,
-    sse::writer,
     upstream::{BodyError, Failure, RequestHash},
 };
 
@@ -135,7 +134,10 @@ impl Relay {
             Poll::Pending => {
                 let rewoken = handle.abort.register(cx.waker());
                 match ready!(active.clock.poll(rewoken, active.observer.takes_comments(), cx)) {
-                    Due::Beat => Poll::Ready(Some(Ok(self.send(writer::comment("keep-alive"))))),
+                    Due::Beat => {
+                        let comment = active.observer.heartbeat();
+                        Poll::Ready(Some(Ok(self.send(comment))))
+                    }
                     Due::Fault(fault) => self.rescue(&fault, cx),
                 }
             }
@@ -331,7 +333,7 @@ impl Drop for Relay {
         self.conclude();
         let Stage::Active(active) = std::mem::replace(&mut self.stage, Stage::Ended) else { return };
         let complete = active.is_complete();
-        if let Source::Upstream { body, .. } = active.source
+        if let Source::Upstream { body: Some(body), .. } = active.source
             && complete
             && !body.is_ended()
         {
