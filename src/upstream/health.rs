@@ -1,17 +1,19 @@
 //! The state of one target: its requests in flight and its circuit breaker.
 //!
 //! There is one state per target in the process, whichever worker uses it. Its identity is the upstream's name and the target's
-//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics only: no worker waits
-//! for another.
+//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics, and of the queue of those
+//! who wait for `max_pending`: no worker waits for another while nobody queues.
 
 use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
+
+use super::wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};
 
 /// Results that the failure rate is computed over; with fewer results there is no rate.
 const WINDOW: u32 = 32;
@@ -51,7 +53,8 @@ impl Circuit {
 #[derive(Debug)]
 pub struct TargetState {
     epoch: Instant,
-    pending: AtomicUsize,
+    /// Counts the requests in flight, and queues those who wait for one to end.
+    pending: Arc<WaitQueue>,
     /// Consecutive failures.
     failures: AtomicU32,
     /// The last results, the newest in the lowest bit; 1 is a failure.
@@ -70,6 +73,8 @@ pub struct TargetState {
 #[derive(Debug)]
 pub struct TargetPermit {
     state: Arc<TargetState>,
+    /// Counts the request as pending, and goes to the first waiter when the request is over.
+    _pending: QueuePermit,
     policy: Option<BreakerPolicy>,
     /// Whether this request is the probe of a half-open circuit breaker.
     probe: bool,
@@ -87,7 +92,7 @@ impl TargetState {
         Self {
             name,
             epoch: Instant::now(),
-            pending: AtomicUsize::new(0),
+            pending: Arc::default(),
             failures: AtomicU32::new(0),
             history: AtomicU32::new(0),
             known: AtomicU32::new(0),
@@ -99,7 +104,12 @@ impl TargetState {
 
     /// The number of requests in flight.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.pending.taken()
+    }
+
+    /// The number of requests that wait for one in flight to end (`max_pending`).
+    pub fn waiting(&self) -> usize {
+        self.pending.waiting()
     }
 
     /// How often the circuit breaker has opened.
@@ -123,41 +133,60 @@ impl TargetState {
     }
 
     /// A permit, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending` requests are in
-    /// flight. Without a `policy` there is no circuit breaker.
+    /// flight, or others wait for one of them to end. Without a `policy` there is no circuit breaker.
     pub fn admit(
         self: &Arc<Self>,
         policy: Option<BreakerPolicy>,
         max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
-        let circuit = policy.map_or(Circuit::Closed, |_| self.circuit(now));
-        self.admit_to(circuit, policy, max_pending, now)
+        let circuit = self.circuit_under(policy, now);
+        if circuit == Circuit::Open {
+            return None;
+        }
+        let pending = self.pending.try_take(max_pending)?;
+        self.admit_to(circuit, policy, pending, now)
     }
 
-    /// As [`admit`](Self::admit), with the `circuit` that was read before.
+    /// As [`admit`](Self::admit), for a request that has waited for `pending`.
+    pub fn admit_waiter(
+        self: &Arc<Self>,
+        policy: Option<BreakerPolicy>,
+        pending: QueuePermit,
+        now: Instant,
+    ) -> Option<TargetPermit> {
+        self.admit_to(self.circuit_under(policy, now), policy, pending, now)
+    }
+
+    /// Waits, in turn with other flows, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
+    pub fn enqueue(&self, max_pending: usize, flow: FlowKey) -> Option<Waiter> {
+        self.pending.enqueue(max_pending, flow)
+    }
+
+    fn circuit_under(&self, policy: Option<BreakerPolicy>, now: Instant) -> Circuit {
+        policy.map_or(Circuit::Closed, |_| self.circuit(now))
+    }
+
+    /// With the `circuit` that was read before.
     fn admit_to(
         self: &Arc<Self>,
         circuit: Circuit,
         policy: Option<BreakerPolicy>,
-        max_pending: Option<usize>,
+        pending: QueuePermit,
         now: Instant,
     ) -> Option<TargetPermit> {
         if circuit == Circuit::Open {
             return None;
         }
-        let before = self.pending.fetch_add(1, Ordering::Relaxed);
-        // From here on, dropping the permit takes the request off the count.
         let mut permit = TargetPermit {
             state: self.clone(),
+            _pending: pending,
             policy,
             probe: false,
             judged: false,
             due: Cell::default(),
             excused: false,
         };
-        if max_pending.is_some_and(|max_pending| before >= max_pending) {
-            return None;
-        }
         if circuit == Circuit::HalfOpen {
             let first = self.probing.compare_exchange(false, true, Ordering::AcqRel, Ordering::Acquire);
             first.ok()?;
@@ -271,7 +300,6 @@ impl Drop for TargetPermit {
                 self.failed(now);
             }
         }
-        self.state.pending.fetch_sub(1, Ordering::Relaxed);
         if self.probe {
             self.state.probing.store(false, Ordering::Release);
         }
@@ -335,7 +363,8 @@ mod tests {
                 probe.failed(later);
             }
             drop(probe);
-            let passed = state.admit_to(seen, Some(POLICY), None, later);
+            let pending = state.pending.try_take(None).unwrap();
+            let passed = state.admit_to(seen, Some(POLICY), pending, later);
             assert_eq!(passed.is_some(), healthy);
             if let Some(mut ordinary) = passed {
                 ordinary.failed(later);

@@ -55,8 +55,10 @@ pub(super) async fn dispatch(
             let Some(pause) = schedule.pause(available, last.is_some()) else {
                 return give_up(exchange, last, available);
             };
-            back_off(exchange, pause).await;
-            candidates.new_round();
+            candidates.enqueue(now);
+            if !back_off(exchange, pause, &mut candidates).await {
+                candidates.new_round();
+            }
             continue;
         };
         let upstream = &candidate.upstream;
@@ -94,13 +96,15 @@ pub(super) async fn dispatch(
     }
 }
 
-/// Waits between two rounds. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
-async fn back_off(exchange: &Exchange, pause: Duration) {
+/// Waits between two rounds, or until a queue grants a permit, which is true then. An exchange that ends meanwhile ends in this phase; a
+/// failure that is reported later keeps its own.
+async fn back_off(exchange: &Exchange, pause: Duration, candidates: &mut Candidates) -> bool {
     let status = &exchange.handle.status;
     let failed_in = status.phase();
     status.enter(Phase::Backoff);
-    tokio::time::sleep(pause).await;
+    let is_granted = tokio::time::timeout(pause, candidates.granted()).await.is_ok();
     status.enter(failed_in);
+    is_granted
 }
 
 /// How much of a response is waited for before the client gets it.

@@ -10,6 +10,7 @@ mod early;
 mod heartbeat;
 mod kept;
 mod models;
+mod queued;
 pub mod rig;
 mod schedules;
 mod table;
