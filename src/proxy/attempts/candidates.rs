@@ -1,7 +1,11 @@
 //! The candidates of a request: which of a route's upstreams, which target, with which key.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -10,8 +14,8 @@ use crate::{
     proxy::arrival::CallerTimeouts,
     snapshot::{Route, Step, Target, Upstream},
     upstream::{
-        Affinity, CallerHash, Circuit, Cooldown, CooldownReason, Key, KeyFailure, KeyPermit, Noted, Pick,
-        TargetPermit, TargetState, Turn,
+        Affinity, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure, KeyPermit, Noted,
+        Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
     },
 };
 
@@ -68,6 +72,24 @@ pub(super) struct Candidates {
     end: usize,
     /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
     tried: Vec<Tried>,
+    /// This request's places in the queues of targets at their `max_pending`; at most one for each target.
+    queued: Vec<Queued>,
+    /// The permit that one of the queues has granted.
+    granted: RefCell<Option<Granted>>,
+}
+
+/// A place in a target's queue.
+#[derive(Debug)]
+struct Queued {
+    state: Arc<TargetState>,
+    waiter: Waiter,
+}
+
+/// What a place in a target's queue has led to.
+#[derive(Debug)]
+struct Granted {
+    state: Arc<TargetState>,
+    permit: QueuePermit,
 }
 
 /// A candidate that was tried.
@@ -117,13 +139,63 @@ impl Candidates {
     ) -> Self {
         let model = model.map(Into::into);
         let end = route.steps.len();
-        Self { route, caller, model, affinities, timeouts, first: 0, end, tried: Vec::new() }
+        Self {
+            route,
+            caller,
+            model,
+            affinities,
+            timeouts,
+            first: 0,
+            end,
+            tried: Vec::new(),
+            queued: Vec::new(),
+            granted: RefCell::default(),
+        }
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
-    pub(super) fn next(&self, now: Instant) -> Option<Candidate> {
-        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
-        steps.into_iter().find_map(|(number, step)| self.at_step(number, step, now))
+    pub(super) fn next(&mut self, now: Instant) -> Option<Candidate> {
+        let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
+        let candidate = steps.find_map(|(number, step)| self.at_step(number, step, now));
+        // A permit that was granted and is of no use goes to the next one who waits.
+        self.granted.take();
+        if candidate.is_some() {
+            self.queued.clear();
+        }
+        candidate
+    }
+
+    /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`). The request keeps its places
+    /// until it has a candidate.
+    pub(super) fn enqueue(&mut self, now: Instant) {
+        let route = self.route.clone();
+        for (number, step) in route.steps.iter().enumerate().take(self.end).skip(self.first) {
+            let Some(max_pending) = step.upstream.max_pending else { continue };
+            for target in step.upstream.targets() {
+                let is_queued = self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state));
+                if is_queued || !self.could_be_next(number, step, target, now) {
+                    continue;
+                }
+                if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
+                    self.queued.push(Queued { state: target.state.clone(), waiter });
+                }
+            }
+        }
+    }
+
+    /// Waits until [`Candidates::next`] gets what one of the queues has granted. Without a place in a queue that never happens.
+    pub(super) async fn granted(&mut self) {
+        let granted = poll_fn(|cx| {
+            for Queued { state, waiter } in &mut self.queued {
+                if let Poll::Ready(permit) = Pin::new(waiter).poll(cx) {
+                    return Poll::Ready(Granted { state: state.clone(), permit });
+                }
+            }
+            Poll::Pending
+        });
+        let granted = granted.await;
+        self.queued.clear();
+        self.granted = RefCell::new(Some(granted));
     }
 
     /// Whether there is more than one.
@@ -339,10 +411,6 @@ impl Candidates {
         }
     }
 
-    fn admit(&self, step: &Step, target: &Target, now: Instant) -> Option<TargetPermit> {
-        target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now)
-    }
-
     fn candidate(
         &self,
         number: usize,
@@ -363,6 +431,25 @@ impl Candidates {
     fn used_keys(&self, number: usize, target: &Target) -> Vec<Key> {
         let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
         here.filter_map(|tried| tried.key.clone()).collect()
+    }
+
+    /// Admits the request to `target`, with the permit from its queue if it was granted one.
+    fn admit(&self, step: &Step, target: &Target, now: Instant) -> Option<TargetPermit> {
+        let is_for_target = |granted: &mut Granted| Arc::ptr_eq(&granted.state, &target.state);
+        match self.granted.borrow_mut().take_if(is_for_target) {
+            Some(granted) => target.state.admit_waiter(self.caller, step.breaker, granted.permit, now),
+            None => target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now),
+        }
+    }
+
+    /// Whether `target` was not tried in this round, and its circuit breaker and its keys would let a request through.
+    fn could_be_next(&self, number: usize, step: &Step, target: &Target, now: Instant) -> bool {
+        let closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
+        if !closed || self.was_tried(number, target) {
+            return false;
+        }
+        let used = self.used_keys(number, target);
+        matches!(step.upstream.keys.peek(self.model(step), &used, now), Pick::Key(_) | Pick::Unneeded)
     }
 
     /// Whether `target` was tried with what is asked of it at the step of that `number`, whatever the key.

@@ -139,8 +139,9 @@ impl Dispatch {
         let available = self.candidates.next_available(now);
         if let Some(next) = available.filter(NextAvailable::is_a_key) {
             let latest = self.schedule.latest_turn(next.span, now).ok_or(available)?;
-            let turn =
-                self.during_backoff(exchange, async |own| own.candidates.wait_for_key(next, latest).await);
+            let turn = self.during_backoff(exchange, async |own: &mut Self| {
+                own.candidates.wait_for_key(next, latest).await
+            });
             let turn = turn.await;
             let now = Instant::now();
             self.candidates.new_round();
@@ -158,19 +159,23 @@ impl Dispatch {
         let Some(pause) = self.schedule.pause(available, self.last.is_some(), now) else {
             return Err(available);
         };
-        self.during_backoff(exchange, async |_| tokio::time::sleep(pause).await).await;
-        self.candidates.new_round();
+        self.candidates.enqueue(now);
+        let granted = async |own: &mut Self| tokio::time::timeout(pause, own.candidates.granted()).await;
+        // A permit that a queue has granted is for a candidate of this round.
+        if self.during_backoff(exchange, granted).await.is_err() {
+            self.candidates.new_round();
+        }
         Ok(None)
     }
 
     /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
     async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
-        self.during_backoff(exchange, async |_| tokio::time::sleep(pause).await).await;
+        self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await;
         self.candidates.again(Instant::now())
     }
 
     /// Waits for `wait`. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
-    async fn during_backoff<T>(&mut self, exchange: &Exchange, wait: impl AsyncFnOnce(&Self) -> T) -> T {
+    async fn during_backoff<T>(&mut self, exchange: &Exchange, wait: impl AsyncFnOnce(&mut Self) -> T) -> T {
         let status = &exchange.handle.status;
         let failed_in = status.phase();
         status.enter(Phase::Backoff);

@@ -11,6 +11,7 @@ mod heartbeat;
 mod kept;
 mod models;
 mod operations;
+mod queued;
 pub mod rig;
 mod schedules;
 mod table;
