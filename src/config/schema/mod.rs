@@ -23,7 +23,7 @@ pub(crate) use client::key_nodes;
 pub(crate) use defaults::Defaults;
 pub use defaults::{Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, Switch};
 pub use egress::EgressProxy;
-pub use headers::HeaderRules;
+pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};
