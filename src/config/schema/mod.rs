@@ -25,7 +25,7 @@ pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
 };
 pub use egress::EgressProxy;
-pub use headers::HeaderRules;
+pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};

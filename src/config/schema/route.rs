@@ -7,7 +7,7 @@ use http::Method;
 use super::{
     BreakerOverride, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
-    headers::not_both,
+    headers::{no_secrets, not_both},
     timeouts::SPANS,
 };
 use crate::config::{
@@ -106,6 +106,7 @@ table! {
         {
             not_both(table, "request_headers", request_headers.as_ref());
             not_both(table, "response_headers", response_headers.as_ref());
+            no_secrets(table, "response_headers");
             has_an_effect(table, upstreams.as_deref(), delivery);
         }
     }
