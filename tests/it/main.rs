@@ -18,6 +18,7 @@ mod layers;
 mod metrics;
 mod packaging;
 mod properties;
+mod providers;
 mod regressions;
 mod reload;
 mod routing;
