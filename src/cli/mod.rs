@@ -4,6 +4,7 @@ pub mod cert;
 mod check;
 mod demo;
 mod key;
+mod run;
 mod serve;
 mod simulate;
 
@@ -23,6 +24,7 @@ pub fn run() -> ExitCode {
     match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&config.config),
         Command::Check => check::run(&config.config),
+        Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Key(KeyCommand::New { name }) => key::new(&name),
@@ -96,6 +98,14 @@ enum Command {
         after_long_help = "Example:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate"
     )]
     Check,
+    /// Run the gateway in front of a provider, without a configuration file
+    ///
+    /// The provider is the one whose key the environment has (OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY …), or the server of --to.
+    /// Makes a client key and prints it once, with a curl command to paste into another terminal.
+    #[command(
+        after_long_help = "Examples:\n  OPENAI_API_KEY=sk-… sluicegate run\n  sluicegate run --to http://localhost:11434/v1"
+    )]
+    Run(run::RunOptions),
     /// Try the gateway with a simulated upstream
     ///
     /// Needs no key and no configuration file. Prints a curl command and an SDK snippet to paste into another terminal.
