@@ -4,6 +4,7 @@ pub mod cert;
 mod check;
 mod demo;
 mod key;
+mod probe;
 mod run;
 mod serve;
 mod simulate;
@@ -23,7 +24,7 @@ pub fn run() -> ExitCode {
     let Cli { command, config } = Cli::parse();
     match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&config.config),
-        Command::Check => check::run(&config.config),
+        Command::Check(options) => check::run(&config.config, &options),
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Simulate(options) => simulate::run(&options),
@@ -93,11 +94,12 @@ enum Command {
     Serve,
     /// Check the configuration and report every problem in it
     ///
-    /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem.
+    /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem, if --online finds a target
+    /// that cannot be reached or refuses a key, or if the request of --as would be refused.
     #[command(
-        after_long_help = "Example:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate"
+        after_long_help = "Examples:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate\n  sluicegate check --online --model gpt-4o-mini\n  sluicegate check --as team-a POST /v1/chat/completions --model gpt-4o-mini"
     )]
-    Check,
+    Check(check::CheckOptions),
     /// Run the gateway in front of a provider, without a configuration file
     ///
     /// The provider is the one whose key the environment has (OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY …), or the server of --to.
@@ -193,7 +195,7 @@ mod tests {
         assert!(matches!(serve.command, Some(Command::Serve)));
         assert_eq!(serve.config.config, PathBuf::from("a.toml"));
         assert_eq!(parse("sluicegate --config b.toml").config.config, PathBuf::from("b.toml"));
-        assert!(matches!(parse("sluicegate check").command, Some(Command::Check)));
+        assert!(matches!(parse("sluicegate check").command, Some(Command::Check(_))));
         let Some(Command::Demo(demo)) = parse("sluicegate demo --plain 127.0.0.1:1").command else {
             panic!("demo")
         };

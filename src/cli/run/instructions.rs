@@ -1,8 +1,9 @@
 //! What `run` prints: where the gateway is, and commands to try it.
 
-use std::{fmt::Write as _, net::SocketAddr, path::Path};
+use std::{fmt::Write as _, net::SocketAddr};
 
 use super::{
+    Started,
     access::{Access, Origin, VARIABLE},
     file::Plan,
     providers::{Base, KNOWN, Provider},
@@ -21,20 +22,22 @@ pub(super) fn variables() -> String {
     text
 }
 
-/// The text for a gateway that listens on `address`. `written` is the configuration file that was saved.
-pub(super) fn of(plan: &Plan<'_>, address: SocketAddr, written: Option<&Path>) -> String {
-    let mut text = String::new();
-    let titles: Vec<String> =
-        plan.providers.iter().map(|provider| format!("{} ({})", provider.title, provider.base)).collect();
-    let _ = writeln!(text, "Sluicegate is in front of {}. Ctrl-C stops it.\n", titles.join(", "));
+/// The text for a gateway that has started.
+pub(super) fn of(plan: &Plan<'_>, started: &Started<'_>) -> String {
+    let (mut text, address) = (String::new(), started.address);
+    text.push_str("Sluicegate is running. Ctrl-C stops it.\n\n");
+    for (provider, found) in plan.providers.iter().zip(&started.found) {
+        let _ = writeln!(text, "  provider    {} ({}): {}", provider.title, provider.base, found.state);
+    }
     let _ = writeln!(text, "  base_url    http://{address}/v1");
     let _ = writeln!(text, "  client key  {}", key_line(plan.access));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);
-    if let Some(file) = written {
+    if let Some(file) = started.written {
         let _ = writeln!(text, "  saved as    {0} (sluicegate serve --config {0})", file.display());
     }
-    if let Some(provider) = plan.providers.first() {
-        let _ = write!(text, "\n{}", commands(provider, plan.access, address));
+    if let Some((provider, found)) = plan.providers.iter().zip(&started.found).next() {
+        let model = found.model.as_deref().or(provider.model).unwrap_or("MODEL");
+        let _ = write!(text, "\n{}", commands(provider, model, plan.access, address));
     }
     text.push_str("One log line for each request follows.\n\n");
     text
@@ -52,8 +55,7 @@ fn key_line(access: &Access) -> String {
 }
 
 /// A streamed response with curl, and with the provider's SDK.
-fn commands(provider: &Provider, access: &Access, address: SocketAddr) -> String {
-    let model = provider.model.unwrap_or("MODEL");
+fn commands(provider: &Provider, model: &str, access: &Access, address: SocketAddr) -> String {
     let key = match access {
         Access::Open => "none".to_owned(),
         Access::Key { key, origin: Origin::Made } => (**key).clone(),

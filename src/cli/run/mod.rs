@@ -20,7 +20,9 @@ use http::Uri;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
+    cli::probe::{self, TargetReport, Verdict},
     config::{self, Config, Env, Problems},
+    snapshot::Snapshot,
 };
 use access::Access;
 use file::Plan;
@@ -75,6 +77,17 @@ enum Error {
     },
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error("{title} refuses the key in {variable} ({detail}); check the key")]
+    Refused {
+        /// The provider.
+        title: String,
+        /// The variable with the key.
+        variable: String,
+        /// What was asked, and the answer.
+        detail: String,
+    },
+    #[error("event queue could not be created")]
+    Runtime(#[source] io::Error),
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
     #[error(transparent)]
@@ -106,12 +119,74 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
     let text = plan.toml();
     let config = configuration(&text)?;
     let app = App::start(config, Surroundings::default()).map_err(|error| named(error, options))?;
+    let found = greet(configuration(&text)?, &providers)?;
     if let Some(file) = &options.write {
         write(file, &text)?;
     }
-    let written = options.write.as_deref();
-    super::print(instructions::of(&plan, app.addresses().first().copied().unwrap_or(listen), written));
+    let address = app.addresses().first().copied().unwrap_or(listen);
+    super::print(instructions::of(&plan, &Started { address, written: options.write.as_deref(), found }));
     app.run().map_err(Error::App)
+}
+
+/// What is known of a run once it has started.
+#[derive(Debug)]
+struct Started<'a> {
+    address: SocketAddr,
+    /// The configuration file that was saved.
+    written: Option<&'a Path>,
+    /// For each provider.
+    found: Vec<Found>,
+}
+
+/// What a provider has said at the start.
+#[derive(Debug)]
+struct Found {
+    /// Whether its key is accepted, in words.
+    state: String,
+    /// A model that it has.
+    model: Option<String>,
+}
+
+/// Asks each provider for its models, with its key. One that cannot be reached now may be reached later; a refused key is an error.
+fn greet(config: Config, providers: &[Provider]) -> Result<Vec<Found>, Error> {
+    let snapshot = Snapshot::compile(config, None).map_err(|error| Error::App(error.into()))?;
+    let runtime = probe::runtime().map_err(Error::Runtime)?;
+    let subjects = probe::subjects(&snapshot);
+    let asked: Vec<_> = subjects.iter().map(|subject| runtime.block_on(probe::ask(subject, None))).collect();
+    let of = |provider: &Provider| {
+        let report = asked.iter().find(|report| report.upstream == provider.name);
+        report.map_or_else(
+            || Ok(Found { state: "not asked".to_owned(), model: None }),
+            |report| found(provider, report),
+        )
+    };
+    providers.iter().map(of).collect()
+}
+
+fn found(provider: &Provider, report: &TargetReport) -> Result<Found, Error> {
+    if let Some((step, error)) = report.steps.iter().find_map(|step| Some((step.name, step.error.as_ref()?)))
+    {
+        return Ok(Found { state: format!("cannot be reached now ({step}: {error})"), model: None });
+    }
+    let Some(key) = report.keys.first() else {
+        return Ok(Found { state: "not asked".to_owned(), model: None });
+    };
+    let state = match key.verdict {
+        Verdict::Refused => {
+            let variable = provider.variable.clone().unwrap_or_else(|| "--key-env".to_owned());
+            return Err(Error::Refused {
+                title: provider.title.clone(),
+                variable,
+                detail: key.detail.clone(),
+            });
+        }
+        Verdict::Accepted => "accepts the key".to_owned(),
+        Verdict::NoneNeeded => "needs no key".to_owned(),
+        Verdict::CannotTell => "answers; whether it accepts the key shows with the first request".to_owned(),
+        Verdict::Failed => format!("fails now ({})", key.detail),
+    };
+    let usual = provider.model.filter(|model| key.models.iter().any(|listed| listed == model));
+    Ok(Found { state, model: usual.map(str::to_owned).or_else(|| key.models.first().cloned()) })
 }
 
 fn variable(name: &str) -> Option<String> {
