@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Args;
@@ -24,6 +25,9 @@ pub(super) struct CheckOptions {
     /// Model: with --online, ask for a short streamed answer (costs a few tokens); with --as, check the client's `models`
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// How long each step of --online may take
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = crate::span::parse, requires = "online")]
+    timeout: Duration,
     /// Print the result of --online as JSON
     #[arg(long, requires = "online")]
     json: bool,
@@ -59,7 +63,7 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
     }
     if options.online {
         let output = if options.json { Output::Json } else { Output::Text };
-        return online::run(config, model, output);
+        return online::run(config, model, options.timeout, output);
     }
     super::print(Sound { path, config: &config })
 }

@@ -4,11 +4,12 @@ use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
+    time::Duration,
 };
 
 use super::Output;
 use crate::{
-    cli::probe::{self, KeyReport, StreamReport, TargetReport, Verdict},
+    cli::probe::{self, KeyAnswer, KeyReport, StreamReport, TargetReport},
     config::Config,
     snapshot::{CompileError, Snapshot},
 };
@@ -23,17 +24,17 @@ enum Error {
 }
 
 /// Asks every target, and prints what it found. The code is 1 if a target cannot be reached or refuses a key.
-pub(super) fn run(config: Config, model: Option<&str>, output: Output) -> ExitCode {
-    match ask_all(config, model) {
+pub(super) fn run(config: Config, model: Option<&str>, timeout: Duration, output: Output) -> ExitCode {
+    match ask_all(config, model, timeout) {
         Ok(reports) => report(&reports, output),
         Err(error) => crate::cli::fail(&error),
     }
 }
 
-fn ask_all(config: Config, model: Option<&str>) -> Result<Vec<TargetReport>, Error> {
+fn ask_all(config: Config, model: Option<&str>, timeout: Duration) -> Result<Vec<TargetReport>, Error> {
     let snapshot = Snapshot::compile(config, None)?;
     let runtime = probe::runtime().map_err(Error::Runtime)?;
-    let subjects = probe::subjects(&snapshot);
+    let subjects = probe::subjects(&snapshot, timeout);
     let mut reports = Vec::new();
     for (at, subject) in subjects.iter().enumerate() {
         progress(&format!("asking {} of {}: {}", at + 1, subjects.len(), subject.target.url));
@@ -95,11 +96,11 @@ fn target(f: &mut fmt::Formatter<'_>, report: &TargetReport) -> fmt::Result {
 fn key(f: &mut fmt::Formatter<'_>, report: &KeyReport) -> fmt::Result {
     let name = report.key.map_or_else(|| "no key".to_owned(), |number| format!("key {number}"));
     let verdict = match report.verdict {
-        Verdict::Accepted => "accepted",
-        Verdict::Refused => "REFUSED",
-        Verdict::CannotTell => "cannot be told",
-        Verdict::Failed => "FAILED",
-        Verdict::NoneNeeded => "answers",
+        KeyAnswer::Accepted => "accepted",
+        KeyAnswer::Refused => "REFUSED",
+        KeyAnswer::CannotTell => "cannot be told",
+        KeyAnswer::Failed => "FAILED",
+        KeyAnswer::NoneNeeded => "answers",
     };
     writeln!(f, "  {name:8} {verdict} ({}; {} ms)", report.detail, report.ms)?;
     report.stream.as_ref().map_or(Ok(()), |report| stream(f, report))

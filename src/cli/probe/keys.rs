@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use serde_json::{Value, json};
 
-use super::{Api, KeyReport, PATIENCE, StreamReport, Subject, Verdict, millis};
+use super::{Api, KeyAnswer, KeyReport, StreamReport, Subject, millis, too_slow};
 use crate::{
     body::Outbound,
     openai::{Dialect, StreamReader},
@@ -59,8 +59,8 @@ impl Asker<'_> {
         if let Some(model) = model {
             let stream = self.stream(value.as_ref(), model).await;
             // A request that succeeds with the key says more than any list.
-            if stream.ok && report.verdict == Verdict::CannotTell && value.is_some() {
-                report.verdict = Verdict::Accepted;
+            if stream.ok && report.verdict == KeyAnswer::CannotTell && value.is_some() {
+                report.verdict = KeyAnswer::Accepted;
                 report.detail = format!("streamed an answer of {model}");
             }
             report.stream = Some(stream);
@@ -68,24 +68,28 @@ impl Asker<'_> {
         report
     }
 
-    async fn judge(&self, key: Option<&HeaderValue>) -> (Verdict, String, Vec<String>) {
+    async fn judge(&self, key: Option<&HeaderValue>) -> (KeyAnswer, String, Vec<String>) {
         let Some(path) = &self.subject.models_path else {
-            return (Verdict::CannotTell, "no route leads to this upstream".to_owned(), Vec::new());
+            return (KeyAnswer::CannotTell, "no route leads to this upstream".to_owned(), Vec::new());
         };
         let got = match self.get(path, key).await {
             Ok(got) => got,
-            Err(why) => return (Verdict::Failed, format!("GET {path}: {why}"), Vec::new()),
+            Err(why) => return (KeyAnswer::Failed, format!("GET {path}: {why}"), Vec::new()),
         };
         let asked = format!("GET {path}: {}", self.shown(&got));
         let models = models(&got.body);
         let verdict = match got.status.as_u16() {
-            200..300 if key.is_none() => Verdict::NoneNeeded,
+            200..300 if key.is_none() => KeyAnswer::NoneNeeded,
             200..300 => return self.compare(path, asked, models).await,
-            401 | 403 => Verdict::Refused,
-            500.. => Verdict::Failed,
-            _ => Verdict::CannotTell,
+            401 | 403 => KeyAnswer::Refused,
+            500.. => KeyAnswer::Failed,
+            _ => KeyAnswer::CannotTell,
         };
-        let hint = if verdict == Verdict::CannotTell { "; --model NAME asks for an answer" } else { "" };
+        let hint = match (verdict, got.status) {
+            (_, StatusCode::NOT_FOUND) => "; check the path of the base URL; --model NAME asks for an answer",
+            (KeyAnswer::CannotTell, _) => "; --model NAME asks for an answer",
+            _ => "",
+        };
         (verdict, format!("{asked}{hint}"), models)
     }
 
@@ -95,17 +99,17 @@ impl Asker<'_> {
         path: &str,
         asked: String,
         models: Vec<String>,
-    ) -> (Verdict, String, Vec<String>) {
+    ) -> (KeyAnswer, String, Vec<String>) {
         let without = self.get(path, None).await;
         match without.map(|got| got.status) {
-            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (Verdict::Accepted, asked, models),
+            Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (KeyAnswer::Accepted, asked, models),
             Ok(status) if status.is_success() => {
                 let detail = format!("{asked}, but also without a key; --model NAME asks for an answer");
-                (Verdict::CannotTell, detail, models)
+                (KeyAnswer::CannotTell, detail, models)
             }
             // Anything but a success shows that the key made the difference.
-            Ok(_) => (Verdict::Accepted, asked, models),
-            Err(why) => (Verdict::CannotTell, format!("{asked}, and without a key: {why}"), models),
+            Ok(_) => (KeyAnswer::Accepted, asked, models),
+            Err(why) => (KeyAnswer::CannotTell, format!("{asked}, and without a key: {why}"), models),
         }
     }
 
@@ -124,11 +128,12 @@ impl Asker<'_> {
     async fn get(&self, path: &str, key: Option<&HeaderValue>) -> Result<Got, String> {
         let request = self.request(Method::GET, path, key).body(Outbound::EMPTY);
         let request = request.map_err(|error| error.to_string())?;
+        let timeout = self.subject.timeout;
         let whole = async {
             let (head, body) = self.send(request).await?.into_parts();
             Ok(Got { status: head.status, body: read(body).await? })
         };
-        tokio::time::timeout(PATIENCE, whole).await.unwrap_or_else(|_| Err(too_slow()))
+        tokio::time::timeout(timeout, whole).await.unwrap_or_else(|_| Err(too_slow(timeout)))
     }
 
     fn request(&self, method: Method, path: &str, key: Option<&HeaderValue>) -> http::request::Builder {
@@ -160,7 +165,7 @@ impl Asker<'_> {
     }
 
     async fn send(&self, request: Request<Outbound>) -> Result<Response<AnswerBody>, String> {
-        let dialled = self.pools.dial(&self.subject.target.dialer, PATIENCE).await;
+        let dialled = self.pools.dial(&self.subject.target.dialer, self.subject.timeout).await;
         let connection = dialled.map_err(|error| described(&error))?;
         let sent: Result<Answer, _> = connection.send(request).await;
         sent.map_err(|error| error.cause.to_string())
@@ -176,10 +181,12 @@ impl Asker<'_> {
         };
         let mut report = StreamReport::default();
         for limit in limits {
-            let streamed = tokio::time::timeout(PATIENCE * 3, self.stream_once(path, key, model, limit));
-            report = streamed
-                .await
-                .unwrap_or_else(|_| StreamReport { error: Some(too_slow()), ..StreamReport::default() });
+            let streamed =
+                tokio::time::timeout(self.subject.timeout * 3, self.stream_once(path, key, model, limit));
+            report = streamed.await.unwrap_or_else(|_| StreamReport {
+                error: Some(too_slow(self.subject.timeout * 3)),
+                ..StreamReport::default()
+            });
             if !matches!(report.status, 400 | 422) {
                 break;
             }
@@ -274,10 +281,6 @@ fn models(body: &[u8]) -> Vec<String> {
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     let list = parsed["data"].as_array().into_iter().flatten();
     list.filter_map(|model| model["id"].as_str().map(str::to_owned)).take(MOST_MODELS).collect()
-}
-
-fn too_slow() -> String {
-    format!("not finished after {} s", PATIENCE.as_secs())
 }
 
 /// An error with its causes.

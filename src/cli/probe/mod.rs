@@ -22,9 +22,6 @@ use crate::{
     upstream::Pools,
 };
 
-/// How long each step may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// What was found out about one target.
 #[derive(Debug, Serialize)]
 pub(super) struct TargetReport {
@@ -63,7 +60,7 @@ pub(super) struct Certificate {
 /// Whether a target accepts a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Verdict {
+pub(super) enum KeyAnswer {
     /// A request with the key succeeded, and one without it did not.
     Accepted,
     /// The target said that the key is invalid or may do nothing.
@@ -82,7 +79,7 @@ pub(super) struct KeyReport {
     /// Its number in the configuration, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) key: Option<usize>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: KeyAnswer,
     /// What was asked and what came, without any key.
     pub(super) detail: String,
     pub(super) ms: u64,
@@ -115,7 +112,7 @@ impl TargetReport {
     pub(super) fn is_good(&self) -> bool {
         let reached = self.steps.iter().all(|step| step.error.is_none());
         let keys = self.keys.iter().all(|key| {
-            !matches!(key.verdict, Verdict::Refused | Verdict::Failed)
+            !matches!(key.verdict, KeyAnswer::Refused | KeyAnswer::Failed)
                 && key.stream.as_ref().is_none_or(|stream| stream.ok)
         });
         reached && keys
@@ -131,6 +128,8 @@ pub(super) struct Subject<'a> {
     pub(super) models_path: Option<String>,
     /// The path of an answer, in the same way.
     pub(super) answer_path: Option<String>,
+    /// How long each step may take.
+    pub(super) timeout: Duration,
 }
 
 /// Whose API a target has.
@@ -146,13 +145,18 @@ pub(super) enum Api {
 const OPERATIONS: [&str; 5] = ["/messages", "/chat/completions", "/responses", "/embeddings", "/completions"];
 
 /// All targets of `snapshot`, in the order of the configuration.
-pub(super) fn subjects(snapshot: &Snapshot) -> Vec<Subject<'_>> {
+pub(super) fn subjects(snapshot: &Snapshot, timeout: Duration) -> Vec<Subject<'_>> {
     let upstreams = snapshot.upstreams.values();
     let targets = upstreams.flat_map(|upstream| upstream.targets().map(move |target| (&**upstream, target)));
-    targets.map(|(upstream, target)| subject(snapshot, upstream, target)).collect()
+    targets.map(|(upstream, target)| subject(snapshot, upstream, target, timeout)).collect()
 }
 
-fn subject<'a>(snapshot: &Snapshot, upstream: &'a Upstream, target: &'a Target) -> Subject<'a> {
+fn subject<'a>(
+    snapshot: &Snapshot,
+    upstream: &'a Upstream,
+    target: &'a Target,
+    timeout: Duration,
+) -> Subject<'a> {
     let to_it = |route: &&Arc<Route>| route.steps.iter().any(|step| step.upstream.name == upstream.name);
     let route = snapshot.routes.iter().find(to_it);
     let api = api_of(upstream);
@@ -163,7 +167,7 @@ fn subject<'a>(snapshot: &Snapshot, upstream: &'a Upstream, target: &'a Target) 
     });
     let path = |operation: &str| base.as_ref().map(|base| format!("{base}/{operation}"));
     let answer = if api == Api::Anthropic { "messages" } else { "chat/completions" };
-    Subject { upstream, target, api, models_path: path("models"), answer_path: path(answer) }
+    Subject { upstream, target, api, models_path: path("models"), answer_path: path(answer), timeout }
 }
 
 /// Anthropic's API is known by the header of its key (Anthropic API reference, "Authentication").
@@ -196,6 +200,10 @@ pub(super) async fn ask(subject: &Subject<'_>, model: Option<&str>) -> TargetRep
     let pools = Rc::new(Pools::new(Arc::new(WorkerMetrics::default())));
     report.keys = keys::ask(subject, &pools, model).await;
     report
+}
+
+fn too_slow(timeout: Duration) -> String {
+    format!("not finished after {} s", timeout.as_secs_f64())
 }
 
 fn millis(since: Instant) -> u64 {

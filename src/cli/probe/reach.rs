@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustls::pki_types::ServerName;
@@ -11,7 +11,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
-use super::{Certificate, PATIENCE, Step, Subject, millis};
+use super::{Certificate, Step, Subject, millis, too_slow};
 
 const DAY: i64 = 24 * 60 * 60;
 
@@ -26,8 +26,11 @@ pub(super) async fn reach(subject: &Subject<'_>) -> (Vec<Step>, Option<Certifica
     let port = authority.port_u16().unwrap_or(if with_tls { 443 } else { 80 });
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let resolved = async { Ok(lookup_host((host, port)).await?.collect::<Vec<SocketAddr>>()) };
-    let Some(addresses) = step(&mut steps, "resolve", resolved).await else { return (steps, None) };
-    let Some(stream) = step(&mut steps, "connect", TcpStream::connect(&*addresses)).await else {
+    let Some(addresses) = step(&mut steps, subject.timeout, "resolve", resolved).await else {
+        return (steps, None);
+    };
+    let Some(stream) = step(&mut steps, subject.timeout, "connect", TcpStream::connect(&*addresses)).await
+    else {
         return (steps, None);
     };
     if !with_tls {
@@ -39,7 +42,7 @@ pub(super) async fn reach(subject: &Subject<'_>) -> (Vec<Step>, Option<Certifica
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     };
-    let stream = step(&mut steps, "tls", handshake).await;
+    let stream = step(&mut steps, subject.timeout, "tls", handshake).await;
     let certificate = stream.as_ref().and_then(certificate);
     (steps, certificate)
 }
@@ -47,15 +50,16 @@ pub(super) async fn reach(subject: &Subject<'_>) -> (Vec<Step>, Option<Certifica
 /// Does one step within the time for it, and notes it.
 async fn step<T>(
     steps: &mut Vec<Step>,
+    timeout: Duration,
     name: &'static str,
     doing: impl Future<Output = std::io::Result<T>>,
 ) -> Option<T> {
     let start = Instant::now();
-    let done = tokio::time::timeout(PATIENCE, doing).await;
+    let done = tokio::time::timeout(timeout, doing).await;
     let (value, error) = match done {
         Ok(Ok(value)) => (Some(value), None),
         Ok(Err(error)) => (None, Some(error.to_string())),
-        Err(_) => (None, Some(format!("not finished after {} s", PATIENCE.as_secs()))),
+        Err(_) => (None, Some(too_slow(timeout))),
     };
     steps.push(Step { name, ms: millis(start), error });
     value

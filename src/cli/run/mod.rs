@@ -13,6 +13,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Args;
@@ -20,7 +21,7 @@ use http::Uri;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
-    cli::probe::{self, TargetReport, Verdict},
+    cli::probe::{self, KeyAnswer, TargetReport},
     config::{self, Config, Env, Problems},
     snapshot::Snapshot,
 };
@@ -147,11 +148,14 @@ struct Found {
     model: Option<String>,
 }
 
+/// How long each step of asking may take: the gateway serves meanwhile, but its commands are printed afterwards.
+const GREETING: Duration = Duration::from_secs(3);
+
 /// Asks each provider for its models, with its key. One that cannot be reached now may be reached later; a refused key is an error.
 fn greet(config: Config, providers: &[Provider]) -> Result<Vec<Found>, Error> {
     let snapshot = Snapshot::compile(config, None).map_err(|error| Error::App(error.into()))?;
     let runtime = probe::runtime().map_err(Error::Runtime)?;
-    let subjects = probe::subjects(&snapshot);
+    let subjects = probe::subjects(&snapshot, GREETING);
     let asked: Vec<_> = subjects.iter().map(|subject| runtime.block_on(probe::ask(subject, None))).collect();
     let of = |provider: &Provider| {
         let report = asked.iter().find(|report| report.upstream == provider.name);
@@ -172,7 +176,7 @@ fn found(provider: &Provider, report: &TargetReport) -> Result<Found, Error> {
         return Ok(Found { state: "not asked".to_owned(), model: None });
     };
     let state = match key.verdict {
-        Verdict::Refused => {
+        KeyAnswer::Refused => {
             let variable = provider.variable.clone().unwrap_or_else(|| "--key-env".to_owned());
             return Err(Error::Refused {
                 title: provider.title.clone(),
@@ -180,10 +184,12 @@ fn found(provider: &Provider, report: &TargetReport) -> Result<Found, Error> {
                 detail: key.detail.clone(),
             });
         }
-        Verdict::Accepted => "accepts the key".to_owned(),
-        Verdict::NoneNeeded => "needs no key".to_owned(),
-        Verdict::CannotTell => "answers; whether it accepts the key shows with the first request".to_owned(),
-        Verdict::Failed => format!("fails now ({})", key.detail),
+        KeyAnswer::Accepted => "accepts the key".to_owned(),
+        KeyAnswer::NoneNeeded => "needs no key".to_owned(),
+        KeyAnswer::CannotTell => {
+            "answers; whether it accepts the key shows with the first request".to_owned()
+        }
+        KeyAnswer::Failed => format!("fails now ({})", key.detail),
     };
     let usual = provider.model.filter(|model| key.models.iter().any(|listed| listed == model));
     Ok(Found { state, model: usual.map(str::to_owned).or_else(|| key.models.first().cloned()) })
