@@ -53,6 +53,8 @@ pub enum Fault {
     KeysConflict(Cause),
     /// The client's `routes` do not list this route.
     RouteForbidden,
+    /// The request has an `Origin`, which only browsers send, and the route takes none.
+    OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.

@@ -150,6 +150,11 @@ impl Dialer {
         self.http2
     }
 
+    /// Whether its connections go through an egress proxy.
+    pub fn is_tunnelled(&self) -> bool {
+        matches!(self.connector, Connector::Tunnelled(_))
+    }
+
     /// Limits on the connections.
     pub fn limits(&self) -> PoolLimits {
         self.limits

@@ -188,6 +188,11 @@ impl KeyRing {
         ended.report
     }
 
+    /// The values of all keys, in the order of the configuration.
+    pub fn values(&self) -> Vec<HeaderValue> {
+        self.keys.iter().map(|key| key.value.clone()).collect()
+    }
+
     /// The number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()

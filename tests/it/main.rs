@@ -16,6 +16,7 @@ mod harness;
 mod keys;
 mod layers;
 mod metrics;
+mod online;
 mod packaging;
 mod properties;
 mod providers;
