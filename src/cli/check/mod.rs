@@ -169,7 +169,7 @@ mod tests {
             key = { env = "KEY" }
             [upstream.internal]
             url = "http://llm.example"
-            auth = "none"
+            key = { env = "KEY" }
             [route.openai]
             path = "/v1"
             methods = ["POST"]
@@ -192,7 +192,7 @@ warning: upstream.internal.url: the key and all content are sent without TLS
 listener  127.0.0.1:8080, plain with h2c
 admin     127.0.0.1:9901
 route     openai: POST /v1 as /x to openai, internal as llama-3, internal
-upstream  internal: http://llm.example/, no key
+upstream  internal: http://llm.example/, 1 key
 upstream  openai: https://api.openai.com/, 1 key
 client    team-a: all routes; gpt-4o*
 ";
