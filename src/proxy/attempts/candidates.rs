@@ -131,12 +131,25 @@ impl Candidates {
         let steps = self.route.steps.iter().enumerate().skip(self.first);
         let all = steps
             .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
-        let open =
-            all.filter(|(number, _, target)| !self.failures_at(*number, target).any(|tried| tried.excluded));
-        open.map(|(_, step, target)| self.wait_for(step, target, now)).min()
+        let open = all.filter(|(number, step, target)| !self.is_excluded(*number, step, target));
+        open.map(|(number, step, target)| self.wait_for(number, step, target, now)).min()
     }
 
-    fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> NextAvailable {
+    /// Whether this exchange does not try `target` again, with any key.
+    fn is_excluded(&self, number: usize, step: &Step, target: &Target) -> bool {
+        let keys = &step.upstream.keys;
+        self.failures_at(number, target).any(|tried| tried.excluded)
+            || (!keys.is_empty() && self.excluded_keys(number, target).len() >= keys.len())
+    }
+
+    /// The keys that this exchange does not try again at `target`.
+    fn excluded_keys(&self, number: usize, target: &Target) -> Vec<Key> {
+        let excluded = self.tried.iter().filter(|tried| tried.excluded);
+        let here = excluded.filter(|tried| self.concerns(tried, number, target));
+        here.filter_map(|tried| tried.key.clone()).collect()
+    }
+
+    fn wait_for(&self, number: usize, step: &Step, target: &Target, now: Instant) -> NextAvailable {
         let open = step.breaker.is_some() && target.state.circuit(now) != Circuit::Closed;
         if open {
             return NextAvailable {
@@ -144,7 +157,7 @@ impl Candidates {
                 why: Unavailable::Circuit,
             };
         }
-        match step.upstream.keys.peek(self.model(step), &[], now) {
+        match step.upstream.keys.peek(self.model(step), &self.excluded_keys(number, target), now) {
             Pick::CoolingDown { until, why } => {
                 let why = if why == upstream::CooldownReason::Refused {
                     Unavailable::Refused
@@ -259,11 +272,6 @@ fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
 impl Candidate {
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
-    }
-
-    /// Whether its key is in cooldown for `model` now.
-    pub(super) fn key_cools_down(&self, model: Option<&str>) -> bool {
-        self.key.as_ref().is_some_and(|key| key.is_cooling_down(model, Instant::now()))
     }
 
     /// Puts its key into cooldown for `span`.

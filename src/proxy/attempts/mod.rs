@@ -94,9 +94,8 @@ pub(super) async fn dispatch(
             schedule.note_retry_after(error.retry_after());
         }
         let decision = error.decide(retry);
-        let goes_on = request.can_be_sent()
-            && schedule.take()
-            && apply(&mut candidates, &candidate, retry.model, &decision);
+        let goes_on =
+            request.can_be_sent() && schedule.take() && apply(&mut candidates, &candidate, &decision);
         if !goes_on {
             return give_up(exchange, Some(error), None);
         }
@@ -168,26 +167,18 @@ fn cooldown_span(cooldown: &KeyCooldown) -> Duration {
     cooldown.named.unwrap_or(unnamed).min(LONGEST_COOLDOWN)
 }
 
-/// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.
-fn apply(
-    candidates: &mut Candidates,
-    candidate: &Candidate,
-    model: Option<&str>,
-    decision: &RetryDecision,
-) -> bool {
+/// Applies the decision after `candidate` failed. False if nothing else is to be tried.
+fn apply(candidates: &mut Candidates, candidate: &Candidate, decision: &RetryDecision) -> bool {
     match *decision {
         RetryDecision::Never => return false,
         RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
         RetryDecision::Elsewhere { excluded } => {
-            candidates.mark_failed(candidate, FailureScope::Model, excluded)
+            candidates.mark_failed(candidate, FailureScope::Model, excluded);
         }
-        RetryDecision::OtherKey if candidate.upstream.keys.len() > 1 => {
-            // A key that does not cool down would be refused in the next round too.
-            candidates.mark_failed(candidate, FailureScope::Key, !candidate.key_cools_down(model));
-        }
-        // The only key would be refused in the next round too, unless it is in cooldown.
-        RetryDecision::OtherKey => {
-            candidates.mark_failed(candidate, FailureScope::Model, !candidate.key_cools_down(model));
+        RetryDecision::OtherKey { excluded } => {
+            let has_others = candidate.upstream.keys.len() > 1;
+            let scope = if has_others { FailureScope::Key } else { FailureScope::Model };
+            candidates.mark_failed(candidate, scope, excluded);
         }
         RetryDecision::OtherUpstream => return candidates.skip_step(candidate),
     }

@@ -4,6 +4,7 @@
 mod attempts;
 mod balanced;
 mod breaker;
+mod classes;
 mod connections;
 mod drained;
 mod early;
@@ -14,4 +15,5 @@ pub mod rig;
 mod schedules;
 mod table;
 mod told;
+mod unreadable;
 mod whole;
