@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
-use super::{dialer::Dialled, io::Io, wait_queue::WaitQueue};
+use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, wait_queue::WaitQueue};
 use crate::body::Outbound;
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
@@ -91,6 +91,7 @@ impl Http2 {
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEAD as u32)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(true)
@@ -159,12 +160,18 @@ impl Lease {
         drop(self);
         if error.is_go_away() && error.is_remote() {
             shared.retired.set(true);
-        } else if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        } else if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             // One that takes no stream at all makes no room either.
             let others = shared.open.get() > 0;
             (if others { &shared.full } else { &shared.retired }).set(true);
         }
     }
+}
+
+/// Whether `error` says that the upstream has sent a response head that cannot be read: h2 then resets the stream on its own, with REFUSED_STREAM
+/// if the head is too large.
+pub(super) fn is_unreadable(error: &hyper::Error) -> bool {
+    beneath(error).is_some_and(|error| error.is_reset() && error.is_library())
 }
 
 /// The HTTP/2 error behind `error`, if there is one.

@@ -12,6 +12,7 @@ use std::{
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -43,6 +44,11 @@ pub(super) struct ReadState {
 
 const UNLIMITED: usize = usize::MAX;
 
+/// More bytes came before a final response than are allowed.
+#[derive(Debug, Error)]
+#[error("interim responses exceed the limit before a final response")]
+pub(super) struct EndlessHead;
+
 impl ReadState {
     /// A request is about to be sent: until [`ReadState::head_received`] no more than `allowance` bytes may come.
     pub(super) fn await_head(&self, allowance: usize) {
@@ -70,7 +76,7 @@ impl ReadState {
             return Ok(());
         }
         let Some(left) = allowance.checked_sub(read) else {
-            return Err(io::Error::other("interim responses exceed the limit before a final response"));
+            return Err(io::Error::other(EndlessHead));
         };
         self.allowance.store(left, Ordering::Relaxed);
         Ok(())

@@ -21,7 +21,7 @@ use tokio::sync::{Mutex, Notify, oneshot};
 use super::{
     Answer, AnswerBody, DialError, Dialer,
     answer::Source,
-    http1::{Http1, Http1Body},
+    http1::{self, Http1, Http1Body},
     http2::{self, Http2, Lease},
     wait_queue::QueuePermit,
 };
@@ -117,6 +117,8 @@ pub enum Delivery {
         /// The connection had been kept, and no byte came back.
         stale: bool,
     },
+    /// All of it: the upstream has answered with a head that cannot be read.
+    Unreadable,
 }
 
 impl Pools {
@@ -425,6 +427,7 @@ impl SendError {
     fn http1(mut error: TrySendError<Request<Outbound>>, stale: bool, after: Duration) -> Self {
         let seen = match error.take_message() {
             Some(request) => Delivery::Nothing(Some(Box::new(request))),
+            None if http1::is_unreadable(error.error()) => Delivery::Unreadable,
             None if stale && after < CROSSING => Delivery::Crossed,
             None => Delivery::Perhaps { stale },
         };
@@ -436,6 +439,8 @@ impl SendError {
         let cause = error.into_error();
         let seen = if request.is_some() || is_refused(&cause) {
             Delivery::Nothing(request.map(Box::new))
+        } else if http2::is_unreadable(&cause) {
+            Delivery::Unreadable
         } else {
             Delivery::Perhaps { stale: false }
         };
@@ -453,7 +458,7 @@ fn idle_limit(dialer: &Dialer) -> Duration {
 fn is_refused(error: &hyper::Error) -> bool {
     http2::beneath(error).is_some_and(|error| {
         let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-        orderly || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        orderly || (error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
 }
 

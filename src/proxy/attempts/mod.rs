@@ -209,10 +209,8 @@ impl Dispatch {
         if stays {
             self.candidates.stay_at(&candidate);
         }
-        // A key that is neither limited nor in cooldown would be refused in the next round too.
-        let may_recover = is_limit || cooldown.is_some();
         let goes_on =
-            request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision, may_recover);
+            request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision);
         if !goes_on {
             return Next::GiveUp(error);
         }
@@ -253,7 +251,7 @@ impl Dispatch {
     }
 
     /// Applies the decision after `candidate` failed. False if nothing else is to be tried.
-    fn apply(&mut self, candidate: &Candidate, decision: &RetryDecision, key_may_recover: bool) -> bool {
+    fn apply(&mut self, candidate: &Candidate, decision: &RetryDecision) -> bool {
         let candidates = &mut self.candidates;
         match *decision {
             RetryDecision::Never => return false,
@@ -261,10 +259,10 @@ impl Dispatch {
             RetryDecision::Elsewhere { excluded } => {
                 candidates.mark_failed(candidate, FailureScope::Model, excluded)
             }
-            RetryDecision::OtherKey => {
+            RetryDecision::OtherKey { excluded } => {
                 let is_only = candidate.upstream.keys.len() <= 1;
                 let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
-                candidates.mark_failed(candidate, scope, !key_may_recover);
+                candidates.mark_failed(candidate, scope, excluded);
             }
             RetryDecision::OtherUpstream => return candidates.skip_step(candidate),
         }
@@ -276,7 +274,7 @@ impl Dispatch {
 fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
     match decision {
         RetryDecision::OtherTarget | RetryDecision::Elsewhere { excluded: false } => true,
-        RetryDecision::OtherKey => is_limit,
+        RetryDecision::OtherKey { .. } => is_limit,
         RetryDecision::Elsewhere { excluded: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
             false
         }

@@ -42,8 +42,11 @@ pub(super) enum RetryDecision {
         /// This exchange does not try the candidate for that model again: it sent nothing until a timeout, or fails in the same way each time.
         excluded: bool,
     },
-    /// The same request with another key.
-    OtherKey,
+    /// The same request with another key, or, where there is no other, at another target or after a while.
+    OtherKey {
+        /// This exchange does not try the key again for that model: it would be refused again.
+        excluded: bool,
+    },
     /// Another upstream of the route, that is, another model.
     OtherUpstream,
 }
@@ -168,7 +171,7 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
     match error.class {
         // The upstream refused the key before it processed the request.
         ErrorClass::KeyRefused | ErrorClass::NoCredit | ErrorClass::KeyUnfit | ErrorClass::Forbidden => {
-            RetryDecision::OtherKey
+            RetryDecision::OtherKey { excluded: true }
         }
         _ if !request.repeat.is_harmless() => RetryDecision::Never,
         ErrorClass::RateLimited | ErrorClass::TooLargeForLimit | ErrorClass::Timeout | ErrorClass::Server
@@ -179,7 +182,8 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
         }
         // Where there is no key, the limit is the target's.
         ErrorClass::RateLimited if !error.has_key => RetryDecision::Elsewhere { excluded: false },
-        ErrorClass::RateLimited | ErrorClass::TooLargeForLimit => RetryDecision::OtherKey,
+        ErrorClass::RateLimited => RetryDecision::OtherKey { excluded: false },
+        ErrorClass::TooLargeForLimit => RetryDecision::OtherKey { excluded: true },
         ErrorClass::Timeout | ErrorClass::Server => RetryDecision::Elsewhere { excluded: false },
         ErrorClass::ContextTooLong if request.next_on_context_length => RetryDecision::OtherUpstream,
         ErrorClass::ContextTooLong | ErrorClass::Request => RetryDecision::Never,
@@ -229,7 +233,11 @@ mod tests {
             for class in
                 [ErrorClass::KeyRefused, ErrorClass::NoCredit, ErrorClass::KeyUnfit, ErrorClass::Forbidden]
             {
-                assert_eq!(refused(class).decide(asked), RetryDecision::OtherKey, "{class:?}");
+                assert_eq!(
+                    refused(class).decide(asked),
+                    RetryDecision::OtherKey { excluded: true },
+                    "{class:?}"
+                );
             }
         }
         for failed in [

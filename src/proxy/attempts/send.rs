@@ -150,6 +150,7 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
         (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
         (Some(UploadFailure::Broken), _) => SendOutcome::Failed(Fault::BodyBroken(error.cause)),
         (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
+        (None, Delivery::Unreadable) => SendOutcome::Failed(Fault::Unreadable(error.cause)),
         // Most likely unseen is not certain: a batch that was created after all would be created twice.
         (None, Delivery::Crossed) if harmless => SendOutcome::Harmless(error.cause),
         // RFC 9110 §9.2.2: an idempotent request may be sent again after a connection was lost.

@@ -4,6 +4,7 @@
 mod attempts;
 mod balanced;
 mod breaker;
+mod classes;
 mod connections;
 mod drained;
 mod early;
@@ -16,4 +17,5 @@ pub mod rig;
 mod schedules;
 mod table;
 mod told;
+mod unreadable;
 mod whole;

@@ -310,6 +310,8 @@ fn refused() -> impl Strategy<Value = Refused> {
     let framing = prop_oneof![Just(Framing::Known(0)), Just(Framing::Chunked), Just(Framing::Close)];
     (status, size, planted, framing, 1..4usize, any::<(bool, bool)>()).prop_map(
         |(status, size, planted, framing, parts, (json, about_a_model))| {
+            // Nor may one be too large to be read.
+            let size = if status == 401 { size.min(3000) } else { size };
             let mut text = "Some text: 100% and \"more\". ".repeat(size / 30);
             let planted = planted.map(|(planted, at)| (format!(" {} ", planted.write(&UPSTREAM_KEYS)), at));
             if let Some((planted, at)) = &planted {
@@ -317,7 +319,6 @@ fn refused() -> impl Strategy<Value = Refused> {
             }
             // What is said about the whole key would put it into cooldown for the next one.
             let json = json || status == 401;
-            let size = if status == 401 { size.min(3000) } else { size };
             let (param, code) = (about_a_model.then_some("model"), (status == 401).then_some("missing_scope"));
             let body = if json {
                 json!({"error": {"message": text, "type": "invalid_request_error", "param": param, "code": code}})
