@@ -66,7 +66,8 @@ impl Fault {
             Self::RateLimited(_) => "rate_limited",
             Self::NoAnswer(_) => "no_answer",
             Self::BadAnswer(_) => "bad_answer",
-            Self::UpstreamAuth(_) => "upstream_auth",
+            Self::Unreadable(_) => "unreadable",
+            Self::KeyUnusable(_) => "key_unusable",
             Self::Withheld(_) => "withheld",
             Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::Truncated(_) => "truncated",
@@ -84,10 +85,9 @@ impl Fault {
                 vec![argument("method", method), argument("allowed", allowed)]
             }
             Self::MethodUnsupported(method) => vec![argument("method", method)],
-            Self::BadPath(cause)
-            | Self::KeyMalformed(cause)
-            | Self::KeysConflict(cause)
-            | Self::UpstreamAuth(cause) => vec![argument("reason", cause)],
+            Self::BadPath(cause) | Self::KeyMalformed(cause) | Self::KeysConflict(cause) => {
+                vec![argument("reason", cause)]
+            }
             Self::BadRequest(reason) | Self::BadAnswer(reason) => vec![argument("reason", reason)],
             Self::BodyInvalid(error) => vec![argument("reason", error)],
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
@@ -115,6 +115,8 @@ impl Fault {
             | Self::Draining
             | Self::Connect(_)
             | Self::NoAnswer(_)
+            | Self::Unreadable(_)
+            | Self::KeyUnusable(_)
             | Self::Truncated(_)
             | Self::CallerStalled
             | Self::CutByDrain

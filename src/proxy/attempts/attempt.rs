@@ -111,10 +111,9 @@ async fn run(
     match held {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
-        Err(HoldError::ErrorEvent(data)) => Err(AttemptError::Upstream(Box::new(match hold {
-            Hold::Whole { .. } => UpstreamError::instead_of_whole(&data, &candidate.upstream),
-            Hold::Start | Hold::Nothing => UpstreamError::in_stream(response, &data),
-        }))),
+        Err(HoldError::ErrorEvent(data)) => {
+            Err(AttemptError::Upstream(Box::new(UpstreamError::of_event(&data, &candidate.upstream))))
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod attempt;
 mod candidates;
 mod error_body;
+mod error_class;
 mod redirect;
 mod request;
 mod response;
@@ -10,6 +11,7 @@ mod retry;
 mod schedule;
 mod send;
 mod upstream_error;
+mod wait;
 
 use std::{
     net::IpAddr,
@@ -80,7 +82,7 @@ pub(super) async fn dispatch(
         };
         // Held until the attempt is over.
         let Some(_budget_permit) = dispatch.admit(&candidate) else { continue };
-        let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.schedule, &dispatch.candidates);
+        let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
@@ -203,7 +205,7 @@ impl Dispatch {
         let pause = is_worth_the_same(&decision, is_limit)
             .then(|| self.schedule.pause_at_same(cooldown.or(error.retry_after()), Instant::now()))
             .flatten();
-        self.last = Some(error.detached());
+        self.last = Some(error);
         match pause {
             Some(pause) => Next::Same(pause),
             None => {
@@ -242,8 +244,8 @@ impl Dispatch {
         match *decision {
             RetryDecision::Never => return false,
             RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
-            RetryDecision::Elsewhere { silent } => {
-                candidates.mark_failed(candidate, FailureScope::Model, silent)
+            RetryDecision::Elsewhere { excluded } => {
+                candidates.mark_failed(candidate, FailureScope::Model, excluded)
             }
             RetryDecision::OtherKey => {
                 let is_only = candidate.upstream.keys.len() <= 1;
@@ -259,9 +261,9 @@ impl Dispatch {
 /// Whether the same candidate may respond after a short wait.
 fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
     match decision {
-        RetryDecision::OtherTarget | RetryDecision::Elsewhere { silent: false } => true,
+        RetryDecision::OtherTarget | RetryDecision::Elsewhere { excluded: false } => true,
         RetryDecision::OtherKey => is_limit,
-        RetryDecision::Elsewhere { silent: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
+        RetryDecision::Elsewhere { excluded: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
             false
         }
     }
@@ -292,19 +294,14 @@ fn caller_of(record: &Record) -> CallerHash {
 }
 
 /// How much of a response is waited for before the client gets it.
-fn how_much_to_hold(
-    route: &Route,
-    request: &PreparedRequest,
-    schedule: &RetrySchedule,
-    candidates: &Candidates,
-) -> Hold {
+fn how_much_to_hold(route: &Route, request: &PreparedRequest, candidates: &Candidates) -> Hold {
     if !request.is_inference() {
         return Hold::Nothing;
     }
     if route.is_whole() {
         return Hold::Whole { limit: route.body_limit };
     }
-    if schedule.any_left() && route.holds(candidates.are_several()) {
+    if route.holds(candidates.are_several()) {
         return Hold::Start;
     }
     Hold::Nothing
@@ -343,7 +340,7 @@ fn no_candidate(available: Option<NextAvailable>) -> Fault {
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::UpstreamAuth("it has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),

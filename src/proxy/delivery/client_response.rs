@@ -7,7 +7,6 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
     HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, WholeBounds, commit,
-    observer::ERROR_EVENT,
     whole::{self, Form},
 };
 use crate::{
@@ -31,8 +30,6 @@ pub(in crate::proxy) struct ClientResponse {
 enum ResponseContent {
     /// The gateway has all bytes.
     Local(Bytes),
-    /// The events that were read of a stream which is an error of the upstream.
-    ErrorEvents(Bytes),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
 }
@@ -77,13 +74,6 @@ impl ClientResponse {
         self
     }
 
-    /// Releases the upstream's connection, because other candidates are tried: of this response the client can get only what was read so far.
-    pub(in crate::proxy) fn detach(&mut self) {
-        if let ResponseContent::Upstream(pending) = &self.content {
-            self.content = ResponseContent::ErrorEvents(pending.held_bytes());
-        }
-    }
-
     /// Holds an event stream back until its first content; anything else goes at once.
     ///
     /// # Errors
@@ -97,9 +87,7 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
                 commit::hold_until_content(&mut pending.body, &mut pending.held, clocks, endpoint).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Local(_) | ResponseContent::ErrorEvents(_) => {
-                Ok(())
-            }
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
         }
     }
 
@@ -154,16 +142,9 @@ impl ClientResponse {
     }
 
     /// The response's head, and the relay of its body.
-    pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
+    pub(in crate::proxy) fn into_relay(self, exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
             ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
-            ResponseContent::ErrorEvents(events) => {
-                let mut observer = ResponseObserver::events(exchange.record.endpoint.dialect());
-                observer.look(&events);
-                exchange.record.tally.events = observer.count();
-                exchange.conclude(ERROR_EVENT);
-                Relay::local(events, exchange)
-            }
             ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
         };
         (self.head, relay)
@@ -184,7 +165,6 @@ impl ClientResponse {
                 Ok(*pending)
             }
             ResponseContent::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
-            ResponseContent::ErrorEvents(events) => Err(NotAStream::Error(events)),
             ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
                 None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),

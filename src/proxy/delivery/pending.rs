@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 
 use super::{ResponseObserver, ResponsePolicy};
@@ -40,14 +40,5 @@ impl PendingStream {
     ) -> Self {
         let held = VecDeque::new();
         Self { body, observer, held, policy, idle, first_token: None, permit: None, close_delimited }
-    }
-
-    /// The bytes that were read of it so far.
-    pub(super) fn held_bytes(&self) -> Bytes {
-        let mut bytes = BytesMut::new();
-        for data in self.held.iter().filter_map(Frame::data_ref) {
-            bytes.extend_from_slice(data);
-        }
-        bytes.freeze()
     }
 }

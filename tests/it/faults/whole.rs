@@ -120,7 +120,7 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
 #[tokio::test]
 async fn the_status_of_an_error_is_an_errors() {
     for (number, status, code) in
-        [(200, 500, ""), (204, 500, ""), (429, 429, ""), (401, 502, "upstream_auth_failed")]
+        [(200, 500, ""), (204, 500, ""), (429, 429, ""), (401, 503, "upstream_unavailable")]
     {
         let event = format!("data: {{\"error\":{{\"message\":\"no\",\"code\":{number}}}}}\n\n");
         let rig = Rig::alone("retry = \"off\"", "", WHOLE).await;
