@@ -12,7 +12,7 @@ use crate::{
 const SECOND_KEY: &str = "sk-second-key-0123456789abcdef";
 
 /// Longer than any test waits: what is asked after a wait is not asked at all.
-const SLOW: &str = r#"retry = { retries = 3, backoff = "10m", max_backoff = "20m" }"#;
+const SLOW: &str = r#"retry = { retries = 3, backoff = "10m", max_backoff = "20m", max_wait = "1h" }"#;
 
 /// A small model and a large one at `main`, then `spare`.
 const TWICE: &str = r#"upstreams = ["main", { upstream = "main", model = "large" }, "spare"]"#;
