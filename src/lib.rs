@@ -66,6 +66,7 @@ pub mod fault;
 pub mod key_digest;
 pub mod listen;
 pub mod openai;
+pub mod outline;
 pub mod policy;
 pub mod proxy;
 pub mod simulator;

@@ -45,6 +45,10 @@ pub enum Endpoint {
     Batches,
     /// Anything under `…/fine_tuning`
     FineTuning,
+    /// Runs of Assistants threads, which may be streamed.
+    ThreadRuns,
+    /// Events of agents' sessions: OpenAI's and Anthropic's.
+    AgentSessions,
     /// Every other operation. It is forwarded like the others.
     Other,
 }
@@ -77,6 +81,11 @@ impl Endpoint {
             Self::Completions => Dialect::COMPLETIONS,
             Self::Responses | Self::ResponsesRetrieve => Dialect::RESPONSES,
             Self::Messages => Dialect::MESSAGES,
+            Self::ImagesGenerations | Self::ImagesEdits => Dialect::IMAGES,
+            Self::AudioSpeech => Dialect::SPEECH,
+            Self::AudioTranscriptions => Dialect::TRANSCRIPTIONS,
+            Self::ThreadRuns => Dialect::THREADS,
+            Self::AgentSessions => Dialect::SESSIONS,
             _ => Dialect::OTHER,
         }
     }
@@ -121,6 +130,8 @@ impl Endpoint {
             Self::Uploads => "uploads",
             Self::Batches => "batches",
             Self::FineTuning => "fine_tuning",
+            Self::ThreadRuns => "thread_runs",
+            Self::AgentSessions => "agent_sessions",
             Self::Other => "other",
         }
     }
@@ -155,6 +166,9 @@ fn created(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
         [.., "images", "edits"] => Endpoint::ImagesEdits,
         [.., "images", "variations"] => Endpoint::ImagesVariations,
         [.., "moderations"] => Endpoint::Moderations,
+        [.., "threads", "runs"] | [.., "threads", _, "runs"] => Endpoint::ThreadRuns,
+        [.., "threads", _, "runs", _, "submit_tool_outputs"] => Endpoint::ThreadRuns,
+        [.., "agents", "sessions"] => Endpoint::AgentSessions,
         _ => return None,
     })
 }
@@ -162,6 +176,10 @@ fn created(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
 fn retrieved(path: &[&str; LOOKED_AT]) -> Option<Endpoint> {
     Some(match *path {
         [.., "responses", _] => Endpoint::ResponsesRetrieve,
+        // OpenAI (beta), then Anthropic.
+        [.., "sessions", _, "events"]
+        | [.., "sessions", _, "events", "stream"]
+        | [.., "sessions", _, "threads", _, "stream"] => Endpoint::AgentSessions,
         // A model's name may have a slash in it, as on many self-hosted upstreams.
         [.., "models"] | [.., "models", _] | [.., "models", _, _] => Endpoint::Models,
         _ => return None,
@@ -219,6 +237,13 @@ mod tests {
             ("POST", "uploads/u/parts", Endpoint::Uploads),
             ("POST", "batches/b/cancel", Endpoint::Batches),
             ("GET", "fine_tuning/jobs/j/checkpoints", Endpoint::FineTuning),
+            ("POST", "threads/runs", Endpoint::ThreadRuns),
+            ("POST", "threads/thread_1/runs", Endpoint::ThreadRuns),
+            ("POST", "threads/thread_1/runs/run_1/submit_tool_outputs", Endpoint::ThreadRuns),
+            ("POST", "agents/sessions", Endpoint::AgentSessions),
+            ("GET", "agents/sessions/s/events", Endpoint::AgentSessions),
+            ("GET", "sessions/s/events/stream", Endpoint::AgentSessions),
+            ("GET", "sessions/s/threads/t/stream", Endpoint::AgentSessions),
         ];
         for (method, path, endpoint) in table {
             for prefix in ["", "/v1", "/openai/deployments/gpt-4o", "/any/thing/at/all/v1beta"] {

@@ -22,7 +22,7 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
-pub use dialect::{Dialect, ErrorNotice, Terminal};
+pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use edit::{EditError, EditPoints, Splices};
 pub use endpoint::{Endpoint, deployment};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};

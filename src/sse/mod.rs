@@ -24,7 +24,8 @@ pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
 pub struct Event<'a> {
     /// Value of the last `event` field, at most [`NAME_LIMIT`] bytes of it; empty when the event has no name.
     pub name: &'a [u8],
-    /// Value of the `data` fields, joined with LF when there are several; empty when `oversized`.
+    /// Value of the `data` fields, joined with LF when there are several. When `oversized`, the outline that the scanner was asked to keep
+    /// ([`Scanner::outlining`]), else nothing.
     pub data: &'a [u8],
     /// Whether the data exceeded [`DATA_LIMIT`] and was not kept.
     pub oversized: bool,
