@@ -120,7 +120,6 @@ async fn send(
         Some(limit) => within(limit, last_sent, sending).await?,
     };
     exchange.head_received(answer.status());
-    exchange.handle.status.enter(Phase::Stream);
     Ok(answer)
 }
 
