@@ -43,6 +43,10 @@ pub enum Endpoint {
     Batches,
     /// Anything under `…/fine_tuning`
     FineTuning,
+    /// Runs of Assistants threads, which may be streamed.
+    ThreadRuns,
+    /// Events of agents' sessions: OpenAI's and Anthropic's.
+    AgentSessions,
     /// Every other operation. It is forwarded like the others.
     Other,
 }
@@ -77,6 +81,11 @@ impl Endpoint {
             Self::Completions => Dialect::COMPLETIONS,
             Self::Responses | Self::ResponsesRetrieve => Dialect::RESPONSES,
             Self::Messages => Dialect::MESSAGES,
+            Self::ImagesGenerations | Self::ImagesEdits => Dialect::IMAGES,
+            Self::AudioSpeech => Dialect::SPEECH,
+            Self::AudioTranscriptions => Dialect::TRANSCRIPTIONS,
+            Self::ThreadRuns => Dialect::THREADS,
+            Self::AgentSessions => Dialect::SESSIONS,
             _ => Dialect::OTHER,
         }
     }
@@ -110,6 +119,8 @@ impl Endpoint {
             Self::Uploads => "uploads",
             Self::Batches => "batches",
             Self::FineTuning => "fine_tuning",
+            Self::ThreadRuns => "thread_runs",
+            Self::AgentSessions => "agent_sessions",
             Self::Other => "other",
         }
     }

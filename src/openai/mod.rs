@@ -24,7 +24,7 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
-pub use dialect::{Dialect, ErrorNotice, Terminal};
+pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, Splices};
 pub use endpoint::{Endpoint, deployment};

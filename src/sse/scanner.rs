@@ -3,6 +3,7 @@
 use memchr::memchr2;
 
 use super::Event;
+use crate::outline::{Members, Outline};
 
 /// Limit of one event's data in bytes (1 MiB). An event with more data is `oversized`.
 ///
@@ -23,7 +24,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Finds the events of one stream in its bytes as they pass by.
 ///
 /// Memory: none while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
-/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next event.
+/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next event. Of an oversized event, an [`Outline`].
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Data of the unfinished event that came in earlier chunks, or that was joined from several lines.
@@ -43,6 +44,9 @@ pub struct Scanner {
     oversized: bool,
     has_ids: bool,
     events: u64,
+    /// What is kept of the data of an oversized event.
+    members: Option<&'static Members>,
+    outline: Option<Box<Outline>>,
 }
 
 /// The field of the unfinished line.
@@ -68,6 +72,11 @@ impl Scanner {
     /// Creates a scanner for the start of a stream.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Creates a scanner that keeps `members` of the data of an oversized event, if that is JSON.
+    pub fn outlining(members: &'static Members) -> Self {
+        Self { members: Some(members), ..Self::default() }
     }
 
     /// Scans the next bytes of the stream and calls `sink` once for each event that ends within them, in order.
@@ -218,8 +227,16 @@ impl Scanner {
             self.events += 1;
             let name = name.map_or(self.name.as_slice(), cut_name);
             let data = data.unwrap_or(&self.data);
-            let oversized = self.oversized || data.len() > DATA_LIMIT;
-            sink(Event { name, data: if oversized { &[] } else { data }, oversized });
+            if self.oversized || data.len() > DATA_LIMIT {
+                if !self.oversized {
+                    self.outline = self.members.map(|members| outline_of(members, data));
+                }
+                let data = self.outline.as_deref().map_or(&[][..], Outline::kept);
+                sink(Event { name, data, oversized: true });
+                self.outline = None;
+            } else {
+                sink(Event { name, data, oversized: false });
+            }
         }
         self.forget_event();
     }
@@ -316,11 +333,21 @@ impl Scanner {
         self.has_data = true;
     }
 
+    #[cold]
+    fn push_oversized(&mut self, part: &[u8]) {
+        let data = std::mem::take(&mut self.data);
+        if !std::mem::replace(&mut self.oversized, true) {
+            self.outline = self.members.map(|members| outline_of(members, &data));
+        }
+        if let Some(outline) = &mut self.outline {
+            outline.push(part);
+        }
+    }
+
     fn push_data(&mut self, part: &[u8]) {
         let len = self.data.len() + part.len();
         if self.oversized || len > DATA_LIMIT {
-            self.oversized = true;
-            self.data = Vec::new();
+            self.push_oversized(part);
             return;
         }
         if len > self.data.capacity() {
@@ -330,6 +357,13 @@ impl Scanner {
         }
         self.data.extend_from_slice(part);
     }
+}
+
+/// The outline of data that lies in one piece.
+fn outline_of(members: &'static Members, data: &[u8]) -> Box<Outline> {
+    let mut outline = Box::new(Outline::new(members));
+    outline.push(data);
+    outline
 }
 
 /// Determines the field of a line, from the whole line or its first [`START_LEN`] bytes.

@@ -11,7 +11,7 @@ use super::{
         reading::Gathered,
         usage::{CachedTokens, Tokens},
     },
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember},
+    definition::{Definition, ErrorNotice, Found, Progress, is_malformed},
 };
 use crate::sse::{Event, writer};
 
@@ -29,11 +29,6 @@ pub(super) const LIKE_CHAT: Definition = Definition {
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{\"choices\":[{", key: b"\"finish_reason\"" },
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
 };
 
@@ -48,15 +43,14 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
 /// Reads a chunk that may say something new.
 fn uncommon_chunk(progress: &mut Progress, event: &Event<'_>) -> Found {
     let named_error = event.name == b"error";
-    if event.oversized {
-        // A chunk that has a role and nothing else is never this large.
-        return Found { content: !named_error, error: named_error, ..Found::default() };
-    }
     progress.parsed += 1;
     let mut body = Body::new(&mut progress.gathered, &mut progress.choices);
-    let malformed = json::read(event.data, &mut body).is_err();
+    let malformed = is_malformed(event, &mut body);
+    // A chunk that has a role and nothing else is never this large.
+    body.content |= event.oversized && !named_error && !body.error;
     let error = body.error || named_error;
-    let ordinary = !malformed && !error && !body.finished && !body.usage && body.choice_count == 1;
+    let ordinary =
+        !malformed && !event.oversized && !error && !body.finished && !body.usage && body.choice_count == 1;
     let content = body.content;
     if ordinary && (content || progress.content_seen) {
         progress.ordinary.learn(event.data);

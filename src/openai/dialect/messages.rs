@@ -11,7 +11,7 @@ use super::{
         reading::Gathered,
         usage::CachedTokens,
     },
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    definition::{Definition, ErrorNotice, Found, Progress, Terminal, is_malformed},
     event_type::event_type,
 };
 use crate::sse::{Event, writer};
@@ -27,11 +27,6 @@ pub(super) static DEFINITION: Definition = Definition {
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"stop_reason\"" },
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
 };
 
@@ -44,9 +39,9 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         Some(Kind::Start | Kind::Delta | Kind::Error) | None => true,
     };
     let mut malformed = false;
-    if says_something && !event.oversized {
+    if says_something {
         progress.parsed += 1;
-        malformed = json::read(event.data, &mut read).is_err();
+        malformed = is_malformed(event, &mut read);
     }
     let (kind, content, error) = (read.kind, read.content, read.error);
     progress.finished |= kind == Some(Kind::Delta) && progress.gathered.finish_reason.is_some();
@@ -64,7 +59,7 @@ fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape, NotJson> {
 }
 
 /// Source: Anthropic docs, "Streaming Messages", "Error events".
-fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
+pub(super) fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
     #[derive(Serialize)]
     struct Data<'a> {
         #[serde(rename = "type")]

@@ -5,12 +5,15 @@ use memchr::memmem;
 use super::{
     super::{json, ordinary::Ordinary, usage::CachedTokens},
     chat,
-    definition::{Definition, Found, Progress, TailMember},
+    definition::{Definition, Found, Progress},
     event_type::{event_type, is_keep_alive_name},
 };
 use crate::sse::Event;
 
-pub(super) static DEFINITION: Definition = Definition {
+pub(super) static DEFINITION: Definition = LIKE_OTHER;
+
+/// For a dialect to begin with.
+pub(super) const LIKE_OTHER: Definition = Definition {
     name: "Other",
     has_terminal_event: false,
     raises_on_error_event: false,
@@ -20,15 +23,11 @@ pub(super) static DEFINITION: Definition = Definition {
     ordinary: Ordinary::chat,
     read_event,
     read_answer: chat::read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event: chat::error_event,
 };
 
 /// The data of an event need not be JSON here.
-fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
+pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     let mut error = event.name == b"error";
     let contains = |key: &[u8]| memmem::find(event.data, key).is_some();
     let names_model = progress.gathered.model.is_none() && contains(b"\"model\"");

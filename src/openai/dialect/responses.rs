@@ -11,7 +11,7 @@ use super::{
         reading::Gathered,
         usage::CachedTokens,
     },
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    definition::{Definition, ErrorNotice, Found, Progress, Terminal, is_malformed},
     event_type::{event_type, leading_type},
 };
 use crate::sse::{Event, writer};
@@ -27,10 +27,6 @@ pub(super) static DEFINITION: Definition = Definition {
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
 };
 
@@ -44,17 +40,14 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         return Found::default();
     }
     let mut read = StreamEvent::new(kind, &mut progress.gathered);
-    let mut malformed = false;
-    if !event.oversized {
-        progress.parsed += 1;
-        malformed = json::read(event.data, &mut read).is_err();
-    }
+    progress.parsed += 1;
+    let malformed = is_malformed(event, &mut read);
     // An event that was not read has taken its number all the same.
     let next = progress.sequence.map_or(Some(0), |last| last.checked_add(1));
     progress.sequence = read.sequence.or(next);
     let kind = read.kind();
     Found {
-        content: read.content() || (event.oversized && kind == Kind::Delta),
+        content: read.content() || (event.oversized && matches!(kind, Kind::Delta | Kind::Item)),
         terminal: if let Kind::Terminal(terminal) = kind { Some(terminal) } else { None },
         error: read.error || kind == Kind::Error,
         failure: event.name == b"response.failed",

@@ -28,6 +28,13 @@ fn every_operation_by_its_own_path_under_any_prefix() {
         ("POST", "uploads/u/parts", Endpoint::Uploads),
         ("POST", "batches/b/cancel", Endpoint::Batches),
         ("GET", "fine_tuning/jobs/j/checkpoints", Endpoint::FineTuning),
+        ("POST", "threads/runs", Endpoint::ThreadRuns),
+        ("POST", "threads/thread_1/runs", Endpoint::ThreadRuns),
+        ("POST", "threads/thread_1/runs/run_1/submit_tool_outputs", Endpoint::ThreadRuns),
+        ("POST", "agents/sessions", Endpoint::AgentSessions),
+        ("GET", "agents/sessions/s/events", Endpoint::AgentSessions),
+        ("GET", "sessions/s/events/stream", Endpoint::AgentSessions),
+        ("GET", "sessions/s/threads/t/stream", Endpoint::AgentSessions),
     ];
     for (method, path, endpoint) in table {
         for prefix in ["", "/v1", "/openai/deployments/gpt-4o", "/any/thing/at/all/v1beta"] {

@@ -1,17 +1,31 @@
+mod providers;
+
 use proptest::prelude::*;
 
-use super::super::{FinishReason, Usage, ordinary::Ordinary};
+use super::super::{FinishReason, OUTLINED, Usage, ordinary::Ordinary};
 use super::*;
 use crate::sse::Scanner;
 
-const DIALECTS: [Dialect; 5] =
-    [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER];
+const DIALECTS: [Dialect; 10] = [
+    Dialect::CHAT,
+    Dialect::COMPLETIONS,
+    Dialect::RESPONSES,
+    Dialect::MESSAGES,
+    Dialect::IMAGES,
+    Dialect::SPEECH,
+    Dialect::TRANSCRIPTIONS,
+    Dialect::THREADS,
+    Dialect::SESSIONS,
+    Dialect::OTHER,
+];
 
 fn read(dialect: Dialect, stream: &[u8], chunk: usize) -> (StreamReader, Vec<Notice>) {
-    let (mut scanner, mut reader, mut notices) = (Scanner::new(), StreamReader::new(dialect), Vec::new());
+    let (mut scanner, mut reader, mut notices) =
+        (Scanner::outlining(&OUTLINED), StreamReader::new(dialect), Vec::new());
     for bytes in stream.chunks(chunk) {
         scanner.scan(bytes, &mut |event| notices.push(reader.event(&event)));
     }
+    scanner.finish(&mut |event| notices.push(reader.event(&event)));
     (reader, notices)
 }
 
@@ -333,7 +347,7 @@ fn an_oversized_chunk_is_content_unless_it_is_an_error() {
     let (reader, notices) = read(Dialect::CHAT, (format!("event: error\n{big}") + &big).as_bytes(), 9_999);
     assert_eq!(at(&notices, |notice| notice.error), [0]);
     assert_eq!(at(&notices, |notice| notice.first_content), [1]);
-    assert_eq!(reader.counts(), Counts { events: 2, parsed: 0, errors: 1, malformed: 0 });
+    assert_eq!(reader.counts(), Counts { events: 2, parsed: 2, errors: 1, malformed: 0 });
 }
 
 #[test]
@@ -346,14 +360,21 @@ fn done_ends_a_stream_of_any_dialect() {
 }
 
 #[test]
-fn a_large_terminal_event_is_read_and_a_too_large_one_still_ends() {
-    let lines = responses_lines("response.completed", "completed", &"é".repeat(400_000));
-    let (reader, _) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
-    assert_eq!(reader.reading().usage, Some(usage(36, 87)));
-    let lines = responses_lines("response.completed", "completed", &"é".repeat(600_000));
-    let (reader, notices) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
-    assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
-    assert_eq!((reader.reading(), reader.next_sequence()), (Reading::default(), Some(1)));
+fn a_terminal_event_of_any_size_is_read() {
+    // Half a mebibyte is kept whole; of more, the outline.
+    for length in [400_000, 600_000, 2_000_000] {
+        let lines = responses_lines("response.completed", "completed", &"é".repeat(length));
+        for stream in [named(&[lines.last().unwrap()]), unnamed(&[lines.last().unwrap()])] {
+            for size in [16_384, usize::MAX] {
+                let (reader, notices) = read(Dialect::RESPONSES, stream.as_bytes(), size);
+                assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
+                let model = Some("gpt-5".to_owned());
+                let expected =
+                    Reading { model, usage: Some(usage(36, 87)), finish_reason: Some(FinishReason::Stop) };
+                assert_eq!((reader.reading(), reader.next_sequence()), (expected, Some(14)));
+            }
+        }
+    }
 }
 
 #[test]

@@ -209,8 +209,7 @@ impl Dispatch {
         if stays {
             self.candidates.stay_at(&candidate);
         }
-        let goes_on =
-            request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision);
+        let goes_on = request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision);
         if !goes_on {
             return Next::GiveUp(error);
         }

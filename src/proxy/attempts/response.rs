@@ -20,6 +20,7 @@ use crate::{
         intake::is_json,
     },
     snapshot::{Route, Upstream},
+    sse::{Sniffed, sniff},
     upstream::AnswerBody,
 };
 
@@ -39,9 +40,12 @@ pub(super) async fn judge(
     route: &Arc<Route>,
     candidate: &Candidate,
 ) -> Result<ClientResponse, AttemptError> {
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
     let upstream = &candidate.upstream;
-    let kind = BodyKind::of(&head.headers);
+    let mut kind = BodyKind::of(&head.headers);
+    if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
+        kind = Box::pin(recognise(&mut body, candidate.timeouts.idle)).await.map_err(AttemptError::Fault)?;
+    }
     let endpoint = exchange.record.endpoint;
     // A response to an inference must have a body, even if the framing of an empty one is correct.
     let must_have_body = endpoint.is_inference() && head.status == StatusCode::OK;
@@ -139,6 +143,8 @@ enum BodyKind {
     Json,
     /// Compressed.
     Coded,
+    /// Without a `content-type`, or with the one that servers give to what they do not know.
+    Unlabelled,
     /// Anything else.
     Opaque,
 }
@@ -153,6 +159,8 @@ impl BodyKind {
             Self::Events
         } else if is_json(kind) {
             Self::Json
+        } else if essence.is_empty() || essence.eq_ignore_ascii_case(b"text/plain") {
+            Self::Unlabelled
         } else {
             Self::Opaque
         }
@@ -163,9 +171,39 @@ impl BodyKind {
         match self {
             Self::Events => ResponseObserver::events(dialect),
             Self::Json => ResponseObserver::document(dialect),
-            Self::Coded | Self::Opaque => ResponseObserver::Nothing,
+            Self::Coded | Self::Unlabelled | Self::Opaque => ResponseObserver::Nothing,
         }
     }
+}
+
+/// The kind of a body without a label where a stream was requested, by its first bytes, which stay in the body. Several servers and proxies
+/// send event streams as `text/plain` or without a `content-type`.
+async fn recognise(body: &mut AnswerBody, idle: Option<Duration>) -> Result<BodyKind, Fault> {
+    let mut first = Bytes::new();
+    let found = loop {
+        let Some(data) = next_data(body, idle).await? else { break Sniffed::SomethingElse };
+        first = if first.is_empty() { data } else { [first, data].concat().into() };
+        // Only so many bytes are ever undecided.
+        let found = sniff(&first);
+        if found != Sniffed::Undecided {
+            break found;
+        }
+    };
+    if !first.is_empty() {
+        body.unread(first);
+    }
+    Ok(if found == Sniffed::Events { BodyKind::Events } else { BodyKind::Opaque })
+}
+
+/// The next data of `body`; `None` at its end.
+async fn next_data(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Option<Bytes>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    let frame = match idle {
+        None => frame.await,
+        Some(idle) => tokio::time::timeout(idle, frame).await.map_err(|_| Fault::Idle(idle))?,
+    };
+    let frame = frame.transpose().map_err(|error| Fault::Truncated(error.into()))?;
+    Ok(frame.and_then(|frame| frame.into_data().ok()))
 }
 
 /// The body of an error response, if it can be searched for upstream keys.

@@ -121,7 +121,6 @@ async fn send(
         Some(limit) => within(limit, last_sent, sending).await?,
     };
     exchange.head_received(answer.status());
-    exchange.handle.status.enter(Phase::Stream);
     Ok(answer)
 }
 

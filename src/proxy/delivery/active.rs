@@ -29,6 +29,7 @@ impl ActiveStream {
         let lengthless = observer.is_unfinished() || source.size_hint().exact().is_none();
         let heartbeat = policy.route().heartbeat.filter(|_| lengthless && observer.takes_comments());
         let first_token = first_token.filter(|_| observer.is_unfinished());
+        let idle = idle.filter(|_| !observer.stays_open());
         let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
         Self { source, observer, clock, policy: Some(policy), permit, lengthless }
     }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, Reading, StreamReader},
+    openai::{AnswerReader, Dialect, OUTLINED, Reading, StreamReader},
     sse::{Scanner, writer},
 };
 
@@ -48,7 +48,7 @@ impl ResponseObserver {
     /// Observes an event stream.
     pub(in crate::proxy) fn events(dialect: Dialect) -> Self {
         Self::Events(Box::new(Events {
-            scanner: Scanner::new(),
+            scanner: Scanner::outlining(&OUTLINED),
             reader: StreamReader::new(dialect),
             dialect,
             terminated: false,
@@ -85,6 +85,11 @@ impl ResponseObserver {
     pub(super) fn is_terminated(&self) -> bool {
         let Self::Events(events) = self else { return false };
         events.terminated || (events.failed && events.dialect.raises_on_error_event())
+    }
+
+    /// Whether the response is a stream that is open by design, however silent it is.
+    pub(super) fn stays_open(&self) -> bool {
+        matches!(self, Self::Events(events) if events.dialect.stays_open())
     }
 
     /// Whether it observes an event stream.

@@ -1,7 +1,7 @@
 //! A first look at an event stream, before any of it goes out.
 
 use crate::{
-    openai::{Dialect, StreamReader},
+    openai::{Dialect, OUTLINED, StreamReader},
     sse::{Event, Scanner},
 };
 
@@ -37,7 +37,7 @@ pub(super) enum Finding {
 impl Probe {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
-            scanner: Scanner::new(),
+            scanner: Scanner::outlining(&OUTLINED),
             reader: StreamReader::new(dialect),
             dialect,
             whole: false,

@@ -20,7 +20,7 @@ use super::{PendingStream, active::ActiveStream, clock::Due, drain, source::Sour
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
-    fault::{Fault, Who},
+    fault::{Fault, Phase, Who},
     openai::Dialect,
     upstream::{BodyError, Failure, RequestHash},
 };
@@ -72,6 +72,7 @@ impl Relay {
 
     /// Passes an upstream's response on.
     pub(super) fn upstream(pending: PendingStream, mut exchange: Box<Exchange>) -> Self {
+        exchange.handle.status.enter(Phase::Stream);
         let start = exchange.record.start;
         let deadline = exchange.handle.abort.deadline();
         let total = deadline.map(|deadline| (deadline, deadline.duration_since(start)));
