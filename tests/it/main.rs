@@ -20,6 +20,7 @@ mod packaging;
 mod properties;
 mod regressions;
 mod reload;
+mod requests;
 mod routing;
 mod sdk;
 mod service;
