@@ -17,8 +17,12 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
-    fault::{Fault, Outcome, Phase, Who},
-    telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics, queue::Queue},
+    fault::{ErrorForm, Fault, Outcome, Phase, Who},
+    telemetry::{
+        ids::{CallerIds, TraceContext},
+        metrics::worker::WorkerMetrics,
+        queue::Queue,
+    },
 };
 
 pub use attempt::{Attempt, Attempts};
@@ -89,12 +93,16 @@ pub struct Opening {
     pub tls: bool,
     /// The trace context of the request.
     pub trace: TraceContext,
+    /// The ids that the client has given the request itself.
+    pub caller_ids: Option<Box<CallerIds>>,
     /// The request's HTTP version.
     pub version: Version,
     /// The request's method.
     pub method: Method,
     /// The request's path as received.
     pub path: String,
+    /// The form of the gateway's own errors for this client.
+    pub error_form: ErrorForm,
 }
 
 impl Exchange {

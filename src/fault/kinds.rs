@@ -35,8 +35,11 @@ pub enum Fault {
     },
     /// CONNECT, TRACE or `OPTIONS *`.
     MethodUnsupported(&'static str),
-    /// A protocol upgrade, WebSocket included.
+    /// A protocol upgrade to something else than WebSocket.
     UpgradeUnsupported,
+    /// A WebSocket handshake, where WebSocket is not available. Clients that can do without it go on with plain HTTP at once when they get a
+    /// 426 (openai/codex `codex-api`, `responses_websocket.rs`).
+    WebSocketUnavailable,
     /// The path is ambiguous, or leaves the root.
     BadPath(Cause),
     /// The request contradicts itself or violates the protocol in another way. The text completes "the request was rejected:".
@@ -128,6 +131,18 @@ impl Fault {
             self,
             Self::ConnectTimeout(_) | Self::FirstByteTimeout(_) | Self::FirstTokenTimeout(_) | Self::Idle(_)
         )
+    }
+}
+
+impl Fault {
+    /// The parameter of the request that is at fault: a member of its body.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::ModelForbidden(_) | Self::ModelUnknown => Some("model"),
+            Self::BodyInvalid(error) => error.param(),
+            Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
+            _ => None,
+        }
     }
 }
 

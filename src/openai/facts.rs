@@ -101,6 +101,15 @@ impl Facts {
 }
 
 impl FactsError {
+    /// The member that is at fault, if it is one.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::OtherCase | Self::ModelTooLong => Some("model"),
+            Self::Duplicate { field } | Self::WrongType { field, .. } => Some(field),
+            Self::Empty | Self::NotJson { .. } => None,
+        }
+    }
+
     /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
     fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {

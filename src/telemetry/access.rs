@@ -10,8 +10,7 @@ use crate::config::LogFormat;
 
 /// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
 ///
-/// No field contains a query or a header value, which may contain a key, except the two ids. The ids have been searched for
-/// keys.
+/// No field contains a query or a header value, which may contain a key, except ids. The ids have been searched for keys.
 #[derive(Debug, Clone)]
 pub struct AccessLine<'a> {
     /// Time at which the request arrived.
@@ -20,6 +19,14 @@ pub struct AccessLine<'a> {
     pub request_id: &'a str,
     /// The id of the trace that the request belongs to.
     pub trace_id: Option<&'a str>,
+    /// The client's own name of the trace (`x-trace-id`), where `trace_id` is that of its `traceparent`.
+    pub trace_name: Option<&'a str>,
+    /// The trace id that was sent upstream, where `trace_id` is the client's own name of the trace.
+    pub w3c_trace_id: Option<&'a str>,
+    /// The client's own `x-request-id`.
+    pub caller_request_id: Option<&'a str>,
+    /// The client's own `x-client-request-id`.
+    pub client_request_id: Option<&'a str>,
     /// The upstream's `x-request-id`.
     pub upstream_request_id: Option<&'a str>,
     /// The client's address.
@@ -160,6 +167,10 @@ impl AccessLine<'_> {
         pairs.plain("kind", b"access");
         pairs.plain("request_id", self.request_id.as_bytes());
         plain(pairs, "trace_id", self.trace_id);
+        plain(pairs, "trace_name", self.trace_name);
+        plain(pairs, "w3c_trace_id", self.w3c_trace_id);
+        text(pairs, "caller_request_id", self.caller_request_id);
+        text(pairs, "client_request_id", self.client_request_id);
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
@@ -256,6 +267,10 @@ mod tests {
             time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             request_id: "req_1",
             trace_id: None,
+            trace_name: None,
+            w3c_trace_id: None,
+            caller_request_id: None,
+            client_request_id: None,
             upstream_request_id: None,
             client: Ipv4Addr::LOCALHOST.into(),
             caller: None,
@@ -297,6 +312,9 @@ mod tests {
     fn whole() -> AccessLine<'static> {
         AccessLine {
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            trace_name: Some("job-7"),
+            caller_request_id: Some("mine\"1"),
+            client_request_id: Some("mine-2"),
             upstream_request_id: Some("req_up"),
             client: "2001:db8::1".parse().unwrap(),
             caller: Some("team-a"),
@@ -356,7 +374,8 @@ mod tests {
             written(|out| whole().write_json(out)),
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.123Z","kind":"access","request_id":"req_1","#,
-                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","upstream_request_id":"req_up","client":"2001:db8::1","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","trace_name":"job-7","caller_request_id":"mine\"1","#,
+                r#""client_request_id":"mine-2","upstream_request_id":"req_up","client":"2001:db8::1","#,
                 r#""caller":"team-a","route":"openai","upstream":"openai","target":"https://api.openai.com","#,
                 r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,

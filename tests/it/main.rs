@@ -22,6 +22,7 @@ mod properties;
 mod providers;
 mod regressions;
 mod reload;
+mod requests;
 mod routing;
 mod sdk;
 mod service;

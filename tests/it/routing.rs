@@ -137,6 +137,12 @@ async fn requests_without_one_meaning_are_refused() {
         (
             "GET /v1/realtime HTTP/1.1",
             "connection: upgrade\r\nupgrade: websocket\r\n",
+            426,
+            "upgrade_not_supported",
+        ),
+        (
+            "GET /v1/models HTTP/1.1",
+            "connection: upgrade\r\nupgrade: irc/6.9\r\n",
             501,
             "upgrade_not_supported",
         ),

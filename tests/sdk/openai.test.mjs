@@ -214,7 +214,7 @@ test("400", async () => {
   const upstream = () => ask(client(), "gpt-4o", simulated("status=400"));
   const error = await refused(upstream, OpenAI.BadRequestError, 400, null, INVALID);
   expect(error.requestID, { ...COMPLETE, error: INVALID });
-  const gateway = () => ask(client(), "gpt-4o", { headers: { "x-api-key": "another" } });
+  const gateway = () => ask(client(), "gpt-4o", { headers: { "x-api-key": KEY_MODELS } });
   await refused(gateway, OpenAI.BadRequestError, 400, "conflicting_credentials", INVALID);
 });
 

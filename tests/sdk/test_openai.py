@@ -337,7 +337,7 @@ async def bad_request(kind):
     call = ask(client, extra_headers=simulated("status=400"))
     error = await refused(call, openai.BadRequestError, 400, None, "invalid_request_error")
     expect(error.request_id, **{**COMPLETE, "error": "invalid_request_error"})
-    call = ask(client, extra_headers={"x-api-key": "another"})
+    call = ask(client, extra_headers={"x-api-key": os.environ["KEY_MODELS"]})
     error = await refused(call, openai.BadRequestError, 400, "conflicting_credentials", "invalid_request_error")
     expect(error.request_id, who="downstream", phase="request", error="conflicting_credentials")
 

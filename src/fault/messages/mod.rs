@@ -38,6 +38,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::MethodUnsupported(_) => "method_unsupported",
             Self::UpgradeUnsupported => "upgrade_unsupported",
+            Self::WebSocketUnavailable => "websocket_unavailable",
             Self::BadPath(_) => "bad_path",
             Self::BadRequest(_) => "bad_request",
             Self::TooManyHeaders(_) => "too_many_headers",
@@ -106,6 +107,7 @@ impl Fault {
                 vec![seconds_to_wait(*wait)]
             }
             Self::UpgradeUnsupported
+            | Self::WebSocketUnavailable
             | Self::KeyMissing
             | Self::KeyUnknown
             | Self::RouteForbidden

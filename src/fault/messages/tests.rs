@@ -13,6 +13,7 @@ fn faults() -> Vec<Fault> {
         Fault::MethodNotAllowed { method: "PUT".into(), allowed: "GET, POST".into() },
         Fault::MethodUnsupported("TRACE"),
         Fault::UpgradeUnsupported,
+        Fault::WebSocketUnavailable,
         Fault::BadPath("the path has a backslash".into()),
         Fault::BadRequest("it has no Host header"),
         Fault::TooManyHeaders(100),

@@ -47,7 +47,8 @@ impl ClientResponse {
     /// The response to a request that failed with `fault`, which also ends `exchange`.
     pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
         exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
-        let response = Self::local(fault.render());
+        let record = &exchange.record;
+        let response = Self::local(fault.render(record.error_form, record.request_id.as_str()));
         let was_retried = exchange.record.attempts.count() > 1;
         if was_retried { response.not_to_be_retried() } else { response }
     }
