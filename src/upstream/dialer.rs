@@ -12,12 +12,13 @@ use std::{
 
 use http::{HeaderValue, Uri, uri::Scheme};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, dns::GaiResolver, proxy::Tunnel};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
     io::{Socket, bare},
+    resolver::Resolver,
     wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
 use crate::fault::Cause;
@@ -26,8 +27,8 @@ use crate::fault::Cause;
 /// A peer that vanished is detected within it.
 const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, and
-/// each of its addresses is tried.
+/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, by
+/// a [`Resolver`] that remembers answers for some seconds, and each of its addresses is tried.
 pub struct Dialer {
     id: u64,
     origin: Uri,
@@ -110,8 +111,8 @@ pub enum DialError {
 
 #[derive(Clone)]
 enum Connector {
-    Direct(HttpsConnector<HttpConnector>),
-    Tunnelled(HttpsConnector<Tunnel<HttpConnector>>),
+    Direct(HttpsConnector<HttpConnector<Resolver>>),
+    Tunnelled(HttpsConnector<Tunnel<HttpConnector<Resolver>>>),
 }
 
 impl Dialer {
@@ -229,7 +230,7 @@ impl fmt::Debug for Dialer {
 
 impl Connector {
     fn new(options: &DialerOptions) -> Self {
-        let tcp = tcp(GaiResolver::new(), options.connect);
+        let tcp = tcp(Resolver::system(), options.connect);
         match &options.egress {
             None => Self::Direct(tls(options, tcp)),
             Some(egress) => {

@@ -21,6 +21,8 @@ mod http2;
 mod io;
 mod key_ring;
 mod pool;
+mod resolver;
+mod tls;
 mod wait_queue;
 
 pub use affinity::Affinity;
@@ -30,4 +32,5 @@ pub use dialer::{DialError, Dialer, DialerOptions, Egress, PoolLimits};
 pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
 pub use key_ring::{Cooldown, CooldownReason, Key, KeyRing, Pick, Rotation};
 pub use pool::{Connection, Delivery, Pools, SendError};
+pub use tls::bind_sessions;
 pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};
