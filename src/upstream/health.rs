@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::pause;
+
 use super::wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};
 
 /// Results that the failure rate is computed over; with fewer results there is no rate.
@@ -296,7 +298,8 @@ impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
             let now = Instant::now();
-            if now >= due {
+            // What was late because the process was paused says nothing about the target.
+            if now >= due + pause::lost_since(due) {
                 self.failed(now);
             }
         }

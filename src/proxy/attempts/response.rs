@@ -17,7 +17,7 @@ use crate::{
     exchange::Exchange,
     fault::{Fault, SHOULD_RETRY},
     openai::Dialect,
-    policy,
+    pause, policy,
     proxy::{
         delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
         intake::is_json,
@@ -192,7 +192,7 @@ async fn checked(
     if kind == BodyKind::Coded {
         return Err(withheld);
     }
-    match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
+    match pause::timeout(ERROR_TIMEOUT, read(body)).await {
         Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
         Ok(Err(fault)) => Err(fault),
         Ok(Ok(Some(bytes))) if !upstream.secrets.found_in(&bytes) => Ok(bytes),
