@@ -11,9 +11,12 @@
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    pin::pin,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
+
+use hyper::rt;
 
 /// A thread that did not run for longer than this was paused.
 pub const GAP: Duration = Duration::from_secs(1);
@@ -31,6 +34,48 @@ const REMEMBERED: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("timed out")]
 pub struct Elapsed;
+
+/// The timer for hyper's own timeouts, such as those of HTTP/2's PING.
+#[derive(Debug, Clone, Copy)]
+pub struct Timer;
+
+impl rt::Timer for Timer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
+        Box::pin(Sleep {
+            start: Instant::now(),
+            limit: duration,
+            sleep: Box::pin(tokio::time::sleep(duration)),
+        })
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+        self.sleep(deadline.saturating_duration_since(Instant::now()))
+    }
+}
+
+/// Ends `limit` after `start`, pauses not counted.
+struct Sleep {
+    start: Instant,
+    limit: Duration,
+    sleep: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl rt::Sleep for Sleep {}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.sleep.as_mut().poll(cx));
+            let left = deadline(self.start, self.limit).saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(tokio::time::Instant::now() + left);
+        }
+    }
+}
 
 /// A time during which the thread did not run.
 #[derive(Debug, Clone, Copy)]

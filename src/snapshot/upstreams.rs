@@ -6,10 +6,7 @@ use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Uri, header, uri::Authority};
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::{ResolvesClientCert, Resumption},
-    pki_types::TrustAnchor,
-    sign::CertifiedKey,
+    ClientConfig, RootCertStore, client::ResolvesClientCert, pki_types::TrustAnchor, sign::CertifiedKey,
 };
 
 use super::{CompileError, Snapshot};
@@ -18,7 +15,10 @@ use zeroize::Zeroizing;
 use crate::{
     config::{self, Auth, Balance, Secret, SetHeader, Timeouts},
     policy::SecretScanner,
-    upstream::{Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState},
+    upstream::{
+        Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState,
+        bind_sessions,
+    },
 };
 
 /// Limit of TLS sessions kept for resumption, for each upstream.
@@ -351,12 +351,15 @@ impl Compiler<'_> {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })?
-            .with_root_certificates(roots);
+            .with_root_certificates(roots.clone());
         let mut config = match &self.written.tls.certificate {
             Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
             None => builder.with_no_client_auth(),
         };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        bind_sessions(&mut config, roots, SESSIONS).map_err(|source| {
+            let source = rustls::Error::General(source.to_string());
+            CompileError::Upstream { name: self.name.clone(), source }
+        })?;
         Ok(config)
     }
 }

@@ -18,6 +18,7 @@ use super::{
     evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash},
     wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
+use crate::pause;
 
 /// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,7 +379,8 @@ impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
             let now = Instant::now();
-            if now >= due {
+            // What was late because the process was paused says nothing about the target.
+            if now >= due + pause::lost_since(due) {
                 // Nothing is known of the request any more; that it differs from the others is likely.
                 let moment = self.state.since_epoch(now).to_le_bytes();
                 self.failed(Failure::Response(RequestHash::unique(&moment)), now);

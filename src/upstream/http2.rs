@@ -15,11 +15,11 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
     rt::Executor,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
 use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, wait_queue::WaitQueue};
-use crate::body::Outbound;
+use crate::{body::Outbound, pause};
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
 /// SETTINGS_MAX_CONCURRENT_STREAMS. An upstream that allows fewer gets fewer.
@@ -88,7 +88,7 @@ impl Http2 {
         let limit = dialled.permit.queue().clone();
         let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
+            .timer(pause::Timer)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD as u32)

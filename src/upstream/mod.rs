@@ -24,7 +24,9 @@ mod key_queue;
 mod key_ring;
 mod key_state;
 mod pool;
+mod resolver;
 mod rotation;
+mod tls;
 mod wait_queue;
 
 pub use affinity::Affinity;
@@ -37,4 +39,5 @@ pub use key_ring::{Key, KeyPermit, KeyRing, Pick, Turn};
 pub use key_state::{Cooldown, CooldownReason, KeyFailure, Noted};
 pub use pool::{Connection, Delivery, Pools, SendError};
 pub use rotation::Rotation;
+pub use tls::bind_sessions;
 pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};

@@ -25,7 +25,7 @@ use super::{
     http2::{self, Http2, Lease},
     wait_queue::QueuePermit,
 };
-use crate::{body::Outbound, fault::Cause, telemetry::metrics::worker::WorkerMetrics};
+use crate::{body::Outbound, fault::Cause, pause, telemetry::metrics::worker::WorkerMetrics};
 
 /// A connection that is closed so soon after a request was sent was being closed when the request was sent.
 const CROSSING: Duration = Duration::from_secs(1);
@@ -152,7 +152,7 @@ impl Pools {
         timeout: Duration,
     ) -> Result<Connection, DialError> {
         if dialer.http2() {
-            return match tokio::time::timeout(timeout, self.dial_http2(dialer, timeout)).await {
+            return match pause::timeout(timeout, self.dial_http2(dialer, timeout)).await {
                 Ok(dialled) => dialled,
                 // The time was spent waiting for others, because no further connection is allowed.
                 Err(_) if dialer.is_full() => Err(DialError::Full),
@@ -161,7 +161,7 @@ impl Pools {
         }
         let permit = match dialer.permit() {
             Some(permit) => permit,
-            None => match tokio::time::timeout(timeout, self.wait_http1(dialer)).await {
+            None => match pause::timeout(timeout, self.wait_http1(dialer)).await {
                 Ok(Ok(Free::Connection(connection))) => {
                     self.metrics.pool.reused.add();
                     return Ok(self.connection(dialer, Transport::Http1(*connection), true));

@@ -14,7 +14,7 @@ use crate::{
     exchange::Exchange,
     fault::Fault,
     openai::Dialect,
-    policy,
+    pause, policy,
     proxy::{
         delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
         intake::is_json,
@@ -212,7 +212,7 @@ async fn error_bytes(status: StatusCode, body: AnswerBody, kind: BodyKind) -> Re
     if kind == BodyKind::Coded {
         return Err(withheld);
     }
-    match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
+    match pause::timeout(ERROR_TIMEOUT, read(body)).await {
         Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
         Ok(Err(fault)) => Err(fault),
         Ok(Ok(bytes)) => bytes.ok_or(withheld),

@@ -13,6 +13,7 @@ use crate::{
     exchange::Exchange,
     fault::{Cause, Fault, Phase},
     openai::EditError,
+    pause,
     proxy::{context::RequestContext, intake::PreparedRequest},
     upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
@@ -168,11 +169,10 @@ async fn within(
     mut answer: Pin<&mut impl Future<Output = Result<Answer, SendOutcome>>>,
 ) -> Result<Answer, SendOutcome> {
     loop {
-        let deadline = last_sent() + limit;
-        if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
+        if let Ok(outcome) = pause::timeout_from(last_sent(), limit, answer.as_mut()).await {
             return outcome;
         }
-        if last_sent() + limit <= Instant::now() {
+        if pause::deadline(last_sent(), limit) <= Instant::now() {
             return Err(SendOutcome::Failed(Fault::FirstByteTimeout(limit)));
         }
     }

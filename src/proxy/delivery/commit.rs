@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 
 use super::probe::{Finding, Probe};
-use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBody};
+use crate::{config::Timeouts, fault::Fault, openai::Endpoint, pause, upstream::AnswerBody};
 
 /// The most bytes that are held, in bytes. A stream without content in them is forwarded.
 const MOST_BYTES: usize = 256 << 10;
@@ -109,11 +109,12 @@ pub(super) async fn next_within(
     first_token: Option<(Instant, Duration)>,
 ) -> Result<Option<Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    let idle = idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
-    let first_token = first_token.map(|(at, limit)| (at, Fault::FirstTokenTimeout(limit)));
-    let frame = match idle.into_iter().chain(first_token).min_by_key(|(at, _)| *at) {
+    let idle = idle.map(|limit| (Instant::now(), limit, Fault::Idle(limit)));
+    let first_token = first_token
+        .map(|(at, limit)| (at.checked_sub(limit).unwrap_or(at), limit, Fault::FirstTokenTimeout(limit)));
+    let frame = match idle.into_iter().chain(first_token).min_by_key(|(start, limit, _)| *start + *limit) {
         None => frame.await,
-        Some((deadline, fault)) => match tokio::time::timeout_at(deadline.into(), frame).await {
+        Some((start, limit, fault)) => match pause::timeout_from(start, limit, frame).await {
             Ok(frame) => frame,
             Err(_) => return Err(fault),
         },

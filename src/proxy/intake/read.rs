@@ -10,6 +10,7 @@ use crate::{
     body::{RequestBody, UploadTally},
     fault::Fault,
     openai::{self, Facts},
+    pause,
     proxy::{
         Gateway,
         buffered::{self, Buffered},
@@ -131,7 +132,7 @@ impl Gathered {
 
 async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    match tokio::time::timeout(idle, frame).await {
+    match pause::timeout(idle, frame).await {
         Err(_) => Err(Fault::BodyStalled(idle)),
         Ok(None) => Ok(None),
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
