@@ -16,6 +16,7 @@ mod harness;
 mod keys;
 mod layers;
 mod metrics;
+mod operator;
 mod packaging;
 mod properties;
 mod regressions;
