@@ -8,11 +8,11 @@ use crate::openai::{EditError, FactsError};
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// The longest `retry-after` that is sent: some SDKs sleep for as long as it says (openai-node).
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest `retry-after` that is sent: openai-node sleeps for as long as it says, and the AI SDK heeds only what is shorter than a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(59);
 
 /// `span` as the seconds of a `retry-after`.
-pub(super) fn retry_seconds(span: Duration) -> u64 {
+pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
 }
 
@@ -53,6 +53,8 @@ pub enum Fault {
     KeysConflict(Cause),
     /// The client's `routes` do not list this route.
     RouteForbidden,
+    /// The request has an `Origin`, which only browsers send, and the route takes none.
+    OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
@@ -96,8 +98,10 @@ pub enum Fault {
     NoAnswer(Cause),
     /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
     BadAnswer(&'static str),
-    /// The upstream rejected the gateway's own key. The body may repeat the key and is withheld.
-    UpstreamAuth(Cause),
+    /// The head of the upstream's response cannot be read: it violates HTTP, or is larger than the gateway allows.
+    Unreadable(Cause),
+    /// The upstream refused the gateway's own key, or the account of the key has no credit. Clients are not told which.
+    KeyUnusable(Cause),
     /// The upstream's error response, which had this status, contains the gateway's key or could not be searched for it.
     Withheld(u16),
     /// A response that had to be held whole is larger than the route's `body_limit`.
@@ -145,7 +149,8 @@ impl Error for Fault {
             | Self::NoDescriptors(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
-            | Self::UpstreamAuth(cause)
+            | Self::Unreadable(cause)
+            | Self::KeyUnusable(cause)
             | Self::Truncated(cause)
             | Self::Internal(cause) => Some(&**cause),
             _ => None,

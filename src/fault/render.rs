@@ -83,7 +83,9 @@ pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
     let message = text("message")?;
     let kind = text("type");
     let code = text("code").or(kind).unwrap_or("error");
-    let body = json(&told);
+    // The upstream's own bytes, if they fit into one line of an event.
+    let written = std::str::from_utf8(body).ok().filter(|body| !body.contains(['\r', '\n']));
+    let body = written.map_or_else(|| json(&told), str::to_owned);
     let error = ErrorNotice { body: &body, message, kind, code, param: text("param") };
     Some(dialect.error_event(&error, 0))
 }

@@ -48,6 +48,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// Limit of concurrent requests to each target.
     pub max_pending: Option<usize>,
+    /// TLS settings of connections to its targets.
+    pub tls: ClientConfig,
     /// The retry budget; taken over from one configuration to the next.
     pub budget: Arc<Budget>,
 }
@@ -231,6 +233,7 @@ impl Compiler<'_> {
             timeouts: written.timeout,
             balance: written.balance.clone(),
             max_pending: written.max_pending,
+            tls: tls.clone(),
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
     }

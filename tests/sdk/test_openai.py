@@ -414,11 +414,11 @@ async def retries(kind):
     # ... its refusal of the gateway's key is for nobody to retry, and the caller's key is not to blame.
     id = fresh_id()
     call = ask(kind.client("/refusing", max_retries=3), extra_headers=simulated(id=id))
-    error = await refused(call, openai.InternalServerError, 502, "upstream_auth_failed", "server_error")
+    error = await refused(call, openai.InternalServerError, 503, "upstream_unavailable", "server_error")
     assert error.response.headers["x-should-retry"] == "false", error.response.headers
     assert len(records(id)) == 1, records(id)
     assert "sk-" not in error.response.text, error.response.text
-    expect(error.request_id, who="gateway", error="upstream_auth_failed")
+    expect(error.request_id, who="gateway", error="upstream_unavailable")
 
 
 @test

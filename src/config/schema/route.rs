@@ -48,6 +48,9 @@ table! {
             { default: "any but CONNECT and TRACE", example: &[r#"["GET", "POST"]"#] };
         access = described(Shape::Choice(vec!["keys", "open"])).or("\"keys\""),
             "Whether a client key is required, or the route is open to everybody.";
+        refuse_origin: bool = flag().or(false),
+            "Whether requests with an `Origin` header are refused. Browsers add the header to what a web page sends. For open routes on a \
+             machine with a browser: any page that is open in it could otherwise send requests.";
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
         timeout = timeout_key(), "Timeouts of requests on this route.",

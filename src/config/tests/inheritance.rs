@@ -21,7 +21,16 @@ fn nothing_written_is_the_default() {
     let config = sound(SOUND);
     let (upstream, route) = (&config.upstreams["openai"], &config.routes["openai"]);
     assert_eq!(upstream.timeout, Timeouts::default());
-    assert_eq!(upstream.retry, Retry { retries: 3, backoff: seconds(1), max_backoff: seconds(8) });
+    assert_eq!(
+        upstream.retry,
+        Retry {
+            max_wait: seconds(7),
+            same_candidate: None,
+            retries: 3,
+            backoff: seconds(1),
+            max_backoff: seconds(8)
+        }
+    );
     assert_eq!(upstream.breaker, Some(Breaker { failures: 5, open: seconds(10) }));
     assert_eq!((upstream.heartbeat, upstream.max_pending), (None, None));
     assert_eq!(upstream.balance, Balance::LeastPending);

@@ -7,15 +7,12 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    candidates::Candidate,
-    error_body::ErrorBody,
-    redirect::relocate,
-    retry::AttemptError,
-    upstream_error::{UpstreamError, cap_retry_after, retry_after},
+    candidates::Candidate, error_body::ErrorBody, redirect::relocate, retry::AttemptError,
+    upstream_error::UpstreamError, wait,
 };
 use crate::{
     exchange::Exchange,
-    fault::{Fault, SHOULD_RETRY},
+    fault::Fault,
     openai::Dialect,
     policy,
     proxy::{
@@ -102,30 +99,20 @@ async fn upstream_error(
     is_head: bool,
 ) -> UpstreamError {
     let status = head.status;
-    let checked = checked(status, body, kind, upstream).await;
-    let error = checked.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
-    let about_our_key = match (status, &checked) {
-        (StatusCode::UNAUTHORIZED, _) => true,
-        (StatusCode::FORBIDDEN, Ok(_)) => {
-            upstream.auth.is_some() && !error.as_ref().is_some_and(ErrorBody::is_about_a_model)
-        }
-        // The body contains a key or could not be searched: the client must not conclude that its own key is at fault.
-        (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
-        _ => false,
-    };
-    let retry_after = retry_after(&head.headers);
-    let hopeless = head.headers.get(SHOULD_RETRY).is_some_and(|value| value == "false");
+    let bytes = error_bytes(status, body, kind).await;
+    let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
+    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream);
     if !is_head {
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    cap_retry_after(&mut head.headers);
-    let response = if about_our_key {
-        Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()))
-    } else {
-        checked.map(|bytes| ClientResponse::local(Response::from_parts(head, bytes)))
-    };
-    let code = error.and_then(ErrorBody::into_code);
-    UpstreamError { status, in_stream: false, code, retry_after, hopeless, about_our_key, response }
+    wait::cap(&mut head.headers);
+    let response = bytes.and_then(|bytes| {
+        if upstream.secrets.found_in(&bytes) {
+            return Err(Fault::Withheld(status.as_u16()));
+        }
+        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+    });
+    error.answered(response)
 }
 
 /// Whether `chunked` is the only transfer coding. hyper accepts others too, and with the header gone they would be left in the body (RFC 9112
@@ -181,13 +168,8 @@ impl BodyKind {
     }
 }
 
-/// The body of an error response, after the search for upstream keys.
-async fn checked(
-    status: StatusCode,
-    body: AnswerBody,
-    kind: BodyKind,
-    upstream: &Upstream,
-) -> Result<Bytes, Fault> {
+/// The body of an error response, if it can be searched for upstream keys.
+async fn error_bytes(status: StatusCode, body: AnswerBody, kind: BodyKind) -> Result<Bytes, Fault> {
     let withheld = Fault::Withheld(status.as_u16());
     if kind == BodyKind::Coded {
         return Err(withheld);
@@ -195,8 +177,7 @@ async fn checked(
     match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
         Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(Some(bytes))) if !upstream.secrets.found_in(&bytes) => Ok(bytes),
-        Ok(Ok(_)) => Err(withheld),
+        Ok(Ok(bytes)) => bytes.ok_or(withheld),
     }
 }
 
