@@ -16,7 +16,8 @@ use crate::{
         exposition::{Exposition, Format, MetricKind},
         histogram::Total,
         process,
-        worker::{Counts, Measures, Name, Series, WorkerMetrics},
+        series::Series,
+        worker::{Counts, Measures, Name, WorkerMetrics},
     },
     upstream::{Circuit, TargetState},
 };
@@ -294,7 +295,7 @@ mod tests {
         assert!(!is_name(OTHER));
         let mut counted: Series<Name, Measures> = Series::default();
         for route in [None, Some("other".into())] {
-            counted.insert(route, Measures::default());
+            counted.change(route, |_| ());
         }
         let mut out = Exposition::new(Format::Prometheus);
         routes(&mut out, &counted);

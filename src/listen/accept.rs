@@ -31,8 +31,8 @@ pub(super) const HANDOVER_QUEUE: usize = 128;
 
 /// A worker that has taken none of its waiting connections for this long gets no further ones: it is blocked, or too busy.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// Nor does a worker with so many waiting connections.
-const MANY_WAITING: usize = 32;
+/// Waiting connections that make a worker a worse choice than one with more load: so many, and each multiple of it.
+const MANY_WAITING: usize = 8;
 
 /// A worker as the acceptor sees it.
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Acceptor {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.workers.len())?;
         let (before, after) = self.workers.split_at_checked(turn)?;
         let now = self.begun.elapsed();
-        after.iter().chain(before).min_by_key(|worker| (worker.is_behind(now), worker.load.weight()))
+        after.iter().chain(before).min_by_key(|worker| (worker.backlog(now), worker.load.weight()))
     }
 }
 
@@ -154,8 +154,9 @@ impl WorkerHandle {
         Self { load, accepted, progress: Progress::default() }
     }
 
-    /// Whether the worker does not take its connections. To be called before each handover; `now` since the acceptor was made.
-    fn is_behind(&self, now: Duration) -> bool {
+    /// Whether the worker does not take its connections, then roughly how many of them wait. To be called before each handover; `now`
+    /// since the acceptor was made.
+    fn backlog(&self, now: Duration) -> (bool, usize) {
         let waiting = self.accepted.max_capacity() - self.accepted.capacity();
         let Progress { handed, taken, since } = &self.progress;
         let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
@@ -164,7 +165,7 @@ impl WorkerHandle {
             since.store(now, Ordering::Relaxed);
         }
         let silence = now.saturating_sub(since.load(Ordering::Relaxed));
-        waiting >= MANY_WAITING || (waiting > 0 && Duration::from_millis(silence) >= PATIENCE)
+        (waiting > 0 && Duration::from_millis(silence) >= PATIENCE, waiting / MANY_WAITING)
     }
 }
 

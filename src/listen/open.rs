@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::AsyncReadExt, net::TcpStream, time};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -15,6 +15,7 @@ use super::{
 use crate::{
     body::ConnectionState,
     config::{ClientAddress, Server},
+    pause,
     snapshot::Listener,
 };
 
@@ -62,7 +63,7 @@ pub(super) async fn open(
     state: &Rc<ConnectionState>,
 ) -> Result<Opened, OpenError> {
     set_options(&tcp, server.write_stall);
-    let shaken = time::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
+    let shaken = pause::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
     let (opening, client) = shaken.await.map_err(|_| OpenError::HandshakeTimeout)??;
     let (tcp, mut ahead) = match opening {
         Opening::Tls(io, http2) => return Ok(Opened { io, http2, client }),
@@ -70,7 +71,7 @@ pub(super) async fn open(
     };
     let mut tcp = tcp;
     let http2 = listener.h2c
-        && time::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
+        && pause::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
             .await
             .map_err(|_| OpenError::PrefaceTimeout)?
             .map_err(OpenError::Ended)?;

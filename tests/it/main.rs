@@ -17,6 +17,7 @@ mod keys;
 mod layers;
 mod metrics;
 mod online;
+mod operator;
 mod packaging;
 mod properties;
 mod providers;
