@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
-    HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, WholeBounds, commit,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, commit,
     observer::ERROR_EVENT,
     whole::{self, Form},
 };
@@ -79,7 +79,7 @@ impl ClientResponse {
 
     /// Releases the upstream's connection, because other candidates are tried: of this response the client can get only what was read so far.
     pub(in crate::proxy) fn detach(&mut self) {
-        if let ResponseContent::Upstream(pending) = &self.content {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
             self.content = ResponseContent::ErrorEvents(pending.held_bytes());
         }
     }
@@ -92,11 +92,11 @@ impl ClientResponse {
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         match &mut self.content {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
-                let Some(body) = &mut pending.body else { return Ok(()) };
-                commit::hold_until_content(body, &mut pending.held, clocks, endpoint).await
+                commit::hold_until_content(pending, clocks, endpoint, &bounds).await
             }
             ResponseContent::Upstream(_) | ResponseContent::Local(_) | ResponseContent::ErrorEvents(_) => {
                 Ok(())
@@ -112,7 +112,7 @@ impl ClientResponse {
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
-        bounds: WholeBounds<'_>,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
         let is_coded = self.head.headers.contains_key(header::CONTENT_ENCODING);

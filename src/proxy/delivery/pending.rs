@@ -9,7 +9,10 @@ use bytes::{Bytes, BytesMut};
 use http_body::Frame;
 
 use super::{ResponseObserver, ResponsePolicy};
-use crate::upstream::{AnswerBody, TargetPermit};
+use crate::{
+    proxy::buffered::{self, Buffered},
+    upstream::{AnswerBody, TargetPermit},
+};
 
 /// An upstream's response that the client may get, before any of it goes out.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(in crate::proxy) struct PendingStream {
     pub(super) observer: ResponseObserver,
     /// Frames that were read while the response was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
+    /// The count of the held frames, unless they have counts of their own.
+    pub(super) counted: Option<Buffered>,
     pub(super) policy: ResponsePolicy,
     /// The longest silence of the upstream.
     pub(super) idle: Option<Duration>,
@@ -44,6 +49,7 @@ impl PendingStream {
             body: Some(body),
             observer,
             held,
+            counted: None,
             policy,
             idle,
             first_token: None,
@@ -53,11 +59,14 @@ impl PendingStream {
     }
 
     /// The bytes that were read of it so far.
-    pub(super) fn held_bytes(&self) -> Bytes {
+    pub(super) fn held_bytes(&mut self) -> Bytes {
         let mut bytes = BytesMut::new();
         for data in self.held.iter().filter_map(Frame::data_ref) {
             bytes.extend_from_slice(data);
         }
-        bytes.freeze()
+        match self.counted.take() {
+            Some(counted) => buffered::own(bytes.freeze(), counted),
+            None => bytes.freeze(),
+        }
     }
 }
