@@ -125,15 +125,24 @@ impl Splices {
     /// A range is outside of the body.
     pub fn apply(&self, body: &[u8]) -> Result<Vec<u8>, EditError> {
         let mut edited = Vec::with_capacity(self.edited_length(body.len()));
+        self.write(body, |piece| edited.extend_from_slice(piece))?;
+        Ok(edited)
+    }
+
+    /// Gives the body after the edits to `sink`, piece by piece.
+    ///
+    /// # Errors
+    /// A range is outside of the body.
+    pub fn write(&self, body: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), EditError> {
         let mut copied = 0;
         for Splice { range, replacement } in &self.0 {
             let before = body.get(copied..range.start).ok_or(EditError::OutOfBounds)?;
-            edited.extend_from_slice(before);
-            edited.extend_from_slice(replacement);
+            sink(before);
+            sink(replacement);
             copied = range.end;
         }
-        edited.extend_from_slice(body.get(copied..).ok_or(EditError::OutOfBounds)?);
-        Ok(edited)
+        sink(body.get(copied..).ok_or(EditError::OutOfBounds)?);
+        Ok(())
     }
 
     fn inserts_at(&self, offset: usize) -> bool {

@@ -11,7 +11,7 @@ use crate::{
     exchange::{Attempt, Exchange, Record},
     proxy::{
         context::RequestContext,
-        delivery::{ClientResponse, HoldError, HoldTimeouts, WholeBounds},
+        delivery::{ClientResponse, HoldBounds, HoldError, HoldTimeouts},
         intake::{PreparedRequest, RequestContent},
     },
     upstream::{Failure, RequestHash},
@@ -125,13 +125,19 @@ async fn hold_back(
     clocks: HoldTimeouts,
 ) -> Result<(), HoldError> {
     let endpoint = exchange.record.endpoint;
-    let Hold::Whole { limit } = hold else { return response.hold_start(clocks, endpoint).await };
-    let bounds = WholeBounds {
+    let limit = match hold {
+        Hold::Whole { limit } => limit,
+        Hold::Start | Hold::Nothing => u64::MAX,
+    };
+    let bounds = HoldBounds {
         limit,
         buffered: context.snapshot.server.max_buffered,
         gateway: &context.worker.gateway,
         status: &exchange.handle.status,
     };
+    if hold == Hold::Start {
+        return response.hold_start(clocks, endpoint, bounds).await;
+    }
     response.hold_whole(clocks, endpoint, bounds).await
 }
 

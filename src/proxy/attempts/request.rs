@@ -15,7 +15,8 @@ use crate::{
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::NOT_THE_ROUTES,
-        buffered::{self, Buffered},
+        body_memory::BodyMemory,
+        buffered::Buffered,
         context::RequestContext,
         intake::{PreparedRequest, RequestContent},
     },
@@ -132,8 +133,9 @@ fn with_model(
     let mut counted = Buffered::new(&context.worker.gateway);
     let length = splices.edited_length(bytes.len());
     counted.grow_to(length as u64, context.snapshot.server.max_buffered)?;
-    let edited = splices.apply(bytes)?;
-    Ok(buffered::own(edited.into(), counted))
+    let mut edited = BodyMemory::with_capacity(length);
+    splices.write(bytes, |piece| _ = edited.put(piece))?;
+    Ok(edited.freeze(counted))
 }
 
 /// A body that is forwarded as it arrives.

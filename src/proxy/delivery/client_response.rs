@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
-    HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, WholeBounds, commit,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, commit,
     whole::{self, Form},
 };
 use crate::{
@@ -83,11 +83,11 @@ impl ClientResponse {
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         match &mut self.content {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
-                let Some(body) = &mut pending.body else { return Ok(()) };
-                commit::hold_until_content(body, &mut pending.held, clocks, endpoint).await
+                commit::hold_until_content(pending, clocks, endpoint, &bounds).await
             }
             ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
         }
@@ -101,7 +101,7 @@ impl ClientResponse {
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
-        bounds: WholeBounds<'_>,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
         let is_coded = self.head.headers.contains_key(header::CONTENT_ENCODING);

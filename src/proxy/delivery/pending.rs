@@ -9,7 +9,10 @@ use bytes::Bytes;
 use http_body::Frame;
 
 use super::{ResponseObserver, ResponsePolicy};
-use crate::upstream::{AnswerBody, TargetPermit};
+use crate::{
+    proxy::buffered::Buffered,
+    upstream::{AnswerBody, TargetPermit},
+};
 
 /// An upstream's response that the client may get, before any of it goes out.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub(in crate::proxy) struct PendingStream {
     pub(super) observer: ResponseObserver,
     /// Frames that were read while the response was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
+    /// The count of the held frames, unless they have counts of their own.
+    pub(super) counted: Option<Buffered>,
     pub(super) policy: ResponsePolicy,
     /// The longest silence of the upstream.
     pub(super) idle: Option<Duration>,
@@ -44,6 +49,7 @@ impl PendingStream {
             body: Some(body),
             observer,
             held,
+            counted: None,
             policy,
             idle,
             first_token: None,

@@ -93,6 +93,16 @@ impl Probe {
         self.failed
     }
 
+    /// Whether the bytes so far end between two events, or before the first.
+    pub(super) fn is_between_events(&self) -> bool {
+        self.scanner.at_boundary() && !self.scanner.after_cr()
+    }
+
+    /// Whether the bytes so far are nothing but whole lines of comments, and blank ones.
+    pub(super) fn has_only_comments(&self) -> bool {
+        self.is_between_events() && self.scanner.events() == 0
+    }
+
     /// Whether the terminal event has been seen.
     pub(super) fn has_ended(&self) -> bool {
         self.ended

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::upstream::{AnswerBody, BodyError};
+use crate::{
+    proxy::buffered::Buffered,
+    upstream::{AnswerBody, BodyError},
+};
 
 /// Where the bytes of a response come from.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) enum Source {
     Upstream {
         /// Frames that were read while the response was held back; they go first.
         held: VecDeque<Frame<Bytes>>,
+        /// Their count, until the last one goes out.
+        counted: Option<Buffered>,
         /// The rest; `None` if there is none that counts.
         body: Option<AnswerBody>,
     },
@@ -42,11 +47,13 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Upstream { held, body } => match (held.pop_front(), body) {
-                (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
-                (None, Some(body)) => Pin::new(body).poll_frame(cx),
-                (None, None) => Poll::Ready(None),
-            },
+            Self::Upstream { held, counted, body } => {
+                if let Some(frame) = held.pop_front() {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                *counted = None;
+                body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+            }
             Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -54,7 +61,7 @@ impl Source {
     /// Whether every byte that was promised has been handed over.
     pub(super) fn is_whole(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => {
+            Self::Upstream { held, body, .. } => {
                 held.is_empty() && body.as_ref().is_none_or(AnswerBody::is_whole)
             }
             Self::Local(bytes) => bytes.is_none(),
@@ -64,7 +71,9 @@ impl Source {
     /// Whether no frame is left.
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => held.is_empty() && body.as_ref().is_none_or(Body::is_end_stream),
+            Self::Upstream { held, body, .. } => {
+                held.is_empty() && body.as_ref().is_none_or(Body::is_end_stream)
+            }
             Self::Local(bytes) => bytes.is_none(),
         }
     }
@@ -72,7 +81,7 @@ impl Source {
     /// The length of the remaining bytes.
     pub(super) fn size_hint(&self) -> SizeHint {
         let (held, body) = match self {
-            Self::Upstream { held, body } => (held, body),
+            Self::Upstream { held, body, .. } => (held, body),
             Self::Local(bytes) => {
                 return SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
             }

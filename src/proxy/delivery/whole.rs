@@ -2,24 +2,20 @@
 
 use std::{collections::VecDeque, io, slice, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
 use super::{
-    HoldError, HoldTimeouts, PendingStream,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream,
     commit::next_within,
     drain,
     probe::{ERROR_KEPT, Finding, Probe},
 };
 use crate::{
-    body::Status,
     fault::Fault,
     openai::{Dialect, Endpoint, NoAnswer, check_answer},
-    proxy::{
-        Gateway,
-        buffered::{self, Buffered},
-    },
+    proxy::{body_memory::BodyMemory, buffered::Buffered},
 };
 
 /// The response is passed on in pieces of this size, in bytes, so that observing them does not delay the worker's other streams.
@@ -40,22 +36,10 @@ pub(super) enum Form {
     Opaque,
 }
 
-/// Bounds on one response.
-#[derive(Debug)]
-pub(in crate::proxy) struct WholeBounds<'a> {
-    /// In bytes.
-    pub(in crate::proxy) limit: u64,
-    /// Of all that the process holds, in bytes.
-    pub(in crate::proxy) buffered: u64,
-    pub(in crate::proxy) gateway: &'a Arc<Gateway>,
-    /// Says whether the client has left meanwhile.
-    pub(in crate::proxy) status: &'a Status,
-}
-
 /// The part of a response that was read. Its bytes are copied, so that the connection's read buffers can be released.
 #[derive(Debug)]
 struct Held {
-    pieces: Vec<BytesMut>,
+    pieces: Vec<BodyMemory>,
     length: u64,
     trailers: Option<HeaderMap>,
     counted: Buffered,
@@ -70,7 +54,7 @@ pub(super) async fn hold_until_complete(
     pending: &mut PendingStream,
     clocks: HoldTimeouts,
     form: Form,
-    bounds: WholeBounds<'_>,
+    bounds: HoldBounds<'_>,
 ) -> Result<(), HoldError> {
     let HoldTimeouts { start, timeouts } = clocks;
     let Some(mut body) = pending.body.take() else { return Ok(()) };
@@ -120,11 +104,11 @@ pub(super) async fn hold_until_complete(
 /// Reads pieces one after the other.
 struct Text<'p> {
     now: &'p [u8],
-    later: slice::Iter<'p, BytesMut>,
+    later: slice::Iter<'p, BodyMemory>,
 }
 
 impl<'p> Text<'p> {
-    fn of(pieces: &'p [BytesMut]) -> Self {
+    fn of(pieces: &'p [BodyMemory]) -> Self {
         Self { now: &[], later: pieces.iter() }
     }
 }
@@ -133,14 +117,14 @@ impl io::Read for Text<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.now.is_empty() {
             let Some(piece) = self.later.next() else { return Ok(0) };
-            self.now = piece;
+            self.now = piece.as_ref();
         }
         self.now.read(into)
     }
 }
 
 impl Held {
-    fn take(&mut self, mut data: &[u8], bounds: &WholeBounds<'_>) -> Result<(), HoldError> {
+    fn take(&mut self, mut data: &[u8], bounds: &HoldBounds<'_>) -> Result<(), HoldError> {
         self.length += data.len() as u64;
         // Without a client, the response is read only for its usage.
         let most = if bounds.status.left().is_some() { drain::MOST_FOR_USAGE as u64 } else { u64::MAX };
@@ -150,16 +134,14 @@ impl Held {
         while !data.is_empty() {
             let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
             if room == 0 {
-                let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
+                let taken = self.pieces.iter().map(BodyMemory::capacity).sum::<usize>();
                 // The first piece is small, so that a short response takes little memory.
                 let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
                 self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(HoldError::Fault)?;
-                self.pieces.push(BytesMut::with_capacity(size));
+                self.pieces.push(BodyMemory::with_capacity(size));
                 continue;
             }
-            let (now, later) = data.split_at(room.min(data.len()));
-            self.pieces.last_mut().into_iter().for_each(|piece| piece.extend_from_slice(now));
-            data = later;
+            data = self.pieces.last_mut().map_or(&[], |piece| piece.put(data));
         }
         Ok(())
     }
@@ -193,7 +175,7 @@ impl Held {
         let mut beginning = Vec::new();
         for piece in &self.pieces {
             let room = ERROR_KEPT - beginning.len();
-            beginning.extend_from_slice(&piece[..piece.len().min(room)]);
+            beginning.extend_from_slice(&piece.as_ref()[..piece.len().min(room)]);
         }
         beginning
     }
@@ -202,9 +184,7 @@ impl Held {
     fn release(self, held: &mut VecDeque<Frame<Bytes>>) {
         let Self { pieces, trailers, counted, .. } = self;
         let counted = Arc::new(counted);
-        held.extend(
-            pieces.into_iter().map(|piece| Frame::data(buffered::own(piece.freeze(), counted.clone()))),
-        );
+        held.extend(pieces.into_iter().map(|piece| Frame::data(piece.freeze(counted.clone()))));
         held.extend(trailers.map(Frame::trailers));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
@@ -13,6 +13,7 @@ use crate::{
     pause,
     proxy::{
         Gateway,
+        body_memory::BodyMemory,
         buffered::{self, Buffered},
     },
     upstream::Affinity,
@@ -73,7 +74,7 @@ pub(super) async fn read(
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
     }
-    let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(gateway) };
+    let mut gathered = Gathered::new(gateway);
     while let Some(frame) = next(&mut body, bounds.idle).await? {
         let Ok(data) = frame.into_data() else { continue };
         gathered.take(data, announced, &bounds, tally)?;
@@ -87,12 +88,16 @@ pub(super) async fn read(
 struct Gathered {
     /// The only piece, as it came.
     first: Bytes,
-    /// All of them.
-    rest: BytesMut,
+    /// All of them, if there are several.
+    rest: Option<BodyMemory>,
     held: Buffered,
 }
 
 impl Gathered {
+    fn new(gateway: &Arc<Gateway>) -> Self {
+        Self { first: Bytes::new(), rest: None, held: Buffered::new(gateway) }
+    }
+
     /// Adds a piece. `announced` is the body's `content-length`, or 0 if it has none.
     fn take(
         &mut self,
@@ -101,32 +106,50 @@ impl Gathered {
         bounds: &Bounds,
         tally: &UploadTally,
     ) -> Result<(), Fault> {
-        let Self { first, rest, held } = self;
-        let length = first.len() + rest.len() + data.len();
+        let length = self.first.len() + self.rest.as_ref().map_or(0, BodyMemory::len) + data.len();
         tally.whole(length as u64);
         if length as u64 > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
         }
-        held.grow_to(length as u64, bounds.buffered)?;
-        if first.is_empty() && rest.is_empty() {
-            *first = data;
+        self.held.grow_to(length as u64, bounds.buffered)?;
+        if self.first.is_empty() && self.rest.is_none() {
+            self.first = data;
             return Ok(());
         }
-        if rest.capacity() < length {
-            let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-            // A vector grows to at least twice its capacity. Reserved memory counts like used memory.
-            let room = length.max(announced).max(2 * rest.capacity());
-            held.grow_to(room as u64, bounds.buffered)?;
-            rest.reserve(room - rest.len());
-        }
-        rest.extend_from_slice(&std::mem::take(first));
-        rest.extend_from_slice(&data);
+        let memory = match self.rest.take() {
+            Some(memory) if memory.capacity() >= length => memory,
+            small => self.enlarged(small, length, announced, bounds.buffered)?,
+        };
+        self.held.grow_to(memory.taken_by(length) as u64, bounds.buffered)?;
+        self.rest.insert(memory).put(&data);
         Ok(())
+    }
+
+    /// Memory for at least `length` bytes, with what came so far. While that is copied, both memories count.
+    fn enlarged(
+        &mut self,
+        small: Option<BodyMemory>,
+        length: usize,
+        announced: u64,
+        bound: u64,
+    ) -> Result<BodyMemory, Fault> {
+        let announced = (announced as usize).min(length.saturating_mul(AHEAD));
+        let room = length.max(announced).max(small.as_ref().map_or(0, |small| 2 * small.capacity()));
+        let mut large = BodyMemory::with_capacity(room);
+        let mut of_small = self.held.another();
+        of_small.grow_to(small.as_ref().map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
+        self.held.grow_to(large.taken_by(length) as u64, bound)?;
+        large.put(&std::mem::take(&mut self.first));
+        large.put(small.as_ref().map_or(&[], AsRef::as_ref));
+        Ok(large)
     }
 
     fn whole(self) -> Bytes {
         let Self { first, rest, held } = self;
-        buffered::own(if rest.is_empty() { first } else { rest.freeze() }, held)
+        match rest {
+            None => buffered::own(first, held),
+            Some(memory) => memory.freeze(held),
+        }
     }
 }
 
@@ -178,13 +201,13 @@ mod tests {
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
         let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
-            let mut gathered =
-                Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(&gateway) };
+            let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);
             for taken in 1..=550 {
                 assert!(gathered.take(piece.clone(), announced, &bounds, &UploadTally::default()).is_ok());
                 let counted = gateway.buffered();
-                let room = gathered.first.len() + gathered.rest.capacity();
+                let rest = gathered.rest.as_ref().map_or(0, |memory| memory.taken_by(memory.len()));
+                let room = gathered.first.len() + rest;
                 assert!(room as u64 <= counted, "{room} of {counted} after {taken} of {announced}");
                 // Nor much more than there is.
                 assert!(counted <= taken * 60_000 * AHEAD as u64, "{counted} after {taken} of {announced}");
