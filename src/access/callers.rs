@@ -48,6 +48,11 @@ impl Callers {
         self.0.get(&key_digest(credential.bytes()))
     }
 
+    /// The caller of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Caller>> {
+        self.0.values().find(|caller| *caller.name == *name)
+    }
+
     /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.
     pub fn add(&mut self, keys: impl IntoIterator<Item = KeyDigest>, caller: &Arc<Caller>) {
         self.0.extend(keys.into_iter().map(|key| (key, caller.clone())));

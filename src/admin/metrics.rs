@@ -225,6 +225,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         ("unserved", &counters.unserved),
         ("proxy_refused", &counters.proxy_refused),
         ("handshake_failed", &counters.handshake_failed),
+        ("plain_http", &counters.plain_http),
         ("handshake_timeout", &counters.handshake_timeout),
         ("bad_head", &counters.bad_head),
         ("header_timeout", &counters.header_timeout),

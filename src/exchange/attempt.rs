@@ -42,6 +42,8 @@ pub struct Attempt {
     pub code: Option<Box<str>>,
     /// The result, with the metrics' label value; `None` while the attempt is running.
     pub result: Option<&'static str>,
+    /// Whether the failure counts against the target.
+    pub blames_target: bool,
 }
 
 /// The attempts of one exchange, in order.
@@ -70,6 +72,7 @@ impl Attempt {
             status: None,
             code: None,
             result: None,
+            blames_target: false,
         }
     }
 
@@ -105,6 +108,12 @@ impl Attempts {
         if let Some(last) = &mut self.last {
             change(last);
         }
+    }
+
+    /// Whether a failure of this exchange has counted against that target of `upstream`.
+    pub fn has_blamed(&self, upstream: &str, target: &str) -> bool {
+        let is_at = |attempt: &Attempt| *attempt.upstream == *upstream && *attempt.target == *target;
+        self.iter().any(|attempt| attempt.blames_target && is_at(attempt))
     }
 
     pub(super) fn begin(&mut self, attempt: Attempt) {

@@ -54,7 +54,9 @@ impl Finished<'_> {
             gaps: record.tally.gaps,
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
-            tokens: self.usage().map(|usage| Tokens { input: usage.input, output: usage.output }),
+            tokens: self
+                .usage()
+                .map(|usage| Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) }),
         }
     }
 
@@ -94,8 +96,11 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
             events: record.tally.events,
-            tokens_in: usage.map(|usage| usage.input),
-            tokens_out: usage.map(|usage| usage.output),
+            tokens_in: usage.and_then(|usage| usage.input),
+            tokens_out: usage.and_then(|usage| usage.output),
+            tokens_cached_input: usage.and_then(|usage| usage.cached_input),
+            tokens_cache_write: usage.and_then(|usage| usage.cache_write),
+            tokens_reasoning: usage.and_then(|usage| usage.reasoning),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),
             cause: record.cause.as_deref(),

@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
-    fault::{Fault, Outcome},
+    fault::{Fault, Outcome, Phase, Who},
     telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics, queue::Queue},
 };
 
@@ -240,9 +240,14 @@ impl Drop for Exchange {
         // The part of the response read after the client left does not change the outcome.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
+        // What was not written was not delivered. Unless the client ended the response, its last bytes are about to be written.
+        let progress = &self.handle.progress;
+        let ended_by_client = outcome.who == Who::Downstream && outcome.phase == Phase::Stream;
+        let lost = if ended_by_client { progress.unwritten() } else { progress.discarded() };
         if self.handle.status.is_early() {
             self.answered_early();
         }
+        self.record.tally.not_written(lost);
         let held = std::mem::take(&mut self.held);
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
         for permit in held {

@@ -12,7 +12,7 @@ pub type Cause = Box<dyn Error + Send + Sync>;
 const LONGEST_WAIT: Duration = Duration::from_secs(59);
 
 /// `span` as the seconds of a `retry-after`.
-pub(super) fn retry_seconds(span: Duration) -> u64 {
+pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
 }
 
@@ -53,6 +53,8 @@ pub enum Fault {
     KeysConflict(Cause),
     /// The client's `routes` do not list this route.
     RouteForbidden,
+    /// The request has an `Origin`, which only browsers send, and the route takes none.
+    OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.

@@ -10,7 +10,7 @@ mod outcome;
 mod render;
 mod table;
 
-pub use kinds::{Cause, Fault};
+pub use kinds::{Cause, Fault, retry_seconds};
 pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};
 pub use render::{SHOULD_RETRY, error_body, event_of};

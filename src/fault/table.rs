@@ -49,6 +49,7 @@ impl Fault {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
+            Self::OriginRefused => (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down),
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
             Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),

@@ -171,8 +171,13 @@ impl Clock {
 
     /// Aborts overdue exchanges. An exchange that cannot be aborted alone ends the connection.
     fn exchange_due(&mut self, now: Instant) -> Option<Due> {
-        let stall = self.http2.then_some(self.timeouts.stall);
+        // While the connection is blocked, it is not for a stream's own window that its bytes wait, and `blocked_since` decides.
+        let blocked = self.state.blocked_since().is_some();
+        let stall = (self.http2 && !blocked).then_some(self.timeouts.stall);
         for handle in self.state.handles() {
+            if blocked {
+                handle.progress.excuse();
+            }
             if let Some(cause) = handle.overdue(now, stall) {
                 handle.abort.cut(cause);
             }

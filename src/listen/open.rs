@@ -9,6 +9,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     io::{Io, Wire},
+    plain_http::is_plain_http,
     proxy_header::{self, ProxyHeaderError},
 };
 use crate::{
@@ -45,6 +46,9 @@ pub(super) enum OpenError {
     HandshakeTimeout,
     #[error("first bytes of a request timed out (server.header_timeout)")]
     PrefaceTimeout,
+    /// The socket, from which the request is unread.
+    #[error("plain HTTP on a port that expects TLS")]
+    PlainHttp(TcpStream),
     #[error("connection ended before its first request")]
     Ended(#[source] io::Error),
 }
@@ -95,6 +99,9 @@ async fn handshake(
         ClientAddress::Peer | ClientAddress::ForwardedFor(_) => peer,
     };
     let Some(tls) = &listener.tls else { return Ok((Opening::Plain(tcp, ahead), client)) };
+    if is_plain_http(&tcp, &ahead).await.map_err(OpenError::Handshake)? {
+        return Err(OpenError::PlainHttp(tcp));
+    }
     let wire = Wire::new(tcp, state.clone(), ahead.freeze());
     let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(OpenError::Handshake)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

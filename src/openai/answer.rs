@@ -117,11 +117,10 @@ mod tests {
 
     fn reading(model: &str, usage: Option<(u64, u64)>, finish_reason: Option<FinishReason>) -> Reading {
         let usage = usage.map(|(input, output)| Usage {
-            input,
-            output,
-            total: input + output,
-            cached_input: None,
-            reasoning: None,
+            input: Some(input),
+            output: Some(output),
+            total: Some(input + output),
+            ..Usage::default()
         });
         Reading { model: Some(model.to_owned()), usage, finish_reason }
     }
@@ -210,7 +209,10 @@ mod tests {
             );
             for dialect in [Dialect::CHAT, Dialect::RESPONSES, Dialect::MESSAGES] {
                 let usage = read(dialect, &answer, 999).usage;
-                assert!(usage.is_none_or(|usage| (usage.input, usage.output) == (5, 6)), "{usage:?}");
+                assert!(
+                    usage.is_none_or(|usage| (usage.input, usage.output) == (Some(5), Some(6))),
+                    "{usage:?}"
+                );
             }
         }
     }

@@ -78,6 +78,12 @@ pub struct AccessLine<'a> {
     pub tokens_in: Option<u64>,
     /// Output tokens, as reported by the upstream.
     pub tokens_out: Option<u64>,
+    /// Of `tokens_in`, those that came from the provider's cache.
+    pub tokens_cached_input: Option<u64>,
+    /// Of `tokens_in`, those that were written to the provider's cache.
+    pub tokens_cache_write: Option<u64>,
+    /// Of `tokens_out`, those of the model's reasoning.
+    pub tokens_reasoning: Option<u64>,
     /// The reason why the model stopped.
     pub finish_reason: Option<&'static str>,
     /// The error code sent to the client, or the code of a forwarded upstream error.
@@ -199,6 +205,9 @@ impl AccessLine<'_> {
         number(pairs, "events", self.events);
         number(pairs, "tokens_in", self.tokens_in);
         number(pairs, "tokens_out", self.tokens_out);
+        number(pairs, "tokens_cached_input", self.tokens_cached_input);
+        number(pairs, "tokens_cache_write", self.tokens_cache_write);
+        number(pairs, "tokens_reasoning", self.tokens_reasoning);
         plain(pairs, "finish_reason", self.finish_reason);
         text(pairs, "error", self.error);
         text(pairs, "cause", self.cause);
@@ -276,6 +285,9 @@ mod tests {
             events: None,
             tokens_in: None,
             tokens_out: None,
+            tokens_cached_input: None,
+            tokens_cache_write: None,
+            tokens_reasoning: None,
             finish_reason: None,
             error: None,
             cause: None,
@@ -311,6 +323,9 @@ mod tests {
             events: Some(4),
             tokens_in: Some(5),
             tokens_out: Some(6),
+            tokens_cached_input: Some(4),
+            tokens_cache_write: Some(0),
+            tokens_reasoning: Some(2),
             finish_reason: Some("stop"),
             error: Some("upstream_closed"),
             ..least()
@@ -347,6 +362,7 @@ mod tests {
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

@@ -17,8 +17,8 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use tower_service::Service;
 
 use super::{
-    connection_limit::{ConnectionLimit, ConnectionPermit},
     io::{Socket, bare},
+    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
 use crate::fault::Cause;
 
@@ -36,13 +36,13 @@ pub struct Dialer {
     limits: PoolLimits,
     connector: Connector,
     /// Counts the open connections to the target.
-    connection_limit: Arc<ConnectionLimit>,
+    connection_limit: Arc<WaitQueue>,
 }
 
 /// A new connection with its permit.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
-    pub(super) permit: ConnectionPermit,
+    pub(super) permit: QueuePermit,
 }
 
 /// Limits on the connections of one worker to one origin.
@@ -85,7 +85,7 @@ pub struct DialerOptions {
     /// Distinguishes this dialer from others to the same origin.
     pub identity: String,
     /// Counts the connections that are already open to the target.
-    pub connection_limit: Arc<ConnectionLimit>,
+    pub connection_limit: Arc<WaitQueue>,
 }
 
 /// Why no connection was made.
@@ -150,13 +150,18 @@ impl Dialer {
         self.http2
     }
 
+    /// Whether its connections go through an egress proxy.
+    pub fn is_tunnelled(&self) -> bool {
+        matches!(self.connector, Connector::Tunnelled(_))
+    }
+
     /// Limits on the connections.
     pub fn limits(&self) -> PoolLimits {
         self.limits
     }
 
     /// The connections that are open to its target, for a dialer that takes its place.
-    pub fn connection_limit(&self) -> &Arc<ConnectionLimit> {
+    pub fn connection_limit(&self) -> &Arc<WaitQueue> {
         &self.connection_limit
     }
 
@@ -167,24 +172,28 @@ impl Dialer {
 
     /// Whether the connection limit is reached.
     pub(super) fn is_full(&self) -> bool {
-        self.connection_limit.open() >= self.max_open()
+        self.connection_limit.taken() >= self.max_open()
     }
 
     fn max_open(&self) -> usize {
         self.limits.max_open.unwrap_or(usize::MAX)
     }
 
-    /// Waits for a connection permit, at most for `timeout`.
-    pub(super) async fn acquire_permit(&self, timeout: Duration) -> Result<ConnectionPermit, DialError> {
-        self.connection_limit.take(self.max_open(), timeout).await.ok_or(DialError::Full)
+    /// A permit for a connection, if the limit allows one and nobody waits for it.
+    pub(super) fn permit(&self) -> Option<QueuePermit> {
+        self.connection_limit.try_take(self.limits.max_open)
+    }
+
+    /// Waits for a permit for a connection.
+    ///
+    /// # Errors
+    /// [`DialError::Full`]: too many wait already.
+    pub(super) fn enqueue(&self) -> Result<Waiter, DialError> {
+        self.connection_limit.enqueue(self.max_open(), FlowKey::default()).ok_or(DialError::Full)
     }
 
     /// A new connection with this permit, TLS included, within `timeout`.
-    pub(super) async fn dial(
-        &self,
-        permit: ConnectionPermit,
-        timeout: Duration,
-    ) -> Result<Dialled, DialError> {
+    pub(super) async fn dial(&self, permit: QueuePermit, timeout: Duration) -> Result<Dialled, DialError> {
         let mut connector = self.connector.clone();
         let origin = self.origin.clone();
         let dialled = async move {

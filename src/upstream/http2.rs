@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
-use super::{dialer::Dialled, http1::MAX_HEAD, io::Io};
+use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, wait_queue::WaitQueue};
 use crate::body::Outbound;
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
@@ -54,6 +54,10 @@ struct Shared {
     idle_since: Cell<Instant>,
     /// Notified when a stream ends.
     room: Rc<Notify>,
+    /// Counts the connections to the target.
+    limit: Arc<WaitQueue>,
+    /// Notified when the connection is idle and others wait for its permit.
+    wanted: Arc<Notify>,
 }
 
 /// One stream's share of a connection; dropping it gives the share back.
@@ -78,8 +82,10 @@ where
 }
 
 impl Http2 {
-    /// Opens HTTP/2 on a new connection and spawns the tasks that drive it; `room` is notified when a stream ends.
-    pub(super) async fn open(dialled: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
+    /// Opens HTTP/2 on a new connection and spawns the tasks that drive it. `room` is notified when a stream ends, and
+    /// `wanted` when the last one ends while requests wait for a connection to the target.
+    pub(super) async fn open(dialled: Dialled, room: Rc<Notify>, wanted: Arc<Notify>) -> hyper::Result<Self> {
+        let limit = dialled.permit.queue().clone();
         let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(TokioTimer::new())
@@ -97,6 +103,8 @@ impl Http2 {
             retired: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             room,
+            limit,
+            wanted,
         });
         let driven = Rc::new(RefCell::new(driven));
         let watched = Rc::downgrade(&driven);
@@ -184,5 +192,8 @@ impl Drop for Lease {
         self.shared.open.set(self.shared.open.get().saturating_sub(1));
         self.shared.idle_since.set(Instant::now());
         self.shared.room.notify_waiters();
+        if self.shared.open.get() == 0 && self.shared.limit.has_waiters() {
+            self.shared.wanted.notify_one();
+        }
     }
 }

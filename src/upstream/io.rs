@@ -20,7 +20,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{connection_limit::ConnectionPermit, dialer::Dialled};
+use super::{dialer::Dialled, wait_queue::QueuePermit};
 
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
@@ -96,7 +96,7 @@ pub(super) struct Io {
     reads: Arc<ReadState>,
     /// Dropped after the socket, so the connection is closed before the permit is free. It is kept here because the I/O may live
     /// longer or shorter than the request sender.
-    _permit: ConnectionPermit,
+    _permit: QueuePermit,
 }
 
 impl Io {

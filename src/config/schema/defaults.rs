@@ -6,11 +6,11 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count, described,
-        inherited_table, size, span, table,
+        Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
+        defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
-    reader::Table,
+    reader::{Node, Table},
     span as spans,
 };
 
@@ -63,6 +63,25 @@ inherited_table! {
             "Wait before the next round of attempts, once all candidates have failed. It doubles with each round, and a random part is added or taken off.";
         max_backoff: Duration = span(SPANS).or(Duration::from_secs(8)),
             "Maximum wait between rounds. Must not be below `backoff`.";
+        max_wait: Duration = span(SPANS).or(Duration::from_secs(7)),
+            "Maximum sum of all waits of one request: for a round, for a key in cooldown, and for the same candidate. As soon as no \
+             attempt can begin in the time that is left, the client gets the error. Lower it for clients that retry by themselves and \
+             ignore `x-should-retry`: each of their retries waits as long again.";
+        same_candidate: Option<SameCandidate> = parse_as(same_candidate_shape, same_candidate).written_as("\"off\"").or(None),
+            "Whether a candidate that failed is tried again after its backoff, before the next candidate. A `retry-after` of the upstream \
+             that is longer than `within` is not waited for.",
+            { example: &[r#"{ attempts = 1, within = "3s" }"#] };
+    }
+}
+
+defaults_table! {
+    /// How often a candidate that failed is tried again before the next one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct SameCandidate {
+        attempts: u32 = count::<u32>(1..=10).or(1),
+            "Maximum number of further attempts at the same candidate. They count as retries.";
+        within: Duration = span(SPANS).or(Duration::from_secs(3)),
+            "The longest `retry-after` that is waited for.";
     }
 }
 
@@ -142,6 +161,23 @@ pub(super) fn retry_key() -> Described {
 /// `breaker`, without a default.
 pub(super) fn breaker_key() -> Described {
     described(table_or_off::<Breaker>())
+}
+
+fn same_candidate_shape() -> Shape {
+    table_or_off::<SameCandidate>()
+}
+
+/// A table or "off".
+fn same_candidate(node: &Node<'_>, context: &Context<'_>) -> Option<Option<SameCandidate>> {
+    if node.is_str("off") {
+        return Some(None);
+    }
+    if !node.is_table() {
+        let help = r#"for example: same_candidate = { attempts = 1, within = "3s" }"#;
+        node.fail(complaint(r#"must be a table or "off""#, help));
+        return None;
+    }
+    SameCandidate::read(&node.table(SameCandidate::NAMES)?, context).map(Some)
 }
 
 fn table_or_off<T: Keys>() -> Shape {

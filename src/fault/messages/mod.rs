@@ -46,6 +46,7 @@ impl Fault {
             Self::KeyMalformed(_) => "key_malformed",
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
+            Self::OriginRefused => "origin_refused",
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -111,6 +112,7 @@ impl Fault {
             | Self::KeyMissing
             | Self::KeyUnknown
             | Self::RouteForbidden
+            | Self::OriginRefused
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded

@@ -21,6 +21,7 @@ fn faults() -> Vec<Fault> {
         Fault::KeyMalformed("it is empty".into()),
         Fault::KeysConflict("two keys".into()),
         Fault::RouteForbidden,
+        Fault::OriginRefused,
         Fault::ModelForbidden("gpt".into()),
         Fault::ModelUnknown,
         Fault::BodyTooLarge { limit: 7 },

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Facts, FinishReason,
+        FinishReason,
         choices::Choices,
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
-        usage::CachedTokens,
+        usage::{CachedTokens, Tokens},
     },
     definition::{Definition, ErrorNotice, Found, Progress, TailMember},
 };
@@ -24,6 +24,7 @@ pub(super) const LIKE_CHAT: Definition = Definition {
     // The SDK raises on an `error` member (openai-python, `src/openai/_streaming.py`).
     raises_on_error_event: true,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
@@ -34,7 +35,6 @@ pub(super) const LIKE_CHAT: Definition = Definition {
         TailMember { opening: b"{", key: b"\"usage\"" },
     ],
     error_event,
-    may_repeat,
 };
 
 /// Reads one chunk. An ordinary one is recognised without parsing it.
@@ -74,11 +74,6 @@ pub(super) fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes
     writer::data(error.body)
 }
 
-/// An inference request makes an answer and nothing else, unless it goes on in the background.
-pub(super) fn may_repeat(facts: &Facts) -> bool {
-    !facts.background
-}
-
 /// The top level of a chunk or an answer.
 ///
 /// Source: OpenAI API reference, chat completion object and chunk, completion object. Embeddings have `model` and
@@ -111,6 +106,10 @@ impl<'a> Body<'a> {
         self.choice_count += 1;
         self.content |= choice.content;
         self.choices.see(choice.index, choice.finish_reason.is_some());
+        if choice.usage.is_known() {
+            self.usage = true;
+            self.gathered.tokens.update(&choice.usage);
+        }
         if choice.finish_reason.is_some() {
             self.finished = true;
             self.gathered.finish_reason = choice.finish_reason;
@@ -124,9 +123,25 @@ impl Object for Body<'_> {
             b"choices" => value.each(|choice: Choice| self.choice(&choice))?,
             b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),
             b"usage" => self.usage |= self.gathered.read_usage(value)?,
+            // Groq, at the finish (vercel/ai#1651).
+            b"x_groq" => {
+                value.object(&mut Groq(self))?;
+            }
             b"error" => self.error |= value.leaf()?.truthy(),
             _ => value.skip()?,
         }
+        Ok(())
+    }
+}
+
+struct Groq<'b, 'a>(&'b mut Body<'a>);
+
+impl Object for Groq<'_, '_> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"usage" {
+            return value.skip();
+        }
+        self.0.usage |= self.0.gathered.read_usage(value)?;
         Ok(())
     }
 }
@@ -136,14 +151,17 @@ struct Choice {
     index: u64,
     finish_reason: Option<FinishReason>,
     content: bool,
+    usage: Tokens,
 }
 
 impl Object for Choice {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"index" => self.index = value.leaf()?.count().unwrap_or(0),
-            b"finish_reason" => self.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"finish_reason" => self.finish_reason = value.leaf()?.text().and_then(FinishReason::of_word),
             b"text" => self.content |= value.filled()?,
+            // Moonshot, at the finish (northes/go-moonshot#17).
+            b"usage" => drop(value.object(&mut self.usage)?),
             b"delta" => {
                 let mut delta = Delta::default();
                 value.object(&mut delta)?;
@@ -163,10 +181,9 @@ struct Delta {
 impl Object for Delta {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            // `reasoning*` are what vLLM, DeepSeek and OpenRouter call it.
-            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"refusal"
-            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.filled()?,
-            _ => value.skip()?,
+            b"role" => value.skip()?,
+            // Text, reasoning under any of its names, refusals, audio, images, calls, and whatever is added to the APIs later.
+            _ => self.content |= value.filled()?,
         }
         Ok(())
     }

@@ -3,8 +3,7 @@
 use bytes::Bytes;
 
 use super::super::{
-    Facts, choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered,
-    usage::CachedTokens,
+    choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered, usage::CachedTokens,
 };
 use crate::sse::Event;
 
@@ -18,6 +17,8 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) raises_on_error_event: bool,
     /// Events carry a `sequence_number`.
     pub(in crate::openai) is_numbered: bool,
+    /// Streams have no end by design, and may be silent for any length of time.
+    pub(in crate::openai) stays_open: bool,
     /// How its usage counts the tokens found in a cache.
     pub(in crate::openai) cached_tokens: CachedTokens,
     /// What its ordinary events have in common.
@@ -30,8 +31,6 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) tail_members: &'static [TailMember],
     /// Writes an error as an event; the number is the `sequence_number` that the stream would continue with.
     pub(in crate::openai) error_event: fn(&ErrorNotice<'_>, u64) -> Bytes,
-    /// Whether the same inference request may be sent again, judged by its body.
-    pub(in crate::openai) may_repeat: fn(&Facts) -> bool,
 }
 
 /// A member of an answer that is usually near its end.
@@ -50,6 +49,8 @@ pub(in crate::openai) struct Progress {
     pub(in crate::openai) ordinary: Ordinary,
     /// An event with content has been seen.
     pub(in crate::openai) content_seen: bool,
+    /// The answer is whole if the stream ends in order now, though its terminal event may be missing.
+    pub(in crate::openai) finished: bool,
     /// The last `sequence_number`.
     pub(in crate::openai) sequence: Option<u64>,
     /// Events whose data was parsed.

@@ -12,9 +12,9 @@ use std::{fmt, ptr};
 
 use bytes::Bytes;
 
-use super::Facts;
 pub(super) use definition::{Definition, Found, Progress, TailMember};
 pub use definition::{ErrorNotice, Terminal};
+pub(super) use event_type::is_keep_alive_name;
 
 /// How the requests and responses of an operation are read, and how errors are written into its streams.
 ///
@@ -45,15 +45,15 @@ impl Dialect {
         self.0.raises_on_error_event
     }
 
+    /// Whether streams have no end by design and may be silent for any length of time, so that silence is no failure.
+    pub fn stays_open(self) -> bool {
+        self.0.stays_open
+    }
+
     /// The event that tells a client of `error`. `next_sequence` is the `sequence_number` that the stream would continue with; dialects
     /// without numbers ignore it.
     pub fn error_event(self, error: &ErrorNotice<'_>, next_sequence: u64) -> Bytes {
         (self.0.error_event)(error, next_sequence)
-    }
-
-    /// Whether an inference request with this body may be sent again: doing so costs tokens, and changes nothing.
-    pub(super) fn may_repeat(self, facts: &Facts) -> bool {
-        (self.0.may_repeat)(facts)
     }
 
     pub(super) fn definition(self) -> &'static Definition {

@@ -6,6 +6,7 @@ use super::{
     super::{json, ordinary::Ordinary, usage::CachedTokens},
     chat,
     definition::{Definition, Found, Progress, TailMember},
+    event_type::{event_type, is_keep_alive_name},
 };
 use crate::sse::Event;
 
@@ -14,6 +15,7 @@ pub(super) static DEFINITION: Definition = Definition {
     has_terminal_event: false,
     raises_on_error_event: false,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
@@ -23,7 +25,6 @@ pub(super) static DEFINITION: Definition = Definition {
         TailMember { opening: b"{", key: b"\"usage\"" },
     ],
     error_event: chat::error_event,
-    may_repeat: chat::may_repeat,
 };
 
 /// The data of an event need not be JSON here.
@@ -37,8 +38,9 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         // Data that is not JSON may be intended here.
         error |= json::read(event.data, &mut body).is_ok() && body.error;
     }
+    let keep_alive = event_type(event).is_some_and(is_keep_alive_name);
     Found {
-        content: !error && (event.oversized || !event.data.is_empty()),
+        content: !error && !keep_alive,
         error,
         failure: event.name == b"response.failed",
         ..Found::default()

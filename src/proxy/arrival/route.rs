@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, request};
+use http::{Method, header, request};
 
 use super::{host, refuse};
 use crate::{
@@ -47,6 +47,9 @@ pub(in crate::proxy) fn find_route(
     let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
     let route = found.map_err(|miss| no_route(miss, &head.method, &path))?.clone();
     record.route = Some(route.name.clone());
+    if route.refuse_origin && head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::OriginRefused);
+    }
     let first = route.steps.first().map(|step| step.upstream.target(0));
     let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
     let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();

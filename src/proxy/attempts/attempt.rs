@@ -8,12 +8,13 @@ use super::{
     candidates::Candidate, response::judge, retry::AttemptError, send::ask, upstream_error::UpstreamError,
 };
 use crate::{
-    exchange::{Attempt, Exchange},
+    exchange::{Attempt, Exchange, Record},
     proxy::{
         context::RequestContext,
         delivery::{ClientResponse, HoldError, HoldTimeouts, WholeBounds},
-        intake::PreparedRequest,
+        intake::{PreparedRequest, RequestContent},
     },
+    upstream::{Failure, RequestHash},
 };
 
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
@@ -58,12 +59,13 @@ pub(super) async fn attempt(
     match run(context, exchange, request, &mut candidate, hold).await {
         Ok(mut response) => {
             candidate.permit.succeeded();
+            candidate.key_works();
             exchange.attempt_answered(response.status());
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
         }
         Err(error) => {
-            report_to_breaker(&mut candidate, &error);
+            report_to_breaker(exchange, request, &mut candidate, &error);
             let holds_key = |code: &[u8]| {
                 request.arrived.key.found_in(code) || context.snapshot.upstream_keys.found_in(code)
             };
@@ -76,9 +78,8 @@ pub(super) async fn attempt(
 /// The record of an attempt at `candidate` that begins now.
 fn record_of(candidate: &Candidate) -> Attempt {
     let upstream = &candidate.upstream;
-    let key = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
     let target = candidate.target().url.clone();
-    Attempt::new(upstream.name.clone(), target, key, candidate.model.clone())
+    Attempt::new(upstream.name.clone(), target, candidate.key_number(), candidate.model.clone())
 }
 
 /// Adds the number of attempts and the upstream's name to the response's headers.
@@ -134,14 +135,41 @@ async fn hold_back(
     response.hold_whole(clocks, endpoint, bounds).await
 }
 
-/// Reports the failure to the target's circuit breaker, as far as it concerns the target.
-fn report_to_breaker(candidate: &mut Candidate, error: &AttemptError) {
+/// Reports the failure to the target's circuit breaker, as far as it concerns the target. All attempts of one request at a target are one
+/// piece of evidence.
+fn report_to_breaker(
+    exchange: &mut Exchange,
+    request: &PreparedRequest,
+    candidate: &mut Candidate,
+    error: &AttemptError,
+) {
+    if !error.is_targets_fault() {
+        if matches!(error, AttemptError::Upstream(_)) {
+            candidate.permit.succeeded();
+        }
+        return;
+    }
     let now = Instant::now();
-    if error.is_slowness() {
-        candidate.permit.was_slow(now);
-    } else if error.is_targets_fault() {
-        candidate.permit.failed(now);
-    } else if matches!(error, AttemptError::Upstream(_)) {
-        candidate.permit.succeeded();
+    let sent = || request_hash(&exchange.record, request);
+    let failure = if error.is_connection() { Failure::Connection } else { Failure::Response(sent()) };
+    let target = candidate.target().url.clone();
+    let attempts = &mut exchange.record.attempts;
+    if attempts.has_blamed(&candidate.upstream.name, &target) {
+        candidate.permit.failed_again(failure, now);
+    } else if error.is_slowness() {
+        candidate.permit.was_slow(failure, now);
+    } else {
+        candidate.permit.failed(failure, now);
+    }
+    attempts.update(|attempt| attempt.blames_target = true);
+}
+
+/// Tells a request that is sent again from another one.
+fn request_hash(record: &Record, request: &PreparedRequest) -> RequestHash {
+    match &request.content {
+        RequestContent::Read(body) => RequestHash::of(&record.path, body),
+        RequestContent::Streamed(_) | RequestContent::Gone => {
+            RequestHash::unique(record.request_id.as_str().as_bytes())
+        }
     }
 }

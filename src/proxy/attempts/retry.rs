@@ -1,6 +1,6 @@
 //! Whether a request may be sent again, and where: one table, by how an attempt failed. Whose fault an upstream's error is, is in `error_class.rs`.
 //!
-//! Inference creates an answer and nothing else, so sending it twice costs only tokens. Everything else (files, batches,
+//! What reads, computes, or ends in the same state may be sent again after any failure ([`Repeat`]). What creates something (files, batches,
 //! fine-tuning, background responses) is sent again only when the upstream cannot have acted on it.
 
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{error_class::ErrorClass, upstream_error::UpstreamError};
 use crate::{
     fault::Fault,
+    openai::Repeat,
     upstream::{Cooldown, CooldownReason},
 };
 
@@ -53,8 +54,10 @@ pub(super) enum RetryDecision {
 /// The facts about the request that the decision needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetryContext<'a> {
-    /// Whether it creates an answer and nothing else.
-    pub(super) inference: bool,
+    /// What a second request does.
+    pub(super) repeat: Repeat,
+    /// Whether it is about things that one account has: once an upstream has answered, no other one is tried.
+    pub(super) stays_at_upstream: bool,
     /// Whether the route sends a request that is too long for one model to the next upstream.
     pub(super) next_on_context_length: bool,
     /// The model that the attempt asked for.
@@ -119,6 +122,11 @@ impl AttemptError {
         }
     }
 
+    /// Whether no connection could be opened, so that the failure has nothing to do with the request.
+    pub(super) fn is_connection(&self) -> bool {
+        matches!(self, Self::Fault(Fault::Connect(_) | Fault::ConnectTimeout(_)))
+    }
+
     /// Whether the attempt failed by a timeout for slowness ([`Fault::is_slowness`]).
     pub(super) fn is_slowness(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.is_slowness())
@@ -146,7 +154,7 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
     match fault {
         // Nothing was sent.
         Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => RetryDecision::OtherTarget,
-        _ if !request.inference => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => {
             RetryDecision::Elsewhere { excluded: false }
         }
@@ -165,11 +173,12 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
         ErrorClass::KeyRefused | ErrorClass::NoCredit | ErrorClass::KeyUnfit | ErrorClass::Forbidden => {
             RetryDecision::OtherKey { excluded: true }
         }
-        _ if !request.inference => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
         ErrorClass::RateLimited | ErrorClass::TooLargeForLimit | ErrorClass::Timeout | ErrorClass::Server
             if error.hopeless =>
         {
-            RetryDecision::OtherUpstream
+            // What belongs to one account is not at another upstream.
+            if request.stays_at_upstream { RetryDecision::Never } else { RetryDecision::OtherUpstream }
         }
         // Where there is no key, the limit is the target's.
         ErrorClass::RateLimited if !error.has_key => RetryDecision::Elsewhere { excluded: false },
@@ -204,9 +213,15 @@ mod tests {
         AttemptError::Upstream(Box::new(classed(class, None)))
     }
 
-    const CHAT: RetryContext<'_> =
-        RetryContext { inference: true, next_on_context_length: false, model: Some("m") };
-    const BATCH: RetryContext<'_> = RetryContext { inference: false, ..CHAT };
+    const CHAT: RetryContext<'_> = RetryContext {
+        repeat: Repeat::Compute,
+        stays_at_upstream: false,
+        next_on_context_length: false,
+        model: Some("m"),
+    };
+    const BATCH: RetryContext<'_> = RetryContext { repeat: Repeat::Create, ..CHAT };
+    const POLL: RetryContext<'_> = RetryContext { repeat: Repeat::Read, stays_at_upstream: true, ..CHAT };
+    const DELETE: RetryContext<'_> = RetryContext { repeat: Repeat::SameEnd, ..POLL };
 
     #[test]
     fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
@@ -231,7 +246,9 @@ mod tests {
             refused(ErrorClass::Server),
             refused(ErrorClass::RateLimited),
         ] {
-            assert_ne!(failed.decide(CHAT), RetryDecision::Never);
+            for harmless in [CHAT, POLL, DELETE] {
+                assert_ne!(failed.decide(harmless), RetryDecision::Never);
+            }
             assert_eq!(failed.decide(BATCH), RetryDecision::Never, "{failed:?}");
         }
     }

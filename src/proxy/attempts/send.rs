@@ -39,15 +39,16 @@ pub(super) async fn ask(
     let dialer = &candidate.target().dialer;
     exchange.handle.status.enter(Phase::Connect);
     let kept = context.worker.pools.take(dialer);
-    let reused = kept.is_some();
     let connection = match kept {
         Some(kept) => kept,
         None => Box::pin(dial(context, exchange, candidate)).await?,
     };
+    // One that was waited for may have been used before, too.
+    let reused = connection.is_reused();
     let outgoing = request::build(context, exchange, request, candidate)?;
     // A new HTTP/1.1 connection gives an unseen request back, so it needs no copy.
     let repeatable = (reused || dialer.http2()) && outgoing.body().is_held();
-    let harmless = request.is_inference() || outgoing.method().is_idempotent();
+    let harmless = request.repeat.is_harmless();
     expect_answer(exchange, request, candidate);
     let may_have_been_seen = match send(exchange, connection, outgoing, candidate, harmless).await {
         Ok(answer) => return Ok(answer),

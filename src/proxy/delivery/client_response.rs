@@ -85,7 +85,8 @@ impl ClientResponse {
     ) -> Result<(), HoldError> {
         match &mut self.content {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
-                commit::hold_until_content(&mut pending.body, &mut pending.held, clocks, endpoint).await
+                let Some(body) = &mut pending.body else { return Ok(()) };
+                commit::hold_until_content(body, &mut pending.held, clocks, endpoint).await
             }
             ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
         }
@@ -94,7 +95,7 @@ impl ClientResponse {
     /// Holds the response until it is complete.
     ///
     /// # Errors
-    /// The response failed before its end, or is larger than `bounds` allow.
+    /// The response failed before its end, is no answer of `endpoint`, or is larger than `bounds` allow.
     pub(in crate::proxy) async fn hold_whole(
         &mut self,
         clocks: HoldTimeouts,
@@ -102,13 +103,18 @@ impl ClientResponse {
         bounds: WholeBounds<'_>,
     ) -> Result<(), HoldError> {
         let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
+        let is_coded = self.head.headers.contains_key(header::CONTENT_ENCODING);
+        // Of another operation, a file may be labelled JSON and be something else.
+        let is_answer = endpoint.is_inference() && self.head.status.is_success();
         let form = match pending.observer {
             ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
-            // Elsewhere, a file may be labelled JSON and be something else.
-            ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
+            // Whatever its label: a page of HTML is no answer, and a document without a label may be one.
+            ResponseObserver::Document(_) | ResponseObserver::Nothing if is_answer && !is_coded => {
+                Form::Answer(endpoint)
+            }
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
-        whole::hold_until_complete(&mut pending.body, &mut pending.held, clocks, form, bounds).await
+        whole::hold_until_complete(pending, clocks, form, bounds).await
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`

@@ -14,7 +14,8 @@ use crate::upstream::{AnswerBody, TargetPermit};
 /// An upstream's response that the client may get, before any of it goes out.
 #[derive(Debug)]
 pub(in crate::proxy) struct PendingStream {
-    pub(super) body: AnswerBody,
+    /// What was not read yet; `None` once the response was held to its end.
+    pub(super) body: Option<AnswerBody>,
     pub(super) observer: ResponseObserver,
     /// Frames that were read while the response was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
@@ -39,6 +40,15 @@ impl PendingStream {
         close_delimited: bool,
     ) -> Self {
         let held = VecDeque::new();
-        Self { body, observer, held, policy, idle, first_token: None, permit: None, close_delimited }
+        Self {
+            body: Some(body),
+            observer,
+            held,
+            policy,
+            idle,
+            first_token: None,
+            permit: None,
+            close_delimited,
+        }
     }
 }

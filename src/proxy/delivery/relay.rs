@@ -22,8 +22,7 @@ use crate::{
     exchange::Exchange,
     fault::{Fault, Who},
     openai::Dialect,
-    sse::writer,
-    upstream::BodyError,
+    upstream::{BodyError, Failure, RequestHash},
 };
 
 /// Ends the transport without the message's end: hyper leaves out the last chunk (HTTP/1.1) or resets the stream (HTTP/2), so
@@ -135,7 +134,10 @@ impl Relay {
             Poll::Pending => {
                 let rewoken = handle.abort.register(cx.waker());
                 match ready!(active.clock.poll(rewoken, active.observer.takes_comments(), cx)) {
-                    Due::Beat => Poll::Ready(Some(Ok(self.send(writer::comment("keep-alive"))))),
+                    Due::Beat => {
+                        let comment = active.observer.heartbeat();
+                        Poll::Ready(Some(Ok(self.send(comment))))
+                    }
                     Due::Fault(fault) => self.rescue(&fault, cx),
                 }
             }
@@ -203,6 +205,7 @@ impl Relay {
     /// The upstream's body ended by the rules of HTTP; whether the response did is for the stream's own dialect to say.
     fn source_ended(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        active.observer.at_end();
         if active.observer.is_unfinished() {
             return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
@@ -221,7 +224,10 @@ impl Relay {
             && fault.row().who == Who::Upstream
         {
             let now = Instant::now();
-            if fault.is_slowness() { permit.was_slow(now) } else { permit.failed(now) }
+            // The body is not held any more, so a repetition of the request is not recognised.
+            let request = RequestHash::unique(self.exchange.record.request_id.as_str().as_bytes());
+            let failure = Failure::Response(request);
+            if fault.is_slowness() { permit.was_slow(failure, now) } else { permit.failed(failure, now) }
         }
         let lengthless = active.lengthless;
         let only_framing_missing = complete && lengthless;
@@ -266,6 +272,9 @@ impl Relay {
     /// Decides whether the client was given a complete response. Nothing else decides that.
     fn conclude(&mut self) {
         let Stage::Active(active) = &mut self.stage else { return };
+        if active.source.is_whole() {
+            active.observer.at_end();
+        }
         if active.is_complete() {
             let outcome = active.observer.outcome();
             self.exchange.connection().reset_when_closing(false);
@@ -324,7 +333,7 @@ impl Drop for Relay {
         self.conclude();
         let Stage::Active(active) = std::mem::replace(&mut self.stage, Stage::Ended) else { return };
         let complete = active.is_complete();
-        if let Source::Upstream { body, .. } = active.source
+        if let Source::Upstream { body: Some(body), .. } = active.source
             && complete
             && !body.is_ended()
         {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Aborted, DetachedDispatch, Relay, drain};
+use super::{Aborted, DetachedDispatch, Relay, drain, observer::KEEP_ALIVE};
 use crate::{
     body::{Chunk, ExchangeHandle},
     proxy::Worker,
@@ -76,7 +76,7 @@ impl ResponseBody {
         let now = Instant::now();
         early.next.as_mut().reset(now + early.beat);
         early.handle.progress.handed(now.into());
-        let comment: Bytes = writer::comment("keep-alive");
+        let comment: Bytes = writer::comment(KEEP_ALIVE);
         Poll::Ready(Some(Ok(Frame::data(Chunk::new(comment, early.handle.clone())))))
     }
 }

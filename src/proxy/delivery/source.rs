@@ -18,8 +18,8 @@ pub(super) enum Source {
     Upstream {
         /// Frames that were read while the response was held back; they go first.
         held: VecDeque<Frame<Bytes>>,
-        /// The rest.
-        body: AnswerBody,
+        /// The rest; `None` if there is none that counts.
+        body: Option<AnswerBody>,
     },
     /// The gateway has them. `None` once they were handed over.
     Local(Option<Bytes>),
@@ -42,9 +42,10 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Upstream { held, body } => match held.pop_front() {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => Pin::new(body).poll_frame(cx),
+            Self::Upstream { held, body } => match (held.pop_front(), body) {
+                (Some(frame), _) => Poll::Ready(Some(Ok(frame))),
+                (None, Some(body)) => Pin::new(body).poll_frame(cx),
+                (None, None) => Poll::Ready(None),
             },
             Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
@@ -53,7 +54,9 @@ impl Source {
     /// Whether every byte that was promised has been handed over.
     pub(super) fn is_whole(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => held.is_empty() && body.is_whole(),
+            Self::Upstream { held, body } => {
+                held.is_empty() && body.as_ref().is_none_or(AnswerBody::is_whole)
+            }
             Self::Local(bytes) => bytes.is_none(),
         }
     }
@@ -61,7 +64,7 @@ impl Source {
     /// Whether no frame is left.
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => held.is_empty() && body.is_end_stream(),
+            Self::Upstream { held, body } => held.is_empty() && body.as_ref().is_none_or(Body::is_end_stream),
             Self::Local(bytes) => bytes.is_none(),
         }
     }
@@ -74,7 +77,7 @@ impl Source {
                 return SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
             }
         };
-        let mut hint = body.size_hint();
+        let mut hint = body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let held: u64 = held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         match hint.exact() {
             Some(exact) => hint.set_exact(exact + held),

@@ -5,23 +5,21 @@ use std::{collections::VecDeque, io, slice, sync::Arc};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::Frame;
-use serde::de::IgnoredAny;
 
 use super::{
-    HoldError, HoldTimeouts,
+    HoldError, HoldTimeouts, PendingStream,
     commit::next_within,
     drain,
-    probe::{Finding, Probe},
+    probe::{ERROR_KEPT, Finding, Probe},
 };
 use crate::{
     body::Status,
     fault::Fault,
-    openai::Dialect,
+    openai::{Dialect, Endpoint, NoAnswer, check_answer},
     proxy::{
         Gateway,
         buffered::{self, Buffered},
     },
-    upstream::AnswerBody,
 };
 
 /// The response is passed on in pieces of this size, in bytes, so that observing them does not delay the worker's other streams.
@@ -36,8 +34,8 @@ const READ_AT_ONCE: u64 = 256 << 10;
 pub(super) enum Form {
     /// An event stream, each event of which can be read.
     Events(Dialect),
-    /// A JSON document.
-    Document,
+    /// A JSON document that is an answer of this operation.
+    Answer(Endpoint),
     /// Anything, up to its end.
     Opaque,
 }
@@ -63,26 +61,29 @@ struct Held {
     counted: Buffered,
 }
 
-/// Reads `body` into `held`, to its end.
+/// Reads the body of `pending` to its end, and holds it. An event stream ends at its terminal event: whatever does or does not follow is not
+/// part of the response.
 ///
 /// # Errors
-/// The response failed before its end, or is larger than `bounds` allow.
+/// The response failed before its end, is not what `form` says, or is larger than `bounds` allow.
 pub(super) async fn hold_until_complete(
-    body: &mut AnswerBody,
-    held: &mut VecDeque<Frame<Bytes>>,
+    pending: &mut PendingStream,
     clocks: HoldTimeouts,
     form: Form,
     bounds: WholeBounds<'_>,
 ) -> Result<(), HoldError> {
     let HoldTimeouts { start, timeouts } = clocks;
+    let Some(mut body) = pending.body.take() else { return Ok(()) };
     let mut whole =
         Held { pieces: Vec::new(), length: 0, trailers: None, counted: Buffered::new(bounds.gateway) };
     let mut probe = match form {
         Form::Events(dialect) => Some(Probe::of_whole(dialect)),
-        Form::Document | Form::Opaque => None,
+        Form::Answer(_) | Form::Opaque => None,
     };
     let mut first_token = timeouts.first_token.filter(|_| probe.is_some()).map(|limit| start + limit);
-    while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
+    while let Some(frame) =
+        next_within(&mut body, timeouts.idle, first_token.zip(timeouts.first_token)).await?
+    {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
@@ -95,20 +96,24 @@ pub(super) async fn hold_until_complete(
         if probe.look(&data) == Finding::Content {
             first_token = None;
         }
-        if probe.has_failed() {
+        if probe.has_failed() || probe.has_ended() {
             break;
         }
     }
     if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
         return Err(HoldError::ErrorEvent(probe.into_error()));
     }
-    if probe.is_some_and(|probe| probe.at_end() == Finding::Failed) {
+    if probe.is_some_and(|mut probe| probe.at_end() == Finding::Failed) {
         return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
     }
-    if form == Form::Document {
-        whole.read().await?;
+    if let Form::Answer(endpoint) = form {
+        whole.check(endpoint).await?;
     }
-    whole.release(held);
+    whole.release(&mut pending.held);
+    if !body.is_ended() {
+        // For the sake of the connection only.
+        drain::read_on(body);
+    }
     Ok(())
 }
 
@@ -159,21 +164,38 @@ impl Held {
         Ok(())
     }
 
-    /// Checks that the response is JSON.
-    async fn read(&mut self) -> Result<(), HoldError> {
+    /// Checks that the response is an answer of `endpoint`.
+    async fn check(&mut self, endpoint: Endpoint) -> Result<(), HoldError> {
         let pieces = std::mem::take(&mut self.pieces);
-        let reading = move || {
-            let is_json = serde_json::from_reader::<_, IgnoredAny>(Text::of(&pieces)).is_ok();
-            (pieces, is_json)
+        let checking = move || {
+            let checked = check_answer(endpoint, Text::of(&pieces));
+            (pieces, checked)
         };
-        let (pieces, is_json) = if self.length <= READ_AT_ONCE {
-            reading()
+        let (pieces, checked) = if self.length <= READ_AT_ONCE {
+            checking()
         } else {
-            let read = tokio::task::spawn_blocking(reading).await;
-            read.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
+            let checked = tokio::task::spawn_blocking(checking).await;
+            checked.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
         };
         self.pieces = pieces;
-        if is_json { Ok(()) } else { Err(HoldError::Fault(Fault::BadAnswer("it is not valid JSON"))) }
+        match checked {
+            Ok(()) => Ok(()),
+            Err(NoAnswer::NotAnObject) => {
+                Err(HoldError::Fault(Fault::BadAnswer("it is not a valid JSON object")))
+            }
+            Err(NoAnswer::Lacks(what)) => Err(HoldError::Fault(Fault::BadAnswer(what))),
+            Err(NoAnswer::Error) => Err(HoldError::ErrorEvent(self.beginning())),
+        }
+    }
+
+    /// As much of the response as is kept of an error.
+    fn beginning(&self) -> Vec<u8> {
+        let mut beginning = Vec::new();
+        for piece in &self.pieces {
+            let room = ERROR_KEPT - beginning.len();
+            beginning.extend_from_slice(&piece[..piece.len().min(room)]);
+        }
+        beginning
     }
 
     /// Moves the response into `held`. All pieces stay counted until the last one is dropped.

@@ -13,7 +13,7 @@ use crate::{
     body::RequestBody,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, Endpoint},
+    openai::{self, EditPoints, Operation},
 };
 use read::{Bounds, JsonBody};
 
@@ -34,9 +34,9 @@ pub(super) async fn prepare(
 ) -> Result<Box<PreparedRequest>, Fault> {
     let record = &mut exchange.record;
     // The path that is sent upstream decides which operation it is.
-    let endpoint = Endpoint::of(&head.method, &arrived.routed.upstream_path);
-    record.endpoint = endpoint;
-    let mut repeatable = false;
+    let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
+    record.endpoint = operation.endpoint;
+    let mut repeat = operation.repeat(None);
     let mut edit_points = EditPoints::default();
     let content = if read::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
         exchange.handle.status.enter(Phase::Intake);
@@ -48,7 +48,7 @@ pub(super) async fn prepare(
         };
         let JsonBody { bytes, facts } =
             read::read(body, bounds, &context.worker.gateway, &record.upload).await?;
-        repeatable = endpoint.may_repeat(&facts);
+        repeat = operation.repeat(Some(&facts));
         record.model = facts.model;
         record.stream = Some(facts.stream);
         edit_points = facts.edit_points;
@@ -72,9 +72,9 @@ pub(super) async fn prepare(
         content,
         model,
         deployment,
-        repeatable,
+        repeat,
         edit_points,
-        endpoint,
+        operation,
         affinities,
     }))
 }

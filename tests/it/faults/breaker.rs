@@ -24,6 +24,10 @@ async fn circuit(rig: &Rig) -> String {
     main["targets"][0]["circuit"].as_str().unwrap().to_owned()
 }
 
+/// Two requests, so that the failures of one caller are more than one request that can never succeed.
+const CHATS: [&str; 2] =
+    [CHAT, r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"Something else"}]}"#];
+
 /// What was seen of an outage.
 struct Outage {
     /// Requests that the dead target was asked.
@@ -44,7 +48,7 @@ async fn outage(open: Duration, probes: usize) -> Outage {
     let mut served = 0;
     let mut ask = async || {
         rig.spare_answers();
-        let answer = rig.post_by(BOTH[served % 2], "/v1/chat/completions", CHAT, &[]).await;
+        let answer = rig.post_by(BOTH[served % 2], "/v1/chat/completions", CHATS[served % 2], &[]).await;
         served += 1;
         assert!(answer.status == 200 && answer.whole, "{answer:?}");
         answer.text().contains(SPARE)
@@ -104,8 +108,8 @@ async fn with_nowhere_to_go_an_open_circuit_answers_at_once() {
     let breaker = "retry = \"off\"\nbreaker = { failures = 2, open = \"1h\" }";
     let rig = Rig::alone(breaker, "", "").await;
     rig.main_answers((0..2).map(|_| refusal(503, "", &[])));
-    for _ in 0..2 {
-        assert_eq!(rig.chat().await.status, 503);
+    for chat in CHATS {
+        assert_eq!(rig.post("/v1/chat/completions", chat, &[]).await.status, 503);
     }
     let answer = rig.chat().await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "upstream_unavailable"));

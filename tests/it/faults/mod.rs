@@ -11,6 +11,8 @@ mod early;
 mod heartbeat;
 mod kept;
 mod models;
+mod operations;
+mod queued;
 pub mod rig;
 mod schedules;
 mod table;

@@ -3,9 +3,10 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 10] = [
+const READERS: [(&str, &str); 11] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
+    ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
     ("config/certificate.rs", "whether a certificate holds now, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
