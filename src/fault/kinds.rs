@@ -101,6 +101,9 @@ pub enum Fault {
     NoAnswer(Cause),
     /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
     BadAnswer(&'static str),
+    /// The head of the upstream's response cannot be passed on, and would be the same the next time. The text completes "the response cannot be
+    /// used:".
+    UnusableHead(&'static str),
     /// The head of the upstream's response cannot be read: it violates HTTP, or is larger than the gateway allows.
     Unreadable(Cause),
     /// The upstream refused the gateway's own key, or the account of the key has no credit. Clients are not told which.

@@ -78,6 +78,7 @@ impl Fault {
             Self::RateLimited(_) => (TOO_MANY, RATE_LIMIT, "upstream_rate_limited", Some(true), Up),
             Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
             Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
+            Self::UnusableHead(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", Some(false), Up),
             Self::Unreadable(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up),
             Self::KeyUnusable(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(false), Us),
             Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),

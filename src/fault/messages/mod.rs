@@ -68,6 +68,7 @@ impl Fault {
             Self::RateLimited(_) => "rate_limited",
             Self::NoAnswer(_) => "no_answer",
             Self::BadAnswer(_) => "bad_answer",
+            Self::UnusableHead(_) => "unusable_head",
             Self::Unreadable(_) => "unreadable",
             Self::KeyUnusable(_) => "key_unusable",
             Self::Withheld(_) => "withheld",
@@ -90,7 +91,9 @@ impl Fault {
             Self::BadPath(cause) | Self::KeyMalformed(cause) | Self::KeysConflict(cause) => {
                 vec![argument("reason", cause)]
             }
-            Self::BadRequest(reason) | Self::BadAnswer(reason) => vec![argument("reason", reason)],
+            Self::BadRequest(reason) | Self::BadAnswer(reason) | Self::UnusableHead(reason) => {
+                vec![argument("reason", reason)]
+            }
             Self::BodyInvalid(error) => vec![argument("reason", error)],
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],

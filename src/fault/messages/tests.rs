@@ -43,6 +43,7 @@ fn faults() -> Vec<Fault> {
         Fault::RateLimited(span),
         Fault::NoAnswer("closed".into()),
         Fault::BadAnswer("it is not JSON"),
+        Fault::UnusableHead("it redirects"),
         Fault::Unreadable("a header without a name".into()),
         Fault::KeyUnusable("it answered 401".into()),
         Fault::Withheld(400),

@@ -97,10 +97,11 @@ impl ErrorBody {
         self.param.as_str().unwrap_or_default()
     }
 
-    /// Every word that names the kind of error: `code`, `type`, Google's `status` and the `reason` of its details.
+    /// Every word that names the kind of error: `code`, `type`, and Google's `reason` and `status`.
     pub(super) fn words(&self) -> impl Iterator<Item = &str> {
-        let named = [&self.code, &self.kind, &self.status].into_iter().filter_map(Value::as_str);
-        named.chain(self.details().filter_map(|detail| detail.get("reason")?.as_str()))
+        let reasons = self.details().filter_map(|detail| detail.get("reason"));
+        let named = [&self.code, &self.kind].into_iter().chain(reasons).chain([&self.status]);
+        named.filter_map(Value::as_str)
     }
 
     /// Whether a provider says that it has moderated the request (OpenRouter's `metadata`: <https://openrouter.ai/docs/api/reference/errors>).

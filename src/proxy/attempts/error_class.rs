@@ -56,7 +56,7 @@ const NO_CREDIT: [&str; 13] = [
 
 /// How messages about an account without credit begin, where code and type say less.
 const NO_CREDIT_MESSAGES: [&str; 6] = [
-    // Anthropic: 400 `invalid_request_error` (anthropics/claude-quickstarts#229, anthropics/claude-code#66314).
+    // Anthropic: 400 `invalid_request_error` (anthropics/claude-quickstarts#229, anthropics/claude-code#2127).
     "your credit balance is too low",
     "you have reached your specified api usage limits",
     // DeepSeek: 402, passed on by others as 400 (Aider-AI/aider#4851).
@@ -65,8 +65,14 @@ const NO_CREDIT_MESSAGES: [&str; 6] = [
     "key limit exceeded",
     // xAI: 403 (Wei-Shaw/sub2api#4069).
     "you have run out of credits",
-    // Google: 429 for prepaid accounts.
+    // Google: 429 for prepaid accounts (dyad-sh/dyad#3626).
     "your prepayment credits are depleted",
+];
+
+/// Anthropic's messages about an account that lacks credit for requests with a long context only.
+const LONG_CONTEXT_MESSAGES: [&str; 2] = [
+    "extra usage is required for long context requests",
+    "usage credits are required for long context requests",
 ];
 
 /// xAI's message begins with the team's name: 429 (continuedev/continue#10373).
@@ -204,10 +210,12 @@ impl<'a> Described<'a> {
         refused.then_some(ErrorClass::KeyRefused)
     }
 
-    /// OpenRouter's 402 for one request that could cost more than is left (anomalyco/opencode#12219): smaller ones may pass, unless nothing is left.
+    /// Whether smaller requests than this one may pass. OpenRouter: a 402 for one that could cost more than is left, unless nothing is left
+    /// (anomalyco/opencode#12219). Anthropic: a 429 for one with a long context (anthropics/claude-code#29584, #64982).
     fn cannot_afford_it(&self) -> bool {
-        self.message.starts_with("this request requires more credits")
-            && number_after(&self.message, "can only afford ").is_some_and(|left| left > 0)
+        let more_than_left = self.message.starts_with("this request requires more credits")
+            && number_after(&self.message, "can only afford ").is_some_and(|left| left > 0);
+        more_than_left || self.begins_with(&LONG_CONTEXT_MESSAGES)
     }
 
     fn says_no_credit(&self) -> bool {

@@ -158,8 +158,8 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => {
             RetryDecision::Elsewhere { excluded: false }
         }
-        // Whatever the upstream adds to its heads, it adds to the next one too.
-        Fault::Unreadable(_) => RetryDecision::Elsewhere { excluded: true },
+        // Whatever is wrong with the head would be wrong with the next one too.
+        Fault::UnusableHead(_) | Fault::Unreadable(_) => RetryDecision::Elsewhere { excluded: true },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
             RetryDecision::Elsewhere { excluded: true }
         }

@@ -17,11 +17,14 @@ const EPOCH_SECONDS: f64 = 1e9;
 /// The same in milliseconds.
 const EPOCH_MILLISECONDS: f64 = 1e12;
 
-/// How long to wait before the next request, according to the upstream: `retry-after-ms`, `retry-after`, or Google's `retryDelay`. A wait of
-/// zero means now.
+/// How long to wait before the next request, according to the upstream: `retry-after-ms`, `retry-after`, Google's `retryDelay`, or the date in
+/// Anthropic's message about a spending limit. A wait of zero means now.
 pub(super) fn named(headers: &HeaderMap, body: Option<&ErrorBody>) -> Option<Duration> {
-    let in_headers = milliseconds(headers).or_else(|| retry_after(headers));
-    in_headers.or_else(|| body.and_then(ErrorBody::retry_delay).and_then(span))
+    if let Some(wait) = milliseconds(headers).or_else(|| retry_after(headers)) {
+        return Some(wait);
+    }
+    let body = body?;
+    body.retry_delay().and_then(span).or_else(|| until_access(body.message()))
 }
 
 /// How long a rate limit lasts according to the headers that describe limits. Providers send them with every response, so they tell a wait only
@@ -64,6 +67,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         return Some(until(date));
     }
     moment(text)
+}
+
+/// `… You will regain access on 2026-04-01 at 00:00 UTC.` (anthropics/claude-code#2127)
+fn until_access(message: &str) -> Option<Duration> {
+    let (_, moment) = message.split_once("You will regain access on ")?;
+    let (date, rest) = moment.split_once(" at ")?;
+    let (time, _) = rest.split_once(" UTC")?;
+    humantime::parse_rfc3339(&[date, "T", time, ":00Z"].concat()).ok().map(until)
 }
 
 /// The name of the header that says how much is left of the limit whose reset is in the header `name`.
@@ -180,6 +191,24 @@ mod tests {
             let body = ErrorBody::read(body.as_bytes());
             assert_eq!(named(&HeaderMap::new(), body.as_ref()), secs(34.5));
         }
+    }
+
+    #[test]
+    fn the_end_of_a_spending_limit_is_read_in_its_message() {
+        let then = SystemTime::now() + Duration::from_secs(7200);
+        let then = humantime::format_rfc3339_seconds(then).to_string();
+        let (date, time) = (&then[..10], &then[11..16]);
+        let limited = |moment: &str| {
+            let message = format!(
+                "You have reached your specified API usage limits. You will regain access on {moment}."
+            );
+            let body = serde_json::json!({"error": {"type": "invalid_request_error", "message": message}});
+            named(&HeaderMap::new(), ErrorBody::read(body.to_string().as_bytes()).as_ref())
+        };
+        let wait = limited(&format!("{date} at {time} UTC")).unwrap();
+        assert!((7100..=7200).contains(&wait.as_secs()), "{wait:?}");
+        assert_eq!(limited("2010-01-01 at 00:00 UTC"), secs(0.0));
+        assert_eq!(limited("some day at noon UTC"), None);
     }
 
     #[test]

@@ -55,7 +55,7 @@ async fn a_key_without_credit_or_validity_is_replaced_and_never_shown() {
         (400, ANTHROPIC_SPENT, "invalid_request_error"),
         (402, DEEPSEEK_SPENT, "invalid_request_error"),
         (402, OPENROUTER_AFFORD, ""),
-        (400, GEMINI_REFUSED, "INVALID_ARGUMENT"),
+        (400, GEMINI_REFUSED, "API_KEY_INVALID"),
         (400, XAI_REFUSED, "Client specified an invalid argument"),
         (401, AZURE_REFUSED, "401"),
     ] {

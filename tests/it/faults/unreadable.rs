@@ -98,3 +98,23 @@ async fn a_large_head_over_http2_is_read_and_one_that_is_too_large_is_not_taken_
     assert_eq!(rig.chat().await.status, 200);
     rig.finish(3).await;
 }
+
+/// A head that is readable but of no use stays so: a redirect to where no client is to be sent, a protocol that nobody asked for.
+#[tokio::test]
+async fn a_head_that_cannot_be_used_is_requested_once() {
+    for head in [
+        "HTTP/1.1 307 No\r\nlocation: https://elsewhere.example/\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n",
+    ] {
+        let rig = Rig::alone(QUICK, "", "").await;
+        rig.main_answers([Script::new(vec![Step::Raw(head.into())])]);
+        let answer = rig.chat().await;
+        assert_eq!((answer.status.as_u16(), &*answer.code()), (502, "upstream_invalid"), "{head}");
+        assert_eq!(
+            (rig.seen().0, &answer.headers["x-should-retry"]),
+            (1, &HeaderValue::from_static("false"))
+        );
+        rig.finish(1).await;
+    }
+}

@@ -6,6 +6,14 @@ type Errors = &'static [(u16, &'static str)];
 
 const THE_NO_CREDIT: Errors = &[
     (
+        400,
+        r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-04-01 at 00:00 UTC."},"request_id":"r"}"#,
+    ),
+    (
+        429,
+        r#"{"error":{"code":429,"message":"Your prepayment credits are depleted. Please go to AI Studio to manage your project and billing.","status":"RESOURCE_EXHAUSTED"}}"#,
+    ),
+    (
         429,
         r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#,
     ),
@@ -85,6 +93,10 @@ const THE_REFUSED: Errors = &[
 ];
 
 const THE_UNFIT: Errors = &[
+    (
+        429,
+        r#"{"type":"error","error":{"type":"rate_limit_error","message":"Extra usage is required for long context requests."},"request_id":"r"}"#,
+    ),
     (
         402,
         r#"{"error":{"message":"This request requires more credits, or fewer max_tokens. You requested up to 64000 tokens, but can only afford 2666. To increase, visit https://openrouter.ai/settings/credits","code":402,"metadata":{"provider_name":null}},"user_id":"u"}"#,
