@@ -5,6 +5,7 @@ mod attempts;
 mod balanced;
 mod breaker;
 mod connections;
+mod cooldowns;
 mod drained;
 mod early;
 mod heartbeat;
