@@ -11,7 +11,7 @@ use std::{
 use http::HeaderValue;
 
 use super::{
-    key_queue::KeyQueue,
+    key_queue::{KeyQueue, Queued},
     key_state::{Availability, Claim, CooldownReason, KeyFailure, KeyState, Noted},
 };
 
@@ -138,30 +138,23 @@ impl KeyRing {
 
     /// Waits in the queue for a key for `model` that is not among `excluded`, until `latest`.
     pub async fn wait(&self, model: Option<&str>, excluded: &[Key], latest: Instant) -> Turn {
-        let Some(queued) = self.queue.join(model, !excluded.is_empty()) else { return Turn::TooLate };
+        let Some(waiting) = self.queue(model, excluded, latest) else { return Turn::TooLate };
         loop {
-            if queued.is_released() {
-                return Turn::Released;
+            match waiting.look(Instant::now()) {
+                Ok(turn) => return turn,
+                Err(alarm) => waiting.queued.changed(alarm).await,
             }
-            let now = tokio::time::Instant::now().into_std();
-            let usable = || self.keys.iter().filter(|key| !excluded.iter().any(|other| other.is(key)));
-            let Some(earliest) = usable().map(|key| key.available_at(model, now)).min() else {
-                return Turn::TooLate;
-            };
-            if earliest > latest || now >= latest {
-                return Turn::TooLate;
-            }
-            let is_first = queued.is_first();
-            if is_first && earliest <= now {
-                let first = usable().find_map(|key| Some((key, key.state.claim_first(model, now)?)));
-                if let Some((key, claim)) = first {
-                    return Turn::Key(self.permit(key, model, claim, now));
-                }
-                // Another worker has claimed it in this moment.
-                continue;
-            }
-            queued.changed(if is_first { earliest } else { latest }).await;
         }
+    }
+
+    fn queue<'a>(
+        &'a self,
+        model: Option<&'a str>,
+        excluded: &'a [Key],
+        latest: Instant,
+    ) -> Option<Waiting<'a>> {
+        let queued = self.queue.join(model, !excluded.is_empty())?;
+        Some(Waiting { ring: self, model, excluded, latest, queued })
     }
 
     /// Notes at `now` that the attempt with `permit` failed because of its key.
@@ -239,6 +232,39 @@ impl KeyRing {
     }
 }
 
+/// A request in the queue.
+struct Waiting<'a> {
+    ring: &'a KeyRing,
+    model: Option<&'a str>,
+    excluded: &'a [Key],
+    latest: Instant,
+    queued: Queued<'a>,
+}
+
+impl Waiting<'_> {
+    /// The end of the wait or, as an error, when to look again if nothing changes.
+    fn look(&self, now: Instant) -> Result<Turn, Instant> {
+        if self.queued.is_released() {
+            return Ok(Turn::Released);
+        }
+        let usable = || self.ring.keys.iter().filter(|key| !self.excluded.iter().any(|other| other.is(key)));
+        let Some(earliest) = usable().map(|key| key.available_at(self.model, now)).min() else {
+            return Ok(Turn::TooLate);
+        };
+        if earliest > self.latest || now >= self.latest {
+            return Ok(Turn::TooLate);
+        }
+        if !self.queued.is_first() {
+            return Err(self.latest);
+        }
+        let mut claims = usable().filter_map(|key| Some((key, key.state.claim_first(self.model, now)?)));
+        match claims.next() {
+            Some((key, claim)) => Ok(Turn::Key(self.ring.permit(key, self.model, claim, now))),
+            None => Err(earliest),
+        }
+    }
+}
+
 impl Key {
     /// The header's value.
     pub fn value(&self) -> &HeaderValue {
@@ -284,8 +310,7 @@ impl Drop for KeyPermit {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use crate::upstream::Cooldown;
+    use super::{super::key_state::Cooldown, *};
 
     const MINUTE: Duration = Duration::from_secs(60);
 
@@ -467,5 +492,193 @@ mod tests {
         ring.failed(&mut key, limited("m", MINUTE), now);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert!(matches!(ring.pick_any(&[], now), Pick::Key(_)));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How long an upstream takes to respond.
+    const RESPONSE: Duration = Duration::from_millis(10);
+
+    /// A request that makes up to four attempts and waits for up to seven seconds.
+    enum Request<'a> {
+        /// It looks for a key other than these.
+        Picks(Vec<Key>),
+        Waits(Waiting<'a>),
+        /// The attempt is over at that time.
+        Sent(KeyPermit, Instant),
+        Ended {
+            succeeded: bool,
+            after: Duration,
+        },
+    }
+
+    /// Requests that all begin at once, and an upstream that gives the attempts in their order these responses: how long the limit lasts, or
+    /// `None` for a success.
+    struct Simulation<'a, F> {
+        ring: &'a KeyRing,
+        respond: F,
+        start: Instant,
+        now: Instant,
+        responses: usize,
+    }
+
+    /// What became of a request.
+    #[derive(Debug)]
+    struct End {
+        attempts: usize,
+        succeeded: bool,
+        after: Duration,
+    }
+
+    impl<'a, F: Fn(usize) -> Option<Duration>> Simulation<'a, F> {
+        fn new(ring: &'a KeyRing, start: Instant, respond: F) -> Self {
+            Self { ring, respond, start, now: start, responses: 0 }
+        }
+
+        fn run(mut self, count: usize) -> Vec<End> {
+            let mut requests: Vec<_> = (0..count).map(|_| (Request::Picks(Vec::new()), 0)).collect();
+            loop {
+                let mut alarms = Vec::new();
+                for (request, attempts) in &mut requests {
+                    let alarm = self.go_on(request, attempts);
+                    alarms.extend(alarm);
+                }
+                let Some(next) = alarms.into_iter().min() else { break };
+                // Each change wakes the requests in the queue, so all of them look again.
+                self.now = next.max(self.now);
+            }
+            let end = |(request, attempts)| match request {
+                Request::Ended { succeeded, after } => End { attempts, succeeded, after },
+                _ => panic!("it has not ended"),
+            };
+            requests.into_iter().map(end).collect()
+        }
+
+        /// Does what can be done now; when to go on.
+        fn go_on(&mut self, request: &mut Request<'a>, attempts: &mut usize) -> Option<Instant> {
+            let (now, latest) = (self.now, self.start + 7 * SECOND);
+            let next = match request {
+                Request::Ended { .. } => return None,
+                Request::Sent(_, until) if *until > now => return Some(*until),
+                Request::Sent(permit, _) => {
+                    self.responses += 1;
+                    let limit = (self.respond)(self.responses - 1);
+                    match limit {
+                        None => _ = self.ring.succeeded(permit),
+                        Some(span) => _ = self.ring.failed(permit, limited("m", span), now),
+                    }
+                    if limit.is_none() || *attempts == 4 {
+                        self.ended(limit.is_none())
+                    } else {
+                        Request::Picks(vec![permit.key().clone()])
+                    }
+                }
+                Request::Picks(used) => match self.ring.pick(Some("m"), used, now) {
+                    Pick::Key(permit) => Request::Sent(permit, now + RESPONSE),
+                    _ => Request::Waits(self.ring.queue(Some("m"), &[], latest).unwrap()),
+                },
+                Request::Waits(waiting) => match waiting.look(now) {
+                    Err(alarm) => return Some(alarm),
+                    Ok(Turn::Key(permit)) => Request::Sent(permit, now + RESPONSE),
+                    Ok(Turn::Released) => Request::Picks(Vec::new()),
+                    Ok(Turn::TooLate) => self.ended(false),
+                },
+            };
+            *attempts += usize::from(matches!(next, Request::Sent(..)));
+            *request = next;
+            Some(now)
+        }
+
+        fn ended(&self, succeeded: bool) -> Request<'a> {
+            Request::Ended { succeeded, after: self.now - self.start }
+        }
+    }
+
+    /// A ring of two keys that are both limited for a second.
+    fn limited_ring(now: Instant) -> KeyRing {
+        let ring = ring(None);
+        let mut keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        for key in &mut keys {
+            ring.failed(key, limited("m", SECOND), now);
+        }
+        ring
+    }
+
+    #[test]
+    fn four_requests_that_are_all_limited_for_a_second_share_the_keys_in_order() {
+        let ring = ring(None);
+        let ends = Simulation::new(&ring, Instant::now(), |_| Some(SECOND)).run(4);
+        assert!(ends.iter().all(|end| end.attempts == 4), "each is sent as often as it may be: {ends:?}");
+        // Two keys allow two attempts a second, after four at the beginning.
+        let last = ends.iter().map(|end| end.after).max();
+        assert_eq!(last.map(|last| last.as_secs()), Some(6), "{ends:?}");
+    }
+
+    #[test]
+    fn requests_in_the_queue_know_at_once_that_a_new_limit_is_too_long() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let ends = Simulation::new(&ring, now, |_| Some(60 * MINUTE)).run(6);
+        let attempts: usize = ends.iter().map(|end| end.attempts).sum();
+        let at_once = ends.iter().all(|end| end.after <= SECOND + RESPONSE);
+        assert!(at_once && attempts == 2, "one attempt with each key is enough: {ends:?}");
+    }
+
+    #[test]
+    fn requests_in_the_queue_go_on_when_the_first_one_succeeds() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let ends = Simulation::new(&ring, now, |_| None).run(6);
+        let at_once = ends.iter().all(|end| end.after <= SECOND + 2 * RESPONSE);
+        assert!(at_once && ends.iter().all(|end| end.succeeded), "{ends:?}");
+    }
+
+    #[test]
+    fn a_first_request_without_a_result_holds_nobody_up() {
+        let (ring, start) = (single(), Instant::now());
+        let mut key = picked(&ring, None, &[], start).unwrap();
+        ring.failed(&mut key, limited("m", SECOND), start);
+        let waiting: Vec<_> = (0..3).filter_map(|_| ring.queue(Some("m"), &[], start + 7 * SECOND)).collect();
+        let [first, second, third] = waiting.try_into().map_err(|_| "three").unwrap();
+        assert_eq!(first.look(start).err(), Some(start + SECOND));
+        let now = start + SECOND;
+        assert!(second.look(now).is_err(), "it is not the first");
+        let Ok(Turn::Key(_slow)) = first.look(now) else { panic!("it is free") };
+        drop(first);
+        // The upstream does not respond to the first one. It has not rejected it either.
+        let later = now + SECOND;
+        assert_eq!(second.look(now).err(), Some(later));
+        let Ok(Turn::Key(leaves)) = second.look(later) else { panic!("it goes after a second") };
+        drop(second);
+        assert!(third.look(later).is_err());
+        drop(leaves);
+        assert!(matches!(third.look(later), Ok(Turn::Key(_))), "its client left");
+    }
+
+    #[test]
+    fn nobody_overtakes_the_queue() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let later = now + 2 * SECOND;
+        let first = ring.queue(Some("m"), &[], now + 7 * SECOND).unwrap();
+        assert!(matches!(ring.pick(Some("m"), &[], later), Pick::CoolingDown { .. }));
+        assert!(matches!(ring.pick(Some("other"), &[], later), Pick::Key(_)));
+        assert!(matches!(first.look(later), Ok(Turn::Key(_))));
+        drop(first);
+        assert!(matches!(ring.pick(Some("m"), &[], later), Pick::Key(_)), "the other key");
+    }
+
+    #[test]
+    fn a_request_that_cannot_use_each_key_is_overtaken() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let excluded = [ring.keys[0].clone()];
+        let mut b = ring.permit(&ring.keys[1], None, Claim::default(), now);
+        ring.failed(&mut b, limited("m", MINUTE), now);
+        let latest = now + 2 * MINUTE;
+        let choosy = ring.queue(Some("m"), &excluded, latest).unwrap();
+        let other = ring.queue(Some("m"), &[], latest).unwrap();
+        assert_eq!(choosy.look(now + SECOND).err(), Some(now + MINUTE));
+        assert!(matches!(other.look(now + SECOND), Ok(Turn::Key(key)) if key.value() == "a"));
     }
 }

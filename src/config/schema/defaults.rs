@@ -199,7 +199,8 @@ pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<
     };
     let keys = RetryKeys::read(&table, context);
     let waits_are_read = table.get("backoff").is_some() == keys.backoff.is_some()
-        && table.get("max_backoff").is_some() == keys.max_backoff.is_some();
+        && table.get("max_backoff").is_some() == keys.max_backoff.is_some()
+        && table.get("max_wait").is_some() == keys.max_wait.is_some();
     let overrides = Switch::Keys(keys);
     if let Some(inherited) = inherited.filter(|_| waits_are_read) {
         in_order(&table, overrides.over(inherited));
@@ -209,7 +210,18 @@ pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<
 
 /// One of the two may be inherited: the one that is written here is the one to change.
 fn in_order(table: &Table<'_>, retry: Retry) {
-    let Retry { backoff, max_backoff, .. } = retry;
+    let Retry { backoff, max_backoff, max_wait, .. } = retry;
+    if backoff > max_wait
+        && retry.retries > 0
+        && let Some(node) = table.get("max_wait").or_else(|| table.get("backoff"))
+    {
+        let message = format!(
+            "allows no second round: `backoff` is {}, and `max_wait` is {}",
+            spans::written(backoff),
+            spans::written(max_wait)
+        );
+        node.warn(complaint(message, "raise `max_wait`, or lower `backoff`"));
+    }
     if backoff <= max_backoff {
         return;
     }

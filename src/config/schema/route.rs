@@ -56,7 +56,7 @@ table! {
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
-            { default: INHERITED, example: &[r#"{ retries = 5, max_backoff = "20s" }"#], inheritance: Inheritance::Overrides };
+            { default: INHERITED, example: &[r#"{ retries = 5, max_backoff = "20s", max_wait = "40s" }"#], inheritance: Inheritance::Overrides };
         breaker = breaker_key(), "Circuit breaker of the targets of this route's upstreams.",
             { default: INHERITED, example: &["{ failures = 10 }"], inheritance: Inheritance::Overrides };
         heartbeat = heartbeat(), "Comments in event streams of this route. If not set, the value of the first upstream applies.",

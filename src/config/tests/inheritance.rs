@@ -119,6 +119,62 @@ fn retries_are_inherited_key_by_key() {
 }
 
 #[test]
+fn the_bounds_of_waits_are_inherited_too() {
+    let cases = [
+        (["", "", ""], (7, None), (7, None)),
+        (
+            ["retry = { max_wait = \"1m\" }", "", "retry = { same_candidate = {} }"],
+            (60, None),
+            (60, Some((1, 3))),
+        ),
+        (
+            [
+                "retry = { same_candidate = { attempts = 2 } }",
+                "retry = { max_wait = \"2s\" }",
+                "retry = { same_candidate = \"off\" }",
+            ],
+            (2, Some((2, 3))),
+            (2, None),
+        ),
+        (
+            [
+                "retry = { same_candidate = { attempts = 2 } }",
+                "",
+                "retry = { same_candidate = { within = \"9s\" } }",
+            ],
+            (7, Some((2, 3))),
+            (7, Some((1, 9))),
+        ),
+    ];
+    for (written, upstream, route) in cases {
+        let config = at_each_level(written);
+        let inherited = config.upstreams["openai"].retry;
+        let own = config.routes["openai"].retry.over(inherited);
+        let told = |retry: Retry| {
+            let same = retry.same_candidate.map(|same| (same.attempts, same.within.as_secs()));
+            (retry.max_wait.as_secs(), same)
+        };
+        assert_eq!((told(inherited), told(own)), (upstream, route), "{written:?}");
+    }
+}
+
+#[test]
+fn a_wait_that_is_never_reached_is_warned_of() {
+    let warned = |retry: &str| {
+        let text = with("[upstream.openai]", &format!("[defaults]\nretry = {retry}\n[upstream.openai]"));
+        warnings(&sound(&text)).join("\n")
+    };
+    assert_eq!(
+        warned("{ backoff = \"8s\" }"),
+        "defaults.retry.backoff: allows no second round: `backoff` is 8s, and `max_wait` is 7s"
+    );
+    assert!(
+        warned("{ max_wait = \"500ms\" }").starts_with("defaults.retry.max_wait: allows no second round")
+    );
+    assert_eq!(warned("{ backoff = \"8s\", max_wait = \"20s\" }"), "");
+}
+
+#[test]
 fn a_breaker_is_inherited_key_by_key() {
     let cases = [
         (["", "", ""], Some((5, 10)), Some((5, 10))),

@@ -256,7 +256,7 @@ impl Dispatch {
             RetryDecision::Never => return false,
             RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
             RetryDecision::Elsewhere { excluded } => {
-                candidates.mark_failed(candidate, FailureScope::Model, excluded)
+                candidates.mark_failed(candidate, FailureScope::Model, excluded);
             }
             RetryDecision::OtherKey { excluded } => {
                 let is_only = candidate.upstream.keys.len() <= 1;

@@ -6,6 +6,7 @@ mod balanced;
 mod breaker;
 mod classes;
 mod connections;
+mod cooldowns;
 mod drained;
 mod early;
 mod heartbeat;

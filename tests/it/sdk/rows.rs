@@ -88,7 +88,8 @@ fn refused() -> Vec<Row> {
         row("content-filter", || vec![refusal(400, FILTER, &[])], bad(FILTER), bad(FILTER)),
         row(
             "our-key",
-            || vec![refusal(401, "invalid_api_key", &[])],
+            // A key that is refused for everything would not be used by the next client.
+            || vec![refusal(401, "missing_scope", &[])],
             failed(UNAVAILABLE, ours, &["4xx"]),
             spare(&["4xx"]),
         )
