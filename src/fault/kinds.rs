@@ -181,9 +181,10 @@ impl From<EditError> for Fault {
     fn from(error: EditError) -> Self {
         match error {
             EditError::NotAnObject { .. } => Self::BodyNotEditable(error),
-            EditError::Overlap | EditError::OutOfBounds | EditError::NotJson { .. } => {
-                Self::Internal(error.into())
-            }
+            EditError::Overlap
+            | EditError::OutOfBounds
+            | EditError::NotAField { .. }
+            | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }
 }

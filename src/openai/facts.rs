@@ -13,7 +13,7 @@ use super::{
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
 pub const MODEL_LIMIT: usize = 512;
 
-/// The members of a JSON request body that the gateway acts on. A member that is `null` counts as absent, and so does every member of a
+/// The members of a JSON request body, or the fields of a form, that the gateway acts on. A member that is `null` counts as absent, and so does every member of a
 /// body that is not an object.
 ///
 /// Only `model` and `stream` must have their type and be there once. A request is not refused for any other member: the upstream checks
@@ -58,6 +58,12 @@ pub enum FactsError {
         column: usize,
         /// What is wrong, and once more where.
         source: serde_json::Error,
+    },
+    /// The body is not of the coding that its `content-encoding` names, or expands too much.
+    #[error("the request body cannot be decoded: {problem}")]
+    NotDecodable {
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// Some upstreams would take it for `model`.
     #[error("`model` is not written in lower case")]
@@ -106,7 +112,7 @@ impl FactsError {
         match self {
             Self::OtherCase | Self::ModelTooLong => Some("model"),
             Self::Duplicate { field } | Self::WrongType { field, .. } => Some(field),
-            Self::Empty | Self::NotJson { .. } => None,
+            Self::Empty | Self::NotJson { .. } | Self::NotDecodable { .. } => None,
         }
     }
 

@@ -19,6 +19,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) arrived: Arrived,
     pub(in crate::proxy) head: request::Parts,
     pub(in crate::proxy) content: RequestContent,
+    /// The body as it is edited, if it is compressed and some candidate has a model of its own.
+    pub(in crate::proxy) decoded: Option<Bytes>,
     /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
     pub(in crate::proxy) model: Option<Arc<str>>,
     /// The model that the path names (Azure).
@@ -85,6 +87,11 @@ impl PreparedRequest {
 }
 
 impl RequestContent {
+    /// The body, if it was read.
+    pub(in crate::proxy) fn held(&self) -> Option<&Bytes> {
+        if let Self::Read(bytes) = self { Some(bytes) } else { None }
+    }
+
     /// Whether there is nothing to send.
     pub(in crate::proxy) fn is_empty(&self) -> bool {
         matches!(self, Self::Streamed(body) if body.is_end_stream())

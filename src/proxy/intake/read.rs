@@ -1,4 +1,4 @@
-//! Reads a JSON request body whole, within bounds, and the facts in it.
+//! Reads a request body whole, within bounds, and the facts in it: JSON, compressed or not, and forms.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
@@ -6,10 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
+use super::decode::{Coding, DecodeBounds};
 use crate::{
     body::{RequestBody, UploadTally},
     fault::Fault,
-    openai::{self, Facts},
+    openai::{self, Facts, Operation},
     pause,
     proxy::{
         Gateway,
@@ -25,12 +26,29 @@ const LARGE: usize = 1 << 20;
 /// The most memory that is reserved for a body, as a multiple of what has arrived, whatever its `content-length` claims.
 const AHEAD: usize = 4;
 
+/// From this size on, in bytes, a compressed body is decoded on such a thread.
+const LARGE_CODED: usize = 16 << 10;
+
 /// A request body, held whole.
 #[derive(Debug)]
-pub(super) struct JsonBody {
+pub(super) struct HeldBody {
     /// The bytes count against the process-wide bound until their last clone is dropped.
     pub(super) bytes: Bytes,
+    /// The same, decoded, if they are compressed; counted in the same way.
+    pub(super) decoded: Option<Bytes>,
     pub(super) facts: Facts,
+}
+
+/// A body that can be read.
+#[derive(Debug)]
+pub(super) enum BodyForm {
+    Json,
+    /// JSON that is compressed.
+    Coded(Coding),
+    /// A multipart form.
+    Multipart {
+        boundary: String,
+    },
 }
 
 /// Bounds on one body.
@@ -44,11 +62,31 @@ pub(super) struct Bounds {
     pub(super) buffered: u64,
 }
 
-/// Whether the gateway can and must read this request's body: a JSON document that is not compressed.
-pub(super) fn is_readable(method: &Method, headers: &HeaderMap) -> bool {
-    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
-    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
-    plain && json && !matches!(*method, Method::GET | Method::HEAD)
+impl BodyForm {
+    /// The form of a request's body, if the gateway can read it and needs its facts: JSON, also if it is compressed by gzip or zstd, and forms
+    /// of operations that have a `model`.
+    pub(super) fn of(method: &Method, headers: &HeaderMap, operation: Operation) -> Option<Self> {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let content_type = headers.get(header::CONTENT_TYPE)?;
+        let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+        if is_json(content_type.as_bytes()) {
+            return if plain { Some(Self::Json) } else { Coding::of(headers).map(Self::Coded) };
+        }
+        if !plain || !operation.model.is_in_body() {
+            return None;
+        }
+        let boundary = openai::boundary(content_type.to_str().ok()?)?;
+        Some(Self::Multipart { boundary: boundary.to_owned() })
+    }
+
+    /// Whether a body of this form is forwarded as it arrives, without being read, because it may be larger than `limit` and nothing depends on
+    /// its facts: a form of that size, or of unknown size, if `is_needed` is false.
+    pub(super) fn may_be_streamed(&self, body: &RequestBody, limit: u64, is_needed: bool) -> bool {
+        let fits = body.size_hint().exact().is_some_and(|length| length <= limit);
+        matches!(self, Self::Multipart { .. }) && !is_needed && !fits
+    }
 }
 
 /// `application/json` or a `+json` type, whatever its parameters (RFC 6838 §4.2.8).
@@ -63,13 +101,14 @@ pub(in crate::proxy) fn is_json(content_type: &[u8]) -> bool {
 /// Reads `body` whole, and the facts in it.
 ///
 /// # Errors
-/// The body is too large, stops arriving, breaks off, is not JSON, is ambiguous, or does not fit into the process-wide bound.
+/// The body is too large, stops arriving, breaks off, is not of its form, is ambiguous, or does not fit into the process-wide bound.
 pub(super) async fn read(
     mut body: RequestBody,
+    form: BodyForm,
     bounds: Bounds,
     gateway: &Arc<Gateway>,
     tally: &UploadTally,
-) -> Result<JsonBody, Fault> {
+) -> Result<HeldBody, Fault> {
     let announced = body.size_hint().lower();
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
@@ -80,8 +119,13 @@ pub(super) async fn read(
         gathered.take(data, announced, &bounds, tally)?;
     }
     let bytes = gathered.whole();
-    let facts = facts(&bytes).await?;
-    Ok(JsonBody { bytes, facts })
+    let large = if matches!(form, BodyForm::Coded(_)) { LARGE_CODED } else { LARGE };
+    if bytes.len() < large {
+        return with_facts(bytes, &form, bounds, gateway);
+    }
+    let gateway = gateway.clone();
+    let reading = tokio::task::spawn_blocking(move || with_facts(bytes, &form, bounds, &gateway));
+    reading.await.map_err(|error| Fault::Internal(error.into()))?
 }
 
 /// The part of a body that has arrived.
@@ -176,17 +220,27 @@ pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
     tokio::task::spawn_blocking(move || hash(&bytes)).await.ok().flatten()
 }
 
-async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {
-    let read = if bytes.len() < LARGE {
-        Facts::read(bytes)
-    } else {
-        let bytes = bytes.clone();
-        match tokio::task::spawn_blocking(move || Facts::read(&bytes)).await {
-            Ok(read) => read,
-            Err(error) => return Err(Fault::Internal(error.into())),
+/// Reads the facts of a body that has arrived.
+fn with_facts(
+    bytes: Bytes,
+    form: &BodyForm,
+    bounds: Bounds,
+    gateway: &Arc<Gateway>,
+) -> Result<HeldBody, Fault> {
+    let mut decoded = None;
+    let read = match form {
+        BodyForm::Json => Facts::read(&bytes),
+        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
+        BodyForm::Coded(coding) => {
+            let mut held = Buffered::new(gateway);
+            let bounds = DecodeBounds { limit: bounds.limit, buffered: bounds.buffered };
+            let text = coding.decode(&bytes, bounds, &mut held)?;
+            let text = decoded.insert(buffered::own(text.into(), held));
+            Facts::read(text)
         }
     };
-    read.map_err(Fault::BodyInvalid)
+    let facts = read.map_err(Fault::BodyInvalid)?;
+    Ok(HeldBody { bytes, decoded, facts })
 }
 
 #[cfg(test)]
