@@ -351,7 +351,7 @@ fn no_candidate(available: Option<NextAvailable>) -> Fault {
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("every key is refused or has no credit, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),
