@@ -171,7 +171,11 @@ impl Dispatch {
     /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
     async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
         self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await;
-        self.candidates.again(Instant::now())
+        let again = self.candidates.again(Instant::now());
+        if again.is_none() {
+            self.schedule.next_candidate();
+        }
+        again
     }
 
     /// Waits for `wait`. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
