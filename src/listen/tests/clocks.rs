@@ -202,7 +202,7 @@ async fn a_caller_who_reads_nothing_is_cut_off() {
     setup.counted(|counters| &counters.write_stalled, 1).await;
     // A reset, not an orderly end.
     let mut rest = Vec::new();
-    let end = safely(tokio::io::AsyncReadExt::read_to_end(&mut tcp, &mut rest)).await;
+    let end = safely(AsyncReadExt::read_to_end(&mut tcp, &mut rest)).await;
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
@@ -215,6 +215,6 @@ async fn a_stalled_http2_stream_is_reset_and_the_others_go_on() {
     assert_eq!(safely(setup.ended()).await, ("/flood".into(), Some(Cut::WriteStall)));
     setup.counted(|counters| &counters.write_stalled, 1).await;
     assert_eq!(text(safely(get2(&mut requests, "/hello")).await.unwrap()).await, "hello");
-    let end = safely(http_body_util::BodyExt::collect(flood.into_body())).await;
+    let end = safely(BodyExt::collect(flood.into_body())).await;
     assert!(end.is_err(), "a stream that was cut looks whole");
 }
