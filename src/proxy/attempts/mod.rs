@@ -50,7 +50,7 @@ pub(super) async fn dispatch(
     let mut last = None;
     loop {
         let now = Instant::now();
-        let Some(candidate) = candidates.next(now) else {
+        let Some(mut candidate) = candidates.next(now) else {
             let available = candidates.next_available(now);
             let Some(pause) = schedule.pause(available, last.is_some()) else {
                 return give_up(exchange, last, available);
@@ -69,6 +69,7 @@ pub(super) async fn dispatch(
         if !asked_before {
             asked_upstreams.push(upstream.name.clone());
         }
+        candidate.is_last = !(schedule.any_left() && candidates.any_beside(&candidate, now));
         let hold = how_much_to_hold(&route, &request, &schedule, &candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),

@@ -9,6 +9,7 @@ mod drained;
 mod early;
 mod heartbeat;
 mod kept;
+mod late;
 mod models;
 pub mod rig;
 mod schedules;
