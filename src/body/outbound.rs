@@ -23,9 +23,21 @@ use crate::pause::deadline;
 pub enum Outbound {
     /// A body that was read whole; `None` once it was sent, or when the request has no body.
     Whole(Option<Bytes>),
+    /// A large body that was read whole, for HTTP/1.1: it is handed over piece by piece, which shows how far it has been sent.
+    Pieces(Box<Pieces>),
     /// A body that is streamed frame by frame, in constant memory.
     Stream(Box<Upload>),
 }
+
+/// A body that was read whole and is handed over piece by piece.
+#[derive(Debug)]
+pub struct Pieces {
+    rest: Bytes,
+    tally: Rc<UploadTally>,
+}
+
+/// The size of a piece, in bytes.
+const PIECE: usize = 64 << 10;
 
 /// The reason why a streamed request body ended early. hyper returns it as the source of its own error.
 #[derive(Debug, Error)]
@@ -124,17 +136,36 @@ impl Outbound {
     /// The absent body.
     pub const EMPTY: Self = Self::Whole(None);
 
+    /// A body that was read whole. `tally` learns when its pieces are handed over, if it is large and goes over HTTP/1.1. (On HTTP/2 hyper
+    /// would keep the rest of it for as long as the upstream's window is shut, whether or not its response is still wanted.)
+    pub fn held(bytes: Bytes, http2: bool, tally: &Rc<UploadTally>) -> Self {
+        if http2 || bytes.len() <= PIECE {
+            return Self::Whole(Some(bytes));
+        }
+        Self::Pieces(Box::new(Pieces { rest: bytes, tally: tally.clone() }))
+    }
+
     /// Whether the body is held whole, and so can be sent again.
     pub fn is_held(&self) -> bool {
-        matches!(self, Self::Whole(_))
+        matches!(self, Self::Whole(_) | Self::Pieces(_))
     }
 
     /// The marker that keeps a streamed body going; `None` for a body that is held whole.
     pub fn answer_awaited(&self) -> Option<AnswerAwaited> {
         match self {
-            Self::Whole(_) => None,
+            Self::Whole(_) | Self::Pieces(_) => None,
             Self::Stream(upload) => Some(AnswerAwaited(upload.answer.clone())),
         }
+    }
+}
+
+impl Pieces {
+    fn next(&mut self) -> Option<Bytes> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        self.tally.moved.set(Some(Instant::now()));
+        Some(self.rest.split_to(PIECE.min(self.rest.len())))
     }
 }
 
@@ -228,6 +259,7 @@ impl Body for Outbound {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
             Self::Stream(upload) => upload.poll_upload(cx),
         }
     }
@@ -235,6 +267,7 @@ impl Body for Outbound {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
+            Self::Pieces(pieces) => pieces.rest.is_empty(),
             Self::Stream(upload) => upload.body.is_end_stream(),
         }
     }
@@ -242,7 +275,45 @@ impl Body for Outbound {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.rest.len() as u64),
             Self::Stream(upload) => upload.body.size_hint(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(body: &mut Outbound) -> Vec<usize> {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let mut sizes = Vec::new();
+        while let Poll::Ready(Some(frame)) = Pin::new(&mut *body).poll_frame(cx) {
+            sizes.push(frame.unwrap().into_data().unwrap().len());
+            let rest = body.size_hint().exact().unwrap();
+            assert_eq!(body.is_end_stream(), rest == 0);
+        }
+        sizes
+    }
+
+    #[test]
+    fn a_large_body_shows_how_far_it_has_been_sent() {
+        let tally = Rc::<UploadTally>::default();
+        let bytes = Bytes::from(vec![b'x'; 3 * PIECE + 1]);
+        let mut body = Outbound::held(bytes.clone(), false, &tally);
+        assert!(body.is_held() && tally.moved().is_none());
+        assert_eq!(body.size_hint().exact(), Some(bytes.len() as u64));
+        assert_eq!(pieces(&mut body), [PIECE, PIECE, PIECE, 1]);
+        assert!(tally.moved().is_some());
+    }
+
+    #[test]
+    fn a_small_body_and_one_for_http2_go_at_once() {
+        let tally = Rc::<UploadTally>::default();
+        for (size, http2) in [(1, false), (PIECE, false), (3 * PIECE, true)] {
+            let mut body = Outbound::held(Bytes::from(vec![b'x'; size]), http2, &tally);
+            assert_eq!(pieces(&mut body), [size]);
+        }
+        assert!(tally.moved().is_none());
     }
 }

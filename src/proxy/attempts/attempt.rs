@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},
+    fault::Fault,
     proxy::{
         context::RequestContext,
         delivery::{ClientResponse, HoldBounds, HoldError, HoldTimeouts},
@@ -61,6 +62,7 @@ pub(super) async fn attempt(
             candidate.permit.succeeded();
             candidate.key_works();
             exchange.attempt_answered(response.status());
+            let start = candidate.content_due_from(start);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
         }
@@ -99,14 +101,24 @@ async fn run(
     hold: Hold,
 ) -> Result<ClientResponse, AttemptError> {
     let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
-    let answer = Box::pin(ask(context, exchange, request, candidate)).await.map_err(AttemptError::Fault)?;
+    let limit = candidate.timeouts.first_token.filter(|_| request.stream && !candidate.is_last);
+    let asking = Box::pin(ask(context, exchange, request, candidate));
+    let asked = match limit {
+        None => asking.await,
+        Some(limit) => {
+            let head = tokio::time::timeout_at((start + limit).into(), asking).await;
+            head.unwrap_or(Err(Fault::FirstTokenTimeout(limit)))
+        }
+    };
+    let answer = asked.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
+    candidate.answered = Some(Instant::now());
     let route = &request.arrived.routed.route;
     let mut response = judge(exchange, answer, route, candidate).await?;
     if hold == Hold::Nothing {
         return Ok(response);
     }
-    let clocks = HoldTimeouts { start, timeouts: candidate.timeouts };
+    let clocks = HoldTimeouts { start: candidate.content_due_from(start), timeouts: candidate.timeouts };
     let held = Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await;
     match held {
         Ok(()) => Ok(response),

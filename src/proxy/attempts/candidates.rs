@@ -33,6 +33,10 @@ pub(super) struct Candidate {
     /// `None` if the upstream needs no key.
     pub(super) key: Option<KeyPermit>,
     pub(super) permit: TargetPermit,
+    /// Whether nothing else can be tried if this one is slow: its answer is then better than none.
+    pub(super) is_last: bool,
+    /// When the head of its response came.
+    pub(super) answered: Option<Instant>,
 }
 
 /// Earliest time at which an unavailable candidate becomes available, and why it is not.
@@ -202,6 +206,20 @@ impl Candidates {
     pub(super) fn are_several(&self) -> bool {
         let steps = self.route.steps.iter().take(self.end).skip(self.first);
         steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
+    }
+
+    /// Whether another target or model than that of `candidate` can still be tried, now or in another round. A target whose circuit breaker is
+    /// open at `now` does not count.
+    pub(super) fn any_beside(&self, candidate: &Candidate, now: Instant) -> bool {
+        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
+        let mut all = steps
+            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
+        all.any(|(number, step, target)| {
+            let is_same =
+                Arc::ptr_eq(&target.state, &candidate.target().state) && step.model == candidate.model;
+            let is_closed = step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
+            is_closed && !is_same && !self.failures_at(number, target).any(|tried| tried.excluded)
+        })
     }
 
     /// Notes that `candidate` failed, as far as `scope` says. An `excluded` one is not tried in another round either.
@@ -424,7 +442,17 @@ impl Candidates {
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
         let timeouts = self.timeouts.over(step.timeouts);
-        Some(Candidate { step: number, upstream, target, model, timeouts, key, permit })
+        Some(Candidate {
+            step: number,
+            upstream,
+            target,
+            model,
+            timeouts,
+            key,
+            permit,
+            is_last: false,
+            answered: None,
+        })
     }
 
     /// The keys that were used at `target` for what is asked of it at the step of that `number`.
@@ -486,6 +514,12 @@ fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
 }
 
 impl Candidate {
+    /// The time that `first_token` counts from for the first content of its response. For the last candidate that is the response's head, which
+    /// was waited for beyond `first_token`.
+    pub(super) fn content_due_from(&self, start: Instant) -> Instant {
+        self.answered.filter(|_| self.is_last).unwrap_or(start)
+    }
+
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
     }

@@ -73,7 +73,7 @@ pub(super) async fn dispatch(
     let mut same = None;
     loop {
         let next = same.take().or_else(|| dispatch.candidates.next(Instant::now()));
-        let candidate = match next {
+        let mut candidate = match next {
             Some(candidate) => candidate,
             None => match Box::pin(dispatch.next_round(exchange)).await {
                 Ok(Some(candidate)) => candidate,
@@ -83,6 +83,8 @@ pub(super) async fn dispatch(
         };
         // Held until the attempt is over.
         let Some(_budget_permit) = dispatch.admit(&candidate) else { continue };
+        candidate.is_last =
+            !(dispatch.schedule.any_left() && dispatch.candidates.any_beside(&candidate, Instant::now()));
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),

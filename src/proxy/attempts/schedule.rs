@@ -39,6 +39,11 @@ impl RetrySchedule {
         self.waited += span;
     }
 
+    /// Whether any retry is left.
+    pub(super) fn any_left(&self) -> bool {
+        self.left > 0
+    }
+
     /// Takes one retry; false when none is left.
     pub(super) fn take(&mut self) -> bool {
         let any = self.left > 0;

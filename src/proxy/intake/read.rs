@@ -162,7 +162,7 @@ impl Gathered {
         }
         let memory = match self.rest.take() {
             Some(memory) if memory.capacity() >= length => memory,
-            small => self.enlarged(small, length, announced, bounds.buffered)?,
+            small => self.enlarged(small.as_ref(), length, announced, bounds.buffered)?,
         };
         self.held.grow_to(memory.taken_by(length) as u64, bounds.buffered)?;
         self.rest.insert(memory).put(&data);
@@ -172,19 +172,19 @@ impl Gathered {
     /// Memory for at least `length` bytes, with what came so far. While that is copied, both memories count.
     fn enlarged(
         &mut self,
-        small: Option<BodyMemory>,
+        small: Option<&BodyMemory>,
         length: usize,
         announced: u64,
         bound: u64,
     ) -> Result<BodyMemory, Fault> {
         let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-        let room = length.max(announced).max(small.as_ref().map_or(0, |small| 2 * small.capacity()));
+        let room = length.max(announced).max(small.map_or(0, |small| 2 * small.capacity()));
         let mut large = BodyMemory::with_capacity(room);
         let mut of_small = self.held.another();
-        of_small.grow_to(small.as_ref().map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
+        of_small.grow_to(small.map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
         self.held.grow_to(large.taken_by(length) as u64, bound)?;
         large.put(&std::mem::take(&mut self.first));
-        large.put(small.as_ref().map_or(&[], AsRef::as_ref));
+        large.put(small.map_or(&[], AsRef::as_ref));
         Ok(large)
     }
 

@@ -11,6 +11,7 @@ mod drained;
 mod early;
 mod heartbeat;
 mod kept;
+mod late;
 mod models;
 mod operations;
 mod queued;

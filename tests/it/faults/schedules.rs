@@ -114,7 +114,8 @@ fn text(upstream: usize, number: usize, events: usize, end: &End) -> String {
 fn sent(text: &str, end: &End) -> usize {
     match end {
         End::Done | End::Finished | End::ErrorEvent => text.len(),
-        End::Cut(_, at) | End::Short(at) | End::Stall(at) => at.index(text.len()),
+        // Its very end included.
+        End::Cut(_, at) | End::Short(at) | End::Stall(at) => at.index(text.len() + 1),
     }
 }
 
