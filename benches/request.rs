@@ -147,7 +147,8 @@ fn find(snapshot: &Snapshot) -> &Route {
 }
 
 fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
-    let credential = access::credentials(headers, Some(QUERY)).expect("not refused").expect("one");
+    let credentials = access::credentials(headers, Some(QUERY)).expect("not refused");
+    let credential = credentials.only().expect("one").clone();
     let caller = snapshot.callers.find(&credential).expect("known");
     assert!(caller.may_use_route("openai"));
     credential
@@ -180,6 +181,10 @@ fn line() -> AccessLine<'static> {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
         request_id: "req_98a89244ccfcdcc8edb233be73e3407b",
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        trace_name: None,
+        w3c_trace_id: None,
+        caller_request_id: None,
+        client_request_id: None,
         upstream_request_id: Some("req_011CSHoEeqs5C35K2UUqR7Fy"),
         client: Ipv4Addr::new(192, 0, 2, 17).into(),
         caller: Some("team-50"),
