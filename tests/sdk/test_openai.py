@@ -312,7 +312,7 @@ async def transcription(kind):
 # --- errors -----------------------------------------------------------------------------------------------------------------
 
 
-async def refused(call, error_class, status, code, type=None):
+async def refused(call, error_class, status, code, type=None, param=None):
     """The error that a call must raise."""
     try:
         await done(call())
@@ -320,7 +320,7 @@ async def refused(call, error_class, status, code, type=None):
         assert error.__class__ is error_class, repr(error)
         assert (error.status_code, error.code) == (status, code), (error.status_code, error.code)
         assert type is None or error.type == type, error.type
-        assert error.message and error.body["param"] is None, error.body
+        assert error.message and error.body["param"] == param, error.body
         assert error.request_id == report["ids"][-1], error.request_id
         expect(error.request_id, status=status)
         return error
@@ -360,7 +360,7 @@ async def permission(kind):
     await refused(ask(kind.client(key=limited)), openai.PermissionDeniedError, 403, "route_not_allowed")
     assert (await done(ask(kind.client("/small", key=limited))())).choices[0].message.content == TEXT
     client = kind.client(key=os.environ["KEY_MODELS"])
-    await refused(ask(client, "gpt-5"), openai.PermissionDeniedError, 403, "model_not_allowed", "permission_error")
+    await refused(ask(client, "gpt-5"), openai.PermissionDeniedError, 403, "model_not_allowed", "permission_error", param="model")
     assert (await done(ask(client, "gpt-4o-mini")())).choices[0].message.content == TEXT
 
 

@@ -7,12 +7,14 @@ use crate::harness::{Answer, BOTH, CHAT, CLIENT_KEY, Gateway, Http, Keys, reques
 const OTHER_CLIENT: &str = "sk-sg-other-client-0123456789abcdef";
 const UNKNOWN: &str = "sk-proj-somebody-elses-key-0123456789";
 
+type Headers<'h> = &'h [(&'h str, &'h str)];
+
 fn second_client() -> String {
     let hash: String = key_digest(OTHER_CLIENT.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("[client.other]\nkeys = [\"sha256:{hash}\"]")
 }
 
-async fn ask(gateway: &Gateway, http: Http, headers: &[(&str, &str)]) -> Answer {
+async fn ask(gateway: &Gateway, http: Http, headers: Headers<'_>) -> Answer {
     let at = gateway.address();
     let mut chat =
         request(at, http, "POST", "/v1/chat/completions").header("content-type", "application/json");
@@ -29,7 +31,7 @@ async fn the_known_one_of_several_counts_and_none_goes_upstream() {
     let gateway = Gateway::with(&upstream, Http::One, Keys { more: &more, ..Keys::default() });
     let (bearer, unknown) = (format!("Bearer {CLIENT_KEY}"), format!("Bearer {UNKNOWN}"));
     let in_words = format!("it is {UNKNOWN}");
-    let known: [&[(&str, &str)]; 9] = [
+    let known: [Headers<'_>; 9] = [
         &[("x-goog-api-key", CLIENT_KEY)],
         &[("authorization", &bearer), ("x-api-key", UNKNOWN), ("x-note", &in_words)],
         &[("authorization", &unknown), ("x-api-key", CLIENT_KEY)],
@@ -40,7 +42,7 @@ async fn the_known_one_of_several_counts_and_none_goes_upstream() {
         &[("authorization", "Basic dXNlcjpwYXNzd29yZA=="), ("x-api-key", CLIENT_KEY)],
         &[("authorization", &bearer), ("x-api-key", CLIENT_KEY)],
     ];
-    let refused: [(&[(&str, &str)], u16, &str); 5] = [
+    let refused: [(Headers<'_>, u16, &str); 5] = [
         (&[("authorization", &bearer), ("x-api-key", OTHER_CLIENT)], 400, "conflicting_credentials"),
         (&[("authorization", &unknown), ("x-api-key", "another")], 401, "invalid_api_key"),
         (&[("authorization", ""), ("x-api-key", "")], 401, "missing_api_key"),
