@@ -148,12 +148,7 @@ fn find(snapshot: &Snapshot) -> &Route {
 
 fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
     let credentials = access::credentials(headers, Some(QUERY)).expect("not refused");
-<<<<<<< HEAD
     let caller = snapshot.callers.find_one(&credentials).expect("no conflict").expect("known");
-=======
-    let credential = credentials.only().expect("one").clone();
-    let caller = snapshot.callers.find(&credential).expect("known");
->>>>>>> w-requests
     assert!(caller.may_use_route("openai"));
     credentials.iter().next().expect("one").clone()
 }

@@ -68,19 +68,20 @@ impl Plan<'_> {
         let first = others.first().copied().or(anthropic);
         if let (Some(anthropic), false) = (anthropic, others.is_empty()) {
             put(text, "# The paths of Anthropic's API.");
-            self.route(text, &anthropic.name, "/v1/messages", "/messages", anthropic);
+            text.push_str(&self.route("/v1/messages", "/messages", anthropic));
         }
         if let Some(provider) = first {
             put(
                 text,
                 "# The base URL of an upstream is what an SDK would be given, so `/v1` of the request is replaced by it.",
             );
-            self.route(text, &provider.name, "/v1", "/", provider);
+            text.push_str(&self.route("/v1", "/", provider));
         }
     }
 
-    fn route(&self, text: &mut String, name: &str, path: &str, rewrite: &str, provider: &Provider) {
-        put(text, &format!("[route.{name}]"));
+    fn route(&self, path: &str, rewrite: &str, provider: &Provider) -> String {
+        let text = &mut String::new();
+        put(text, &format!("[route.{}]", provider.name));
         put(text, &format!("path = {path:?}"));
         put(text, &format!("rewrite = {rewrite:?}"));
         put(text, &format!("upstreams = [{:?}]", provider.name));
@@ -96,6 +97,7 @@ impl Plan<'_> {
             );
         }
         text.push('\n');
+        std::mem::take(text)
     }
 }
 
