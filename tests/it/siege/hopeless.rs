@@ -47,9 +47,9 @@ impl Siege {
             .defaults(defaults)
             .upstream_of(
                 "main",
-                &format!("targets = [{}]\nkey = {{ env = \"UPSTREAM_KEY\" }}", urls.join(", ")),
+                format!("targets = [{}]\nkey = {{ env = \"UPSTREAM_KEY\" }}", urls.join(", ")),
             )
-            .more(&format!("[client.other]\nkey = \"{key}\""));
+            .more(format!("[client.other]\nkey = \"{key}\""));
         Self { upstreams, gateway: Gateway::start(&toml), hopeless: Cell::new(0) }
     }
 
