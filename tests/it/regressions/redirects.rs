@@ -11,6 +11,7 @@ const ROUTES: &str = r#"
     url = "$URL/base"
     key = { env = "UPSTREAM_KEY" }
     http2 = $HTTP2
+retry = "off"
     [route.api]
     path = "/api"
     rewrite = "/v1"
