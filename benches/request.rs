@@ -147,10 +147,10 @@ fn find(snapshot: &Snapshot) -> &Route {
 }
 
 fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
-    let credential = access::credentials(headers, Some(QUERY)).expect("not refused").expect("one");
-    let caller = snapshot.callers.find(&credential).expect("known");
+    let credentials = access::credentials(headers, Some(QUERY)).expect("not refused");
+    let caller = snapshot.callers.find_one(&credentials).expect("no conflict").expect("known");
     assert!(caller.may_use_route("openai"));
-    credential
+    credentials.iter().next().expect("one").clone()
 }
 
 fn path_and_query(route: &Route, credential: &Credential) -> String {
@@ -180,6 +180,10 @@ fn line() -> AccessLine<'static> {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_123),
         request_id: "req_98a89244ccfcdcc8edb233be73e3407b",
         trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+        trace_name: None,
+        w3c_trace_id: None,
+        caller_request_id: None,
+        client_request_id: None,
         upstream_request_id: Some("req_011CSHoEeqs5C35K2UUqR7Fy"),
         client: Ipv4Addr::new(192, 0, 2, 17).into(),
         caller: Some("team-50"),
@@ -209,6 +213,9 @@ fn line() -> AccessLine<'static> {
         events: Some(320),
         tokens_in: Some(456),
         tokens_out: Some(317),
+        tokens_cached_input: Some(128),
+        tokens_cache_write: None,
+        tokens_reasoning: Some(64),
         finish_reason: Some("stop"),
         error: None,
         cause: None,

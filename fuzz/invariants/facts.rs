@@ -16,6 +16,12 @@ use super::json::Members;
 
 const COUNTS: [&str; 3] = ["max_tokens", "max_completion_tokens", "max_output_tokens"];
 
+/// What the types of tools look like that run at the client.
+const RUN_BY_CLIENTS: [fn(&str) -> bool; 2] = [
+    |kind| ["function", "custom", "local_shell", "apply_patch"].contains(&kind),
+    |kind| ["computer", "bash_", "text_editor_", "memory_"].iter().any(|begun| kind.starts_with(begun)),
+];
+
 /// Something that is refused; which of several is told first is not of interest here.
 struct Refused;
 
@@ -76,8 +82,21 @@ fn expected(members: &Members, body: &[u8]) -> Result<Facts, Refused> {
         Some(_) => return Err(Refused),
     }
     facts.stream = flag(once(members.all("stream"))?)?;
-    facts.background =
-        members.all("background").any(|value| !matches!(value, Value::Null | Value::Bool(false)));
+    let is_on = |value: &Value| !matches!(value, Value::Null | Value::Bool(false));
+    facts.background = members.all("background").any(is_on);
+    facts.store = members.all("store").any(is_on);
+    let mut continued = members.all("conversation").chain(members.all("previous_response_id"));
+    facts.continues = continued.any(|value| !value.is_null());
+    let kinds = types_of_tools(body);
+    facts.hosted_tools = kinds.iter().any(|kind| !RUN_BY_CLIENTS.iter().any(|fits| fits(kind)));
+    let is_filled = |value: &Value| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => false,
+    };
+    let names_mcp = kinds.iter().any(|kind| matches!(kind.as_str(), "mcp" | "mcp_toolset"));
+    facts.mcp = names_mcp || members.all("mcp_servers").any(is_filled);
     let counts = COUNTS.iter().flat_map(|name| members.all(name)).filter_map(Value::as_u64);
     facts.max_tokens = counts.max();
     facts.include_usage = includes_usage(body);
@@ -91,6 +110,17 @@ fn includes_usage(body: &[u8]) -> bool {
         let Some(options) = Members::of(options.get().as_bytes()) else { return false };
         options.all("include_usage").any(|value| *value == Value::Bool(true))
     })
+}
+
+/// The types of the tools, as far as they are text.
+fn types_of_tools(body: &[u8]) -> Vec<String> {
+    let Ok(written) = serde_json::from_slice::<Members<Box<RawValue>>>(body) else { return Vec::new() };
+    let lists =
+        written.all("tools").filter_map(|tools| serde_json::from_str::<Vec<&RawValue>>(tools.get()).ok());
+    let tools = lists.flatten().filter_map(|tool| Members::of(tool.get().as_bytes()));
+    tools
+        .flat_map(|tool| tool.all("type").filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 fn once<'m>(mut values: impl Iterator<Item = &'m Value>) -> Result<Option<&'m Value>, Refused> {

@@ -2,7 +2,7 @@
 //!
 //! - A canonical path is the same once more.
 //! - It begins with a slash, is ASCII, and has no empty and no dot segment and no backslash, semicolon or control character, for a reader
-//!   that decodes it either.
+//!   that decodes it either. An encoded slash is none; even for a reader that decodes it there is no dot segment.
 //! - `matches` and `rewrite` agree, segment by segment, with a reader of their own; what is rewritten stays below where the route
 //!   leads for a reader that decodes, takes `\` for `/` and resolves dots, and is canonical itself.
 //! - A query loses its credentials by name and value, and nothing else: what is left is in its order, and the same once more.
@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 
 use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
-use sluicegate::policy::path::{canonical, matches, rewrite, strip_credentials};
+use sluicegate::policy::path::{canonical, matches, rewrite, strip_credentials, with_slashes_decoded};
 
 const SECRET: &[u8] = b"sk-Zx81";
 
@@ -36,11 +36,11 @@ pub fn check(data: &[u8]) {
 fn is_clean(path: &str) {
     assert_eq!(canonical(path).as_deref(), Ok(path));
     assert!(path.starts_with('/') && path.is_ascii() && !path.contains("//"), "{path:?}");
-    let read = decoded(path);
+    let read = decoded_but_for_slashes(path);
     assert!(!read.iter().any(|byte| byte.is_ascii_control() || matches!(*byte, b'\\' | b';')), "{path:?}");
     let slashes = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == b'/').count();
     assert_eq!(slashes(&read), slashes(path.as_bytes()), "{path:?}");
-    for segment in read.split(|byte| *byte == b'/') {
+    for segment in decoded(path).split(|byte| *byte == b'/') {
         assert!(segment != b"." && segment != b"..", "{path:?}");
     }
 }
@@ -57,12 +57,18 @@ fn stays_below(path: &str, prefix: &str, to: &str, base: &str) {
     is_clean(&sent);
     let expected = [segments(base), segments(to), read[above.len()..].to_vec()].concat();
     assert_eq!(segments(&sent), expected, "{sent:?} of {path:?}");
+    // Nor does a reader that decodes slashes find a way out.
+    let leads = [base, to].concat();
+    if with_slashes_decoded(&leads).is_none() {
+        let seen = with_slashes_decoded(&sent).unwrap_or_else(|| sent.to_string());
+        assert!(segments(&seen).starts_with(&segments(&leads)), "{sent:?} of {path:?}");
+    }
 }
 
 /// What a forgiving reader makes of a path: percent signs decoded, `\` a slash, empty segments none, dots resolved.
 fn segments(path: &str) -> Vec<Vec<u8>> {
     let mut found = Vec::new();
-    for segment in decoded(path).split(|byte| matches!(byte, b'/' | b'\\')) {
+    for segment in decoded_but_for_slashes(path).split(|byte| matches!(byte, b'/' | b'\\')) {
         match segment {
             b"" | b"." => {}
             b".." => {
@@ -97,4 +103,9 @@ fn loses_credentials(query: &str) {
 
 fn decoded(text: &str) -> Cow<'_, [u8]> {
     percent_decode_str(text).into()
+}
+
+/// An encoded slash stays as it is, in capitals.
+fn decoded_but_for_slashes(path: &str) -> Vec<u8> {
+    decoded(&path.replace("%2F", "%252F").replace("%2f", "%252F")).into_owned()
 }

@@ -2,6 +2,7 @@
 //!
 //! - However a stream is cut, byte by byte or into empty pieces, the same events are seen, and they are those that a parser
 //!   written from the standard dispatches (names to [`NAME_LIMIT`], data to [`DATA_LIMIT`]).
+//! - An end without the blank line that the last event lacks gives that event, as if the blank line were there, and makes no boundary.
 //! - Between events, and only there, is a boundary; at one, a comment or an event can be put in, and all others stay as they were,
 //!   with an LF before it where the last byte was CR, or without.
 //!
@@ -47,6 +48,10 @@ fn in_pieces(stream: &[u8], expected: &[Seen], cuts: &mut Cuts) {
     assert_eq!(seen, expected, "in pieces");
     assert_eq!(scanner.events(), expected.len() as u64);
     assert_eq!(scanner.at_boundary(), sse::at_boundary(stream), "at the end");
+    let ended: Vec<Seen> = sse::events(&[stream, b"\n\n"].concat()).into_iter().map(kept).collect();
+    scanner.finish(&mut |event| seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized)));
+    assert_eq!(seen, ended, "ended");
+    assert_eq!(scanner.at_boundary(), sse::at_boundary(stream), "after the end");
 }
 
 fn with_insertion(stream: &[u8], cut: usize) {

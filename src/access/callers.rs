@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::Credential;
+use super::{Credential, Credentials, Refused};
 use crate::key_digest::{KeyDigest, key_digest};
 
 /// The owner of one or several client keys.
@@ -46,6 +46,30 @@ impl Callers {
             return None;
         }
         self.0.get(&key_digest(credential.bytes()))
+    }
+
+    /// The caller of this name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Caller>> {
+        self.0.values().find(|caller| *caller.name == *name)
+    }
+
+    /// The caller that a request with these credentials comes from: that of the known ones among them. A key in the query proves nothing, but
+    /// one that is known contradicts the key of another caller.
+    ///
+    /// # Errors
+    /// The keys of two different callers.
+    pub fn find_one(&self, credentials: &Credentials) -> Result<Option<&Arc<Caller>>, Refused> {
+        let mut found: Option<&Arc<Caller>> = None;
+        let mut is_proven = false;
+        for credential in credentials.iter() {
+            let Some(caller) = self.0.get(&key_digest(credential.bytes())) else { continue };
+            if found.is_some_and(|other| !Arc::ptr_eq(other, caller)) {
+                return Err(Refused::Different);
+            }
+            found = Some(caller);
+            is_proven |= !credential.in_query();
+        }
+        Ok(found.filter(|_| is_proven))
     }
 
     /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.
@@ -110,11 +134,37 @@ mod tests {
         let found = |key: &str| {
             let mut headers = HeaderMap::new();
             headers.insert("x-api-key", key.parse().unwrap());
-            callers.find(&credentials(&headers, None).unwrap().unwrap()).map(|caller| caller.name.to_string())
+            callers
+                .find(credentials(&headers, None).unwrap().only().unwrap())
+                .map(|caller| caller.name.to_string())
         };
         assert_eq!(found("abc").as_deref(), Some("team"));
         assert_eq!(found("abd"), None);
-        let asked = credentials(&HeaderMap::new(), Some("key=abc")).unwrap().unwrap();
-        assert!(callers.find(&asked).is_none());
+        let asked = credentials(&HeaderMap::new(), Some("key=abc")).unwrap();
+        assert!(callers.find(asked.only().unwrap()).is_none() && callers.find_one(&asked).unwrap().is_none());
+    }
+
+    #[test]
+    fn of_several_keys_the_known_one_counts_and_two_callers_are_a_conflict() {
+        let mut callers = Callers::default();
+        for (name, keys) in [("one", ["sk-1", "sk-1b"].as_slice()), ("two", &["sk-2"])] {
+            let caller = Arc::new(Caller { name: name.into(), ..caller(None, None) });
+            callers.add(keys.iter().map(|key| key_digest(key.as_bytes())), &caller);
+        }
+        let found = |keys: &[&str], query: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            keys.iter().for_each(|key| _ = headers.append("x-api-key", key.parse().unwrap()));
+            let presented = credentials(&headers, query).unwrap();
+            callers.find_one(&presented).map(|caller| caller.map(|caller| caller.name.to_string()))
+        };
+        let known = |name: &str| Ok(Some(name.to_owned()));
+        assert_eq!(found(&["sk-1", "sk-x"], None), known("one"));
+        assert_eq!(found(&["sk-x", "", "sk-y", "sk-2"], None), known("two"));
+        assert_eq!(found(&["sk-1", "sk-1b"], None), known("one"));
+        assert_eq!(found(&["sk-x", "sk-y"], None), Ok(None));
+        assert_eq!(found(&["sk-1", "sk-2"], None), Err(Refused::Different));
+        assert_eq!(found(&["sk-1"], Some("key=sk-x")), known("one"));
+        assert_eq!(found(&["sk-1"], Some("key=sk-2")), Err(Refused::Different));
+        assert_eq!(found(&["sk-x"], Some("key=sk-2")), Ok(None));
     }
 }

@@ -4,4 +4,4 @@ mod callers;
 mod credential;
 
 pub use callers::{Caller, Callers};
-pub use credential::{Credential, Refused, credentials, is_credential_parameter, presented};
+pub use credential::{Credential, Credentials, Refused, credentials, is_credential_parameter, presented};

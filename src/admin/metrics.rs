@@ -16,7 +16,8 @@ use crate::{
         exposition::{Exposition, Format, MetricKind},
         histogram::Total,
         process,
-        worker::{Counts, Measures, Name, Series, WorkerMetrics},
+        series::Series,
+        worker::{Counts, Measures, Name, WorkerMetrics},
     },
     upstream::{Circuit, TargetState},
 };
@@ -225,6 +226,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         ("unserved", &counters.unserved),
         ("proxy_refused", &counters.proxy_refused),
         ("handshake_failed", &counters.handshake_failed),
+        ("plain_http", &counters.plain_http),
         ("handshake_timeout", &counters.handshake_timeout),
         ("bad_head", &counters.bad_head),
         ("header_timeout", &counters.header_timeout),
@@ -293,7 +295,7 @@ mod tests {
         assert!(!is_name(OTHER));
         let mut counted: Series<Name, Measures> = Series::default();
         for route in [None, Some("other".into())] {
-            counted.insert(route, Measures::default());
+            counted.change(route, |_| ());
         }
         let mut out = Exposition::new(Format::Prometheus);
         routes(&mut out, &counted);

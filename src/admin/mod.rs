@@ -2,12 +2,12 @@
 //!
 //! Served by the main thread, so that it responds whatever the workers are doing.
 
+mod connections;
 mod metrics;
 mod status;
 
 use std::{
     cell::Cell,
-    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
@@ -19,23 +19,15 @@ use aws_lc_rs::constant_time;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::Full;
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use connections::Connections;
 
 use crate::{
     listen::{Counters, Listening, Socket, Workers},
     proxy::Gateway,
 };
-
-/// Maximum number of connections; an operator and a scraper need no more.
-const MAX_CONNECTIONS: usize = 32;
-
-/// Time limit for a request head, and for an idle connection.
-const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The admin listener. It runs as long as its runtime.
 #[derive(Debug)]
@@ -169,34 +161,25 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
 }
 
 async fn accept(listener: TcpListener, state: Rc<AdminState>) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Rc::<Connections>::default();
     loop {
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
+                let entry = connections.enter().await;
                 let state = state.clone();
-                tokio::task::spawn_local(async move {
-                    serve(stream, state).await;
-                    drop(permit);
-                });
+                let answer = move |request: Request<Incoming>| {
+                    let state = state.clone();
+                    async move { state.answer(&request).await }
+                };
+                tokio::task::spawn_local(entry.serve(stream, answer));
+                // A request that is already here is answered before its connection could become the quietest.
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "admin listener: accepting a connection failed; retrying");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
-    }
-}
-
-async fn serve(stream: TcpStream, state: Rc<AdminState>) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let state = state.clone();
-        async move { Ok::<_, Infallible>(state.answer(&request).await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(TIMEOUT);
-    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%error, "admin connection ended with an error");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     snapshot::{Snapshot, Target, Upstream},
 };
 
-/// Open exchanges listed per worker; the counts cover all.
+/// Open exchanges listed per worker. The counts cover all, and `exchanges_not_listed` says how many are missing from the list.
 const LISTED: usize = 1000;
 
 /// A worker that has not responded within this time is reported as unresponsive.
@@ -35,12 +35,19 @@ impl AdminState {
     /// The whole state, as JSON.
     pub(super) async fn status(&self) -> Response<Full<Bytes>> {
         let reports = self.workers.ask(TIMEOUT, Report::of).await;
+        let loads = self.workers.loads();
         let snapshot = self.gateway.live.load_full();
         let reload = self.gateway.last_reload.load_full();
-        let workers: Vec<Value> =
-            reports.iter().enumerate().map(|(number, report)| worker(number, report.as_ref())).collect();
+        let workers: Vec<Value> = reports
+            .iter()
+            .zip(&loads)
+            .enumerate()
+            .map(|(number, (report, load))| worker(number, report, *load))
+            .collect();
         let mut open: Vec<&OpenExchange> = reports.iter().flatten().flat_map(|report| &report.open).collect();
         open.sort_by_key(|exchange| exchange.about.start);
+        let counted = reports.iter().zip(&loads).map(|(report, load)| exchanges_of(report, *load));
+        let not_listed = counted.sum::<usize>().saturating_sub(open.len());
         let now = Instant::now();
         let shown = json!({
             "version": env!("CARGO_PKG_VERSION"),
@@ -52,6 +59,7 @@ impl AdminState {
             "workers": workers,
             "upstreams": snapshot.upstreams.values().map(upstream).collect::<Vec<_>>(),
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
+            "exchanges_not_listed": not_listed,
         });
         super::json(&shown)
     }
@@ -70,13 +78,19 @@ impl Report {
     }
 }
 
-fn worker(number: usize, report: Option<&Report>) -> Value {
-    match report {
-        Some(Report { exchanges, connections, .. }) => {
-            json!({ "worker": number, "answers": true, "exchanges": exchanges, "connections": connections })
-        }
-        None => json!({ "worker": number, "answers": false }),
-    }
+/// The loads of a worker that does not respond are read without it.
+fn worker(number: usize, report: &Option<Report>, load: (usize, usize)) -> Value {
+    let connections = report.as_ref().map_or(load.1, |report| report.connections);
+    json!({
+        "worker": number,
+        "answers": report.is_some(),
+        "exchanges": exchanges_of(report, load),
+        "connections": connections,
+    })
+}
+
+fn exchanges_of(report: &Option<Report>, load: (usize, usize)) -> usize {
+    report.as_ref().map_or(load.0, |report| report.exchanges)
 }
 
 fn last_reload(reload: &Reload) -> Value {

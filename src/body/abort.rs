@@ -3,10 +3,12 @@
 use std::{
     cell::{Cell, RefCell},
     task::Waker,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::task::AbortHandle;
+
+use crate::pause::deadline;
 
 /// The reason for which the gateway ended an exchange that neither peer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +24,8 @@ pub enum Cut {
 /// Ends one exchange early.
 #[derive(Debug, Default)]
 pub struct Abort {
-    deadline: Cell<Option<Instant>>,
+    /// When the exchange began, and how long it may take.
+    total: Cell<Option<(Instant, Duration)>>,
     cut: Cell<Option<(Cut, Instant)>>,
     /// The task that polls the response body or waits for a response.
     waker: RefCell<Option<Waker>>,
@@ -36,19 +39,21 @@ impl Abort {
         *self.task.borrow_mut() = Some(task);
     }
 
-    /// Sets the time at which the exchange must be over.
-    pub fn set_deadline(&self, deadline: Option<Instant>) {
-        self.deadline.set(deadline);
+    /// Sets how long the exchange may take, from `start` on.
+    pub fn set_total(&self, start: Instant, total: Option<Duration>) {
+        self.total.set(total.map(|total| (start, total)));
     }
 
-    /// The time at which the exchange must be over.
+    /// The time at which the exchange must be over, if the process is not paused.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline.get()
+        self.total.get().map(|(start, total)| start + total)
     }
 
-    /// Whether the deadline has passed.
+    /// Whether the deadline has passed, with the pauses of the process added to it.
     pub fn is_late(&self, now: Instant) -> bool {
-        self.deadline.get().is_some_and(|deadline| now >= deadline)
+        let late =
+            |(start, total): (Instant, Duration)| now >= start + total && now >= deadline(start, total);
+        self.total.get().is_some_and(late)
     }
 
     /// Registers the task that [`Abort::cut`] wakes. Returns true when it differs from the task registered before.

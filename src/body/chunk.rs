@@ -46,6 +46,10 @@ impl Buf for Chunk {
 
 impl Drop for Chunk {
     fn drop(&mut self) {
-        self.handle.progress.taken(self.bytes.len());
+        // A chunk without a client was never meant for hyper.
+        match self.handle.status.left() {
+            None => self.handle.progress.discard(self.bytes.len()),
+            Some(_) => self.handle.progress.taken(self.bytes.len()),
+        }
     }
 }

@@ -16,6 +16,7 @@ use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
 use super::{RequestBody, RequestBodyError};
+use crate::pause::deadline;
 
 /// A request body sent upstream: held whole, or streamed as it arrives.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Upload {
     tally: Rc<UploadTally>,
     idle: Duration,
     clock: Option<Pin<Box<Sleep>>>,
+    /// When the body was first waited for.
+    begun: Option<Instant>,
     trailers: TrailerPolicy,
     answer: Rc<Awaited>,
 }
@@ -139,7 +142,7 @@ impl Upload {
     /// Streams `body` upstream with the trailers that `trailers` leaves. A pause of `idle` within the body ends it with an error.
     pub fn new(body: RequestBody, tally: Rc<UploadTally>, idle: Duration, trailers: TrailerPolicy) -> Self {
         tally.under_way.set(true);
-        Self { body, tally, idle, clock: None, trailers, answer: Rc::default() }
+        Self { body, tally, idle, clock: None, begun: None, trailers, answer: Rc::default() }
     }
 
     /// Returns the wrapped request body.
@@ -148,14 +151,16 @@ impl Upload {
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<UploadError> {
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         let clock = self.clock.get_or_insert_with(|| Box::pin(sleep(self.idle)));
         loop {
             ready!(clock.as_mut().poll(cx));
-            let silent = self.tally.moved.get().map_or(self.idle, |moved| moved.elapsed());
-            if silent >= self.idle {
+            let since = self.tally.moved.get().unwrap_or(begun);
+            let left = deadline(since, self.idle).saturating_duration_since(Instant::now());
+            if left.is_zero() {
                 return Poll::Ready(UploadError::Stalled(self.idle));
             }
-            clock.as_mut().reset(tokio::time::Instant::now() + (self.idle - silent));
+            clock.as_mut().reset(tokio::time::Instant::now() + left);
         }
     }
 

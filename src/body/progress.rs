@@ -13,6 +13,8 @@ pub struct Progress {
     handed: Cell<Option<Instant>>,
     /// Number of bytes of the body that hyper and h2 hold.
     held: Cell<usize>,
+    /// Number of bytes of the body that hyper and h2 have dropped unwritten.
+    discarded: Cell<usize>,
     /// Whether any held bytes were written since the last call of [`Progress::is_stalled`].
     moved: Cell<bool>,
     /// The task that waits for `held` to reach 0.
@@ -33,6 +35,21 @@ impl Progress {
     /// Whether hyper and h2 hold bytes of the body that they have not written.
     pub fn is_held(&self) -> bool {
         self.held.get() > 0
+    }
+
+    /// Number of bytes that hyper and h2 were given and have not written, whether or not they may still do so.
+    pub fn unwritten(&self) -> u64 {
+        (self.held.get() + self.discarded.get()) as u64
+    }
+
+    /// Number of bytes that hyper and h2 have dropped unwritten.
+    pub fn discarded(&self) -> u64 {
+        self.discarded.get() as u64
+    }
+
+    /// Begins the wait of [`Progress::is_stalled`] again at its next call, because the body is held up by other bytes of its connection.
+    pub fn excuse(&self) {
+        self.moved.set(true);
     }
 
     /// Returns ready when hyper and h2 hold no frame of the body any more. Its bytes may still be in a buffer for the socket:
@@ -57,6 +74,12 @@ impl Progress {
 
     pub(super) fn add_held(&self, bytes: usize) {
         self.held.set(self.held.get() + bytes);
+    }
+
+    /// Notes that `bytes` were dropped unwritten.
+    pub(super) fn discard(&self, bytes: usize) {
+        self.discarded.set(self.discarded.get() + bytes);
+        self.taken(bytes);
     }
 
     /// Notes that `bytes` have been written or discarded.

@@ -6,6 +6,8 @@ use std::{
     time::Instant,
 };
 
+use bytes::{Bytes, BytesMut};
+
 use crate::{fault::Phase, telemetry::ids::RequestId};
 
 /// Identifies an exchange.
@@ -41,6 +43,9 @@ pub struct Status {
     left: Cell<Option<Phase>>,
     /// Whether the response head was sent before there was a response.
     early: Cell<bool>,
+    /// Comments of the upstream that the client may have at once, while the rest of the response is held back. At most as many bytes as
+    /// are held.
+    comments: RefCell<BytesMut>,
     /// Number of frames and bytes of the response given to hyper while the client was still connected.
     frames: Cell<u64>,
     bytes: Cell<u64>,
@@ -53,6 +58,7 @@ impl Default for Status {
             phase: Cell::new(Phase::Request),
             left: Cell::default(),
             early: Cell::default(),
+            comments: RefCell::default(),
             frames: Cell::default(),
             bytes: Cell::default(),
         }
@@ -95,6 +101,17 @@ impl Status {
     /// Whether the response head was sent early.
     pub fn is_early(&self) -> bool {
         self.early.get()
+    }
+
+    /// Gives the client `comment`, whole lines of the upstream's. It must have a head already, and no event.
+    pub fn pass_comment(&self, comment: &[u8]) {
+        self.comments.borrow_mut().extend_from_slice(comment);
+    }
+
+    /// Takes the comments that the client may have at once.
+    pub fn take_comments(&self) -> Option<Bytes> {
+        let mut comments = self.comments.borrow_mut();
+        (!comments.is_empty()).then(|| comments.split().freeze())
     }
 
     /// Number of frames and bytes of the response given to hyper.

@@ -4,6 +4,8 @@ pub mod cert;
 mod check;
 mod demo;
 mod key;
+mod probe;
+mod run;
 mod serve;
 mod simulate;
 
@@ -22,7 +24,8 @@ pub fn run() -> ExitCode {
     let Cli { command, config } = Cli::parse();
     match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&config.config),
-        Command::Check => check::run(&config.config),
+        Command::Check(options) => check::run(&config.config, &options),
+        Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Key(KeyCommand::New { name }) => key::new(&name),
@@ -91,11 +94,20 @@ enum Command {
     Serve,
     /// Check the configuration and report every problem in it
     ///
-    /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem.
+    /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem, if --online finds a target
+    /// that cannot be reached or refuses a key, or if the request of --as would be refused.
     #[command(
-        after_long_help = "Example:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate"
+        after_long_help = "Examples:\n  sluicegate check --config /etc/sluicegate/gateway.toml && systemctl reload sluicegate\n  sluicegate check --online --model gpt-4o-mini\n  sluicegate check --as team-a POST /v1/chat/completions --model gpt-4o-mini"
     )]
-    Check,
+    Check(check::CheckOptions),
+    /// Run the gateway in front of a provider, without a configuration file
+    ///
+    /// The provider is the one whose key the environment has (OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY …), or the server of --to.
+    /// Makes a client key and prints it once, with a curl command to paste into another terminal.
+    #[command(
+        after_long_help = "Examples:\n  OPENAI_API_KEY=sk-… sluicegate run\n  sluicegate run --to http://localhost:11434/v1"
+    )]
+    Run(run::RunOptions),
     /// Try the gateway with a simulated upstream
     ///
     /// Needs no key and no configuration file. Prints a curl command and an SDK snippet to paste into another terminal.
@@ -183,7 +195,7 @@ mod tests {
         assert!(matches!(serve.command, Some(Command::Serve)));
         assert_eq!(serve.config.config, PathBuf::from("a.toml"));
         assert_eq!(parse("sluicegate --config b.toml").config.config, PathBuf::from("b.toml"));
-        assert!(matches!(parse("sluicegate check").command, Some(Command::Check)));
+        assert!(matches!(parse("sluicegate check").command, Some(Command::Check(_))));
         let Some(Command::Demo(demo)) = parse("sluicegate demo --plain 127.0.0.1:1").command else {
             panic!("demo")
         };

@@ -21,8 +21,15 @@ pub(super) fn run(file: &Path) -> ExitCode {
     };
     let started = App::start(config, surroundings).and_then(|app| app.following(source, digest));
     match started.and_then(App::run) {
-        Ok(Ended::Drained) => ExitCode::SUCCESS,
-        Ok(Ended::Cut(_)) => ExitCode::from(CUT),
+        Ok(ended) => code(ended),
         Err(error) => super::fail(&error),
+    }
+}
+
+/// The exit code of a run that was stopped.
+pub(super) fn code(ended: Ended) -> ExitCode {
+    match ended {
+        Ended::Drained => ExitCode::SUCCESS,
+        Ended::Cut(_) => ExitCode::from(CUT),
     }
 }

@@ -5,6 +5,8 @@ use http::{HeaderName, HeaderValue};
 use super::{
     problem::{Complaint, complaint},
     reader::Node,
+    schema::SetHeader,
+    source::{self, Env},
 };
 
 /// Hop-by-hop (RFC 9110 §7.6.1) and framing headers: they belong to a single connection, and no rule can change that.
@@ -62,27 +64,32 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
     Ok(name)
 }
 
-/// Reads headers with their values, as `{ x-team = "blue" }`. Headers that carry keys are refused: their value would be a secret in the
-/// file. Values of headers whose name suggests a secret are marked sensitive, so that nothing prints them.
-pub(crate) fn pairs(node: &Node<'_>) -> Vec<(HeaderName, HeaderValue)> {
-    let pair = |(written, node): (&str, Node<'_>)| {
-        let name = node.accept(name(written).and_then(no_credential))?;
-        let value = node.string()?;
-        let malformed =
-            |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
-        let mut value = node.accept(HeaderValue::from_str(value).map_err(malformed))?;
-        value.set_sensitive(is_credential(name.as_str()));
-        Some((name, value))
-    };
-    let mut pairs: Vec<(HeaderName, HeaderValue)> = Vec::new();
+/// Reads headers with their values, as `{ x-team = "blue", x-gateway-token = { env = "TOKEN" } }`. Headers that carry the keys of clients
+/// and upstreams are refused. Values of headers whose name suggests a secret are marked sensitive, so that nothing prints them.
+pub(crate) fn pairs(node: &Node<'_>, env: &Env<'_>) -> Vec<SetHeader> {
+    let mut pairs: Vec<SetHeader> = Vec::new();
     for (written, entry) in node.entries().unwrap_or_default() {
-        let Some((name, value)) = pair((written, entry.clone())) else { continue };
-        if pairs.iter().any(|(other, _)| *other == name) {
+        let Some(pair) = pair(written, &entry, env) else { continue };
+        if pairs.iter().any(|other| other.name == pair.name) {
             entry.fail(complaint("is set twice: header names are case-insensitive", "remove one of the two"));
         }
-        pairs.push((name, value));
+        pairs.push(pair);
     }
     pairs
+}
+
+fn pair(written: &str, node: &Node<'_>, env: &Env<'_>) -> Option<SetHeader> {
+    let name = node.accept(name(written).and_then(no_credential))?;
+    let malformed = |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
+    let secret = node.is_table();
+    let mut value = if secret {
+        let value = source::header_value(node, env)?;
+        node.accept(HeaderValue::from_str(value.expose()).map_err(malformed))?
+    } else {
+        node.accept(HeaderValue::from_str(node.string()?).map_err(malformed))?
+    };
+    value.set_sensitive(secret || is_credential(name.as_str()));
+    Some(SetHeader { name, value, secret })
 }
 
 /// Reads the name of a header that may be set or let through: one that carries no key.

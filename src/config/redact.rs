@@ -46,7 +46,7 @@ fn value(written: &DeValue<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
 
 fn within(table: &DeTable<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
     if secrecy == Secrecy::Headers {
-        return each(table, |name, written| if is_credential(name) { MASK.into() } else { plain(written) });
+        return each(table, |name, written| header(name, written, shape));
     }
     if let Shape::Named(keys) = shape {
         let keys: Vec<&Key> = keys.iter().collect();
@@ -59,6 +59,15 @@ fn within(table: &DeTable<'_>, shape: &Shape, secrecy: Secrecy) -> Value {
         return entries(table, &source);
     }
     entries(table, &shape.keys())
+}
+
+/// The value of a header, or where it is read from.
+fn header(name: &str, written: &DeValue<'_>, shape: &Shape) -> Value {
+    match (written, shape) {
+        (DeValue::Table(table), Shape::Headers(source)) => entries(table, &source.iter().collect::<Vec<_>>()),
+        _ if is_credential(name) => MASK.into(),
+        _ => plain(written),
+    }
 }
 
 /// The keys of a reference, where one may stand.

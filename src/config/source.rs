@@ -18,7 +18,7 @@ use super::{
     problem::{Complaint, complaint},
     reader::Node,
     schema::Source,
-    secret::Secret,
+    secret::{InvalidSecret, Secret},
 };
 
 /// Maximum size of a file that is referred to, in bytes.
@@ -63,9 +63,11 @@ impl<'a> Env<'a> {
 pub(crate) struct Loaded {
     pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) origin: PathBuf,
+    /// The same in words, for a message.
+    described: String,
 }
 
-/// Reads a secret. A secret in clear is rejected and not shown.
+/// Reads a key, a token or a password. A secret in clear is rejected and not shown.
 pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
     if !node.is_table() {
         node.fail(complaint(
@@ -74,12 +76,23 @@ pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
         ));
         return None;
     }
-    let loaded = reference(node, env)?;
-    let text = std::str::from_utf8(&loaded.bytes).unwrap_or("\u{fffd}");
-    let invalid = |why| {
-        complaint(format!("refers to an invalid secret: {why}"), "a secret must be one line of visible ASCII")
-    };
-    node.accept(Secret::new(text).map_err(invalid))
+    referred(node, env, Secret::new)
+}
+
+/// Reads the value of a header from where `node`, a table, says.
+pub(crate) fn header_value(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
+    referred(node, env, Secret::header_value)
+}
+
+fn referred(
+    node: &Node<'_>,
+    env: &Env<'_>,
+    read: impl Fn(&[u8]) -> Result<Secret, InvalidSecret>,
+) -> Option<Secret> {
+    let Loaded { bytes, described, .. } = reference(node, env)?;
+    let invalid =
+        |why: InvalidSecret| complaint(format!("refers to an invalid secret: {described} {why}"), why.help());
+    node.accept(read(&bytes).map_err(invalid))
 }
 
 /// Reads the file at a path, written as a string, or the target of a reference.
@@ -139,7 +152,8 @@ fn from_variable(name: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
         ));
     }
     let bytes = Zeroizing::new(value.into_encoded_bytes());
-    Ok(Loaded { bytes, origin: PathBuf::from(format!("${name}")) })
+    let described = format!("the environment variable {shown}");
+    Ok(Loaded { bytes, origin: PathBuf::from(format!("${name}")), described })
 }
 
 fn from_credential(name: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
@@ -204,5 +218,5 @@ fn read(path: PathBuf, shown: &str, help: &'static str) -> Result<Loaded, Compla
     let capacity = usize::try_from(length).unwrap_or(0).saturating_add(64);
     let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
     file.take(MAX_FILE).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(Loaded { bytes, origin: path })
+    Ok(Loaded { bytes, origin: path, described: format!("the file {shown}") })
 }

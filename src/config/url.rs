@@ -100,10 +100,14 @@ fn with_path(uri: Uri, path: &str) -> Result<Uri, Complaint> {
 
 fn credentials(user_info: &str) -> Result<Secret, Complaint> {
     let unusable =
-        |_| complaint("has invalid user info", "write user:password in visible ASCII, without spaces");
+        |()| complaint("has invalid user info", "write user:password in visible ASCII, without spaces");
     let decoded = percent_decode_str(user_info).decode_utf8();
     let decoded = decoded.map_err(|_| complaint("has invalid user info", PROXY_HELP))?;
-    Secret::new(&decoded).map_err(unusable)
+    if decoded.contains(' ') {
+        return Err(unusable(()));
+    }
+    // Any password: unlike a file, a URL has nothing around it that could have been pasted with it.
+    Secret::header_value(decoded.as_bytes()).map_err(|_| unusable(()))
 }
 
 #[cfg(test)]

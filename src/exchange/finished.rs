@@ -54,7 +54,9 @@ impl Finished<'_> {
             gaps: record.tally.gaps,
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
-            tokens: self.usage().map(|usage| Tokens { input: usage.input, output: usage.output }),
+            tokens: self
+                .usage()
+                .map(|usage| Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) }),
         }
     }
 
@@ -67,6 +69,10 @@ impl Finished<'_> {
             time: record.time,
             request_id: record.request_id.as_str(),
             trace_id: Some(record.trace.trace_id()),
+            trace_name: record.trace.trace_name(),
+            w3c_trace_id: record.trace.w3c_trace_id(),
+            caller_request_id: record.caller_ids.as_deref().and_then(|ids| ids.request_id.as_deref()),
+            client_request_id: record.caller_ids.as_deref().and_then(|ids| ids.client_request_id.as_deref()),
             upstream_request_id: record.upstream_request_id.as_deref(),
             client: record.client,
             caller: record.caller.as_deref().map(|caller| &*caller.name),
@@ -94,8 +100,11 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
             events: record.tally.events,
-            tokens_in: usage.map(|usage| usage.input),
-            tokens_out: usage.map(|usage| usage.output),
+            tokens_in: usage.and_then(|usage| usage.input),
+            tokens_out: usage.and_then(|usage| usage.output),
+            tokens_cached_input: usage.and_then(|usage| usage.cached_input),
+            tokens_cache_write: usage.and_then(|usage| usage.cache_write),
+            tokens_reasoning: usage.and_then(|usage| usage.reasoning),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),
             cause: record.cause.as_deref(),

@@ -51,7 +51,7 @@ mod tests {
     use crate::{
         body::ConnectionState,
         exchange::{Exchange, Load, Opening},
-        fault::{Fault, Outcome},
+        fault::{ErrorForm, Fault, Outcome},
         telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
     };
 
@@ -63,6 +63,8 @@ mod tests {
             version: Version::HTTP_11,
             method: Method::POST,
             path: "/v1/chat/completions".to_owned(),
+            error_form: ErrorForm::OpenAi,
+            caller_ids: None,
         };
         let connection = ConnectionState::new(Instant::now());
         Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())

@@ -17,8 +17,12 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
-    fault::{Fault, Outcome},
-    telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics, queue::Queue},
+    fault::{ErrorForm, Fault, Outcome, Phase, Who},
+    telemetry::{
+        ids::{CallerIds, TraceContext},
+        metrics::worker::WorkerMetrics,
+        queue::Queue,
+    },
 };
 
 pub use attempt::{Attempt, Attempts};
@@ -89,12 +93,16 @@ pub struct Opening {
     pub tls: bool,
     /// The trace context of the request.
     pub trace: TraceContext,
+    /// The ids that the client has given the request itself.
+    pub caller_ids: Option<Box<CallerIds>>,
     /// The request's HTTP version.
     pub version: Version,
     /// The request's method.
     pub method: Method,
     /// The request's path as received.
     pub path: String,
+    /// The form of the gateway's own errors for this client.
+    pub error_form: ErrorForm,
 }
 
 impl Exchange {
@@ -240,9 +248,14 @@ impl Drop for Exchange {
         // The part of the response read after the client left does not change the outcome.
         let left = self.handle.status.left().map(Outcome::left);
         let outcome = left.or(self.outcome).unwrap_or_else(|| self.implied());
+        // What was not written was not delivered. Unless the client ended the response, its last bytes are about to be written.
+        let progress = &self.handle.progress;
+        let ended_by_client = outcome.who == Who::Downstream && outcome.phase == Phase::Stream;
+        let lost = if ended_by_client { progress.unwritten() } else { progress.discarded() };
         if self.handle.status.is_early() {
             self.answered_early();
         }
+        self.record.tally.not_written(lost);
         let held = std::mem::take(&mut self.held);
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
         for permit in held {

@@ -13,8 +13,9 @@ use super::{Attempts, Opening, Tally};
 use crate::{
     access::Caller,
     body::UploadTally,
+    fault::ErrorForm,
     openai::{Endpoint, Reading},
-    telemetry::ids::{RequestId, TraceContext},
+    telemetry::ids::{CallerIds, RequestId, TraceContext},
 };
 
 /// Limit in bytes of the path kept for the log.
@@ -31,6 +32,8 @@ pub struct Record {
     pub request_id: RequestId,
     /// The trace context, from the client or begun by the gateway.
     pub trace: TraceContext,
+    /// The ids that the client has given the request itself.
+    pub caller_ids: Option<Box<CallerIds>>,
     /// The upstream's own id of the request.
     pub upstream_request_id: Option<String>,
     /// The client's address.
@@ -49,6 +52,8 @@ pub struct Record {
     pub path: String,
     /// The API operation.
     pub endpoint: Endpoint,
+    /// The form of the gateway's own errors for this client.
+    pub error_form: ErrorForm,
     /// The requested model.
     pub model: Option<String>,
     /// Whether a stream was requested.
@@ -83,6 +88,7 @@ impl Record {
             start: Instant::now(),
             request_id: RequestId::random(),
             trace: opening.trace,
+            caller_ids: opening.caller_ids,
             upstream_request_id: None,
             client: opening.client,
             caller: None,
@@ -92,6 +98,7 @@ impl Record {
             method: opening.method,
             path,
             endpoint: Endpoint::Other,
+            error_form: opening.error_form,
             model: None,
             stream: None,
             status: None,

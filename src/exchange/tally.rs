@@ -7,7 +7,7 @@ use crate::telemetry::metrics::histogram::Histogram;
 /// Measurements of a response body.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
-    /// Number of bytes handed to the client's connection.
+    /// Number of bytes handed to the client's connection; at the end, only those that were written to it.
     pub bytes: u64,
     /// Number of data frames.
     pub frames: u64,
@@ -25,6 +25,11 @@ impl Tally {
         if self.frames == 0 {
             (self.frames, self.bytes) = (frames, bytes);
         }
+    }
+
+    /// Notes that `bytes` of those that were handed over have not been written.
+    pub(super) fn not_written(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 
     /// Counts a data frame of `bytes` sent at `now`.

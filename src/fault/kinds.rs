@@ -8,11 +8,11 @@ use crate::openai::{EditError, FactsError};
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
 
-/// The longest `retry-after` that is sent: some SDKs sleep for as long as it says (openai-node).
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// The longest `retry-after` that is sent: openai-node sleeps for as long as it says, and the AI SDK heeds only what is shorter than a minute.
+const LONGEST_WAIT: Duration = Duration::from_secs(59);
 
 /// `span` as the seconds of a `retry-after`.
-pub(super) fn retry_seconds(span: Duration) -> u64 {
+pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
 }
 
@@ -35,8 +35,11 @@ pub enum Fault {
     },
     /// CONNECT, TRACE or `OPTIONS *`.
     MethodUnsupported(&'static str),
-    /// A protocol upgrade, WebSocket included.
+    /// A protocol upgrade to something else than WebSocket.
     UpgradeUnsupported,
+    /// A WebSocket handshake, where WebSocket is not available. Clients that can do without it go on with plain HTTP at once when they get a
+    /// 426 (openai/codex `codex-api`, `responses_websocket.rs`).
+    WebSocketUnavailable,
     /// The path is ambiguous, or leaves the root.
     BadPath(Cause),
     /// The request contradicts itself or violates the protocol in another way. The text completes "the request was rejected:".
@@ -53,6 +56,8 @@ pub enum Fault {
     KeysConflict(Cause),
     /// The client's `routes` do not list this route.
     RouteForbidden,
+    /// The request has an `Origin`, which only browsers send, and the route takes none.
+    OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
@@ -96,8 +101,13 @@ pub enum Fault {
     NoAnswer(Cause),
     /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
     BadAnswer(&'static str),
-    /// The upstream rejected the gateway's own key. The body may repeat the key and is withheld.
-    UpstreamAuth(Cause),
+    /// The head of the upstream's response cannot be passed on, and would be the same the next time. The text completes "the response cannot be
+    /// used:".
+    UnusableHead(&'static str),
+    /// The head of the upstream's response cannot be read: it violates HTTP, or is larger than the gateway allows.
+    Unreadable(Cause),
+    /// The upstream refused the gateway's own key, or the account of the key has no credit. Clients are not told which.
+    KeyUnusable(Cause),
     /// The upstream's error response, which had this status, contains the gateway's key or could not be searched for it.
     Withheld(u16),
     /// A response that had to be held whole is larger than the route's `body_limit`.
@@ -127,6 +137,18 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// The parameter of the request that is at fault: a member of its body.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::ModelForbidden(_) | Self::ModelUnknown => Some("model"),
+            Self::BodyInvalid(error) => error.param(),
+            Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message(Locale::En))
@@ -145,7 +167,8 @@ impl Error for Fault {
             | Self::NoDescriptors(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
-            | Self::UpstreamAuth(cause)
+            | Self::Unreadable(cause)
+            | Self::KeyUnusable(cause)
             | Self::Truncated(cause)
             | Self::Internal(cause) => Some(&**cause),
             _ => None,
@@ -158,9 +181,10 @@ impl From<EditError> for Fault {
     fn from(error: EditError) -> Self {
         match error {
             EditError::NotAnObject { .. } => Self::BodyNotEditable(error),
-            EditError::Overlap | EditError::OutOfBounds | EditError::NotJson { .. } => {
-                Self::Internal(error.into())
-            }
+            EditError::Overlap
+            | EditError::OutOfBounds
+            | EditError::NotAField { .. }
+            | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }
 }

@@ -4,13 +4,15 @@
 //!
 //! Nothing else in the program writes error JSON, except that an event which a stream gets is written by its dialect.
 
+mod form;
 mod kinds;
 mod messages;
 mod outcome;
 mod render;
 mod table;
 
-pub use kinds::{Cause, Fault};
+pub use form::ErrorForm;
+pub use kinds::{Cause, Fault, retry_seconds};
 pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};
 pub use render::{SHOULD_RETRY, error_body, event_of};

@@ -25,9 +25,9 @@ pub enum Phase {
     Connect,
     /// Waiting before the next attempt.
     Backoff,
-    /// Waiting for the upstream's response head.
+    /// Waiting for the upstream's response: for its head, and for as much of its body as decides whether the client gets it.
     FirstByte,
-    /// Within the upstream's answer.
+    /// The client is being given the upstream's answer.
     Stream,
     /// The answer was whole.
     Done,

@@ -1,15 +1,18 @@
-//! How a fault is written: as a JSON response in OpenAI's form. The event that a stream gets instead is its dialect's to write.
+//! How a fault is written: as a JSON response in OpenAI's form or in Anthropic's. The event that a stream gets instead is its dialect's to write.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Fault, kinds::retry_seconds};
+use super::{ErrorForm, Fault, kinds::retry_seconds};
 use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// Where Anthropic's SDKs find the id of a request (anthropic-sdk-python `_exceptions.py`, anthropic-sdk-typescript `core/error.ts`).
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// OpenAI's error object: all four keys, always (openai-openapi `Error` schema).
 #[derive(Serialize)]
@@ -27,17 +30,51 @@ struct Enveloped<'a> {
     error: ErrorObject<'a>,
 }
 
+/// Anthropic's error object, and what the gateway has to say beyond it: its own code, and the parameter that is concerned. Anthropic's SDKs
+/// keep the whole body and ignore members that they do not know.
+#[derive(Serialize)]
+struct AnthropicError<'a> {
+    #[serde(rename = "type")]
+    kind: &'a str,
+    message: &'a str,
+    param: Option<&'a str>,
+    code: &'a str,
+}
+
+/// The body of an error response (Anthropic API reference, Errors).
+#[derive(Serialize)]
+struct AnthropicEnveloped<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    error: AnthropicError<'a>,
+    request_id: &'a str,
+}
+
 impl Fault {
-    /// The response to a request that failed before the first byte of its response.
-    pub fn render(&self) -> Response<Bytes> {
+    /// The response to the request with this id, which failed before the first byte of its response.
+    pub fn render(&self, form: ErrorForm, request_id: &str) -> Response<Bytes> {
         let row = self.row();
         let message = self.to_string();
-        let mut response = Response::new(Bytes::from(json(&self.enveloped(&message))));
+        let body = match form {
+            ErrorForm::OpenAi => json(&self.enveloped(&message)),
+            ErrorForm::Anthropic => json(&self.for_anthropic(&message, request_id)),
+        };
+        let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(retry) = row.retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
+        }
+        if form == ErrorForm::Anthropic
+            && let Ok(id) = HeaderValue::from_str(request_id)
+        {
+            headers.insert(ANTHROPIC_REQUEST_ID, id);
+        }
+        if matches!(self, Self::WebSocketUnavailable) {
+            // RFC 9110 §15.5.22 and §7.8: the protocol to use instead.
+            headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
         if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
@@ -55,14 +92,42 @@ impl Fault {
     pub fn event(&self, dialect: Dialect, next_sequence: u64) -> Bytes {
         let message = self.to_string();
         let body = json(&self.enveloped(&message));
-        let error =
-            ErrorNotice { body: &body, message: &message, kind: None, code: self.row().code, param: None };
+        let error = ErrorNotice {
+            body: &body,
+            message: &message,
+            kind: None,
+            code: self.row().code,
+            param: self.param(),
+        };
         dialect.error_event(&error, next_sequence)
     }
 
     fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
         let row = self.row();
-        Enveloped { error: ErrorObject { message, kind: row.kind, param: None, code: row.code } }
+        Enveloped { error: ErrorObject { message, kind: row.kind, param: self.param(), code: row.code } }
+    }
+
+    fn for_anthropic<'a>(&self, message: &'a str, request_id: &'a str) -> AnthropicEnveloped<'a> {
+        let row = self.row();
+        let kind = anthropic_type(row.status);
+        let error = AnthropicError { kind, message, param: self.param(), code: row.code };
+        AnthropicEnveloped { kind: "error", error, request_id }
+    }
+}
+
+/// Anthropic's error type for a status (Anthropic API reference, Errors). Its 529, overloaded, is the 503 of others.
+fn anthropic_type(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        503 | 529 => "overloaded_error",
+        504 => "timeout_error",
+        500 | 502 | 505.. => "api_error",
+        _ => "invalid_request_error",
     }
 }
 
@@ -83,7 +148,9 @@ pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
     let message = text("message")?;
     let kind = text("type");
     let code = text("code").or(kind).unwrap_or("error");
-    let body = json(&told);
+    // The upstream's own bytes, if they fit into one line of an event.
+    let written = std::str::from_utf8(body).ok().filter(|body| !body.contains(['\r', '\n']));
+    let body = written.map_or_else(|| json(&told), str::to_owned);
     let error = ErrorNotice { body: &body, message, kind, code, param: text("param") };
     Some(dialect.error_event(&error, 0))
 }

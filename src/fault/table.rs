@@ -41,6 +41,9 @@ impl Fault {
             Self::MethodNotAllowed { .. } => (NOT_ALLOWED, INVALID, "method_not_allowed", None, Down),
             Self::MethodUnsupported(_) => (UNSUPPORTED, INVALID, "method_not_supported", Some(false), Down),
             Self::UpgradeUnsupported => (UNSUPPORTED, INVALID, "upgrade_not_supported", Some(false), Down),
+            Self::WebSocketUnavailable => {
+                (S::UPGRADE_REQUIRED, INVALID, "upgrade_not_supported", Some(false), Down)
+            }
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
@@ -49,6 +52,7 @@ impl Fault {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
+            Self::OriginRefused => (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down),
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
             Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),
@@ -74,7 +78,9 @@ impl Fault {
             Self::RateLimited(_) => (TOO_MANY, RATE_LIMIT, "upstream_rate_limited", Some(true), Up),
             Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
             Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
-            Self::UpstreamAuth(_) => (S::BAD_GATEWAY, SERVER, "upstream_auth_failed", Some(false), Us),
+            Self::UnusableHead(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", Some(false), Up),
+            Self::Unreadable(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up),
+            Self::KeyUnusable(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(false), Us),
             Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),
             Self::AnswerTooLarge { .. } => {
                 (S::BAD_GATEWAY, SERVER, "upstream_answer_too_large", Some(false), Up)

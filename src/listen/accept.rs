@@ -6,14 +6,14 @@ use std::{
     net::{SocketAddr, TcpStream},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, mpsc::error::TrySendError, watch},
     time,
 };
 use tokio_util::sync::PollSemaphore;
@@ -25,14 +25,39 @@ use crate::proxy::Load;
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Accepted connections that may wait in the queue of one worker.
-pub(super) const HANDOVER_QUEUE: usize = 1024;
+/// Accepted connections that may wait in the queue of one worker. While all queues are full, connections wait in the backlogs of the
+/// sockets, from which another process could accept them.
+pub(super) const HANDOVER_QUEUE: usize = 128;
+
+/// A worker that has taken none of its waiting connections for this long gets no further ones: it is blocked, or too busy.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// Waiting connections that make a worker a worse choice than one with more load: so many, and each multiple of it.
+const MANY_WAITING: usize = 8;
 
 /// A worker as the acceptor sees it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct WorkerHandle {
-    pub(super) load: Arc<Load>,
-    pub(super) accepted: mpsc::Sender<Accepted>,
+    load: Arc<Load>,
+    accepted: mpsc::Sender<Accepted>,
+    progress: Progress,
+}
+
+/// Whether a worker takes its connections. Used only by the accepting thread.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Connections handed to the worker.
+    handed: AtomicUsize,
+    /// How many of them it had taken when this last changed.
+    taken: AtomicUsize,
+    /// When it last changed, or when the queue was last seen empty: in milliseconds since the acceptor was made.
+    since: AtomicU64,
+}
+
+/// Room for a connection in a worker's queue.
+#[derive(Debug)]
+struct Room<'a> {
+    worker: &'a WorkerHandle,
+    permit: mpsc::Permit<'a, Accepted>,
 }
 
 /// State shared by all listening sockets: the workers, the connection limit and the counters.
@@ -42,6 +67,7 @@ pub(super) struct Acceptor {
     pub(super) permits: Arc<Semaphore>,
     pub(super) counters: Arc<Counters>,
     turn: AtomicUsize,
+    begun: Instant,
 }
 
 /// The task of one listening socket.
@@ -57,7 +83,7 @@ pub(super) struct ListenerTask {
 impl Acceptor {
     pub(super) fn new(workers: Vec<WorkerHandle>, max_connections: usize, counters: Arc<Counters>) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { workers, permits, counters, turn: AtomicUsize::new(0) }
+        Self { workers, permits, counters, turn: AtomicUsize::new(0), begun: Instant::now() }
     }
 
     /// Waits for a permit of `max_connections`. Returns `None` once the drain has reached its cut, when no worker serves any
@@ -70,7 +96,7 @@ impl Acceptor {
         }
     }
 
-    /// Waits while the worker's queue is full. If the worker has stopped, the connection is dropped: the process is ending then.
+    /// Waits while the queues of all workers are full. If a worker has stopped, the connection is dropped: the process is ending then.
     async fn hand_over(
         &self,
         tcp: io::Result<TcpStream>,
@@ -79,19 +105,74 @@ impl Acceptor {
         permit: OwnedSemaphorePermit,
     ) {
         self.counters.accepted.add();
-        let (Ok(tcp), Some(worker)) = (tcp, self.least_loaded()) else { return };
-        let counted = worker.load.connection();
-        let connection = Accepted { tcp, peer, listener, counted, permit };
-        if worker.accepted.send(connection).await.is_err() {
+        let Ok(tcp) = tcp else { return };
+        let Some(room) = self.room().await else {
             tracing::debug!(%peer, "client connection dropped: its worker has stopped");
+            return;
+        };
+        let counted = room.worker.load.connection();
+        room.fill(Accepted { tcp, peer, listener, counted, permit });
+    }
+
+    /// Room in the queue of the worker that should get the next connection; `None` if it has stopped.
+    async fn room(&self) -> Option<Room<'_>> {
+        let worker = self.least_loaded()?;
+        match worker.accepted.try_reserve() {
+            Ok(permit) => Some(Room { worker, permit }),
+            Err(TrySendError::Closed(())) => None,
+            Err(TrySendError::Full(())) => self.first_room().await,
         }
     }
 
-    /// The worker with the least load. Workers with equal load take turns.
+    /// Waits for the first room in any queue.
+    async fn first_room(&self) -> Option<Room<'_>> {
+        let mut waiting: Vec<_> =
+            self.workers.iter().map(|worker| (worker, Box::pin(worker.accepted.reserve()))).collect();
+        poll_fn(|cx| {
+            for (worker, reserving) in &mut waiting {
+                if let Poll::Ready(permit) = reserving.as_mut().poll(cx) {
+                    return Poll::Ready(permit.ok().map(|permit| Room { worker, permit }));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The worker with the least load of those that take their connections, or of all if none does. Workers with equal load take
+    /// turns.
     fn least_loaded(&self) -> Option<&WorkerHandle> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed).checked_rem(self.workers.len())?;
         let (before, after) = self.workers.split_at_checked(turn)?;
-        after.iter().chain(before).min_by_key(|worker| worker.load.weight())
+        let now = self.begun.elapsed();
+        after.iter().chain(before).min_by_key(|worker| (worker.backlog(now), worker.load.weight()))
+    }
+}
+
+impl WorkerHandle {
+    pub(super) fn new(load: Arc<Load>, accepted: mpsc::Sender<Accepted>) -> Self {
+        Self { load, accepted, progress: Progress::default() }
+    }
+
+    /// Whether the worker does not take its connections, then roughly how many of them wait. To be called before each handover; `now`
+    /// since the acceptor was made.
+    fn backlog(&self, now: Duration) -> (bool, usize) {
+        let waiting = self.accepted.max_capacity() - self.accepted.capacity();
+        let Progress { handed, taken, since } = &self.progress;
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        let taken_now = handed.load(Ordering::Relaxed).wrapping_sub(waiting);
+        if taken.swap(taken_now, Ordering::Relaxed) != taken_now || waiting == 0 {
+            since.store(now, Ordering::Relaxed);
+        }
+        let silence = now.saturating_sub(since.load(Ordering::Relaxed));
+        (waiting > 0 && Duration::from_millis(silence) >= PATIENCE, waiting / MANY_WAITING)
+    }
+}
+
+impl Room<'_> {
+    fn fill(self, connection: Accepted) {
+        self.worker.progress.handed.fetch_add(1, Ordering::Relaxed);
+        self.permit.send(connection);
     }
 }
 
@@ -234,11 +315,62 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let callers = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
             let (sender, accepted) = mpsc::channel(HANDOVER_QUEUE);
-            let worker = WorkerHandle { load: Arc::default(), accepted: sender };
+            let worker = WorkerHandle::new(Arc::default(), sender);
             let acceptor = Arc::new(Acceptor::new(vec![worker], max_connections, Arc::default()));
             let task = ListenerTask { address, listener, origin, acceptor };
             Self { task, callers, accepted, phase: watch::Sender::new(Phase::Serving) }
         }
+    }
+
+    /// Two workers of which the first takes nothing, and how many connections each got of those that arrived.
+    async fn between_two(arriving: usize) -> [usize; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (blocked, in_queue) = mpsc::channel(HANDOVER_QUEUE);
+        let (sender, mut taken) = mpsc::channel(HANDOVER_QUEUE);
+        let busy = Arc::<Load>::default();
+        // It has more work than the first one.
+        let _exchanges: Vec<_> = (0..10).map(|_| busy.exchange()).collect();
+        let workers = vec![WorkerHandle::new(Arc::default(), blocked), WorkerHandle::new(busy, sender)];
+        let acceptor = Acceptor::new(workers, arriving, Arc::default());
+        let mut served = Vec::new();
+        for _ in 0..arriving {
+            let _client = TcpStream::connect(address).unwrap();
+            let (tcp, peer) = listener.accept().await.unwrap();
+            let permit = acceptor.permits.clone().acquire_owned().await.unwrap();
+            acceptor.hand_over(tcp.into_std(), address, peer, permit).await;
+            served.extend(taken.try_recv().ok());
+        }
+        [in_queue.len(), served.len()]
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_takes_no_connections_gets_no_further_ones() {
+        let [stuck, served] = between_two(500).await;
+        assert!(stuck <= MANY_WAITING, "{stuck}");
+        assert_eq!(stuck + served, 500);
+    }
+
+    #[tokio::test]
+    async fn while_all_workers_are_stuck_the_first_room_is_taken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let ((one, _kept), (two, mut second)) = (mpsc::channel(1), mpsc::channel(1));
+        let workers = [one, two].map(|sender| WorkerHandle::new(Arc::default(), sender)).into();
+        let acceptor = Acceptor::new(workers, 3, Arc::default());
+        let mut peers = Vec::new();
+        let mut arrive = async || {
+            let client = TcpStream::connect(address).unwrap();
+            peers.push(client.local_addr().unwrap());
+            let (tcp, peer) = listener.accept().await.unwrap();
+            let permit = acceptor.permits.clone().acquire_owned().await.unwrap();
+            acceptor.hand_over(tcp.into_std(), address, peer, permit).await;
+        };
+        arrive().await;
+        arrive().await;
+        let (_, first) = tokio::join!(arrive(), second.recv());
+        assert!(first.is_some());
+        assert_eq!(second.recv().await.unwrap().peer, peers[2]);
     }
 
     /// Each gets the permit of the one before, or a free one.

@@ -98,6 +98,16 @@ impl Socket {
 }
 
 impl BindError {
+    /// The address that was wanted.
+    pub fn address(&self) -> SocketAddr {
+        match self {
+            Self::InUse { address, .. }
+            | Self::NotPermitted { address, .. }
+            | Self::NotLocal { address, .. }
+            | Self::Other { address, .. } => *address,
+        }
+    }
+
     fn new(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { address, source },

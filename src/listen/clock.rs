@@ -12,7 +12,10 @@ use std::{
 
 use tokio::time::Sleep;
 
-use crate::body::{ConnectionState, Cut};
+use crate::{
+    body::{ConnectionState, Cut},
+    pause,
+};
 
 /// How long an aborted exchange may take to tell its client.
 pub(super) const CUT_GRACE: Duration = Duration::from_secs(2);
@@ -41,6 +44,25 @@ pub(super) enum Due {
     Overdue,
 }
 
+/// Something that has been awaited since a moment, and may be for a limited time.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    since: Instant,
+    limit: Duration,
+}
+
+impl Wait {
+    /// When it is over, pauses of the process counted.
+    fn end(self) -> Instant {
+        self.since + self.limit
+    }
+
+    /// When it is over, as known at `now`: pauses of the process do not count.
+    fn end_at(self, now: Instant) -> Instant {
+        if now < self.end() { self.end() } else { pause::deadline(self.since, self.limit) }
+    }
+}
+
 /// The timer of a connection.
 #[derive(Debug)]
 pub(super) struct Clock {
@@ -49,6 +71,8 @@ pub(super) struct Clock {
     http2: bool,
     timer: Pin<Box<Sleep>>,
     armed: Instant,
+    /// When timeouts were last checked.
+    checked: Instant,
     /// The timer was reset and not polled since, so it would wake no task.
     unpolled: bool,
     /// Exchanges begun when the timer last took them into account.
@@ -62,7 +86,8 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn new(state: Rc<ConnectionState>, timeouts: ConnectionTimeouts, http2: bool) -> Self {
-        let armed = Instant::now() + if http2 { timeouts.keep_alive } else { timeouts.header };
+        let checked = Instant::now();
+        let armed = checked + if http2 { timeouts.keep_alive } else { timeouts.header };
         let timer = Box::pin(tokio::time::sleep_until(armed.into()));
         let (writes, seen_exchanges) = (state.writes(), state.exchanges());
         Self {
@@ -71,6 +96,7 @@ impl Clock {
             http2,
             timer,
             armed,
+            checked,
             unpolled: true,
             seen_exchanges,
             closing: None,
@@ -104,12 +130,27 @@ impl Clock {
         }
         while self.fired(cx) {
             let now = Instant::now();
+            if self.was_paused(now) {
+                self.arm(now + pause::GAP);
+                continue;
+            }
             if let Some(due) = self.due(now) {
                 return Poll::Ready(due);
             }
             self.arm(self.next(now));
         }
         Poll::Pending
+    }
+
+    /// Whether the process was paused since the last check. Its sockets have to be read then before anything is late, and nobody knows
+    /// yet which streams have moved.
+    fn was_paused(&mut self, now: Instant) -> bool {
+        let since = std::mem::replace(&mut self.checked, now);
+        let was_paused = pause::lost_since(since) > Duration::ZERO;
+        if was_paused {
+            self.state.handles().iter().for_each(|handle| handle.progress.excuse());
+        }
+        was_paused
     }
 
     /// Polls the timer only when that has an effect: once after each reset, and when it has elapsed.
@@ -135,17 +176,17 @@ impl Clock {
             self.seen_exchanges = self.state.exchanges();
             return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
         }
-        match self.state.blocked_since() {
+        match self.blocked() {
             _ if self.state.busy() => None,
             // Not a response: h2's replies to PING and SETTINGS, which the client does not read.
-            Some(since) => Some(since + self.timeouts.stall),
-            None => self.quiet_deadline(),
+            Some(blocked) => Some(blocked.end()),
+            None => self.quiet().map(Wait::end),
         }
     }
 
     /// The timeout that has expired at `now`. Stalled streams are aborted here, because that does not concern the connection.
     fn due(&mut self, now: Instant) -> Option<Due> {
-        if self.state.blocked_since().is_some_and(|since| now >= since + self.timeouts.stall) {
+        if self.blocked().is_some_and(|blocked| now >= blocked.end_at(now)) {
             self.state.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
             return Some(Due::Stall);
         }
@@ -159,7 +200,7 @@ impl Clock {
             self.writes = self.state.writes();
             self.closing = self.closing.map(|_| now);
         }
-        if self.quiet_deadline().is_none_or(|deadline| now < deadline) {
+        if self.quiet().is_none_or(|quiet| now < quiet.end_at(now)) {
             return None;
         }
         Some(match (self.closing, self.awaits_head()) {
@@ -171,8 +212,13 @@ impl Clock {
 
     /// Aborts overdue exchanges. An exchange that cannot be aborted alone ends the connection.
     fn exchange_due(&mut self, now: Instant) -> Option<Due> {
-        let stall = self.http2.then_some(self.timeouts.stall);
+        // While the connection is blocked, it is not for a stream's own window that its bytes wait, and `blocked_since` decides.
+        let blocked = self.state.blocked_since().is_some();
+        let stall = (self.http2 && !blocked).then_some(self.timeouts.stall);
         for handle in self.state.handles() {
+            if blocked {
+                handle.progress.excuse();
+            }
             if let Some(cause) = handle.overdue(now, stall) {
                 handle.abort.cut(cause);
             }
@@ -191,8 +237,9 @@ impl Clock {
 
     /// When to check again.
     fn next(&self, now: Instant) -> Instant {
-        let looked = if self.state.busy() { self.exchange_deadline(now) } else { self.quiet_deadline() };
-        let stall = self.state.blocked_since().map(|since| since + self.timeouts.stall);
+        let quiet = || self.quiet().map(|quiet| quiet.end_at(now));
+        let looked = if self.state.busy() { self.exchange_deadline(now) } else { quiet() };
+        let stall = self.blocked().map(|blocked| blocked.end_at(now));
         let ending = (self.http2 && self.state.has_unsent_endings()).then(|| now + self.tick());
         // No deadline: writes began to block between two checks, or what was due has just been handled.
         looked
@@ -214,22 +261,28 @@ impl Clock {
         deadlines.filter(|at| *at > now).chain([now + self.tick()]).min()
     }
 
-    /// When to close a connection without an open exchange, unless something is still being written.
-    fn quiet_deadline(&self) -> Option<Instant> {
+    /// The wait of a write for the client.
+    fn blocked(&self) -> Option<Wait> {
+        self.state.blocked_since().map(|since| Wait { since, limit: self.timeouts.stall })
+    }
+
+    /// The wait of a connection without an open exchange, unless something is still being written.
+    fn quiet(&self) -> Option<Wait> {
         if self.state.blocked_since().is_some() {
             return None;
         }
+        let ConnectionTimeouts { header, keep_alive, stall } = self.timeouts;
         if let Some(since) = self.closing {
-            return Some(since + self.timeouts.stall);
+            return Some(Wait { since, limit: stall });
         }
         let idle = self.state.idle_since()?;
         if self.http2 {
-            return Some(idle + self.timeouts.keep_alive);
+            return Some(Wait { since: idle, limit: keep_alive });
         }
         Some(match (self.state.head_since(), self.state.exchanges()) {
-            (Some(head), _) => head + self.timeouts.header,
-            (None, 0) => idle + self.timeouts.header,
-            (None, _) => idle + self.timeouts.keep_alive,
+            (Some(head), _) => Wait { since: head, limit: header },
+            (None, 0) => Wait { since: idle, limit: header },
+            (None, _) => Wait { since: idle, limit: keep_alive },
         })
     }
 

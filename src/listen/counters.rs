@@ -15,6 +15,8 @@ pub struct Counters {
     pub proxy_refused: Count,
     /// The TLS handshake failed.
     pub handshake_failed: Count,
+    /// A request came as plain HTTP on a listener with TLS.
+    pub plain_http: Count,
     /// The PROXY header and the TLS handshake were not done within `handshake_timeout`.
     pub handshake_timeout: Count,
     /// hyper rejected the head of a request (malformed, too long, too many headers).

@@ -86,6 +86,8 @@ pub(super) struct Driver<'a> {
     begun: Instant,
     /// The connection was told to close.
     closing: bool,
+    /// Whether no exchange was open when the drain was cut; `None` before.
+    idle_at_cut: Option<bool>,
 }
 
 impl<'a> Driver<'a> {
@@ -99,7 +101,7 @@ impl<'a> Driver<'a> {
         let begun = Instant::now();
         state.ready(begun);
         let clock = Clock::new(state.clone(), timeouts, http2);
-        Self { state, clock, counters, entry, begun, closing: false }
+        Self { state, clock, counters, entry, begun, closing: false, idle_at_cut: None }
     }
 
     /// The counters of this connection.
@@ -127,6 +129,9 @@ impl<'a> Driver<'a> {
             if self.apply_phase(connection) {
                 continue;
             }
+            if self.has_nothing_to_finish() {
+                return Poll::Ready(DriveEnd::Dropped);
+            }
             let due = self.clock.poll(cx);
             (0..self.clock.take_stalled()).for_each(|_| self.counters.write_stalled.add());
             match due {
@@ -145,6 +150,7 @@ impl<'a> Driver<'a> {
     fn apply_phase<P: Protocol>(&mut self, connection: &mut P) -> bool {
         let phase = self.entry.phase();
         if phase == Phase::Cut {
+            self.idle_at_cut.get_or_insert(!self.state.busy());
             self.clock.look_at(Instant::now() + CUT_GRACE);
         }
         let close = match phase {
@@ -157,6 +163,12 @@ impl<'a> Driver<'a> {
             self.close(connection);
         }
         close
+    }
+
+    /// Whether the drain is cut and the client is owed nothing: it has sent no request, or half of one, or keeps its side of an idle
+    /// connection open.
+    fn has_nothing_to_finish(&self) -> bool {
+        self.idle_at_cut == Some(true) && !self.state.busy() && self.state.blocked_since().is_none()
     }
 
     fn expects_request(&mut self) -> bool {

@@ -29,8 +29,18 @@ pub(super) struct Wire {
     ahead: Bytes,
 }
 
+/// The most bytes that the kernel holds for a client and has not sent yet (Linux `TCP_NOTSENT_LOWAT`), in bytes; one segment more at times.
+///
+/// Without this, the kernel takes up to 4 MiB and reports room again only when a third of that is free (`sk_stream_is_writeable` in
+/// `include/net/sock.h`). A client that reads steadily but slowly would then look as if it took nothing for minutes, and bytes that never
+/// left would count as sent.
+const MOST_UNSENT: u32 = 16 << 10;
+
 impl Wire {
     pub(super) fn new(tcp: TcpStream, state: Rc<ConnectionState>, ahead: Bytes) -> Self {
+        if let Err(error) = SockRef::from(&tcp).set_tcp_notsent_lowat(MOST_UNSENT) {
+            tracing::debug!(%error, "unsent bytes of a client connection could not be limited");
+        }
         Self { tcp, state, ahead }
     }
 

@@ -119,7 +119,7 @@ pub(crate) fn start_with<H: Handler>(
         let (query_sender, queries) = mpsc::channel(QUERY_QUEUE);
         let load = Arc::new(Load::default());
         query_senders.push((query_sender, load.clone()));
-        handles.push(WorkerHandle { load: load.clone(), accepted: sender });
+        handles.push(WorkerHandle::new(load.clone(), sender));
         parts.push(WorkerParts {
             gateway: gateway.clone(),
             counters: counters.clone(),

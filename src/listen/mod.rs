@@ -24,6 +24,7 @@ mod io;
 mod linger;
 mod listening;
 mod open;
+mod plain_http;
 mod proxy_handler;
 mod proxy_header;
 mod registry;

@@ -4,16 +4,18 @@ use std::{io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{io::AsyncReadExt, net::TcpStream, time};
+use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     io::{Io, Wire},
+    plain_http::is_plain_http,
     proxy_header::{self, ProxyHeaderError},
 };
 use crate::{
     body::ConnectionState,
     config::{ClientAddress, Server},
+    pause,
     snapshot::Listener,
 };
 
@@ -45,6 +47,9 @@ pub(super) enum OpenError {
     HandshakeTimeout,
     #[error("first bytes of a request timed out (server.header_timeout)")]
     PrefaceTimeout,
+    /// The socket, from which the request is unread.
+    #[error("plain HTTP on a port that expects TLS")]
+    PlainHttp(TcpStream),
     #[error("connection ended before its first request")]
     Ended(#[source] io::Error),
 }
@@ -58,7 +63,7 @@ pub(super) async fn open(
     state: &Rc<ConnectionState>,
 ) -> Result<Opened, OpenError> {
     set_options(&tcp, server.write_stall);
-    let shaken = time::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
+    let shaken = pause::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
     let (opening, client) = shaken.await.map_err(|_| OpenError::HandshakeTimeout)??;
     let (tcp, mut ahead) = match opening {
         Opening::Tls(io, http2) => return Ok(Opened { io, http2, client }),
@@ -66,7 +71,7 @@ pub(super) async fn open(
     };
     let mut tcp = tcp;
     let http2 = listener.h2c
-        && time::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
+        && pause::timeout(server.header_timeout, is_http2(&mut tcp, &mut ahead))
             .await
             .map_err(|_| OpenError::PrefaceTimeout)?
             .map_err(OpenError::Ended)?;
@@ -95,6 +100,9 @@ async fn handshake(
         ClientAddress::Peer | ClientAddress::ForwardedFor(_) => peer,
     };
     let Some(tls) = &listener.tls else { return Ok((Opening::Plain(tcp, ahead), client)) };
+    if is_plain_http(&tcp, &ahead).await.map_err(OpenError::Handshake)? {
+        return Err(OpenError::PlainHttp(tcp));
+    }
     let wire = Wire::new(tcp, state.clone(), ahead.freeze());
     let stream = TlsAcceptor::from(tls.clone()).accept(wire).await.map_err(OpenError::Handshake)?;
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");

@@ -3,7 +3,10 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    future::poll_fn,
+    pin::Pin,
     rc::Rc,
+    task::Poll,
 };
 
 use tokio::sync::Notify;
@@ -85,6 +88,22 @@ impl ConnectionRegistry {
 impl RegistryEntry {
     pub(super) fn phase(&self) -> Phase {
         self.registry.phase()
+    }
+
+    /// Runs `future`, which must not be the connection's driver, until a drain is cut; `None` then.
+    pub(super) async fn before_cut<F: Future>(
+        &self,
+        state: &ConnectionState,
+        mut future: Pin<Box<F>>,
+    ) -> Option<F::Output> {
+        poll_fn(|cx| {
+            state.driven_by(cx.waker());
+            if self.phase() == Phase::Cut {
+                return Poll::Ready(None);
+            }
+            future.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 }
 

@@ -34,6 +34,7 @@ use super::{
     io::Io,
     linger,
     open::{self, OpenError, Opened},
+    plain_http,
     registry::RegistryEntry,
     upgrade::Upgraded,
 };
@@ -161,12 +162,24 @@ pub(super) async fn serve<H: Handler>(
     };
     let local = tcp.local_addr().unwrap_or(listener.address);
     let opened = match TcpStream::from_std(tcp).map_err(OpenError::Ended) {
-        Ok(tcp) => Box::pin(open::open(tcp, peer, listener, &snapshot.server, &state)).await,
+        Ok(tcp) => {
+            let opening = Box::pin(open::open(tcp, peer, listener, &snapshot.server, &state));
+            // Half a handshake is no exchange: nothing is lost when a drain ends it.
+            let Some(opened) = entry.before_cut(&state, opening).await else { return };
+            opened
+        }
         Err(error) => Err(error),
     };
     let Opened { io, http2, client } = match opened {
         Ok(opened) => opened,
-        Err(error) => return count_open_error(&context.counters, peer, &error),
+        Err(error) => {
+            count_open_error(&context.counters, peer, &error);
+            if let OpenError::PlainHttp(mut tcp) = error {
+                let refusing = Box::pin(plain_http::refuse(&mut tcp, snapshot.server.linger));
+                let _ = entry.before_cut(&state, refusing).await;
+            }
+            return;
+        }
     };
     let trusted = trusted(&listener.client_address, peer);
     let tls = listener.tls.is_some();
@@ -285,6 +298,7 @@ fn count_open_error(counters: &Counters, peer: SocketAddr, error: &OpenError) {
     match error {
         OpenError::Proxy(_) => counters.proxy_refused.add(),
         OpenError::Handshake(_) => counters.handshake_failed.add(),
+        OpenError::PlainHttp(_) => counters.plain_http.add(),
         OpenError::HandshakeTimeout => counters.handshake_timeout.add(),
         OpenError::PrefaceTimeout => counters.header_timeout.add(),
         OpenError::Ended(_) => {}

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     body::ConnectionState,
+    pause,
     proxy::{Gateway, Load},
 };
 
@@ -50,9 +51,11 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
     let view = WorkerView { registry: registry.clone(), load };
     let context = Rc::new(ServeContext { gateway, counters, handler });
     let mut coming = true;
+    let mut watch = Box::pin(pause::watch());
     loop {
         tokio::select! {
             biased;
+            () = &mut watch => {}
             changed = phase.changed() => {
                 if changed.is_err() {
                     return;
@@ -74,6 +77,7 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
             () = view.idle(), if !coming => return,
         }
     }
+    drop(watch);
     let _ = time::timeout(CUT_GRACE + LAST_GRACE, registry.empty()).await;
 }
 

@@ -1,94 +1,52 @@
 //! Reading a JSON answer as it passes.
 
-use std::collections::VecDeque;
+use super::{Dialect, OUTLINED, Reading, dialect::Definition, json::Shape, reading::Gathered};
+use crate::outline::Outline;
 
-use memchr::memmem;
+/// The longest answer that is kept whole, in bytes.
+const WHOLE: usize = 9 << 10;
 
-use super::{
-    Dialect, Reading,
-    dialect::{Definition, TailMember},
-    json::Shape,
-    reading::Gathered,
-};
-
-/// Bytes kept of an answer's beginning, where the model's name usually is.
-const HEAD: usize = 1 << 10;
-
-/// Bytes kept of an answer's end, where the usage usually is.
-const TAIL: usize = 8 << 10;
-
-/// Occurrences of one key that are tried, from the end.
-const TRIES: usize = 4;
-
-/// Reads one JSON answer in one dialect, keeping its first 1 KiB and its last 8 KiB at most.
-///
-/// An answer that fits is read whole. Of a longer one, what is read is certain too: a member counts only where it is
-/// shown to be a member of the answer itself, and not of something quoted or nested in it.
+/// Reads one JSON answer in one dialect. A short one is kept and read whole; of a longer one, an [`Outline`] is kept, so that its members
+/// are found wherever they stand.
 #[derive(Debug)]
 pub struct AnswerReader {
     dialect: Dialect,
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
-    /// Bytes between head and tail were dropped.
-    gap: bool,
+    /// The answer, while it is short.
+    whole: Vec<u8>,
+    outline: Option<Box<Outline>>,
 }
 
 impl AnswerReader {
     /// A reader at the start of an answer.
     pub fn new(dialect: Dialect) -> Self {
-        Self { dialect, head: Vec::new(), tail: VecDeque::new(), gap: false }
+        Self { dialect, whole: Vec::new(), outline: None }
     }
 
     /// Takes in the next bytes of the answer.
     pub fn bytes(&mut self, bytes: &[u8]) {
-        let (head, rest) = bytes.split_at(bytes.len().min(HEAD - self.head.len()));
-        self.head.extend_from_slice(head);
-        let excess = (self.tail.len() + rest.len()).saturating_sub(TAIL);
-        self.gap |= excess > 0;
-        self.tail.drain(..excess.min(self.tail.len()));
-        self.tail.extend(rest.get(rest.len().saturating_sub(TAIL)..).unwrap_or(rest));
-    }
-
-    /// What the answer says. If it was cut short or is not JSON: what its beginning says, if that much was kept.
-    pub fn finish(mut self) -> Reading {
-        let dialect = self.dialect.definition();
-        let mut gathered = Gathered::default();
-        if self.gap {
-            read_members(dialect, &self.head, &mut gathered);
-            let tail = self.tail.make_contiguous();
-            for member in dialect.tail_members {
-                read_tail_member(dialect, member, tail, &mut gathered);
-            }
+        if let Some(outline) = &mut self.outline {
+            outline.push(bytes);
+        } else if self.whole.len() + bytes.len() <= WHOLE {
+            self.whole.extend_from_slice(bytes);
         } else {
-            self.head.extend_from_slice(self.tail.make_contiguous());
-            let mut whole = Gathered::default();
-            if read_members(dialect, &self.head, &mut whole) {
-                gathered = whole;
-            }
+            let mut outline = Box::new(Outline::new(&OUTLINED));
+            outline.push(&std::mem::take(&mut self.whole));
+            outline.push(bytes);
+            self.outline = Some(outline);
         }
-        gathered.reading(dialect.cached_tokens)
     }
-}
 
-/// Reads the end of the answer from the key of a `member` on that is a member of the answer itself.
-///
-/// The opening in place of all that came before the key gives a whole JSON document only if the key is exactly as deep as
-/// the opening says; and a quote with a backslash before it is text, not a key.
-fn read_tail_member(dialect: &Definition, member: &TailMember, tail: &[u8], gathered: &mut Gathered) {
-    for at in memmem::rfind_iter(tail, member.key).take(TRIES) {
-        let Some(b',' | b'{' | b' ' | b'\n' | b'\t' | b'\r') =
-            at.checked_sub(1).and_then(|before| tail.get(before))
-        else {
-            continue;
-        };
-        let document = [member.opening, tail.get(at..).unwrap_or_default()].concat();
-        let mut found = Gathered::default();
-        if read_members(dialect, &document, &mut found) {
-            gathered.name_model(found.model.as_deref());
-            gathered.tokens.update(&found.tokens);
-            gathered.finish_reason = found.finish_reason.or(gathered.finish_reason);
-            return;
+    /// What the answer says. Of a long one that was cut short or is not JSON: its model, if it was named.
+    pub fn finish(self) -> Reading {
+        let dialect = self.dialect.definition();
+        let json = self.outline.as_ref().map_or(self.whole.as_slice(), |outline| outline.kept());
+        let mut gathered = Gathered::default();
+        let complete = self.outline.as_ref().is_none_or(|outline| outline.is_complete());
+        if read_members(dialect, json, &mut gathered) && complete {
+            return gathered.reading(dialect.cached_tokens);
         }
+        let model = gathered.model.filter(|_| self.outline.is_some());
+        Reading { model, ..Reading::default() }
     }
 }
 
@@ -108,20 +66,17 @@ mod tests {
         let mut reader = AnswerReader::new(dialect);
         for bytes in answer.as_bytes().chunks(chunk) {
             reader.bytes(bytes);
-            assert!(
-                reader.head.len() <= HEAD && reader.tail.len() <= TAIL && reader.tail.capacity() <= 2 * TAIL
-            );
+            assert!(reader.whole.capacity() <= 2 * WHOLE);
         }
         reader.finish()
     }
 
     fn reading(model: &str, usage: Option<(u64, u64)>, finish_reason: Option<FinishReason>) -> Reading {
         let usage = usage.map(|(input, output)| Usage {
-            input,
-            output,
-            total: input + output,
-            cached_input: None,
-            reasoning: None,
+            input: Some(input),
+            output: Some(output),
+            total: Some(input + output),
+            ..Usage::default()
         });
         Reading { model: Some(model.to_owned()), usage, finish_reason }
     }
@@ -189,6 +144,35 @@ mod tests {
         assert_eq!(read(Dialect::CHAT, &listed, 999), reading("m", None, None));
     }
 
+    /// Beyond 1 KiB and before the last 8 KiB: behind long instructions, before long log probabilities.
+    #[test]
+    fn what_stands_in_the_middle_of_a_large_answer_is_read() {
+        let (before, after) = ("i".repeat(3_000), "l".repeat(34_000));
+        let chat = format!(
+            r#"{{"choices":[{{"message":{{"content":"{before}"}},"finish_reason":"tool_calls","logprobs":{{"content":[{{"token":"{after}"}}]}}}}],"model":"gpt-4o","usage":{{"prompt_tokens":1,"completion_tokens":2}},"x":"{after}"}}"#
+        );
+        let response = format!(
+            r#"{{"status":"completed","instructions":"{before}","model":"gpt-5","usage":{{"input_tokens":1,"output_tokens":2}},"output":[{{"type":"reasoning","summary":[{{"text":"{after}"}}]}},{{"type":"function_call","arguments":"{after}"}}],"tools":[{{"name":"{after}"}}]}}"#
+        );
+        for size in [1_000, 16_384, usize::MAX] {
+            let expected = reading("gpt-4o", Some((1, 2)), Some(FinishReason::ToolCalls));
+            assert_eq!(read(Dialect::CHAT, &chat, size), expected);
+            let expected = reading("gpt-5", Some((1, 2)), Some(FinishReason::ToolCalls));
+            assert_eq!(read(Dialect::RESPONSES, &response, size), expected);
+        }
+    }
+
+    /// Anthropic's and OpenAI's answers to a request that only counts: nothing was used.
+    #[test]
+    fn a_count_of_tokens_is_no_usage() {
+        for answer in [r#"{"input_tokens":2095}"#, r#"{"object":"response.input_tokens","input_tokens":11}"#]
+        {
+            for dialect in [Dialect::OTHER, Dialect::MESSAGES, Dialect::RESPONSES] {
+                assert_eq!(read(dialect, answer, 9), Reading::default(), "{answer}");
+            }
+        }
+    }
+
     #[test]
     fn what_was_cut_short_tells_no_usage() {
         for len in [10, 20_000] {
@@ -210,7 +194,10 @@ mod tests {
             );
             for dialect in [Dialect::CHAT, Dialect::RESPONSES, Dialect::MESSAGES] {
                 let usage = read(dialect, &answer, 999).usage;
-                assert!(usage.is_none_or(|usage| (usage.input, usage.output) == (5, 6)), "{usage:?}");
+                assert!(
+                    usage.is_none_or(|usage| (usage.input, usage.output) == (Some(5), Some(6))),
+                    "{usage:?}"
+                );
             }
         }
     }

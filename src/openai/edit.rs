@@ -8,9 +8,11 @@ use thiserror::Error;
 /// body alone.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub enum EditPoints {
-    /// The body is not a JSON object: it has no members to edit.
+    /// The body is neither a JSON object nor a form: it has no members to edit.
     #[default]
     NotAnObject,
+    /// The body is a multipart form.
+    Form(Box<FormPoints>),
     /// The body is a JSON object.
     Object {
         /// The value of `model`, if there is one, `null` included.
@@ -20,6 +22,17 @@ pub enum EditPoints {
         /// The object has no members.
         is_empty: bool,
     },
+}
+
+/// Where a multipart form can be edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormPoints {
+    /// The content of the field `model`, if there is one.
+    pub model: Option<Range<usize>>,
+    /// Where the first delimiter begins, before which a part can be inserted.
+    pub first: usize,
+    /// Two hyphens and the boundary.
+    pub delimiter: String,
 }
 
 /// Pieces of a body and what replaces them: sorted, and none overlaps another. There are as many as the gateway has kinds of edits.
@@ -36,7 +49,9 @@ struct Splice {
 #[derive(Debug, Error)]
 pub enum EditError {
     /// The body has no members.
-    #[error("the request body is not a JSON object, so its `{member}` cannot be set")]
+    #[error(
+        "the request body is neither a JSON object nor a form in good order, so its `{member}` cannot be set"
+    )]
     NotAnObject {
         /// The member that was to be set.
         member: &'static str,
@@ -47,6 +62,12 @@ pub enum EditError {
     /// The edits are for another body.
     #[error("an edit is outside of the request body")]
     OutOfBounds,
+    /// The new value cannot be the content of a form's field.
+    #[error("the new value of `{field}` has a line end in it")]
+    NotAField {
+        /// The field that was to be set.
+        field: &'static str,
+    },
     /// The new value cannot be written as JSON.
     #[error("the new value of `{member}` cannot be written as JSON")]
     NotJson {
@@ -69,8 +90,10 @@ impl Splices {
     /// The body is not an object, or `model` is being edited already.
     pub fn set_model(&mut self, points: &EditPoints, name: &str) -> Result<(), EditError> {
         const MODEL: &str = "model";
-        let EditPoints::Object { model, after_brace, is_empty } = points else {
-            return Err(EditError::NotAnObject { member: MODEL });
+        let (model, after_brace, is_empty) = match points {
+            EditPoints::NotAnObject => return Err(EditError::NotAnObject { member: MODEL }),
+            EditPoints::Form(points) => return self.set_model_of_form(points, name),
+            EditPoints::Object { model, after_brace, is_empty } => (model, after_brace, is_empty),
         };
         let value =
             serde_json::to_vec(name).map_err(|source| EditError::NotJson { member: MODEL, source })?;
@@ -89,6 +112,19 @@ impl Splices {
             member.push(b',');
         }
         self.replace(*after_brace..*after_brace, member)
+    }
+
+    /// Sets the field `model` of a form, which becomes the first part if the form has none.
+    fn set_model_of_form(&mut self, points: &FormPoints, name: &str) -> Result<(), EditError> {
+        if name.contains(['\r', '\n']) {
+            return Err(EditError::NotAField { field: "model" });
+        }
+        let FormPoints { model, first, delimiter } = points;
+        if let Some(range) = model {
+            return self.replace(range.clone(), name);
+        }
+        let head = "Content-Disposition: form-data; name=\"model\"";
+        self.replace(*first..*first, format!("{delimiter}\r\n{head}\r\n\r\n{name}\r\n"))
     }
 
     /// Replaces the bytes of `range`. Several insertions at one place come in the order in which they were added.
@@ -125,15 +161,24 @@ impl Splices {
     /// A range is outside of the body.
     pub fn apply(&self, body: &[u8]) -> Result<Vec<u8>, EditError> {
         let mut edited = Vec::with_capacity(self.edited_length(body.len()));
+        self.write(body, |piece| edited.extend_from_slice(piece))?;
+        Ok(edited)
+    }
+
+    /// Gives the body after the edits to `sink`, piece by piece.
+    ///
+    /// # Errors
+    /// A range is outside of the body.
+    pub fn write(&self, body: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), EditError> {
         let mut copied = 0;
         for Splice { range, replacement } in &self.0 {
             let before = body.get(copied..range.start).ok_or(EditError::OutOfBounds)?;
-            edited.extend_from_slice(before);
-            edited.extend_from_slice(replacement);
+            sink(before);
+            sink(replacement);
             copied = range.end;
         }
-        edited.extend_from_slice(body.get(copied..).ok_or(EditError::OutOfBounds)?);
-        Ok(edited)
+        sink(body.get(copied..).ok_or(EditError::OutOfBounds)?);
+        Ok(())
     }
 
     fn inserts_at(&self, offset: usize) -> bool {

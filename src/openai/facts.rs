@@ -13,7 +13,7 @@ use super::{
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
 pub const MODEL_LIMIT: usize = 512;
 
-/// The members of a JSON request body that the gateway acts on. A member that is `null` counts as absent, and so does every member of a
+/// The members of a JSON request body, or the fields of a form, that the gateway acts on. A member that is `null` counts as absent, and so does every member of a
 /// body that is not an object.
 ///
 /// Only `model` and `stream` must have their type and be there once. A request is not refused for any other member: the upstream checks
@@ -28,6 +28,14 @@ pub struct Facts {
     pub include_usage: bool,
     /// `background` (Responses); true unless it is `false`, so that a request is not sent again by mistake.
     pub background: bool,
+    /// `store` (chat completions, Responses), if it is given and not `false`.
+    pub store: bool,
+    /// There is a `conversation` or a `previous_response_id` (Responses): the request depends on what the upstream keeps.
+    pub continues: bool,
+    /// One of the `tools` runs at the provider: its `type` is given, and is none that the client itself runs.
+    pub hosted_tools: bool,
+    /// There are MCP servers: `tools` of type `mcp` (Responses) or `mcp_toolset`, or `mcp_servers` (Anthropic Messages).
+    pub mcp: bool,
     /// The largest of `max_tokens`, `max_completion_tokens` and `max_output_tokens`, in tokens. Values that are not counts are ignored:
     /// some upstreams take -1 for no limit, some take text.
     pub max_tokens: Option<u64>,
@@ -50,6 +58,12 @@ pub enum FactsError {
         column: usize,
         /// What is wrong, and once more where.
         source: serde_json::Error,
+    },
+    /// The body is not of the coding that its `content-encoding` names, or expands too much.
+    #[error("the request body cannot be decoded: {problem}")]
+    NotDecodable {
+        /// What is wrong with it.
+        problem: &'static str,
     },
     /// Some upstreams would take it for `model`.
     #[error("`model` is not written in lower case")]
@@ -93,6 +107,15 @@ impl Facts {
 }
 
 impl FactsError {
+    /// The member that is at fault, if it is one.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::OtherCase | Self::ModelTooLong => Some("model"),
+            Self::Duplicate { field } | Self::WrongType { field, .. } => Some(field),
+            Self::Empty | Self::NotJson { .. } | Self::NotDecodable { .. } => None,
+        }
+    }
+
     /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
     fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {
@@ -136,6 +159,16 @@ impl Object for Request {
                 let is_off = matches!(value.leaf()?, Leaf::Null | Leaf::Bool(false));
                 self.facts.background |= !is_off;
             }
+            b"store" => {
+                let is_off = matches!(value.leaf()?, Leaf::Null | Leaf::Bool(false));
+                self.facts.store |= !is_off;
+            }
+            b"conversation" | b"previous_response_id" => self.facts.continues |= value.leaf()? != Leaf::Null,
+            b"mcp_servers" => self.facts.mcp |= value.filled()?,
+            b"tools" => value.each(|tool: Tool| {
+                self.facts.mcp |= tool.is_mcp;
+                self.facts.hosted_tools |= tool.is_hosted;
+            })?,
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
             }
@@ -205,6 +238,35 @@ impl Request {
     }
 }
 
+/// One of the `tools`.
+#[derive(Default)]
+struct Tool {
+    is_hosted: bool,
+    is_mcp: bool,
+}
+
+impl Object for Tool {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"type" {
+            return value.skip();
+        }
+        if let Leaf::Text(kind) = value.leaf()? {
+            self.is_mcp |= matches!(&*kind, "mcp" | "mcp_toolset");
+            self.is_hosted |= !runs_at_client(&kind);
+        }
+        Ok(())
+    }
+}
+
+/// Whether tools of this type are only described to the model, and run at the client.
+///
+/// Sources: OpenAI API reference, Responses `tools`; Anthropic's list of client tools, whose types end in a date.
+fn runs_at_client(kind: &str) -> bool {
+    const WHOLE: [&str; 4] = ["function", "custom", "local_shell", "apply_patch"];
+    const BEGINNINGS: [&str; 4] = ["computer", "bash_", "text_editor_", "memory_"];
+    WHOLE.contains(&kind) || BEGINNINGS.iter().any(|beginning| kind.starts_with(beginning))
+}
+
 struct StreamOptions<'a>(&'a mut Facts);
 
 impl Object for StreamOptions<'_> {
@@ -239,6 +301,7 @@ mod tests {
             background: true,
             max_tokens: Some(100),
             edit_points: EditPoints::Object { model, after_brace: 1, is_empty: false },
+            ..Facts::default()
         };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
     }

@@ -11,7 +11,7 @@ pub enum FinishReason {
     ToolCalls,
     /// Content was withheld or refused.
     ContentFilter,
-    /// The upstream failed (Responses only).
+    /// The upstream failed.
     Failed,
     /// It was cancelled (Responses only).
     Cancelled,
@@ -20,17 +20,21 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// The reason for an upstream's own word: `finish_reason` of chat and completions, `stop_reason` of Messages.
+    /// The reason for an upstream's own word: `finish_reason` of chat and completions, `stop_reason` of Messages. An empty word and the
+    /// word `null` are no reason: several compatible servers write them where OpenAI writes the value `null`, in each chunk.
     ///
-    /// Sources: OpenAI API reference, chat completion object; Anthropic docs, "Handling stop reasons".
-    pub(super) fn of_word(word: &str) -> Self {
-        match word {
+    /// Sources: OpenAI API reference, chat completion object; Anthropic docs, "Handling stop reasons"; Mistral API reference
+    /// (`model_length`, `error`); OpenRouter docs, "Errors and debugging" (`error`).
+    pub(super) fn of_word(word: &str) -> Option<Self> {
+        Some(match word {
+            "" | "null" => return None,
             "stop" | "end_turn" | "stop_sequence" => Self::Stop,
-            "length" | "max_tokens" | "model_context_window_exceeded" => Self::Length,
+            "length" | "max_tokens" | "model_length" | "model_context_window_exceeded" => Self::Length,
             "tool_calls" | "function_call" | "tool_use" => Self::ToolCalls,
             "content_filter" | "refusal" => Self::ContentFilter,
+            "error" => Self::Failed,
             _ => Self::Other,
-        }
+        })
     }
 
     /// The reason for a Responses `status` with its `incomplete_details.reason`; none while it is under way.

@@ -1,6 +1,6 @@
 //! What the gateway knows of the OpenAI-compatible APIs, and nothing it does not need.
 //!
-//! From a request: which operation it is ([`Endpoint`]) and a few members of its body ([`Facts`]). From an answer, as
+//! From a request: which operation it is ([`Operation`]) and a few members of its body ([`Facts`]). From an answer, as
 //! it passes: model, [`Usage`] and [`FinishReason`], read from a stream of events ([`StreamReader`]) or from a JSON
 //! document ([`AnswerReader`]), both into a [`Reading`]. Reading an answer never fails: members of another form than
 //! expected are ignored. Everything that differs between the APIs is in one place, a [`Dialect`].
@@ -10,11 +10,14 @@
 mod answer;
 mod choices;
 mod dialect;
+mod document;
 mod edit;
 mod endpoint;
 mod facts;
 mod finish;
 mod json;
+mod multipart;
+mod operation;
 mod ordinary;
 mod prompt;
 mod reading;
@@ -22,12 +25,15 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
-pub use dialect::{Dialect, ErrorNotice, Terminal};
-pub use edit::{EditError, EditPoints, Splices};
+pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
+pub use document::{NoAnswer, check_answer};
+pub use edit::{EditError, EditPoints, FormPoints, Splices};
 pub use endpoint::{Endpoint, deployment};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
+pub use multipart::boundary;
+pub use operation::{ModelUse, Operation, Repeat};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
-pub use usage::Usage;
+pub use usage::{TokenClasses, Usage};

@@ -24,6 +24,8 @@ pub(super) struct Gathered {
     pub(super) model: Option<String>,
     pub(super) tokens: Tokens,
     pub(super) finish_reason: Option<FinishReason>,
+    /// The answer leaves calls to its client (Responses only).
+    pub(super) calls_client: bool,
 }
 
 impl Gathered {

@@ -3,7 +3,7 @@
 use super::{
     Dialect, Reading, Terminal,
     choices::Choices,
-    dialect::{Found, Progress},
+    dialect::{Found, Progress, is_keep_alive_name},
     reading::Gathered,
 };
 use crate::sse::Event;
@@ -21,6 +21,8 @@ pub struct Notice {
     pub failed: bool,
     /// The data should be JSON and is not.
     pub malformed: bool,
+    /// The event says nothing but that the connection is alive. It need not be JSON.
+    pub keep_alive: bool,
 }
 
 /// How many events there were of each kind.
@@ -55,6 +57,7 @@ impl StreamReader {
             choices: Choices::default(),
             ordinary: (dialect.definition().ordinary)(),
             content_seen: false,
+            finished: false,
             sequence: None,
             parsed: 0,
         };
@@ -65,6 +68,9 @@ impl StreamReader {
     #[inline]
     pub fn event(&mut self, event: &Event<'_>) -> Notice {
         self.counts.events += 1;
+        if is_keep_alive(event) {
+            return Notice { keep_alive: true, ..Notice::default() };
+        }
         // In every dialect the SDKs stop here, and look only at the beginning of the data
         // (openai-python, `src/openai/_streaming.py`).
         let found = if event.data.starts_with(b"[DONE]") {
@@ -85,10 +91,10 @@ impl StreamReader {
         self.terminal
     }
 
-    /// Whether choices were seen and each of them has its finish reason: the answer is then whole, though `[DONE]` may
-    /// be missing. Chat and completions only.
+    /// Whether the answer is whole if the stream ends in order now, though its terminal event may be missing: choices were seen and each
+    /// of them has its finish reason (chat, completions), the message has its `stop_reason` (Messages), the run or the image is done.
     pub fn all_finished(&self) -> bool {
-        self.progress.choices.all_finished()
+        self.progress.finished || self.progress.choices.all_finished()
     }
 
     /// The `sequence_number` that the next event of a Responses stream would have; 0 at the start, `None` for other
@@ -118,7 +124,20 @@ impl StreamReader {
             error: found.error,
             failed: found.error || found.failure,
             malformed: found.malformed,
+            keep_alive: false,
         }
+    }
+}
+
+/// Whether an event has nothing to read: no data but white space, or the name of a keep-alive and data that is no object. A
+/// keep-alive with an object is left to the dialect, because it may have a number (OpenAI's `keepalive` in Responses has).
+#[inline]
+fn is_keep_alive(event: &Event<'_>) -> bool {
+    let first = event.data.iter().find(|byte| !byte.is_ascii_whitespace());
+    match first {
+        Some(b'{') => false,
+        None => !event.oversized && event.name != b"error",
+        Some(_) => is_keep_alive_name(event.name),
     }
 }
 

@@ -15,8 +15,8 @@ pub enum PathProblem {
     /// `%` without two hex digits (RFC 3986 section 2.1).
     #[error("the path has a percent sign that two hex digits do not follow")]
     Escape,
-    /// `%2F`: a slash that is or is not one.
-    #[error("the path has an encoded slash (%2F)")]
+    /// `%2F` beside `.` or `..`, or where a decoded slash would lead to another route: programs that decode it see another path.
+    #[error("the path has an encoded slash (%2F) in a place where it may be taken for a slash")]
     EncodedSlash,
     /// `\` or `%5C`, which some take for a slash.
     #[error("the path has a backslash")]
@@ -35,7 +35,9 @@ pub enum PathProblem {
 
 /// The canonical form of a request's path, query not included: unreserved characters decoded, other escapes in upper case,
 /// what may not stand in a path encoded, `//` merged, `.` and `..` resolved (RFC 3986 section 6.2.2). Reserved
-/// characters stay as they are, since `%21` and `!` need not mean the same.
+/// characters stay as they are, since `%21` and `!` need not mean the same. An encoded slash is such a character: it is part of its
+/// segment, and stays as it is written (the SDKs encode the slash in the name of a model: openai-python `_utils/_path.py`, openai-node
+/// `internal/utils/path.ts`).
 ///
 /// # Errors
 /// For what cannot be read in one way only, see [`PathProblem`].
@@ -49,6 +51,12 @@ pub fn canonical(raw: &str) -> Result<Cow<'_, str>, PathProblem> {
 /// Whether `path` is `prefix` or goes on below it. Both are canonical; `/v1` is not a prefix of `/v1x`.
 pub fn matches(path: &str, prefix: &str) -> bool {
     below(path, prefix).is_some()
+}
+
+/// The canonical `path` as a program sees it that decodes `%2F`; `None` if it has none.
+pub fn with_slashes_decoded(path: &str) -> Option<String> {
+    let has_any = path.contains("%2F") || path.contains("%2f");
+    has_any.then(|| path.replace("%2F", "/").replace("%2f", "/"))
 }
 
 /// What goes upstream: the target's `base` path, then `path` with `prefix` replaced by `to`. `None` when `path` is not below
@@ -131,6 +139,7 @@ fn rebuild(raw: &str) -> Result<String, PathProblem> {
         let up = match path.get(start + 1..).unwrap_or_default() {
             "" | "." => 0,
             ".." => 1,
+            other if hides_dots(other) => return Err(PathProblem::EncodedSlash),
             _ => continue,
         };
         path.truncate(start);
@@ -146,12 +155,14 @@ fn rebuild(raw: &str) -> Result<String, PathProblem> {
 
 /// Appends one segment in its canonical form.
 fn append(segment: &str, path: &mut String) -> Result<(), PathProblem> {
-    let mut bytes = segment.bytes();
-    while let Some(byte) = bytes.next() {
-        let escaped = byte == b'%';
-        let byte = if escaped { unescape(&mut bytes).ok_or(PathProblem::Escape)? } else { byte };
+    let mut rest = segment.as_bytes();
+    while let [first, behind @ ..] = rest {
+        let escaped = *first == b'%';
+        let (byte, behind) =
+            if escaped { unescape(behind).ok_or(PathProblem::Escape)? } else { (*first, behind) };
         match byte {
-            b'/' => return Err(PathProblem::EncodedSlash),
+            // Only an escape can be one here. Its digits stay in the case in which they are written.
+            b'/' => path.push_str(if rest.get(2) == Some(&b'F') { "%2F" } else { "%2f" }),
             b'\\' => return Err(PathProblem::Backslash),
             // A proxy that decodes a path before it passes it on makes `;` of `%3B`.
             b';' => return Err(PathProblem::Semicolon),
@@ -159,14 +170,23 @@ fn append(segment: &str, path: &mut String) -> Result<(), PathProblem> {
             plain if is_unreserved(plain) || (!escaped && stays(plain)) => path.push(char::from(plain)),
             other => path.push_str(percent_encoding::percent_encode_byte(other)),
         }
+        rest = behind;
     }
     Ok(())
 }
 
-fn unescape(digits: &mut impl Iterator<Item = u8>) -> Option<u8> {
-    let mut digit = || char::from(digits.next()?).to_digit(16);
-    let value = digit()? * 16 + digit()?;
-    u8::try_from(value).ok()
+/// The byte that two hex digits stand for, and what is behind them.
+fn unescape(text: &[u8]) -> Option<(u8, &[u8])> {
+    let ([high, low], behind) = text.split_first_chunk::<2>()?;
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let value = u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()?;
+    Some((value, behind))
+}
+
+/// Whether a reader that decodes the slashes in this segment finds a dot segment.
+fn hides_dots(segment: &str) -> bool {
+    let mut parts = segment.split("%2F").flat_map(|part| part.split("%2f"));
+    parts.any(|part| matches!(part, "." | ".."))
 }
 
 #[cfg(test)]
@@ -206,6 +226,10 @@ mod tests {
             ("/v1/%c3%a9/é", "/v1/%C3%A9/%C3%A9"),
             ("/v1/a%20b%3f%21!%25%32%65", "/v1/a%20b%3F%21!%252e"),
             ("/v1/{a}|\"b\"", "/v1/%7Ba%7D%7C%22b%22"),
+            ("/v1/models/org%2Fm", "/v1/models/org%2Fm"),
+            ("/v1/models/%6frg%2fm%2F%3f", "/v1/models/org%2fm%2F%3F"),
+            ("/v1%2Fmodels/x/..", "/v1%2Fmodels/"),
+            ("/v1/%2Fadmin/...%2F", "/v1/%2Fadmin/...%2F"),
         ] {
             assert_eq!(canonical(raw).as_deref(), Ok(path), "{raw}");
         }
@@ -222,9 +246,10 @@ mod tests {
             ("/%g1", Escape),
             ("/%4/1", Escape),
             ("/%+1", Escape),
-            ("/v1%2fmodels", EncodedSlash),
-            ("/v1%2Fmodels", EncodedSlash),
             ("/v1/..%2f..%2fadmin", EncodedSlash),
+            ("/v1/x%2F..", EncodedSlash),
+            ("/v1/x%2F%2e%2e%2Fy", EncodedSlash),
+            ("/v1/.%2Fx", EncodedSlash),
             ("/v1\\models", Backslash),
             ("/v1%5cmodels", Backslash),
             ("/v1%00", Control),
@@ -256,6 +281,9 @@ mod tests {
             ("/v1x", "/v1", false),
             ("/v", "/v1", false),
             ("/V1", "/v1", false),
+            ("/v1%2Fmodels", "/v1", false),
+            ("/v1/models%2Fx", "/v1/models", false),
+            ("/v1/models/x%2Fy", "/v1/models", true),
             ("/", "/", true),
             ("/any", "/", true),
         ] {

@@ -20,6 +20,11 @@ impl Buffered {
         Self { gateway: gateway.clone(), bytes: 0 }
     }
 
+    /// A count of zero bytes for the same process.
+    pub(super) fn another(&self) -> Self {
+        Self { gateway: self.gateway.clone(), bytes: 0 }
+    }
+
     /// Raises the count to `bytes`.
     ///
     /// # Errors

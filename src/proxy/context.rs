@@ -11,9 +11,10 @@ use crate::{
     body::RequestBody,
     config::Network,
     exchange::{Counted, Exchange, Opening},
+    fault::ErrorForm,
     policy::SecretScanner,
     snapshot::Snapshot,
-    telemetry::ids::TraceContext,
+    telemetry::ids::{CallerIds, TraceContext},
 };
 
 /// The most values of one request that are searched for as possible keys. A request that presents more is hostile, and its path is not logged.
@@ -36,6 +37,7 @@ pub(super) struct LogSafeHead {
     path: String,
     method: Method,
     trace: TraceContext,
+    caller_ids: Option<Box<CallerIds>>,
     pub(super) presented: Presented,
 }
 
@@ -66,9 +68,11 @@ impl RequestContext {
             client: client_address(&self.downstream, &head.headers),
             tls: self.downstream.tls,
             trace: safe.trace,
+            caller_ids: safe.caller_ids,
             version: head.version,
             method: safe.method,
             path: safe.path,
+            error_form: ErrorForm::of(&head.headers, head.uri.path()),
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
@@ -97,13 +101,14 @@ impl LogSafeHead {
         let hide_method =
             method_holds_key || is_hostile || upstream_keys.found_in(head.method.as_str().as_bytes());
         let given = TraceContext::of(&head.headers);
-        let trace_id = given.trace_id().as_bytes();
-        let replace_trace = given.is_given()
-            && (is_hostile || scanner.found_in(trace_id) || upstream_keys.found_in(trace_id));
+        let holds_key = |text: &[u8]| is_hostile || scanner.found_in(text) || upstream_keys.found_in(text);
+        let replace_trace = given.holds_secret(holds_key);
+        let caller_ids = CallerIds::of(&head.headers, holds_key);
         Self {
             path: if hide_path { WITHHELD } else { head.uri.path() }.to_owned(),
             method: if hide_method { withheld_method() } else { head.method.clone() },
             trace: if replace_trace { TraceContext::random() } else { given },
+            caller_ids,
             presented: Presented { scanner, in_request_line: path_holds_key || method_holds_key },
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     body::{Cut, ExchangeHandle},
     exchange::Exchange,
     fault::Fault,
+    pause,
 };
 
 /// The bound on a whole exchange, from its start.
@@ -24,7 +25,7 @@ impl TotalTimeout {
     /// Limits `exchange` to `total`, whatever phase it is in when the time is over.
     pub(super) fn set(exchange: &Exchange, total: Option<Duration>) -> Self {
         let start = exchange.record.start;
-        exchange.handle.abort.set_deadline(total.map(|total| start + total));
+        exchange.handle.abort.set_total(start, total);
         Self { start, total }
     }
 
@@ -37,10 +38,8 @@ impl TotalTimeout {
         F: Future<Output = Result<T, Fault>>,
     {
         let Some(total) = self.total else { return rungs.await };
-        match tokio::time::timeout_at((self.start + total).into(), rungs).await {
-            Ok(done) => done,
-            Err(_) => Err(Fault::TotalTimeout(total)),
-        }
+        let bounded = pause::timeout_from(self.start, total, rungs).await;
+        bounded.unwrap_or(Err(Fault::TotalTimeout(total)))
     }
 }
 

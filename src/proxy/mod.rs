@@ -17,6 +17,7 @@
 mod admission;
 mod arrival;
 mod attempts;
+mod body_memory;
 mod buffered;
 mod context;
 mod deadline;

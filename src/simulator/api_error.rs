@@ -32,6 +32,35 @@ impl ApiError {
         Self { status, message: message.to_owned(), kind, code }
     }
 
+    /// A provider's error by its name in `x-simulate: error=NAME`.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        let (status, kind, code, message) = match name {
+            // community.openai.com, "Request too large for gpt-4o".
+            "too-large" => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "tokens",
+                Some("rate_limit_exceeded"),
+                "Request too large for gpt-4o in organization org-simulator on tokens per min (TPM): Limit 30000, Requested 43580. \
+                 The input or output tokens must be reduced in order to run successfully.",
+            ),
+            // OpenAI's help centre, "Error 429: you exceeded your current quota".
+            "no-credit" => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "insufficient_quota",
+                Some("insufficient_quota"),
+                "You exceeded your current quota, please check your plan and billing details.",
+            ),
+            "moderation" => (
+                StatusCode::FORBIDDEN,
+                "invalid_request_error",
+                Some("content_policy_violation"),
+                "Your request was rejected by the moderation system.",
+            ),
+            _ => return None,
+        };
+        Some(Self { status, message: message.to_owned(), kind, code })
+    }
+
     /// An invalid API key. The message repeats part of the key, as the provider does.
     pub(super) fn invalid_key(given: &str) -> Self {
         let letters: Vec<char> = given.chars().collect();

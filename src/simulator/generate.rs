@@ -29,6 +29,9 @@ pub(super) struct Generator<'a> {
 impl Generator<'_> {
     /// The script of the response of `endpoint`.
     pub(super) fn script(&self, endpoint: &Endpoint, upload: &Upload) -> Script {
+        if let Some(error) = &self.plan.error {
+            return self.error(error);
+        }
         if let Some(status) = self.plan.status.filter(|status| *status != StatusCode::OK) {
             return self.error(&ApiError::of(status));
         }

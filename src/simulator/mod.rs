@@ -40,7 +40,7 @@
 //!
 //! **`x-simulate: key=value; key=value; flag`.** *Content:* `frames=N` (content events, without the events before and
 //! after them), `size=N` (bytes of padding in each), `usage=IN,OUT` (token counts), `status=N` (an error),
-//! `retry-after=TEXT`, `newline=lf|crlf|cr`, `comments`, `no-done`, `error-event` (half-way), `malformed` (JSON,
+//! `error=too-large|no-credit|moderation` (a provider's error), `retry-after=TEXT`, `newline=lf|crlf|cr`, `comments`, `no-done`, `error-event` (half-way), `malformed` (JSON,
 //! half-way), `stamp` (the time in each chat frame). *Sending:* `delay=TIME` (before the head), `first=TIME` (between
 //! the head and the first event), `interval=TIME` (between batches), `batch=N` (frames in one write), `split=N` (the most
 //! bytes in one write), `length=known|chunked|close`, `trailers`, `early` (respond before the request body is read).

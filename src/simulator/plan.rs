@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use thiserror::Error;
 
-use super::ending::Cut;
+use super::{api_error::ApiError, ending::Cut};
 
 /// The most padding in one frame, bytes.
 const MAX_SIZE: usize = 16 * 1024 * 1024;
@@ -22,6 +22,8 @@ pub(super) struct Plan {
     /// Time between the head and the first event.
     pub(super) first: Duration,
     pub(super) status: Option<StatusCode>,
+    /// The error of that name, in place of a response.
+    pub(super) error: Option<ApiError>,
     pub(super) retry_after: Option<String>,
     pub(super) cut: Option<CutPoint>,
     pub(super) by: Cut,
@@ -87,6 +89,7 @@ impl Default for Plan {
             delay: Duration::ZERO,
             first: Duration::ZERO,
             status: None,
+            error: None,
             retry_after: None,
             cut: None,
             by: Cut::Reset,
@@ -174,6 +177,7 @@ impl Plan {
         match key {
             "frames" => self.frames = Some(value.parse().map_err(|_| bad())?),
             "status" => self.status = Some(status(value).ok_or_else(bad)?),
+            "error" => self.error = Some(ApiError::named(value).ok_or_else(bad)?),
             "retry-after" => self.retry_after = Some(value.to_owned()),
             "no-done" => self.done = !flag(value).ok_or_else(bad)?,
             "newline" => self.newline = newline(value).ok_or_else(bad)?,
@@ -277,5 +281,6 @@ mod tests {
         assert_eq!(plan.read_header("fames=3"), Err(ScriptError::UnknownKey("fames".into())));
         assert_eq!(plan.read_header("cut=x"), Err(bad("cut", "x")));
         assert_eq!(plan.read_header("status=100"), Err(bad("status", "100")));
+        assert_eq!(plan.read_header("error=unheard-of"), Err(bad("error", "unheard-of")));
     }
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Deref, sync::Ar
 
 use http::Method;
 
-use super::{Target, Upstream};
+use super::{Target, Upstream, upstreams::pairs};
 use crate::{
     config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
@@ -188,5 +188,5 @@ impl Deref for Route {
 
 fn rules(written: &config::HeaderRules) -> Rules {
     let config::HeaderRules { set, remove, allow, only } = written.clone();
-    Rules { set, remove, allow, only }
+    Rules { set: pairs(&set), remove, allow, only }
 }

@@ -6,19 +6,19 @@ use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Uri, header, uri::Authority};
 use rustls::{
-    ClientConfig, RootCertStore,
-    client::{ResolvesClientCert, Resumption},
-    pki_types::TrustAnchor,
-    sign::CertifiedKey,
+    ClientConfig, RootCertStore, client::ResolvesClientCert, pki_types::TrustAnchor, sign::CertifiedKey,
 };
 
 use super::{CompileError, Snapshot};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{self, Auth, Balance, Secret, Timeouts},
+    config::{self, Auth, Balance, Secret, SetHeader, Timeouts},
     policy::SecretScanner,
-    upstream::{Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState},
+    upstream::{
+        Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState,
+        bind_sessions,
+    },
 };
 
 /// Limit of TLS sessions kept for resumption, for each upstream.
@@ -48,6 +48,8 @@ pub struct Upstream {
     pub balance: Balance,
     /// Limit of concurrent requests to each target.
     pub max_pending: Option<usize>,
+    /// TLS settings of connections to its targets.
+    pub tls: ClientConfig,
     /// The retry budget; taken over from one configuration to the next.
     pub budget: Arc<Budget>,
 }
@@ -120,8 +122,8 @@ pub(super) fn compile(
         .collect()
 }
 
-/// Builds one scanner for every secret that may go upstream: the keys of all upstreams, and values of upstream and route headers whose names
-/// indicate a secret. An upstream that repeats another upstream's key is detected too.
+/// Builds one scanner for every secret that may go upstream: the keys of all upstreams, and secret values of upstream and route headers.
+/// An upstream that repeats another upstream's key is detected too.
 pub(super) fn scanner(
     upstreams: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
@@ -129,11 +131,29 @@ pub(super) fn scanner(
     let keys = upstreams.values().flat_map(|upstream| &upstream.keys).map(|key| key.expose().as_bytes());
     let of_upstreams = upstreams.values().flat_map(|upstream| &upstream.headers);
     let of_routes = routes.values().flat_map(|route| &route.request_headers.set);
-    let headers = of_upstreams.chain(of_routes).filter(|(_, value)| is_secret(value));
-    let mut secrets: Vec<&[u8]> = keys.chain(headers.map(|(_, value)| value.as_bytes())).collect();
+    let headers = of_upstreams.chain(of_routes).filter(|set| is_secret(set));
+    let in_headers: Vec<Zeroizing<Vec<u8>>> =
+        headers.flat_map(|set| secret_parts(set.value.as_bytes())).collect();
+    let mut secrets: Vec<&[u8]> = keys.chain(in_headers.iter().map(|part| part.as_slice())).collect();
     secrets.sort_unstable();
     secrets.dedup();
     SecretScanner::new(secrets).into_owned()
+}
+
+/// What of a header value is secret: the value, the word after an authentication scheme, and what that word says in base64
+/// (`Basic`, RFC 7617).
+fn secret_parts(value: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    let mut parts = vec![Zeroizing::new(value.to_vec())];
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    if let Some((scheme, credentials)) = text.split_once(' ') {
+        parts.push(Zeroizing::new(credentials.as_bytes().to_vec()));
+        if scheme.eq_ignore_ascii_case("basic")
+            && let Ok(login) = STANDARD.decode(credentials)
+        {
+            parts.push(Zeroizing::new(login));
+        }
+    }
+    parts
 }
 
 fn shortest_connect(
@@ -150,10 +170,10 @@ fn leads_to(route: &config::Route, upstream: &str) -> bool {
     route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
-/// Whether responses are searched for a header value: the header's name indicates a secret, and the value is not as short as a version
-/// number, which would be found everywhere.
-fn is_secret(value: &HeaderValue) -> bool {
-    value.is_sensitive() && value.len() >= SHORTEST_SECRET
+/// Whether responses are searched for a header value: it was read from where secrets are, or the header's name indicates a secret, and the
+/// value is not as short as a version number, which would be found everywhere.
+fn is_secret(set: &SetHeader) -> bool {
+    set.secret || (set.value.is_sensitive() && set.value.len() >= SHORTEST_SECRET)
 }
 
 /// Returns the digest of the distinguishing parts of all trusted authorities, sorted so that their order has no effect.
@@ -166,6 +186,11 @@ fn trusted(roots: &RootCertStore) -> Digest {
     let mut written: Vec<_> = roots.roots.iter().map(written).collect();
     written.sort_unstable();
     digest(&SHA256, &written.concat())
+}
+
+/// Headers to set, as the policy for headers takes them.
+pub(super) fn pairs(set: &[SetHeader]) -> Vec<(HeaderName, HeaderValue)> {
+    set.iter().map(|set| (set.name.clone(), set.value.clone())).collect()
 }
 
 /// Compiles one upstream.
@@ -204,10 +229,11 @@ impl Compiler<'_> {
             auth,
             keys,
             secrets: self.secrets.clone(),
-            headers: written.headers.clone(),
+            headers: pairs(&written.headers),
             timeouts: written.timeout,
             balance: written.balance.clone(),
             max_pending: written.max_pending,
+            tls: tls.clone(),
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
         })
     }
@@ -325,12 +351,15 @@ impl Compiler<'_> {
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })?
-            .with_root_certificates(roots);
+            .with_root_certificates(roots.clone());
         let mut config = match &self.written.tls.certificate {
             Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
             None => builder.with_no_client_auth(),
         };
-        config.resumption = Resumption::in_memory_sessions(SESSIONS);
+        bind_sessions(&mut config, roots, SESSIONS).map_err(|source| {
+            let source = rustls::Error::General(source.to_string());
+            CompileError::Upstream { name: self.name.clone(), source }
+        })?;
         Ok(config)
     }
 }

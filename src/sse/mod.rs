@@ -1,7 +1,8 @@
 //! Server-sent events: observing a passing stream, and writing whole events.
 //!
 //! [`Scanner`] finds the events in a stream that passes by: it never holds a byte back, never changes one, cannot fail,
-//! and copies only data that a chunk boundary splits or that spans several lines. [`writer`] formats the few events and
+//! and copies only data that a chunk boundary splits or that spans several lines. [`sniff`] recognises a stream that no
+//! header announces. [`writer`] formats the few events and
 //! comments that the gateway itself inserts into a stream.
 //!
 //! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and
@@ -12,9 +13,11 @@
 #[path = "../../fuzz/invariants/sse.rs"]
 mod reference;
 mod scanner;
+mod sniff;
 pub mod writer;
 
 pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
+pub use sniff::{SNIFFED, Sniffed, sniff};
 
 /// One event that a reader of the stream would dispatch.
 ///
@@ -24,7 +27,8 @@ pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
 pub struct Event<'a> {
     /// Value of the last `event` field, at most [`NAME_LIMIT`] bytes of it; empty when the event has no name.
     pub name: &'a [u8],
-    /// Value of the `data` fields, joined with LF when there are several; empty when `oversized`.
+    /// Value of the `data` fields, joined with LF when there are several. When `oversized`, the outline that the scanner was asked to keep
+    /// ([`Scanner::outlining`]), else nothing.
     pub data: &'a [u8],
     /// Whether the data exceeded [`DATA_LIMIT`] and was not kept.
     pub oversized: bool,

@@ -3,6 +3,7 @@
 use memchr::memchr2;
 
 use super::Event;
+use crate::outline::{Members, Outline};
 
 /// Limit of one event's data in bytes (1 MiB). An event with more data is `oversized`.
 ///
@@ -23,7 +24,7 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 /// Finds the events of one stream in its bytes as they pass by.
 ///
 /// Memory: none while chunks end where events end; otherwise the unfinished event, at most [`DATA_LIMIT`] +
-/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next event.
+/// [`NAME_LIMIT`] bytes, of which up to 4 KiB are kept for the next event. Of an oversized event, an [`Outline`].
 #[derive(Debug, Default)]
 pub struct Scanner {
     /// Data of the unfinished event that came in earlier chunks, or that was joined from several lines.
@@ -41,7 +42,11 @@ pub struct Scanner {
     has_field: bool,
     has_data: bool,
     oversized: bool,
+    has_ids: bool,
     events: u64,
+    /// What is kept of the data of an oversized event.
+    members: Option<&'static Members>,
+    outline: Option<Box<Outline>>,
 }
 
 /// The field of the unfinished line.
@@ -69,10 +74,15 @@ impl Scanner {
         Self::default()
     }
 
+    /// Creates a scanner that keeps `members` of the data of an oversized event, if that is JSON.
+    pub fn outlining(members: &'static Members) -> Self {
+        Self { members: Some(members), ..Self::default() }
+    }
+
     /// Scans the next bytes of the stream and calls `sink` once for each event that ends within them, in order.
     ///
     /// An event whose blank line ends with CR ends there, whether or not an LF follows. An unfinished last event is
-    /// never dispatched. An event that begins and ends within `bytes` and has one data line is passed as slices of `bytes`.
+    /// left to [`Scanner::finish`]. An event that begins and ends within `bytes` and has one data line is passed as slices of `bytes`.
     pub fn scan(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) {
         let mut rest = self.past_bom(bytes);
         if self.after_cr && !rest.is_empty() {
@@ -100,6 +110,19 @@ impl Scanner {
         self.keep(&parts);
     }
 
+    /// Calls `sink` with the last event if the stream ended without the blank line after it, even in the middle of a line.
+    ///
+    /// The standard discards such an event (WHATWG HTML, "Interpreting an event stream"); but its bytes have been passed on, and what it
+    /// says of the exchange is true. Afterwards, the stream is at a boundary only if it was before.
+    pub fn finish(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        let boundary = self.at_boundary();
+        if self.line != FieldLine::Start || self.start_len > 0 {
+            self.end_fragments();
+        }
+        self.blank_line(&mut InChunk::default(), sink);
+        self.has_field = !boundary;
+    }
+
     /// Whether a comment or an event of the gateway can be inserted here without changing the stream's meaning: at the
     /// start of the stream, or at the start of a line when no field has come since the last blank line.
     ///
@@ -120,6 +143,14 @@ impl Scanner {
     /// only LF, and is part of the same line end for all others.
     pub fn after_cr(&self) -> bool {
         self.after_cr
+    }
+
+    /// Whether any line so far was an `id` field.
+    ///
+    /// Some readers keep the last id and dispatch an event at every blank line after it, even without data (openai-python 3.57 and
+    /// anthropic 2.14, `SSEDecoder.decode` in `_streaming.py`). In such a stream, no blank line may be inserted between two events.
+    pub fn has_ids(&self) -> bool {
+        self.has_ids
     }
 
     /// Number of events found so far.
@@ -171,7 +202,7 @@ impl Scanner {
         match field(line) {
             FieldLine::Data => self.data_line(value(line, b"data"), parts),
             FieldLine::Name => parts.name = Some(value(line, b"event")),
-            FieldLine::Skip | FieldLine::Start => {}
+            FieldLine::Skip | FieldLine::Start => self.has_ids |= is_id(line),
         }
     }
 
@@ -196,8 +227,16 @@ impl Scanner {
             self.events += 1;
             let name = name.map_or(self.name.as_slice(), cut_name);
             let data = data.unwrap_or(&self.data);
-            let oversized = self.oversized || data.len() > DATA_LIMIT;
-            sink(Event { name, data: if oversized { &[] } else { data }, oversized });
+            if self.oversized || data.len() > DATA_LIMIT {
+                if !self.oversized {
+                    self.outline = self.members.map(|members| outline_of(members, data));
+                }
+                let data = self.outline.as_deref().map_or(&[][..], Outline::kept);
+                sink(Event { name, data, oversized: true });
+                self.outline = None;
+            } else {
+                sink(Event { name, data, oversized: false });
+            }
         }
         self.forget_event();
     }
@@ -266,7 +305,7 @@ impl Scanner {
                 self.begin_name();
                 self.push_name(value(start, b"event"));
             }
-            FieldLine::Skip | FieldLine::Start => {}
+            FieldLine::Skip | FieldLine::Start => self.has_ids |= is_id(start),
         }
     }
 
@@ -294,11 +333,21 @@ impl Scanner {
         self.has_data = true;
     }
 
+    #[cold]
+    fn push_oversized(&mut self, part: &[u8]) {
+        let data = std::mem::take(&mut self.data);
+        if !std::mem::replace(&mut self.oversized, true) {
+            self.outline = self.members.map(|members| outline_of(members, &data));
+        }
+        if let Some(outline) = &mut self.outline {
+            outline.push(part);
+        }
+    }
+
     fn push_data(&mut self, part: &[u8]) {
         let len = self.data.len() + part.len();
         if self.oversized || len > DATA_LIMIT {
-            self.oversized = true;
-            self.data = Vec::new();
+            self.push_oversized(part);
             return;
         }
         if len > self.data.capacity() {
@@ -308,6 +357,13 @@ impl Scanner {
         }
         self.data.extend_from_slice(part);
     }
+}
+
+/// The outline of data that lies in one piece.
+fn outline_of(members: &'static Members, data: &[u8]) -> Box<Outline> {
+    let mut outline = Box::new(Outline::new(members));
+    outline.push(data);
+    outline
 }
 
 /// Determines the field of a line, from the whole line or its first [`START_LEN`] bytes.
@@ -320,6 +376,12 @@ fn field(line: &[u8]) -> FieldLine {
     } else {
         FieldLine::Skip
     }
+}
+
+/// Whether a line, or the first [`START_LEN`] bytes of it, is an `id` field.
+#[inline]
+fn is_id(line: &[u8]) -> bool {
+    line.starts_with(b"id:") || line == b"id"
 }
 
 /// Returns the bytes after the field's name, the colon and one optional space.
@@ -373,6 +435,28 @@ mod tests {
         assert!(scanner.after_cr());
         assert_eq!(scan(&mut scanner, b"\n"), []);
         assert!(scanner.at_boundary() && !scanner.after_cr());
+    }
+
+    #[test]
+    fn the_last_event_may_lack_its_blank_line_and_its_line_end() {
+        let stream = b"event: a\ndata: 1\n\nevent: b\r\ndata: 2\r\ndata: [DONE]";
+        for end in 0..=stream.len() {
+            let part = &stream[..end];
+            let expected = scan_all([[part, b"\n\n"].concat().as_slice()]);
+            for size in [1, 7, stream.len()] {
+                let mut scanner = Scanner::new();
+                let mut seen: Vec<_> =
+                    part.chunks(size).flat_map(|chunk| scan(&mut scanner, chunk)).collect();
+                let boundary = scanner.at_boundary();
+                for _ in 0..2 {
+                    scanner.finish(&mut |event| {
+                        seen.push((event.name.to_vec(), event.data.to_vec(), event.oversized));
+                    });
+                    assert_eq!(scanner.at_boundary(), boundary, "{end}");
+                }
+                assert_eq!(seen, expected, "{end} {size}");
+            }
+        }
     }
 
     #[test]
@@ -433,6 +517,24 @@ mod tests {
         // Two halves and the LF between them exceed the limit by one byte.
         assert_eq!(scan_all([two.as_slice()]), [(vec![], vec![], true)]);
         assert_eq!(scan_all(two.chunks(4096)), [(vec![], vec![], true)]);
+    }
+
+    #[test]
+    fn ids_are_noticed_however_the_stream_is_split() {
+        for (stream, has_ids) in [
+            ("data: x\n\nid: 7\ndata: y\n\n", true),
+            ("id\r\ndata: y\r\n\r\n", true),
+            ("id:\rdata: y\r\r", true),
+            ("ids: 7\ndata: id: 7\n: id: 7\nevent: id\n\n", false),
+        ] {
+            for size in 1..=stream.len() {
+                let mut scanner = Scanner::new();
+                for chunk in stream.as_bytes().chunks(size) {
+                    scan(&mut scanner, chunk);
+                }
+                assert_eq!(scanner.has_ids(), has_ids, "{stream:?} by {size}");
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,14 @@ pub fn comment(text: &str) -> Bytes {
     finished(out)
 }
 
+/// Formats a comment without a blank line after it, for streams whose readers dispatch an event at any blank line: see
+/// [`Scanner::has_ids`](super::Scanner::has_ids).
+pub fn comment_line(text: &str) -> Bytes {
+    let mut out = Vec::with_capacity(text.len() + 3);
+    lines(&mut out, ": ", text);
+    Bytes::from(out)
+}
+
 /// Formats an event without a name. A payload of several lines becomes several data lines, so that the reader's data has
 /// LF where the payload has LF, CRLF or CR.
 pub fn data(payload: &str) -> Bytes {
@@ -60,6 +68,8 @@ mod tests {
         assert_eq!(reference::events(&data("")), [(vec![], vec![])]);
         assert_eq!(reference::events(&event("error", "{}")), [(b"error".to_vec(), b"{}".to_vec())]);
         assert_eq!(reference::events(&comment("keep-alive")), []);
+        let then_event = [comment_line("keep-alive"), data("{}")].concat();
+        assert_eq!(reference::events(&then_event), [(vec![], b"{}".to_vec())]);
     }
 
     #[test]
@@ -80,6 +90,7 @@ mod tests {
     #[test]
     fn the_usual_bytes() {
         assert_eq!(comment("keep-alive"), ": keep-alive\n\n");
+        assert_eq!(comment_line("keep-alive"), ": keep-alive\n");
         assert_eq!(event("error", "{\"a\":1}"), "event: error\ndata: {\"a\":1}\n\n");
     }
 }

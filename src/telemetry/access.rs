@@ -10,8 +10,7 @@ use crate::config::LogFormat;
 
 /// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
 ///
-/// No field contains a query or a header value, which may contain a key, except the two ids. The ids have been searched for
-/// keys.
+/// No field contains a query or a header value, which may contain a key, except ids. The ids have been searched for keys.
 #[derive(Debug, Clone)]
 pub struct AccessLine<'a> {
     /// Time at which the request arrived.
@@ -20,6 +19,14 @@ pub struct AccessLine<'a> {
     pub request_id: &'a str,
     /// The id of the trace that the request belongs to.
     pub trace_id: Option<&'a str>,
+    /// The client's own name of the trace (`x-trace-id`), where `trace_id` is that of its `traceparent`.
+    pub trace_name: Option<&'a str>,
+    /// The trace id that was sent upstream, where `trace_id` is the client's own name of the trace.
+    pub w3c_trace_id: Option<&'a str>,
+    /// The client's own `x-request-id`.
+    pub caller_request_id: Option<&'a str>,
+    /// The client's own `x-client-request-id`.
+    pub client_request_id: Option<&'a str>,
     /// The upstream's `x-request-id`.
     pub upstream_request_id: Option<&'a str>,
     /// The client's address.
@@ -78,6 +85,12 @@ pub struct AccessLine<'a> {
     pub tokens_in: Option<u64>,
     /// Output tokens, as reported by the upstream.
     pub tokens_out: Option<u64>,
+    /// Of `tokens_in`, those that came from the provider's cache.
+    pub tokens_cached_input: Option<u64>,
+    /// Of `tokens_in`, those that were written to the provider's cache.
+    pub tokens_cache_write: Option<u64>,
+    /// Of `tokens_out`, those of the model's reasoning.
+    pub tokens_reasoning: Option<u64>,
     /// The reason why the model stopped.
     pub finish_reason: Option<&'static str>,
     /// The error code sent to the client, or the code of a forwarded upstream error.
@@ -154,6 +167,10 @@ impl AccessLine<'_> {
         pairs.plain("kind", b"access");
         pairs.plain("request_id", self.request_id.as_bytes());
         plain(pairs, "trace_id", self.trace_id);
+        plain(pairs, "trace_name", self.trace_name);
+        plain(pairs, "w3c_trace_id", self.w3c_trace_id);
+        text(pairs, "caller_request_id", self.caller_request_id);
+        text(pairs, "client_request_id", self.client_request_id);
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
@@ -199,6 +216,9 @@ impl AccessLine<'_> {
         number(pairs, "events", self.events);
         number(pairs, "tokens_in", self.tokens_in);
         number(pairs, "tokens_out", self.tokens_out);
+        number(pairs, "tokens_cached_input", self.tokens_cached_input);
+        number(pairs, "tokens_cache_write", self.tokens_cache_write);
+        number(pairs, "tokens_reasoning", self.tokens_reasoning);
         plain(pairs, "finish_reason", self.finish_reason);
         text(pairs, "error", self.error);
         text(pairs, "cause", self.cause);
@@ -247,6 +267,10 @@ mod tests {
             time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
             request_id: "req_1",
             trace_id: None,
+            trace_name: None,
+            w3c_trace_id: None,
+            caller_request_id: None,
+            client_request_id: None,
             upstream_request_id: None,
             client: Ipv4Addr::LOCALHOST.into(),
             caller: None,
@@ -276,6 +300,9 @@ mod tests {
             events: None,
             tokens_in: None,
             tokens_out: None,
+            tokens_cached_input: None,
+            tokens_cache_write: None,
+            tokens_reasoning: None,
             finish_reason: None,
             error: None,
             cause: None,
@@ -285,6 +312,9 @@ mod tests {
     fn whole() -> AccessLine<'static> {
         AccessLine {
             trace_id: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+            trace_name: Some("job-7"),
+            caller_request_id: Some("mine\"1"),
+            client_request_id: Some("mine-2"),
             upstream_request_id: Some("req_up"),
             client: "2001:db8::1".parse().unwrap(),
             caller: Some("team-a"),
@@ -311,6 +341,9 @@ mod tests {
             events: Some(4),
             tokens_in: Some(5),
             tokens_out: Some(6),
+            tokens_cached_input: Some(4),
+            tokens_cache_write: Some(0),
+            tokens_reasoning: Some(2),
             finish_reason: Some("stop"),
             error: Some("upstream_closed"),
             ..least()
@@ -341,12 +374,14 @@ mod tests {
             written(|out| whole().write_json(out)),
             concat!(
                 r#"{"time":"2023-11-14T22:13:20.123Z","kind":"access","request_id":"req_1","#,
-                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","upstream_request_id":"req_up","client":"2001:db8::1","#,
+                r#""trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","trace_name":"job-7","caller_request_id":"mine\"1","#,
+                r#""client_request_id":"mine-2","upstream_request_id":"req_up","client":"2001:db8::1","#,
                 r#""caller":"team-a","route":"openai","upstream":"openai","target":"https://api.openai.com","#,
                 r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

@@ -10,6 +10,11 @@ const LONGEST_TRACE_ID: usize = 64;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
+
+/// Limit in bytes of a client's own request id, OpenAI's for `x-client-request-id`.
+const LONGEST_CALLER_ID: usize = 512;
 
 /// A request id: `req_` and 32 lowercase hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,8 +58,32 @@ pub struct TraceContext {
     continued: bool,
     /// Whether the client chose `trace` or `named`.
     given: bool,
-    /// The client's name of the trace, if it cannot be sent as a trace id.
+    /// The client's name of the trace, if it cannot be sent as a trace id, or another one is.
     named: Option<Box<str>>,
+}
+
+/// The ids that a client has given its request itself, for the log alone. At least one is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallerIds {
+    /// `x-request-id`
+    pub request_id: Option<Box<str>>,
+    /// `x-client-request-id` (OpenAI API reference, "Debugging requests").
+    pub client_request_id: Option<Box<str>>,
+}
+
+impl CallerIds {
+    /// The ids in a request's headers, boxed because few requests have any. An id that is longer than 512 bytes (OpenAI's limit), has other
+    /// characters than visible ASCII, is there twice, or in which `is_secret` finds a key, is ignored.
+    pub fn of(headers: &HeaderMap, is_secret: impl Fn(&[u8]) -> bool) -> Option<Box<Self>> {
+        let id = |name: &HeaderName| {
+            let id = only(headers, name)?;
+            let is_id = (1..=LONGEST_CALLER_ID).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+            (is_id && !is_secret(id)).then(|| Box::from(ascii(id)))
+        };
+        let (request_id, client_request_id) = (id(&X_REQUEST_ID), id(&X_CLIENT_REQUEST_ID));
+        let is_any = request_id.is_some() || client_request_id.is_some();
+        is_any.then(|| Box::new(Self { request_id, client_request_id }))
+    }
 }
 
 impl TraceContext {
@@ -62,11 +91,12 @@ impl TraceContext {
     /// if it is 32 hex digits, else under a random id. Any other valid `x-trace-id` (1 to 64 of `A-Z a-z 0-9 _ -`) is used only in
     /// the log.
     pub fn of(headers: &HeaderMap) -> Self {
+        let name = only(headers, &X_TRACE_ID).filter(|name| is_trace_name(name));
         let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
         if let Some(Parent { trace, sampled }) = parent {
-            return Self { trace, span: span(), sampled, continued: true, given: true, named: None };
+            let named = name.filter(|name| !name.eq_ignore_ascii_case(&trace)).map(|name| ascii(name).into());
+            return Self { trace, span: span(), sampled, continued: true, given: true, named };
         }
-        let name = only(headers, &X_TRACE_ID).filter(|name| is_trace_name(name));
         let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
         let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
         Self {
@@ -84,14 +114,26 @@ impl TraceContext {
         Self { trace: trace(), span: span(), sampled: true, continued: false, given: false, named: None }
     }
 
-    /// Whether the trace comes at least partly from the request's headers.
-    pub fn is_given(&self) -> bool {
-        self.given
+    /// The trace id for the log, which the client gets too: that of its `traceparent`, else its own name of the trace, else the one that is
+    /// sent upstream.
+    pub fn trace_id(&self) -> &str {
+        self.named.as_deref().filter(|_| !self.continued).unwrap_or_else(|| ascii(&self.trace))
     }
 
-    /// The trace id for the log.
-    pub fn trace_id(&self) -> &str {
-        self.named.as_deref().unwrap_or_else(|| ascii(&self.trace))
+    /// The client's own name of the trace, where [`TraceContext::trace_id`] is that of its `traceparent`.
+    pub fn trace_name(&self) -> Option<&str> {
+        self.named.as_deref().filter(|_| self.continued)
+    }
+
+    /// The trace id that is sent upstream, where [`TraceContext::trace_id`] is the client's own name of the trace.
+    pub fn w3c_trace_id(&self) -> Option<&str> {
+        (self.named.is_some() && !self.continued).then(|| ascii(&self.trace))
+    }
+
+    /// Whether `is_secret` finds a key in what the client chose.
+    pub fn holds_secret(&self, is_secret: impl Fn(&[u8]) -> bool) -> bool {
+        let in_name = self.named.as_deref().is_some_and(|name| is_secret(name.as_bytes()));
+        in_name || (self.given && is_secret(&self.trace))
     }
 
     /// The value for `x-trace-id`.
@@ -230,7 +272,12 @@ mod tests {
     fn a_trace_is_continued_under_a_span_of_our_own() {
         let context = of(&[("traceparent", VALID), ("x-trace-id", "mine")]);
         assert!(context.keeps_tracestate());
-        assert_eq!(context.trace_id(), TRACE);
+        assert_eq!(
+            (context.trace_id(), context.trace_name(), context.w3c_trace_id()),
+            (TRACE, Some("mine"), None)
+        );
+        let same = of(&[("traceparent", VALID), ("x-trace-id", TRACE)]);
+        assert_eq!((same.trace_id(), same.trace_name(), same.w3c_trace_id()), (TRACE, None, None));
         let sent = sent(&context);
         assert!(sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with("-01"), "{sent}");
         assert!(!sent.contains("00f067aa0ba902b7"), "{sent}");
@@ -285,13 +332,38 @@ mod tests {
         assert!(sent(&hex).contains(TRACE) && !hex.keeps_tracestate());
 
         let named = of(&[("x-trace-id", "Job_7-a"), ("traceparent", "bad")]);
-        assert_eq!(named.trace_id(), "Job_7-a");
+        assert_eq!((named.trace_id(), named.trace_name()), ("Job_7-a", None));
+        assert!(sent(&named).contains(named.w3c_trace_id().unwrap()));
         assert!(Parent::parse(sent(&named).as_bytes()).is_some());
         assert_eq!(of(&[("x-trace-id", &"0".repeat(32))]).trace_id(), "0".repeat(32));
 
         for refused in ["", "with space", "semi;colon", &"a".repeat(65)] {
             assert_ne!(of(&[("x-trace-id", refused)]).trace_id(), refused);
         }
+    }
+
+    #[test]
+    fn a_clients_own_ids_are_kept_if_they_are_ids_and_no_keys() {
+        let ids = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+            }
+            let ids = CallerIds::of(&headers, |id| id.starts_with(b"sk-"))?;
+            Some((ids.request_id.map(String::from), ids.client_request_id.map(String::from)))
+        };
+        let some = |id: &str| Some(id.to_owned());
+        assert_eq!(
+            ids(&[("x-request-id", "a:1/b"), ("x-client-request-id", "c")]),
+            Some((some("a:1/b"), some("c")))
+        );
+        assert_eq!(ids(&[("x-client-request-id", "c"), ("x-request-id", "sk-1")]), Some((None, some("c"))));
+        let long = "a".repeat(513);
+        for ignored in ["", "a b", "sk-1", &long] {
+            assert_eq!(ids(&[("x-request-id", ignored)]), None, "{ignored}");
+        }
+        assert_eq!(ids(&[("x-request-id", "a"), ("x-request-id", "a")]), None);
+        assert_eq!(ids(&[("x-request-id", &long[1..])]), Some((some(&long[1..]), None)));
     }
 
     proptest! {

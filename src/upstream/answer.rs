@@ -54,7 +54,7 @@ pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
     let switched = upgrade::on(&mut answer);
     match answer.into_body().take_source() {
         Source::Http1(body) => Ok(body.upgrade(switched).await?),
-        Source::Http2(..) | Source::Gone => Err(UpgradeError::NotHttp1),
+        Source::Http2(..) | Source::Unread(_) | Source::Gone => Err(UpgradeError::NotHttp1),
     }
 }
 
@@ -73,8 +73,28 @@ pub(super) enum Source {
     Http1(Http1Body),
     #[expect(dead_code, reason = "what is beside the body is held for its drop")]
     Http2(Incoming, Option<AnswerAwaited>, Lease),
+    /// Bytes that were read and given back come first.
+    Unread(Box<Unread>),
     /// Returned to the pool, or failed.
     Gone,
+}
+
+#[derive(Debug)]
+pub(super) struct Unread {
+    first: Bytes,
+    source: Source,
+    ended: bool,
+}
+
+impl Source {
+    fn size_hint(&self, ended: bool) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body, ..) => body.size_hint(),
+            Self::Gone if ended => SizeHint::with_exact(0),
+            Self::Unread(_) | Self::Gone => SizeHint::default(),
+        }
+    }
 }
 
 impl AnswerBody {
@@ -95,6 +115,28 @@ impl AnswerBody {
         self.is_ended() || self.size_hint().exact() == Some(0)
     }
 
+    /// Gives back `first`, which was read of this body: it is the next frame.
+    pub fn unread(&mut self, first: Bytes) {
+        let ended = std::mem::replace(&mut self.ended, false);
+        let source = self.take_source();
+        self.source = Source::Unread(Box::new(Unread { first, source, ended }));
+    }
+
+    fn take_unread(&mut self) -> Option<Bytes> {
+        match self.take_source() {
+            Source::Unread(unread) => {
+                let Unread { first, source, ended } = *unread;
+                self.ended = ended;
+                self.source = source;
+                Some(first)
+            }
+            source => {
+                self.source = source;
+                None
+            }
+        }
+    }
+
     fn take_source(&mut self) -> Source {
         std::mem::replace(&mut self.source, Source::Gone)
     }
@@ -106,6 +148,7 @@ impl AnswerBody {
                 Poll::Ready(None) if !body.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset))),
                 polled => polled.map_err(BodyError::Http),
             },
+            Source::Unread(_) => Poll::Ready(self.take_unread().map(|first| Ok(Frame::data(first)))),
             Source::Gone => Poll::Ready(None),
         }
     }
@@ -142,16 +185,19 @@ impl Body for AnswerBody {
         match &self.source {
             Source::Http1(body) => body.is_end_stream(),
             Source::Http2(body, ..) => body.is_end_stream(),
+            Source::Unread(_) => false,
             Source::Gone => self.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Http1(body) => body.size_hint(),
-            Source::Http2(body, ..) => body.size_hint(),
-            Source::Gone if self.ended => SizeHint::with_exact(0),
-            Source::Gone => SizeHint::default(),
+            Source::Unread(unread) => {
+                let first = unread.first.len() as u64;
+                let rest = unread.source.size_hint(unread.ended);
+                rest.exact().map_or_else(SizeHint::default, |rest| SizeHint::with_exact(first + rest))
+            }
+            source => source.size_hint(self.ended),
         }
     }
 }

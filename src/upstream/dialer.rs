@@ -7,27 +7,30 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Uri, uri::Scheme};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, dns::GaiResolver, proxy::Tunnel};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
+use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::{
-    connection_limit::{ConnectionLimit, ConnectionPermit},
     io::{Socket, bare},
+    resolver::Resolver,
+    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
-use crate::fault::Cause;
+use crate::{fault::Cause, pause};
 
 /// Interval between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 /// A peer that vanished is detected within it.
 const TCP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, and
-/// each of its addresses is tried.
+/// Makes connections to one (scheme, host, port, TLS settings, egress proxy). The host name is resolved for each connection, by
+/// a [`Resolver`] that remembers answers for some seconds, and each of its addresses is tried.
 pub struct Dialer {
     id: u64,
     origin: Uri,
@@ -36,13 +39,13 @@ pub struct Dialer {
     limits: PoolLimits,
     connector: Connector,
     /// Counts the open connections to the target.
-    connection_limit: Arc<ConnectionLimit>,
+    connection_limit: Arc<WaitQueue>,
 }
 
 /// A new connection with its permit.
 pub(super) struct Dialled {
     pub(super) socket: Socket,
-    pub(super) permit: ConnectionPermit,
+    pub(super) permit: QueuePermit,
 }
 
 /// Limits on the connections of one worker to one origin.
@@ -85,7 +88,7 @@ pub struct DialerOptions {
     /// Distinguishes this dialer from others to the same origin.
     pub identity: String,
     /// Counts the connections that are already open to the target.
-    pub connection_limit: Arc<ConnectionLimit>,
+    pub connection_limit: Arc<WaitQueue>,
 }
 
 /// Why no connection was made.
@@ -110,8 +113,8 @@ pub enum DialError {
 
 #[derive(Clone)]
 enum Connector {
-    Direct(HttpsConnector<HttpConnector>),
-    Tunnelled(HttpsConnector<Tunnel<HttpConnector>>),
+    Direct(HttpsConnector<HttpConnector<Resolver>>),
+    Tunnelled(HttpsConnector<Tunnel<HttpConnector<Resolver>>>),
 }
 
 impl Dialer {
@@ -150,13 +153,18 @@ impl Dialer {
         self.http2
     }
 
+    /// Whether its connections go through an egress proxy.
+    pub fn is_tunnelled(&self) -> bool {
+        matches!(self.connector, Connector::Tunnelled(_))
+    }
+
     /// Limits on the connections.
     pub fn limits(&self) -> PoolLimits {
         self.limits
     }
 
     /// The connections that are open to its target, for a dialer that takes its place.
-    pub fn connection_limit(&self) -> &Arc<ConnectionLimit> {
+    pub fn connection_limit(&self) -> &Arc<WaitQueue> {
         &self.connection_limit
     }
 
@@ -167,33 +175,41 @@ impl Dialer {
 
     /// Whether the connection limit is reached.
     pub(super) fn is_full(&self) -> bool {
-        self.connection_limit.open() >= self.max_open()
+        self.connection_limit.taken() >= self.max_open()
     }
 
     fn max_open(&self) -> usize {
         self.limits.max_open.unwrap_or(usize::MAX)
     }
 
-    /// Waits for a connection permit, at most for `timeout`.
-    pub(super) async fn acquire_permit(&self, timeout: Duration) -> Result<ConnectionPermit, DialError> {
-        self.connection_limit.take(self.max_open(), timeout).await.ok_or(DialError::Full)
+    /// A permit for a connection, if the limit allows one and nobody waits for it.
+    pub(super) fn permit(&self) -> Option<QueuePermit> {
+        self.connection_limit.try_take(self.limits.max_open)
+    }
+
+    /// Waits for a permit for a connection.
+    ///
+    /// # Errors
+    /// [`DialError::Full`]: too many wait already.
+    pub(super) fn enqueue(&self) -> Result<Waiter, DialError> {
+        self.connection_limit.enqueue(self.max_open(), FlowKey::default()).ok_or(DialError::Full)
+    }
+
+    /// A new socket. An address has its share of the time; if the process was paused meanwhile, all of them are tried once more.
+    async fn connect(&self) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, Cause> {
+        let start = Instant::now();
+        let connected = self.connector.clone().call(self.origin.clone()).await;
+        match connected {
+            Err(error) if is_caused(&*error, is_timeout) && !pause::lost_since(start).is_zero() => {
+                self.connector.clone().call(self.origin.clone()).await
+            }
+            connected => connected,
+        }
     }
 
     /// A new connection with this permit, TLS included, within `timeout`.
-    pub(super) async fn dial(
-        &self,
-        permit: ConnectionPermit,
-        timeout: Duration,
-    ) -> Result<Dialled, DialError> {
-        let mut connector = self.connector.clone();
-        let origin = self.origin.clone();
-        let dialled = async move {
-            match &mut connector {
-                Connector::Direct(connector) => connector.call(origin).await,
-                Connector::Tunnelled(connector) => connector.call(origin).await,
-            }
-        };
-        let socket = match tokio::time::timeout(timeout, dialled).await {
+    pub(super) async fn dial(&self, permit: QueuePermit, timeout: Duration) -> Result<Dialled, DialError> {
+        let socket = match pause::timeout(timeout, self.connect()).await {
             Err(_) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_timeout) => return Err(DialError::Timeout(timeout)),
             Ok(Err(error)) if is_caused(&*error, is_exhaustion) => {
@@ -224,8 +240,15 @@ impl fmt::Debug for Dialer {
 }
 
 impl Connector {
+    async fn call(&mut self, origin: Uri) -> Result<MaybeHttpsStream<TokioIo<TcpStream>>, Cause> {
+        match self {
+            Self::Direct(connector) => connector.call(origin).await,
+            Self::Tunnelled(connector) => connector.call(origin).await,
+        }
+    }
+
     fn new(options: &DialerOptions) -> Self {
-        let tcp = tcp(GaiResolver::new(), options.connect);
+        let tcp = tcp(Resolver::system(), options.connect);
         match &options.egress {
             None => Self::Direct(tls(options, tcp)),
             Some(egress) => {

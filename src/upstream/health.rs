@@ -1,19 +1,24 @@
 //! The state of one target: its requests in flight and its circuit breaker.
 //!
 //! There is one state per target in the process, whichever worker uses it. Its identity is the upstream's name and the target's
-//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics only: no worker waits
-//! for another. What failures say about the target is judged in `evidence.rs`.
+//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics, and of the queue of those
+//! who wait for `max_pending`: no worker waits for another while nobody queues. What failures say about the target is judged in
+//! `evidence.rs`.
 
 use std::{
     cell::Cell,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use super::evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash};
+use super::{
+    evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash},
+    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
+};
+use crate::pause;
 
 /// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +56,8 @@ impl Circuit {
 #[derive(Debug)]
 pub struct TargetState {
     epoch: Instant,
-    pending: AtomicUsize,
+    /// Counts the requests in flight, and queues those who wait for one to end.
+    pending: Arc<WaitQueue>,
     /// The sum of the hashes of the callers of the requests in flight: a multiple of one hash if they are all one caller's.
     pending_callers: AtomicU64,
     /// The caller of the newest request.
@@ -77,6 +83,8 @@ pub struct TargetState {
 #[derive(Debug)]
 pub struct TargetPermit {
     state: Arc<TargetState>,
+    /// Counts the request as pending, and goes to the first waiter when the request is over.
+    _pending: QueuePermit,
     caller: CallerHash,
     policy: Option<BreakerPolicy>,
     /// Whether this request is the probe of a half-open circuit breaker.
@@ -95,7 +103,7 @@ impl TargetState {
         Self {
             name,
             epoch: Instant::now(),
-            pending: AtomicUsize::new(0),
+            pending: Arc::default(),
             pending_callers: AtomicU64::new(0),
             newest_caller: AtomicU64::new(0),
             caller_changed: AtomicU64::new(0),
@@ -111,7 +119,12 @@ impl TargetState {
 
     /// The number of requests in flight.
     pub fn pending(&self) -> usize {
-        self.pending.load(Ordering::Relaxed)
+        self.pending.taken()
+    }
+
+    /// The number of requests that wait for one in flight to end (`max_pending`).
+    pub fn waiting(&self) -> usize {
+        self.pending.waiting()
     }
 
     /// How often the circuit breaker has opened.
@@ -135,7 +148,7 @@ impl TargetState {
     }
 
     /// A permit for a request of `caller`, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending`
-    /// requests are in flight. Without a `policy` there is no circuit breaker.
+    /// requests are in flight, or others wait for one of them to end. Without a `policy` there is no circuit breaker.
     pub fn admit(
         self: &Arc<Self>,
         caller: CallerHash,
@@ -143,39 +156,58 @@ impl TargetState {
         max_pending: Option<usize>,
         now: Instant,
     ) -> Option<TargetPermit> {
-        let circuit = policy.map_or(Circuit::Closed, |_| self.circuit(now));
-        self.admit_to(circuit, self.permit_for(caller, policy), max_pending, now)
+        let circuit = self.circuit_under(policy, now);
+        if circuit == Circuit::Open {
+            return None;
+        }
+        let pending = self.pending.try_take(max_pending)?;
+        self.admit_to(circuit, self.permit(caller, policy, pending), now)
     }
 
-    /// A permit, which counts as pending until it is dropped, and the number of requests that were pending before.
-    fn permit_for(
+    /// As [`admit`](Self::admit), for a request that has waited for `pending`.
+    pub fn admit_waiter(
         self: &Arc<Self>,
         caller: CallerHash,
         policy: Option<BreakerPolicy>,
-    ) -> (TargetPermit, usize) {
-        let before = self.pending.fetch_add(1, Ordering::Relaxed);
+        pending: QueuePermit,
+        now: Instant,
+    ) -> Option<TargetPermit> {
+        let circuit = self.circuit_under(policy, now);
+        self.admit_to(circuit, self.permit(caller, policy, pending), now)
+    }
+
+    /// Waits, in turn with other flows, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
+    pub fn enqueue(&self, max_pending: usize, flow: FlowKey) -> Option<Waiter> {
+        self.pending.enqueue(max_pending, flow)
+    }
+
+    fn circuit_under(&self, policy: Option<BreakerPolicy>, now: Instant) -> Circuit {
+        policy.map_or(Circuit::Closed, |_| self.circuit(now))
+    }
+
+    /// A permit for a request that counts as `pending`.
+    fn permit(
+        self: &Arc<Self>,
+        caller: CallerHash,
+        policy: Option<BreakerPolicy>,
+        pending: QueuePermit,
+    ) -> TargetPermit {
         self.pending_callers.fetch_add(caller.get(), Ordering::Relaxed);
-        let permit = TargetPermit {
+        TargetPermit {
             state: self.clone(),
+            _pending: pending,
             caller,
             policy,
             probe: false,
             judged: false,
             due: Cell::default(),
             excused: false,
-        };
-        (permit, before)
+        }
     }
 
-    /// As [`admit`](Self::admit), with the `circuit` that was read before.
-    fn admit_to(
-        &self,
-        circuit: Circuit,
-        (mut permit, before): (TargetPermit, usize),
-        max_pending: Option<usize>,
-        now: Instant,
-    ) -> Option<TargetPermit> {
-        if circuit == Circuit::Open || max_pending.is_some_and(|max_pending| before >= max_pending) {
+    /// Admits with the `circuit` that was read before.
+    fn admit_to(&self, circuit: Circuit, mut permit: TargetPermit, now: Instant) -> Option<TargetPermit> {
+        if circuit == Circuit::Open {
             return None;
         }
         self.note_caller(permit.caller, now);
@@ -214,7 +246,7 @@ impl TargetState {
     /// `caller`, if it is the only one with requests in flight and the only one that has sent any of late.
     fn only_active(&self, caller: CallerHash, now: Instant) -> Option<CallerHash> {
         // Two words that change meanwhile do not fit each other, and then others count as active.
-        let pending = self.pending.load(Ordering::Relaxed) as u64;
+        let pending = self.pending.taken() as u64;
         let all_own = self.pending_callers.load(Ordering::Relaxed) == pending.wrapping_mul(caller.get());
         let is_newest = self.newest_caller.load(Ordering::Relaxed) == caller.get();
         let changed = self.caller_changed.load(Ordering::Relaxed);
@@ -347,14 +379,14 @@ impl Drop for TargetPermit {
     fn drop(&mut self) {
         if let Some(due) = self.due.get().filter(|_| !self.judged) {
             let now = Instant::now();
-            if now >= due {
+            // What was late because the process was paused says nothing about the target.
+            if now >= due + pause::lost_since(due) {
                 // Nothing is known of the request any more; that it differs from the others is likely.
                 let moment = self.state.since_epoch(now).to_le_bytes();
                 self.failed(Failure::Response(RequestHash::unique(&moment)), now);
             }
         }
         self.state.pending_callers.fetch_sub(self.caller.get(), Ordering::Relaxed);
-        self.state.pending.fetch_sub(1, Ordering::Relaxed);
         if self.probe {
             self.state.probing.store(false, Ordering::Release);
         }
@@ -428,7 +460,8 @@ mod tests {
                 probe.failed(Failure::Connection, later);
             }
             drop(probe);
-            let passed = state.admit_to(seen, state.permit_for(caller(b"a"), Some(POLICY)), None, later);
+            let pending = state.pending.try_take(None).unwrap();
+            let passed = state.admit_to(seen, state.permit(caller(b"a"), Some(POLICY), pending), later);
             assert_eq!(passed.is_some(), healthy);
             if let Some(mut ordinary) = passed {
                 ordinary.failed(Failure::Connection, later);

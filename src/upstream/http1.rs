@@ -1,8 +1,10 @@
 //! One HTTP/1.1 connection, polled by the task that waits for its response.
 
 use std::{
+    error::Error,
     fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
@@ -25,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use super::{
     deferred_waker::DeferredWaker,
     dialer::Dialled,
-    io::{Io, ReadState},
+    io::{EndlessHead, Io, ReadState},
 };
 use crate::body::Outbound;
 
@@ -33,8 +35,11 @@ use crate::body::Outbound;
 /// task woken again, so that other tasks on the thread get their turn.
 const ROUNDS: usize = 8;
 
-/// Larger response heads are an error of the upstream.
-const MAX_HEAD: usize = 256 << 10;
+/// Larger response heads are an error of the upstream, on HTTP/2 too.
+pub(super) const MAX_HEAD: usize = 256 << 10;
+
+/// The most header lines in a response head. hyper keeps 64 bytes for each while it parses a head, and `http::HeaderMap` holds at most 24,576.
+const MAX_HEADERS: usize = 1_000;
 
 /// Limit for all interim responses together with the final head, and with what hyper reads of the body along with them.
 const MAX_BEFORE_ANSWER: usize = 2 << 20;
@@ -65,7 +70,7 @@ impl Http1 {
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
         let reads = Arc::<ReadState>::default();
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
-        let (sender, driven) = http1::Builder::new().max_header_size(MAX_HEAD).handshake(io).await?;
+        let (sender, driven) = builder().handshake(io).await?;
         let driven: Pin<Box<Driven>> = Box::pin(driven.with_upgrades());
         let deferred = DeferredWaker::new();
         let waker = Waker::from(deferred.clone());
@@ -141,6 +146,28 @@ impl Http1 {
             self.driven = None;
         }
     }
+}
+
+/// What is read of heads that are not quite HTTP: a space before a colon, which a proxy must remove from a response (RFC 9112 §5.1), and a value
+/// that goes on in the next line, which it may replace by spaces (§5.2). hyper does both.
+fn builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_header_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
+        .allow_spaces_after_header_name_in_responses(true)
+        .allow_obsolete_multiline_headers_in_responses(true);
+    builder
+}
+
+/// Whether `error` says that the upstream has sent a response head that cannot be read.
+pub(super) fn is_unreadable(error: &hyper::Error) -> bool {
+    if error.is_parse() {
+        return true;
+    }
+    let source = Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    let Some(inner) = source.and_then(io::Error::get_ref) else { return false };
+    inner.is::<EndlessHead>()
 }
 
 impl fmt::Debug for Http1 {

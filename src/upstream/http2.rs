@@ -15,11 +15,11 @@ use hyper::{
     client::conn::http2::{self, SendRequest},
     rt::Executor,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
-use super::{dialer::Dialled, io::Io};
-use crate::body::Outbound;
+use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, wait_queue::WaitQueue};
+use crate::{body::Outbound, pause};
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
 /// SETTINGS_MAX_CONCURRENT_STREAMS. An upstream that allows fewer gets fewer.
@@ -54,6 +54,10 @@ struct Shared {
     idle_since: Cell<Instant>,
     /// Notified when a stream ends.
     room: Rc<Notify>,
+    /// Counts the connections to the target.
+    limit: Arc<WaitQueue>,
+    /// Notified when the connection is idle and others wait for its permit.
+    wanted: Arc<Notify>,
 }
 
 /// One stream's share of a connection; dropping it gives the share back.
@@ -78,13 +82,16 @@ where
 }
 
 impl Http2 {
-    /// Opens HTTP/2 on a new connection and spawns the tasks that drive it; `room` is notified when a stream ends.
-    pub(super) async fn open(dialled: Dialled, room: Rc<Notify>) -> hyper::Result<Self> {
+    /// Opens HTTP/2 on a new connection and spawns the tasks that drive it. `room` is notified when a stream ends, and
+    /// `wanted` when the last one ends while requests wait for a connection to the target.
+    pub(super) async fn open(dialled: Dialled, room: Rc<Notify>, wanted: Arc<Notify>) -> hyper::Result<Self> {
+        let limit = dialled.permit.queue().clone();
         let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
-            .timer(TokioTimer::new())
+            .timer(pause::Timer)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(MAX_HEAD as u32)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(true)
@@ -96,6 +103,8 @@ impl Http2 {
             retired: Cell::new(false),
             idle_since: Cell::new(Instant::now()),
             room,
+            limit,
+            wanted,
         });
         let driven = Rc::new(RefCell::new(driven));
         let watched = Rc::downgrade(&driven);
@@ -151,12 +160,18 @@ impl Lease {
         drop(self);
         if error.is_go_away() && error.is_remote() {
             shared.retired.set(true);
-        } else if error.reason() == Some(h2::Reason::REFUSED_STREAM) {
+        } else if error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM) {
             // One that takes no stream at all makes no room either.
             let others = shared.open.get() > 0;
             (if others { &shared.full } else { &shared.retired }).set(true);
         }
     }
+}
+
+/// Whether `error` says that the upstream has sent a response head that cannot be read: h2 then resets the stream on its own, with REFUSED_STREAM
+/// if the head is too large.
+pub(super) fn is_unreadable(error: &hyper::Error) -> bool {
+    beneath(error).is_some_and(|error| error.is_reset() && error.is_library())
 }
 
 /// The HTTP/2 error behind `error`, if there is one.
@@ -177,5 +192,8 @@ impl Drop for Lease {
         self.shared.open.set(self.shared.open.get().saturating_sub(1));
         self.shared.idle_since.set(Instant::now());
         self.shared.room.notify_waiters();
+        if self.shared.open.get() == 0 && self.shared.limit.has_waiters() {
+            self.shared.wanted.notify_one();
+        }
     }
 }

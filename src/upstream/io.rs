@@ -12,6 +12,7 @@ use std::{
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -19,7 +20,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::{connection_limit::ConnectionPermit, dialer::Dialled};
+use super::{dialer::Dialled, wait_queue::QueuePermit};
 
 /// TCP, or TLS over it. TLS is boxed, so that a connection without it does not keep room for a kibibyte of its state.
 pub(super) type Socket = Either<TcpStream, Box<TlsStream<TokioIo<TokioIo<TcpStream>>>>>;
@@ -42,6 +43,11 @@ pub(super) struct ReadState {
 }
 
 const UNLIMITED: usize = usize::MAX;
+
+/// More bytes came before a final response than are allowed.
+#[derive(Debug, Error)]
+#[error("interim responses exceed the limit before a final response")]
+pub(super) struct EndlessHead;
 
 impl ReadState {
     /// A request is about to be sent: until [`ReadState::head_received`] no more than `allowance` bytes may come.
@@ -70,7 +76,7 @@ impl ReadState {
             return Ok(());
         }
         let Some(left) = allowance.checked_sub(read) else {
-            return Err(io::Error::other("interim responses exceed the limit before a final response"));
+            return Err(io::Error::other(EndlessHead));
         };
         self.allowance.store(left, Ordering::Relaxed);
         Ok(())
@@ -90,7 +96,7 @@ pub(super) struct Io {
     reads: Arc<ReadState>,
     /// Dropped after the socket, so the connection is closed before the permit is free. It is kept here because the I/O may live
     /// longer or shorter than the request sender.
-    _permit: ConnectionPermit,
+    _permit: QueuePermit,
 }
 
 impl Io {

@@ -1,9 +1,8 @@
-//! Selection in turns: the keys of an upstream, and its targets by weight.
+//! The keys of an upstream: which is used next, and which are in cooldown.
 
 use std::{
-    collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -11,14 +10,17 @@ use std::{
 
 use http::HeaderValue;
 
-/// Models for which one key may be in cooldown at the same time. With more, the key is in cooldown for all models.
-const MAX_MODELS: usize = 64;
+use super::{
+    key_queue::{KeyQueue, Queued},
+    key_state::{Availability, Claim, CooldownReason, KeyFailure, KeyState, Noted},
+};
 
 /// The upstream keys of one pool, as the header values that carry them.
 #[derive(Debug, Default)]
 pub struct KeyRing {
     keys: Vec<Key>,
     next: AtomicUsize,
+    queue: Arc<KeyQueue>,
 }
 
 /// One upstream key.
@@ -28,53 +30,21 @@ pub struct Key {
     state: Arc<KeyState>,
 }
 
-/// The cooldowns of a key. There is one state per key in the process, and it survives reloads.
-#[derive(Debug, Default)]
-struct KeyState {
-    /// The number of cooldowns: most keys have none, and need no lock.
-    noted: AtomicUsize,
-    cooldowns: Mutex<HashMap<Cooldown, Instant>>,
+/// The use of a key for one attempt. A probe without a result makes room for another one when this is dropped.
+#[derive(Debug)]
+pub struct KeyPermit {
+    key: Key,
+    taken: Instant,
+    /// Nearly all attempts have claimed nothing.
+    claim: Option<Box<Claimed>>,
 }
 
-/// What a cooldown applies to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Cooldown {
-    /// One model: its rate limit has been reached.
-    Model(Box<str>),
-    /// Everything.
-    All(CooldownReason),
-}
-
-/// Why a key is in cooldown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum CooldownReason {
-    /// A rate limit has been reached.
-    Limited,
-    /// Its quota is spent.
-    Spent,
-    /// The upstream rejects the key.
-    Refused,
-}
-
-impl Cooldown {
-    /// The reason of the cooldown.
-    pub fn why(&self) -> CooldownReason {
-        match self {
-            Self::Model(_) => CooldownReason::Limited,
-            Self::All(why) => *why,
-        }
-    }
-}
-
-impl CooldownReason {
-    /// The label in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Limited => "rate_limited",
-            Self::Spent => "quota_spent",
-            Self::Refused => "refused",
-        }
-    }
+/// What an attempt has claimed, and who is to know of its result.
+#[derive(Debug)]
+struct Claimed {
+    claim: Claim,
+    model: Option<Box<str>>,
+    queue: Arc<KeyQueue>,
 }
 
 /// The result of a selection.
@@ -83,7 +53,7 @@ pub enum Pick {
     /// The upstream needs no key.
     Unneeded,
     /// This one.
-    Key(Key),
+    Key(KeyPermit),
     /// All keys are in cooldown.
     CoolingDown {
         /// The earliest end of a cooldown.
@@ -91,6 +61,19 @@ pub enum Pick {
         /// The reason of that cooldown.
         why: CooldownReason,
     },
+    /// All keys have been used.
+    AllUsed,
+}
+
+/// The end of a wait in the queue.
+#[derive(Debug)]
+pub enum Turn {
+    /// The first free key.
+    Key(KeyPermit),
+    /// The keys need not be waited for any more.
+    Released,
+    /// No key becomes free in time.
+    TooLate,
 }
 
 impl KeyRing {
@@ -104,44 +87,103 @@ impl KeyRing {
             value.set_sensitive(true);
             known(&value).unwrap_or_else(|| Key { value, state: Arc::default() })
         };
-        Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0) }
+        let queue = previous.map(|ring| ring.queue.clone()).unwrap_or_default();
+        Self { keys: values.into_iter().map(key).collect(), next: AtomicUsize::new(0), queue }
     }
 
     /// The number of the key, in the order of the configuration, from 1.
     pub fn number(&self, key: &Key) -> Option<usize> {
-        self.keys.iter().position(|own| Arc::ptr_eq(&own.state, &key.state)).map(|at| at + 1)
+        self.keys.iter().position(|own| own.is(key)).map(|at| at + 1)
     }
 
     /// Selects the next key that is not in cooldown for `model` at `now` and not among `used`, and advances the turn.
     pub fn pick(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
-        match self.peek(model, used, now) {
-            // Two requests that looked at the same moment get different keys.
-            Pick::Key(_) if self.keys.len() > 1 => {
-                self.from(self.next.fetch_add(1, Ordering::Relaxed), model, used, now)
+        let mut turn = 0;
+        if self.keys.len() > 1 {
+            match self.peek(model, used, now) {
+                // Two requests that looked at the same moment get different keys.
+                Pick::Key(_) => turn = self.next.fetch_add(1, Ordering::Relaxed),
+                found => return found,
             }
-            found => found,
         }
+        let reserved = self.queue.is_waited_for(model);
+        self.from(turn, used, now, |key| {
+            let claim = key.state.claim(model, now, reserved)?;
+            Ok(self.permit(key, model, claim, now))
+        })
     }
 
-    /// What [`pick`](Self::pick) would select, without advancing the turn.
+    /// What [`pick`](Self::pick) would select, without advancing the turn and without a claim.
     pub fn peek(&self, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
-        self.from(self.next.load(Ordering::Relaxed), model, used, now)
+        let reserved = self.queue.is_waited_for(model);
+        self.from(self.next.load(Ordering::Relaxed), used, now, |key| {
+            match key.state.look(model, now, reserved) {
+                Availability::CoolingDown { until, why } => Err((until, why)),
+                Availability::Free | Availability::Probe => {
+                    Ok(self.permit(key, model, Claim::default(), now))
+                }
+            }
+        })
     }
 
-    fn from(&self, turn: usize, model: Option<&str>, used: &[Key], now: Instant) -> Pick {
-        if self.keys.is_empty() {
-            return Pick::Unneeded;
-        }
-        let (before, from) = self.keys.split_at(turn % self.keys.len());
-        let mut earliest: Option<(Instant, CooldownReason)> = None;
-        for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
-            match key.state.until(model, now) {
-                None => return Pick::Key(key.clone()),
-                Some(rest) => earliest = Some(earliest.map_or(rest, |known| known.min(rest))),
+    /// The first key that is not among `used`, whether or not it is in cooldown.
+    pub fn pick_any(&self, used: &[Key], now: Instant) -> Pick {
+        self.from(0, used, now, |key| Ok(self.permit(key, None, Claim::default(), now)))
+    }
+
+    /// All keys but `one`.
+    pub fn others(&self, one: Option<&Key>) -> Vec<Key> {
+        self.keys.iter().filter(|key| !one.is_some_and(|one| one.is(key))).cloned().collect()
+    }
+
+    /// Waits in the queue for a key for `model` that is not among `excluded`, until `latest`.
+    pub async fn wait(&self, model: Option<&str>, excluded: &[Key], latest: Instant) -> Turn {
+        let Some(waiting) = self.queue(model, excluded, latest) else { return Turn::TooLate };
+        loop {
+            match waiting.look(Instant::now()) {
+                Ok(turn) => return turn,
+                Err(alarm) => waiting.queued.changed(alarm).await,
             }
         }
-        let (until, why) = earliest.unwrap_or((now, CooldownReason::Limited));
-        Pick::CoolingDown { until, why }
+    }
+
+    fn queue<'a>(
+        &'a self,
+        model: Option<&'a str>,
+        excluded: &'a [Key],
+        latest: Instant,
+    ) -> Option<Waiting<'a>> {
+        let queued = self.queue.join(model, !excluded.is_empty())?;
+        Some(Waiting { ring: self, model, excluded, latest, queued })
+    }
+
+    /// Notes at `now` that the attempt with `permit` failed because of its key.
+    pub fn failed(&self, permit: &mut KeyPermit, failure: KeyFailure, now: Instant) -> Noted {
+        let claimed = permit.claim.take();
+        let claim = claimed.map_or_else(Claim::default, |claimed| claimed.claim);
+        let what = failure.what.clone();
+        let noted = permit.key.state.fail(failure, claim, permit.taken, now);
+        self.queue.wake(|model| what.concerns(model), false);
+        noted
+    }
+
+    /// Notes that the attempt with `permit` got a response. Returns whether that ends an outage of which the operator has heard.
+    pub fn succeeded(&self, permit: &mut KeyPermit) -> bool {
+        let claimed = permit.claim.take();
+        let (claim, model) = match &claimed {
+            Some(claimed) => (claimed.claim, claimed.model.as_deref()),
+            None => (Claim::default(), None),
+        };
+        let ended = permit.key.state.succeed(model, claim, permit.taken);
+        if ended.outage || ended.limit {
+            self.queue.wake(|other| ended.outage || other == model, true);
+        }
+        ended.report
+    }
+
+    /// The values of all keys, in the order of the configuration.
+    pub fn values(&self) -> Vec<HeaderValue> {
+        self.keys.iter().map(|key| key.value.clone()).collect()
     }
 
     /// The number of keys.
@@ -156,8 +198,70 @@ impl KeyRing {
 
     /// The number of keys, and how many of them are in any cooldown at `now`.
     pub fn cooling_down(&self, now: Instant) -> (usize, usize) {
-        let cooldowns = |key: &&Key| key.state.lock().values().any(|until| *until > now);
-        (self.keys.len(), self.keys.iter().filter(cooldowns).count())
+        (self.keys.len(), self.keys.iter().filter(|key| key.state.is_cooling_down(now)).count())
+    }
+
+    fn from(
+        &self,
+        turn: usize,
+        used: &[Key],
+        now: Instant,
+        permit: impl Fn(&Key) -> Result<KeyPermit, (Instant, CooldownReason)>,
+    ) -> Pick {
+        if self.keys.is_empty() {
+            return Pick::Unneeded;
+        }
+        let (before, from) = self.keys.split_at(turn % self.keys.len());
+        let mut earliest: Option<(Instant, CooldownReason)> = None;
+        for key in from.iter().chain(before).filter(|key| !used.iter().any(|other| other.is(key))) {
+            match permit(key) {
+                Ok(permit) => return Pick::Key(permit),
+                Err(rest) => earliest = Some(earliest.map_or(rest, |known| known.min(rest))),
+            }
+        }
+        match earliest {
+            Some((until, why)) => Pick::CoolingDown { until: until.max(now), why },
+            None => Pick::AllUsed,
+        }
+    }
+
+    fn permit(&self, key: &Key, model: Option<&str>, claim: Claim, now: Instant) -> KeyPermit {
+        let claimed = || Box::new(Claimed { claim, model: model.map(Into::into), queue: self.queue.clone() });
+        let claim = (claim != Claim::default()).then(claimed);
+        KeyPermit { key: key.clone(), taken: now, claim }
+    }
+}
+
+/// A request in the queue.
+struct Waiting<'a> {
+    ring: &'a KeyRing,
+    model: Option<&'a str>,
+    excluded: &'a [Key],
+    latest: Instant,
+    queued: Queued<'a>,
+}
+
+impl Waiting<'_> {
+    /// The end of the wait or, as an error, when to look again if nothing changes.
+    fn look(&self, now: Instant) -> Result<Turn, Instant> {
+        if self.queued.is_released() {
+            return Ok(Turn::Released);
+        }
+        let usable = || self.ring.keys.iter().filter(|key| !self.excluded.iter().any(|other| other.is(key)));
+        let Some(earliest) = usable().map(|key| key.available_at(self.model, now)).min() else {
+            return Ok(Turn::TooLate);
+        };
+        if earliest > self.latest || now >= self.latest {
+            return Ok(Turn::TooLate);
+        }
+        if !self.queued.is_first() {
+            return Err(self.latest);
+        }
+        let mut claims = usable().filter_map(|key| Some((key, key.state.claim_first(self.model, now)?)));
+        match claims.next() {
+            Some((key, claim)) => Ok(Turn::Key(self.ring.permit(key, self.model, claim, now))),
+            None => Err(earliest),
+        }
     }
 }
 
@@ -167,150 +271,77 @@ impl Key {
         &self.value
     }
 
-    /// Whether the key is in cooldown for `model` at `now`.
-    pub fn is_cooling_down(&self, model: Option<&str>, now: Instant) -> bool {
-        self.state.until(model, now).is_some()
+    /// When the key may be used for `model` by the first request in the queue.
+    fn available_at(&self, model: Option<&str>, now: Instant) -> Instant {
+        match self.state.look(model, now, false) {
+            Availability::CoolingDown { until, .. } => until,
+            Availability::Free | Availability::Probe => now,
+        }
     }
 
-    /// Puts the key into cooldown until then.
-    pub fn cool_down(&self, what: Cooldown, until: Instant) {
-        let mut cooldowns = self.state.lock();
-        let now = Instant::now();
-        cooldowns.retain(|_, until| *until > now);
-        let what = if cooldowns.len() < MAX_MODELS || cooldowns.contains_key(&what) {
-            what
-        } else {
-            Cooldown::All(CooldownReason::Limited)
-        };
-        let latest = cooldowns.entry(what).or_insert(until);
-        *latest = until.max(*latest);
-        self.state.noted.store(cooldowns.len(), Ordering::Release);
-    }
-
-    fn is(&self, other: &Self) -> bool {
+    /// Whether both are the same key of the same upstream.
+    pub fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.state, &other.state)
     }
 }
 
-impl KeyState {
-    /// The end of the cooldown for `model` at `now`, if there is one, and its reason.
-    fn until(&self, model: Option<&str>, now: Instant) -> Option<(Instant, CooldownReason)> {
-        if self.noted.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        let mut cooldowns = self.lock();
-        cooldowns.retain(|_, until| *until > now);
-        self.noted.store(cooldowns.len(), Ordering::Release);
-        let concerns = |what: &Cooldown| match what {
-            Cooldown::All(_) => true,
-            Cooldown::Model(cooling_down) => model == Some(cooling_down),
-        };
-        cooldowns.iter().filter(|(what, _)| concerns(what)).map(|(what, until)| (*until, what.why())).max()
+impl KeyPermit {
+    /// The key.
+    pub fn key(&self) -> &Key {
+        &self.key
     }
 
-    /// Nothing panics while it holds the lock.
-    fn lock(&self) -> MutexGuard<'_, HashMap<Cooldown, Instant>> {
-        self.cooldowns.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The header's value.
+    pub fn value(&self) -> &HeaderValue {
+        &self.key.value
     }
 }
 
-/// Weighted round robin over a fixed, non-empty set: in each run of `sum(weights)` turns each item gets as many turns as its
-/// weight, spread out.
-#[derive(Debug)]
-pub struct Rotation<T> {
-    first: T,
-    rest: Vec<T>,
-    /// Indices, 0 for `first`; at most 1000 an item.
-    turns: Vec<usize>,
-    next: AtomicUsize,
-}
-
-impl<T> Rotation<T> {
-    /// Built once, by smooth weighted round robin (as in nginx's `ngx_http_upstream_round_robin.c`), so that the heaviest item
-    /// does not have all its turns first. Weights are divided by their common divisor. `None` when there is no item.
-    pub fn new(weighted: impl IntoIterator<Item = (T, u32)>) -> Option<Self> {
-        let (items, weights): (Vec<T>, Vec<u32>) = weighted.into_iter().unzip();
-        let mut items = items.into_iter();
-        let first = items.next()?;
-        let divisor = weights.iter().copied().fold(0, gcd).max(1);
-        let weights: Vec<i64> = weights.iter().map(|weight| i64::from(weight / divisor)).collect();
-        Some(Self { first, rest: items.collect(), turns: turns(&weights), next: AtomicUsize::new(0) })
+impl Drop for KeyPermit {
+    fn drop(&mut self) {
+        let Some(claimed) = self.claim.take() else { return };
+        let model = claimed.model.as_deref();
+        self.key.state.give_back(model, claimed.claim);
+        claimed.queue.wake(|other| claimed.claim.probe || other == model, false);
     }
-
-    /// Takes the next turn.
-    pub fn turn(&self) -> usize {
-        if self.rest.is_empty() {
-            return 0;
-        }
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
-        self.turns.get(turn % self.turns.len().max(1)).copied().unwrap_or_default()
-    }
-
-    /// The item of a turn.
-    pub fn get(&self, turn: usize) -> &T {
-        turn.checked_sub(1).and_then(|index| self.rest.get(index)).unwrap_or(&self.first)
-    }
-
-    /// All items.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        std::iter::once(&self.first).chain(&self.rest)
-    }
-
-    /// The number of items; at least one.
-    pub fn count(&self) -> usize {
-        1 + self.rest.len()
-    }
-}
-
-fn turns(weights: &[i64]) -> Vec<usize> {
-    let total: i64 = weights.iter().sum();
-    let mut current = vec![0; weights.len()];
-    let turn = |_| {
-        for (current, weight) in current.iter_mut().zip(weights) {
-            *current += weight;
-        }
-        let (index, heaviest) = current.iter_mut().enumerate().rev().max_by_key(|(_, weight)| **weight)?;
-        *heaviest -= total;
-        Some(index)
-    };
-    (0..total).filter_map(turn).collect()
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    #[test]
-    fn turns_follow_weights_and_are_spread() {
-        let rotation = Rotation::new([('a', 400), ('b', 200), ('c', 200)]).unwrap();
-        let turns: Vec<char> = (0..8).map(|_| *rotation.get(rotation.turn())).collect();
-        assert_eq!(turns.iter().filter(|turn| **turn == 'a').count(), 4);
-        assert_eq!(turns.iter().filter(|turn| **turn == 'b').count(), 2);
-        assert!(turns.windows(3).all(|three| three.iter().any(|turn| *turn != 'a')), "{turns:?}");
-        assert_eq!(rotation.iter().collect::<String>(), "abc");
-        assert!(Rotation::<char>::new([]).is_none());
-    }
+    use super::{super::key_state::Cooldown, *};
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn ring(previous: Option<&KeyRing>) -> KeyRing {
         KeyRing::new(vec![HeaderValue::from_static("a"), HeaderValue::from_static("b")], previous)
     }
 
-    fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<Key> {
+    fn single() -> KeyRing {
+        KeyRing::new(vec![HeaderValue::from_static("a")], None)
+    }
+
+    fn picked(ring: &KeyRing, model: Option<&str>, used: &[Key], now: Instant) -> Option<KeyPermit> {
         match ring.pick(model, used, now) {
             Pick::Key(key) => Some(key),
-            Pick::Unneeded | Pick::CoolingDown { .. } => None,
+            Pick::Unneeded | Pick::CoolingDown { .. } | Pick::AllUsed => None,
         }
+    }
+
+    fn limited(model: &str, named: Duration) -> KeyFailure {
+        KeyFailure { what: Cooldown::Model(model.into()), named: Some(named), takes_out: true }
+    }
+
+    fn outage(reason: CooldownReason, named: Option<Duration>) -> KeyFailure {
+        KeyFailure { what: Cooldown::All(reason), named, takes_out: true }
     }
 
     #[test]
     fn keys_take_turns() {
         let (ring, now) = (ring(None), Instant::now());
         let taken: Vec<_> = (0..3).filter_map(|_| picked(&ring, None, &[], now)).collect();
-        assert_eq!(taken.iter().map(Key::value).collect::<Vec<_>>(), ["a", "b", "a"]);
+        assert_eq!(taken.iter().map(KeyPermit::value).collect::<Vec<_>>(), ["a", "b", "a"]);
         assert!(taken[0].value().is_sensitive());
         assert!(matches!(KeyRing::default().pick(None, &[], now), Pick::Unneeded));
     }
@@ -318,9 +349,10 @@ mod tests {
     #[test]
     fn a_turn_is_had_by_who_gets_a_key() {
         let (ring, now) = (ring(None), Instant::now());
-        let until = now + std::time::Duration::from_secs(60);
-        let keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
-        keys.iter().for_each(|key| key.cool_down(Cooldown::Model("m".into()), until));
+        let mut keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        for key in &mut keys {
+            ring.failed(key, limited("m", MINUTE), now);
+        }
         // Neither who only looks nor who finds none takes a turn from the others.
         let mut taken = Vec::new();
         for _ in 0..3 {
@@ -328,48 +360,325 @@ mod tests {
             assert!(picked(&ring, Some("m"), &[], now).is_none());
             taken.extend(picked(&ring, Some("other"), &[], now));
         }
-        assert_eq!(taken.iter().map(Key::value).collect::<Vec<_>>(), ["a", "b", "a"]);
+        assert_eq!(taken.iter().map(KeyPermit::value).collect::<Vec<_>>(), ["a", "b", "a"]);
     }
 
     #[test]
-    fn a_key_rests_for_what_it_was_told_to_and_for_as_long() {
+    fn a_cooldown_keeps_requests_for_what_it_applies_to_away() {
         let (ring, now) = (ring(None), Instant::now());
-        let until = now + std::time::Duration::from_secs(60);
-        let a = picked(&ring, None, &[], now).unwrap();
-        a.cool_down(Cooldown::Model("m".into()), until);
-        assert!(a.is_cooling_down(Some("m"), now) && !a.is_cooling_down(Some("other"), now));
+        let mut a = picked(&ring, None, &[], now).unwrap();
+        ring.failed(&mut a, limited("m", MINUTE), now);
         for _ in 0..3 {
             assert_eq!(picked(&ring, Some("m"), &[], now).unwrap().value(), "b");
         }
         assert!((0..2).any(|_| picked(&ring, Some("other"), &[], now).unwrap().value() == "a"));
-        let b = picked(&ring, Some("m"), &[], now).unwrap();
+        let mut b = picked(&ring, Some("m"), &[], now).unwrap();
+        let used = [b.key().clone()];
         assert!(
-            matches!(ring.pick(Some("m"), std::slice::from_ref(&b), now), Pick::CoolingDown { until: then, why: CooldownReason::Limited } if then == until)
+            matches!(ring.pick(Some("m"), &used, now), Pick::CoolingDown { until, why: CooldownReason::Limited } if until == now + MINUTE)
         );
-        b.cool_down(Cooldown::All(CooldownReason::Refused), until);
+        ring.failed(&mut b, outage(CooldownReason::Refused, None), now);
         assert!(picked(&ring, Some("m"), &[], now).is_none());
         assert_eq!(picked(&ring, Some("other"), &[], now).unwrap().value(), "a");
         assert_eq!(ring.cooling_down(now), (2, 2));
-        assert!(picked(&ring, Some("m"), &[], until).is_some());
+        assert!(picked(&ring, Some("m"), &[], now + MINUTE).is_some());
     }
 
     #[test]
-    fn rests_outlive_a_reload() {
+    fn cooldowns_and_the_queue_outlive_a_reload() {
         let (first, now) = (ring(None), Instant::now());
-        picked(&first, None, &[], now)
-            .unwrap()
-            .cool_down(Cooldown::All(CooldownReason::Refused), now + std::time::Duration::from_secs(60));
+        let mut a = picked(&first, None, &[], now).unwrap();
+        first.failed(&mut a, outage(CooldownReason::Refused, None), now);
         let second = ring(Some(&first));
+        assert!(Arc::ptr_eq(&first.queue, &second.queue));
         (0..3).for_each(|_| assert_eq!(picked(&second, None, &[], now).unwrap().value(), "b"));
     }
 
     #[test]
-    fn rests_are_bounded() {
+    fn limits_are_bounded() {
         let (ring, now) = (ring(None), Instant::now());
-        let key = picked(&ring, None, &[], now).unwrap();
-        let until = now + std::time::Duration::from_secs(60);
-        (0..MAX_MODELS + 10).for_each(|n| key.cool_down(Cooldown::Model(n.to_string().into()), until));
-        assert!(key.state.lock().len() <= MAX_MODELS + 1);
-        assert!(key.state.until(Some("another"), now).is_some());
+        for number in 0..crate::upstream::key_state::MAX_MODELS + 10 {
+            let mut key = ring.permit(&ring.keys[0], None, Claim::default(), now);
+            ring.failed(&mut key, limited(&number.to_string(), MINUTE), now);
+        }
+        assert!(matches!(
+            ring.keys[0].state.look(Some("another"), now, false),
+            Availability::CoolingDown { .. }
+        ));
+    }
+
+    /// The cooldown of an outage, each time a probe of the only key fails.
+    #[test]
+    fn an_outage_doubles_until_a_probe_succeeds() {
+        let ring = single();
+        let mut now = Instant::now();
+        let mut lengths = Vec::new();
+        for round in 0..6 {
+            let mut probe = picked(&ring, None, &[], now).unwrap();
+            if round > 0 {
+                assert!(picked(&ring, None, &[], now).is_none(), "one request probes");
+            }
+            let noted = ring.failed(&mut probe, outage(CooldownReason::Spent, None), now);
+            assert_eq!(noted.report, round == 0, "the operator hears of it once");
+            let span = noted.cooldown.unwrap();
+            lengths.push(span.as_secs());
+            let before = now + span - Duration::from_millis(1);
+            assert!(picked(&ring, None, &[], before).is_none());
+            now += span;
+        }
+        assert_eq!(lengths, [60, 120, 240, 480, 900, 900]);
+        // A probe without a result makes room for another.
+        drop(picked(&ring, None, &[], now).unwrap());
+        let mut probe = picked(&ring, None, &[], now).unwrap();
+        assert!(ring.succeeded(&mut probe), "the operator hears of the end");
+        assert_eq!(ring.cooling_down(now), (1, 0));
+        let mut again = picked(&ring, None, &[], now).unwrap();
+        let noted = ring.failed(&mut again, outage(CooldownReason::Spent, None), now);
+        assert_eq!(noted.cooldown, Some(MINUTE), "a success resets it");
+    }
+
+    #[test]
+    fn an_outage_lasts_until_the_reset_that_is_named() {
+        for (named, expected) in [(5, 5), (3600, 3600), (30 * 86_400, 86_400)] {
+            let (ring, now) = (single(), Instant::now());
+            let mut key = picked(&ring, None, &[], now).unwrap();
+            let failure = outage(CooldownReason::Spent, Some(Duration::from_secs(named)));
+            assert_eq!(ring.failed(&mut key, failure, now).cooldown, Some(Duration::from_secs(expected)));
+        }
+    }
+
+    /// Fifty requests are in flight when the credit ends: that is one failure, not fifty; and a response to an older request is no recovery.
+    #[test]
+    fn requests_from_before_an_outage_say_nothing_new() {
+        let (ring, now) = (single(), Instant::now());
+        let mut before: Vec<_> = (0..50).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        let later = now + Duration::from_secs(1);
+        let failed =
+            before[..49].iter_mut().map(|key| ring.failed(key, outage(CooldownReason::Spent, None), later));
+        let noted: Vec<_> = failed.filter(|noted| noted.report || noted.cooldown.is_some()).collect();
+        assert_eq!((noted.len(), noted[0].cooldown), (1, Some(MINUTE)));
+        assert!(!ring.succeeded(&mut before[49]));
+        assert_eq!(ring.cooling_down(later), (1, 1));
+    }
+
+    #[test]
+    fn a_key_that_stays_in_use_has_an_outage_but_no_cooldown() {
+        let (ring, now) = (single(), Instant::now());
+        let fail = |at| {
+            let mut key = picked(&ring, None, &[], at).unwrap();
+            let failure = KeyFailure { takes_out: false, ..outage(CooldownReason::Refused, None) };
+            ring.failed(&mut key, failure, at)
+        };
+        assert_eq!(fail(now), Noted { cooldown: None, report: true });
+        assert_eq!(fail(now), Noted { cooldown: None, report: false });
+        assert_eq!(ring.cooling_down(now), (1, 0));
+        let mut works = picked(&ring, None, &[], now).unwrap();
+        assert!(ring.succeeded(&mut works));
+        // A key that fails and works in turns is reported once a minute at most.
+        assert!(!fail(now + MINUTE / 2).report);
+        assert!(!ring.succeeded(&mut picked(&ring, None, &[], now + MINUTE / 2).unwrap()));
+        assert!(fail(now + MINUTE).report);
+    }
+
+    #[test]
+    fn a_rate_limit_takes_no_key_away_where_there_is_no_other() {
+        let (ring, now) = (single(), Instant::now());
+        let mut key = picked(&ring, Some("m"), &[], now).unwrap();
+        let failure = KeyFailure { takes_out: false, ..limited("m", MINUTE) };
+        assert_eq!(ring.failed(&mut key, failure, now), Noted::default());
+        assert!(picked(&ring, Some("m"), &[], now).is_some());
+        // Whatever another route has noted, it may be used.
+        let mut key = picked(&ring, Some("m"), &[], now).unwrap();
+        ring.failed(&mut key, limited("m", MINUTE), now);
+        assert!(picked(&ring, Some("m"), &[], now).is_none());
+        assert!(matches!(ring.pick_any(&[], now), Pick::Key(_)));
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How long an upstream takes to respond.
+    const RESPONSE: Duration = Duration::from_millis(10);
+
+    /// A request that makes up to four attempts and waits for up to seven seconds.
+    enum Request<'a> {
+        /// It looks for a key other than these.
+        Picks(Vec<Key>),
+        Waits(Waiting<'a>),
+        /// The attempt is over at that time.
+        Sent(KeyPermit, Instant),
+        Ended {
+            succeeded: bool,
+            after: Duration,
+        },
+    }
+
+    /// Requests that all begin at once, and an upstream that gives the attempts in their order these responses: how long the limit lasts, or
+    /// `None` for a success.
+    struct Simulation<'a, F> {
+        ring: &'a KeyRing,
+        respond: F,
+        start: Instant,
+        now: Instant,
+        responses: usize,
+    }
+
+    /// What became of a request.
+    #[derive(Debug)]
+    struct End {
+        attempts: usize,
+        succeeded: bool,
+        after: Duration,
+    }
+
+    impl<'a, F: Fn(usize) -> Option<Duration>> Simulation<'a, F> {
+        fn new(ring: &'a KeyRing, start: Instant, respond: F) -> Self {
+            Self { ring, respond, start, now: start, responses: 0 }
+        }
+
+        fn run(mut self, count: usize) -> Vec<End> {
+            let mut requests: Vec<_> = (0..count).map(|_| (Request::Picks(Vec::new()), 0)).collect();
+            loop {
+                let mut alarms = Vec::new();
+                for (request, attempts) in &mut requests {
+                    let alarm = self.go_on(request, attempts);
+                    alarms.extend(alarm);
+                }
+                let Some(next) = alarms.into_iter().min() else { break };
+                // Each change wakes the requests in the queue, so all of them look again.
+                self.now = next.max(self.now);
+            }
+            let end = |(request, attempts)| match request {
+                Request::Ended { succeeded, after } => End { attempts, succeeded, after },
+                _ => panic!("it has not ended"),
+            };
+            requests.into_iter().map(end).collect()
+        }
+
+        /// Does what can be done now; when to go on.
+        fn go_on(&mut self, request: &mut Request<'a>, attempts: &mut usize) -> Option<Instant> {
+            let (now, latest) = (self.now, self.start + 7 * SECOND);
+            let next = match request {
+                Request::Ended { .. } => return None,
+                Request::Sent(_, until) if *until > now => return Some(*until),
+                Request::Sent(permit, _) => {
+                    self.responses += 1;
+                    let limit = (self.respond)(self.responses - 1);
+                    match limit {
+                        None => _ = self.ring.succeeded(permit),
+                        Some(span) => _ = self.ring.failed(permit, limited("m", span), now),
+                    }
+                    if limit.is_none() || *attempts == 4 {
+                        self.ended(limit.is_none())
+                    } else {
+                        Request::Picks(vec![permit.key().clone()])
+                    }
+                }
+                Request::Picks(used) => match self.ring.pick(Some("m"), used, now) {
+                    Pick::Key(permit) => Request::Sent(permit, now + RESPONSE),
+                    _ => Request::Waits(self.ring.queue(Some("m"), &[], latest).unwrap()),
+                },
+                Request::Waits(waiting) => match waiting.look(now) {
+                    Err(alarm) => return Some(alarm),
+                    Ok(Turn::Key(permit)) => Request::Sent(permit, now + RESPONSE),
+                    Ok(Turn::Released) => Request::Picks(Vec::new()),
+                    Ok(Turn::TooLate) => self.ended(false),
+                },
+            };
+            *attempts += usize::from(matches!(next, Request::Sent(..)));
+            *request = next;
+            Some(now)
+        }
+
+        fn ended(&self, succeeded: bool) -> Request<'a> {
+            Request::Ended { succeeded, after: self.now - self.start }
+        }
+    }
+
+    /// A ring of two keys that are both limited for a second.
+    fn limited_ring(now: Instant) -> KeyRing {
+        let ring = ring(None);
+        let mut keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
+        for key in &mut keys {
+            ring.failed(key, limited("m", SECOND), now);
+        }
+        ring
+    }
+
+    #[test]
+    fn four_requests_that_are_all_limited_for_a_second_share_the_keys_in_order() {
+        let ring = ring(None);
+        let ends = Simulation::new(&ring, Instant::now(), |_| Some(SECOND)).run(4);
+        assert!(ends.iter().all(|end| end.attempts == 4), "each is sent as often as it may be: {ends:?}");
+        // Two keys allow two attempts a second, after four at the beginning.
+        let last = ends.iter().map(|end| end.after).max();
+        assert_eq!(last.map(|last| last.as_secs()), Some(6), "{ends:?}");
+    }
+
+    #[test]
+    fn requests_in_the_queue_know_at_once_that_a_new_limit_is_too_long() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let ends = Simulation::new(&ring, now, |_| Some(60 * MINUTE)).run(6);
+        let attempts: usize = ends.iter().map(|end| end.attempts).sum();
+        let at_once = ends.iter().all(|end| end.after <= SECOND + RESPONSE);
+        assert!(at_once && attempts == 2, "one attempt with each key is enough: {ends:?}");
+    }
+
+    #[test]
+    fn requests_in_the_queue_go_on_when_the_first_one_succeeds() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let ends = Simulation::new(&ring, now, |_| None).run(6);
+        let at_once = ends.iter().all(|end| end.after <= SECOND + 2 * RESPONSE);
+        assert!(at_once && ends.iter().all(|end| end.succeeded), "{ends:?}");
+    }
+
+    #[test]
+    fn a_first_request_without_a_result_holds_nobody_up() {
+        let (ring, start) = (single(), Instant::now());
+        let mut key = picked(&ring, None, &[], start).unwrap();
+        ring.failed(&mut key, limited("m", SECOND), start);
+        let waiting: Vec<_> = (0..3).filter_map(|_| ring.queue(Some("m"), &[], start + 7 * SECOND)).collect();
+        let [first, second, third] = waiting.try_into().map_err(|_| "three").unwrap();
+        assert_eq!(first.look(start).err(), Some(start + SECOND));
+        let now = start + SECOND;
+        assert!(second.look(now).is_err(), "it is not the first");
+        let Ok(Turn::Key(_slow)) = first.look(now) else { panic!("it is free") };
+        drop(first);
+        // The upstream does not respond to the first one. It has not rejected it either.
+        let later = now + SECOND;
+        assert_eq!(second.look(now).err(), Some(later));
+        let Ok(Turn::Key(leaves)) = second.look(later) else { panic!("it goes after a second") };
+        drop(second);
+        assert!(third.look(later).is_err());
+        drop(leaves);
+        assert!(matches!(third.look(later), Ok(Turn::Key(_))), "its client left");
+    }
+
+    #[test]
+    fn nobody_overtakes_the_queue() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let later = now + 2 * SECOND;
+        let first = ring.queue(Some("m"), &[], now + 7 * SECOND).unwrap();
+        assert!(matches!(ring.pick(Some("m"), &[], later), Pick::CoolingDown { .. }));
+        assert!(matches!(ring.pick(Some("other"), &[], later), Pick::Key(_)));
+        assert!(matches!(first.look(later), Ok(Turn::Key(_))));
+        drop(first);
+        assert!(matches!(ring.pick(Some("m"), &[], later), Pick::Key(_)), "the other key");
+    }
+
+    #[test]
+    fn a_request_that_cannot_use_each_key_is_overtaken() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let excluded = [ring.keys[0].clone()];
+        let mut b = ring.permit(&ring.keys[1], None, Claim::default(), now);
+        ring.failed(&mut b, limited("m", MINUTE), now);
+        let latest = now + 2 * MINUTE;
+        let choosy = ring.queue(Some("m"), &excluded, latest).unwrap();
+        let other = ring.queue(Some("m"), &[], latest).unwrap();
+        assert_eq!(choosy.look(now + SECOND).err(), Some(now + MINUTE));
+        assert!(matches!(other.look(now + SECOND), Ok(Turn::Key(key)) if key.value() == "a"));
     }
 }

@@ -3,7 +3,7 @@
 //! A [`Dialer`] makes connections for one connect identity (scheme, host, port, TLS, proxy). It is part of a Snapshot and carried
 //! to the next one. [`Pools`] keep the idle connections of one worker and never leave its thread.
 //!
-//! The state of targets and keys (a [`TargetState`] and a [`ConnectionLimit`] for each target, the cooldowns of a [`KeyRing`],
+//! The state of targets and keys (a [`TargetState`] and a [`WaitQueue`] of connections for each target, the cooldowns and the queue of a [`KeyRing`],
 //! the retry [`Budget`]) belongs to the process, not to a worker, and outlives reloads.
 //!
 //! An HTTP/1.1 connection has no task of its own: the task that waits for its response polls it. No frame crosses a task, all
@@ -13,7 +13,6 @@
 mod affinity;
 mod answer;
 mod budget;
-mod connection_limit;
 mod deferred_waker;
 mod dialer;
 mod evidence;
@@ -21,15 +20,24 @@ mod health;
 mod http1;
 mod http2;
 mod io;
+mod key_queue;
 mod key_ring;
+mod key_state;
 mod pool;
+mod resolver;
+mod rotation;
+mod tls;
+mod wait_queue;
 
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
 pub use budget::{Budget, BudgetPermit};
-pub use connection_limit::ConnectionLimit;
 pub use dialer::{DialError, Dialer, DialerOptions, Egress, PoolLimits};
 pub use evidence::{CallerHash, Failure, RequestHash};
 pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
-pub use key_ring::{Cooldown, CooldownReason, Key, KeyRing, Pick, Rotation};
+pub use key_ring::{Key, KeyPermit, KeyRing, Pick, Turn};
+pub use key_state::{Cooldown, CooldownReason, KeyFailure, Noted};
 pub use pool::{Connection, Delivery, Pools, SendError};
+pub use rotation::Rotation;
+pub use tls::bind_sessions;
+pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     pin::pin,
     rc::Rc,
@@ -16,15 +16,16 @@ use hyper::{
     client::conn::{TrySendError, http2::SendRequest},
 };
 use thiserror::Error;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use super::{
     Answer, AnswerBody, DialError, Dialer,
     answer::Source,
-    http1::{Http1, Http1Body},
+    http1::{self, Http1, Http1Body},
     http2::{self, Http2, Lease},
+    wait_queue::QueuePermit,
 };
-use crate::{body::Outbound, fault::Cause, telemetry::metrics::worker::WorkerMetrics};
+use crate::{body::Outbound, fault::Cause, pause, telemetry::metrics::worker::WorkerMetrics};
 
 /// A connection that is closed so soon after a request was sent was being closed when the request was sent.
 const CROSSING: Duration = Duration::from_secs(1);
@@ -43,6 +44,10 @@ pub struct Pools {
     dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
     /// Notified when a stream of any HTTP/2 connection ends.
     room: Rc<Notify>,
+    /// Requests that wait for an HTTP/1.1 connection, by dialer and by their number in the target's queue.
+    waiting: RefCell<HashMap<u64, BTreeMap<u64, oneshot::Sender<Box<Http1>>>>>,
+    /// Notified when a request somewhere in the process waits for a permit that an idle connection of this worker may hold.
+    wanted: Arc<Notify>,
     metrics: Arc<WorkerMetrics>,
 }
 
@@ -65,6 +70,26 @@ pub struct Connection {
 enum Transport {
     Http1(Http1),
     Http2(SendRequest<Outbound>, Lease),
+}
+
+/// What a request for an HTTP/1.1 connection gets when its turn comes.
+enum Free {
+    Connection(Box<Http1>),
+    Permit(QueuePermit),
+}
+
+/// What a request for an HTTP/2 stream gets when its turn comes.
+enum FreeStream {
+    Stream(Transport),
+    Permit(QueuePermit),
+}
+
+/// A request that waits for an HTTP/1.1 connection of this worker. Dropping it passes on a connection that has come meanwhile.
+struct LocalWaiter<'a> {
+    pools: &'a Rc<Pools>,
+    dialer: &'a Arc<Dialer>,
+    number: u64,
+    handed: oneshot::Receiver<Box<Http1>>,
 }
 
 /// Why the upstream sent no response head.
@@ -92,6 +117,8 @@ pub enum Delivery {
         /// The connection had been kept, and no byte came back.
         stale: bool,
     },
+    /// All of it: the upstream has answered with a head that cannot be read.
+    Unreadable,
 }
 
 impl Pools {
@@ -102,9 +129,17 @@ impl Pools {
 
     /// An idle connection to `dialer`'s origin that is alive, as far as can be known without writing to it.
     pub fn take(self: &Rc<Self>, dialer: &Arc<Dialer>) -> Option<Connection> {
-        let transport = if dialer.http2() { self.take_http2(dialer)? } else { self.take_http1(dialer)? };
+        let transport = if dialer.http2() {
+            // A stream that has just ended made room for those who wait, and they are asked in order.
+            if dialer.has_waiters() {
+                return None;
+            }
+            self.take_http2(dialer)?
+        } else {
+            self.take_http1(dialer)?
+        };
         self.metrics.pool.reused.add();
-        Some(Connection { transport, reused: true, pools: self.clone(), dialer: dialer.clone() })
+        Some(self.connection(dialer, transport, true))
     }
 
     /// A new connection, made within `timeout`.
@@ -117,17 +152,39 @@ impl Pools {
         timeout: Duration,
     ) -> Result<Connection, DialError> {
         if dialer.http2() {
-            return match tokio::time::timeout(timeout, self.dial_http2(dialer, timeout)).await {
+            return match pause::timeout(timeout, self.dial_http2(dialer, timeout)).await {
                 Ok(dialled) => dialled,
                 // The time was spent waiting for others, because no further connection is allowed.
                 Err(_) if dialer.is_full() => Err(DialError::Full),
                 Err(_) => Err(DialError::Timeout(timeout)),
             };
         }
-        let permit = dialer.acquire_permit(timeout).await?;
+        let permit = match dialer.permit() {
+            Some(permit) => permit,
+            None => match pause::timeout(timeout, self.wait_http1(dialer)).await {
+                Ok(Ok(Free::Connection(connection))) => {
+                    self.metrics.pool.reused.add();
+                    return Ok(self.connection(dialer, Transport::Http1(*connection), true));
+                }
+                Ok(Ok(Free::Permit(permit))) => permit,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(DialError::Full),
+            },
+        };
         let dialled = dialer.dial(permit, timeout).await?;
         let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
         Ok(self.opened(dialer, Transport::Http1(connection)))
+    }
+
+    /// Waits in the queue of `dialer`'s target for a connection that becomes free on this worker, or for a permit to make one.
+    async fn wait_http1(self: &Rc<Self>, dialer: &Arc<Dialer>) -> Result<Free, DialError> {
+        let waiter = dialer.enqueue()?;
+        let mut local = LocalWaiter::new(self, dialer, waiter.number());
+        tokio::select! {
+            biased;
+            Ok(connection) = &mut local.handed => Ok(Free::Connection(connection)),
+            permit = waiter => Ok(Free::Permit(permit)),
+        }
     }
 
     /// One connection attempt at a time per origin. A request that waited meanwhile may find a connection with room when its turn
@@ -139,36 +196,51 @@ impl Pools {
     ) -> Result<Connection, DialError> {
         let gate = self.dialling.borrow_mut().entry(dialer.id()).or_default().clone();
         let _turn = gate.lock().await;
-        let mut permit = pin!(dialer.acquire_permit(timeout));
-        let permit = loop {
-            if let Some(transport) = self.take_http2(dialer) {
-                self.metrics.pool.reused.add();
-                return Ok(Connection {
-                    transport,
-                    reused: true,
-                    pools: self.clone(),
-                    dialer: dialer.clone(),
-                });
-            }
-            // If no further connection is allowed, a stream that ends also makes room.
-            tokio::select! {
-                biased;
-                permit = &mut permit => break permit?,
-                () = self.room.notified() => {}
-            }
+        if let Some(transport) = self.take_http2(dialer) {
+            self.metrics.pool.reused.add();
+            return Ok(self.connection(dialer, transport, true));
+        }
+        let permit = match dialer.permit() {
+            Some(permit) => permit,
+            None => match self.wait_http2(dialer).await? {
+                FreeStream::Stream(transport) => {
+                    self.metrics.pool.reused.add();
+                    return Ok(self.connection(dialer, transport, true));
+                }
+                FreeStream::Permit(permit) => permit,
+            },
         };
         let dialled = dialer.dial(permit, timeout).await?;
-        let opened = Http2::open(dialled, self.room.clone()).await;
+        let opened = Http2::open(dialled, self.room.clone(), self.wanted.clone()).await;
         let connection = opened.map_err(|error| DialError::Failed(error.into()))?;
         let (sender, lease) = connection.lease();
-        origin_pool(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
+        self.origin_pool(&mut self.http2.borrow_mut(), dialer).connections.push(connection);
         self.sweep_later();
         Ok(self.opened(dialer, Transport::Http2(sender, lease)))
     }
 
+    /// Waits in the queue of `dialer`'s target for a permit, or until a stream that ends makes room on a connection of this worker.
+    async fn wait_http2(&self, dialer: &Arc<Dialer>) -> Result<FreeStream, DialError> {
+        let mut permit = pin!(dialer.enqueue()?);
+        loop {
+            tokio::select! {
+                biased;
+                permit = &mut permit => return Ok(FreeStream::Permit(permit)),
+                () = self.room.notified() => {}
+            }
+            if let Some(transport) = self.take_http2(dialer) {
+                return Ok(FreeStream::Stream(transport));
+            }
+        }
+    }
+
     fn opened(self: &Rc<Self>, dialer: &Arc<Dialer>, transport: Transport) -> Connection {
         self.metrics.pool.opened.add();
-        Connection { transport, reused: false, pools: self.clone(), dialer: dialer.clone() }
+        self.connection(dialer, transport, false)
+    }
+
+    fn connection(self: &Rc<Self>, dialer: &Arc<Dialer>, transport: Transport, reused: bool) -> Connection {
+        Connection { transport, reused, pools: self.clone(), dialer: dialer.clone() }
     }
 
     /// The number of idle connections.
@@ -176,19 +248,32 @@ impl Pools {
         self.http1.borrow().values().map(|origin_pool| origin_pool.connections.len()).sum()
     }
 
-    /// Keeps a connection for the next request.
+    /// Gives a connection to the first waiter, or keeps it for the next request. If the first waiter is on another worker, which cannot
+    /// use it, the connection is closed, and the waiter gets its permit.
     pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Http1) {
-        if dialer.has_waiters() {
-            return;
+        while dialer.has_waiters() {
+            let Some(waiter) = self.first_waiter(dialer) else { return };
+            match waiter.send(Box::new(connection)) {
+                Ok(()) => return,
+                Err(unsent) => connection = *unsent,
+            }
         }
         connection.idle_since = Instant::now();
         let mut http1 = self.http1.borrow_mut();
-        let origin_pool = origin_pool(&mut http1, dialer);
+        let origin_pool = self.origin_pool(&mut http1, dialer);
         if origin_pool.connections.len() < dialer.limits().max_idle {
             origin_pool.connections.push(connection);
         }
         drop(http1);
         self.sweep_later();
+    }
+
+    /// Takes the first waiter for a connection of `dialer`'s target out of the queue, if that one waits on this worker for this dialer.
+    fn first_waiter(&self, dialer: &Dialer) -> Option<oneshot::Sender<Box<Http1>>> {
+        let mut waiting = self.waiting.borrow_mut();
+        let local = waiting.get_mut(&dialer.id())?;
+        let number = dialer.connection_limit().withdraw_next(|number| local.contains_key(&number))?;
+        local.remove(&number)
     }
 
     fn take_http1(&self, dialer: &Dialer) -> Option<Transport> {
@@ -210,15 +295,30 @@ impl Pools {
         Some(Transport::Http2(sender, lease))
     }
 
+    fn origin_pool<'a, C>(
+        &self,
+        pools: &'a mut HashMap<u64, OriginPool<C>>,
+        dialer: &Arc<Dialer>,
+    ) -> &'a mut OriginPool<C> {
+        pools.entry(dialer.id()).or_insert_with(|| {
+            dialer.connection_limit().notify(&self.wanted);
+            OriginPool { dialer: dialer.clone(), connections: Vec::new() }
+        })
+    }
+
     /// Starts the task that closes idle connections, unless it is running.
     fn sweep_later(self: &Rc<Self>) {
         if self.sweeping.replace(true) {
             return;
         }
         let pools = Rc::downgrade(self);
+        let wanted = self.wanted.clone();
         tokio::task::spawn_local(async move {
             loop {
-                tokio::time::sleep(SWEEP).await;
+                tokio::select! {
+                    () = tokio::time::sleep(SWEEP) => {}
+                    () = wanted.notified() => {}
+                }
                 let Some(pools) = pools.upgrade() else { return };
                 if pools.sweep() {
                     pools.sweeping.set(false);
@@ -232,17 +332,18 @@ impl Pools {
     fn sweep(&self) -> bool {
         let mut http1 = self.http1.borrow_mut();
         http1.retain(|_, origin_pool| {
-            let idle = origin_pool.idle_limit();
-            origin_pool.connections.retain_mut(|kept| kept.idle_since.elapsed() < idle && kept.is_usable());
-            !origin_pool.connections.is_empty()
+            let OriginPool { dialer, connections } = origin_pool;
+            connections.retain_mut(|kept| kept.idle_since.elapsed() < idle_limit(dialer) && kept.is_usable());
+            !connections.is_empty()
         });
         let mut http2 = self.http2.borrow_mut();
         http2.retain(|_, origin_pool| {
-            let idle = origin_pool.idle_limit();
-            origin_pool.connections.retain(|kept| {
-                !kept.is_closed() && kept.idle_since().is_none_or(|since| since.elapsed() < idle)
+            let OriginPool { dialer, connections } = origin_pool;
+            connections.retain(|kept| {
+                let is_kept = |since: Instant| since.elapsed() < idle_limit(dialer);
+                !kept.is_closed() && kept.idle_since().is_none_or(is_kept)
             });
-            !origin_pool.connections.is_empty()
+            !connections.is_empty()
         });
         // Drops locks that no task waits for.
         self.dialling.borrow_mut().retain(|_, gate| Rc::strong_count(gate) > 1);
@@ -289,6 +390,30 @@ impl Connection {
     }
 }
 
+impl<'a> LocalWaiter<'a> {
+    fn new(pools: &'a Rc<Pools>, dialer: &'a Arc<Dialer>, number: u64) -> Self {
+        let (hand, handed) = oneshot::channel();
+        pools.waiting.borrow_mut().entry(dialer.id()).or_default().insert(number, hand);
+        Self { pools, dialer, number, handed }
+    }
+}
+
+impl Drop for LocalWaiter<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.pools.waiting.borrow_mut();
+        if let Some(local) = waiting.get_mut(&self.dialer.id()) {
+            local.remove(&self.number);
+            if local.is_empty() {
+                waiting.remove(&self.dialer.id());
+            }
+        }
+        drop(waiting);
+        if let Ok(connection) = self.handed.try_recv() {
+            self.pools.put(self.dialer, *connection);
+        }
+    }
+}
+
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -302,6 +427,7 @@ impl SendError {
     fn http1(mut error: TrySendError<Request<Outbound>>, stale: bool, after: Duration) -> Self {
         let seen = match error.take_message() {
             Some(request) => Delivery::Nothing(Some(Box::new(request))),
+            None if http1::is_unreadable(error.error()) => Delivery::Unreadable,
             None if stale && after < CROSSING => Delivery::Crossed,
             None => Delivery::Perhaps { stale },
         };
@@ -313,6 +439,8 @@ impl SendError {
         let cause = error.into_error();
         let seen = if request.is_some() || is_refused(&cause) {
             Delivery::Nothing(request.map(Box::new))
+        } else if http2::is_unreadable(&cause) {
+            Delivery::Unreadable
         } else {
             Delivery::Perhaps { stale: false }
         };
@@ -320,25 +448,17 @@ impl SendError {
     }
 }
 
-fn origin_pool<'a, C>(
-    pools: &'a mut HashMap<u64, OriginPool<C>>,
-    dialer: &Arc<Dialer>,
-) -> &'a mut OriginPool<C> {
-    pools.entry(dialer.id()).or_insert_with(|| OriginPool { dialer: dialer.clone(), connections: Vec::new() })
-}
-
-impl<C> OriginPool<C> {
-    /// How long an idle connection is kept.
-    fn idle_limit(&self) -> Duration {
-        if self.dialer.has_waiters() { Duration::ZERO } else { self.dialer.limits().idle }
-    }
+/// How long an idle connection is kept. While a request waits for a permit, one connection after the other is closed, until there are
+/// as many permits as waiters.
+fn idle_limit(dialer: &Dialer) -> Duration {
+    if dialer.has_waiters() { Duration::ZERO } else { dialer.limits().idle }
 }
 
 /// Whether HTTP/2 says that the request was not processed: REFUSED_STREAM, or an orderly GOAWAY before it (RFC 9113 §8.7).
 fn is_refused(error: &hyper::Error) -> bool {
     http2::beneath(error).is_some_and(|error| {
         let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
-        orderly || error.reason() == Some(h2::Reason::REFUSED_STREAM)
+        orderly || (error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
 }
 

@@ -22,11 +22,11 @@ const ROWS: [&[&str]; 7] = [
     &["snapshot", "exchange"],
     &["access", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry"],
-    &["sse", "openai", "fault", "span", "key_digest"],
+    &["sse", "openai", "fault", "span", "key_digest", "outline", "pause"],
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 8] = [
+const BESIDE: [(&str, &str); 10] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -35,6 +35,8 @@ const BESIDE: [(&str, &str); 8] = [
     ("telemetry", "config"),
     ("fault", "openai"),
     ("openai", "sse"),
+    ("openai", "outline"),
+    ("sse", "outline"),
 ];
 
 /// A file of the program, and the room that it is in.

@@ -40,6 +40,18 @@ fn node() {
     run("node", script);
 }
 
+#[test]
+fn anthropic_python() {
+    run("anthropic-python", packages::python("test_anthropic.py"));
+}
+
+#[test]
+fn anthropic_node() {
+    let mut script = packages::node();
+    script.arg("anthropic.mjs");
+    run("anthropic-node", script);
+}
+
 fn run(name: &str, mut script: Command) {
     let bench = Bench::start(name);
     bench.introduce(&mut script);

@@ -214,7 +214,7 @@ test("400", async () => {
   const upstream = () => ask(client(), "gpt-4o", simulated("status=400"));
   const error = await refused(upstream, OpenAI.BadRequestError, 400, null, INVALID);
   expect(error.requestID, { ...COMPLETE, error: INVALID });
-  const gateway = () => ask(client(), "gpt-4o", { headers: { "x-api-key": "another" } });
+  const gateway = () => ask(client(), "gpt-4o", { headers: { "x-api-key": KEY_MODELS } });
   await refused(gateway, OpenAI.BadRequestError, 400, "conflicting_credentials", INVALID);
 });
 
@@ -274,10 +274,10 @@ test("who may retry", async () => {
   // ... its refusal of the gateway's key is for nobody to retry.
   const id = freshId();
   const refusing = () => ask(client({ route: "/refusing", maxRetries: 3 }), "gpt-4o", simulated(null, id));
-  const error = await refused(refusing, OpenAI.InternalServerError, 502, "upstream_auth_failed", "server_error");
+  const error = await refused(refusing, OpenAI.InternalServerError, 503, "upstream_unavailable", "server_error");
   assert.equal(error.headers.get("x-should-retry"), "false");
   assert.equal((await records(id)).length, 1);
-  expect(error.requestID, { who: "gateway", error: "upstream_auth_failed" });
+  expect(error.requestID, { who: "gateway", error: "upstream_unavailable" });
 });
 
 test("502", async () => {

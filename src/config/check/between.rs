@@ -4,9 +4,10 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use super::{Entry, Placed};
 use crate::config::{
+    naming::looks_secret,
     problem::complaint,
     reader::Node,
-    schema::{Admin, Client, Listener, Route, Server, Target, Upstream, key_nodes},
+    schema::{Admin, Client, Listener, Route, Server, Upstream, key_nodes},
     secret::KeyHash,
 };
 
@@ -79,17 +80,45 @@ fn share<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     (one.is_empty() && other.is_empty()) || one.iter().any(|value| other.contains(value))
 }
 
-/// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider serves.
+/// `/v1` in the URL and `/v1` in the route make `/v1/v1`, which no provider serves. One warning for each upstream of the route.
 fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>]) {
-    let sent = route.rewrite.as_deref().unwrap_or(&route.path);
-    let used = upstreams.iter().filter(|(name, ..)| uses(route, name));
-    for base in used.flat_map(|(_, _, upstream)| &upstream.targets).map(Target::base_path) {
-        if !base.is_empty() && sent.starts_with(base) {
-            let help = r#"remove the path from the upstream's `url`, or set rewrite = "/""#;
-            node.warn(complaint(format!("requests are sent to `{base}{sent}`, with the prefix twice"), help));
-            return;
+    let (sent, key) = match &route.rewrite {
+        Some(rewrite) => (rewrite.as_str(), "rewrite"),
+        None => (route.path.as_str(), "path"),
+    };
+    for (_, upstream, written) in upstreams.iter().filter(|(name, ..)| uses(route, name)) {
+        for (index, target) in written.targets.iter().enumerate() {
+            let base = target.base_path();
+            let Some(twice) = overlap(base, sent) else { continue };
+            let place = match upstream.child("url") {
+                Some(url) => url.path,
+                None => format!("{}.targets[{index}].url", upstream.path),
+            };
+            let url = target.url.to_string();
+            // A few providers have a key in the path of their URL.
+            let url = if url.split('/').any(looks_secret) { "…" } else { url.trim_end_matches('/') };
+            let message = format!(
+                "requests are sent to `{url}{sent}`, with `{twice}` twice: at the end of {place}, and in `{key}` of this route"
+            );
+            let help =
+                format!("remove `{twice}` from the end of {place}, or set rewrite = {:?}", rest(sent, twice));
+            node.warn(complaint(message, help));
+            break;
         }
     }
+}
+
+/// The longest whole segments with which `base` ends and `sent` begins.
+fn overlap<'s>(base: &str, sent: &'s str) -> Option<&'s str> {
+    let ends = sent.match_indices('/').map(|(at, _)| at).chain([sent.len()]).filter(|at| *at > 0);
+    let starts = ends.filter_map(|end| sent.get(..end));
+    starts.filter(|start| start.len() > 1 && base.ends_with(start)).last()
+}
+
+/// What is left of `sent` without its first segments.
+fn rest<'s>(sent: &'s str, segments: &str) -> &'s str {
+    let rest = sent.strip_prefix(segments).unwrap_or(sent);
+    if rest.is_empty() { "/" } else { rest }
 }
 
 /// Workers share no connections, and an HTTP/2 connection is closed only when it is idle. Only a warning: another machine may have

@@ -131,8 +131,8 @@ pub enum Shape {
     Text(&'static str),
     /// Where a secret or a PEM file is to be read from: `{ env }`, `{ file }` or `{ credential }`.
     Source(Vec<Key>),
-    /// Header values by header name.
-    Headers,
+    /// Header values by header name; a value may also be read from where a table of these keys says.
+    Headers(Vec<Key>),
     /// A list of such values.
     List(Box<Self>),
     /// A table with these keys.
@@ -169,7 +169,7 @@ impl Shape {
             }
             Self::Text(what) => (*what).to_owned(),
             Self::Source(_) => r#"{ env = "NAME" }, { file = "path" } or { credential = "name" }"#.to_owned(),
-            Self::Headers => "table of header names and values".to_owned(),
+            Self::Headers(_) => "table of header names and values".to_owned(),
             Self::List(item) => format!("list, each item: {}", item.words()),
             Self::Table(keys) => {
                 let names: Vec<&str> = keys.iter().map(|key| key.name).collect();

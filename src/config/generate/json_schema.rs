@@ -49,15 +49,11 @@ fn shape(of: &Shape) -> Value {
         Shape::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Shape::Choice(words) => json!({ "type": "string", "enum": words }),
         Shape::Text(_) => json!({ "type": "string" }),
-        Shape::Source(keys) => {
-            let mut source = table(&keys.iter().collect::<Vec<_>>());
-            if let Some(object) = source.as_object_mut() {
-                object.insert("minProperties".to_owned(), 1.into());
-                object.insert("maxProperties".to_owned(), 1.into());
-            }
-            source
-        }
-        Shape::Headers => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
+        Shape::Source(keys) => source(keys),
+        Shape::Headers(keys) => json!({
+            "type": "object",
+            "additionalProperties": { "anyOf": [{ "type": "string" }, source(keys)] },
+        }),
         Shape::List(item) => json!({ "type": "array", "items": shape(item) }),
         Shape::Table(keys) => table(&keys.iter().collect::<Vec<_>>()),
         Shape::Named(keys) => {
@@ -65,4 +61,14 @@ fn shape(of: &Shape) -> Value {
         }
         Shape::Either(shapes) => json!({ "anyOf": shapes.iter().map(shape).collect::<Vec<_>>() }),
     }
+}
+
+/// A table with exactly one of these keys.
+fn source(keys: &[Key]) -> Value {
+    let mut source = table(&keys.iter().collect::<Vec<_>>());
+    if let Some(object) = source.as_object_mut() {
+        object.insert("minProperties".to_owned(), 1.into());
+        object.insert("maxProperties".to_owned(), 1.into());
+    }
+    source
 }

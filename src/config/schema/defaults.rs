@@ -6,11 +6,11 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count, described,
-        inherited_table, size, span, table,
+        Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
+        defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
-    reader::Table,
+    reader::{Node, Table},
     span as spans,
 };
 
@@ -63,6 +63,25 @@ inherited_table! {
             "Wait before the next round of attempts, once all candidates have failed. It doubles with each round, and a random part is added or taken off.";
         max_backoff: Duration = span(SPANS).or(Duration::from_secs(8)),
             "Maximum wait between rounds. Must not be below `backoff`.";
+        max_wait: Duration = span(SPANS).or(Duration::from_secs(7)),
+            "Maximum sum of all waits of one request: for a round, for a key in cooldown, and for the same candidate. As soon as no \
+             attempt can begin in the time that is left, the client gets the error. Lower it for clients that retry by themselves and \
+             ignore `x-should-retry`: each of their retries waits as long again.";
+        same_candidate: Option<SameCandidate> = parse_as(same_candidate_shape, same_candidate).written_as("\"off\"").or(None),
+            "Whether a candidate that failed is tried again after its backoff, before the next candidate. A `retry-after` of the upstream \
+             that is longer than `within` is not waited for.",
+            { example: &[r#"{ attempts = 1, within = "3s" }"#] };
+    }
+}
+
+defaults_table! {
+    /// How often a candidate that failed is tried again before the next one.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct SameCandidate {
+        attempts: u32 = count::<u32>(1..=10).or(1),
+            "Maximum number of further attempts at the same candidate. They count as retries.";
+        within: Duration = span(SPANS).or(Duration::from_secs(3)),
+            "The longest `retry-after` that is waited for.";
     }
 }
 
@@ -144,6 +163,23 @@ pub(super) fn breaker_key() -> Described {
     described(table_or_off::<Breaker>())
 }
 
+fn same_candidate_shape() -> Shape {
+    table_or_off::<SameCandidate>()
+}
+
+/// A table or "off".
+fn same_candidate(node: &Node<'_>, context: &Context<'_>) -> Option<Option<SameCandidate>> {
+    if node.is_str("off") {
+        return Some(None);
+    }
+    if !node.is_table() {
+        let help = r#"for example: same_candidate = { attempts = 1, within = "3s" }"#;
+        node.fail(complaint(r#"must be a table or "off""#, help));
+        return None;
+    }
+    SameCandidate::read(&node.table(SameCandidate::NAMES)?, context).map(Some)
+}
+
 fn table_or_off<T: Keys>() -> Shape {
     Shape::Either(vec![Shape::Table(T::keys()), Shape::Choice(vec!["off"])])
 }
@@ -163,7 +199,8 @@ pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<
     };
     let keys = RetryKeys::read(&table, context);
     let waits_are_read = table.get("backoff").is_some() == keys.backoff.is_some()
-        && table.get("max_backoff").is_some() == keys.max_backoff.is_some();
+        && table.get("max_backoff").is_some() == keys.max_backoff.is_some()
+        && table.get("max_wait").is_some() == keys.max_wait.is_some();
     let overrides = Switch::Keys(keys);
     if let Some(inherited) = inherited.filter(|_| waits_are_read) {
         in_order(&table, overrides.over(inherited));
@@ -173,7 +210,18 @@ pub(super) fn retry(table: &Table<'_>, context: &Context<'_>, inherited: Option<
 
 /// One of the two may be inherited: the one that is written here is the one to change.
 fn in_order(table: &Table<'_>, retry: Retry) {
-    let Retry { backoff, max_backoff, .. } = retry;
+    let Retry { backoff, max_backoff, max_wait, .. } = retry;
+    if backoff > max_wait
+        && retry.retries > 0
+        && let Some(node) = table.get("max_wait").or_else(|| table.get("backoff"))
+    {
+        let message = format!(
+            "allows no second round: `backoff` is {}, and `max_wait` is {}",
+            spans::written(backoff),
+            spans::written(max_wait)
+        );
+        node.warn(complaint(message, "raise `max_wait`, or lower `backoff`"));
+    }
     if backoff <= max_backoff {
         return;
     }

@@ -21,9 +21,11 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use client::Client;
 pub(crate) use client::key_nodes;
 pub(crate) use defaults::Defaults;
-pub use defaults::{Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, Switch};
+pub use defaults::{
+    Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
+};
 pub use egress::EgressProxy;
-pub use headers::HeaderRules;
+pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};

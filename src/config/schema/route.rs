@@ -7,7 +7,7 @@ use http::Method;
 use super::{
     BreakerOverride, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
-    headers::not_both,
+    headers::{no_secrets, not_both},
     timeouts::SPANS,
 };
 use crate::config::{
@@ -48,12 +48,15 @@ table! {
             { default: "any but CONNECT and TRACE", example: &[r#"["GET", "POST"]"#] };
         access = described(Shape::Choice(vec!["keys", "open"])).or("\"keys\""),
             "Whether a client key is required, or the route is open to everybody.";
+        refuse_origin: bool = flag().or(false),
+            "Whether requests with an `Origin` header are refused. Browsers add the header to what a web page sends. For open routes on a \
+             machine with a browser: any page that is open in it could otherwise send requests.";
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
-            { default: INHERITED, example: &[r#"{ retries = 5, max_backoff = "20s" }"#], inheritance: Inheritance::Overrides };
+            { default: INHERITED, example: &[r#"{ retries = 5, max_backoff = "20s", max_wait = "40s" }"#], inheritance: Inheritance::Overrides };
         breaker = breaker_key(), "Circuit breaker of the targets of this route's upstreams.",
             { default: INHERITED, example: &["{ failures = 10 }"], inheritance: Inheritance::Overrides };
         heartbeat = heartbeat(), "Comments in event streams of this route. If not set, the value of the first upstream applies.",
@@ -106,6 +109,7 @@ table! {
         {
             not_both(table, "request_headers", request_headers.as_ref());
             not_both(table, "response_headers", response_headers.as_ref());
+            no_secrets(table, "response_headers");
             has_an_effect(table, upstreams.as_deref(), delivery);
         }
     }

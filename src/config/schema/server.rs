@@ -44,7 +44,8 @@ defaults_table! {
         body_idle: Duration = span(SPANS).or(seconds(60)),
             "Maximum pause within a request body.";
         write_stall: Duration = span(SPANS).or(seconds(60)),
-            "Maximum time during which a client reads nothing of a response that is ready for it.",
+            "Maximum time during which a client takes nothing of a response that is ready for it. A client that takes about 16 KiB \
+             within it is never cut, however slow it is.",
             { effect: Effect::NewConnections };
         linger: Duration = span(SPANS).or(seconds(10)),
             "After an early response, how long the rest of an upload is read and dropped, so that the client gets to read the response.",

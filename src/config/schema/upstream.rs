@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderName, HeaderValue, Uri};
+use http::{HeaderName, Uri};
 use rustls::{RootCertStore, pki_types::ServerName, sign::CertifiedKey};
 
 use super::{
-    Breaker, EgressProxy, Retry, Source, Timeouts,
+    Breaker, EgressProxy, Retry, SetHeader, Source, Timeouts,
     defaults::{breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     egress::{self, egress},
     headers::values,
@@ -50,9 +50,11 @@ table! {
         auth: Auth = parse_as(auth_shape, auth).written_as("\"bearer\"").or(Auth::Bearer),
             "How the key is sent: as `Authorization: Bearer KEY`, alone in another header, or not at all.",
             { example: &[r#"{ header = "api-key" }"#] };
-        headers: Vec<(HeaderName, HeaderValue)> = values().or(Vec::new()),
-            "Headers to set on each request to the upstream.",
-            { default: "none", example: &[r#"{ openai-organization = "org-example" }"#], secrecy: Secrecy::Headers };
+        headers: Vec<SetHeader> = values().or(Vec::new()),
+            "Headers to set on each request to the upstream. A value may be a secret that is read from elsewhere: { env = \"NAME\" }, \
+             { file = \"path\" } or { credential = \"name\" }. Responses are searched for it as for a key.",
+            { default: "none",
+              example: &[r#"{ openai-organization = "org-example", cf-aig-authorization = { env = "CF_AIG_AUTHORIZATION" } }"#], secrecy: Secrecy::Headers };
         http2: bool = flag().or(false),
             "Whether to use HTTP/2: negotiated by ALPN over https, assumed (prior knowledge) over http.";
         tls: UpstreamTls = nested::<UpstreamTls>().or(UpstreamTls::default()),
@@ -107,6 +109,7 @@ table! {
         {
             key_header_is_free(table, auth.as_ref(), headers.as_deref());
             tls_has_an_effect(table, targets.as_deref());
+            secrets_have_tls(table, targets.as_deref(), auth.as_ref(), headers.as_deref());
         }
     }
 }
@@ -253,12 +256,32 @@ fn target(node: &Node<'_>) -> Option<Target> {
 }
 
 fn base(node: &Node<'_>, weight: u32) -> Option<Target> {
-    let url = node.parse(url::target)?;
-    if url.scheme_str() == Some("http") && !is_local(&url) {
-        let help = "write https://, unless the network to the upstream is trusted";
-        node.warn(complaint("the key and all content are sent without TLS", help));
+    Some(Target { url: node.parse(url::target)?, weight })
+}
+
+/// Warns about each target to which a key, or a secret header value, is sent without TLS over a network.
+fn secrets_have_tls(
+    table: &Table<'_>,
+    targets: Option<&[Target]>,
+    auth: Option<&Auth>,
+    headers: Option<&[SetHeader]>,
+) {
+    let (Some(targets), Some(auth), Some(headers)) = (targets, auth, headers) else { return };
+    let message = match auth {
+        Auth::Bearer | Auth::Header(_) => "the key and all content are sent without TLS",
+        Auth::None if headers.iter().any(|set| set.value.is_sensitive()) => {
+            "secret header values and all content are sent without TLS"
+        }
+        Auth::None => return,
+    };
+    let items = table.get("targets").and_then(|list| list.items()).unwrap_or_default();
+    let nodes = table.get("url").into_iter().chain(items.iter().filter_map(|item| item.child("url")));
+    for (node, target) in nodes.zip(targets) {
+        if target.url.scheme_str() == Some("http") && !is_local(&target.url) {
+            let help = "write https://, unless the network to the upstream is trusted";
+            node.warn(complaint(message, help));
+        }
     }
-    Some(Target { url, weight })
 }
 
 fn is_local(url: &Uri) -> bool {
@@ -321,10 +344,10 @@ fn proxy(
     table.get("proxy").map_or(Some(None), |node| egress(&node, targets, context.env))
 }
 
-fn key_header_is_free(table: &Table<'_>, auth: Option<&Auth>, headers: Option<&[(HeaderName, HeaderValue)]>) {
+fn key_header_is_free(table: &Table<'_>, auth: Option<&Auth>, headers: Option<&[SetHeader]>) {
     let Some(Auth::Header(name)) = auth else { return };
     if let Some(node) = table.get("headers")
-        && headers.unwrap_or_default().iter().any(|(other, _)| other == name)
+        && headers.unwrap_or_default().iter().any(|set| set.name == *name)
     {
         node.fail(complaint(
             "sets the header that carries the key",

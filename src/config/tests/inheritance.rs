@@ -21,7 +21,16 @@ fn nothing_written_is_the_default() {
     let config = sound(SOUND);
     let (upstream, route) = (&config.upstreams["openai"], &config.routes["openai"]);
     assert_eq!(upstream.timeout, Timeouts::default());
-    assert_eq!(upstream.retry, Retry { retries: 3, backoff: seconds(1), max_backoff: seconds(8) });
+    assert_eq!(
+        upstream.retry,
+        Retry {
+            max_wait: seconds(7),
+            same_candidate: None,
+            retries: 3,
+            backoff: seconds(1),
+            max_backoff: seconds(8)
+        }
+    );
     assert_eq!(upstream.breaker, Some(Breaker { failures: 5, open: seconds(10) }));
     assert_eq!((upstream.heartbeat, upstream.max_pending), (None, None));
     assert_eq!(upstream.balance, Balance::LeastPending);
@@ -110,6 +119,62 @@ fn retries_are_inherited_key_by_key() {
 }
 
 #[test]
+fn the_bounds_of_waits_are_inherited_too() {
+    let cases = [
+        (["", "", ""], (7, None), (7, None)),
+        (
+            ["retry = { max_wait = \"1m\" }", "", "retry = { same_candidate = {} }"],
+            (60, None),
+            (60, Some((1, 3))),
+        ),
+        (
+            [
+                "retry = { same_candidate = { attempts = 2 } }",
+                "retry = { max_wait = \"2s\" }",
+                "retry = { same_candidate = \"off\" }",
+            ],
+            (2, Some((2, 3))),
+            (2, None),
+        ),
+        (
+            [
+                "retry = { same_candidate = { attempts = 2 } }",
+                "",
+                "retry = { same_candidate = { within = \"9s\" } }",
+            ],
+            (7, Some((2, 3))),
+            (7, Some((1, 9))),
+        ),
+    ];
+    for (written, upstream, route) in cases {
+        let config = at_each_level(written);
+        let inherited = config.upstreams["openai"].retry;
+        let own = config.routes["openai"].retry.over(inherited);
+        let told = |retry: Retry| {
+            let same = retry.same_candidate.map(|same| (same.attempts, same.within.as_secs()));
+            (retry.max_wait.as_secs(), same)
+        };
+        assert_eq!((told(inherited), told(own)), (upstream, route), "{written:?}");
+    }
+}
+
+#[test]
+fn a_wait_that_is_never_reached_is_warned_of() {
+    let warned = |retry: &str| {
+        let text = with("[upstream.openai]", &format!("[defaults]\nretry = {retry}\n[upstream.openai]"));
+        warnings(&sound(&text)).join("\n")
+    };
+    assert_eq!(
+        warned("{ backoff = \"8s\" }"),
+        "defaults.retry.backoff: allows no second round: `backoff` is 8s, and `max_wait` is 7s"
+    );
+    assert!(
+        warned("{ max_wait = \"500ms\" }").starts_with("defaults.retry.max_wait: allows no second round")
+    );
+    assert_eq!(warned("{ backoff = \"8s\", max_wait = \"20s\" }"), "");
+}
+
+#[test]
 fn a_breaker_is_inherited_key_by_key() {
     let cases = [
         (["", "", ""], Some((5, 10)), Some((5, 10))),
@@ -156,12 +221,59 @@ fn a_heartbeat_is_inherited() {
 }
 
 #[test]
+fn a_path_that_is_in_the_url_and_in_the_route_is_warned_of() {
+    let warned = |url: &str, route: &str| {
+        let text = with("https://api.openai.com", url).replacen("path = \"/v1\"", route, 1);
+        warnings(&sound(&text)).join("\n")
+    };
+    assert_eq!(
+        warned("https://openrouter.ai/api/v1", "path = \"/v1\""),
+        "route.openai: requests are sent to `https://openrouter.ai/api/v1/v1`, with `/v1` twice: at the end of upstream.openai.url, and \
+         in `path` of this route"
+    );
+    for (url, route, sent) in [
+        ("https://a.example/v1", "path = \"/v1\"", "`https://a.example/v1/v1`"),
+        ("https://a.example/v1/", "path = \"/v1\"", "`https://a.example/v1/v1`"),
+        ("https://a.example/v1", "path = \"/v1/chat\"", "`https://a.example/v1/v1/chat`"),
+        ("https://a.example/v1", "path = \"/x\"\nrewrite = \"/v1\"", "`https://a.example/v1/v1`"),
+        ("https://a.example/api/v1", "path = \"/api/v1\"", "`https://a.example/api/v1/api/v1`"),
+        ("https://a.example/sk-AbCdEfGh12345678/v1", "path = \"/v1\"", "`…/v1`"),
+    ] {
+        let warning = warned(url, route);
+        assert!(warning.contains(sent), "{url} {route}: {warning}");
+    }
+    for (url, route) in [
+        ("https://a.example/v1", "path = \"/v1beta\""),
+        ("https://a.example/myv1", "path = \"/v1\""),
+        ("https://a.example/v1", "path = \"/v1\"\nrewrite = \"/\""),
+        ("https://a.example/api", "path = \"/v1\""),
+        ("https://a.example", "path = \"/v1/v1\""),
+    ] {
+        assert_eq!(warned(url, route), "", "{url} {route}");
+    }
+    let targets = "targets = [{ url = \"https://a.example\" }, { url = \"https://b.example/v1\" }]";
+    let warning = warnings(&sound(&with("url = \"https://api.openai.com\"", targets))).join("\n");
+    assert!(warning.contains("at the end of upstream.openai.targets[1].url"), "{warning}");
+}
+
+#[test]
+fn the_warning_about_a_secret_without_tls_appears_only_where_one_is_sent() {
+    let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
+    let url = "url = \"https://api.openai.com\"\nkey = { env = \"OPENAI_API_KEY\" }";
+    let open = "url = \"http://10.0.0.5:8000\"\nauth = \"none\"";
+    assert_eq!(warned(url, open), "");
+    assert_eq!(warned(url, &format!("{open}\nheaders = {{ x-team = \"blue\" }}")), "");
+    let secret = "headers = { x-team = { env = \"OPENAI_API_KEY\" } }";
+    let warning = "upstream.openai.url: secret header values and all content are sent without TLS";
+    assert_eq!(warned(url, &format!("{open}\n{secret}")), warning);
+    let several = "targets = [{ url = \"https://a.example\" }, { url = \"http://b.example\" }]\nkey = { env = \"OPENAI_API_KEY\" }";
+    let warning = "upstream.openai.targets[1].url: the key and all content are sent without TLS";
+    assert_eq!(warned(url, several), warning);
+}
+
+#[test]
 fn what_is_likely_a_slip_is_warned_of() {
     let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
-    assert!(
-        warned("https://api.openai.com", "https://api.openai.com/v1")
-            .contains("`/v1/v1`, with the prefix twice")
-    );
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));
     assert_eq!(warned("https://api.openai.com", "http://127.0.0.1:9999"), "");
     assert_eq!(warned("https://api.openai.com", "http://[::1]:9999"), "");

@@ -183,6 +183,21 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     ),
     (
         CLIENT,
+        "[defaults]\nretry = { same_candidate = 1 }\n[client.team-a]",
+        "defaults.retry.same_candidate: must be a table or \"off\"",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = { same_candidate = { attempts = 0 } }\n[client.team-a]",
+        "defaults.retry.same_candidate.attempts: must be from 1 to 10",
+    ),
+    (
+        CLIENT,
+        "[defaults]\nretry = { max_wait = \"0s\" }\n[client.team-a]",
+        "defaults.retry.max_wait: must be from 1ms to 7d",
+    ),
+    (
+        CLIENT,
         "[defaults]\nbreaker = true\n[client.team-a]",
         "defaults.breaker: must be a table or \"off\" (for example",
     ),

@@ -32,7 +32,7 @@ targets = [{ url = "https://api.openai.com/x" }]
 keys = [{ env = "OPENAI_API_KEY" }, { credential = "second" }, { file = "third" }]
 auth = { header = "x-key" }
 proxy = { url = "http://proxy:3128", credentials = { env = "OPENAI_API_KEY" } }
-headers = { openai-organization = "org-1" }
+headers = { openai-organization = "org-1", x-more = { file = "more" } }
 tls = { ca = "ca.pem", certificate = "a.pem", key = "a.key", server_name = "a.example" }
 pool = { idle = "1s" }
 balance = "round_robin"
@@ -49,7 +49,7 @@ upstreams = ["openai", { upstream = "other", model = "gpt-4o" }]
 commit = "headers"
 rewrite = "/"
 access = "keys"
-request_headers = { set = { x-a = "1" }, remove = ["x-b"], allow = ["x-c"], only = ["x-d"] }
+request_headers = { set = { x-a = "1", x-e = { env = "OPENAI_API_KEY" } }, remove = ["x-b"], allow = ["x-c"], only = ["x-d"] }
 [client.team-a]
 key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 routes = ["openai"]
@@ -145,15 +145,91 @@ fn every_kind_of_place_is_read() {
 fn a_secret_that_cannot_be_sent_is_refused_and_not_shown() {
     let folder = Folder::new();
     let text = with("env = \"OPENAI_API_KEY\"", "file = \"key\"");
-    for (content, why) in [
-        ("", "is empty"),
-        ("\n", "is empty"),
-        ("hidden word", "contains spaces"),
-        ("hidden\nline", "line breaks"),
+    for (content, why, help) in [
+        ("", "is empty", "in one line"),
+        ("\n", "is empty", "in one line"),
+        ("hidden word", "contains spaces", "remove the spaces"),
+        ("hidden\nline", "contains line breaks", "one line"),
+        ("\u{feff}hidden\n", "byte order mark (BOM)", "without BOM"),
+        ("\"hidden\"\n", "is in quotes", "remove the quotes"),
+        ("OPENAI_API_KEY=hidden\n", "is an assignment", "leave only the value"),
+        ("hidden \n", "begins or ends with spaces", "at the beginning and the end"),
+        ("Bearer hidden", "authentication scheme", "leave only the key"),
     ] {
         folder.write("key", content);
         let problems = read_in(&folder.0, &text).expect_err(content);
-        assert!(problems[0].message.contains(why), "{problems:?}");
+        let said = format!("upstream.openai.key: refers to an invalid secret: the file `key` {why}");
+        let problem = &problems[0];
+        let shown = format!("{}: {}", problem.path, problem.message);
+        let named = said.rsplit_once(why).expect("a reason").0;
+        assert!(shown.starts_with(named) && shown.contains(why), "{shown}");
+        assert!(problem.help.contains(help), "{problems:?}");
+        assert!(!format!("{problems:?}").contains("hidden"), "{problems:?}");
+    }
+}
+
+#[test]
+fn the_value_of_a_header_can_be_read_from_each_kind_of_place() {
+    let folder = Folder::new();
+    folder.write("token", "Bearer hidden-in-a-credential\n");
+    folder.write("value", "hidden-in-a-file\n");
+    let headers = "headers = { x-a = { env = \"OPENAI_API_KEY\" }, x-b = { file = \"value\" }, x-plain = \"seen\" }\nurl =";
+    let text = with("url =", headers)
+        .replace("path =", "request_headers = { set = { x-c = { credential = \"token\" } } }\npath =");
+    let config = read_in(&folder.0, &text).expect("sound");
+    let values = |set: &[crate::config::SetHeader]| -> Vec<(String, String, bool)> {
+        let one = |set: &crate::config::SetHeader| {
+            let value = set.value.to_str().expect("visible").to_owned();
+            (set.name.to_string(), value, set.value.is_sensitive())
+        };
+        set.iter().map(one).collect()
+    };
+    let row = |name: &str, value: &str, sensitive| (name.to_owned(), value.to_owned(), sensitive);
+    assert_eq!(
+        values(&config.upstreams["openai"].headers),
+        [
+            row("x-a", super::UPSTREAM_KEY, true),
+            row("x-b", "hidden-in-a-file", true),
+            row("x-plain", "seen", false)
+        ]
+    );
+    let set = &config.routes["openai"].request_headers.set;
+    assert_eq!(values(set), [row("x-c", "Bearer hidden-in-a-credential", true)]);
+    let shown = &config.redacted;
+    assert_eq!(shown["upstream"]["openai"]["headers"]["x-b"]["file"], "value");
+    assert_eq!(shown["route"]["openai"]["request_headers"]["set"]["x-c"]["credential"], "token");
+    assert!(!format!("{config:?}").contains("hidden"), "{config:?}");
+}
+
+#[test]
+fn a_secret_header_value_that_cannot_be_used_is_refused() {
+    let folder = Folder::new();
+    folder.write("value", "hidden\nhidden");
+    for (from, to, why) in [
+        (
+            "url =",
+            "headers = { x-b = { file = \"value\" } }\nurl =",
+            "upstream.openai.headers.x-b: refers to an invalid secret: the file `value` contains line breaks",
+        ),
+        (
+            "url =",
+            "headers = { x-b = { env = \"A\", file = \"b\" } }\nurl =",
+            "upstream.openai.headers.x-b: must have exactly one of the keys",
+        ),
+        (
+            "url =",
+            "headers = { authorization = { file = \"value\" } }\nurl =",
+            "`authorization` carries a key and cannot be named here",
+        ),
+        (
+            "path =",
+            "response_headers = { set = { x-b = { env = \"OPENAI_API_KEY\" } } }\npath =",
+            "route.openai.response_headers.set.x-b: is a secret, and would be sent to clients",
+        ),
+    ] {
+        let problems = read_in(&folder.0, &with(from, to)).expect_err(to);
+        let shown = format!("{}: {}", problems[0].path, problems[0].message);
+        assert!(shown.contains(why), "{shown}");
         assert!(!format!("{problems:?}").contains("hidden"), "{problems:?}");
     }
 }

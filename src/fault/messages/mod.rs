@@ -38,6 +38,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::MethodUnsupported(_) => "method_unsupported",
             Self::UpgradeUnsupported => "upgrade_unsupported",
+            Self::WebSocketUnavailable => "websocket_unavailable",
             Self::BadPath(_) => "bad_path",
             Self::BadRequest(_) => "bad_request",
             Self::TooManyHeaders(_) => "too_many_headers",
@@ -46,6 +47,7 @@ impl Fault {
             Self::KeyMalformed(_) => "key_malformed",
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
+            Self::OriginRefused => "origin_refused",
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -66,7 +68,9 @@ impl Fault {
             Self::RateLimited(_) => "rate_limited",
             Self::NoAnswer(_) => "no_answer",
             Self::BadAnswer(_) => "bad_answer",
-            Self::UpstreamAuth(_) => "upstream_auth",
+            Self::UnusableHead(_) => "unusable_head",
+            Self::Unreadable(_) => "unreadable",
+            Self::KeyUnusable(_) => "key_unusable",
             Self::Withheld(_) => "withheld",
             Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::Truncated(_) => "truncated",
@@ -84,11 +88,12 @@ impl Fault {
                 vec![argument("method", method), argument("allowed", allowed)]
             }
             Self::MethodUnsupported(method) => vec![argument("method", method)],
-            Self::BadPath(cause)
-            | Self::KeyMalformed(cause)
-            | Self::KeysConflict(cause)
-            | Self::UpstreamAuth(cause) => vec![argument("reason", cause)],
-            Self::BadRequest(reason) | Self::BadAnswer(reason) => vec![argument("reason", reason)],
+            Self::BadPath(cause) | Self::KeyMalformed(cause) | Self::KeysConflict(cause) => {
+                vec![argument("reason", cause)]
+            }
+            Self::BadRequest(reason) | Self::BadAnswer(reason) | Self::UnusableHead(reason) => {
+                vec![argument("reason", reason)]
+            }
             Self::BodyInvalid(error) => vec![argument("reason", error)],
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
@@ -105,9 +110,11 @@ impl Fault {
                 vec![seconds_to_wait(*wait)]
             }
             Self::UpgradeUnsupported
+            | Self::WebSocketUnavailable
             | Self::KeyMissing
             | Self::KeyUnknown
             | Self::RouteForbidden
+            | Self::OriginRefused
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded
@@ -115,6 +122,8 @@ impl Fault {
             | Self::Draining
             | Self::Connect(_)
             | Self::NoAnswer(_)
+            | Self::Unreadable(_)
+            | Self::KeyUnusable(_)
             | Self::Truncated(_)
             | Self::CallerStalled
             | Self::CutByDrain

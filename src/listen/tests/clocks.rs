@@ -1,6 +1,13 @@
 use super::support::*;
-use crate::{body::Cut, config, snapshot::Listener};
+use crate::{
+    body::Cut,
+    config::{self, ClientAddress},
+    pause,
+    snapshot::Listener,
+};
+use http_body_util::BodyExt;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -19,6 +26,74 @@ async fn a_head_that_does_not_come_closes_the_connection() {
     }
     setup.counted(|counters| &counters.header_timeout, 2).await;
     setup.counted(|counters| &counters.idle_closed, 0).await;
+}
+
+/// Blocks the worker for longer than any of the clocks, as a stopped process is.
+async fn pause(setup: &Setup) {
+    let blocked = setup.listening.workers().ask(SAFETY, |_| std::thread::sleep(pause::GAP * 3 / 2));
+    assert_eq!(safely(blocked).await, [Some(())]);
+}
+
+/// The client goes on only after the pause, when all of these clocks have run out.
+#[tokio::test]
+async fn a_pause_of_the_process_cuts_nobody() {
+    let short = Duration::from_secs(1);
+    let server = || config::Server {
+        handshake_timeout: short,
+        header_timeout: short,
+        keep_alive: short,
+        write_stall: short,
+        ..server()
+    };
+    let h2c = Listener { h2c: true, ..plain() };
+    let proxied = Listener { client_address: ClientAddress::ProxyProtocol(Vec::new()), ..plain() };
+    let request = get("/hello");
+    let (half, rest) = request.split_at(9);
+    for (listener, before, half, rest) in [
+        (plain(), "", "", &*request),
+        (plain(), "", half, rest),
+        (plain(), &*request, "", &*request),
+        (plain(), &*request, half, rest),
+        (proxied, "", "PROXY UNK", &format!("NOWN\r\n{request}")),
+        (h2c, "", half, rest),
+    ] {
+        let setup = Setup::new(server(), listener);
+        let mut tcp = setup.connect().await;
+        if !before.is_empty() {
+            send(&mut tcp, before).await;
+            safely(read_to(&mut tcp, "hello")).await;
+        }
+        send(&mut tcp, half).await;
+        setup.counted(|counters| &counters.accepted, 1).await;
+        pause(&setup).await;
+        send(&mut tcp, rest).await;
+        safely(read_to(&mut tcp, "hello")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_again_after_a_pause_is_not_cut() {
+    // More than all buffers on the way.
+    const LEFT: usize = 16 << 20;
+    let server = || config::Server { write_stall: Duration::from_secs(1), ..server() };
+    let mut setup = Setup::new(server(), plain());
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, get("/flood")).await;
+    assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/flood".into()));
+    pause(&setup).await;
+    safely(tcp.read_exact(&mut vec![0; LEFT])).await.unwrap();
+    setup.counted(|counters| &counters.write_stalled, 0).await;
+
+    let setup = Setup::new(server(), Listener { h2c: true, ..plain() });
+    let mut requests = http2(setup.connect().await).await;
+    let mut flood = safely(get2(&mut requests, "/flood")).await.unwrap().into_body();
+    pause(&setup).await;
+    let mut left = LEFT;
+    while left > 0 {
+        let frame = safely(flood.frame()).await.unwrap().unwrap();
+        left = left.saturating_sub(frame.into_data().unwrap().len());
+    }
+    setup.counted(|counters| &counters.write_stalled, 0).await;
 }
 
 #[tokio::test]
@@ -127,7 +202,7 @@ async fn a_caller_who_reads_nothing_is_cut_off() {
     setup.counted(|counters| &counters.write_stalled, 1).await;
     // A reset, not an orderly end.
     let mut rest = Vec::new();
-    let end = safely(tokio::io::AsyncReadExt::read_to_end(&mut tcp, &mut rest)).await;
+    let end = safely(AsyncReadExt::read_to_end(&mut tcp, &mut rest)).await;
     assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 }
 
@@ -140,6 +215,6 @@ async fn a_stalled_http2_stream_is_reset_and_the_others_go_on() {
     assert_eq!(safely(setup.ended()).await, ("/flood".into(), Some(Cut::WriteStall)));
     setup.counted(|counters| &counters.write_stalled, 1).await;
     assert_eq!(text(safely(get2(&mut requests, "/hello")).await.unwrap()).await, "hello");
-    let end = safely(http_body_util::BodyExt::collect(flood.into_body())).await;
+    let end = safely(BodyExt::collect(flood.into_body())).await;
     assert!(end.is_err(), "a stream that was cut looks whole");
 }

@@ -6,7 +6,12 @@ use std::{
 use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use super::support::*;
-use crate::{body::Cut, config, listen::WorkerView, snapshot::Listener};
+use crate::{
+    body::Cut,
+    config::{self, ClientAddress},
+    listen::WorkerView,
+    snapshot::Listener,
+};
 
 #[tokio::test]
 async fn a_slow_answer_is_finished_and_idle_connections_are_closed() {
@@ -121,6 +126,46 @@ async fn a_worker_that_dies_in_a_drain_is_reported_and_the_others_are_cut() {
         let mut ends = [safely(setup.ended()).await.1, safely(setup.ended()).await.1];
         ends.sort_by_key(Option::is_some);
         assert_eq!(ends, [None, Some(Cut::Drain)], "one went with its worker, one was cut");
+    }
+}
+
+/// A request that does not end when it is cut is dropped 2 s later; by then, all connections without a request are long gone.
+#[tokio::test]
+async fn connections_without_a_whole_request_end_with_the_deadline() {
+    const HEAD: &[u8] = b"GET /hello HTTP/1.1\r\nhost: a";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let proxied = || Listener { client_address: ClientAddress::ProxyProtocol(Vec::new()), ..plain() };
+    let h2c = || Listener { h2c: true, ..plain() };
+    let settings = [PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat();
+    for (name, listener, begin) in [
+        ("half a head", plain(), HEAD),
+        ("half a PROXY header", proxied(), b"PROXY TCP4"),
+        ("half a preface", h2c(), &PREFACE[..10]),
+        ("a client that does not answer PING", h2c(), &settings),
+        ("half a frame", h2c(), &[&settings[..], b"\0\0\x10\x01\x05"].concat()),
+    ] {
+        let mut setup = Setup::new(server(), listener);
+        let mut slow = setup.connect().await;
+        send(
+            &mut slow,
+            if name.contains("PROXY") {
+                "PROXY UNKNOWN\r\n".to_owned() + &get("/slow")
+            } else {
+                get("/slow")
+            },
+        )
+        .await;
+        assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/slow".into()));
+        let mut half = setup.connect().await;
+        send(&mut half, begin).await;
+        setup.counted(|counters| &counters.accepted, 2).await;
+        let told = &mut setup.told;
+        let client = async {
+            safely(read_to_close(&mut half)).await;
+            assert!(told.try_recv().is_err(), "{name}");
+        };
+        let drain = safely(setup.listening.drain(Duration::ZERO, Duration::from_millis(50)));
+        assert_eq!(tokio::join!(drain, client).0, Ok(1), "{name}");
     }
 }
 

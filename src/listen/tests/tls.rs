@@ -106,6 +106,32 @@ impl Client {
 }
 
 #[tokio::test]
+async fn plain_http_on_a_tls_port_is_told_so_and_counted() {
+    let ca = authority();
+    let listener = listener(&tls(vec![certificate(&ca, &["a.test"])]), &mut Tickets::default());
+    let setup = Setup::new(server(), listener);
+    let requests = [
+        get("/hello"),
+        "POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n".into(),
+        "PRI * HT".into(),
+    ];
+    for (count, request) in (1..).zip(requests) {
+        let mut tcp = setup.connect().await;
+        send(&mut tcp, request).await;
+        let answer = String::from_utf8(safely(read_to_close(&mut tcp)).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert!(answer.contains("connection: close") && answer.contains("https://"), "{answer}");
+        setup.counted(|counters| &counters.plain_http, count).await;
+    }
+    assert_eq!(setup.listening.counters().handshake_failed.value(), 0);
+    // What is neither fails as it did.
+    let mut tcp = setup.connect().await;
+    send(&mut tcp, b"\0\0\0\0\0").await;
+    safely(read_to_close(&mut tcp)).await;
+    setup.counted(|counters| &counters.handshake_failed, 1).await;
+}
+
+#[tokio::test]
 async fn alpn_decides_the_protocol() {
     let ca = authority();
     let setup =

@@ -4,14 +4,14 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        Facts, FinishReason,
+        FinishReason,
         choices::Choices,
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
-        usage::CachedTokens,
+        usage::{CachedTokens, Tokens},
     },
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember},
+    definition::{Definition, ErrorNotice, Found, Progress, is_malformed},
 };
 use crate::sse::{Event, writer};
 
@@ -24,17 +24,12 @@ pub(super) const LIKE_CHAT: Definition = Definition {
     // The SDK raises on an `error` member (openai-python, `src/openai/_streaming.py`).
     raises_on_error_event: true,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{\"choices\":[{", key: b"\"finish_reason\"" },
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
-    may_repeat,
 };
 
 /// Reads one chunk. An ordinary one is recognised without parsing it.
@@ -48,15 +43,14 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
 /// Reads a chunk that may say something new.
 fn uncommon_chunk(progress: &mut Progress, event: &Event<'_>) -> Found {
     let named_error = event.name == b"error";
-    if event.oversized {
-        // A chunk that has a role and nothing else is never this large.
-        return Found { content: !named_error, error: named_error, ..Found::default() };
-    }
     progress.parsed += 1;
     let mut body = Body::new(&mut progress.gathered, &mut progress.choices);
-    let malformed = json::read(event.data, &mut body).is_err();
+    let malformed = is_malformed(event, &mut body);
+    // A chunk that has a role and nothing else is never this large.
+    body.content |= event.oversized && !named_error && !body.error;
     let error = body.error || named_error;
-    let ordinary = !malformed && !error && !body.finished && !body.usage && body.choice_count == 1;
+    let ordinary =
+        !malformed && !event.oversized && !error && !body.finished && !body.usage && body.choice_count == 1;
     let content = body.content;
     if ordinary && (content || progress.content_seen) {
         progress.ordinary.learn(event.data);
@@ -72,11 +66,6 @@ pub(super) fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape,
 /// An event without a name, whose data is what an error response would have as its body.
 pub(super) fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
     writer::data(error.body)
-}
-
-/// An inference request makes an answer and nothing else, unless it goes on in the background.
-pub(super) fn may_repeat(facts: &Facts) -> bool {
-    !facts.background
 }
 
 /// The top level of a chunk or an answer.
@@ -111,6 +100,10 @@ impl<'a> Body<'a> {
         self.choice_count += 1;
         self.content |= choice.content;
         self.choices.see(choice.index, choice.finish_reason.is_some());
+        if choice.usage.is_known() {
+            self.usage = true;
+            self.gathered.tokens.update(&choice.usage);
+        }
         if choice.finish_reason.is_some() {
             self.finished = true;
             self.gathered.finish_reason = choice.finish_reason;
@@ -124,9 +117,25 @@ impl Object for Body<'_> {
             b"choices" => value.each(|choice: Choice| self.choice(&choice))?,
             b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),
             b"usage" => self.usage |= self.gathered.read_usage(value)?,
+            // Groq, at the finish (vercel/ai#1651).
+            b"x_groq" => {
+                value.object(&mut Groq(self))?;
+            }
             b"error" => self.error |= value.leaf()?.truthy(),
             _ => value.skip()?,
         }
+        Ok(())
+    }
+}
+
+struct Groq<'b, 'a>(&'b mut Body<'a>);
+
+impl Object for Groq<'_, '_> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key != b"usage" {
+            return value.skip();
+        }
+        self.0.usage |= self.0.gathered.read_usage(value)?;
         Ok(())
     }
 }
@@ -136,14 +145,17 @@ struct Choice {
     index: u64,
     finish_reason: Option<FinishReason>,
     content: bool,
+    usage: Tokens,
 }
 
 impl Object for Choice {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"index" => self.index = value.leaf()?.count().unwrap_or(0),
-            b"finish_reason" => self.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"finish_reason" => self.finish_reason = value.leaf()?.text().and_then(FinishReason::of_word),
             b"text" => self.content |= value.filled()?,
+            // Moonshot, at the finish (northes/go-moonshot#17).
+            b"usage" => drop(value.object(&mut self.usage)?),
             b"delta" => {
                 let mut delta = Delta::default();
                 value.object(&mut delta)?;
@@ -163,10 +175,9 @@ struct Delta {
 impl Object for Delta {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            // `reasoning*` are what vLLM, DeepSeek and OpenRouter call it.
-            b"content" | b"reasoning_content" | b"reasoning" | b"reasoning_details" | b"refusal"
-            | b"audio" | b"tool_calls" | b"function_call" => self.content |= value.filled()?,
-            _ => value.skip()?,
+            b"role" => value.skip()?,
+            // Text, reasoning under any of its names, refusals, audio, images, calls, and whatever is added to the APIs later.
+            _ => self.content |= value.filled()?,
         }
         Ok(())
     }

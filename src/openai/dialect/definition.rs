@@ -3,10 +3,13 @@
 use bytes::Bytes;
 
 use super::super::{
-    Facts, choices::Choices, json::NotJson, json::Shape, ordinary::Ordinary, reading::Gathered,
+    choices::Choices,
+    json::{self, NotJson, Object, Shape},
+    ordinary::Ordinary,
+    reading::Gathered,
     usage::CachedTokens,
 };
-use crate::sse::Event;
+use crate::{outline::Members, sse::Event};
 
 /// Everything that depends on the dialect. Each dialect's file has one of these.
 pub(in crate::openai) struct Definition {
@@ -18,6 +21,8 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) raises_on_error_event: bool,
     /// Events carry a `sequence_number`.
     pub(in crate::openai) is_numbered: bool,
+    /// Streams have no end by design, and may be silent for any length of time.
+    pub(in crate::openai) stays_open: bool,
     /// How its usage counts the tokens found in a cache.
     pub(in crate::openai) cached_tokens: CachedTokens,
     /// What its ordinary events have in common.
@@ -26,20 +31,8 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) read_event: fn(&mut Progress, &Event<'_>) -> Found,
     /// Reads a JSON answer, whole or from its beginning. What precedes an error is read nevertheless.
     pub(in crate::openai) read_answer: fn(&[u8], &mut Gathered) -> Result<Shape, NotJson>,
-    /// Members that are read from the end of an answer too long to be kept whole.
-    pub(in crate::openai) tail_members: &'static [TailMember],
     /// Writes an error as an event; the number is the `sequence_number` that the stream would continue with.
     pub(in crate::openai) error_event: fn(&ErrorNotice<'_>, u64) -> Bytes,
-    /// Whether the same inference request may be sent again, judged by its body.
-    pub(in crate::openai) may_repeat: fn(&Facts) -> bool,
-}
-
-/// A member of an answer that is usually near its end.
-pub(in crate::openai) struct TailMember {
-    /// In place of everything before the member, this makes a JSON document of the rest, if the member is exactly that deep.
-    pub(in crate::openai) opening: &'static [u8],
-    /// The member's key, with its quotes.
-    pub(in crate::openai) key: &'static [u8],
 }
 
 /// What the events of a stream have said so far.
@@ -50,6 +43,8 @@ pub(in crate::openai) struct Progress {
     pub(in crate::openai) ordinary: Ordinary,
     /// An event with content has been seen.
     pub(in crate::openai) content_seen: bool,
+    /// The answer is whole if the stream ends in order now, though its terminal event may be missing.
+    pub(in crate::openai) finished: bool,
     /// The last `sequence_number`.
     pub(in crate::openai) sequence: Option<u64>,
     /// Events whose data was parsed.
@@ -71,6 +66,39 @@ pub(in crate::openai) struct Found {
     pub(in crate::openai) malformed: bool,
 }
 
+/// What is kept of events and answers that are too long to be kept whole: every member that a dialect reads.
+pub static OUTLINED: Members = Members {
+    named: &[
+        b"type",
+        b"model",
+        b"status",
+        b"sequence_number",
+        b"choices",
+        b"index",
+        b"finish_reason",
+        b"stop_reason",
+        b"message",
+        b"delta",
+        b"response",
+        b"output",
+        b"item",
+        b"incomplete_details",
+        b"reason",
+        b"x_groq",
+        // The pieces of media streams, which show that there is content.
+        b"audio",
+        b"b64_json",
+        b"text",
+    ],
+    whole: &[b"usage", b"error"],
+};
+
+/// Reads the data of an event into `object`; true if it should be JSON and is not. Of an oversized event only an outline is there, which
+/// may be broken.
+pub(in crate::openai) fn is_malformed(event: &Event<'_>, object: &mut impl Object) -> bool {
+    json::read(event.data, object).is_err() && !event.oversized
+}
+
 /// The event that ended a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Terminal {
@@ -84,6 +112,8 @@ pub enum Terminal {
     Incomplete,
     /// `message_stop`
     MessageStop,
+    /// `speech.audio.done`, `transcript.text.done`
+    Last,
 }
 
 /// An error that is written into a stream.

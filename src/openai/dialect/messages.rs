@@ -11,8 +11,7 @@ use super::{
         reading::Gathered,
         usage::CachedTokens,
     },
-    chat,
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    definition::{Definition, ErrorNotice, Found, Progress, Terminal, is_malformed},
     event_type::event_type,
 };
 use crate::sse::{Event, writer};
@@ -23,17 +22,12 @@ pub(super) static DEFINITION: Definition = Definition {
     // anthropic-sdk-python, `src/anthropic/_streaming.py`.
     raises_on_error_event: true,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::BesideInput,
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"stop_reason\"" },
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
-    may_repeat: chat::may_repeat,
 };
 
 fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
@@ -45,14 +39,16 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         Some(Kind::Start | Kind::Delta | Kind::Error) | None => true,
     };
     let mut malformed = false;
-    if says_something && !event.oversized {
+    if says_something {
         progress.parsed += 1;
-        malformed = json::read(event.data, &mut read).is_err();
+        malformed = is_malformed(event, &mut read);
     }
+    let (kind, content, error) = (read.kind, read.content, read.error);
+    progress.finished |= kind == Some(Kind::Delta) && progress.gathered.finish_reason.is_some();
     Found {
-        content: read.kind == Some(Kind::Content) && (read.content || event.oversized),
-        terminal: (read.kind == Some(Kind::Stop)).then_some(Terminal::MessageStop),
-        error: read.error || read.kind == Some(Kind::Error),
+        content: kind == Some(Kind::Content) && (content || event.oversized),
+        terminal: (kind == Some(Kind::Stop)).then_some(Terminal::MessageStop),
+        error: error || kind == Some(Kind::Error),
         malformed,
         ..Found::default()
     }
@@ -63,7 +59,7 @@ fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape, NotJson> {
 }
 
 /// Source: Anthropic docs, "Streaming Messages", "Error events".
-fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
+pub(super) fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
     #[derive(Serialize)]
     struct Data<'a> {
         #[serde(rename = "type")]
@@ -153,7 +149,7 @@ impl Object for Message<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"model" if self.0.model.is_none() => self.0.name_model(value.leaf()?.text()),
-            b"stop_reason" => self.0.finish_reason = value.leaf()?.text().map(FinishReason::of_word),
+            b"stop_reason" => self.0.finish_reason = value.leaf()?.text().and_then(FinishReason::of_word),
             b"usage" => {
                 self.0.read_usage(value)?;
             }
@@ -172,17 +168,14 @@ struct Piece<'a> {
 impl Object for Piece<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
-            b"text" | b"thinking" | b"partial_json" | b"data" | b"citation" => {
-                self.content |= value.filled()?;
-            }
             // A tool call's first event already tells which tool.
             b"type" => self.content |= value.leaf()?.text().is_some_and(|kind| kind.ends_with("tool_use")),
             b"stop_reason" => {
                 if let Some(word) = value.leaf()?.text() {
-                    *self.finish_reason = Some(FinishReason::of_word(word));
+                    *self.finish_reason = FinishReason::of_word(word).or(*self.finish_reason);
                 }
             }
-            _ => value.skip()?,
+            _ => self.content |= value.filled()?,
         }
         Ok(())
     }

@@ -4,17 +4,23 @@ mod chat;
 mod completions;
 mod definition;
 mod event_type;
+mod images;
 mod messages;
 mod other;
 mod responses;
+mod sessions;
+mod speech;
+mod threads;
+mod transcriptions;
+mod typed;
 
 use std::{fmt, ptr};
 
 use bytes::Bytes;
 
-use super::Facts;
-pub(super) use definition::{Definition, Found, Progress, TailMember};
-pub use definition::{ErrorNotice, Terminal};
+pub(super) use definition::{Definition, Found, Progress};
+pub use definition::{ErrorNotice, OUTLINED, Terminal};
+pub(super) use event_type::is_keep_alive_name;
 
 /// How the requests and responses of an operation are read, and how errors are written into its streams.
 ///
@@ -31,6 +37,16 @@ impl Dialect {
     pub const RESPONSES: Self = Self(&responses::DEFINITION);
     /// Anthropic Messages: named events, `message_stop` at the end.
     pub const MESSAGES: Self = Self(&messages::DEFINITION);
+    /// Images: named events, `image_generation.completed` or `image_edit.completed` for each image.
+    pub const IMAGES: Self = Self(&images::DEFINITION);
+    /// Speech: named events, `speech.audio.done` at the end.
+    pub const SPEECH: Self = Self(&speech::DEFINITION);
+    /// Transcriptions: named events, `transcript.text.done` at the end.
+    pub const TRANSCRIPTIONS: Self = Self(&transcriptions::DEFINITION);
+    /// Runs of Assistants threads: named events, `done` with `[DONE]` at the end.
+    pub const THREADS: Self = Self(&threads::DEFINITION);
+    /// Agents' sessions: named events, no end.
+    pub const SESSIONS: Self = Self(&sessions::DEFINITION);
     /// Anything else; it is read as far as it resembles one of the others.
     pub const OTHER: Self = Self(&other::DEFINITION);
 
@@ -45,15 +61,15 @@ impl Dialect {
         self.0.raises_on_error_event
     }
 
+    /// Whether streams have no end by design and may be silent for any length of time, so that silence is no failure.
+    pub fn stays_open(self) -> bool {
+        self.0.stays_open
+    }
+
     /// The event that tells a client of `error`. `next_sequence` is the `sequence_number` that the stream would continue with; dialects
     /// without numbers ignore it.
     pub fn error_event(self, error: &ErrorNotice<'_>, next_sequence: u64) -> Bytes {
         (self.0.error_event)(error, next_sequence)
-    }
-
-    /// Whether an inference request with this body may be sent again: doing so costs tokens, and changes nothing.
-    pub(super) fn may_repeat(self, facts: &Facts) -> bool {
-        (self.0.may_repeat)(facts)
     }
 
     pub(super) fn definition(self) -> &'static Definition {

@@ -5,29 +5,29 @@ use memchr::memmem;
 use super::{
     super::{json, ordinary::Ordinary, usage::CachedTokens},
     chat,
-    definition::{Definition, Found, Progress, TailMember},
+    definition::{Definition, Found, Progress},
+    event_type::{event_type, is_keep_alive_name},
 };
 use crate::sse::Event;
 
-pub(super) static DEFINITION: Definition = Definition {
+pub(super) static DEFINITION: Definition = LIKE_OTHER;
+
+/// For a dialect to begin with.
+pub(super) const LIKE_OTHER: Definition = Definition {
     name: "Other",
     has_terminal_event: false,
     raises_on_error_event: false,
     is_numbered: false,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
     read_answer: chat::read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event: chat::error_event,
-    may_repeat: chat::may_repeat,
 };
 
 /// The data of an event need not be JSON here.
-fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
+pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     let mut error = event.name == b"error";
     let contains = |key: &[u8]| memmem::find(event.data, key).is_some();
     let names_model = progress.gathered.model.is_none() && contains(b"\"model\"");
@@ -37,8 +37,9 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         // Data that is not JSON may be intended here.
         error |= json::read(event.data, &mut body).is_ok() && body.error;
     }
+    let keep_alive = event_type(event).is_some_and(is_keep_alive_name);
     Found {
-        content: !error && (event.oversized || !event.data.is_empty()),
+        content: !error && !keep_alive,
         error,
         failure: event.name == b"response.failed",
         ..Found::default()

@@ -11,8 +11,7 @@ use super::{
         reading::Gathered,
         usage::CachedTokens,
     },
-    chat,
-    definition::{Definition, ErrorNotice, Found, Progress, TailMember, Terminal},
+    definition::{Definition, ErrorNotice, Found, Progress, Terminal, is_malformed},
     event_type::{event_type, leading_type},
 };
 use crate::sse::{Event, writer};
@@ -23,39 +22,32 @@ pub(super) static DEFINITION: Definition = Definition {
     // The SDKs yield an error event like any other.
     raises_on_error_event: false,
     is_numbered: true,
+    stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,
     read_event,
     read_answer,
-    tail_members: &[
-        TailMember { opening: b"{", key: b"\"model\"" },
-        TailMember { opening: b"{", key: b"\"usage\"" },
-    ],
     error_event,
-    may_repeat: chat::may_repeat,
 };
 
 fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     let kind = event_type(event).map(Kind::of);
     if progress.content_seen
-        && matches!(kind, Some(Kind::Delta | Kind::PartialImage | Kind::ItemAdded | Kind::Other))
+        && matches!(kind, Some(Kind::Delta | Kind::PartialImage | Kind::Other))
         && let Some(sequence) = certain_sequence(event.data)
     {
         progress.sequence = Some(sequence);
         return Found::default();
     }
     let mut read = StreamEvent::new(kind, &mut progress.gathered);
-    let mut malformed = false;
-    if !event.oversized {
-        progress.parsed += 1;
-        malformed = json::read(event.data, &mut read).is_err();
-    }
+    progress.parsed += 1;
+    let malformed = is_malformed(event, &mut read);
     // An event that was not read has taken its number all the same.
     let next = progress.sequence.map_or(Some(0), |last| last.checked_add(1));
     progress.sequence = read.sequence.or(next);
     let kind = read.kind();
     Found {
-        content: read.content() || (event.oversized && kind == Kind::Delta),
+        content: read.content() || (event.oversized && matches!(kind, Kind::Delta | Kind::Item)),
         terminal: if let Kind::Terminal(terminal) = kind { Some(terminal) } else { None },
         error: read.error || kind == Kind::Error,
         failure: event.name == b"response.failed",
@@ -96,8 +88,8 @@ struct StreamEvent<'a> {
     sequence: Option<u64>,
     /// The event carries a piece of the output.
     delta: bool,
-    /// The output item that the event adds is a call.
-    call: bool,
+    /// The output item that the event adds or completes.
+    item: Item,
     error: bool,
 }
 
@@ -114,7 +106,7 @@ impl<'a> StreamEvent<'a> {
     fn content(&self) -> bool {
         match self.kind() {
             Kind::Delta => self.delta,
-            Kind::ItemAdded => self.call,
+            Kind::Item => self.item.content,
             Kind::PartialImage => true,
             Kind::Terminal(_) | Kind::Error | Kind::Other => false,
         }
@@ -131,9 +123,10 @@ impl Object for StreamEvent<'_> {
             b"delta" => self.delta = value.filled()?,
             b"error" => self.error = value.leaf()?.truthy(),
             b"item" => {
-                let mut item = Item::default();
-                value.object(&mut item)?;
-                self.call = item.call;
+                value.object(&mut self.item)?;
+                if let Some(gathered) = &mut self.gathered {
+                    gathered.calls_client |= self.item.calls_client;
+                }
             }
             b"response" => {
                 if let Some(gathered) = &mut self.gathered {
@@ -152,7 +145,8 @@ impl Object for StreamEvent<'_> {
 enum Kind {
     Delta,
     PartialImage,
-    ItemAdded,
+    /// An output item begins, or is complete.
+    Item,
     Terminal(Terminal),
     Error,
     Other,
@@ -164,7 +158,7 @@ impl Kind {
             b"response.completed" => Self::Terminal(Terminal::Completed),
             b"response.failed" => Self::Terminal(Terminal::Failed),
             b"response.incomplete" => Self::Terminal(Terminal::Incomplete),
-            b"response.output_item.added" => Self::ItemAdded,
+            b"response.output_item.added" | b"response.output_item.done" => Self::Item,
             b"error" => Self::Error,
             _ if kind.ends_with(b".delta") => Self::Delta,
             _ if kind.ends_with(b".partial_image") => Self::PartialImage,
@@ -195,11 +189,13 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
-    /// Status and reason may come in any order; now both are there.
+    /// Status, reason and output may come in any order; now they are there. A response that leaves calls to its client is complete, and
+    /// says so in its output alone.
     fn settle(self) {
-        if let Some(status) = self.status {
-            self.gathered.finish_reason = FinishReason::of_status(&status, self.reason.as_deref());
-        }
+        let Some(status) = self.status else { return };
+        let reason = FinishReason::of_status(&status, self.reason.as_deref());
+        let calls = reason == Some(FinishReason::Stop) && self.gathered.calls_client;
+        self.gathered.finish_reason = if calls { Some(FinishReason::ToolCalls) } else { reason };
     }
 }
 
@@ -214,6 +210,7 @@ impl Object for Response<'_> {
             b"usage" => {
                 self.gathered.read_usage(value)?;
             }
+            b"output" => value.each(|item: Item| self.gathered.calls_client |= item.calls_client)?,
             _ => value.skip()?,
         }
         Ok(())
@@ -232,19 +229,45 @@ impl Object for IncompleteDetails<'_> {
     }
 }
 
+/// An output item.
+///
+/// Source: openai-python, `src/openai/types/responses/response_output_item.py`.
 #[derive(Default)]
 struct Item {
-    call: bool,
+    /// The item is a piece of the output as it stands: not the empty beginning of a message or of reasoning.
+    content: bool,
+    /// The item is a call that the client is to make or to approve, and so the last word of the response.
+    calls_client: bool,
 }
 
 impl Object for Item {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
-        if key != b"type" {
-            return value.skip();
+        match key {
+            b"type" => {
+                let kind = value.leaf()?;
+                let kind = kind.text().unwrap_or_default();
+                self.content |= !matches!(kind, "message" | "reasoning" | "");
+                self.calls_client = is_for_the_client(kind);
+            }
+            b"content" | b"summary" => self.content |= value.filled()?,
+            _ => value.skip()?,
         }
-        self.call = value.leaf()?.text().is_some_and(|kind| kind.ends_with("_call"));
         Ok(())
     }
+}
+
+/// Whether an output item of this type waits for the client. Other calls (`web_search_call`, `mcp_call` …) are made by the provider.
+fn is_for_the_client(kind: &str) -> bool {
+    matches!(
+        kind,
+        "function_call"
+            | "custom_tool_call"
+            | "computer_call"
+            | "local_shell_call"
+            | "shell_call"
+            | "apply_patch_call"
+            | "mcp_approval_request"
+    )
 }
 
 fn word(leaf: &Leaf<'_>) -> Option<String> {

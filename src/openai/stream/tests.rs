@@ -1,14 +1,31 @@
+mod providers;
+
 use proptest::prelude::*;
 
-use super::super::{FinishReason, Usage, ordinary::Ordinary};
+use super::super::{FinishReason, OUTLINED, Usage, ordinary::Ordinary};
 use super::*;
 use crate::sse::Scanner;
 
+const DIALECTS: [Dialect; 10] = [
+    Dialect::CHAT,
+    Dialect::COMPLETIONS,
+    Dialect::RESPONSES,
+    Dialect::MESSAGES,
+    Dialect::IMAGES,
+    Dialect::SPEECH,
+    Dialect::TRANSCRIPTIONS,
+    Dialect::THREADS,
+    Dialect::SESSIONS,
+    Dialect::OTHER,
+];
+
 fn read(dialect: Dialect, stream: &[u8], chunk: usize) -> (StreamReader, Vec<Notice>) {
-    let (mut scanner, mut reader, mut notices) = (Scanner::new(), StreamReader::new(dialect), Vec::new());
+    let (mut scanner, mut reader, mut notices) =
+        (Scanner::outlining(&OUTLINED), StreamReader::new(dialect), Vec::new());
     for bytes in stream.chunks(chunk) {
         scanner.scan(bytes, &mut |event| notices.push(reader.event(&event)));
     }
+    scanner.finish(&mut |event| notices.push(reader.event(&event)));
     (reader, notices)
 }
 
@@ -37,7 +54,7 @@ fn chunk(delta: &str, finish: &str, rest: &str) -> String {
 }
 
 fn usage(input: u64, output: u64) -> Usage {
-    Usage { input, output, total: input + output, cached_input: None, reasoning: None }
+    Usage { input: Some(input), output: Some(output), total: Some(input + output), ..Usage::default() }
 }
 
 /// What OpenAI sends with `include_usage`: obfuscation, `usage: null`, a last chunk without choices.
@@ -68,7 +85,7 @@ fn a_chat_stream_is_read_whole_and_hardly_parsed() {
         assert_eq!(at(&notices, |notice| notice.first_content), [1]);
         assert_eq!(at(&notices, |notice| notice.terminal), [203]);
         assert_eq!(at(&notices, |notice| notice.error || notice.malformed), [0; 0]);
-        let usage = Usage { input: 19, output: 40, total: 59, cached_input: Some(5), reasoning: Some(30) };
+        let usage = Usage { cached_input: Some(5), reasoning: Some(30), ..usage(19, 40) };
         let model = Some("gpt-4o-2024-08-06".to_owned());
         let expected = Reading { model, usage: Some(usage), finish_reason: Some(FinishReason::Stop) };
         assert_eq!(reader.reading(), expected);
@@ -84,6 +101,10 @@ fn each_kind_of_delta_is_content_and_an_empty_one_is_not() {
     for delta in [
         r#"{"content":"x"}"#,
         r#"{"reasoning_content":"x"}"#,
+        // OpenRouter, image output; Mistral, reasoning; a member that nobody has yet.
+        r#"{"content":"","images":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AA"}}]}"#,
+        r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"Hm"}]}]}"#,
+        r#"{"role":"assistant","next_year":{"a":1}}"#,
         r#"{"reasoning":"x"}"#,
         r#"{"refusal":"\u00e9"}"#,
         r#"{"audio":{"data":"AA=="}}"#,
@@ -193,6 +214,60 @@ fn what_is_foreign_is_ignored_and_what_is_no_json_is_told() {
 }
 
 #[test]
+fn an_empty_finish_reason_and_the_word_null_are_no_end() {
+    // The first is what LocalAI and early vLLM wrote, the second what some proxies make of `None`.
+    for none in ["null", r#""""#, r#""null""#] {
+        let word = chunk(r#"{"content":"x"}"#, none, "");
+        let (reader, notices) = read(Dialect::CHAT, unnamed(&[&word, &word]).as_bytes(), 50);
+        assert_eq!((reader.all_finished(), reader.reading().finish_reason), (false, None), "{none}");
+        assert_eq!(at(&notices, |notice| notice.first_content), [0]);
+    }
+    let stop = |reason: &str| {
+        named(&[&format!(
+            r#"{{"type":"message_delta","delta":{{"stop_reason":{reason}}},"usage":{{"output_tokens":1}}}}"#
+        )])
+    };
+    for (reason, finished) in
+        [("null", false), (r#""""#, false), (r#""null""#, false), (r#""end_turn""#, true)]
+    {
+        let (reader, _) = read(Dialect::MESSAGES, stop(reason).as_bytes(), 50);
+        assert_eq!(reader.all_finished(), finished, "{reason}");
+        assert_eq!((reader.terminal(), reader.reading().finish_reason.is_some()), (None, finished));
+    }
+}
+
+/// Comments and events without data are no events at all; these are the other forms.
+#[test]
+fn a_keep_alive_is_neither_content_nor_failure() {
+    for keep_alive in [
+        "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+        "event: ping\ndata: ping\n\n",
+        "event: ping\ndata:\n\n",
+        "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\n",
+        "event: keepalive\ndata\n\n",
+        "data:\n\n",
+        "data: \n\n",
+        "data:  \t\ndata: \n\n",
+        ": OPENROUTER PROCESSING\n\n",
+        "event: heartbeat\n\n",
+    ] {
+        for dialect in DIALECTS {
+            let (reader, notices) = read(dialect, keep_alive.as_bytes(), 7);
+            let told = at(&notices, |notice| {
+                notice.first_content || notice.terminal || notice.failed || notice.malformed
+            });
+            assert_eq!(told, [0; 0], "{keep_alive:?} in {dialect:?}");
+            assert!(!reader.all_finished());
+        }
+    }
+    let numbered = "event: keepalive\ndata: {\"type\":\"keepalive\",\"sequence_number\":3}\n\ndata:\n\n";
+    let (reader, _) = read(Dialect::RESPONSES, numbered.as_bytes(), 7);
+    assert_eq!(reader.next_sequence(), Some(4));
+    let (_, notices) = read(Dialect::CHAT, b"event: error\ndata:\n\n", 7);
+    assert_eq!(at(&notices, |notice| notice.error), [0], "an error without data is an error");
+}
+
+#[test]
 fn legacy_completions() {
     let chunk = |text: &str, finish: &str| {
         format!(
@@ -272,14 +347,12 @@ fn an_oversized_chunk_is_content_unless_it_is_an_error() {
     let (reader, notices) = read(Dialect::CHAT, (format!("event: error\n{big}") + &big).as_bytes(), 9_999);
     assert_eq!(at(&notices, |notice| notice.error), [0]);
     assert_eq!(at(&notices, |notice| notice.first_content), [1]);
-    assert_eq!(reader.counts(), Counts { events: 2, parsed: 0, errors: 1, malformed: 0 });
+    assert_eq!(reader.counts(), Counts { events: 2, parsed: 2, errors: 1, malformed: 0 });
 }
 
 #[test]
 fn done_ends_a_stream_of_any_dialect() {
-    for dialect in
-        [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER]
-    {
+    for dialect in DIALECTS {
         let (reader, notices) = read(dialect, b"data: [DONE]\n\n", usize::MAX);
         assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
         assert_eq!(reader.terminal(), Some(Terminal::Done));
@@ -287,14 +360,21 @@ fn done_ends_a_stream_of_any_dialect() {
 }
 
 #[test]
-fn a_large_terminal_event_is_read_and_a_too_large_one_still_ends() {
-    let lines = responses_lines("response.completed", "completed", &"é".repeat(400_000));
-    let (reader, _) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
-    assert_eq!(reader.reading().usage, Some(usage(36, 87)));
-    let lines = responses_lines("response.completed", "completed", &"é".repeat(600_000));
-    let (reader, notices) = read(Dialect::RESPONSES, named(&[lines.last().unwrap()]).as_bytes(), 16_384);
-    assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
-    assert_eq!((reader.reading(), reader.next_sequence()), (Reading::default(), Some(1)));
+fn a_terminal_event_of_any_size_is_read() {
+    // Half a mebibyte is kept whole; of more, the outline.
+    for length in [400_000, 600_000, 2_000_000] {
+        let lines = responses_lines("response.completed", "completed", &"é".repeat(length));
+        for stream in [named(&[lines.last().unwrap()]), unnamed(&[lines.last().unwrap()])] {
+            for size in [16_384, usize::MAX] {
+                let (reader, notices) = read(Dialect::RESPONSES, stream.as_bytes(), size);
+                assert_eq!(notices, [Notice { terminal: true, ..Notice::default() }]);
+                let model = Some("gpt-5".to_owned());
+                let expected =
+                    Reading { model, usage: Some(usage(36, 87)), finish_reason: Some(FinishReason::Stop) };
+                assert_eq!((reader.reading(), reader.next_sequence()), (expected, Some(14)));
+            }
+        }
+    }
 }
 
 #[test]
@@ -341,6 +421,50 @@ fn a_flat_error_event_and_a_call_as_first_content() {
 }
 
 #[test]
+fn a_response_that_ends_in_calls_is_told_as_that() {
+    let end = |output: &str| {
+        format!(
+            r#"{{"type":"response.completed","sequence_number":9,"response":{{"status":"completed","output":{output},"usage":null}}}}"#
+        )
+    };
+    let added = r#"{"type":"response.output_item.added","sequence_number":2,"item":{"type":"function_call","name":"f"}}"#;
+    let word = r#"{"type":"response.output_text.delta","sequence_number":1,"delta":"w"}"#;
+    for (lines, expected) in [
+        (
+            vec![end(r#"[{"type":"message","content":[]},{"type":"function_call","name":"f"}]"#)],
+            FinishReason::ToolCalls,
+        ),
+        (vec![end(r#"[{"type":"custom_tool_call"}]"#)], FinishReason::ToolCalls),
+        // Some servers leave the output out of the last event.
+        (vec![word.to_owned(), added.to_owned(), end("[]")], FinishReason::ToolCalls),
+        (vec![end(r#"[{"type":"web_search_call"},{"type":"message","content":[]}]"#)], FinishReason::Stop),
+        (vec![added.to_owned(), end("[]").replace("completed", "incomplete")], FinishReason::Other),
+    ] {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let (reader, _) = read(Dialect::RESPONSES, named(&lines).as_bytes(), 31);
+        assert_eq!(reader.reading().finish_reason, Some(expected), "{lines:?}");
+    }
+}
+
+#[test]
+fn items_that_are_output_are_content_and_their_empty_beginnings_are_not() {
+    for (item, content) in [
+        (r#"{"type":"message","content":[]}"#, false),
+        (r#"{"id":"rs_1","type":"reasoning","summary":[]}"#, false),
+        (r#"{"type":"message","content":[{"type":"output_text","text":"Hi"}]}"#, true),
+        (r#"{"type":"web_search_call","status":"in_progress"}"#, true),
+        (r#"{"type":"mcp_list_tools"}"#, true),
+        (r#"{"type":"compaction","encrypted_content":"x"}"#, true),
+    ] {
+        for event in ["response.output_item.added", "response.output_item.done"] {
+            let line = format!(r#"{{"type":"{event}","sequence_number":2,"item":{item}}}"#);
+            let (_, notices) = read(Dialect::RESPONSES, named(&[&line]).as_bytes(), 9);
+            assert_eq!(notices[0].first_content, content, "{line}");
+        }
+    }
+}
+
+#[test]
 fn a_messages_stream() {
     let stream = named(&[
         r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"claude-x","content":[],"stop_reason":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":10,"cache_read_input_tokens":5,"output_tokens":1}}}"#,
@@ -355,7 +479,7 @@ fn a_messages_stream() {
     let (reader, notices) = read(Dialect::MESSAGES, stream.as_bytes(), 31);
     assert_eq!(at(&notices, |notice| notice.first_content), [3]);
     assert_eq!(at(&notices, |notice| notice.terminal), [7]);
-    let usage = Usage { cached_input: Some(5), ..usage(40, 15) };
+    let usage = Usage { cached_input: Some(5), cache_write: Some(10), ..usage(40, 15) };
     let expected = Reading {
         model: Some("claude-x".into()),
         usage: Some(usage),
@@ -394,12 +518,12 @@ fn a_stream_of_another_operation_is_read_as_far_as_it_is_alike() {
 proptest! {
     /// What is told does not depend on how the stream was cut, in any dialect, even of a stream that is none of it.
     #[test]
-    fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in 0usize..5) {
-        let dialect = [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER][dialect];
+    fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in prop::sample::select(&DIALECTS)) {
         let lines = responses_lines("response.completed", "completed", "x");
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let stream = openai_chat(words) + &named(&lines);
-        let stream = &stream.as_bytes()[..cut.index(stream.len())];
+        // The very end is one of the cuts.
+        let stream = &stream.as_bytes()[..cut.index(stream.len() + 1)];
         let (whole, expected) = read(dialect, stream, usize::MAX);
         let (cut, notices) = read(dialect, stream, size);
         prop_assert_eq!(notices, expected);

@@ -14,7 +14,7 @@ use crate::{
 /// Admits a request, as far as that does not depend on the candidate. The permit is the exchange's to hold.
 ///
 /// # Errors
-/// The client may not use the model, or is limited to some models and the request names none where the gateway can read it; or every
+/// The client may not use the model, or is limited to some models and the operation runs one that the gateway cannot read; or every
 /// candidate needs another model in the body, which has no place for it.
 pub(super) async fn admit(record: &Record, prepared: &PreparedRequest) -> Result<Permit, Fault> {
     allow_model(record, prepared)?;
@@ -39,7 +39,7 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
     if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(model)) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }
-    if named.count() == 0 && !prepared.head.method.is_safe() {
+    if named.count() == 0 && prepared.operation.model.is_required() {
         return Err(Fault::ModelUnknown);
     }
     Ok(())

@@ -6,7 +6,7 @@ use http::request;
 
 use super::route::RoutedRequest;
 use crate::{
-    access::{self, Caller, Credential, Refused},
+    access::{self, Caller, Credential, Credentials, Refused},
     exchange::Record,
     fault::Fault,
     policy::SecretScanner,
@@ -21,7 +21,7 @@ const KEY_IN_REQUEST_LINE: Fault =
 /// Identifies the client of the request and checks whether it may use the route. Returns a scanner for the client's key.
 ///
 /// # Errors
-/// No key, an unknown key, two keys, or a key that may not use the route.
+/// No key, an unknown key, the keys of two clients, or a key that may not use the route.
 pub(in crate::proxy) fn authenticate(
     context: &RequestContext,
     record: &mut Record,
@@ -29,13 +29,15 @@ pub(in crate::proxy) fn authenticate(
     routed: &RoutedRequest,
     presented: Presented,
 ) -> Result<Rc<SecretScanner<'static>>, Fault> {
-    let credential = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
-    let bytes = credential.as_ref().map(Credential::bytes);
+    let credentials = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
+    let only = credentials.only();
     // Nearly all requests present one key and nothing else. Then its scanner is there already, and the request line has been searched.
-    let (key, in_request_line) = if bytes.is_some_and(|key| presented.scanner.is_for(key)) {
+    let is_single = only.is_some_and(|only| presented.scanner.is_for(only.bytes()));
+    let (key, in_request_line) = if is_single {
         (presented.scanner, presented.in_request_line)
     } else {
-        let key = Rc::new(SecretScanner::new(bytes).into_owned());
+        let keys = credentials.iter().map(Credential::bytes);
+        let key = Rc::new(SecretScanner::new(keys).into_owned());
         let in_request_line =
             key.found_in(head.uri.path().as_bytes()) || key.found_in(head.method.as_str().as_bytes());
         (key, in_request_line)
@@ -45,34 +47,33 @@ pub(in crate::proxy) fn authenticate(
     if in_request_line || (!is_canonical && key.found_in(routed.path.as_bytes())) {
         return Err(KEY_IN_REQUEST_LINE);
     }
-    let memo = &context.downstream.memo;
-    let known = credential.as_ref().and_then(|credential| memo.caller(credential, &key, &context.snapshot));
+    let known = match only {
+        Some(only) => context.downstream.memo.caller(only, &key, &context.snapshot),
+        None => context.snapshot.callers.find_one(&credentials).map_err(refused)?.cloned(),
+    };
     record.caller.clone_from(&known);
-    authorize(known.as_deref(), credential.as_ref(), &routed.route)?;
+    authorize(known.as_deref(), &credentials, &routed.route)?;
     Ok(key)
 }
 
-/// Checks whether `caller`, the client that presented `credential`, may use `route`.
-fn authorize(
-    caller: Option<&Caller>,
-    credential: Option<&Credential>,
-    route: &Arc<Route>,
-) -> Result<(), Fault> {
+/// Checks whether `caller`, the client that presented `credentials`, may use `route`.
+fn authorize(caller: Option<&Caller>, credentials: &Credentials, route: &Arc<Route>) -> Result<(), Fault> {
     if let Some(caller) = caller {
         return if caller.may_use_route(&route.name) { Ok(()) } else { Err(Fault::RouteForbidden) };
+    }
+    if let Some(malformed) = credentials.malformed() {
+        return Err(refused(malformed));
     }
     if route.open {
         return Ok(());
     }
-    match credential {
-        Some(presented) if !presented.in_query() => Err(Fault::KeyUnknown),
-        _ => Err(Fault::KeyMissing),
-    }
+    let is_missing = credentials.iter().all(Credential::in_query);
+    Err(if is_missing { Fault::KeyMissing } else { Fault::KeyUnknown })
 }
 
 fn refused(refused: Refused) -> Fault {
     match refused {
-        Refused::Different | Refused::Repeated => Fault::KeysConflict(refused.into()),
+        Refused::Different | Refused::Repeated | Refused::TooMany => Fault::KeysConflict(refused.into()),
         Refused::Authorization | Refused::Key(_) => Fault::KeyMalformed(refused.into()),
     }
 }

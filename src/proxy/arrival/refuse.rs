@@ -14,11 +14,13 @@ pub(super) fn unsupported(head: &request::Parts) -> Result<(), Fault> {
     }
     // `h2c` may be ignored (RFC 9113 §3.1 has withdrawn it; curl still offers it), anything else was meant to change the protocol.
     let upgrades = head.headers.get_all(header::UPGRADE).iter();
-    let mut offered = upgrades.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    if offered.any(|protocol| !protocol.trim_ascii().eq_ignore_ascii_case(b"h2c")) {
-        return Err(Fault::UpgradeUnsupported);
-    }
-    Ok(())
+    let offered = upgrades.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let mut wanted =
+        offered.map(<[u8]>::trim_ascii).filter(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"));
+    let Some(first) = wanted.next() else { return Ok(()) };
+    let is_websocket =
+        std::iter::once(first).chain(wanted).any(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
+    Err(if is_websocket { Fault::WebSocketUnavailable } else { Fault::UpgradeUnsupported })
 }
 
 /// Refuses requests that another program may understand differently. hyper accepts every list of transfer codings that ends in `chunked` and undoes

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use http::{Method, request};
+use http::{Method, header, request};
 
 use super::{host, refuse};
 use crate::{
     exchange::Record,
     fault::Fault,
-    policy::path,
+    policy::path::{self, PathProblem},
     proxy::context::RequestContext,
     snapshot::{Miss, Route},
 };
@@ -46,7 +46,17 @@ pub(in crate::proxy) fn find_route(
     let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
     let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
     let route = found.map_err(|miss| no_route(miss, &head.method, &path))?.clone();
+    // An upstream may decode an encoded slash. The path that it then sees must not be that of another route, which may have other clients.
+    if let Some(decoded) = path::with_slashes_decoded(&path) {
+        let seen = snapshot.routes.find(host.as_deref(), &head.method, &decoded);
+        if !seen.is_ok_and(|seen| Arc::ptr_eq(seen, &route)) {
+            return Err(Fault::BadPath(PathProblem::EncodedSlash.into()));
+        }
+    }
     record.route = Some(route.name.clone());
+    if route.refuse_origin && head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::OriginRefused);
+    }
     let first = route.steps.first().map(|step| step.upstream.target(0));
     let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
     let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();

@@ -11,7 +11,7 @@ use crate::{
     exchange::{Attempt, Exchange, Record},
     proxy::{
         context::RequestContext,
-        delivery::{ClientResponse, HoldError, HoldTimeouts, WholeBounds},
+        delivery::{ClientResponse, HoldBounds, HoldError, HoldTimeouts},
         intake::{PreparedRequest, RequestContent},
     },
     upstream::{Failure, RequestHash},
@@ -59,6 +59,7 @@ pub(super) async fn attempt(
     match run(context, exchange, request, &mut candidate, hold).await {
         Ok(mut response) => {
             candidate.permit.succeeded();
+            candidate.key_works();
             exchange.attempt_answered(response.status());
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
@@ -77,9 +78,8 @@ pub(super) async fn attempt(
 /// The record of an attempt at `candidate` that begins now.
 fn record_of(candidate: &Candidate) -> Attempt {
     let upstream = &candidate.upstream;
-    let key = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
     let target = candidate.target().url.clone();
-    Attempt::new(upstream.name.clone(), target, key, candidate.model.clone())
+    Attempt::new(upstream.name.clone(), target, candidate.key_number(), candidate.model.clone())
 }
 
 /// Adds the number of attempts and the upstream's name to the response's headers.
@@ -111,10 +111,9 @@ async fn run(
     match held {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
-        Err(HoldError::ErrorEvent(data)) => Err(AttemptError::Upstream(Box::new(match hold {
-            Hold::Whole { .. } => UpstreamError::instead_of_whole(&data, &candidate.upstream),
-            Hold::Start | Hold::Nothing => UpstreamError::in_stream(response, &data),
-        }))),
+        Err(HoldError::ErrorEvent(data)) => {
+            Err(AttemptError::Upstream(Box::new(UpstreamError::of_event(&data, &candidate.upstream))))
+        }
     }
 }
 
@@ -126,13 +125,19 @@ async fn hold_back(
     clocks: HoldTimeouts,
 ) -> Result<(), HoldError> {
     let endpoint = exchange.record.endpoint;
-    let Hold::Whole { limit } = hold else { return response.hold_start(clocks, endpoint).await };
-    let bounds = WholeBounds {
+    let limit = match hold {
+        Hold::Whole { limit } => limit,
+        Hold::Start | Hold::Nothing => u64::MAX,
+    };
+    let bounds = HoldBounds {
         limit,
         buffered: context.snapshot.server.max_buffered,
         gateway: &context.worker.gateway,
         status: &exchange.handle.status,
     };
+    if hold == Hold::Start {
+        return response.hold_start(clocks, endpoint, bounds).await;
+    }
     response.hold_whole(clocks, endpoint, bounds).await
 }
 

@@ -1,7 +1,11 @@
 //! The candidates of a request: which of a route's upstreams, which target, with which key.
 
 use std::{
+    cell::RefCell,
+    future::poll_fn,
+    pin::Pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -9,7 +13,10 @@ use crate::{
     config::{Balance, Timeouts},
     proxy::arrival::CallerTimeouts,
     snapshot::{Route, Step, Target, Upstream},
-    upstream::{self, Affinity, CallerHash, Circuit, Cooldown, Key, Pick, TargetPermit, TargetState},
+    upstream::{
+        Affinity, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure, KeyPermit, Noted,
+        Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
+    },
 };
 
 /// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
@@ -24,7 +31,7 @@ pub(super) struct Candidate {
     pub(super) model: Option<Arc<str>>,
     pub(super) timeouts: Timeouts,
     /// `None` if the upstream needs no key.
-    pub(super) key: Option<Key>,
+    pub(super) key: Option<KeyPermit>,
     pub(super) permit: TargetPermit,
 }
 
@@ -33,6 +40,8 @@ pub(super) struct Candidate {
 pub(super) struct NextAvailable {
     pub(super) span: Duration,
     pub(super) why: Unavailable,
+    /// Index into the route's steps.
+    step: usize,
 }
 
 /// Why a candidate is unavailable.
@@ -40,11 +49,11 @@ pub(super) struct NextAvailable {
 pub(super) enum Unavailable {
     /// It is at its concurrency limit.
     Full,
-    /// A rate limit is reached, or the account has no credit left.
+    /// A rate limit is reached.
     Limited,
     /// Its circuit breaker is open, or half-open with its probe under way.
     Circuit,
-    /// The upstream refuses all of its keys.
+    /// The upstream refuses all of its keys, or their accounts have no credit left.
     Refused,
 }
 
@@ -59,8 +68,28 @@ pub(super) struct Candidates {
     timeouts: CallerTimeouts,
     /// Steps before this one are not used any more.
     first: usize,
+    /// Nor are steps from this one on.
+    end: usize,
     /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
     tried: Vec<Tried>,
+    /// This request's places in the queues of targets at their `max_pending`; at most one for each target.
+    queued: Vec<Queued>,
+    /// The permit that one of the queues has granted.
+    granted: RefCell<Option<Granted>>,
+}
+
+/// A place in a target's queue.
+#[derive(Debug)]
+struct Queued {
+    state: Arc<TargetState>,
+    waiter: Waiter,
+}
+
+/// What a place in a target's queue has led to.
+#[derive(Debug)]
+struct Granted {
+    state: Arc<TargetState>,
+    permit: QueuePermit,
 }
 
 /// A candidate that was tried.
@@ -86,6 +115,19 @@ pub(super) enum FailureScope {
     Target,
 }
 
+impl NextAvailable {
+    /// A candidate of the route's first upstream.
+    #[cfg(test)]
+    pub(super) fn after(span: Duration, why: Unavailable) -> Self {
+        Self { span, why, step: 0 }
+    }
+
+    /// Whether the candidate lacks only a key that is not in cooldown.
+    pub(super) fn is_a_key(&self) -> bool {
+        matches!(self.why, Unavailable::Limited | Unavailable::Refused)
+    }
+}
+
 impl Candidates {
     /// All candidates of `route`, for a request of `caller` that names `model`.
     pub(super) fn new(
@@ -96,31 +138,89 @@ impl Candidates {
         timeouts: CallerTimeouts,
     ) -> Self {
         let model = model.map(Into::into);
-        Self { route, caller, model, affinities, timeouts, first: 0, tried: Vec::new() }
+        let end = route.steps.len();
+        Self {
+            route,
+            caller,
+            model,
+            affinities,
+            timeouts,
+            first: 0,
+            end,
+            tried: Vec::new(),
+            queued: Vec::new(),
+            granted: RefCell::default(),
+        }
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
-    pub(super) fn next(&self, now: Instant) -> Option<Candidate> {
-        let steps = self.route.steps.iter().enumerate().skip(self.first);
-        steps.into_iter().find_map(|(number, step)| self.at_step(number, step, now))
+    pub(super) fn next(&mut self, now: Instant) -> Option<Candidate> {
+        let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
+        let candidate = steps.find_map(|(number, step)| self.at_step(number, step, now));
+        // A permit that was granted and is of no use goes to the next one who waits.
+        self.granted.take();
+        if candidate.is_some() {
+            self.queued.clear();
+        }
+        candidate
+    }
+
+    /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`). The request keeps its places
+    /// until it has a candidate.
+    pub(super) fn enqueue(&mut self, now: Instant) {
+        let route = self.route.clone();
+        for (number, step) in route.steps.iter().enumerate().take(self.end).skip(self.first) {
+            let Some(max_pending) = step.upstream.max_pending else { continue };
+            for target in step.upstream.targets() {
+                let is_queued = self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state));
+                if is_queued || !self.could_be_next(number, step, target, now) {
+                    continue;
+                }
+                if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
+                    self.queued.push(Queued { state: target.state.clone(), waiter });
+                }
+            }
+        }
+    }
+
+    /// Waits until [`Candidates::next`] gets what one of the queues has granted. Without a place in a queue that never happens.
+    pub(super) async fn granted(&mut self) {
+        let granted = poll_fn(|cx| {
+            for Queued { state, waiter } in &mut self.queued {
+                if let Poll::Ready(permit) = Pin::new(waiter).poll(cx) {
+                    return Poll::Ready(Granted { state: state.clone(), permit });
+                }
+            }
+            Poll::Pending
+        });
+        let granted = granted.await;
+        self.queued.clear();
+        self.granted = RefCell::new(Some(granted));
     }
 
     /// Whether there is more than one.
     pub(super) fn are_several(&self) -> bool {
-        let steps = self.route.steps.iter().skip(self.first);
+        let steps = self.route.steps.iter().take(self.end).skip(self.first);
         steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
     }
 
     /// Notes that `candidate` failed, as far as `scope` says. An `excluded` one is not tried in another round either.
     pub(super) fn mark_failed(&mut self, candidate: &Candidate, scope: FailureScope, excluded: bool) {
         let state = candidate.target().state.clone();
-        self.tried.push(Tried { state, step: candidate.step, key: candidate.key.clone(), scope, excluded });
+        let key = candidate.key.as_ref().map(|permit| permit.key().clone());
+        self.tried.push(Tried { state, step: candidate.step, key, scope, excluded });
     }
 
     /// Goes on after the step of `candidate`; false when that was the last.
     pub(super) fn skip_step(&mut self, candidate: &Candidate) -> bool {
         self.first = candidate.step + 1;
-        self.first < self.route.steps.len()
+        self.first < self.end
+    }
+
+    /// Goes on at the step of `candidate` alone.
+    pub(super) fn stay_at(&mut self, candidate: &Candidate) {
+        self.first = candidate.step;
+        self.end = candidate.step + 1;
     }
 
     /// Allows all to be tried again but those that are excluded.
@@ -130,33 +230,120 @@ impl Candidates {
 
     /// Earliest time at which an unavailable candidate becomes available; `None` when no candidate is worth waiting for.
     pub(super) fn next_available(&self, now: Instant) -> Option<NextAvailable> {
-        let steps = self.route.steps.iter().enumerate().skip(self.first);
+        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         let all = steps
             .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
         let open =
             all.filter(|(number, _, target)| !self.failures_at(*number, target).any(|tried| tried.excluded));
-        open.map(|(_, step, target)| self.wait_for(step, target, now)).min()
+        open.filter_map(|(number, step, target)| self.wait_for(number, step, target, now)).min()
     }
 
-    fn wait_for(&self, step: &Step, target: &Target, now: Instant) -> NextAvailable {
+    /// Waits in the queue for a key of the upstream that is `available` next, until `latest`.
+    pub(super) async fn wait_for_key(&self, available: NextAvailable, latest: Instant) -> Turn {
+        let Some(step) = self.route.steps.get(available.step) else { return Turn::TooLate };
+        let excluded: Vec<Key> = self
+            .tried
+            .iter()
+            .filter(|tried| {
+                tried.excluded && tried.scope == FailureScope::Key && tried.step == available.step
+            })
+            .filter_map(|tried| tried.key.clone())
+            .collect();
+        step.upstream.keys.wait(self.model(step), &excluded, latest).await
+    }
+
+    /// The candidate that uses the key for which [`wait_for_key`](Self::wait_for_key) has waited; `None` if no target can be used now.
+    pub(super) fn with_key(
+        &self,
+        available: NextAvailable,
+        key: KeyPermit,
+        now: Instant,
+    ) -> Option<Candidate> {
+        let step = self.route.steps.get(available.step)?;
+        let mut targets = step.upstream.targets().enumerate();
+        let (target, permit) = targets.find_map(|(index, target)| {
+            let is_used = self.used_keys(available.step, target).iter().any(|used| used.is(key.key()));
+            if is_used || self.was_tried(available.step, target) {
+                return None;
+            }
+            Some((index, self.admit(step, target, now)?))
+        })?;
+        self.candidate(available.step, target, Some(key), permit)
+    }
+
+    /// The candidate that failed last, once more; `None` if it cannot be used now.
+    pub(super) fn again(&mut self, now: Instant) -> Option<Candidate> {
+        let last = self.tried.pop()?;
+        let candidate = self.take_again(&last, now);
+        if candidate.is_none() {
+            self.tried.push(last);
+        }
+        candidate
+    }
+
+    fn take_again(&self, last: &Tried, now: Instant) -> Option<Candidate> {
+        let step = self.route.steps.get(last.step)?;
+        let index = step.upstream.targets().position(|target| Arc::ptr_eq(&target.state, &last.state))?;
+        let target = step.upstream.target(index);
+        let permit = self.admit(step, target, now)?;
+        // All keys but the one that it had.
+        let others = step.upstream.keys.others(last.key.as_ref());
+        let key = self.key(last.step, &others, now)?;
+        self.candidate(last.step, index, key, permit)
+    }
+
+    /// Whether other requests for the same have something else to use while the key of `candidate` is in cooldown for `what`.
+    ///
+    /// For a rate limit that is another key, another upstream, or another model: requests then wait for the first one that is available. An
+    /// outage may last, so something else has to be available now; the last key stays in use, and works again as soon as its owner has seen
+    /// to it.
+    pub(super) fn may_do_without(&self, candidate: &Candidate, what: &Cooldown, now: Instant) -> bool {
+        if self.is_only_key(candidate.step, what.why()) {
+            return false;
+        }
+        if what.why() == CooldownReason::Limited {
+            return true;
+        }
+        let own: Vec<Key> = candidate.key.iter().map(|permit| permit.key().clone()).collect();
+        self.route.steps.iter().any(|step| {
+            let is_closed =
+                |target: &Target| step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
+            let pick = step.upstream.keys.peek(self.model(step), &own, now);
+            matches!(pick, Pick::Key(_) | Pick::Unneeded) && step.upstream.targets().any(is_closed)
+        })
+    }
+
+    /// Whether the route has one key only, for all that a cooldown for this reason concerns.
+    fn is_only_key(&self, number: usize, why: CooldownReason) -> bool {
+        let Some(own) = self.route.steps.get(number) else { return false };
+        let is_same = |step: &Step| {
+            step.upstream.name == own.upstream.name
+                && (why != CooldownReason::Limited || self.model(step) == self.model(own))
+        };
+        own.upstream.keys.len() == 1 && self.route.steps.iter().all(is_same)
+    }
+
+    fn wait_for(&self, number: usize, step: &Step, target: &Target, now: Instant) -> Option<NextAvailable> {
+        let available = |span, why| Some(NextAvailable { span, why, step: number });
         let open = step.breaker.is_some() && target.state.circuit(now) != Circuit::Closed;
         if open {
-            return NextAvailable {
-                span: target.state.opens_in(now).unwrap_or_default(),
-                why: Unavailable::Circuit,
-            };
+            return available(target.state.opens_in(now).unwrap_or_default(), Unavailable::Circuit);
         }
-        match step.upstream.keys.peek(self.model(step), &[], now) {
-            Pick::CoolingDown { until, why } => {
-                let why = if why == upstream::CooldownReason::Refused {
-                    Unavailable::Refused
-                } else {
-                    Unavailable::Limited
-                };
-                NextAvailable { span: until.saturating_duration_since(now), why }
+        let excluded =
+            self.tried.iter().filter(|tried| tried.excluded && self.concerns(tried, number, target));
+        let excluded: Vec<Key> = excluded.filter_map(|tried| tried.key.clone()).collect();
+        let (until, why) = match step.upstream.keys.peek(self.model(step), &excluded, now) {
+            Pick::CoolingDown { until, why } if !self.is_only_key(number, why) => (until, why),
+            Pick::AllUsed => return None,
+            Pick::CoolingDown { .. } | Pick::Key(_) | Pick::Unneeded => {
+                return available(Duration::ZERO, Unavailable::Full);
             }
-            Pick::Key(_) | Pick::Unneeded => NextAvailable { span: Duration::ZERO, why: Unavailable::Full },
-        }
+        };
+        let why = match why {
+            CooldownReason::Limited => Unavailable::Limited,
+            CooldownReason::Spent | CooldownReason::Refused => Unavailable::Refused,
+        };
+        available(until.saturating_duration_since(now), why)
     }
 
     /// The model that a request at `step` names.
@@ -201,28 +388,68 @@ impl Candidates {
         if self.was_tried(number, target) {
             return None;
         }
-        let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
-        let used: Vec<Key> = here.filter_map(|tried| tried.key.clone()).collect();
+        let used = self.used_keys(number, target);
         // Before a key is picked, because a key would lose its turn if the request is not admitted.
-        let mut permit = target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now)?;
-        let key = match step.upstream.keys.pick(self.model(step), &used, now) {
-            Pick::Unneeded => None,
-            Pick::Key(key) => Some(key),
-            Pick::CoolingDown { .. } => return None,
+        let permit = self.admit(step, target, now)?;
+        let key = self.key(number, &used, now)?;
+        self.candidate(number, index, key, permit)
+    }
+
+    /// The next key of the step with that `number`. A key that is all that the route has is used in a cooldown too, which came from another
+    /// route. `None`: all are in cooldown or among `used`.
+    fn key(&self, number: usize, used: &[Key], now: Instant) -> Option<Option<KeyPermit>> {
+        let step = self.route.steps.get(number)?;
+        let keys = &step.upstream.keys;
+        let pick = match keys.pick(self.model(step), used, now) {
+            Pick::CoolingDown { why, .. } if self.is_only_key(number, why) => keys.pick_any(used, now),
+            pick => pick,
         };
+        match pick {
+            Pick::Unneeded => Some(None),
+            Pick::Key(key) => Some(Some(key)),
+            Pick::CoolingDown { .. } | Pick::AllUsed => None,
+        }
+    }
+
+    fn candidate(
+        &self,
+        number: usize,
+        target: usize,
+        key: Option<KeyPermit>,
+        mut permit: TargetPermit,
+    ) -> Option<Candidate> {
+        let step = self.route.steps.get(number)?;
         if self.timeouts.is_any() {
             permit.excuse();
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
-        Some(Candidate {
-            step: number,
-            upstream,
-            target: index,
-            model,
-            timeouts: self.timeouts.over(step.timeouts),
-            key,
-            permit,
-        })
+        let timeouts = self.timeouts.over(step.timeouts);
+        Some(Candidate { step: number, upstream, target, model, timeouts, key, permit })
+    }
+
+    /// The keys that were used at `target` for what is asked of it at the step of that `number`.
+    fn used_keys(&self, number: usize, target: &Target) -> Vec<Key> {
+        let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
+        here.filter_map(|tried| tried.key.clone()).collect()
+    }
+
+    /// Admits the request to `target`, with the permit from its queue if it was granted one.
+    fn admit(&self, step: &Step, target: &Target, now: Instant) -> Option<TargetPermit> {
+        let is_for_target = |granted: &mut Granted| Arc::ptr_eq(&granted.state, &target.state);
+        match self.granted.borrow_mut().take_if(is_for_target) {
+            Some(granted) => target.state.admit_waiter(self.caller, step.breaker, granted.permit, now),
+            None => target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now),
+        }
+    }
+
+    /// Whether `target` was not tried in this round, and its circuit breaker and its keys would let a request through.
+    fn could_be_next(&self, number: usize, step: &Step, target: &Target, now: Instant) -> bool {
+        let closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
+        if !closed || self.was_tried(number, target) {
+            return false;
+        }
+        let used = self.used_keys(number, target);
+        matches!(step.upstream.keys.peek(self.model(step), &used, now), Pick::Key(_) | Pick::Unneeded)
     }
 
     /// Whether `target` was tried with what is asked of it at the step of that `number`, whatever the key.
@@ -263,15 +490,25 @@ impl Candidate {
         self.upstream.target(self.target)
     }
 
-    /// Whether its key is in cooldown for `model` now.
-    pub(super) fn key_cools_down(&self, model: Option<&str>) -> bool {
-        self.key.as_ref().is_some_and(|key| key.is_cooling_down(model, Instant::now()))
+    /// The number of its key, in the order of the configuration.
+    pub(super) fn key_number(&self) -> Option<usize> {
+        self.key.as_ref().and_then(|permit| self.upstream.keys.number(permit.key()))
     }
 
-    /// Puts its key into cooldown for `span`.
-    pub(super) fn cool_key_down(&self, what: Cooldown, span: Duration, now: Instant) {
-        if let Some(key) = &self.key {
-            key.cool_down(what, now + span);
+    /// Notes that the attempt got a response with its key.
+    pub(super) fn key_works(&mut self) {
+        let Some(permit) = &mut self.key else { return };
+        if self.upstream.keys.succeeded(permit) {
+            let key = self.key_number();
+            tracing::info!(upstream = %self.upstream.name, key, "upstream key works again");
+        }
+    }
+
+    /// Notes that the attempt failed because of its key.
+    pub(super) fn key_failed(&mut self, failure: KeyFailure, now: Instant) -> Noted {
+        match &mut self.key {
+            Some(permit) => self.upstream.keys.failed(permit, failure, now),
+            None => Noted::default(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod attempt;
 mod candidates;
 mod error_body;
+mod error_class;
 mod redirect;
 mod request;
 mod response;
@@ -10,6 +11,7 @@ mod retry;
 mod schedule;
 mod send;
 mod upstream_error;
+mod wait;
 
 use std::{
     net::IpAddr,
@@ -17,19 +19,46 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderName, HeaderValue, StatusCode, header};
+
 use super::{
     admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse, intake::PreparedRequest,
 };
 use crate::{
     exchange::{Exchange, Record},
-    fault::{Fault, Phase},
+    fault::{Fault, Phase, retry_seconds},
+    openai::Endpoint,
     snapshot::Route,
-    upstream::{CallerHash, Cooldown, CooldownReason},
+    upstream::{BudgetPermit, CallerHash, CooldownReason, KeyFailure, Turn},
 };
 use attempt::{FailedAttempt, Hold, attempt};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
-use retry::{AttemptError, RetryContext, RetryDecision};
+use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// The attempts of one request.
+struct Dispatch {
+    route: Arc<Route>,
+    model: Option<Box<str>>,
+    candidates: Candidates,
+    schedule: RetrySchedule,
+    /// At most one name for each step of the route.
+    asked_upstreams: Vec<Arc<str>>,
+    /// The error of the last attempt.
+    last: Option<AttemptError>,
+}
+
+/// What follows a failed attempt.
+enum Next {
+    /// The client gets the error.
+    GiveUp(AttemptError),
+    /// The next candidate.
+    Other,
+    /// The same candidate after this wait.
+    Same(Duration),
+}
 
 /// Sends the request to one candidate after the other until there is a response for the client.
 ///
@@ -40,59 +69,229 @@ pub(super) async fn dispatch(
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
-    let route = request.arrived.routed.route.clone();
-    let model = request.model.clone();
-    let affinities = std::mem::take(&mut request.affinities);
-    let timeouts = request.arrived.timeouts;
-    let mut candidates =
-        Candidates::new(route.clone(), caller_of(&exchange.record), model.as_deref(), affinities, timeouts);
-    let mut schedule = RetrySchedule::new(route.retry, request.retries_so_far);
-    // At most one name for each step of the route.
-    let mut asked_upstreams: Vec<Arc<str>> = Vec::new();
-    let mut last = None;
+    let mut dispatch = Dispatch::new(exchange, &mut request);
+    let mut same = None;
     loop {
-        let now = Instant::now();
-        let Some(candidate) = candidates.next(now) else {
-            let available = candidates.next_available(now);
-            let Some(pause) = schedule.pause(available, last.is_some()) else {
-                return give_up(exchange, last, available);
-            };
-            back_off(exchange, pause).await;
-            candidates.new_round();
-            continue;
+        let next = same.take().or_else(|| dispatch.candidates.next(Instant::now()));
+        let candidate = match next {
+            Some(candidate) => candidate,
+            None => match Box::pin(dispatch.next_round(exchange)).await {
+                Ok(Some(candidate)) => candidate,
+                Ok(None) => continue,
+                Err(available) => return give_up(exchange, dispatch.last, available),
+            },
         };
-        let upstream = &candidate.upstream;
-        // An upstream that was not asked yet gets no retry, but its first request.
-        let asked_before = asked_upstreams.contains(&upstream.name);
-        let Some(_budget_permit) = admit_to_upstream(upstream, asked_before) else {
-            candidates.mark_failed(&candidate, FailureScope::Target, true);
-            continue;
-        };
-        if !asked_before {
-            asked_upstreams.push(upstream.name.clone());
-        }
-        let hold = how_much_to_hold(&route, &request, &schedule, &candidates);
+        // Held until the attempt is over.
+        let Some(_budget_permit) = dispatch.admit(&candidate) else { continue };
+        let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
         let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
-        let FailedAttempt { candidate, error } = failed;
-        let retry = RetryContext {
-            inference: request.is_inference(),
-            next_on_context_length: route.next_on_context_length,
-            model: candidate.model.as_deref().or(model.as_deref()),
+        match dispatch.after(context, &request, failed) {
+            Next::GiveUp(error) => return give_up(exchange, Some(error), None),
+            Next::Other => {}
+            Next::Same(pause) => same = Box::pin(dispatch.wait_for_same(exchange, pause)).await,
+        }
+    }
+}
+
+impl Dispatch {
+    fn new(exchange: &Exchange, request: &mut PreparedRequest) -> Self {
+        let route = request.arrived.routed.route.clone();
+        let model = request.model.as_deref();
+        let affinities = std::mem::take(&mut request.affinities);
+        let caller = caller_of(&exchange.record);
+        Self {
+            candidates: Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts),
+            schedule: RetrySchedule::new(
+                route.retry,
+                request.retries_so_far,
+                exchange.handle.abort.deadline(),
+            ),
+            model: model.map(Into::into),
+            route,
+            asked_upstreams: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Admits an attempt at `candidate`; `None`: its upstream has as many retries as its budget allows.
+    fn admit(&mut self, candidate: &Candidate) -> Option<BudgetPermit> {
+        let upstream = &candidate.upstream;
+        // An upstream that was not asked yet gets no retry, but its first request.
+        let asked_before = self.asked_upstreams.contains(&upstream.name);
+        let permit = admit_to_upstream(upstream, asked_before);
+        if permit.is_none() {
+            self.candidates.mark_failed(candidate, FailureScope::Target, true);
+        } else if !asked_before {
+            self.asked_upstreams.push(upstream.name.clone());
+        }
+        permit
+    }
+
+    /// Waits until a candidate may be available again. If the request had to wait for a key, that is a candidate with this key.
+    ///
+    /// # Errors
+    /// No attempt can begin in the time that is left. The next time at which a candidate becomes available.
+    async fn next_round(&mut self, exchange: &Exchange) -> Result<Option<Candidate>, Option<NextAvailable>> {
+        let now = Instant::now();
+        let available = self.candidates.next_available(now);
+        if let Some(next) = available.filter(NextAvailable::is_a_key) {
+            let latest = self.schedule.latest_turn(next.span, now).ok_or(available)?;
+            let turn = self.during_backoff(exchange, async |own: &mut Self| {
+                own.candidates.wait_for_key(next, latest).await
+            });
+            let turn = turn.await;
+            let now = Instant::now();
+            self.candidates.new_round();
+            let key = match turn {
+                Turn::Key(key) => key,
+                Turn::Released => return Ok(None),
+                Turn::TooLate => return Err(self.candidates.next_available(now)),
+            };
+            if let Some(candidate) = self.candidates.with_key(next, key, now) {
+                return Ok(Some(candidate));
+            }
+        }
+        let now = Instant::now();
+        let available = self.candidates.next_available(now);
+        let Some(pause) = self.schedule.pause(available, self.last.is_some(), now) else {
+            return Err(available);
         };
-        if !cool_key_down(context, &route, &candidate, &error, retry) {
-            schedule.note_retry_after(error.retry_after());
+        self.candidates.enqueue(now);
+        let granted = async |own: &mut Self| tokio::time::timeout(pause, own.candidates.granted()).await;
+        // A permit that a queue has granted is for a candidate of this round.
+        if self.during_backoff(exchange, granted).await.is_err() {
+            self.candidates.new_round();
         }
+        Ok(None)
+    }
+
+    /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
+    async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
+        self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await;
+        self.candidates.again(Instant::now())
+    }
+
+    /// Waits for `wait`. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
+    async fn during_backoff<T>(&mut self, exchange: &Exchange, wait: impl AsyncFnOnce(&mut Self) -> T) -> T {
+        let status = &exchange.handle.status;
+        let failed_in = status.phase();
+        status.enter(Phase::Backoff);
+        let start = Instant::now();
+        let result = wait(self).await;
+        self.schedule.note_wait(start.elapsed());
+        status.enter(failed_in);
+        result
+    }
+
+    /// Notes what the failure says, and decides what is next.
+    fn after(&mut self, context: &RequestContext, request: &PreparedRequest, failed: FailedAttempt) -> Next {
+        let FailedAttempt { mut candidate, error } = failed;
+        let retry = RetryContext {
+            repeat: request.repeat,
+            // Models are the same everywhere; every other thing that is read or deleted belongs to one account.
+            stays_at_upstream: request.repeat.is_about_kept_things()
+                && request.operation.endpoint != Endpoint::Models,
+            next_on_context_length: self.route.next_on_context_length,
+            model: candidate.model.as_deref().or(self.model.as_deref()),
+        };
         let decision = error.decide(retry);
-        let goes_on = request.can_be_sent()
-            && schedule.take()
-            && apply(&mut candidates, &candidate, retry.model, &decision);
-        if !goes_on {
-            return give_up(exchange, Some(error), None);
+        let has_reached_it = !matches!(decision, RetryDecision::Never | RetryDecision::OtherTarget);
+        let stays = retry.stays_at_upstream && has_reached_it;
+        let key = error.cooldown(retry);
+        let is_limit = key.as_ref().is_some_and(|key| key.what.why() == CooldownReason::Limited);
+        let cooldown = key.and_then(|key| self.key_failed(context, &mut candidate, key));
+        if cooldown.is_none() {
+            self.schedule.note_retry_after(error.retry_after());
         }
-        last = Some(error.detached());
+        if stays {
+            self.candidates.stay_at(&candidate);
+        }
+        let goes_on = request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision);
+        if !goes_on {
+            return Next::GiveUp(error);
+        }
+        let pause = is_worth_the_same(&decision, is_limit)
+            .then(|| self.schedule.pause_at_same(cooldown.or(error.retry_after()), Instant::now()))
+            .flatten();
+        self.last = Some(error);
+        match pause {
+            Some(pause) => Next::Same(pause),
+            None => {
+                self.schedule.next_candidate();
+                Next::Other
+            }
+        }
+    }
+
+    /// Notes that the attempt failed because of its key. Returns the cooldown of the key, if one has begun: its end then says when to try again.
+    fn key_failed(
+        &self,
+        context: &RequestContext,
+        candidate: &mut Candidate,
+        failed: KeyCooldown,
+    ) -> Option<Duration> {
+        let now = Instant::now();
+        let KeyCooldown { what, named } = failed;
+        let reason = what.why();
+        let takes_out = self.candidates.may_do_without(candidate, &what, now);
+        let noted = candidate.key_failed(KeyFailure { what, named, takes_out }, now);
+        let upstream = &candidate.upstream.name;
+        if noted.cooldown.is_some() {
+            context.worker.metrics.key_cooldown(upstream, reason.as_str());
+        }
+        if noted.report {
+            // Requests may succeed with other keys, so this line may be the only sign; and only the operator can repair the key.
+            report_outage(candidate, reason, noted.cooldown);
+        }
+        noted.cooldown
+    }
+
+    /// Applies the decision after `candidate` failed. False if nothing else is to be tried.
+    fn apply(&mut self, candidate: &Candidate, decision: &RetryDecision) -> bool {
+        let candidates = &mut self.candidates;
+        match *decision {
+            RetryDecision::Never => return false,
+            RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
+            RetryDecision::Elsewhere { excluded } => {
+                candidates.mark_failed(candidate, FailureScope::Model, excluded);
+            }
+            RetryDecision::OtherKey { excluded } => {
+                let is_only = candidate.upstream.keys.len() <= 1;
+                let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
+                candidates.mark_failed(candidate, scope, excluded);
+            }
+            RetryDecision::OtherUpstream => return candidates.skip_step(candidate),
+        }
+        true
+    }
+}
+
+/// Whether the same candidate may respond after a short wait.
+fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
+    match decision {
+        RetryDecision::OtherTarget | RetryDecision::Elsewhere { excluded: false } => true,
+        RetryDecision::OtherKey { .. } => is_limit,
+        RetryDecision::Elsewhere { excluded: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
+            false
+        }
+    }
+}
+
+/// Tells the operator that the key of `candidate` cannot be used.
+fn report_outage(candidate: &Candidate, reason: CooldownReason, cooldown: Option<Duration>) {
+    let (upstream, key, why) = (&candidate.upstream.name, candidate.key_number(), reason.as_str());
+    match cooldown {
+        Some(span) => tracing::warn!(
+            %upstream, key, why, cooldown = ?span,
+            "upstream key disabled for {span:?}; then one request probes it"
+        ),
+        None => tracing::warn!(
+            %upstream, key, why,
+            "upstream key does not work; it stays in use, because nothing else is available"
+        ),
     }
 }
 
@@ -105,84 +304,18 @@ fn caller_of(record: &Record) -> CallerHash {
     }
 }
 
-/// Waits between two rounds. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
-async fn back_off(exchange: &Exchange, pause: Duration) {
-    let status = &exchange.handle.status;
-    let failed_in = status.phase();
-    status.enter(Phase::Backoff);
-    tokio::time::sleep(pause).await;
-    status.enter(failed_in);
-}
-
 /// How much of a response is waited for before the client gets it.
-fn how_much_to_hold(
-    route: &Route,
-    request: &PreparedRequest,
-    schedule: &RetrySchedule,
-    candidates: &Candidates,
-) -> Hold {
+fn how_much_to_hold(route: &Route, request: &PreparedRequest, candidates: &Candidates) -> Hold {
     if !request.is_inference() {
         return Hold::Nothing;
     }
     if route.is_whole() {
         return Hold::Whole { limit: route.body_limit };
     }
-    if schedule.any_left() && route.holds(candidates.are_several()) {
+    if route.holds(candidates.are_several()) {
         return Hold::Start;
     }
     Hold::Nothing
-}
-
-/// Puts the candidate's key into cooldown if `error` calls for one. True if it did: the end of the cooldown then says when to try again.
-fn cool_key_down(
-    context: &RequestContext,
-    route: &Route,
-    candidate: &Candidate,
-    error: &AttemptError,
-    retry: RetryContext<'_>,
-) -> bool {
-    let Some((what, span)) = error.cooldown(retry) else { return false };
-    let upstream = &candidate.upstream;
-    // If there is no other key, each client gets the upstream's own error about this one, except for a rate limit that the gateway waits for.
-    let waits_for_limit = matches!(what, Cooldown::Model(_)) && route.retry.retries > 0;
-    if upstream.keys.len() <= 1 && !waits_for_limit {
-        return false;
-    }
-    let reason = what.why();
-    context.worker.metrics.key_cooldown(&upstream.name, reason.as_str());
-    if reason != CooldownReason::Limited {
-        // Requests succeed with other keys, so this line may be the only sign; and only the operator can repair the key.
-        let number = candidate.key.as_ref().and_then(|key| upstream.keys.number(key));
-        tracing::warn!(
-            upstream = %upstream.name, key = number, why = reason.as_str(), cooldown = ?span,
-            "upstream key disabled for {span:?}"
-        );
-    }
-    candidate.cool_key_down(what, span, Instant::now());
-    true
-}
-
-/// Applies the decision after `candidate` failed for `model`. False if nothing else is to be tried.
-fn apply(
-    candidates: &mut Candidates,
-    candidate: &Candidate,
-    model: Option<&str>,
-    decision: &RetryDecision,
-) -> bool {
-    match *decision {
-        RetryDecision::Never => return false,
-        RetryDecision::OtherTarget => candidates.mark_failed(candidate, FailureScope::Target, false),
-        RetryDecision::Elsewhere { silent } => candidates.mark_failed(candidate, FailureScope::Model, silent),
-        RetryDecision::OtherKey if candidate.upstream.keys.len() > 1 => {
-            candidates.mark_failed(candidate, FailureScope::Key, false);
-        }
-        // The only key would be refused in the next round too, unless it is in cooldown.
-        RetryDecision::OtherKey => {
-            candidates.mark_failed(candidate, FailureScope::Model, !candidate.key_cools_down(model));
-        }
-        RetryDecision::OtherUpstream => return candidates.skip_step(candidate),
-    }
-    true
 }
 
 /// The client's response if nothing is left to try: that of the last attempt, marked so that SDKs do not retry what the gateway has retried.
@@ -193,20 +326,32 @@ fn give_up(
 ) -> Result<ClientResponse, Fault> {
     let response = match last {
         Some(AttemptError::Fault(fault)) => return Err(fault),
-        Some(AttemptError::Upstream(error)) => error.response?,
+        Some(AttemptError::Upstream(error)) => with_wait(error.response?, available),
         None => return Err(no_candidate(available)),
     };
     let was_retried = exchange.record.attempts.count() > 1;
     Ok(if was_retried { response.not_to_be_retried() } else { response })
 }
 
+/// The response with a `retry-after` for the key that is `available` next: since the upstream sent it, other keys may have become free, or more
+/// may have gone into cooldown.
+fn with_wait(mut response: ClientResponse, available: Option<NextAvailable>) -> ClientResponse {
+    let Some(next) = available.filter(NextAvailable::is_a_key) else { return response };
+    if response.status() == StatusCode::TOO_MANY_REQUESTS {
+        let headers = response.headers_mut();
+        headers.remove(RETRY_AFTER_MS);
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(next.span)));
+    }
+    response
+}
+
 /// The fault of a request for which no candidate was available.
 fn no_candidate(available: Option<NextAvailable>) -> Fault {
-    let Some(NextAvailable { span, why }) = available else { return Fault::Unavailable(Duration::ZERO) };
+    let Some(NextAvailable { span, why, .. }) = available else { return Fault::Unavailable(Duration::ZERO) };
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::UpstreamAuth("it has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),

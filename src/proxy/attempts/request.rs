@@ -15,7 +15,8 @@ use crate::{
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::NOT_THE_ROUTES,
-        buffered::{self, Buffered},
+        body_memory::BodyMemory,
+        buffered::Buffered,
         context::RequestContext,
         intake::{PreparedRequest, RequestContent},
     },
@@ -41,6 +42,10 @@ pub(super) fn build(
     *request.uri_mut() = uri;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let mut headers = prepared.head.headers.clone();
+    // A compressed body is edited, and sent, without its coding.
+    if candidate.model.is_some() && prepared.decoded.is_some() && prepared.takes_model() {
+        headers.remove(header::CONTENT_ENCODING);
+    }
     for (name, value) in &candidate.upstream.headers {
         policy::put_upstream(&mut headers, name, value);
     }
@@ -108,7 +113,8 @@ fn body(
             let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) else {
                 return Ok(Outbound::Whole(Some(bytes)));
             };
-            let edited = with_model(context, &bytes, &prepared.edit_points, model)?;
+            let text = prepared.decoded.as_ref().unwrap_or(&bytes);
+            let edited = with_model(context, text, &prepared.edit_points, model)?;
             Ok(Outbound::Whole(Some(edited)))
         }
         RequestContent::Streamed(body) => {
@@ -132,8 +138,9 @@ fn with_model(
     let mut counted = Buffered::new(&context.worker.gateway);
     let length = splices.edited_length(bytes.len());
     counted.grow_to(length as u64, context.snapshot.server.max_buffered)?;
-    let edited = splices.apply(bytes)?;
-    Ok(buffered::own(edited.into(), counted))
+    let mut edited = BodyMemory::with_capacity(length);
+    splices.write(bytes, |piece| _ = edited.put(piece))?;
+    Ok(edited.freeze(counted))
 }
 
 /// A body that is forwarded as it arrives.

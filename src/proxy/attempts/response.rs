@@ -7,22 +7,20 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    candidates::Candidate,
-    error_body::ErrorBody,
-    redirect::relocate,
-    retry::AttemptError,
-    upstream_error::{UpstreamError, cap_retry_after, retry_after},
+    candidates::Candidate, error_body::ErrorBody, redirect::relocate, retry::AttemptError,
+    upstream_error::UpstreamError, wait,
 };
 use crate::{
     exchange::Exchange,
-    fault::{Fault, SHOULD_RETRY},
+    fault::Fault,
     openai::Dialect,
-    policy,
+    pause, policy,
     proxy::{
         delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
         intake::is_json,
     },
     snapshot::{Route, Upstream},
+    sse::{Sniffed, sniff},
     upstream::AnswerBody,
 };
 
@@ -42,9 +40,12 @@ pub(super) async fn judge(
     route: &Arc<Route>,
     candidate: &Candidate,
 ) -> Result<ClientResponse, AttemptError> {
-    let (mut head, body) = answer.into_parts();
+    let (mut head, mut body) = answer.into_parts();
     let upstream = &candidate.upstream;
-    let kind = BodyKind::of(&head.headers);
+    let mut kind = BodyKind::of(&head.headers);
+    if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
+        kind = Box::pin(recognise(&mut body, candidate.timeouts.idle)).await.map_err(AttemptError::Fault)?;
+    }
     let endpoint = exchange.record.endpoint;
     // A response to an inference must have a body, even if the framing of an empty one is correct.
     let must_have_body = endpoint.is_inference() && head.status == StatusCode::OK;
@@ -53,14 +54,14 @@ pub(super) async fn judge(
     write_length(&mut head, &body, &observer, bodiless);
     relocate(&mut head, route, candidate.target()).map_err(AttemptError::Fault)?;
     if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
-        return Err(AttemptError::Fault(Fault::BadAnswer("its Transfer-Encoding is not just chunked")));
+        return Err(AttemptError::Fault(Fault::UnusableHead("its Transfer-Encoding is not just chunked")));
     }
     let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.secrets);
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     head.version = exchange.record.version;
     head.extensions.clear();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let fault = Fault::BadAnswer("it switches protocols, which was not asked for");
+        let fault = Fault::UnusableHead("it switches protocols, which was not asked for");
         return Err(AttemptError::Fault(fault));
     }
     // HTTP has no status above 599 (RFC 9110 section 15), but nothing keeps an upstream from sending one.
@@ -102,30 +103,20 @@ async fn upstream_error(
     is_head: bool,
 ) -> UpstreamError {
     let status = head.status;
-    let checked = checked(status, body, kind, upstream).await;
-    let error = checked.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
-    let about_our_key = match (status, &checked) {
-        (StatusCode::UNAUTHORIZED, _) => true,
-        (StatusCode::FORBIDDEN, Ok(_)) => {
-            upstream.auth.is_some() && !error.as_ref().is_some_and(ErrorBody::is_about_a_model)
-        }
-        // The body contains a key or could not be searched: the client must not conclude that its own key is at fault.
-        (StatusCode::FORBIDDEN, Err(Fault::Withheld(_))) => upstream.auth.is_some(),
-        _ => false,
-    };
-    let retry_after = retry_after(&head.headers);
-    let hopeless = head.headers.get(SHOULD_RETRY).is_some_and(|value| value == "false");
+    let bytes = error_bytes(status, body, kind).await;
+    let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
+    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream);
     if !is_head {
         head.headers.remove(header::CONTENT_LENGTH);
     }
-    cap_retry_after(&mut head.headers);
-    let response = if about_our_key {
-        Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()))
-    } else {
-        checked.map(|bytes| ClientResponse::local(Response::from_parts(head, bytes)))
-    };
-    let code = error.and_then(ErrorBody::into_code);
-    UpstreamError { status, in_stream: false, code, retry_after, hopeless, about_our_key, response }
+    wait::cap(&mut head.headers);
+    let response = bytes.and_then(|bytes| {
+        if upstream.secrets.found_in(&bytes) {
+            return Err(Fault::Withheld(status.as_u16()));
+        }
+        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+    });
+    error.answered(response)
 }
 
 /// Whether `chunked` is the only transfer coding. hyper accepts others too, and with the header gone they would be left in the body (RFC 9112
@@ -152,6 +143,8 @@ enum BodyKind {
     Json,
     /// Compressed.
     Coded,
+    /// Without a `content-type`, or with the one that servers give to what they do not know.
+    Unlabelled,
     /// Anything else.
     Opaque,
 }
@@ -166,6 +159,8 @@ impl BodyKind {
             Self::Events
         } else if is_json(kind) {
             Self::Json
+        } else if essence.is_empty() || essence.eq_ignore_ascii_case(b"text/plain") {
+            Self::Unlabelled
         } else {
             Self::Opaque
         }
@@ -176,27 +171,51 @@ impl BodyKind {
         match self {
             Self::Events => ResponseObserver::events(dialect),
             Self::Json => ResponseObserver::document(dialect),
-            Self::Coded | Self::Opaque => ResponseObserver::Nothing,
+            Self::Coded | Self::Unlabelled | Self::Opaque => ResponseObserver::Nothing,
         }
     }
 }
 
-/// The body of an error response, after the search for upstream keys.
-async fn checked(
-    status: StatusCode,
-    body: AnswerBody,
-    kind: BodyKind,
-    upstream: &Upstream,
-) -> Result<Bytes, Fault> {
+/// The kind of a body without a label where a stream was requested, by its first bytes, which stay in the body. Several servers and proxies
+/// send event streams as `text/plain` or without a `content-type`.
+async fn recognise(body: &mut AnswerBody, idle: Option<Duration>) -> Result<BodyKind, Fault> {
+    let mut first = Bytes::new();
+    let found = loop {
+        let Some(data) = next_data(body, idle).await? else { break Sniffed::SomethingElse };
+        first = if first.is_empty() { data } else { [first, data].concat().into() };
+        // Only so many bytes are ever undecided.
+        let found = sniff(&first);
+        if found != Sniffed::Undecided {
+            break found;
+        }
+    };
+    if !first.is_empty() {
+        body.unread(first);
+    }
+    Ok(if found == Sniffed::Events { BodyKind::Events } else { BodyKind::Opaque })
+}
+
+/// The next data of `body`; `None` at its end.
+async fn next_data(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Option<Bytes>, Fault> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+    let frame = match idle {
+        None => frame.await,
+        Some(idle) => tokio::time::timeout(idle, frame).await.map_err(|_| Fault::Idle(idle))?,
+    };
+    let frame = frame.transpose().map_err(|error| Fault::Truncated(error.into()))?;
+    Ok(frame.and_then(|frame| frame.into_data().ok()))
+}
+
+/// The body of an error response, if it can be searched for upstream keys.
+async fn error_bytes(status: StatusCode, body: AnswerBody, kind: BodyKind) -> Result<Bytes, Fault> {
     let withheld = Fault::Withheld(status.as_u16());
     if kind == BodyKind::Coded {
         return Err(withheld);
     }
-    match tokio::time::timeout(ERROR_TIMEOUT, read(body)).await {
+    match pause::timeout(ERROR_TIMEOUT, read(body)).await {
         Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(Some(bytes))) if !upstream.secrets.found_in(&bytes) => Ok(bytes),
-        Ok(Ok(_)) => Err(withheld),
+        Ok(Ok(bytes)) => bytes.ok_or(withheld),
     }
 }
 

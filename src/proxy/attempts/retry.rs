@@ -1,33 +1,16 @@
-//! Whether a request may be sent again, and where: one table, by how an attempt failed.
+//! Whether a request may be sent again, and where: one table, by how an attempt failed. Whose fault an upstream's error is, is in `error_class.rs`.
 //!
-//! Inference creates an answer and nothing else, so sending it twice costs only tokens. Everything else (files, batches,
+//! What reads, computes, or ends in the same state may be sent again after any failure ([`Repeat`]). What creates something (files, batches,
 //! fine-tuning, background responses) is sent again only when the upstream cannot have acted on it.
 
 use std::time::Duration;
 
-use super::upstream_error::UpstreamError;
+use super::{error_class::ErrorClass, upstream_error::UpstreamError};
 use crate::{
     fault::Fault,
+    openai::Repeat,
     upstream::{Cooldown, CooldownReason},
 };
-
-/// The cooldown of a key whose rate limit is reached, when the upstream does not say for how long.
-const RATE_LIMITED: Duration = Duration::from_secs(1);
-/// The cooldown of a key that is refused, or whose credit is spent: time for the operator to repair that.
-const REFUSED: Duration = Duration::from_secs(60);
-const SPENT: Duration = Duration::from_secs(300);
-/// The longest cooldown. An upstream may ask for a day and recover in a minute.
-const LONGEST_COOLDOWN: Duration = Duration::from_secs(600);
-
-/// Error codes that concern a whole account, or the key itself (OpenAI's codes, Anthropic's `authentication_error`).
-const ACCOUNT: [&str; 6] = [
-    "invalid_api_key",
-    "account_deactivated",
-    "billing_not_active",
-    "access_terminated",
-    "unsupported_country_region_territory",
-    "authentication_error",
-];
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -36,6 +19,15 @@ pub(super) enum AttemptError {
     Fault(Fault),
     /// The upstream's own error.
     Upstream(Box<UpstreamError>),
+}
+
+/// What an upstream's error means for the key of the attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct KeyCooldown {
+    /// What the key is not to be used for.
+    pub(super) what: Cooldown,
+    /// The wait that the upstream named, uncapped; `None` if it named none.
+    pub(super) named: Option<Duration>,
 }
 
 /// What may be done after an attempt failed.
@@ -47,11 +39,14 @@ pub(super) enum RetryDecision {
     OtherTarget,
     /// The same request, at another target or for another model, or after a while at the same one.
     Elsewhere {
-        /// The candidate sent nothing until a timeout: this exchange does not try it for that model again.
-        silent: bool,
+        /// This exchange does not try the candidate for that model again: it sent nothing until a timeout, or fails in the same way each time.
+        excluded: bool,
     },
-    /// The same request with another key.
-    OtherKey,
+    /// The same request with another key, or, where there is no other, at another target or after a while.
+    OtherKey {
+        /// This exchange does not try the key again for that model: it would be refused again.
+        excluded: bool,
+    },
     /// Another upstream of the route, that is, another model.
     OtherUpstream,
 }
@@ -59,8 +54,10 @@ pub(super) enum RetryDecision {
 /// The facts about the request that the decision needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RetryContext<'a> {
-    /// Whether it creates an answer and nothing else.
-    pub(super) inference: bool,
+    /// What a second request does.
+    pub(super) repeat: Repeat,
+    /// Whether it is about things that one account has: once an upstream has answered, no other one is tried.
+    pub(super) stays_at_upstream: bool,
     /// Whether the route sends a request that is too long for one model to the next upstream.
     pub(super) next_on_context_length: bool,
     /// The model that the attempt asked for.
@@ -76,33 +73,27 @@ impl AttemptError {
         }
     }
 
-    /// The cooldown of the attempt's key, and for how long, whether or not the request is sent again.
-    pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<(Cooldown, Duration)> {
+    /// The cooldown that the error calls for, whether or not the request is sent again.
+    pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<KeyCooldown> {
         let Self::Upstream(error) = self else { return None };
-        let requested = error.retry_after.map(|span| span.min(LONGEST_COOLDOWN));
-        let code = error.code.as_deref().unwrap_or_default();
-        match error.status.as_u16() {
-            429 if code == "insufficient_quota" => {
-                Some((Cooldown::All(CooldownReason::Spent), requested.unwrap_or(SPENT)))
-            }
+        if !error.has_key {
+            return None;
+        }
+        let what = match error.class {
+            ErrorClass::KeyRefused => Cooldown::All(CooldownReason::Refused),
+            ErrorClass::NoCredit => Cooldown::All(CooldownReason::Spent),
             // A rate limit applies to one model. If the request names none, no other request is affected.
-            429 => {
-                request.model.map(|model| (Cooldown::Model(model.into()), requested.unwrap_or(RATE_LIMITED)))
-            }
-            // Keys have scopes, and some providers moderate by 403: only errors about the whole account affect other requests.
-            401 | 403 if error.about_our_key && ACCOUNT.contains(&code) => {
-                Some((Cooldown::All(CooldownReason::Refused), REFUSED))
-            }
-            _ => None,
-        }
-    }
-
-    /// The same error without the upstream's connection.
-    pub(super) fn detached(mut self) -> Self {
-        if let Self::Upstream(error) = &mut self {
-            error.detach();
-        }
-        self
+            ErrorClass::RateLimited => Cooldown::Model(request.model?.into()),
+            // Says nothing about other requests with this key.
+            ErrorClass::KeyUnfit
+            | ErrorClass::Forbidden
+            | ErrorClass::TooLargeForLimit
+            | ErrorClass::Timeout
+            | ErrorClass::Server
+            | ErrorClass::ContextTooLong
+            | ErrorClass::Request => return None,
+        };
+        Some(KeyCooldown { what, named: error.retry_after })
     }
 
     /// How long to wait before the next request, according to the upstream.
@@ -123,10 +114,11 @@ impl AttemptError {
                     | Fault::NoAnswer(_)
                     | Fault::FirstByteTimeout(_)
                     | Fault::FirstTokenTimeout(_)
+                    | Fault::Unreadable(_)
                     | Fault::Truncated(_)
                     | Fault::Idle(_)
             ),
-            Self::Upstream(error) => error.status.is_server_error(),
+            Self::Upstream(error) => error.class == ErrorClass::Server,
         }
     }
 
@@ -162,32 +154,39 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
     match fault {
         // Nothing was sent.
         Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_) => RetryDecision::OtherTarget,
-        _ if !request.inference => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
         Fault::NoAnswer(_) | Fault::BadAnswer(_) | Fault::Truncated(_) => {
-            RetryDecision::Elsewhere { silent: false }
+            RetryDecision::Elsewhere { excluded: false }
         }
+        // Whatever is wrong with the head would be wrong with the next one too.
+        Fault::UnusableHead(_) | Fault::Unreadable(_) => RetryDecision::Elsewhere { excluded: true },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
-            RetryDecision::Elsewhere { silent: true }
+            RetryDecision::Elsewhere { excluded: true }
         }
         _ => RetryDecision::Never,
     }
 }
 
 fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> RetryDecision {
-    let code = error.code.as_deref().unwrap_or_default();
-    match error.status.as_u16() {
+    match error.class {
         // The upstream refused the key before it processed the request.
-        401 | 403 if error.about_our_key => RetryDecision::OtherKey,
-        429 if code == "insufficient_quota" => RetryDecision::OtherKey,
-        _ if !request.inference => RetryDecision::Never,
-        408 | 429 | 500.. if error.hopeless => RetryDecision::OtherUpstream,
-        429 => RetryDecision::OtherKey,
-        // 529: Anthropic is overloaded.
-        408 | 500 | 502 | 503 | 504 | 529 => RetryDecision::Elsewhere { silent: false },
-        400 | 413 if request.next_on_context_length && code == "context_length_exceeded" => {
-            RetryDecision::OtherUpstream
+        ErrorClass::KeyRefused | ErrorClass::NoCredit | ErrorClass::KeyUnfit | ErrorClass::Forbidden => {
+            RetryDecision::OtherKey { excluded: true }
         }
-        _ => RetryDecision::Never,
+        _ if !request.repeat.is_harmless() => RetryDecision::Never,
+        ErrorClass::RateLimited | ErrorClass::TooLargeForLimit | ErrorClass::Timeout | ErrorClass::Server
+            if error.hopeless =>
+        {
+            // What belongs to one account is not at another upstream.
+            if request.stays_at_upstream { RetryDecision::Never } else { RetryDecision::OtherUpstream }
+        }
+        // Where there is no key, the limit is the target's.
+        ErrorClass::RateLimited if !error.has_key => RetryDecision::Elsewhere { excluded: false },
+        ErrorClass::RateLimited => RetryDecision::OtherKey { excluded: false },
+        ErrorClass::TooLargeForLimit => RetryDecision::OtherKey { excluded: true },
+        ErrorClass::Timeout | ErrorClass::Server => RetryDecision::Elsewhere { excluded: false },
+        ErrorClass::ContextTooLong if request.next_on_context_length => RetryDecision::OtherUpstream,
+        ErrorClass::ContextTooLong | ErrorClass::Request => RetryDecision::Never,
     }
 }
 
@@ -197,21 +196,32 @@ mod tests {
 
     use super::*;
 
-    fn refused(status: u16, code: &str, retry_after: Option<u64>) -> AttemptError {
-        AttemptError::Upstream(Box::new(UpstreamError {
-            status: StatusCode::from_u16(status).unwrap(),
-            code: Some(code.into()),
+    fn classed(class: ErrorClass, retry_after: Option<u64>) -> UpstreamError {
+        UpstreamError {
+            status: StatusCode::BAD_REQUEST,
+            class,
+            code: None,
             retry_after: retry_after.map(Duration::from_secs),
             hopeless: false,
-            about_our_key: matches!(status, 401 | 403),
+            has_key: true,
             in_stream: false,
             response: Err(Fault::Overloaded),
-        }))
+        }
     }
 
-    const CHAT: RetryContext<'_> =
-        RetryContext { inference: true, next_on_context_length: false, model: Some("m") };
-    const BATCH: RetryContext<'_> = RetryContext { inference: false, ..CHAT };
+    fn refused(class: ErrorClass) -> AttemptError {
+        AttemptError::Upstream(Box::new(classed(class, None)))
+    }
+
+    const CHAT: RetryContext<'_> = RetryContext {
+        repeat: Repeat::Compute,
+        stays_at_upstream: false,
+        next_on_context_length: false,
+        model: Some("m"),
+    };
+    const BATCH: RetryContext<'_> = RetryContext { repeat: Repeat::Create, ..CHAT };
+    const POLL: RetryContext<'_> = RetryContext { repeat: Repeat::Read, stays_at_upstream: true, ..CHAT };
+    const DELETE: RetryContext<'_> = RetryContext { repeat: Repeat::SameEnd, ..POLL };
 
     #[test]
     fn what_the_upstream_cannot_have_seen_may_always_be_sent_again() {
@@ -220,28 +230,33 @@ mod tests {
                 AttemptError::Fault(Fault::Connect("refused".into())).decide(asked),
                 RetryDecision::OtherTarget
             );
-            assert_eq!(refused(401, "", None).decide(asked), RetryDecision::OtherKey);
+            for class in
+                [ErrorClass::KeyRefused, ErrorClass::NoCredit, ErrorClass::KeyUnfit, ErrorClass::Forbidden]
+            {
+                assert_eq!(
+                    refused(class).decide(asked),
+                    RetryDecision::OtherKey { excluded: true },
+                    "{class:?}"
+                );
+            }
         }
         for failed in [
             AttemptError::Fault(Fault::NoAnswer("reset".into())),
-            refused(503, "", None),
-            refused(429, "", None),
+            AttemptError::Fault(Fault::Unreadable("a header".into())),
+            refused(ErrorClass::Server),
+            refused(ErrorClass::RateLimited),
         ] {
-            assert_ne!(failed.decide(CHAT), RetryDecision::Never);
+            for harmless in [CHAT, POLL, DELETE] {
+                assert_ne!(failed.decide(harmless), RetryDecision::Never);
+            }
             assert_eq!(failed.decide(BATCH), RetryDecision::Never, "{failed:?}");
         }
     }
 
     #[test]
     fn errors_of_the_callers_own_are_not_sent_again() {
-        for status in [400, 404, 409, 413, 422] {
-            assert_eq!(
-                refused(status, "content_filter", None).decide(CHAT),
-                RetryDecision::Never,
-                "{status}"
-            );
-        }
-        let long = refused(400, "context_length_exceeded", None);
+        assert_eq!(refused(ErrorClass::Request).decide(CHAT), RetryDecision::Never);
+        let long = refused(ErrorClass::ContextTooLong);
         assert_eq!(long.decide(CHAT), RetryDecision::Never);
         assert_eq!(
             long.decide(RetryContext { next_on_context_length: true, ..CHAT }),
@@ -251,44 +266,68 @@ mod tests {
 
     #[test]
     fn an_upstream_that_forbids_a_retry_is_not_asked_again() {
-        for status in [429, 500, 503] {
-            let AttemptError::Upstream(mut error) = refused(status, "", None) else { unreachable!() };
-            error.hopeless = true;
-            assert_eq!(AttemptError::Upstream(error).decide(CHAT), RetryDecision::OtherUpstream, "{status}");
+        for class in [ErrorClass::RateLimited, ErrorClass::Server, ErrorClass::Timeout] {
+            let error = UpstreamError { hopeless: true, ..classed(class, None) };
+            assert_eq!(
+                AttemptError::Upstream(Box::new(error)).decide(CHAT),
+                RetryDecision::OtherUpstream,
+                "{class:?}"
+            );
         }
+    }
+
+    #[test]
+    fn a_rate_limit_without_a_key_is_waited_for_and_nothing_cools_down() {
+        let error = UpstreamError { has_key: false, ..classed(ErrorClass::RateLimited, Some(1)) };
+        let limited = AttemptError::Upstream(Box::new(error));
+        assert_eq!(limited.decide(CHAT), RetryDecision::Elsewhere { excluded: false });
+        assert_eq!(limited.cooldown(CHAT), None);
+        assert_eq!(limited.retry_after(), Some(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_requested_again_there() {
+        let unreadable = AttemptError::Fault(Fault::Unreadable("a header".into()));
+        assert_eq!(unreadable.decide(CHAT), RetryDecision::Elsewhere { excluded: true });
+        assert!(unreadable.is_targets_fault());
     }
 
     #[test]
     fn a_rate_limit_is_the_keys_for_one_model_and_lasts_as_long_as_it_says() {
-        let limited = |after| refused(429, "rate_limit_exceeded", after).cooldown(CHAT).unwrap();
-        let model = || Cooldown::Model("m".into());
-        assert_eq!(limited(Some(7)), (model(), Duration::from_secs(7)));
-        assert_eq!(limited(None), (model(), RATE_LIMITED));
-        assert_eq!(limited(Some(86_400)), (model(), LONGEST_COOLDOWN));
-        assert_eq!(
-            refused(429, "insufficient_quota", None).cooldown(BATCH),
-            Some((Cooldown::All(CooldownReason::Spent), SPENT))
-        );
-        assert!(!refused(429, "", None).is_targets_fault() && refused(500, "", None).is_targets_fault());
+        for seconds in [Some(7), None, Some(86_400)] {
+            let named = seconds.map(Duration::from_secs);
+            let limited = AttemptError::Upstream(Box::new(classed(ErrorClass::RateLimited, seconds)));
+            let cooldown = KeyCooldown { what: Cooldown::Model("m".into()), named };
+            assert_eq!(limited.cooldown(CHAT), Some(cooldown));
+        }
+        assert_eq!(refused(ErrorClass::RateLimited).cooldown(RetryContext { model: None, ..CHAT }), None);
     }
 
     #[test]
-    fn a_key_is_disabled_for_everybody_only_when_the_account_is_refused() {
-        assert_eq!(
-            refused(401, "invalid_api_key", None).cooldown(CHAT),
-            Some((Cooldown::All(CooldownReason::Refused), REFUSED))
-        );
-        for (status, code) in
-            [(401, "missing_scope"), (403, "moderation"), (403, ""), (500, "invalid_api_key")]
+    fn only_what_is_said_about_a_whole_key_disables_it_for_everybody() {
+        for (class, reason) in
+            [(ErrorClass::KeyRefused, CooldownReason::Refused), (ErrorClass::NoCredit, CooldownReason::Spent)]
         {
-            assert_eq!(refused(status, code, None).cooldown(CHAT), None, "{status} {code}");
+            let disabled = KeyCooldown { what: Cooldown::All(reason), named: None };
+            assert_eq!(refused(class).cooldown(BATCH), Some(disabled));
         }
+        for class in [
+            ErrorClass::KeyUnfit,
+            ErrorClass::Forbidden,
+            ErrorClass::TooLargeForLimit,
+            ErrorClass::Server,
+            ErrorClass::Request,
+        ] {
+            assert_eq!(refused(class).cooldown(CHAT), None, "{class:?}");
+        }
+        assert!(refused(ErrorClass::Server).is_targets_fault());
+        assert!(!refused(ErrorClass::Timeout).is_targets_fault());
     }
 
     #[test]
     fn a_silent_upstream_is_not_asked_again() {
         let silent = AttemptError::Fault(Fault::FirstByteTimeout(Duration::ZERO));
-        assert_eq!(silent.decide(CHAT), RetryDecision::Elsewhere { silent: true });
+        assert_eq!(silent.decide(CHAT), RetryDecision::Elsewhere { excluded: true });
         assert_eq!(silent.decide(BATCH), RetryDecision::Never);
     }
 }

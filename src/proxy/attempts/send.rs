@@ -13,6 +13,7 @@ use crate::{
     exchange::Exchange,
     fault::{Cause, Fault, Phase},
     openai::EditError,
+    pause,
     proxy::{context::RequestContext, intake::PreparedRequest},
     upstream::{Answer, Connection, Delivery, DialError, SendError},
 };
@@ -39,15 +40,16 @@ pub(super) async fn ask(
     let dialer = &candidate.target().dialer;
     exchange.handle.status.enter(Phase::Connect);
     let kept = context.worker.pools.take(dialer);
-    let reused = kept.is_some();
     let connection = match kept {
         Some(kept) => kept,
         None => Box::pin(dial(context, exchange, candidate)).await?,
     };
+    // One that was waited for may have been used before, too.
+    let reused = connection.is_reused();
     let outgoing = request::build(context, exchange, request, candidate)?;
     // A new HTTP/1.1 connection gives an unseen request back, so it needs no copy.
     let repeatable = (reused || dialer.http2()) && outgoing.body().is_held();
-    let harmless = request.is_inference() || outgoing.method().is_idempotent();
+    let harmless = request.repeat.is_harmless();
     expect_answer(exchange, request, candidate);
     let may_have_been_seen = match send(exchange, connection, outgoing, candidate, harmless).await {
         Ok(answer) => return Ok(answer),
@@ -120,7 +122,6 @@ async fn send(
         Some(limit) => within(limit, last_sent, sending).await?,
     };
     exchange.head_received(answer.status());
-    exchange.handle.status.enter(Phase::Stream);
     Ok(answer)
 }
 
@@ -149,6 +150,7 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
         (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
         (Some(UploadFailure::Broken), _) => SendOutcome::Failed(Fault::BodyBroken(error.cause)),
         (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
+        (None, Delivery::Unreadable) => SendOutcome::Failed(Fault::Unreadable(error.cause)),
         // Most likely unseen is not certain: a batch that was created after all would be created twice.
         (None, Delivery::Crossed) if harmless => SendOutcome::Harmless(error.cause),
         // RFC 9110 §9.2.2: an idempotent request may be sent again after a connection was lost.
@@ -167,11 +169,10 @@ async fn within(
     mut answer: Pin<&mut impl Future<Output = Result<Answer, SendOutcome>>>,
 ) -> Result<Answer, SendOutcome> {
     loop {
-        let deadline = last_sent() + limit;
-        if let Ok(outcome) = tokio::time::timeout_at(deadline.into(), answer.as_mut()).await {
+        if let Ok(outcome) = pause::timeout_from(last_sent(), limit, answer.as_mut()).await {
             return outcome;
         }
-        if last_sent() + limit <= Instant::now() {
+        if pause::deadline(last_sent(), limit) <= Instant::now() {
             return Err(SendOutcome::Failed(Fault::FirstByteTimeout(limit)));
         }
     }

@@ -1,107 +1,111 @@
 //! An upstream's own error, and the client's response to it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::error_body::ErrorBody;
-use crate::{fault::Fault, proxy::delivery::ClientResponse, snapshot::Upstream};
-
-/// The longest wait that is passed on: some SDKs sleep for as long as a response says (openai-node `client.ts`).
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-
-const RETRY_AFTER_MS: &str = "retry-after-ms";
+use super::{error_body::ErrorBody, error_class::ErrorClass, wait};
+use crate::{
+    fault::{Fault, SHOULD_RETRY},
+    proxy::delivery::ClientResponse,
+    snapshot::Upstream,
+};
 
 /// An error response of an upstream.
 #[derive(Debug)]
 pub(super) struct UpstreamError {
     /// The upstream's status; for an error event in a stream, the status that it would have without one.
     pub(super) status: StatusCode,
-    /// Whether it is the first event of a stream.
+    /// Whether it is an event of a stream.
     pub(super) in_stream: bool,
-    /// `error.code`, or `error.type` if that says more.
+    /// Whose fault it is.
+    pub(super) class: ErrorClass,
+    /// `error.code`, or another word of the provider's for it.
     pub(super) code: Option<String>,
     /// How long to wait before the next request, according to the upstream.
     pub(super) retry_after: Option<Duration>,
     /// Whether the upstream forbids a retry (`x-should-retry: false`, which the SDKs obey).
     pub(super) hopeless: bool,
-    /// Whether it is about the gateway's own key.
-    pub(super) about_our_key: bool,
+    /// Whether the upstream was sent a key.
+    pub(super) has_key: bool,
     /// The client's response if no other candidate succeeds.
     pub(super) response: Result<ClientResponse, Fault>,
 }
 
 impl UpstreamError {
-    /// The error in `data`, the first event of a stream that the client gets unchanged.
-    pub(super) fn in_stream(response: ClientResponse, data: &[u8]) -> Self {
-        Self::from_event(ErrorBody::read(data), |_, _| Ok(response))
-    }
-
-    /// Releases the upstream's connection, because other candidates are tried.
-    pub(super) fn detach(&mut self) {
-        if let Ok(response) = &mut self.response {
-            response.detach();
-        }
-    }
-
-    /// The error in `data`, an event of a stream that was held until complete: the client gets only the error.
-    pub(super) fn instead_of_whole(data: &[u8], upstream: &Upstream) -> Self {
-        let error = ErrorBody::read(data).filter(|_| !upstream.secrets.found_in(data));
-        Self::from_event(error, |error, status| {
-            if is_about_key(status, error) {
-                return Err(Fault::UpstreamAuth(format!("it answered {}", status.as_u16()).into()));
-            }
-            // The body is searched in its new form too: the original may have hidden a key by escapes.
-            let body = error.map(ErrorBody::body).filter(|body| !upstream.secrets.found_in(body));
-            let mut response = Response::new(body.ok_or(Fault::Withheld(status.as_u16()))?);
-            *response.status_mut() = status;
-            let kind = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            Ok(ClientResponse::local(response))
-        })
-    }
-
-    fn from_event(
-        error: Option<ErrorBody>,
-        response: impl FnOnce(Option<&ErrorBody>, StatusCode) -> Result<ClientResponse, Fault>,
+    /// An error response with this status and these headers. `body` is what could be read of it; `response` is the client's, unless the error is
+    /// about the gateway's own key.
+    pub(super) fn of_response(
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&ErrorBody>,
+        upstream: &Upstream,
     ) -> Self {
-        let status = error.as_ref().map_or(StatusCode::INTERNAL_SERVER_ERROR, ErrorBody::status);
-        let about_our_key = is_about_key(status, error.as_ref());
+        let has_key = upstream.auth.is_some();
+        let class = ErrorClass::of(status, body, has_key);
+        let limits = || (class == ErrorClass::RateLimited).then(|| wait::of_limits(headers)).flatten();
         Self {
-            response: response(error.as_ref(), status),
             status,
-            in_stream: true,
-            code: error.and_then(ErrorBody::into_code),
-            retry_after: None,
-            hopeless: false,
-            about_our_key,
+            in_stream: false,
+            class,
+            code: body.and_then(ErrorBody::name),
+            retry_after: wait::named(headers, body).or_else(limits),
+            hopeless: headers.get(SHOULD_RETRY).is_some_and(|value| value == "false"),
+            has_key,
+            response: Err(Fault::Withheld(status.as_u16())),
         }
     }
-}
 
-/// Whether an error in a stream is about the gateway's key, by the status that it has or would have.
-fn is_about_key(status: StatusCode, error: Option<&ErrorBody>) -> bool {
-    let concerns_model = error.is_some_and(ErrorBody::is_about_a_model);
-    status == StatusCode::UNAUTHORIZED || (status == StatusCode::FORBIDDEN && !concerns_model)
-}
+    /// The error in `data`, an event of a stream of which the client has received nothing: the client gets the error as a response.
+    pub(super) fn of_event(data: &[u8], upstream: &Upstream) -> Self {
+        let body = ErrorBody::read(data);
+        let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, ErrorBody::status);
+        let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream);
+        let response = match &body {
+            None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
+            Some(body) => error.as_response(body, data, upstream),
+        };
+        Self { in_stream: true, ..error }.answered(response)
+    }
 
-/// How long to wait before the next request, according to the upstream: `retry-after-ms`, or `retry-after` in seconds or as a date (RFC
-/// 9110 §10.2.3).
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<f64>().ok();
-    let milliseconds = number(RETRY_AFTER_MS).map(|milliseconds| milliseconds / 1000.0);
-    let Some(seconds) = milliseconds.or_else(|| number(header::RETRY_AFTER.as_str())) else {
-        let date = httpdate::parse_http_date(headers.get(header::RETRY_AFTER)?.to_str().ok()?).ok()?;
-        return Some(date.duration_since(SystemTime::now()).unwrap_or_default());
-    };
-    // A number that is too large for a Duration becomes the longest Duration.
-    (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
-}
+    /// The same error with the client's `response` to it, which does not show what is about the gateway's own key.
+    pub(super) fn answered(mut self, response: Result<ClientResponse, Fault>) -> Self {
+        self.response = match self.class {
+            ErrorClass::KeyRefused => Err(self.key_unusable("the upstream refused the gateway's key")),
+            ErrorClass::NoCredit => Err(self.key_unusable("the account of the gateway's key has no credit")),
+            ErrorClass::KeyUnfit => {
+                Err(self.key_unusable("the gateway's key cannot be used for this request"))
+            }
+            _ => response,
+        };
+        self
+    }
 
-/// Shortens `retry-after` to [`LONGEST_WAIT`], because SDKs would sleep for all of it.
-pub(super) fn cap_retry_after(headers: &mut HeaderMap) {
-    if retry_after(headers).is_some_and(|wait| wait > LONGEST_WAIT) {
-        headers.remove(RETRY_AFTER_MS);
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(LONGEST_WAIT.as_secs()));
+    fn key_unusable(&self, why: &str) -> Fault {
+        Fault::KeyUnusable(format!("{why} (status {})", self.status.as_u16()).into())
+    }
+
+    /// The response that this error of a stream would have been: `data` itself if it has the form of an error response.
+    fn as_response(
+        &self,
+        body: &ErrorBody,
+        data: &[u8],
+        upstream: &Upstream,
+    ) -> Result<ClientResponse, Fault> {
+        // The error is searched in its new form too: the original may have hidden a key by escapes.
+        let rewritten = body.body();
+        if upstream.secrets.found_in(data) || upstream.secrets.found_in(&rewritten) {
+            return Err(Fault::Withheld(self.status.as_u16()));
+        }
+        let bytes = if body.is_enveloped() { data.to_vec().into() } else { rewritten };
+        let mut response = Response::new(bytes);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
+            wait::cap(headers);
+        }
+        Ok(ClientResponse::local(response))
     }
 }

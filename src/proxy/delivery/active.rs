@@ -24,11 +24,12 @@ pub(super) struct ActiveStream {
 impl ActiveStream {
     /// Starts to forward `pending`. `total` is the deadline of the exchange, and the timeout that set it.
     pub(super) fn new(pending: PendingStream, total: Option<(Instant, Duration)>) -> Self {
-        let PendingStream { body, observer, held, policy, idle, first_token, permit, .. } = pending;
-        let source = Source::Upstream { held, body };
+        let PendingStream { body, observer, held, counted, policy, idle, first_token, permit, .. } = pending;
+        let source = Source::Upstream { held, counted, body };
         let lengthless = observer.is_unfinished() || source.size_hint().exact().is_none();
         let heartbeat = policy.route().heartbeat.filter(|_| lengthless && observer.takes_comments());
         let first_token = first_token.filter(|_| observer.is_unfinished());
+        let idle = idle.filter(|_| !observer.stays_open());
         let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
         Self { source, observer, clock, policy: Some(policy), permit, lengthless }
     }

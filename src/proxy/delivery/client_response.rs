@@ -6,8 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
-    HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, WholeBounds, commit,
-    observer::ERROR_EVENT,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, commit,
     whole::{self, Form},
 };
 use crate::{
@@ -31,8 +30,6 @@ pub(in crate::proxy) struct ClientResponse {
 enum ResponseContent {
     /// The gateway has all bytes.
     Local(Bytes),
-    /// The events that were read of a stream which is an error of the upstream.
-    ErrorEvents(Bytes),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
 }
@@ -50,7 +47,8 @@ impl ClientResponse {
     /// The response to a request that failed with `fault`, which also ends `exchange`.
     pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
         exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
-        let response = Self::local(fault.render());
+        let record = &exchange.record;
+        let response = Self::local(fault.render(record.error_form, record.request_id.as_str()));
         let was_retried = exchange.record.attempts.count() > 1;
         if was_retried { response.not_to_be_retried() } else { response }
     }
@@ -77,13 +75,6 @@ impl ClientResponse {
         self
     }
 
-    /// Releases the upstream's connection, because other candidates are tried: of this response the client can get only what was read so far.
-    pub(in crate::proxy) fn detach(&mut self) {
-        if let ResponseContent::Upstream(pending) = &self.content {
-            self.content = ResponseContent::ErrorEvents(pending.held_bytes());
-        }
-    }
-
     /// Holds an event stream back until its first content; anything else goes at once.
     ///
     /// # Errors
@@ -92,35 +83,39 @@ impl ClientResponse {
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         match &mut self.content {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
-                commit::hold_until_content(&mut pending.body, &mut pending.held, clocks, endpoint).await
+                commit::hold_until_content(pending, clocks, endpoint, &bounds).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Local(_) | ResponseContent::ErrorEvents(_) => {
-                Ok(())
-            }
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
         }
     }
 
     /// Holds the response until it is complete.
     ///
     /// # Errors
-    /// The response failed before its end, or is larger than `bounds` allow.
+    /// The response failed before its end, is no answer of `endpoint`, or is larger than `bounds` allow.
     pub(in crate::proxy) async fn hold_whole(
         &mut self,
         clocks: HoldTimeouts,
         endpoint: Endpoint,
-        bounds: WholeBounds<'_>,
+        bounds: HoldBounds<'_>,
     ) -> Result<(), HoldError> {
         let ResponseContent::Upstream(pending) = &mut self.content else { return Ok(()) };
+        let is_coded = self.head.headers.contains_key(header::CONTENT_ENCODING);
+        // Of another operation, a file may be labelled JSON and be something else.
+        let is_answer = endpoint.is_inference() && self.head.status.is_success();
         let form = match pending.observer {
             ResponseObserver::Events(_) => Form::Events(endpoint.dialect()),
-            // Elsewhere, a file may be labelled JSON and be something else.
-            ResponseObserver::Document(_) if endpoint.is_inference() => Form::Document,
+            // Whatever its label: a page of HTML is no answer, and a document without a label may be one.
+            ResponseObserver::Document(_) | ResponseObserver::Nothing if is_answer && !is_coded => {
+                Form::Answer(endpoint)
+            }
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
-        whole::hold_until_complete(&mut pending.body, &mut pending.held, clocks, form, bounds).await
+        whole::hold_until_complete(pending, clocks, form, bounds).await
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
@@ -154,16 +149,9 @@ impl ClientResponse {
     }
 
     /// The response's head, and the relay of its body.
-    pub(in crate::proxy) fn into_relay(self, mut exchange: Box<Exchange>) -> (response::Parts, Relay) {
+    pub(in crate::proxy) fn into_relay(self, exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
             ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
-            ResponseContent::ErrorEvents(events) => {
-                let mut observer = ResponseObserver::events(exchange.record.endpoint.dialect());
-                observer.look(&events);
-                exchange.record.tally.events = observer.count();
-                exchange.conclude(ERROR_EVENT);
-                Relay::local(events, exchange)
-            }
             ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
         };
         (self.head, relay)
@@ -184,7 +172,6 @@ impl ClientResponse {
                 Ok(*pending)
             }
             ResponseContent::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
-            ResponseContent::ErrorEvents(events) => Err(NotAStream::Error(events)),
             ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
                 None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),

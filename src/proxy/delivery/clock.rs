@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::{body::Cut, fault::Fault};
+use crate::{body::Cut, fault::Fault, pause};
 
 /// The one timer of a response: it runs while the upstream is being asked for the next frame.
 #[derive(Debug, Default)]
@@ -46,9 +46,12 @@ impl Clock {
         let beat = self.heartbeat.filter(|_| may_beat).map(|span| self.beat.unwrap_or(asked) + span);
         let first_token = self.first_token.map(|(at, _)| at);
         let total = self.total.map(|(total, _)| total);
-        let over = [idle, first_token, total].into_iter().flatten().min();
+        let mut over = [idle, first_token, total].into_iter().flatten().min();
         if over.is_some_and(|over| now >= over) {
-            return Poll::Ready(Due::Fault(self.overdue(now)));
+            over = self.extended(asked);
+            if over.is_none_or(|over| now >= over) {
+                return Poll::Ready(Due::Fault(self.overdue(now)));
+            }
         }
         let Some(deadline) = over.into_iter().chain(beat).min() else { return Poll::Pending };
         if now >= deadline {
@@ -60,6 +63,14 @@ impl Clock {
         }
         self.arm(deadline, cx);
         Poll::Pending
+    }
+
+    /// When the first timeout is over, with the pauses of the process added: after a pause the upstream's bytes are read first.
+    fn extended(&self, asked: Instant) -> Option<Instant> {
+        let idle = self.idle.map(|idle| pause::deadline(asked, idle));
+        let others = [self.first_token, self.total].into_iter().flatten();
+        let others = others.map(|(at, limit)| at + pause::lost_since(at.checked_sub(limit).unwrap_or(at)));
+        idle.into_iter().chain(others).min()
     }
 
     fn arm(&mut self, deadline: Instant, cx: &mut Context<'_>) {

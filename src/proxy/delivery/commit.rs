@@ -1,17 +1,28 @@
 //! Holds a stream back until its first content, so that another candidate can be tried when it fails before that.
 
 use std::{
-    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 
-use super::probe::{Finding, Probe};
-use crate::{config::Timeouts, fault::Fault, openai::Endpoint, upstream::AnswerBody};
+use super::{
+    PendingStream,
+    probe::{Finding, Probe},
+};
+use crate::{
+    body::Status,
+    config::Timeouts,
+    fault::Fault,
+    openai::Endpoint,
+    pause,
+    proxy::{Gateway, buffered::Buffered},
+    upstream::AnswerBody,
+};
 
 /// The most bytes that are held, in bytes. A stream without content in them is forwarded.
 const MOST_BYTES: usize = 256 << 10;
@@ -41,22 +52,38 @@ pub(in crate::proxy) struct HoldTimeouts {
     pub(in crate::proxy) timeouts: Timeouts,
 }
 
+/// Bounds on a response that is held back.
+#[derive(Debug)]
+pub(in crate::proxy) struct HoldBounds<'a> {
+    /// The largest response that is held whole, in bytes.
+    pub(in crate::proxy) limit: u64,
+    /// Of all that the process holds, in bytes.
+    pub(in crate::proxy) buffered: u64,
+    pub(in crate::proxy) gateway: &'a Arc<Gateway>,
+    /// Says whether the client has left meanwhile, and whether it has a head already.
+    pub(in crate::proxy) status: &'a Status,
+}
+
 impl From<Fault> for HoldError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-/// Reads `body` into `held` until there is content, or the end.
+/// Reads the body of `pending` and holds it until there is content, or the end, or no room. If the client has a head already, comments are not
+/// held: an upstream sends them so that the connection does not look dead.
 ///
 /// # Errors
 /// The stream failed before its first content.
 pub(super) async fn hold_until_content(
-    body: &mut AnswerBody,
-    held: &mut VecDeque<Frame<Bytes>>,
+    pending: &mut PendingStream,
     clocks: HoldTimeouts,
     endpoint: Endpoint,
+    bounds: &HoldBounds<'_>,
 ) -> Result<(), HoldError> {
+    let Some(body) = &mut pending.body else { return Ok(()) };
+    let held = &mut pending.held;
+    let counted = pending.counted.get_or_insert_with(|| Buffered::new(bounds.gateway));
     let mut probe = Probe::new(endpoint.dialect());
     let mut bytes = 0;
     while bytes < MOST_BYTES {
@@ -70,15 +97,26 @@ pub(super) async fn hold_until_content(
                 Finding::Content | Finding::Nothing => Ok(()),
             };
         };
+        let began_between = probe.is_between_events();
         let seen = frame.data_ref().map_or(Finding::Nothing, |data| probe.look(data));
         // A frame takes room even if there is little in it.
         bytes += frame.data_ref().map_or(0, Bytes::len) + FRAME;
         let last = frame.is_trailers();
-        held.push_back(frame);
+        let is_comment = began_between && probe.has_only_comments();
+        match frame.into_data() {
+            Ok(comment) if is_comment && bounds.status.is_early() => {
+                bounds.status.pass_comment(&comment);
+                continue;
+            }
+            Ok(data) => held.push_back(Frame::data(data)),
+            Err(frame) => held.push_back(frame),
+        }
+        // A stream for which there is no room goes on to the client.
+        let has_room = counted.grow_to(bytes as u64, bounds.buffered).is_ok();
         match seen {
             Finding::Failed => return Err(HoldError::ErrorEvent(probe.into_error())),
             Finding::Content => return Ok(()),
-            Finding::Nothing if last => return Ok(()),
+            Finding::Nothing if last || !has_room => return Ok(()),
             Finding::Nothing => {}
         }
     }
@@ -109,11 +147,12 @@ pub(super) async fn next_within(
     first_token: Option<(Instant, Duration)>,
 ) -> Result<Option<Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    let idle = idle.map(|limit| (Instant::now() + limit, Fault::Idle(limit)));
-    let first_token = first_token.map(|(at, limit)| (at, Fault::FirstTokenTimeout(limit)));
-    let frame = match idle.into_iter().chain(first_token).min_by_key(|(at, _)| *at) {
+    let idle = idle.map(|limit| (Instant::now(), limit, Fault::Idle(limit)));
+    let first_token = first_token
+        .map(|(at, limit)| (at.checked_sub(limit).unwrap_or(at), limit, Fault::FirstTokenTimeout(limit)));
+    let frame = match idle.into_iter().chain(first_token).min_by_key(|(start, limit, _)| *start + *limit) {
         None => frame.await,
-        Some((deadline, fault)) => match tokio::time::timeout_at(deadline.into(), frame).await {
+        Some((start, limit, fault)) => match pause::timeout_from(start, limit, frame).await {
             Ok(frame) => frame,
             Err(_) => return Err(fault),
         },

@@ -17,11 +17,10 @@ mod source;
 mod whole;
 
 pub(super) use client_response::ClientResponse;
-pub(super) use commit::{HoldError, HoldTimeouts};
+pub(super) use commit::{HoldBounds, HoldError, HoldTimeouts};
 pub(super) use detached::{DetachPolicy, DetachedDispatch, DispatchResult};
 pub(super) use observer::ResponseObserver;
 pub(super) use pending::PendingStream;
 pub(super) use policy::ResponsePolicy;
 pub use relay::{Aborted, Relay};
 pub use response_body::ResponseBody;
-pub(super) use whole::WholeBounds;

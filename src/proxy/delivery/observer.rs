@@ -4,12 +4,15 @@ use bytes::Bytes;
 
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, Reading, StreamReader},
-    sse::Scanner,
+    openai::{AnswerReader, Dialect, OUTLINED, Reading, StreamReader},
+    sse::{Scanner, writer},
 };
 
 /// The upstream's own error was passed on in the stream.
 pub(super) const ERROR_EVENT: Outcome = Outcome { fault: Some("upstream_error_event"), ..Outcome::COMPLETE };
+
+/// The text of the gateway's own comments.
+pub(super) const KEEP_ALIVE: &str = "keep-alive";
 
 /// Observes a response's bytes. Looking never fails and never changes anything.
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl ResponseObserver {
     /// Observes an event stream.
     pub(in crate::proxy) fn events(dialect: Dialect) -> Self {
         Self::Events(Box::new(Events {
-            scanner: Scanner::new(),
+            scanner: Scanner::outlining(&OUTLINED),
             reader: StreamReader::new(dialect),
             dialect,
             terminated: false,
@@ -70,11 +73,23 @@ impl ResponseObserver {
         }
     }
 
+    /// Notes that the body has ended in order: a last event without its blank line counts.
+    pub(super) fn at_end(&mut self) {
+        if let Self::Events(events) = self {
+            events.at_end();
+        }
+    }
+
     /// Whether the stream's terminal event (`[DONE]`, `response.completed`, `message_stop` …) went out, or an error event of the
     /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
         let Self::Events(events) = self else { return false };
         events.terminated || (events.failed && events.dialect.raises_on_error_event())
+    }
+
+    /// Whether the response is a stream that is open by design, however silent it is.
+    pub(super) fn stays_open(&self) -> bool {
+        matches!(self, Self::Events(events) if events.dialect.stays_open())
     }
 
     /// Whether it observes an event stream.
@@ -116,6 +131,15 @@ impl ResponseObserver {
             && !self.is_terminated()
     }
 
+    /// The comment to send after silence. The blank line behind it is for readers that split a stream at blank lines and would take the comment
+    /// for a part of the next event. Where events carry ids there is none: some SDKs would dispatch an event ([`Scanner::has_ids`]).
+    pub(super) fn heartbeat(&self) -> Bytes {
+        match self {
+            Self::Events(events) if events.scanner.has_ids() => writer::comment_line(KEEP_ALIVE),
+            _ => writer::comment(KEEP_ALIVE),
+        }
+    }
+
     /// The number of events so far; `None` if the response is not an event stream.
     pub(super) fn count(&self) -> Option<u64> {
         match self {
@@ -148,5 +172,15 @@ impl Events {
             *failed |= notice.failed;
         });
         first_content
+    }
+
+    #[cold]
+    fn at_end(&mut self) {
+        let Self { scanner, reader, terminated, failed, .. } = self;
+        scanner.finish(&mut |event| {
+            let notice = reader.event(&event);
+            *terminated |= notice.terminal;
+            *failed |= notice.failed;
+        });
     }
 }

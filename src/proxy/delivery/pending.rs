@@ -5,19 +5,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Frame;
 
 use super::{ResponseObserver, ResponsePolicy};
-use crate::upstream::{AnswerBody, TargetPermit};
+use crate::{
+    proxy::buffered::Buffered,
+    upstream::{AnswerBody, TargetPermit},
+};
 
 /// An upstream's response that the client may get, before any of it goes out.
 #[derive(Debug)]
 pub(in crate::proxy) struct PendingStream {
-    pub(super) body: AnswerBody,
+    /// What was not read yet; `None` once the response was held to its end.
+    pub(super) body: Option<AnswerBody>,
     pub(super) observer: ResponseObserver,
     /// Frames that were read while the response was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
+    /// The count of the held frames, unless they have counts of their own.
+    pub(super) counted: Option<Buffered>,
     pub(super) policy: ResponsePolicy,
     /// The longest silence of the upstream.
     pub(super) idle: Option<Duration>,
@@ -39,15 +45,16 @@ impl PendingStream {
         close_delimited: bool,
     ) -> Self {
         let held = VecDeque::new();
-        Self { body, observer, held, policy, idle, first_token: None, permit: None, close_delimited }
-    }
-
-    /// The bytes that were read of it so far.
-    pub(super) fn held_bytes(&self) -> Bytes {
-        let mut bytes = BytesMut::new();
-        for data in self.held.iter().filter_map(Frame::data_ref) {
-            bytes.extend_from_slice(data);
+        Self {
+            body: Some(body),
+            observer,
+            held,
+            counted: None,
+            policy,
+            idle,
+            first_token: None,
+            permit: None,
+            close_delimited,
         }
-        bytes.freeze()
     }
 }

@@ -1,7 +1,7 @@
 //! A first look at an event stream, before any of it goes out.
 
 use crate::{
-    openai::{Dialect, StreamReader},
+    openai::{Dialect, OUTLINED, StreamReader},
     sse::{Event, Scanner},
 };
 
@@ -21,7 +21,7 @@ pub(super) struct Probe {
 }
 
 /// The most bytes that are kept of an error event's data.
-const ERROR_KEPT: usize = 64 << 10;
+pub(super) const ERROR_KEPT: usize = 64 << 10;
 
 /// What a [`Probe`] has found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Finding {
 impl Probe {
     pub(super) fn new(dialect: Dialect) -> Self {
         Self {
-            scanner: Scanner::new(),
+            scanner: Scanner::outlining(&OUTLINED),
             reader: StreamReader::new(dialect),
             dialect,
             whole: false,
@@ -59,9 +59,17 @@ impl Probe {
         let Self { scanner, reader, content, ended, failed, error, .. } = self;
         let whole = self.whole && self.dialect.has_terminal_event();
         scanner.scan(bytes, &mut |event| {
+            // Nobody reads on after the end.
+            if *ended {
+                return;
+            }
             let notice = reader.event(&event);
             // What cannot be read is passed on, unless it is the first thing that should have been content, or nothing has gone out yet.
-            let malformed = if whole { !is_readable(&event) } else { notice.malformed && !*content };
+            let malformed = if whole {
+                !notice.keep_alive && !is_readable(&event)
+            } else {
+                notice.malformed && !*content
+            };
             let fails = malformed || notice.failed;
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Finding::Failed,
@@ -85,15 +93,37 @@ impl Probe {
         self.failed
     }
 
+    /// Whether the bytes so far end between two events, or before the first.
+    pub(super) fn is_between_events(&self) -> bool {
+        self.scanner.at_boundary() && !self.scanner.after_cr()
+    }
+
+    /// Whether the bytes so far are nothing but whole lines of comments, and blank ones.
+    pub(super) fn has_only_comments(&self) -> bool {
+        self.is_between_events() && self.scanner.events() == 0
+    }
+
+    /// Whether the terminal event has been seen.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The data of the error event that was seen.
     pub(super) fn into_error(self) -> Vec<u8> {
         self.error
     }
 
-    /// The finding if the stream ends here.
-    pub(super) fn at_end(&self) -> Finding {
+    /// The finding if the stream ends here, perhaps without the blank line after its last event.
+    pub(super) fn at_end(&mut self) -> Finding {
+        let Self { scanner, reader, ended, failed, .. } = self;
+        scanner.finish(&mut |event| {
+            let notice = reader.event(&event);
+            *ended |= notice.terminal;
+            *failed |= notice.failed;
+        });
         let known = self.dialect.has_terminal_event();
-        if known && !self.ended && !self.reader.all_finished() { Finding::Failed } else { Finding::Content }
+        let unfinished = known && !self.ended && !self.reader.all_finished();
+        if unfinished || self.failed { Finding::Failed } else { Finding::Content }
     }
 }
 

@@ -20,9 +20,8 @@ use super::{PendingStream, active::ActiveStream, clock::Due, drain, source::Sour
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
-    fault::{Fault, Who},
+    fault::{Fault, Phase, Who},
     openai::Dialect,
-    sse::writer,
     upstream::{BodyError, Failure, RequestHash},
 };
 
@@ -73,6 +72,7 @@ impl Relay {
 
     /// Passes an upstream's response on.
     pub(super) fn upstream(pending: PendingStream, mut exchange: Box<Exchange>) -> Self {
+        exchange.handle.status.enter(Phase::Stream);
         let start = exchange.record.start;
         let deadline = exchange.handle.abort.deadline();
         let total = deadline.map(|deadline| (deadline, deadline.duration_since(start)));
@@ -135,7 +135,10 @@ impl Relay {
             Poll::Pending => {
                 let rewoken = handle.abort.register(cx.waker());
                 match ready!(active.clock.poll(rewoken, active.observer.takes_comments(), cx)) {
-                    Due::Beat => Poll::Ready(Some(Ok(self.send(writer::comment("keep-alive"))))),
+                    Due::Beat => {
+                        let comment = active.observer.heartbeat();
+                        Poll::Ready(Some(Ok(self.send(comment))))
+                    }
                     Due::Fault(fault) => self.rescue(&fault, cx),
                 }
             }
@@ -203,6 +206,7 @@ impl Relay {
     /// The upstream's body ended by the rules of HTTP; whether the response did is for the stream's own dialect to say.
     fn source_ended(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        active.observer.at_end();
         if active.observer.is_unfinished() {
             return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
@@ -269,6 +273,9 @@ impl Relay {
     /// Decides whether the client was given a complete response. Nothing else decides that.
     fn conclude(&mut self) {
         let Stage::Active(active) = &mut self.stage else { return };
+        if active.source.is_whole() {
+            active.observer.at_end();
+        }
         if active.is_complete() {
             let outcome = active.observer.outcome();
             self.exchange.connection().reset_when_closing(false);
@@ -327,7 +334,7 @@ impl Drop for Relay {
         self.conclude();
         let Stage::Active(active) = std::mem::replace(&mut self.stage, Stage::Ended) else { return };
         let complete = active.is_complete();
-        if let Source::Upstream { body, .. } = active.source
+        if let Source::Upstream { body: Some(body), .. } = active.source
             && complete
             && !body.is_ended()
         {

@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::{Aborted, DetachedDispatch, Relay, drain};
+use super::{Aborted, DetachedDispatch, Relay, drain, observer::KEEP_ALIVE};
 use crate::{
     body::{Chunk, ExchangeHandle},
     proxy::Worker,
@@ -70,13 +69,14 @@ impl ResponseBody {
             self.stage = Stage::Relay(relay);
             return polled;
         }
-        if early.next.as_mut().poll(cx).is_pending() {
-            return Poll::Pending;
-        }
+        let comment = match early.handle.status.take_comments() {
+            Some(comments) => comments,
+            None if early.next.as_mut().poll(cx).is_pending() => return Poll::Pending,
+            None => writer::comment(KEEP_ALIVE),
+        };
         let now = Instant::now();
         early.next.as_mut().reset(now + early.beat);
         early.handle.progress.handed(now.into());
-        let comment: Bytes = writer::comment("keep-alive");
         Poll::Ready(Some(Ok(Frame::data(Chunk::new(comment, early.handle.clone())))))
     }
 }

@@ -9,7 +9,10 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::upstream::{AnswerBody, BodyError};
+use crate::{
+    proxy::buffered::Buffered,
+    upstream::{AnswerBody, BodyError},
+};
 
 /// Where the bytes of a response come from.
 #[derive(Debug)]
@@ -18,8 +21,10 @@ pub(super) enum Source {
     Upstream {
         /// Frames that were read while the response was held back; they go first.
         held: VecDeque<Frame<Bytes>>,
-        /// The rest.
-        body: AnswerBody,
+        /// Their count, until the last one goes out.
+        counted: Option<Buffered>,
+        /// The rest; `None` if there is none that counts.
+        body: Option<AnswerBody>,
     },
     /// The gateway has them. `None` once they were handed over.
     Local(Option<Bytes>),
@@ -42,10 +47,13 @@ impl Source {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self {
-            Self::Upstream { held, body } => match held.pop_front() {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => Pin::new(body).poll_frame(cx),
-            },
+            Self::Upstream { held, counted, body } => {
+                if let Some(frame) = held.pop_front() {
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                *counted = None;
+                body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+            }
             Self::Local(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -53,7 +61,9 @@ impl Source {
     /// Whether every byte that was promised has been handed over.
     pub(super) fn is_whole(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => held.is_empty() && body.is_whole(),
+            Self::Upstream { held, body, .. } => {
+                held.is_empty() && body.as_ref().is_none_or(AnswerBody::is_whole)
+            }
             Self::Local(bytes) => bytes.is_none(),
         }
     }
@@ -61,7 +71,9 @@ impl Source {
     /// Whether no frame is left.
     pub(super) fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream { held, body } => held.is_empty() && body.is_end_stream(),
+            Self::Upstream { held, body, .. } => {
+                held.is_empty() && body.as_ref().is_none_or(Body::is_end_stream)
+            }
             Self::Local(bytes) => bytes.is_none(),
         }
     }
@@ -69,12 +81,12 @@ impl Source {
     /// The length of the remaining bytes.
     pub(super) fn size_hint(&self) -> SizeHint {
         let (held, body) = match self {
-            Self::Upstream { held, body } => (held, body),
+            Self::Upstream { held, body, .. } => (held, body),
             Self::Local(bytes) => {
                 return SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64));
             }
         };
-        let mut hint = body.size_hint();
+        let mut hint = body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let held: u64 = held.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         match hint.exact() {
             Some(exact) => hint.set_exact(exact + held),

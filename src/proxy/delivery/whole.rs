@@ -2,26 +2,20 @@
 
 use std::{collections::VecDeque, io, slice, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
-use serde::de::IgnoredAny;
 
 use super::{
-    HoldError, HoldTimeouts,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream,
     commit::next_within,
     drain,
-    probe::{Finding, Probe},
+    probe::{ERROR_KEPT, Finding, Probe},
 };
 use crate::{
-    body::Status,
     fault::Fault,
-    openai::Dialect,
-    proxy::{
-        Gateway,
-        buffered::{self, Buffered},
-    },
-    upstream::AnswerBody,
+    openai::{Dialect, Endpoint, NoAnswer, check_answer},
+    proxy::{body_memory::BodyMemory, buffered::Buffered},
 };
 
 /// The response is passed on in pieces of this size, in bytes, so that observing them does not delay the worker's other streams.
@@ -36,53 +30,44 @@ const READ_AT_ONCE: u64 = 256 << 10;
 pub(super) enum Form {
     /// An event stream, each event of which can be read.
     Events(Dialect),
-    /// A JSON document.
-    Document,
+    /// A JSON document that is an answer of this operation.
+    Answer(Endpoint),
     /// Anything, up to its end.
     Opaque,
-}
-
-/// Bounds on one response.
-#[derive(Debug)]
-pub(in crate::proxy) struct WholeBounds<'a> {
-    /// In bytes.
-    pub(in crate::proxy) limit: u64,
-    /// Of all that the process holds, in bytes.
-    pub(in crate::proxy) buffered: u64,
-    pub(in crate::proxy) gateway: &'a Arc<Gateway>,
-    /// Says whether the client has left meanwhile.
-    pub(in crate::proxy) status: &'a Status,
 }
 
 /// The part of a response that was read. Its bytes are copied, so that the connection's read buffers can be released.
 #[derive(Debug)]
 struct Held {
-    pieces: Vec<BytesMut>,
+    pieces: Vec<BodyMemory>,
     length: u64,
     trailers: Option<HeaderMap>,
     counted: Buffered,
 }
 
-/// Reads `body` into `held`, to its end.
+/// Reads the body of `pending` to its end, and holds it. An event stream ends at its terminal event: whatever does or does not follow is not
+/// part of the response.
 ///
 /// # Errors
-/// The response failed before its end, or is larger than `bounds` allow.
+/// The response failed before its end, is not what `form` says, or is larger than `bounds` allow.
 pub(super) async fn hold_until_complete(
-    body: &mut AnswerBody,
-    held: &mut VecDeque<Frame<Bytes>>,
+    pending: &mut PendingStream,
     clocks: HoldTimeouts,
     form: Form,
-    bounds: WholeBounds<'_>,
+    bounds: HoldBounds<'_>,
 ) -> Result<(), HoldError> {
     let HoldTimeouts { start, timeouts } = clocks;
+    let Some(mut body) = pending.body.take() else { return Ok(()) };
     let mut whole =
         Held { pieces: Vec::new(), length: 0, trailers: None, counted: Buffered::new(bounds.gateway) };
     let mut probe = match form {
         Form::Events(dialect) => Some(Probe::of_whole(dialect)),
-        Form::Document | Form::Opaque => None,
+        Form::Answer(_) | Form::Opaque => None,
     };
     let mut first_token = timeouts.first_token.filter(|_| probe.is_some()).map(|limit| start + limit);
-    while let Some(frame) = next_within(body, timeouts.idle, first_token.zip(timeouts.first_token)).await? {
+    while let Some(frame) =
+        next_within(&mut body, timeouts.idle, first_token.zip(timeouts.first_token)).await?
+    {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
@@ -95,31 +80,35 @@ pub(super) async fn hold_until_complete(
         if probe.look(&data) == Finding::Content {
             first_token = None;
         }
-        if probe.has_failed() {
+        if probe.has_failed() || probe.has_ended() {
             break;
         }
     }
     if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
         return Err(HoldError::ErrorEvent(probe.into_error()));
     }
-    if probe.is_some_and(|probe| probe.at_end() == Finding::Failed) {
+    if probe.is_some_and(|mut probe| probe.at_end() == Finding::Failed) {
         return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
     }
-    if form == Form::Document {
-        whole.read().await?;
+    if let Form::Answer(endpoint) = form {
+        whole.check(endpoint).await?;
     }
-    whole.release(held);
+    whole.release(&mut pending.held);
+    if !body.is_ended() {
+        // For the sake of the connection only.
+        drain::read_on(body);
+    }
     Ok(())
 }
 
 /// Reads pieces one after the other.
 struct Text<'p> {
     now: &'p [u8],
-    later: slice::Iter<'p, BytesMut>,
+    later: slice::Iter<'p, BodyMemory>,
 }
 
 impl<'p> Text<'p> {
-    fn of(pieces: &'p [BytesMut]) -> Self {
+    fn of(pieces: &'p [BodyMemory]) -> Self {
         Self { now: &[], later: pieces.iter() }
     }
 }
@@ -128,14 +117,14 @@ impl io::Read for Text<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         while self.now.is_empty() {
             let Some(piece) = self.later.next() else { return Ok(0) };
-            self.now = piece;
+            self.now = piece.as_ref();
         }
         self.now.read(into)
     }
 }
 
 impl Held {
-    fn take(&mut self, mut data: &[u8], bounds: &WholeBounds<'_>) -> Result<(), HoldError> {
+    fn take(&mut self, mut data: &[u8], bounds: &HoldBounds<'_>) -> Result<(), HoldError> {
         self.length += data.len() as u64;
         // Without a client, the response is read only for its usage.
         let most = if bounds.status.left().is_some() { drain::MOST_FOR_USAGE as u64 } else { u64::MAX };
@@ -145,44 +134,57 @@ impl Held {
         while !data.is_empty() {
             let room = self.pieces.last().map_or(0, |piece| piece.capacity() - piece.len());
             if room == 0 {
-                let taken = self.pieces.iter().map(BytesMut::capacity).sum::<usize>();
+                let taken = self.pieces.iter().map(BodyMemory::capacity).sum::<usize>();
                 // The first piece is small, so that a short response takes little memory.
                 let size = if self.pieces.is_empty() { data.len().clamp(FIRST_PIECE, PIECE) } else { PIECE };
                 self.counted.grow_to((taken + size) as u64, bounds.buffered).map_err(HoldError::Fault)?;
-                self.pieces.push(BytesMut::with_capacity(size));
+                self.pieces.push(BodyMemory::with_capacity(size));
                 continue;
             }
-            let (now, later) = data.split_at(room.min(data.len()));
-            self.pieces.last_mut().into_iter().for_each(|piece| piece.extend_from_slice(now));
-            data = later;
+            data = self.pieces.last_mut().map_or(&[], |piece| piece.put(data));
         }
         Ok(())
     }
 
-    /// Checks that the response is JSON.
-    async fn read(&mut self) -> Result<(), HoldError> {
+    /// Checks that the response is an answer of `endpoint`.
+    async fn check(&mut self, endpoint: Endpoint) -> Result<(), HoldError> {
         let pieces = std::mem::take(&mut self.pieces);
-        let reading = move || {
-            let is_json = serde_json::from_reader::<_, IgnoredAny>(Text::of(&pieces)).is_ok();
-            (pieces, is_json)
+        let checking = move || {
+            let checked = check_answer(endpoint, Text::of(&pieces));
+            (pieces, checked)
         };
-        let (pieces, is_json) = if self.length <= READ_AT_ONCE {
-            reading()
+        let (pieces, checked) = if self.length <= READ_AT_ONCE {
+            checking()
         } else {
-            let read = tokio::task::spawn_blocking(reading).await;
-            read.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
+            let checked = tokio::task::spawn_blocking(checking).await;
+            checked.map_err(|error| HoldError::Fault(Fault::Internal(error.into())))?
         };
         self.pieces = pieces;
-        if is_json { Ok(()) } else { Err(HoldError::Fault(Fault::BadAnswer("it is not valid JSON"))) }
+        match checked {
+            Ok(()) => Ok(()),
+            Err(NoAnswer::NotAnObject) => {
+                Err(HoldError::Fault(Fault::BadAnswer("it is not a valid JSON object")))
+            }
+            Err(NoAnswer::Lacks(what)) => Err(HoldError::Fault(Fault::BadAnswer(what))),
+            Err(NoAnswer::Error) => Err(HoldError::ErrorEvent(self.beginning())),
+        }
+    }
+
+    /// As much of the response as is kept of an error.
+    fn beginning(&self) -> Vec<u8> {
+        let mut beginning = Vec::new();
+        for piece in &self.pieces {
+            let room = ERROR_KEPT - beginning.len();
+            beginning.extend_from_slice(&piece.as_ref()[..piece.len().min(room)]);
+        }
+        beginning
     }
 
     /// Moves the response into `held`. All pieces stay counted until the last one is dropped.
     fn release(self, held: &mut VecDeque<Frame<Bytes>>) {
         let Self { pieces, trailers, counted, .. } = self;
         let counted = Arc::new(counted);
-        held.extend(
-            pieces.into_iter().map(|piece| Frame::data(buffered::own(piece.freeze(), counted.clone()))),
-        );
+        held.extend(pieces.into_iter().map(|piece| Frame::data(piece.freeze(counted.clone()))));
         held.extend(trailers.map(Frame::trailers));
     }
 }

@@ -1,8 +1,9 @@
 //! The hash that leads similar requests to the same target.
 
+use bytes::Bytes;
 use http::HeaderMap;
 
-use super::{prepared::RequestContent, read};
+use super::read;
 use crate::{
     config::{Balance, HashBy},
     exchange::Record,
@@ -10,12 +11,12 @@ use crate::{
     upstream::Affinity,
 };
 
-/// The affinity of the request for each of the route's steps; empty where no step balances by a hash.
+/// The affinity of the request with this `text`, its body if that was read, for each of the route's steps; empty where no step balances by a hash.
 pub(super) async fn of(
     route: &Route,
     record: &Record,
     headers: &HeaderMap,
-    content: &RequestContent,
+    text: Option<&Bytes>,
 ) -> Vec<Affinity> {
     if route.steps.iter().all(|step| hash_by(step).is_none()) {
         return Vec::new();
@@ -26,9 +27,9 @@ pub(super) async fn of(
     };
     let mut affinities = Vec::with_capacity(route.steps.len());
     for step in &route.steps {
-        let found = match (hash_by(step), content) {
+        let found = match (hash_by(step), text) {
             (Some(HashBy::Header(name)), _) => headers.get(name).map(|value| Affinity::of(value.as_bytes())),
-            (Some(HashBy::Prompt), RequestContent::Read(bytes)) => read::prompt(bytes).await,
+            (Some(HashBy::Prompt), Some(bytes)) => read::prompt(bytes).await,
             _ => None,
         };
         affinities.push(found.unwrap_or(caller));

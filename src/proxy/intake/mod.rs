@@ -2,20 +2,23 @@
 
 mod address;
 mod affinity;
+mod decode;
 mod prepared;
 mod read;
 
 use http::request;
 use http_body::Body;
+use percent_encoding::percent_decode_str;
 
 use super::{arrival::Arrived, context::RequestContext, sdk};
 use crate::{
     body::RequestBody,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, Endpoint},
+    openai::{self, EditPoints, Operation},
+    snapshot::Route,
 };
-use read::{Bounds, JsonBody};
+use read::{BodyForm, Bounds, HeldBody};
 
 pub(super) use address::address;
 pub(super) use prepared::{PreparedRequest, RequestContent};
@@ -32,37 +35,34 @@ pub(super) async fn prepare(
     body: RequestBody,
     arrived: Arrived,
 ) -> Result<Box<PreparedRequest>, Fault> {
-    let record = &mut exchange.record;
     // The path that is sent upstream decides which operation it is.
-    let endpoint = Endpoint::of(&head.method, &arrived.routed.upstream_path);
-    record.endpoint = endpoint;
-    let mut repeatable = false;
-    let mut edit_points = EditPoints::default();
-    let content = if read::is_readable(&head.method, &head.headers) && !body.is_end_stream() {
-        exchange.handle.status.enter(Phase::Intake);
-        let server = &context.snapshot.server;
-        let bounds = Bounds {
-            limit: arrived.routed.route.body_limit,
-            idle: server.body_idle,
-            buffered: server.max_buffered,
-        };
-        let JsonBody { bytes, facts } =
-            read::read(body, bounds, &context.worker.gateway, &record.upload).await?;
-        repeatable = endpoint.may_repeat(&facts);
-        record.model = facts.model;
-        record.stream = Some(facts.stream);
-        edit_points = facts.edit_points;
-        RequestContent::Read(bytes)
-    } else {
-        RequestContent::Streamed(body)
+    let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
+    exchange.record.endpoint = operation.endpoint;
+    let form = BodyForm::of(&head.method, &head.headers, operation);
+    let form = form.filter(|form| !body.is_end_stream() && !is_streamed(form, &body, &arrived, exchange));
+    let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
+    let content = match form {
+        None => RequestContent::Streamed(body),
+        Some(form) => {
+            let held = read_body(context, exchange, &arrived, body, form).await?;
+            repeat = operation.repeat(Some(&held.facts));
+            exchange.record.model = held.facts.model;
+            exchange.record.stream = Some(held.facts.stream);
+            (edit_points, decoded) = (held.facts.edit_points, held.decoded);
+            RequestContent::Read(held.bytes)
+        }
     };
-    let deployment = openai::deployment(&arrived.routed.upstream_path).map(str::to_owned);
+    let record = &mut exchange.record;
+    let deployment = openai::deployment(&arrived.routed.upstream_path).map(decoded_segment);
     record.model = record.model.take().or_else(|| deployment.clone());
     // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
-    let affinities = affinity::of(&arrived.routed.route, record, &head.headers, &content).await;
+    let text = decoded.as_ref().or(content.held());
+    let affinities = affinity::of(&arrived.routed.route, record, &head.headers, text).await;
+    // Only an edit needs it from here on.
+    decoded = decoded.filter(|_| sets_model(&arrived.routed.route));
     // Boxed, because it is moved often from here on.
     Ok(Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
@@ -70,11 +70,46 @@ pub(super) async fn prepare(
         arrived,
         head,
         content,
+        decoded,
         model,
         deployment,
-        repeatable,
+        repeat,
         edit_points,
-        endpoint,
+        operation,
         affinities,
     }))
+}
+
+/// Whether the body is forwarded as it arrives although it could be read.
+fn is_streamed(form: &BodyForm, body: &RequestBody, arrived: &Arrived, exchange: &Exchange) -> bool {
+    let route = &arrived.routed.route;
+    let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.models.is_some());
+    form.may_be_streamed(body, route.body_limit, is_limited || sets_model(route))
+}
+
+/// Whether some candidate of the route has a model of its own.
+fn sets_model(route: &Route) -> bool {
+    route.steps.iter().any(|step| step.model.is_some())
+}
+
+async fn read_body(
+    context: &RequestContext,
+    exchange: &Exchange,
+    arrived: &Arrived,
+    body: RequestBody,
+    form: BodyForm,
+) -> Result<HeldBody, Fault> {
+    exchange.handle.status.enter(Phase::Intake);
+    let server = &context.snapshot.server;
+    let bounds = Bounds {
+        limit: arrived.routed.route.body_limit,
+        idle: server.body_idle,
+        buffered: server.max_buffered,
+    };
+    read::read(body, form, bounds, &context.worker.gateway, &exchange.record.upload).await
+}
+
+/// A segment of a path as the upstream reads it.
+fn decoded_segment(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
 }

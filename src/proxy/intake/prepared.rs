@@ -8,7 +8,7 @@ use http_body::Body;
 
 use crate::{
     body::{Outbound, RequestBody},
-    openai::{EditPoints, Endpoint},
+    openai::{EditPoints, Operation, Repeat},
     proxy::arrival::Arrived,
     upstream::Affinity,
 };
@@ -19,17 +19,19 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) arrived: Arrived,
     pub(in crate::proxy) head: request::Parts,
     pub(in crate::proxy) content: RequestContent,
+    /// The body as it is edited, if it is compressed and some candidate has a model of its own.
+    pub(in crate::proxy) decoded: Option<Bytes>,
     /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
     pub(in crate::proxy) model: Option<Arc<str>>,
     /// The model that the path names (Azure).
     pub(in crate::proxy) deployment: Option<String>,
-    /// Whether the same request may be sent again: [`Endpoint::may_repeat`].
-    pub(in crate::proxy) repeatable: bool,
+    /// Whether the same request may be sent again, judged by its operation and its body.
+    pub(in crate::proxy) repeat: Repeat,
     /// Where the body can be edited, if it was read.
     pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
     pub(in crate::proxy) stream: bool,
-    pub(in crate::proxy) endpoint: Endpoint,
+    pub(in crate::proxy) operation: Operation,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
@@ -48,19 +50,21 @@ pub(in crate::proxy) enum RequestContent {
 }
 
 impl PreparedRequest {
-    /// Whether the request only creates an answer, so that sending it twice costs only tokens.
+    /// Whether the request is inference whose answer is of use to its client alone, so that the gateway may hold it back and ask for another.
     pub(in crate::proxy) fn is_inference(&self) -> bool {
-        self.repeatable && matches!(self.content, RequestContent::Read(_))
+        self.operation.endpoint.is_inference()
+            && self.repeat == Repeat::Compute
+            && matches!(self.content, RequestContent::Read(_))
     }
 
     /// Whether the response to this inference is to be an event stream of a known dialect.
     pub(in crate::proxy) fn streams_known_dialect(&self) -> bool {
-        self.stream && self.endpoint.dialect().has_terminal_event()
+        self.stream && self.operation.dialect().has_terminal_event()
     }
 
     /// Whether a candidate's own model belongs into its body.
     pub(in crate::proxy) fn takes_model(&self) -> bool {
-        self.model.is_some() || self.endpoint.takes_model()
+        self.model.is_some() || self.operation.takes_model()
     }
 
     /// Whether the body must be edited for a candidate with a model of its own, and cannot be.
@@ -83,6 +87,11 @@ impl PreparedRequest {
 }
 
 impl RequestContent {
+    /// The body, if it was read.
+    pub(in crate::proxy) fn held(&self) -> Option<&Bytes> {
+        if let Self::Read(bytes) = self { Some(bytes) } else { None }
+    }
+
     /// Whether there is nothing to send.
     pub(in crate::proxy) fn is_empty(&self) -> bool {
         matches!(self, Self::Streamed(body) if body.is_end_stream())

@@ -1,17 +1,20 @@
-//! Reads a JSON request body whole, within bounds, and the facts in it.
+//! Reads a request body whole, within bounds, and the facts in it: JSON, compressed or not, and forms.
 
 use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
+use super::decode::{Coding, DecodeBounds};
 use crate::{
     body::{RequestBody, UploadTally},
     fault::Fault,
-    openai::{self, Facts},
+    openai::{self, Facts, Operation},
+    pause,
     proxy::{
         Gateway,
+        body_memory::BodyMemory,
         buffered::{self, Buffered},
     },
     upstream::Affinity,
@@ -23,12 +26,29 @@ const LARGE: usize = 1 << 20;
 /// The most memory that is reserved for a body, as a multiple of what has arrived, whatever its `content-length` claims.
 const AHEAD: usize = 4;
 
+/// From this size on, in bytes, a compressed body is decoded on such a thread.
+const LARGE_CODED: usize = 16 << 10;
+
 /// A request body, held whole.
 #[derive(Debug)]
-pub(super) struct JsonBody {
+pub(super) struct HeldBody {
     /// The bytes count against the process-wide bound until their last clone is dropped.
     pub(super) bytes: Bytes,
+    /// The same, decoded, if they are compressed; counted in the same way.
+    pub(super) decoded: Option<Bytes>,
     pub(super) facts: Facts,
+}
+
+/// A body that can be read.
+#[derive(Debug)]
+pub(super) enum BodyForm {
+    Json,
+    /// JSON that is compressed.
+    Coded(Coding),
+    /// A multipart form.
+    Multipart {
+        boundary: String,
+    },
 }
 
 /// Bounds on one body.
@@ -42,11 +62,31 @@ pub(super) struct Bounds {
     pub(super) buffered: u64,
 }
 
-/// Whether the gateway can and must read this request's body: a JSON document that is not compressed.
-pub(super) fn is_readable(method: &Method, headers: &HeaderMap) -> bool {
-    let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
-    let json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| is_json(kind.as_bytes()));
-    plain && json && !matches!(*method, Method::GET | Method::HEAD)
+impl BodyForm {
+    /// The form of a request's body, if the gateway can read it and needs its facts: JSON, also if it is compressed by gzip or zstd, and forms
+    /// of operations that have a `model`.
+    pub(super) fn of(method: &Method, headers: &HeaderMap, operation: Operation) -> Option<Self> {
+        if matches!(*method, Method::GET | Method::HEAD) {
+            return None;
+        }
+        let content_type = headers.get(header::CONTENT_TYPE)?;
+        let plain = headers.get(header::CONTENT_ENCODING).is_none_or(|coding| coding == "identity");
+        if is_json(content_type.as_bytes()) {
+            return if plain { Some(Self::Json) } else { Coding::of(headers).map(Self::Coded) };
+        }
+        if !plain || !operation.model.is_in_body() {
+            return None;
+        }
+        let boundary = openai::boundary(content_type.to_str().ok()?)?;
+        Some(Self::Multipart { boundary: boundary.to_owned() })
+    }
+
+    /// Whether a body of this form is forwarded as it arrives, without being read, because it may be larger than `limit` and nothing depends on
+    /// its facts: a form of that size, or of unknown size, if `is_needed` is false.
+    pub(super) fn may_be_streamed(&self, body: &RequestBody, limit: u64, is_needed: bool) -> bool {
+        let fits = body.size_hint().exact().is_some_and(|length| length <= limit);
+        matches!(self, Self::Multipart { .. }) && !is_needed && !fits
+    }
 }
 
 /// `application/json` or a `+json` type, whatever its parameters (RFC 6838 §4.2.8).
@@ -61,37 +101,47 @@ pub(in crate::proxy) fn is_json(content_type: &[u8]) -> bool {
 /// Reads `body` whole, and the facts in it.
 ///
 /// # Errors
-/// The body is too large, stops arriving, breaks off, is not JSON, is ambiguous, or does not fit into the process-wide bound.
+/// The body is too large, stops arriving, breaks off, is not of its form, is ambiguous, or does not fit into the process-wide bound.
 pub(super) async fn read(
     mut body: RequestBody,
+    form: BodyForm,
     bounds: Bounds,
     gateway: &Arc<Gateway>,
     tally: &UploadTally,
-) -> Result<JsonBody, Fault> {
+) -> Result<HeldBody, Fault> {
     let announced = body.size_hint().lower();
     if announced > bounds.limit {
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
     }
-    let mut gathered = Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(gateway) };
+    let mut gathered = Gathered::new(gateway);
     while let Some(frame) = next(&mut body, bounds.idle).await? {
         let Ok(data) = frame.into_data() else { continue };
         gathered.take(data, announced, &bounds, tally)?;
     }
     let bytes = gathered.whole();
-    let facts = facts(&bytes).await?;
-    Ok(JsonBody { bytes, facts })
+    let large = if matches!(form, BodyForm::Coded(_)) { LARGE_CODED } else { LARGE };
+    if bytes.len() < large {
+        return with_facts(bytes, &form, bounds, gateway);
+    }
+    let gateway = gateway.clone();
+    let reading = tokio::task::spawn_blocking(move || with_facts(bytes, &form, bounds, &gateway));
+    reading.await.map_err(|error| Fault::Internal(error.into()))?
 }
 
 /// The part of a body that has arrived.
 struct Gathered {
     /// The only piece, as it came.
     first: Bytes,
-    /// All of them.
-    rest: BytesMut,
+    /// All of them, if there are several.
+    rest: Option<BodyMemory>,
     held: Buffered,
 }
 
 impl Gathered {
+    fn new(gateway: &Arc<Gateway>) -> Self {
+        Self { first: Bytes::new(), rest: None, held: Buffered::new(gateway) }
+    }
+
     /// Adds a piece. `announced` is the body's `content-length`, or 0 if it has none.
     fn take(
         &mut self,
@@ -100,38 +150,56 @@ impl Gathered {
         bounds: &Bounds,
         tally: &UploadTally,
     ) -> Result<(), Fault> {
-        let Self { first, rest, held } = self;
-        let length = first.len() + rest.len() + data.len();
+        let length = self.first.len() + self.rest.as_ref().map_or(0, BodyMemory::len) + data.len();
         tally.whole(length as u64);
         if length as u64 > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
         }
-        held.grow_to(length as u64, bounds.buffered)?;
-        if first.is_empty() && rest.is_empty() {
-            *first = data;
+        self.held.grow_to(length as u64, bounds.buffered)?;
+        if self.first.is_empty() && self.rest.is_none() {
+            self.first = data;
             return Ok(());
         }
-        if rest.capacity() < length {
-            let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-            // A vector grows to at least twice its capacity. Reserved memory counts like used memory.
-            let room = length.max(announced).max(2 * rest.capacity());
-            held.grow_to(room as u64, bounds.buffered)?;
-            rest.reserve(room - rest.len());
-        }
-        rest.extend_from_slice(&std::mem::take(first));
-        rest.extend_from_slice(&data);
+        let memory = match self.rest.take() {
+            Some(memory) if memory.capacity() >= length => memory,
+            small => self.enlarged(small, length, announced, bounds.buffered)?,
+        };
+        self.held.grow_to(memory.taken_by(length) as u64, bounds.buffered)?;
+        self.rest.insert(memory).put(&data);
         Ok(())
+    }
+
+    /// Memory for at least `length` bytes, with what came so far. While that is copied, both memories count.
+    fn enlarged(
+        &mut self,
+        small: Option<BodyMemory>,
+        length: usize,
+        announced: u64,
+        bound: u64,
+    ) -> Result<BodyMemory, Fault> {
+        let announced = (announced as usize).min(length.saturating_mul(AHEAD));
+        let room = length.max(announced).max(small.as_ref().map_or(0, |small| 2 * small.capacity()));
+        let mut large = BodyMemory::with_capacity(room);
+        let mut of_small = self.held.another();
+        of_small.grow_to(small.as_ref().map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
+        self.held.grow_to(large.taken_by(length) as u64, bound)?;
+        large.put(&std::mem::take(&mut self.first));
+        large.put(small.as_ref().map_or(&[], AsRef::as_ref));
+        Ok(large)
     }
 
     fn whole(self) -> Bytes {
         let Self { first, rest, held } = self;
-        buffered::own(if rest.is_empty() { first } else { rest.freeze() }, held)
+        match rest {
+            None => buffered::own(first, held),
+            Some(memory) => memory.freeze(held),
+        }
     }
 }
 
 async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    match tokio::time::timeout(idle, frame).await {
+    match pause::timeout(idle, frame).await {
         Err(_) => Err(Fault::BodyStalled(idle)),
         Ok(None) => Ok(None),
         Ok(Some(Ok(frame))) => Ok(Some(frame)),
@@ -152,17 +220,27 @@ pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
     tokio::task::spawn_blocking(move || hash(&bytes)).await.ok().flatten()
 }
 
-async fn facts(bytes: &Bytes) -> Result<Facts, Fault> {
-    let read = if bytes.len() < LARGE {
-        Facts::read(bytes)
-    } else {
-        let bytes = bytes.clone();
-        match tokio::task::spawn_blocking(move || Facts::read(&bytes)).await {
-            Ok(read) => read,
-            Err(error) => return Err(Fault::Internal(error.into())),
+/// Reads the facts of a body that has arrived.
+fn with_facts(
+    bytes: Bytes,
+    form: &BodyForm,
+    bounds: Bounds,
+    gateway: &Arc<Gateway>,
+) -> Result<HeldBody, Fault> {
+    let mut decoded = None;
+    let read = match form {
+        BodyForm::Json => Facts::read(&bytes),
+        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
+        BodyForm::Coded(coding) => {
+            let mut held = Buffered::new(gateway);
+            let bounds = DecodeBounds { limit: bounds.limit, buffered: bounds.buffered };
+            let text = coding.decode(&bytes, bounds, &mut held)?;
+            let text = decoded.insert(buffered::own(text.into(), held));
+            Facts::read(text)
         }
     };
-    read.map_err(Fault::BodyInvalid)
+    let facts = read.map_err(Fault::BodyInvalid)?;
+    Ok(HeldBody { bytes, decoded, facts })
 }
 
 #[cfg(test)]
@@ -177,13 +255,13 @@ mod tests {
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
         let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
-            let mut gathered =
-                Gathered { first: Bytes::new(), rest: BytesMut::new(), held: Buffered::new(&gateway) };
+            let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);
             for taken in 1..=550 {
                 assert!(gathered.take(piece.clone(), announced, &bounds, &UploadTally::default()).is_ok());
                 let counted = gateway.buffered();
-                let room = gathered.first.len() + gathered.rest.capacity();
+                let rest = gathered.rest.as_ref().map_or(0, |memory| memory.taken_by(memory.len()));
+                let room = gathered.first.len() + rest;
                 assert!(room as u64 <= counted, "{room} of {counted} after {taken} of {announced}");
                 // Nor much more than there is.
                 assert!(counted <= taken * 60_000 * AHEAD as u64, "{counted} after {taken} of {announced}");

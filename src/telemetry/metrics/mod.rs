@@ -4,4 +4,5 @@ pub mod count;
 pub mod exposition;
 pub mod histogram;
 pub mod process;
+pub mod series;
 pub mod worker;

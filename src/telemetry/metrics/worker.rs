@@ -2,27 +2,35 @@
 //!
 //! An exchange is counted when it ends, under a lock that only its own worker and a scrape acquire. Connections on different
 //! workers share no counter, and a frame updates only the record of its exchange.
+//!
+//! A scrape copies the counts in small parts, and a worker never waits for that: what it has to count during a part is noted, and
+//! counted by whoever has the lock next.
 
 use std::{
-    collections::HashMap,
-    hash::{BuildHasherDefault, Hash},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    hash::Hash,
+    mem,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
-
-use fnv::FnvHasher;
 
 use super::{
     count::PoolCounts,
     histogram::{Histogram, Total},
+    series::Series,
 };
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
 const MAX_SERIES: usize = 4096;
 
-/// A map of series with a fast hash: labels are configured names and constants, so the hash need not resist attacks.
-pub type Series<K, V> = HashMap<K, V, BuildHasherDefault<FnvHasher>>;
+/// Series that a scrape copies at a time: some 50 KiB at most.
+const PART: usize = 64;
+
+/// Events that may wait for the lock; at the limit, a worker waits for it. They gather only while a part is copied.
+const MAX_NOTED: usize = 1024;
 
 /// A configured name; `None` is shown as `_other`.
 pub type Name = Option<Arc<str>>;
@@ -31,6 +39,10 @@ pub type Name = Option<Arc<str>>;
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
     counts: Mutex<Counts>,
+    /// What the worker had to count while a scrape held the counts; at most [`MAX_NOTED`].
+    noted: Mutex<Vec<Event>>,
+    /// Whether anything is noted.
+    has_noted: AtomicBool,
     /// Counts of its upstream connections.
     pub pool: PoolCounts,
 }
@@ -121,66 +133,156 @@ pub struct Sample {
     pub tokens: Option<Tokens>,
 }
 
+/// Something that is counted.
+#[derive(Debug)]
+enum Event {
+    Finished(Box<Sample>),
+    Attempted { upstream: Arc<str>, target: Option<Arc<str>>, result: &'static str },
+    KeyCooldown { upstream: Arc<str>, reason: &'static str },
+}
+
 impl WorkerMetrics {
     /// Counts a finished exchange.
     pub fn finished(&self, exchange: Sample) {
-        let Sample { ending, caller, fault, .. } = exchange;
-        let mut counts = self.lock();
-        let Counts { exchanges, faults, routes, tokens, overflowed, .. } = &mut *counts;
-        let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
-        let measures = entry(routes, route.clone(), overflowed);
-        measures.total.observe(exchange.total);
-        exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(span));
-        exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(span));
-        measures.gaps.add(&exchange.gaps);
-        measures.bytes_in += exchange.bytes_in;
-        measures.bytes_out += exchange.bytes_out;
-        if let Some(reported) = exchange.tokens {
-            let tokens = entry(tokens, [caller, route.clone(), upstream], overflowed);
-            tokens.input += reported.input;
-            tokens.output += reported.output;
+        match self.free() {
+            Some(mut counts) => counts.finished(exchange),
+            None => self.note(Event::Finished(Box::new(exchange))),
         }
-        if let Some(fault) = fault {
-            *entry(faults, (route, fault), overflowed) += 1;
-        }
-        *entry(exchanges, ending, overflowed) += 1;
     }
 
     /// Counts an attempt at an upstream.
     pub fn attempted(&self, upstream: &Arc<str>, target: Option<&Arc<str>>, result: &'static str) {
-        let mut counts = self.lock();
-        let Counts { attempts, overflowed, .. } = &mut *counts;
-        *entry(attempts, ([Some(upstream.clone()), target.cloned()], result), overflowed) += 1;
+        let (upstream, target) = (upstream.clone(), target.cloned());
+        match self.free() {
+            Some(mut counts) => counts.attempted(upstream, target, result),
+            None => self.note(Event::Attempted { upstream, target, result }),
+        }
     }
 
     /// Counts a cooldown of an upstream key.
     pub fn key_cooldown(&self, upstream: &Arc<str>, reason: &'static str) {
-        let mut counts = self.lock();
-        let Counts { key_cooldowns, overflowed, .. } = &mut *counts;
-        *entry(key_cooldowns, (Some(upstream.clone()), reason), overflowed) += 1;
+        let upstream = upstream.clone();
+        match self.free() {
+            Some(mut counts) => counts.key_cooldown(upstream, reason),
+            None => self.note(Event::KeyCooldown { upstream, reason }),
+        }
     }
 
-    /// Adds the worker's counts to `total`.
+    /// Adds the worker's counts to `total`. Blocks, but not the worker.
     pub fn add_to(&self, total: &mut Counts) {
-        let counts = self.lock().clone();
-        sum(&mut total.exchanges, counts.exchanges);
-        sum(&mut total.faults, counts.faults);
-        sum(&mut total.attempts, counts.attempts);
-        sum(&mut total.key_cooldowns, counts.key_cooldowns);
-        for (labels, more) in counts.tokens {
-            let tokens = total.tokens.entry(labels).or_default();
-            tokens.input += more.input;
-            tokens.output += more.output;
+        self.copy(|counts| &counts.exchanges, &mut total.exchanges, |sum, more| *sum += more);
+        self.copy(|counts| &counts.faults, &mut total.faults, |sum, more| *sum += more);
+        self.copy(|counts| &counts.attempts, &mut total.attempts, |sum, more| *sum += more);
+        self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, |sum, more| *sum += more);
+        self.copy(|counts| &counts.tokens, &mut total.tokens, Tokens::merge);
+        self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
+        total.overflowed += self.lock().overflowed;
+    }
+
+    /// Adds the series of one kind to those of `total`, in parts.
+    fn copy<K: Eq + Hash + Clone, V: Default + Clone>(
+        &self,
+        of: impl Fn(&Counts) -> &Series<K, V>,
+        total: &mut Series<K, V>,
+        add: impl Fn(&mut V, &V),
+    ) {
+        let mut part = Vec::with_capacity(PART);
+        let mut copied = 0;
+        loop {
+            part.extend_from_slice(of(&self.lock()).part(copied, PART));
+            if part.is_empty() {
+                return;
+            }
+            copied += part.len();
+            part.drain(..).for_each(|(labels, more)| total.change(labels, |sum| add(sum, &more)));
         }
-        for (route, more) in counts.routes {
-            total.routes.entry(route).or_default().merge(&more);
-        }
-        total.overflowed += counts.overflowed;
+    }
+
+    /// Locks the counts unless a scrape holds them.
+    fn free(&self) -> Option<MutexGuard<'_, Counts>> {
+        let counts = match self.counts.try_lock() {
+            Ok(counts) => counts,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(self.up_to_date(counts))
     }
 
     /// Locks the counts. No code panics while it holds the lock.
     fn lock(&self) -> MutexGuard<'_, Counts> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.up_to_date(self.counts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Counts what is noted.
+    fn up_to_date<'c>(&self, mut counts: MutexGuard<'c, Counts>) -> MutexGuard<'c, Counts> {
+        if self.has_noted.load(Ordering::Acquire) {
+            let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+            self.has_noted.store(false, Ordering::Release);
+            let events = mem::take(&mut *noted);
+            drop(noted);
+            events.into_iter().for_each(|event| counts.count(event));
+        }
+        counts
+    }
+
+    fn note(&self, event: Event) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.len() < MAX_NOTED {
+            noted.push(event);
+            self.has_noted.store(true, Ordering::Release);
+            return;
+        }
+        drop(noted);
+        self.lock().count(event);
+    }
+}
+
+impl Counts {
+    fn count(&mut self, event: Event) {
+        match event {
+            Event::Finished(exchange) => self.finished(*exchange),
+            Event::Attempted { upstream, target, result } => self.attempted(upstream, target, result),
+            Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
+        }
+    }
+
+    fn finished(&mut self, exchange: Sample) {
+        let Sample { ending, caller, fault, .. } = exchange;
+        let Self { exchanges, faults, routes, tokens, overflowed, .. } = self;
+        let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
+        change(routes, route.clone(), overflowed, |measures| {
+            measures.total.observe(exchange.total);
+            exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(span));
+            exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(span));
+            measures.gaps.add(&exchange.gaps);
+            measures.bytes_in += exchange.bytes_in;
+            measures.bytes_out += exchange.bytes_out;
+        });
+        if let Some(reported) = exchange.tokens {
+            let labels = [caller, route.clone(), upstream];
+            change(tokens, labels, overflowed, |tokens| tokens.merge(&reported));
+        }
+        if let Some(fault) = fault {
+            change(faults, (route, fault), overflowed, |count| *count += 1);
+        }
+        change(exchanges, ending, overflowed, |count| *count += 1);
+    }
+
+    fn attempted(&mut self, upstream: Arc<str>, target: Name, result: &'static str) {
+        let labels = ([Some(upstream), target], result);
+        change(&mut self.attempts, labels, &mut self.overflowed, |count| *count += 1);
+    }
+
+    fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {
+        let labels = (Some(upstream), reason);
+        change(&mut self.key_cooldowns, labels, &mut self.overflowed, |count| *count += 1);
+    }
+}
+
+impl Tokens {
+    fn merge(&mut self, other: &Self) {
+        self.input += other.input;
+        self.output += other.output;
     }
 }
 
@@ -195,23 +297,18 @@ impl Measures {
     }
 }
 
-/// Returns the value under `key`, or under the default key (which has no names) if the map is full.
-fn entry<'m, K: Eq + Hash + Default, V: Default>(
-    map: &'m mut Series<K, V>,
+/// Changes the value under `key`, or under the default key (which has no names) if there are too many series.
+fn change<K: Eq + Hash + Clone + Default, V: Default>(
+    series: &mut Series<K, V>,
     key: K,
     overflowed: &mut u64,
-) -> &'m mut V {
-    if map.len() >= MAX_SERIES && !map.contains_key(&key) {
+    change: impl FnOnce(&mut V),
+) {
+    if series.len() >= MAX_SERIES && !series.contains_key(&key) {
         *overflowed += 1;
-        return map.entry(K::default()).or_default();
+        return series.change(K::default(), change);
     }
-    map.entry(key).or_default()
-}
-
-fn sum<K: Eq + Hash>(total: &mut Series<K, u64>, more: Series<K, u64>) {
-    for (key, count) in more {
-        *total.entry(key).or_default() += count;
-    }
+    series.change(key, change);
 }
 
 #[cfg(test)]
@@ -251,9 +348,10 @@ mod tests {
         one.add_to(&mut total);
         two.add_to(&mut total);
         assert_eq!(total.exchanges.values().sum::<u64>(), 3);
-        let a = &total.routes[&Some("a".into())];
+        let a = total.routes.get(&Some("a".into())).unwrap();
         assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
-        assert_eq!(total.tokens[&[Some("team".into()), Some("a".into()), None]].output, 8);
+        let tokens = total.tokens.get(&[Some("team".into()), Some("a".into()), None]).unwrap();
+        assert_eq!(tokens.output, 8);
         assert_eq!(total.faults, Series::from_iter([((Some("b".into()), "upstream_idle"), 1)]));
         assert_eq!(
             total.attempts,
@@ -271,7 +369,42 @@ mod tests {
         worker.add_to(&mut total);
         assert_eq!(total.exchanges.len(), MAX_SERIES + 1);
         assert_eq!(total.exchanges.values().sum::<u64>(), (MAX_SERIES + 10) as u64);
-        assert_eq!(total.exchanges[&Ending::default()], 10);
+        assert_eq!(total.exchanges.get(&Ending::default()), Some(&10));
         assert!(total.overflowed >= 10);
+    }
+
+    #[test]
+    fn a_worker_does_not_wait_for_a_scrape_and_nothing_is_lost() {
+        let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
+        let scrape = worker.lock();
+        // This would wait for itself.
+        worker.finished(finished("a", Histogram::default()));
+        worker.attempted(&"up".into(), None, "2xx");
+        worker.key_cooldown(&"up".into(), "rate_limited");
+        drop(scrape);
+        worker.add_to(&mut total);
+        assert_eq!(total.exchanges.values().sum::<u64>(), 1);
+        assert_eq!((total.attempts.len(), total.key_cooldowns.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_scrape_beside_a_worker_that_counts_sees_every_series_once() {
+        let worker = WorkerMetrics::default();
+        let routes = MAX_SERIES / 4;
+        std::thread::scope(|scope| {
+            let counting = scope.spawn(|| {
+                (0..routes)
+                    .for_each(|route| worker.finished(finished(&route.to_string(), Histogram::default())));
+            });
+            while !counting.is_finished() {
+                let mut total = Counts::default();
+                worker.add_to(&mut total);
+                assert!(total.exchanges.values().all(|count| *count == 1));
+            }
+        });
+        let mut total = Counts::default();
+        worker.add_to(&mut total);
+        assert_eq!((total.exchanges.len(), total.routes.len(), total.tokens.len()), (routes, routes, routes));
+        assert_eq!(total.routes.values().map(|measures| measures.total.count()).sum::<u64>(), routes as u64);
     }
 }

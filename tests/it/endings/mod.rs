@@ -4,6 +4,7 @@ mod drain;
 mod leaving;
 mod refused;
 mod stalls;
+mod streams;
 mod upstream;
 mod whole;
 

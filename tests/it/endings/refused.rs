@@ -36,7 +36,7 @@ fn refusals(at: std::net::SocketAddr, down: Http) -> Vec<(Request<Sent>, Refusal
         (built(json("Bearer sk-nobody"), "{}"), (401, "invalid_api_key", "request")),
         (built(json("Basic YTpi"), "{}"), (401, "invalid_api_key", "request")),
         (
-            built(post(at, down, chat).header("x-api-key", "another"), "{}"),
+            built(post(at, down, chat).header("authorization", "Bearer another"), "{}"),
             (400, "conflicting_credentials", "request"),
         ),
         (built(post(at, down, "/elsewhere"), "{}"), (404, "route_not_found", "request")),

@@ -1,10 +1,13 @@
 //! A caller that stops reading.
 
+use std::time::Duration;
+
 use sluicegate::simulator::{Cut, Head};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{assert_ended, assert_given_up};
 use crate::harness::{
-    BOTH, CHAT, Client, Gateway, Http, Keys, Small, chat, cut_off, post, safely, simulator, whole,
+    BOTH, CHAT, CLIENT_KEY, Client, Gateway, Http, Keys, Small, chat, cut_off, post, safely, simulator, whole,
 };
 
 #[tokio::test]
@@ -40,6 +43,41 @@ async fn an_endless_answer_that_nobody_reads() {
             gateway.finish(exchanges + 1).await;
         }
     }
+}
+
+/// The kernel would take megabytes for a client and show room again only when a third of them has left: much later than `write_stall`.
+#[tokio::test]
+async fn a_caller_that_reads_slowly_and_steadily_is_not_cut() {
+    const READ: usize = 200 << 10;
+    let upstream = simulator().await;
+    let server = r#"write_stall = "1s""#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let mut caller = socket.connect(gateway.address()).await.unwrap();
+    let length = CHAT.len();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: g\r\nauthorization: Bearer {CLIENT_KEY}\r\ncontent-type: application/json\r\n\
+         x-simulate: frames=100000000; size=1000\r\ncontent-length: {length}\r\n\r\n{CHAT}"
+    );
+    caller.write_all(head.as_bytes()).await.unwrap();
+    let mut piece = [0; 4 << 10];
+    let mut read = 0;
+    while read < READ {
+        // 50 KiB/s, so that the read lasts for several times `write_stall`.
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        let count = safely(caller.read(&mut piece)).await.unwrap();
+        assert!(count > 0, "cut after {read} bytes");
+        read += count;
+    }
+    // With unread bytes, so that the connection is reset.
+    drop(caller);
+    let line = gateway.log.line(1).await;
+    assert_ended(&line, "downstream", "stream", "caller_left");
+    let logged = line["bytes_out"].as_u64().unwrap();
+    // What neither the gateway's kernel had sent nor hyper had written is not logged as delivered.
+    assert!(logged <= (READ + (160 << 10)) as u64, "{logged}");
+    gateway.finish(1).await;
 }
 
 /// Everything that came is to be delivered before the abort, but not to a caller who never takes it.

@@ -131,7 +131,7 @@ async fn an_error_event_leaves_the_status_as_it_was() {
 #[tokio::test]
 async fn a_client_that_leaves_during_a_backoff_is_logged_in_that_phase() {
     for http in BOTH {
-        let slow = r#"retry = { retries = 3, backoff = "10m", max_backoff = "20m" }"#;
+        let slow = r#"retry = { retries = 3, backoff = "10m", max_backoff = "20m", max_wait = "1h" }"#;
         let rig = Rig::alone(slow, "", "").await;
         rig.main_answers([refusal(503, "server_is_overloaded", &[])]);
         let address = rig.gateway.address();

@@ -74,7 +74,7 @@ async fn a_late_failure_is_told_in_the_stream() {
         for (steps, word, who) in [
             (refusing(404, "model_not_found", &[]), "\"no\"", "upstream"),
             (vec![Step::Cut(Cut::Reset)], "closed the connection", "upstream"),
-            (refusing(401, "invalid_api_key", &[]), "own credentials", "gateway"),
+            (refusing(401, "invalid_api_key", &[]), "No upstream is available", "gateway"),
         ] {
             let rig = Rig::alone("retry = \"off\"", "", EARLY).await;
             let gate = Gate::new();
@@ -101,7 +101,8 @@ async fn attempts_go_on_while_the_caller_has_comments() {
     rig.finish(1).await;
 }
 
-/// Nobody could make up for an error in a stream, which has let go of its connection by then.
+/// Nobody could make up for an error in a stream, which has let go of its connection by then. It is logged as the error that it would have been
+/// as a response.
 #[tokio::test]
 async fn an_error_event_is_told_late_as_it_is() {
     let error = "data: {\"error\":{\"message\":\"overloaded\",\"type\":\"server_error\",\"code\":null}}\n\n";

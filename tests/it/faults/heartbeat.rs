@@ -56,6 +56,32 @@ async fn they_come_in_silence_and_between_events_alone() {
     rig.finish(1).await;
 }
 
+/// Some SDKs dispatch an event at each blank line once they have seen an id (openai-python, `SSEDecoder.decode`).
+#[tokio::test]
+async fn they_have_no_blank_line_where_events_carry_ids() {
+    let rig = Rig::alone("heartbeat = \"1s\"", "", "commit = \"headers\"").await;
+    let gate = Gate::new();
+    let first = ["id: 1\n", HELLO].concat();
+    rig.main_answers([Script::new(vec![
+        Step::Head(Head::event_stream()),
+        Step::Send(first.clone().into()),
+        Step::Gate(gate.clone()),
+        Step::Send(DONE.into()),
+    ])]);
+    let address = rig.gateway.address();
+    let mut client = Client::connect(address, Http::One).await;
+    let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    let mut response = safely(client.send(request)).await.unwrap();
+    let body = response.body_mut();
+    take(body, first.len()).await;
+    assert_eq!(until(body, "\n").await, ": keep-alive\n");
+    gate.open();
+    assert_eq!(until(body, DONE).await.replace(": keep-alive\n", ""), DONE);
+    drop(response);
+    client.leave().await;
+    rig.finish(1).await;
+}
+
 /// They tell the caller that the line is alive, not that the upstream is.
 #[tokio::test]
 async fn they_do_not_hide_a_stream_that_hangs() {

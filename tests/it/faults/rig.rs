@@ -38,19 +38,28 @@ impl Rig {
         Self::new(defaults, main, &format!("upstreams = [\"main\"]\n{route}")).await
     }
 
-    /// `$MAIN` in any of them is the first one's URL.
+    /// Only the one that fails is asked, by one worker.
+    pub async fn one_worker(defaults: &str, main: &str) -> Self {
+        Self::with_workers(1, defaults, main, "upstreams = [\"main\"]").await
+    }
+
+    /// `$MAIN` in any of them is the first one's URL, and `$SPARE` the other's.
     pub async fn new(defaults: &str, main: &str, route: &str) -> Self {
+        Self::with_workers(2, defaults, main, route).await
+    }
+
+    async fn with_workers(workers: usize, defaults: &str, main: &str, route: &str) -> Self {
         let (first, spare) = (simulator().await, simulator().await);
         let toml = GatewayToml::new()
             .listener("h2c = true")
             .admin()
-            .server("threads = 2")
+            .server(format!("threads = {workers}"))
             .defaults(defaults)
             .upstream("main", &first.url(), main)
             .upstream("spare", &spare.url(), "")
             .route_to(route)
             .to_string();
-        let gateway = Gateway::start(&toml.replace("$MAIN", &first.url()));
+        let gateway = Gateway::start(&toml.replace("$MAIN", &first.url()).replace("$SPARE", &spare.url()));
         Self { main: first, spare, gateway }
     }
 

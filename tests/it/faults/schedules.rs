@@ -46,6 +46,8 @@ struct Case {
     /// What each of the two upstreams does with each request; then it does well.
     courses: [Vec<Course>; 2],
     retries: bool,
+    /// Whether a candidate that failed is tried once more before the next one.
+    same_candidate: bool,
     keys: &'static str,
 }
 
@@ -81,8 +83,17 @@ fn case() -> impl Strategy<Value = Case> {
         "on_disconnect = \"drain\"",
     ];
     let leg = || prop::sample::select(BOTH.to_vec());
-    (leg(), leg(), [courses(), courses()], prop::bool::weighted(0.8), prop::sample::select(keys))
-        .prop_map(|(down, up, courses, retries, keys)| Case { down, up, courses, retries, keys })
+    let retries = (prop::bool::weighted(0.8), any::<bool>());
+    (leg(), leg(), [courses(), courses()], retries, prop::sample::select(keys)).prop_map(
+        |(down, up, courses, (retries, same_candidate), keys)| Case {
+            down,
+            up,
+            courses,
+            retries,
+            same_candidate,
+            keys,
+        },
+    )
 }
 
 /// The text of the `number`th answer of an upstream, told from every other.
@@ -138,6 +149,11 @@ impl Course {
         matches!(self, Self::Refusal(400 | 404))
     }
 
+    /// A whole answer, for which there is no reason to ask again.
+    fn is_whole(&self) -> bool {
+        matches!(self, Self::Stream { end: End::Done | End::Finished, .. })
+    }
+
     fn is_silent(&self) -> bool {
         matches!(self, Self::Silence | Self::Stream { end: End::Stall(_), .. })
     }
@@ -150,7 +166,11 @@ impl Case {
     }
 
     async fn run(self) {
-        let retry = if self.retries { "retry = { backoff = \"5ms\" }" } else { "retry = \"off\"" };
+        let retry = match (self.retries, self.same_candidate) {
+            (false, _) => "retry = \"off\"",
+            (true, false) => "retry = { backoff = \"5ms\" }",
+            (true, true) => "retry = { backoff = \"5ms\", same_candidate = { within = \"50ms\" } }",
+        };
         let http2 = self.up == Http::Two;
         let defaults = format!(
             "{retry}\nbreaker = \"off\"\ntimeout = {{ first_byte = \"400ms\", first_token = \"1s\", idle = \"400ms\" }}"
@@ -175,7 +195,21 @@ impl Case {
         let last = usize::from(line["upstream"] == "spare");
         let number = [main, spare][last] - 1;
         self.judge(&answer, attempts, (last, number), [main, spare]);
+        self.count_billed((last, number), [main, spare]);
         rig.finish(1).await;
+    }
+
+    /// No more attempts may be billed than the rules say: an upstream that was silent, and may still be at work, is not asked again; and nobody
+    /// is asked after an answer that is the caller's.
+    fn count_billed(&self, last: (usize, usize), seen: [usize; 2]) {
+        for (upstream, seen) in seen.into_iter().enumerate() {
+            let courses = (0..seen).map(|number| self.course(upstream, number));
+            assert!(courses.filter(Course::is_silent).count() <= 1, "{upstream} {seen} {self:#?}");
+            for number in (0..seen).filter(|number| (upstream, *number) != last) {
+                let course = self.course(upstream, number);
+                assert!(!course.is_the_callers() && !course.is_whole(), "{upstream}.{number} {self:#?}");
+            }
+        }
     }
 
     fn judge(&self, answer: &Answer, attempts: usize, (last, number): (usize, usize), seen: [usize; 2]) {

@@ -12,8 +12,19 @@ const WHOLE: &str = "delivery = \"whole\"";
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
 
+/// OpenRouter sends errors of its providers so, with a status of 200.
+const OBJECT: &str =
+    "{\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}";
+
 fn empty_stream() -> Script {
     Script::new(vec![Step::Head(Head::new(StatusCode::OK, "text/event-stream", Framing::Known(0)))])
+}
+
+/// What a proxy in front of a provider may answer, with a status of 200.
+fn page() -> Script {
+    let page = "<!DOCTYPE html><title>Just a moment...</title>";
+    let head = Head::new(StatusCode::OK, "text/html", Framing::Known(page.len() as u64));
+    Script::new(vec![Step::Head(head), Step::Send(page.into())])
 }
 
 fn spares() -> String {
@@ -50,6 +61,11 @@ fn faults() -> Vec<(&'static str, Script, &'static str)> {
         ("one without an end", document("{\"choices\":[".into()), "upstream_invalid"),
         ("a long one without an end", document(long), "upstream_invalid"),
         ("an empty stream", empty_stream(), "upstream_truncated"),
+        ("an error object", document(OBJECT.into()), "error_event"),
+        ("null", document("null".into()), "upstream_invalid"),
+        ("no choices", document("{\"id\":\"1\"}".into()), "upstream_invalid"),
+        ("an empty list of choices", document("{\"choices\":[]}".into()), "upstream_invalid"),
+        ("a page", page(), "upstream_invalid"),
         ("an empty document", document(String::new()), "upstream_invalid"),
     ]
 }
@@ -102,7 +118,8 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
     // Without [DONE], but with a reason to stop for every choice, it is complete.
     let answer = rig.chat().await;
     assert!(answer.whole && answer.text() == finished.concat(), "{answer:?}");
-    let document = "{\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}";
+    let document =
+        "{\"id\":\"1\",\"choices\":[{\"index\":0}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4}}";
     let head = Step::Head(Head::json(StatusCode::OK, document.len()));
     rig.main_answers([Script::new(vec![head, Step::Send(document.into())])]);
     let answer = rig.chat().await;
@@ -116,11 +133,34 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
     rig.finish(4).await;
 }
 
+/// SDKs close at the terminal event: whatever does or does not follow is no fault, and costs no time.
+#[tokio::test]
+async fn a_stream_ends_at_its_terminal_event() {
+    let complete = [ROLE, HELLO, DONE];
+    for (name, last) in [
+        ("a stall", Step::Stall),
+        ("a reset", Step::Cut(Cut::Reset)),
+        ("a cut", Step::Cut(Cut::Close)),
+        ("half an event", Step::Send(HELLO[..20].into())),
+        ("what cannot be read", Step::Send("data: {no\n\n".into())),
+        ("an error", Step::Send(ERROR.into())),
+    ] {
+        let rig = Rig::both(QUICK, "", WHOLE).await;
+        rig.main_answers([stream_then(&complete, last)]);
+        let answer = rig.chat().await;
+        assert!(answer.whole && answer.status == 200, "{name}: {answer:?}");
+        assert!(answer.text().starts_with(&complete.concat()), "{name}: {answer:?}");
+        assert_eq!(rig.seen(), (1, 0), "{name}");
+        assert_line(&rig.line().await, 200, 1, &[]);
+        rig.finish(1).await;
+    }
+}
+
 /// An error that an upstream tells in its stream is an error, whatever it calls it; one about our key is not the caller's.
 #[tokio::test]
 async fn the_status_of_an_error_is_an_errors() {
     for (number, status, code) in
-        [(200, 500, ""), (204, 500, ""), (429, 429, ""), (401, 502, "upstream_auth_failed")]
+        [(200, 500, ""), (204, 500, ""), (429, 429, ""), (401, 503, "upstream_unavailable")]
     {
         let event = format!("data: {{\"error\":{{\"message\":\"no\",\"code\":{number}}}}}\n\n");
         let rig = Rig::alone("retry = \"off\"", "", WHOLE).await;

@@ -115,6 +115,11 @@ impl Gateway {
         counts
     }
 
+    /// Its workers, for queries.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
     /// Open exchanges and connections of each worker.
     pub fn loads(&self) -> Vec<(usize, usize)> {
         self.workers.loads()

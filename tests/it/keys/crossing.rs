@@ -292,7 +292,6 @@ struct Refused {
     status: u16,
     body: Bytes,
     json: bool,
-    about_a_model: bool,
     planted: Option<String>,
     framing: Framing,
     parts: usize,
@@ -311,21 +310,25 @@ fn refused() -> impl Strategy<Value = Refused> {
     let framing = prop_oneof![Just(Framing::Known(0)), Just(Framing::Chunked), Just(Framing::Close)];
     (status, size, planted, framing, 1..4usize, any::<(bool, bool)>()).prop_map(
         |(status, size, planted, framing, parts, (json, about_a_model))| {
+            // Nor may one be too large to be read.
+            let size = if status == 401 { size.min(3000) } else { size };
             let mut text = "Some text: 100% and \"more\". ".repeat(size / 30);
             let planted = planted.map(|(planted, at)| (format!(" {} ", planted.write(&UPSTREAM_KEYS)), at));
             if let Some((planted, at)) = &planted {
                 text.insert_str(at.index(text.len() + 1), planted);
             }
-            let param = about_a_model.then_some("model");
+            // What is said about the whole key would put it into cooldown for the next one.
+            let json = json || status == 401;
+            let (param, code) = (about_a_model.then_some("model"), (status == 401).then_some("missing_scope"));
             let body = if json {
-                json!({"error": {"message": text, "type": "invalid_request_error", "param": param, "code": null}})
+                json!({"error": {"message": text, "type": "invalid_request_error", "param": param, "code": code}})
                     .to_string()
             } else {
                 text
             };
             let framing = if framing == Framing::Known(0) { Framing::Known(body.len() as u64) } else { framing };
             let planted = planted.map(|(planted, _)| planted);
-            Refused { status, body: body.into(), json, about_a_model: json && about_a_model, planted, framing, parts }
+            Refused { status, body: body.into(), json, planted, framing, parts }
         },
     )
 }
@@ -343,8 +346,7 @@ impl Refused {
     fn expected(&self) -> (u16, Option<&'static str>) {
         let dubious = self.planted.is_some() || self.body.len() > MOST_ERROR_BYTES;
         match self.status {
-            401 => (502, Some("upstream_auth_failed")),
-            403 if dubious || !self.about_a_model => (502, Some("upstream_auth_failed")),
+            401 => (503, Some("upstream_unavailable")),
             status if dubious => (status, Some("upstream_error_withheld")),
             status => (status, None),
         }
@@ -375,7 +377,7 @@ fn the_upstreams_key_does_not_reach_the_caller_in_an_errors_body() {
         if let Some(code) = code {
             holds_none(&given.everything(), UPSTREAM_KEYS)?;
             prop_assert_eq!(&answer.json()["error"]["code"], code);
-            if code == "upstream_auth_failed" {
+            if code == "upstream_unavailable" {
                 prop_assert_eq!(&answer.headers["x-should-retry"], "false");
             }
         } else {

@@ -3,12 +3,13 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 10] = [
+const READERS: [(&str, &str); 11] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
+    ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
     ("config/certificate.rs", "whether a certificate holds now, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
-    ("proxy/attempts/upstream_error.rs", "a `retry-after` that is a date, which is one of the wall clock's"),
+    ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
     ("simulator/events.rs", "the time in a frame, which a load client compares with the same clock"),
     ("simulator/respond.rs", "`created` in the simulator's responses"),

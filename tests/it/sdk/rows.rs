@@ -25,7 +25,7 @@ const LIMIT: &str = "rate_limit_exceeded";
 const OVERLOADED: &str = "server_is_overloaded";
 const TOO_LONG: &str = "context_length_exceeded";
 const FILTER: &str = "content_filter";
-const AUTH: &str = "upstream_auth_failed";
+const UNAVAILABLE: &str = "upstream_unavailable";
 const CLOSED: &str = "upstream_closed";
 const SILENT: &str = "upstream_timeout";
 const LATE: &str = "upstream_first_token_timeout";
@@ -52,7 +52,7 @@ fn limited() -> Vec<Row> {
         row(
             "429-for-an-hour",
             || vec![refusal(429, LIMIT, &[("retry-after", "3600")])],
-            told(limited().retry_after("60"), &["4xx"]),
+            told(limited().retry_after("59"), &["4xx"]),
             spare(&["4xx"]),
         ),
         row(
@@ -69,7 +69,7 @@ fn limited() -> Vec<Row> {
 fn refused() -> Vec<Row> {
     let overloaded = Error::status("InternalServerError", 503, OVERLOADED).for_good();
     let bad = |code| told(Error::status("BadRequestError", 400, code), &["4xx"]);
-    let ours = Error::status("InternalServerError", 502, AUTH).for_good();
+    let ours = Error::status("InternalServerError", 503, UNAVAILABLE).for_good();
     vec![
         row(
             "500-once",
@@ -88,8 +88,9 @@ fn refused() -> Vec<Row> {
         row("content-filter", || vec![refusal(400, FILTER, &[])], bad(FILTER), bad(FILTER)),
         row(
             "our-key",
-            || vec![refusal(401, "invalid_api_key", &[])],
-            failed(AUTH, ours, &["4xx"]),
+            // A key that is refused for everything would not be used by the next client.
+            || vec![refusal(401, "missing_scope", &[])],
+            failed(UNAVAILABLE, ours, &["4xx"]),
             spare(&["4xx"]),
         )
         .sdk_retries(),

@@ -6,6 +6,8 @@ mod fairness;
 mod floods;
 mod frames;
 mod held;
+mod hopeless;
+
 mod http2;
 mod machine;
 mod pseudo;

@@ -141,7 +141,7 @@ async fn upgrades() {
             "websocket",
             "RFC 9110 §7.8",
             with("connection: upgrade\r\nupgrade: websocket\r\n"),
-            Answered(501),
+            Answered(426),
         ),
     ])
     .await;

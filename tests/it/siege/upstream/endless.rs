@@ -26,7 +26,7 @@ async fn interim_answers_are_not_taken_without_end() {
         let many: Bytes = "HTTP/1.1 100 Continue\r\n\r\n".repeat(4000).into();
         upstream.queue(Script::new((0..1000).map(|_| Step::Raw(many.clone())).collect()));
         let answer = chat(gateway.address(), down).await;
-        assert_eq!(answer.code(), "upstream_closed");
+        assert_eq!(answer.code(), "upstream_unreadable_response");
         let line = gateway.log.line(1).await;
         assert!(line["cause"].as_str().unwrap().contains("interim responses exceed the limit"), "{line}");
         gateway.finish(1).await;

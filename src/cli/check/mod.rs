@@ -1,24 +1,90 @@
-//! `check`: is the file valid, and what does it say?
+//! `check`: is the file valid, and what does it say? With `--online`, do its targets answer? With `--as`, where would a request go?
+
+mod dry_run;
+mod online;
 
 use std::{
     fmt::{self, Write as _},
     io::{self, Write as _},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
+
+use clap::Args;
+use http::Method;
 
 use crate::config::{self, Choice, Client, Config, Listener, Route, Upstream};
 
-/// Prints every problem to stderr; or, without problems, warnings and a summary to stdout.
-pub(super) fn run(path: &Path) -> ExitCode {
-    match config::load(path) {
-        Ok(config) => super::print(Sound { path, config: &config }),
+/// What is checked beyond the file.
+#[derive(Debug, Args)]
+pub(super) struct CheckOptions {
+    /// Also ask every target: can it be reached, and does it accept the keys?
+    #[arg(long, conflicts_with = "client")]
+    online: bool,
+    /// Model: with --online, ask for a short streamed answer (costs a few tokens); with --as, check the client's `models`
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// How long each step of --online may take
+    #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = crate::span::parse, requires = "online")]
+    timeout: Duration,
+    /// Print the result of --online as JSON
+    #[arg(long, requires = "online")]
+    json: bool,
+    /// Show what would become of a request of this client: route, candidates in order, URLs; nothing is sent
+    #[arg(long = "as", value_name = "CLIENT", requires = "request")]
+    client: Option<String>,
+    /// For --as: the request's method (POST if left out) and path
+    #[arg(value_name = "[METHOD] PATH", num_args = 1..=2, requires = "client")]
+    request: Vec<String>,
+}
+
+/// How a result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Prints every problem to stderr; or, without problems, warnings and a summary to stdout, or what the options ask for.
+pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
+    let config = match config::load(path) {
+        Ok(config) => config,
         Err(problems) => {
             let _nobody_reads = writeln!(io::stderr(), "{problems}");
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
+    };
+    let model = options.model.as_deref();
+    if let Some(client) = &options.client {
+        return dry_run(config, client, options);
     }
+    if options.online {
+        let output = if options.json { Output::Json } else { Output::Text };
+        return online::run(config, model, options.timeout, output);
+    }
+    super::print(Sound { path, config: &config })
 }
+
+fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {
+    let (method, asked) = match &*options.request {
+        [method, path] => (method.as_str(), path),
+        [path, ..] => ("POST", path),
+        [] => return ExitCode::FAILURE,
+    };
+    let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) else {
+        return super::fail(&InvalidMethod(method.to_owned()));
+    };
+    let request = dry_run::Request { client, method, path: asked, model: options.model.as_deref() };
+    dry_run::run(config, &request)
+}
+
+/// The method of a request is not one.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not an HTTP method: write, for example, --as team-a POST /v1/chat/completions")]
+struct InvalidMethod(String);
 
 struct Sound<'a> {
     path: &'a Path,
@@ -57,7 +123,7 @@ fn listener(f: &mut fmt::Formatter<'_>, listener: &Listener) -> fmt::Result {
 
 fn route(f: &mut fmt::Formatter<'_>, name: &str, route: &Route) -> fmt::Result {
     let hosts = if route.hosts.is_empty() { String::new() } else { route.hosts.join("|") };
-    let methods: Vec<&str> = route.methods.iter().map(http::Method::as_str).collect();
+    let methods: Vec<&str> = route.methods.iter().map(Method::as_str).collect();
     let methods = if methods.is_empty() { String::new() } else { format!("{} ", methods.join("|")) };
     let rewrite = route.rewrite.as_ref().map(|to| format!(" as {to}")).unwrap_or_default();
     let open = if route.open { ", open" } else { "" };
@@ -103,7 +169,7 @@ mod tests {
             key = { env = "KEY" }
             [upstream.internal]
             url = "http://llm.example"
-            auth = "none"
+            key = { env = "KEY" }
             [route.openai]
             path = "/v1"
             methods = ["POST"]
@@ -126,7 +192,7 @@ warning: upstream.internal.url: the key and all content are sent without TLS
 listener  127.0.0.1:8080, plain with h2c
 admin     127.0.0.1:9901
 route     openai: POST /v1 as /x to openai, internal as llama-3, internal
-upstream  internal: http://llm.example/, no key
+upstream  internal: http://llm.example/, 1 key
 upstream  openai: https://api.openai.com/, 1 key
 client    team-a: all routes; gpt-4o*
 ";

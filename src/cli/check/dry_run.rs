@@ -1,0 +1,126 @@
+//! `check --as CLIENT`: what would become of a request?
+
+use std::{fmt::Write as _, process::ExitCode, sync::Arc};
+
+use http::Method;
+
+use crate::{
+    config::Config,
+    policy::path,
+    snapshot::{CompileError, Miss, Route, Snapshot},
+};
+
+/// A request that is not sent.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    /// `[client.NAME]`
+    pub(super) client: &'a str,
+    pub(super) method: Method,
+    pub(super) path: &'a str,
+    pub(super) model: Option<&'a str>,
+}
+
+/// Why the request would not be sent upstream.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("there is no [client.{name}]; the clients are: {known}", known = .known.join(", "))]
+    NoClient {
+        /// The unknown name.
+        name: String,
+        /// All names.
+        known: Vec<String>,
+    },
+    #[error("{0} is not a valid path")]
+    Path(String, #[source] path::PathProblem),
+    #[error("no route matches {0}; the routes are: {1}")]
+    NoRoute(String, String),
+    #[error("route `{0}` does not take {1}")]
+    Method(String, Method),
+    #[error("client `{client}` may not use route `{route}` (its `routes`)")]
+    Route {
+        /// The client's name.
+        client: String,
+        /// The route's name.
+        route: String,
+    },
+    #[error("client `{client}` may not use model `{model}` (its `models`)")]
+    Model {
+        /// The client's name.
+        client: String,
+        /// The model.
+        model: String,
+    },
+}
+
+/// Prints the route, the candidates in their order, and the URL that each would get. The code is 1 if the request would be refused.
+pub(super) fn run(config: Config, request: &Request<'_>) -> ExitCode {
+    let clients: Vec<String> = config.clients.keys().map(ToString::to_string).collect();
+    let followed = Snapshot::compile(config, None)
+        .map_err(Refused::from)
+        .and_then(|snapshot| follow(&snapshot, request, clients));
+    match followed {
+        Ok(text) => crate::cli::print(text),
+        Err(refused) => crate::cli::fail(&refused),
+    }
+}
+
+fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Result<String, Refused> {
+    let path = path::canonical(request.path).map_err(|why| Refused::Path(request.path.to_owned(), why))?;
+    let route = route(snapshot, request, &path)?;
+    let Some(caller) = snapshot.callers.by_name(request.client) else {
+        return Err(Refused::NoClient { name: request.client.to_owned(), known });
+    };
+    if !caller.may_use_route(&route.name) {
+        return Err(Refused::Route { client: request.client.to_owned(), route: route.name.to_string() });
+    }
+    if let Some(model) = request.model.filter(|model| !caller.may_use_model(model)) {
+        return Err(Refused::Model { client: request.client.to_owned(), model: model.to_owned() });
+    }
+    let mut text = format!("route      {} ({})\nclient     {}\n", route.name, route.path, request.client);
+    match request.model {
+        Some(model) => _ = writeln!(text, "model      {model}"),
+        None => text.push_str("model      not given: --model NAME checks the client's `models`\n"),
+    }
+    text.push_str(&candidates(&route, request, &path));
+    Ok(text)
+}
+
+fn route(snapshot: &Snapshot, request: &Request<'_>, path: &str) -> Result<Arc<Route>, Refused> {
+    let found = snapshot.routes.find(None, &request.method, path);
+    found.cloned().map_err(|miss| match miss {
+        Miss::Path => {
+            let routes: Vec<&str> = snapshot.routes.iter().map(|route| route.path.as_str()).collect();
+            Refused::NoRoute(path.to_owned(), routes.join(", "))
+        }
+        Miss::Method(_) => Refused::Method(path.to_owned(), request.method.clone()),
+    })
+}
+
+/// The candidates in the order in which they are tried; targets of one upstream are balanced.
+fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
+    let mut text = String::new();
+    for (at, step) in route.steps.iter().enumerate() {
+        let upstream = &step.upstream;
+        let model = step.model.as_deref().or(request.model);
+        let model = model.map(|model| format!(" for {model}")).unwrap_or_default();
+        let keys = match upstream.keys.len() {
+            0 => "no key".to_owned(),
+            1 => "1 key".to_owned(),
+            several => format!("{several} keys"),
+        };
+        let _ = writeln!(text, "candidate  {}. {}{model}, {keys}", at + 1, upstream.name);
+        for target in upstream.targets() {
+            let sent = route.upstream_path(path, target).unwrap_or_default();
+            let _ =
+                writeln!(text, "           {} {}{sent}", request.method, origin(&target.url, &target.base));
+        }
+    }
+    text
+}
+
+/// The URL without its base path, which is in the rewritten path.
+fn origin<'a>(url: &'a str, base: &str) -> &'a str {
+    url.strip_suffix(base).unwrap_or(url)
+}

@@ -1,0 +1,118 @@
+//! The gateway.toml of a run: what is served, and what `--write` saves.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use super::{access::Access, providers::Provider};
+use crate::config::KeyHash;
+
+/// What a run serves.
+#[derive(Debug)]
+pub(super) struct Plan<'a> {
+    pub(super) listen: SocketAddr,
+    /// A listener with TLS before the other: its address, certificate and key.
+    pub(super) tls: Option<(SocketAddr, &'a str, &'a str)>,
+    pub(super) admin: SocketAddr,
+    /// At least one.
+    pub(super) providers: &'a [Provider],
+    pub(super) access: &'a Access,
+}
+
+impl Plan<'_> {
+    /// The configuration file of this plan.
+    pub(super) fn toml(&self) -> String {
+        let mut text = String::from(
+            "# Written by `sluicegate run --write`. Serve it with: sluicegate serve --config THIS_FILE\n\
+             # Every key, with its default: docs/configuration.md, or the gateway.toml of the distribution.\n\n",
+        );
+        self.listeners(&mut text);
+        for provider in self.providers {
+            upstream(&mut text, provider);
+        }
+        self.routes(&mut text);
+        if let Access::Key { key, .. } = self.access {
+            let hash = KeyHash::of(key.as_bytes());
+            put(
+                &mut text,
+                "# A client. The file has only the hash of its key; `sluicegate key new NAME` makes more of them.",
+            );
+            put(&mut text, "[client.you]");
+            put(&mut text, &format!("key = \"{hash}\""));
+        }
+        text
+    }
+
+    fn listeners(&self, text: &mut String) {
+        if let Some((address, certificate, key)) = self.tls {
+            put(text, "[[listener]]");
+            put(text, &format!("address = {:?}", address.to_string()));
+            put(text, &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n"));
+        }
+        put(text, "# Without TLS, so on loopback only. For other machines, add:");
+        put(text, "# tls = { certificate = \"certs/server.pem\", key = \"certs/server.key\" }");
+        put(text, "[[listener]]");
+        put(text, &format!("address = {:?}\n", self.listen.to_string()));
+        put(text, "# /healthz, /readyz, /metrics, /status and /config");
+        put(text, "[admin]");
+        put(text, &format!("address = {:?}\n", self.admin.to_string()));
+        put(text, "[log]");
+        put(text, "format = \"text\"                                 # \"json\" for machines");
+        put(text, "level = \"warn\"\n");
+    }
+
+    /// Anthropic's own operations go to Anthropic, everything else to the first of the other providers.
+    fn routes(&self, text: &mut String) {
+        let anthropic = self.providers.iter().find(|provider| provider.is_anthropic());
+        let others: Vec<&Provider> =
+            self.providers.iter().filter(|provider| !provider.is_anthropic()).collect();
+        let first = others.first().copied().or(anthropic);
+        if let (Some(anthropic), false) = (anthropic, others.is_empty()) {
+            put(text, "# The paths of Anthropic's API.");
+            self.route(text, &anthropic.name, "/v1/messages", "/messages", anthropic);
+        }
+        if let Some(provider) = first {
+            put(
+                text,
+                "# The base URL of an upstream is what an SDK would be given, so `/v1` of the request is replaced by it.",
+            );
+            self.route(text, &provider.name, "/v1", "/", provider);
+        }
+    }
+
+    fn route(&self, text: &mut String, name: &str, path: &str, rewrite: &str, provider: &Provider) {
+        put(text, &format!("[route.{name}]"));
+        put(text, &format!("path = {path:?}"));
+        put(text, &format!("rewrite = {rewrite:?}"));
+        put(text, &format!("upstreams = [{:?}]", provider.name));
+        if matches!(self.access, Access::Open) {
+            put(text, "access = \"open\"                                 # no client key");
+            put(
+                text,
+                "hosts = [\"127.0.0.1\", \"localhost\", \"[::1]\"]     # a web page reaches the gateway under another name",
+            );
+            put(
+                text,
+                "refuse_origin = true                            # nor may a web page send requests from a browser",
+            );
+        }
+        text.push('\n');
+    }
+}
+
+fn upstream(text: &mut String, provider: &Provider) {
+    put(text, &format!("[upstream.{}]", provider.name));
+    put(text, &format!("url = {:?}", provider.base));
+    match &provider.variable {
+        Some(variable) => put(text, &format!("key = {{ env = {variable:?} }}")),
+        None => put(text, "auth = \"none\"                                   # it needs no key"),
+    }
+    if let (Some(header), true) = (provider.key_header, provider.variable.is_some()) {
+        put(text, &format!("auth = {{ header = {header:?} }}"));
+    }
+    text.push('\n');
+}
+
+fn put(text: &mut String, line: &str) {
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "{line}");
+}
