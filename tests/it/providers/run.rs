@@ -202,7 +202,7 @@ fn configuration(provider: &Provider, main: &Simulator, spare: &Simulator, keys:
         [server]
         threads = 1
         [defaults]
-        retry = { backoff = "20ms", max_backoff = "100ms" }
+        retry = { backoff = "20ms" }
         [client.tester]
         key = "$CLIENT_HASH"
         "#
