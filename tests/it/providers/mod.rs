@@ -10,6 +10,7 @@
 mod fixture;
 mod page;
 mod run;
+mod sdk;
 
 use fixture::Provider;
 

@@ -22,11 +22,11 @@ const SPARE_RESPONSE: &str = r#"{"id":"spare","object":"response","model":"spare
 const SPARE_RESPONSE_STREAM: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":0,\"delta\":\"from the spare one\"}\n\nevent: response.completed\ndata: {\"type\":\"response.completed\",\"sequence_number\":1,\"response\":{\"id\":\"spare\",\"status\":\"completed\",\"model\":\"spare\",\"output\":[],\"usage\":{\"input_tokens\":1,\"output_tokens\":2,\"total_tokens\":3}}}\n\n";
 
 /// The two upstreams and the gateway before them, with a route for each cell in each setting.
-struct Rig<'a> {
-    provider: &'a Provider,
-    main: Simulator,
+pub(super) struct Rig<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) main: Simulator,
     spare: Simulator,
-    gateway: Gateway,
+    pub(super) gateway: Gateway,
     _keys: Folder,
 }
 
@@ -59,16 +59,21 @@ pub async fn all_cells_of(provider: &Provider) {
 }
 
 impl<'a> Rig<'a> {
-    async fn start(provider: &'a Provider) -> Self {
+    pub(super) async fn start(provider: &'a Provider) -> Self {
         let (main, spare) = (upstream().await, upstream().await);
         let keys = Folder::new();
         let toml = configuration(provider, &main, &spare, &keys);
         Self { provider, gateway: Gateway::start(&toml), main, spare, _keys: keys }
     }
 
+    /// The upstream sends the cell's bytes to each request with that `x-simulate-id`.
+    pub(super) fn queue(&self, id: &str, cell: &Cell) {
+        (0..MANY).for_each(|_| self.main.queue_for(id, cell.script()));
+    }
+
     async fn found(&self, cell: &Cell, setting: Setting) -> Value {
         let id = id_of(cell, setting);
-        (0..MANY).for_each(|_| self.main.queue_for(&id, cell.script()));
+        self.queue(&id, cell);
         self.spare.queue_for(&id, cell.ask.spare());
         let address = self.gateway.address();
         let mut request = post(address, Http::One, &format!("/{id}{}", cell.ask.path()));
@@ -183,7 +188,7 @@ async fn line_of(log: &LogLines, id: &str) -> Value {
     .await
 }
 
-fn id_of(cell: &Cell, setting: Setting) -> String {
+pub(super) fn id_of(cell: &Cell, setting: Setting) -> String {
     format!("{}-{}", cell.name, if setting == Setting::Alone { "alone" } else { "spare" })
 }
 
@@ -241,6 +246,18 @@ fn configuration(provider: &Provider, main: &Simulator, spare: &Simulator, keys:
 }
 
 impl Ask {
+    /// As in the TOML files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::ChatStream => "chat_stream",
+            Self::Messages => "messages",
+            Self::MessagesStream => "messages_stream",
+            Self::Responses => "responses",
+            Self::ResponsesStream => "responses_stream",
+        }
+    }
+
     fn path(self) -> &'static str {
         match self {
             Self::Chat | Self::ChatStream => "/v1/chat/completions",
