@@ -42,6 +42,8 @@ pub struct Outline {
     levels: Vec<Level>,
     /// Objects and arrays around this place within a value that is left out.
     skipped: u32,
+    /// What is left out is the rest of an array, whose end is kept.
+    skips_rest: bool,
     /// The last byte was the backslash of an escape.
     escaped: bool,
     name: Vec<u8>,
@@ -87,6 +89,7 @@ impl Outline {
             state: State::Value,
             levels: Vec::new(),
             skipped: 0,
+            skips_rest: false,
             escaped: false,
             name: Vec::new(),
             text_from: 0,
@@ -168,7 +171,9 @@ impl Outline {
             Some(level) if level.closing == b']' => {
                 level.elements += 1;
                 if level.elements > ELEMENTS {
-                    self.leave_out();
+                    // The rest of the array, in one go.
+                    self.state = State::Skipped;
+                    (self.skipped, self.skips_rest) = (1, true);
                     self.skip(&[byte]);
                     return;
                 }
@@ -295,8 +300,12 @@ impl Outline {
                 }
                 Some(b'{' | b'[') => self.skipped += 1,
                 Some(b'}' | b']') if self.skipped > 1 => self.skipped -= 1,
-                Some(b'}' | b']') if self.skipped == 1 => {
-                    self.state = State::AfterValue;
+                Some(closing @ (b'}' | b']')) if self.skipped == 1 => {
+                    if std::mem::take(&mut self.skips_rest) {
+                        self.close(*closing);
+                    } else {
+                        self.state = State::AfterValue;
+                    }
                     return at + 1;
                 }
                 // The end of a number or word belongs to what is around it.

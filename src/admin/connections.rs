@@ -19,12 +19,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::Notify,
+    task::yield_now,
     time::{Instant, sleep_until},
 };
 
 /// Maximum number of connections. An operator, a scraper and the probes need a few; the rest is room for connections that are just
 /// being opened.
-const MAX_CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 
 /// Time limit for a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,6 +118,8 @@ impl Entry {
             let response = answer(request);
             async {
                 let response = response.await;
+                // A connection on which many requests have arrived takes its turn after each response.
+                yield_now().await;
                 self.connection.answering.set(false);
                 self.all.changed.notify_one();
                 Ok::<_, Infallible>(response)

@@ -22,7 +22,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
-use connections::Connections;
+use connections::{Connections, MAX_CONNECTIONS};
 
 use crate::{
     listen::{Counters, Listening, Socket, Workers},
@@ -162,6 +162,7 @@ fn json(value: &serde_json::Value) -> Response<Full<Bytes>> {
 
 async fn accept(listener: TcpListener, state: Rc<AdminState>) {
     let connections = Rc::<Connections>::default();
+    let mut accepted = 0_usize;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -172,8 +173,11 @@ async fn accept(listener: TcpListener, state: Rc<AdminState>) {
                     async move { state.answer(&request).await }
                 };
                 tokio::task::spawn_local(entry.serve(stream, answer));
+                accepted = accepted.wrapping_add(1);
                 // A request that is already here is answered before its connection could become the quietest.
-                tokio::task::yield_now().await;
+                if accepted.is_multiple_of(MAX_CONNECTIONS / 4) {
+                    tokio::task::yield_now().await;
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "admin listener: accepting a connection failed; retrying");

@@ -81,6 +81,13 @@ impl StreamReader {
         self.notice(found)
     }
 
+    /// Takes in an event that the end of the stream left without its blank line. Half of one, whatever its name, says nothing.
+    #[cold]
+    pub fn last_event(&mut self, event: &Event<'_>) -> Notice {
+        let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(event.data).is_ok();
+        if event.data.starts_with(b"[DONE]") || is_json() { self.event(event) } else { Notice::default() }
+    }
+
     /// What the stream has said so far.
     pub fn reading(&self) -> Reading {
         self.progress.gathered.reading(self.dialect.definition().cached_tokens)

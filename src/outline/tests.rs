@@ -56,6 +56,9 @@ fn what_is_long_or_deep_is_shortened_and_stays_json() {
     let kept: Value =
         serde_json::from_str(&outline(&json!({ "list": list, "model": "m" }).to_string())).unwrap();
     assert_eq!(kept, json!({ "list": vec![json!({ "a": 1 }); ELEMENTS as usize], "model": "m" }));
+    let numbers = format!(r#"{{"list":[{}7],"model":"m"}}"#, "1, ".repeat(5_000));
+    let kept: Value = serde_json::from_str(&outline(&numbers)).unwrap();
+    assert_eq!(kept, json!({ "list": vec![1; ELEMENTS as usize], "model": "m" }));
     let deep = format!(r#"{{"a":{}1{},"model":"m"}}"#, "[".repeat(5_000), "]".repeat(5_000));
     assert_eq!(
         outline(&deep),

@@ -45,11 +45,14 @@ pub struct Pools {
     /// Notified when a stream of any HTTP/2 connection ends.
     room: Rc<Notify>,
     /// Requests that wait for an HTTP/1.1 connection, by dialer and by their number in the target's queue.
-    waiting: RefCell<HashMap<u64, BTreeMap<u64, oneshot::Sender<Box<Http1>>>>>,
+    waiting: RefCell<HashMap<u64, LocalQueue>>,
     /// Notified when a request somewhere in the process waits for a permit that an idle connection of this worker may hold.
     wanted: Arc<Notify>,
     metrics: Arc<WorkerMetrics>,
 }
+
+/// Requests that wait for an HTTP/1.1 connection to one origin, by their number in the target's queue.
+type LocalQueue = BTreeMap<u64, oneshot::Sender<Box<Http1>>>;
 
 /// The connections to one origin.
 #[derive(Debug)]

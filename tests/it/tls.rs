@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sluicegate::simulator::{Identity, Options, Protocols, Simulator, Tls};
+use sluicegate::simulator::{Identity, Options, Protocols, Record, Simulator, Tls};
 
 use crate::{
     folder::Folder,
@@ -151,6 +151,30 @@ async fn an_upstream_is_known_by_its_own_authority() {
     let cause = unreachable(&before(&simulator.url(), &named)).await;
     assert!(cause.contains("other.test"), "{cause}");
     assert_eq!(simulator.records().len(), arrived, "no request, and so no key, has gone there");
+}
+
+/// Sessions are resumed, but not those that began under an authority that is no longer trusted.
+#[tokio::test]
+async fn a_withdrawn_authority_ends_resumption() {
+    let folder = Folder::new();
+    let simulator = upstream(Some(Tls::default()), Protocols::Both).await;
+    let toml = |ca: &str| {
+        let lines = format!("retry = \"off\"\npool = {{ max_idle = 0 }}\ntls = {{ ca = {ca:?} }}");
+        GatewayToml::before(&simulator.url(), lines).server("threads = 1")
+    };
+    let trusted = folder.write("ca.pem", simulator.ca_pem().unwrap());
+    let gateway = Gateway::start(&toml(&trusted));
+    streams(&gateway).await;
+    streams(&gateway).await;
+    let resumed = |record: &Record| record.tls.as_ref().is_some_and(|tls| tls.resumed);
+    assert_eq!(simulator.records().iter().map(resumed).collect::<Vec<_>>(), [false, true]);
+    gateway.reload(&toml(&folder.write("other.pem", &Authority::new().pem()))).await;
+    let answer = chat(gateway.address(), Http::One).await;
+    assert_eq!((answer.status.as_u16(), answer.code().as_str()), (502, "upstream_unreachable"));
+    gateway.reload(&toml(&trusted)).await;
+    streams(&gateway).await;
+    assert!(!resumed(&simulator.records()[2]), "the sessions are gone");
+    gateway.finish(4).await;
 }
 
 #[tokio::test]

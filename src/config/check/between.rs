@@ -110,9 +110,10 @@ fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>
 
 /// The longest whole segments with which `base` ends and `sent` begins.
 fn overlap<'s>(base: &str, sent: &'s str) -> Option<&'s str> {
-    let ends = sent.match_indices('/').map(|(at, _)| at).chain([sent.len()]).filter(|at| *at > 0);
-    let starts = ends.filter_map(|end| sent.get(..end));
-    starts.filter(|start| start.len() > 1 && base.ends_with(start)).last()
+    let mut ends = sent.match_indices('/').map(|(at, _)| at).chain([sent.len()]);
+    let start =
+        ends.rfind(|end| sent.get(..*end).is_some_and(|start| start.len() > 1 && base.ends_with(start)))?;
+    sent.get(..start)
 }
 
 /// What is left of `sent` without its first segments.

@@ -73,7 +73,8 @@ table! {
              request header.",
             { example: &[r#"{ hash = "prompt" }"#, r#"{ hash = { header = "x-session" } }"#] };
         max_pending: Option<usize> = count::<usize>(1..=1_000_000).optional(),
-            "Maximum number of concurrent requests to one target, in the whole process.",
+            "Maximum number of concurrent requests to one target, in the whole process. Further requests wait in the order in which \
+             they came, as long as `retry` allows.",
             { default: "no limit", example: &["100"] };
         max_connections: Option<usize> = count::<usize>(1..=1_000_000).optional(),
             "Maximum number of connections to one target, in the whole process, idle ones included. A request that finds no free one \

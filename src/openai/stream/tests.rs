@@ -25,7 +25,7 @@ fn read(dialect: Dialect, stream: &[u8], chunk: usize) -> (StreamReader, Vec<Not
     for bytes in stream.chunks(chunk) {
         scanner.scan(bytes, &mut |event| notices.push(reader.event(&event)));
     }
-    scanner.finish(&mut |event| notices.push(reader.event(&event)));
+    scanner.finish(&mut |event| notices.push(reader.last_event(&event)));
     (reader, notices)
 }
 

@@ -8,8 +8,16 @@ fn usage(cached_tokens: CachedTokens, json: &str) -> Option<Usage> {
     tokens.usage(cached_tokens)
 }
 
-fn of(input: u64, output: u64) -> Usage {
-    Usage { input: Some(input), output: Some(output), total: Some(input + output), ..Usage::default() }
+const fn of(input: u64, output: u64) -> Usage {
+    Usage {
+        input: Some(input),
+        output: Some(output),
+        total: Some(input + output),
+        cached_input: None,
+        cache_write: None,
+        reasoning: None,
+        audio: None,
+    }
 }
 
 /// Input, cached input, cache write, output, reasoning.
@@ -18,116 +26,119 @@ fn classes(of: [Option<u64>; 5]) -> TokenClasses {
     TokenClasses { input, cached_input, cache_write, output, reasoning }
 }
 
-/// Each provider's own object and what it means.
-#[test]
-fn every_shape_by_its_provider() {
-    let (part, beside) = (PartOfInput, BesideInput);
-    let table: &[(CachedTokens, &str, Usage, [Option<u64>; 5])] = &[
-        // OpenAI API reference, chat completion object.
-        (
-            part,
-            r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,
+/// How a dialect counts the cache, an object of `usage`, its meaning, and its classes.
+type Shape = (CachedTokens, &'static str, Usage, [Option<u64>; 5]);
+
+/// Each provider's own object.
+const SHAPES: &[Shape] = &[
+    // OpenAI API reference, chat completion object.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,
             "prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},
             "completion_tokens_details":{"reasoning_tokens":3,"accepted_prediction_tokens":0}}"#,
-            Usage { cached_input: Some(7), reasoning: Some(3), ..of(19, 10) },
-            [Some(12), Some(7), None, Some(7), Some(3)],
-        ),
-        // OpenAI API reference, response object.
-        (
-            part,
-            r#"{"input_tokens":36,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":6},"output_tokens":87,
+        Usage { cached_input: Some(7), reasoning: Some(3), ..of(19, 10) },
+        [Some(12), Some(7), None, Some(7), Some(3)],
+    ),
+    // OpenAI API reference, response object.
+    (
+        PartOfInput,
+        r#"{"input_tokens":36,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":6},"output_tokens":87,
             "output_tokens_details":{"reasoning_tokens":64},"total_tokens":123}"#,
-            Usage { cached_input: Some(0), cache_write: Some(6), reasoning: Some(64), ..of(36, 87) },
-            [Some(30), Some(0), Some(6), Some(23), Some(64)],
-        ),
-        // OpenAI API reference, `image_generation.completed`.
-        (
-            part,
-            r#"{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}"#,
-            of(50, 50),
-            [Some(50), None, None, Some(50), None],
-        ),
-        // OpenAI API reference, `transcript.text.done`.
-        (
-            part,
-            r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":31,"total_tokens":45}"#,
-            of(14, 31),
-            [Some(14), None, None, Some(31), None],
-        ),
-        // OpenAI API reference, Realtime `response.done`.
-        (
-            part,
-            r#"{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":8,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0}},"output_token_details":{"text_tokens":36,"audio_tokens":112}}"#,
-            Usage { cached_input: Some(64), ..of(127, 148) },
-            [Some(63), Some(64), None, Some(148), None],
-        ),
-        // OpenAI API reference, embeddings: there is no output, and the total says so.
-        (part, r#"{"prompt_tokens":8,"total_tokens":8}"#, of(8, 0), [Some(8), None, None, Some(0), None]),
-        // Anthropic API reference, message object.
-        (
-            beside,
-            r#"{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"output_tokens":2}"#,
-            Usage { cached_input: Some(1000), cache_write: Some(100), ..of(1105, 2) },
-            [Some(5), Some(1000), Some(100), Some(2), None],
-        ),
-        (
-            beside,
-            r#"{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"output_tokens":503,
+        Usage { cached_input: Some(0), cache_write: Some(6), reasoning: Some(64), ..of(36, 87) },
+        [Some(30), Some(0), Some(6), Some(23), Some(64)],
+    ),
+    // OpenAI API reference, `image_generation.completed`.
+    (
+        PartOfInput,
+        r#"{"total_tokens":100,"input_tokens":50,"output_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40}}"#,
+        of(50, 50),
+        [Some(50), None, None, Some(50), None],
+    ),
+    // OpenAI API reference, `transcript.text.done`.
+    (
+        PartOfInput,
+        r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":31,"total_tokens":45}"#,
+        of(14, 31),
+        [Some(14), None, None, Some(31), None],
+    ),
+    // OpenAI API reference, Realtime `response.done`.
+    (
+        PartOfInput,
+        r#"{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":8,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0}},"output_token_details":{"text_tokens":36,"audio_tokens":112}}"#,
+        Usage { cached_input: Some(64), ..of(127, 148) },
+        [Some(63), Some(64), None, Some(148), None],
+    ),
+    // OpenAI API reference, embeddings: there is no output, and the total says so.
+    (PartOfInput, r#"{"prompt_tokens":8,"total_tokens":8}"#, of(8, 0), [Some(8), None, None, Some(0), None]),
+    // Anthropic API reference, message object.
+    (
+        BesideInput,
+        r#"{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"output_tokens":2}"#,
+        Usage { cached_input: Some(1000), cache_write: Some(100), ..of(1105, 2) },
+        [Some(5), Some(1000), Some(100), Some(2), None],
+    ),
+    (
+        BesideInput,
+        r#"{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"output_tokens":503,
             "cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},
             "output_tokens_details":{"thinking_tokens":300},"server_tool_use":{"web_search_requests":1},"service_tier":"standard"}"#,
-            Usage { cached_input: Some(1800), cache_write: Some(248), reasoning: Some(300), ..of(4096, 503) },
-            [Some(2048), Some(1800), Some(248), Some(203), Some(300)],
-        ),
-        (
-            beside,
-            r#"{"input_tokens":1,"cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},"output_tokens":2}"#,
-            Usage { cache_write: Some(248), ..of(249, 2) },
-            [Some(1), None, Some(248), Some(2), None],
-        ),
-        // DeepSeek API docs, chat completion object.
-        (
-            part,
-            r#"{"prompt_tokens":30,"completion_tokens":10,"total_tokens":40,"prompt_cache_hit_tokens":20,"prompt_cache_miss_tokens":10}"#,
-            Usage { cached_input: Some(20), ..of(30, 10) },
-            [Some(10), Some(20), None, Some(10), None],
-        ),
-        // vercel/ai#1651, `x_groq.usage`.
-        (
-            part,
-            r#"{"queue_time":0.07535312,"prompt_tokens":23,"prompt_time":0.006,"completion_tokens":19,"completion_time":0.022,"total_tokens":42,"total_time":0.027999999999999997}"#,
-            of(23, 19),
-            [Some(23), None, None, Some(19), None],
-        ),
-        // vercel/ai#12425, grok-3-mini.
-        (
-            part,
-            r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":399,"completion_tokens_details":{"reasoning_tokens":386}}"#,
-            Usage { reasoning: Some(386), ..of(12, 387) },
-            [Some(12), None, None, Some(1), Some(386)],
-        ),
-        // router-for-me/CLIProxyAPI#5733, Gemini.
-        (
-            part,
-            r#"{"completion_tokens":0,"total_tokens":81,"prompt_tokens":21,"completion_tokens_details":{"reasoning_tokens":60}}"#,
-            Usage { reasoning: Some(60), ..of(21, 60) },
-            [Some(21), None, None, Some(0), Some(60)],
-        ),
-        // mozilla-ai/any-llm#1290, Gemini without details.
-        (
-            part,
-            r#"{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}"#,
-            of(20, 603),
-            [Some(20), None, None, Some(603), None],
-        ),
-        // aallan/vera-bench#97, Moonshot.
-        (
-            part,
-            r#"{"prompt_tokens":19,"completion_tokens":21,"total_tokens":40,"cached_tokens":10}"#,
-            Usage { cached_input: Some(10), ..of(19, 21) },
-            [Some(9), Some(10), None, Some(21), None],
-        ),
-    ];
-    for (cached_tokens, json, expected, expected_classes) in table {
+        Usage { cached_input: Some(1800), cache_write: Some(248), reasoning: Some(300), ..of(4096, 503) },
+        [Some(2048), Some(1800), Some(248), Some(203), Some(300)],
+    ),
+    (
+        BesideInput,
+        r#"{"input_tokens":1,"cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},"output_tokens":2}"#,
+        Usage { cache_write: Some(248), ..of(249, 2) },
+        [Some(1), None, Some(248), Some(2), None],
+    ),
+    // DeepSeek API docs, chat completion object.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":30,"completion_tokens":10,"total_tokens":40,"prompt_cache_hit_tokens":20,"prompt_cache_miss_tokens":10}"#,
+        Usage { cached_input: Some(20), ..of(30, 10) },
+        [Some(10), Some(20), None, Some(10), None],
+    ),
+    // vercel/ai#1651, `x_groq.usage`.
+    (
+        PartOfInput,
+        r#"{"queue_time":0.07535312,"prompt_tokens":23,"prompt_time":0.006,"completion_tokens":19,"completion_time":0.022,"total_tokens":42,"total_time":0.027999999999999997}"#,
+        of(23, 19),
+        [Some(23), None, None, Some(19), None],
+    ),
+    // vercel/ai#12425, grok-3-mini.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":12,"completion_tokens":1,"total_tokens":399,"completion_tokens_details":{"reasoning_tokens":386}}"#,
+        Usage { reasoning: Some(386), ..of(12, 387) },
+        [Some(12), None, None, Some(1), Some(386)],
+    ),
+    // router-for-me/CLIProxyAPI#5733, Gemini.
+    (
+        PartOfInput,
+        r#"{"completion_tokens":0,"total_tokens":81,"prompt_tokens":21,"completion_tokens_details":{"reasoning_tokens":60}}"#,
+        Usage { reasoning: Some(60), ..of(21, 60) },
+        [Some(21), None, None, Some(0), Some(60)],
+    ),
+    // mozilla-ai/any-llm#1290, Gemini without details.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":20,"completion_tokens":198,"total_tokens":623}"#,
+        of(20, 603),
+        [Some(20), None, None, Some(603), None],
+    ),
+    // aallan/vera-bench#97, Moonshot.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":19,"completion_tokens":21,"total_tokens":40,"cached_tokens":10}"#,
+        Usage { cached_input: Some(10), ..of(19, 21) },
+        [Some(9), Some(10), None, Some(21), None],
+    ),
+];
+
+#[test]
+fn every_shape_by_its_provider() {
+    for (cached_tokens, json, expected, expected_classes) in SHAPES {
         let usage = usage(*cached_tokens, json).unwrap();
         assert_eq!(usage, *expected, "{json}");
         assert_eq!(usage.classes(), classes(*expected_classes), "{json}");

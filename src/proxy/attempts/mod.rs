@@ -171,7 +171,11 @@ impl Dispatch {
     /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
     async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
         self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await;
-        self.candidates.again(Instant::now())
+        let again = self.candidates.again(Instant::now());
+        if again.is_none() {
+            self.schedule.next_candidate();
+        }
+        again
     }
 
     /// Waits for `wait`. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
@@ -351,7 +355,7 @@ fn no_candidate(available: Option<NextAvailable>) -> Fault {
     match why {
         Unavailable::Limited => Fault::RateLimited(span),
         Unavailable::Refused => {
-            Fault::KeyUnusable("the upstream has refused every key, and all are in cooldown".into())
+            Fault::KeyUnusable("every key is refused or has no credit, and all are in cooldown".into())
         }
         Unavailable::Full => Fault::Full(span),
         Unavailable::Circuit => Fault::Unavailable(span),

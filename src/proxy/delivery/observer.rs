@@ -178,7 +178,7 @@ impl Events {
     fn at_end(&mut self) {
         let Self { scanner, reader, terminated, failed, .. } = self;
         scanner.finish(&mut |event| {
-            let notice = reader.event(&event);
+            let notice = reader.last_event(&event);
             *terminated |= notice.terminal;
             *failed |= notice.failed;
         });

@@ -117,7 +117,7 @@ impl Probe {
     pub(super) fn at_end(&mut self) -> Finding {
         let Self { scanner, reader, ended, failed, .. } = self;
         scanner.finish(&mut |event| {
-            let notice = reader.event(&event);
+            let notice = reader.last_event(&event);
             *ended |= notice.terminal;
             *failed |= notice.failed;
         });

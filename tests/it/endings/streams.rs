@@ -229,7 +229,8 @@ async fn a_whole_answer_is_read_wherever_its_members_stand() {
 async fn what_was_not_streamed_did_not_end_in_a_stream() {
     let upstream = simulator().await;
     let retry = r#"retry = { retries = 1, backoff = "20ms" }"#;
-    let gateway = Gateway::start(&GatewayToml::before(&upstream.url(), retry));
+    let toml = GatewayToml::before(&upstream.url(), retry).route("delivery = \"whole\"");
+    let gateway = Gateway::start(&toml);
     for _ in 0..2 {
         let nothing = Step::Send(": nothing\n\n".into());
         upstream.queue(Script::new(vec![Step::Head(Head::event_stream()), nothing]));

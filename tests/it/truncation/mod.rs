@@ -80,6 +80,17 @@ impl Dialect {
         (passed, fields == 0)
     }
 
+    /// How many events are written in the first `cut` bytes, if the end of the stream is as good as a blank line.
+    fn written(self, cut: usize) -> usize {
+        let mut begun = 0;
+        let events = self.events.iter().filter(|event| {
+            begun += event.len();
+            let blank = event.len() - event.trim_end().len();
+            !event.starts_with(':') && begun - blank <= cut
+        });
+        events.count()
+    }
+
     fn is_terminal(self, passed: usize) -> bool {
         passed == self.events.iter().filter(|event| !event.starts_with(':')).count()
     }
@@ -284,7 +295,7 @@ async fn a_stream_that_ends_in_order_after_any_byte() {
                 let body = dialect.sample().into_bytes()[..k].to_vec();
                 upstream.queue_for(&id, Script::new(vec![Step::Head(head), Step::Send(body.into())]));
                 let answer = Case::new(&gateway, down, dialect.path, id).ask().await;
-                let finished = dialect.place(k).0 >= dialect.finished;
+                let finished = dialect.written(k) >= dialect.finished;
                 if finished {
                     assert!(answer.whole && answer.body == dialect.sample().as_bytes()[..k], "{answer:?}");
                 } else {
