@@ -5,7 +5,7 @@
 
 mod bench;
 mod faults;
-mod packages;
+pub mod packages;
 mod row;
 mod rows;
 

@@ -50,7 +50,11 @@ pub struct Cell {
     pub ask: Ask,
     /// The status line and the headers, one a line.
     pub head: String,
-    /// The body, byte for byte.
+    /// The beginning of the body, if it is that of another cell.
+    #[serde(default)]
+    pub after: Option<After>,
+    /// The body, byte for byte; if there is an `after`, what follows it.
+    #[serde(default)]
     pub body: String,
     /// The line ends within the body.
     #[serde(default)]
@@ -63,6 +67,14 @@ pub struct Cell {
     /// The settings in which today's program does something else.
     #[serde(default)]
     pub pending: BTreeSet<Setting>,
+}
+
+/// The first events of the body of another cell of the same provider.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    pub cell: String,
+    pub events: usize,
 }
 
 /// The columns of the table.
@@ -137,9 +149,11 @@ pub struct Expected {
     /// Requests that reached the upstream.
     #[serde(default = "one")]
     pub attempts: usize,
-    /// Different keys in these requests.
-    #[serde(default = "one")]
-    pub keys: usize,
+    /// Different keys in these requests, where the rules say something about it.
+    pub keys: Option<usize>,
+    /// Whether the client sees the response cut off.
+    #[serde(default)]
+    pub aborted: bool,
     #[serde(default)]
     pub log: Log,
 }
@@ -185,7 +199,7 @@ pub enum WithSpare {
     Same(Same),
     /// The second upstream's response, after the upstream was sent one request for each of these results.
     Answers(Vec<String>),
-    Other(Expected),
+    Other(Box<Expected>),
 }
 
 #[derive(Deserialize)]
@@ -202,6 +216,7 @@ impl Provider {
     pub fn read(file: &str, text: &str) -> Self {
         let mut provider: Self = toml::from_str(text).unwrap_or_else(|error| panic!("{file}: {error}"));
         file.clone_into(&mut provider.file);
+        provider.complete_bodies();
         let mut names = BTreeSet::new();
         for cell in &provider.cells {
             assert!(names.insert(&cell.name), "{file}: two cells are named {}", cell.name);
@@ -215,11 +230,24 @@ impl Provider {
     }
 }
 
+impl Provider {
+    /// Puts the events of other cells before the bodies of those that begin with them.
+    fn complete_bodies(&mut self) {
+        for at in 0..self.cells.len() {
+            let Some(After { cell, events }) = &self.cells[at].after else { continue };
+            let other = self.cells.iter().find(|other| other.name == *cell).unwrap();
+            assert!(other.after.is_none(), "{cell} begins with the events of another cell itself");
+            let beginning: String = other.body.split_inclusive("\n\n").take(*events).collect();
+            self.cells[at].body.insert_str(0, &beginning);
+        }
+    }
+}
+
 impl Cell {
     pub fn expected(&self, setting: Setting) -> Expected {
         match (&self.spare, setting) {
             (_, Setting::Alone) | (WithSpare::Same(_), _) => self.alone.clone(),
-            (WithSpare::Other(expected), _) => expected.clone(),
+            (WithSpare::Other(expected), _) => (**expected).clone(),
             (WithSpare::Answers(failed), _) => Expected {
                 status: 200,
                 body: Body::Spare,
@@ -227,8 +255,9 @@ impl Cell {
                 should_retry: None,
                 retry_after: None,
                 attempts: failed.len(),
-                keys: self.alone.keys.min(failed.len()),
-                log: Log { failed: failed.clone(), ..self.ask.spares_log() },
+                keys: self.alone.keys.map(|keys| keys.min(failed.len())),
+                aborted: false,
+                log: Log { failed: failed.clone(), ..Ask::spares_log() },
             },
         }
     }

@@ -10,6 +10,7 @@
 mod fixture;
 mod page;
 mod run;
+mod sdk;
 
 use fixture::Provider;
 
@@ -26,7 +27,9 @@ macro_rules! providers {
     };
 }
 
-providers! { openai anthropic deepseek }
+providers! {
+    openai anthropic azure gemini openrouter deepseek groq xai mistral moonshot vllm sglang llamacpp ollama cloudflare
+}
 
 fn provider(name: &str) -> Provider {
     let (name, text) = PROVIDERS.iter().find(|(known, _)| *known == name).unwrap();

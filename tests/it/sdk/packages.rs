@@ -10,7 +10,7 @@ use std::{
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
 /// A Python script, ready to be started.
-pub(super) fn python(name: &str) -> Command {
+pub fn python(name: &str) -> Command {
     let folder = folder("python");
     let _alone = lock(&folder);
     let venv = folder.join("venv");
