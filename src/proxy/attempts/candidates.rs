@@ -187,6 +187,11 @@ impl Candidates {
         }
     }
 
+    /// Whether the request has a place in a queue.
+    pub(super) fn is_queued(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
     /// Waits until [`Candidates::next`] gets what one of the queues has granted. Without a place in a queue that never happens.
     pub(super) async fn granted(&mut self) {
         let granted = poll_fn(|cx| {

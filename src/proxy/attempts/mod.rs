@@ -158,16 +158,24 @@ impl Dispatch {
         }
         let now = Instant::now();
         let available = self.candidates.next_available(now);
-        let Some(pause) = self.schedule.pause(available, self.last.is_some(), now) else {
-            return Err(available);
-        };
         self.candidates.enqueue(now);
-        let granted = async |own: &mut Self| tokio::time::timeout(pause, own.candidates.granted()).await;
+        let until = self.end_of_round(available, now).ok_or(available)?;
+        let granted =
+            async |own: &mut Self| tokio::time::timeout_at(until.into(), own.candidates.granted()).await;
         // A permit that a queue has granted is for a candidate of this round.
         if self.during_backoff(exchange, granted).await.is_err() {
             self.candidates.new_round();
         }
         Ok(None)
+    }
+
+    /// When the next round begins, if no queue grants a permit before. A request that only waits in queues does not back off: it waits there as
+    /// long as it may. `None`: there is no next round.
+    fn end_of_round(&mut self, available: Option<NextAvailable>, now: Instant) -> Option<Instant> {
+        if self.last.is_none() && self.candidates.is_queued() {
+            return self.schedule.latest_turn(Duration::ZERO, now);
+        }
+        self.schedule.pause(available, self.last.is_some(), now).map(|pause| now + pause)
     }
 
     /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
