@@ -15,5 +15,5 @@ pub use form::ErrorForm;
 pub use kinds::{Cause, Fault, retry_seconds};
 pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};
-pub use render::{SHOULD_RETRY, error_body, event_of};
+pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, SHOULD_RETRY, event_of};
 pub use table::Row;

@@ -12,7 +12,7 @@ use crate::openai::{Dialect, ErrorNotice};
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 
 /// Where Anthropic's SDKs find the id of a request (anthropic-sdk-python `_exceptions.py`, anthropic-sdk-typescript `core/error.ts`).
-const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// OpenAI's error object: all four keys, always (openai-openapi `Error` schema).
 #[derive(Serialize)]
@@ -131,10 +131,37 @@ fn anthropic_type(status: StatusCode) -> &'static str {
     }
 }
 
-/// The body of an error response with the members of an upstream's error, in OpenAI's form.
-pub fn error_body(message: &Value, kind: &Value, param: &Value, code: &Value) -> Bytes {
-    let error = serde_json::json!({ "message": message, "type": kind, "param": param, "code": code });
-    Bytes::from(json(&serde_json::json!({ "error": error })))
+/// An upstream's error that had no response of its own. Members may be of any type; some providers write numbers where OpenAI has words.
+#[derive(Debug)]
+pub struct ForeignError<'a> {
+    /// The status that it means.
+    pub status: StatusCode,
+    /// `message`
+    pub message: &'a Value,
+    /// `type`
+    pub kind: &'a Value,
+    /// `param`
+    pub param: &'a Value,
+    /// `code`
+    pub code: &'a Value,
+}
+
+impl ForeignError<'_> {
+    /// The body of the response with this error to the request with this id.
+    pub fn body(&self, form: ErrorForm, request_id: &str) -> Bytes {
+        let Self { status, message, kind, param, code } = *self;
+        let body = match form {
+            ErrorForm::OpenAi => serde_json::json!({
+                "error": { "message": message, "type": kind, "param": param, "code": code },
+            }),
+            ErrorForm::Anthropic => serde_json::json!({
+                "type": "error",
+                "error": { "type": anthropic_type(status), "message": message, "param": param, "code": code },
+                "request_id": request_id,
+            }),
+        };
+        Bytes::from(json(&body))
+    }
 }
 
 /// The event for an upstream's error response with this `body`; `None` if it does not have the form of OpenAI's errors.

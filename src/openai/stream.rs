@@ -19,6 +19,9 @@ pub struct Notice {
     pub error: bool,
     /// The upstream says that it failed: an error event, or `response.failed`.
     pub failed: bool,
+    /// An error of the upstream that SDKs take for a chunk, because it has no envelope ([`is_flat_error`](super::is_flat_error)). Not counted
+    /// in `failed`: without more, a client would not notice that the answer is not whole.
+    pub flat_error: bool,
     /// The data should be JSON and is not.
     pub malformed: bool,
     /// The event says nothing but that the connection is alive. It need not be JSON.
@@ -123,13 +126,14 @@ impl StreamReader {
         let first_content = found.content && !self.progress.content_seen;
         self.progress.content_seen |= found.content;
         self.terminal = found.terminal.or(self.terminal);
-        self.counts.errors += u64::from(found.error);
+        self.counts.errors += u64::from(found.error || found.flat_error);
         self.counts.malformed += u64::from(found.malformed);
         Notice {
             first_content,
             terminal: found.terminal.is_some(),
             error: found.error,
             failed: found.error || found.failure,
+            flat_error: found.flat_error,
             malformed: found.malformed,
             keep_alive: false,
         }

@@ -6,6 +6,7 @@ use super::{
     super::{
         FinishReason,
         choices::Choices,
+        flat_error::is_flat_error,
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
@@ -52,10 +53,13 @@ fn uncommon_chunk(progress: &mut Progress, event: &Event<'_>) -> Found {
     let ordinary =
         !malformed && !event.oversized && !error && !body.finished && !body.usage && body.choice_count == 1;
     let content = body.content;
+    // Nearly every chunk has a choice or the usage.
+    let may_be_flat = body.choice_count == 0 && !body.usage && !error && !malformed;
+    let flat_error = may_be_flat && is_flat_error(event.data);
     if ordinary && (content || progress.content_seen) {
         progress.ordinary.learn(event.data);
     }
-    Found { content, error, malformed, ..Found::default() }
+    Found { content: content && !flat_error, error, flat_error, malformed, ..Found::default() }
 }
 
 /// Reads a chat completion, a completion, or an answer of the same form.

@@ -62,6 +62,8 @@ pub(in crate::openai) struct Found {
     pub(in crate::openai) error: bool,
     /// The event is not an error event, but says that the answer failed.
     pub(in crate::openai) failure: bool,
+    /// The event is an error without an envelope, which SDKs take for a chunk.
+    pub(in crate::openai) flat_error: bool,
     /// The data should be JSON and is not.
     pub(in crate::openai) malformed: bool,
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     super::{
         FinishReason,
+        flat_error::is_flat_error,
         json::{self, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
@@ -44,11 +45,14 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         malformed = is_malformed(event, &mut read);
     }
     let (kind, content, error) = (read.kind, read.content, read.error);
+    // All events of a Messages stream have a name.
+    let may_be_flat = matches!(kind, None | Some(Kind::Other)) && event.name.is_empty() && !error;
     progress.finished |= kind == Some(Kind::Delta) && progress.gathered.finish_reason.is_some();
     Found {
         content: kind == Some(Kind::Content) && (content || event.oversized),
         terminal: (kind == Some(Kind::Stop)).then_some(Terminal::MessageStop),
         error: error || kind == Some(Kind::Error),
+        flat_error: may_be_flat && is_flat_error(event.data),
         malformed,
         ..Found::default()
     }

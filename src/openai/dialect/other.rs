@@ -3,7 +3,7 @@
 use memchr::memmem;
 
 use super::{
-    super::{json, ordinary::Ordinary, usage::CachedTokens},
+    super::{flat_error::is_flat_error, json, ordinary::Ordinary, usage::CachedTokens},
     chat,
     definition::{Definition, Found, Progress},
     event_type::{event_type, is_keep_alive_name},
@@ -29,6 +29,7 @@ pub(super) const LIKE_OTHER: Definition = Definition {
 /// The data of an event need not be JSON here.
 pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     let mut error = event.name == b"error";
+    let mut flat_error = false;
     let contains = |key: &[u8]| memmem::find(event.data, key).is_some();
     let names_model = progress.gathered.model.is_none() && contains(b"\"model\"");
     if names_model || contains(b"\"usage\"") || contains(b"\"error\"") {
@@ -36,11 +37,13 @@ pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         let mut body = chat::Body::new(&mut progress.gathered, &mut progress.choices);
         // Data that is not JSON may be intended here.
         error |= json::read(event.data, &mut body).is_ok() && body.error;
+        flat_error = !error && body.choice_count == 0 && is_flat_error(event.data);
     }
     let keep_alive = event_type(event).is_some_and(is_keep_alive_name);
     Found {
-        content: !error && !keep_alive,
+        content: !error && !flat_error && !keep_alive,
         error,
+        flat_error,
         failure: event.name == b"response.failed",
         ..Found::default()
     }

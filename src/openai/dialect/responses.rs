@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{
     super::{
         FinishReason,
+        flat_error::is_flat_error,
         json::{self, Leaf, NotJson, Object, Shape, Value},
         ordinary::Ordinary,
         reading::Gathered,
@@ -46,11 +47,14 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     let next = progress.sequence.map_or(Some(0), |last| last.checked_add(1));
     progress.sequence = read.sequence.or(next);
     let kind = read.kind();
+    // All events of a Responses stream have a number.
+    let may_be_flat = kind == Kind::Other && read.sequence.is_none() && event.name.is_empty();
     Found {
         content: read.content() || (event.oversized && matches!(kind, Kind::Delta | Kind::Item)),
         terminal: if let Kind::Terminal(terminal) = kind { Some(terminal) } else { None },
         error: read.error || kind == Kind::Error,
         failure: event.name == b"response.failed",
+        flat_error: may_be_flat && is_flat_error(event.data),
         malformed,
     }
 }

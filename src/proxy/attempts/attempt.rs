@@ -156,7 +156,8 @@ async fn held(
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
         Err(HoldError::ErrorEvent(data)) => {
-            Err(AttemptError::Upstream(Box::new(UpstreamError::of_event(&data, &candidate.upstream))))
+            let error = UpstreamError::of_event(&data, &candidate.upstream, &exchange.record);
+            Err(AttemptError::Upstream(Box::new(error)))
         }
     }
 }
@@ -180,6 +181,9 @@ async fn hold_back(
         status: &exchange.handle.status,
     };
     if hold == Hold::Start {
+        if exchange.record.stream == Some(true) {
+            response.hold_document(clocks, endpoint, &bounds).await?;
+        }
         return response.hold_start(clocks, endpoint, bounds).await;
     }
     response.hold_whole(clocks, endpoint, bounds).await

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value};
 
-use crate::fault;
+use crate::fault::{ErrorForm, ForeignError};
 
 /// Error objects within error objects that are looked into, for example `{"error":{"error":{…}}}`.
 const MOST_NESTED: usize = 4;
@@ -64,8 +64,9 @@ pub(super) struct ErrorBody {
     details: Value,
     /// OpenRouter's facts about the provider behind it.
     metadata: Value,
-    /// Whether the document had the form of an error response: an object with an `error` that is an object.
-    enveloped: bool,
+    /// The form of an error response that the document had: an object with an `error` that is an object, and for Anthropic's a `type` that
+    /// is `error`.
+    form: Option<ErrorForm>,
 }
 
 impl ErrorBody {
@@ -73,13 +74,13 @@ impl ErrorBody {
     /// within another object (`response.failed` of the Responses API), one without an envelope (Mistral, vLLM), or a text (xAI, Ollama, FastAPI).
     pub(super) fn read(body: &[u8]) -> Option<Self> {
         let document: Value = serde_json::from_slice(body).ok()?;
-        let enveloped = document.get("error").is_some_and(Value::is_object);
-        Some(Self { enveloped, ..Self::find(document, MOST_NESTED)? })
+        let form = form_of(&document);
+        Some(Self { form, ..Self::find(document, MOST_NESTED)? })
     }
 
-    /// Whether what was read has the form of an error response of OpenAI or Anthropic.
-    pub(super) fn is_enveloped(&self) -> bool {
-        self.enveloped
+    /// Whether what was read is an error response as `form` describes it. Anthropic's is OpenAI's with more members.
+    pub(super) fn has_form(&self, form: ErrorForm) -> bool {
+        self.form == Some(form) || (form == ErrorForm::OpenAi && self.form.is_some())
     }
 
     /// `error.code` if it is a text.
@@ -126,9 +127,10 @@ impl ErrorBody {
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The body of a response with this error, in OpenAI's form.
-    pub(super) fn body(&self) -> Bytes {
-        fault::error_body(&self.message, &self.kind, &self.param, &self.code)
+    /// The body of a response with this error to the request with this id.
+    pub(super) fn body(&self, form: ErrorForm, request_id: &str) -> Bytes {
+        let Self { message, kind, param, code, .. } = self;
+        ForeignError { status: self.status(), message, kind, param, code }.body(form, request_id)
     }
 
     /// Its name for the log: `code`, or `type` where there is no code in words, or Google's name for it.
@@ -165,13 +167,21 @@ impl ErrorBody {
             status: take("status"),
             details: take("details"),
             metadata: take("metadata"),
-            enveloped: false,
+            form: None,
         }
     }
 
     fn details(&self) -> impl Iterator<Item = &Value> {
         self.details.as_array().into_iter().flatten()
     }
+}
+
+fn form_of(document: &Value) -> Option<ErrorForm> {
+    if !document.get("error").is_some_and(Value::is_object) {
+        return None;
+    }
+    let is_anthropics = document.get("type").is_some_and(|kind| kind == "error");
+    Some(if is_anthropics { ErrorForm::Anthropic } else { ErrorForm::OpenAi })
 }
 
 /// The status of an error that has `value` for its code, as a number or as digits (Azure: `"429"`).

@@ -55,12 +55,16 @@ const NO_CREDIT: [&str; 13] = [
 ];
 
 /// How messages about an account without credit begin, where code and type say less.
-const NO_CREDIT_MESSAGES: [&str; 6] = [
+const NO_CREDIT_MESSAGES: [&str; 8] = [
+    // OpenAI: 429, also where a gateway in between leaves out type and code (dyad-sh/dyad#4184).
+    "you have no credits remaining",
     // Anthropic: 400 `invalid_request_error` (anthropics/claude-quickstarts#229, anthropics/claude-code#2127).
     "your credit balance is too low",
     "you have reached your specified api usage limits",
     // DeepSeek: 402, passed on by others as 400 (Aider-AI/aider#4851).
     "insufficient balance",
+    // OpenRouter: 402, passed on by others as 400 (Gitlawb/openclaude#43).
+    "insufficient credits",
     // OpenRouter: 403 for the limit of one key (RooCodeInc/Roo-Code#515).
     "key limit exceeded",
     // xAI: 403 (Wei-Shaw/sub2api#4069).
@@ -75,8 +79,15 @@ const LONG_CONTEXT_MESSAGES: [&str; 2] = [
     "usage credits are required for long context requests",
 ];
 
-/// xAI's message begins with the team's name: 429 (continuedev/continue#10373).
-const XAI_TEAM: (&str, &str) = ("your team ", " has either used all available credits");
+/// The same where a message names the account: what stands before the name, which is one word or empty, and what stands behind it.
+const NO_CREDIT_OF_NAMED: [(&str, &str); 3] = [
+    // xAI: 429 (continuedev/continue#10373).
+    ("your team ", " has either used all available credits"),
+    // xAI: 403, `team` or `teams`, with `credits` or `credits or licenses` (griptape-ai/griptape-nodes-engine#1079, continuedev/continue#12670).
+    ("your newly created team", " doesn't have any credits"),
+    // Fireworks: 412 (pollinations/pollinations#12136).
+    ("account ", " is suspended, possibly due to reaching the monthly spending limit"),
+];
 
 /// Codes, types and reasons of a key or an account that is refused.
 const KEY_REFUSED: [&str; 17] = [
@@ -196,7 +207,7 @@ impl<'a> Described<'a> {
         if status == StatusCode::PAYMENT_REQUIRED || self.has_word(&NO_CREDIT) {
             return Some(ErrorClass::NoCredit);
         }
-        let may_tell_by_message = matches!(status.as_u16(), 400 | 401 | 403 | 429);
+        let may_tell_by_message = matches!(status.as_u16(), 400 | 401 | 403 | 412 | 429);
         if may_tell_by_message && self.says_no_credit() {
             return Some(ErrorClass::NoCredit);
         }
@@ -219,9 +230,15 @@ impl<'a> Described<'a> {
     }
 
     fn says_no_credit(&self) -> bool {
-        let (team, spent) = XAI_TEAM;
         self.begins_with(&NO_CREDIT_MESSAGES)
-            || (self.message.starts_with(team) && self.message.contains(spent))
+            || NO_CREDIT_OF_NAMED.iter().any(|(before, behind)| self.names_one_between(before, behind))
+    }
+
+    /// Whether the message begins with `before`, one word or none, and `behind`.
+    fn names_one_between(&self, before: &str, behind: &str) -> bool {
+        let Some(rest) = self.message.strip_prefix(before) else { return false };
+        let name = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        rest[name..].starts_with(behind)
     }
 
     fn says_more_than_unauthorized(&self) -> bool {

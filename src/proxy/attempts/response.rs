@@ -189,10 +189,16 @@ async fn recognise(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Body
             break found;
         }
     };
+    let is_object = first.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
     if !first.is_empty() {
         body.unread(first);
     }
-    Ok(if found == Sniffed::Events { BodyKind::Events } else { BodyKind::Opaque })
+    Ok(match found {
+        Sniffed::Events => BodyKind::Events,
+        // An answer, or an error, of a server that does not stream.
+        _ if is_object => BodyKind::Json,
+        Sniffed::SomethingElse | Sniffed::Undecided => BodyKind::Opaque,
+    })
 }
 
 /// The next data of `body`; `None` at its end.

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{error_body::ErrorBody, error_class::ErrorClass, wait};
 use crate::{
-    fault::{Fault, SHOULD_RETRY},
+    exchange::Record,
+    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, SHOULD_RETRY},
     proxy::delivery::ClientResponse,
     snapshot::Upstream,
 };
@@ -57,13 +58,13 @@ impl UpstreamError {
     }
 
     /// The error in `data`, an event of a stream of which the client has received nothing: the client gets the error as a response.
-    pub(super) fn of_event(data: &[u8], upstream: &Upstream) -> Self {
+    pub(super) fn of_event(data: &[u8], upstream: &Upstream, record: &Record) -> Self {
         let body = ErrorBody::read(data);
         let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, ErrorBody::status);
         let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream);
         let response = match &body {
             None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
-            Some(body) => error.as_response(body, data, upstream),
+            Some(body) => error.as_response(body, data, upstream, record),
         };
         Self { in_stream: true, ..error }.answered(response)
     }
@@ -85,23 +86,30 @@ impl UpstreamError {
         Fault::KeyUnusable(format!("{why} (status {})", self.status.as_u16()).into())
     }
 
-    /// The response that this error of a stream would have been: `data` itself if it has the form of an error response.
+    /// The response that this error of a stream would have been: `data` itself if it has the form of the errors that the client expects.
     fn as_response(
         &self,
         body: &ErrorBody,
         data: &[u8],
         upstream: &Upstream,
+        record: &Record,
     ) -> Result<ClientResponse, Fault> {
+        let (form, id) = (record.error_form, record.request_id.as_str());
         // The error is searched in its new form too: the original may have hidden a key by escapes.
-        let rewritten = body.body();
+        let rewritten = body.body(form, id);
         if upstream.secrets.found_in(data) || upstream.secrets.found_in(&rewritten) {
             return Err(Fault::Withheld(self.status.as_u16()));
         }
-        let bytes = if body.is_enveloped() { data.to_vec().into() } else { rewritten };
+        let bytes = if body.has_form(form) { data.to_vec().into() } else { rewritten };
         let mut response = Response::new(bytes);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if form == ErrorForm::Anthropic
+            && let Ok(id) = HeaderValue::from_str(id)
+        {
+            headers.insert(ANTHROPIC_REQUEST_ID, id);
+        }
         if let Some(wait) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
             wait::cap(headers);

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, commit,
+    error_document::hold_error_document,
     whole::{self, Form},
 };
 use crate::{
@@ -88,6 +89,26 @@ impl ClientResponse {
         match &mut self.content {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
                 commit::hold_until_content(pending, clocks, endpoint, &bounds).await
+            }
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
+        }
+    }
+
+    /// Holds a JSON document that is the response to a request for a stream, until it is known whether it is an error; anything else goes at once.
+    ///
+    /// # Errors
+    /// The document is an error, or ended early.
+    pub(in crate::proxy) async fn hold_document(
+        &mut self,
+        clocks: HoldTimeouts,
+        endpoint: Endpoint,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<(), HoldError> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending)
+                if self.head.status.is_success() && pending.observer.is_document() =>
+            {
+                hold_error_document(pending, clocks, endpoint, bounds).await
             }
             ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
         }

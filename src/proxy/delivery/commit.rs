@@ -28,10 +28,10 @@ use crate::{
 const MOST_BYTES: usize = 256 << 10;
 
 /// The overhead of a held frame, in bytes.
-const FRAME: usize = 64;
+pub(super) const FRAME: usize = 64;
 
 /// Without a `first_token` timeout a stream is not held longer than this: its client waits without a head.
-const LONGEST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST: Duration = Duration::from_secs(30);
 
 const UNFINISHED: &str = "the stream ended before its first content";
 

@@ -7,6 +7,7 @@ mod clock;
 mod commit;
 mod detached;
 mod drain;
+mod error_document;
 mod observer;
 mod pending;
 mod policy;

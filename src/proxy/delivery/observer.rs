@@ -33,6 +33,8 @@ pub(in crate::proxy) struct Events {
     dialect: Dialect,
     terminated: bool,
     failed: bool,
+    /// The upstream's error was passed on in a form that SDKs do not recognise, so that the stream still lacks its end.
+    unnoticed: bool,
 }
 
 /// What can still be sent in a stream that broke off.
@@ -53,6 +55,7 @@ impl ResponseObserver {
             dialect,
             terminated: false,
             failed: false,
+            unnoticed: false,
         }))
     }
 
@@ -97,6 +100,11 @@ impl ResponseObserver {
         matches!(self, Self::Events(_))
     }
 
+    /// Whether it observes a JSON document.
+    pub(super) fn is_document(&self) -> bool {
+        matches!(self, Self::Document(_))
+    }
+
     /// Whether an end here would cut a stream whose dialect says how it ends: its terminal event is missing, not every choice
     /// has finished, and there was no error event.
     pub(in crate::proxy) fn is_unfinished(&self) -> bool {
@@ -108,7 +116,7 @@ impl ResponseObserver {
     /// The outcome of an exchange whose response is complete.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Events(events) if events.failed => ERROR_EVENT,
+            Self::Events(events) if events.failed || events.unnoticed => ERROR_EVENT,
             _ => Outcome::COMPLETE,
         }
     }
@@ -163,24 +171,26 @@ impl ResponseObserver {
 
 impl Events {
     fn look(&mut self, bytes: &[u8]) -> bool {
-        let Self { scanner, reader, terminated, failed, .. } = self;
+        let Self { scanner, reader, terminated, failed, unnoticed, .. } = self;
         let mut first_content = false;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
             *terminated |= notice.terminal;
             *failed |= notice.failed;
+            *unnoticed |= notice.flat_error;
         });
         first_content
     }
 
     #[cold]
     fn at_end(&mut self) {
-        let Self { scanner, reader, terminated, failed, .. } = self;
+        let Self { scanner, reader, terminated, failed, unnoticed, .. } = self;
         scanner.finish(&mut |event| {
             let notice = reader.last_event(&event);
             *terminated |= notice.terminal;
             *failed |= notice.failed;
+            *unnoticed |= notice.flat_error;
         });
     }
 }

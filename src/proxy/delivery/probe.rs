@@ -70,7 +70,7 @@ impl Probe {
             } else {
                 notice.malformed && !*content
             };
-            let fails = malformed || notice.failed;
+            let fails = malformed || notice.failed || notice.flat_error;
             let decides = match (fails, notice.first_content || notice.terminal) {
                 (true, _) => Finding::Failed,
                 (_, true) => Finding::Content,
@@ -119,7 +119,7 @@ impl Probe {
         scanner.finish(&mut |event| {
             let notice = reader.last_event(&event);
             *ended |= notice.terminal;
-            *failed |= notice.failed;
+            *failed |= notice.failed || notice.flat_error;
         });
         let known = self.dialect.has_terminal_event();
         let unfinished = known && !self.ended && !self.reader.all_finished();

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     fault::Fault,
-    openai::{Dialect, Endpoint, NoAnswer, check_answer},
+    openai::{Dialect, Endpoint, NoAnswer, check_answer, is_flat_error},
     proxy::{body_memory::BodyMemory, buffered::Buffered},
 };
 
@@ -164,6 +164,9 @@ impl Held {
             Ok(()) => Ok(()),
             Err(NoAnswer::NotAnObject) => {
                 Err(HoldError::Fault(Fault::BadAnswer("it is not a valid JSON object")))
+            }
+            Err(NoAnswer::Lacks(_)) if is_flat_error(&self.beginning()) => {
+                Err(HoldError::ErrorEvent(self.beginning()))
             }
             Err(NoAnswer::Lacks(what)) => Err(HoldError::Fault(Fault::BadAnswer(what))),
             Err(NoAnswer::Error) => Err(HoldError::ErrorEvent(self.beginning())),

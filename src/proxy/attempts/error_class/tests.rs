@@ -46,6 +46,26 @@ const THE_NO_CREDIT: Errors = &[
         429,
         r#"{"code":"Some resource has been exhausted","error":"Your team t has either used all available credits or reached its monthly spending limit. To continue making API requests, please purchase more credits or raise your spending limit."}"#,
     ),
+    (
+        403,
+        r#"{"code":"The caller does not have permission to execute the specified operation","error":"Your newly created teams doesn't have any credits yet. You can purchase credits on https://console.x.ai/team/t."}"#,
+    ),
+    (
+        403,
+        r#"{"code":"c","error":"Your newly created team doesn't have any credits or licenses yet. You can purchase those on https://console.x.ai/team/t."}"#,
+    ),
+    (
+        412,
+        r#"{"error":{"message":"Account a is suspended, possibly due to reaching the monthly spending limit or failure to pay past invoices. Please go to https://fireworks.ai/account/billing for more information.","param":null,"code":"PRECONDITION_FAILED","type":"error"},"request_id":"r"}"#,
+    ),
+    (
+        429,
+        r#"{"error":{"message":"You have no credits remaining. Add credits to continue using the API at https://platform.openai.com/settings/organization/billing/."}}"#,
+    ),
+    (
+        400,
+        r#"{"error":{"message":"Insufficient credits. This account never purchased credits.","code":400}}"#,
+    ),
     (403, r#"{"code":"c","error":"You have run out of credits or need a Grok subscription."}"#),
     (
         429,
@@ -144,6 +164,12 @@ const THE_REQUEST: Errors = &[
         404,
         r#"{"error":{"message":"The model `m` does not exist","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#,
     ),
+    // What a request may have put there.
+    (
+        400,
+        r#"{"error":{"message":"Account number 1 of your text is suspended, possibly due to reaching the monthly spending limit"}}"#,
+    ),
+    (412, r#"{"error":{"message":"The file has changed","code":"PRECONDITION_FAILED"}}"#),
     (422, r#"{"detail":[{"type":"missing","loc":["body","messages"]}]}"#),
     (501, ""),
 ];
