@@ -124,6 +124,11 @@ impl Attempts {
         self.iter().any(|attempt| attempt.blames_target && is_at(attempt))
     }
 
+    /// Whether a failure of this exchange has counted against the target of the last attempt.
+    pub fn last_has_blamed(&self) -> bool {
+        self.last.as_ref().is_some_and(|last| self.has_blamed(&last.upstream, &last.target))
+    }
+
     pub(super) fn begin(&mut self, attempt: Attempt) {
         self.count += 1;
         let Some(before) = self.last.replace(attempt) else { return };

@@ -317,11 +317,13 @@ impl TargetPermit {
         self.excused = true;
     }
 
-    /// Reports at `now` that the target was too slow for this request.
-    pub fn was_slow(&mut self, failure: Failure, now: Instant) {
-        if !self.excused {
-            self.failed(failure, now);
+    /// Reports at `now` that the target was too slow for this request. False if that does not count.
+    pub fn was_slow(&mut self, failure: Failure, now: Instant) -> bool {
+        if self.excused {
+            return false;
         }
+        self.failed(failure, now);
+        true
     }
 
     /// Reports that the target has responded. If it was reported as slow before, that stands.

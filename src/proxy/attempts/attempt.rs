@@ -150,8 +150,7 @@ async fn held(
     candidate: &Candidate,
     hold: Hold,
 ) -> Result<ClientResponse, AttemptError> {
-    let clocks =
-        HoldTimeouts { start: content_due_from(exchange, candidate), timeouts: candidate.timeouts };
+    let clocks = HoldTimeouts { start: content_due_from(exchange, candidate), timeouts: candidate.timeouts };
     match Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
@@ -210,10 +209,10 @@ fn report_to_breaker(
     let attempts = &mut exchange.record.attempts;
     if attempts.has_blamed(&candidate.upstream.name, &target) {
         candidate.permit.failed_again(failure, now);
-    } else if error.is_slowness() {
-        candidate.permit.was_slow(failure, now);
-    } else {
+    } else if !error.is_slowness() {
         candidate.permit.failed(failure, now);
+    } else if !candidate.permit.was_slow(failure, now) {
+        return;
     }
     attempts.update(|attempt| attempt.blames_target = true);
 }

@@ -15,8 +15,8 @@ use crate::{
     proxy::arrival::CallerTimeouts,
     snapshot::{Route, Step, Target, Upstream},
     upstream::{
-        Affinity, BudgetPermit, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure, KeyPermit, Noted,
-        Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
+        Affinity, BudgetPermit, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure,
+        KeyPermit, Noted, Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
     },
 };
 

@@ -95,7 +95,9 @@ pub(super) async fn dispatch(
                     Err(available) => return give_up(exchange, dispatch.last, available),
                 },
             };
-            let Some(asked) = dispatch.ask(context, exchange, &mut request, candidate).await else { continue };
+            let Some(asked) = dispatch.ask(context, exchange, &mut request, candidate).await else {
+                continue;
+            };
             asked
         };
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);

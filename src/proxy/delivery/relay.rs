@@ -228,7 +228,13 @@ impl Relay {
             // The body is not held any more, so a repetition of the request is not recognised.
             let request = RequestHash::unique(self.exchange.record.request_id.as_str().as_bytes());
             let failure = Failure::Response(request);
-            if fault.is_slowness() { permit.was_slow(failure, now) } else { permit.failed(failure, now) }
+            if self.exchange.record.attempts.last_has_blamed() {
+                permit.failed_again(failure, now);
+            } else if fault.is_slowness() {
+                permit.was_slow(failure, now);
+            } else {
+                permit.failed(failure, now);
+            }
         }
         let lengthless = active.lengthless;
         let only_framing_missing = complete && lengthless;

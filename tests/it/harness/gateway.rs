@@ -153,7 +153,12 @@ impl Gateway {
 
 fn read(toml: &str) -> Config {
     let toml = toml.replace("$CLIENT_HASH", &KeyHash::of(CLIENT_KEY.as_bytes()).to_string());
-    let variable = |name: &str| (name == "UPSTREAM_KEY").then(|| OsString::from(UPSTREAM_KEY));
+    let variable = |name: &str| match name {
+        "UPSTREAM_KEY" => Some(OsString::from(UPSTREAM_KEY)),
+        // One that no simulator insists on.
+        "UPSTREAM_KEY_2" => Some(OsString::from("sk-upstream-key-number-two-0123456789abcdef")),
+        _ => None,
+    };
     parse(&toml, &Env::new(Path::new("."), &variable)).unwrap_or_else(|p| panic!("{p:#?}"))
 }
 

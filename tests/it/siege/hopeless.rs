@@ -7,10 +7,13 @@ use std::{
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use sluicegate::{config::KeyHash, simulator::Simulator};
+use sluicegate::{
+    config::KeyHash,
+    simulator::{Options, Protocols, Simulator},
+};
 
 use crate::harness::{
-    Answer, BOTH, CLIENT_KEY, Client, Gateway, GatewayToml, Http, request, safely, send, simulator, whole,
+    Answer, BOTH, CLIENT_KEY, Client, Gateway, GatewayToml, Http, request, safely, send, whole,
 };
 
 const OTHER_KEY: &str = "sk-sg-other-key-0123456789abcdefABCDEF";
@@ -33,22 +36,23 @@ struct Siege {
 }
 
 impl Siege {
-    /// A gateway with so many targets, one key for all, and two clients.
-    async fn begin(targets: usize, defaults: &str) -> Self {
+    /// A gateway with so many targets and so many keys, and two clients.
+    async fn begin(targets: usize, keys: usize, defaults: &str) -> Self {
         let mut upstreams = Vec::new();
         for _ in 0..targets {
-            upstreams.push(simulator().await);
+            // It takes any key.
+            let options = Options { protocols: Protocols::Both, ..Options::default() };
+            upstreams.push(Simulator::start(options).await.unwrap());
         }
         let urls: Vec<String> =
             upstreams.iter().map(|upstream| format!("{{ url = \"{}\" }}", upstream.url())).collect();
+        // The same key twice is refused.
+        let keys = &[r#"{ env = "UPSTREAM_KEY" }"#, r#"{ env = "UPSTREAM_KEY_2" }"#][..keys];
         let key = KeyHash::of(OTHER_KEY.as_bytes());
         let toml = GatewayToml::new()
             .listener("h2c = true")
             .defaults(defaults)
-            .upstream_of(
-                "main",
-                format!("targets = [{}]\nkey = {{ env = \"UPSTREAM_KEY\" }}", urls.join(", ")),
-            )
+            .upstream_of("main", format!("targets = [{}]\nkeys = [{}]", urls.join(", "), keys.join(", ")))
             .more(format!("[client.other]\nkey = \"{key}\""));
         Self { upstreams, gateway: Gateway::start(&toml), hopeless: Cell::new(0) }
     }
@@ -116,8 +120,8 @@ impl Siege {
 }
 
 /// `rounds` rounds of hopeless requests, each followed by one request of the other client, beside long streams of the other client.
-async fn besiege(targets: usize, defaults: &str, pause: Duration, rounds: usize) {
-    let siege = Siege::begin(targets, defaults).await;
+async fn besiege(targets: usize, keys: usize, defaults: &str, pause: Duration, rounds: usize) {
+    let siege = Siege::begin(targets, keys, defaults).await;
     let mut streams = Vec::new();
     for http in [Http::One, Http::Two, Http::One, Http::Two] {
         streams.push(siege.long_stream(http).await);
@@ -143,19 +147,19 @@ async fn besiege(targets: usize, defaults: &str, pause: Duration, rounds: usize)
 const QUICK: &str = r#"retry = { backoff = "5ms", max_backoff = "20ms" }"#;
 
 #[tokio::test]
-async fn hopeless_requests_of_one_client_harm_nobody_else_before_one_target() {
-    besiege(1, QUICK, Duration::ZERO, 20).await;
+async fn hopeless_requests_of_one_client_harm_nobody_else_before_one_target_with_one_key() {
+    besiege(1, 1, QUICK, Duration::ZERO, 20).await;
 }
 
 #[tokio::test]
-async fn hopeless_requests_of_one_client_harm_nobody_else_before_two_targets() {
-    besiege(2, QUICK, Duration::ZERO, 20).await;
+async fn hopeless_requests_of_one_client_harm_nobody_else_before_two_targets_with_two_keys() {
+    besiege(2, 2, QUICK, Duration::ZERO, 20).await;
 }
 
 #[tokio::test]
 #[ignore = "takes two minutes: run with --ignored"]
 async fn hopeless_requests_for_a_minute() {
-    for targets in [1, 2] {
-        besiege(targets, "", Duration::from_secs(5), 12).await;
+    for number in [1, 2] {
+        besiege(number, number, "", Duration::from_secs(5), 12).await;
     }
 }
