@@ -114,7 +114,7 @@ async fn run(
     candidate.permit.has_answered();
     candidate.answered = Some(Instant::now());
     let route = &request.arrived.routed.route;
-    let mut response = judge(exchange, answer, route, candidate).await?;
+    let mut response = judge(context, exchange, answer, route, candidate).await?;
     if hold == Hold::Nothing {
         return Ok(response);
     }
