@@ -80,7 +80,7 @@ pub(super) async fn finish(
     hold: Hold,
 ) -> Result<ClientResponse, FailedAttempt> {
     let Asked { mut candidate, head } = asked;
-    let result = match judge_head(exchange, request, &mut candidate, head).await {
+    let result = match judge_head(context, exchange, request, &mut candidate, head).await {
         Ok(response) if hold != Hold::Nothing => held(context, exchange, response, &candidate, hold).await,
         judged => judged,
     };
@@ -125,6 +125,7 @@ pub(super) fn announce(exchange: &mut Exchange, request: &PreparedRequest, candi
 
 /// Makes the client's response from that of `candidate`.
 async fn judge_head(
+    context: &RequestContext,
     exchange: &mut Exchange,
     request: &PreparedRequest,
     candidate: &mut Candidate,
@@ -133,7 +134,7 @@ async fn judge_head(
     let answer = head.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
     candidate.answered = Some(Instant::now());
-    judge(exchange, answer, &request.arrived.routed.route, candidate).await
+    judge(context, exchange, answer, &request.arrived.routed.route, candidate).await
 }
 
 /// The time that `first_token` counts from for the content of the last attempt's response.

@@ -16,6 +16,8 @@ use crate::{
     openai::Dialect,
     pause, policy,
     proxy::{
+        buffered::{self, Buffered},
+        context::RequestContext,
         delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
         intake::is_json,
     },
@@ -35,6 +37,7 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// The response is an error, cannot be used, or is about the gateway's own key.
 pub(super) async fn judge(
+    context: &RequestContext,
     exchange: &mut Exchange,
     answer: Response<AnswerBody>,
     route: &Arc<Route>,
@@ -67,7 +70,8 @@ pub(super) async fn judge(
     // HTTP has no status above 599 (RFC 9110 section 15), but nothing keeps an upstream from sending one.
     if head.status.as_u16() >= 400 {
         let is_head = exchange.record.method == Method::HEAD;
-        let error = Box::pin(upstream_error(head, body, kind, upstream, is_head)).await;
+        let bytes = Box::pin(error_bytes(context, head.status, body, kind)).await;
+        let error = upstream_error(head, bytes, upstream, is_head);
         return Err(AttemptError::Upstream(Box::new(error)));
     }
     let close_delimited =
@@ -94,16 +98,14 @@ fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &Respon
     }
 }
 
-/// Reads an upstream's error response. The client gets it unchanged, unless it is about the gateway's key or contains a key.
-async fn upstream_error(
+/// An upstream's error response with the body `bytes`. The client gets it unchanged, unless it is about the gateway's key or contains a key.
+fn upstream_error(
     mut head: response::Parts,
-    body: AnswerBody,
-    kind: BodyKind,
+    bytes: Result<Bytes, Fault>,
     upstream: &Upstream,
     is_head: bool,
 ) -> UpstreamError {
     let status = head.status;
-    let bytes = error_bytes(status, body, kind).await;
     let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
     let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream);
     if !is_head {
@@ -212,29 +214,42 @@ async fn next_data(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Opti
     Ok(frame.and_then(|frame| frame.into_data().ok()))
 }
 
-/// The body of an error response, if it can be searched for upstream keys.
-async fn error_bytes(status: StatusCode, body: AnswerBody, kind: BodyKind) -> Result<Bytes, Fault> {
+/// The body of an error response, if it can be searched for upstream keys and there is room for it.
+async fn error_bytes(
+    context: &RequestContext,
+    status: StatusCode,
+    body: AnswerBody,
+    kind: BodyKind,
+) -> Result<Bytes, Fault> {
     let withheld = Fault::Withheld(status.as_u16());
     if kind == BodyKind::Coded {
         return Err(withheld);
     }
-    match pause::timeout(ERROR_TIMEOUT, read(body)).await {
+    let mut held = Buffered::new(&context.worker.gateway);
+    let bound = context.snapshot.server.max_buffered;
+    match pause::timeout(ERROR_TIMEOUT, read(body, &mut held, bound)).await {
         Err(_) => Err(Fault::Idle(ERROR_TIMEOUT)),
         Ok(Err(fault)) => Err(fault),
-        Ok(Ok(bytes)) => bytes.ok_or(withheld),
+        Ok(Ok(None)) => Err(withheld),
+        Ok(Ok(Some(bytes))) => Ok(buffered::own(bytes, held)),
     }
 }
 
-/// The whole body; `None` if it is larger than [`MOST_ERROR_BYTES`].
-async fn read(mut body: AnswerBody) -> Result<Option<Bytes>, Fault> {
+/// The whole body, counted in `held`; `None` if it is larger than [`MOST_ERROR_BYTES`], or if the process would then hold more than `bound`.
+async fn read(mut body: AnswerBody, held: &mut Buffered, bound: u64) -> Result<Option<Bytes>, Fault> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| Fault::Truncated(error.into()))?;
         let Ok(data) = frame.into_data() else { continue };
-        if bytes.len() + data.len() > MOST_ERROR_BYTES {
+        let length = bytes.len() + data.len();
+        if length > MOST_ERROR_BYTES || held.grow_to(length as u64, bound).is_err() {
             return Ok(None);
         }
         bytes.extend_from_slice(&data);
+        // Spare room counts too: it is no more than what is there, and so no more than the largest body.
+        if held.grow_to(bytes.capacity() as u64, bound).is_err() {
+            return Ok(None);
+        }
     }
     Ok(Some(bytes.freeze()))
 }

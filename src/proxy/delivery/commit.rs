@@ -21,7 +21,7 @@ use crate::{
     openai::Endpoint,
     pause,
     proxy::{Gateway, buffered::Buffered},
-    upstream::AnswerBody,
+    upstream::{AnswerBody, BodyError},
 };
 
 /// The most bytes that are held, in bytes. A stream without content in them is forwarded.
@@ -141,8 +141,8 @@ async fn next(body: &mut AnswerBody, clocks: HoldTimeouts) -> Next {
 }
 
 /// The next frame of `body`, within `idle` and before the deadline of `first_token`.
-pub(super) async fn next_within(
-    body: &mut AnswerBody,
+pub(super) async fn next_within<B: Body<Data = Bytes, Error = BodyError> + Unpin>(
+    body: &mut B,
     idle: Option<Duration>,
     first_token: Option<(Instant, Duration)>,
 ) -> Result<Option<Frame<Bytes>>, Fault> {

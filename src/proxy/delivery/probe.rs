@@ -1,5 +1,7 @@
 //! A first look at an event stream, before any of it goes out.
 
+use memchr::memchr2;
+
 use crate::{
     openai::{Dialect, OUTLINED, StreamReader},
     sse::{Event, Scanner},
@@ -88,6 +90,23 @@ impl Probe {
         seen
     }
 
+    /// Looks at the next bytes, up to the event that ends the response or is an error. Returns the first finding, and how many of the bytes
+    /// belong to the response.
+    pub(super) fn look_to_end(&mut self, bytes: &[u8]) -> (Finding, usize) {
+        let mut seen = Finding::Nothing;
+        let mut looked = 0;
+        while looked < bytes.len() && !self.ended && !self.failed {
+            let rest = &bytes[looked..];
+            let event = &rest[..through_blank_line(rest)];
+            looked += event.len();
+            let finding = self.look(event);
+            if seen == Finding::Nothing {
+                seen = finding;
+            }
+        }
+        (seen, looked)
+    }
+
     /// Whether an error has been seen, wherever in the stream.
     pub(super) fn has_failed(&self) -> bool {
         self.failed
@@ -127,6 +146,19 @@ impl Probe {
     }
 }
 
+/// The number of bytes up to the end of the first blank line; all of them if there is none.
+fn through_blank_line(bytes: &[u8]) -> usize {
+    let mut line = 0;
+    while let Some(length) = memchr2(b'\n', b'\r', &bytes[line..]) {
+        let ended = &bytes[line + length..];
+        line += length + if ended.starts_with(b"\r\n") { 2 } else { 1 };
+        if length == 0 {
+            return line;
+        }
+    }
+    bytes.len()
+}
+
 /// Whether SDKs can read an event: each as JSON, but for the word at the end. The reader of a stream does not parse all that it sees.
 fn is_readable(event: &Event<'_>) -> bool {
     let last = event.data.starts_with(b"[DONE]");
@@ -134,4 +166,23 @@ fn is_readable(event: &Event<'_>) -> bool {
         || event.data.is_empty()
         || last
         || serde_json::from_slice::<serde::de::IgnoredAny>(event.data).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blank_line_ends_with_any_line_end() {
+        for (bytes, length) in [
+            ("data: a\n\ndata: b", 9),
+            ("data: a\r\n\r\ndata: b", 11),
+            ("data: a\r\rdata: b", 9),
+            ("a\nb\n", 4),
+            ("\na", 1),
+            ("", 0),
+        ] {
+            assert_eq!(through_blank_line(bytes.as_bytes()), length, "{bytes:?}");
+        }
+    }
 }

@@ -244,7 +244,7 @@ async fn the_held_start_of_a_stream_is_counted() {
     assert_eq!(take(response.body_mut(), text.len()).await, text.as_bytes());
     drop(response);
     client.leave().await;
-    assert_eq!(rig.gateway.buffered(), 0);
+    rig.gateway.holds_nothing().await;
     rig.finish(1).await;
 }
 

@@ -10,6 +10,7 @@ mod cooldowns;
 mod drained;
 mod early;
 mod heartbeat;
+mod held;
 mod kept;
 mod late;
 mod models;

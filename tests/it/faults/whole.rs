@@ -6,7 +6,7 @@ use http::StatusCode;
 use sluicegate::simulator::{Cut, Framing, Gate, Head, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, stream, stream_then, streamed};
-use crate::harness::{Client, Http, log, post, safely, take, whole};
+use crate::harness::{BOTH, Client, Http, log, post, safely, take, whole};
 
 const WHOLE: &str = "delivery = \"whole\"";
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -129,11 +129,28 @@ async fn an_answer_that_is_complete_goes_out_as_it_came() {
     let head = Step::Head(Head::json(StatusCode::OK, long.len()));
     rig.main_answers([Script::new(vec![head, Step::Send(long.clone().into())])]);
     assert_eq!(rig.chat().await.text(), long);
-    assert_eq!(rig.gateway.buffered(), 0);
     rig.finish(4).await;
 }
 
-/// SDKs close at the terminal event: whatever does or does not follow is no fault, and costs no time.
+/// The count ends with the response, not with the connection.
+#[tokio::test]
+async fn an_answer_that_the_caller_has_does_not_count() {
+    let long = format!("{{\"choices\":[{}1]}}", "1,".repeat(200 << 10));
+    for http in BOTH {
+        let rig = Rig::alone(QUICK, "", WHOLE).await;
+        let head = Step::Head(Head::json(StatusCode::OK, long.len()));
+        rig.main_answers([Script::new(vec![head, Step::Send(long.clone().into())])]);
+        let address = rig.gateway.address();
+        let mut client = Client::connect(address, http).await;
+        let request = post(address, http, "/v1/chat/completions").body(whole(crate::harness::CHAT));
+        assert_eq!(client.ask(request.unwrap()).await.text(), long);
+        rig.gateway.holds_nothing().await;
+        client.leave().await;
+        rig.finish(1).await;
+    }
+}
+
+/// SDKs close at the terminal event: whatever does or does not follow is no fault, is not passed on, and costs no time.
 #[tokio::test]
 async fn a_stream_ends_at_its_terminal_event() {
     let complete = [ROLE, HELLO, DONE];
@@ -149,10 +166,31 @@ async fn a_stream_ends_at_its_terminal_event() {
         rig.main_answers([stream_then(&complete, last)]);
         let answer = rig.chat().await;
         assert!(answer.whole && answer.status == 200, "{name}: {answer:?}");
-        assert!(answer.text().starts_with(&complete.concat()), "{name}: {answer:?}");
+        assert_eq!(answer.text(), complete.concat(), "{name}");
         assert_eq!(rig.seen(), (1, 0), "{name}");
         assert_line(&rig.line().await, 200, 1, &[]);
         rig.finish(1).await;
+    }
+}
+
+/// In the same frame too.
+#[tokio::test]
+async fn nothing_behind_the_terminal_event_is_passed_on() {
+    for end in ["\n", "\r\n", "\r"] {
+        for behind in
+            ["", end, ": comment\n\n", &HELLO[..20], ERROR, "data: {no\n\n", &[HELLO, DONE].concat()]
+        {
+            let rig = Rig::both(QUICK, "", WHOLE).await;
+            let complete = [ROLE, HELLO, DONE].concat().replace('\n', end);
+            let text = [&*complete, behind].concat();
+            let steps = vec![Step::Head(Head::event_stream()), Step::Send(text.into())];
+            rig.main_answers([Script::new(steps)]);
+            let answer = rig.chat().await;
+            assert!(answer.whole && answer.text() == complete, "{end:?} {behind:?}: {answer:?}");
+            assert_eq!(rig.seen(), (1, 0), "{behind:?}");
+            assert_line(&rig.line().await, 200, 1, &[]);
+            rig.finish(1).await;
+        }
     }
 }
 
@@ -180,7 +218,7 @@ async fn one_that_is_too_large_is_an_error() {
     rig.main_answers([stream(&[ROLE, filler, HELLO, DONE])]);
     let answer = rig.chat().await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (502, "upstream_answer_too_large"));
-    assert_eq!(rig.gateway.buffered(), 0);
+    rig.gateway.holds_nothing().await;
     rig.finish(1).await;
 }
 

@@ -1,6 +1,8 @@
 //! A gateway that runs in this process.
 
-use std::{ffi::OsString, fmt::Display, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle};
+use std::{
+    ffi::OsString, fmt::Display, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
+};
 
 use sluicegate::{
     app::{App, Ended, Surroundings},
@@ -12,7 +14,7 @@ use sluicegate::{
 };
 use tokio::sync::mpsc;
 
-use super::{CLIENT_KEY, GatewayToml, Http, LogLines, UPSTREAM_KEY};
+use super::{CLIENT_KEY, GatewayToml, Http, LogLines, UPSTREAM_KEY, safely};
 
 /// A running gateway; dropped, it is stopped at once.
 pub struct Gateway {
@@ -106,6 +108,22 @@ impl Gateway {
     /// Bytes of request bodies that it holds.
     pub fn buffered(&self) -> u64 {
         self.inside.buffered()
+    }
+
+    /// Waits until it holds no bytes of bodies. A client may have the last byte of a response before the gateway's thread has returned from
+    /// writing it.
+    pub async fn holds_nothing(&self) {
+        self.buffers(|bytes| bytes == 0).await;
+    }
+
+    /// Waits until the number of bytes of bodies that it holds is as wanted.
+    pub async fn buffers(&self, wanted: impl Fn(u64) -> bool) {
+        safely(async {
+            while !wanted(self.buffered()) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        })
+        .await;
     }
 
     /// What it has counted.

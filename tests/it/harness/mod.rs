@@ -44,7 +44,9 @@ mod toml;
 
 use std::time::Duration;
 
-pub use client::{Answer, Client, Sent, Small, authorised, body_of, chat, post, request, send, take, whole};
+pub use client::{
+    Answer, Client, Pending, Sent, Small, authorised, body_of, chat, post, request, send, take, whole,
+};
 pub use frames::Frames;
 pub use gateway::{Gateway, Keys};
 pub use log::LogLines;

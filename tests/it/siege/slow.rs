@@ -80,7 +80,7 @@ async fn bodies_that_drip() {
             let in_time = |told: &String| told.starts_with("HTTP/1.1 504 ") && told.contains("total_timeout");
             assert!(told.iter().all(in_time), "{kind} {framing:?}: {told:?}");
         }
-        assert_eq!(gateway.buffered(), 0);
+        gateway.holds_nothing().await;
         let complete = upstream.records().iter().filter(|record| record.body_complete).count();
         assert_eq!(complete, 8, "only the neighbours");
         gateway.finish(2 * CALLERS + 8).await;
