@@ -147,8 +147,9 @@ impl Scanner {
 
     /// Whether any line so far was an `id` field.
     ///
-    /// Some readers keep the last id and dispatch an event at every blank line after it, even without data (openai-python 3.57 and
-    /// anthropic 2.14, `SSEDecoder.decode` in `_streaming.py`). In such a stream, no blank line may be inserted between two events.
+    /// Some readers keep the last id and dispatch an event at every blank line after it, even without data: `SSEDecoder.decode` in
+    /// `_streaming.py` of openai-python 3.54, whose `Stream` then fails to parse the data, and of anthropic-sdk-python 2.14, whose `Stream`
+    /// ignores events without a name and whose `raw_events` does not. In such a stream, no blank line may be inserted between two events.
     pub fn has_ids(&self) -> bool {
         self.has_ids
     }

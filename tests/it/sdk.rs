@@ -5,6 +5,8 @@
 
 mod bench;
 mod faults;
+mod heartbeats;
+mod media;
 pub mod packages;
 mod row;
 mod rows;

@@ -2,7 +2,8 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 
-import OpenAI from "openai";
+import Anthropic from "@anthropic-ai/sdk";
+import OpenAI, { toFile } from "openai";
 
 const { GATEWAY_URL, KEY_ALL, CASES, REPORT } = process.env;
 const HELLO = [{ role: "user", content: "Hello" }];
@@ -15,13 +16,52 @@ const asks = {
   async chat_stream(openai, came, options) {
     const body = { model: "node", messages: HELLO, stream: true };
     const stream = await openai.chat.completions.create(body, options);
-    for await (const chunk of stream) came.text += chunk.choices[0].delta.content ?? "";
+    for await (const chunk of stream) {
+      came.text += chunk.choices[0].delta.content ?? "";
+      came.events += 1;
+    }
   },
   async responses_stream(openai, came, options) {
     const stream = await openai.responses.create({ model: "node", input: "Hello", stream: true }, options);
     for await (const event of stream) {
       came.text += event.delta ?? "";
       came.last = event.type;
+      came.events += 1;
+    }
+  },
+  async images_stream(openai, came, options) {
+    const stream = await openai.images.generate({ model: "node", prompt: "Hello", stream: true }, options);
+    for await (const event of stream) came.text += event.b64_json;
+  },
+  async transcription_stream(openai, came, options) {
+    const file = await toFile(Buffer.from("RIFF"), "speech.wav");
+    const stream = await openai.audio.transcriptions.create({ model: "node", file, stream: true }, options);
+    for await (const event of stream) came.text += event.delta ?? "";
+  },
+  async thread_run_stream(openai, came, options) {
+    const body = { assistant_id: "asst_1", model: "node", stream: true };
+    const stream = await openai.beta.threads.runs.create("thread_1", body, options);
+    for await (const { event, data } of stream) {
+      if (event === "thread.message.delta") came.text += data.delta.content[0].text.value;
+    }
+  },
+  // The SDK reads no events here, and hands on the bytes.
+  async speech_stream(openai, came, options) {
+    const body = { model: "node", voice: "alloy", input: "Hello", stream_format: "sse" };
+    const response = await openai.audio.speech.create(body, options);
+    let read = "";
+    for await (const chunk of response.body) {
+      read += Buffer.from(chunk).toString();
+      came.text = [...read.matchAll(/"audio":"([^"]*)"/g)].map((found) => found[1]).join("");
+    }
+  },
+  async messages_stream(openai, came, options) {
+    const baseURL = openai.baseURL.replace(/\/v1$/, "");
+    const anthropic = new Anthropic({ baseURL, apiKey: KEY_ALL, maxRetries: 0, timeout: 60_000 });
+    const body = { model: "node", max_tokens: 9, messages: HELLO, stream: true };
+    for await (const event of await anthropic.messages.create(body, options)) {
+      if (event.type === "content_block_delta") came.text += event.delta.text;
+      came.events += 1;
     }
   },
   async batch(openai, came, options) {
@@ -47,7 +87,7 @@ const describe = (error) => ({
 const report = {};
 
 async function ask({ at, ask, retries }) {
-  const came = { text: "", last: null, error: null };
+  const came = { text: "", last: null, events: 0, error: null };
   const baseURL = `${GATEWAY_URL}/${at}/node/v1`;
   const openai = new OpenAI({ baseURL, apiKey: KEY_ALL, maxRetries: retries, timeout: 60_000 });
   const options = { headers: { "x-simulate-id": `${at}/node` } };

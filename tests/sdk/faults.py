@@ -3,10 +3,13 @@
 import asyncio
 import json
 import os
-import sys
+import re
 import threading
 
-from test_openai import HELLO, Kind, done, each
+import anthropic
+import openai
+
+from test_openai import HELLO, KEY, Kind, done, each
 
 KINDS = {
     "sync-1": Kind(is_async=False, http2=False),
@@ -25,6 +28,7 @@ async def chat_stream(client, came, **options):
     stream = await done(client.chat.completions.create(model="m", messages=HELLO, stream=True, **options))
     async for chunk in each(stream):
         came["text"] += chunk.choices[0].delta.content or ""
+        came["events"] += 1
 
 
 async def responses_stream(client, came, **options):
@@ -32,6 +36,52 @@ async def responses_stream(client, came, **options):
     async for event in each(stream):
         came["text"] += getattr(event, "delta", "")
         came["last"] = event.type
+        came["events"] += 1
+
+
+async def images_stream(client, came, **options):
+    stream = await done(client.images.generate(model="m", prompt="Hello", stream=True, **options))
+    async for event in each(stream):
+        came["text"] += event.b64_json
+        came["last"] = event.type
+
+
+async def transcription_stream(client, came, **options):
+    file = ("speech.wav", b"RIFF")
+    stream = await done(client.audio.transcriptions.create(model="m", file=file, stream=True, **options))
+    async for event in each(stream):
+        came["text"] += getattr(event, "delta", "")
+        came["last"] = event.type
+
+
+async def thread_run_stream(client, came, **options):
+    runs = client.beta.threads.runs
+    stream = await done(runs.create("thread_1", assistant_id="asst_1", stream=True, **options))
+    async for event in each(stream):
+        if event.event == "thread.message.delta":
+            came["text"] += event.data.delta.content[0].text.value
+        came["last"] = event.event
+
+
+async def speech_stream(client, came, **options):
+    """The SDK reads no events here, and hands on the bytes."""
+    create = client.audio.speech.with_streaming_response.create
+    manager = create(model="m", voice="alloy", input="Hello", stream_format="sse", **options)
+    response = await manager.__aenter__() if hasattr(manager, "__aenter__") else manager.__enter__()
+    async for line in each(response.iter_lines()):
+        came["text"] += "".join(re.findall(r'"audio":"([^"]*)"', line))
+
+
+async def messages_stream(client, came, **options):
+    sdk = anthropic.AsyncAnthropic if isinstance(client, openai.AsyncOpenAI) else anthropic.Anthropic
+    base = str(client.base_url).removesuffix("/v1/")
+    client = sdk(base_url=base, api_key=KEY, http_client=client._client, max_retries=0, timeout=60)
+    stream = await done(client.messages.create(model="m", max_tokens=9, messages=HELLO, stream=True, **options))
+    async for event in each(stream):
+        if event.type == "content_block_delta":
+            came["text"] += event.delta.text
+        came["last"] = event.type
+        came["events"] += 1
 
 
 async def batch(client, came, **options):
@@ -63,7 +113,7 @@ def describe(error):
 
 
 async def ask(kind, name, case):
-    came = {"text": "", "last": None, "error": None}
+    came = {"text": "", "last": None, "events": 0, "error": None}
     client = kind.client(f"/{case['at']}/{name}/v1", max_retries=case["retries"])
     # A limit is a model's: the other clients are not to meet it.
     options = {"extra_headers": {"x-simulate-id": f"{case['at']}/{name}"}, "extra_body": {"model": name}}

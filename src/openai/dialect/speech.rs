@@ -6,7 +6,10 @@ use super::{
 };
 use crate::sse::Event;
 
-pub(super) static DEFINITION: Definition = Definition { name: "Speech", read_event, ..LIKE_MEDIA };
+/// The SDKs hand on the bytes of speech and read no events (openai-python, `src/openai/resources/audio/speech.py`; openai-node,
+/// `src/resources/audio/speech.ts`). They raise only when the transport is aborted.
+pub(super) static DEFINITION: Definition =
+    Definition { name: "Speech", raises_on_error_event: false, read_event, ..LIKE_MEDIA };
 
 fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     typed::read_event(progress, event, kind_of)

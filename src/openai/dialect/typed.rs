@@ -11,7 +11,7 @@ use super::{
 };
 use crate::sse::Event;
 
-/// For a dialect to begin with. Both SDKs raise on an `error` member in these streams (openai-python, `src/openai/_streaming.py`;
+/// For a dialect to begin with. Both SDKs raise on an `error` member in streams that they read (openai-python, `src/openai/_streaming.py`;
 /// openai-node, `src/core/streaming.ts`), so the error event is that of chat.
 pub(super) const LIKE_MEDIA: Definition = Definition { name: "Media", ..chat::LIKE_CHAT };
 

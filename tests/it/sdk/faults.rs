@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path, process::Comma
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sluicegate::simulator::Simulator;
+use sluicegate::simulator::{Record, Simulator};
 
 use super::{
     bench::{certificates, introduce},
@@ -26,6 +26,7 @@ struct Came {
     text: String,
     /// The kind of the last event, where events have kinds.
     last: Option<String>,
+    events: u64,
     error: Option<Raised>,
 }
 
@@ -85,8 +86,17 @@ async fn run(script: Command, kinds: &[&str], class: fn(&Error) -> &'static str)
                 |line: &&Value| line["path"].as_str().is_some_and(|path| path.starts_with(&beginning));
             let seen = (asked(&main, &id), asked(&spare, &id));
             let lines: Vec<&Value> = lines.iter().filter(of_it).collect();
-            let expected = case.expected().as_seen_by(class, &main.url(), case.row);
-            let found = seen_of(&came[&id], seen, &lines);
+            let mut expected = case.expected().as_seen_by(class, &main.url(), case.row);
+            if let Some(events) = case.row.events_among_heartbeats {
+                expected["events"] = events.into();
+                expected["heartbeats"] = true.into();
+            }
+            let mut found = seen_of(&came[&id], seen, &lines);
+            if case.row.events_among_heartbeats.is_some() {
+                found["events"] = came[&id].events.into();
+                let upstream: u64 = records_of(&main, &id).map(|record| record.sent).sum();
+                found["heartbeats"] = (lines[0]["bytes_out"].as_u64() > Some(upstream)).into();
+            }
             if found != expected {
                 let says = came[&id].error.as_ref().map(|error| &error.says);
                 writeln!(wrong, "{id}\n  expected {expected}\n  found    {found}\n  {says:?}").unwrap();
@@ -180,8 +190,12 @@ fn seen_of(came: &Came, (main, spare): (usize, usize), lines: &[&Value]) -> Valu
 }
 
 fn asked(upstream: &Simulator, id: &str) -> usize {
-    let records = upstream.records();
-    records.iter().filter(|record| record.headers.get("x-simulate-id").is_some_and(|of| of == id)).count()
+    records_of(upstream, id).count()
+}
+
+fn records_of(upstream: &Simulator, id: &str) -> impl Iterator<Item = Record> {
+    let of_it = move |record: &Record| record.headers.get("x-simulate-id").is_some_and(|of| of == id);
+    upstream.records().into_iter().filter(of_it)
 }
 
 fn configuration(folder: &Folder, main: &Simulator, spare: &Simulator, cases: &[Case<'_>]) -> String {

@@ -3,6 +3,13 @@
 use http::StatusCode;
 use sluicegate::simulator::{Head, Script, Step, WHOLE};
 
+use super::{
+    heartbeats::{MESSAGE_DELTA, MESSAGE_STOP, SPARE_BLOCK},
+    media::{
+        RUN_COMPLETED, SPARE_IMAGE, SPARE_MESSAGE, SPARE_SPEECH, SPARE_TRANSCRIPT, SPEECH_DONE, THREAD_DONE,
+        TRANSCRIPT_DONE,
+    },
+};
 use crate::faults::rig::{DONE, ROLE, SPARE, stream};
 
 /// A fault, and what comes of it.
@@ -17,6 +24,8 @@ pub(super) struct Row {
     pub(super) upstream: &'static str,
     /// Keys of both routes.
     pub(super) route: &'static str,
+    /// Heartbeats are sent, and the SDK sees this many events.
+    pub(super) events_among_heartbeats: Option<u64>,
     /// Where the upstream is the only one.
     pub(super) alone: Expected,
     /// Where another may be asked, and an answer is given whole or not at all.
@@ -29,6 +38,12 @@ pub(super) enum Ask {
     Chat,
     ChatStream,
     ResponsesStream,
+    ImagesStream,
+    SpeechStream,
+    TranscriptionStream,
+    ThreadRunStream,
+    /// By Anthropic's SDK.
+    MessagesStream,
     Batch,
     /// The second of two, so that the upstream's connection may be a kept one.
     TwoBatches,
@@ -86,7 +101,17 @@ pub(super) fn row(
     alone: Expected,
     elsewhere: Expected,
 ) -> Row {
-    Row { name, ask: Ask::ChatStream, retries: 0, answers, upstream: "", route: "", alone, elsewhere }
+    Row {
+        name,
+        ask: Ask::ChatStream,
+        retries: 0,
+        answers,
+        upstream: "",
+        route: "",
+        events_among_heartbeats: None,
+        alone,
+        elsewhere,
+    }
 }
 
 /// The upstream's own whole answer, after these attempts.
@@ -125,6 +150,11 @@ impl Row {
         Self { retries: 2, ..self }
     }
 
+    /// With heartbeats; the SDK sees this many events, and nothing for a heartbeat.
+    pub(super) fn heartbeats(self, events: u64) -> Self {
+        Self { upstream: "heartbeat = \"1s\"", events_among_heartbeats: Some(events), ..self }
+    }
+
     pub(super) fn upstream(self, upstream: &'static str) -> Self {
         Self { upstream, ..self }
     }
@@ -161,6 +191,11 @@ impl Ask {
             Self::Chat => "chat",
             Self::ChatStream => "chat_stream",
             Self::ResponsesStream => "responses_stream",
+            Self::ImagesStream => "images_stream",
+            Self::SpeechStream => "speech_stream",
+            Self::TranscriptionStream => "transcription_stream",
+            Self::ThreadRunStream => "thread_run_stream",
+            Self::MessagesStream => "messages_stream",
             Self::Batch => "batch",
             Self::TwoBatches => "two_batches",
         }
@@ -179,6 +214,11 @@ impl Ask {
             )),
             Self::ChatStream => stream(&[ROLE, SPARE, DONE]),
             Self::ResponsesStream => stream(&[CREATED, SPARE_DELTA, COMPLETED]),
+            Self::ImagesStream => stream(&[SPARE_IMAGE]),
+            Self::SpeechStream => stream(&[SPARE_SPEECH, SPEECH_DONE]),
+            Self::TranscriptionStream => stream(&[SPARE_TRANSCRIPT, TRANSCRIPT_DONE]),
+            Self::ThreadRunStream => stream(&[SPARE_MESSAGE, RUN_COMPLETED, THREAD_DONE]),
+            Self::MessagesStream => stream(&[SPARE_BLOCK, MESSAGE_DELTA, MESSAGE_STOP]),
             Self::Batch | Self::TwoBatches => json(r#"{"id":"of the spare one"}"#),
         }
     }

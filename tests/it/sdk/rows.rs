@@ -5,15 +5,18 @@ use std::time::Duration;
 use http::StatusCode;
 use sluicegate::simulator::{Cut, Head, Script, Step, WHOLE};
 
-use super::row::{
-    ABORTED, Ask, COMPLETED, CREATED, Error, Expected, Row, UNREADABLE, broken, failed, hello, json, row,
-    spare, told,
+use super::{
+    heartbeats, media,
+    row::{
+        ABORTED, Ask, COMPLETED, CREATED, Error, Expected, Row, UNREADABLE, broken, failed, hello, json, row,
+        spare, told,
+    },
 };
 use crate::faults::rig::{DONE, HELLO, ROLE, refusal, refusing, stream, stream_then};
 
 const HALF: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"wor";
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
+pub(super) const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}\n\n";
 const MALFORMED: &str = "data: {\"choices\": nonsense}\n\n";
 const DELTA_UNENDED: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":2,\"delta\":\"wor\n\n";
 const DELTA: &str = "event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"sequence_number\":1,\"delta\":\"Hello\"}\n\n";
@@ -30,14 +33,24 @@ const CLOSED: &str = "upstream_closed";
 const SILENT: &str = "upstream_timeout";
 const LATE: &str = "upstream_first_token_timeout";
 const IDLE: &str = "upstream_idle";
-const TRUNCATED: &str = "upstream_truncated";
-const IN_STREAM: &str = "upstream_error_event";
+pub(super) const TRUNCATED: &str = "upstream_truncated";
+pub(super) const IN_STREAM: &str = "upstream_error_event";
 
 pub(super) fn rows() -> Vec<Row> {
-    [limited(), refused(), no_answer(), broken_off(), odd(), batches(), responses()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        limited(),
+        refused(),
+        no_answer(),
+        broken_off(),
+        odd(),
+        batches(),
+        responses(),
+        media::rows(),
+        heartbeats::rows(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn limited() -> Vec<Row> {

@@ -144,12 +144,16 @@ fn threads() {
     assert_eq!(at(&notices, |notice| notice.error), [0]);
 }
 
-/// Anthropic docs, "Session event stream". A session's error is an event like any other, and nothing ends it.
+/// A session's error is an event like any other, and nothing ends the stream.
+///
+/// The types and members of the events are those of anthropic-sdk-python 2.14 (`types/beta/sessions/beta_managed_agents_*_event.py`); the
+/// first is the example of the Anthropic API reference, "Stream Events" of sessions. The other values are invented.
 #[test]
 fn sessions() {
-    let stream = "event: session.status_running\ndata: {\"type\":\"session.status_running\",\"id\":\"sevt_1\"}\n\n\
-        event: session.error\ndata: {\"type\":\"session.error\",\"error\":{\"type\":\"overloaded\"}}\n\n\
-        event: session.status_idle\ndata: {\"type\":\"session.status_idle\",\"id\":\"sevt_2\"}\n\n";
+    let stream = "event: user.message\ndata: {\"id\":\"sevt_011CZkZGOp0iBcp4kaQSihUmy\",\"content\":[{\"text\":\"Where is my order #1234?\",\"type\":\"text\"}],\"type\":\"user.message\",\"processed_at\":\"2026-03-15T10:00:00Z\"}\n\n\
+        event: session.status_running\ndata: {\"type\":\"session.status_running\",\"id\":\"sevt_1\",\"processed_at\":\"2026-03-15T10:00:00Z\"}\n\n\
+        event: session.error\ndata: {\"type\":\"session.error\",\"id\":\"sevt_2\",\"error\":{\"type\":\"model_overloaded_error\",\"message\":\"Overloaded\",\"retry_status\":{\"type\":\"retrying\"}},\"processed_at\":\"2026-03-15T10:00:01Z\"}\n\n\
+        event: session.status_idle\ndata: {\"type\":\"session.status_idle\",\"id\":\"sevt_3\",\"stop_reason\":{\"type\":\"end_turn\"},\"processed_at\":\"2026-03-15T10:00:02Z\"}\n\n";
     let expected =
         Expected { content: Some(0), terminal: None, complete: false, usage: None, finish_reason: None };
     check(Dialect::SESSIONS, stream, &expected);
