@@ -9,6 +9,7 @@ mod connections;
 mod cooldowns;
 mod drained;
 mod early;
+mod error_forms;
 mod heartbeat;
 mod held;
 mod kept;

@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use sluicegate::simulator::{Head, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, stream};
-use crate::harness::Raw;
+use crate::harness::{CHAT, Http, Raw, authorised, send, whole};
 
 const UNREADABLE: &str = "upstream_unreadable_response";
 const BODY: &str = r#"{"choices":[]}"#;
@@ -108,13 +108,25 @@ async fn a_head_that_cannot_be_used_is_requested_once() {
         "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n",
     ] {
         let rig = Rig::alone(QUICK, "", "").await;
-        rig.main_answers([Script::new(vec![Step::Raw(head.into())])]);
-        let answer = rig.chat().await;
-        assert_eq!((answer.status.as_u16(), &*answer.code()), (502, "upstream_invalid"), "{head}");
-        assert_eq!(
-            (rig.seen().0, &answer.headers["x-should-retry"]),
-            (1, &HeaderValue::from_static("false"))
-        );
-        rig.finish(1).await;
+        // Also one that reads only: the next head would be the same.
+        for (asked, (method, path, body)) in
+            [("POST", "/v1/chat/completions", CHAT), ("GET", "/v1/files/file-1", "")].into_iter().enumerate()
+        {
+            rig.main_answers([Script::new(vec![Step::Raw(head.into())])]);
+            let address = rig.gateway.address();
+            let request =
+                authorised(address, Http::One, method, path).header("content-type", "application/json");
+            let answer = send(address, Http::One, request.body(whole(body)).unwrap()).await;
+            assert_eq!(
+                (answer.status.as_u16(), &*answer.code()),
+                (502, "upstream_invalid"),
+                "{method} {head}"
+            );
+            assert_eq!(
+                (rig.seen().0, &answer.headers["x-should-retry"]),
+                (asked + 1, &HeaderValue::from_static("false"))
+            );
+        }
+        rig.finish(2).await;
     }
 }
