@@ -40,7 +40,7 @@
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`pause`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; pauses of the process, which extend timeouts |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts |
 //!
 //! # Life of a request
 //!
@@ -60,6 +60,7 @@ pub mod admin;
 pub mod app;
 pub mod body;
 pub mod cli;
+pub mod coding;
 pub mod config;
 pub mod exchange;
 pub mod fault;

@@ -2,9 +2,12 @@
 //!
 //! `tests/it/properties.rs` calls them with generated input in every test run, the targets beside this folder under libFuzzer.
 
+pub mod coding;
 pub mod config;
 pub mod facts;
+pub mod form;
 pub mod headers;
+pub mod outline;
 pub mod path;
 pub mod scanner;
 pub mod splice;

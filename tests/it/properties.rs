@@ -189,6 +189,54 @@ const OF_PATHS: &[&str] = &[
     " ",
 ];
 
+const OF_FORMS: &[&str] = &[
+    "multipart/form-data; boundary=xyz\n",
+    "\r\n",
+    "\r\n\r\n",
+    "\n",
+    "\r",
+    "--xyz",
+    "--xyz\r\n",
+    "\r\n--xyz\r\n",
+    "\r\n--xyz--",
+    "\r\n--xyz--\r\n",
+    "--xyzz",
+    "--",
+    " ",
+    "content-disposition: form-data; name=\"model\"\r\n\r\n",
+    "Content-Disposition: form-data; name=model\r\n\r\n",
+    "content-disposition: form-data; name=\"file\"; filename=\"model\"\r\n\r\n",
+    "content-disposition: form-data; name=\"stream\"\r\n\r\ntrue",
+    "content-transfer-encoding: base64\r\n",
+    "; name=\"model\"",
+    "\\\"",
+    "Zx81yBq7",
+    "whisper-1",
+    "\0",
+    "é",
+];
+
+/// Headers, blocks and checksums of both codings, a byte for most.
+const OF_CODINGS: &[&str] = &[
+    "\0",
+    "\u{1}",
+    "\u{3}",
+    "\u{8}",
+    "\u{1f}",
+    "(",
+    "/",
+    "\u{18}",
+    "*",
+    "M",
+    "P",
+    "h",
+    "\t",
+    " ",
+    "x",
+    "\u{7f}",
+    "aaaaaaaaaaaaaaaa",
+];
+
 /// Shown as text where it is.
 struct Input(Vec<u8>);
 
@@ -245,6 +293,9 @@ macro_rules! properties {
 properties! {
     no_cut_changes_what_is_seen_of_a_stream: scanner of OF_STREAMS;
     the_facts_of_a_body_are_what_its_tree_says: facts of OF_JSON;
+    the_facts_of_a_form_are_what_any_reader_finds: form of OF_FORMS;
+    a_body_is_decoded_within_its_bounds: coding of OF_CODINGS;
+    no_cut_changes_an_outline: outline of OF_JSON;
     another_model_changes_nothing_else: splice of OF_JSON;
     any_text_is_a_configuration_or_has_its_problems_told: config of OF_CONFIGURATIONS;
     nothing_of_one_side_alone_is_in_what_crosses: headers of OF_HEADERS;

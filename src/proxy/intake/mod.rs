@@ -2,7 +2,6 @@
 
 mod address;
 mod affinity;
-mod decode;
 mod prepared;
 mod read;
 

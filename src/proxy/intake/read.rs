@@ -6,11 +6,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
-use super::decode::{Coding, DecodeBounds};
 use crate::{
     body::{RequestBody, UploadTally},
+    coding::{Coding, DecodeError},
     fault::Fault,
-    openai::{self, Facts, Operation},
+    openai::{self, Facts, FactsError, Operation},
     pause,
     proxy::{
         Gateway,
@@ -243,14 +243,23 @@ fn with_facts(
         BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
         BodyForm::Coded(coding) => {
             let mut held = Buffered::new(gateway);
-            let bounds = DecodeBounds { limit: bounds.limit, buffered: bounds.buffered };
-            let text = coding.decode(&bytes, bounds, &mut held)?;
+            let reserve = |room| held.grow_to(room, bounds.buffered);
+            let text =
+                coding.decode(&bytes, bounds.limit, reserve).map_err(|error| undecoded(error, bounds))?;
             let text = decoded.insert(buffered::own(text.into(), held));
             Facts::read(text)
         }
     };
     let facts = read.map_err(Fault::BodyInvalid)?;
     Ok(HeldBody { bytes, decoded, facts })
+}
+
+fn undecoded(error: DecodeError<Fault>, bounds: Bounds) -> Fault {
+    match error {
+        DecodeError::Invalid { problem } => Fault::BodyInvalid(FactsError::NotDecodable { problem }),
+        DecodeError::TooLarge => Fault::BodyTooLarge { limit: bounds.limit },
+        DecodeError::NoRoom(fault) => fault,
+    }
 }
 
 #[cfg(test)]

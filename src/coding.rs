@@ -1,0 +1,252 @@
+//! Decodes bodies that are compressed, within bounds.
+//!
+//! Pure: bytes in, bytes out. What memory there is, the caller knows.
+
+use std::io::Read;
+
+use flate2::read::MultiGzDecoder;
+use http::{HeaderMap, header};
+use ruzstd::decoding::{
+    StreamingDecoder,
+    errors::{FrameDecoderError, ReadFrameHeaderError},
+};
+
+/// The largest window of a zstd frame, in bytes: what a content coding may ask of a reader (RFC 9659 §3). The decoder holds that much for
+/// as long as it runs, beside what is counted.
+const LARGEST_WINDOW: u64 = 8 << 20;
+
+/// How much larger than its coded form a body may be, once it is larger than [`SMALL`]. JSON reaches about 30.
+const LARGEST_RATIO: usize = 200;
+
+/// Up to this size in bytes the ratio does not matter.
+const SMALL: usize = 1 << 20;
+
+/// Bytes that are decoded at once.
+const PIECE: usize = 64 << 10;
+
+/// A content coding that is decoded (RFC 9110 §8.4.1, RFC 8878).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 1952, with any number of members.
+    Gzip,
+    /// RFC 8878, with any number of frames.
+    Zstd,
+}
+
+/// Why a body is not decoded. `R` is what the caller says when there is no memory.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DecodeError<R> {
+    /// The body is not of this coding, or expands too much.
+    Invalid {
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// Decoded, the body is larger than the limit.
+    TooLarge,
+    /// The caller refused memory.
+    NoRoom(R),
+}
+
+impl Coding {
+    /// The coding of a body with these headers; `None` if there is another one, or several.
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+        let coding = codings.next()?.as_bytes().trim_ascii();
+        if codings.next().is_some() {
+            return None;
+        }
+        let is = |name: &[u8]| coding.eq_ignore_ascii_case(name);
+        match () {
+            () if is(b"gzip") || is(b"x-gzip") => Some(Self::Gzip),
+            () if is(b"zstd") => Some(Self::Zstd),
+            () => None,
+        }
+    }
+
+    /// Decodes a whole body that has at most `limit` bytes then. `reserve` is called with the size in bytes of the memory for all of it before
+    /// that is allocated; while the memory grows, the smaller one is there as well.
+    ///
+    /// # Errors
+    /// The body is not of this coding, expands too much, or is larger than `limit`; or `reserve` failed.
+    pub fn decode<R>(
+        self,
+        coded: &[u8],
+        limit: u64,
+        reserve: impl FnMut(u64) -> Result<(), R>,
+    ) -> Result<Vec<u8>, DecodeError<R>> {
+        let mut decoded = Decoded { bytes: Vec::new(), filled: 0, coded: coded.len(), limit, reserve };
+        match self {
+            Self::Gzip => decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?,
+            Self::Zstd => decoded.take_frames(coded)?,
+        }
+        decoded.bytes.truncate(decoded.filled);
+        Ok(decoded.bytes)
+    }
+}
+
+/// What has been decoded so far.
+struct Decoded<F> {
+    /// What has been decoded, and memory behind it that was zeroed once: a decoder that gives little at a time costs no more.
+    bytes: Vec<u8>,
+    /// How much of it has been decoded.
+    filled: usize,
+    /// The size of the coded body.
+    coded: usize,
+    limit: u64,
+    reserve: F,
+}
+
+impl<R, F: FnMut(u64) -> Result<(), R>> Decoded<F> {
+    /// Takes all that `decoder` gives; `problem` says what is wrong with its input if it fails.
+    fn take(&mut self, mut decoder: impl Read, problem: &'static str) -> Result<(), DecodeError<R>> {
+        loop {
+            self.make_room()?;
+            let read = decoder.read(self.bytes.get_mut(self.filled..).unwrap_or_default());
+            let count = read.map_err(|_| DecodeError::Invalid { problem })?;
+            if count == 0 {
+                return Ok(());
+            }
+            self.filled += count;
+            self.check()?;
+        }
+    }
+
+    /// Takes a sequence of zstd frames (RFC 8878 §3); skippable ones are skipped.
+    fn take_frames(&mut self, mut coded: &[u8]) -> Result<(), DecodeError<R>> {
+        let problem = "it is not zstd, or its window is larger than 8 MiB";
+        while !coded.is_empty() {
+            match StreamingDecoder::new_with_max_window_size(&mut coded, LARGEST_WINDOW) {
+                Ok(decoder) => self.take(decoder, problem)?,
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => coded = coded.get(length as usize..).ok_or(DecodeError::Invalid { problem })?,
+                Err(_) => return Err(DecodeError::Invalid { problem }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes room for another piece, after the caller has been asked.
+    fn make_room(&mut self) -> Result<(), DecodeError<R>> {
+        let needed = self.filled + PIECE;
+        if needed > self.bytes.capacity() {
+            let room = needed.max(2 * self.bytes.capacity());
+            (self.reserve)(room as u64).map_err(DecodeError::NoRoom)?;
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        if needed > self.bytes.len() {
+            self.bytes.resize(needed, 0);
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), DecodeError<R>> {
+        if self.filled as u64 > self.limit {
+            return Err(DecodeError::TooLarge);
+        }
+        if self.filled > SMALL && self.filled / LARGEST_RATIO > self.coded {
+            return Err(DecodeError::Invalid {
+                problem: "it is more than 200 times as large when it is decoded",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::{Compression, write::GzEncoder};
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        compress_to_vec(text, CompressionLevel::Fastest)
+    }
+
+    fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, DecodeError<()>> {
+        let mut reserved = 0;
+        let decoded = coding.decode(coded, limit, |bytes| {
+            reserved = bytes;
+            Ok(())
+        });
+        if let Ok(decoded) = &decoded {
+            assert!(decoded.capacity() as u64 <= reserved, "all of it is reserved");
+        }
+        decoded
+    }
+
+    fn problem(coding: Coding, coded: &[u8], limit: u64) -> &'static str {
+        let DecodeError::Invalid { problem } = decode(coding, coded, limit).unwrap_err() else {
+            panic!("{coding:?} is not invalid")
+        };
+        problem
+    }
+
+    /// Frames and members of one byte each, in windows of 8 MiB: none costs more than its own bytes. If each did, this would take minutes.
+    #[test]
+    fn many_small_frames_are_decoded_in_linear_time() {
+        let member = gzip(b"x");
+        let frame =
+            [0xFD2F_B528_u32.to_le_bytes().as_slice(), &[0x00, 13 << 3, 0x09, 0x00, 0x00, b'x']].concat();
+        for (coding, one) in [(Coding::Gzip, member), (Coding::Zstd, frame)] {
+            assert_eq!(decode(coding, &one.repeat(30_000), 1 << 20).unwrap().len(), 30_000, "{coding:?}");
+        }
+    }
+
+    /// A caller without memory ends it.
+    #[test]
+    fn no_more_is_decoded_than_there_is_memory_for() {
+        let coded = gzip(&[b'x'; 500_000]);
+        let refused =
+            Coding::Gzip.decode(&coded, 1 << 20, |bytes| if bytes > 300_000 { Err("no") } else { Ok(()) });
+        assert_eq!(refused, Err(DecodeError::NoRoom("no")));
+    }
+
+    #[test]
+    fn whole_bodies_of_several_members_and_frames() {
+        let text =
+            br#"{"model":"m","messages":[{"role":"user","content":"hello hello hello"}]}"#.repeat(2000);
+        let limit = 1 << 20;
+        assert_eq!(decode(Coding::Gzip, &gzip(&text), limit).unwrap(), text);
+        assert_eq!(decode(Coding::Zstd, &zstd(&text), limit).unwrap(), text);
+        let two = [gzip(b"one "), gzip(b"two")].concat();
+        assert_eq!(decode(Coding::Gzip, &two, limit).unwrap(), b"one two");
+        let skippable = [0x184D_2A50_u32.to_le_bytes().as_slice(), &3_u32.to_le_bytes(), b"abc"].concat();
+        let frames = [zstd(b"one "), skippable, zstd(b"two")].concat();
+        assert_eq!(decode(Coding::Zstd, &frames, limit).unwrap(), b"one two");
+    }
+
+    #[test]
+    fn what_is_not_of_the_coding_is_refused() {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let whole = if coding == Coding::Gzip { gzip(&[b'x'; 1000]) } else { zstd(&[b'x'; 1000]) };
+            let broken =
+                [b"{}".to_vec(), whole[..whole.len() - 1].to_vec(), [whole, b"{}".to_vec()].concat()];
+            for coded in broken {
+                assert!(problem(coding, &coded, 1 << 20).starts_with("it is not"), "{coding:?}");
+            }
+        }
+        // A frame that asks for a window of 16 MiB.
+        let window = [0xFD2F_B528_u32.to_le_bytes().as_slice(), &[0x00, 14 << 3, 0x01, 0x00, 0x00]].concat();
+        assert!(problem(Coding::Zstd, &window, 1 << 20).contains("8 MiB"));
+    }
+
+    #[test]
+    fn what_expands_too_much_is_refused() {
+        let zeros = vec![b' '; 16 << 20];
+        for (coding, coded) in [(Coding::Gzip, gzip(&zeros)), (Coding::Zstd, zstd(&zeros))] {
+            assert!(problem(coding, &coded, 32 << 20).contains("200 times"), "{coding:?}");
+            assert_eq!(decode(coding, &coded, 100_000), Err(DecodeError::TooLarge), "{coding:?}");
+        }
+    }
+}
