@@ -44,6 +44,8 @@ pub struct Attempt {
     pub result: Option<&'static str>,
     /// Whether the failure counts against the target.
     pub blames_target: bool,
+    /// Whether the metrics have counted the attempt.
+    pub(super) counted: bool,
 }
 
 /// The attempts of one exchange, in order.
@@ -73,6 +75,7 @@ impl Attempt {
             code: None,
             result: None,
             blames_target: false,
+            counted: false,
         }
     }
 
@@ -84,6 +87,11 @@ impl Attempt {
             code[..end.unwrap_or(0)].into()
         });
         self.end = Some(self.start.elapsed());
+    }
+
+    /// Notes that the attempt has not failed after all.
+    fn resume(&mut self) {
+        (self.result, self.code, self.end) = (None, None, None);
     }
 }
 
@@ -123,6 +131,19 @@ impl Attempts {
             self.earlier.push(before);
         }
     }
+
+    /// Makes the attempt of that `number`, from 1, the last one, which runs again. One that was not kept replaces the last one's place with
+    /// nothing: the last one stays.
+    pub(super) fn resume(&mut self, number: u32) {
+        let index = number as usize - 1;
+        if index >= self.earlier.len() {
+            self.update(Attempt::resume);
+            return;
+        }
+        let mut resumed = self.earlier.remove(index);
+        resumed.resume();
+        self.earlier.extend(self.last.replace(resumed));
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +164,21 @@ mod tests {
         let kept: Vec<_> = attempts.iter().filter_map(|attempt| attempt.key).collect();
         let expected: Vec<_> = (1..MOST_KEPT).chain([40]).collect();
         assert_eq!((attempts.count(), kept), (40, expected));
+    }
+
+    #[test]
+    fn an_attempt_that_is_resumed_is_the_last_and_has_no_result() {
+        let mut attempts = Attempts::default();
+        for number in 1..=3 {
+            attempts.begin(attempt(number));
+            attempts.update(|attempt| attempt.fail("5xx", None));
+        }
+        attempts.resume(2);
+        let kept: Vec<_> = attempts.iter().map(|attempt| (attempt.key, attempt.result)).collect();
+        assert_eq!(kept, [(Some(1), Some("5xx")), (Some(3), Some("5xx")), (Some(2), None)]);
+        attempts.resume(3);
+        assert_eq!((attempts.count(), attempts.last().and_then(|last| last.key)), (3, Some(2)));
+        assert_eq!(attempts.last().and_then(|last| last.end), None);
     }
 
     #[test]

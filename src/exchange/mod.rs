@@ -195,12 +195,22 @@ impl Exchange {
         self.count_attempt();
     }
 
-    fn count_attempt(&self) {
-        if let Some(attempt) = self.record.attempts.last()
-            && let Some(result) = attempt.result
-        {
-            self.metrics.attempted(&attempt.upstream, Some(&attempt.target), result);
-        }
+    /// Notes that the attempt of that `number`, from 1, which was late, is the last one again.
+    pub fn resume_attempt(&mut self, number: u32) {
+        self.record.upstream_request_id = None;
+        self.record.first_byte = None;
+        self.record.attempts.resume(number);
+        self.handle.status.enter(Phase::FirstByte);
+    }
+
+    /// Counts the last attempt. One that was resumed stays counted with its first result.
+    fn count_attempt(&mut self) {
+        let metrics = &self.metrics;
+        self.record.attempts.update(|attempt| {
+            let Some(result) = attempt.result.filter(|_| !attempt.counted) else { return };
+            attempt.counted = true;
+            metrics.attempted(&attempt.upstream, Some(&attempt.target), result);
+        });
     }
 
     /// Sets the outcome. Only the first outcome is kept.

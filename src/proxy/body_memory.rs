@@ -8,8 +8,8 @@ use super::buffered;
 /// From this capacity on, in bytes, the memory comes from the system and not from the allocator.
 ///
 /// The allocator keeps what was freed for some seconds, in each thread's arena, and buffers that grow leave their smaller ones behind: measured
-/// at 2.1 times what was in use. A mapping that is dropped is gone at once, and takes no memory where nothing was written to it.
-const MAPPED_FROM: usize = 64 << 10;
+/// at 1.5 times what was in use. A mapping that is dropped is gone at once, and takes no memory where nothing was written to it.
+pub(super) const MAPPED_FROM: usize = 64 << 10;
 
 /// What the system gives and counts memory by, in bytes.
 const PAGE: usize = 4 << 10;

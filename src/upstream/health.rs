@@ -324,6 +324,13 @@ impl TargetPermit {
         }
     }
 
+    /// Reports that the target has responded. If it was reported as slow before, that stands.
+    pub fn responded(&mut self) {
+        if !self.judged {
+            self.succeeded();
+        }
+    }
+
     /// Reports a success: the target handled the request, even if it returned an error that the caller caused.
     pub fn succeeded(&mut self) {
         self.judged = true;

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,11 +29,19 @@ def binary() -> str:
 
 
 class Upstream:
-    """Streams one event per `interval`, `events` of them, after `delay` seconds. Counts requests."""
+    """Streams one event per `interval`, `events` of them, after `delay` seconds. Counts requests, and notes which TLS sessions were resumed."""
 
-    def __init__(self, interval: float, events: int, delay: float = 0.0, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+    def __init__(
+        self,
+        interval: float,
+        events: int,
+        delay: float = 0.0,
+        at: tuple[str, int] = ("127.0.0.1", 0),
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         upstream = self
         self.requests = 0
+        self.resumed: list[bool] = []
         self.lock = threading.Lock()
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +51,8 @@ class Upstream:
                 self.rfile.read(int(self.headers.get("content-length", 0)))
                 with upstream.lock:
                     upstream.requests += 1
+                    if tls:
+                        upstream.resumed.append(self.connection.session_reused)
                 time.sleep(delay)
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
@@ -66,6 +77,8 @@ class Upstream:
             request_queue_size = 1024
 
         self.server = Server(at, Handler)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -82,7 +95,7 @@ class Gateway:
         client = f'[client.tester]\nkey = "{digest}"\n'
         path = Path(self.folder.name, "gateway.toml")
         path.write_text(head + toml + client)
-        self.log = open(Path(self.folder.name, "log"), "w+b")
+        self.log = open(Path(self.folder.name, "log"), "ab")
         environment = os.environ | {"UPSTREAM_KEY": "sk-upstream-0123456789"}
         self.process = subprocess.Popen([binary(), "serve", "--config", str(path)], stdout=self.log, env=environment)
         self.until_ready()
@@ -114,9 +127,8 @@ class Gateway:
         sys.exit(f"there were never {exchanges} open exchanges")
 
     def text(self) -> str:
-        self.log.flush()
-        self.log.seek(0)
-        return self.log.read().decode()
+        """The log. Only after `stop` is it sure to be complete."""
+        return Path(self.log.name).read_text()
 
     def stop(self) -> None:
         self.process.terminate()

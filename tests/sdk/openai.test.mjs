@@ -287,7 +287,7 @@ test("502", async () => {
 });
 
 test("one upstream is gone, one refuses the gateway's key, the third answers", async () => {
-  const elsewhere = client({ route: "/elsewhere", maxRetries: 0 });
+  const elsewhere = client({ route: "/elsewhere-0", maxRetries: 0 });
   const completion = await ask(elsewhere);
   assert.equal(completion.choices[0].message.content, TEXT);
   expect(completion._request_id, { ...COMPLETE, upstream: "main", attempts: 3 });

@@ -430,13 +430,14 @@ async def unreachable(kind):
 
 @test
 async def elsewhere(kind):
-    """One upstream is gone, one refuses the gateway's key, the third answers."""
-    client = kind.client("/elsewhere", max_retries=0)
+    """One upstream is gone, one refuses the gateway's key, the third answers. A refused key cools down: it is not sent again."""
+    client = kind.client(f"/elsewhere-{2 * kind.http2 + kind.is_async}", max_retries=0)
     completion = await done(ask(client)())
     assert completion.choices[0].message.content == TEXT, completion
     expect(completion._request_id, **COMPLETE, upstream="main", attempts=3)
     stream = await done(asked_stream(client))
     assert "".join([chunk.choices[0].delta.content or "" async for chunk in each(stream)]) == TEXT
+    expect(stream.response.headers["x-request-id"], **COMPLETE, upstream="main", attempts=2)
 
 
 @test

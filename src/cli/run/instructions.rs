@@ -29,6 +29,14 @@ pub(super) fn of(plan: &Plan<'_>, started: &Started<'_>) -> String {
     for (provider, found) in plan.providers.iter().zip(&started.found) {
         let _ = writeln!(text, "  provider    {} ({}): {}", provider.title, provider.base, found.state);
     }
+    for provider in &started.left_out {
+        let variable = provider.variable.as_deref().unwrap_or_default();
+        let _ = writeln!(
+            text,
+            "  not served  {} ({variable}): several providers need a configuration file",
+            provider.title
+        );
+    }
     let _ = writeln!(text, "  base_url    http://{address}/v1");
     let _ = writeln!(text, "  client key  {}", key_line(plan.access));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);

@@ -27,7 +27,7 @@ use crate::{
 };
 use access::Access;
 use file::Plan;
-use providers::Provider;
+use providers::{InEnvironment, Provider};
 
 /// What `run` serves, and where.
 #[derive(Debug, Args)]
@@ -113,7 +113,7 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
             return Err(Error::NotLoopback { option, address });
         }
     }
-    let providers = providers(options)?;
+    let InEnvironment { served: providers, left_out } = providers(options)?;
     let access = access(options)?;
     let (listen, admin) = (options.listen, options.admin);
     let plan = Plan { listen, tls: None, admin, providers: &providers, access: &access };
@@ -125,7 +125,10 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
         write(file, &text)?;
     }
     let address = app.addresses().first().copied().unwrap_or(listen);
-    super::print(instructions::of(&plan, &Started { address, written: options.write.as_deref(), found }));
+    super::print(instructions::of(
+        &plan,
+        &Started { address, written: options.write.as_deref(), found, left_out },
+    ));
     app.run().map_err(Error::App)
 }
 
@@ -137,6 +140,8 @@ struct Started<'a> {
     written: Option<&'a Path>,
     /// For each provider.
     found: Vec<Found>,
+    /// Providers whose keys are in the environment, and which are not served.
+    left_out: Vec<Provider>,
 }
 
 /// What a provider has said at the start.
@@ -200,10 +205,10 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The providers to serve; at least one.
-fn providers(options: &RunOptions) -> Result<Vec<Provider>, Error> {
+fn providers(options: &RunOptions) -> Result<InEnvironment, Error> {
     let Some(url) = &options.to else {
         let found = providers::in_environment(variable);
-        return if found.is_empty() { Err(Error::NoProvider) } else { Ok(found) };
+        return if found.served.is_empty() { Err(Error::NoProvider) } else { Ok(found) };
     };
     let is_base = url.scheme().is_some() && url.authority().is_some() && url.query().is_none();
     if !is_base {
@@ -212,7 +217,8 @@ fn providers(options: &RunOptions) -> Result<Vec<Provider>, Error> {
     if let Some(name) = options.key_env.as_deref().filter(|name| variable(name).is_none()) {
         return Err(Error::KeyNotSet(name.to_owned()));
     }
-    Ok(vec![Provider::at(url, options.key_env.clone())])
+    let served = vec![Provider::at(url, options.key_env.clone())];
+    Ok(InEnvironment { served, left_out: Vec::new() })
 }
 
 fn access(options: &RunOptions) -> Result<Access, Error> {

@@ -16,8 +16,6 @@ pub(super) struct Known {
     pub(super) key_header: Option<&'static str>,
     /// A small model, for the commands that are printed.
     pub(super) model: &'static str,
-    /// Which models are this provider's when there are several providers; a trailing `*` matches any rest.
-    pub(super) models: &'static [&'static str],
 }
 
 /// Where a provider's API is.
@@ -46,10 +44,9 @@ pub(super) struct Provider {
     pub(super) key_header: Option<&'static str>,
     /// `None`: unknown, so the provider is asked.
     pub(super) model: Option<&'static str>,
-    pub(super) models: &'static [&'static str],
 }
 
-/// In the order of preference: the first one found serves what no other is known for.
+/// In the order of preference: the first one found is served.
 pub(super) const KNOWN: [Known; 12] = [
     Known {
         name: "openai",
@@ -58,17 +55,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.openai.com/v1"),
         key_header: None,
         model: "gpt-4o-mini",
-        models: &[
-            "gpt-*",
-            "o1*",
-            "o3*",
-            "o4*",
-            "chatgpt-*",
-            "text-embedding-*",
-            "whisper-*",
-            "tts-*",
-            "dall-e-*",
-        ],
     },
     Known {
         name: "azure",
@@ -77,7 +63,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Variable { variable: "AZURE_OPENAI_ENDPOINT", path: "/openai/v1" },
         key_header: Some("api-key"),
         model: "gpt-4o-mini",
-        models: &[],
     },
     Known {
         name: "openrouter",
@@ -86,7 +71,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://openrouter.ai/api/v1"),
         key_header: None,
         model: "openai/gpt-4o-mini",
-        models: &["openai/*", "anthropic/*", "google/*", "meta-llama/*", "mistralai/*", "qwen/*", "x-ai/*"],
     },
     Known {
         name: "groq",
@@ -95,7 +79,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.groq.com/openai/v1"),
         key_header: None,
         model: "llama-3.1-8b-instant",
-        models: &["llama-*", "groq/*"],
     },
     Known {
         name: "mistral",
@@ -104,7 +87,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.mistral.ai/v1"),
         key_header: None,
         model: "mistral-small-latest",
-        models: &["mistral-*", "ministral-*", "magistral-*", "codestral-*", "devstral-*", "open-mistral-*"],
     },
     Known {
         name: "deepseek",
@@ -113,7 +95,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.deepseek.com/v1"),
         key_header: None,
         model: "deepseek-chat",
-        models: &["deepseek-*"],
     },
     Known {
         name: "gemini",
@@ -122,7 +103,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://generativelanguage.googleapis.com/v1beta/openai"),
         key_header: None,
         model: "gemini-2.5-flash",
-        models: &["gemini-*", "gemma-*"],
     },
     Known {
         name: "xai",
@@ -131,7 +111,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.x.ai/v1"),
         key_header: None,
         model: "grok-4-fast",
-        models: &["grok-*"],
     },
     Known {
         name: "moonshot",
@@ -140,7 +119,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.moonshot.ai/v1"),
         key_header: None,
         model: "kimi-k2-turbo-preview",
-        models: &["kimi-*", "moonshot-*"],
     },
     Known {
         name: "together",
@@ -149,7 +127,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.together.xyz/v1"),
         key_header: None,
         model: "meta-llama/Llama-3.3-70B-Instruct-Turbo",
-        models: &[],
     },
     Known {
         name: "fireworks",
@@ -158,7 +135,6 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.fireworks.ai/inference/v1"),
         key_header: None,
         model: "accounts/fireworks/models/llama-v3p3-70b-instruct",
-        models: &["accounts/fireworks/*"],
     },
     ANTHROPIC,
 ];
@@ -171,7 +147,6 @@ pub(super) const ANTHROPIC: Known = Known {
     base: Base::Url("https://api.anthropic.com/v1"),
     key_header: Some("x-api-key"),
     model: "claude-haiku-4-5",
-    models: &["claude-*"],
 };
 
 impl Provider {
@@ -186,7 +161,6 @@ impl Provider {
             variable,
             key_header: known.and_then(|known| known.key_header),
             model: known.map(|known| known.model),
-            models: &[],
         }
     }
 
@@ -213,12 +187,24 @@ impl Known {
             variable: Some(self.variable.to_owned()),
             key_header: self.key_header,
             model: Some(self.model),
-            models: self.models,
         })
     }
 }
 
 /// The providers for which the environment has a key.
-pub(super) fn in_environment(variable: impl Fn(&str) -> Option<String> + Copy) -> Vec<Provider> {
-    KNOWN.iter().filter_map(|known| known.found(variable)).collect()
+#[derive(Debug)]
+pub(super) struct InEnvironment {
+    /// The first one, and Anthropic, which has paths of its own.
+    pub(super) served: Vec<Provider>,
+    /// The others: without a configuration file there is nothing to tell their requests by.
+    pub(super) left_out: Vec<Provider>,
+}
+
+/// Looks for the providers' variables.
+pub(super) fn in_environment(variable: impl Fn(&str) -> Option<String> + Copy) -> InEnvironment {
+    let mut found: Vec<Provider> = KNOWN.iter().filter_map(|known| known.found(variable)).collect();
+    let (anthropic, mut others): (Vec<_>, Vec<_>) = found.drain(..).partition(Provider::is_anthropic);
+    let left_out = others.split_off(others.len().min(1));
+    others.extend(anthropic);
+    InEnvironment { served: others, left_out }
 }

@@ -131,6 +131,30 @@ async fn plain_http_on_a_tls_port_is_told_so_and_counted() {
     setup.counted(|counters| &counters.handshake_failed, 1).await;
 }
 
+/// As of other connections without a whole request (`drain.rs`): what is open ends 2 s after the deadline, these end with it.
+#[tokio::test]
+async fn half_a_handshake_ends_with_the_deadline_of_a_drain() {
+    const HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03";
+    let ca = authority();
+    for begin in [&HELLO[..0], &HELLO[..3], HELLO] {
+        let listener = listener(&tls(vec![certificate(&ca, &["a.test"])]), &mut Tickets::default());
+        let mut setup = Setup::new(server(), listener);
+        let mut slow = Client::new(&ca, None).connect(setup.address(), "a.test").await.unwrap();
+        send(&mut slow, get("/slow")).await;
+        assert_eq!(safely(setup.told()).await, StandInEvent::Begun("/slow".into()));
+        let mut half = setup.connect().await;
+        send(&mut half, begin).await;
+        setup.counted(|counters| &counters.accepted, 2).await;
+        let told = &mut setup.told;
+        let client = async {
+            safely(read_to_close(&mut half)).await;
+            assert!(told.try_recv().is_err(), "{begin:?}");
+        };
+        let drain = safely(setup.listening.drain(Duration::ZERO, Duration::from_millis(50)));
+        assert_eq!(tokio::join!(drain, client).0, Ok(1), "{begin:?}");
+    }
+}
+
 #[tokio::test]
 async fn alpn_decides_the_protocol() {
     let ca = authority();

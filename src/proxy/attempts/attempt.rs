@@ -5,7 +5,8 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    candidates::Candidate, response::judge, retry::AttemptError, send::ask, upstream_error::UpstreamError,
+    candidates::Candidate, late::HeadLimit, response::judge, retry::AttemptError, send::ask,
+    upstream_error::UpstreamError,
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},
@@ -15,7 +16,7 @@ use crate::{
         delivery::{ClientResponse, HoldBounds, HoldError, HoldTimeouts},
         intake::{PreparedRequest, RequestContent},
     },
-    upstream::{Failure, RequestHash},
+    upstream::{Answer, Failure, RequestHash},
 };
 
 const ATTEMPTS: HeaderName = HeaderName::from_static("x-sluicegate-attempts");
@@ -42,27 +43,53 @@ pub(super) struct FailedAttempt {
     pub(super) error: AttemptError,
 }
 
-/// Sends the request to `candidate` and judges the response.
+/// A candidate to which the request was sent, and the head of its response.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) candidate: Candidate,
+    pub(super) head: Result<Answer, Fault>,
+}
+
+/// Begins an attempt at `candidate`: sends the request and waits for the head of the response.
 ///
 /// # Errors
-/// The attempt failed; the candidate is returned with the error.
-pub(super) async fn attempt(
+/// No response came, or it is late and something else can be tried.
+pub(super) async fn begin(
     context: &RequestContext,
     exchange: &mut Exchange,
     request: &mut PreparedRequest,
-    mut candidate: Candidate,
+    candidate: &mut Candidate,
+) -> Result<Answer, Fault> {
+    let start = exchange.begin_attempt(record_of(candidate));
+    let may_be_late = request.stream && !candidate.is_last && request.can_be_sent_twice();
+    let limit = candidate.timeouts.first_token.filter(|_| may_be_late);
+    candidate.head_limit = limit.map(|limit| HeadLimit { start, limit });
+    announce(exchange, request, candidate);
+    ask(context, exchange, request, candidate).await
+}
+
+/// Finishes the attempt: judges the response, and holds it as far as `hold` says.
+///
+/// # Errors
+/// The attempt failed; the candidate is returned with the error.
+pub(super) async fn finish(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: &PreparedRequest,
+    asked: Asked,
     hold: Hold,
 ) -> Result<ClientResponse, FailedAttempt> {
-    let start = exchange.begin_attempt(record_of(&candidate));
-    if request.arrived.routed.route.attempt_headers {
-        add_attempt_headers(exchange, &candidate);
-    }
-    match run(context, exchange, request, &mut candidate, hold).await {
+    let Asked { mut candidate, head } = asked;
+    let result = match judge_head(exchange, request, &mut candidate, head).await {
+        Ok(response) if hold != Hold::Nothing => held(context, exchange, response, &candidate, hold).await,
+        judged => judged,
+    };
+    match result {
         Ok(mut response) => {
-            candidate.permit.succeeded();
+            candidate.permit.responded();
             candidate.key_works();
             exchange.attempt_answered(response.status());
-            let start = candidate.content_due_from(start);
+            let start = content_due_from(exchange, &candidate);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
             Ok(response)
         }
@@ -84,8 +111,11 @@ fn record_of(candidate: &Candidate) -> Attempt {
     Attempt::new(upstream.name.clone(), target, candidate.key_number(), candidate.model.clone())
 }
 
-/// Adds the number of attempts and the upstream's name to the response's headers.
-fn add_attempt_headers(exchange: &mut Exchange, candidate: &Candidate) {
+/// Adds the number of attempts and the upstream's name to the response's headers, if the route wants that.
+pub(super) fn announce(exchange: &mut Exchange, request: &PreparedRequest, candidate: &Candidate) {
+    if !request.arrived.routed.route.attempt_headers {
+        return;
+    }
     let headers = &mut exchange.response_headers;
     headers.insert(ATTEMPTS, HeaderValue::from(exchange.record.attempts.count()));
     if let Ok(name) = HeaderValue::from_str(&candidate.upstream.name) {
@@ -93,34 +123,36 @@ fn add_attempt_headers(exchange: &mut Exchange, candidate: &Candidate) {
     }
 }
 
-async fn run(
-    context: &RequestContext,
+/// Makes the client's response from that of `candidate`.
+async fn judge_head(
     exchange: &mut Exchange,
-    request: &mut PreparedRequest,
+    request: &PreparedRequest,
     candidate: &mut Candidate,
-    hold: Hold,
+    head: Result<Answer, Fault>,
 ) -> Result<ClientResponse, AttemptError> {
-    let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
-    let limit = candidate.timeouts.first_token.filter(|_| request.stream && !candidate.is_last);
-    let asking = Box::pin(ask(context, exchange, request, candidate));
-    let asked = match limit {
-        None => asking.await,
-        Some(limit) => {
-            let head = tokio::time::timeout_at((start + limit).into(), asking).await;
-            head.unwrap_or(Err(Fault::FirstTokenTimeout(limit)))
-        }
-    };
-    let answer = asked.map_err(AttemptError::Fault)?;
+    let answer = head.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
     candidate.answered = Some(Instant::now());
-    let route = &request.arrived.routed.route;
-    let mut response = judge(exchange, answer, route, candidate).await?;
-    if hold == Hold::Nothing {
-        return Ok(response);
-    }
-    let clocks = HoldTimeouts { start: candidate.content_due_from(start), timeouts: candidate.timeouts };
-    let held = Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await;
-    match held {
+    judge(exchange, answer, &request.arrived.routed.route, candidate).await
+}
+
+/// The time that `first_token` counts from for the content of the last attempt's response.
+fn content_due_from(exchange: &Exchange, candidate: &Candidate) -> Instant {
+    let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
+    candidate.content_due_from(start)
+}
+
+/// The response once as much of it is held as `hold` says.
+async fn held(
+    context: &RequestContext,
+    exchange: &Exchange,
+    mut response: ClientResponse,
+    candidate: &Candidate,
+    hold: Hold,
+) -> Result<ClientResponse, AttemptError> {
+    let clocks =
+        HoldTimeouts { start: content_due_from(exchange, candidate), timeouts: candidate.timeouts };
+    match Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
         Err(HoldError::ErrorEvent(data)) => {

@@ -9,12 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::late::{HeadLimit, PendingHead};
 use crate::{
     config::{Balance, Timeouts},
     proxy::arrival::CallerTimeouts,
     snapshot::{Route, Step, Target, Upstream},
     upstream::{
-        Affinity, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure, KeyPermit, Noted,
+        Affinity, BudgetPermit, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure, KeyPermit, Noted,
         Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
     },
 };
@@ -35,8 +36,14 @@ pub(super) struct Candidate {
     pub(super) permit: TargetPermit,
     /// Whether nothing else can be tried if this one is slow: its answer is then better than none.
     pub(super) is_last: bool,
+    /// When the head of its response is late; `None`: whenever it comes, nothing else is tried.
+    pub(super) head_limit: Option<HeadLimit>,
+    /// The head of its response, if that is late and still to come.
+    pub(super) pending_head: Option<PendingHead>,
     /// When the head of its response came.
     pub(super) answered: Option<Instant>,
+    /// Counts the attempt in its upstream's retry budget.
+    pub(super) budget: Option<BudgetPermit>,
 }
 
 /// Earliest time at which an unavailable candidate becomes available, and why it is not.
@@ -185,6 +192,11 @@ impl Candidates {
                 }
             }
         }
+    }
+
+    /// Whether the request has a place in a queue.
+    pub(super) fn is_queued(&self) -> bool {
+        !self.queued.is_empty()
     }
 
     /// Waits until [`Candidates::next`] gets what one of the queues has granted. Without a place in a queue that never happens.
@@ -451,7 +463,10 @@ impl Candidates {
             key,
             permit,
             is_last: false,
+            head_limit: None,
+            pending_head: None,
             answered: None,
+            budget: None,
         })
     }
 

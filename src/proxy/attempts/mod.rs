@@ -4,6 +4,7 @@ mod attempt;
 mod candidates;
 mod error_body;
 mod error_class;
+mod late;
 mod redirect;
 mod request;
 mod response;
@@ -29,14 +30,18 @@ use crate::{
     fault::{Fault, Phase, retry_seconds},
     openai::Endpoint,
     snapshot::Route,
-    upstream::{BudgetPermit, CallerHash, CooldownReason, KeyFailure, Turn},
+    upstream::{CallerHash, CooldownReason, KeyFailure, Turn},
 };
-use attempt::{FailedAttempt, Hold, attempt};
+use attempt::{Asked, FailedAttempt, Hold};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
+use late::LateAttempt;
 use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// The result of an attempt that was given up because a late one was answered first.
+const OVERTAKEN: &str = "overtaken";
 
 /// The attempts of one request.
 struct Dispatch {
@@ -48,6 +53,8 @@ struct Dispatch {
     asked_upstreams: Vec<Arc<str>>,
     /// The error of the last attempt.
     last: Option<AttemptError>,
+    /// An attempt that goes on beside the running one, because its head is late.
+    late: Option<Box<LateAttempt>>,
 }
 
 /// What follows a failed attempt.
@@ -72,25 +79,32 @@ pub(super) async fn dispatch(
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
-        let next = same.take().or_else(|| dispatch.candidates.next(Instant::now()));
-        let mut candidate = match next {
-            Some(candidate) => candidate,
-            None => match Box::pin(dispatch.next_round(exchange)).await {
-                Ok(Some(candidate)) => candidate,
-                Ok(None) => continue,
-                Err(available) => return give_up(exchange, dispatch.last, available),
-            },
+        let asked = if let Some(late) = dispatch.late_answer(exchange, &request) {
+            late
+        } else {
+            let next = same.take().or_else(|| dispatch.candidates.next(Instant::now()));
+            let candidate = match next {
+                Some(candidate) => candidate,
+                None => match Box::pin(dispatch.next_round(exchange)).await {
+                    Ok(Some(candidate)) => candidate,
+                    Ok(None) => continue,
+                    Err(_) if dispatch.late.is_some() => {
+                        dispatch.wait_for_late(exchange).await;
+                        continue;
+                    }
+                    Err(available) => return give_up(exchange, dispatch.last, available),
+                },
+            };
+            let Some(asked) = dispatch.ask(context, exchange, &mut request, candidate).await else { continue };
+            asked
         };
-        // Held until the attempt is over.
-        let Some(_budget_permit) = dispatch.admit(&candidate) else { continue };
-        candidate.is_last =
-            !(dispatch.schedule.any_left() && dispatch.candidates.any_beside(&candidate, Instant::now()));
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
-        let failed = match attempt(context, exchange, &mut request, candidate, hold).await {
+        let failed = match attempt::finish(context, exchange, &request, asked, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
         match dispatch.after(context, &request, failed) {
+            Next::GiveUp(_) if dispatch.late.is_some() => dispatch.wait_for_late(exchange).await,
             Next::GiveUp(error) => return give_up(exchange, Some(error), None),
             Next::Other => {}
             Next::Same(pause) => same = Box::pin(dispatch.wait_for_same(exchange, pause)).await,
@@ -115,24 +129,71 @@ impl Dispatch {
             route,
             asked_upstreams: Vec::new(),
             last: None,
+            late: None,
         }
     }
 
-    /// Admits an attempt at `candidate`; `None`: its upstream has as many retries as its budget allows.
-    fn admit(&mut self, candidate: &Candidate) -> Option<BudgetPermit> {
+    /// Sends the request to `candidate` and waits for the head of the response. `None`: it was not admitted, or the late attempt was answered first.
+    async fn ask(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+        request: &mut PreparedRequest,
+        mut candidate: Candidate,
+    ) -> Option<Asked> {
+        if !self.admit(&mut candidate) {
+            return None;
+        }
+        candidate.is_last =
+            !(self.schedule.any_left() && self.candidates.any_beside(&candidate, Instant::now()));
+        let asking = Box::pin(attempt::begin(context, exchange, request, &mut candidate));
+        let head = match &mut self.late {
+            None => asking.await,
+            late => match late::beside(late, asking).await {
+                Some(head) => head,
+                None => {
+                    exchange.attempt_failed(OVERTAKEN, None);
+                    return None;
+                }
+            },
+        };
+        Some(Asked { candidate, head })
+    }
+
+    /// The late attempt, if it has arrived.
+    fn late_answer(&mut self, exchange: &mut Exchange, request: &PreparedRequest) -> Option<Asked> {
+        let late = self.late.take_if(|late| late.has_arrived())?;
+        let asked = late.into_asked(exchange)?;
+        attempt::announce(exchange, request, &asked.candidate);
+        Some(asked)
+    }
+
+    /// Waits for the late attempt, because nothing else is left to try.
+    async fn wait_for_late(&mut self, exchange: &Exchange) {
+        exchange.handle.status.enter(Phase::FirstByte);
+        if let Some(late) = &mut self.late {
+            late.arrived().await;
+        }
+    }
+
+    /// Admits an attempt at `candidate`; false: its upstream has as many retries as its budget allows.
+    fn admit(&mut self, candidate: &mut Candidate) -> bool {
         let upstream = &candidate.upstream;
         // An upstream that was not asked yet gets no retry, but its first request.
         let asked_before = self.asked_upstreams.contains(&upstream.name);
-        let permit = admit_to_upstream(upstream, asked_before);
-        if permit.is_none() {
+        let Some(permit) = admit_to_upstream(upstream, asked_before) else {
             self.candidates.mark_failed(candidate, FailureScope::Target, true);
-        } else if !asked_before {
+            return false;
+        };
+        if !asked_before {
             self.asked_upstreams.push(upstream.name.clone());
         }
-        permit
+        candidate.budget = Some(permit);
+        true
     }
 
-    /// Waits until a candidate may be available again. If the request had to wait for a key, that is a candidate with this key.
+    /// Waits until a candidate may be available again, or the late attempt is answered. If the request had to wait for a key, that is a candidate
+    /// with this key.
     ///
     /// # Errors
     /// No attempt can begin in the time that is left. The next time at which a candidate becomes available.
@@ -144,7 +205,7 @@ impl Dispatch {
             let turn = self.during_backoff(exchange, async |own: &mut Self| {
                 own.candidates.wait_for_key(next, latest).await
             });
-            let turn = turn.await;
+            let Some(turn) = turn.await else { return Ok(None) };
             let now = Instant::now();
             self.candidates.new_round();
             let key = match turn {
@@ -158,21 +219,29 @@ impl Dispatch {
         }
         let now = Instant::now();
         let available = self.candidates.next_available(now);
-        let Some(pause) = self.schedule.pause(available, self.last.is_some(), now) else {
-            return Err(available);
-        };
         self.candidates.enqueue(now);
-        let granted = async |own: &mut Self| tokio::time::timeout(pause, own.candidates.granted()).await;
+        let until = self.end_of_round(available, now).ok_or(available)?;
+        let granted =
+            async |own: &mut Self| tokio::time::timeout_at(until.into(), own.candidates.granted()).await;
         // A permit that a queue has granted is for a candidate of this round.
-        if self.during_backoff(exchange, granted).await.is_err() {
+        if let Some(Err(_)) = self.during_backoff(exchange, granted).await {
             self.candidates.new_round();
         }
         Ok(None)
     }
 
-    /// Waits for `pause`. The candidate that failed last, unless it is not available any more.
+    /// When the next round begins, if no queue grants a permit before. A request that only waits in queues does not back off: it waits there as
+    /// long as it may. `None`: there is no next round.
+    fn end_of_round(&mut self, available: Option<NextAvailable>, now: Instant) -> Option<Instant> {
+        if self.last.is_none() && self.candidates.is_queued() {
+            return self.schedule.latest_turn(Duration::ZERO, now);
+        }
+        self.schedule.pause(available, self.last.is_some(), now).map(|pause| now + pause)
+    }
+
+    /// Waits for `pause`. The candidate that failed last, unless it is not available any more, or the late attempt was answered.
     async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
-        self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await;
+        self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await?;
         let again = self.candidates.again(Instant::now());
         if again.is_none() {
             self.schedule.next_candidate();
@@ -180,13 +249,20 @@ impl Dispatch {
         again
     }
 
-    /// Waits for `wait`. An exchange that ends meanwhile ends in this phase; a failure that is reported later keeps its own.
-    async fn during_backoff<T>(&mut self, exchange: &Exchange, wait: impl AsyncFnOnce(&mut Self) -> T) -> T {
+    /// Waits for `wait`; `None`: the late attempt was answered first. An exchange that ends meanwhile ends in this phase; a failure that is reported
+    /// later keeps its own.
+    async fn during_backoff<T>(
+        &mut self,
+        exchange: &Exchange,
+        wait: impl AsyncFnOnce(&mut Self) -> T,
+    ) -> Option<T> {
         let status = &exchange.handle.status;
         let failed_in = status.phase();
         status.enter(Phase::Backoff);
         let start = Instant::now();
-        let result = wait(self).await;
+        let mut late = self.late.take();
+        let result = late::beside(&mut late, wait(self)).await;
+        self.late = late;
         self.schedule.note_wait(start.elapsed());
         status.enter(failed_in);
         result
@@ -217,8 +293,13 @@ impl Dispatch {
         }
         let goes_on = request.can_be_sent() && self.schedule.take() && self.apply(&candidate, &decision);
         if !goes_on {
+            if decision == RetryDecision::Never {
+                // The error is the client's own, whoever answers.
+                self.late = None;
+            }
             return Next::GiveUp(error);
         }
+        LateAttempt::keep(&mut self.late, candidate);
         let pause = is_worth_the_same(&decision, is_limit)
             .then(|| self.schedule.pause_at_same(cooldown.or(error.retry_after()), Instant::now()))
             .flatten();

@@ -31,7 +31,7 @@ pub(super) async fn ask(
     context: &RequestContext,
     exchange: &mut Exchange,
     request: &mut PreparedRequest,
-    candidate: &Candidate,
+    candidate: &mut Candidate,
 ) -> Result<Answer, Fault> {
     // Before a connection is taken for it.
     if candidate.model.is_some() && request.lacks_place_for_model() {
@@ -92,8 +92,11 @@ async fn dial(
 ) -> Result<Connection, Fault> {
     exchange.handle.status.enter(Phase::Connect);
     let start = Instant::now();
-    let pools = &context.worker.pools;
-    let dialled = pools.dial(&candidate.target().dialer, candidate.timeouts.connect).await;
+    let dialling = context.worker.pools.dial(&candidate.target().dialer, candidate.timeouts.connect);
+    let dialled = match candidate.head_limit {
+        None => dialling.await,
+        Some(limit) => limit.within(dialling).await?,
+    };
     exchange.record.attempts.update(|attempt| attempt.connect = Some(start.elapsed()));
     dialled.map_err(unreachable)
 }
@@ -102,7 +105,7 @@ async fn send(
     exchange: &mut Exchange,
     connection: Connection,
     request: Request<Outbound>,
-    candidate: &Candidate,
+    candidate: &mut Candidate,
     harmless: bool,
 ) -> Result<Answer, SendOutcome> {
     let record = &mut exchange.record;
@@ -111,22 +114,31 @@ async fn send(
     exchange.handle.status.enter(Phase::FirstByte);
     let sent = Instant::now();
     let upload = record.upload.clone();
-    let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
+    let number = record.attempts.count();
     let idempotent = request.method().is_idempotent();
-    let sending = pin!(async {
-        let sent = connection.send(request).await;
-        sent.map_err(|error| unanswered(error, &upload, idempotent, harmless))
-    });
-    let answer = match candidate.timeouts.first_byte {
-        None => sending.await?,
-        Some(limit) => within(limit, last_sent, sending).await?,
+    let first_byte = candidate.timeouts.first_byte;
+    // It owns all that it needs, so that it can outlive the attempt.
+    let answer = async move {
+        let last_sent = || upload.moved().map_or(sent, |moved| moved.max(sent));
+        let sending = pin!(async {
+            let sent = connection.send(request).await;
+            sent.map_err(|error| unanswered(error, &upload, idempotent, harmless))
+        });
+        match first_byte {
+            None => sending.await,
+            Some(limit) => within(limit, last_sent, sending).await,
+        }
+    };
+    let answer = match candidate.head_limit {
+        None => answer.await?,
+        Some(limit) => limit.answer_within(answer, candidate, number).await?,
     };
     exchange.head_received(answer.status());
     Ok(answer)
 }
 
 /// Why a connection gave no response.
-enum SendOutcome {
+pub(super) enum SendOutcome {
     /// The upstream has not seen the request, which is included if the connection gave it back.
     Unseen(Cause, Option<Box<Request<Outbound>>>),
     /// The upstream may have seen the request, but sending it again does no harm.
@@ -136,7 +148,7 @@ enum SendOutcome {
 }
 
 impl SendOutcome {
-    fn into_fault(self) -> Fault {
+    pub(super) fn into_fault(self) -> Fault {
         match self {
             Self::Unseen(cause, _) | Self::Harmless(cause) => Fault::NoAnswer(cause),
             Self::Failed(fault) => fault,

@@ -78,6 +78,11 @@ impl PreparedRequest {
         !matches!(self.content, RequestContent::Gone)
     }
 
+    /// Whether two upstreams may work on it at the same time: nothing is created twice, and its body is held.
+    pub(in crate::proxy) fn can_be_sent_twice(&self) -> bool {
+        self.repeat.is_harmless() && (self.content.held().is_some() || self.content.is_empty())
+    }
+
     /// Takes back a streamed body of which nothing was sent.
     pub(in crate::proxy) fn take_back(&mut self, body: Outbound) {
         if let Outbound::Stream(upload) = body {

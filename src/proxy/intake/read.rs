@@ -14,7 +14,7 @@ use crate::{
     pause,
     proxy::{
         Gateway,
-        body_memory::BodyMemory,
+        body_memory::{BodyMemory, MAPPED_FROM},
         buffered::{self, Buffered},
     },
     upstream::Affinity,
@@ -162,7 +162,7 @@ impl Gathered {
         }
         let memory = match self.rest.take() {
             Some(memory) if memory.capacity() >= length => memory,
-            small => self.enlarged(small.as_ref(), length, announced, bounds.buffered)?,
+            small => self.enlarged(small.as_ref(), length, announced, bounds)?,
         };
         self.held.grow_to(memory.taken_by(length) as u64, bounds.buffered)?;
         self.rest.insert(memory).put(&data);
@@ -175,11 +175,10 @@ impl Gathered {
         small: Option<&BodyMemory>,
         length: usize,
         announced: u64,
-        bound: u64,
+        bounds: &Bounds,
     ) -> Result<BodyMemory, Fault> {
-        let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-        let room = length.max(announced).max(small.map_or(0, |small| 2 * small.capacity()));
-        let mut large = BodyMemory::with_capacity(room);
+        let bound = bounds.buffered;
+        let mut large = BodyMemory::with_capacity(room(length, small, announced, bounds.limit));
         let mut of_small = self.held.another();
         of_small.grow_to(small.map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
         self.held.grow_to(large.taken_by(length) as u64, bound)?;
@@ -195,6 +194,17 @@ impl Gathered {
             Some(memory) => memory.freeze(held),
         }
     }
+}
+
+/// How much room to make for a body of which `length` bytes have arrived, and which may become `limit` bytes long.
+fn room(length: usize, small: Option<&BodyMemory>, announced: u64, limit: u64) -> usize {
+    if length >= MAPPED_FROM {
+        // Such memory is taken only where something is written, so the body need not be copied again as it grows.
+        let whole = if announced > 0 { announced } else { limit };
+        return length.max(usize::try_from(whole).unwrap_or(length));
+    }
+    let announced = (announced as usize).min(length.saturating_mul(AHEAD));
+    length.max(announced).max(small.map_or(0, |small| 2 * small.capacity()))
 }
 
 async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {

@@ -109,6 +109,15 @@ impl Rig {
         (self.main.records().len(), self.spare.records().len())
     }
 
+    /// Waits until no request is pending at `main`.
+    pub async fn until_main_is_idle(&self) {
+        let live = self.gateway.inside().live.load();
+        let main = live.upstreams.values().find(|upstream| &*upstream.name == "main").unwrap();
+        while main.targets().any(|target| target.state.pending() > 0) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Ends it: all is given back, and each exchange had its line.
     pub async fn finish(self, exchanges: usize) {
         let inside = self.gateway.inside().clone();

@@ -66,7 +66,7 @@ impl Bench {
         let upstream = simulator.first.last().unwrap().rsplit_once(' ').unwrap().1.to_owned();
         let (closed, closed_address) = closed_port();
         let (keys, clients) = keys();
-        let config = configuration(&upstream, closed_address) + &clients;
+        let config = configuration(&upstream, closed_address) + &elsewhere(&upstream) + &clients;
         fs::write(folder.join("gateway.toml"), config).unwrap();
         let gateway = gateway(&folder);
         Self { folder, keys, simulator, gateway, _closed: closed }
@@ -240,11 +240,6 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         path = "/gone"
         rewrite = "/v1"
         upstreams = ["gone"]
-        [route.elsewhere]
-        path = "/elsewhere"
-        rewrite = "/v1"
-        upstreams = ["gone", "refusing", "main"]
-        retry = {{ retries = 3, backoff = "50ms" }}
         [route.again]
         path = "/again"
         rewrite = "/v1"
@@ -252,6 +247,26 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         retry = {{ retries = 3, backoff = "50ms" }}
         "#
     )
+}
+
+/// Routes with an upstream that is gone, one that refuses the gateway's key, and one that responds. A refused key cools down, so each kind
+/// of client has a route and a refusing upstream of its own.
+fn elsewhere(upstream: &str) -> String {
+    let route = |kind: usize| {
+        format!(
+            r#"
+        [upstream.refusing-{kind}]
+        url = "{upstream}"
+        key = {{ env = "SDK_REFUSED_KEY" }}
+        [route.elsewhere-{kind}]
+        path = "/elsewhere-{kind}"
+        rewrite = "/v1"
+        upstreams = ["gone", "refusing-{kind}", "main"]
+        retry = {{ retries = 3, backoff = "50ms" }}
+        "#
+        )
+    };
+    (0..4).map(route).collect()
 }
 
 /// Three callers, as `key new` makes them, and their tables.

@@ -104,8 +104,10 @@ impl Siege {
         (client, response)
     }
 
-    async fn open_gates(&self) {
-        for upstream in &self.upstreams {
+    /// Lets `streams` streams go on, whichever upstream they come from.
+    async fn open_gates(&self, streams: usize) {
+        // Each request opens the gate for one response.
+        for upstream in self.upstreams.iter().flat_map(|upstream| std::iter::repeat_n(upstream, streams)) {
             let at = upstream.addr();
             let opened = request(at, Http::One, "POST", "/simulator/gate").body(whole("")).unwrap();
             assert!(send(at, Http::One, opened).await.status.is_success());
@@ -128,7 +130,7 @@ async fn besiege(targets: usize, defaults: &str, pause: Duration, rounds: usize)
         }
         siege.sparse().await;
     }
-    siege.open_gates().await;
+    siege.open_gates(streams.len()).await;
     for (_client, response) in streams {
         let answer = safely(Answer::read(response)).await;
         assert!(answer.whole && answer.text().ends_with("data: [DONE]\n\n"), "{answer:?}");

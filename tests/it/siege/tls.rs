@@ -129,18 +129,32 @@ fn old_hello(version: u16) -> Vec<u8> {
     record(22, 0x0301, message.len() as u16, &message)
 }
 
-/// What is no TLS gets an alert and the close: no page, no redirect, nothing of HTTP.
+/// Plain HTTP gets a 400 that says what is wrong, no page and no redirect.
 #[tokio::test]
-async fn what_is_no_tls() {
+async fn plain_http_is_told_to_use_tls() {
     let rig = Rig::new("").await;
-    let plain: [&[u8]; 6] = [
+    let plain: [&[u8]; 4] = [
         b"GET / HTTP/1.1\r\nhost: gate.test\r\n\r\n",
         b"POST /v1/echo HTTP/1.1\r\nhost: gate.test\r\ncontent-length: 5\r\n\r\nhello",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
+        // Whatever begins with a capital letter is taken for HTTP.
         b"SSH-2.0-OpenSSH_9.2\r\n",
-        &[0; 64],
-        &[0xff; 64],
     ];
+    for (number, bytes) in plain.iter().enumerate() {
+        let mut tcp = rig.tcp().await;
+        tcp.write_all(bytes).await.unwrap();
+        let said = String::from_utf8(said(&mut tcp).await).unwrap();
+        assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("TLS required"), "{said}");
+        rig.counted("plain_http", number as f64 + 1.0).await;
+    }
+    rig.assert_serves().await;
+}
+
+/// What is neither TLS nor HTTP gets an alert and the close.
+#[tokio::test]
+async fn what_is_no_tls() {
+    let rig = Rig::new("").await;
+    let plain: [&[u8]; 2] = [&[0; 64], &[0xff; 64]];
     for (number, bytes) in plain.iter().enumerate() {
         let mut tcp = rig.tcp().await;
         tcp.write_all(bytes).await.unwrap();
