@@ -1,5 +1,7 @@
 //! Answers keep to their windows (RFC 9113, section 6.9), to the byte.
 
+use std::time::Duration;
+
 use super::frames::{
     DATA, END_STREAM, Frame, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, PRIORITY, Peer, RST_STREAM, block,
     post,
@@ -27,7 +29,12 @@ async fn comes(peer: &mut Peer, wanted: usize) {
 
 /// A request for a long answer, which begins. Nothing of another may come before it.
 async fn begin(peer: &mut Peer, stream: u32) {
-    let long = [("x-simulate".to_owned(), "frames=200; size=1000".to_owned())];
+    begin_answer(peer, stream, "frames=200; size=1000").await;
+}
+
+/// The same for an answer that is simulated so.
+async fn begin_answer(peer: &mut Peer, stream: u32, simulate: &str) {
+    let long = [("x-simulate".to_owned(), simulate.to_owned())];
     let fields = post("/v1/chat/completions").into_iter().chain(long);
     let chat = Frame::data(stream, END_STREAM, r#"{"model":"m","stream":true,"messages":[]}"#);
     peer.write(&[Frame::headers(stream, 0, block(fields)), chat]).await;
@@ -102,4 +109,43 @@ async fn the_window_of_the_connection() {
     comes(&mut peer, 0).await;
     peer.write(&[Frame::window(0, 1 << 20)]).await;
     ends(&mut peer, 1).await;
+}
+
+/// `write_stall` is about a client that takes nothing. One that takes little, for several times that span, is not cut: neither by its windows,
+/// nor by its socket.
+#[tokio::test]
+async fn a_slow_and_steady_reader_is_not_cut() {
+    const ENDLESS: &str = "frames=100000000; size=1000; interval=0";
+    let upstream = simulator().await;
+    let keys = Keys { one_worker: true, server: r#"write_stall = "1s""#, ..Keys::default() };
+    // Of the windows 2.5 KB/s. The kernel shows room in a socket only when half of its buffer is free, and takes more.
+    for (what, wide, pace, bytes) in
+        [("the connection's window", false, 200, 500), ("the socket", true, 80, 4 << 10)]
+    {
+        upstream.reset();
+        let gateway = Gateway::with(&upstream, Http::One, keys);
+        let mut peer = Peer::connect_with(gateway.address(), &[(INITIAL_WINDOW_SIZE, i32::MAX as u32)]).await;
+        if wide {
+            peer.write(&[Frame::window(0, i32::MAX as u32 - 65_535)]).await;
+        }
+        begin_answer(&mut peer, 1, ENDLESS).await;
+        let mut left = if wide { 0 } else { 65_535 };
+        for _ in 0..3000 / pace {
+            while left > 0 {
+                left -= peer.next_of(DATA).await.payload.len().min(left);
+            }
+            // The reader's pace.
+            tokio::time::sleep(Duration::from_millis(pace)).await;
+            if !wide {
+                peer.write(&[Frame::window(0, bytes as u32)]).await;
+            }
+            left = bytes;
+        }
+        assert!(gateway.log.access().is_empty(), "cut, though {what} is not shut");
+        // Then it takes nothing.
+        let line = gateway.log.line(1).await;
+        assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
+        drop(peer);
+        gateway.finish(1).await;
+    }
 }

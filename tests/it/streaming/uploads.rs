@@ -1,11 +1,12 @@
 //! What is uploaded arrives, in constant memory or within bounds.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Frame;
+use sluicegate::simulator::{Head, Script, Step, WHOLE};
 
 use super::sha256;
 use crate::harness::{
@@ -144,13 +145,12 @@ async fn all_bodies_together_are_bounded() {
         let held = post(gateway.address(), down, "/v1/chat/completions").body(body).unwrap();
         let mut client = Client::connect(gateway.address(), down).await;
         let pending = client.begin(held).await;
-        let most = [b"{\"a\":\"".to_vec(), vec![b'x'; MIB * 3 / 4]].concat();
+        // Of a body that grows, two copies count for a moment.
+        let most = [b"{\"a\":\"".to_vec(), vec![b'x'; MIB * 3 / 8]].concat();
         let length = most.len() as u64;
         safely(pieces.send(Frame::data(most.into()))).await.unwrap();
-        while gateway.buffered() < length {
-            tokio::task::yield_now().await;
-        }
-        let more = format!("{{\"a\":\"{}\"}}", "x".repeat(MIB / 2));
+        gateway.buffers(|bytes| bytes >= length).await;
+        let more = format!("{{\"a\":\"{}\"}}", "x".repeat(MIB * 3 / 4));
         let more = post(gateway.address(), down, "/v1/chat/completions").body(whole(more)).unwrap();
         let answer = send(gateway.address(), down, more).await;
         assert_eq!(
@@ -198,4 +198,34 @@ async fn the_room_that_is_made_for_a_body_counts() {
     let (answer, ended) = caller.read_to_end().await;
     assert!(answer.starts_with(b"HTTP/1.1 200 ") && ended.is_none(), "{}", String::from_utf8_lossy(&answer));
     gateway.finish(1).await;
+}
+
+/// `first_byte` is for the response. While the upstream still reads a body that the gateway holds whole, for longer than that, it does not run.
+#[tokio::test]
+async fn an_upstream_that_reads_slowly_has_time_for_it() {
+    const SIZE: usize = 8 * MIB;
+    const PIECE: usize = 64 << 10;
+    let body = format!(r#"{{"model":"m","messages":["{}"]}}"#, "x".repeat(SIZE));
+    let upstream = simulator().await;
+    let keys = Keys { upstream: "timeout = { first_byte = \"500ms\" }", ..Keys::default() };
+    let gateway = Gateway::with(&upstream, Http::One, keys);
+    // The upstream's pace: 2.5 MB/s, so that reading takes several times `first_byte`.
+    let steps =
+        (0..SIZE / PIECE).flat_map(|_| [Step::ReadBody(PIECE as u64), Step::Wait(Duration::from_millis(25))]);
+    let answer = br#"{"choices":[{}]}"#;
+    let end = [
+        Step::ReadBody(WHOLE),
+        Step::Head(Head::json(StatusCode::OK, answer.len())),
+        Step::Send(answer[..].into()),
+    ];
+    upstream.queue(Script::before_body(steps.chain(end).collect()));
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(body.clone()));
+    let answered = send(gateway.address(), Http::One, request.unwrap()).await;
+    assert_eq!((answered.status.as_u16(), answered.body.as_ref()), (200, &answer[..]));
+    // Once it has all of the body, the clock runs.
+    upstream.queue(Script::new(vec![Step::Stall]));
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(body));
+    let answered = send(gateway.address(), Http::One, request.unwrap()).await;
+    assert_eq!((answered.status.as_u16(), answered.code().as_str()), (504, "upstream_timeout"));
+    gateway.finish(2).await;
 }
