@@ -24,6 +24,7 @@ mod providers;
 mod regressions;
 mod reload;
 mod requests;
+mod resources;
 mod routing;
 mod sdk;
 mod service;
