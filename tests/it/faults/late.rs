@@ -135,7 +135,8 @@ async fn a_late_failure_changes_nothing() {
 /// The one that failed would be asked again after the wait.
 #[tokio::test]
 async fn a_late_answer_ends_the_wait_before_the_next_attempt() {
-    const SLOWLY: &str = "retry = { retries = 3, backoff = \"7s\", max_backoff = \"10s\", max_wait = \"20s\" }";
+    const SLOWLY: &str =
+        "retry = { retries = 3, backoff = \"7s\", max_backoff = \"10s\", max_wait = \"20s\" }";
     let rig = Rig::both(SLOWLY, LIMITED, "").await;
     let gate = Gate::new();
     rig.main_answers([gated(&gate, &[ROLE, HELLO, DONE])]);
