@@ -137,8 +137,7 @@ impl Attempts {
         }
     }
 
-    /// Makes the attempt of that `number`, from 1, the last one, which runs again. One that was not kept replaces the last one's place with
-    /// nothing: the last one stays.
+    /// Makes the attempt of that `number`, from 1, the last one, which runs again.
     pub(super) fn resume(&mut self, number: u32) {
         let index = number as usize - 1;
         if index >= self.earlier.len() {

@@ -499,6 +499,20 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_responds_late_was_slow() {
+        let state = Arc::new(TargetState::new("http://target".into()));
+        let now = Instant::now();
+        fail(&state, 2, now);
+        let mut late = admit(&state, now).unwrap();
+        late.was_slow(Failure::Connection, now);
+        late.responded();
+        assert_eq!(state.circuit(now), Circuit::Open, "the third failure stands");
+        let mut timely = admit(&state, now + POLICY.open).unwrap();
+        timely.responded();
+        assert_eq!(state.circuit(now + POLICY.open), Circuit::Closed);
+    }
+
+    #[test]
     fn what_is_pending_is_given_back_and_bounded() {
         let state = Arc::new(TargetState::new("http://target".into()));
         let now = Instant::now();

@@ -37,8 +37,9 @@ timeouts! {
     first_byte: Option<Duration> = span(SPANS).or_off().or(Some(Duration::from_secs(600))),
         "The upstream's response head, from the last piece of the request that was sent. If a response is not streamed, its head comes only when the response is complete.";
     first_token: Option<Duration> = span(SPANS).or_off().or(None),
-        "The first piece of content in a streamed response, from the start of the attempt; the wait for its head counts too. If nothing else can \
-         be tried, the head may take as long as `first_byte`, and the content is due this long after it.";
+        "The first piece of content in a streamed response, from the start of the attempt; the wait for its head counts too. If the head is \
+         late, the next candidate is tried while this attempt goes on, and the answer that comes first is used. If nothing else can be tried, or \
+         the request creates something, the head may take as long as `first_byte`, and the content is due this long after it.";
     idle: Option<Duration> = span(SPANS).or_off().or(Some(Duration::from_secs(300))),
         "The longest silence within the upstream's response.";
     total: Option<Duration> = span(SPANS).or_off().or(None),

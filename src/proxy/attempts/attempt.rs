@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    candidates::Candidate, late::HeadLimit, response::judge, retry::AttemptError, send::ask,
+    candidates::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask,
     upstream_error::UpstreamError,
 };
 use crate::{
@@ -45,7 +45,7 @@ pub(super) struct FailedAttempt {
 
 /// A candidate to which the request was sent, and the head of its response.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct AttemptHead {
     pub(super) candidate: Candidate,
     pub(super) head: Result<Answer, Fault>,
 }
@@ -76,10 +76,10 @@ pub(super) async fn finish(
     context: &RequestContext,
     exchange: &mut Exchange,
     request: &PreparedRequest,
-    asked: Asked,
+    attempt: AttemptHead,
     hold: Hold,
 ) -> Result<ClientResponse, FailedAttempt> {
-    let Asked { mut candidate, head } = asked;
+    let AttemptHead { mut candidate, head } = attempt;
     let result = match judge_head(context, exchange, request, &mut candidate, head).await {
         Ok(response) if hold != Hold::Nothing => held(context, exchange, response, &candidate, hold).await,
         judged => judged,

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::late::{HeadLimit, PendingHead};
+use super::head::{HeadLimit, PendingHead};
 use crate::{
     config::{Balance, Timeouts},
     proxy::arrival::CallerTimeouts,
@@ -36,7 +36,7 @@ pub(super) struct Candidate {
     pub(super) permit: TargetPermit,
     /// Whether nothing else can be tried if this one is slow: its answer is then better than none.
     pub(super) is_last: bool,
-    /// When the head of its response is late; `None`: whenever it comes, nothing else is tried.
+    /// When the head of its response is late; `None`: however late it is, nothing else is tried meanwhile.
     pub(super) head_limit: Option<HeadLimit>,
     /// The head of its response, if that is late and still to come.
     pub(super) pending_head: Option<PendingHead>,
@@ -529,10 +529,10 @@ fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
 }
 
 impl Candidate {
-    /// The time that `first_token` counts from for the first content of its response. For the last candidate that is the response's head, which
-    /// was waited for beyond `first_token`.
+    /// The time that `first_token` counts from for the first content of its response: the response's head, if that may be waited for beyond
+    /// `first_token`.
     pub(super) fn content_due_from(&self, start: Instant) -> Instant {
-        self.answered.filter(|_| self.is_last).unwrap_or(start)
+        self.answered.filter(|_| self.head_limit.is_none()).unwrap_or(start)
     }
 
     pub(super) fn target(&self) -> &Target {

@@ -4,6 +4,7 @@ mod attempt;
 mod candidates;
 mod error_body;
 mod error_class;
+mod head;
 mod late;
 mod redirect;
 mod request;
@@ -32,7 +33,7 @@ use crate::{
     snapshot::Route,
     upstream::{CallerHash, CooldownReason, KeyFailure, Turn},
 };
-use attempt::{Asked, FailedAttempt, Hold};
+use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
 use late::LateAttempt;
 use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
@@ -79,7 +80,7 @@ pub(super) async fn dispatch(
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
-        let asked = if let Some(late) = dispatch.late_answer(exchange, &request) {
+        let begun = if let Some(late) = dispatch.late_answer(exchange, &request) {
             late
         } else {
             let next = same.take().or_else(|| dispatch.candidates.next(Instant::now()));
@@ -95,13 +96,13 @@ pub(super) async fn dispatch(
                     Err(available) => return give_up(exchange, dispatch.last, available),
                 },
             };
-            let Some(asked) = dispatch.ask(context, exchange, &mut request, candidate).await else {
+            let Some(begun) = dispatch.send(context, exchange, &mut request, candidate).await else {
                 continue;
             };
-            asked
+            begun
         };
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
-        let failed = match attempt::finish(context, exchange, &request, asked, hold).await {
+        let failed = match attempt::finish(context, exchange, &request, begun, hold).await {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
@@ -136,13 +137,13 @@ impl Dispatch {
     }
 
     /// Sends the request to `candidate` and waits for the head of the response. `None`: it was not admitted, or the late attempt was answered first.
-    async fn ask(
+    async fn send(
         &mut self,
         context: &RequestContext,
         exchange: &mut Exchange,
         request: &mut PreparedRequest,
         mut candidate: Candidate,
-    ) -> Option<Asked> {
+    ) -> Option<AttemptHead> {
         if !self.admit(&mut candidate) {
             return None;
         }
@@ -159,15 +160,15 @@ impl Dispatch {
                 }
             },
         };
-        Some(Asked { candidate, head })
+        Some(AttemptHead { candidate, head })
     }
 
     /// The late attempt, if it has arrived.
-    fn late_answer(&mut self, exchange: &mut Exchange, request: &PreparedRequest) -> Option<Asked> {
+    fn late_answer(&mut self, exchange: &mut Exchange, request: &PreparedRequest) -> Option<AttemptHead> {
         let late = self.late.take_if(|late| late.has_arrived())?;
-        let asked = late.into_asked(exchange)?;
-        attempt::announce(exchange, request, &asked.candidate);
-        Some(asked)
+        let late = late.into_head(exchange)?;
+        attempt::announce(exchange, request, &late.candidate);
+        Some(late)
     }
 
     /// Waits for the late attempt, because nothing else is left to try.

@@ -7,11 +7,11 @@ use std::{
 
 use http::Request;
 
-use super::{candidates::Candidate, request};
+use super::{candidates::Candidate, head::SendOutcome, request};
 use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     exchange::Exchange,
-    fault::{Cause, Fault, Phase},
+    fault::{Fault, Phase},
     openai::EditError,
     pause,
     proxy::{context::RequestContext, intake::PreparedRequest},
@@ -114,7 +114,6 @@ async fn send(
     exchange.handle.status.enter(Phase::FirstByte);
     let sent = Instant::now();
     let upload = record.upload.clone();
-    let number = record.attempts.count();
     let idempotent = request.method().is_idempotent();
     let first_byte = candidate.timeouts.first_byte;
     // It owns all that it needs, so that it can outlive the attempt.
@@ -131,29 +130,16 @@ async fn send(
     };
     let answer = match candidate.head_limit {
         None => answer.await?,
-        Some(limit) => limit.answer_within(answer, candidate, number).await?,
+        Some(limit) => match limit.answer_within(answer, record.attempts.count()).await {
+            Ok(outcome) => outcome?,
+            Err(pending) => {
+                candidate.pending_head = Some(pending);
+                return Err(SendOutcome::Failed(Fault::FirstTokenTimeout(limit.limit)));
+            }
+        },
     };
     exchange.head_received(answer.status());
     Ok(answer)
-}
-
-/// Why a connection gave no response.
-pub(super) enum SendOutcome {
-    /// The upstream has not seen the request, which is included if the connection gave it back.
-    Unseen(Cause, Option<Box<Request<Outbound>>>),
-    /// The upstream may have seen the request, but sending it again does no harm.
-    Harmless(Cause),
-    /// Anything else.
-    Failed(Fault),
-}
-
-impl SendOutcome {
-    pub(super) fn into_fault(self) -> Fault {
-        match self {
-            Self::Unseen(cause, _) | Self::Harmless(cause) => Fault::NoAnswer(cause),
-            Self::Failed(fault) => fault,
-        }
-    }
 }
 
 /// What the error of an upstream connection means. The client may be at fault, if its request body broke off on the way.

@@ -12,7 +12,7 @@ use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, stream, streamed};
 use crate::harness::{Answer, Client, Http, post, safely, whole};
 
 /// Whoever polled would poll after a minute.
-const PATIENT: &str = r#"retry = { retries = 3, backoff = "60s", max_backoff = "60s" }"#;
+const PATIENT: &str = r#"retry = { retries = 3, backoff = "60s", max_backoff = "60s", max_wait = "60s" }"#;
 
 /// Chat requests that the upstream can tell apart by their models.
 const ASKED: [&str; 5] = [
