@@ -59,7 +59,7 @@ impl UpstreamError {
     /// The error in `data`, an event of a stream of which the client has received nothing: the client gets the error as a response.
     pub(super) fn of_event(data: &[u8], upstream: &Upstream) -> Self {
         let body = ErrorBody::read(data);
-        let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, ErrorBody::status);
+        let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, status_of_event);
         let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream);
         let response = match &body {
             None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
@@ -107,5 +107,20 @@ impl UpstreamError {
             wait::cap(headers);
         }
         Ok(ClientResponse::local(response))
+    }
+}
+
+/// The status that a response with this error has. What its words say about the key or its account counts before a number of the server's own,
+/// because that may have been invented: resellers have codes for an empty account to which no status belongs.
+fn status_of_event(body: &ErrorBody) -> StatusCode {
+    let status = body.status();
+    if status.is_client_error() {
+        return status;
+    }
+    match ErrorClass::about_key(body) {
+        Some(ErrorClass::NoCredit) => StatusCode::PAYMENT_REQUIRED,
+        Some(ErrorClass::KeyRefused) => StatusCode::UNAUTHORIZED,
+        Some(ErrorClass::KeyUnfit) => StatusCode::FORBIDDEN,
+        _ => status,
     }
 }
