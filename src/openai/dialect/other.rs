@@ -46,7 +46,8 @@ pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     Found {
         content: !error && !keep_alive,
         error,
-        failure: kind == Some(FAILED) || (kind.is_none() && contains(b"\"response.failed\"") && has_failed(event)),
+        failure: kind == Some(FAILED)
+            || (kind.is_none() && contains(b"\"response.failed\"") && has_failed(event)),
         ..Found::default()
     }
 }

@@ -70,19 +70,8 @@ impl UpstreamError {
 
     /// The same error with the client's `response` to it, which does not show what is about the gateway's own key.
     pub(super) fn answered(mut self, response: Result<ClientResponse, Fault>) -> Self {
-        self.response = match self.class {
-            ErrorClass::KeyRefused => Err(self.key_unusable("the upstream refused the gateway's key")),
-            ErrorClass::NoCredit => Err(self.key_unusable("the account of the gateway's key has no credit")),
-            ErrorClass::KeyUnfit => {
-                Err(self.key_unusable("the gateway's key cannot be used for this request"))
-            }
-            _ => response,
-        };
+        self.response = key_unusable(self.class, self.status).map_or(response, Err);
         self
-    }
-
-    fn key_unusable(&self, why: &str) -> Fault {
-        Fault::KeyUnusable(format!("{why} (status {})", self.status.as_u16()).into())
     }
 
     /// The response that this error of a stream would have been: `data` itself if it has the form of an error response.
@@ -108,6 +97,24 @@ impl UpstreamError {
         }
         Ok(ClientResponse::local(response))
     }
+}
+
+/// The fault that the client is shown in place of an error event with this data, if that is about the gateway's own key.
+pub(super) fn fault_of_key(data: &[u8], has_key: bool) -> Option<Fault> {
+    let body = ErrorBody::read(data)?;
+    let status = status_of_event(&body);
+    key_unusable(ErrorClass::of(status, Some(&body), has_key), status)
+}
+
+/// The fault of an error of this class, if it is about the gateway's own key.
+fn key_unusable(class: ErrorClass, status: StatusCode) -> Option<Fault> {
+    let why = match class {
+        ErrorClass::KeyRefused => "the upstream refused the gateway's key",
+        ErrorClass::NoCredit => "the account of the gateway's key has no credit",
+        ErrorClass::KeyUnfit => "the gateway's key cannot be used for this request",
+        _ => return None,
+    };
+    Some(Fault::KeyUnusable(format!("{why} (status {})", status.as_u16()).into()))
 }
 
 /// The status that a response with this error has. What its words say about the key or its account counts before a number of the server's own,

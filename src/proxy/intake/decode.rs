@@ -12,8 +12,14 @@ use ruzstd::decoding::{
 use crate::{fault::Fault, openai::FactsError, proxy::buffered::Buffered};
 
 /// The largest window of a zstd frame, in bytes: what a content coding may ask of a reader (RFC 9659 §3). The decoder holds that much for
-/// as long as it runs, beside what is counted.
+/// as long as it runs, and it is counted for as long.
 const LARGEST_WINDOW: u64 = 8 << 20;
+
+/// What a zstd decoder holds beside its window, in bytes, and beyond it in the same buffer: literals, a block, sequences and tables.
+const ZSTD_STATE: u64 = 512 << 10;
+
+/// What a gzip decoder holds, in bytes: a window of 32 KiB (RFC 1951), an input buffer of 32 KiB, and tables.
+const GZIP_STATE: u64 = 80 << 10;
 
 /// How much larger than its coded form a body may be, once it is larger than [`SMALL`]. JSON reaches about 30.
 const LARGEST_RATIO: usize = 200;
@@ -55,7 +61,7 @@ impl Coding {
         }
     }
 
-    /// Decodes a whole body. Its bytes are counted in `held` before they are allocated.
+    /// Decodes a whole body. Its bytes are counted in `held` before they are allocated. What the decoder itself needs is counted until it is done.
     ///
     /// # Errors
     /// The body is not of this coding, expands too much, or does not fit into the bounds.
@@ -67,7 +73,11 @@ impl Coding {
     ) -> Result<Vec<u8>, Fault> {
         let mut decoded = Decoded { bytes: Vec::new(), coded: coded.len(), bounds, held };
         match self {
-            Self::Gzip => decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?,
+            Self::Gzip => {
+                let mut state = decoded.held.another();
+                state.grow_to(GZIP_STATE, bounds.buffered)?;
+                decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?;
+            }
             Self::Zstd => decoded.take_frames(coded)?,
         }
         Ok(decoded.bytes)
@@ -103,7 +113,13 @@ impl Decoded<'_> {
     /// Takes a sequence of zstd frames (RFC 8878 §3); skippable ones are skipped.
     fn take_frames(&mut self, mut coded: &[u8]) -> Result<(), Fault> {
         const PROBLEM: &str = "it is not zstd, or its window is larger than 8 MiB";
+        let mut state = self.held.another();
         while !coded.is_empty() {
+            if let Some(window) = window_of(coded) {
+                // The decoder's buffer has a size that is a power of two.
+                let window = window.min(LARGEST_WINDOW).next_power_of_two();
+                state.grow_to(window + ZSTD_STATE, self.bounds.buffered)?;
+            }
             match StreamingDecoder::new_with_max_window_size(&mut coded, LARGEST_WINDOW) {
                 Ok(decoder) => self.take(decoder, PROBLEM)?,
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -139,6 +155,26 @@ impl Decoded<'_> {
     }
 }
 
+/// The window of the zstd frame that `coded` begins with, in bytes (RFC 8878 §3.1.1.1). `None`: there is no such frame, or only a part of its
+/// header.
+fn window_of(coded: &[u8]) -> Option<u64> {
+    const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
+    let (descriptor, rest) = coded.strip_prefix(&MAGIC)?.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // The window is the whole content, whose size is in 1, 2, 4 or 8 bytes behind the dictionary's id.
+    let id = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let length = 1 << (descriptor >> 6);
+    let mut size = [0; 8];
+    size[..length].copy_from_slice(rest.get(id..id + length)?);
+    // Two bytes count from 256 on.
+    Some(u64::from_le_bytes(size).saturating_add(if length == 2 { 256 } else { 0 }))
+}
+
 fn invalid(problem: &'static str) -> Fault {
     Fault::BodyInvalid(FactsError::NotDecodable { problem })
 }
@@ -164,13 +200,19 @@ mod tests {
     }
 
     fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, String> {
+        decode_within(64 << 20, coding, coded, limit)
+    }
+
+    /// Where the process may hold so many bytes.
+    fn decode_within(buffered: u64, coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, String> {
         let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
         let mut held = Buffered::new(&gateway);
-        let bounds = DecodeBounds { limit, buffered: 64 << 20 };
+        let bounds = DecodeBounds { limit, buffered };
         let decoded = coding.decode(coded, bounds, &mut held).map_err(|fault| fault.to_string());
         if let Ok(decoded) = &decoded {
             assert!(decoded.capacity() as u64 <= gateway.buffered(), "all of it is counted");
+            assert!(gateway.buffered() <= 2 * limit.max(PIECE as u64), "the decoder is not counted any more");
         }
         decoded
     }
@@ -203,6 +245,42 @@ mod tests {
         // A frame that asks for a window of 16 MiB.
         let window = [0xFD2F_B528_u32.to_le_bytes().as_slice(), &[0x00, 14 << 3, 0x01, 0x00, 0x00]].concat();
         assert!(decode(Coding::Zstd, &window, 1 << 20).unwrap_err().contains("8 MiB"));
+    }
+
+    #[test]
+    fn what_a_decoder_needs_is_counted_while_it_runs() {
+        // One frame with a window of 8 MiB, and in it one raw block of two bytes, the last.
+        let header = [0x00, 13 << 3];
+        let frame = [0xFD2F_B528_u32.to_le_bytes().as_slice(), &header, &[2 << 3 | 1, 0, 0], b"{}"].concat();
+        assert_eq!(window_of(&frame), Some(LARGEST_WINDOW));
+        for (coding, coded, least) in [
+            (Coding::Zstd, frame, LARGEST_WINDOW + ZSTD_STATE),
+            (Coding::Zstd, zstd(b"{}"), ZSTD_STATE),
+            (Coding::Gzip, gzip(b"{}"), GZIP_STATE),
+        ] {
+            let piece = PIECE as u64;
+            let error = decode_within(least + piece - 1, coding, &coded, 100).unwrap_err();
+            assert_eq!(error, Fault::Overloaded.to_string(), "{coding:?}");
+            assert_eq!(decode_within(least + 2 * piece + (1 << 20), coding, &coded, 100).unwrap(), b"{}");
+        }
+    }
+
+    #[test]
+    fn windows_are_read() {
+        let magic = 0xFD2F_B528_u32.to_le_bytes();
+        for (rest, window) in [
+            (&[0x00, 0x00][..], Some(1 << 10)),
+            (&[0x00, (3 << 3) | 4], Some((8 << 10) + 4096)),
+            (&[0x20, 7], Some(7)),
+            (&[0x61, 9, 1, 0], Some(257)),
+            (&[0xA0, 1, 1, 0, 0], Some(257)),
+            (&[0xE0, 0, 0, 0, 0, 1, 0, 0, 0], Some(1 << 32)),
+            (&[0x20], None),
+            (&[], None),
+        ] {
+            assert_eq!(window_of(&[&magic, rest].concat()), window, "{rest:?}");
+        }
+        assert_eq!(window_of(b"{}"), None);
     }
 
     #[test]
