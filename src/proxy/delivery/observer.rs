@@ -40,7 +40,7 @@ pub(in crate::proxy) struct Events {
     opening_error: Option<OpeningError>,
 }
 
-/// An error event before any content of its stream.
+/// An error event before any content of its stream. Its beginning may have gone out: nothing is held back until an event is whole.
 #[derive(Debug)]
 pub(super) struct OpeningError {
     /// Its data, at most 64 KiB of it.
