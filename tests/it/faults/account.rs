@@ -103,7 +103,7 @@ async fn a_failed_response_that_only_its_data_names_is_no_answer() {
         rig.main_answers([stream(&[failed])]);
         rig.spare.queue(stream(&[completed]));
         let answer = rig.post("/v1/responses", BODY, &[]).await;
-        assert_eq!((answer.status, &*answer.text()), (StatusCode::OK, completed), "{route}");
+        assert_eq!((answer.status, answer.text()), (StatusCode::OK, completed), "{route}");
         assert_eq!(rig.seen(), (1, 1), "{route}");
         rig.finish(1).await;
     }
