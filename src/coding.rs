@@ -12,8 +12,14 @@ use ruzstd::decoding::{
 };
 
 /// The largest window of a zstd frame, in bytes: what a content coding may ask of a reader (RFC 9659 §3). The decoder holds that much for
-/// as long as it runs, beside what is counted.
+/// as long as it runs, and it is counted for as long.
 const LARGEST_WINDOW: u64 = 8 << 20;
+
+/// What a zstd decoder holds beside its window, in bytes, and beyond it in the same buffer: literals, a block, sequences and tables.
+const ZSTD_STATE: u64 = 512 << 10;
+
+/// What a gzip decoder holds, in bytes: a window of 32 KiB (RFC 1951), an input buffer of 32 KiB, and tables.
+const GZIP_STATE: u64 = 80 << 10;
 
 /// How much larger than its coded form a body may be, once it is larger than [`SMALL`]. JSON reaches about 30.
 const LARGEST_RATIO: usize = 200;
@@ -47,6 +53,15 @@ pub enum DecodeError<R> {
     NoRoom(R),
 }
 
+/// Memory that is needed, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// For the decoded body as far as it is known. While it grows, the smaller memory is there as well.
+    Body(u64),
+    /// For the decoder, while it runs.
+    Decoder(u64),
+}
+
 impl Coding {
     /// The coding of a body with these headers; `None` if there is another one, or several.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
@@ -63,8 +78,7 @@ impl Coding {
         }
     }
 
-    /// Decodes a whole body that has at most `limit` bytes then. `reserve` is called with the size in bytes of the memory for all of it before
-    /// that is allocated; while the memory grows, the smaller one is there as well.
+    /// Decodes a whole body that has at most `limit` bytes then. `reserve` is called before memory is allocated.
     ///
     /// # Errors
     /// The body is not of this coding, expands too much, or is larger than `limit`; or `reserve` failed.
@@ -72,11 +86,14 @@ impl Coding {
         self,
         coded: &[u8],
         limit: u64,
-        reserve: impl FnMut(u64) -> Result<(), R>,
+        reserve: impl FnMut(Need) -> Result<(), R>,
     ) -> Result<Vec<u8>, DecodeError<R>> {
         let mut decoded = Decoded { bytes: Vec::new(), filled: 0, coded: coded.len(), limit, reserve };
         match self {
-            Self::Gzip => decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?,
+            Self::Gzip => {
+                decoded.ask(Need::Decoder(GZIP_STATE))?;
+                decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?;
+            }
             Self::Zstd => decoded.take_frames(coded)?,
         }
         decoded.bytes.truncate(decoded.filled);
@@ -96,7 +113,7 @@ struct Decoded<F> {
     reserve: F,
 }
 
-impl<R, F: FnMut(u64) -> Result<(), R>> Decoded<F> {
+impl<R, F: FnMut(Need) -> Result<(), R>> Decoded<F> {
     /// Takes all that `decoder` gives; `problem` says what is wrong with its input if it fails.
     fn take(&mut self, mut decoder: impl Read, problem: &'static str) -> Result<(), DecodeError<R>> {
         loop {
@@ -115,6 +132,11 @@ impl<R, F: FnMut(u64) -> Result<(), R>> Decoded<F> {
     fn take_frames(&mut self, mut coded: &[u8]) -> Result<(), DecodeError<R>> {
         let problem = "it is not zstd, or its window is larger than 8 MiB";
         while !coded.is_empty() {
+            if let Some(window) = window_of(coded) {
+                // The decoder's buffer has a size that is a power of two.
+                let window = window.min(LARGEST_WINDOW).next_power_of_two();
+                self.ask(Need::Decoder(window + ZSTD_STATE))?;
+            }
             match StreamingDecoder::new_with_max_window_size(&mut coded, LARGEST_WINDOW) {
                 Ok(decoder) => self.take(decoder, problem)?,
                 Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
@@ -132,13 +154,17 @@ impl<R, F: FnMut(u64) -> Result<(), R>> Decoded<F> {
         let needed = self.filled + PIECE;
         if needed > self.bytes.capacity() {
             let room = needed.max(2 * self.bytes.capacity());
-            (self.reserve)(room as u64).map_err(DecodeError::NoRoom)?;
+            self.ask(Need::Body(room as u64))?;
             self.bytes.reserve_exact(room - self.bytes.len());
         }
         if needed > self.bytes.len() {
             self.bytes.resize(needed, 0);
         }
         Ok(())
+    }
+
+    fn ask(&mut self, need: Need) -> Result<(), DecodeError<R>> {
+        (self.reserve)(need).map_err(DecodeError::NoRoom)
     }
 
     fn check(&self) -> Result<(), DecodeError<R>> {
@@ -152,6 +178,26 @@ impl<R, F: FnMut(u64) -> Result<(), R>> Decoded<F> {
         }
         Ok(())
     }
+}
+
+/// The window of the zstd frame that `coded` begins with, in bytes (RFC 8878 §3.1.1.1). `None`: there is no such frame, or only a part of its
+/// header.
+fn window_of(coded: &[u8]) -> Option<u64> {
+    const MAGIC: [u8; 4] = 0xFD2F_B528_u32.to_le_bytes();
+    let (descriptor, rest) = coded.strip_prefix(&MAGIC)?.split_first()?;
+    let is_single_segment = descriptor & 0x20 != 0;
+    if !is_single_segment {
+        let window = rest.first()?;
+        let base = 1_u64 << (10 + (window >> 3));
+        return Some(base + base / 8 * u64::from(window & 7));
+    }
+    // The window is the whole content, whose size is in 1, 2, 4 or 8 bytes behind the dictionary's id.
+    let id = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let length = 1 << (descriptor >> 6);
+    let mut size = [0; 8];
+    size[..length].copy_from_slice(rest.get(id..id + length)?);
+    // Two bytes count from 256 on.
+    Some(u64::from_le_bytes(size).saturating_add(if length == 2 { 256 } else { 0 }))
 }
 
 #[cfg(test)]
@@ -175,8 +221,10 @@ mod tests {
 
     fn decode(coding: Coding, coded: &[u8], limit: u64) -> Result<Vec<u8>, DecodeError<()>> {
         let mut reserved = 0;
-        let decoded = coding.decode(coded, limit, |bytes| {
-            reserved = bytes;
+        let decoded = coding.decode(coded, limit, |need| {
+            if let Need::Body(bytes) = need {
+                reserved = bytes;
+            }
             Ok(())
         });
         if let Ok(decoded) = &decoded {
@@ -207,8 +255,9 @@ mod tests {
     #[test]
     fn no_more_is_decoded_than_there_is_memory_for() {
         let coded = gzip(&[b'x'; 500_000]);
-        let refused =
-            Coding::Gzip.decode(&coded, 1 << 20, |bytes| if bytes > 300_000 { Err("no") } else { Ok(()) });
+        let refused = Coding::Gzip.decode(&coded, 1 << 20, |need| {
+            if matches!(need, Need::Body(300_001..)) { Err("no") } else { Ok(()) }
+        });
         assert_eq!(refused, Err(DecodeError::NoRoom("no")));
     }
 
@@ -248,5 +297,46 @@ mod tests {
             assert!(problem(coding, &coded, 32 << 20).contains("200 times"), "{coding:?}");
             assert_eq!(decode(coding, &coded, 100_000), Err(DecodeError::TooLarge), "{coding:?}");
         }
+    }
+
+    #[test]
+    fn what_a_decoder_needs_is_asked_for_before_it_runs() {
+        // One frame with a window of 8 MiB, and in it one raw block of two bytes, the last.
+        let header = [0x00, 13 << 3];
+        let frame = [0xFD2F_B528_u32.to_le_bytes().as_slice(), &header, &[2 << 3 | 1, 0, 0], b"{}"].concat();
+        let cases = [
+            (Coding::Zstd, frame, LARGEST_WINDOW + ZSTD_STATE),
+            (Coding::Zstd, zstd(b"{}"), ZSTD_STATE),
+            (Coding::Gzip, gzip(b"{}"), GZIP_STATE),
+        ];
+        for (coding, coded, least) in cases {
+            let mut most = 0;
+            let decoded = coding.decode(&coded, 100, |need| {
+                if let Need::Decoder(bytes) = need {
+                    most = bytes.max(most);
+                }
+                Ok::<(), ()>(())
+            });
+            assert_eq!(decoded, Ok(b"{}".to_vec()));
+            assert!(most >= least, "{coding:?}: {most}");
+        }
+    }
+
+    #[test]
+    fn windows_are_read() {
+        let magic = 0xFD2F_B528_u32.to_le_bytes();
+        for (rest, window) in [
+            (&[0x00, 0x00][..], Some(1 << 10)),
+            (&[0x00, (3 << 3) | 4], Some((8 << 10) + 4096)),
+            (&[0x20, 7], Some(7)),
+            (&[0x61, 9, 1, 0], Some(257)),
+            (&[0xA0, 1, 1, 0, 0], Some(257)),
+            (&[0xE0, 0, 0, 0, 0, 1, 0, 0, 0], Some(1 << 32)),
+            (&[0x20], None),
+            (&[], None),
+        ] {
+            assert_eq!(window_of(&[&magic, rest].concat()), window, "{rest:?}");
+        }
+        assert_eq!(window_of(b"{}"), None);
     }
 }

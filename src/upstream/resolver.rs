@@ -193,9 +193,10 @@ impl Shared {
         };
         if let Some(Running { since, outcome }) = &entry.lookup {
             let waited = now.saturating_duration_since(*since);
+            let is_full = outcome.receiver_count() >= MOST_WAITING;
             return match stale {
-                Some(stale) if waited >= PATIENCE => Next::Known(stale),
-                _ if outcome.receiver_count() >= MOST_WAITING => Next::Busy,
+                Some(stale) if waited >= PATIENCE || is_full => Next::Known(stale),
+                None if is_full => Next::Busy,
                 stale => Next::Wait {
                     outcome: outcome.subscribe(),
                     stale,
@@ -441,6 +442,31 @@ mod tests {
         age(&resolver, "upstream.test", FRESH);
         resolves_to(&resolver, "upstream.test", 1).await;
         names.set("upstream.test", None);
+    }
+
+    /// Where nobody else may wait for the lookup.
+    #[tokio::test]
+    async fn the_last_good_answer_is_used_while_too_many_wait() {
+        let names = Scripted::default();
+        names.set("upstream.test", Some(1));
+        let resolver = Resolver::new(names.clone());
+        resolves_to(&resolver, "upstream.test", 1).await;
+        for name in ["upstream.test", "new.test"] {
+            names.silence(name);
+        }
+        age(&resolver, "upstream.test", FRESH);
+        let mut waiting = Vec::new();
+        for name in ["upstream.test", "new.test"] {
+            for _ in 0..MOST_WAITING {
+                waiting.push(resolver.0.next(name, Instant::now()));
+            }
+        }
+        assert!(matches!(resolver.0.next("upstream.test", Instant::now()), Next::Known(_)));
+        assert!(matches!(resolver.0.next("new.test", Instant::now()), Next::Busy));
+        drop(waiting);
+        for name in ["upstream.test", "new.test"] {
+            names.set(name, None);
+        }
     }
 
     #[tokio::test]

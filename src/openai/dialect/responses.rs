@@ -53,7 +53,7 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
         content: read.content() || (event.oversized && matches!(kind, Kind::Delta | Kind::Item)),
         terminal: if let Kind::Terminal(terminal) = kind { Some(terminal) } else { None },
         error: read.error || kind == Kind::Error,
-        failure: event.name == b"response.failed",
+        failure: kind == Kind::Terminal(Terminal::Failed),
         flat_error: may_be_flat && is_flat_error(event.data),
         malformed,
     }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Piece,
     /// The answer is whole if the stream ends in order after this event; more may follow.
     Finish,
+    /// The same, and the event says that the answer failed.
+    Failure,
     /// The last event of the stream.
     Last,
     /// Anything else.
@@ -42,15 +44,16 @@ pub(super) fn read_event(progress: &mut Progress, event: &Event<'_>, kind_of: fn
     let kind = kind.unwrap_or(Kind::Other);
     match kind {
         Kind::Piece => progress.finished = false,
-        Kind::Finish => progress.finished = true,
+        Kind::Finish | Kind::Failure => progress.finished = true,
         Kind::Last | Kind::Other => {}
     }
     Found {
         content: kind != Kind::Other && piece,
         terminal: (kind == Kind::Last).then_some(Terminal::Last),
         error: error || event.name == b"error",
+        failure: kind == Kind::Failure,
+        flat_error: false,
         malformed,
-        ..Found::default()
     }
 }
 

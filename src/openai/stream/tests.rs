@@ -317,6 +317,8 @@ fn a_responses_stream_named_or_not() {
             let (reader, notices) = read(Dialect::RESPONSES, stream.as_bytes(), 77);
             assert_eq!(at(&notices, |notice| notice.first_content), [3]);
             assert_eq!(at(&notices, |notice| notice.terminal), [13]);
+            let failed = terminal == Terminal::Failed;
+            assert_eq!(at(&notices, |notice| notice.failed).len(), usize::from(failed));
             let expected = Reading {
                 model: Some("gpt-5".into()),
                 usage: Some(usage(36, 87)),

@@ -160,8 +160,10 @@ impl ErrorClass {
     pub(super) fn of(status: StatusCode, body: Option<&ErrorBody>, has_key: bool) -> Self {
         let none = ErrorBody::default();
         let error = Described::new(body.unwrap_or(&none));
+        // Without a key there is none that could be refused.
+        let can_be = |class: &Self| has_key || *class == Self::NoCredit;
         if status.is_client_error()
-            && let Some(class) = error.about_key(status)
+            && let Some(class) = error.about_key(status).filter(can_be)
         {
             return class;
         }
@@ -169,6 +171,8 @@ impl ErrorClass {
             return Self::Server;
         }
         match status.as_u16() {
+            // There is no key that could be at fault: the server and its operator disagree about whether one is needed.
+            401 if !has_key => Self::Request,
             401 if error.says_more_than_unauthorized() => Self::KeyUnfit,
             401 => Self::KeyRefused,
             403 if error.is_about_request() || !has_key => Self::Request,
@@ -185,6 +189,11 @@ impl ErrorClass {
             500.. => Self::Server,
             _ => Self::Request,
         }
+    }
+
+    /// The class of an error that is about the key or its account, by its words alone.
+    pub(super) fn about_key(body: &ErrorBody) -> Option<Self> {
+        Described::new(body).about_key(StatusCode::BAD_REQUEST)
     }
 }
 

@@ -1,14 +1,23 @@
 //! Decides about an upstream's response: the client gets it, or it is an error and another candidate may be tried.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header, response};
 use http_body::Body;
 
 use super::{
-    candidates::Candidate, error_body::ErrorBody, redirect::relocate, retry::AttemptError,
-    upstream_error::UpstreamError, wait,
+    candidates::Candidate,
+    error_body::ErrorBody,
+    redirect::relocate,
+    retry::AttemptError,
+    upstream_error::{UpstreamError, fault_of_key},
+    wait,
 };
 use crate::{
     exchange::Exchange,
@@ -18,7 +27,10 @@ use crate::{
     proxy::{
         buffered::{self, Buffered},
         context::RequestContext,
-        delivery::{ClientResponse, PendingStream, ResponseObserver, ResponsePolicy},
+        delivery::{
+            ClientResponse, HoldTimeouts, LONGEST, PendingStream, ResponseObserver, ResponsePolicy,
+            next_within,
+        },
         intake::is_json,
     },
     snapshot::{Route, Upstream},
@@ -47,7 +59,9 @@ pub(super) async fn judge(
     let upstream = &candidate.upstream;
     let mut kind = BodyKind::of(&head.headers);
     if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
-        kind = Box::pin(recognise(&mut body, candidate.timeouts.idle)).await.map_err(AttemptError::Fault)?;
+        let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
+        let clocks = HoldTimeouts { start: candidate.content_due_from(start), timeouts: candidate.timeouts };
+        kind = Box::pin(recognise(&mut body, clocks)).await.map_err(AttemptError::Fault)?;
     }
     let endpoint = exchange.record.endpoint;
     // A response to an inference must have a body, even if the framing of an empty one is correct.
@@ -76,7 +90,7 @@ pub(super) async fn judge(
     }
     let close_delimited =
         exchange.record.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
-    let policy = ResponsePolicy::new(route, upstream);
+    let policy = ResponsePolicy::new(route, upstream, fault_of_key);
     let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
     Ok(ClientResponse::streamed(head, pending))
 }
@@ -179,11 +193,20 @@ impl BodyKind {
 }
 
 /// The kind of a body without a label where a stream was requested, by its first bytes, which stay in the body. Several servers and proxies
-/// send event streams as `text/plain` or without a `content-type`.
-async fn recognise(body: &mut AnswerBody, idle: Option<Duration>) -> Result<BodyKind, Fault> {
+/// send event streams as `text/plain` or without a `content-type`. The first bytes have to come as early as the first content of a stream with a
+/// label; without a timeout for that, a body that is silent for [`LONGEST`] is passed on as it comes.
+async fn recognise(body: &mut AnswerBody, clocks: HoldTimeouts) -> Result<BodyKind, Fault> {
+    let HoldTimeouts { start, timeouts } = clocks;
+    let longest = timeouts.first_token.unwrap_or(LONGEST);
     let mut first = Bytes::new();
     let found = loop {
-        let Some(data) = next_data(body, idle).await? else { break Sniffed::SomethingElse };
+        let frame = match next_within(body, timeouts.idle, Some((start + longest, longest))).await {
+            Err(Fault::FirstTokenTimeout(_)) if timeouts.first_token.is_none() => break Sniffed::Undecided,
+            frame => frame?,
+        };
+        let Some(data) = frame.and_then(|frame| frame.into_data().ok()) else {
+            break Sniffed::SomethingElse;
+        };
         first = if first.is_empty() { data } else { [first, data].concat().into() };
         // Only so many bytes are ever undecided.
         let found = sniff(&first);
@@ -201,17 +224,6 @@ async fn recognise(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Body
         _ if is_object => BodyKind::Json,
         Sniffed::SomethingElse | Sniffed::Undecided => BodyKind::Opaque,
     })
-}
-
-/// The next data of `body`; `None` at its end.
-async fn next_data(body: &mut AnswerBody, idle: Option<Duration>) -> Result<Option<Bytes>, Fault> {
-    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    let frame = match idle {
-        None => frame.await,
-        Some(idle) => tokio::time::timeout(idle, frame).await.map_err(|_| Fault::Idle(idle))?,
-    };
-    let frame = frame.transpose().map_err(|error| Fault::Truncated(error.into()))?;
-    Ok(frame.and_then(|frame| frame.into_data().ok()))
 }
 
 /// The body of an error response, if it can be searched for upstream keys and there is room for it.

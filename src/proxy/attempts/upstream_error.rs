@@ -60,7 +60,7 @@ impl UpstreamError {
     /// The error in `data`, an event of a stream of which the client has received nothing: the client gets the error as a response.
     pub(super) fn of_event(data: &[u8], upstream: &Upstream, record: &Record) -> Self {
         let body = ErrorBody::read(data);
-        let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, ErrorBody::status);
+        let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, status_of_event);
         let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream);
         let response = match &body {
             None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
@@ -71,22 +71,11 @@ impl UpstreamError {
 
     /// The same error with the client's `response` to it, which does not show what is about the gateway's own key.
     pub(super) fn answered(mut self, response: Result<ClientResponse, Fault>) -> Self {
-        self.response = match self.class {
-            ErrorClass::KeyRefused => Err(self.key_unusable("the upstream refused the gateway's key")),
-            ErrorClass::NoCredit => Err(self.key_unusable("the account of the gateway's key has no credit")),
-            ErrorClass::KeyUnfit => {
-                Err(self.key_unusable("the gateway's key cannot be used for this request"))
-            }
-            _ => response,
-        };
+        self.response = key_unusable(self.class, self.status).map_or(response, Err);
         self
     }
 
-    fn key_unusable(&self, why: &str) -> Fault {
-        Fault::KeyUnusable(format!("{why} (status {})", self.status.as_u16()).into())
-    }
-
-    /// The response that this error of a stream would have been: `data` itself if it has the form of the errors that the client expects.
+    /// The response that this error of a stream would have been: `data` itself if it has the form of an error response.
     fn as_response(
         &self,
         body: &ErrorBody,
@@ -115,5 +104,38 @@ impl UpstreamError {
             wait::cap(headers);
         }
         Ok(ClientResponse::local(response))
+    }
+}
+
+/// The fault that the client is shown in place of an error event with this data, if that is about the gateway's own key.
+pub(super) fn fault_of_key(data: &[u8], has_key: bool) -> Option<Fault> {
+    let body = ErrorBody::read(data)?;
+    let status = status_of_event(&body);
+    key_unusable(ErrorClass::of(status, Some(&body), has_key), status)
+}
+
+/// The fault of an error of this class, if it is about the gateway's own key.
+fn key_unusable(class: ErrorClass, status: StatusCode) -> Option<Fault> {
+    let why = match class {
+        ErrorClass::KeyRefused => "the upstream refused the gateway's key",
+        ErrorClass::NoCredit => "the account of the gateway's key has no credit",
+        ErrorClass::KeyUnfit => "the gateway's key cannot be used for this request",
+        _ => return None,
+    };
+    Some(Fault::KeyUnusable(format!("{why} (status {})", status.as_u16()).into()))
+}
+
+/// The status that a response with this error has. What its words say about the key or its account counts before a number of the server's own,
+/// because that may have been invented: resellers have codes for an empty account to which no status belongs.
+fn status_of_event(body: &ErrorBody) -> StatusCode {
+    let status = body.status();
+    if status.is_client_error() {
+        return status;
+    }
+    match ErrorClass::about_key(body) {
+        Some(ErrorClass::NoCredit) => StatusCode::PAYMENT_REQUIRED,
+        Some(ErrorClass::KeyRefused) => StatusCode::UNAUTHORIZED,
+        Some(ErrorClass::KeyUnfit) => StatusCode::FORBIDDEN,
+        _ => status,
     }
 }

@@ -32,13 +32,16 @@ pub(super) fn named(headers: &HeaderMap, body: Option<&ErrorBody>) -> Option<Dur
 /// Groq's documentation). Azure: seconds. Anthropic: `anthropic-ratelimit-tokens-reset: 2026-01-27T12:00:30Z`. OpenRouter: `x-ratelimit-reset` in
 /// milliseconds since 1970.
 ///
-/// The limit that has nothing left decides; if that cannot be told, the one that lasts longest.
+/// The limits that have nothing left decide, of several the one that lasts longest. If all have something left, the error is about another
+/// limit, of which the headers say nothing. If it cannot be told of any, the one that lasts longest counts.
 pub(super) fn of_limits(headers: &HeaderMap) -> Option<Duration> {
     let limits = headers.iter().filter_map(|(name, value)| {
         let remaining = remaining_name(name.as_str())?;
         let reset = moment(value.to_str().ok()?)?;
-        let spent = headers.get(remaining).is_some_and(|remaining| remaining == "0");
-        Some((spent, reset))
+        match headers.get(remaining) {
+            Some(left) if left != "0" => None,
+            known => Some((known.is_some(), reset)),
+        }
     });
     // True is larger than false.
     limits.max().map(|(_, reset)| reset)
@@ -223,7 +226,8 @@ mod tests {
         };
         assert_eq!(both("0", "7"), secs(360.0));
         assert_eq!(both("9", "0"), secs(0.006));
-        assert_eq!(both("9", "7"), secs(360.0));
+        assert_eq!(both("0", "0"), secs(360.0));
+        assert_eq!(both("9", "7"), None, "another limit is reached");
         for (value, expected) in [
             ("1m30s", 90.0),
             ("2m59.56s", 179.56),

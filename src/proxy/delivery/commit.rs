@@ -31,7 +31,7 @@ const MOST_BYTES: usize = 256 << 10;
 pub(super) const FRAME: usize = 64;
 
 /// Without a `first_token` timeout a stream is not held longer than this: its client waits without a head.
-pub(super) const LONGEST: Duration = Duration::from_secs(30);
+pub(in crate::proxy) const LONGEST: Duration = Duration::from_secs(30);
 
 const UNFINISHED: &str = "the stream ended before its first content";
 
@@ -141,7 +141,7 @@ async fn next(body: &mut AnswerBody, clocks: HoldTimeouts) -> Next {
 }
 
 /// The next frame of `body`, within `idle` and before the deadline of `first_token`.
-pub(super) async fn next_within<B: Body<Data = Bytes, Error = BodyError> + Unpin>(
+pub(in crate::proxy) async fn next_within<B: Body<Data = Bytes, Error = BodyError> + Unpin>(
     body: &mut B,
     idle: Option<Duration>,
     first_token: Option<(Instant, Duration)>,

@@ -18,7 +18,7 @@ mod source;
 mod whole;
 
 pub(super) use client_response::ClientResponse;
-pub(super) use commit::{HoldBounds, HoldError, HoldTimeouts};
+pub(super) use commit::{HoldBounds, HoldError, HoldTimeouts, LONGEST, next_within};
 pub(super) use detached::{DetachPolicy, DetachedDispatch, DispatchResult};
 pub(super) use observer::ResponseObserver;
 pub(super) use pending::PendingStream;

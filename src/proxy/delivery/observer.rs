@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::probe::ERROR_KEPT;
 use crate::{
     fault::{Fault, Outcome},
     openai::{AnswerReader, Dialect, OUTLINED, Reading, StreamReader},
@@ -35,6 +36,19 @@ pub(in crate::proxy) struct Events {
     failed: bool,
     /// The upstream's error was passed on in a form that SDKs do not recognise, so that the stream still lacks its end.
     unnoticed: bool,
+    /// There was content.
+    begun: bool,
+    /// An error event before any content, until it is taken.
+    opening_error: Option<OpeningError>,
+}
+
+/// An error event before any content of its stream. Its beginning may have gone out: nothing is held back until an event is whole.
+#[derive(Debug)]
+pub(super) struct OpeningError {
+    /// Its data, at most 64 KiB of it.
+    pub(super) data: Vec<u8>,
+    /// The bytes that were looked at before those with its end did not end within an event.
+    began_between: bool,
 }
 
 /// What can still be sent in a stream that broke off.
@@ -56,6 +70,8 @@ impl ResponseObserver {
             terminated: false,
             failed: false,
             unnoticed: false,
+            begun: false,
+            opening_error: None,
         }))
     }
 
@@ -133,6 +149,23 @@ impl ResponseObserver {
         Some(LastEvent { event, is_enough: events.dialect.raises_on_error_event() })
     }
 
+    /// An error event among the bytes that were looked at last, if there was no content before it.
+    pub(super) fn take_opening_error(&mut self) -> Option<OpeningError> {
+        let Self::Events(events) = self else { return None };
+        events.opening_error.take()
+    }
+
+    /// The event for `fault` in place of the bytes that were looked at last, with the error event `instead_of` in them. `None` if the client has
+    /// the beginning of an event.
+    pub(super) fn event_instead(&mut self, fault: &Fault, instead_of: &OpeningError) -> Option<LastEvent> {
+        let Self::Events(events) = self else { return None };
+        // What is withheld has not ended the stream.
+        (events.failed, events.terminated) = (false, false);
+        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
+        let last = LastEvent { event, is_enough: events.dialect.raises_on_error_event() };
+        instead_of.began_between.then_some(last)
+    }
+
     /// Whether a comment may be inserted now: between two events of a stream that has not ended.
     pub(super) fn takes_comments(&self) -> bool {
         matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
@@ -171,14 +204,20 @@ impl ResponseObserver {
 
 impl Events {
     fn look(&mut self, bytes: &[u8]) -> bool {
-        let Self { scanner, reader, terminated, failed, unnoticed, .. } = self;
+        let began_between = self.scanner.at_boundary() && !self.scanner.after_cr();
+        let Self { scanner, reader, terminated, failed, unnoticed, begun, opening_error, .. } = self;
         let mut first_content = false;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
+            *begun |= notice.first_content;
             *terminated |= notice.terminal;
             *failed |= notice.failed;
             *unnoticed |= notice.flat_error;
+            if notice.failed && !*begun && opening_error.is_none() {
+                let data = event.data[..event.data.len().min(ERROR_KEPT)].to_vec();
+                *opening_error = Some(OpeningError { data, began_between });
+            }
         });
         first_content
     }

@@ -1,6 +1,7 @@
 //! The response body of an exchange: one state machine from a source's bytes to the client's bytes.
 //!
-//! The relay never changes, delays or holds back a frame. It observes each frame as it goes out, so that what was observed and what was sent
+//! The relay never changes, delays or holds back a frame, except that an error event about the gateway's own key is replaced if it opens the
+//! stream: callers are not shown the operator's balance. It observes each frame as it goes out, so that what was observed and what was sent
 //! never differ. When the upstream's response breaks off, everything that came is delivered before the client is told: by an error event
 //! where the client can understand one, else by an abort of the transport.
 
@@ -12,11 +13,17 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 
-use super::{PendingStream, active::ActiveStream, clock::Due, drain, source::Source};
+use super::{
+    PendingStream,
+    active::ActiveStream,
+    clock::Due,
+    drain,
+    observer::{LastEvent, OpeningError},
+    source::Source,
+};
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
@@ -126,7 +133,7 @@ impl Relay {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && active.observer.is_unfinished() => {
                 self.source_ended(cx)
             }
-            Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.forward(frame)))),
+            Poll::Ready(Some(Ok(frame))) => self.forward(frame, cx),
             Poll::Ready(Some(Err(error))) => {
                 let fault = self.broken(error);
                 self.rescue(&fault, cx)
@@ -165,26 +172,33 @@ impl Relay {
     }
 
     /// Observes a frame as it goes out.
-    fn forward(&mut self, frame: Frame<Bytes>) -> Frame<Chunk> {
-        let Stage::Active(active) = &mut self.stage else { return Frame::trailers(HeaderMap::new()) };
+    fn forward(&mut self, frame: Frame<Bytes>, cx: &mut Context<'_>) -> PolledFrame {
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         active.clock.asked = None;
         active.clock.beat = None;
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(frame) => {
                 let trailers = active.policy.as_ref().map(|policy| policy.trailers(frame));
-                return Frame::trailers(trailers.unwrap_or_default());
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers.unwrap_or_default()))));
             }
         };
         let now = Instant::now();
-        if self.exchange.handle.status.left().is_none() {
-            self.exchange.record.tally.frame(data.len(), now);
+        let first_content = active.observer.look(&data);
+        if let Some(error) = active.observer.take_opening_error()
+            && let Some(fault) =
+                active.policy.as_ref().and_then(|policy| policy.fault_instead_of(&error.data))
+        {
+            return self.replace(&error, &fault, cx);
         }
-        if active.observer.look(&data) {
+        if first_content {
             active.clock.first_token = None;
             self.exchange.record.first_token_sent(now);
         }
-        self.hand_over(data, now)
+        if self.exchange.handle.status.left().is_none() {
+            self.exchange.record.tally.frame(data.len(), now);
+        }
+        Poll::Ready(Some(Ok(self.hand_over(data, now))))
     }
 
     /// Sends bytes of the gateway's own.
@@ -241,6 +255,32 @@ impl Relay {
         let last = active.observer.last_event(fault).filter(|_| lengthless);
         self.conclude();
         self.fail(fault);
+        self.end_with(last, only_framing_missing, cx)
+    }
+
+    /// Ends a stream without content with `fault`, in place of the upstream's own error event.
+    #[cold]
+    fn replace(&mut self, error: &OpeningError, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        let lengthless = active.lengthless;
+        let last = active.observer.event_instead(fault, error).filter(|_| lengthless);
+        self.fail(fault);
+        if let Some(attempt) = self.exchange.record.attempts.last() {
+            let (upstream, key, why) = (&attempt.upstream, attempt.key, fault.to_string());
+            tracing::warn!(%upstream, key, why, "upstream key does not work for a stream");
+        }
+        self.conclude();
+        self.end_with(last, false, cx)
+    }
+
+    /// Sends the `last` event, if there is one. The stream ends regularly if that is enough, or if only the end of its framing is missing;
+    /// otherwise it is aborted.
+    fn end_with(
+        &mut self,
+        last: Option<LastEvent>,
+        only_framing_missing: bool,
+        cx: &mut Context<'_>,
+    ) -> PolledFrame {
         let orderly = only_framing_missing || last.as_ref().is_some_and(|last| last.is_enough);
         if orderly {
             // A reset could destroy what is still on its way.

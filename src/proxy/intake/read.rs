@@ -8,7 +8,7 @@ use http_body::Body;
 
 use crate::{
     body::{RequestBody, UploadTally},
-    coding::{Coding, DecodeError},
+    coding::{Coding, DecodeError, Need},
     fault::Fault,
     openai::{self, Facts, FactsError, Operation},
     pause,
@@ -200,7 +200,7 @@ impl Gathered {
 fn room(length: usize, small: Option<&BodyMemory>, announced: u64, limit: u64) -> usize {
     if length >= MAPPED_FROM {
         // Such memory is taken only where something is written, so the body need not be copied again as it grows.
-        let whole = if announced > 0 { announced } else { limit };
+        let whole = if announced > 0 { announced.min(limit) } else { limit };
         return length.max(usize::try_from(whole).unwrap_or(length));
     }
     let announced = (announced as usize).min(length.saturating_mul(AHEAD));
@@ -243,7 +243,11 @@ fn with_facts(
         BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
         BodyForm::Coded(coding) => {
             let mut held = Buffered::new(gateway);
-            let reserve = |room| held.grow_to(room, bounds.buffered);
+            let mut decoder = Buffered::new(gateway);
+            let reserve = |need| match need {
+                Need::Body(bytes) => held.grow_to(bytes, bounds.buffered),
+                Need::Decoder(bytes) => decoder.grow_to(bytes, bounds.buffered),
+            };
             let text =
                 coding.decode(&bytes, bounds.limit, reserve).map_err(|error| undecoded(error, bounds))?;
             let text = decoded.insert(buffered::own(text.into(), held));

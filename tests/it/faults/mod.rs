@@ -1,6 +1,7 @@
 //! Upstreams that fail, and what the caller gets all the same: each row says what the caller saw, what each upstream saw, and what the
 //! log says.
 
+mod account;
 mod attempts;
 mod balanced;
 mod breaker;

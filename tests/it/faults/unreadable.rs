@@ -21,7 +21,7 @@ fn raw(lines: &str) -> Script {
 /// It would be as unreadable the next time, and the upstream has done the work each time.
 #[tokio::test]
 async fn a_head_that_cannot_be_read_is_requested_once() {
-    let many = "x-more: y\r\n".repeat(1100);
+    let many = "x-more: y\r\n".repeat(110);
     let large = format!("x-large: {}\r\n", "y".repeat(300 << 10));
     for lines in ["no colon\r\n", ": no name\r\n", "x: \0\r\n", &many, &large] {
         let name: String = lines.chars().take(8).collect();
@@ -44,7 +44,7 @@ async fn a_head_that_cannot_be_read_is_requested_once() {
 
 #[tokio::test]
 async fn what_the_limits_allow_is_read() {
-    let many = "x-more: y\r\n".repeat(900);
+    let many = "x-more: y\r\n".repeat(90);
     let large = format!("x-large: {}\r\n", "y".repeat(200 << 10));
     for (lines, name, value) in [
         ("x-space : yes\r\n", "x-space", "yes"),
@@ -55,7 +55,7 @@ async fn what_the_limits_allow_is_read() {
         let rig = Rig::alone("retry = \"off\"", "", "").await;
         rig.main_answers([raw(lines)]);
         let body = r#"{"model":"m","messages":[]}"#;
-        if lines.len() < 100 {
+        if lines.len() < 10 << 10 {
             let answer = rig.post("/v1/chat/completions", body, &[]).await;
             assert_eq!((answer.status, answer.text()), (StatusCode::OK, BODY), "{name}");
             assert_eq!(answer.headers[name], value);

@@ -102,9 +102,15 @@ fn row(page: &mut String, cell: &Cell) {
 fn gets(expected: &Expected) -> String {
     let Expected { status, code, .. } = expected;
     let code = code.as_deref().unwrap_or_default();
+    let end = if expected.aborted { ", then the connection is aborted" } else { "" };
     match expected.body {
+        Body::Upstream if expected.aborted => {
+            format!("{status}, the upstream's bytes{end}, so that SDKs raise an error")
+        }
         Body::Upstream => format!("{status}, the upstream's own response"),
-        Body::UpstreamThenError => format!("{status}, the upstream's bytes, then an error event `{code}`"),
+        Body::UpstreamThenError => {
+            format!("{status}, the upstream's bytes, then an error event `{code}`{end}")
+        }
         Body::Spare => format!("{status}, the second upstream's response"),
         Body::Gateway => format!("{status} `{code}`"),
         Body::Event => format!("{status} with the upstream's error `{code}`"),

@@ -137,8 +137,16 @@ fn threads() {
     let begun = &stream[..stream.find("event: thread.run.completed").unwrap()];
     check(Dialect::THREADS, begun, &Expected { terminal: None, complete: false, usage: None, ..whole });
     let failed = "event: thread.run.failed\ndata: {\"id\":\"run_123\",\"last_error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n";
-    let (_, notices) = read(Dialect::THREADS, failed.as_bytes(), 9);
-    assert_eq!(at(&notices, |notice| notice.failed && !notice.error), [0]);
+    let unnamed = "data: {\"type\":\"thread.run.failed\",\"last_error\":{\"code\":\"server_error\",\"message\":\"m\"}}\n\n";
+    let type_last = "data: {\"last_error\":{\"code\":\"server_error\",\"message\":\"m\"},\"type\":\"thread.run.failed\"}\n\n";
+    for failed in [failed, unnamed, type_last] {
+        let (_, notices) = read(Dialect::THREADS, failed.as_bytes(), 9);
+        assert_eq!(at(&notices, |notice| notice.failed && !notice.error), [0], "{failed}");
+    }
+    for failed in ["{\"type\":\"response.failed\",\"id\":7}", "{\"id\":7,\"type\":\"response.failed\"}"] {
+        let (_, notices) = read(Dialect::OTHER, format!("data: {failed}\n\n").as_bytes(), 9);
+        assert_eq!(at(&notices, |notice| notice.failed && !notice.error), [0], "{failed}");
+    }
     let error = "event: error\ndata: {\"error\":{\"message\":\"m\"}}\n\n";
     let (_, notices) = read(Dialect::THREADS, error.as_bytes(), 9);
     assert_eq!(at(&notices, |notice| notice.error), [0]);

@@ -277,5 +277,9 @@ fn the_servers_statuses_are_all_of_5xx_but_one() {
 #[test]
 fn without_a_key_a_403_is_the_requests() {
     assert_eq!(ErrorClass::of(StatusCode::FORBIDDEN, None, false), Request);
+    let refused = ErrorBody::read(br#"{"error":{"message":"no","code":"invalid_api_key"}}"#);
+    for body in [None, refused.as_ref()] {
+        assert_eq!(ErrorClass::of(StatusCode::UNAUTHORIZED, body, false), Request);
+    }
     assert_eq!(ErrorClass::of(StatusCode::FORBIDDEN, None, true), Forbidden);
 }
