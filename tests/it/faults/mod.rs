@@ -20,4 +20,5 @@ mod schedules;
 mod table;
 mod told;
 mod unreadable;
+mod waiting;
 mod whole;
