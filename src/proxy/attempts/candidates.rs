@@ -244,17 +244,11 @@ impl Candidates {
         until: Option<Instant>,
     ) -> Waited {
         let route = self.route.clone();
-        let mut keys = KeyWaits::default();
+        let mut keys = KeyWaits::until(latest);
         for available in steps {
             let Some(step) = route.steps.get(available.step) else { continue };
             let model = step.model.as_deref().or(self.model.as_deref()).map(Into::into);
-            keys.add(
-                available.step,
-                step.upstream.clone(),
-                model,
-                self.excluded_keys(available.step),
-                latest,
-            );
+            keys.add(available.step, step.upstream.clone(), model, self.excluded_keys(available.step));
         }
         let first = poll_fn(|cx| {
             if self.poll_granted(cx) {
@@ -412,7 +406,7 @@ impl Candidates {
             Some(Admitted { target: index, permit: self.admit(step, target, now)? })
         });
         match admitted {
-            Some(Admitted { target, permit }) => Ok(self.candidate(number, step, target, Some(key), permit)),
+            Some(admitted) => Ok(self.candidate(number, step, Some(key), admitted)),
             None => Err(key),
         }
     }
@@ -440,7 +434,7 @@ impl Candidates {
         // All keys but the one that it had.
         let others = step.upstream.keys.others(last.key.as_ref());
         let key = self.key(last.step, &others, now)?;
-        Some(self.candidate(last.step, step, index, key, permit))
+        Some(self.candidate(last.step, step, key, Admitted { target: index, permit }))
     }
 
     /// Whether other requests for the same have something else to use while the key of `candidate` is in cooldown for `what`.
@@ -553,7 +547,7 @@ impl Candidates {
         // Before a key is picked, because a key would lose its turn if the request is not admitted.
         let permit = self.admit(step, target, now)?;
         let key = self.key(number, &used, now)?;
-        Some(self.candidate(number, step, index, key, permit))
+        Some(self.candidate(number, step, key, Admitted { target: index, permit }))
     }
 
     /// The next key of the step with that `number`. A key that is all that the route has is used in a cooldown too, which came from another
@@ -572,14 +566,8 @@ impl Candidates {
         }
     }
 
-    fn candidate(
-        &self,
-        number: usize,
-        step: &Step,
-        target: usize,
-        key: Option<KeyPermit>,
-        mut permit: TargetPermit,
-    ) -> Candidate {
+    fn candidate(&self, number: usize, step: &Step, key: Option<KeyPermit>, admitted: Admitted) -> Candidate {
+        let Admitted { target, mut permit } = admitted;
         if self.timeouts.is_any() {
             permit.excuse();
         }
