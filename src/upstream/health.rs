@@ -1,8 +1,8 @@
 //! The state of one target: its requests in flight and its circuit breaker.
 //!
 //! There is one state per target in the process, whichever worker uses it. Its identity is the upstream's name and the target's
-//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics, and of the queue of those
-//! who wait for `max_pending`: no worker waits for another while nobody queues. What failures say about the target is judged in
+//! URL, so a reload neither closes an open breaker nor forgets requests in flight. It consists of atomics, and of the queue of requests
+//! that wait for `max_pending`: no worker waits for another while that queue is empty. What failures say about the target is judged in
 //! `evidence.rs`.
 
 use std::{
@@ -243,7 +243,7 @@ impl TargetState {
         }
     }
 
-    /// `caller`, if it is the only one with requests in flight and the only one that has sent any of late.
+    /// `caller`, if it is the only one with requests in flight and the only one that has sent any recently.
     fn only_active(&self, caller: CallerHash, now: Instant) -> Option<CallerHash> {
         // Two words that change meanwhile do not fit each other, and then others count as active.
         let pending = self.pending.taken() as u64;
@@ -557,7 +557,7 @@ mod tests {
         respond_badly(&state, b"a", 100, later);
         assert_eq!(state.circuit(later), Circuit::Closed, "the other has sent a request before a");
         respond_badly(&state, b"a", 101, later + ACTIVE);
-        assert_eq!(state.circuit(later + ACTIVE), Circuit::Open, "now nobody else is active");
+        assert_eq!(state.circuit(later + ACTIVE), Circuit::Open, "now no other caller is active");
     }
 
     #[test]
@@ -586,8 +586,8 @@ mod tests {
             assert_eq!(state.circuit(now), Circuit::Open);
             respond_badly(&state, b"a", 3, later);
             assert_eq!(state.circuit(later), Circuit::HalfOpen);
-            assert!(admit(&state, later).is_none(), "a has had its turn");
-            assert!(admit(&state, later + POLICY.open).is_some(), "unless nobody else comes");
+            assert!(admit(&state, later).is_none(), "`a` has had its turn");
+            assert!(admit(&state, later + POLICY.open).is_some(), "unless no other caller comes");
             let mut probe = state.admit(caller(b"other"), Some(POLICY), None, later).unwrap();
             if healthy {
                 probe.succeeded();

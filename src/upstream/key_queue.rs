@@ -1,7 +1,7 @@
 //! The queue of requests that wait for a key in cooldown.
 //!
-//! When a key becomes free, the first request in the queue gets it. The others learn what came of its attempt: after a success all of them go
-//! on; after a new rate limit each knows at once whether its wait is still worthwhile.
+//! When a key becomes free, the first request in the queue gets it. The others are woken when its attempt has a result: after a success all of
+//! them go on; after a new rate limit each one ends its wait at once if no key becomes free in time.
 
 use std::{
     collections::VecDeque,
@@ -29,8 +29,8 @@ pub(super) struct KeyQueue {
 #[derive(Debug)]
 struct Waiter {
     model: Option<Box<str>>,
-    /// The request cannot use each key, and may therefore wait longer than those behind it.
-    choosy: bool,
+    /// The request excludes keys, and may therefore wait longer than those behind it.
+    excludes_keys: bool,
     ticket: Arc<Ticket>,
 }
 
@@ -51,13 +51,13 @@ pub(super) struct Queued<'a> {
 
 impl KeyQueue {
     /// Joins the queue; `None`: it is full.
-    pub(super) fn join<'a>(&'a self, model: Option<&'a str>, choosy: bool) -> Option<Queued<'a>> {
+    pub(super) fn join<'a>(&'a self, model: Option<&'a str>, excludes_keys: bool) -> Option<Queued<'a>> {
         let mut waiters = self.lock();
         if waiters.len() >= MAX_WAITING {
             return None;
         }
         let ticket = Arc::<Ticket>::default();
-        waiters.push_back(Waiter { model: model.map(Into::into), choosy, ticket: ticket.clone() });
+        waiters.push_back(Waiter { model: model.map(Into::into), excludes_keys, ticket: ticket.clone() });
         self.count(&waiters);
         Some(Queued { queue: self, model, ticket })
     }
@@ -103,7 +103,7 @@ impl Queued<'_> {
         let waiters = self.queue.lock();
         let own_or_before = |waiter: &&Waiter| {
             Arc::ptr_eq(&waiter.ticket, &self.ticket)
-                || (waiter.model.as_deref() == self.model && !waiter.choosy)
+                || (waiter.model.as_deref() == self.model && !waiter.excludes_keys)
         };
         waiters.iter().find(own_or_before).is_some_and(|first| Arc::ptr_eq(&first.ticket, &self.ticket))
     }
@@ -115,15 +115,17 @@ impl Queued<'_> {
     }
 }
 
-/// The next one in the queue is the first now.
+/// Another request may be the first now, for each of the keys: those that exclude keys, up to the next one that does not.
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let mut waiters = self.queue.lock();
         waiters.retain(|waiter| !Arc::ptr_eq(&waiter.ticket, &self.ticket));
         self.queue.count(&waiters);
-        let mut next = waiters.iter().filter(|waiter| waiter.model.as_deref() == self.model);
-        if let Some(next) = next.find(|waiter| !waiter.choosy) {
+        for next in waiters.iter().filter(|waiter| waiter.model.as_deref() == self.model) {
             next.ticket.changed.notify_one();
+            if !next.excludes_keys {
+                break;
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub struct KeyPermit {
     claim: Option<Box<Claimed>>,
 }
 
-/// What an attempt has claimed, and who is to know of its result.
+/// What an attempt has claimed, and the queue that is woken by its result.
 #[derive(Debug)]
 struct Claimed {
     claim: Claim,
@@ -167,7 +167,7 @@ impl KeyRing {
         noted
     }
 
-    /// Notes that the attempt with `permit` got a response. Returns whether that ends an outage of which the operator has heard.
+    /// Notes that the attempt with `permit` got a response. Returns whether that ends an outage that was reported to the operator.
     pub fn succeeded(&self, permit: &mut KeyPermit) -> bool {
         let claimed = permit.claim.take();
         let (claim, model) = match &claimed {
@@ -308,7 +308,10 @@ impl Drop for KeyPermit {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        task::{Context, Waker},
+        time::Duration,
+    };
 
     use super::{super::key_state::Cooldown, *};
 
@@ -347,13 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_is_had_by_who_gets_a_key() {
+    fn only_a_request_that_gets_a_key_takes_a_turn() {
         let (ring, now) = (ring(None), Instant::now());
         let mut keys: Vec<_> = (0..2).filter_map(|_| picked(&ring, None, &[], now)).collect();
         for key in &mut keys {
             ring.failed(key, limited("m", MINUTE), now);
         }
-        // Neither who only looks nor who finds none takes a turn from the others.
+        // A request that only looks, or finds no key, takes no turn.
         let mut taken = Vec::new();
         for _ in 0..3 {
             assert!(matches!(ring.peek(None, &[], now), Pick::Key(_)));
@@ -419,7 +422,7 @@ mod tests {
                 assert!(picked(&ring, None, &[], now).is_none(), "one request probes");
             }
             let noted = ring.failed(&mut probe, outage(CooldownReason::Spent, None), now);
-            assert_eq!(noted.report, round == 0, "the operator hears of it once");
+            assert_eq!(noted.report, round == 0, "it is reported once");
             let span = noted.cooldown.unwrap();
             lengths.push(span.as_secs());
             let before = now + span - Duration::from_millis(1);
@@ -430,7 +433,7 @@ mod tests {
         // A probe without a result makes room for another.
         drop(picked(&ring, None, &[], now).unwrap());
         let mut probe = picked(&ring, None, &[], now).unwrap();
-        assert!(ring.succeeded(&mut probe), "the operator hears of the end");
+        assert!(ring.succeeded(&mut probe), "its end is reported");
         assert_eq!(ring.cooling_down(now), (1, 0));
         let mut again = picked(&ring, None, &[], now).unwrap();
         let noted = ring.failed(&mut again, outage(CooldownReason::Spent, None), now);
@@ -522,10 +525,11 @@ mod tests {
         responses: usize,
     }
 
-    /// What became of a request.
+    /// The end of a request.
     #[derive(Debug)]
     struct End {
-        attempts: usize,
+        /// When its attempts began.
+        attempts: Vec<Duration>,
         succeeded: bool,
         after: Duration,
     }
@@ -536,7 +540,7 @@ mod tests {
         }
 
         fn run(mut self, count: usize) -> Vec<End> {
-            let mut requests: Vec<_> = (0..count).map(|_| (Request::Picks(Vec::new()), 0)).collect();
+            let mut requests: Vec<_> = (0..count).map(|_| (Request::Picks(Vec::new()), Vec::new())).collect();
             loop {
                 let mut alarms = Vec::new();
                 for (request, attempts) in &mut requests {
@@ -555,7 +559,7 @@ mod tests {
         }
 
         /// Does what can be done now; when to go on.
-        fn go_on(&mut self, request: &mut Request<'a>, attempts: &mut usize) -> Option<Instant> {
+        fn go_on(&mut self, request: &mut Request<'a>, attempts: &mut Vec<Duration>) -> Option<Instant> {
             let (now, latest) = (self.now, self.start + 7 * SECOND);
             let next = match request {
                 Request::Ended { .. } => return None,
@@ -567,7 +571,7 @@ mod tests {
                         None => _ = self.ring.succeeded(permit),
                         Some(span) => _ = self.ring.failed(permit, limited("m", span), now),
                     }
-                    if limit.is_none() || *attempts == 4 {
+                    if limit.is_none() || attempts.len() == 4 {
                         self.ended(limit.is_none())
                     } else {
                         Request::Picks(vec![permit.key().clone()])
@@ -584,7 +588,9 @@ mod tests {
                     Ok(Turn::TooLate) => self.ended(false),
                 },
             };
-            *attempts += usize::from(matches!(next, Request::Sent(..)));
+            if matches!(next, Request::Sent(..)) {
+                attempts.push(now - self.start);
+            }
             *request = next;
             Some(now)
         }
@@ -608,10 +614,37 @@ mod tests {
     fn four_requests_that_are_all_limited_for_a_second_share_the_keys_in_order() {
         let ring = ring(None);
         let ends = Simulation::new(&ring, Instant::now(), |_| Some(SECOND)).run(4);
-        assert!(ends.iter().all(|end| end.attempts == 4), "each is sent as often as it may be: {ends:?}");
-        // Two keys allow two attempts a second, after four at the beginning.
-        let last = ends.iter().map(|end| end.after).max();
-        assert_eq!(last.map(|last| last.as_secs()), Some(6), "{ends:?}");
+        assert!(
+            ends.iter().all(|end| end.attempts.len() == 4),
+            "each is sent as often as it may be: {ends:?}"
+        );
+        // After the first attempts, two keys allow two attempts a second, in the order of arrival.
+        let sent: Vec<Vec<u128>> =
+            ends.iter().map(|end| end.attempts.iter().map(Duration::as_millis).collect()).collect();
+        let (first, second) = (vec![0, 1010, 3030, 5050], vec![0, 2020, 4040, 6060]);
+        assert_eq!(sent, [first.clone(), first, second.clone(), second]);
+        let at_once = |end: &End| end.attempts.last().is_some_and(|last| end.after == *last + RESPONSE);
+        assert!(ends.iter().all(at_once), "each ends with its last response: {ends:?}");
+    }
+
+    /// More requests than the keys can serve in the time that each may wait.
+    #[test]
+    fn requests_that_are_all_limited_end_as_soon_as_no_attempt_can_begin() {
+        let ring = ring(None);
+        let ends = Simulation::new(&ring, Instant::now(), |_| Some(3 * SECOND)).run(4);
+        for end in &ends {
+            let last = end.attempts.last().copied().expect("each is sent at least once");
+            // The next free key comes 3 s later, after the 7 s that a request may wait.
+            let end_of_wait = end.after.max(last + RESPONSE);
+            assert!(!end.succeeded && end_of_wait < 7 * SECOND, "{ends:?}");
+        }
+        let sent = |from: u64, to: u64| {
+            let all = ends.iter().flat_map(|end| &end.attempts);
+            all.filter(|at| (from..to).contains(&at.as_secs())).count()
+        };
+        assert_eq!((sent(0, 1), sent(3, 4), sent(6, 7)), (4, 2, 2), "{ends:?}");
+        let last = ends.iter().map(|end| end.after.as_millis()).max();
+        assert_eq!(last, Some(6030), "with the responses that make it too late: {ends:?}");
     }
 
     #[test]
@@ -619,7 +652,7 @@ mod tests {
         let now = Instant::now();
         let ring = limited_ring(now);
         let ends = Simulation::new(&ring, now, |_| Some(60 * MINUTE)).run(6);
-        let attempts: usize = ends.iter().map(|end| end.attempts).sum();
+        let attempts: usize = ends.iter().map(|end| end.attempts.len()).sum();
         let at_once = ends.iter().all(|end| end.after <= SECOND + RESPONSE);
         assert!(at_once && attempts == 2, "one attempt with each key is enough: {ends:?}");
     }
@@ -634,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_request_without_a_result_holds_nobody_up() {
+    fn a_first_request_without_a_result_delays_no_other() {
         let (ring, start) = (single(), Instant::now());
         let mut key = picked(&ring, None, &[], start).unwrap();
         ring.failed(&mut key, limited("m", SECOND), start);
@@ -656,7 +689,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_overtakes_the_queue() {
+    fn no_request_overtakes_the_queue() {
         let now = Instant::now();
         let ring = limited_ring(now);
         let later = now + 2 * SECOND;
@@ -676,9 +709,27 @@ mod tests {
         let mut b = ring.permit(&ring.keys[1], None, Claim::default(), now);
         ring.failed(&mut b, limited("m", MINUTE), now);
         let latest = now + 2 * MINUTE;
-        let choosy = ring.queue(Some("m"), &excluded, latest).unwrap();
+        let excluding = ring.queue(Some("m"), &excluded, latest).unwrap();
         let other = ring.queue(Some("m"), &[], latest).unwrap();
-        assert_eq!(choosy.look(now + SECOND).err(), Some(now + MINUTE));
+        assert_eq!(excluding.look(now + SECOND).err(), Some(now + MINUTE));
         assert!(matches!(other.look(now + SECOND), Ok(Turn::Key(key)) if key.value() == "a"));
+    }
+
+    #[tokio::test]
+    async fn requests_that_cannot_use_each_key_are_woken_when_the_one_before_them_leaves() {
+        let now = Instant::now();
+        let ring = limited_ring(now);
+        let excluded = [ring.keys[0].clone()];
+        let latest = now + MINUTE;
+        let join = |excluded| ring.queue(Some("m"), excluded, latest).unwrap();
+        let first = join(&[]);
+        let waiting = [join(&excluded), join(&excluded), join(&[]), join(&excluded)];
+        drop(first);
+        let mut cx = Context::from_waker(Waker::noop());
+        let woken = waiting.each_ref().map(|waiting| {
+            let change = std::pin::pin!(waiting.queued.changed(now + MINUTE));
+            change.poll(&mut cx).is_ready()
+        });
+        assert_eq!(woken, [true, true, true, false], "up to the next one that can use each key");
     }
 }

@@ -72,7 +72,7 @@ pub struct KeyFailure {
 pub struct Noted {
     /// How long the key is in cooldown from now on; `None`: no cooldown has begun.
     pub cooldown: Option<Duration>,
-    /// Whether an outage has begun that the operator must hear of.
+    /// Whether an outage has begun that must be reported to the operator.
     pub report: bool,
 }
 
@@ -104,7 +104,7 @@ pub(super) struct Ended {
     pub(super) limit: bool,
     /// An outage.
     pub(super) outage: bool,
-    /// The operator has heard of the outage.
+    /// The outage was reported to the operator.
     pub(super) report: bool,
 }
 
@@ -121,7 +121,7 @@ struct Inner {
     /// At most [`MAX_MODELS`] models, and one for all of them.
     limits: HashMap<Cooldown, Limit>,
     outage: Option<Outage>,
-    /// When the operator last heard of an outage.
+    /// When an outage was last reported to the operator.
     reported: Option<Instant>,
 }
 

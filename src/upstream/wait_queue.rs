@@ -1,6 +1,6 @@
 //! The one queue for what is limited at an upstream: requests in flight (`max_pending`) and connections (`max_connections`).
 //!
-//! A [`WaitQueue`] counts permits and keeps those who wait for one. A permit that is given back goes to the first waiter directly: nobody
+//! A [`WaitQueue`] counts permits and keeps the requests that wait for one. A permit that is given back goes to the first waiter directly: no waiter
 //! polls, one waiter is woken for one permit, and a request that comes later does not overtake. Waiters belong to flows. Within a flow the
 //! first to come is the first to be served; flows take turns.
 //!
@@ -28,7 +28,7 @@ const MOST_WAITERS: usize = 65_536;
 pub struct WaitQueue {
     /// Permits that are out.
     taken: AtomicUsize,
-    /// The number of waiters, so that nobody takes the lock while none waits.
+    /// The number of waiters, so that no lock is taken while none waits.
     waiting: AtomicUsize,
     state: Mutex<State>,
 }
@@ -62,11 +62,11 @@ struct State {
     largest_limit: usize,
     /// The number of the next waiter.
     next: u64,
-    /// Notified when somebody begins to wait: workers that may keep idle what holds a permit. At most one for each worker.
+    /// Notified when a request begins to wait: workers that may keep idle what holds a permit. At most one for each worker.
     holders: Vec<Weak<Notify>>,
 }
 
-/// Somebody who waits.
+/// One waiter.
 struct Entry {
     number: u64,
     /// The limit that applies to this waiter.
@@ -80,17 +80,17 @@ impl WaitQueue {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// The number of those who wait for a permit.
+    /// The number of requests that wait for a permit.
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
-    /// Whether anybody waits for a permit.
+    /// Whether any request waits for a permit.
     pub fn has_waiters(&self) -> bool {
         self.waiting() > 0
     }
 
-    /// A permit, if fewer than `limit` are out and nobody waits. Without a limit there always is one.
+    /// A permit, if fewer than `limit` are out and no request waits. Without a limit there always is one.
     pub fn try_take(self: &Arc<Self>, limit: Option<usize>) -> Option<QueuePermit> {
         match limit {
             None => _ = self.taken.fetch_add(1, Ordering::SeqCst),
@@ -118,7 +118,7 @@ impl WaitQueue {
         Some(Waiter { queue: self.clone(), flow, number, granted: Some(granted) })
     }
 
-    /// From now on `holder` is notified when somebody begins to wait.
+    /// From now on `holder` is notified when a request begins to wait.
     pub(super) fn notify(&self, holder: &Arc<Notify>) {
         let mut state = self.lock();
         state.holders.retain(|known| known.strong_count() > 0);
@@ -316,7 +316,7 @@ mod tests {
         for turn in 0..3 {
             drop(permit);
             assert_eq!(queue.taken(), 1, "it is handed over, and never free");
-            assert!(queue.try_take(Some(1)).is_none(), "nobody overtakes");
+            assert!(queue.try_take(Some(1)).is_none(), "no request overtakes");
             let mut served = waiters
                 .iter_mut()
                 .enumerate()
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_while_others_wait_does_not_overtake_them() {
+    fn a_later_request_does_not_overtake_those_that_wait() {
         let queue = queue();
         let permit = queue.try_take(Some(2)).unwrap();
         let second = queue.try_take(Some(2)).unwrap();
@@ -339,7 +339,7 @@ mod tests {
         drop(second);
         assert_eq!(queue.taken(), 1, "the waiter's own limit is reached");
         assert!(queue.try_take(Some(2)).is_none());
-        assert!(granted(&mut wait(&queue, 2, ONE)).is_some(), "whoever has a larger limit is not held up");
+        assert!(granted(&mut wait(&queue, 2, ONE)).is_some(), "a waiter with a larger limit is not delayed");
         drop(permit);
     }
 
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn who_no_longer_waits_leaves_the_queue_or_passes_the_permit_on() {
+    fn a_waiter_that_leaves_gives_its_permit_to_the_next() {
         let queue = queue();
         let permit = queue.try_take(Some(1)).unwrap();
         let (left, given, mut last) = (wait(&queue, 1, ONE), wait(&queue, 1, ONE), wait(&queue, 1, TWO));
@@ -378,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn one_with_a_smaller_limit_that_leaves_holds_nobody_up() {
+    fn a_waiter_with_a_smaller_limit_that_leaves_delays_no_other() {
         let queue = queue();
         let permits: Vec<_> = (0..2).map(|_| queue.try_take(None).unwrap()).collect();
         let fewer = wait(&queue, 1, ONE);
@@ -423,7 +423,7 @@ mod tests {
         assert!(notified.as_mut().poll(&mut cx).is_ready());
     }
 
-    /// Threads take, wait, leave and give back; no permit is lost or counted twice, and everybody who stays is served.
+    /// Threads take, wait, leave and give back; no permit is lost or counted twice, and every waiter that stays is served.
     #[tokio::test]
     async fn nothing_is_lost_between_threads() {
         const THREADS: usize = 4;

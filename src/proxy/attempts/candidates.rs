@@ -5,11 +5,14 @@ use std::{
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::Poll,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use super::head::{HeadLimit, PendingHead};
+use super::{
+    head::{HeadLimit, PendingHead},
+    key_waits::KeyWaits,
+};
 use crate::{
     config::{Balance, Timeouts},
     proxy::arrival::CallerTimeouts,
@@ -103,6 +106,26 @@ struct Granted {
     permit: QueuePermit,
 }
 
+/// A target that has admitted the request.
+struct Admitted {
+    /// Index into the upstream's targets.
+    target: usize,
+    permit: TargetPermit,
+}
+
+/// What has ended a wait for a candidate.
+#[derive(Debug)]
+pub(super) enum Waited {
+    /// The request has this key for the step with that number.
+    Key(usize, KeyPermit),
+    /// [`Candidates::next`] may find a candidate now.
+    LookAgain,
+    /// The round is over.
+    RoundOver,
+    /// No key becomes free in time.
+    TooLate,
+}
+
 /// A candidate that was tried.
 #[derive(Debug)]
 struct Tried {
@@ -176,21 +199,43 @@ impl Candidates {
         candidate
     }
 
-    /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`). The request keeps its places
-    /// until it has a candidate.
+    /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`), and leaves the queues of all others.
+    /// The request keeps its places until it has a candidate.
     pub(super) fn enqueue(&mut self, now: Instant) {
+        let mut before = std::mem::take(&mut self.queued);
         let route = self.route.clone();
         for (number, step) in route.steps.iter().enumerate().take(self.end).skip(self.first) {
-            let Some(max_pending) = step.upstream.max_pending else { continue };
             for target in step.upstream.targets() {
-                let is_queued = self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state));
-                if is_queued || !self.could_be_next(number, step, target, now) {
+                if !self.could_be_next(number, step, target, now) {
                     continue;
                 }
-                if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
-                    self.queued.push(Queued { state: target.state.clone(), waiter });
+                match before.iter().position(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
+                    Some(index) => self.queued.push(before.swap_remove(index)),
+                    None => self.enqueue_at(step, target),
                 }
             }
+        }
+    }
+
+    /// Joins the queues of the targets for which the request has the key `of` the step with that `number`.
+    pub(super) fn enqueue_with_key(&mut self, number: usize, of: &KeyPermit, now: Instant) {
+        let route = self.route.clone();
+        let Some(step) = route.steps.get(number) else { return };
+        for target in step.upstream.targets() {
+            let is_closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
+            if is_closed && self.may_use(number, target, of.key()) {
+                self.enqueue_at(step, target);
+            }
+        }
+    }
+
+    fn enqueue_at(&mut self, step: &Step, target: &Target) {
+        let Some(max_pending) = step.upstream.max_pending else { return };
+        if self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
+            return;
+        }
+        if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
+            self.queued.push(Queued { state: target.state.clone(), waiter });
         }
     }
 
@@ -199,19 +244,63 @@ impl Candidates {
         !self.queued.is_empty()
     }
 
-    /// Waits until [`Candidates::next`] gets what one of the queues has granted. Without a place in a queue that never happens.
-    pub(super) async fn granted(&mut self) {
-        let granted = poll_fn(|cx| {
-            for Queued { state, waiter } in &mut self.queued {
-                if let Poll::Ready(permit) = Pin::new(waiter).poll(cx) {
-                    return Poll::Ready(Granted { state: state.clone(), permit });
-                }
+    /// Waits in the queues of targets, and in the queues for the keys of `steps` until `latest`; `until` ends the round. The first that grants
+    /// something ends the wait.
+    pub(super) async fn wait(
+        &mut self,
+        steps: &[NextAvailable],
+        latest: Instant,
+        until: Option<Instant>,
+    ) -> Waited {
+        let route = self.route.clone();
+        let mut keys = KeyWaits::until(latest);
+        for available in steps {
+            let Some(step) = route.steps.get(available.step) else { continue };
+            let model = step.model.as_deref().or(self.model.as_deref()).map(Into::into);
+            keys.add(available.step, step.upstream.clone(), model, self.excluded_keys(available.step));
+        }
+        let first = poll_fn(|cx| {
+            if self.poll_granted(cx) {
+                return Poll::Ready(Waited::LookAgain);
             }
-            Poll::Pending
+            match keys.poll(cx) {
+                Poll::Ready(Some((step, Turn::Key(key)))) => Poll::Ready(Waited::Key(step, key)),
+                Poll::Ready(Some((_, Turn::Released | Turn::TooLate))) => Poll::Ready(Waited::LookAgain),
+                Poll::Ready(None) if until.is_none() => Poll::Ready(Waited::TooLate),
+                Poll::Ready(None) | Poll::Pending => Poll::Pending,
+            }
         });
-        let granted = granted.await;
+        let waited = match until {
+            None => first.await,
+            Some(until) => tokio::time::timeout_at(until.into(), first).await.unwrap_or(Waited::RoundOver),
+        };
+        match &waited {
+            Waited::RoundOver => self.new_round(),
+            Waited::Key(..) | Waited::LookAgain => self.forget_failures_at(steps),
+            Waited::TooLate => {}
+        }
+        waited
+    }
+
+    /// Allows these steps to be tried again, as [`new_round`](Self::new_round) does for all: their keys have been waited for since they failed.
+    fn forget_failures_at(&mut self, steps: &[NextAvailable]) {
+        let mut tried = std::mem::take(&mut self.tried);
+        let is_one = |number: usize| steps.iter().any(|step| self.is_same_queue(step.step, number));
+        tried.retain(|tried| tried.excluded || !is_one(tried.step));
+        self.tried = tried;
+    }
+
+    /// Whether one of the queues of targets has granted a permit, which [`Candidates::next`] then gets.
+    fn poll_granted(&mut self, cx: &mut Context<'_>) -> bool {
+        let granted =
+            self.queued.iter_mut().find_map(|Queued { state, waiter }| match Pin::new(waiter).poll(cx) {
+                Poll::Ready(permit) => Some(Granted { state: state.clone(), permit }),
+                Poll::Pending => None,
+            });
+        let Some(granted) = granted else { return false };
         self.queued.clear();
         self.granted = RefCell::new(Some(granted));
+        true
     }
 
     /// Whether there is more than one.
@@ -260,45 +349,80 @@ impl Candidates {
 
     /// Earliest time at which an unavailable candidate becomes available; `None` when no candidate is worth waiting for.
     pub(super) fn next_available(&self, now: Instant) -> Option<NextAvailable> {
+        self.unavailable(now).min()
+    }
+
+    /// As [`next_available`](Self::next_available), without the candidates that lack a key.
+    pub(super) fn next_with_key(&self, now: Instant) -> Option<NextAvailable> {
+        self.unavailable(now).filter(|available| !available.is_a_key()).min()
+    }
+
+    /// The steps that lack only a key at `now`, if it becomes free until `latest`: each queue for keys once.
+    pub(super) fn steps_without_key(&self, now: Instant, latest: Instant) -> Vec<NextAvailable> {
+        let in_time = |available: &NextAvailable| available.is_a_key() && now + available.span <= latest;
+        let mut steps: Vec<NextAvailable> = Vec::new();
+        for available in self.unavailable(now).filter(in_time) {
+            if !steps.iter().any(|known| self.is_same_queue(known.step, available.step)) {
+                steps.push(available);
+            }
+        }
+        steps.sort();
+        steps
+    }
+
+    fn unavailable(&self, now: Instant) -> impl Iterator<Item = NextAvailable> {
         let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         let all = steps
             .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
         let open =
             all.filter(|(number, _, target)| !self.failures_at(*number, target).any(|tried| tried.excluded));
-        open.filter_map(|(number, step, target)| self.wait_for(number, step, target, now)).min()
+        open.filter_map(move |(number, step, target)| self.wait_for(number, step, target, now))
     }
 
-    /// Waits in the queue for a key of the upstream that is `available` next, until `latest`.
-    pub(super) async fn wait_for_key(&self, available: NextAvailable, latest: Instant) -> Turn {
-        let Some(step) = self.route.steps.get(available.step) else { return Turn::TooLate };
-        let excluded: Vec<Key> = self
+    /// Whether the steps with these numbers use the keys of one upstream for the same model.
+    fn is_same_queue(&self, one: usize, other: usize) -> bool {
+        let (Some(one), Some(other)) = (self.route.steps.get(one), self.route.steps.get(other)) else {
+            return false;
+        };
+        one.upstream.name == other.upstream.name && self.model(one) == self.model(other)
+    }
+
+    /// The keys that the request does not use at the step with that `number` any more.
+    fn excluded_keys(&self, number: usize) -> Vec<Key> {
+        let excluded = self
             .tried
             .iter()
-            .filter(|tried| {
-                tried.excluded && tried.scope == FailureScope::Key && tried.step == available.step
-            })
-            .filter_map(|tried| tried.key.clone())
-            .collect();
-        step.upstream.keys.wait(self.model(step), &excluded, latest).await
+            .filter(|tried| tried.excluded && tried.scope == FailureScope::Key && tried.step == number);
+        excluded.filter_map(|tried| tried.key.clone()).collect()
     }
 
-    /// The candidate that uses the key for which [`wait_for_key`](Self::wait_for_key) has waited; `None` if no target can be used now.
+    /// The candidate at the step with that `number` that uses the `key` for which the request has waited.
+    ///
+    /// # Errors
+    /// No target can be used now. The key.
     pub(super) fn with_key(
         &self,
-        available: NextAvailable,
+        number: usize,
         key: KeyPermit,
         now: Instant,
-    ) -> Option<Candidate> {
-        let step = self.route.steps.get(available.step)?;
-        let mut targets = step.upstream.targets().enumerate();
-        let (target, permit) = targets.find_map(|(index, target)| {
-            let is_used = self.used_keys(available.step, target).iter().any(|used| used.is(key.key()));
-            if is_used || self.was_tried(available.step, target) {
+    ) -> Result<Candidate, KeyPermit> {
+        let Some(step) = self.route.steps.get(number) else { return Err(key) };
+        let admitted = self.by_balance(number, step, now, |index| {
+            let target = step.upstream.target(index);
+            if !self.may_use(number, target, key.key()) {
                 return None;
             }
-            Some((index, self.admit(step, target, now)?))
-        })?;
-        self.candidate(available.step, target, Some(key), permit)
+            Some(Admitted { target: index, permit: self.admit(step, target, now)? })
+        });
+        match admitted {
+            Some(admitted) => Ok(self.candidate(number, step, Some(key), admitted)),
+            None => Err(key),
+        }
+    }
+
+    /// Whether neither `target` nor the `key` at it was tried in this round with what is asked of it at the step with that `number`.
+    fn may_use(&self, number: usize, target: &Target, key: &Key) -> bool {
+        !self.was_tried(number, target) && !self.used_keys(number, target).iter().any(|used| used.is(key))
     }
 
     /// The candidate that failed last, once more; `None` if it cannot be used now.
@@ -319,7 +443,7 @@ impl Candidates {
         // All keys but the one that it had.
         let others = step.upstream.keys.others(last.key.as_ref());
         let key = self.key(last.step, &others, now)?;
-        self.candidate(last.step, index, key, permit)
+        Some(self.candidate(last.step, step, key, Admitted { target: index, permit }))
     }
 
     /// Whether other requests for the same have something else to use while the key of `candidate` is in cooldown for `what`.
@@ -382,9 +506,19 @@ impl Candidates {
     }
 
     fn at_step(&self, number: usize, step: &Step, now: Instant) -> Option<Candidate> {
+        self.by_balance(number, step, now, |target| self.take(number, step, target, now))
+    }
+
+    /// The first result of `try_one` for the targets of a step, by their numbers, in the order of the upstream's balance.
+    fn by_balance<T>(
+        &self,
+        number: usize,
+        step: &Step,
+        now: Instant,
+        try_one: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
         let upstream = &step.upstream;
         let count = upstream.count();
-        let try_one = |target: usize| self.take(number, step, target, now);
         if let (Balance::Hash(_), Some(value)) = (&upstream.balance, self.affinities.get(number)) {
             return nearest(upstream, *value).into_iter().find_map(try_one);
         }
@@ -393,7 +527,7 @@ impl Candidates {
             Balance::LeastPending if count > 1 => self.idlest(number, step, turn, now),
             Balance::LeastPending | Balance::RoundRobin | Balance::Hash(_) => None,
         };
-        idlest.and_then(try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
+        idlest.and_then(&try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
     }
 
     /// Of the targets that were not tried, the one with the least pending for its weight; among equals the one whose turn it is.
@@ -422,7 +556,7 @@ impl Candidates {
         // Before a key is picked, because a key would lose its turn if the request is not admitted.
         let permit = self.admit(step, target, now)?;
         let key = self.key(number, &used, now)?;
-        self.candidate(number, index, key, permit)
+        Some(self.candidate(number, step, key, Admitted { target: index, permit }))
     }
 
     /// The next key of the step with that `number`. A key that is all that the route has is used in a cooldown too, which came from another
@@ -441,20 +575,14 @@ impl Candidates {
         }
     }
 
-    fn candidate(
-        &self,
-        number: usize,
-        target: usize,
-        key: Option<KeyPermit>,
-        mut permit: TargetPermit,
-    ) -> Option<Candidate> {
-        let step = self.route.steps.get(number)?;
+    fn candidate(&self, number: usize, step: &Step, key: Option<KeyPermit>, admitted: Admitted) -> Candidate {
+        let Admitted { target, mut permit } = admitted;
         if self.timeouts.is_any() {
             permit.excuse();
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
         let timeouts = self.timeouts.over(step.timeouts);
-        Some(Candidate {
+        Candidate {
             step: number,
             upstream,
             target,
@@ -467,7 +595,7 @@ impl Candidates {
             pending_head: None,
             answered: None,
             budget: None,
-        })
+        }
     }
 
     /// The keys that were used at `target` for what is asked of it at the step of that `number`.

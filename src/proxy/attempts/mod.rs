@@ -5,6 +5,7 @@ mod candidates;
 mod error_body;
 mod error_class;
 mod head;
+mod key_waits;
 mod late;
 mod redirect;
 mod request;
@@ -31,10 +32,10 @@ use crate::{
     fault::{Fault, Phase, retry_seconds},
     openai::Endpoint,
     snapshot::Route,
-    upstream::{CallerHash, CooldownReason, KeyFailure, Turn},
+    upstream::{CallerHash, CooldownReason, KeyFailure, KeyPermit},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
-use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable};
+use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable, Waited};
 use late::LateAttempt;
 use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
@@ -201,36 +202,64 @@ impl Dispatch {
     /// # Errors
     /// No attempt can begin in the time that is left. The next time at which a candidate becomes available.
     async fn next_round(&mut self, exchange: &Exchange) -> Result<Option<Candidate>, Option<NextAvailable>> {
-        let now = Instant::now();
-        let available = self.candidates.next_available(now);
-        if let Some(next) = available.filter(NextAvailable::is_a_key) {
-            let latest = self.schedule.latest_turn(next.span, now).ok_or(available)?;
-            let turn = self.during_backoff(exchange, async |own: &mut Self| {
-                own.candidates.wait_for_key(next, latest).await
-            });
-            let Some(turn) = turn.await else { return Ok(None) };
-            let now = Instant::now();
-            self.candidates.new_round();
-            let key = match turn {
-                Turn::Key(key) => key,
-                Turn::Released => return Ok(None),
-                Turn::TooLate => return Err(self.candidates.next_available(now)),
-            };
-            if let Some(candidate) = self.candidates.with_key(next, key, now) {
-                return Ok(Some(candidate));
+        match self.wait_for_key(exchange).await {
+            Waited::Key(step, key) => {
+                if let Some(candidate) = self.with_key(exchange, step, key).await {
+                    return Ok(Some(candidate));
+                }
             }
+            Waited::LookAgain | Waited::RoundOver => return Ok(None),
+            Waited::TooLate => {}
         }
         let now = Instant::now();
         let available = self.candidates.next_available(now);
         self.candidates.enqueue(now);
         let until = self.end_of_round(available, now).ok_or(available)?;
-        let granted =
-            async |own: &mut Self| tokio::time::timeout_at(until.into(), own.candidates.granted()).await;
-        // A permit that a queue has granted is for a candidate of this round.
-        if let Some(Err(_)) = self.during_backoff(exchange, granted).await {
-            self.candidates.new_round();
-        }
+        self.wait(exchange, &[], until, Some(until)).await;
         Ok(None)
+    }
+
+    /// Waits for a key in the queues of all upstreams that have one in time, and for what becomes available meanwhile.
+    async fn wait_for_key(&mut self, exchange: &Exchange) -> Waited {
+        let now = Instant::now();
+        let Some(latest) = self.schedule.latest_turn(Duration::ZERO, now) else { return Waited::TooLate };
+        let steps = self.candidates.steps_without_key(now, latest);
+        if steps.is_empty() {
+            return Waited::TooLate;
+        }
+        self.candidates.enqueue(now);
+        let other = self.candidates.next_with_key(now);
+        let until = self.end_of_round(other, now);
+        self.wait(exchange, &steps, latest, until).await
+    }
+
+    /// The candidate with this key of that step, perhaps after a wait in the queues of its targets. `None`: no target can be used in time.
+    async fn with_key(&mut self, exchange: &Exchange, step: usize, key: KeyPermit) -> Option<Candidate> {
+        let now = Instant::now();
+        let key = match self.candidates.with_key(step, key, now) {
+            Ok(candidate) => return Some(candidate),
+            Err(key) => key,
+        };
+        self.candidates.enqueue_with_key(step, &key, now);
+        if !self.candidates.is_queued() {
+            return None;
+        }
+        let latest = self.schedule.latest_turn(Duration::ZERO, now)?;
+        self.wait(exchange, &[], latest, Some(latest)).await;
+        self.candidates.with_key(step, key, Instant::now()).ok()
+    }
+
+    /// As [`Candidates::wait`], noted as backoff.
+    async fn wait(
+        &mut self,
+        exchange: &Exchange,
+        steps: &[NextAvailable],
+        latest: Instant,
+        until: Option<Instant>,
+    ) -> Waited {
+        let wait = async |own: &mut Self| own.candidates.wait(steps, latest, until).await;
+        // A late attempt that was answered is looked at next.
+        self.during_backoff(exchange, wait).await.unwrap_or(Waited::LookAgain)
     }
 
     /// When the next round begins, if no queue grants a permit before. A request that only waits in queues does not back off: it waits there as

@@ -23,4 +23,5 @@ mod schedules;
 mod table;
 mod told;
 mod unreadable;
+mod waiting;
 mod whole;
