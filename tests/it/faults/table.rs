@@ -344,7 +344,8 @@ async fn a_large_body_is_sent_again_whole() {
 
 #[tokio::test]
 async fn a_caller_who_leaves_between_attempts_ends_them() {
-    let rig = Rig::alone(r#"retry = { backoff = "60s", max_backoff = "60s" }"#, "", "").await;
+    let retry = r#"retry = { backoff = "60s", max_backoff = "60s", max_wait = "60s" }"#;
+    let rig = Rig::alone(retry, "", "").await;
     rig.main_answers([refusal(500, "", &[])]);
     let address = rig.gateway.address();
     let mut client = Client::connect(address, Http::One).await;
