@@ -44,8 +44,8 @@ defaults_table! {
         body_idle: Duration = span(SPANS).or(seconds(60)),
             "Maximum pause within a request body.";
         write_stall: Duration = span(SPANS).or(seconds(60)),
-            "Maximum time during which a client takes nothing of a response that is ready for it. A client that takes about 16 KiB \
-             within it is never cut, however slow it is.",
+            "Maximum time during which a client takes nothing of a response that is ready for it. The kernel reports what a \
+             client takes in steps of up to 64 KiB, so a client that takes less than that within the time may be cut although it is steady.",
             { effect: Effect::NewConnections };
         linger: Duration = span(SPANS).or(seconds(10)),
             "After an early response, how long the rest of an upload is read and dropped, so that the client gets to read the response.",
