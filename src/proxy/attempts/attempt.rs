@@ -39,14 +39,14 @@ pub(super) enum Hold {
 /// An attempt without a response for the client.
 #[derive(Debug)]
 pub(super) struct FailedAttempt {
-    pub(super) candidate: Candidate,
+    pub(super) candidate: Box<Candidate>,
     pub(super) error: AttemptError,
 }
 
 /// A candidate to which the request was sent, and the head of its response.
 #[derive(Debug)]
 pub(super) struct AttemptHead {
-    pub(super) candidate: Candidate,
+    pub(super) candidate: Box<Candidate>,
     pub(super) head: Result<Answer, Fault>,
 }
 

@@ -188,7 +188,7 @@ impl Candidates {
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
-    pub(super) fn next(&mut self, now: Instant) -> Option<Candidate> {
+    pub(super) fn next(&mut self, now: Instant) -> Option<Box<Candidate>> {
         let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         let candidate = steps.find_map(|(number, step)| self.at_step(number, step, now));
         // A permit that was granted and is of no use goes to the next one who waits.
@@ -405,7 +405,7 @@ impl Candidates {
         number: usize,
         key: KeyPermit,
         now: Instant,
-    ) -> Result<Candidate, KeyPermit> {
+    ) -> Result<Box<Candidate>, KeyPermit> {
         let Some(step) = self.route.steps.get(number) else { return Err(key) };
         let admitted = self.by_balance(number, step, now, |index| {
             let target = step.upstream.target(index);
@@ -426,7 +426,7 @@ impl Candidates {
     }
 
     /// The candidate that failed last, once more; `None` if it cannot be used now.
-    pub(super) fn again(&mut self, now: Instant) -> Option<Candidate> {
+    pub(super) fn again(&mut self, now: Instant) -> Option<Box<Candidate>> {
         let last = self.tried.pop()?;
         let candidate = self.take_again(&last, now);
         if candidate.is_none() {
@@ -435,7 +435,7 @@ impl Candidates {
         candidate
     }
 
-    fn take_again(&self, last: &Tried, now: Instant) -> Option<Candidate> {
+    fn take_again(&self, last: &Tried, now: Instant) -> Option<Box<Candidate>> {
         let step = self.route.steps.get(last.step)?;
         let index = step.upstream.targets().position(|target| Arc::ptr_eq(&target.state, &last.state))?;
         let target = step.upstream.target(index);
@@ -505,7 +505,7 @@ impl Candidates {
         step.model.as_deref().or(self.model.as_deref())
     }
 
-    fn at_step(&self, number: usize, step: &Step, now: Instant) -> Option<Candidate> {
+    fn at_step(&self, number: usize, step: &Step, now: Instant) -> Option<Box<Candidate>> {
         self.by_balance(number, step, now, |target| self.take(number, step, target, now))
     }
 
@@ -547,7 +547,7 @@ impl Candidates {
         })
     }
 
-    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Candidate> {
+    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Box<Candidate>> {
         let target = step.upstream.target(index);
         if self.was_tried(number, target) {
             return None;
@@ -575,14 +575,21 @@ impl Candidates {
         }
     }
 
-    fn candidate(&self, number: usize, step: &Step, key: Option<KeyPermit>, admitted: Admitted) -> Candidate {
+    fn candidate(
+        &self,
+        number: usize,
+        step: &Step,
+        key: Option<KeyPermit>,
+        admitted: Admitted,
+    ) -> Box<Candidate> {
         let Admitted { target, mut permit } = admitted;
         if self.timeouts.is_any() {
             permit.excuse();
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
         let timeouts = self.timeouts.over(step.timeouts);
-        Candidate {
+        // Boxed, because it is handed on many times.
+        Box::new(Candidate {
             step: number,
             upstream,
             target,
@@ -595,7 +602,7 @@ impl Candidates {
             pending_head: None,
             answered: None,
             budget: None,
-        }
+        })
     }
 
     /// The keys that were used at `target` for what is asked of it at the step of that `number`.

@@ -14,7 +14,7 @@ use crate::{exchange::Exchange, fault::Fault, upstream::Answer};
 /// An attempt that is late and goes on. The candidate's permits live as long as the attempt.
 #[derive(Debug)]
 pub(super) struct LateAttempt {
-    candidate: Candidate,
+    candidate: Box<Candidate>,
     /// Number of the attempt, from 1.
     number: u32,
     head: LateHead,
@@ -28,7 +28,7 @@ enum LateHead {
 
 impl LateAttempt {
     /// Keeps the attempt at `candidate` in `late` if its head is pending, unless an older attempt is there.
-    pub(super) fn keep(late: &mut Option<Box<Self>>, mut candidate: Candidate) {
+    pub(super) fn keep(late: &mut Option<Box<Self>>, mut candidate: Box<Candidate>) {
         let Some(pending) = candidate.pending_head.take() else { return };
         if late.is_none() {
             let number = pending.number;

@@ -143,7 +143,7 @@ impl Dispatch {
         context: &RequestContext,
         exchange: &mut Exchange,
         request: &mut PreparedRequest,
-        mut candidate: Candidate,
+        mut candidate: Box<Candidate>,
     ) -> Option<AttemptHead> {
         if !self.admit(&mut candidate) {
             return None;
@@ -201,7 +201,10 @@ impl Dispatch {
     ///
     /// # Errors
     /// No attempt can begin in the time that is left. The next time at which a candidate becomes available.
-    async fn next_round(&mut self, exchange: &Exchange) -> Result<Option<Candidate>, Option<NextAvailable>> {
+    async fn next_round(
+        &mut self,
+        exchange: &Exchange,
+    ) -> Result<Option<Box<Candidate>>, Option<NextAvailable>> {
         match self.wait_for_key(exchange).await {
             Waited::Key(step, key) => {
                 if let Some(candidate) = self.with_key(exchange, step, key).await {
@@ -234,7 +237,7 @@ impl Dispatch {
     }
 
     /// The candidate with this key of that step, perhaps after a wait in the queues of its targets. `None`: no target can be used in time.
-    async fn with_key(&mut self, exchange: &Exchange, step: usize, key: KeyPermit) -> Option<Candidate> {
+    async fn with_key(&mut self, exchange: &Exchange, step: usize, key: KeyPermit) -> Option<Box<Candidate>> {
         let now = Instant::now();
         let key = match self.candidates.with_key(step, key, now) {
             Ok(candidate) => return Some(candidate),
@@ -272,7 +275,7 @@ impl Dispatch {
     }
 
     /// Waits for `pause`. The candidate that failed last, unless it is not available any more, or the late attempt was answered.
-    async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Candidate> {
+    async fn wait_for_same(&mut self, exchange: &Exchange, pause: Duration) -> Option<Box<Candidate>> {
         self.during_backoff(exchange, async |_: &mut Self| tokio::time::sleep(pause).await).await?;
         let again = self.candidates.again(Instant::now());
         if again.is_none() {
