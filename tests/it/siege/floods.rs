@@ -22,7 +22,7 @@ const ANSWERS: usize = 10;
 /// What a flood writes at least, unless it is ended before.
 const LEAST: usize = 4 << 20;
 /// How much the gateway may grow by it. A frame is 9 to 17 bytes long; keeping 40 for each would take more.
-const GROWTH: usize = 8 << 20;
+const GROWTH: usize = 11 << 20;
 
 /// What frames of the same kind come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
