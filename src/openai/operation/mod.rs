@@ -90,5 +90,17 @@ impl Operation {
     }
 }
 
+/// The part of `path` from the first segment with which a known operation begins: what an SDK appends to its base URL.
+pub fn operation_part(path: &str) -> Option<&str> {
+    let mut start = 0_usize;
+    for segment in path.split_inclusive('/') {
+        if table::begins_an_operation(segment.trim_end_matches('/')) {
+            return path.get(start.checked_sub(1)?..);
+        }
+        start += segment.len();
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests;
