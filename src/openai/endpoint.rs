@@ -47,6 +47,10 @@ pub enum Endpoint {
     ThreadRuns,
     /// Events of agents' sessions: OpenAI's and Anthropic's.
     AgentSessions,
+    /// `POST …/models/{model}:generateContent` and `:streamGenerateContent` (Gemini's own API)
+    GeminiGenerate,
+    /// `POST …/api/chat` and `POST …/api/generate` (Ollama's own API)
+    OllamaGenerate,
     /// Every other operation. It is forwarded like the others.
     Other,
 }
@@ -86,6 +90,8 @@ impl Endpoint {
             Self::AudioTranscriptions => Dialect::TRANSCRIPTIONS,
             Self::ThreadRuns => Dialect::THREADS,
             Self::AgentSessions => Dialect::SESSIONS,
+            Self::GeminiGenerate => Dialect::GEMINI,
+            Self::OllamaGenerate => Dialect::OLLAMA,
             _ => Dialect::OTHER,
         }
     }
@@ -121,6 +127,8 @@ impl Endpoint {
             Self::FineTuning => "fine_tuning",
             Self::ThreadRuns => "thread_runs",
             Self::AgentSessions => "agent_sessions",
+            Self::GeminiGenerate => "gemini_generate",
+            Self::OllamaGenerate => "ollama_generate",
             Self::Other => "other",
         }
     }
@@ -139,9 +147,26 @@ pub fn deployment(path: &str) -> Option<&str> {
     })
 }
 
+/// The model that a path of Gemini's own API names: `NAME` in `…/models/NAME:generateContent`.
+///
+/// Source: Gemini API reference.
+pub fn gemini_model(path: &str) -> Option<&str> {
+    let (before, last) = path.rsplit_once('/')?;
+    let (model, _) = last.split_once(':')?;
+    (before.rsplit('/').next() == Some("models") && !model.is_empty()).then_some(model)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_gemini_names_the_model() {
+        assert_eq!(gemini_model("/v1beta/models/gemini-3:streamGenerateContent"), Some("gemini-3"));
+        assert_eq!(gemini_model("/v1beta/models/gemini-3"), None);
+        assert_eq!(gemini_model("/v1beta/models/:generateContent"), None);
+        assert_eq!(gemini_model("/v1/files/a:b"), None);
+    }
 
     #[test]
     fn an_azure_path_names_the_model() {

@@ -29,7 +29,7 @@ pub use answer::AnswerReader;
 pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, FormPoints, Splices};
-pub use endpoint::{Endpoint, deployment};
+pub use endpoint::{Endpoint, deployment, gemini_model};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;

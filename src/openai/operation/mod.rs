@@ -1,6 +1,7 @@
 //! What an API operation is, and what follows from it: whether a request may be repeated, and whether it names a model.
 
 mod model_use;
+mod native;
 mod repeat;
 mod table;
 
@@ -38,7 +39,7 @@ impl Operation {
             Some(Row { endpoint, repeat, model, .. }) => {
                 Self { endpoint: *endpoint, repeat: *repeat, model: *model }
             }
-            None => Self::unknown(method, &last),
+            None => native::find(method, &last).unwrap_or_else(|| Self::unknown(method, &last)),
         }
     }
 
