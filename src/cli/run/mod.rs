@@ -119,7 +119,7 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
     let plan = Plan { listen, tls: None, admin, providers: &providers, access: &access };
     let text = plan.toml();
     let config = configuration(&text)?;
-    let app = App::start(config, Surroundings::default()).map_err(|error| named(error, options))?;
+    let app = App::start(config, Surroundings::interactive()).map_err(|error| named(error, options))?;
     let found = greet(configuration(&text)?, &providers)?;
     if let Some(file) = &options.write {
         write(file, &text)?;
