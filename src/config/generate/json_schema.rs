@@ -43,8 +43,12 @@ fn table(keys: &[&Key]) -> Value {
 
 fn property(key: &Key) -> Value {
     let mut schema = shape(&key.shape);
-    if let Some(object) = schema.as_object_mut() {
-        object.insert("description".to_owned(), key.doc.into());
+    let Some(object) = schema.as_object_mut() else { return schema };
+    object.insert("description".to_owned(), key.doc.into());
+    // A list that may be empty is written so where it has no default of another kind.
+    let may_be_empty = key.default == DefaultValue::Value("[]".to_owned());
+    if matches!(key.shape, Shape::List(_)) && !may_be_empty {
+        object.insert("minItems".to_owned(), 1.into());
     }
     schema
 }
