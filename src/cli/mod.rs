@@ -2,6 +2,7 @@
 
 pub mod cert;
 mod check;
+mod client;
 mod demo;
 mod health;
 mod key;
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Key(KeyCommand::New { name }) => key::new(&name),
         Command::Cert(options) => cert::run(&options),
         Command::Health(options) => health::run(&file, &options),
+        Command::Client(options) => client::run(&file, &options),
         Command::Schema => pages::schema(),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man(options) => pages::man(&options),
@@ -158,6 +160,14 @@ enum Command {
         after_long_help = "Examples:\n  sluicegate health --config /etc/sluicegate/gateway.toml\n  HEALTHCHECK CMD [\"sluicegate\", \"health\", \"--admin\", \"127.0.0.1:9901\"]"
     )]
     Health(health::HealthOptions),
+    /// Print the settings with which a program uses this gateway
+    ///
+    /// Ready to paste or to save: address, certificate authority, path and model are those of the configuration file; the key is read from the
+    /// environment variable SLUICEGATE_CLIENT_KEY. Each names the version that it was tried with. Without TOOL, lists the tools.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate client\n  sluicegate client openai-python --as team-a > hello.py\n  sluicegate client claude-code --url https://llm.example.com"
+    )]
+    Client(client::ClientOptions),
     /// Print the JSON Schema (draft-07) of the configuration file
     ///
     /// For editors. `#:schema ./gateway.schema.json` in the first line of a TOML file names its schema for Taplo and for "Even Better TOML".
@@ -183,6 +193,7 @@ impl Command {
             Self::Serve(config) => Some(config),
             Self::Check(options) => Some(&options.config),
             Self::Health(options) => Some(&options.config),
+            Self::Client(options) => Some(&options.config),
             _ => None,
         }
     }
@@ -261,7 +272,7 @@ mod tests {
             .filter(|command| named(command))
             .map(|command| command.get_name().to_owned())
             .collect();
-        assert_eq!(readers, ["serve", "check", "health"]);
+        assert_eq!(readers, ["serve", "check", "health", "client"]);
         for line in ["key new team-a --config a", "demo --config a", "cert --config a", "schema --config a"] {
             let arguments = std::iter::once("sluicegate").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{line}");

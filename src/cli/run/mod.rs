@@ -56,6 +56,12 @@ pub(super) struct RunOptions {
     write: Option<PathBuf>,
 }
 
+/// A small model of the provider at this base URL, if it is a known one.
+pub(super) fn usual_model(url: &str) -> Option<&'static str> {
+    let host = url.parse::<Uri>().ok()?.host()?.to_owned();
+    providers::usual_model(&host)
+}
+
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
 enum Error {

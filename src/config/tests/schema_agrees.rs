@@ -15,7 +15,10 @@ static VALIDATOR: LazyLock<Validator> =
 
 /// Mistakes that a schema cannot express, by a part of their message, and why it cannot.
 const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
-    ("is missing", "where whether a key must be written depends on other keys; keys that must always be written are in the schema"),
+    (
+        "is missing",
+        "where whether a key must be written depends on other keys; keys that must always be written are in the schema",
+    ),
     ("is set too", "depends on another key"),
     ("has no meaning", "depends on another key"),
     ("is not used", "depends on another key"),
@@ -34,7 +37,10 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("requires a client key", "depends on another table"),
     (" is defined", "the name of a table that must exist"),
     ("is not set", "the environment"),
-    ("is not a valid name of", "the rules for names of variables and credentials are no pattern of the file's"),
+    (
+        "is not a valid name of",
+        "the rules for names of variables and credentials are no pattern of the file's",
+    ),
     ("refers to", "the environment"),
     ("the file ", "another file"),
     ("certificate", "the content of a file"),
@@ -79,8 +85,14 @@ fn is_expressible(problem: &Problem) -> bool {
     }
     let is_type = [", not a ", ", not true or false", "is a secret in clear"];
     let is_word = message.starts_with("must be \"") || message.starts_with("must be a table or");
-    let is_form = ["has a number without a unit", "has an unknown unit", "is not a time span", "is not a size"];
-    let is_key = ["unknown key", "must have exactly one of the keys", "is an empty list", "is written as a single table"];
+    let is_form =
+        ["has a number without a unit", "has an unknown unit", "is not a time span", "is not a size"];
+    let is_key = [
+        "unknown key",
+        "must have exactly one of the keys",
+        "is an empty list",
+        "is written as a single table",
+    ];
     if is_word || is_type.iter().chain(&is_form).chain(&is_key).any(|words| message.contains(words)) {
         return true;
     }
@@ -116,7 +128,11 @@ pub(super) fn assert_agrees(text: &str, read: &Result<Config, Vec<Problem>>) {
     let refusals = refusals(document.get_ref());
     let problems = read.as_ref().err().map(Vec::as_slice).unwrap_or_default();
     let expressible: Vec<&Problem> = problems.iter().filter(|problem| is_expressible(problem)).collect();
-    let agrees = if problems.is_empty() { refusals.is_empty() } else { expressible.is_empty() || !refusals.is_empty() };
+    let agrees = if problems.is_empty() {
+        refusals.is_empty()
+    } else {
+        expressible.is_empty() || !refusals.is_empty()
+    };
     assert!(agrees, "the schema finds {refusals:#?}, the parser {problems:#?} in\n{text}");
 }
 

@@ -1,5 +1,5 @@
 // Save as hello.mjs. Then: npm install ai @ai-sdk/openai-compatible && node hello.mjs
-+ca // Node reads the gateway's CA from the environment: export NODE_EXTRA_CA_CERTS=@CA@
++ca // Node reads the gateway's CA from the environment: export NODE_EXTRA_CA_CERTS="@CA@"
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { streamText } from "ai";
 

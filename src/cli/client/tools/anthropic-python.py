@@ -6,12 +6,12 @@ import anthropic
 
 +ca trusted = ssl.create_default_context(cafile="@CA@")
 client = anthropic.Anthropic(
-    base_url="@ANTHROPIC_URL@",
+    base_url="@BASE_URL@",
     api_key=os.environ["SLUICEGATE_CLIENT_KEY"],
 +ca     http_client=anthropic.DefaultHttpxClient(verify=trusted),
 )
 with client.messages.stream(
-    model="@ANTHROPIC_MODEL@", max_tokens=200, messages=[{"role": "user", "content": "Say hello."}]
+    model="@MODEL@", max_tokens=200, messages=[{"role": "user", "content": "Say hello."}]
 ) as stream:
     for text in stream.text_stream:
         print(text, end="", flush=True)

@@ -1,5 +1,5 @@
 // Save as hello.mjs. Then: npm install openai && node hello.mjs
-+ca // Node reads the gateway's CA from the environment: export NODE_EXTRA_CA_CERTS=@CA@
++ca // Node reads the gateway's CA from the environment: export NODE_EXTRA_CA_CERTS="@CA@"
 import OpenAI from "openai";
 
 const client = new OpenAI({ baseURL: "@BASE_URL@", apiKey: process.env.SLUICEGATE_CLIENT_KEY });
