@@ -60,6 +60,13 @@ pub enum Fault {
     OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
+    /// The route serves the models of `[model.NAME]` tables only, and none fits.
+    ModelNotFound {
+        /// The model that the request names.
+        model: String,
+        /// Names like it that the client may use, for a message.
+        names: String,
+    },
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -141,7 +148,7 @@ impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelForbidden(_) | Self::ModelUnknown => Some("model"),
+            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,

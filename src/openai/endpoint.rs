@@ -125,33 +125,3 @@ impl Endpoint {
         }
     }
 }
-
-/// The model that an Azure OpenAI path names: `NAME` in `…/openai/deployments/NAME/…`.
-///
-/// Source: Azure OpenAI data plane inference reference.
-pub fn deployment(path: &str) -> Option<&str> {
-    let mut before = ["", ""];
-    path.split('/').filter(|segment| !segment.is_empty()).find(|segment| {
-        let [first, second] = before;
-        before = [second, segment];
-        // Azure does not look at case.
-        first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_azure_path_names_the_model() {
-        assert_eq!(deployment("/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/azure/openai/deployments/my-gpt"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/deployments/openai/deployments/other"), Some("openai"));
-        assert_eq!(deployment("/OpenAI/Deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/v1/chat/completions"), None);
-        assert_eq!(deployment("/deployments/x/chat/completions"), None);
-        assert_eq!(deployment("/openai/deployments"), None);
-    }
-}

@@ -1,0 +1,4 @@
+//! `[model.NAME]` tables: which upstream a request reaches by the model that it names.
+
+mod rig;
+mod tables;
