@@ -64,6 +64,13 @@ pub enum Fault {
     OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
+    /// The route serves the models of `[model.NAME]` tables only, and none fits.
+    ModelNotFound {
+        /// The model that the request names.
+        model: String,
+        /// Names like it that the client may use, for a message.
+        names: String,
+    },
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -148,6 +155,13 @@ pub enum Mistake {
 }
 
 impl Fault {
+    /// The route has no table for `model`; `names` are like it.
+    pub fn model_not_found(model: &str, names: &[String]) -> Self {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = if quoted.is_empty() { "–".to_owned() } else { quoted.join(", ") };
+        Self::ModelNotFound { model: model.to_owned(), names }
+    }
+
     /// Whether something took too long.
     pub fn is_slowness(&self) -> bool {
         matches!(
@@ -161,7 +175,7 @@ impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelForbidden(_) | Self::ModelUnknown => Some("model"),
+            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,

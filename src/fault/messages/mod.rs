@@ -55,6 +55,7 @@ impl Fault {
             Self::RouteForbidden => "route_forbidden",
             Self::OriginRefused => "origin_refused",
             Self::ModelForbidden(_) => "model_forbidden",
+            Self::ModelNotFound { .. } => "model_not_found",
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyInvalid(_) => "body_invalid",
@@ -112,6 +113,7 @@ impl Fault {
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
             Self::BodyTooLarge { limit } | Self::AnswerTooLarge { limit } => vec![argument("limit", limit)],
+            Self::ModelNotFound { model, names } => vec![argument("model", model), argument("names", names)],
             Self::ModelForbidden(model) => vec![argument("model", model)],
             Self::Withheld(status) => vec![argument("status", status)],
             Self::BodyStalled(span)

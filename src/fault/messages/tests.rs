@@ -32,6 +32,7 @@ fn faults() -> Vec<Fault> {
         Fault::RouteForbidden,
         Fault::OriginRefused,
         Fault::ModelForbidden("gpt".into()),
+        Fault::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() },
         Fault::ModelUnknown,
         Fault::BodyTooLarge { limit: 7 },
         Fault::BodyInvalid(FactsError::Empty),

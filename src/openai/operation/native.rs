@@ -27,3 +27,25 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation
     };
     Some(Operation { endpoint, model: ModelUse::Unseen, repeat: Repeat::Compute })
 }
+
+/// The model that a path of Gemini's own API names: `NAME` in `…/models/NAME:generateContent`.
+///
+/// Source: Gemini API reference.
+pub fn gemini_model(path: &str) -> Option<&str> {
+    let (before, last) = path.rsplit_once('/')?;
+    let (model, _) = last.split_once(':')?;
+    (before.rsplit('/').next() == Some("models") && !model.is_empty()).then_some(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_gemini_names_the_model() {
+        assert_eq!(gemini_model("/v1beta/models/gemini-3:streamGenerateContent"), Some("gemini-3"));
+        assert_eq!(gemini_model("/v1beta/models/gemini-3"), None);
+        assert_eq!(gemini_model("/v1beta/models/:generateContent"), None);
+        assert_eq!(gemini_model("/v1/files/a:b"), None);
+    }
+}
