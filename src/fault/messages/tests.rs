@@ -6,7 +6,7 @@ use crate::openai::{EditError, FactsError};
 const LOCALES: [Locale; 1] = [Locale::En];
 
 /// One of each fault.
-fn faults() -> Vec<Fault> {
+pub(super) fn faults() -> Vec<Fault> {
     let span = Duration::from_millis(1500);
     vec![
         Fault::NoRoute { method: "GET".into(), path: "/{method}".into() },
@@ -88,6 +88,7 @@ fn every_text_is_sentences_and_has_its_arguments_for_placeholders() {
 fn arguments_are_put_in_as_they_are() {
     let route = Fault::NoRoute { method: "GET".into(), path: "/{method}".into() };
     assert!(route.message(Locale::En).contains(" GET /{method} "), "{route}");
+    assert!(route.to_string().ends_with(". (docs/errors#route_not_found)"), "{route}");
     assert!(Fault::Idle(Duration::from_millis(1500)).to_string().contains(" 1.5 s"));
     assert!(Fault::BodyStalled(Duration::from_secs(60)).to_string().contains(" 60 s"));
     assert!(Fault::Full(Duration::from_millis(1500)).to_string().contains(" 2 s"));
