@@ -11,11 +11,14 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
 /// A Python script, ready to be started.
 pub fn python(name: &str) -> Command {
-    let folder = folder("python");
-    let python = venv(&folder, &Path::new(SCRIPTS).join("requirements.txt"));
-    let mut script = Command::new(python);
+    let mut script = interpreter();
     script.arg("-B").arg(Path::new(SCRIPTS).join(name));
     script
+}
+
+/// Python with the packages; the caller names a script.
+pub fn interpreter() -> Command {
+    Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
 }
 
 /// mdBook, in the version that `docs/requirements.txt` pins.
@@ -42,7 +45,7 @@ fn venv(folder: &Path, requirements: &Path) -> PathBuf {
 }
 
 /// Node with the packages about it; the caller names a script.
-pub(super) fn node() -> Command {
+pub fn node() -> Command {
     let folder = folder("node");
     let _alone = lock(&folder);
     // A module finds its packages beside itself, so it has to be where they are.
