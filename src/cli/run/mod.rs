@@ -85,6 +85,15 @@ enum Error {
     },
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error(
+        "{title} requires a key ({detail}); name the environment variable that has it with --key-env NAME"
+    )]
+    KeyNeeded {
+        /// The provider.
+        title: String,
+        /// What was asked, and the answer.
+        detail: String,
+    },
     #[error("{title} refuses the key in {variable} ({detail}); check the key")]
     Refused {
         /// The provider.
@@ -191,12 +200,11 @@ fn found(provider: &Provider, report: &TargetReport) -> Result<Found, Error> {
     };
     let state = match key.verdict {
         KeyAnswer::Refused => {
-            let variable = provider.variable.clone().unwrap_or_else(|| "--key-env".to_owned());
-            return Err(Error::Refused {
-                title: provider.title.clone(),
-                variable,
-                detail: key.detail.clone(),
-            });
+            let (title, detail) = (provider.title.clone(), key.detail.clone());
+            let Some(variable) = provider.variable.clone() else {
+                return Err(Error::KeyNeeded { title, detail });
+            };
+            return Err(Error::Refused { title, variable, detail });
         }
         KeyAnswer::Accepted => "accepts the key".to_owned(),
         KeyAnswer::NoneNeeded => "needs no key".to_owned(),

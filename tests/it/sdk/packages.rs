@@ -9,7 +9,7 @@ use std::{
 /// The scripts, and the versions of what they use.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
-/// A Python script, ready to be started.
+/// A Python script, ready to be started: one of `tests/sdk`, or any by its absolute path.
 pub fn python(name: &str) -> Command {
     let folder = folder("python");
     let _alone = lock(&folder);
@@ -30,7 +30,7 @@ pub fn python(name: &str) -> Command {
 }
 
 /// Node with the packages about it; the caller names a script.
-pub(super) fn node() -> Command {
+pub fn node() -> Command {
     let folder = folder("node");
     let _alone = lock(&folder);
     // A module finds its packages beside itself, so it has to be where they are.
