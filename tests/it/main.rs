@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod cli;
+mod docs;
 mod endings;
 mod exactness;
 mod faults;
@@ -16,6 +17,7 @@ mod harness;
 mod keys;
 mod layers;
 mod metrics;
+mod models;
 mod online;
 mod operator;
 mod packaging;
