@@ -1,5 +1,6 @@
 //! The binary itself: what it prints, and how it exits.
 
+mod check_as;
 mod client;
 mod health;
 mod pages;
