@@ -135,6 +135,13 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The route has no table for `model`; `names` are like it.
+    pub fn model_not_found(model: &str, names: &[String]) -> Self {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = if quoted.is_empty() { "–".to_owned() } else { quoted.join(", ") };
+        Self::ModelNotFound { model: model.to_owned(), names }
+    }
+
     /// Whether something took too long.
     pub fn is_slowness(&self) -> bool {
         matches!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::routes::{Route, RouteCompiler};
-use crate::config::{self, Choice, ModelTables, ModelUpstreams};
+use crate::config::{self, Choice, ModelList, ModelTables, ModelUpstreams};
 
 /// The most names that an error message suggests.
 const MOST_SHOWN: usize = 3;
@@ -49,7 +49,8 @@ impl ModelIndex {
             index.add(name, table, route, compiler);
         }
         index.prefixes.sort_by_key(|(beginning, _)| Reverse(beginning.len()));
-        let is_needed = is_closed || !index.exact.is_empty() || !index.prefixes.is_empty();
+        let is_listed = route.model_list == ModelList::Configured;
+        let is_needed = is_listed || is_closed || !index.exact.is_empty() || !index.prefixes.is_empty();
         is_needed.then_some(index)
     }
 
@@ -89,6 +90,12 @@ impl ModelIndex {
     /// All names that requests may have, without the beginnings, in no order.
     pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
         self.exact.keys()
+    }
+
+    /// The routes that names lead to.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+        let prefixes = self.prefixes.iter().map(|(_, found)| &*found.route);
+        self.exact.values().map(|found| &*found.route).chain(prefixes)
     }
 
     fn add(

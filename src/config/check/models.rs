@@ -27,20 +27,27 @@ pub(super) fn read<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Entry<'a,
 
 /// No name stands for two tables, and an alias stands for a model that can be asked for.
 pub(super) fn names(models: &[Entry<'_, Model>]) {
-    let mut places: BTreeMap<&str, String> =
-        models.iter().map(|(name, node, _)| (*name, node.path.clone())).collect();
+    let mut places: BTreeMap<String, String> =
+        models.iter().map(|(name, node, _)| ((*name).to_owned(), node.path.clone())).collect();
     for (name, node, model) in models {
-        for (place, alias) in alias_nodes(node).iter().zip(&model.aliases) {
-            if let Some(other) = places.get(&**alias) {
+        let mut own: Vec<Node<'_>> = Vec::new();
+        for place in alias_nodes(node) {
+            let Some(alias) = place.value.as_str() else { continue };
+            if own.iter().any(|other| other.is_str(alias)) {
+                continue; // The list says so itself.
+            }
+            if let Some(other) = places.get(alias) {
                 let message = format!("{} is the name of {other} already", shown(alias, "this name"));
                 place.fail(complaint(
                     message,
                     "each name may stand for one table only: remove one of the two",
                 ));
-                continue;
             }
-            places.insert(alias, place.path.clone());
+            own.push(place);
         }
+        let aliases =
+            own.iter().filter_map(|place| Some((place.value.as_str()?.to_owned(), place.path.clone())));
+        aliases.for_each(|(alias, place)| _ = places.entry(alias).or_insert(place));
         aliases_are_usable(name, node, model);
     }
 }

@@ -45,7 +45,7 @@ impl Model {
     }
 }
 
-/// Where the aliases of a model's table are written, in the order of [`Model::aliases`].
+/// Where the aliases of a model's table are written.
 pub(crate) fn alias_nodes<'a>(model: &Node<'a>) -> Vec<Node<'a>> {
     model.child("aliases").and_then(|node| node.items()).unwrap_or_default()
 }

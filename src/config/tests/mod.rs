@@ -4,6 +4,7 @@ mod files;
 mod generated;
 mod inheritance;
 mod mistakes;
+mod models;
 mod sample;
 mod secrets;
 

@@ -43,8 +43,5 @@ pub(super) fn choose_upstreams(
 /// The error for a model without a table, with names like it that the client may use.
 fn not_found(index: &ModelIndex, caller: Option<&Caller>, model: &str) -> Fault {
     let is_allowed = |name: &str| caller.is_none_or(|caller| caller.may_use_model(name));
-    let near = index.nearest(model, is_allowed).into_iter().map(|name| format!("`{name}`"));
-    let names = near.collect::<Vec<_>>().join(", ");
-    let names = if names.is_empty() { "–".to_owned() } else { names };
-    Fault::ModelNotFound { model: model.to_owned(), names }
+    Fault::model_not_found(model, &index.nearest(model, is_allowed))
 }
