@@ -25,6 +25,8 @@ pub enum Fault {
         method: String,
         /// Its canonical path.
         path: String,
+        /// What is probably wrong with the request.
+        mistake: Box<Mistake>,
     },
     /// A route matches the path, but not the method.
     MethodNotAllowed {
@@ -50,6 +52,8 @@ pub enum Fault {
     KeyMissing,
     /// No client has the key that the request presents.
     KeyUnknown,
+    /// No client has the key that the request presents, and its form is that of this provider's keys.
+    KeyOfProvider(&'static str),
     /// The credentials in the request have a form that no key has.
     KeyMalformed(Cause),
     /// The request has several credentials that differ.
@@ -132,6 +136,22 @@ pub enum Fault {
     CutByDrain,
     /// A bug in the gateway.
     Internal(Cause),
+}
+
+/// What is probably wrong with a request that no route matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mistake {
+    /// Nothing that is known.
+    Unknown,
+    /// The base URL of the client.
+    BaseUrl {
+        /// The path of a base URL that reaches a route; empty for one without a path.
+        base: String,
+        /// The path that the request then has.
+        path: String,
+    },
+    /// It is a health probe or a scrape, which the admin listener would answer.
+    Probe,
 }
 
 impl Fault {

@@ -48,7 +48,7 @@ impl Fault {
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
             Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
-            Self::KeyUnknown | Self::KeyMalformed(_) => {
+            Self::KeyUnknown | Self::KeyOfProvider(_) | Self::KeyMalformed(_) => {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),

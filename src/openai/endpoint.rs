@@ -47,6 +47,10 @@ pub enum Endpoint {
     ThreadRuns,
     /// Events of agents' sessions: OpenAI's and Anthropic's.
     AgentSessions,
+    /// `POST …/models/{model}:generateContent` and `:streamGenerateContent` (Gemini's own API)
+    GeminiGenerate,
+    /// `POST …/api/chat` and `POST …/api/generate` (Ollama's own API)
+    OllamaGenerate,
     /// Every other operation. It is forwarded like the others.
     Other,
 }
@@ -86,6 +90,8 @@ impl Endpoint {
             Self::AudioTranscriptions => Dialect::TRANSCRIPTIONS,
             Self::ThreadRuns => Dialect::THREADS,
             Self::AgentSessions => Dialect::SESSIONS,
+            Self::GeminiGenerate => Dialect::GEMINI,
+            Self::OllamaGenerate => Dialect::OLLAMA,
             _ => Dialect::OTHER,
         }
     }
@@ -121,6 +127,8 @@ impl Endpoint {
             Self::FineTuning => "fine_tuning",
             Self::ThreadRuns => "thread_runs",
             Self::AgentSessions => "agent_sessions",
+            Self::GeminiGenerate => "gemini_generate",
+            Self::OllamaGenerate => "ollama_generate",
             Self::Other => "other",
         }
     }

@@ -36,7 +36,7 @@ pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
 pub use multipart::boundary;
-pub use operation::{ModelUse, Operation, Repeat};
+pub use operation::{ModelUse, Operation, Repeat, gemini_model, operation_part};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};

@@ -152,10 +152,13 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, "")
     }
 
+    /// Whether requests to `host` may match this route.
+    pub fn serves_host(&self, host: Option<&str>) -> bool {
+        self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host))
+    }
+
     fn fits(&self, host: Option<&str>, path: &str) -> bool {
-        let known =
-            self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
-        known && path::matches(path, &self.prefix)
+        self.serves_host(host) && path::matches(path, &self.prefix)
     }
 
     fn takes(&self, method: &Method) -> bool {

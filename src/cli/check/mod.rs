@@ -5,7 +5,6 @@ mod online;
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Write as _},
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -19,6 +18,8 @@ use crate::config::{self, Choice, Client, Config, Listener, Model, ModelTables, 
 /// What is checked beyond the file.
 #[derive(Debug, Args)]
 pub(super) struct CheckOptions {
+    #[command(flatten)]
+    pub(super) config: super::ConfigFile,
     /// Also ask every target: can it be reached, and does it accept the keys?
     #[arg(long, conflicts_with = "client")]
     online: bool,
@@ -53,7 +54,7 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            let _nobody_reads = writeln!(io::stderr(), "{problems}");
+            super::paint::to_stderr(&format!("{problems}\n"));
             return ExitCode::FAILURE;
         }
     };
@@ -65,7 +66,7 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
         let output = if options.json { Output::Json } else { Output::Text };
         return online::run(config, model, options.timeout, output);
     }
-    super::print(Sound { path, config: &config })
+    super::print_report(&Sound { path, config: &config }.to_string())
 }
 
 fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {

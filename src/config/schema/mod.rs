@@ -34,6 +34,7 @@ pub use model::Model;
 pub(crate) use model::alias_nodes;
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
+pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};

@@ -57,7 +57,8 @@ pub(super) async fn prepare(
     };
     let record = &mut exchange.record;
     let deployment = openai::deployment(&arrived.routed.upstream_path).map(decoded_segment);
-    record.model = record.model.take().or_else(|| deployment.clone());
+    let in_path = || openai::gemini_model(&arrived.routed.upstream_path).map(decoded_segment);
+    record.model = record.model.take().or_else(|| deployment.clone().or_else(in_path));
     // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
