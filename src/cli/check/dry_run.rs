@@ -1,6 +1,6 @@
 //! `check --as CLIENT`: what would become of a request?
 
-use std::{borrow::Cow, fmt::Write as _, process::ExitCode, sync::Arc};
+use std::{fmt::Write as _, process::ExitCode, sync::Arc};
 
 use http::Method;
 

@@ -1,6 +1,6 @@
 //! What `run` prints: where the gateway is, and commands to try it.
 
-use std::{fmt::Write as _, net::SocketAddr};
+use std::{fmt::Write as _, net::SocketAddr, path::Path};
 
 use super::{
     Started,
@@ -14,7 +14,7 @@ pub(super) fn variables() -> String {
     let mut text = String::new();
     for known in KNOWN {
         let also = match known.base {
-            Base::Url(_) => String::new(),
+            Base::Url(_) | Base::Usual { .. } => String::new(),
             Base::Variable { variable, .. } => format!(" with {variable}"),
         };
         let _ = write!(text, "\n  {:22} {}{also}", known.variable, known.title);
@@ -22,25 +22,27 @@ pub(super) fn variables() -> String {
     text
 }
 
-/// The text for a gateway that has started.
-pub(super) fn of(plan: &Plan<'_>, started: &Started<'_>) -> String {
-    let (mut text, address) = (String::new(), started.address);
-    text.push_str("Sluicegate is running. Ctrl-C stops it.\n\n");
-    for (provider, found) in plan.providers.iter().zip(&started.found) {
+/// The text for a gateway that has started and listens at `address`; `written` is the configuration file that was saved.
+pub(super) fn of(plan: &Plan<'_>, started: &Started, address: SocketAddr, written: Option<&Path>) -> String {
+    let mut text = String::from("Sluicegate is running. Ctrl-C stops it.\n\n");
+    for (index, (provider, found)) in plan.providers.iter().zip(&started.found).enumerate() {
         let _ = writeln!(text, "  provider    {} ({}): {}", provider.title, provider.base, found.state);
+        if plan.providers.len() > 1 {
+            let _ = writeln!(text, "    models    {}", models(plan, index));
+        }
     }
-    for provider in &started.left_out {
+    if started.left_out > 0 {
+        let _ =
+            writeln!(text, "    models    {} more are not told apart and go to the first", started.left_out);
+    }
+    for (provider, detail) in &started.not_served {
         let variable = provider.variable.as_deref().unwrap_or_default();
-        let _ = writeln!(
-            text,
-            "  not served  {} ({variable}): several providers need a configuration file",
-            provider.title
-        );
+        let _ = writeln!(text, "  not served  {} refuses the key in {variable} ({detail})", provider.title);
     }
     let _ = writeln!(text, "  base_url    http://{address}/v1");
     let _ = writeln!(text, "  client key  {}", key_line(plan.access));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);
-    if let Some(file) = started.written {
+    if let Some(file) = written {
         let _ = writeln!(text, "  saved as    {0} (sluicegate serve --config {0})", file.display());
     }
     if let Some((provider, found)) = plan.providers.iter().zip(&started.found).next() {
@@ -49,6 +51,26 @@ pub(super) fn of(plan: &Plan<'_>, started: &Started<'_>) -> String {
     }
     text.push_str("One log line for each request follows.\n\n");
     text
+}
+
+/// The most names that are printed for one provider.
+const MOST_NAMES: usize = 8;
+
+/// Which models go to one of several providers.
+fn models(plan: &Plan<'_>, index: usize) -> String {
+    let own = plan.rules.iter().filter(|rule| rule.provider == index);
+    let names: Vec<&str> = own.map(|rule| &*rule.name).collect();
+    let mut parts: Vec<String> = names.iter().take(MOST_NAMES).map(|name| (*name).to_owned()).collect();
+    if let Some(more) = names.len().checked_sub(MOST_NAMES).filter(|more| *more > 0) {
+        parts.push(format!("and {more} more"));
+    }
+    if index == 0 {
+        parts = vec!["all that are not another provider's".to_owned()];
+    }
+    if plan.providers.get(index).is_some_and(Provider::is_anthropic) && index > 0 {
+        parts.push("and everything at /v1/messages".to_owned());
+    }
+    if parts.is_empty() { "none that the others lack".to_owned() } else { parts.join(", ") }
 }
 
 fn key_line(access: &Access) -> String {
