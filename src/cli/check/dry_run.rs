@@ -1,15 +1,15 @@
 //! `check --as CLIENT`: what would become of a request?
 
-use std::{borrow::Cow, fmt::Write as _, process::ExitCode, sync::Arc};
+use std::{fmt::Write as _, process::ExitCode, sync::Arc};
 
 use http::Method;
 
 use crate::{
     access::Caller,
     config::Config,
-    openai,
+    openai::NoDeployment,
     policy::path,
-    snapshot::{CompileError, Miss, Route, Snapshot},
+    snapshot::{AskedModel, CompileError, Miss, Route, Snapshot},
 };
 
 /// A request that is not sent.
@@ -171,11 +171,18 @@ fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
         };
         let _ = writeln!(text, "candidate  {}. {}{model}, {keys}", at + 1, upstream.name);
         for target in upstream.targets() {
-            let sent = route.upstream_path(path, target).unwrap_or_default();
-            let renamed = step.model.as_deref().and_then(|model| openai::with_deployment(&sent, model));
-            let sent = renamed.map_or(sent, Cow::Owned);
-            let _ =
-                writeln!(text, "           {} {}{sent}", request.method, origin(&target.url, &target.base));
+            let asked = AskedModel { own: step.model.as_deref(), named: request.model };
+            let sent = match route.path_at(path, upstream, target, asked) {
+                Ok(sent) => sent.unwrap_or_default(),
+                Err(NoDeployment) => "/ (400: no deployment can have the name of the model)".into(),
+            };
+            let query = upstream.query(None).map(|query| format!("?{query}")).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "           {} {}{sent}{query}",
+                request.method,
+                origin(&target.url, &target.base)
+            );
         }
     }
     text
