@@ -50,18 +50,21 @@ pub(super) fn of(
         let _ = writeln!(text, "  without TLS http://{plain}/v1");
         let _ = writeln!(text, "  trust       {}/ca.pem (made for this run)", folder.display());
     }
-    let _ = writeln!(text, "  client key  {}", key_line(plan.access));
+    let _ = writeln!(text, "  client key  {}", key_line(plan));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);
     if let Some(file) = written {
         let _ = writeln!(text, "  saved as    {0} (sluicegate serve --config {0})", file.display());
     }
     if let Some((provider, found)) = plan.providers.iter().zip(&started.found).next() {
-        let model = found.model.as_deref().or(provider.model).unwrap_or("MODEL");
+        let model = found.model.as_deref().or(provider.model).unwrap_or(UNKNOWN);
         let _ = write!(text, "\n{}", commands(provider, model, plan.access, &gateway));
     }
     text.push_str("One log line for each request follows.\n\n");
     text
 }
+
+/// Stands for the name of a model, where none is known.
+const UNKNOWN: &str = "MODEL";
 
 /// The most names that are printed for one provider.
 const MOST_NAMES: usize = 8;
@@ -83,8 +86,12 @@ fn models(plan: &Plan<'_>, index: usize) -> String {
     if parts.is_empty() { "none that the others lack".to_owned() } else { parts.join(", ") }
 }
 
-fn key_line(access: &Access) -> String {
-    match access {
+fn key_line(plan: &Plan<'_>) -> String {
+    match plan.access {
+        // The demo, which keeps nothing.
+        Access::Key { key, origin: Origin::Made } if plan.tls.is_some() => {
+            format!("{} (made for this run)", **key)
+        }
         Access::Open => "none is required; requests from web pages are refused".to_owned(),
         Access::Key { key, origin: Origin::Made } => {
             format!("{} (made for this run; --client-key-file FILE keeps one)", **key)
@@ -155,8 +162,9 @@ fn commands(provider: &Provider, model: &str, access: &Access, gateway: &Gateway
     let Sdk { package, path, code } = if is_anthropic { ANTHROPIC_SDK } else { OPENAI_SDK };
     let (start, arguments) = (gateway.python(package), gateway.arguments(package, path, &python));
     let code = code.replace("ARGUMENTS", &arguments).replace("MODEL", model);
+    let replace = if model == UNKNOWN { ", with the name of a model in the place of MODEL" } else { "" };
     format!(
-        "Try it in another terminal:\n\n{}\n\nThe same with an SDK for Python (pip install {package}):\n\n{start} <<'PYTHON'\n{code}\nPYTHON\n\n",
+        "Try it in another terminal{replace}:\n\n{}\n\nThe same with an SDK for Python (pip install {package}):\n\n{start} <<'PYTHON'\n{code}\nPYTHON\n\n",
         curl(gateway, model, &shell)
     )
 }
