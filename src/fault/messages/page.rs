@@ -2,7 +2,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    env, fmt::Write as _, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::Path,
 };
 
@@ -63,8 +65,13 @@ fn by_code() -> BTreeMap<&'static str, Vec<Fault>> {
 fn page(help: &BTreeMap<String, String>) -> String {
     let mut page = INTRODUCTION.to_owned();
     for (code, faults) in by_code() {
-        let help = help.get(code).unwrap_or_else(|| panic!("src/fault/messages/help.toml says nothing of `{code}`"));
-        write!(page, "\n## {code}\n\n{help}\n\n| status | type | retry | ended by | message |\n|---|---|---|---|---|\n").unwrap();
+        let help =
+            help.get(code).unwrap_or_else(|| panic!("src/fault/messages/help.toml says nothing of `{code}`"));
+        write!(
+            page,
+            "\n## {code}\n\n{help}\n\n| status | type | retry | ended by | message |\n|---|---|---|---|---|\n"
+        )
+        .unwrap();
         let rows: BTreeSet<String> = faults.iter().map(row).collect();
         rows.iter().for_each(|row| page.push_str(row));
     }
@@ -84,7 +91,7 @@ fn row(fault: &Fault) -> String {
         _ => status.as_u16().to_string(),
     };
     let template = &Locale::En.templates()[fault.key()];
-    let message = template.replace('{', "*").replace('}', "*").replace('|', "\\|");
+    let message = template.replace(['{', '}'], "*").replace('|', "\\|");
     format!("| {status} | `{kind}` | {retry} | `{}` | {message} |\n", who.as_str())
 }
 

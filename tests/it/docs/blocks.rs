@@ -27,7 +27,8 @@ fn every_block_of_the_manual_runs() {
     let mut counts = [0, 0];
     for page in manual() {
         let blocks = page.blocks();
-        let code: Vec<&Block> = blocks.iter().filter(|block| !SHOWN.contains(&block.language.as_str())).collect();
+        let code: Vec<&Block> =
+            blocks.iter().filter(|block| !SHOWN.contains(&block.language.as_str())).collect();
         if code.is_empty() {
             continue;
         }
@@ -95,7 +96,9 @@ fn run(stage: &mut Stage, block: &Block) -> Result<(), String> {
         "toml" => stage.configure(&block.text),
         "python" => stage.python(&block.text),
         "js" => stage.node(&block.text),
-        other => Err(format!("nobody knows how to check {other:?}; use sh, toml, python, js, or one of {SHOWN:?}")),
+        other => {
+            Err(format!("nobody knows how to check {other:?}; use sh, toml, python, js, or one of {SHOWN:?}"))
+        }
     }
 }
 

@@ -54,7 +54,10 @@ async fn the_page_of_metrics_lists_what_is_exported() {
     let page = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
     let (before, rest) = page.split_once("docs::generated -->\n").expect("the mark before the table");
     let (_, after) = rest.split_once("<!-- end -->").expect("the mark behind the table");
-    committed("docs/metrics.md", &format!("{before}docs::generated -->\n\n{}\n<!-- end -->{after}", table(&scrape.text)));
+    committed(
+        "docs/metrics.md",
+        &format!("{before}docs::generated -->\n\n{}\n<!-- end -->{after}", table(&scrape.text)),
+    );
 }
 
 fn table(exposition: &str) -> String {

@@ -66,8 +66,11 @@ fn the_summary_and_the_index_for_programs_list_every_page_once() {
             Page::read(&root().join(index)).links().into_iter().map(|link| link.target).collect();
         let once: BTreeSet<String> = listed.iter().cloned().collect();
         assert_eq!(once.len(), listed.len(), "{index} lists a page twice");
-        let expected: BTreeSet<String> =
-            pages.iter().filter(|path| *path != "index.md" || index.ends_with("SUMMARY.md")).cloned().collect();
+        let expected: BTreeSet<String> = pages
+            .iter()
+            .filter(|path| *path != "index.md" || index.ends_with("SUMMARY.md"))
+            .cloned()
+            .collect();
         assert_eq!(once, expected, "{index}");
     }
 }

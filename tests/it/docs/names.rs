@@ -15,7 +15,10 @@ fn column(page: &Page, heading: &str) -> BTreeSet<String> {
 
 /// The keys that a part of the source writes: the first text of each line that writes a pair.
 fn written(part: &str) -> BTreeSet<String> {
-    let calls = part.lines().map(str::trim).filter(|line| line.contains("pairs, \"") || line.starts_with("pairs.") && line.contains("(\""));
+    let calls = part
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.contains("pairs, \"") || line.starts_with("pairs.") && line.contains("(\""));
     calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
 }
 
@@ -27,8 +30,16 @@ fn the_page_of_the_log_names_every_field() {
     let line = source.find("impl AccessLine<'_>").unwrap();
     assert!(attempt < line);
     let log = Page::read(&root().join("docs/log.md"));
-    assert_eq!(column(&log, "### Fields"), written(&source[line..]), "docs/log.md, the fields of an access line");
-    assert_eq!(column(&log, "### Attempts"), written(&source[attempt..line]), "docs/log.md, the members of an attempt");
+    assert_eq!(
+        column(&log, "### Fields"),
+        written(&source[line..]),
+        "docs/log.md, the fields of an access line"
+    );
+    assert_eq!(
+        column(&log, "### Attempts"),
+        written(&source[attempt..line]),
+        "docs/log.md, the members of an attempt"
+    );
 }
 
 /// A name with this beginning is a metric's, wherever it stands.
@@ -64,7 +75,10 @@ fn the_version_is_the_same_everywhere() {
     assert!(newest.starts_with(version), "CHANGELOG.md: {newest}");
     for page in manual() {
         for (start, _) in page.text.match_indices("sluicegate_") {
-            let name: String = page.text[start..].chars().take_while(|letter| !letter.is_whitespace() && *letter != '`').collect();
+            let name: String = page.text[start..]
+                .chars()
+                .take_while(|letter| !letter.is_whitespace() && *letter != '`')
+                .collect();
             if name.ends_with(".deb") {
                 assert_eq!(name, format!("sluicegate_{version}-1_amd64.deb"), "{}", page.path);
             }

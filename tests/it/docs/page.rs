@@ -130,7 +130,8 @@ impl Page {
                     block.text.push('\n');
                 }
                 (None, Some(language)) => {
-                    let not_run = before.strip_prefix("<!-- not run:").and_then(|why| why.strip_suffix("-->"));
+                    let not_run =
+                        before.strip_prefix("<!-- not run:").and_then(|why| why.strip_suffix("-->"));
                     open = Some(Block {
                         language: language.to_owned(),
                         text: String::new(),
@@ -151,7 +152,9 @@ impl Page {
 pub fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter_map(|letter| match letter {
         ' ' => Some('-'),
-        letter if letter.is_alphanumeric() || letter == '-' || letter == '_' => Some(letter.to_ascii_lowercase()),
+        letter if letter.is_alphanumeric() || letter == '-' || letter == '_' => {
+            Some(letter.to_ascii_lowercase())
+        }
         _ => None,
     });
     kept.collect()

@@ -54,7 +54,11 @@ const STOP: &str = r#"#!/usr/bin/env bash
 pid=$(cat "$STAGE/pid")
 rm "$STAGE/pid"
 kill -KILL "$pid" 2>/dev/null || exit 0
-for ((tries = 0; tries < 100; tries++)); do kill -0 "$pid" 2>/dev/null || exit 0; sleep 0.1; done
+# Until it is gone, or only its parent has yet to hear of it.
+for ((tries = 0; tries < 100; tries++)); do
+    grep -q '^State:.*[^Z] (' "/proc/$pid/status" 2>/dev/null || exit 0
+    sleep 0.05
+done
 "#;
 
 /// `cargo run -- COMMAND` is the program; whatever builds does nothing here.
@@ -92,7 +96,8 @@ impl Stage {
     pub fn new(page: &str) -> Self {
         let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
         let sockets = PORTS.map(|port| (port, TcpListener::bind("127.0.0.1:0").unwrap()));
-        let ports = sockets.map(|(port, socket)| (port, socket.local_addr().unwrap().port().to_string())).to_vec();
+        let ports =
+            sockets.map(|(port, socket)| (port, socket.local_addr().unwrap().port().to_string())).to_vec();
         let stage = Self { folder: Folder::new(), simulator, ports, variables: quoted(page, "env = ") };
         stage.install_commands();
         stage.install_system();
@@ -182,14 +187,21 @@ impl Stage {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
         let path = format!("{}:{}", self.folder.path("bin"), std::env::var("PATH").unwrap());
-        command.current_dir(self.folder.path("")).env("PATH", path).env("STAGE", self.folder.path("")).env("REAL", BINARY);
+        command
+            .current_dir(self.folder.path(""))
+            .env("PATH", path)
+            .env("STAGE", self.folder.path(""))
+            .env("REAL", BINARY);
         for name in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"] {
             command.env_remove(name);
         }
         for (port, own) in &self.ports {
             command.env(format!("PORT_{port}"), own);
         }
-        command.env("HOME", self.folder.path("")).env("CLIENT_KEY", CLIENT_KEY).env("SLUICEGATE_CLIENT_KEY", CLIENT_KEY);
+        command
+            .env("HOME", self.folder.path(""))
+            .env("CLIENT_KEY", CLIENT_KEY)
+            .env("SLUICEGATE_CLIENT_KEY", CLIENT_KEY);
         command.envs(self.variables.iter().map(|name| (name, SECRET)));
         command
     }
@@ -221,7 +233,11 @@ impl Stage {
         for script in ["tests/setup", "docs/try", "deploy/package", "deploy/build"] {
             let folder = Path::new(script).parent().unwrap().to_str().unwrap();
             fs::create_dir_all(self.folder.path(folder)).unwrap();
-            self.put(script, &format!("#!/bin/sh\nexec bash -n '{}'\n", root().join(script).display()), 0o755);
+            self.put(
+                script,
+                &format!("#!/bin/sh\nexec bash -n '{}'\n", root().join(script).display()),
+                0o755,
+            );
         }
     }
 
@@ -230,7 +246,8 @@ impl Stage {
         for folder in ["etc/credstore", "etc/sluicegate/certs", "certs"] {
             fs::create_dir_all(self.folder.path(folder)).unwrap();
         }
-        fs::copy(root().join("systemd/gateway.toml"), self.folder.path("etc/sluicegate/gateway.toml")).unwrap();
+        fs::copy(root().join("systemd/gateway.toml"), self.folder.path("etc/sluicegate/gateway.toml"))
+            .unwrap();
         self.put("sluicegate.deb", "", 0o644);
     }
 
@@ -249,14 +266,21 @@ impl Drop for Stage {
 /// The texts in quotes that follow `key`.
 fn quoted(text: &str, key: &str) -> BTreeSet<String> {
     let opening = format!("{key}\"");
-    text.split(&opening).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())).filter(|name| !name.contains('…')).collect()
+    text.split(&opening)
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+        .filter(|name| !name.contains('…'))
+        .collect()
 }
 
 /// A configuration with the simulator in the place of every provider: the paths of base URLs stay.
 fn before(text: &str, simulator: &str) -> String {
     let mut pieces = text.split("url = \"");
     let mut own = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
+    for (index, piece) in pieces.enumerate() {
+        // Two targets of an upstream need two names.
+        let simulator =
+            if index == 1 { simulator.replace("127.0.0.1", "localhost") } else { simulator.to_owned() };
         let (url, rest) = piece.split_once('"').unwrap();
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         own.push_str(&format!("url = \"{simulator}{path}\"{rest}"));

@@ -36,7 +36,10 @@ fn venv(folder: &Path, requirements: &Path) -> PathBuf {
     install(folder, &wanted, || {
         let hint = "python3 (3.11 or newer) with its venv module is needed; on Debian: apt-get install python3 python3-venv";
         must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), hint);
-        let hint = format!("the packages in {} could not be installed from the package index", requirements.display());
+        let hint = format!(
+            "the packages in {} could not be installed from the package index",
+            requirements.display()
+        );
         let mut pip = Command::new(&python);
         pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"]);
         must(pip.arg(requirements), &hint);
