@@ -28,8 +28,8 @@ pub struct Members {
     pub whole: &'static [&'static [u8]],
 }
 
-/// Makes the outline of one JSON object from its bytes as they pass: a JSON object with the [`Members`] that are wanted, in their order
-/// and as deep as they were.
+/// Makes the outline of one JSON object, or of an array of them, from its bytes as they pass: the same with only the [`Members`] that are
+/// wanted, in their order and as deep as they were.
 ///
 /// Values that are left out are passed over by their quotes and brackets alone, so an outline does not show that a text is valid JSON.
 /// Members whose names are written with escapes are left out.
@@ -76,7 +76,7 @@ enum State {
     SkippedText,
     AfterValue,
     Complete,
-    /// The text is no JSON object, or its outline is too large.
+    /// The text is no JSON object or array, or its outline is too large.
     Lost,
 }
 
@@ -119,12 +119,12 @@ impl Outline {
         }
     }
 
-    /// Whether the text was an object, which has ended.
+    /// Whether the text was an object or an array, which has ended.
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete
     }
 
-    /// What was kept so far: a JSON object once it is complete, else the beginning of one.
+    /// What was kept so far: a JSON text once it is complete, else the beginning of one.
     pub fn kept(&self) -> &[u8] {
         &self.kept
     }
@@ -164,7 +164,7 @@ impl Outline {
     /// The first byte of a value that is kept if it has a place.
     fn value(&mut self, byte: u8) {
         match self.levels.last_mut() {
-            None if byte != b'{' => {
+            None if !matches!(byte, b'{' | b'[') => {
                 self.state = State::Lost;
                 return;
             }

@@ -1,10 +1,13 @@
 //! The composition root: configuration → gateway → listeners → signals → drain.
 
+mod drain_display;
 mod reload;
 mod service;
 
 use std::{
-    io,
+    convert::Infallible,
+    env, future,
+    io::{self, IsTerminal as _},
     net::SocketAddr,
     pin::pin,
     sync::Arc,
@@ -26,6 +29,7 @@ use crate::{
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
 };
+use drain_display::DrainDisplay;
 use reload::Reloading;
 pub use service::Service;
 
@@ -74,6 +78,8 @@ pub struct Surroundings {
     pub inherited: Inherited,
     /// The service manager.
     pub service: Service,
+    /// Whether a person at a terminal reads stderr, and is shown how a drain goes on.
+    pub terminal: bool,
 }
 
 /// A running gateway: its sockets are bound and its workers serve.
@@ -85,7 +91,19 @@ pub struct App {
     runtime: LocalRuntime,
     queue: Queue,
     service: Service,
+    terminal: bool,
     reloading: Option<Reloading>,
+}
+
+/// What a run consists of.
+#[derive(Clone, Copy)]
+struct Run<'a> {
+    gateway: &'a Gateway,
+    listening: &'a Listening,
+    admin: Option<&'a Admin>,
+    service: &'a Service,
+    /// Whether a person reads stderr.
+    terminal: bool,
 }
 
 /// The signals that control a run.
@@ -103,7 +121,12 @@ const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 impl Surroundings {
     /// Reads the environment. Must be called once, before there are threads.
     pub fn from_env() -> Self {
-        Self { inherited: Inherited::from_env(), service: Service::from_env() }
+        Self { inherited: Inherited::from_env(), service: Service::from_env(), terminal: is_terminal() }
+    }
+
+    /// Those of a gateway that a person has started: no sockets, no service manager, perhaps a terminal.
+    pub fn interactive() -> Self {
+        Self { terminal: is_terminal(), ..Self::default() }
     }
 }
 
@@ -129,7 +152,7 @@ impl App {
     }
 
     fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
-        let Surroundings { mut inherited, service } = surroundings;
+        let Surroundings { mut inherited, service, terminal } = surroundings;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(AppError::Runtime)?;
@@ -152,7 +175,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, listening, admin, runtime, queue, service, reloading: None })
+        Ok(Self { gateway, listening, admin, runtime, queue, service, terminal, reloading: None })
     }
 
     /// Reloads from `source` from now on: when one of its files changes, and at SIGHUP. `digest` is that of the read with which
@@ -202,10 +225,18 @@ impl App {
     /// # Errors
     /// A worker died, while serving or draining.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
-        let Self { gateway, listening, admin, runtime, queue, service, reloading: _reloading } = self;
+        let Self { gateway, listening, admin, runtime, queue, service, terminal, reloading: _reloading } =
+            self;
+        let run = Run {
+            gateway: &gateway,
+            listening: &listening,
+            admin: admin.as_ref(),
+            service: &service,
+            terminal,
+        };
         let ended = runtime.block_on(async {
             tokio::select! {
-                ended = serve(&gateway, &listening, admin.as_ref(), &service, stop) => ended,
+                ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},
             }
         });
@@ -228,6 +259,11 @@ impl Ended {
     }
 }
 
+/// Whether stderr is a terminal that can write a line again.
+fn is_terminal() -> bool {
+    io::stderr().is_terminal() && env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
 /// Flushes the log if `result` is an error: the process ends then, sooner than the log's writer would have written what led to
 /// it.
 fn flush_on_error<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, AppError> {
@@ -237,45 +273,56 @@ fn flush_on_error<T>(queue: &Queue, result: Result<T, AppError>) -> Result<T, Ap
     result
 }
 
-async fn serve(
-    gateway: &Gateway,
-    listening: &Listening,
-    admin: Option<&Admin>,
-    service: &Service,
-    mut stop: impl AsyncFnMut(),
-) -> Result<Ended, AppError> {
-    let operator = admin.map(|admin| tracing::field::display(admin.address()));
-    tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
-    service.ready(gateway.live.load().generation);
-    tokio::select! {
-        // The exchanges of the other workers are aborted, and their clients told.
-        _ = listening.wait() => {
-            if let Some(admin) = admin {
-                admin.not_ready();
+impl Run<'_> {
+    /// Serves until `stop` resolves, then drains.
+    async fn serve(&self, mut stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
+        let Self { gateway, listening, admin, service, .. } = *self;
+        let operator = admin.map(|admin| tracing::field::display(admin.address()));
+        tracing::info!(addresses = ?listening.addresses(), admin = operator, "serving");
+        service.ready(gateway.live.load().generation);
+        tokio::select! {
+            // The exchanges of the other workers are aborted, and their clients told.
+            _ = listening.wait() => {
+                if let Some(admin) = admin {
+                    admin.not_ready();
+                }
+                listening.drain(Duration::ZERO, Duration::ZERO).await?;
             }
-            listening.drain(Duration::ZERO, Duration::ZERO).await?;
+            () = stop() => {}
         }
-        () = stop() => {}
-    }
-    let drain = gateway.live.load().server.drain;
-    tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
-    let in_flight = listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum();
-    let bound = drain.announce.saturating_add(drain.deadline);
-    service.stopping(in_flight, bound);
-    if let Some(admin) = admin {
-        admin.not_ready();
-    }
-    let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
-    let cut = tokio::select! {
-        cut = draining.as_mut() => cut?,
-        never = service.keep_extending(bound) => match never {},
-        () = stop() => {
-            tracing::warn!("second signal: aborting remaining requests");
-            listening.cut();
-            draining.await?
+        let drain = gateway.live.load().server.drain;
+        tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
+        let bound = drain.announce.saturating_add(drain.deadline);
+        service.stopping(self.in_flight(), bound);
+        if let Some(admin) = admin {
+            admin.not_ready();
         }
-    };
-    Ok(if cut == 0 { Ended::Drained } else { Ended::Cut(cut) })
+        let mut draining = pin!(listening.drain(drain.announce, drain.deadline));
+        let cut = tokio::select! {
+            cut = draining.as_mut() => cut?,
+            never = service.keep_extending(bound) => match never {},
+            never = self.show_drain(bound) => match never {},
+            () = stop() => {
+                tracing::warn!("second signal: aborting remaining requests");
+                listening.cut();
+                draining.await?
+            }
+        };
+        Ok(if cut == 0 { Ended::Drained } else { Ended::Cut(cut) })
+    }
+
+    /// Shows how the drain goes on, if somebody looks. Never returns.
+    async fn show_drain(&self, bound: Duration) -> Infallible {
+        if !self.terminal {
+            return future::pending().await;
+        }
+        DrainDisplay::on_stderr().follow(bound, || self.in_flight()).await
+    }
+
+    /// The number of requests that are not finished.
+    fn in_flight(&self) -> usize {
+        self.listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum()
+    }
 }
 
 impl Signals {

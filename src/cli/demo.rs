@@ -57,7 +57,7 @@ fn demo(options: &DemoOptions) -> Result<(), Error> {
     let simulator = Simulator::spawn_threads(&simulated, 1).map_err(Error::Simulator)?;
     let client_key = key::generate()?;
     let config = configuration(options, &folder.0, simulator.addr(), &client_key)?;
-    let app = App::start(config, Surroundings::default())?;
+    let app = App::start(config, Surroundings::interactive())?;
     if let Some(address) = app.addresses().first() {
         super::print(instructions(*address, options, &folder.0, &client_key));
     }

@@ -2,34 +2,57 @@
 
 pub mod cert;
 mod check;
+mod client;
 mod demo;
+mod health;
 mod key;
+mod pages;
+mod paint;
 mod probe;
 mod run;
 mod serve;
 mod simulate;
+mod version;
 
 use std::{
-    io::{self, Write},
+    fmt::Write as _,
+    io::{self, Write as _},
     net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
 };
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap_complete::Shell;
+
+/// The configuration file, unless `--config` names another one.
+const CONFIG: &str = "gateway.toml";
 
 /// Parses the process's arguments and runs the subcommand. Invalid arguments end the process with code 2 and a usage text.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Cli { command, config } = Cli::parse();
-    match command.unwrap_or(Command::Serve) {
-        Command::Serve => serve::run(&config.config),
-        Command::Check(options) => check::run(&config.config, &options),
+    let Cli { command, config: ConfigFile { config: above } } = Cli::parse();
+    let command = command.unwrap_or(Command::Serve(ConfigFile { config: None }));
+    // `--config` before a command is for the command, if it reads the file.
+    if above.is_some() && command.config().is_none() {
+        let message = "--config has no meaning for this command: it reads no configuration file";
+        self::command().error(ErrorKind::ArgumentConflict, message).exit();
+    }
+    let named = command.config().and_then(|own| own.config.clone()).or(above);
+    let file = named.unwrap_or_else(|| PathBuf::from(CONFIG));
+    match command {
+        Command::Serve(_) => serve::run(&file),
+        Command::Check(options) => check::run(&file, &options),
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Simulate(options) => simulate::run(&options),
         Command::Key(KeyCommand::New { name }) => key::new(&name),
         Command::Cert(options) => cert::run(&options),
+        Command::Health(options) => health::run(&file, &options),
+        Command::Client(options) => client::run(&file, &options),
+        Command::Schema => pages::schema(),
+        Command::Completions { shell } => pages::completions(shell),
+        Command::Man(options) => pages::man(&options),
     }
 }
 
@@ -45,7 +68,7 @@ pub fn command() -> clap::Command {
 /// upstream's stream unchanged. An OpenAI SDK client only needs a different base_url. One TOML file configures the gateway;
 /// without a subcommand, `serve` runs.
 #[derive(Debug, Parser)]
-#[command(name = "sluicegate", version, after_long_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "sluicegate", version, long_version = version::LONG, styles = paint::HELP, after_long_help = EXAMPLES, disable_help_subcommand = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -76,13 +99,15 @@ Examples:
   sluicegate check                         report every problem in gateway.toml
   sluicegate serve --config /etc/sluicegate/gateway.toml
 
-Exit codes: 0 success, 1 failure (see stderr), 2 invalid arguments, 3 stopped, but some requests were aborted at the drain deadline.";
+Exit codes: 0 success, 1 failure (see stderr), 2 invalid arguments, 3 stopped, but some requests were aborted at the drain deadline.
+Colours: on a terminal, unless NO_COLOR is set.";
 
+/// The option of commands that read the configuration file.
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// Configuration file
-    #[arg(long, short, global = true, value_name = "FILE", default_value = "gateway.toml")]
-    config: PathBuf,
+    /// Configuration file [default: gateway.toml]
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,7 +116,7 @@ enum Command {
     ///
     /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT. Then it drains: new connections are accepted for `server.drain.announce` only, and
     /// requests in flight may finish until `server.drain.deadline`. A second signal aborts them. SIGHUP reloads the file.
-    Serve,
+    Serve(ConfigFile),
     /// Check the configuration and report every problem in it
     ///
     /// Also loads certificates and secrets as `serve` does, but binds no address. Exits with 1 if there is a problem, if --online finds a target
@@ -127,6 +152,51 @@ enum Command {
     /// with ca.key can impersonate any server to clients that trust ca.pem.
     #[command(after_long_help = "Example:\n  sluicegate cert --name gateway.internal --name 10.0.0.5")]
     Cert(cert::Options),
+    /// Ask whether the gateway is ready
+    ///
+    /// Asks /readyz of the admin listener that the configuration file names. Prints "ready" and exits with 0, or says why not and exits with
+    /// 1. Of the file only [admin] is read, so that a mistake elsewhere does not make a running gateway unhealthy.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate health --config /etc/sluicegate/gateway.toml\n  HEALTHCHECK CMD [\"sluicegate\", \"health\", \"--admin\", \"127.0.0.1:9901\"]"
+    )]
+    Health(health::HealthOptions),
+    /// Print the settings with which a program uses this gateway
+    ///
+    /// Ready to paste or to save: address, certificate authority, path and model are those of the configuration file; the key is read from the
+    /// environment variable SLUICEGATE_CLIENT_KEY. Each names the version that it was tried with. Without TOOL, lists the tools.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate client\n  sluicegate client openai-python --as team-a > hello.py\n  sluicegate client claude-code --url https://llm.example.com"
+    )]
+    Client(client::ClientOptions),
+    /// Print the JSON Schema (draft-07) of the configuration file
+    ///
+    /// For editors. `#:schema ./gateway.schema.json` in the first line of a TOML file names its schema for Taplo and for "Even Better TOML".
+    #[command(after_long_help = "Example:\n  sluicegate schema > gateway.schema.json")]
+    Schema,
+    /// Print the completions of a shell
+    #[command(
+        after_long_help = "Examples:\n  sluicegate completions bash > ~/.local/share/bash-completion/completions/sluicegate\n  sluicegate completions zsh > ~/.zfunc/_sluicegate\n  sluicegate completions fish > ~/.config/fish/completions/sluicegate.fish"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print a manual page
+    #[command(after_long_help = "Examples:\n  sluicegate man | man -l -\n  sluicegate man check | man -l -")]
+    Man(pages::ManOptions),
+}
+
+impl Command {
+    /// Its `--config`, if it reads the configuration file.
+    fn config(&self) -> Option<&ConfigFile> {
+        match self {
+            Self::Serve(config) => Some(config),
+            Self::Check(options) => Some(&options.config),
+            Self::Health(options) => Some(&options.config),
+            Self::Client(options) => Some(&options.config),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -164,16 +234,21 @@ fn print(text: impl std::fmt::Display) -> ExitCode {
     }
 }
 
+/// Writes a report to stdout, with colours on a terminal.
+fn print_report(text: &str) -> ExitCode {
+    paint::to_stdout(text).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
+}
+
 /// Writes the error and each of its causes to stderr.
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    let mut stderr = io::stderr().lock();
-    let mut written = write!(stderr, "sluicegate: {error}");
+    let mut text = format!("sluicegate: {error}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        written = written.and_then(|()| write!(stderr, ": {error}"));
+        let _infallible = write!(text, ": {error}");
         cause = error.source();
     }
-    let _nobody_reads = written.and_then(|()| writeln!(stderr));
+    text.push('\n');
+    paint::to_stderr(&text);
     ExitCode::FAILURE
 }
 
@@ -186,15 +261,33 @@ mod tests {
         command().debug_assert();
     }
 
+    /// An option that does nothing misleads.
+    #[test]
+    fn options_are_only_where_they_act() {
+        let named = |command: &clap::Command| {
+            command.get_arguments().any(|argument| argument.get_long() == Some("config"))
+        };
+        let readers: Vec<String> = command()
+            .get_subcommands()
+            .filter(|command| named(command))
+            .map(|command| command.get_name().to_owned())
+            .collect();
+        assert_eq!(readers, ["serve", "check", "health", "client"]);
+        for line in ["key new team-a --config a", "demo --config a", "cert --config a", "schema --config a"] {
+            let arguments = std::iter::once("sluicegate").chain(line.split(' '));
+            assert!(Cli::try_parse_from(arguments).is_err(), "{line}");
+        }
+    }
+
     #[test]
     fn the_contract_is_understood() {
         let parse = |line: &str| Cli::try_parse_from(line.split(' ')).expect(line);
         assert!(parse("sluicegate").command.is_none());
-        assert_eq!(parse("sluicegate").config.config, PathBuf::from("gateway.toml"));
-        let serve = parse("sluicegate serve --config a.toml");
-        assert!(matches!(serve.command, Some(Command::Serve)));
-        assert_eq!(serve.config.config, PathBuf::from("a.toml"));
-        assert_eq!(parse("sluicegate --config b.toml").config.config, PathBuf::from("b.toml"));
+        assert_eq!(parse("sluicegate").config.config, None);
+        let serve = parse("sluicegate serve --config a.toml").command.expect("serve");
+        let own = serve.config().and_then(|own| own.config.clone());
+        assert_eq!(own, Some(PathBuf::from("a.toml")));
+        assert_eq!(parse("sluicegate --config b.toml").config.config, Some(PathBuf::from("b.toml")));
         assert!(matches!(parse("sluicegate check").command, Some(Command::Check(_))));
         let Some(Command::Demo(demo)) = parse("sluicegate demo --plain 127.0.0.1:1").command else {
             panic!("demo")

@@ -36,6 +36,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::Read,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -46,15 +47,16 @@ use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report
 pub use self::{
     declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
     fixed::Fixed,
-    generate::{reference, sample, schema_json},
+    generate::{reference, sample, schema_json, schema_text},
     naming::{MAX_NAME, is_name},
     network::InvalidNetwork,
     problem::{Problem, Problems},
     schema::{
         Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
         Config, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log, LogFormat,
-        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, SameCandidate, Server, SetHeader, Target,
-        TimeoutLimits, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
+        Model, ModelList, ModelTables, ModelUpstreams, Network, OnDisconnect, Pool, Retry, RetryOverrides,
+        Route, SameCandidate, Server, SetHeader, Target, TimeoutLimits, TimeoutOverrides, Timeouts, Upstream,
+        UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
@@ -131,6 +133,26 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
     Source::new(path).read().config
 }
 
+/// The address of the admin listener that a file names; `None` without an `[admin]` table. Mistakes elsewhere in the file do not matter.
+///
+/// # Errors
+/// The file cannot be read, is not TOML, or its address is none.
+pub fn admin_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
+    let refuse = |problems| Problems { file: path.to_owned(), problems };
+    let text = read(path).map_err(|problem| refuse(vec![problem]))?;
+    let report = Report::new(&text);
+    let document = DeTable::parse(&text).map_err(|error| refuse(vec![not_toml(&error, &text, &report)]))?;
+    let root = Table::root(document.get_ref(), Root::NAMES, &report);
+    let Some(address) = root.get("admin").and_then(|admin| admin.child("address")) else { return Ok(None) };
+    if let Some(address) = address.parse(schema::address) {
+        return Ok(Some(address));
+    }
+    drop(root);
+    let mut problems = report.finish().err().unwrap_or_default();
+    problems.retain(|problem| problem.path == "admin.address");
+    Err(refuse(problems))
+}
+
 /// Reads the text of a file in a given environment.
 ///
 /// # Errors
@@ -139,26 +161,25 @@ pub fn parse(text: &str, env: &Env<'_>) -> Result<Config, Vec<Problem>> {
     let report = Report::new(text);
     let document = match DeTable::parse(text) {
         Ok(document) => document,
-        Err(error) => {
-            let span = error.span().unwrap_or_default();
-            let written = text.get(span.clone()).unwrap_or_default();
-            let complaint = match error.message() {
-                "duplicate key" => {
-                    let name = naming::shown(written, "a name");
-                    complaint(
-                        format!("{name} is defined twice: the first definition is further up"),
-                        NOT_TOML,
-                    )
-                }
-                message => complaint(message.to_owned(), NOT_TOML),
-            };
-            return Err(vec![report.place("", span.start, complaint)]);
-        }
+        Err(error) => return Err(vec![not_toml(&error, text, &report)]),
     };
     let root = Table::root(document.get_ref(), Root::NAMES, &report);
     let config = check::config(&root, env, redact::table(document.get_ref()));
     drop(root);
     report.finish().map(|warnings| Config { warnings, ..config })
+}
+
+fn not_toml(error: &toml::de::Error, text: &str, report: &Report<'_>) -> Problem {
+    let span = error.span().unwrap_or_default();
+    let written = text.get(span.clone()).unwrap_or_default();
+    let complaint = match error.message() {
+        "duplicate key" => {
+            let name = naming::shown(written, "a name");
+            complaint(format!("{name} is defined twice: the first definition is further up"), NOT_TOML)
+        }
+        message => complaint(message.to_owned(), NOT_TOML),
+    };
+    report.place("", span.start, complaint)
 }
 
 fn read(path: &Path) -> Result<String, Problem> {

@@ -25,6 +25,8 @@ pub enum Fault {
         method: String,
         /// Its canonical path.
         path: String,
+        /// What is probably wrong with the request.
+        mistake: Box<Mistake>,
     },
     /// A route matches the path, but not the method.
     MethodNotAllowed {
@@ -50,6 +52,8 @@ pub enum Fault {
     KeyMissing,
     /// No client has the key that the request presents.
     KeyUnknown,
+    /// No client has the key that the request presents, and its form is that of this provider's keys.
+    KeyOfProvider(&'static str),
     /// The credentials in the request have a form that no key has.
     KeyMalformed(Cause),
     /// The request has several credentials that differ.
@@ -60,6 +64,13 @@ pub enum Fault {
     OriginRefused,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
+    /// The route serves the models of `[model.NAME]` tables only, and none fits.
+    ModelNotFound {
+        /// The model that the request names.
+        model: String,
+        /// Names like it that the client may use, for a message.
+        names: String,
+    },
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -127,7 +138,30 @@ pub enum Fault {
     Internal(Cause),
 }
 
+/// What is probably wrong with a request that no route matches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mistake {
+    /// Nothing that is known.
+    Unknown,
+    /// The base URL of the client.
+    BaseUrl {
+        /// The path of a base URL that reaches a route; empty for one without a path.
+        base: String,
+        /// The path that the request then has.
+        path: String,
+    },
+    /// It is a health probe or a scrape, which the admin listener would answer.
+    Probe,
+}
+
 impl Fault {
+    /// The route has no table for `model`; `names` are like it.
+    pub fn model_not_found(model: &str, names: &[String]) -> Self {
+        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let names = if quoted.is_empty() { "–".to_owned() } else { quoted.join(", ") };
+        Self::ModelNotFound { model: model.to_owned(), names }
+    }
+
     /// Whether something took too long.
     pub fn is_slowness(&self) -> bool {
         matches!(
@@ -141,7 +175,7 @@ impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
     pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::ModelForbidden(_) | Self::ModelUnknown => Some("model"),
+            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,

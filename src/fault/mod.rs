@@ -12,7 +12,7 @@ mod render;
 mod table;
 
 pub use form::ErrorForm;
-pub use kinds::{Cause, Fault, retry_seconds};
+pub use kinds::{Cause, Fault, Mistake, retry_seconds};
 pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};
 pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, SHOULD_RETRY, event_of};

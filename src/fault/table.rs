@@ -48,13 +48,14 @@ impl Fault {
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
             Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
-            Self::KeyUnknown | Self::KeyMalformed(_) => {
+            Self::KeyUnknown | Self::KeyOfProvider(_) | Self::KeyMalformed(_) => {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
             Self::OriginRefused => (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down),
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
+            Self::ModelNotFound { .. } => (S::NOT_FOUND, INVALID, "model_not_found", None, Down),
             Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
             Self::BodyInvalid(_) | Self::BodyNotEditable(_) => {

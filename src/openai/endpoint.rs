@@ -47,6 +47,10 @@ pub enum Endpoint {
     ThreadRuns,
     /// Events of agents' sessions: OpenAI's and Anthropic's.
     AgentSessions,
+    /// `POST …/models/{model}:generateContent` and `:streamGenerateContent` (Gemini's own API)
+    GeminiGenerate,
+    /// `POST …/api/chat` and `POST …/api/generate` (Ollama's own API)
+    OllamaGenerate,
     /// Every other operation. It is forwarded like the others.
     Other,
 }
@@ -86,6 +90,8 @@ impl Endpoint {
             Self::AudioTranscriptions => Dialect::TRANSCRIPTIONS,
             Self::ThreadRuns => Dialect::THREADS,
             Self::AgentSessions => Dialect::SESSIONS,
+            Self::GeminiGenerate => Dialect::GEMINI,
+            Self::OllamaGenerate => Dialect::OLLAMA,
             _ => Dialect::OTHER,
         }
     }
@@ -121,37 +127,9 @@ impl Endpoint {
             Self::FineTuning => "fine_tuning",
             Self::ThreadRuns => "thread_runs",
             Self::AgentSessions => "agent_sessions",
+            Self::GeminiGenerate => "gemini_generate",
+            Self::OllamaGenerate => "ollama_generate",
             Self::Other => "other",
         }
-    }
-}
-
-/// The model that an Azure OpenAI path names: `NAME` in `…/openai/deployments/NAME/…`.
-///
-/// Source: Azure OpenAI data plane inference reference.
-pub fn deployment(path: &str) -> Option<&str> {
-    let mut before = ["", ""];
-    path.split('/').filter(|segment| !segment.is_empty()).find(|segment| {
-        let [first, second] = before;
-        before = [second, segment];
-        // Azure does not look at case.
-        first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_azure_path_names_the_model() {
-        assert_eq!(deployment("/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/azure/openai/deployments/my-gpt"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/openai/deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/deployments/openai/deployments/other"), Some("openai"));
-        assert_eq!(deployment("/OpenAI/Deployments/my-gpt/chat/completions"), Some("my-gpt"));
-        assert_eq!(deployment("/openai/v1/chat/completions"), None);
-        assert_eq!(deployment("/deployments/x/chat/completions"), None);
-        assert_eq!(deployment("/openai/deployments"), None);
     }
 }

@@ -34,6 +34,24 @@ pub(super) fn read(json: &[u8], object: &mut impl Object) -> Result<Shape, NotJs
     Ok(shape)
 }
 
+/// Reads a JSON array of objects into `object`, one after the other; other items are skipped.
+///
+/// # Errors
+/// The text is not JSON, or no array. What came before the error has been taken all the same.
+pub(super) fn read_each(json: &[u8], object: &mut impl Object) -> Result<(), NotJson> {
+    let mut scan = Value(Scan::new(json));
+    scan.0.peek();
+    if !scan.0.enter(b']') {
+        return scan.0.end();
+    }
+    loop {
+        scan.object(object)?;
+        if !scan.0.goes_on(b']')? {
+            return scan.0.end();
+        }
+    }
+}
+
 /// A value that is to be read, in one of these ways.
 pub(super) struct Value<'j>(Scan<'j>);
 

@@ -8,6 +8,7 @@
 //! Pure: bytes in, values out. No document is ever built as a tree.
 
 mod answer;
+mod azure;
 mod choices;
 mod dialect;
 mod document;
@@ -26,15 +27,16 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
+pub use azure::{deployment, with_deployment};
 pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, FormPoints, Splices};
-pub use endpoint::{Endpoint, deployment};
+pub use endpoint::Endpoint;
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
 pub use multipart::boundary;
-pub use operation::{ModelUse, Operation, Repeat};
+pub use operation::{ModelUse, Operation, Repeat, gemini_model, operation_part};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};

@@ -25,6 +25,7 @@ mod delivery;
 mod downstream;
 mod gateway;
 mod intake;
+mod local;
 mod memo;
 mod sdk;
 mod worker;
@@ -42,7 +43,7 @@ use crate::{
     policy,
     snapshot::Route,
 };
-use arrival::Arrived;
+use arrival::{Arrived, RoutedRequest};
 use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
@@ -117,6 +118,10 @@ async fn answer(
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
     let arrived = Arrived { routed, key, timeouts };
+    let RoutedRequest { route, path, .. } = &arrived.routed;
+    if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
+        return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         let permit = admission::admit(&exchange.record, &request).await?;

@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod models;
 mod routes;
 mod server_tls;
 #[cfg(test)]
@@ -20,6 +21,8 @@ use crate::{
     policy::SecretScanner,
 };
 
+pub use models::{ModelIndex, ModelRoute};
+use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
@@ -119,8 +122,10 @@ impl Snapshot {
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
-        let upstreams = upstreams::compile(&config.upstreams, &config.routes, &upstream_keys, previous)?;
-        let routes = RouteTable::compile(config.routes, &config.upstreams, &upstreams);
+        let written =
+            Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
+        let upstreams = upstreams::compile(&written, &upstream_keys, previous)?;
+        let routes = RouteTable::compile(&written, &upstreams);
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));

@@ -4,7 +4,7 @@ use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Deref, sync::Ar
 
 use http::Method;
 
-use super::{Target, Upstream, upstreams::pairs};
+use super::{Target, Upstream, models::ModelIndex, upstreams::pairs};
 use crate::{
     config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
@@ -17,11 +17,19 @@ pub struct RouteTable {
     routes: Vec<Arc<Route>>,
 }
 
+/// The tables of the file that make routes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'a> {
+    pub(super) routes: &'a BTreeMap<Arc<str>, config::Route>,
+    pub(super) models: &'a BTreeMap<Arc<str>, config::Model>,
+    pub(super) upstreams: &'a BTreeMap<Arc<str>, config::Upstream>,
+}
+
 /// One compiled `[route.NAME]`. Keys that need no compilation are read through `Deref` from the table as written
 /// ([`config::Route`]): a new key needs no field here.
 #[derive(Debug)]
 pub struct Route {
-    written: config::Route,
+    written: Arc<config::Route>,
     /// NAME
     pub name: Arc<str>,
     /// The canonical path prefix.
@@ -30,6 +38,8 @@ pub struct Route {
     pub rewrite: String,
     /// The upstreams of the route, in the order in which they are tried; never empty.
     pub steps: Vec<Step>,
+    /// Which models have upstreams of their own; `None`: no `[model.NAME]` table concerns the route.
+    pub models: Option<Box<ModelIndex>>,
     /// The retry limits.
     pub retry: Retry,
     /// Length of silence after which a comment is inserted into a stream.
@@ -67,19 +77,12 @@ pub enum Miss {
 impl RouteTable {
     /// Compiles and orders the routes: routes with hosts before routes without, then the longest prefix first, then routes with methods
     /// before routes without.
-    pub(super) fn compile(
-        written: BTreeMap<Arc<str>, config::Route>,
-        written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
-        upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
-    ) -> Self {
-        let mut routes: Vec<Arc<Route>> = written
-            .into_iter()
-            .filter_map(|(name, route)| {
-                let first =
-                    route.upstreams.first().and_then(|choice| written_upstreams.get(&choice.upstream))?;
-                Some(Arc::new(Route::compile(name, route, first, written_upstreams, upstreams)))
-            })
-            .collect();
+    pub(super) fn compile(written: &Written<'_>, upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>) -> Self {
+        let route = |(name, route): (&Arc<str>, &config::Route)| {
+            let compiler = RouteCompiler { name, route: Arc::new(route.clone()), written, upstreams };
+            compiler.route().map(Arc::new)
+        };
+        let mut routes: Vec<Arc<Route>> = written.routes.iter().filter_map(route).collect();
         routes.sort_by_key(|route| {
             (route.hosts.is_empty(), Reverse(route.prefix.len()), route.methods.is_empty())
         });
@@ -119,36 +122,6 @@ impl RouteTable {
 }
 
 impl Route {
-    /// Compiles one route; `first` is its first upstream, from which it inherits settings.
-    fn compile(
-        name: Arc<str>,
-        written: config::Route,
-        first: &config::Upstream,
-        written_upstreams: &BTreeMap<Arc<str>, config::Upstream>,
-        upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>,
-    ) -> Self {
-        let step = |choice: &config::Choice| {
-            let upstream = upstreams.get(&choice.upstream)?.clone();
-            let breaker = written.breaker.over(written_upstreams.get(&choice.upstream)?.breaker);
-            let breaker =
-                breaker.map(|breaker| BreakerPolicy { failures: breaker.failures, open: breaker.open });
-            let timeouts = written.timeout.over(upstream.timeouts);
-            Some(Step { upstream, model: choice.model.clone(), timeouts, breaker })
-        };
-        Self {
-            name,
-            steps: written.upstreams.iter().filter_map(step).collect(),
-            retry: written.retry.over(first.retry),
-            heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
-            total: written.timeout.over(first.timeout).total,
-            rewrite: written.rewrite.clone().unwrap_or_else(|| written.path.clone()),
-            prefix: written.path.clone(),
-            request_headers: rules(&written.request_headers),
-            response_headers: rules(&written.response_headers),
-            written,
-        }
-    }
-
     /// Whether an event stream is held back until its first content. The default is true when the route has `several` candidates.
     pub fn holds(&self, several: bool) -> bool {
         match self.commit {
@@ -167,10 +140,13 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
+    /// Whether requests to `host` may match this route.
+    pub fn serves_host(&self, host: Option<&str>) -> bool {
+        self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host))
+    }
+
     fn fits(&self, host: Option<&str>, path: &str) -> bool {
-        let known =
-            self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host));
-        known && path::matches(path, &self.prefix)
+        self.serves_host(host) && path::matches(path, &self.prefix)
     }
 
     fn takes(&self, method: &Method) -> bool {
@@ -183,6 +159,49 @@ impl Deref for Route {
 
     fn deref(&self) -> &config::Route {
         &self.written
+    }
+}
+
+/// Compiles one route.
+#[derive(Debug)]
+pub(super) struct RouteCompiler<'a> {
+    name: &'a Arc<str>,
+    route: Arc<config::Route>,
+    pub(super) written: &'a Written<'a>,
+    upstreams: &'a BTreeMap<Arc<str>, Arc<Upstream>>,
+}
+
+impl RouteCompiler<'_> {
+    fn route(&self) -> Option<Route> {
+        let models = ModelIndex::compile(&self.route, self);
+        Some(Route { models: models.map(Box::new), ..self.with_upstreams(&self.route.upstreams)? })
+    }
+
+    /// The route with these upstreams in place of its own. It inherits from the first of them.
+    pub(super) fn with_upstreams(&self, choices: &[config::Choice]) -> Option<Route> {
+        let written = &self.route;
+        let first = self.written.upstreams.get(&choices.first()?.upstream)?;
+        Some(Route {
+            name: self.name.clone(),
+            steps: choices.iter().filter_map(|choice| self.step(choice)).collect(),
+            models: None,
+            retry: written.retry.over(first.retry),
+            heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
+            total: written.timeout.over(first.timeout).total,
+            rewrite: written.rewrite.clone().unwrap_or_else(|| written.path.clone()),
+            prefix: written.path.clone(),
+            request_headers: rules(&written.request_headers),
+            response_headers: rules(&written.response_headers),
+            written: written.clone(),
+        })
+    }
+
+    fn step(&self, choice: &config::Choice) -> Option<Step> {
+        let upstream = self.upstreams.get(&choice.upstream)?.clone();
+        let breaker = self.route.breaker.over(self.written.upstreams.get(&choice.upstream)?.breaker);
+        let breaker = breaker.map(|breaker| BreakerPolicy { failures: breaker.failures, open: breaker.open });
+        let timeouts = self.route.timeout.over(upstream.timeouts);
+        Some(Step { upstream, model: choice.model.clone(), timeouts, breaker })
     }
 }
 

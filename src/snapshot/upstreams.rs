@@ -9,11 +9,11 @@ use rustls::{
     ClientConfig, RootCertStore, client::ResolvesClientCert, pki_types::TrustAnchor, sign::CertifiedKey,
 };
 
-use super::{CompileError, Snapshot};
+use super::{CompileError, Snapshot, Written};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{self, Auth, Balance, Secret, SetHeader, Timeouts},
+    config::{self, Auth, Balance, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts},
     policy::SecretScanner,
     upstream::{
         Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState,
@@ -100,20 +100,20 @@ impl Upstream {
 /// Compiles all upstreams. A target's dialer, with its connections and sessions, is taken over from `previous` while its identity is
 /// unchanged; otherwise only its connection count is taken over.
 pub(super) fn compile(
-    written: &BTreeMap<Arc<str>, config::Upstream>,
-    routes: &BTreeMap<Arc<str>, config::Route>,
+    written: &Written<'_>,
     secrets: &Arc<SecretScanner<'static>>,
     previous: Option<&Snapshot>,
 ) -> Result<BTreeMap<Arc<str>, Arc<Upstream>>, CompileError> {
     let mut system = SystemRoots::default();
     written
+        .upstreams
         .iter()
         .map(|(name, upstream)| {
             let compiler = Compiler {
                 name,
                 written: upstream,
                 previous: previous.and_then(|previous| previous.upstreams.get(name)),
-                connect: shortest_connect(name, upstream, routes),
+                connect: shortest_connect(name, upstream, written.routes),
                 secrets,
             };
             let compiled = compiler.upstream(&mut system)?;
@@ -166,8 +166,10 @@ fn shortest_connect(
     overrides.chain([upstream.timeout.connect]).min().unwrap_or(upstream.timeout.connect)
 }
 
+/// Whether the route may send requests to this upstream, by itself or by a `[model.NAME]` table.
 fn leads_to(route: &config::Route, upstream: &str) -> bool {
-    route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
+    let by_tables = route.model_tables != ModelTables::Off && route.model_upstreams == ModelUpstreams::All;
+    by_tables || route.upstreams.iter().any(|choice| *choice.upstream == *upstream)
 }
 
 /// Whether responses are searched for a header value: it was read from where secrets are, or the header's name indicates a secret, and the

@@ -1,7 +1,8 @@
 //! Server-sent events: observing a passing stream, and writing whole events.
 //!
 //! [`Scanner`] finds the events in a stream that passes by: it never holds a byte back, never changes one, cannot fail,
-//! and copies only data that a chunk boundary splits or that spans several lines. [`sniff`] recognises a stream that no
+//! and copies only data that a chunk boundary splits or that spans several lines. [`LineScanner`] does the same for streams
+//! of one JSON document in each line. [`sniff`] recognises a stream that no
 //! header announces. [`writer`] formats the few events and
 //! comments that the gateway itself inserts into a stream.
 //!
@@ -9,6 +10,7 @@
 //! "Interpreting an event stream".
 
 // This parser follows the standard literally; the property tests compare the Scanner with it.
+mod lines;
 #[cfg(test)]
 #[path = "../../fuzz/invariants/sse.rs"]
 mod reference;
@@ -16,6 +18,7 @@ mod scanner;
 mod sniff;
 pub mod writer;
 
+pub use lines::LineScanner;
 pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
 pub use sniff::{SNIFFED, Sniffed, sniff};
 

@@ -17,6 +17,7 @@ mod harness;
 mod keys;
 mod layers;
 mod metrics;
+mod models;
 mod online;
 mod operator;
 mod packaging;

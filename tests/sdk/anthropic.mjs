@@ -41,4 +41,11 @@ await refused(ask(limited), Anthropic.PermissionDeniedError, 403, "permission_er
 const nowhere = () => client(KEY_ALL, "/nowhere").models.list();
 await refused(nowhere, Anthropic.NotFoundError, 404, "not_found_error", "route_not_found");
 await refused(ask(known, { model: 1 }), Anthropic.BadRequestError, 400, "invalid_request_error", "invalid_body", "model");
+const lists = client(KEY_ALL, "/listed");
+const listed = [];
+for await (const model of lists.models.list({ limit: 2 })) listed.push(model.id);
+assert.deepEqual(listed, ["default", "gpt-4o", "org/gpt-4o"]);
+assert.equal((await lists.models.retrieve("org/gpt-4o")).display_name, "org/gpt-4o");
+const unknown = () => lists.models.retrieve("gpt-5");
+await refused(unknown, Anthropic.NotFoundError, 404, "not_found_error", "model_not_found", "model");
 writeFileSync(REPORT, JSON.stringify(report));

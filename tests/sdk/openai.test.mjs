@@ -126,6 +126,21 @@ test("embeddings", async () => {
   assert.equal(created.usage.prompt_tokens, 9);
 });
 
+test("models of the gateway", async () => {
+  const openai = client({ route: "/listed/v1" });
+  const listed = [];
+  for await (const model of await openai.models.list()) listed.push(model.id);
+  assert.deepEqual(listed, ["default", "gpt-4o", "org/gpt-4o"]);
+  for (const name of [...listed, "gpt-4o-2024"]) assert.equal((await openai.models.retrieve(name)).id, name);
+  const limited = client({ route: "/listed/v1", key: KEY_MODELS });
+  assert.deepEqual((await limited.models.list()).data.map((model) => model.id), ["default", "gpt-4o"]);
+  for (const call of [() => openai.models.retrieve("gpt-5"), () => limited.models.retrieve("org/gpt-4o")]) {
+    const error = await call().then(() => assert.fail("no error"), (error) => error);
+    assert.ok(error instanceof OpenAI.NotFoundError, `${error}`);
+    assert.deepEqual([error.code, error.param], ["model_not_found", "model"]);
+  }
+});
+
 test("models", async () => {
   const listed = [];
   for await (const model of await client().models.list()) listed.push(model.id);

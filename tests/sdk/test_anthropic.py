@@ -40,6 +40,23 @@ def refused(call, error_class, status, kind, code, param=None):
     raise AssertionError(f"no {error_class.__name__}")
 
 
+def lists(known, limited):
+    page = known.models.list(limit=2)
+    assert ([model.id for model in page.data], page.has_more) == (["default", "gpt-4o"], True), page
+    assert [model.id for model in page] == ["default", "gpt-4o", "org/gpt-4o"], "all pages"
+    before = known.models.list(limit=1, before_id="org/gpt-4o")
+    assert ([model.id for model in before.data], before.has_more) == (["gpt-4o"], True), before
+    assert [model.id for model in limited.models.list()] == ["default", "gpt-4o"]
+    model = known.models.retrieve("org/gpt-4o")
+    assert (model.id, model.type, model.created_at.year) == ("org/gpt-4o", "model", 1970), model
+    unknown = lambda: known.models.retrieve("gpt-5")
+    refused(unknown, anthropic.NotFoundError, 404, "not_found_error", "model_not_found", "model")
+    unknown = lambda: known.messages.create(model="claude-x", **HELLO)
+    refused(unknown, anthropic.NotFoundError, 404, "not_found_error", "model_not_found", "model")
+    wrong = lambda: known.models.list(limit=0)
+    refused(wrong, anthropic.BadRequestError, 400, "invalid_request_error", "invalid_request")
+
+
 def main():
     known, limited = client(os.environ["KEY_ALL"]), client(os.environ["KEY_MODELS"])
     answer = known.messages.create(model="claude-x", **HELLO)
@@ -53,6 +70,7 @@ def main():
     refused(nowhere, anthropic.NotFoundError, 404, "not_found_error", "route_not_found")
     twice = lambda: known.messages.create(model="m", extra_body={"stream": 1}, **HELLO)
     refused(twice, anthropic.BadRequestError, 400, "invalid_request_error", "invalid_body", "stream")
+    lists(client(os.environ["KEY_ALL"], "/listed"), client(os.environ["KEY_MODELS"], "/listed"))
     with open(os.environ["REPORT"], "w") as file:
         json.dump(report, file)
 

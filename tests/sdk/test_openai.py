@@ -211,6 +211,24 @@ async def embeddings(kind):
 
 
 @test
+async def models_of_the_gateway(kind):
+    client = kind.client("/listed/v1")
+    listed = [model async for model in each(await done(client.models.list()))]
+    assert [model.id for model in listed] == ["default", "gpt-4o", "org/gpt-4o"], listed
+    assert {model.object for model in listed} == {"model"} and all(model.owned_by for model in listed), listed
+    for name in ["gpt-4o", "default", "org/gpt-4o", "gpt-4o-2024"]:
+        assert (await done(client.models.retrieve(name))).id == name
+    limited = kind.client("/listed/v1", os.environ["KEY_MODELS"])
+    listed = [model.id async for model in each(await done(limited.models.list()))]
+    assert listed == ["default", "gpt-4o"], listed
+    for client, name in [(client, "gpt-5"), (limited, "org/gpt-4o")]:
+        error = await refused(openai.NotFoundError, lambda: done(client.models.retrieve(name)))
+        assert (error.code, error.param) == ("model_not_found", "model"), error
+        error = await refused(openai.NotFoundError, lambda: done(client.chat.completions.create(model="gpt-5", messages=HELLO)))
+        assert error.code == "model_not_found" and "`gpt-4o`" in error.message, error
+
+
+@test
 async def models(kind):
     client = kind.client()
     listed = [model.id async for model in each(await done(client.models.list()))]

@@ -1,11 +1,13 @@
 //! `check --as CLIENT`: what would become of a request?
 
-use std::{fmt::Write as _, process::ExitCode, sync::Arc};
+use std::{borrow::Cow, fmt::Write as _, process::ExitCode, sync::Arc};
 
 use http::Method;
 
 use crate::{
+    access::Caller,
     config::Config,
+    openai,
     policy::path,
     snapshot::{CompileError, Miss, Route, Snapshot},
 };
@@ -45,6 +47,15 @@ enum Refused {
         /// The route's name.
         route: String,
     },
+    #[error("404 model_not_found: no [model] table of route `{route}` fits `{model}`; similar names: {near}", near = .near.join(", "))]
+    NoModel {
+        /// The route's name.
+        route: String,
+        /// The model.
+        model: String,
+        /// Names that the client may use.
+        near: Vec<String>,
+    },
     #[error("client `{client}` may not use model `{model}` (its `models`)")]
     Model {
         /// The client's name.
@@ -75,16 +86,47 @@ fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Res
     if !caller.may_use_route(&route.name) {
         return Err(Refused::Route { client: request.client.to_owned(), route: route.name.to_string() });
     }
-    if let Some(model) = request.model.filter(|model| !caller.may_use_model(model)) {
+    let (route, table) = by_model(route, caller, request)?;
+    let named = table.as_ref().map_or(request.model, |table| Some(&*table.counted));
+    if let Some(model) = named.filter(|model| !caller.may_use_model(model)) {
         return Err(Refused::Model { client: request.client.to_owned(), model: model.to_owned() });
     }
     let mut text = format!("route      {} ({})\nclient     {}\n", route.name, route.path, request.client);
     match request.model {
-        Some(model) => _ = writeln!(text, "model      {model}"),
+        Some(model) => {
+            let by = table.map(|table| format!(" ([model.{:?}])", table.name)).unwrap_or_default();
+            let _ = writeln!(text, "model      {model}{by}");
+        }
         None => text.push_str("model      not given: --model NAME checks the client's `models`\n"),
     }
     text.push_str(&candidates(&route, request, &path));
     Ok(text)
+}
+
+/// A `[model]` table that fits a request.
+struct Table {
+    name: Arc<str>,
+    /// The name that the client's `models` are compared with.
+    counted: String,
+}
+
+/// The route with the upstreams of the table that fits the request's model, if there is one.
+fn by_model(
+    route: Arc<Route>,
+    caller: &Caller,
+    request: &Request<'_>,
+) -> Result<(Arc<Route>, Option<Table>), Refused> {
+    let (Some(index), Some(model)) = (&route.models, request.model) else { return Ok((route, None)) };
+    if let Some(found) = index.find(model) {
+        let counted = index.counted_name(model).to_owned();
+        let table = Table { name: found.table.clone(), counted };
+        return Ok((found.route.clone(), Some(table)));
+    }
+    if !index.is_closed() {
+        return Ok((route, None));
+    }
+    let near = index.nearest(model, |name| caller.may_use_model(name));
+    Err(Refused::NoModel { route: route.name.to_string(), model: model.to_owned(), near })
 }
 
 fn route(snapshot: &Snapshot, request: &Request<'_>, path: &str) -> Result<Arc<Route>, Refused> {
@@ -113,6 +155,8 @@ fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
         let _ = writeln!(text, "candidate  {}. {}{model}, {keys}", at + 1, upstream.name);
         for target in upstream.targets() {
             let sent = route.upstream_path(path, target).unwrap_or_default();
+            let renamed = step.model.as_deref().and_then(|model| openai::with_deployment(&sent, model));
+            let sent = renamed.map_or(sent, Cow::Owned);
             let _ =
                 writeln!(text, "           {} {}{sent}", request.method, origin(&target.url, &target.base));
         }

@@ -5,7 +5,6 @@ mod online;
 
 use std::{
     fmt::{self, Write as _},
-    io::{self, Write as _},
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -14,11 +13,13 @@ use std::{
 use clap::Args;
 use http::Method;
 
-use crate::config::{self, Choice, Client, Config, Listener, Route, Upstream};
+use crate::config::{self, Choice, Client, Config, Listener, Model, ModelTables, Route, Upstream};
 
 /// What is checked beyond the file.
 #[derive(Debug, Args)]
 pub(super) struct CheckOptions {
+    #[command(flatten)]
+    pub(super) config: super::ConfigFile,
     /// Also ask every target: can it be reached, and does it accept the keys?
     #[arg(long, conflicts_with = "client")]
     online: bool,
@@ -53,7 +54,7 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
     let config = match config::load(path) {
         Ok(config) => config,
         Err(problems) => {
-            let _nobody_reads = writeln!(io::stderr(), "{problems}");
+            super::paint::to_stderr(&format!("{problems}\n"));
             return ExitCode::FAILURE;
         }
     };
@@ -65,7 +66,7 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
         let output = if options.json { Output::Json } else { Output::Text };
         return online::run(config, model, options.timeout, output);
     }
-    super::print(Sound { path, config: &config })
+    super::print_report(&Sound { path, config: &config }.to_string())
 }
 
 fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {
@@ -105,6 +106,7 @@ impl fmt::Display for Sound<'_> {
             writeln!(f, "admin     {}{token}", admin.address)?;
         }
         config.routes.iter().try_for_each(|(name, one)| route(f, name, one))?;
+        config.models.iter().try_for_each(|(name, one)| model(f, name, one))?;
         config.upstreams.iter().try_for_each(|(name, one)| upstream(f, name, one))?;
         config.clients.iter().try_for_each(|(name, one)| client(f, name, one))
     }
@@ -129,7 +131,18 @@ fn route(f: &mut fmt::Formatter<'_>, name: &str, route: &Route) -> fmt::Result {
     let open = if route.open { ", open" } else { "" };
     let upstreams: Vec<String> = route.upstreams.iter().map(choice).collect();
     let upstreams = upstreams.join(", ");
-    writeln!(f, "route     {name}: {methods}{hosts}{}{rewrite} to {upstreams}{open}", route.path)
+    let models = match route.model_tables {
+        ModelTables::Off => "",
+        ModelTables::Prefer => ", [model] tables first",
+        ModelTables::Only => ", [model] tables only",
+    };
+    writeln!(f, "route     {name}: {methods}{hosts}{}{rewrite} to {upstreams}{open}{models}", route.path)
+}
+
+fn model(f: &mut fmt::Formatter<'_>, name: &str, model: &Model) -> fmt::Result {
+    let upstreams: Vec<String> = model.upstreams.iter().map(choice).collect();
+    let also = if model.aliases.is_empty() { "" } else { "; also called " };
+    writeln!(f, "model     {name}: to {}{also}{}", upstreams.join(", "), model.aliases.join(", "))
 }
 
 fn choice(choice: &Choice) -> String {
@@ -175,6 +188,13 @@ mod tests {
             methods = ["POST"]
             upstreams = ["openai", { upstream = "internal", model = "llama-3" }, "internal"]
             rewrite = "/x"
+            [route.models]
+            path = "/m"
+            upstreams = ["openai"]
+            model_tables = "only"
+            [model."gpt-4o"]
+            upstreams = ["openai", { upstream = "internal", model = "llama-3" }]
+            aliases = ["gpt-4", "default"]
             [client.team-a]
             key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
             models = ["gpt-4o*"]
@@ -191,7 +211,9 @@ warning: upstream.internal.url: the key and all content are sent without TLS
 
 listener  127.0.0.1:8080, plain with h2c
 admin     127.0.0.1:9901
+route     models: /m to openai, [model] tables only
 route     openai: POST /v1 as /x to openai, internal as llama-3, internal
+model     gpt-4o: to openai, internal as llama-3; also called gpt-4, default
 upstream  internal: http://llm.example/, 1 key
 upstream  openai: https://api.openai.com/, 1 key
 client    team-a: all routes; gpt-4o*

@@ -55,7 +55,7 @@ fn progress(text: &str) {
 fn report(reports: &[TargetReport], output: Output) -> ExitCode {
     let good = reports.iter().all(TargetReport::is_good);
     let printed = match output {
-        Output::Text => crate::cli::print(Table(reports)),
+        Output::Text => crate::cli::print_report(&Table(reports).to_string()),
         Output::Json => {
             match serde_json::to_string_pretty(&serde_json::json!({ "good": good, "targets": reports })) {
                 Ok(text) => crate::cli::print(format!("{text}\n")),

@@ -8,7 +8,7 @@ mod providers;
 use std::{
     env,
     ffi::OsString,
-    fs::OpenOptions,
+    fs::{self, OpenOptions},
     io::{self, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -18,6 +18,7 @@ use std::{
 
 use clap::Args;
 use http::Uri;
+use serde_json::Value;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
@@ -50,9 +51,15 @@ pub(super) struct RunOptions {
     /// Require no client key; requests from web pages are refused
     #[arg(long, conflicts_with = "client_key_file")]
     open: bool,
-    /// Also save what is served as a configuration file, which must not exist yet
+    /// Also save what is served as a configuration file, which must not exist yet, and beside it gateway.schema.json for editors
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,
+}
+
+/// A small model of the provider at this base URL, if it is a known one.
+pub(super) fn usual_model(url: &str) -> Option<&'static str> {
+    let host = url.parse::<Uri>().ok()?.host()?.to_owned();
+    providers::usual_model(&host)
 }
 
 /// Why nothing is served.
@@ -91,6 +98,8 @@ enum Error {
     Runtime(#[source] io::Error),
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
+    #[error("{} exists and is not the schema of gateway.toml: move it, or write to another folder", .0.display())]
+    NoSchema(PathBuf),
     #[error(transparent)]
     Config(#[from] Problems),
     #[error("choose another address with {1}")]
@@ -119,7 +128,7 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
     let plan = Plan { listen, tls: None, admin, providers: &providers, access: &access };
     let text = plan.toml();
     let config = configuration(&text)?;
-    let app = App::start(config, Surroundings::default()).map_err(|error| named(error, options))?;
+    let app = App::start(config, Surroundings::interactive()).map_err(|error| named(error, options))?;
     let found = greet(configuration(&text)?, &providers)?;
     if let Some(file) = &options.write {
         write(file, &text)?;
@@ -242,8 +251,25 @@ fn named(error: AppError, options: &RunOptions) -> Error {
     Error::Bind(error, option)
 }
 
+/// The schema's file, in the folder of the configuration.
+const SCHEMA: &str = "gateway.schema.json";
+
+/// Saves the configuration, and beside it its JSON Schema, which the first line names for editors: Taplo and "Even Better TOML" read
+/// `#:schema PATH` (taplo.tamasfe.dev, "Using schemas").
 fn write(file: &Path, text: &str) -> Result<(), Error> {
+    let named = format!("#:schema ./{SCHEMA}\n{text}");
     let made = OpenOptions::new().write(true).create_new(true).open(file);
-    let written = made.and_then(|mut made| made.write_all(text.as_bytes()));
-    written.map_err(|error| Error::Write(file.to_owned(), error))
+    let written = made.and_then(|mut made| made.write_all(named.as_bytes()));
+    written.map_err(|error| Error::Write(file.to_owned(), error))?;
+    let schema = file.with_file_name(SCHEMA);
+    if schema.exists() && !is_schema(&schema) {
+        return Err(Error::NoSchema(schema));
+    }
+    fs::write(&schema, config::schema_text()).map_err(|error| Error::Write(schema, error))
+}
+
+/// Whether the file is a schema that an earlier run or `sluicegate schema` has written.
+fn is_schema(file: &Path) -> bool {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    serde_json::from_str::<Value>(&text).is_ok_and(|found| found["title"] == config::schema_json()["title"])
 }

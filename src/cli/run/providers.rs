@@ -170,6 +170,12 @@ impl Provider {
     }
 }
 
+/// The small model of the provider with this host.
+pub(super) fn usual_model(host: &str) -> Option<&'static str> {
+    let is_there = |known: &&Known| matches!(known.base, Base::Url(url) if url.parse::<Uri>().is_ok_and(|own| own.host() == Some(host)));
+    KNOWN.iter().find(is_there).map(|known| known.model)
+}
+
 impl Known {
     /// This provider, if the environment has its key. `variable` gives the value of a variable that is set and not empty.
     fn found(&self, variable: impl Fn(&str) -> Option<String>) -> Option<Provider> {

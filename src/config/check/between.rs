@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use super::{Entry, Placed};
+use super::{Entry, Placed, models};
 use crate::config::{
     naming::looks_secret,
     problem::complaint,
     reader::Node,
-    schema::{Admin, Client, Listener, Route, Server, Upstream, key_nodes},
+    schema::{Admin, Client, Listener, Model, Route, Server, Upstream, key_nodes},
     secret::KeyHash,
 };
 
@@ -44,7 +44,12 @@ fn collide(one: SocketAddr, other: SocketAddr) -> bool {
 }
 
 /// No request may match two routes equally; every route needs clients or must be open; every upstream should be used.
-pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstream>], clients: bool) {
+pub(super) fn routes(
+    routes: &[Entry<'_, Route>],
+    upstreams: &[Entry<'_, Upstream>],
+    models: &[Entry<'_, Model>],
+    clients: bool,
+) {
     for (index, (_, node, route)) in routes.iter().enumerate() {
         if let Some((name, ..)) = routes.iter().take(index).find(|(_, _, other)| alike(route, other)) {
             let help = "give them different `path`, `hosts` or `methods`";
@@ -57,7 +62,8 @@ pub(super) fn routes(routes: &[Entry<'_, Route>], upstreams: &[Entry<'_, Upstrea
         doubled_path(node, route, upstreams);
     }
     for (name, node, _) in upstreams {
-        if !routes.iter().any(|(_, _, route)| uses(route, name)) {
+        let by_models = || routes.iter().any(|(_, _, route)| models::use_upstream(models, route, name));
+        if !routes.iter().any(|(_, _, route)| uses(route, name)) && !by_models() {
             node.warn(complaint(
                 "no route uses this upstream",
                 "remove it, or add it to the `upstreams` of a route",

@@ -1,6 +1,7 @@
 //! From the file's tables to a [`Config`]: each table by its declaration, then what must hold between tables.
 
 mod between;
+mod models;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,9 +25,12 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let upstreams = tables::<Upstream>(root, "upstream", &context);
     context.retries =
         upstreams.iter().map(|(name, _, upstream)| (Arc::from(*name), upstream.retry)).collect();
+    let models = models::read(root, &context);
+    models::names(&models);
     let routes = tables::<Route>(root, "route", &context);
     let clients = tables::<Client>(root, "client", &context);
-    between::routes(&routes, &upstreams, root.get("client").is_some());
+    between::routes(&routes, &upstreams, &models, root.get("client").is_some());
+    models::are_used(&models, &routes);
     between::clients(&clients);
     let server = section::<Server>(root, "server", &context);
     between::workers(&server, &upstreams);
@@ -42,6 +46,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         server,
         log: section::<Log>(root, "log", &context),
         upstreams: by_name(upstreams),
+        models: by_name(models),
         routes: by_name(routes),
         clients: by_name(clients),
         warnings: Vec::new(),

@@ -1,5 +1,7 @@
-//! A JSON Schema (2020-12) of the file, for editors. It knows types, keys, words and ranges of numbers; what spans of time, sizes, URLs
-//! and names may be, and what must hold between keys, is known to `sluicegate check` alone.
+//! A JSON Schema of the file, for editors. It knows types, keys, words and ranges of numbers; what spans of time, sizes, URLs and names may
+//! be, and what must hold between keys, is known to `sluicegate check` alone.
+//!
+//! Its version is draft-07, the newest one that all editors' TOML plug-ins read.
 
 use serde_json::{Map, Value, json};
 
@@ -19,10 +21,16 @@ pub(crate) const SIZE: &str = "^ *[0-9]+ *([KMGTkmgt][Ii]?)?[Bb] *$";
 pub fn schema_json() -> Value {
     let mut schema = table(&Root::keys().iter().collect::<Vec<_>>());
     if let Some(object) = schema.as_object_mut() {
-        object.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+        object.insert("$schema".to_owned(), "http://json-schema.org/draft-07/schema#".into());
         object.insert("title".to_owned(), "gateway.toml of Sluicegate".into());
     }
     schema
+}
+
+/// The schema as it is printed: indented JSON and a newline.
+#[must_use]
+pub fn schema_text() -> String {
+    format!("{:#}\n", schema_json())
 }
 
 fn table(keys: &[&Key]) -> Value {
@@ -35,8 +43,12 @@ fn table(keys: &[&Key]) -> Value {
 
 fn property(key: &Key) -> Value {
     let mut schema = shape(&key.shape);
-    if let Some(object) = schema.as_object_mut() {
-        object.insert("description".to_owned(), key.doc.into());
+    let Some(object) = schema.as_object_mut() else { return schema };
+    object.insert("description".to_owned(), key.doc.into());
+    // A list that may be empty is written so where it has no default of another kind.
+    let may_be_empty = key.default == DefaultValue::Value("[]".to_owned());
+    if matches!(key.shape, Shape::List(_)) && !may_be_empty {
+        object.insert("minItems".to_owned(), 1.into());
     }
     schema
 }

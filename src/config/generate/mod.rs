@@ -4,9 +4,9 @@ mod json_schema;
 mod reference;
 mod sample;
 
-pub use json_schema::schema_json;
 #[cfg(test)]
 pub(crate) use json_schema::{SIZE, SPAN};
+pub use json_schema::{schema_json, schema_text};
 pub use reference::reference;
 pub use sample::sample;
 

@@ -9,6 +9,7 @@ mod defaults;
 mod egress;
 mod headers;
 mod listener;
+mod model;
 mod root;
 mod route;
 mod server;
@@ -27,8 +28,11 @@ pub use defaults::{
 pub use egress::EgressProxy;
 pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
+pub use model::Model;
+pub(crate) use model::alias_nodes;
 pub(crate) use root::Root;
-pub use route::{Choice, Commit, Delivery, OnDisconnect, Route};
+pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
+pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
@@ -47,6 +51,8 @@ pub struct Config {
     pub log: Log,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
+    /// `[model.NAME]`
+    pub models: BTreeMap<Arc<str>, Model>,
     /// `[route.NAME]`: at least one.
     pub routes: BTreeMap<Arc<str>, Route>,
     /// `[client.NAME]`

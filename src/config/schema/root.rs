@@ -1,6 +1,6 @@
 //! The tables of the file.
 
-use super::{Admin, Client, Defaults, Listener, Log, Route, Server, Upstream};
+use super::{Admin, Client, Defaults, Listener, Log, Model, Route, Server, Upstream};
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
 keys! {
@@ -18,6 +18,11 @@ keys! {
             "Values that upstreams and routes inherit. An upstream may override each of them, key by key, and a route overrides its upstreams.";
         upstream = described(Shape::Named(Upstream::keys())).required(),
             "Providers: one `[upstream.NAME]` table for each pool of targets.";
+        model = described(Shape::Named(Model::keys())),
+            "Where the requests for a model go: one `[model.NAME]` table for each model, or `[model.\"BEGINNING*\"]` for all models whose \
+             names begin so. A route uses these tables if its `model_tables` says so. An exact name wins over an alias, and an alias over \
+             the longest beginning. A client's `models` are compared with the name of the table, also where an alias was used; with a table \
+             for a beginning, they are compared with the name in the request.";
         route = described(Shape::Named(Route::keys())).required(),
             "Which requests go to which upstreams: one `[route.NAME]` table for each. When several routes match a request, a route with \
              `hosts` wins over one without, then the longest `path` wins, then a route with `methods` wins over one without.";

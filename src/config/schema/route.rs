@@ -81,6 +81,21 @@ table! {
             "Whether a request that is rejected with `context_length_exceeded` goes to the next upstream.";
         attempt_headers: bool = flag().or(false),
             "Whether responses carry `x-sluicegate-attempts` and `x-sluicegate-upstream`.";
+        model_tables: ModelTables =
+            choice(&[("off", ModelTables::Off), ("prefer", ModelTables::Prefer), ("only", ModelTables::Only)]).or(ModelTables::Off),
+            "Whether the upstreams of a `[model.NAME]` table that fits the model of a request replace those of the route. \"prefer\": \
+             other models go to the route's own upstreams; \"only\": other models are rejected with 404 `model_not_found`. Requests \
+             without a model go to the route's own upstreams.",
+            { default: "\"off\"", shipped: "\"prefer\"", since: "0.2.0" };
+        model_upstreams: ModelUpstreams =
+            choice(&[("listed", ModelUpstreams::Listed), ("all", ModelUpstreams::All)]).or(ModelUpstreams::Listed),
+            "Which upstreams the `[model.NAME]` tables may lead to on this route: those that the route lists as well, or all.",
+            { since: "0.2.0" };
+        model_list: ModelList =
+            choice(&[("upstream", ModelList::Upstream), ("configured", ModelList::Configured)]).or(ModelList::Upstream),
+            "Who answers `GET …/models` and `GET …/models/{model}`: the upstream, or the gateway, with the models of the `[model.NAME]` \
+             tables that the client may use.",
+            { since: "0.2.0" };
         forward_address: bool = flag().or(false),
             "Whether the upstream gets `x-forwarded-for`, `x-forwarded-proto` and `x-forwarded-host`, as this gateway determined them.";
         request_headers: HeaderRules = section::<HeaderRules>(),
@@ -112,6 +127,7 @@ table! {
             not_both(table, "response_headers", response_headers.as_ref());
             no_secrets(table, "response_headers");
             has_an_effect(table, upstreams.as_deref(), delivery);
+            uses_model_tables(table, model_tables, model_upstreams, model_list);
         }
     }
 }
@@ -164,11 +180,43 @@ pub enum OnDisconnect {
     Drain,
 }
 
+/// Whether `[model.NAME]` tables decide which upstreams a request of a route goes to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelTables {
+    /// They do not.
+    #[default]
+    Off,
+    /// Where one fits the model; other models go to the route's upstreams.
+    Prefer,
+    /// Models without a table are rejected.
+    Only,
+}
+
+/// Which upstreams `[model.NAME]` tables may lead to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelUpstreams {
+    /// Those that the route lists as well.
+    #[default]
+    Listed,
+    /// All.
+    All,
+}
+
+/// Who answers requests for the list of models.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ModelList {
+    /// The upstream.
+    #[default]
+    Upstream,
+    /// The gateway, with the models of the `[model.NAME]` tables that the client may use.
+    Configured,
+}
+
 fn prefix(text: &str) -> Result<String, Complaint> {
     url::canonical(text).map(|()| text.to_owned())
 }
 
-fn upstreams(table: &Table<'_>, context: &Context<'_>) -> Option<Vec<Choice>> {
+pub(super) fn upstreams(table: &Table<'_>, context: &Context<'_>) -> Option<Vec<Choice>> {
     let help = r#"for example: upstreams = ["openai"]"#;
     let mut choices: Vec<Choice> = Vec::new();
     for item in table.required("upstreams", help)?.some_items(help).unwrap_or_default() {
@@ -226,8 +274,30 @@ fn has_an_effect(table: &Table<'_>, upstreams: Option<&[Choice]>, delivery: Opti
     }
 }
 
+fn uses_model_tables(
+    table: &Table<'_>,
+    model_tables: Option<ModelTables>,
+    model_upstreams: Option<ModelUpstreams>,
+    model_list: Option<ModelList>,
+) {
+    if model_tables != Some(ModelTables::Off) {
+        return;
+    }
+    let help = r#"set model_tables = "prefer" or "only", or remove it"#;
+    if let Some(node) = table.get("model_list")
+        && model_list == Some(ModelList::Configured)
+    {
+        node.fail(complaint("has no models to list: `model_tables` is \"off\"", help));
+    }
+    if let Some(node) = table.get("model_upstreams")
+        && model_upstreams == Some(ModelUpstreams::All)
+    {
+        node.warn(complaint("has no effect: `model_tables` is \"off\"", help));
+    }
+}
+
 /// A model's name that can stand in a request without being escaped.
-fn model(text: &str) -> Result<Arc<str>, Complaint> {
+pub(super) fn model(text: &str) -> Result<Arc<str>, Complaint> {
     // What is printed as it is: no quote, no backslash, no control or format character.
     let plain = |c: char| c.escape_debug().len() == 1;
     if text.is_empty() || text.chars().count() > 256 || !text.chars().all(plain) {

@@ -139,7 +139,7 @@ fn needs_token(table: &Table<'_>, address: Option<SocketAddr>) {
 }
 
 /// An address to listen on. Host names are refused: one may resolve to several addresses.
-pub(super) fn address(text: &str) -> Result<SocketAddr, Complaint> {
+pub(crate) fn address(text: &str) -> Result<SocketAddr, Complaint> {
     text.parse().map_err(|_| {
         complaint(
             "is not an IP address with a port",

@@ -3,8 +3,6 @@
 use std::{fs, path::PathBuf};
 
 use proptest::prelude::*;
-use serde_json::Value;
-use toml::de::{DeTable, DeValue};
 
 use crate::config::{
     DefaultValue, Inheritance, Key, Secrecy, Shape,
@@ -13,7 +11,7 @@ use crate::config::{
     problem::Complaint,
     reference, sample,
     schema::{Defaults, Root},
-    schema_json, size, span,
+    size, span,
 };
 
 const COMMAND: &str = "SLUICEGATE_WRITE=1 cargo test --lib config::tests::generated";
@@ -104,40 +102,6 @@ fn whatever_may_be_read_from_elsewhere_is_secret_or_a_certificate() {
     }
 }
 
-#[test]
-fn the_schema_accepts_the_shipped_file_and_refuses_mistakes() {
-    let schema = schema_json();
-    let mistakes = |text: &str| {
-        let document = DeTable::parse(text).expect("TOML");
-        let mut found = Vec::new();
-        validate(&json_of_table(document.get_ref()), &schema, "", &mut found);
-        found
-    };
-    assert_eq!(mistakes(&sample()), Vec::<String>::new());
-    let wrong = [
-        (
-            "[route.openai]\n",
-            "[route.openai]\nbody_limits = \"1MiB\"\n",
-            "route.openai.body_limits: not a key",
-        ),
-        ("[server]\n", "[server]\nthreads = 0\n", "server.threads: too small"),
-        ("[server]\n", "[server]\nkeep_alive = \"75\"\n", "server.keep_alive: wrong form"),
-        ("[server]\n", "[server]\nmax_buffered = \"1 PB\"\n", "server.max_buffered: wrong form"),
-        ("[log]\n", "[log]\nlevel = \"loud\"\n", "log.level: none of the words"),
-        ("path = \"/v1\"\n", "", "route.openai: lacks path"),
-        (
-            "[upstream.openai]\n",
-            "[upstream.openai]\nkeys = [{ env = \"A\", file = \"b\" }]\n",
-            "upstream.openai.keys[0]: too many keys",
-        ),
-        ("[upstream.openai]\n", "[upstream.openai]\nretry = true\n", "upstream.openai.retry: fits nothing"),
-    ];
-    for (from, to, expected) in wrong {
-        let text = sample().replacen(from, to, 1);
-        assert_eq!(mistakes(&text), [expected], "{to}");
-    }
-}
-
 proptest! {
     #[test]
     fn the_patterns_of_the_schema_are_what_the_parsers_take(
@@ -147,90 +111,5 @@ proptest! {
         let is_read = |read: Result<(), Complaint>| read.is_ok() || read.is_err_and(|error| error.message.contains("to be counted"));
         prop_assert!(is_read(span::parse(&time).map(|_| ())), "{time}");
         prop_assert!(is_read(size::parse(&bytes).map(|_| ())), "{bytes}");
-    }
-}
-
-fn json_of_table(table: &DeTable<'_>) -> Value {
-    table.iter().map(|(name, value)| (name.get_ref().to_string(), json_of(value.get_ref()))).collect()
-}
-
-fn json_of(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => text.as_ref().into(),
-        DeValue::Integer(integer) => integer.as_str().parse::<i64>().expect("decimal").into(),
-        DeValue::Boolean(boolean) => (*boolean).into(),
-        DeValue::Array(items) => items.iter().map(|item| json_of(item.get_ref())).collect(),
-        DeValue::Table(table) => json_of_table(table),
-        other => panic!("{other:?} is in no configuration"),
-    }
-}
-
-/// As much of JSON Schema as the generated one uses.
-fn validate(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
-    if let Some(any) = schema["anyOf"].as_array() {
-        let fits = |schema: &&Value| {
-            let mut found = Vec::new();
-            validate(value, schema, path, &mut found);
-            found.is_empty()
-        };
-        if !any.iter().any(|schema| fits(&schema)) {
-            found.push(format!("{path}: fits nothing"));
-        }
-        return;
-    }
-    let mut wrong = |what: &str| found.push(format!("{path}: {what}"));
-    match schema["type"].as_str().expect("a type") {
-        "boolean" if value.is_boolean() => {}
-        "integer" if value.is_i64() => {
-            if value.as_u64().is_none_or(|number| number < schema["minimum"].as_u64().expect("a minimum")) {
-                wrong("too small");
-            } else if value.as_u64() > schema["maximum"].as_u64() {
-                wrong("too large");
-            }
-        }
-        "string" if value.is_string() => {
-            let text = value.as_str().expect("a string");
-            if schema["enum"].as_array().is_some_and(|words| !words.contains(value)) {
-                wrong("none of the words");
-            }
-            if let Some(pattern) = schema["pattern"].as_str()
-                && !matches(pattern, text)
-            {
-                wrong("wrong form");
-            }
-        }
-        "array" if value.is_array() => {
-            for (index, item) in value.as_array().into_iter().flatten().enumerate() {
-                validate(item, &schema["items"], &format!("{path}[{index}]"), found);
-            }
-        }
-        "object" if value.is_object() => validate_object(value, schema, path, found),
-        other => wrong(&format!("not a {other}")),
-    }
-}
-
-/// The patterns describe what the parsers take; see the test above.
-fn matches(pattern: &str, text: &str) -> bool {
-    if pattern == SPAN { span::parse(text).is_ok() } else { pattern == SIZE && size::parse(text).is_ok() }
-}
-
-fn validate_object(value: &Value, schema: &Value, path: &str, found: &mut Vec<String>) {
-    let object = value.as_object().expect("an object");
-    for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        if !object.contains_key(required) {
-            found.push(format!("{path}: lacks {required}"));
-        }
-    }
-    if schema["maxProperties"].as_u64().is_some_and(|most| object.len() as u64 > most) {
-        found.push(format!("{path}: too many keys"));
-    }
-    for (name, value) in object {
-        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        match (&schema["properties"][name], &schema["additionalProperties"]) {
-            (Value::Null, Value::Bool(false)) => found.push(format!("{path}: not a key")),
-            (Value::Null, Value::Null) => panic!("the schema says nothing of {path}"),
-            (Value::Null, other) => validate(value, other, &path, found),
-            (own, _) => validate(value, own, &path, found),
-        }
     }
 }

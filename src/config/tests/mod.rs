@@ -4,7 +4,9 @@ mod files;
 mod generated;
 mod inheritance;
 mod mistakes;
+mod models;
 mod sample;
+mod schema_agrees;
 mod secrets;
 
 use std::{
@@ -32,7 +34,7 @@ key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 const UPSTREAM_KEY: &str = "sk-upstream-Zx81yBq7";
 
-/// Reads a text with `OPENAI_API_KEY` set, and relative paths in `folder`.
+/// Reads a text with `OPENAI_API_KEY` set, and relative paths in `folder`. The schema must judge it alike.
 fn read_in(folder: &Path, text: &str) -> Result<Config, Vec<Problem>> {
     let variable = |name: &str| match name {
         "OPENAI_API_KEY" => Some(OsString::from(UPSTREAM_KEY)),
@@ -41,7 +43,9 @@ fn read_in(folder: &Path, text: &str) -> Result<Config, Vec<Problem>> {
         "NO_PROXY" => Some("localhost, .Internal".into()),
         _ => None,
     };
-    parse(text, &Env::new(folder, &variable))
+    let read = parse(text, &Env::new(folder, &variable));
+    schema_agrees::assert_agrees(text, &read);
+    read
 }
 
 fn read(text: &str) -> Result<Config, Vec<Problem>> {

@@ -35,8 +35,8 @@ fn with_defaults_written() -> String {
 
 /// All that the file means; what it says is `redacted` and not part of that.
 fn meaning(config: &Config) -> String {
-    let Config { listeners, admin, server, log, upstreams, routes, clients, .. } = config;
-    format!("{listeners:?} {admin:?} {server:?} {log:?} {upstreams:?} {routes:?} {clients:?}")
+    let Config { listeners, admin, server, log, upstreams, models, routes, clients, .. } = config;
+    format!("{listeners:?} {admin:?} {server:?} {log:?} {upstreams:?} {models:?} {routes:?} {clients:?}")
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
-use super::{Fault, kinds::retry_seconds};
+use super::{Fault, Mistake, kinds::retry_seconds};
 
 /// Templates by [`Fault::key`]. A test checks that every file is TOML and has a text for every fault.
 type Templates = HashMap<String, String>;
@@ -40,7 +40,12 @@ impl Fault {
     /// The name of the fault's text.
     fn key(&self) -> &'static str {
         match self {
-            Self::NoRoute { .. } => "no_route",
+            Self::NoRoute { mistake, .. } => match &**mistake {
+                Mistake::Unknown => "no_route",
+                Mistake::BaseUrl { base, .. } if base.is_empty() => "no_route_bare_base",
+                Mistake::BaseUrl { .. } => "no_route_base",
+                Mistake::Probe => "no_route_probe",
+            },
             Self::MethodNotAllowed { .. } => "method_not_allowed",
             Self::MethodUnsupported(_) => "method_unsupported",
             Self::UpgradeUnsupported => "upgrade_unsupported",
@@ -50,11 +55,13 @@ impl Fault {
             Self::TooManyHeaders(_) => "too_many_headers",
             Self::KeyMissing => "key_missing",
             Self::KeyUnknown => "key_unknown",
+            Self::KeyOfProvider(_) => "key_of_provider",
             Self::KeyMalformed(_) => "key_malformed",
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
             Self::OriginRefused => "origin_refused",
             Self::ModelForbidden(_) => "model_forbidden",
+            Self::ModelNotFound { .. } => "model_not_found",
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyInvalid(_) => "body_invalid",
@@ -89,7 +96,15 @@ impl Fault {
 
     fn arguments(&self) -> Vec<Argument> {
         match self {
-            Self::NoRoute { method, path } => vec![argument("method", method), argument("path", path)],
+            Self::NoRoute { method, path, mistake } => {
+                let mut arguments = vec![argument("method", method), argument("path", path)];
+                if let Mistake::BaseUrl { base, path } = &**mistake {
+                    arguments.push(argument("correct", path));
+                    arguments.extend((!base.is_empty()).then(|| argument("base", base)));
+                }
+                arguments
+            }
+            Self::KeyOfProvider(provider) => vec![argument("provider", provider)],
             Self::MethodNotAllowed { method, allowed } => {
                 vec![argument("method", method), argument("allowed", allowed)]
             }
@@ -104,6 +119,7 @@ impl Fault {
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
             Self::BodyTooLarge { limit } | Self::AnswerTooLarge { limit } => vec![argument("limit", limit)],
+            Self::ModelNotFound { model, names } => vec![argument("model", model), argument("names", names)],
             Self::ModelForbidden(model) => vec![argument("model", model)],
             Self::Withheld(status) => vec![argument("status", status)],
             Self::BodyStalled(span)

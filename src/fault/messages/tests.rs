@@ -5,11 +5,18 @@ use crate::openai::{EditError, FactsError};
 
 const LOCALES: [Locale; 1] = [Locale::En];
 
-/// One of each fault.
+fn no_route(mistake: Mistake) -> Fault {
+    Fault::NoRoute { method: "GET".into(), path: "/{method}".into(), mistake: Box::new(mistake) }
+}
+
+/// One of each fault, and of each text of it.
 pub(super) fn faults() -> Vec<Fault> {
     let span = Duration::from_millis(1500);
     vec![
-        Fault::NoRoute { method: "GET".into(), path: "/{method}".into() },
+        no_route(Mistake::Unknown),
+        no_route(Mistake::BaseUrl { base: "/v1".into(), path: "/v1/models".into() }),
+        no_route(Mistake::BaseUrl { base: String::new(), path: "/v1/messages".into() }),
+        no_route(Mistake::Probe),
         Fault::MethodNotAllowed { method: "PUT".into(), allowed: "GET, POST".into() },
         Fault::MethodUnsupported("TRACE"),
         Fault::UpgradeUnsupported,
@@ -19,11 +26,13 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::TooManyHeaders(100),
         Fault::KeyMissing,
         Fault::KeyUnknown,
+        Fault::KeyOfProvider("OpenAI"),
         Fault::KeyMalformed("it is empty".into()),
         Fault::KeysConflict("two keys".into()),
         Fault::RouteForbidden,
         Fault::OriginRefused,
         Fault::ModelForbidden("gpt".into()),
+        Fault::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() },
         Fault::ModelUnknown,
         Fault::BodyTooLarge { limit: 7 },
         Fault::BodyInvalid(FactsError::Empty),
@@ -63,8 +72,10 @@ fn placeholders(template: &str) -> Vec<&str> {
 #[test]
 fn every_fault_has_a_text_and_every_text_a_fault() {
     let keys: HashSet<_> = faults().iter().map(Fault::key).collect();
+    assert_eq!(keys.len(), faults().len());
+    // Each kind but that without a route has one text.
     let kinds: HashSet<_> = faults().iter().map(mem::discriminant).collect();
-    assert_eq!((keys.len(), kinds.len()), (faults().len(), faults().len()));
+    assert_eq!(kinds.len(), faults().len() - 3);
     for locale in LOCALES {
         let texts: HashSet<_> = locale.templates().keys().map(String::as_str).collect();
         assert_eq!(texts, keys, "{locale:?}");
@@ -86,7 +97,7 @@ fn every_text_is_sentences_and_has_its_arguments_for_placeholders() {
 
 #[test]
 fn arguments_are_put_in_as_they_are() {
-    let route = Fault::NoRoute { method: "GET".into(), path: "/{method}".into() };
+    let route = no_route(Mistake::Unknown);
     assert!(route.message(Locale::En).contains(" GET /{method} "), "{route}");
     assert!(route.to_string().ends_with(". (docs/errors#route_not_found)"), "{route}");
     assert!(Fault::Idle(Duration::from_millis(1500)).to_string().contains(" 1.5 s"));

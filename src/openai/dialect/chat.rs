@@ -25,6 +25,7 @@ pub(super) const LIKE_CHAT: Definition = Definition {
     // The SDK raises on an `error` member (openai-python, `src/openai/_streaming.py`).
     raises_on_error_event: true,
     is_numbered: false,
+    is_lines: false,
     stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,

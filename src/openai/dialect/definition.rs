@@ -21,6 +21,8 @@ pub(in crate::openai) struct Definition {
     pub(in crate::openai) raises_on_error_event: bool,
     /// Events carry a `sequence_number`.
     pub(in crate::openai) is_numbered: bool,
+    /// Streams are JSON, one document in each line, and not server-sent events.
+    pub(in crate::openai) is_lines: bool,
     /// Streams have no end by design, and may be silent for any length of time.
     pub(in crate::openai) stays_open: bool,
     /// How its usage counts the tokens found in a cache.
@@ -91,8 +93,12 @@ pub static OUTLINED: Members = Members {
         b"audio",
         b"b64_json",
         b"text",
+        // Gemini's own API.
+        b"candidates",
+        b"finishReason",
+        b"modelVersion",
     ],
-    whole: &[b"usage", b"error"],
+    whole: &[b"usage", b"error", b"usageMetadata"],
 };
 
 /// Reads the data of an event into `object`; true if it should be JSON and is not. Of an oversized event only an outline is there, which
@@ -114,7 +120,7 @@ pub enum Terminal {
     Incomplete,
     /// `message_stop`
     MessageStop,
-    /// `speech.audio.done`, `transcript.text.done`
+    /// `speech.audio.done`, `transcript.text.done`, a line with `"done": true`
     Last,
 }
 

@@ -23,6 +23,7 @@ pub(super) static DEFINITION: Definition = Definition {
     // anthropic-sdk-python, `src/anthropic/_streaming.py`.
     raises_on_error_event: true,
     is_numbered: false,
+    is_lines: false,
     stays_open: false,
     cached_tokens: CachedTokens::BesideInput,
     ordinary: Ordinary::chat,

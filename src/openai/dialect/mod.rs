@@ -4,8 +4,10 @@ mod chat;
 mod completions;
 mod definition;
 mod event_type;
+mod gemini;
 mod images;
 mod messages;
+mod ollama;
 mod other;
 mod responses;
 mod sessions;
@@ -47,6 +49,10 @@ impl Dialect {
     pub const THREADS: Self = Self(&threads::DEFINITION);
     /// Agents' sessions: named events, no end.
     pub const SESSIONS: Self = Self(&sessions::DEFINITION);
+    /// Gemini's own API: events without a name and without a terminal event.
+    pub const GEMINI: Self = Self(&gemini::DEFINITION);
+    /// Ollama's own API: JSON in lines, the last of which has `"done": true`.
+    pub const OLLAMA: Self = Self(&ollama::DEFINITION);
     /// Anything else; it is read as far as it resembles one of the others.
     pub const OTHER: Self = Self(&other::DEFINITION);
 
@@ -59,6 +65,11 @@ impl Dialect {
     /// only an aborted transport makes them raise.
     pub fn raises_on_error_event(self) -> bool {
         self.0.raises_on_error_event
+    }
+
+    /// Whether streams are JSON, one document in each line, and not server-sent events.
+    pub fn is_lines(self) -> bool {
+        self.0.is_lines
     }
 
     /// Whether streams have no end by design and may be silent for any length of time, so that silence is no failure.

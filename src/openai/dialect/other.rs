@@ -22,6 +22,7 @@ pub(super) const LIKE_OTHER: Definition = Definition {
     has_terminal_event: false,
     raises_on_error_event: false,
     is_numbered: false,
+    is_lines: false,
     stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,

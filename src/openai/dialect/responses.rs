@@ -23,6 +23,7 @@ pub(super) static DEFINITION: Definition = Definition {
     // The SDKs yield an error event like any other.
     raises_on_error_event: false,
     is_numbered: true,
+    is_lines: false,
     stays_open: false,
     cached_tokens: CachedTokens::PartOfInput,
     ordinary: Ordinary::chat,

@@ -1,6 +1,7 @@
 //! What an API operation is, and what follows from it: whether a request may be repeated, and whether it names a model.
 
 mod model_use;
+mod native;
 mod repeat;
 mod table;
 
@@ -9,6 +10,7 @@ use http::Method;
 use super::{Dialect, Endpoint, Facts};
 
 pub use model_use::ModelUse;
+pub use native::gemini_model;
 pub use repeat::Repeat;
 use table::{LOOKED_AT, LastSegments, Row};
 
@@ -38,7 +40,7 @@ impl Operation {
             Some(Row { endpoint, repeat, model, .. }) => {
                 Self { endpoint: *endpoint, repeat: *repeat, model: *model }
             }
-            None => Self::unknown(method, &last),
+            None => native::find(method, &last).unwrap_or_else(|| Self::unknown(method, &last)),
         }
     }
 
@@ -88,6 +90,18 @@ impl Operation {
     pub fn takes_model(self) -> bool {
         self.model == ModelUse::Named && self.repeat == Repeat::Compute
     }
+}
+
+/// The part of `path` from the first segment with which a known operation begins: what an SDK appends to its base URL.
+pub fn operation_part(path: &str) -> Option<&str> {
+    let mut start = 0_usize;
+    for segment in path.split_inclusive('/') {
+        if table::begins_an_operation(segment.trim_end_matches('/')) {
+            return path.get(start.checked_sub(1)?..);
+        }
+        start += segment.len();
+    }
+    None
 }
 
 #[cfg(test)]

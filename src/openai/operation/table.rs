@@ -169,6 +169,11 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<&'static 
     TABLE.iter().find(|row| row.method == *method && ends_with(last, row.path))
 }
 
+/// Whether a known operation's path begins with `segment`.
+pub(super) fn begins_an_operation(segment: &str) -> bool {
+    TABLE.iter().any(|row| row.path.first() == Some(&segment))
+}
+
 fn ends_with(last: &LastSegments<'_>, path: &[&str]) -> bool {
     let Some(end) = last.get(LOOKED_AT - path.len().min(LOOKED_AT)..) else { return false };
     let mut pairs = end.iter().zip(path).rev();

@@ -266,3 +266,21 @@ fn a_model_is_required_only_where_the_request_runs_one() {
     let required = |method| Operation::of(&method, "/v1/no/such/thing").model.is_required();
     assert!(!required(Method::GET) && !required(Method::DELETE) && required(Method::PUT));
 }
+
+#[test]
+fn the_part_of_the_operation_is_what_sdks_append() {
+    for (path, part) in [
+        ("/v1/chat/completions", Some("/chat/completions")),
+        ("/chat/completions", Some("/chat/completions")),
+        ("/v1/v1/responses/resp_1", Some("/responses/resp_1")),
+        ("/openai/deployments/gpt/chat/completions", Some("/chat/completions")),
+        ("/v1/threads/t_1/messages", Some("/threads/t_1/messages")),
+        ("/v1/models/", Some("/models/")),
+        ("/v1", None),
+        ("/", None),
+        ("", None),
+        ("models", None),
+    ] {
+        assert_eq!(operation_part(path), part, "{path}");
+    }
+}

@@ -27,6 +27,8 @@ pub(in crate::openai) enum CachedTokens {
 /// - `cached_tokens` on top: Moonshot API docs, "Chat".
 /// - `reasoning_tokens` on top: Perplexity API reference, `UsageInfo`.
 /// - `cache_write_tokens`: OpenRouter docs, "Prompt Caching".
+/// - `promptTokenCount`, `candidatesTokenCount`, `thoughtsTokenCount`, `cachedContentTokenCount`: Gemini API reference, `UsageMetadata`.
+/// - `prompt_eval_count`, `eval_count`: Ollama API documentation, "Usage".
 /// - `seconds`: OpenAI API reference, `TranscriptTextUsageDuration`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::openai) struct Tokens {
@@ -80,6 +82,13 @@ impl Tokens {
         })
     }
 
+    /// One count that stands by itself.
+    pub(in crate::openai) fn of_member(key: &[u8], value: &mut Value<'_>) -> Result<Self, NotJson> {
+        let mut tokens = Self::default();
+        tokens.member(key, value)?;
+        Ok(tokens)
+    }
+
     pub(in crate::openai) fn is_known(&self) -> bool {
         *self != Self::default()
     }
@@ -113,13 +122,20 @@ impl Tokens {
 impl Object for Tokens {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         let slot = match key {
-            b"prompt_tokens" | b"input_tokens" => &mut self.input,
-            b"completion_tokens" | b"output_tokens" => &mut self.output,
-            b"total_tokens" => &mut self.total,
+            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" | b"prompt_eval_count" => {
+                &mut self.input
+            }
+            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" | b"eval_count" => {
+                &mut self.output
+            }
+            b"total_tokens" | b"totalTokenCount" => &mut self.total,
             b"cache_creation_input_tokens" => &mut self.cache_write,
-            b"cache_read_input_tokens" | b"prompt_cache_hit_tokens" | b"cached_tokens" => &mut self.cached,
+            b"cache_read_input_tokens"
+            | b"prompt_cache_hit_tokens"
+            | b"cached_tokens"
+            | b"cachedContentTokenCount" => &mut self.cached,
             b"prompt_cache_miss_tokens" => &mut self.cache_miss,
-            b"reasoning_tokens" => &mut self.reasoning,
+            b"reasoning_tokens" | b"thoughtsTokenCount" => &mut self.reasoning,
             b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => {
                 return value.object(&mut InputDetails(self)).map(drop);
             }

@@ -36,7 +36,7 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
         return Ok(());
     };
     let named = prepared.model.as_deref().into_iter().chain(prepared.deployment.as_deref());
-    if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(model)) {
+    if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(prepared.counted_name(model))) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }
     if named.count() == 0 && prepared.operation.model.is_required() {

@@ -6,7 +6,7 @@ use http::request;
 
 use super::route::RoutedRequest;
 use crate::{
-    access::{self, Caller, Credential, Credentials, Refused},
+    access::{self, Caller, Credential, Credentials, Refused, provider_of_key},
     exchange::Record,
     fault::Fault,
     policy::SecretScanner,
@@ -67,8 +67,10 @@ fn authorize(caller: Option<&Caller>, credentials: &Credentials, route: &Arc<Rou
     if route.open {
         return Ok(());
     }
-    let is_missing = credentials.iter().all(Credential::in_query);
-    Err(if is_missing { Fault::KeyMissing } else { Fault::KeyUnknown })
+    let Some(unknown) = credentials.iter().find(|credential| !credential.in_query()) else {
+        return Err(Fault::KeyMissing);
+    };
+    Err(provider_of_key(unknown.bytes()).map_or(Fault::KeyUnknown, Fault::KeyOfProvider))
 }
 
 fn refused(refused: Refused) -> Fault {

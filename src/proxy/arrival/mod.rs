@@ -3,6 +3,7 @@
 mod authenticate;
 mod caller_timeouts;
 mod host;
+mod no_route;
 mod refuse;
 mod route;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, header, request};
 
-use super::{host, refuse};
+use super::{host, no_route::no_route, refuse};
 use crate::{
     exchange::Record,
     fault::Fault,
@@ -45,7 +45,15 @@ pub(in crate::proxy) fn find_route(
     let host = host::named(head)?;
     let path = path::canonical(head.uri.path()).map_err(|problem| Fault::BadPath(problem.into()))?;
     let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
-    let route = found.map_err(|miss| no_route(miss, &head.method, &path))?.clone();
+    let route = match found {
+        Ok(route) => route.clone(),
+        Err(Miss::Path) => {
+            return Err(no_route(&snapshot.routes, host.as_deref(), &head.method, &path, &head.headers));
+        }
+        Err(Miss::Method(allowed)) => {
+            return Err(Fault::MethodNotAllowed { method: shortened(&head.method), allowed });
+        }
+    };
     // An upstream may decode an encoded slash. The path that it then sees must not be that of another route, which may have other clients.
     if let Some(decoded) = path::with_slashes_decoded(&path) {
         let seen = snapshot.routes.find(host.as_deref(), &head.method, &decoded);
@@ -60,17 +68,15 @@ pub(in crate::proxy) fn find_route(
     let first = route.steps.first().map(|step| step.upstream.target(0));
     let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
     let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
+    // No API has its version twice: the client's base URL has one that the gateway, or the SDK, adds as well.
+    let rest = path.get(route.prefix.len()..).unwrap_or_default();
+    if rest.starts_with("/v1/") && upstream_path.contains("/v1/v1/") {
+        return Err(no_route(&snapshot.routes, host.as_deref(), &head.method, &path, &head.headers));
+    }
     Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
 }
 
-fn no_route(miss: Miss, method: &Method, path: &str) -> Fault {
-    match miss {
-        Miss::Path => Fault::NoRoute { method: shortened(method), path: path.chars().take(256).collect() },
-        Miss::Method(allowed) => Fault::MethodNotAllowed { method: shortened(method), allowed },
-    }
-}
-
 /// Methods are extensible, so only the beginning of a long one is repeated.
-fn shortened(method: &Method) -> String {
+pub(super) fn shortened(method: &Method) -> String {
     method.as_str().chars().take(32).collect()
 }

@@ -1,6 +1,6 @@
 //! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, held whole or streamed.
 
-use std::{rc::Rc, sync::Arc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
@@ -11,7 +11,7 @@ use crate::{
     body::{Outbound, RequestBody, Upload},
     exchange::{Exchange, Record},
     fault::Fault,
-    openai::{EditPoints, Splices},
+    openai::{self, EditPoints, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::NOT_THE_ROUTES,
@@ -20,7 +20,7 @@ use crate::{
         context::RequestContext,
         intake::{PreparedRequest, RequestContent},
     },
-    snapshot::{Route, Target},
+    snapshot::Route,
 };
 
 /// The request as it is sent to `candidate`. A streamed body moves into it.
@@ -35,7 +35,7 @@ pub(super) fn build(
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
     let http2 = target.dialer.http2();
-    let uri = uri(prepared, target)?;
+    let uri = uri(prepared, candidate)?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
     *request.method_mut() = prepared.head.method.clone();
@@ -75,9 +75,12 @@ pub(super) fn build(
 
 /// The target of the request as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112 §3.2.1);
 /// HTTP/2 takes scheme and authority from it as well.
-fn uri(prepared: &PreparedRequest, target: &Target) -> Result<Uri, Fault> {
+fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> {
+    let target = candidate.target();
     let routed = &prepared.arrived.routed;
     let path = routed.route.upstream_path(&routed.path, target).ok_or(NOT_THE_ROUTES)?;
+    let renamed = candidate.model.as_deref().and_then(|model| openai::with_deployment(&path, model));
+    let path = renamed.map_or(path, Cow::Owned);
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
     let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));

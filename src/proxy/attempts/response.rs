@@ -155,6 +155,8 @@ fn one_length(headers: &HeaderMap) -> Option<u64> {
 enum BodyKind {
     /// An event stream.
     Events,
+    /// JSON, one document in each line.
+    Lines,
     /// A JSON document.
     Json,
     /// Compressed.
@@ -173,6 +175,8 @@ impl BodyKind {
             Self::Coded
         } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
             Self::Events
+        } else if essence.eq_ignore_ascii_case(b"application/x-ndjson") {
+            Self::Lines
         } else if is_json(kind) {
             Self::Json
         } else if essence.is_empty() || essence.eq_ignore_ascii_case(b"text/plain") {
@@ -185,9 +189,12 @@ impl BodyKind {
     /// The observer for such a body.
     fn observer(self, dialect: Dialect) -> ResponseObserver {
         match self {
+            // A stream in another form than the dialect's.
+            Self::Events if dialect.is_lines() => ResponseObserver::events(Dialect::OTHER),
             Self::Events => ResponseObserver::events(dialect),
+            Self::Lines if dialect.is_lines() => ResponseObserver::events(dialect),
             Self::Json => ResponseObserver::document(dialect),
-            Self::Coded | Self::Unlabelled | Self::Opaque => ResponseObserver::Nothing,
+            Self::Lines | Self::Coded | Self::Unlabelled | Self::Opaque => ResponseObserver::Nothing,
         }
     }
 }

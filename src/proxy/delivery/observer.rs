@@ -6,7 +6,7 @@ use super::probe::ERROR_KEPT;
 use crate::{
     fault::{Fault, Outcome},
     openai::{AnswerReader, Dialect, OUTLINED, Reading, StreamReader},
-    sse::{Scanner, writer},
+    sse::{Event, LineScanner, Scanner, writer},
 };
 
 /// The upstream's own error was passed on in the stream.
@@ -29,7 +29,7 @@ pub(in crate::proxy) enum ResponseObserver {
 /// The part of an event stream that was sent to the client.
 #[derive(Debug)]
 pub(in crate::proxy) struct Events {
-    scanner: Scanner,
+    scanner: StreamScanner,
     reader: StreamReader,
     dialect: Dialect,
     terminated: bool,
@@ -64,7 +64,7 @@ impl ResponseObserver {
     /// Observes an event stream.
     pub(in crate::proxy) fn events(dialect: Dialect) -> Self {
         Self::Events(Box::new(Events {
-            scanner: Scanner::outlining(&OUTLINED),
+            scanner: StreamScanner::new(dialect),
             reader: StreamReader::new(dialect),
             dialect,
             terminated: false,
@@ -168,8 +168,7 @@ impl ResponseObserver {
 
     /// Whether a comment may be inserted now: between two events of a stream that has not ended.
     pub(super) fn takes_comments(&self) -> bool {
-        matches!(self, Self::Events(events) if events.scanner.at_boundary() && !events.scanner.after_cr())
-            && !self.is_terminated()
+        matches!(self, Self::Events(events) if events.scanner.takes_comments()) && !self.is_terminated()
     }
 
     /// The comment to send after silence. The blank line behind it is for readers that split a stream at blank lines and would take the comment
@@ -198,6 +197,65 @@ impl ResponseObserver {
                 Self::Document(reader) => reader.finish(),
                 Self::Events(_) | Self::Nothing => Reading::default(),
             },
+        }
+    }
+}
+
+/// Finds the events of a stream, in the form that its dialect gives them.
+#[derive(Debug)]
+enum StreamScanner {
+    Events(Scanner),
+    Lines(LineScanner),
+}
+
+impl StreamScanner {
+    fn new(dialect: Dialect) -> Self {
+        if dialect.is_lines() {
+            Self::Lines(LineScanner::default())
+        } else {
+            Self::Events(Scanner::outlining(&OUTLINED))
+        }
+    }
+
+    fn scan(&mut self, bytes: &[u8], sink: &mut impl FnMut(Event<'_>)) {
+        match self {
+            Self::Events(scanner) => scanner.scan(bytes, sink),
+            Self::Lines(scanner) => scanner.scan(bytes, sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut impl FnMut(Event<'_>)) {
+        match self {
+            Self::Events(scanner) => scanner.finish(sink),
+            Self::Lines(scanner) => scanner.finish(sink),
+        }
+    }
+
+    /// Whether an event can be inserted here.
+    fn at_boundary(&self) -> bool {
+        match self {
+            Self::Events(scanner) => scanner.at_boundary(),
+            Self::Lines(scanner) => scanner.at_boundary(),
+        }
+    }
+
+    fn after_cr(&self) -> bool {
+        matches!(self, Self::Events(scanner) if scanner.after_cr())
+    }
+
+    /// Lines of JSON have no comments.
+    fn takes_comments(&self) -> bool {
+        matches!(self, Self::Events(scanner) if scanner.at_boundary() && !scanner.after_cr())
+    }
+
+    fn has_ids(&self) -> bool {
+        matches!(self, Self::Events(scanner) if scanner.has_ids())
+    }
+
+    fn events(&self) -> u64 {
+        match self {
+            Self::Events(scanner) => scanner.events(),
+            Self::Lines(scanner) => scanner.events(),
         }
     }
 }

@@ -2,8 +2,11 @@
 
 mod address;
 mod affinity;
+mod models;
 mod prepared;
 mod read;
+
+use std::sync::Arc;
 
 use http::request;
 use http_body::Body;
@@ -17,6 +20,7 @@ use crate::{
     openai::{self, EditPoints, Operation},
     snapshot::Route,
 };
+use models::Named;
 use read::{BodyForm, Bounds, HeldBody};
 
 pub(super) use address::address;
@@ -32,7 +36,7 @@ pub(super) async fn prepare(
     exchange: &mut Exchange,
     head: request::Parts,
     body: RequestBody,
-    arrived: Arrived,
+    mut arrived: Arrived,
 ) -> Result<Box<PreparedRequest>, Fault> {
     // The path that is sent upstream decides which operation it is.
     let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
@@ -53,11 +57,14 @@ pub(super) async fn prepare(
     };
     let record = &mut exchange.record;
     let deployment = openai::deployment(&arrived.routed.upstream_path).map(decoded_segment);
-    record.model = record.model.take().or_else(|| deployment.clone());
+    let in_path = || openai::gemini_model(&arrived.routed.upstream_path).map(decoded_segment);
+    record.model = record.model.take().or_else(|| deployment.clone().or_else(in_path));
     // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
-    let model = record.model.as_deref().map(Into::into);
+    let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    let named = Named { model: model.as_deref(), deployment: deployment.as_deref() };
+    let configured_route = models::choose_upstreams(&mut arrived.routed, record.caller.as_deref(), named)?;
     let text = decoded.as_ref().or(content.held());
     let affinities = affinity::of(&arrived.routed.route, record, &head.headers, text).await;
     // Only an edit needs it from here on.
@@ -76,6 +83,7 @@ pub(super) async fn prepare(
         edit_points,
         operation,
         affinities,
+        configured_route,
     }))
 }
 
@@ -83,7 +91,8 @@ pub(super) async fn prepare(
 fn is_streamed(form: &BodyForm, body: &RequestBody, arrived: &Arrived, exchange: &Exchange) -> bool {
     let route = &arrived.routed.route;
     let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.models.is_some());
-    form.may_be_streamed(body, route.body_limit, is_limited || sets_model(route))
+    let is_needed = is_limited || route.models.is_some() || sets_model(route);
+    form.may_be_streamed(body, route.body_limit, is_needed)
 }
 
 /// Whether some candidate of the route has a model of its own.

@@ -10,6 +10,7 @@ use crate::{
     body::{Outbound, RequestBody},
     openai::{EditPoints, Operation, Repeat},
     proxy::arrival::Arrived,
+    snapshot::Route,
     upstream::Affinity,
 };
 
@@ -36,6 +37,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
+    /// The route as it is configured, if a `[model.NAME]` table has given its upstreams.
+    pub(in crate::proxy) configured_route: Option<Arc<Route>>,
 }
 
 /// The request's body, as far as it had to be read.
@@ -71,6 +74,12 @@ impl PreparedRequest {
     pub(in crate::proxy) fn lacks_place_for_model(&self) -> bool {
         let is_read = matches!(self.content, RequestContent::Read(_));
         is_read && self.takes_model() && self.edit_points == EditPoints::NotAnObject
+    }
+
+    /// The name that the client's `models` are compared with when a request names `model`.
+    pub(in crate::proxy) fn counted_name<'a>(&'a self, model: &'a str) -> &'a str {
+        let route = self.configured_route.as_ref().unwrap_or(&self.arrived.routed.route);
+        route.models.as_ref().map_or(model, |models| models.counted_name(model))
     }
 
     /// Whether its body is still there.

@@ -137,3 +137,81 @@ async fn a_websocket_handshake_gets_426_and_the_connection_goes_on() {
     assert!(raw.until("0\r\n\r\n").await.starts_with("HTTP/1.1 200 "));
     assert_eq!(upstream.records().len(), 1);
 }
+
+/// What the message says to a request by this method to this path.
+async fn message(gateway: &Gateway, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
+    let mut request = request(gateway.address(), Http::One, method, path);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let answer = send(gateway.address(), Http::One, request.body(whole("")).unwrap()).await;
+    let message = answer.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+    (answer.status.as_u16(), message)
+}
+
+#[tokio::test]
+async fn a_404_says_which_base_url_would_have_matched() {
+    let upstream = simulator().await;
+    let more = "[route.azure]\npath = \"/azure/v1\"\nupstreams = [\"sim\"]\n\
+                [route.bare]\npath = \"/bare\"\nrewrite = \"/v1\"\nupstreams = [\"sim\"]\n\
+                [route.images]\npath = \"/pictures/v1/images\"\nupstreams = [\"sim\"]\n\
+                [route.hidden]\nhosts = [\"hidden.example\"]\npath = \"/secret/v1\"\nupstreams = [\"sim\"]";
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more, ..Keys::default() });
+    let anthropic: &[(&str, &str)] = &[("anthropic-version", "2023-06-01")];
+    let bearer: &[(&str, &str)] = &[("authorization", &format!("Bearer {CLIENT_KEY}"))];
+    for (method, path, headers, base, correct) in [
+        // Without the version, and with two.
+        ("POST", "/chat/completions", bearer, "followed by `/v1`", "/v1/chat/completions"),
+        ("POST", "/v1/v1/chat/completions", bearer, "followed by `/v1`", "/v1/chat/completions"),
+        ("GET", "/v1/v1/models/gpt", bearer, "followed by `/v1`", "/v1/models/gpt"),
+        ("POST", "/api/v1/responses", bearer, "followed by `/v1`", "/v1/responses"),
+        ("POST", "/azure/embeddings", bearer, "followed by `/azure/v1`", "/azure/v1/embeddings"),
+        ("POST", "/bare/v1/embeddings", bearer, "followed by `/bare`", "/bare/embeddings"),
+        ("POST", "/pictures/images/edits", bearer, "followed by `/pictures/v1`", "/pictures/v1/images/edits"),
+        // Nobody has to be known for it, since nobody gets further without it.
+        ("POST", "/chat/completions", &[], "followed by `/v1`", "/v1/chat/completions"),
+        // The Anthropic SDKs add the version themselves.
+        ("POST", "/v1/v1/messages", anthropic, "without a path", "/v1/messages"),
+        ("POST", "/messages", anthropic, "without a path", "/v1/messages"),
+        ("GET", "/azure/models", anthropic, "followed by `/azure`", "/azure/v1/models"),
+    ] {
+        let (status, message) = message(&gateway, method, path, headers).await;
+        assert_eq!(status, 404, "{path}: {message}");
+        assert!(message.contains(base) && message.ends_with(&format!(" {correct}.")), "{path}: {message}");
+        assert!(!message.contains("secret"), "{path}: {message}");
+    }
+    assert!(upstream.records().is_empty());
+    for path in ["/elsewhere", "/", "/v1x"] {
+        let (status, message) = message(&gateway, "GET", path, bearer).await;
+        assert!(
+            status == 404 && message.ends_with("Check the base URL and the path of the request."),
+            "{message}"
+        );
+    }
+    for path in ["/health", "/healthz", "/readyz", "/metrics"] {
+        let (status, message) = message(&gateway, "GET", path, &[]).await;
+        assert!(status == 404 && message.contains("admin listener"), "{path}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn a_providers_key_is_recognised_and_not_repeated() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys::default());
+    for (header, key, provider) in [
+        ("authorization", "sk-proj-0123456789abcdef", "OpenAI"),
+        ("api-key", "sk-0123T3BlbkFJ456789", "OpenAI"),
+        ("x-api-key", "sk-ant-api03-0123456789", "Anthropic"),
+        ("x-goog-api-key", "AIzaSy0123456789", "Google"),
+        ("authorization", "sk-or-v1-0123456789", "OpenRouter"),
+    ] {
+        let value = if header == "authorization" { format!("Bearer {key}") } else { key.to_owned() };
+        let (status, message) = message(&gateway, "GET", "/v1/models", &[(header, &value)]).await;
+        assert!(status == 401 && message.contains(&format!("a key of {provider}.")), "{message}");
+        assert!(!message.contains("0123"), "{message}");
+    }
+    let (status, message) =
+        message(&gateway, "GET", "/v1/models", &[("authorization", "Bearer sk-sg-unknown")]).await;
+    assert!(status == 401 && !message.contains("looks like"), "{message}");
+    assert!(upstream.records().is_empty());
+}

@@ -245,6 +245,32 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         rewrite = "/v1"
         upstreams = ["main"]
         retry = {{ retries = 3, backoff = "50ms" }}
+        [route.listed]
+        path = "/listed/v1"
+        rewrite = "/v1"
+        upstreams = ["main"]
+        model_tables = "only"
+        model_list = "configured"
+        [model."gpt-4o"]
+        upstreams = ["main"]
+        aliases = ["default"]
+        [model."org/gpt-4o"]
+        upstreams = ["main"]
+        [model."gpt-4o-*"]
+        upstreams = [{{ upstream = "main", model = "gpt-4o-mini" }}]
+        [upstream.azure]
+        url = "{upstream}"
+        auth = {{ header = "api-key" }}
+        key = {{ env = "SDK_UPSTREAM_KEY" }}
+        azure = {{ api_version = "2024-10-21" }}
+        [route.azure]
+        path = "/azure/v1"
+        rewrite = "/"
+        upstreams = ["azure"]
+        [route.azure-client]
+        path = "/azure-client"
+        rewrite = "/"
+        upstreams = ["azure"]
         "#
     )
 }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod early;
+mod native;
 mod uploads;
 
 use aws_lc_rs::digest;

@@ -1,0 +1,88 @@
+//! `health`: is the gateway ready? For the health check of a container.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use crate::config::{self, Problems};
+
+/// The most bytes of a response that are read: its head and a word.
+const MOST_READ: u64 = 4096;
+
+/// What is asked.
+#[derive(Debug, Args)]
+pub(super) struct HealthOptions {
+    #[command(flatten)]
+    pub(super) config: super::ConfigFile,
+    /// Address of the admin listener, instead of the one in the configuration file
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// How long to wait for the answer
+    #[arg(long, value_name = "SPAN", default_value = "2s", value_parser = crate::span::parse)]
+    timeout: Duration,
+}
+
+/// Why the gateway does not count as ready.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Config(#[from] Problems),
+    #[error("{} has no [admin] table, so nothing can be asked: add one, or name the address with --admin", .0.display())]
+    NoAdmin(PathBuf),
+    #[error("admin listener {0} does not answer")]
+    Unreachable(SocketAddr, #[source] io::Error),
+    #[error("not ready: admin listener {0} answers {1:?}")]
+    NotReady(SocketAddr, String),
+}
+
+/// Prints "ready" and returns 0, or the reason and 1.
+pub(super) fn run(file: &Path, options: &HealthOptions) -> ExitCode {
+    match ask(file, options) {
+        Ok(()) => super::print("ready\n"),
+        Err(error) => super::fail(&error),
+    }
+}
+
+fn ask(file: &Path, options: &HealthOptions) -> Result<(), Error> {
+    let address = match options.admin {
+        Some(address) => address,
+        None => config::admin_address(file)?.ok_or_else(|| Error::NoAdmin(file.to_owned()))?,
+    };
+    let address = reachable(address);
+    let answer = get(address, options.timeout).map_err(|error| Error::Unreachable(address, error))?;
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    if status == "200" {
+        return Ok(());
+    }
+    let said = answer.split("\r\n\r\n").nth(1).unwrap_or_default().trim();
+    Err(Error::NotReady(address, format!("{status} {said}").trim().to_owned()))
+}
+
+/// A listener on all addresses is asked on loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The response to `GET /readyz`, which the admin listener gives in plain HTTP and without a token.
+fn get(address: SocketAddr, timeout: Duration) -> io::Result<String> {
+    let end = Instant::now() + timeout;
+    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
+    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    stream.set_read_timeout(Some(left))?;
+    stream.set_write_timeout(Some(left))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(MOST_READ).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

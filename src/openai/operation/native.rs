@@ -1,0 +1,51 @@
+//! Operations of providers' own APIs, which are forwarded without translation.
+
+use http::Method;
+
+use super::{Operation, model_use::ModelUse, repeat::Repeat, table::LastSegments};
+use crate::openai::Endpoint;
+
+/// The operation of a request to a path with these `last` segments, if it belongs to Gemini's or to Ollama's own API.
+///
+/// Sources: Gemini API reference, "Generating content", "Embeddings", "Counting tokens"; Ollama API documentation.
+pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation> {
+    if *method != Method::POST {
+        return None;
+    }
+    let [.., before, name] = *last;
+    if let ("api", "chat" | "generate" | "embed" | "embeddings") = (before, name) {
+        let generates = matches!(name, "chat" | "generate");
+        let endpoint = if generates { Endpoint::OllamaGenerate } else { Endpoint::Other };
+        return Some(Operation { endpoint, model: ModelUse::Named, repeat: Repeat::Compute });
+    }
+    // The model stands in the path, not in the body.
+    let (_, verb) = name.split_once(':')?;
+    let endpoint = match verb {
+        "generateContent" | "streamGenerateContent" => Endpoint::GeminiGenerate,
+        "countTokens" | "embedContent" | "batchEmbedContents" => Endpoint::Other,
+        _ => return None,
+    };
+    Some(Operation { endpoint, model: ModelUse::Unseen, repeat: Repeat::Compute })
+}
+
+/// The model that a path of Gemini's own API names: `NAME` in `…/models/NAME:generateContent`.
+///
+/// Source: Gemini API reference.
+pub fn gemini_model(path: &str) -> Option<&str> {
+    let (before, last) = path.rsplit_once('/')?;
+    let (model, _) = last.split_once(':')?;
+    (before.rsplit('/').next() == Some("models") && !model.is_empty()).then_some(model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_of_gemini_names_the_model() {
+        assert_eq!(gemini_model("/v1beta/models/gemini-3:streamGenerateContent"), Some("gemini-3"));
+        assert_eq!(gemini_model("/v1beta/models/gemini-3"), None);
+        assert_eq!(gemini_model("/v1beta/models/:generateContent"), None);
+        assert_eq!(gemini_model("/v1/files/a:b"), None);
+    }
+}

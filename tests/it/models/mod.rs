@@ -1,0 +1,6 @@
+//! `[model.NAME]` tables: which upstream a request reaches by the model that it names.
+
+mod check;
+mod list;
+mod rig;
+mod tables;
