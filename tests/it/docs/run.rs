@@ -226,9 +226,11 @@ impl Stage {
         self.put("bin/sluicegate", WRAPPER, 0o755);
         self.put("bin/stop", STOP, 0o755);
         self.put("bin/cargo", CARGO, 0o755);
-        for command in ["apt", "apt-get", "systemctl", "journalctl"] {
-            self.put(&format!("bin/{command}"), "#!/bin/sh\nexit 0\n", 0o755);
+        for command in ["apt", "apt-get", "systemctl", "journalctl", "man"] {
+            self.put(&format!("bin/{command}"), "#!/bin/sh\ncat >/dev/null\n", 0o755);
         }
+        let python = format!("#!/bin/sh\nexec {:?} \"$@\"\n", packages::interpreter().get_program());
+        self.put("bin/python", &python, 0o755);
         // The scripts of the repository are there, and can be read by bash; what they do is tested elsewhere.
         for script in ["tests/setup", "docs/try", "deploy/package", "deploy/build"] {
             let folder = Path::new(script).parent().unwrap().to_str().unwrap();
