@@ -1,6 +1,7 @@
 //! The binary itself: what it prints, and how it exits.
 
 pub mod process;
+mod providers;
 mod run;
 
 use std::fs;
