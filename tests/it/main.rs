@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod cli;
+mod docs;
 mod endings;
 mod exactness;
 mod faults;

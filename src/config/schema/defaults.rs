@@ -66,11 +66,12 @@ inherited_table! {
         max_wait: Duration = span(SPANS).or(Duration::from_secs(7)),
             "Maximum sum of all waits of one request: for a round, for a key in cooldown, and for the same candidate. As soon as no \
              attempt can begin in the time that is left, the client gets the error. Lower it for clients that retry by themselves and \
-             ignore `x-should-retry`: each of their retries waits as long again.";
+             ignore `x-should-retry`: each of their retries waits as long again.",
+            { since: "0.2.0" };
         same_candidate: Option<SameCandidate> = parse_as(same_candidate_shape, same_candidate).written_as("\"off\"").or(None),
             "Whether a candidate that failed is tried again after its backoff, before the next candidate. A `retry-after` of the upstream \
              that is longer than `within` is not waited for.",
-            { example: &[r#"{ attempts = 1, within = "3s" }"#] };
+            { example: &[r#"{ attempts = 1, within = "3s" }"#], since: "0.2.0" };
     }
 }
 
@@ -79,9 +80,11 @@ defaults_table! {
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct SameCandidate {
         attempts: u32 = count::<u32>(1..=10).or(1),
-            "Maximum number of further attempts at the same candidate. They count as retries.";
+            "Maximum number of further attempts at the same candidate. They count as retries.",
+            { since: "0.2.0" };
         within: Duration = span(SPANS).or(Duration::from_secs(3)),
-            "The longest `retry-after` that is waited for.";
+            "The longest `retry-after` that is waited for.",
+            { since: "0.2.0" };
     }
 }
 

@@ -50,7 +50,8 @@ table! {
             "Whether a client key is required, or the route is open to everybody.";
         refuse_origin: bool = flag().or(false),
             "Whether requests with an `Origin` header are refused. Browsers add the header to what a web page sends. For open routes on a \
-             machine with a browser: any page that is open in it could otherwise send requests.";
+             machine with a browser: any page that is open in it could otherwise send requests.",
+            { since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
         timeout = timeout_key(), "Timeouts of requests on this route.",

@@ -25,10 +25,16 @@ struct Argument {
 }
 
 impl Fault {
-    /// The message for the client: what happened, which setting or header is concerned, and what to do next.
+    /// The message for the client: what happened, which setting or header is concerned, what to do next, and where more of it stands: the
+    /// section of `docs/errors.md` about the fault's code.
     pub fn message(&self, locale: Locale) -> String {
-        let template = locale.templates().get(self.key()).map_or_else(|| self.row().code, String::as_str);
-        fill(template, &self.arguments())
+        let code = self.row().code;
+        let template = locale.templates().get(self.key()).map_or(code, String::as_str);
+        let mut message = fill(template, &self.arguments());
+        for part in [" (docs/errors#", code, ")"] {
+            message.push_str(part);
+        }
+        message
     }
 
     /// The name of the fault's text.
@@ -179,5 +185,7 @@ fn fill(template: &str, arguments: &[Argument]) -> String {
     message
 }
 
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 mod tests;

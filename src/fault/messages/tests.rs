@@ -10,7 +10,7 @@ fn no_route(mistake: Mistake) -> Fault {
 }
 
 /// One of each fault, and of each text of it.
-fn faults() -> Vec<Fault> {
+pub(super) fn faults() -> Vec<Fault> {
     let span = Duration::from_millis(1500);
     vec![
         no_route(Mistake::Unknown),
@@ -99,6 +99,7 @@ fn every_text_is_sentences_and_has_its_arguments_for_placeholders() {
 fn arguments_are_put_in_as_they_are() {
     let route = no_route(Mistake::Unknown);
     assert!(route.message(Locale::En).contains(" GET /{method} "), "{route}");
+    assert!(route.to_string().ends_with(". (docs/errors#route_not_found)"), "{route}");
     assert!(Fault::Idle(Duration::from_millis(1500)).to_string().contains(" 1.5 s"));
     assert!(Fault::BodyStalled(Duration::from_secs(60)).to_string().contains(" 60 s"));
     assert!(Fault::Full(Duration::from_millis(1500)).to_string().contains(" 2 s"));

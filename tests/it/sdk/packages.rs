@@ -11,26 +11,44 @@ const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
 /// A Python script, ready to be started.
 pub fn python(name: &str) -> Command {
-    let folder = folder("python");
-    let _alone = lock(&folder);
-    let venv = folder.join("venv");
-    let python = venv.join("bin/python");
-    let wanted = fs::read_to_string(Path::new(SCRIPTS).join("requirements.txt")).unwrap();
-    install(&folder, &wanted, || {
-        let hint = "python3 (3.11 or newer) with its venv module is needed; on Debian: apt-get install python3 python3-venv";
-        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), hint);
-        let hint = "the packages in tests/sdk/requirements.txt could not be installed from the package index";
-        let mut pip = Command::new(&python);
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"]);
-        must(pip.arg(Path::new(SCRIPTS).join("requirements.txt")), hint);
-    });
-    let mut script = Command::new(python);
+    let mut script = interpreter();
     script.arg("-B").arg(Path::new(SCRIPTS).join(name));
     script
 }
 
+/// Python with the packages; the caller names a script.
+pub fn interpreter() -> Command {
+    Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
+}
+
+/// mdBook, in the version that `docs/requirements.txt` pins.
+pub fn mdbook() -> PathBuf {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.txt");
+    venv(&folder("mdbook"), &requirements).with_file_name("mdbook")
+}
+
+/// The interpreter of a virtual environment in `folder` with what `requirements` names.
+fn venv(folder: &Path, requirements: &Path) -> PathBuf {
+    let _alone = lock(folder);
+    let venv = folder.join("venv");
+    let python = venv.join("bin/python");
+    let wanted = fs::read_to_string(requirements).unwrap();
+    install(folder, &wanted, || {
+        let hint = "python3 (3.11 or newer) with its venv module is needed; on Debian: apt-get install python3 python3-venv";
+        must(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv), hint);
+        let hint = format!(
+            "the packages in {} could not be installed from the package index",
+            requirements.display()
+        );
+        let mut pip = Command::new(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "-r"]);
+        must(pip.arg(requirements), &hint);
+    });
+    python
+}
+
 /// Node with the packages about it; the caller names a script.
-pub(super) fn node() -> Command {
+pub fn node() -> Command {
     let folder = folder("node");
     let _alone = lock(&folder);
     // A module finds its packages beside itself, so it has to be where they are.

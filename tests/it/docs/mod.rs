@@ -1,0 +1,9 @@
+//! The manual (`docs`) and the README: their links lead somewhere, what they name is what the program has, and what they show runs.
+
+mod blocks;
+mod book;
+mod generated;
+mod links;
+mod names;
+mod page;
+mod run;
