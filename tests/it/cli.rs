@@ -5,6 +5,7 @@ mod client;
 mod health;
 mod pages;
 pub mod process;
+mod providers;
 mod run;
 
 use std::fs;

@@ -80,16 +80,16 @@ fn found(provider: &Provider, report: &TargetReport) -> Found {
 
 /// Runs all of them at once; their results, in their order.
 async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
-    let mut running: Vec<(Pin<Box<F>>, Option<F::Output>)> =
-        futures.into_iter().map(|future| (Box::pin(future), None)).collect();
+    let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
+    let mut results: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
     poll_fn(|cx| {
-        for (future, result) in running.iter_mut().filter(|(_, result)| result.is_none()) {
+        for (future, result) in running.iter_mut().zip(&mut results).filter(|(_, result)| result.is_none()) {
             if let Poll::Ready(output) = future.as_mut().poll(cx) {
                 *result = Some(output);
             }
         }
-        if running.iter().all(|(_, result)| result.is_some()) { Poll::Ready(()) } else { Poll::Pending }
+        if results.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
-    running.into_iter().filter_map(|(_, result)| result).collect()
+    results.into_iter().flatten().collect()
 }

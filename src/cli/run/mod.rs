@@ -315,3 +315,26 @@ fn is_schema(file: &Path) -> bool {
     let text = fs::read_to_string(file).unwrap_or_default();
     serde_json::from_str::<Value>(&text).is_ok_and(|found| found["title"] == config::schema_json()["title"])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::address_of_another;
+
+    /// A shell in which the gateway is set up for its clients can start it too.
+    #[test]
+    fn the_gateways_own_address_is_no_providers() {
+        let listen = "127.0.0.1:8080".parse().expect("an address");
+        for (value, is_another) in [
+            ("http://127.0.0.1:8080/v1", false),
+            ("http://localhost:8080", false),
+            ("http://127.0.0.1:8081/v1", true),
+            ("https://api.openai.com/v1", true),
+            ("sk-a-key", true),
+            ("http://example.com:8080/v1", true),
+        ] {
+            assert_eq!(address_of_another(value.to_owned(), listen).is_some(), is_another, "{value}");
+        }
+        let listen = "[::1]:8080".parse().expect("an address");
+        assert_eq!(address_of_another("http://[::1]:8080/v1".to_owned(), listen), None);
+    }
+}

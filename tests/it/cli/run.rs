@@ -8,13 +8,13 @@ use super::process::{BINARY, Done, Running, command, shell, sluicegate};
 use crate::{folder::Folder, harness::UPSTREAM_KEY, sdk::packages};
 
 /// Two addresses that nobody listens on now.
-fn free() -> [String; 2] {
+pub fn free() -> [String; 2] {
     let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     sockets.each_ref().map(|socket| socket.local_addr().unwrap().to_string())
 }
 
 /// Without the keys of whoever runs the tests.
-fn bare(arguments: &[&str]) -> std::process::Command {
+pub fn bare(arguments: &[&str]) -> std::process::Command {
     let mut bare = command(BINARY);
     bare.args(arguments);
     for (name, _) in std::env::vars_os() {
@@ -26,7 +26,7 @@ fn bare(arguments: &[&str]) -> std::process::Command {
     bare
 }
 
-fn done(command: &mut std::process::Command) -> Done {
+pub fn done(command: &mut std::process::Command) -> Done {
     command.output().unwrap().into()
 }
 

@@ -1,9 +1,10 @@
 //! Calls with OpenAI's paths reach the deployment paths of an Azure OpenAI resource.
 
 use http::{Method, Request};
-use sluicegate::simulator::{Head, Script, Simulator, Step};
+use sluicegate::simulator::{Head, Options, Script, Simulator, Step};
 
 use crate::harness::{BOTH, Gateway, GatewayToml, Sent, UPSTREAM_KEY, authorised, send, simulator, whole};
+use crate::{cli::process::sluicegate, folder::Folder};
 
 const AZURE: &str = r#"azure = { api_version = "2024-10-21" }"#;
 const FORM: &str = "multipart/form-data; boundary=b";
@@ -177,4 +178,22 @@ async fn the_newer_api_needs_no_such_table() {
     let gateway = gateway(&upstream, "/openai/v1", "auth = { header = \"api-key\" }", "rewrite = \"/\"");
     let request = json(&gateway, "/v1/chat/completions", r#"{"model":"a"}"#, 0);
     assert_eq!(sent(&upstream, &gateway, request).await.0, "/openai/v1/chat/completions");
+}
+
+/// `check --online` asks what the route would ask.
+#[test]
+fn a_resource_is_asked_at_azures_paths() {
+    let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
+    let upstream = Simulator::spawn_threads(&options, 1).unwrap();
+    let folder = Folder::new();
+    let file = folder.write(
+        "gateway.toml",
+        &GatewayToml::new().upstream("azure", &upstream.url(), AZURE).route("rewrite = \"/\"").to_string(),
+    );
+    let checked = sluicegate(&["check", "--config", &file, "--online", "--model", "my-gpt"]);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.out, checked.err);
+    let targets: Vec<String> = upstream.records().into_iter().map(|record| record.target).collect();
+    let models = "/openai/models?api-version=2024-10-21";
+    let answer = "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21";
+    assert_eq!(targets, [models, models, answer], "once without the key");
 }
