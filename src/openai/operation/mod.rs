@@ -6,7 +6,7 @@ mod table;
 
 use http::Method;
 
-use super::{Dialect, Endpoint, Facts};
+use super::{Dialect, Endpoint, Facts, endpoint::Segments};
 
 pub use model_use::ModelUse;
 pub use repeat::Repeat;
@@ -30,8 +30,7 @@ impl Operation {
     /// (`%2F`) is part of its segment.
     pub fn of(method: &Method, path: &str) -> Self {
         let mut last = [""; LOOKED_AT];
-        let reversed = path.rsplit('/').filter(|segment| !segment.is_empty());
-        for (slot, segment) in last.iter_mut().rev().zip(reversed) {
+        for (slot, segment) in last.iter_mut().rev().zip(Segments::of(path).rev()) {
             *slot = segment;
         }
         match table::find(method, &last) {

@@ -81,7 +81,9 @@ pub(super) async fn finish(
 ) -> Result<ClientResponse, FailedAttempt> {
     let AttemptHead { mut candidate, head } = attempt;
     let result = match judge_head(context, exchange, request, &mut candidate, head).await {
-        Ok(response) if hold != Hold::Nothing => held(context, exchange, response, &candidate, hold).await,
+        Ok(response) if is_held(exchange, &response, hold) => {
+            Box::pin(held(context, exchange, response, &candidate, hold)).await
+        }
         judged => judged,
     };
     match result {
@@ -143,6 +145,15 @@ fn content_due_from(exchange: &Exchange, candidate: &Candidate) -> Instant {
     candidate.content_due_from(start)
 }
 
+/// Whether any of the response has to be held.
+fn is_held(exchange: &Exchange, response: &ClientResponse, hold: Hold) -> bool {
+    match hold {
+        Hold::Nothing => false,
+        Hold::Start => response.may_fail_at_start(exchange.record.stream == Some(true)),
+        Hold::Whole { .. } => true,
+    }
+}
+
 /// The response once as much of it is held as `hold` says.
 async fn held(
     context: &RequestContext,
@@ -152,7 +163,7 @@ async fn held(
     hold: Hold,
 ) -> Result<ClientResponse, AttemptError> {
     let clocks = HoldTimeouts { start: content_due_from(exchange, candidate), timeouts: candidate.timeouts };
-    match Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await {
+    match hold_back(context, exchange, &mut response, hold, clocks).await {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
         Err(HoldError::ErrorEvent(data)) => {

@@ -76,6 +76,13 @@ impl ClientResponse {
         self
     }
 
+    /// Whether [`hold_start`](Self::hold_start) or [`hold_document`](Self::hold_document) holds anything of the response to a request for a
+    /// stream, or for no stream.
+    pub(in crate::proxy) fn may_fail_at_start(&self, to_stream: bool) -> bool {
+        let ResponseContent::Upstream(pending) = &self.content else { return false };
+        pending.observer.is_unfinished() || (to_stream && pending.observer.is_document())
+    }
+
     /// Holds an event stream back until its first content; anything else goes at once.
     ///
     /// # Errors
