@@ -394,7 +394,7 @@ impl Connection {
                 }
             }
         };
-        Ok(response.map(|()| AnswerBody::new(source, pools, dialer)))
+        Ok(Box::new(response.map(|()| AnswerBody::new(source, pools, dialer))))
     }
 }
 

@@ -61,8 +61,7 @@ pub(super) async fn begin(
     candidate: &mut Candidate,
 ) -> Result<Answer, Fault> {
     let start = exchange.begin_attempt(record_of(candidate));
-    let may_be_late = request.stream && !candidate.is_last && request.can_be_sent_twice();
-    let limit = candidate.timeouts.first_token.filter(|_| may_be_late);
+    let limit = candidate.timeouts.first_token.filter(|_| candidate.may_be_late);
     candidate.head_limit = limit.map(|limit| HeadLimit { start, limit });
     announce(exchange, request, candidate);
     ask(context, exchange, request, candidate).await

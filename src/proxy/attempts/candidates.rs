@@ -37,8 +37,8 @@ pub(super) struct Candidate {
     /// `None` if the upstream needs no key.
     pub(super) key: Option<KeyPermit>,
     pub(super) permit: TargetPermit,
-    /// Whether nothing else can be tried if this one is slow: its answer is then better than none.
-    pub(super) is_last: bool,
+    /// Whether something else is tried if the head of its response is late.
+    pub(super) may_be_late: bool,
     /// When the head of its response is late; `None`: however late it is, nothing else is tried meanwhile.
     pub(super) head_limit: Option<HeadLimit>,
     /// The head of its response, if that is late and still to come.
@@ -597,7 +597,7 @@ impl Candidates {
             timeouts,
             key,
             permit,
-            is_last: false,
+            may_be_late: false,
             head_limit: None,
             pending_head: None,
             answered: None,

@@ -23,7 +23,7 @@ pub(super) struct LateAttempt {
 #[derive(Debug)]
 enum LateHead {
     Pending(PendingHead),
-    Arrived(Box<Result<Answer, Fault>>),
+    Arrived(Result<Answer, Fault>),
 }
 
 impl LateAttempt {
@@ -52,16 +52,16 @@ impl LateAttempt {
         // Its content is due `first_token` after its head.
         candidate.head_limit = None;
         exchange.resume_attempt(number);
-        if let Ok(answer) = &*head {
+        if let Ok(answer) = &head {
             exchange.head_received(answer.status());
         }
-        Some(AttemptHead { candidate, head: *head })
+        Some(AttemptHead { candidate, head })
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let LateHead::Pending(pending) = &mut self.head {
             let outcome = ready!(Pin::new(pending).poll(cx));
-            self.head = LateHead::Arrived(Box::new(outcome));
+            self.head = LateHead::Arrived(outcome);
         }
         Poll::Ready(())
     }
@@ -69,7 +69,7 @@ impl LateAttempt {
     /// Whether the response may be given to the client.
     fn is_usable(&self) -> bool {
         let LateHead::Arrived(head) = &self.head else { return false };
-        head.as_ref().as_ref().is_ok_and(|answer| answer.status() < StatusCode::BAD_REQUEST)
+        head.as_ref().is_ok_and(|answer| answer.status() < StatusCode::BAD_REQUEST)
     }
 }
 

@@ -148,8 +148,10 @@ impl Dispatch {
         if !self.admit(&mut candidate) {
             return None;
         }
-        candidate.is_last =
-            !(self.schedule.any_left() && self.candidates.any_beside(&candidate, Instant::now()));
+        candidate.may_be_late = request.stream
+            && request.can_be_sent_twice()
+            && self.schedule.any_left()
+            && self.candidates.any_beside(&candidate, Instant::now());
         let asking = Box::pin(attempt::begin(context, exchange, request, &mut candidate));
         let head = match &mut self.late {
             None => asking.await,

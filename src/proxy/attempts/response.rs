@@ -35,7 +35,7 @@ use crate::{
     },
     snapshot::{Route, Upstream},
     sse::{Sniffed, sniff},
-    upstream::AnswerBody,
+    upstream::{Answer, AnswerBody},
 };
 
 /// The largest error body that is searched for keys, in bytes; a larger one is withheld.
@@ -51,11 +51,11 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn judge(
     context: &RequestContext,
     exchange: &mut Exchange,
-    answer: Response<AnswerBody>,
+    answer: Answer,
     route: &Arc<Route>,
     candidate: &Candidate,
 ) -> Result<ClientResponse, AttemptError> {
-    let (mut head, mut body) = answer.into_parts();
+    let (mut head, mut body) = (*answer).into_parts();
     let upstream = &candidate.upstream;
     let mut kind = BodyKind::of(&head.headers);
     if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
