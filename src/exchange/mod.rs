@@ -150,6 +150,11 @@ impl Exchange {
         &self.connection
     }
 
+    /// The metrics in which the exchange is counted.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
+    }
+
     /// Whether the connection cannot carry another request, because the body of this one is not read to its end. hyper knows this only after
     /// it has written the response head. (Always false on HTTP/2, which has streams.)
     pub fn is_last(&self) -> bool {

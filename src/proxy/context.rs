@@ -24,7 +24,7 @@ const MOST_PRESENTED: usize = 8;
 const WITHHELD: &str = "[withheld: holds the key]";
 
 /// What every rung of the ladder reads and none changes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RequestContext {
     pub(super) worker: Rc<Worker>,
     pub(super) downstream: Rc<Downstream>,

@@ -25,6 +25,7 @@ mod delivery;
 mod downstream;
 mod gateway;
 mod intake;
+mod key_use;
 mod memo;
 mod sdk;
 mod worker;

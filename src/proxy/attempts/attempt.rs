@@ -88,10 +88,12 @@ pub(super) async fn finish(
     match result {
         Ok(mut response) => {
             candidate.permit.responded();
-            candidate.key_works();
             exchange.attempt_answered(response.status());
             let start = content_due_from(exchange, &candidate);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
+            if let Some(key) = candidate.key {
+                response.uses(key);
+            }
             Ok(response)
         }
         Err(error) => {
@@ -165,8 +167,8 @@ async fn held(
     match hold_back(context, exchange, &mut response, hold, clocks).await {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
-        Err(HoldError::ErrorEvent(data)) => {
-            let error = UpstreamError::of_event(&data, &candidate.upstream, &exchange.record);
+        Err(HoldError::Upstream(error)) => {
+            let error = UpstreamError::of_event(error, &candidate.upstream, &exchange.record);
             Err(AttemptError::Upstream(Box::new(error)))
         }
     }

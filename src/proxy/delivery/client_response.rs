@@ -14,7 +14,7 @@ use crate::{
     exchange::Exchange,
     fault::{Fault, event_of},
     openai::{Dialect, Endpoint},
-    proxy::sdk,
+    proxy::{key_use::KeyUse, sdk},
     snapshot::Snapshot,
     upstream::TargetPermit,
 };
@@ -157,6 +157,17 @@ impl ClientResponse {
         if let ResponseContent::Upstream(pending) = &mut self.content {
             pending.first_token = first_token.map(|limit| (start + limit, limit));
             pending.permit = Some(permit);
+        }
+    }
+
+    /// Notes that the response came with this key. A stream tells by its first event whether the key works, and any later event may be an error
+    /// about it; any other response tells by its head.
+    pub(in crate::proxy) fn uses(&mut self, mut key: KeyUse) {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) if pending.observer.is_events() => {
+                pending.key = Some(Box::new(key));
+            }
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) => key.works(),
         }
     }
 
