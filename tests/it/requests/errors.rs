@@ -15,7 +15,10 @@ fn anthropic_error(answer: &Answer) -> Value {
         (body["request_id"].as_str(), answer.headers["request-id"].to_str().ok()),
         (Some(id), Some(id))
     );
-    assert!(body["error"]["message"].as_str().is_some_and(|message| message.contains(". (docs/errors#")), "{body:#}");
+    assert!(
+        body["error"]["message"].as_str().is_some_and(|message| message.contains(". (docs/errors#")),
+        "{body:#}"
+    );
     body["error"].clone()
 }
 
