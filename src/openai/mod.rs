@@ -27,7 +27,7 @@ mod stream;
 mod usage;
 
 pub use answer::AnswerReader;
-pub use azure::{deployment, with_deployment};
+pub use azure::{NoDeployment, azure_path, deployment, with_deployment};
 pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, FormPoints, Splices};

@@ -107,7 +107,7 @@ impl<'a> Models<'a> {
     }
 
     /// The name, if the client may use the model.
-    fn find<'n>(self, name: &'n str) -> Result<&'n str, Fault> {
+    fn find(self, name: &str) -> Result<&str, Fault> {
         if self.may_be_used(name) {
             return Ok(name);
         }

@@ -39,7 +39,7 @@ use crate::{
     body::RequestBody,
     config::OnDisconnect,
     exchange::{Exchange, Record},
-    fault::Fault,
+    fault::{Fault, Outcome, Who},
     policy,
     snapshot::Route,
 };
@@ -120,6 +120,7 @@ async fn answer(
     let arrived = Arrived { routed, key, timeouts };
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
+        exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
     let rungs = pin!(async {

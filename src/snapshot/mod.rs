@@ -5,6 +5,7 @@
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
 mod models;
+mod paths;
 mod routes;
 mod server_tls;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::{
 };
 
 pub use models::{ModelIndex, ModelRoute};
+pub use paths::AskedModel;
 use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};

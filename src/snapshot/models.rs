@@ -92,6 +92,12 @@ impl ModelIndex {
         self.exact.keys()
     }
 
+    /// The routes that names lead to.
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Route> {
+        let prefixes = self.prefixes.iter().map(|(_, found)| &*found.route);
+        self.exact.values().map(|found| &*found.route).chain(prefixes)
+    }
+
     fn add(
         &mut self,
         name: &Arc<str>,

@@ -140,6 +140,18 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
+    /// Whether requests may be sent to the upstream of this name, by the route itself or by a `[model.NAME]` table.
+    pub fn leads_to(&self, upstream: &str) -> bool {
+        let by_models =
+            || self.models.iter().flat_map(|models| models.routes()).any(|route| route.leads_to(upstream));
+        self.steps.iter().any(|step| *step.upstream.name == *upstream) || by_models()
+    }
+
+    /// The canonical `path`, which matched this route, with the route's prefix replaced.
+    pub(super) fn rewritten<'p>(&self, path: &'p str) -> Option<Cow<'p, str>> {
+        path::rewrite(path, &self.prefix, &self.rewrite, "")
+    }
+
     /// Whether requests to `host` may match this route.
     pub fn serves_host(&self, host: Option<&str>) -> bool {
         self.hosts.is_empty() || host.is_some_and(|host| self.hosts.iter().any(|own| own == host))

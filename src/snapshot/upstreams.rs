@@ -13,7 +13,7 @@ use super::{CompileError, Snapshot, Written};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{self, Auth, Balance, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts},
+    config::{self, Auth, Azure, Balance, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts},
     policy::SecretScanner,
     upstream::{
         Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState,
@@ -40,6 +40,8 @@ pub struct Upstream {
     pub keys: KeyRing,
     /// Finds the keys of all upstreams in bytes sent to a client; shared with the snapshot.
     pub secrets: Arc<SecretScanner<'static>>,
+    /// How OpenAI's paths become those of an Azure OpenAI resource.
+    pub azure: Option<Box<Azure>>,
     /// Headers set on each request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Timeouts, which a route may override.
@@ -231,6 +233,7 @@ impl Compiler<'_> {
             auth,
             keys,
             secrets: self.secrets.clone(),
+            azure: written.azure.clone().map(Box::new),
             headers: pairs(&written.headers),
             timeouts: written.timeout,
             balance: written.balance.clone(),

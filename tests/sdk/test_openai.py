@@ -58,6 +58,21 @@ class Kind:
         self.opened.append(client)
         return client
 
+    def azure(self, route):
+        hooks = {"request": [self.on_request], "response": [self.on_response]}
+        web = openai.DefaultAsyncHttpxClient if self.is_async else openai.DefaultHttpxClient
+        sdk = openai.AsyncAzureOpenAI if self.is_async else openai.AzureOpenAI
+        client = sdk(
+            azure_endpoint=GATEWAY + route,
+            api_version="2025-01-01-preview",
+            api_key=KEY,
+            http_client=web(verify=self.trust, http2=self.http2, event_hooks=hooks),
+            max_retries=0,
+            timeout=60,
+        )
+        self.opened.append(client)
+        return client
+
     async def close(self):
         for client in self.opened:
             await done(client.close())
@@ -222,10 +237,37 @@ async def models_of_the_gateway(kind):
     listed = [model.id async for model in each(await done(limited.models.list()))]
     assert listed == ["default", "gpt-4o"], listed
     for client, name in [(client, "gpt-5"), (limited, "org/gpt-4o")]:
-        error = await refused(openai.NotFoundError, lambda: done(client.models.retrieve(name)))
-        assert (error.code, error.param) == ("model_not_found", "model"), error
-        error = await refused(openai.NotFoundError, lambda: done(client.chat.completions.create(model="gpt-5", messages=HELLO)))
-        assert error.code == "model_not_found" and "`gpt-4o`" in error.message, error
+        error = await refused(lambda: client.models.retrieve(name), openai.NotFoundError, 404, "model_not_found", param="model")
+        assert error.param == "model", error
+        error = await refused(lambda: client.chat.completions.create(model="gpt-5", messages=HELLO), openai.NotFoundError, 404, "model_not_found", param="model")
+        assert "`gpt-4o`" in error.message, error
+
+
+@test
+async def azure_deployments(kind):
+    """OpenAI's client before an Azure resource, and Azure's own client; the simulator takes what Azure does."""
+    for client, version in [(kind.client("/azure/v1"), "2024-10-21"), (kind.azure("/azure-client"), "2025-01-01-preview")]:
+        id = fresh_id()
+        headers = simulated(id=id)
+        answer = await done(client.chat.completions.create(model="gpt-4o", messages=HELLO, extra_headers=headers))
+        assert answer.choices[0].message.content == TEXT, answer
+        made = await done(client.embeddings.create(model="text-embedding-3", input="x", extra_headers=headers))
+        assert made.data[0].embedding, made
+        source = ("speech.wav", b"x" * 1000)
+        heard = await done(client.audio.transcriptions.create(file=source, model="whisper-1", extra_headers=headers))
+        assert heard.text == TEXT, heard
+        responded = await done(client.responses.create(model="gpt-4o", input="Hello", extra_headers=headers))
+        assert responded.output_text == TEXT, responded
+        targets = [record["target"] for record in records(id)]
+        query = f"?api-version={version}"
+        assert targets == [
+            "/openai/deployments/gpt-4o/chat/completions" + query,
+            "/openai/deployments/text-embedding-3/embeddings" + query,
+            "/openai/deployments/whisper-1/audio/transcriptions" + query,
+            "/openai/responses" + query,
+        ], targets
+        keys = [dict(map(tuple, record["headers"])) for record in records(id)]
+        assert all("api-key" in key and "authorization" not in key for key in keys), keys
 
 
 @test

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Api, KeyAnswer, KeyReport, StreamReport, Subject, millis, too_slow};
 use crate::{
     body::Outbound,
-    openai::{Dialect, StreamReader},
+    openai::{self, Dialect, StreamReader},
     sse::Scanner,
     upstream::{Answer, AnswerBody, Pools},
 };
@@ -173,6 +173,8 @@ impl Asker<'_> {
 
     async fn stream(&self, key: Option<&HeaderValue>, model: &str) -> StreamReport {
         let Some(path) = &self.subject.answer_path else { return StreamReport::default() };
+        let renamed = self.subject.upstream.needs_model().then(|| openai::with_deployment(path, model));
+        let path = renamed.flatten().unwrap_or_else(|| path.clone());
         // Older servers know only `max_tokens`, OpenAI's newer models only `max_completion_tokens`.
         let limits: &[&str] = if self.subject.api == Api::Anthropic {
             &["max_tokens"]
@@ -182,7 +184,7 @@ impl Asker<'_> {
         let mut report = StreamReport::default();
         for limit in limits {
             let streamed =
-                tokio::time::timeout(self.subject.timeout * 3, self.stream_once(path, key, model, limit));
+                tokio::time::timeout(self.subject.timeout * 3, self.stream_once(&path, key, model, limit));
             report = streamed.await.unwrap_or_else(|_| StreamReport {
                 error: Some(too_slow(self.subject.timeout * 3)),
                 ..StreamReport::default()

@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::{
-    snapshot::{Route, Snapshot, Target, Upstream},
+    snapshot::{AskedModel, Route, Snapshot, Target, Upstream},
     telemetry::metrics::worker::WorkerMetrics,
     upstream::Pools,
 };
@@ -157,7 +157,7 @@ fn subject<'a>(
     target: &'a Target,
     timeout: Duration,
 ) -> Subject<'a> {
-    let to_it = |route: &&Arc<Route>| route.steps.iter().any(|step| step.upstream.name == upstream.name);
+    let to_it = |route: &&Arc<Route>| route.leads_to(&upstream.name);
     let route = snapshot.routes.iter().find(to_it);
     let api = api_of(upstream);
     let base = route.and_then(|route| {
@@ -165,7 +165,16 @@ fn subject<'a>(
         let alone = OPERATIONS.iter().find_map(|operation| path.strip_suffix(operation));
         Some(alone.unwrap_or(path.trim_end_matches('/')).to_owned())
     });
-    let path = |operation: &str| base.as_ref().map(|base| format!("{base}/{operation}"));
+    let path = |operation: &str| {
+        let Some(route) = route.filter(|_| upstream.azure.is_some()) else {
+            return base.as_ref().map(|base| format!("{base}/{operation}"));
+        };
+        // `ask` knows the model, and puts it in the place of this one.
+        let model = AskedModel { own: None, named: Some("model") };
+        let asked = format!("{}/{operation}", route.path.trim_end_matches('/'));
+        let sent = route.path_at(&asked, upstream, target, model).ok()??;
+        Some(format!("{sent}?{}", upstream.query(None)?))
+    };
     let answer = if api == Api::Anthropic { "messages" } else { "chat/completions" };
     Subject { upstream, target, api, models_path: path("models"), answer_path: path(answer), timeout }
 }

@@ -2,20 +2,47 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
-use super::{access::Access, providers::Provider};
+use super::{access::Access, models::Rule, providers::Provider};
 use crate::config::KeyHash;
 
 /// What a run serves.
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub(super) listen: SocketAddr,
-    /// A listener with TLS before the other: its address, certificate and key.
-    pub(super) tls: Option<(SocketAddr, &'a str, &'a str)>,
+    /// A listener with TLS, before the other.
+    pub(super) tls: Option<Tls<'a>>,
     pub(super) admin: SocketAddr,
     /// At least one.
     pub(super) providers: &'a [Provider],
+    /// Which models go to which of several providers.
+    pub(super) rules: &'a [Rule],
     pub(super) access: &'a Access,
+}
+
+/// A listener with TLS, by a development certificate.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Tls<'a> {
+    pub(in crate::cli) address: SocketAddr,
+    /// The folder with `server.pem`, `server.key` and `ca.pem`.
+    pub(in crate::cli) folder: &'a Path,
+}
+
+/// The upstream of Anthropic's models at OpenAI's paths, where the key is sent as OpenAI's is (Anthropic documentation, "OpenAI SDK
+/// compatibility").
+const ANTHROPIC_AS_OPENAI: &str = "anthropic-openai";
+
+/// A configuration with a route to all providers, in which they can be asked.
+pub(super) fn all_of(providers: &[Provider]) -> String {
+    let mut text = String::from("[[listener]]\naddress = \"127.0.0.1:0\"\n");
+    for provider in providers {
+        upstream(&mut text, provider);
+    }
+    let names: Vec<String> = providers.iter().map(|provider| format!("{:?}", provider.name)).collect();
+    put(&mut text, "[route.all]\npath = \"/v1\"\nrewrite = \"/\"\naccess = \"open\"");
+    put(&mut text, &format!("upstreams = [{}]", names.join(", ")));
+    text
 }
 
 impl Plan<'_> {
@@ -29,7 +56,9 @@ impl Plan<'_> {
         for provider in self.providers {
             upstream(&mut text, provider);
         }
+        self.as_openai(&mut text);
         self.routes(&mut text);
+        self.models(&mut text);
         if let Access::Key { key, .. } = self.access {
             let hash = KeyHash::of(key.as_bytes());
             put(
@@ -43,7 +72,8 @@ impl Plan<'_> {
     }
 
     fn listeners(&self, text: &mut String) {
-        if let Some((address, certificate, key)) = self.tls {
+        if let Some(Tls { address, folder }) = self.tls {
+            let [certificate, key] = ["server.pem", "server.key"].map(|name| folder.join(name));
             put(text, "[[listener]]");
             put(text, &format!("address = {:?}", address.to_string()));
             put(text, &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n"));
@@ -60,7 +90,41 @@ impl Plan<'_> {
         put(text, "level = \"warn\"\n");
     }
 
-    /// Anthropic's own operations go to Anthropic, everything else to the first of the other providers.
+    /// The upstream of a rule.
+    fn upstream_of(&self, rule: &Rule) -> &str {
+        let provider = self.providers.get(rule.provider);
+        let name = provider.map_or("", |provider| &*provider.name);
+        if provider.is_some_and(Provider::is_anthropic) { ANTHROPIC_AS_OPENAI } else { name }
+    }
+
+    /// Anthropic at OpenAI's paths, if a rule leads there.
+    fn as_openai(&self, text: &mut String) {
+        let is_needed = self.rules.iter().any(|rule| self.upstream_of(rule) == ANTHROPIC_AS_OPENAI);
+        let anthropic = self.providers.iter().find(|provider| provider.is_anthropic());
+        if let (true, Some(anthropic)) = (is_needed, anthropic) {
+            put(text, "# At OpenAI's paths, Anthropic expects the key as OpenAI does.");
+            let name = ANTHROPIC_AS_OPENAI.to_owned();
+            upstream(text, &Provider { name, key_header: None, ..anthropic.clone() });
+        }
+    }
+
+    /// The `[model]` tables.
+    fn models(&self, text: &mut String) {
+        if self.rules.is_empty() {
+            return;
+        }
+        put(
+            text,
+            "# Which provider has which models, as they listed them when this file was written. `*` stands for any rest of a name.",
+        );
+        put(text, "# A model without a table goes to the first provider.");
+        for rule in self.rules {
+            put(text, &format!("[model.{:?}]", rule.name));
+            put(text, &format!("upstreams = [{:?}]\n", self.upstream_of(rule)));
+        }
+    }
+
+    /// Anthropic's own operations go to Anthropic, everything else to the provider that has the model, and to the first one.
     fn routes(&self, text: &mut String) {
         let anthropic = self.providers.iter().find(|provider| provider.is_anthropic());
         let others: Vec<&Provider> =
@@ -75,7 +139,17 @@ impl Plan<'_> {
                 text,
                 "# The base URL of an upstream is what an SDK would be given, so `/v1` of the request is replaced by it.",
             );
-            text.push_str(&self.route("/v1", "/", provider));
+            let route = self.route("/v1", "/", provider);
+            let route = route.trim_end();
+            put(text, route);
+            if !self.rules.is_empty() {
+                put(
+                    text,
+                    "model_tables = \"prefer\"                         # the [model] tables below come first,",
+                );
+                put(text, "model_upstreams = \"all\"                         # and may lead to any upstream");
+            }
+            text.push('\n');
         }
     }
 

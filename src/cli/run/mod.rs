@@ -2,7 +2,9 @@
 
 mod access;
 mod file;
+mod greeting;
 mod instructions;
+mod models;
 mod providers;
 
 use std::{
@@ -13,7 +15,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::Args;
@@ -22,13 +23,15 @@ use serde_json::Value;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
-    cli::probe::{self, KeyAnswer, TargetReport},
     config::{self, Config, Env, Problems},
-    snapshot::Snapshot,
 };
-use access::Access;
+pub(super) use access::Access;
+pub(super) use file::Tls;
+pub(super) use providers::Provider;
+
 use file::Plan;
-use providers::{InEnvironment, Provider};
+use greeting::Found;
+use models::{Rule, Rules};
 
 /// What `run` serves, and where.
 #[derive(Debug, Args)]
@@ -64,7 +67,7 @@ pub(super) fn usual_model(url: &str) -> Option<&'static str> {
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(
         "no provider: set the variable with a provider's key, or name a server with --to URL\n{}",
         instructions::variables()
@@ -85,6 +88,15 @@ enum Error {
     },
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error(
+        "{title} requires a key ({detail}); name the environment variable that has it with --key-env NAME"
+    )]
+    KeyNeeded {
+        /// The provider.
+        title: String,
+        /// What was asked, and the answer.
+        detail: String,
+    },
     #[error("{title} refuses the key in {variable} ({detail}); check the key")]
     Refused {
         /// The provider.
@@ -122,91 +134,125 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
             return Err(Error::NotLoopback { option, address });
         }
     }
-    let InEnvironment { served: providers, left_out } = providers(options)?;
-    let access = access(options)?;
-    let (listen, admin) = (options.listen, options.admin);
-    let plan = Plan { listen, tls: None, admin, providers: &providers, access: &access };
-    let text = plan.toml();
-    let config = configuration(&text)?;
-    let app = App::start(config, Surroundings::interactive()).map_err(|error| named(error, options))?;
-    let found = greet(configuration(&text)?, &providers)?;
-    if let Some(file) = &options.write {
-        write(file, &text)?;
+    let (providers, access) = (providers(options)?, access(options)?);
+    let place = Place {
+        listen: options.listen,
+        tls: None,
+        admin: options.admin,
+        write: options.write.as_deref(),
+        options: &[(options.listen, "--listen"), (options.admin, "--admin")],
+        variable: &|name| env::var_os(name),
+    };
+    if let [only] = &*providers {
+        place.serve_one(only, &access)
+    } else {
+        place.serve_several(&providers, &access)
     }
-    let address = app.addresses().first().copied().unwrap_or(listen);
-    super::print(instructions::of(
-        &plan,
-        &Started { address, written: options.write.as_deref(), found, left_out },
-    ));
-    app.run().map_err(Error::App)
+}
+
+/// Where a run serves, and where its keys are.
+pub(super) struct Place<'a> {
+    pub(super) listen: SocketAddr,
+    /// A listener with TLS, before the other.
+    pub(super) tls: Option<Tls<'a>>,
+    pub(super) admin: SocketAddr,
+    /// Where the configuration is saved.
+    pub(super) write: Option<&'a Path>,
+    /// The option for each address, for the message that one is in use.
+    pub(super) options: &'a [(SocketAddr, &'static str)],
+    /// The environment in which keys are looked up.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Place<'_> {
+    /// Serves one provider, which is asked when the gateway runs already.
+    pub(super) fn serve_one(&self, provider: &Provider, access: &Access) -> Result<Ended, Error> {
+        let plan = self.plan(std::slice::from_ref(provider), &[], access);
+        let app = self.start(&plan)?;
+        let found = greeting::ask(self.configuration(&plan.toml())?, plan.providers)?;
+        if let Some(detail) = found.iter().find_map(|found| found.refused.as_deref()) {
+            return Err(refused(provider, detail));
+        }
+        self.present(app, &plan, &Started { found, not_served: Vec::new(), left_out: 0 })
+    }
+
+    /// Serves several providers. What they list decides which model goes to which, so they are asked first.
+    fn serve_several(&self, all: &[Provider], access: &Access) -> Result<Ended, Error> {
+        let asked = greeting::ask(self.configuration(&file::all_of(all))?, all)?;
+        let (mut providers, mut found, mut not_served) = (Vec::new(), Vec::new(), Vec::new());
+        for (provider, answer) in all.iter().cloned().zip(asked) {
+            match answer.refused {
+                Some(detail) => not_served.push((provider, detail)),
+                None => {
+                    providers.push(provider);
+                    found.push(answer);
+                }
+            }
+        }
+        if let (true, Some((provider, detail))) = (providers.is_empty(), not_served.first()) {
+            return Err(refused(provider, detail));
+        }
+        let listed: Vec<Vec<String>> =
+            found.iter_mut().map(|found| std::mem::take(&mut found.models)).collect();
+        let Rules { rules, left_out } = models::rules(&providers, &listed);
+        let plan = self.plan(&providers, &rules, access);
+        let app = self.start(&plan)?;
+        self.present(app, &plan, &Started { found, not_served, left_out })
+    }
+
+    fn plan<'p>(&'p self, providers: &'p [Provider], rules: &'p [Rule], access: &'p Access) -> Plan<'p> {
+        let Self { listen, tls, admin, .. } = *self;
+        Plan { listen, tls, admin, providers, rules, access }
+    }
+
+    fn start(&self, plan: &Plan<'_>) -> Result<App, Error> {
+        let config = self.configuration(&plan.toml())?;
+        App::start(config, Surroundings::interactive()).map_err(|error| self.named(error))
+    }
+
+    /// Saves the configuration if that is wanted, prints what is served, and serves until a signal.
+    fn present(&self, app: App, plan: &Plan<'_>, started: &Started) -> Result<Ended, Error> {
+        if let Some(file) = self.write {
+            write(file, &plan.toml())?;
+        }
+        super::print(instructions::of(plan, started, app.addresses(), self.write));
+        app.run().map_err(Error::App)
+    }
+
+    /// Reads the configuration of the run as a file would be read.
+    fn configuration(&self, text: &str) -> Result<Config, Problems> {
+        let parsed = config::parse(text, &Env::new("", self.variable));
+        parsed.map_err(|problems| Problems { file: PathBuf::from("the configuration of this run"), problems })
+    }
+
+    /// Names the option for another address if the error is about an address.
+    fn named(&self, error: AppError) -> Error {
+        let AppError::Bind(bind) = &error else { return Error::App(error) };
+        let option = self.options.iter().find(|(address, _)| *address == bind.address());
+        match option {
+            Some((_, option)) => Error::Bind(error, option),
+            None => Error::App(error),
+        }
+    }
+}
+
+fn refused(provider: &Provider, detail: &str) -> Error {
+    let (title, detail) = (provider.title.clone(), detail.to_owned());
+    match provider.variable.clone() {
+        Some(variable) => Error::Refused { title, variable, detail },
+        None => Error::KeyNeeded { title, detail },
+    }
 }
 
 /// What is known of a run once it has started.
 #[derive(Debug)]
-struct Started<'a> {
-    address: SocketAddr,
-    /// The configuration file that was saved.
-    written: Option<&'a Path>,
-    /// For each provider.
+struct Started {
+    /// For each provider that is served.
     found: Vec<Found>,
-    /// Providers whose keys are in the environment, and which are not served.
-    left_out: Vec<Provider>,
-}
-
-/// What a provider has said at the start.
-#[derive(Debug)]
-struct Found {
-    /// Whether its key is accepted, in words.
-    state: String,
-    /// A model that it has.
-    model: Option<String>,
-}
-
-/// How long each step of asking may take: the gateway serves meanwhile, but its commands are printed afterwards.
-const GREETING: Duration = Duration::from_secs(3);
-
-/// Asks each provider for its models, with its key. One that cannot be reached now may be reached later; a refused key is an error.
-fn greet(config: Config, providers: &[Provider]) -> Result<Vec<Found>, Error> {
-    let snapshot = Snapshot::compile(config, None).map_err(|error| Error::App(error.into()))?;
-    let runtime = probe::runtime().map_err(Error::Runtime)?;
-    let subjects = probe::subjects(&snapshot, GREETING);
-    let asked: Vec<_> = subjects.iter().map(|subject| runtime.block_on(probe::ask(subject, None))).collect();
-    let of = |provider: &Provider| {
-        let report = asked.iter().find(|report| report.upstream == provider.name);
-        report.map_or_else(
-            || Ok(Found { state: "not asked".to_owned(), model: None }),
-            |report| found(provider, report),
-        )
-    };
-    providers.iter().map(of).collect()
-}
-
-fn found(provider: &Provider, report: &TargetReport) -> Result<Found, Error> {
-    if let Some((step, error)) = report.steps.iter().find_map(|step| Some((step.name, step.error.as_ref()?)))
-    {
-        return Ok(Found { state: format!("cannot be reached now ({step}: {error})"), model: None });
-    }
-    let Some(key) = report.keys.first() else {
-        return Ok(Found { state: "not asked".to_owned(), model: None });
-    };
-    let state = match key.verdict {
-        KeyAnswer::Refused => {
-            let variable = provider.variable.clone().unwrap_or_else(|| "--key-env".to_owned());
-            return Err(Error::Refused {
-                title: provider.title.clone(),
-                variable,
-                detail: key.detail.clone(),
-            });
-        }
-        KeyAnswer::Accepted => "accepts the key".to_owned(),
-        KeyAnswer::NoneNeeded => "needs no key".to_owned(),
-        KeyAnswer::CannotTell => {
-            "answers; whether it accepts the key shows with the first request".to_owned()
-        }
-        KeyAnswer::Failed => format!("fails now ({})", key.detail),
-    };
-    let usual = provider.model.filter(|model| key.models.iter().any(|listed| listed == model));
-    Ok(Found { state, model: usual.map(str::to_owned).or_else(|| key.models.first().cloned()) })
+    /// Providers that refuse their keys, and what they were asked and answered.
+    not_served: Vec<(Provider, String)>,
+    /// How many models have no rule of their own, because there would be too many.
+    left_out: usize,
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -214,10 +260,10 @@ fn variable(name: &str) -> Option<String> {
 }
 
 /// The providers to serve; at least one.
-fn providers(options: &RunOptions) -> Result<InEnvironment, Error> {
+fn providers(options: &RunOptions) -> Result<Vec<Provider>, Error> {
     let Some(url) = &options.to else {
-        let found = providers::in_environment(variable);
-        return if found.served.is_empty() { Err(Error::NoProvider) } else { Ok(found) };
+        let found = providers::in_environment(|name| address_of_another(variable(name)?, options.listen));
+        return if found.is_empty() { Err(Error::NoProvider) } else { Ok(found) };
     };
     let is_base = url.scheme().is_some() && url.authority().is_some() && url.query().is_none();
     if !is_base {
@@ -226,8 +272,18 @@ fn providers(options: &RunOptions) -> Result<InEnvironment, Error> {
     if let Some(name) = options.key_env.as_deref().filter(|name| variable(name).is_none()) {
         return Err(Error::KeyNotSet(name.to_owned()));
     }
-    let served = vec![Provider::at(url, options.key_env.clone())];
-    Ok(InEnvironment { served, left_out: Vec::new() })
+    Ok(vec![Provider::at(url, options.key_env.clone())])
+}
+
+/// The value of a variable, unless it is the address of this gateway, which programs that use it are given in the same variables.
+fn address_of_another(value: String, listen: SocketAddr) -> Option<String> {
+    let authority = value.parse::<Uri>().ok().and_then(|uri| uri.authority().cloned());
+    let is_here = authority.is_some_and(|authority| {
+        let host = authority.host();
+        let is_loopback = host == "localhost" || listen.ip().to_string() == host.trim_matches(['[', ']']);
+        is_loopback && authority.port_u16() == Some(listen.port())
+    });
+    (!is_here).then_some(value)
 }
 
 fn access(options: &RunOptions) -> Result<Access, Error> {
@@ -235,20 +291,6 @@ fn access(options: &RunOptions) -> Result<Access, Error> {
         return Ok(Access::Open);
     }
     Ok(Access::of(options.client_key_file.as_deref(), variable(access::VARIABLE))?)
-}
-
-/// Reads the configuration of the run as a file would be read.
-fn configuration(text: &str) -> Result<Config, Problems> {
-    let variable = |name: &str| -> Option<OsString> { env::var_os(name) };
-    let parsed = config::parse(text, &Env::new("", &variable));
-    parsed.map_err(|problems| Problems { file: PathBuf::from("the configuration of this run"), problems })
-}
-
-/// Names the option for another address if the error is about an address.
-fn named(error: AppError, options: &RunOptions) -> Error {
-    let AppError::Bind(bind) = &error else { return Error::App(error) };
-    let option = if bind.address() == options.admin { "--admin" } else { "--listen" };
-    Error::Bind(error, option)
 }
 
 /// The schema's file, in the folder of the configuration.
@@ -272,4 +314,27 @@ fn write(file: &Path, text: &str) -> Result<(), Error> {
 fn is_schema(file: &Path) -> bool {
     let text = fs::read_to_string(file).unwrap_or_default();
     serde_json::from_str::<Value>(&text).is_ok_and(|found| found["title"] == config::schema_json()["title"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address_of_another;
+
+    /// A shell in which the gateway is set up for its clients can start it too.
+    #[test]
+    fn the_gateways_own_address_is_no_providers() {
+        let listen = "127.0.0.1:8080".parse().expect("an address");
+        for (value, is_another) in [
+            ("http://127.0.0.1:8080/v1", false),
+            ("http://localhost:8080", false),
+            ("http://127.0.0.1:8081/v1", true),
+            ("https://api.openai.com/v1", true),
+            ("sk-a-key", true),
+            ("http://example.com:8080/v1", true),
+        ] {
+            assert_eq!(address_of_another(value.to_owned(), listen).is_some(), is_another, "{value}");
+        }
+        let listen = "[::1]:8080".parse().expect("an address");
+        assert_eq!(address_of_another("http://[::1]:8080/v1".to_owned(), listen), None);
+    }
 }

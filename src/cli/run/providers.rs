@@ -16,6 +16,9 @@ pub(super) struct Known {
     pub(super) key_header: Option<&'static str>,
     /// A small model, for the commands that are printed.
     pub(super) model: &'static str,
+    /// Beginnings of the names of its models that its documentation uses for no model of another provider; none if it serves models of several
+    /// makers, whose names others have as well.
+    pub(super) beginnings: &'static [&'static str],
 }
 
 /// Where a provider's API is.
@@ -23,6 +26,16 @@ pub(super) struct Known {
 pub(super) enum Base {
     /// At this base URL, as an SDK would be given it.
     Url(&'static str),
+    /// At this base URL, unless the variable that its own SDKs read has another one (openai-python `_client.py`, anthropic-sdk-python
+    /// `_client.py`, groq-python `_client.py`).
+    Usual {
+        /// The base URL.
+        url: &'static str,
+        /// The variable's name.
+        variable: &'static str,
+        /// What such an SDK adds to the variable's value and this program does not.
+        path: &'static str,
+    },
     /// At the address in this variable, with a path behind it: each customer has an address of their own.
     Variable {
         /// The variable's name.
@@ -34,7 +47,7 @@ pub(super) enum Base {
 
 /// A provider that is served in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Provider {
+pub(in crate::cli) struct Provider {
     pub(super) name: String,
     pub(super) title: String,
     /// Its base URL, as an SDK would be given it.
@@ -44,17 +57,20 @@ pub(super) struct Provider {
     pub(super) key_header: Option<&'static str>,
     /// `None`: unknown, so the provider is asked.
     pub(super) model: Option<&'static str>,
+    /// See [`Known::beginnings`].
+    pub(super) beginnings: &'static [&'static str],
 }
 
-/// In the order of preference: the first one found is served.
+/// In the order of preference: the first one found gets the requests for models that belong to no other.
 pub(super) const KNOWN: [Known; 12] = [
     Known {
         name: "openai",
         title: "OpenAI",
         variable: "OPENAI_API_KEY",
-        base: Base::Url("https://api.openai.com/v1"),
+        base: Base::Usual { url: "https://api.openai.com/v1", variable: "OPENAI_BASE_URL", path: "" },
         key_header: None,
         model: "gpt-4o-mini",
+        beginnings: &[],
     },
     Known {
         name: "azure",
@@ -63,6 +79,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Variable { variable: "AZURE_OPENAI_ENDPOINT", path: "/openai/v1" },
         key_header: Some("api-key"),
         model: "gpt-4o-mini",
+        beginnings: &[],
     },
     Known {
         name: "openrouter",
@@ -71,14 +88,20 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://openrouter.ai/api/v1"),
         key_header: None,
         model: "openai/gpt-4o-mini",
+        beginnings: &[],
     },
     Known {
         name: "groq",
         title: "Groq",
         variable: "GROQ_API_KEY",
-        base: Base::Url("https://api.groq.com/openai/v1"),
+        base: Base::Usual {
+            url: "https://api.groq.com/openai/v1",
+            variable: "GROQ_BASE_URL",
+            path: "/openai/v1",
+        },
         key_header: None,
         model: "llama-3.1-8b-instant",
+        beginnings: &[],
     },
     Known {
         name: "mistral",
@@ -87,6 +110,16 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.mistral.ai/v1"),
         key_header: None,
         model: "mistral-small-latest",
+        beginnings: &[
+            "mistral-",
+            "ministral-",
+            "magistral-",
+            "codestral-",
+            "devstral-",
+            "pixtral-",
+            "voxtral-",
+            "open-mistral-",
+        ],
     },
     Known {
         name: "deepseek",
@@ -95,6 +128,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.deepseek.com/v1"),
         key_header: None,
         model: "deepseek-chat",
+        beginnings: &["deepseek-"],
     },
     Known {
         name: "gemini",
@@ -103,6 +137,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://generativelanguage.googleapis.com/v1beta/openai"),
         key_header: None,
         model: "gemini-2.5-flash",
+        beginnings: &["gemini-", "models/gemini-"],
     },
     Known {
         name: "xai",
@@ -111,6 +146,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.x.ai/v1"),
         key_header: None,
         model: "grok-4-fast",
+        beginnings: &["grok-"],
     },
     Known {
         name: "moonshot",
@@ -119,6 +155,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.moonshot.ai/v1"),
         key_header: None,
         model: "kimi-k2-turbo-preview",
+        beginnings: &["kimi-", "moonshot-"],
     },
     Known {
         name: "together",
@@ -127,6 +164,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.together.xyz/v1"),
         key_header: None,
         model: "meta-llama/Llama-3.3-70B-Instruct-Turbo",
+        beginnings: &[],
     },
     Known {
         name: "fireworks",
@@ -135,6 +173,7 @@ pub(super) const KNOWN: [Known; 12] = [
         base: Base::Url("https://api.fireworks.ai/inference/v1"),
         key_header: None,
         model: "accounts/fireworks/models/llama-v3p3-70b-instruct",
+        beginnings: &["accounts/fireworks/"],
     },
     ANTHROPIC,
 ];
@@ -144,16 +183,17 @@ pub(super) const ANTHROPIC: Known = Known {
     name: "anthropic",
     title: "Anthropic",
     variable: "ANTHROPIC_API_KEY",
-    base: Base::Url("https://api.anthropic.com/v1"),
+    base: Base::Usual { url: "https://api.anthropic.com/v1", variable: "ANTHROPIC_BASE_URL", path: "/v1" },
     key_header: Some("x-api-key"),
     model: "claude-haiku-4-5",
+    beginnings: &["claude-"],
 };
 
 impl Provider {
     /// The server at `url`, whose key is in that variable.
     pub(super) fn at(url: &Uri, variable: Option<String>) -> Self {
         let base = url.to_string().trim_end_matches('/').to_owned();
-        let known = KNOWN.iter().find(|known| matches!(known.base, Base::Url(own) if own == base));
+        let known = KNOWN.iter().find(|known| known.base.url() == Some(&*base));
         Self {
             name: known.map_or("upstream", |known| known.name).to_owned(),
             title: known.map_or_else(|| url.host().unwrap_or_default(), |known| known.title).to_owned(),
@@ -161,6 +201,20 @@ impl Provider {
             variable,
             key_header: known.and_then(|known| known.key_header),
             model: known.map(|known| known.model),
+            beginnings: known.map_or(&[], |known| known.beginnings),
+        }
+    }
+
+    /// The simulator at `url`, which requires the key in that variable.
+    pub(in crate::cli) fn simulated(url: &str, variable: &str) -> Self {
+        Self {
+            name: "simulator".to_owned(),
+            title: "simulated provider".to_owned(),
+            base: format!("{url}/v1"),
+            variable: Some(variable.to_owned()),
+            key_header: None,
+            model: Some("gpt-4o-mini"),
+            beginnings: &[],
         }
     }
 
@@ -172,7 +226,10 @@ impl Provider {
 
 /// The small model of the provider with this host.
 pub(super) fn usual_model(host: &str) -> Option<&'static str> {
-    let is_there = |known: &&Known| matches!(known.base, Base::Url(url) if url.parse::<Uri>().is_ok_and(|own| own.host() == Some(host)));
+    let is_there = |known: &&Known| {
+        let own = known.base.url().and_then(|url| url.parse::<Uri>().ok());
+        own.is_some_and(|own| own.host() == Some(host))
+    };
     KNOWN.iter().find(is_there).map(|known| known.model)
 }
 
@@ -182,9 +239,11 @@ impl Known {
         variable(self.variable)?;
         let base = match self.base {
             Base::Url(url) => url.to_owned(),
-            Base::Variable { variable: name, path } => {
-                format!("{}{path}", variable(name)?.trim_end_matches('/'))
-            }
+            Base::Usual { url, variable: name, path } => match variable(name) {
+                Some(address) => with_path(&address, path),
+                None => url.to_owned(),
+            },
+            Base::Variable { variable: name, path } => with_path(&variable(name)?, path),
         };
         Some(Provider {
             name: self.name.to_owned(),
@@ -193,24 +252,28 @@ impl Known {
             variable: Some(self.variable.to_owned()),
             key_header: self.key_header,
             model: Some(self.model),
+            beginnings: self.beginnings,
         })
     }
 }
 
-/// The providers for which the environment has a key.
-#[derive(Debug)]
-pub(super) struct InEnvironment {
-    /// The first one, and Anthropic, which has paths of its own.
-    pub(super) served: Vec<Provider>,
-    /// The others: without a configuration file there is nothing to tell their requests by.
-    pub(super) left_out: Vec<Provider>,
+impl Base {
+    /// The base URL that is the same for all customers.
+    fn url(self) -> Option<&'static str> {
+        match self {
+            Self::Url(url) | Self::Usual { url, .. } => Some(url),
+            Self::Variable { .. } => None,
+        }
+    }
 }
 
-/// Looks for the providers' variables.
-pub(super) fn in_environment(variable: impl Fn(&str) -> Option<String> + Copy) -> InEnvironment {
-    let mut found: Vec<Provider> = KNOWN.iter().filter_map(|known| known.found(variable)).collect();
-    let (anthropic, mut others): (Vec<_>, Vec<_>) = found.drain(..).partition(Provider::is_anthropic);
-    let left_out = others.split_off(others.len().min(1));
-    others.extend(anthropic);
-    InEnvironment { served: others, left_out }
+/// The providers for which the environment has a key, in the order of preference.
+pub(super) fn in_environment(variable: impl Fn(&str) -> Option<String> + Copy) -> Vec<Provider> {
+    KNOWN.iter().filter_map(|known| known.found(variable)).collect()
+}
+
+/// An address from a variable, with what belongs behind it unless that is there.
+fn with_path(address: &str, path: &str) -> String {
+    let address = address.trim_end_matches('/');
+    if address.ends_with(path) { address.to_owned() } else { format!("{address}{path}") }
 }

@@ -92,7 +92,10 @@ fn doubled_path(node: &Node<'_>, route: &Route, upstreams: &[Entry<'_, Upstream>
         Some(rewrite) => (rewrite.as_str(), "rewrite"),
         None => (route.path.as_str(), "path"),
     };
-    for (_, upstream, written) in upstreams.iter().filter(|(name, ..)| uses(route, name)) {
+    // A resource of Azure's gets paths of its own.
+    let concerned =
+        upstreams.iter().filter(|(name, _, written)| uses(route, name) && written.azure.is_none());
+    for (_, upstream, written) in concerned {
         for (index, target) in written.targets.iter().enumerate() {
             let base = target.base_path();
             let Some(twice) = overlap(base, sent) else { continue };

@@ -4,6 +4,7 @@
 //! One file for each table of `gateway.toml`, with the declaration of its keys (`declare`) and the readers of those
 //! values that need more than a general kind.
 
+mod azure;
 mod client;
 mod defaults;
 mod egress;
@@ -19,6 +20,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
 pub(crate) use defaults::Defaults;

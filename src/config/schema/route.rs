@@ -126,7 +126,7 @@ table! {
             not_both(table, "request_headers", request_headers.as_ref());
             not_both(table, "response_headers", response_headers.as_ref());
             no_secrets(table, "response_headers");
-            has_an_effect(table, upstreams.as_deref(), delivery);
+            has_an_effect(table, upstreams.as_deref().filter(|_| model_tables == Some(ModelTables::Off)), delivery);
             uses_model_tables(table, model_tables, model_upstreams, model_list);
         }
     }

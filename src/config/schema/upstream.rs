@@ -6,7 +6,7 @@ use http::{HeaderName, Uri};
 use rustls::{RootCertStore, pki_types::ServerName, sign::CertifiedKey};
 
 use super::{
-    Breaker, EgressProxy, Retry, SetHeader, Source, Timeouts,
+    Azure, Breaker, EgressProxy, Retry, SetHeader, Source, Timeouts, azure,
     defaults::{breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     egress::{self, egress},
     headers::values,
@@ -16,8 +16,8 @@ use super::{
 use crate::config::{
     certificate::{authorities, chain_and_key},
     declare::{
-        Context, Declared, Inheritance, Keys, Kind, Secrecy, Shape, count, defaults_table, described, flag,
-        keys, nested, parse_as, section, span, table, text,
+        Context, Declared, Inheritance, Keys, Kind, Or, ParseAs, Secrecy, Shape, count, defaults_table,
+        described, flag, keys, nested, parse_as, section, span, table, text,
     },
     headers,
     problem::{Complaint, complaint},
@@ -47,9 +47,15 @@ table! {
         keys = described(Shape::List(Box::new(Shape::Source(Source::keys())))),
             "Several keys in place of `key`. They are used in turn; a key that the provider rejects or limits is skipped for a while.",
             { example: &[r#"[{ file = "first.key" }, { credential = "second" }]"#], secrecy: Secrecy::Secret };
-        auth: Auth = parse_as(auth_shape, auth).written_as("\"bearer\"").or(Auth::Bearer),
-            "How the key is sent: as `Authorization: Bearer KEY`, alone in another header, or not at all.",
+        auth = auth_key(),
+            "How the key is sent: as `Authorization: Bearer KEY`, alone in another header, or not at all. With `azure`, the default is \
+             the header `api-key`.",
             { example: &[r#"{ header = "api-key" }"#] };
+        azure: Option<Azure> = nested::<Azure>().optional(),
+            "For the deployment paths of an Azure OpenAI resource: requests with OpenAI's paths (`/v1/chat/completions`) get those of Azure \
+             (`/openai/deployments/NAME/chat/completions?api-version=…`). `url` is the resource's endpoint, without a path. Azure's newer \
+             API, whose base URL ends with `/openai/v1`, has OpenAI's paths and needs no such table.",
+            { example: &[r#"{ api_version = "2024-10-21", deployment = "model" }"#], since: "0.2.0" };
         headers: Vec<SetHeader> = values().or(Vec::new()),
             "Headers to set on each request to the upstream. A value may be a secret that is read from elsewhere: { env = \"NAME\" }, \
              { file = \"path\" } or { credential = \"name\" }. Responses are searched for it as for a key.",
@@ -90,6 +96,10 @@ table! {
             { default: INHERITED, example: &["\"30s\""], inheritance: Inheritance::Overrides };
     }
     derived {
+        /// How the key is sent.
+        auth: Auth = Some(auth_key().read_written(table, "auth", context).unwrap_or_else(|| {
+            azure::default_auth(azure.as_ref().and_then(Option::as_ref))
+        }));
         /// Base URLs with their weights, from `url` or `targets`; at least one.
         targets: Vec<Target> = targets(table);
         /// Keys, from `key` or `keys`; none only if `auth` is "none".
@@ -108,6 +118,7 @@ table! {
     }
     check {
         {
+            azure::base_is_a_resource(table, targets.as_deref());
             key_header_is_free(table, auth.as_ref(), headers.as_deref());
             tls_has_an_effect(table, targets.as_deref());
             secrets_have_tls(table, targets.as_deref(), auth.as_ref(), headers.as_deref());
@@ -289,6 +300,10 @@ fn is_local(url: &Uri) -> bool {
     let host = url.host().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn auth_key() -> Or<ParseAs<Auth>> {
+    parse_as(auth_shape, auth).written_as("\"bearer\"").or(Auth::Bearer)
 }
 
 fn auth_shape() -> Shape {

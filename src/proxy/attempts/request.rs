@@ -1,6 +1,6 @@
 //! The request as it goes to one candidate: rewritten path, the upstream's key, and the body, held whole or streamed.
 
-use std::{borrow::Cow, rc::Rc, sync::Arc};
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
@@ -11,7 +11,7 @@ use crate::{
     body::{Outbound, RequestBody, Upload},
     exchange::{Exchange, Record},
     fault::Fault,
-    openai::{self, EditPoints, Splices},
+    openai::{EditPoints, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::NOT_THE_ROUTES,
@@ -20,8 +20,13 @@ use crate::{
         context::RequestContext,
         intake::{PreparedRequest, RequestContent},
     },
-    snapshot::Route,
+    snapshot::{AskedModel, Route},
 };
+
+/// A request to an Azure deployment that names none.
+const NO_DEPLOYMENT: Fault = Fault::BadRequest(
+    "its `model`, which the gateway must be able to read, is not the name of an Azure deployment",
+);
 
 /// The request as it is sent to `candidate`. A streamed body moves into it.
 ///
@@ -78,15 +83,15 @@ pub(super) fn build(
 fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> {
     let target = candidate.target();
     let routed = &prepared.arrived.routed;
-    let path = routed.route.upstream_path(&routed.path, target).ok_or(NOT_THE_ROUTES)?;
-    let renamed = candidate.model.as_deref().and_then(|model| openai::with_deployment(&path, model));
-    let path = renamed.map_or(path, Cow::Owned);
+    let model = AskedModel { own: candidate.model.as_deref(), named: prepared.model.as_deref() };
+    let path = routed.route.path_at(&routed.path, &candidate.upstream, target, model);
+    let path = path.map_err(|NoDeployment| NO_DEPLOYMENT)?.ok_or(NOT_THE_ROUTES)?;
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
     let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
-    let written = match query.as_deref() {
-        None | Some("") => path.into_owned(),
-        Some(query) => [&*path, "?", query].concat(),
+    let written = match candidate.upstream.query(query.as_deref()) {
+        None => path.into_owned(),
+        Some(query) => [&*path, "?", &query].concat(),
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {

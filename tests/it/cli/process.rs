@@ -67,7 +67,7 @@ impl Running {
     }
 
     /// The next line that is as wanted; those before it are passed over.
-    pub fn line(&mut self, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn line(&mut self, mut wanted: impl FnMut(&str) -> bool) -> String {
         let until = Instant::now() + SAFETY;
         loop {
             let left = until.saturating_duration_since(Instant::now());

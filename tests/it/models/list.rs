@@ -45,8 +45,8 @@ async fn the_list_is_what_this_client_may_use() {
             assert_eq!((&list["object"], ids(&list)), (&"list".into(), expected.to_vec()), "{client}");
             let line = rig.gateway.log.line_of(&answer).await;
             assert_eq!(
-                (&line["endpoint"], &line["phase"], &line["error"]),
-                (&"models".into(), &"done".into(), &Value::Null),
+                (&line["who"], &line["phase"], &line["error"]),
+                (&"gateway".into(), &"done".into(), &Value::Null),
                 "{line}"
             );
             assert!(answer.headers.contains_key("x-request-id"));
