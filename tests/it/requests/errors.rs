@@ -15,7 +15,8 @@ fn anthropic_error(answer: &Answer) -> Value {
         (body["request_id"].as_str(), answer.headers["request-id"].to_str().ok()),
         (Some(id), Some(id))
     );
-    assert!(body["error"]["message"].as_str().is_some_and(|message| message.ends_with('.')), "{body:#}");
+    let place = format!(". (docs/errors#{})", body["error"]["code"].as_str().unwrap());
+    assert!(body["error"]["message"].as_str().is_some_and(|message| message.ends_with(&place)), "{body:#}");
     body["error"].clone()
 }
 
@@ -177,7 +178,10 @@ async fn a_404_says_which_base_url_would_have_matched() {
     ] {
         let (status, message) = message(&gateway, method, path, headers).await;
         assert_eq!(status, 404, "{path}: {message}");
-        assert!(message.contains(base) && message.ends_with(&format!(" {correct}.")), "{path}: {message}");
+        assert!(
+            message.contains(base) && message.contains(&format!(" {correct}. (docs/")),
+            "{path}: {message}"
+        );
         assert!(!message.contains("secret"), "{path}: {message}");
     }
     assert!(upstream.records().is_empty());
