@@ -43,9 +43,9 @@ defaults_table! {
             { effect: Effect::NewConnections };
         body_idle: Duration = span(SPANS).or(seconds(60)),
             "Maximum pause within a request body.";
-        write_stall: Duration = span(SPANS).or(seconds(90)),
+        write_stall: Duration = span(SPANS).or(seconds(150)),
             "Maximum time during which a client takes nothing of a response that is ready for it. However little a client takes \
-             within the time, it is not cut. The kernel of a slow Linux client takes up to 64 KiB at once and nothing more until these are read; \
+             within the time, it is not cut. The kernel of a slow Linux client takes up to 128 KiB at once and nothing more until these are read; \
              the default suits clients that read 1 KiB/s. Checked every quarter of the time, at least every 15 s.",
             { effect: Effect::NewConnections };
         linger: Duration = span(SPANS).or(seconds(10)),
