@@ -52,9 +52,9 @@ pub use self::{
     problem::{Problem, Problems},
     schema::{
         Admin, Auth, Balance, Breaker, BreakerOverride, Certificate, Choice, Client, ClientAddress, Commit,
-        Config, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log, LogFormat,
-        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, SameCandidate, Server, SetHeader, Target,
-        TimeoutLimits, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
+        Config, Cors, Delivery, Drain, EgressProxy, HashBy, HeaderRules, Listener, ListenerTls, Log,
+        LogFormat, Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, SameCandidate, Server,
+        SetHeader, Target, TimeoutLimits, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

@@ -52,7 +52,9 @@ impl Fault {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
-            Self::OriginRefused => (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down),
+            Self::OriginRefused | Self::OriginUnlisted => {
+                (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down)
+            }
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
             Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),
@@ -87,6 +89,7 @@ impl Fault {
             }
             Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
+            Self::TunnelIdle(_) => (S::GATEWAY_TIMEOUT, SERVER, "websocket_idle", None, Us),
             Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),
             Self::CutByDrain => (UNAVAILABLE, SERVER, "gateway_draining", None, Us),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us),

@@ -23,6 +23,7 @@ mod ordinary;
 mod prompt;
 mod reading;
 mod stream;
+mod turns;
 mod usage;
 
 pub use answer::AnswerReader;
@@ -38,4 +39,5 @@ pub use operation::{ModelUse, Operation, Repeat};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
+pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage, error_message};
 pub use usage::{TokenClasses, Usage};

@@ -12,7 +12,7 @@ use crate::outline::{Members, Outline};
 pub const KEPT: usize = 64 << 10;
 
 /// Bytes of a message's beginning by which it is decided whether the message is read.
-const LOOKED_AT: usize = 64;
+const LOOKED_AT: usize = 96;
 
 /// Room for a message that is kept until the next one, in bytes.
 const KEPT_ROOM: usize = 4 << 10;
@@ -20,7 +20,7 @@ const KEPT_ROOM: usize = 4 << 10;
 /// Which messages are read, and what of them.
 #[derive(Debug, Clone, Copy)]
 pub struct Interest {
-    /// Whether a message that begins with these bytes, up to 64 of them, is read.
+    /// Whether a message that begins with these bytes, up to 96 of them, is read.
     pub wants: fn(&[u8]) -> bool,
     /// What is kept of a message of more than [`KEPT`] bytes.
     pub members: &'static Members,
@@ -37,6 +37,8 @@ pub enum Seen<'m> {
         text: &'m [u8],
         /// Whether these are all bytes of the message.
         whole: bool,
+        /// Whether nothing of the [`Interest`]'s members can be missing in an outline.
+        certain: bool,
     },
     /// A close frame has ended.
     Close(&'m Close),
@@ -147,7 +149,7 @@ impl MessageReader {
                     self.message.state = State::Ignored;
                     let beginning = bytes.get(..LOOKED_AT).unwrap_or(bytes);
                     if (self.interest.wants)(beginning) {
-                        on(Seen::Message { text: bytes, whole: true });
+                        on(Seen::Message { text: bytes, whole: true, certain: true });
                     }
                     return;
                 }
@@ -245,8 +247,12 @@ impl Message {
         }
         if self.state == State::Read {
             match &self.outline {
-                None => on(Seen::Message { text: &self.kept, whole: true }),
-                Some(outline) => on(Seen::Message { text: outline.kept(), whole: false }),
+                None => on(Seen::Message { text: &self.kept, whole: true, certain: true }),
+                Some(outline) => on(Seen::Message {
+                    text: outline.kept(),
+                    whole: false,
+                    certain: outline.is_complete() && !outline.has_escaped_names(),
+                }),
             }
         }
         self.begin(State::Between);

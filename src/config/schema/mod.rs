@@ -5,6 +5,7 @@
 //! values that need more than a general kind.
 
 mod client;
+mod cors;
 mod defaults;
 mod egress;
 mod headers;
@@ -20,6 +21,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use client::Client;
 pub(crate) use client::key_nodes;
+pub use cors::Cors;
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,

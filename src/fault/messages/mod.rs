@@ -48,6 +48,7 @@ impl Fault {
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
             Self::OriginRefused => "origin_refused",
+            Self::OriginUnlisted => "origin_unlisted",
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -75,6 +76,7 @@ impl Fault {
             Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::Truncated(_) => "truncated",
             Self::Idle(_) => "idle",
+            Self::TunnelIdle(_) => "tunnel_idle",
             Self::CallerStalled => "caller_stalled",
             Self::CutByDrain => "cut_by_drain",
             Self::Internal(_) => "internal",
@@ -105,7 +107,8 @@ impl Fault {
             | Self::ConnectTimeout(span)
             | Self::FirstByteTimeout(span)
             | Self::FirstTokenTimeout(span)
-            | Self::Idle(span) => vec![argument("seconds", &span.as_secs_f64())],
+            | Self::Idle(span)
+            | Self::TunnelIdle(span) => vec![argument("seconds", &span.as_secs_f64())],
             Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) => {
                 vec![seconds_to_wait(*wait)]
             }
@@ -115,6 +118,7 @@ impl Fault {
             | Self::KeyUnknown
             | Self::RouteForbidden
             | Self::OriginRefused
+            | Self::OriginUnlisted
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded

@@ -35,7 +35,7 @@ pub(super) fn build(
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
     let http2 = target.dialer.http2();
-    let uri = uri(prepared, target)?;
+    let uri = uri(prepared, target, candidate.model.as_deref())?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
     *request.method_mut() = prepared.head.method.clone();
@@ -75,12 +75,15 @@ pub(super) fn build(
 
 /// The target of the request as it goes upstream: rewritten path, query without credentials. Origin form on HTTP/1.1 (RFC 9112 §3.2.1);
 /// HTTP/2 takes scheme and authority from it as well.
-fn uri(prepared: &PreparedRequest, target: &Target) -> Result<Uri, Fault> {
+fn uri(prepared: &PreparedRequest, target: &Target, model: Option<&str>) -> Result<Uri, Fault> {
     let routed = &prepared.arrived.routed;
     let path = routed.route.upstream_path(&routed.path, target).ok_or(NOT_THE_ROUTES)?;
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
-    let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    let mut query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    if let (Some(handshake), Some(model)) = (&prepared.handshake, model) {
+        query = query.map(|query| handshake.with_model(&query, model).into());
+    }
     let written = match query.as_deref() {
         None | Some("") => path.into_owned(),
         Some(query) => [&*path, "?", query].concat(),

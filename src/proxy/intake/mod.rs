@@ -76,6 +76,7 @@ pub(super) async fn prepare(
         edit_points,
         operation,
         affinities,
+        handshake: None,
     }))
 }
 

@@ -1,6 +1,6 @@
 //! A request that is ready to be sent to a candidate.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::request;
@@ -9,7 +9,7 @@ use http_body::Body;
 use crate::{
     body::{Outbound, RequestBody},
     openai::{EditPoints, Operation, Repeat},
-    proxy::arrival::Arrived,
+    proxy::arrival::{Arrived, Handshake},
     upstream::Affinity,
 };
 
@@ -36,6 +36,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
+    /// What a request for a WebSocket connection says; such a request has no body.
+    pub(in crate::proxy) handshake: Option<Rc<Handshake>>,
 }
 
 /// The request's body, as far as it had to be read.
