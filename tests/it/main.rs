@@ -37,3 +37,4 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod websocket;

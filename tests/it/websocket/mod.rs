@@ -1,0 +1,6 @@
+//! WebSocket through the gateway.
+
+mod ends;
+mod opened;
+mod refused;
+mod rig;
