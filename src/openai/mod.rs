@@ -39,5 +39,5 @@ pub use operation::{ModelUse, Operation, Repeat};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
-pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage, error_message};
+pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
 pub use usage::{TokenClasses, Usage};

@@ -112,11 +112,6 @@ impl ClientMessage {
     }
 }
 
-/// An error event in the form of both APIs. `error` is an error object in OpenAI's form.
-pub fn error_message(status: u16, event_id: &str, error: &str) -> String {
-    format!(r#"{{"type":"error","event_id":"{event_id}","status":{status},"error":{error}}}"#)
-}
-
 /// The value of a leading `type`, also behind white space; `None` if it stands elsewhere, or is longer than what is there.
 fn leading_type(text: &[u8]) -> Option<&[u8]> {
     let inside = text.trim_ascii_start().strip_prefix(b"{")?.trim_ascii_start();

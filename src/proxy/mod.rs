@@ -49,7 +49,7 @@ use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
 use intake::PreparedRequest;
-use tunnel::{Refusal, UpgradeRequest};
+use tunnel::{PageRefusal, UpgradeRequest};
 
 pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
@@ -135,7 +135,7 @@ pub async fn handle_upgrade(
     let response = match outcome {
         Ok(response) => response,
         Err(fault) if accepts => {
-            let refusal = Refusal::of_fault(&fault, &mut exchange, &context);
+            let refusal = PageRefusal::of_fault(&fault, &mut exchange, &context);
             return accept_to_refuse(&context, exchange, &handshake, refusal);
         }
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
@@ -146,7 +146,7 @@ pub async fn handle_upgrade(
             (head, Some(OpenTunnel::open(&context, exchange, *upstream)))
         }
         Err(response) if accepts => {
-            let refusal = Refusal::of_response(response.status());
+            let refusal = PageRefusal::of_response(response.status());
             accept_to_refuse(&context, exchange, &handshake, refusal)
         }
         Err(response) => (respond(*response, exchange, None), None),
@@ -158,7 +158,7 @@ fn accept_to_refuse(
     context: &RequestContext,
     mut exchange: Box<Exchange>,
     handshake: &Handshake,
-    refusal: Refusal,
+    refusal: PageRefusal,
 ) -> (Response<ResponseBody>, Option<Box<OpenTunnel>>) {
     let mut headers = HeaderMap::new();
     handshake.to_client(&mut headers);

@@ -3,7 +3,7 @@
 use super::{
     close::Close,
     frame::{Frame, Opcode, unmask},
-    scanner::{FrameScanner, Part},
+    scanner::{FramePart, FrameScanner},
     writer::MOST_CONTROL,
 };
 use crate::outline::{Members, Outline};
@@ -30,7 +30,7 @@ pub struct Interest {
 
 /// What was seen.
 #[derive(Debug, Clone, Copy)]
-pub enum Seen<'m> {
+pub enum Observed<'m> {
     /// A message has ended, in which there is an interest.
     Message {
         /// Its bytes, unmasked; if not `whole`, its outline.
@@ -107,13 +107,13 @@ impl MessageReader {
     }
 
     /// Reads on to the end of the current frame, or to the end of `bytes`. Returns how many bytes that were.
-    pub fn read_frame(&mut self, bytes: &[u8], on: &mut impl FnMut(Seen<'_>)) -> usize {
+    pub fn read_frame(&mut self, bytes: &[u8], on: &mut impl FnMut(Observed<'_>)) -> usize {
         let mut rest = bytes;
         while let Some(part) = self.scanner.next(&mut rest) {
             match part {
-                Part::Start(frame) => self.start(frame),
-                Part::Payload { bytes, offset } => self.payload(bytes, offset, on),
-                Part::End => {
+                FramePart::Start(frame) => self.start(frame),
+                FramePart::Payload { bytes, offset } => self.payload(bytes, offset, on),
+                FramePart::End => {
                     self.end(on);
                     break;
                 }
@@ -136,7 +136,7 @@ impl MessageReader {
         }
     }
 
-    fn payload(&mut self, bytes: &[u8], offset: u64, on: &mut impl FnMut(Seen<'_>)) {
+    fn payload(&mut self, bytes: &[u8], offset: u64, on: &mut impl FnMut(Observed<'_>)) {
         let Some(frame) = self.frame else { return };
         match frame.opcode {
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
@@ -149,7 +149,7 @@ impl MessageReader {
                     self.message.state = State::Ignored;
                     let beginning = bytes.get(..LOOKED_AT).unwrap_or(bytes);
                     if (self.interest.wants)(beginning) {
-                        on(Seen::Message { text: bytes, whole: true, certain: true });
+                        on(Observed::Message { text: bytes, whole: true, certain: true });
                     }
                     return;
                 }
@@ -165,12 +165,12 @@ impl MessageReader {
         }
     }
 
-    fn end(&mut self, on: &mut impl FnMut(Seen<'_>)) {
+    fn end(&mut self, on: &mut impl FnMut(Observed<'_>)) {
         let Some(frame) = self.frame.take() else { return };
         self.frames += 1;
         match frame.opcode {
             Opcode::Close => {
-                on(Seen::Close(&Close::read(&self.control)));
+                on(Observed::Close(&Close::read(&self.control)));
                 self.control = Vec::new();
             }
             Opcode::Text | Opcode::Binary | Opcode::Continuation if frame.fin => {
@@ -241,14 +241,14 @@ impl Message {
         self.state = if wanted { State::Read } else { State::Ignored };
     }
 
-    fn end(&mut self, interest: Interest, on: &mut impl FnMut(Seen<'_>)) {
+    fn end(&mut self, interest: Interest, on: &mut impl FnMut(Observed<'_>)) {
         if self.state == State::Begun {
             self.decide(interest);
         }
         if self.state == State::Read {
             match &self.outline {
-                None => on(Seen::Message { text: &self.kept, whole: true, certain: true }),
-                Some(outline) => on(Seen::Message {
+                None => on(Observed::Message { text: &self.kept, whole: true, certain: true }),
+                Some(outline) => on(Observed::Message {
                     text: outline.kept(),
                     whole: false,
                     certain: outline.is_complete() && !outline.has_escaped_names(),

@@ -15,5 +15,5 @@ pub mod writer;
 
 pub use close::Close;
 pub use frame::{Frame, Opcode};
-pub use message::{Interest, KEPT, MessageReader, Seen};
-pub use scanner::{FrameScanner, Part};
+pub use message::{Interest, KEPT, MessageReader, Observed};
+pub use scanner::{FramePart, FrameScanner};

@@ -15,7 +15,7 @@ pub struct FrameScanner {
 
 /// What follows in the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part<'b> {
+pub enum FramePart<'b> {
     /// A header is complete.
     Start(Frame),
     /// A piece of the payload, as it is on the wire; never empty.
@@ -36,12 +36,12 @@ impl FrameScanner {
     }
 
     /// Takes the next part from the front of `bytes`. `None`: nothing is left of them, and no frame ends here.
-    pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<Part<'b>> {
-        let Some(frame) = self.frame else { return self.header(bytes).map(Part::Start) };
+    pub fn next<'b>(&mut self, bytes: &mut &'b [u8]) -> Option<FramePart<'b>> {
+        let Some(frame) = self.frame else { return self.header(bytes).map(FramePart::Start) };
         let left = frame.length - self.passed;
         if left == 0 {
             *self = Self::default();
-            return Some(Part::End);
+            return Some(FramePart::End);
         }
         if bytes.is_empty() {
             return None;
@@ -51,7 +51,7 @@ impl FrameScanner {
         let offset = self.passed;
         *bytes = rest;
         self.passed += taken as u64;
-        Some(Part::Payload { bytes: payload, offset })
+        Some(FramePart::Payload { bytes: payload, offset })
     }
 
     fn header(&mut self, bytes: &mut &[u8]) -> Option<Frame> {

@@ -69,9 +69,3 @@ fn models_that_a_client_names() {
         assert!(ClientMessage::read(unclear.as_bytes()).is_unclear, "{unclear}");
     }
 }
-
-#[test]
-fn an_error_message_is_json() {
-    let text = error_message(403, "event_1", r#"{"message":"no","type":"t","param":null,"code":"c"}"#);
-    assert_eq!(server(&text).code.as_deref(), Some("c"));
-}

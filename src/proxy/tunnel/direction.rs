@@ -9,7 +9,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::websocket::{Interest, MessageReader, Seen};
+use crate::websocket::{Interest, MessageReader, Observed};
 
 /// Bytes of one read. A worker has one buffer of this size for all its connections: what the receiver does not take at once is copied.
 pub(super) const READ: usize = 64 << 10;
@@ -122,7 +122,7 @@ impl Direction {
         from: &mut F,
         to: &mut T,
         cx: &mut Context<'_>,
-        observe: &mut impl FnMut(Seen<'_>) -> bool,
+        observe: &mut impl FnMut(Observed<'_>) -> bool,
     ) -> Poll<Moved>
     where
         F: AsyncRead + Unpin,
@@ -144,21 +144,21 @@ impl Direction {
                 self.state = State::Ended;
                 return Poll::Ready(Moved::Ended);
             }
-            self.pass(bytes, to, cx, observe);
+            self.forward(bytes, to, cx, observe);
             Poll::Ready(Moved::Bytes(bytes.len()))
         })
     }
 
     /// Observes `bytes`, and passes on as much of them as is to be passed on. An error of the receiver is found at the next poll.
-    fn pass<T: AsyncWrite + Unpin>(
+    fn forward<T: AsyncWrite + Unpin>(
         &mut self,
         bytes: &[u8],
         to: &mut T,
         cx: &mut Context<'_>,
-        observe: &mut impl FnMut(Seen<'_>) -> bool,
+        observe: &mut impl FnMut(Observed<'_>) -> bool,
     ) {
         let mut may_pass = true;
-        let mut on = |seen: Seen<'_>| may_pass &= observe(seen);
+        let mut on = |seen: Observed<'_>| may_pass &= observe(seen);
         let mut read = 0;
         while let Some(rest) = bytes.get(read..).filter(|rest| !rest.is_empty()) {
             if self.last_words.is_some() && self.reader.is_between_frames() {

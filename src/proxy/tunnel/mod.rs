@@ -34,7 +34,7 @@ use crate::{
     body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, snapshot::Route,
     upstream::TargetPermit, websocket::handshake,
 };
-pub(super) use refuse::Refusal;
+pub(super) use refuse::PageRefusal;
 use relay::{TunnelRelay, TunnelTimeouts, UpstreamKeys};
 
 /// A request for a WebSocket connection.
@@ -54,7 +54,7 @@ pub struct OpenTunnel {
 
 enum What {
     /// The client is accepted, and told why it is refused.
-    Refused(Refusal),
+    Refused(PageRefusal),
     Open(Box<Opened>),
 }
 
@@ -173,7 +173,11 @@ impl OpenTunnel {
     }
 
     /// A connection of a web page that is closed at once.
-    pub(super) fn refuse(context: &RequestContext, exchange: Box<Exchange>, refusal: Refusal) -> Box<Self> {
+    pub(super) fn refuse(
+        context: &RequestContext,
+        exchange: Box<Exchange>,
+        refusal: PageRefusal,
+    ) -> Box<Self> {
         let keys = context.snapshot.upstream_keys.clone();
         Box::new(Self { exchange, keys, what: What::Refused(refusal) })
     }

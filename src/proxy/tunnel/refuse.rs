@@ -15,7 +15,7 @@ use crate::{
     fault::Fault,
     openai::CLIENT_OUTLINED,
     websocket::{
-        Interest, MessageReader, Seen,
+        Interest, MessageReader, Observed,
         writer::{self, Sender},
     },
 };
@@ -28,12 +28,12 @@ const MOST: usize = 1 << 20;
 
 /// The code and the reason of the close frame of a client that is refused.
 #[derive(Debug)]
-pub(in crate::proxy) struct Refusal {
+pub(in crate::proxy) struct PageRefusal {
     code: u16,
     reason: String,
 }
 
-impl Refusal {
+impl PageRefusal {
     /// The refusal of a client because of `fault`, which also ends its exchange.
     pub(in crate::proxy) fn of_fault(
         fault: &Fault,
@@ -57,7 +57,7 @@ impl Refusal {
 const NOTHING: Interest = Interest { wants: |_| false, members: &CLIENT_OUTLINED, binary: false };
 
 /// Closes a connection that was just accepted, with this code and reason, and waits for the client's close frame.
-pub(super) async fn refuse<C>(mut client: C, refusal: &Refusal)
+pub(super) async fn refuse<C>(mut client: C, refusal: &PageRefusal)
 where
     C: AsyncRead + AsyncWrite + Unpin,
 {
@@ -84,7 +84,7 @@ async fn wait_for_close<C: AsyncRead + Unpin>(client: &mut C) -> std::io::Result
         total += read;
         let mut is_closed = false;
         while !bytes.is_empty() {
-            let read = reader.read_frame(bytes, &mut |seen| is_closed |= matches!(seen, Seen::Close(_)));
+            let read = reader.read_frame(bytes, &mut |seen| is_closed |= matches!(seen, Observed::Close(_)));
             bytes = bytes.get(read..).unwrap_or_default();
         }
         if is_closed {

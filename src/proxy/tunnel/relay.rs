@@ -20,11 +20,11 @@ use super::{
 use crate::{
     body::{ConnectionState, Cut},
     exchange::{Exchange, TunnelTally},
-    fault::{ErrorForm, Outcome, Phase, Who},
-    openai, pause,
+    fault::{Outcome, Phase, Who},
+    pause,
     policy::SecretScanner,
     websocket::{
-        Close, Seen,
+        Close, Observed,
         writer::{self, Sender},
     },
 };
@@ -161,7 +161,7 @@ where
 
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Self { client, upstream, down, watch, .. } = self;
-        let mut observe = |seen: Seen<'_>| {
+        let mut observe = |seen: Observed<'_>| {
             watch.server(seen);
             true
         };
@@ -222,7 +222,8 @@ where
         }
         let mut to_client = Vec::new();
         if matches!(ending, Ending::ModelForbidden(_) | Ending::ModelUnknown) {
-            to_client = self.error_message(&ending);
+            let request_id = self.exchange.record.request_id.as_str();
+            to_client = writer::text(Sender::Server, &ending.fault().message_event(request_id));
         }
         to_client.extend(writer::close(Sender::Server, ending.code(), &ending.reason()));
         if !self.watch.server_closed && self.down.end_with(to_client) {
@@ -235,16 +236,6 @@ where
         let grace = if matches!(ending, Ending::Stalled) { Duration::ZERO } else { CLOSE_GRACE };
         self.begin_grace(grace);
         self.ending = Some(ending);
-    }
-
-    fn error_message(&self, ending: &Ending) -> Vec<u8> {
-        let fault = ending.fault();
-        let response = fault.render(ErrorForm::OpenAi, self.exchange.record.request_id.as_str());
-        let (status, body) = (response.status().as_u16(), response.into_body());
-        let error = std::str::from_utf8(&body).ok().and_then(|body| body.strip_prefix(r#"{"error":"#));
-        let error = error.and_then(|error| error.strip_suffix('}')).unwrap_or("null");
-        let id = format!("event_{}", self.exchange.record.request_id.as_str());
-        writer::text(Sender::Server, &openai::error_message(status, &id, error))
     }
 
     fn begin_grace(&mut self, grace: Duration) {

@@ -6,7 +6,7 @@ use super::ending::Ending;
 use crate::{
     access::Caller,
     openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
-    websocket::{Interest, Seen},
+    websocket::{Interest, Observed},
 };
 
 /// What stands for a close frame without a status code (RFC 6455 §7.1.5).
@@ -79,10 +79,10 @@ impl Watch {
     }
 
     /// Observes what the server has sent.
-    pub(super) fn server(&mut self, seen: Seen<'_>) {
+    pub(super) fn server(&mut self, seen: Observed<'_>) {
         let text = match seen {
-            Seen::Message { text, .. } => text,
-            Seen::Close(close) => {
+            Observed::Message { text, .. } => text,
+            Observed::Close(close) => {
                 self.server_closed = true;
                 self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));
                 return;
@@ -111,10 +111,10 @@ impl Watch {
     }
 
     /// Observes what the client has sent. False: it is not to be passed on, because of [`Watch::refused`].
-    pub(super) fn client(&mut self, seen: Seen<'_>) -> bool {
+    pub(super) fn client(&mut self, seen: Observed<'_>) -> bool {
         let (text, certain) = match seen {
-            Seen::Message { text, certain, .. } => (text, certain),
-            Seen::Close(close) => {
+            Observed::Message { text, certain, .. } => (text, certain),
+            Observed::Close(close) => {
                 self.client_was_first = !self.server_closed;
                 self.client_closed = true;
                 self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));

@@ -12,10 +12,10 @@ const ALL: Interest = Interest { wants: |_| true, members: &OUTLINED, binary: tr
 fn seen(bytes: &[u8], pieces: &[usize], interest: Interest) -> (Vec<String>, u64, bool) {
     let mut reader = MessageReader::new(interest);
     let mut found = Vec::new();
-    let mut on = |seen: Seen<'_>| {
+    let mut on = |seen: Observed<'_>| {
         found.push(match seen {
-            Seen::Message { text, whole, .. } => format!("{whole} {}", String::from_utf8_lossy(text)),
-            Seen::Close(Close { code, reason }) => format!("close {code:?} {reason}"),
+            Observed::Message { text, whole, .. } => format!("{whole} {}", String::from_utf8_lossy(text)),
+            Observed::Close(Close { code, reason }) => format!("close {code:?} {reason}"),
         });
     };
     let mut rest = bytes;

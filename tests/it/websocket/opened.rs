@@ -172,7 +172,7 @@ async fn open_connections_are_shown() {
     client.next_text().await;
     let admin = gateway.admin.unwrap();
     let status = get(admin, "/status").await;
-    assert!(status.contains(r#""websockets":1"#) && status.contains(r#""turns":1"#), "{status}");
+    assert!(status.contains(r#""websockets": 1"#) && status.contains(r#""turns": 1"#), "{status}");
     let metrics = get(admin, "/metrics").await;
     assert!(metrics.contains("sluicegate_websocket_connections_open 1\n"), "{metrics}");
     client.close(1000, "").await;
