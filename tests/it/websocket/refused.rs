@@ -3,11 +3,8 @@
 use serde_json::Value;
 use sluicegate::websocket::writer::{self, Sender};
 
-use super::rig::{CLOSE, Frame, Upstream, ask, ask_plainly, authorized, before, open};
+use super::rig::{CLOSE, Frame, HANDSHAKE, Upstream, ask, ask_plainly, authorized, before, open};
 use crate::harness::{CLIENT_KEY, Gateway, GatewayToml};
-
-const USUAL: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                     sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 #[tokio::test]
 async fn a_program_gets_a_status_and_json() {
@@ -19,18 +16,18 @@ async fn a_program_gets_a_status_and_json() {
     let key = authorized();
     let limited = "authorization: Bearer sk-sg-other-0123456789abcdef0123456789\r\n";
     let cases = [
-        ("/v1/realtime", format!("{USUAL}"), 401, "missing_api_key"),
-        ("/v1/realtime", format!("{USUAL}authorization: Bearer wrong\r\n"), 401, "invalid_api_key"),
-        ("/v1/realtime", format!("{USUAL}{key}origin: https://app.test\r\n"), 403, "origin_not_allowed"),
-        ("/plain/realtime", format!("{USUAL}{key}"), 426, "upgrade_not_supported"),
-        ("/none", format!("{USUAL}{key}"), 404, "route_not_found"),
-        ("/v1/realtime?model=o3", format!("{USUAL}{limited}"), 403, "model_not_allowed"),
-        ("/v1/realtime?deployment=o3", format!("{USUAL}{limited}"), 403, "model_not_allowed"),
-        ("/v1/realtime?model=gpt-4o&model=o3", format!("{USUAL}{limited}"), 400, "invalid_request"),
+        ("/v1/realtime", format!("{HANDSHAKE}"), 401, "missing_api_key"),
+        ("/v1/realtime", format!("{HANDSHAKE}authorization: Bearer wrong\r\n"), 401, "invalid_api_key"),
+        ("/v1/realtime", format!("{HANDSHAKE}{key}origin: https://app.test\r\n"), 403, "origin_not_allowed"),
+        ("/plain/realtime", format!("{HANDSHAKE}{key}"), 426, "upgrade_not_supported"),
+        ("/none", format!("{HANDSHAKE}{key}"), 404, "route_not_found"),
+        ("/v1/realtime?model=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
+        ("/v1/realtime?deployment=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
+        ("/v1/realtime?model=gpt-4o&model=o3", format!("{HANDSHAKE}{limited}"), 400, "invalid_request"),
         ("/v1/realtime", format!("connection: close\r\nupgrade: websocket\r\n{key}"), 400, "invalid_request"),
-        ("/v1/realtime", format!("{}{key}", USUAL.replace("13", "8")), 400, "invalid_request"),
-        ("/v1/realtime", format!("{}{key}", USUAL.replace("dGhl", "dGh")), 400, "invalid_request"),
-        ("/v1/realtime", format!("{USUAL}{key}content-length: 3\r\n"), 400, "invalid_request"),
+        ("/v1/realtime", format!("{}{key}", HANDSHAKE.replace("13", "8")), 400, "invalid_request"),
+        ("/v1/realtime", format!("{}{key}", HANDSHAKE.replace("dGhl", "dGh")), 400, "invalid_request"),
+        ("/v1/realtime", format!("{HANDSHAKE}{key}content-length: 3\r\n"), 400, "invalid_request"),
         (
             "/v1/realtime",
             format!("connection: upgrade\r\nupgrade: other\r\n{key}"),

@@ -1,20 +1,25 @@
 //! An upstream and a client that speak WebSocket byte by byte.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use sluicegate::websocket::{
     handshake,
     writer::{self, Sender},
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 
 use crate::harness::{CLIENT_KEY, Gateway, GatewayToml, UPSTREAM_KEY, safely};
 
 /// A client's key for its handshakes; the example of RFC 6455 §1.3.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The headers of a handshake that offers no extension.
+pub const HANDSHAKE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+                             sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 pub const TEXT: u8 = 1;
@@ -154,6 +159,35 @@ impl Peer {
         self.raw(&writer::close(self.sender(), code, reason)).await;
     }
 
+    /// Writes `bytes` in pieces while it reads all frames that come before the end of the connection. When the frame `until` has come, writes
+    /// `last`.
+    pub async fn exchange(&mut self, bytes: &[u8], piece: usize, until: &[u8], last: &[u8]) -> Vec<Frame> {
+        let (mut from, mut to) = self.io.split();
+        let all = Notify::new();
+        let writing = async {
+            for piece in bytes.chunks(piece.min(bytes.len())) {
+                if to.write_all(piece).await.is_err() {
+                    return;
+                }
+            }
+            all.notified().await;
+            let _ = to.write_all(last).await;
+        };
+        let reading = async {
+            let mut frames = Vec::new();
+            while let Ok(frame) = read_frame(&mut from).await {
+                if frame.payload == until {
+                    all.notify_one();
+                } else {
+                    frames.push(frame);
+                }
+            }
+            all.notify_one();
+            frames
+        };
+        safely(async { tokio::join!(writing, reading).1 }).await
+    }
+
     /// Ends its side of the connection.
     pub async fn end(&mut self) {
         self.io.shutdown().await.unwrap();
@@ -161,7 +195,7 @@ impl Peer {
 
     /// The next frame.
     pub async fn next(&mut self) -> Frame {
-        safely(self.read_frame()).await
+        safely(read_frame(&mut self.io)).await.unwrap()
     }
 
     /// The next frame, which is a text.
@@ -200,24 +234,24 @@ impl Peer {
         safely(self.io.read_exact(&mut bytes)).await.unwrap();
         bytes
     }
+}
 
-    async fn read_frame(&mut self) -> Frame {
-        let [first, second] = [self.io.read_u8().await.unwrap(), self.io.read_u8().await.unwrap()];
-        let length = match second & 0x7f {
-            126 => u64::from(self.io.read_u16().await.unwrap()),
-            127 => self.io.read_u64().await.unwrap(),
-            short => u64::from(short),
-        };
-        let masked = second & 0x80 != 0;
-        let mut mask = [0; 4];
-        if masked {
-            self.io.read_exact(&mut mask).await.unwrap();
-        }
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.io.read_exact(&mut payload).await.unwrap();
-        payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
-        Frame { fin: first & 0x80 != 0, opcode: first & 0xf, masked, payload }
+async fn read_frame(io: &mut (impl AsyncRead + Unpin)) -> io::Result<Frame> {
+    let [first, second] = [io.read_u8().await?, io.read_u8().await?];
+    let length = match second & 0x7f {
+        126 => u64::from(io.read_u16().await?),
+        127 => io.read_u64().await?,
+        short => u64::from(short),
+    };
+    let masked = second & 0x80 != 0;
+    let mut mask = [0; 4];
+    if masked {
+        io.read_exact(&mut mask).await?;
     }
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    io.read_exact(&mut payload).await?;
+    payload.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, key)| *byte ^= key);
+    Ok(Frame { fin: first & 0x80 != 0, opcode: first & 0xf, masked, payload })
 }
 
 /// The text of an admin page.
