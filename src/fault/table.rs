@@ -27,6 +27,7 @@ const RATE_LIMIT: &str = "rate_limit_error";
 
 const NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
 const UNSUPPORTED: StatusCode = StatusCode::NOT_IMPLEMENTED;
+const UPGRADE: StatusCode = StatusCode::UPGRADE_REQUIRED;
 const LARGE_HEAD: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
@@ -41,9 +42,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => (NOT_ALLOWED, INVALID, "method_not_allowed", None, Down),
             Self::MethodUnsupported(_) => (UNSUPPORTED, INVALID, "method_not_supported", Some(false), Down),
             Self::UpgradeUnsupported => (UNSUPPORTED, INVALID, "upgrade_not_supported", Some(false), Down),
-            Self::WebSocketUnavailable => {
-                (S::UPGRADE_REQUIRED, INVALID, "upgrade_not_supported", Some(false), Down)
-            }
+            Self::WebSocketUnavailable => (UPGRADE, INVALID, "upgrade_not_supported", Some(false), Down),
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),

@@ -22,7 +22,7 @@ impl ProxyHandler {
 
 impl Handler for ProxyHandler {
     type Body = ResponseBody;
-    type Switched = Box<OpenTunnel>;
+    type Switched = OpenTunnel;
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<ResponseBody> {
         Box::pin(proxy::handle(self.0.clone(), downstream, request))
@@ -39,7 +39,7 @@ impl Handler for ProxyHandler {
         })
     }
 
-    fn upgraded(tunnel: Box<OpenTunnel>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn upgraded(tunnel: OpenTunnel, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
         tunnel.run(io)
     }
 }

@@ -113,7 +113,7 @@ pub async fn handle_upgrade(
     worker: Rc<Worker>,
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> (Response<ResponseBody>, Option<Box<OpenTunnel>>) {
+) -> (Response<ResponseBody>, Option<OpenTunnel>) {
     let (mut head, body) = request.into_parts();
     let Some(handshake) = Handshake::take(&mut head).map(Rc::new) else {
         let Ok(response) = handle(worker, downstream, Request::from_parts(head, body)).await;
@@ -159,7 +159,7 @@ fn accept_to_refuse(
     mut exchange: Box<Exchange>,
     handshake: &Handshake,
     refusal: PageRefusal,
-) -> (Response<ResponseBody>, Option<Box<OpenTunnel>>) {
+) -> (Response<ResponseBody>, Option<OpenTunnel>) {
     let mut headers = HeaderMap::new();
     handshake.to_client(&mut headers);
     let head = switching(headers, &mut exchange);

@@ -153,16 +153,6 @@ impl Handshake {
         }
     }
 
-    /// The query with `model` in place of the model that it names.
-    pub(in crate::proxy) fn with_model(&self, query: &str, model: &str) -> String {
-        let model = utf8_percent_encode(model, NON_ALPHANUMERIC).to_string();
-        let replaced = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) if names_model(name) => format!("{name}={model}"),
-            _ => pair.to_owned(),
-        });
-        replaced.collect::<Vec<_>>().join("&")
-    }
-
     fn offers(&self, item: &[u8]) -> bool {
         self.offered.iter().any(|offered| **offered == *item)
     }
@@ -184,6 +174,16 @@ pub(in crate::proxy) fn models_in(query: &str) -> impl Iterator<Item = String> +
         let value = value.replace('+', " ");
         percent_decode_str(&value).decode_utf8_lossy().into_owned()
     })
+}
+
+/// The query of a WebSocket request with `model` in place of the model that it names.
+pub(in crate::proxy) fn with_model(query: &str, model: &str) -> String {
+    let model = utf8_percent_encode(model, NON_ALPHANUMERIC).to_string();
+    let replaced = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if names_model(name) => format!("{name}={model}"),
+        _ => pair.to_owned(),
+    });
+    replaced.collect::<Vec<_>>().join("&")
 }
 
 fn names_model(name: &str) -> bool {

@@ -13,7 +13,7 @@ use crate::policy::SecretScanner;
 
 pub(super) use authenticate::authenticate;
 pub(super) use caller_timeouts::CallerTimeouts;
-pub(super) use handshake::{Handshake, models_in};
+pub(super) use handshake::{Handshake, models_in, with_model};
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 
 /// A request whose route and client are known.

@@ -14,7 +14,7 @@ use crate::{
     openai::{EditPoints, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
-        arrival::NOT_THE_ROUTES,
+        arrival::{NOT_THE_ROUTES, with_model as in_query},
         body_memory::BodyMemory,
         buffered::Buffered,
         context::RequestContext,
@@ -81,8 +81,8 @@ fn uri(prepared: &PreparedRequest, target: &Target, model: Option<&str>) -> Resu
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
     let mut query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
-    if let (Some(handshake), Some(model)) = (&prepared.handshake, model) {
-        query = query.map(|query| handshake.with_model(&query, model).into());
+    if let Some(model) = model.filter(|_| prepared.handshake.is_some()) {
+        query = query.map(|query| in_query(&query, model).into());
     }
     let written = match query.as_deref() {
         None | Some("") => path.into_owned(),

@@ -80,6 +80,16 @@ impl Direction {
         self.state == State::Ended
     }
 
+    /// Whether the receiver's side was ended.
+    pub(super) fn is_shut(&self) -> bool {
+        self.is_shut
+    }
+
+    /// Ends a direction in which nothing passes any more, whatever the sender still sends.
+    pub(super) fn finish(&mut self) {
+        self.state = State::Ended;
+    }
+
     /// Whether the receiver has everything that it gets.
     pub(super) fn is_finished(&self) -> bool {
         self.is_quiet() && self.state != State::Open

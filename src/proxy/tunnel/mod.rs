@@ -14,11 +14,9 @@ mod refuse;
 mod relay;
 mod watch;
 
-use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
+use std::{fmt, pin::Pin, rc::Rc};
 
 use http::{HeaderValue, header, request};
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -32,10 +30,10 @@ use super::{
 };
 use crate::{
     body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, snapshot::Route,
-    upstream::TargetPermit, websocket::handshake,
+    websocket::handshake,
 };
 pub(super) use refuse::PageRefusal;
-use relay::{TunnelRelay, TunnelTimeouts, UpstreamKeys};
+use relay::{Opened, TunnelPermits, TunnelRelay, TunnelTimeouts, UpstreamKeys};
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
@@ -56,16 +54,6 @@ enum What {
     /// The client is accepted, and told why it is refused.
     Refused(PageRefusal),
     Open(Box<Opened>),
-}
-
-/// What an open connection consists of, beside its client.
-struct Opened {
-    upstream: Upgraded,
-    timeouts: TunnelTimeouts,
-    /// The connection is pending at its target until it ends.
-    permit: Option<TargetPermit>,
-    /// Counts the open connections.
-    count: Arc<()>,
 }
 
 /// The ladder of a request for a WebSocket connection. The response is of 101 if an upstream has switched; else it is the upstream's error.
@@ -163,44 +151,33 @@ impl OpenTunnel {
         context: &RequestContext,
         exchange: Box<Exchange>,
         upstream: SwitchedUpstream,
-    ) -> Box<Self> {
+    ) -> Self {
         let SwitchedUpstream { io, permit, idle } = upstream;
         let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
-        let count = context.worker.gateway.tunnels.clone();
-        let opened = Opened { upstream: io, timeouts, permit, count };
+        let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
+        let opened = Opened { upstream: io, timeouts, permits };
         let keys = context.snapshot.upstream_keys.clone();
-        Box::new(Self { exchange, keys, what: What::Open(Box::new(opened)) })
+        Self { exchange, keys, what: What::Open(Box::new(opened)) }
     }
 
     /// A connection of a web page that is closed at once.
-    pub(super) fn refuse(
-        context: &RequestContext,
-        exchange: Box<Exchange>,
-        refusal: PageRefusal,
-    ) -> Box<Self> {
+    pub(super) fn refuse(context: &RequestContext, exchange: Box<Exchange>, refusal: PageRefusal) -> Self {
         let keys = context.snapshot.upstream_keys.clone();
-        Box::new(Self { exchange, keys, what: What::Refused(refusal) })
+        Self { exchange, keys, what: What::Refused(refusal) }
     }
 
     /// Speaks WebSocket with the client on `io`, to the end of the connection.
-    pub fn run<C>(self: Box<Self>, io: C) -> Pin<Box<dyn Future<Output = ()>>>
+    pub fn run<C>(self, io: C) -> Pin<Box<dyn Future<Output = ()>>>
     where
         C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Self { exchange, keys, what } = *self;
+        let Self { exchange, keys, what } = self;
         match what {
             What::Refused(refusal) => Box::pin(async move {
                 refuse::refuse(io, &refusal).await;
                 drop(exchange);
             }),
-            What::Open(opened) => {
-                let Opened { upstream, timeouts, permit, count } = *opened;
-                let relay = TunnelRelay::new(io, TokioIo::new(upstream), exchange, keys, timeouts);
-                Box::pin(async move {
-                    relay.run().await;
-                    drop((permit, count));
-                })
-            }
+            What::Open(opened) => Box::pin(TunnelRelay::new(io, *opened, exchange, keys).run()),
         }
     }
 }

@@ -3,10 +3,13 @@
 use std::{
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Sleep, sleep_until},
@@ -23,6 +26,7 @@ use crate::{
     fault::{Outcome, Phase, Who},
     pause,
     policy::SecretScanner,
+    upstream::TargetPermit,
     websocket::{
         Close, Observed,
         writer::{self, Sender},
@@ -47,13 +51,31 @@ pub(super) struct TunnelTimeouts {
     pub(super) stall: Duration,
 }
 
+/// What an open connection consists of, beside its client.
+pub(super) struct Opened {
+    pub(super) upstream: Upgraded,
+    pub(super) timeouts: TunnelTimeouts,
+    pub(super) permits: TunnelPermits,
+}
+
+/// What an open connection holds.
+#[derive(Debug)]
+pub(super) struct TunnelPermits {
+    /// The connection is pending at its target until it ends.
+    pub(super) _target: Option<TargetPermit>,
+    /// Counts the open connections.
+    pub(super) _count: Arc<()>,
+}
+
 /// Finds the keys of all upstreams, for what is logged.
-pub(super) type UpstreamKeys = std::sync::Arc<SecretScanner<'static>>;
+pub(super) type UpstreamKeys = Arc<SecretScanner<'static>>;
 
 /// An open connection. Dropping it closes both sides at once, and ends its exchange.
-pub(super) struct TunnelRelay<C, U> {
+pub(super) struct TunnelRelay<C> {
     client: C,
-    upstream: U,
+    upstream: TokioIo<Upgraded>,
+    /// Given back before the exchange is logged.
+    _permits: TunnelPermits,
     /// From the upstream to the client.
     down: Direction,
     /// From the client to the upstream.
@@ -73,25 +95,17 @@ pub(super) struct TunnelRelay<C, U> {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-impl<C, U> TunnelRelay<C, U>
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
+impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     /// A connection on which nothing has passed.
-    pub(super) fn new(
-        client: C,
-        upstream: U,
-        exchange: Box<Exchange>,
-        keys: UpstreamKeys,
-        timeouts: TunnelTimeouts,
-    ) -> Self {
+    pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, keys: UpstreamKeys) -> Self {
+        let Opened { upstream, timeouts, permits } = opened;
         let record = &exchange.record;
         let watch = Watch::new(record.caller.as_ref(), record.model.clone());
         exchange.handle.status.enter(Phase::Stream);
         Self {
             client,
-            upstream,
+            upstream: TokioIo::new(upstream),
+            _permits: permits,
             down: Direction::new(Watch::of_server()),
             up: Direction::new(watch.of_client()),
             watch,
@@ -122,6 +136,10 @@ where
             if self.is_over() {
                 return Poll::Ready(());
             }
+            if self.is_answered() {
+                self.down.finish();
+                continue;
+            }
             if down.is_ready() || up.is_ready() {
                 continue;
             }
@@ -140,22 +158,13 @@ where
 
     /// Closes the connection if the process drains: between two turns, or at once when the drain's deadline has passed.
     fn obey_drain(&mut self) {
-        let cut = self.exchange.handle.abort.cause();
-        if cut == Some(Cut::Drain) {
-            if self.ending.is_none() {
-                self.close(Ending::Drain);
-            }
-            let (since, grace) = self.closing.unwrap_or((Instant::now(), CUT_GRACE));
-            if grace > CUT_GRACE {
-                self.closing = Some((Instant::now(), CUT_GRACE));
-            } else {
-                self.closing = Some((since, grace));
-            }
-            return;
-        }
-        let is_free = self.ending.is_none() && self.closing.is_none() && !self.watch.is_in_turn();
-        if is_free && self.connection().is_draining() {
+        let is_cut = self.exchange.handle.abort.cause() == Some(Cut::Drain);
+        let is_due = is_cut || (self.connection().is_draining() && !self.watch.is_in_turn());
+        if is_due && self.closing.is_none() {
             self.close(Ending::Drain);
+        }
+        if is_cut && self.closing.is_some_and(|(_, grace)| grace > CUT_GRACE) {
+            self.closing = Some((Instant::now(), CUT_GRACE));
         }
     }
 
@@ -242,14 +251,21 @@ where
         self.closing.get_or_insert((Instant::now(), grace));
     }
 
-    /// Whether neither side gets anything more.
+    /// Whether both sides have ended, and the client has been given everything.
     fn is_over(&self) -> bool {
-        let both_ended = self.up.is_ended() && self.down.is_ended();
-        // The gateway has closed the connection, and the client has answered that or ended its side.
-        let is_answered = self.ending.is_some()
+        let is_client_done = self.up.is_ended() || self.watch.client_closed;
+        let is_upstream_done = self.down.is_ended();
+        self.down.is_shut()
+            && is_upstream_done
+            && (self.up.is_ended() || (self.ending.is_some() && is_client_done))
+    }
+
+    /// Whether the gateway has closed the connection, and the client has answered that or ended its side.
+    fn is_answered(&self) -> bool {
+        self.ending.is_some()
+            && !self.down.is_ended()
             && self.down.is_finished()
-            && (self.watch.client_closed || self.up.is_ended());
-        (both_ended && self.down.is_finished()) || is_answered
+            && (self.watch.client_closed || self.up.is_ended())
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) -> Poll<Due> {
@@ -314,7 +330,7 @@ enum Due {
     End(Ending),
 }
 
-impl<C, U> Drop for TunnelRelay<C, U> {
+impl<C> Drop for TunnelRelay<C> {
     /// Writes what is known of the connection into the record of its exchange.
     fn drop(&mut self) {
         let Self { exchange, watch, up, down, keys, .. } = self;

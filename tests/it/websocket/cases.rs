@@ -218,6 +218,7 @@ async fn a_server_answers_every_case_as_without_the_gateway() {
     let cases = cases();
     assert!(cases.len() > 150, "{}", cases.len());
     for case in &cases {
+        println!("{}", case.name);
         let expected = answered(direct, "", case).await;
         let found = answered(gateway.address(), &key, case).await;
         assert_eq!(found, expected, "{}", case.name);

@@ -16,7 +16,7 @@ async fn a_program_gets_a_status_and_json() {
     let key = authorized();
     let limited = "authorization: Bearer sk-sg-other-0123456789abcdef0123456789\r\n";
     let cases = [
-        ("/v1/realtime", format!("{HANDSHAKE}"), 401, "missing_api_key"),
+        ("/v1/realtime", HANDSHAKE.to_owned(), 401, "missing_api_key"),
         ("/v1/realtime", format!("{HANDSHAKE}authorization: Bearer wrong\r\n"), 401, "invalid_api_key"),
         ("/v1/realtime", format!("{HANDSHAKE}{key}origin: https://app.test\r\n"), 403, "origin_not_allowed"),
         ("/plain/realtime", format!("{HANDSHAKE}{key}"), 426, "upgrade_not_supported"),

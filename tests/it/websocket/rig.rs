@@ -159,8 +159,8 @@ impl Peer {
         self.raw(&writer::close(self.sender(), code, reason)).await;
     }
 
-    /// Writes `bytes` in pieces while it reads all frames that come before the end of the connection. When the frame `until` has come, writes
-    /// `last`.
+    /// Writes `bytes` in pieces while it reads all frames that come before the end of the connection. When the frame `until` has come, or a
+    /// close frame, writes `last` and ends its side.
     pub async fn exchange(&mut self, bytes: &[u8], piece: usize, until: &[u8], last: &[u8]) -> Vec<Frame> {
         let (mut from, mut to) = self.io.split();
         let all = Notify::new();
@@ -172,13 +172,16 @@ impl Peer {
             }
             all.notified().await;
             let _ = to.write_all(last).await;
+            let _ = to.shutdown().await;
         };
         let reading = async {
             let mut frames = Vec::new();
             while let Ok(frame) = read_frame(&mut from).await {
-                if frame.payload == until {
+                let is_last = frame.payload == until;
+                if is_last || frame.opcode == CLOSE {
                     all.notify_one();
-                } else {
+                }
+                if !is_last {
                     frames.push(frame);
                 }
             }
