@@ -109,14 +109,16 @@ fn is_expressible(problem: &Problem) -> bool {
 /// `url`, `key` and the like may be written in another way, and are not in the list `required` of the schema.
 fn is_always_required(path: &str) -> bool {
     let names: Vec<&str> = path.split('.').map(|name| name.split('[').next().unwrap_or(name)).collect();
-    match names[..] {
-        ["listener" | "upstream" | "route"] | ["listener" | "admin", "address"] => true,
-        ["route", _, "path" | "upstreams"] | ["route", _, "upstreams", "upstream"] => true,
-        ["upstream", _, "targets" | "proxy", "url"] => true,
-        [.., "header"] => true,
-        ["listener", "tls", "certificates", "certificate" | "key"] => true,
-        _ => false,
-    }
+    matches!(
+        names[..],
+        ["listener" | "upstream" | "route"]
+            | ["listener" | "admin", "address"]
+            | ["route", _, "path" | "upstreams"]
+            | ["route", _, "upstreams", "upstream"]
+            | ["upstream", _, "targets" | "proxy", "url"]
+            | [.., "header"]
+            | ["listener", "tls", "certificates", "certificate" | "key"]
+    )
 }
 
 /// What the validator finds wrong, each with its place.
