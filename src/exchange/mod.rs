@@ -113,13 +113,13 @@ impl Exchange {
         log: Option<AccessLog>,
         metrics: Arc<WorkerMetrics>,
         in_flight: Counted,
-    ) -> Self {
+    ) -> Box<Self> {
         let handle = Rc::new(ExchangeHandle::default());
         if let Some(task) = connection.own_task() {
             handle.abort.runs_in(task);
         }
         connection.open(handle.clone());
-        let exchange = Self {
+        let exchange = Box::new(Self {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
@@ -129,7 +129,7 @@ impl Exchange {
             outcome: None,
             held: Vec::new(),
             _in_flight: in_flight,
-        };
+        });
         exchange.introduce();
         exchange
     }
@@ -148,6 +148,11 @@ impl Exchange {
     /// The downstream connection of the exchange.
     pub fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
+    }
+
+    /// The metrics in which the exchange is counted.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
     }
 
     /// Whether the connection cannot carry another request, because the body of this one is not read to its end. hyper knows this only after
@@ -176,9 +181,10 @@ impl Exchange {
 
     /// Notes that the response head of the attempt has arrived.
     pub fn head_received(&mut self, status: StatusCode) {
-        self.record.first_byte = Some(self.record.start.elapsed());
+        let now = Instant::now();
+        self.record.first_byte = Some(now.saturating_duration_since(self.record.start));
         self.record.attempts.update(|attempt| {
-            attempt.head = Some(attempt.start.elapsed());
+            attempt.head = Some(now.saturating_duration_since(attempt.start));
             attempt.status = Some(status);
         });
     }

@@ -23,6 +23,7 @@ mod operation;
 mod ordinary;
 mod prompt;
 mod reading;
+mod segments;
 mod stream;
 mod usage;
 

@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::Instant,
@@ -92,7 +92,7 @@ impl Http1 {
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
         self.reads.await_head(MAX_BEFORE_ANSWER);
-        let mut response = Box::pin(self.sender.try_send_request(request));
+        let mut response = pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
         self.reads.head_received();
         answered

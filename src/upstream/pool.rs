@@ -4,12 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, HashMap},
     fmt,
+    hash::BuildHasherDefault,
     pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use fnv::FnvHasher;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -33,19 +35,22 @@ const CROSSING: Duration = Duration::from_secs(1);
 /// Interval for closing connections that were idle for too long.
 const SWEEP: Duration = Duration::from_secs(1);
 
+/// Values by [`Dialer::id`]. The ids are the program's own numbers, so the hash need not resist attacks.
+type ById<V> = HashMap<u64, V, BuildHasherDefault<FnvHasher>>;
+
 /// Connections by [`Dialer::id`]. Idle HTTP/1.1 connections are bounded by their [`super::PoolLimits`], HTTP/2 connections by the
 /// streams in use, until they have been idle for too long. Stays on its worker's thread.
 #[derive(Debug, Default)]
 pub struct Pools {
-    http1: RefCell<HashMap<u64, OriginPool<Http1>>>,
-    http2: RefCell<HashMap<u64, OriginPool<Http2>>>,
+    http1: RefCell<ById<OriginPool<Http1>>>,
+    http2: RefCell<ById<OriginPool<Http2>>>,
     sweeping: Cell<bool>,
     /// Locked while an HTTP/2 connection is being made; at most one per dialer.
-    dialling: RefCell<HashMap<u64, Rc<Mutex<()>>>>,
+    dialling: RefCell<ById<Rc<Mutex<()>>>>,
     /// Notified when a stream of any HTTP/2 connection ends.
     room: Rc<Notify>,
     /// Requests that wait for an HTTP/1.1 connection, by dialer and by their number in the target's queue.
-    waiting: RefCell<HashMap<u64, LocalQueue>>,
+    waiting: RefCell<ById<LocalQueue>>,
     /// Notified when a request somewhere in the process waits for a permit that an idle connection of this worker may hold.
     wanted: Arc<Notify>,
     metrics: Arc<WorkerMetrics>,
@@ -300,7 +305,7 @@ impl Pools {
 
     fn origin_pool<'a, C>(
         &self,
-        pools: &'a mut HashMap<u64, OriginPool<C>>,
+        pools: &'a mut ById<OriginPool<C>>,
         dialer: &Arc<Dialer>,
     ) -> &'a mut OriginPool<C> {
         pools.entry(dialer.id()).or_insert_with(|| {
@@ -389,7 +394,7 @@ impl Connection {
                 }
             }
         };
-        Ok(response.map(|()| AnswerBody::new(source, pools, dialer)))
+        Ok(Box::new(response.map(|()| AnswerBody::new(source, pools, dialer))))
     }
 }
 

@@ -2,13 +2,19 @@
 
 use http::Method;
 
-use super::{Operation, model_use::ModelUse, repeat::Repeat, table::LastSegments};
+use super::{model_use::ModelUse, table::LastSegments};
 use crate::openai::Endpoint;
+
+/// An operation that computes, and so may be repeated.
+pub(super) struct Native {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: ModelUse,
+}
 
 /// The operation of a request to a path with these `last` segments, if it belongs to Gemini's or to Ollama's own API.
 ///
 /// Sources: Gemini API reference, "Generating content", "Embeddings", "Counting tokens"; Ollama API documentation.
-pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation> {
+pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
     if *method != Method::POST {
         return None;
     }
@@ -16,7 +22,7 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation
     if let ("api", "chat" | "generate" | "embed" | "embeddings") = (before, name) {
         let generates = matches!(name, "chat" | "generate");
         let endpoint = if generates { Endpoint::OllamaGenerate } else { Endpoint::Other };
-        return Some(Operation { endpoint, model: ModelUse::Named, repeat: Repeat::Compute });
+        return Some(Native { endpoint, model: ModelUse::Named });
     }
     // The model stands in the path, not in the body.
     let (_, verb) = name.split_once(':')?;
@@ -25,7 +31,7 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation
         "countTokens" | "embedContent" | "batchEmbedContents" => Endpoint::Other,
         _ => return None,
     };
-    Some(Operation { endpoint, model: ModelUse::Unseen, repeat: Repeat::Compute })
+    Some(Native { endpoint, model: ModelUse::Unseen })
 }
 
 /// The model that a path of Gemini's own API names: `NAME` in `…/models/NAME:generateContent`.

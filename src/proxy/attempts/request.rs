@@ -55,7 +55,7 @@ pub(super) fn build(
         policy::put_upstream(&mut headers, name, value);
     }
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
-        policy::put_upstream(&mut headers, name, key.value());
+        policy::put_upstream(&mut headers, name, key.key().value());
     }
     if http2 {
         headers.remove(header::HOST);
