@@ -30,7 +30,7 @@ pub use finished::Finished;
 pub use held::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
-pub use tally::Tally;
+pub use tally::{Tally, TunnelTally};
 
 /// The destination of access lines.
 #[derive(Debug, Clone)]
@@ -246,6 +246,13 @@ impl Exchange {
         self.outcome
     }
 
+    /// Number of bytes that were written and that the client's kernel has not acknowledged. 0 if other streams of an HTTP/2 connection are
+    /// open, since nobody knows whose bytes these are.
+    fn untaken(&self) -> u64 {
+        let is_shared = self.connection.busy();
+        self.connection.sent().filter(|_| !is_shared).map_or(0, |sent| sent.untaken)
+    }
+
     /// The outcome of an exchange without a set outcome: the gateway cut it, or its client left.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
@@ -267,7 +274,7 @@ impl Drop for Exchange {
         // What was not written was not delivered. Unless the client ended the response, its last bytes are about to be written.
         let progress = &self.handle.progress;
         let ended_by_client = outcome.who == Who::Downstream && outcome.phase == Phase::Stream;
-        let lost = if ended_by_client { progress.unwritten() } else { progress.discarded() };
+        let lost = if ended_by_client { progress.unwritten() + self.untaken() } else { progress.discarded() };
         if self.handle.status.is_early() {
             self.answered_early();
         }

@@ -25,6 +25,7 @@ mod prompt;
 mod reading;
 mod segments;
 mod stream;
+mod turns;
 mod usage;
 
 pub use answer::AnswerReader;
@@ -41,4 +42,5 @@ pub use operation::{ModelUse, Operation, Repeat, gemini_model, operation_part};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
+pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
 pub use usage::{TokenClasses, Usage};

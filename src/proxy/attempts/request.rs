@@ -14,7 +14,7 @@ use crate::{
     openai::{EditPoints, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
-        arrival::NOT_THE_ROUTES,
+        arrival::{NOT_THE_ROUTES, with_model as in_query},
         body_memory::BodyMemory,
         buffered::Buffered,
         context::RequestContext,
@@ -88,7 +88,10 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     let path = path.map_err(|NoDeployment| NO_DEPLOYMENT)?.ok_or(NOT_THE_ROUTES)?;
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
-    let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    let mut query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    if let Some(model) = candidate.model.as_deref().filter(|_| prepared.handshake.is_some()) {
+        query = query.map(|query| in_query(&query, model).into());
+    }
     let written = match candidate.upstream.query(query.as_deref()) {
         None => path.into_owned(),
         Some(query) => [&*path, "?", &query].concat(),
@@ -115,17 +118,16 @@ fn body(
     if prepared.content.is_empty() {
         return Ok(Outbound::EMPTY);
     }
-    let http2 = candidate.target().dialer.http2();
     let upload = &exchange.record.upload;
     match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
         RequestContent::Read(bytes) => {
             prepared.content = RequestContent::Read(bytes.clone());
             let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) else {
-                return Ok(Outbound::held(bytes, http2, upload));
+                return Ok(Outbound::held(bytes, upload));
             };
             let text = prepared.decoded.as_ref().unwrap_or(&bytes);
             let edited = with_model(context, text, &prepared.edit_points, model)?;
-            Ok(Outbound::held(edited, http2, upload))
+            Ok(Outbound::held(edited, upload))
         }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();

@@ -84,6 +84,7 @@ pub(super) async fn prepare(
         operation,
         affinities,
         configured_route,
+        handshake: None,
     }))
 }
 
