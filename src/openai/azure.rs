@@ -47,25 +47,13 @@ fn begins_with(path: &str, segment: &str) -> bool {
     first.eq_ignore_ascii_case(segment) && matches!(path.as_bytes().get(segment.len()), None | Some(b'/'))
 }
 
-/// The model that an Azure OpenAI path names: `NAME` in `…/openai/deployments/NAME/…`, as it is written.
-pub fn deployment(path: &str) -> Option<&str> {
-    path.get(deployment_at(path)?)
-}
-
-/// `path` with another model in the place of the one that it names; `None` if it names none.
-pub fn with_deployment(path: &str, model: &str) -> Option<String> {
-    let at = deployment_at(path)?;
-    let (before, after) = (path.get(..at.start)?, path.get(at.end..)?);
-    Some([before, &segment(model), after].concat())
-}
-
-/// A model's name as a segment of a path.
-fn segment(model: &str) -> String {
+/// A model's name as a segment of a path, or as a part of one.
+pub(super) fn segment(model: &str) -> String {
     utf8_percent_encode(model, SEGMENT).to_string()
 }
 
-/// Where the model stands in a path.
-fn deployment_at(path: &str) -> Option<Range<usize>> {
+/// Where the model stands in a path of Azure's form, `…/openai/deployments/NAME/…`.
+pub(super) fn deployment_at(path: &str) -> Option<Range<usize>> {
     let mut before = ["", ""];
     let mut begin = 0;
     for segment in path.split('/') {
@@ -87,6 +75,10 @@ fn deployment_at(path: &str) -> Option<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn deployment(path: &str) -> Option<&str> {
+        path.get(deployment_at(path)?)
+    }
 
     #[test]
     fn an_azure_path_names_the_model() {
@@ -124,20 +116,5 @@ mod tests {
         ] {
             assert_eq!(azure(path, Some("m")), expected, "{path}");
         }
-    }
-
-    #[test]
-    fn another_model_takes_its_place_and_stays_one_segment() {
-        let renamed = |path, model| with_deployment(path, model);
-        assert_eq!(
-            renamed("/x/openai/deployments/a/chat/completions", "b.c-1").as_deref(),
-            Some("/x/openai/deployments/b.c-1/chat/completions")
-        );
-        assert_eq!(
-            renamed("/openai/deployments/a%2Fb/embeddings", "../c d/é").as_deref(),
-            Some("/openai/deployments/..%2Fc%20d%2F%C3%A9/embeddings")
-        );
-        assert_eq!(renamed("/openai/deployments/a", "b").as_deref(), Some("/openai/deployments/b"));
-        assert_eq!(renamed("/v1/chat/completions", "b"), None);
     }
 }

@@ -71,6 +71,9 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("cannot be named here", "a list of exceptions among header names"),
     ("is not a valid header", "the grammar of headers"),
     ("is not the name of a model", "the grammar of model names"),
+    ("is not the version of an API", "the grammar of versions"),
+    ("is not the name of a deployment", "the grammar of names of deployments"),
+    ("is not for a URL that ends with", "depends on another key"),
     ("is not the hash of a key", "a hash is a string; its message must not quote what may be a key"),
     ("stand for no model", "depends on the name of the table"),
     ("is the name of model.", "compares two tables"),
@@ -112,7 +115,7 @@ fn is_always_required(path: &str) -> bool {
     match names[..] {
         ["listener" | "upstream" | "route"] | ["listener" | "admin", "address"] => true,
         ["route", _, "path" | "upstreams"] | ["route", _, "upstreams", "upstream"] => true,
-        ["upstream", _, "targets" | "proxy", "url"] => true,
+        ["upstream", _, "targets" | "proxy", "url"] | ["upstream", _, "azure", "api_version"] => true,
         [.., "header"] => true,
         ["listener", "tls", "certificates", "certificate" | "key"] => true,
         _ => false,

@@ -10,7 +10,7 @@ use http::Method;
 use super::{Dialect, Endpoint, Facts};
 
 pub use model_use::ModelUse;
-pub use native::gemini_model;
+pub(super) use native::gemini_model_at;
 pub use repeat::Repeat;
 use table::{LOOKED_AT, LastSegments, Row};
 
