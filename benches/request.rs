@@ -66,7 +66,7 @@ fn target(bencher: Bencher<'_, '_>) {
 fn whole(bencher: Bencher<'_, '_>) {
     let (snapshot, headers) = (snapshot(), headers());
     bencher.with_inputs(|| headers.clone()).bench_values(|headers| {
-        let presented: usize = access::presented(&headers, Some(QUERY)).map(|key| key.len()).sum();
+        let presented: usize = access::presented(&headers, Some(QUERY), 9).iter().map(|key| key.len()).sum();
         let route = find(&snapshot);
         let credential = credential(&snapshot, &headers);
         let target = path_and_query(route, &credential);

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::{self, AbortHandle};
 
-use super::ExchangeHandle;
+use super::{ExchangeHandle, SocketWatch};
 
 /// The shared state of one downstream connection, used only on its worker's thread.
 ///
@@ -36,11 +36,25 @@ pub struct ConnectionState {
     exchanges: Cell<u64>,
     /// Number of writes that the I/O has taken.
     writes: Cell<u64>,
+    /// Number of bytes that the I/O has taken.
+    written: Cell<u64>,
+    socket: RefCell<SocketWatch>,
+    /// What the kernel said last, when the socket was closed during an exchange.
+    at_close: Cell<Option<Sent>>,
     /// The tasks of HTTP/2 streams; bounded by the stream limit plus the tasks that are just ending.
     tasks: RefCell<HashMap<task::Id, AbortHandle>>,
     flush: RefCell<FlushWaiters>,
     reset_on_close: Cell<bool>,
     unread_body: Cell<bool>,
+}
+
+/// What has become of the bytes that the I/O has written to the socket of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Number of bytes that the client's kernel has acknowledged.
+    pub taken: u64,
+    /// Number of bytes that are in the gateway's kernel, or on the way.
+    pub untaken: u64,
 }
 
 /// The exchanges that wait until the connection has written everything; bounded by the number of streams.
@@ -67,6 +81,18 @@ impl ConnectionState {
 
     // Called by the I/O.
 
+    /// Sets the socket that the I/O writes to.
+    pub fn writes_to(&self, socket: SocketWatch) {
+        *self.socket.borrow_mut() = socket;
+    }
+
+    /// Notes that the socket is about to be closed.
+    pub fn closes(&self) {
+        if self.busy() {
+            self.at_close.set(self.sent());
+        }
+    }
+
     /// Notes that bytes arrived from the client.
     pub fn read(&self) {
         if self.idle.get().is_some() && self.head.get().is_none() {
@@ -79,8 +105,9 @@ impl ConnectionState {
         self.unparsed.set(given);
     }
 
-    /// Notes that the I/O took bytes, which are not flushed yet.
-    pub fn wrote(&self) {
+    /// Notes that the I/O took so many bytes, which are not flushed yet.
+    pub fn wrote(&self, bytes: usize) {
+        self.written.set(self.written.get().saturating_add(bytes as u64));
         self.dirty.set(true);
         self.blocked.set(None);
         self.writes.set(self.writes.get().wrapping_add(1));
@@ -160,6 +187,12 @@ impl ConnectionState {
     /// A number that changes whenever the I/O towards the client has taken bytes.
     pub fn writes(&self) -> u64 {
         self.writes.get()
+    }
+
+    /// Asks the kernel how many bytes the client has taken, and how many it has not; `None` if that is unknown.
+    pub fn sent(&self) -> Option<Sent> {
+        let Some(taken) = self.socket.borrow().acknowledged() else { return self.at_close.get() };
+        Some(Sent { taken, untaken: self.written.get().saturating_sub(taken) })
     }
 
     /// Registers a task of this connection (an HTTP/2 stream); see [`ConnectionState::own_task`].

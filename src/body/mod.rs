@@ -12,13 +12,15 @@ mod handle;
 mod outbound;
 mod progress;
 mod request_body;
+mod socket;
 mod status;
 
 pub use abort::{Abort, Cut};
 pub use chunk::Chunk;
-pub use connection::{ConnectionState, Flush};
+pub use connection::{ConnectionState, Flush, Sent};
 pub use handle::ExchangeHandle;
 pub use outbound::{AnswerAwaited, Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
 pub use progress::Progress;
 pub use request_body::{RequestBody, RequestBodyError};
+pub use socket::{ClientSocket, SocketWatch};
 pub use status::{About, OpenExchange, Status};

@@ -23,7 +23,7 @@ use crate::pause::deadline;
 pub enum Outbound {
     /// A body that was read whole; `None` once it was sent, or when the request has no body.
     Whole(Option<Bytes>),
-    /// A large body that was read whole, for HTTP/1.1: it is handed over piece by piece, which shows how far it has been sent.
+    /// A large body that was read whole. It is handed over piece by piece, which shows how far it has been sent.
     Pieces(Box<Pieces>),
     /// A body that is streamed frame by frame, in constant memory.
     Stream(Box<Upload>),
@@ -34,6 +34,7 @@ pub enum Outbound {
 pub struct Pieces {
     rest: Bytes,
     tally: Rc<UploadTally>,
+    answer: Rc<Awaited>,
 }
 
 /// The size of a piece, in bytes.
@@ -84,7 +85,7 @@ pub struct Upload {
     answer: Rc<Awaited>,
 }
 
-/// Marks that the response to a streamed request body is expected or being read. When it is dropped, the remainder of the body is useless and
+/// Marks that the response to a request body that is sent bit by bit is expected or being read. When it is dropped, the remainder of the body is useless and
 /// the stream is reset. (On HTTP/1.1 the connection is closed. On HTTP/2 hyper pipes a body in a separate task that does not know the
 /// response. The task polls for more of the body, and so notices the drop, when the previous bytes fit into the upstream's window.)
 #[derive(Debug)]
@@ -136,13 +137,12 @@ impl Outbound {
     /// The absent body.
     pub const EMPTY: Self = Self::Whole(None);
 
-    /// A body that was read whole. `tally` learns when its pieces are handed over, if it is large and goes over HTTP/1.1. (On HTTP/2 hyper
-    /// would keep the rest of it for as long as the upstream's window is shut, whether or not its response is still wanted.)
-    pub fn held(bytes: Bytes, http2: bool, tally: &Rc<UploadTally>) -> Self {
-        if http2 || bytes.len() <= PIECE {
+    /// A body that was read whole. `tally` learns when its pieces are handed over, if it is large.
+    pub fn held(bytes: Bytes, tally: &Rc<UploadTally>) -> Self {
+        if bytes.len() <= PIECE {
             return Self::Whole(Some(bytes));
         }
-        Self::Pieces(Box::new(Pieces { rest: bytes, tally: tally.clone() }))
+        Self::Pieces(Box::new(Pieces { rest: bytes, tally: tally.clone(), answer: Rc::default() }))
     }
 
     /// Whether the body is held whole, and so can be sent again.
@@ -150,22 +150,26 @@ impl Outbound {
         matches!(self, Self::Whole(_) | Self::Pieces(_))
     }
 
-    /// The marker that keeps a streamed body going; `None` for a body that is held whole.
+    /// The marker that keeps a body going; `None` for a body that is handed over at once.
     pub fn answer_awaited(&self) -> Option<AnswerAwaited> {
         match self {
-            Self::Whole(_) | Self::Pieces(_) => None,
+            Self::Whole(_) => None,
+            Self::Pieces(pieces) => Some(AnswerAwaited(pieces.answer.clone())),
             Self::Stream(upload) => Some(AnswerAwaited(upload.answer.clone())),
         }
     }
 }
 
 impl Pieces {
-    fn next(&mut self) -> Option<Bytes> {
+    fn next(&mut self) -> Option<Result<Frame<Bytes>, UploadError>> {
         if self.rest.is_empty() {
             return None;
         }
+        if self.answer.over.get() {
+            return Some(Err(UploadError::Over(h2::Reason::CANCEL.into())));
+        }
         self.tally.moved.set(Some(Instant::now()));
-        Some(self.rest.split_to(PIECE.min(self.rest.len())))
+        Some(Ok(Frame::data(self.rest.split_to(PIECE.min(self.rest.len())))))
     }
 }
 
@@ -259,7 +263,7 @@ impl Body for Outbound {
     ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Pieces(pieces) => Poll::Ready(pieces.next().map(|piece| Ok(Frame::data(piece)))),
+            Self::Pieces(pieces) => Poll::Ready(pieces.next()),
             Self::Stream(upload) => upload.poll_upload(cx),
         }
     }
@@ -300,7 +304,7 @@ mod tests {
     fn a_large_body_shows_how_far_it_has_been_sent() {
         let tally = Rc::<UploadTally>::default();
         let bytes = Bytes::from(vec![b'x'; 3 * PIECE + 1]);
-        let mut body = Outbound::held(bytes.clone(), false, &tally);
+        let mut body = Outbound::held(bytes.clone(), &tally);
         assert!(body.is_held() && tally.moved().is_none());
         assert_eq!(body.size_hint().exact(), Some(bytes.len() as u64));
         assert_eq!(pieces(&mut body), [PIECE, PIECE, PIECE, 1]);
@@ -308,12 +312,23 @@ mod tests {
     }
 
     #[test]
-    fn a_small_body_and_one_for_http2_go_at_once() {
+    fn a_small_body_goes_at_once() {
         let tally = Rc::<UploadTally>::default();
-        for (size, http2) in [(1, false), (PIECE, false), (3 * PIECE, true)] {
-            let mut body = Outbound::held(Bytes::from(vec![b'x'; size]), http2, &tally);
+        for size in [1, PIECE] {
+            let mut body = Outbound::held(Bytes::from(vec![b'x'; size]), &tally);
             assert_eq!(pieces(&mut body), [size]);
         }
         assert!(tally.moved().is_none());
+    }
+
+    #[test]
+    fn a_large_body_ends_with_its_response() {
+        let mut body = Outbound::held(Bytes::from(vec![b'x'; 3 * PIECE]), &Rc::default());
+        let awaited = body.answer_awaited();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(matches!(Pin::new(&mut body).poll_frame(cx), Poll::Ready(Some(Ok(_)))));
+        drop(awaited);
+        let next = Pin::new(&mut body).poll_frame(cx);
+        assert!(matches!(next, Poll::Ready(Some(Err(UploadError::Over(_))))), "{next:?}");
     }
 }

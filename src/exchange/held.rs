@@ -55,7 +55,7 @@ mod tests {
         telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
     };
 
-    fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Exchange {
+    fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Box<Exchange> {
         let opening = Opening {
             client: Ipv4Addr::LOCALHOST.into(),
             tls: false,

@@ -113,13 +113,13 @@ impl Exchange {
         log: Option<AccessLog>,
         metrics: Arc<WorkerMetrics>,
         in_flight: Counted,
-    ) -> Self {
+    ) -> Box<Self> {
         let handle = Rc::new(ExchangeHandle::default());
         if let Some(task) = connection.own_task() {
             handle.abort.runs_in(task);
         }
         connection.open(handle.clone());
-        let exchange = Self {
+        let exchange = Box::new(Self {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
@@ -129,7 +129,7 @@ impl Exchange {
             outcome: None,
             held: Vec::new(),
             _in_flight: in_flight,
-        };
+        });
         exchange.introduce();
         exchange
     }
@@ -148,6 +148,11 @@ impl Exchange {
     /// The downstream connection of the exchange.
     pub fn connection(&self) -> &Rc<ConnectionState> {
         &self.connection
+    }
+
+    /// The metrics in which the exchange is counted.
+    pub fn metrics(&self) -> &WorkerMetrics {
+        &self.metrics
     }
 
     /// Whether the connection cannot carry another request, because the body of this one is not read to its end. hyper knows this only after
@@ -176,9 +181,10 @@ impl Exchange {
 
     /// Notes that the response head of the attempt has arrived.
     pub fn head_received(&mut self, status: StatusCode) {
-        self.record.first_byte = Some(self.record.start.elapsed());
+        let now = Instant::now();
+        self.record.first_byte = Some(now.saturating_duration_since(self.record.start));
         self.record.attempts.update(|attempt| {
-            attempt.head = Some(attempt.start.elapsed());
+            attempt.head = Some(now.saturating_duration_since(attempt.start));
             attempt.status = Some(status);
         });
     }
@@ -240,6 +246,13 @@ impl Exchange {
         self.outcome
     }
 
+    /// Number of bytes that were written and that the client's kernel has not acknowledged. 0 if other streams of an HTTP/2 connection are
+    /// open, since nobody knows whose bytes these are.
+    fn untaken(&self) -> u64 {
+        let is_shared = self.connection.busy();
+        self.connection.sent().filter(|_| !is_shared).map_or(0, |sent| sent.untaken)
+    }
+
     /// The outcome of an exchange without a set outcome: the gateway cut it, or its client left.
     fn implied(&self) -> Outcome {
         let phase = self.handle.status.phase();
@@ -261,7 +274,7 @@ impl Drop for Exchange {
         // What was not written was not delivered. Unless the client ended the response, its last bytes are about to be written.
         let progress = &self.handle.progress;
         let ended_by_client = outcome.who == Who::Downstream && outcome.phase == Phase::Stream;
-        let lost = if ended_by_client { progress.unwritten() } else { progress.discarded() };
+        let lost = if ended_by_client { progress.unwritten() + self.untaken() } else { progress.discarded() };
         if self.handle.status.is_early() {
             self.answered_early();
         }

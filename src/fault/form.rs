@@ -15,6 +15,8 @@ pub enum ErrorForm {
 /// Every request to the Anthropic API has it, and no request to another.
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
+const MESSAGES: &[u8] = b"/messages";
+
 impl ErrorForm {
     /// The form for a request with these headers to `path`, as it was received.
     pub fn of(headers: &HeaderMap, path: &str) -> Self {
@@ -29,8 +31,11 @@ impl ErrorForm {
 /// Whether `path` is that of the Messages API: `…/messages`, `…/messages/count_tokens`, or below `…/messages/batches`. The messages of a thread
 /// or of a stored chat completion are OpenAI's.
 fn is_of_messages(path: &str) -> bool {
-    // Nearly all paths end here.
-    let Some((before, behind)) = path.rsplit_once("/messages") else { return false };
+    // Nearly all paths end here. (`rsplit_once` prepares a search that takes longer than this one.)
+    let Some(at) = path.as_bytes().windows(MESSAGES.len()).rposition(|bytes| bytes == MESSAGES) else {
+        return false;
+    };
+    let (before, behind) = (&path[..at], &path[at + MESSAGES.len()..]);
     let of_messages = matches!(behind.trim_end_matches('/'), "" | "/count_tokens" | "/batches")
         || behind.starts_with("/batches/");
     let mut above = before.rsplit('/').skip(1);

@@ -80,6 +80,12 @@ pub(super) struct Clock {
     /// Set when the connection was told to close: since then, or since the client last read bytes.
     closing: Option<Instant>,
     writes: u64,
+    /// What the client had taken when it was last seen to take anything.
+    taken: u64,
+    /// When it was last seen to take anything, or to have nothing to take.
+    taken_at: Instant,
+    /// Whether it had something to take at the last check.
+    has_untaken: bool,
     /// Stalled HTTP/2 streams that were aborted since the last call of `take_stalled`.
     stalled: u64,
 }
@@ -101,6 +107,9 @@ impl Clock {
             seen_exchanges,
             closing: None,
             writes,
+            taken: 0,
+            taken_at: checked,
+            has_untaken: false,
             stalled: 0,
         }
     }
@@ -116,6 +125,11 @@ impl Clock {
     pub(super) fn closing(&mut self, now: Instant) {
         self.closing.get_or_insert(now);
         self.look_at(now + self.timeouts.stall);
+    }
+
+    /// Whether the client had something to take at the last check.
+    pub(super) fn has_untaken(&self) -> bool {
+        self.has_untaken
     }
 
     /// Streams aborted since the last call.
@@ -184,8 +198,24 @@ impl Clock {
         }
     }
 
+    /// Asks the kernel whether the client has taken anything since the last check. The I/O learns that late: Linux wakes a writer only when
+    /// a large part of its buffer is free. A client that takes nothing while an exchange is open is also found before the buffer is full.
+    fn check_socket(&mut self, now: Instant) {
+        self.has_untaken = false;
+        if !self.state.busy() && self.state.blocked_since().is_none() {
+            return;
+        }
+        let Some(sent) = self.state.sent() else { return };
+        self.has_untaken = sent.untaken > 0;
+        if sent.taken != self.taken || !self.has_untaken {
+            self.taken = sent.taken;
+            self.taken_at = now;
+        }
+    }
+
     /// The timeout that has expired at `now`. Stalled streams are aborted here, because that does not concern the connection.
     fn due(&mut self, now: Instant) -> Option<Due> {
+        self.check_socket(now);
         if self.blocked().is_some_and(|blocked| now >= blocked.end_at(now)) {
             self.state.handles().iter().for_each(|handle| handle.abort.cut(Cut::WriteStall));
             return Some(Due::Stall);
@@ -261,9 +291,14 @@ impl Clock {
         deadlines.filter(|at| *at > now).chain([now + self.tick()]).min()
     }
 
-    /// The wait of a write for the client.
+    /// The wait for the client to take what was written, or is to be.
     fn blocked(&self) -> Option<Wait> {
-        self.state.blocked_since().map(|since| Wait { since, limit: self.timeouts.stall })
+        let since = match self.state.blocked_since() {
+            Some(since) => since.max(self.taken_at),
+            None if self.has_untaken => self.taken_at,
+            None => return None,
+        };
+        Some(Wait { since, limit: self.timeouts.stall })
     }
 
     /// The wait of a connection without an open exchange, unless something is still being written.

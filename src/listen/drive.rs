@@ -196,7 +196,7 @@ impl<'a> Driver<'a> {
             Due::Stall => self.counters.write_stalled.add(),
             Due::Idle | Due::Overdue => {}
         }
-        if self.state.blocked_since().is_some() {
+        if self.state.blocked_since().is_some() || self.clock.has_untaken() {
             self.state.reset_when_closing(true);
         }
         tracing::debug!(?due, "client connection closed by a timeout");

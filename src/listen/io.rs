@@ -17,13 +17,13 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 
-use crate::body::ConnectionState;
+use crate::body::{ClientSocket, ConnectionState, SocketWatch};
 
 /// The socket. It lies beneath TLS, so progress and stalls are those of the network. TLS asks it to flush only when TLS itself
 /// has nothing buffered (tokio-rustls `common::Stream::poll_flush`), so a flush means the same with and without TLS.
 #[derive(Debug)]
 pub(super) struct Wire {
-    tcp: TcpStream,
+    socket: ClientSocket,
     state: Rc<ConnectionState>,
     /// Bytes read while the protocol was detected. They come before what is still in the socket.
     ahead: Bytes,
@@ -41,12 +41,14 @@ impl Wire {
         if let Err(error) = SockRef::from(&tcp).set_tcp_notsent_lowat(MOST_UNSENT) {
             tracing::debug!(%error, "unsent bytes of a client connection could not be limited");
         }
-        Self { tcp, state, ahead }
+        let socket = ClientSocket::new(tcp);
+        state.writes_to(socket.watch());
+        Self { socket, state, ahead }
     }
 
-    fn report<T>(&self, written: &Poll<io::Result<T>>) {
+    fn report(&self, written: &Poll<io::Result<usize>>) {
         match written {
-            Poll::Ready(Ok(_)) => self.state.wrote(),
+            Poll::Ready(Ok(bytes)) => self.state.wrote(*bytes),
             Poll::Ready(Err(_)) => {}
             Poll::Pending => self.state.write_blocked(),
         }
@@ -67,7 +69,7 @@ impl AsyncRead for Wire {
             return Poll::Ready(Ok(()));
         }
         let before = into.filled().len();
-        let read = Pin::new(&mut self.tcp).poll_read(cx, into);
+        let read = Pin::new(&mut *self.socket.tcp()).poll_read(cx, into);
         if into.filled().len() > before {
             self.state.read();
         }
@@ -76,18 +78,18 @@ impl AsyncRead for Wire {
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut *self.socket.tcp()).poll_write(cx, bytes);
         self.report(&written);
         written
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        let written = Pin::new(&mut *self.socket.tcp()).poll_write_vectored(cx, slices);
         self.report(&written);
         written
     }
@@ -102,15 +104,16 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.socket.tcp()).poll_shutdown(cx)
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
+        self.state.closes();
         if self.state.reset_on_close()
-            && let Err(error) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
+            && let Err(error) = SockRef::from(&*self.socket.tcp()).set_linger(Some(Duration::ZERO))
         {
             tracing::debug!(%error, "client connection could not be reset: closed normally");
         }
@@ -137,12 +140,23 @@ impl Io {
         Self { state: stream.get_ref().0.state.clone(), stream: Either::Right(Box::new(stream)) }
     }
 
-    /// The socket beneath TLS. Bytes written to it bypass TLS.
-    pub(super) fn tcp(&mut self) -> &mut TcpStream {
-        match &mut self.stream {
-            Either::Left(wire) => &mut wire.tcp,
-            Either::Right(stream) => &mut stream.get_mut().0.tcp,
-        }
+    /// Calls `look` with the socket beneath TLS.
+    pub(super) fn with_tcp(&self, look: impl FnOnce(&TcpStream)) {
+        let wire = match &self.stream {
+            Either::Left(wire) => wire,
+            Either::Right(stream) => stream.get_ref().0,
+        };
+        look(&wire.socket.tcp());
+    }
+
+    /// The socket beneath TLS, which is no longer watched. Bytes written to it bypass TLS.
+    pub(super) fn tcp(&mut self) -> Option<&mut TcpStream> {
+        self.state.writes_to(SocketWatch::default());
+        let wire = match &mut self.stream {
+            Either::Left(wire) => wire,
+            Either::Right(stream) => stream.get_mut().0,
+        };
+        wire.socket.exclusive()
     }
 }
 

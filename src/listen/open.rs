@@ -24,6 +24,8 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// So many probes without a reply end a connection.
+const KEEPALIVE_PROBES: u32 = 3;
 /// The kernel holds milliseconds in an int.
 const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -62,7 +64,7 @@ pub(super) async fn open(
     server: &Server,
     state: &Rc<ConnectionState>,
 ) -> Result<Opened, OpenError> {
-    set_options(&tcp, server.write_stall);
+    set_options(&tcp);
     let shaken = pause::timeout(server.handshake_timeout, handshake(tcp, peer, listener, state));
     let (opening, client) = shaken.await.map_err(|_| OpenError::HandshakeTimeout)??;
     let (tcp, mut ahead) = match opening {
@@ -109,6 +111,15 @@ async fn handshake(
     Ok((Opening::Tls(Io::tls(stream), http2), client))
 }
 
+/// Lets the kernel end a connection whose client takes nothing for `stall`. For connections that have no
+/// [`Clock`](super::clock::Clock) any more, because it may also end one whose client reads slowly and steadily from a small buffer.
+pub(super) fn set_user_timeout(tcp: &TcpStream, stall: Duration) {
+    let timeout = stall.clamp(KEEPALIVE, LONGEST_USER_TIMEOUT);
+    if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(Some(timeout)) {
+        tracing::debug!(%error, "TCP_USER_TIMEOUT of a client connection could not be set");
+    }
+}
+
 /// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; the bytes read are
 /// left in `ahead`.
 async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool> {
@@ -126,16 +137,16 @@ async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool>
     }
 }
 
-/// `TCP_USER_TIMEOUT` also ends a connection whose peer keeps its window shut (tcp(7)), so it must not be shorter than the
-/// span for which that is allowed.
-fn set_options(tcp: &TcpStream, write_stall: Duration) {
+/// Without `TCP_USER_TIMEOUT`: it ends connections whose peer keeps its window almost shut, however steadily it reads, because Linux counts
+/// from the first probe of the window until a whole segment fits in (`icsk_probes_tstamp` in `net/ipv4/tcp_input.c`). A peer that
+/// acknowledges nothing is found by [`super::clock::Clock`].
+fn set_options(tcp: &TcpStream) {
     let socket = SockRef::from(tcp);
-    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
-    let user_timeout = write_stall.saturating_add(KEEPALIVE_INTERVAL).clamp(KEEPALIVE, LONGEST_USER_TIMEOUT);
-    let set = socket
-        .set_tcp_nodelay(true)
-        .and_then(|()| socket.set_tcp_keepalive(&keepalive))
-        .and_then(|()| socket.set_tcp_user_timeout(Some(user_timeout)));
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    let set = socket.set_tcp_nodelay(true).and_then(|()| socket.set_tcp_keepalive(&keepalive));
     if let Err(error) = set {
         tracing::debug!(%error, "socket options could not be set");
     }

@@ -55,7 +55,9 @@ const HTTP2_STREAM_WINDOW: u32 = 1024 * 1024;
 const HTTP2_CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Bytes of a response that h2 may buffer for each stream.
 const HTTP2_SEND_BUFFER: usize = 64 * 1024;
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// The reply to a PING comes after all that the client has not taken yet, and a slow client takes 1 KiB/s. One that has vanished is found by
+/// [`super::clock::Clock`].
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// Limits on streams that the peer reset before they were accepted, and on streams reset for the peer's errors: protection
 /// against rapid reset (CVE-2023-44487) and its made-you-reset variant (CVE-2025-8671).
 const HTTP2_PENDING_RESETS: usize = 20;
@@ -212,7 +214,7 @@ async fn serve_http1<H: Handler>(
 ) {
     let state = service.downstream.connection.clone();
     let server = &snapshot.server;
-    let linger = server.linger;
+    let (linger, stall) = (server.linger, server.write_stall);
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
@@ -234,9 +236,10 @@ async fn serve_http1<H: Handler>(
     let Parts { io, read_buf, service, .. } = connection.into_parts();
     let mut io = io.into_inner();
     if done.is_ok() && service.has_switched() {
+        io.with_tcp(|tcp| open::set_user_timeout(tcp, stall));
         return service.handler.upgraded(service.downstream, Upgraded::new(io, read_buf)).await;
     }
-    let tcp = io.tcp();
+    let Some(tcp) = io.tcp() else { return };
     if !state.reset_on_close() && (bad_head || state.unread_body() || linger::unread(tcp)) {
         Box::pin(linger::linger(tcp, linger)).await;
     }

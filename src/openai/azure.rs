@@ -6,6 +6,8 @@ use std::{borrow::Cow, ops::Range};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use super::segments::Segments;
+
 /// What is encoded in a segment: all but the unreserved characters (RFC 3986 section 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -55,18 +57,15 @@ pub(super) fn segment(model: &str) -> String {
 /// Where the model stands in a path of Azure's form, `…/openai/deployments/NAME/…`.
 pub(super) fn deployment_at(path: &str) -> Option<Range<usize>> {
     let mut before = ["", ""];
-    let mut begin = 0;
-    for segment in path.split('/') {
-        let at = begin..begin + segment.len();
-        begin = at.end + 1;
-        if segment.is_empty() {
-            continue;
-        }
+    let mut segments = Segments::of(path);
+    while let Some(segment) = segments.next() {
         let [first, second] = before;
         before = [second, segment];
         // Azure does not look at case.
         if first.eq_ignore_ascii_case("openai") && second.eq_ignore_ascii_case("deployments") {
-            return Some(at);
+            let end = path.len() - segments.rest().len();
+            let end = end - usize::from(path.get(..end)?.ends_with('/'));
+            return Some(end - segment.len()..end);
         }
     }
     None

@@ -24,6 +24,7 @@ mod ordinary;
 mod path_model;
 mod prompt;
 mod reading;
+mod segments;
 mod stream;
 mod usage;
 

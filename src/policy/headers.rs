@@ -55,7 +55,10 @@ pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_
 /// it.
 pub fn put_upstream(headers: &mut HeaderMap, name: &HeaderName, value: &HeaderValue) {
     headers.insert(name, value.clone());
-    let twin = |other: &&HeaderName| *other != name && Direction::Upstream.takes_for(other, name);
+    let length = name.as_str().len();
+    let twin = |other: &&HeaderName| {
+        other.as_str().len() == length && *other != name && Direction::Upstream.takes_for(other, name)
+    };
     let twins: Vec<_> = headers.keys().filter(twin).cloned().collect();
     for twin in &twins {
         headers.remove(twin);

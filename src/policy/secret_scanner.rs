@@ -21,8 +21,8 @@ const DEPTH: usize = 2;
 ///
 /// A key is found plainly, percent-encoded in any mix (also twice), in base64 of either alphabet with anything before and
 /// after it (`Basic user:key`), and in base64 that is percent-encoded. Base64 needs no decoding, because of the key's characters in
-/// it all but the outermost depend only on where the key begins modulo three. One pass over a text finds all forms: each byte is looked up in
-/// the set of bytes with which a form may begin.
+/// it all but the outermost depend only on where the key begins modulo three. One pass over a text finds all forms: a form may begin only where
+/// three bytes in a row are among the first, second and third bytes of the forms.
 ///
 /// A text shorter than the shortest key costs one comparison. The scanner has one entry for each key, and borrows the keys until
 /// [`SecretScanner::into_owned`]. Copies are wiped when they are dropped.
@@ -37,10 +37,7 @@ pub struct SecretScanner<'k> {
 
 /// A [`SecretScanner`] for header names. HTTP/2 writes them in lower case (RFC 9113 section 8.2), and so does this program, so the search
 /// ignores case.
-pub struct InNames<'c> {
-    secrets: &'c SecretScanner<'c>,
-    beginnings: Beginnings,
-}
+pub struct InNames<'c>(&'c SecretScanner<'c>);
 
 impl<'k> SecretScanner<'k> {
     /// A scanner for these keys. Empty keys are ignored.
@@ -86,7 +83,7 @@ impl<'k> SecretScanner<'k> {
 
     /// For searching several header names.
     pub fn in_names(&self) -> InNames<'_> {
-        InNames { secrets: self, beginnings: self.beginnings.in_any_case() }
+        InNames(self)
     }
 
     /// Searches a text, and the text without its percent-encoding.
@@ -113,17 +110,21 @@ impl<'k> SecretScanner<'k> {
     }
 
     fn holds(&self, text: &[u8]) -> bool {
-        self.begins_in(text, &self.beginnings, Alike::Exact) || self.short.iter().any(|key| key.is(text))
+        self.begins_in(text, Alike::Exact) || self.short.iter().any(|key| key.is(text))
     }
 
-    /// Whether a key begins anywhere in `text`. The first bytes rule out nearly all offsets.
-    fn begins_in(&self, text: &[u8], beginnings: &Beginnings, alike: Alike) -> bool {
-        let places = text.get(..self.places(text)).unwrap_or_default();
-        places.iter().enumerate().any(|(at, first)| {
-            beginnings.may_begin_with(*first)
-                && beginnings.may_begin(&text[at..])
-                && self.keys.iter().any(|key| key.begins(&text[at..], alike))
-        })
+    /// Whether a key begins anywhere in `text`.
+    fn begins_in(&self, text: &[u8], alike: Alike) -> bool {
+        let places = self.places(text);
+        if places == 0 {
+            return false;
+        }
+        let looked_at = text.get(..places + BEGINNING - 1).unwrap_or(text);
+        self.beginnings.are_in(looked_at, alike)
+            && self.beginnings.offsets(looked_at, alike).any(|offset| {
+                let from = text.get(offset..).unwrap_or_default();
+                self.keys.iter().any(|key| key.begins(from, alike))
+            })
     }
 
     /// The number of offsets in `text` at which a key may begin. Base64 is longer than the key, so the plain key decides.
@@ -138,9 +139,9 @@ impl<'k> SecretScanner<'k> {
 impl InNames<'_> {
     /// Whether a header name contains one of the keys.
     pub fn found_in(&self, name: &str) -> bool {
-        let Self { secrets, beginnings } = self;
+        let Self(secrets) = self;
         secrets.found_by(name.as_bytes(), |name| {
-            secrets.begins_in(name, beginnings, Alike::AnyCase)
+            secrets.begins_in(name, Alike::AnyCase)
                 || secrets.short.iter().any(|key| key.is_in_any_case(name))
         })
     }
@@ -195,7 +196,7 @@ impl<'k> Key<'k> {
     }
 
     /// The first bytes of its forms.
-    fn beginnings(&self) -> impl Iterator<Item = [u8; 3]> {
+    fn beginnings(&self) -> impl Iterator<Item = [u8; BEGINNING]> {
         let plain = self.0.first_chunk().copied();
         plain.into_iter().chain(LEADS.iter().flat_map(|lead| {
             let mut sextets = lead.sextets(&self.0).map(written);
@@ -222,47 +223,68 @@ enum Alike {
     AnyCase,
 }
 
-/// The bytes with which the keys' forms may begin.
-#[derive(Clone, Copy, Default)]
-struct Beginnings([ByteSet; 3]);
+/// The bytes with which the keys' forms may begin. For each byte, bits say at which of the first places of a form it may stand: the bits from
+/// [`Alike::Exact`]'s shift on as it is, those from [`Alike::AnyCase`]'s on in either case.
+#[derive(Clone)]
+struct Beginnings([u8; 256]);
 
-impl Beginnings {
-    fn add(&mut self, beginning: [u8; 3]) {
-        self.0.iter_mut().zip(beginning).for_each(|(set, byte)| set.add(byte));
+/// How many bytes of a form are looked at.
+const BEGINNING: usize = 3;
+
+impl Alike {
+    fn shift(self) -> u32 {
+        match self {
+            Self::Exact => 0,
+            Self::AnyCase => 4,
+        }
     }
 
-    fn may_begin_with(&self, first: u8) -> bool {
-        self.0[0].holds(first)
-    }
-
-    fn may_begin(&self, bytes: &[u8]) -> bool {
-        self.0.iter().zip(bytes).all(|(set, byte)| set.holds(*byte))
-    }
-
-    fn in_any_case(self) -> Self {
-        Self(self.0.map(ByteSet::in_any_case))
+    /// The bit of the last place that is looked at.
+    fn last(self) -> u8 {
+        1 << (BEGINNING - 1) << self.shift()
     }
 }
 
-/// A set of bytes.
-#[derive(Clone, Copy, Default)]
-struct ByteSet([u64; 4]);
-
-impl ByteSet {
-    fn add(&mut self, byte: u8) {
-        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+impl Beginnings {
+    fn add(&mut self, beginning: [u8; BEGINNING]) {
+        for (place, byte) in beginning.into_iter().enumerate() {
+            let bit = 1 << place;
+            self.0[usize::from(byte)] |= bit << Alike::Exact.shift();
+            for byte in [byte.to_ascii_lowercase(), byte.to_ascii_uppercase()] {
+                self.0[usize::from(byte)] |= bit << Alike::AnyCase.shift();
+            }
+        }
     }
 
-    fn holds(&self, byte: u8) -> bool {
-        self.0[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
+    /// The places that may have been reached after one more byte: its first place, and the next one of each place that was reached before.
+    fn after(&self, reached: u8, byte: u8) -> u8 {
+        const FIRST: u8 = 0b0001_0001;
+        (reached << 1 | FIRST) & self.0[usize::from(byte)]
     }
 
-    /// With each letter in both cases: in ASCII they are 32 apart, from 65 on the one and from 97 on the other.
-    fn in_any_case(self) -> Self {
-        const LETTERS: u64 = ((1 << 26) - 1) << 1;
-        let [low, mut letters, high, higher] = self.0;
-        letters |= (letters & LETTERS) << 32 | (letters >> 32 & LETTERS);
-        Self([low, letters, high, higher])
+    /// Whether a form may begin anywhere in `text`. Without a branch for each byte, because nearly all texts have none.
+    fn are_in(&self, text: &[u8], alike: Alike) -> bool {
+        let (mut reached, mut ever) = (0, 0);
+        for byte in text {
+            reached = self.after(reached, *byte);
+            ever |= reached;
+        }
+        ever & alike.last() != 0
+    }
+
+    /// The offsets in `text` at which a form may begin.
+    fn offsets(&self, text: &[u8], alike: Alike) -> impl Iterator<Item = usize> {
+        let mut reached = 0;
+        text.iter().enumerate().filter_map(move |(at, byte)| {
+            reached = self.after(reached, *byte);
+            (reached & alike.last() != 0).then(|| at + 1 - BEGINNING)
+        })
+    }
+}
+
+impl Default for Beginnings {
+    fn default() -> Self {
+        Self([0; 256])
     }
 }
 

@@ -39,6 +39,13 @@ impl Buffered {
         self.bytes += more;
         Ok(())
     }
+
+    /// Lowers the count to `bytes`, if it is higher.
+    pub(super) fn shrink_to(&mut self, bytes: u64) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.gateway.buffered.fetch_sub(less, Ordering::Relaxed);
+        self.bytes -= less;
+    }
 }
 
 impl Drop for Buffered {

@@ -24,7 +24,7 @@ const MOST_PRESENTED: usize = 8;
 const WITHHELD: &str = "[withheld: holds the key]";
 
 /// What every rung of the ladder reads and none changes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RequestContext {
     pub(super) worker: Rc<Worker>,
     pub(super) downstream: Rc<Downstream>,
@@ -76,7 +76,7 @@ impl RequestContext {
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
-        Box::new(Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight))
+        Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight)
     }
 
     /// Wraps a request's body so that the connection knows when it is not read to its end.
@@ -90,8 +90,7 @@ impl LogSafeHead {
     /// Reads the parts of a request's head that are logged, and hides those that contain a key. The client is not known yet, and may never
     /// be, so everything that could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
     pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
-        let presented: Vec<_> =
-            access::presented(&head.headers, head.uri.query()).take(MOST_PRESENTED + 1).collect();
+        let presented = access::presented(&head.headers, head.uri.query(), MOST_PRESENTED + 1);
         let scanner = context.downstream.memo.scanner(&presented);
         let is_hostile = presented.len() > MOST_PRESENTED;
         let upstream_keys = &context.snapshot.upstream_keys;

@@ -25,6 +25,7 @@ mod delivery;
 mod downstream;
 mod gateway;
 mod intake;
+mod key_use;
 mod local;
 mod memo;
 mod sdk;

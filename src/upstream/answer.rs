@@ -20,7 +20,7 @@ use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
 use crate::body::AnswerAwaited;
 
 /// The head and the body of a response.
-pub type Answer = Response<AnswerBody>;
+pub type Answer = Box<Response<AnswerBody>>;
 
 /// Why a response body ended early.
 #[derive(Debug, Error)]
@@ -51,7 +51,7 @@ pub enum UpgradeError {
 /// # Errors
 /// [`UpgradeError`]: the upstream has not switched protocols.
 pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
-    let switched = upgrade::on(&mut answer);
+    let switched = upgrade::on(&mut *answer);
     match answer.into_body().take_source() {
         Source::Http1(body) => Ok(body.upgrade(switched).await?),
         Source::Http2(..) | Source::Unread(_) | Source::Gone => Err(UpgradeError::NotHttp1),

@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use http::{HeaderValue, Uri, uri::Scheme};
@@ -21,6 +21,7 @@ use tower_service::Service;
 use super::{
     io::{Socket, bare},
     resolver::Resolver,
+    tls::expiry_of_connection,
     wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
 use crate::{fault::Cause, pause};
@@ -46,6 +47,8 @@ pub struct Dialer {
 pub(super) struct Dialled {
     pub(super) socket: Socket,
     pub(super) permit: QueuePermit,
+    /// When the server's certificate expires. From then on the connection takes no further request.
+    pub(super) expires: Option<SystemTime>,
 }
 
 /// Limits on the connections of one worker to one origin.
@@ -226,7 +229,12 @@ impl Dialer {
         if self.http2 && tls && !socket.connected().is_negotiated_h2() {
             return Err(DialError::NotHttp2);
         }
-        Ok(Dialled { socket: bare(socket), permit })
+        let socket = bare(socket);
+        let expires = match &socket {
+            Socket::Left(_) => None,
+            Socket::Right(tls) => expiry_of_connection(tls.get_ref().1),
+        };
+        Ok(Dialled { socket, permit, expires })
     }
 }
 

@@ -5,10 +5,10 @@ use std::{
     fmt,
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -28,6 +28,7 @@ use super::{
     deferred_waker::DeferredWaker,
     dialer::Dialled,
     io::{EndlessHead, Io, ReadState},
+    tls::has_passed,
 };
 use crate::body::Outbound;
 
@@ -52,6 +53,8 @@ pub(super) struct Http1 {
     deferred: Arc<DeferredWaker>,
     waker: Waker,
     reads: Arc<ReadState>,
+    /// When the server's certificate expires.
+    expires: Option<SystemTime>,
     /// When it last became idle.
     pub(super) idle_since: Instant,
 }
@@ -66,13 +69,14 @@ impl Http1 {
     /// Opens HTTP/1.1 on a new connection.
     pub(super) async fn open(dialled: Dialled) -> hyper::Result<Self> {
         let reads = Arc::<ReadState>::default();
+        let expires = dialled.expires;
         let io = TokioIo::new(Io::new(dialled, reads.clone()));
         let (sender, driven) = builder().handshake(io).await?;
         let driven: Pin<Box<Driven>> = Box::pin(driven.with_upgrades());
         let deferred = DeferredWaker::new();
         let waker = Waker::from(deferred.clone());
-        let mut opened =
-            Self { sender, driven: Some(driven), deferred, waker, reads, idle_since: Instant::now() };
+        let idle_since = Instant::now();
+        let mut opened = Self { sender, driven: Some(driven), deferred, waker, reads, expires, idle_since };
         opened.settle();
         Ok(opened)
     }
@@ -80,7 +84,7 @@ impl Http1 {
     /// Whether the connection can take a request. Polls it, which detects that the upstream has closed it.
     pub(super) fn is_usable(&mut self) -> bool {
         self.settle();
-        self.driven.is_some() && self.sender.is_ready()
+        self.driven.is_some() && self.sender.is_ready() && !has_passed(self.expires)
     }
 
     /// Sends `request` and waits for the response head.
@@ -92,7 +96,7 @@ impl Http1 {
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
         self.reads.await_head(MAX_BEFORE_ANSWER);
-        let mut response = Box::pin(self.sender.try_send_request(request));
+        let mut response = pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
         self.reads.head_received();
         answered

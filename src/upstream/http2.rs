@@ -8,7 +8,7 @@ use std::{
     pin::Pin,
     rc::{Rc, Weak},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use hyper::{
@@ -18,7 +18,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
-use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, wait_queue::WaitQueue};
+use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, tls::has_passed, wait_queue::WaitQueue};
 use crate::{body::Outbound, pause};
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
@@ -28,6 +28,9 @@ const MAX_STREAMS: usize = 100;
 /// Bytes that an upstream may send ahead on a stream and on a connection, which bounds what a slow client holds back.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Bytes of a request body that h2 may buffer for each stream. hyper's default of 1 MiB would hide how far a body has been sent.
+const SEND_BUFFER: usize = 128 << 10;
 
 /// Silence after which a PING is sent, and the time for its reply (RFC 9113 §6.7).
 const PING: Duration = Duration::from_secs(20);
@@ -41,6 +44,8 @@ pub(super) struct Http2 {
     sender: SendRequest<Outbound>,
     /// Alive as long as its task.
     driven: Weak<RefCell<Driven>>,
+    /// When the server's certificate expires.
+    expires: Option<SystemTime>,
     shared: Rc<Shared>,
 }
 
@@ -86,12 +91,14 @@ impl Http2 {
     /// `wanted` when the last one ends while requests wait for a connection to the target.
     pub(super) async fn open(dialled: Dialled, room: Rc<Notify>, wanted: Arc<Notify>) -> hyper::Result<Self> {
         let limit = dialled.permit.queue().clone();
+        let expires = dialled.expires;
         let io = TokioIo::new(Io::new(dialled, Arc::default()));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(pause::Timer)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD as u32)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(PING)
             .keep_alive_timeout(PONG)
             .keep_alive_while_idle(true)
@@ -113,7 +120,7 @@ impl Http2 {
                 tracing::debug!(%error, "upstream HTTP/2 connection ended with an error");
             }
         });
-        Ok(Self { sender, driven: watched, shared })
+        Ok(Self { sender, driven: watched, expires, shared })
     }
 
     /// Whether another stream may be opened on the connection.
@@ -131,7 +138,7 @@ impl Http2 {
 
     /// Whether the connection accepts no further stream.
     pub(super) fn is_closed(&self) -> bool {
-        self.shared.retired.get() || self.sender.is_closed()
+        self.shared.retired.get() || self.sender.is_closed() || has_passed(self.expires)
     }
 
     /// Since when the connection has been idle; `None` while a stream is open.

@@ -121,7 +121,7 @@ pub(super) struct Io {
 
 impl Io {
     /// I/O over a new connection, which reports its reads to `reads`.
-    pub(super) fn new(Dialled { socket, permit }: Dialled, reads: Arc<ReadState>) -> Self {
+    pub(super) fn new(Dialled { socket, permit, .. }: Dialled, reads: Arc<ReadState>) -> Self {
         Self { socket, reads, _permit: permit }
     }
 }

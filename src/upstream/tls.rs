@@ -1,4 +1,4 @@
-//! TLS sessions with upstreams are resumed only while the certificate that they began with is valid.
+//! TLS sessions with upstreams are resumed only while the certificate that they began with is valid, and connections are used only for as long.
 //!
 //! A resumed handshake has no certificate (RFC 8446 §2.2), and rustls does not verify the one of the first handshake again, so a server
 //! whose certificate has expired would be accepted for as long as its tickets are. Each session is therefore bound to the expiry of the
@@ -8,11 +8,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, RootCertStore,
-    SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, DistinguishedName, Error, NamedGroup,
+    RootCertStore, SignatureScheme,
     client::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
         Tls13ClientSessionValue, VerifierBuilderError, WebPkiServerVerifier,
@@ -50,6 +51,18 @@ pub fn bind_sessions(
     let store = BoundSessions { inner: ClientSessionMemoryCache::new(sessions), expiries, clock };
     config.resumption = Resumption::store(Arc::new(store));
     Ok(())
+}
+
+/// When the first of the certificates expires that a server has shown in this connection; `None` if it has shown none.
+pub(super) fn expiry_of_connection(tls: &ClientConnection) -> Option<SystemTime> {
+    let (end_entity, intermediates) = tls.peer_certificates()?.split_first()?;
+    let expiry = first_expiry(end_entity, intermediates, UnixTime::now());
+    UNIX_EPOCH.checked_add(Duration::from_secs(expiry))
+}
+
+/// Whether it is later than `expiry`.
+pub(super) fn has_passed(expiry: Option<SystemTime>) -> bool {
+    expiry.is_some_and(|expiry| SystemTime::now() >= expiry)
 }
 
 /// When the certificates expire that servers have shown, by server name, in seconds since 1970. Names are those of one upstream.
@@ -99,10 +112,8 @@ impl ServerCertVerifier for ExpiryObserver {
     ) -> Result<ServerCertVerified, Error> {
         let verified =
             self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
-        let own = expiry(end_entity).unwrap_or_default();
-        // An intermediate certificate that has expired is one that the path does not need.
-        let others = intermediates.iter().filter_map(expiry).filter(|expiry| *expiry > now.as_secs());
-        self.expiries.verified(server_name.to_owned(), others.fold(own, u64::min), now);
+        let expiry = first_expiry(end_entity, intermediates, now);
+        self.expiries.verified(server_name.to_owned(), expiry, now);
         Ok(verified)
     }
 
@@ -197,6 +208,14 @@ impl ClientSessionStore for BoundSessions {
     }
 }
 
+/// When the first of these certificates expires, in seconds since 1970. An intermediate certificate that has expired is one that the path
+/// does not need.
+fn first_expiry(end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> u64 {
+    let own = expiry(end_entity).unwrap_or_default();
+    let others = intermediates.iter().filter_map(expiry).filter(|expiry| *expiry > now.as_secs());
+    others.fold(own, u64::min)
+}
+
 /// When `certificate` expires, in seconds since 1970.
 fn expiry(certificate: &CertificateDer<'_>) -> Option<u64> {
     let (_, parsed) = parse_x509_certificate(certificate).ok()?;
@@ -230,7 +249,7 @@ mod tests {
 
     impl TimeProvider for Clock {
         fn current_time(&self) -> Option<UnixTime> {
-            Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.0.load(Ordering::SeqCst))))
+            Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.load(Ordering::SeqCst))))
         }
     }
 

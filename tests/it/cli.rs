@@ -1,5 +1,9 @@
 //! The binary itself: what it prints, and how it exits.
 
+mod check_as;
+mod client;
+mod health;
+mod pages;
 pub mod process;
 mod providers;
 mod run;
@@ -97,12 +101,12 @@ fn the_shipped_file_needs_a_certificate_and_a_key() {
 }
 
 #[test]
-fn help_and_version_are_there() {
-    let version = sluicegate(&["--version"]);
-    assert_eq!(version.out, concat!("sluicegate ", env!("CARGO_PKG_VERSION"), "\n"));
+fn help_is_there() {
     let help = sluicegate(&["--help"]);
     assert_eq!((help.code, &*help.err), (Some(0), ""));
-    for command in ["serve", "check", "demo", "simulate", "key", "cert"] {
+    for command in
+        ["serve", "check", "run", "demo", "simulate", "key", "cert", "health", "client", "schema", "man"]
+    {
         assert!(help.out.contains(&format!("\n  {command} ")), "{command}: {}", help.out);
         assert_eq!(sluicegate(&[command, "--help"]).code, Some(0), "{command}");
     }
@@ -130,13 +134,18 @@ fn serving(folder: &Folder) -> (Running, Simulator, String) {
 
 /// One with this deadline for its drain.
 fn serving_with(folder: &Folder, deadline: &str) -> (Running, Simulator, String) {
+    let (file, upstream, key) = written(folder, deadline, "");
+    (Running::start(&["--config", &file]), upstream, key)
+}
+
+/// Its file, with `more` tables.
+fn written(folder: &Folder, deadline: &str, more: &str) -> (String, Simulator, String) {
     let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
     let upstream = Simulator::spawn_threads(&options, 1).unwrap();
     let table = sluicegate(&["key", "new", "team-a"]).out;
     let key = table.split_whitespace().find(|word| word.starts_with("sk-sg-")).unwrap().to_owned();
-    let file =
-        folder.write("gateway.toml", &(configuration(&upstream.url()).replace("200ms", deadline) + &table));
-    (Running::start(&["--config", &file]), upstream, key)
+    let text = configuration(&upstream.url()).replace("200ms", deadline);
+    (folder.write("gateway.toml", &format!("{text}\n{more}\n{table}")), upstream, key)
 }
 
 #[tokio::test]
@@ -178,8 +187,16 @@ async fn a_drain_that_cuts_says_so() {
 }
 
 /// A stream that waits at its gate, and the gateway that it is drained by.
-async fn draining(folder: &Folder) -> (Running, Simulator, http::Response<hyper::body::Incoming>, Client) {
-    let (mut gateway, upstream, key) = serving_with(folder, "1m");
+type Draining = (Running, Simulator, http::Response<hyper::body::Incoming>, Client);
+
+async fn draining(folder: &Folder) -> Draining {
+    draining_by(folder, "", |file| Running::start(&["--config", file])).await
+}
+
+/// The same with `more` tables in the file, by a gateway that is started in another way.
+async fn draining_by(folder: &Folder, more: &str, start: impl FnOnce(&str) -> Running) -> Draining {
+    let (file, upstream, key) = written(folder, "1m", more);
+    let mut gateway = start(&file);
     let address = gateway.address();
     let asked = post(address, Http::One, "/v1/chat/completions").header("x-simulate", "gate=300");
     let mut asked = asked.body(whole(crate::harness::CHAT)).unwrap();
@@ -187,6 +204,33 @@ async fn draining(folder: &Folder) -> (Running, Simulator, http::Response<hyper:
     let mut client = Client::connect(address, Http::One).await;
     let response = tokio::time::timeout(SAFETY, client.send(asked)).await.unwrap().unwrap();
     (gateway, upstream, response, client)
+}
+
+/// Whoever waits at a terminal sees for how many requests.
+#[tokio::test]
+async fn a_drain_on_a_terminal_shows_what_is_left() {
+    let folder = Folder::new();
+    let pid = std::cell::Cell::new(String::new());
+    let start = |file: &str| {
+        let line = format!("echo process $$; exec {} --config {file}", process::BINARY);
+        let mut script = process::command("script");
+        let mut gateway = Running::of(script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm"));
+        let line = gateway.line(|line| line.starts_with("process "));
+        pid.set(line.trim_start_matches("process ").to_owned());
+        gateway
+    };
+    let (mut gateway, upstream, response, client) = draining_by(&folder, "", start).await;
+    assert_eq!(shell(&format!("kill -TERM {}", pid.take())).code, Some(0));
+    // The display ends no line, so that it stands before or behind a line of the log.
+    let first = gateway.line(|line| line.contains("\"message\":\"drain started\""));
+    upstream.open_gate();
+    let answer = tokio::time::timeout(SAFETY, Answer::read(response)).await.unwrap();
+    assert!(answer.whole, "{answer:?}");
+    client.leave().await;
+    let (code, rest) = gateway.ended();
+    assert_eq!(code, Some(0));
+    let rest = first + &rest.concat();
+    assert!(rest.contains("draining: 1 request left, at most ") && rest.contains("\r\u{1b}[K"), "{rest:?}");
 }
 
 /// `timeout` of coreutils signals its child and then the whole group.

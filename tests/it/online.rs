@@ -169,3 +169,53 @@ fn with_a_model_an_answer_is_streamed_with_each_key() {
     let done = check(&simulator.url(), "", &["--model", "missing-model"]);
     said(&done, 1, &["accepted", "stream   FAILED: 404 model_not_found"]);
 }
+
+/// A target that repeats the key that it was sent wherever it can.
+fn echo(status: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || repeat(stream, status));
+        }
+    });
+    address
+}
+
+fn repeat(mut stream: TcpStream, status: &str) {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let head: Vec<String> =
+        lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let presented = head.iter().find_map(|line| line.split_once("Bearer "));
+    let key = presented.map_or("none", |(_, key)| key);
+    let error = format!(r#"{{"error":{{"message":"{key}","type":"{key}","code":"{key}","param":"{key}"}}}}"#);
+    let body = if status.starts_with('2') { format!(r#"{{"data":[{{"id":"{key}"}}]}}"#) } else { error };
+    let length = body.len();
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status} {key}\r\nlocation: /{key}\r\nwww-authenticate: {key}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+}
+
+/// `check` looks for the key in everything that is printed.
+#[test]
+fn a_key_that_is_repeated_by_the_target_is_not_shown() {
+    let statuses = ["200 OK", "301 Moved", "400 Bad", "401 No", "403 No", "404 No", "429 Wait", "500 Broken"];
+    for status in statuses {
+        let url = format!("http://{}", echo(status));
+        for options in [&[][..], &["--json"], &["--model", "m"], &["--model", "m", "--json"]] {
+            let done = check(&url, "", options);
+            assert!(
+                done.out.contains("127.0.0.1") && done.out.contains(&status[..3]),
+                "{status}: {}{}",
+                done.out,
+                done.err
+            );
+            assert!(
+                !options.contains(&"--json") || serde_json::from_str::<Value>(&done.out).is_ok(),
+                "{}",
+                done.out
+            );
+        }
+    }
+}

@@ -6,6 +6,7 @@ pub mod pki;
 use std::{
     io,
     net::{SocketAddr, ToSocketAddrs},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
@@ -175,6 +176,36 @@ async fn a_withdrawn_authority_ends_resumption() {
     streams(&gateway).await;
     assert!(!resumed(&simulator.records()[2]), "the sessions are gone");
     gateway.finish(4).await;
+}
+
+/// A connection that was made while the certificate was valid is kept, and not used after that.
+#[tokio::test]
+async fn an_open_connection_ends_with_its_certificate() {
+    let (folder, authority) = (Folder::new(), Authority::new());
+    let ca = folder.write("ca.pem", &authority.pem());
+    // A certificate's times are whole seconds. The first answers have to come before.
+    let end = SystemTime::now() + Duration::from_secs(6);
+    let issued = authority.issue_until(&["127.0.0.1"], Some(end));
+    let identity = Identity::Pem { certificate: issued.certificate.into(), key: issued.key.into() };
+    let simulator = upstream(Some(Tls { identity, client_ca: None }), Protocols::Both).await;
+    let gateways = BOTH.map(|leg| {
+        let lines = format!("retry = \"off\"\nhttp2 = {}\ntls = {{ ca = {ca:?} }}", leg == Http::Two);
+        Gateway::start(&GatewayToml::before(&simulator.url(), lines).server("threads = 1"))
+    });
+    for gateway in &gateways {
+        streams(gateway).await;
+        streams(gateway).await;
+        assert_eq!(gateway.log.line(2).await["reused"], true);
+    }
+    let past = end + Duration::from_secs(2);
+    tokio::time::sleep(past.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    for gateway in gateways {
+        let answer = chat(gateway.address(), Http::One).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (502, "upstream_unreachable"));
+        let cause = gateway.log.line(3).await["cause"].as_str().unwrap().to_owned();
+        assert!(cause.contains("certificate expired"), "{cause}");
+        gateway.finish(3).await;
+    }
 }
 
 #[tokio::test]

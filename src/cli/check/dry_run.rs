@@ -38,8 +38,15 @@ enum Refused {
     Path(String, #[source] path::PathProblem),
     #[error("no route matches {0}; the routes are: {1}")]
     NoRoute(String, String),
-    #[error("route `{0}` does not take {1}")]
-    Method(String, Method),
+    #[error("no route takes {method} {path}: its methods are {allowed}")]
+    Method {
+        /// The request's method.
+        method: Method,
+        /// The request's path.
+        path: String,
+        /// The methods of the routes that match the path.
+        allowed: String,
+    },
     #[error("client `{client}` may not use route `{route}` (its `routes`)")]
     Route {
         /// The client's name.
@@ -91,7 +98,10 @@ fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Res
     if let Some(model) = named.filter(|model| !caller.may_use_model(model)) {
         return Err(Refused::Model { client: request.client.to_owned(), model: model.to_owned() });
     }
-    let mut text = format!("route      {} ({})\nclient     {}\n", route.name, route.path, request.client);
+    let hosts =
+        if route.hosts.is_empty() { String::new() } else { format!(" at {}", route.hosts.join(", ")) };
+    let mut text =
+        format!("route      {} ({}{hosts})\nclient     {}\n", route.name, route.path, request.client);
     match request.model {
         Some(model) => {
             let by = table.map(|table| format!(" ([model.{:?}])", table.name)).unwrap_or_default();
@@ -129,14 +139,21 @@ fn by_model(
     Err(Refused::NoModel { route: route.name.to_string(), model: model.to_owned(), near })
 }
 
+/// The route of the path; a route with `hosts` is asked under its own, because the request names none.
 fn route(snapshot: &Snapshot, request: &Request<'_>, path: &str) -> Result<Arc<Route>, Refused> {
     let found = snapshot.routes.find(None, &request.method, path);
+    let hosts = snapshot.routes.iter().filter_map(|route| route.hosts.first());
+    let mut under_hosts =
+        hosts.filter_map(|host| snapshot.routes.find(Some(host), &request.method, path).ok());
+    let found = found.or_else(|miss| under_hosts.next().ok_or(miss));
     found.cloned().map_err(|miss| match miss {
         Miss::Path => {
             let routes: Vec<&str> = snapshot.routes.iter().map(|route| route.path.as_str()).collect();
             Refused::NoRoute(path.to_owned(), routes.join(", "))
         }
-        Miss::Method(_) => Refused::Method(path.to_owned(), request.method.clone()),
+        Miss::Method(allowed) => {
+            Refused::Method { method: request.method.clone(), path: path.to_owned(), allowed }
+        }
     })
 }
 

@@ -164,11 +164,10 @@ impl Asker<'_> {
         }
     }
 
-    async fn send(&self, request: Request<Outbound>) -> Result<Response<AnswerBody>, String> {
+    async fn send(&self, request: Request<Outbound>) -> Result<Answer, String> {
         let dialled = self.pools.dial(&self.subject.target.dialer, self.subject.timeout).await;
         let connection = dialled.map_err(|error| described(&error))?;
-        let sent: Result<Answer, _> = connection.send(request).await;
-        sent.map_err(|error| error.cause.to_string())
+        connection.send(request).await.map_err(|error| error.cause.to_string())
     }
 
     async fn stream(&self, key: Option<&HeaderValue>, model: &str) -> StreamReport {
@@ -224,7 +223,7 @@ impl Asker<'_> {
             Err(error) => Err(error),
         };
         match answer {
-            Ok(answer) => self.read_stream(answer, start).await,
+            Ok(answer) => self.read_stream(*answer, start).await,
             Err(error) => StreamReport { error: Some(error), ..StreamReport::default() },
         }
     }

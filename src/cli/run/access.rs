@@ -19,7 +19,7 @@ const SHORTEST: usize = 20;
 
 /// Who may send requests.
 #[derive(Debug)]
-pub(super) enum Access {
+pub(in crate::cli) enum Access {
     /// Who has the key.
     Key {
         /// The client key.
@@ -33,7 +33,7 @@ pub(super) enum Access {
 
 /// Where a client key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(in crate::cli) enum Origin {
     /// It was made for this run.
     Made,
     /// The environment has it.
@@ -44,7 +44,7 @@ pub(super) enum Origin {
 
 /// Why there is no client key.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(in crate::cli) enum Error {
     #[error(transparent)]
     Key(#[from] key::Error),
     #[error("client key file {} cannot be read", .0.display())]
@@ -59,7 +59,7 @@ pub(super) enum Error {
 
 impl Access {
     /// The key in `file`, which is made if it does not exist; else the one in the environment; else a new one.
-    pub(super) fn of(file: Option<&Path>, variable: Option<String>) -> Result<Self, Error> {
+    pub(in crate::cli) fn of(file: Option<&Path>, variable: Option<String>) -> Result<Self, Error> {
         if let Some(file) = file {
             return Ok(Self::Key { key: in_file(file)?, origin: Origin::File(file.to_owned()) });
         }

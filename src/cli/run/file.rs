@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::{access::Access, models::Rule, providers::Provider};
 use crate::config::KeyHash;
@@ -10,14 +11,22 @@ use crate::config::KeyHash;
 #[derive(Debug)]
 pub(super) struct Plan<'a> {
     pub(super) listen: SocketAddr,
-    /// A listener with TLS before the other: its address, certificate and key.
-    pub(super) tls: Option<(SocketAddr, &'a str, &'a str)>,
+    /// A listener with TLS, before the other.
+    pub(super) tls: Option<Tls<'a>>,
     pub(super) admin: SocketAddr,
     /// At least one.
     pub(super) providers: &'a [Provider],
     /// Which models go to which of several providers.
     pub(super) rules: &'a [Rule],
     pub(super) access: &'a Access,
+}
+
+/// A listener with TLS, by a development certificate.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::cli) struct Tls<'a> {
+    pub(in crate::cli) address: SocketAddr,
+    /// The folder with `server.pem`, `server.key` and `ca.pem`.
+    pub(in crate::cli) folder: &'a Path,
 }
 
 /// The upstream of Anthropic's models at OpenAI's paths, where the key is sent as OpenAI's is (Anthropic documentation, "OpenAI SDK
@@ -63,7 +72,8 @@ impl Plan<'_> {
     }
 
     fn listeners(&self, text: &mut String) {
-        if let Some((address, certificate, key)) = self.tls {
+        if let Some(Tls { address, folder }) = self.tls {
+            let [certificate, key] = ["server.pem", "server.key"].map(|name| folder.join(name));
             put(text, "[[listener]]");
             put(text, &format!("address = {:?}", address.to_string()));
             put(text, &format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}\n"));

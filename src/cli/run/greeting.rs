@@ -61,6 +61,9 @@ fn found(provider: &Provider, report: &TargetReport) -> Found {
         KeyAnswer::Refused => format!("refuses the key ({})", key.detail),
         KeyAnswer::Accepted => "accepts the key".to_owned(),
         KeyAnswer::NoneNeeded => "needs no key".to_owned(),
+        KeyAnswer::CannotTell if key.detail.contains("404") && !provider.base.ends_with("/v1") => {
+            format!("answers 404 to GET /models; perhaps its base URL is {}/v1", provider.base)
+        }
         KeyAnswer::CannotTell => {
             "answers; whether it accepts the key shows with the first request".to_owned()
         }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, net::SocketAddr, path::Path};
 use super::{
     Started,
     access::{Access, Origin, VARIABLE},
-    file::Plan,
+    file::{Plan, Tls},
     providers::{Base, KNOWN, Provider},
 };
 
@@ -22,8 +22,13 @@ pub(super) fn variables() -> String {
     text
 }
 
-/// The text for a gateway that has started and listens at `address`; `written` is the configuration file that was saved.
-pub(super) fn of(plan: &Plan<'_>, started: &Started, address: SocketAddr, written: Option<&Path>) -> String {
+/// The text for a gateway that has started and listens at these addresses; `written` is the configuration file that was saved.
+pub(super) fn of(
+    plan: &Plan<'_>,
+    started: &Started,
+    addresses: &[SocketAddr],
+    written: Option<&Path>,
+) -> String {
     let mut text = String::from("Sluicegate is running. Ctrl-C stops it.\n\n");
     for (index, (provider, found)) in plan.providers.iter().zip(&started.found).enumerate() {
         let _ = writeln!(text, "  provider    {} ({}): {}", provider.title, provider.base, found.state);
@@ -39,19 +44,27 @@ pub(super) fn of(plan: &Plan<'_>, started: &Started, address: SocketAddr, writte
         let variable = provider.variable.as_deref().unwrap_or_default();
         let _ = writeln!(text, "  not served  {} refuses the key in {variable} ({detail})", provider.title);
     }
-    let _ = writeln!(text, "  base_url    http://{address}/v1");
-    let _ = writeln!(text, "  client key  {}", key_line(plan.access));
+    let gateway = Gateway::of(plan, addresses);
+    let _ = writeln!(text, "  base_url    {}/v1", gateway.origin);
+    if let (Some(Tls { folder, .. }), Some(plain)) = (plan.tls, addresses.last()) {
+        let _ = writeln!(text, "  without TLS http://{plain}/v1");
+        let _ = writeln!(text, "  trust       {}/ca.pem (made for this run)", folder.display());
+    }
+    let _ = writeln!(text, "  client key  {}", key_line(plan));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);
     if let Some(file) = written {
         let _ = writeln!(text, "  saved as    {0} (sluicegate serve --config {0})", file.display());
     }
     if let Some((provider, found)) = plan.providers.iter().zip(&started.found).next() {
-        let model = found.model.as_deref().or(provider.model).unwrap_or("MODEL");
-        let _ = write!(text, "\n{}", commands(provider, model, plan.access, address));
+        let model = found.model.as_deref().or(provider.model).unwrap_or(UNKNOWN);
+        let _ = write!(text, "\n{}", commands(provider, model, plan.access, &gateway));
     }
     text.push_str("One log line for each request follows.\n\n");
     text
 }
+
+/// Stands for the name of a model, where none is known.
+const UNKNOWN: &str = "MODEL";
 
 /// The most names that are printed for one provider.
 const MOST_NAMES: usize = 8;
@@ -73,8 +86,12 @@ fn models(plan: &Plan<'_>, index: usize) -> String {
     if parts.is_empty() { "none that the others lack".to_owned() } else { parts.join(", ") }
 }
 
-fn key_line(access: &Access) -> String {
-    match access {
+fn key_line(plan: &Plan<'_>) -> String {
+    match plan.access {
+        // The demo, which keeps nothing.
+        Access::Key { key, origin: Origin::Made } if plan.tls.is_some() => {
+            format!("{} (made for this run)", **key)
+        }
         Access::Open => "none is required; requests from web pages are refused".to_owned(),
         Access::Key { key, origin: Origin::Made } => {
             format!("{} (made for this run; --client-key-file FILE keeps one)", **key)
@@ -84,36 +101,114 @@ fn key_line(access: &Access) -> String {
     }
 }
 
-/// A streamed response with curl, and with the provider's SDK.
-fn commands(provider: &Provider, model: &str, access: &Access, address: SocketAddr) -> String {
-    let key = match access {
-        Access::Open => "none".to_owned(),
-        Access::Key { key, origin: Origin::Made } => (**key).clone(),
-        Access::Key { origin: Origin::Variable, .. } => format!("${VARIABLE}"),
-        Access::Key { origin: Origin::File(file), .. } => format!("$(cat {})", file.display()),
-    };
-    if provider.is_anthropic() {
-        return format!(
-            r#"Try it in another terminal:
+/// How the printed commands reach the gateway.
+struct Gateway<'a> {
+    /// Scheme, host and port.
+    origin: String,
+    tls: Option<Tls<'a>>,
+}
 
-curl -N http://{address}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" -d '{{"model": "{model}", "max_tokens": 100, "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
-
-The same with the Anthropic SDK for Python:
-
-client = anthropic.Anthropic(base_url="http://{address}", api_key="{key}")
-
-"#
-        );
+impl<'a> Gateway<'a> {
+    fn of(plan: &Plan<'a>, addresses: &[SocketAddr]) -> Self {
+        let scheme = if plan.tls.is_some() { "https" } else { "http" };
+        let address = addresses.first().copied().unwrap_or(plan.listen);
+        Self { origin: format!("{scheme}://{address}"), tls: plan.tls }
     }
+
+    /// curl's option for the authority.
+    fn trusted(&self) -> String {
+        self.tls.map(|tls| format!(" --cacert {}/ca.pem", tls.folder.display())).unwrap_or_default()
+    }
+
+    /// The line that starts Python: in an environment of its own if there is a folder for it.
+    fn python(&self, package: &str) -> String {
+        match self.tls {
+            Some(Tls { folder, .. }) => {
+                let venv = format!("{}/venv", folder.display());
+                format!(
+                    "python3 -m venv {venv} && {venv}/bin/pip install --quiet {package} && {venv}/bin/python -"
+                )
+            }
+            None => "python3 -".to_owned(),
+        }
+    }
+
+    /// The arguments of an SDK's client: base URL, and a connection that trusts the authority.
+    fn arguments(&self, package: &str, path: &str, key: &str) -> String {
+        let trusting = self.tls.map(|tls| {
+            let ca = tls.folder.join("ca.pem");
+            format!(
+                ", http_client={package}.DefaultHttpxClient(verify=ssl.create_default_context(cafile={ca:?}))"
+            )
+        });
+        format!("base_url=\"{}{path}\", api_key={key}{}", self.origin, trusting.unwrap_or_default())
+    }
+}
+
+/// A streamed response with curl, and with the provider's SDK.
+fn commands(provider: &Provider, model: &str, access: &Access, gateway: &Gateway<'_>) -> String {
+    let (shell, python) = match access {
+        Access::Open => ("none".to_owned(), "\"none\"".to_owned()),
+        Access::Key { key, origin: Origin::Made } => ((**key).clone(), format!("{:?}", **key)),
+        Access::Key { origin: Origin::Variable, .. } => {
+            (format!("${VARIABLE}"), format!("os.environ[{VARIABLE:?}]"))
+        }
+        Access::Key { origin: Origin::File(file), .. } => {
+            (format!("$(cat {})", file.display()), format!("open({file:?}).read().strip()"))
+        }
+    };
+    let is_anthropic = provider.is_anthropic();
+    let curl = if is_anthropic { anthropic_curl } else { openai_curl };
+    let Sdk { package, path, code } = if is_anthropic { ANTHROPIC_SDK } else { OPENAI_SDK };
+    let (start, arguments) = (gateway.python(package), gateway.arguments(package, path, &python));
+    let code = code.replace("ARGUMENTS", &arguments).replace("MODEL", model);
+    let replace = if model == UNKNOWN { ", with the name of a model in the place of MODEL" } else { "" };
     format!(
-        r#"Try it in another terminal:
+        "Try it in another terminal{replace}:\n\n{}\n\nThe same with an SDK for Python (pip install {package}):\n\n{start} <<'PYTHON'\n{code}\nPYTHON\n\n",
+        curl(gateway, model, &shell)
+    )
+}
 
-curl -N http://{address}/v1/chat/completions -H "authorization: Bearer {key}" -H "content-type: application/json" -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'
+/// An SDK for Python.
+struct Sdk {
+    package: &'static str,
+    /// What its base URL ends with.
+    path: &'static str,
+    /// A program that prints a streamed response.
+    code: &'static str,
+}
 
-The same with the OpenAI SDK for Python:
+const OPENAI_SDK: Sdk = Sdk {
+    package: "openai",
+    path: "/v1",
+    code: r#"import openai, os, ssl
+client = openai.OpenAI(ARGUMENTS)
+for chunk in client.chat.completions.create(model="MODEL", stream=True, messages=[{"role": "user", "content": "Hello"}]):
+    print(chunk.choices[0].delta.content or "" if chunk.choices else "", end="", flush=True)
+print()"#,
+};
 
-client = openai.OpenAI(base_url="http://{address}/v1", api_key="{key}")
+const ANTHROPIC_SDK: Sdk = Sdk {
+    package: "anthropic",
+    path: "",
+    code: r#"import anthropic, os, ssl
+client = anthropic.Anthropic(ARGUMENTS)
+with client.messages.stream(model="MODEL", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]) as stream:
+    for text in stream.text_stream:
+        print(text, end="", flush=True)
+print()"#,
+};
 
-"#
+fn openai_curl(gateway: &Gateway<'_>, model: &str, key: &str) -> String {
+    let (origin, trusted) = (&gateway.origin, gateway.trusted());
+    format!(
+        r#"curl -N{trusted} {origin}/v1/chat/completions -H "authorization: Bearer {key}" -H "content-type: application/json" -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
+    )
+}
+
+fn anthropic_curl(gateway: &Gateway<'_>, model: &str, key: &str) -> String {
+    let (origin, trusted) = (&gateway.origin, gateway.trusted());
+    format!(
+        r#"curl -N{trusted} {origin}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" -d '{{"model": "{model}", "max_tokens": 100, "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
     )
 }

@@ -25,11 +25,13 @@ use crate::{
     app::{App, AppError, Ended, Surroundings},
     config::{self, Config, Env, Problems},
 };
-use access::Access;
+pub(super) use access::Access;
+pub(super) use file::Tls;
+pub(super) use providers::Provider;
+
 use file::Plan;
 use greeting::Found;
-use models::Rules;
-use providers::Provider;
+use models::{Rule, Rules};
 
 /// What `run` serves, and where.
 #[derive(Debug, Args)]
@@ -65,7 +67,7 @@ pub(super) fn usual_model(url: &str) -> Option<&'static str> {
 
 /// Why nothing is served.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum Error {
     #[error(
         "no provider: set the variable with a provider's key, or name a server with --to URL\n{}",
         instructions::variables()
@@ -86,6 +88,15 @@ enum Error {
     },
     #[error(transparent)]
     Access(#[from] access::Error),
+    #[error(
+        "{title} requires a key ({detail}); name the environment variable that has it with --key-env NAME"
+    )]
+    KeyNeeded {
+        /// The provider.
+        title: String,
+        /// What was asked, and the answer.
+        detail: String,
+    },
     #[error("{title} refuses the key in {variable} ({detail}); check the key")]
     Refused {
         /// The provider.
@@ -124,69 +135,113 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
         }
     }
     let (providers, access) = (providers(options)?, access(options)?);
+    let place = Place {
+        listen: options.listen,
+        tls: None,
+        admin: options.admin,
+        write: options.write.as_deref(),
+        options: &[(options.listen, "--listen"), (options.admin, "--admin")],
+        variable: &|name| env::var_os(name),
+    };
     if let [only] = &*providers {
-        serve_one(options, only, &access)
+        place.serve_one(only, &access)
     } else {
-        serve_several(options, &providers, &access)
+        place.serve_several(&providers, &access)
     }
 }
 
-/// Serves one provider, which is asked when the gateway runs already.
-fn serve_one(options: &RunOptions, provider: &Provider, access: &Access) -> Result<Ended, Error> {
-    let providers = std::slice::from_ref(provider);
-    let plan =
-        Plan { listen: options.listen, tls: None, admin: options.admin, providers, rules: &[], access };
-    let app = start(&plan, options)?;
-    let found = greeting::ask(configuration(&plan.toml())?, providers)?;
-    if let Some(detail) = found.iter().find_map(|found| found.refused.as_deref()) {
-        return Err(refused(provider, detail));
-    }
-    let started = Started { found, not_served: Vec::new(), left_out: 0 };
-    present(app, &plan, &started, options)
+/// Where a run serves, and where its keys are.
+pub(super) struct Place<'a> {
+    pub(super) listen: SocketAddr,
+    /// A listener with TLS, before the other.
+    pub(super) tls: Option<Tls<'a>>,
+    pub(super) admin: SocketAddr,
+    /// Where the configuration is saved.
+    pub(super) write: Option<&'a Path>,
+    /// The option for each address, for the message that one is in use.
+    pub(super) options: &'a [(SocketAddr, &'static str)],
+    /// The environment in which keys are looked up.
+    pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-/// Serves several providers. What they list decides which model goes to which, so they are asked first.
-fn serve_several(options: &RunOptions, all: &[Provider], access: &Access) -> Result<Ended, Error> {
-    let asked = greeting::ask(configuration(&file::all_of(all))?, all)?;
-    let (mut providers, mut found, mut not_served) = (Vec::new(), Vec::new(), Vec::new());
-    for (provider, answer) in all.iter().cloned().zip(asked) {
-        match answer.refused {
-            Some(detail) => not_served.push((provider, detail)),
-            None => {
-                providers.push(provider);
-                found.push(answer);
+impl Place<'_> {
+    /// Serves one provider, which is asked when the gateway runs already.
+    pub(super) fn serve_one(&self, provider: &Provider, access: &Access) -> Result<Ended, Error> {
+        let plan = self.plan(std::slice::from_ref(provider), &[], access);
+        let app = self.start(&plan)?;
+        let found = greeting::ask(self.configuration(&plan.toml())?, plan.providers)?;
+        if let Some(detail) = found.iter().find_map(|found| found.refused.as_deref()) {
+            return Err(refused(provider, detail));
+        }
+        self.present(app, &plan, &Started { found, not_served: Vec::new(), left_out: 0 })
+    }
+
+    /// Serves several providers. What they list decides which model goes to which, so they are asked first.
+    fn serve_several(&self, all: &[Provider], access: &Access) -> Result<Ended, Error> {
+        let asked = greeting::ask(self.configuration(&file::all_of(all))?, all)?;
+        let (mut providers, mut found, mut not_served) = (Vec::new(), Vec::new(), Vec::new());
+        for (provider, answer) in all.iter().cloned().zip(asked) {
+            match answer.refused {
+                Some(detail) => not_served.push((provider, detail)),
+                None => {
+                    providers.push(provider);
+                    found.push(answer);
+                }
             }
         }
+        if let (true, Some((provider, detail))) = (providers.is_empty(), not_served.first()) {
+            return Err(refused(provider, detail));
+        }
+        let listed: Vec<Vec<String>> =
+            found.iter_mut().map(|found| std::mem::take(&mut found.models)).collect();
+        let Rules { rules, left_out } = models::rules(&providers, &listed);
+        let plan = self.plan(&providers, &rules, access);
+        let app = self.start(&plan)?;
+        self.present(app, &plan, &Started { found, not_served, left_out })
     }
-    if let (true, Some((provider, detail))) = (providers.is_empty(), not_served.first()) {
-        return Err(refused(provider, detail));
-    }
-    let listed: Vec<Vec<String>> = found.iter_mut().map(|found| std::mem::take(&mut found.models)).collect();
-    let Rules { rules, left_out } = models::rules(&providers, &listed);
-    let (listen, admin) = (options.listen, options.admin);
-    let plan = Plan { listen, tls: None, admin, providers: &providers, rules: &rules, access };
-    let app = start(&plan, options)?;
-    present(app, &plan, &Started { found, not_served, left_out }, options)
-}
 
-fn start(plan: &Plan<'_>, options: &RunOptions) -> Result<App, Error> {
-    let config = configuration(&plan.toml())?;
-    App::start(config, Surroundings::interactive()).map_err(|error| named(error, options))
-}
-
-/// Saves the configuration if that is wanted, prints what is served, and serves until a signal.
-fn present(app: App, plan: &Plan<'_>, started: &Started, options: &RunOptions) -> Result<Ended, Error> {
-    if let Some(file) = &options.write {
-        write(file, &plan.toml())?;
+    fn plan<'p>(&'p self, providers: &'p [Provider], rules: &'p [Rule], access: &'p Access) -> Plan<'p> {
+        let Self { listen, tls, admin, .. } = *self;
+        Plan { listen, tls, admin, providers, rules, access }
     }
-    let address = app.addresses().first().copied().unwrap_or(options.listen);
-    super::print(instructions::of(plan, started, address, options.write.as_deref()));
-    app.run().map_err(Error::App)
+
+    fn start(&self, plan: &Plan<'_>) -> Result<App, Error> {
+        let config = self.configuration(&plan.toml())?;
+        App::start(config, Surroundings::interactive()).map_err(|error| self.named(error))
+    }
+
+    /// Saves the configuration if that is wanted, prints what is served, and serves until a signal.
+    fn present(&self, app: App, plan: &Plan<'_>, started: &Started) -> Result<Ended, Error> {
+        if let Some(file) = self.write {
+            write(file, &plan.toml())?;
+        }
+        super::print(instructions::of(plan, started, app.addresses(), self.write));
+        app.run().map_err(Error::App)
+    }
+
+    /// Reads the configuration of the run as a file would be read.
+    fn configuration(&self, text: &str) -> Result<Config, Problems> {
+        let parsed = config::parse(text, &Env::new("", self.variable));
+        parsed.map_err(|problems| Problems { file: PathBuf::from("the configuration of this run"), problems })
+    }
+
+    /// Names the option for another address if the error is about an address.
+    fn named(&self, error: AppError) -> Error {
+        let AppError::Bind(bind) = &error else { return Error::App(error) };
+        let option = self.options.iter().find(|(address, _)| *address == bind.address());
+        match option {
+            Some((_, option)) => Error::Bind(error, option),
+            None => Error::App(error),
+        }
+    }
 }
 
 fn refused(provider: &Provider, detail: &str) -> Error {
-    let variable = provider.variable.clone().unwrap_or_else(|| "--key-env".to_owned());
-    Error::Refused { title: provider.title.clone(), variable, detail: detail.to_owned() }
+    let (title, detail) = (provider.title.clone(), detail.to_owned());
+    match provider.variable.clone() {
+        Some(variable) => Error::Refused { title, variable, detail },
+        None => Error::KeyNeeded { title, detail },
+    }
 }
 
 /// What is known of a run once it has started.
@@ -236,20 +291,6 @@ fn access(options: &RunOptions) -> Result<Access, Error> {
         return Ok(Access::Open);
     }
     Ok(Access::of(options.client_key_file.as_deref(), variable(access::VARIABLE))?)
-}
-
-/// Reads the configuration of the run as a file would be read.
-fn configuration(text: &str) -> Result<Config, Problems> {
-    let variable = |name: &str| -> Option<OsString> { env::var_os(name) };
-    let parsed = config::parse(text, &Env::new("", &variable));
-    parsed.map_err(|problems| Problems { file: PathBuf::from("the configuration of this run"), problems })
-}
-
-/// Names the option for another address if the error is about an address.
-fn named(error: AppError, options: &RunOptions) -> Error {
-    let AppError::Bind(bind) = &error else { return Error::App(error) };
-    let option = if bind.address() == options.admin { "--admin" } else { "--listen" };
-    Error::Bind(error, option)
 }
 
 /// The schema's file, in the folder of the configuration.

@@ -47,7 +47,7 @@ pub(super) enum Base {
 
 /// A provider that is served in this run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Provider {
+pub(in crate::cli) struct Provider {
     pub(super) name: String,
     pub(super) title: String,
     /// Its base URL, as an SDK would be given it.
@@ -202,6 +202,19 @@ impl Provider {
             key_header: known.and_then(|known| known.key_header),
             model: known.map(|known| known.model),
             beginnings: known.map_or(&[], |known| known.beginnings),
+        }
+    }
+
+    /// The simulator at `url`, which requires the key in that variable.
+    pub(in crate::cli) fn simulated(url: &str, variable: &str) -> Self {
+        Self {
+            name: "simulator".to_owned(),
+            title: "simulated provider".to_owned(),
+            base: format!("{url}/v1"),
+            variable: Some(variable.to_owned()),
+            key_header: None,
+            model: Some("gpt-4o-mini"),
+            beginnings: &[],
         }
     }
 

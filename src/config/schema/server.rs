@@ -43,9 +43,10 @@ defaults_table! {
             { effect: Effect::NewConnections };
         body_idle: Duration = span(SPANS).or(seconds(60)),
             "Maximum pause within a request body.";
-        write_stall: Duration = span(SPANS).or(seconds(60)),
-            "Maximum time during which a client takes nothing of a response that is ready for it. The kernel reports what a \
-             client takes in steps of up to 64 KiB, so a client that takes less than that within the time may be cut although it is steady.",
+        write_stall: Duration = span(SPANS).or(seconds(150)),
+            "Maximum time during which a client takes nothing of a response that is ready for it. However little a client takes \
+             within the time, it is not cut. The kernel of a slow Linux client takes up to 128 KiB at once and nothing more until these are read; \
+             the default suits clients that read 1 KiB/s. Checked every quarter of the time, at least every 15 s.",
             { effect: Effect::NewConnections };
         linger: Duration = span(SPANS).or(seconds(10)),
             "After an early response, how long the rest of an upload is read and dropped, so that the client gets to read the response.",
@@ -60,7 +61,8 @@ defaults_table! {
             "Maximum number of concurrent streams on one HTTP/2 connection.",
             { effect: Effect::NewConnections };
         http2_ping: Option<Duration> = span(SPANS).or_off().or(Some(seconds(20))),
-            "After how much silence an HTTP/2 connection is probed with a PING.",
+            "After how much silence an HTTP/2 connection is probed with a PING. It is closed when there is no reply within 5 min, because a PING waits \
+             behind what a slow client has not taken yet; `write_stall` finds a client that has vanished.",
             { effect: Effect::NewConnections };
         max_buffered: u64 = size::<u64>(1 << 20..=1 << 40).or(512 << 20),
             "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, complete \

@@ -91,7 +91,7 @@ fn row(fault: &Fault) -> String {
         _ => status.as_u16().to_string(),
     };
     let template = &Locale::En.templates()[fault.key()];
-    let message = template.replace('{', "*").replace('}', "*").replace('|', "\\|");
+    let message = template.replace(['{', '}'], "*").replace('|', "\\|");
     format!("| {status} | `{kind}` | {retry} | `{}` | {message} |\n", who.as_str())
 }
 

@@ -6,6 +6,7 @@ mod drain;
 mod endings;
 mod files;
 mod protocols;
+mod slow;
 mod support;
 mod tls;
 mod upgrades;

@@ -16,9 +16,9 @@ use crate::{
     snapshot::{Listener, Snapshot, Tickets, server_config},
 };
 
-type Authority = CertifiedIssuer<'static, KeyPair>;
+pub(super) type Authority = CertifiedIssuer<'static, KeyPair>;
 
-fn authority() -> Authority {
+pub(super) fn authority() -> Authority {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
@@ -42,14 +42,14 @@ fn roots(authorities: &[&Authority]) -> Arc<RootCertStore> {
     Arc::new(roots)
 }
 
-fn certificate(by: &Authority, names: &[&str]) -> Certificate {
+pub(super) fn certificate(by: &Authority, names: &[&str]) -> Certificate {
     let (chain, key) = issue(by, names);
     let key = CertifiedKey::from_der(vec![chain], key, &aws_lc_rs::default_provider()).unwrap();
     let names = names.iter().map(ToString::to_string).collect();
     Certificate { key: Arc::new(key), names, path: "test".into(), not_after: 0 }
 }
 
-fn tls(certificates: Vec<Certificate>) -> ListenerTls {
+pub(super) fn tls(certificates: Vec<Certificate>) -> ListenerTls {
     ListenerTls { certificates, client_ca: None, client_ca_digest: None, tls12: true }
 }
 
@@ -57,12 +57,12 @@ fn asking_for(certificates: Vec<Certificate>, client_ca: Arc<RootCertStore>, dig
     ListenerTls { client_ca: Some(client_ca), client_ca_digest: Some([digest; 32]), ..tls(certificates) }
 }
 
-fn listener(tls: &ListenerTls, tickets: &mut Tickets) -> Listener {
+pub(super) fn listener(tls: &ListenerTls, tickets: &mut Tickets) -> Listener {
     Listener { tls: Some(server_config(tls, tickets).unwrap()), ..plain() }
 }
 
-struct Client {
-    connector: TlsConnector,
+pub(super) struct Client {
+    pub(super) connector: TlsConnector,
 }
 
 impl Client {
@@ -70,7 +70,7 @@ impl Client {
         Self::with(trusted, shown, &[b"http/1.1"], rustls::ALL_VERSIONS)
     }
 
-    fn with(
+    pub(super) fn with(
         trusted: &Authority,
         shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
         alpn: &[&[u8]],

@@ -141,18 +141,18 @@ struct Content {
 impl Object for Content {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         if key == b"parts" {
-            return value.each(|part: Part| self.filled |= part.filled);
+            return value.each(|part: ContentPart| self.filled |= part.filled);
         }
         value.skip()
     }
 }
 
 #[derive(Default)]
-struct Part {
+struct ContentPart {
     filled: bool,
 }
 
-impl Object for Part {
+impl Object for ContentPart {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             // Says whether the text is a thought, and by whom it was signed.

@@ -30,9 +30,9 @@ pub(super) static DEFINITION: Definition = Definition {
 
 fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
     progress.parsed += 1;
-    let mut line = Line::new(&mut progress.gathered);
+    let mut line = OutputLine::new(&mut progress.gathered);
     let malformed = is_malformed(event, &mut line);
-    let Line { content, error, done, .. } = line;
+    let OutputLine { content, error, done, .. } = line;
     Found {
         content: content || event.oversized,
         terminal: done.then_some(Terminal::Last),
@@ -43,35 +43,35 @@ fn read_event(progress: &mut Progress, event: &Event<'_>) -> Found {
 }
 
 fn read_answer(json: &[u8], gathered: &mut Gathered) -> Result<Shape, NotJson> {
-    json::read(json, &mut Line::new(gathered))
+    json::read(json, &mut OutputLine::new(gathered))
 }
 
 fn error_event(error: &ErrorNotice<'_>, _next_sequence: u64) -> Bytes {
     #[derive(Serialize)]
-    struct Line<'a> {
+    struct ErrorLine<'a> {
         error: &'a str,
     }
-    let line = serde_json::to_string(&Line { error: error.message });
+    let line = serde_json::to_string(&ErrorLine { error: error.message });
     let mut line = line.unwrap_or_else(|_| error.body.to_owned());
     line.push('\n');
     line.into()
 }
 
 /// One line of a stream, or an answer.
-struct Line<'a> {
+struct OutputLine<'a> {
     gathered: &'a mut Gathered,
     content: bool,
     error: bool,
     done: bool,
 }
 
-impl<'a> Line<'a> {
+impl<'a> OutputLine<'a> {
     fn new(gathered: &'a mut Gathered) -> Self {
         Self { gathered, content: false, error: false, done: false }
     }
 }
 
-impl Object for Line<'_> {
+impl Object for OutputLine<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"model" if self.gathered.model.is_none() => self.gathered.name_model(value.leaf()?.text()),

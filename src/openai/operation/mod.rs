@@ -7,9 +7,10 @@ mod table;
 
 use http::Method;
 
-use super::{Dialect, Endpoint, Facts};
+use super::{Dialect, Endpoint, Facts, segments::Segments};
 
 pub use model_use::ModelUse;
+use native::Native;
 pub(super) use native::gemini_model_at;
 pub use repeat::Repeat;
 use table::{LOOKED_AT, LastSegments, Row};
@@ -32,15 +33,17 @@ impl Operation {
     /// (`%2F`) is part of its segment.
     pub fn of(method: &Method, path: &str) -> Self {
         let mut last = [""; LOOKED_AT];
-        let reversed = path.rsplit('/').filter(|segment| !segment.is_empty());
-        for (slot, segment) in last.iter_mut().rev().zip(reversed) {
+        for (slot, segment) in last.iter_mut().rev().zip(Segments::of(path).rev()) {
             *slot = segment;
         }
         match table::find(method, &last) {
             Some(Row { endpoint, repeat, model, .. }) => {
                 Self { endpoint: *endpoint, repeat: *repeat, model: *model }
             }
-            None => native::find(method, &last).unwrap_or_else(|| Self::unknown(method, &last)),
+            None => match native::find(method, &last) {
+                Some(Native { endpoint, model }) => Self { endpoint, repeat: Repeat::Compute, model },
+                None => Self::unknown(method, &last),
+            },
         }
     }
 

@@ -4,13 +4,19 @@ use std::ops::Range;
 
 use http::Method;
 
-use super::{Operation, model_use::ModelUse, repeat::Repeat, table::LastSegments};
+use super::{model_use::ModelUse, table::LastSegments};
 use crate::openai::Endpoint;
+
+/// An operation that computes, and so may be repeated.
+pub(super) struct Native {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: ModelUse,
+}
 
 /// The operation of a request to a path with these `last` segments, if it belongs to Gemini's or to Ollama's own API.
 ///
 /// Sources: Gemini API reference, "Generating content", "Embeddings", "Counting tokens"; Ollama API documentation.
-pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation> {
+pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
     if *method != Method::POST {
         return None;
     }
@@ -18,7 +24,7 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation
     if let ("api", "chat" | "generate" | "embed" | "embeddings") = (before, name) {
         let generates = matches!(name, "chat" | "generate");
         let endpoint = if generates { Endpoint::OllamaGenerate } else { Endpoint::Other };
-        return Some(Operation { endpoint, model: ModelUse::Named, repeat: Repeat::Compute });
+        return Some(Native { endpoint, model: ModelUse::Named });
     }
     // The model stands in the path, not in the body.
     let (_, verb) = name.split_once(':')?;
@@ -27,13 +33,17 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Operation
         "countTokens" | "embedContent" | "batchEmbedContents" => Endpoint::Other,
         _ => return None,
     };
-    Some(Operation { endpoint, model: ModelUse::Unseen, repeat: Repeat::Compute })
+    Some(Native { endpoint, model: ModelUse::Unseen })
 }
 
 /// Where the model stands in a path of Gemini's own API, `…/models/NAME:generateContent`.
 ///
 /// Source: Gemini API reference.
 pub(in crate::openai) fn gemini_model_at(path: &str) -> Option<Range<usize>> {
+    // Nearly all paths end here.
+    if !path.as_bytes().contains(&b':') {
+        return None;
+    }
     let (before, last) = path.rsplit_once('/')?;
     let (model, _) = last.split_once(':')?;
     let is_one = before.rsplit('/').next() == Some("models") && !model.is_empty();

@@ -3,17 +3,16 @@
 
 use std::cmp::Reverse;
 
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 
-use super::route::shortened;
 use crate::{
-    fault::{Fault, Mistake},
+    fault::Mistake,
     openai::operation_part,
     policy::path,
     snapshot::{Route, RouteTable},
 };
 
-/// Characters of a path that are repeated in the message.
+/// Characters of a base URL and of a path that are told in the message.
 const MOST_SHOWN: usize = 256;
 
 /// The paths that probes and scrapers ask for: those of the admin listener, and what other programs call the same.
@@ -33,30 +32,18 @@ const PROBES: [&str; 10] = [
 /// The version in the path, which the Anthropic SDKs add to their `base_url` themselves.
 const VERSION: &str = "/v1";
 
-/// The fault of a request that no route matches.
+/// What is probably wrong with a request to `path`, which no route matches.
 #[cold]
-pub(super) fn no_route(
-    routes: &RouteTable,
-    host: Option<&str>,
-    method: &Method,
-    path: &str,
-    headers: &HeaderMap,
-) -> Fault {
-    let mistake = if PROBES.contains(&path) {
-        Mistake::Probe
-    } else {
-        let is_anthropic = headers.contains_key("anthropic-version");
-        routes_base(routes, host, path, is_anthropic).unwrap_or(Mistake::Unknown)
-    };
-    Fault::NoRoute {
-        method: shortened(method),
-        path: path.chars().take(MOST_SHOWN).collect(),
-        mistake: Box::new(mistake),
+pub(super) fn mistake(routes: &RouteTable, host: Option<&str>, path: &str, headers: &HeaderMap) -> Mistake {
+    if PROBES.contains(&path) {
+        return Mistake::Probe;
     }
+    let is_anthropic = headers.contains_key("anthropic-version");
+    base_url(routes, host, path, is_anthropic).unwrap_or(Mistake::Unknown)
 }
 
 /// The base URL that would have reached a route: of the route whose base is most like the one that was used.
-fn routes_base(routes: &RouteTable, host: Option<&str>, path: &str, is_anthropic: bool) -> Option<Mistake> {
+fn base_url(routes: &RouteTable, host: Option<&str>, path: &str, is_anthropic: bool) -> Option<Mistake> {
     let operation = operation_part(path)?;
     let used = path.strip_suffix(operation)?;
     let adds_version = is_anthropic || operation.starts_with("/messages");

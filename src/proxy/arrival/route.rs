@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Method, header, request};
 
-use super::{host, no_route::no_route, refuse};
+use super::{host, no_route, refuse};
 use crate::{
     exchange::Record,
     fault::Fault,
@@ -15,6 +15,9 @@ use crate::{
 
 /// A path without the prefix of its route. The prefix chose the route, so this is not expected.
 pub(in crate::proxy) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
+
+/// Characters of a path that are repeated in the message.
+const MOST_SHOWN: usize = 256;
 
 /// A request that has found its route.
 #[derive(Debug)]
@@ -47,9 +50,7 @@ pub(in crate::proxy) fn find_route(
     let found = snapshot.routes.find(host.as_deref(), &head.method, &path);
     let route = match found {
         Ok(route) => route.clone(),
-        Err(Miss::Path) => {
-            return Err(no_route(&snapshot.routes, host.as_deref(), &head.method, &path, &head.headers));
-        }
+        Err(Miss::Path) => return Err(no_route(context, head, host.as_deref(), &path)),
         Err(Miss::Method(allowed)) => {
             return Err(Fault::MethodNotAllowed { method: shortened(&head.method), allowed });
         }
@@ -71,12 +72,20 @@ pub(in crate::proxy) fn find_route(
     // No API has its version twice: the client's base URL has one that the gateway, or the SDK, adds as well.
     let rest = path.get(route.prefix.len()..).unwrap_or_default();
     if rest.starts_with("/v1/") && upstream_path.contains("/v1/v1/") {
-        return Err(no_route(&snapshot.routes, host.as_deref(), &head.method, &path, &head.headers));
+        return Err(no_route(context, head, host.as_deref(), &path));
     }
     Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
 }
 
+/// No route matches, or none can mean this path.
+#[cold]
+fn no_route(context: &RequestContext, head: &request::Parts, host: Option<&str>, path: &str) -> Fault {
+    let mistake = no_route::mistake(&context.snapshot.routes, host, path, &head.headers);
+    let path = path.chars().take(MOST_SHOWN).collect();
+    Fault::NoRoute { method: shortened(&head.method), path, mistake: Box::new(mistake) }
+}
+
 /// Methods are extensible, so only the beginning of a long one is repeated.
-pub(super) fn shortened(method: &Method) -> String {
+fn shortened(method: &Method) -> String {
     method.as_str().chars().take(32).collect()
 }

@@ -61,8 +61,7 @@ pub(super) async fn begin(
     candidate: &mut Candidate,
 ) -> Result<Answer, Fault> {
     let start = exchange.begin_attempt(record_of(candidate));
-    let may_be_late = request.stream && !candidate.is_last && request.can_be_sent_twice();
-    let limit = candidate.timeouts.first_token.filter(|_| may_be_late);
+    let limit = candidate.timeouts.first_token.filter(|_| candidate.may_be_late);
     candidate.head_limit = limit.map(|limit| HeadLimit { start, limit });
     announce(exchange, request, candidate);
     ask(context, exchange, request, candidate).await
@@ -81,16 +80,20 @@ pub(super) async fn finish(
 ) -> Result<ClientResponse, FailedAttempt> {
     let AttemptHead { mut candidate, head } = attempt;
     let result = match judge_head(context, exchange, request, &mut candidate, head).await {
-        Ok(response) if hold != Hold::Nothing => held(context, exchange, response, &candidate, hold).await,
+        Ok(response) if is_held(exchange, &response, hold) => {
+            Box::pin(held(context, exchange, response, &candidate, hold)).await
+        }
         judged => judged,
     };
     match result {
         Ok(mut response) => {
             candidate.permit.responded();
-            candidate.key_works();
             exchange.attempt_answered(response.status());
             let start = content_due_from(exchange, &candidate);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
+            if let Some(key) = candidate.key {
+                response.uses(key);
+            }
             Ok(response)
         }
         Err(error) => {
@@ -143,6 +146,15 @@ fn content_due_from(exchange: &Exchange, candidate: &Candidate) -> Instant {
     candidate.content_due_from(start)
 }
 
+/// Whether any of the response has to be held.
+fn is_held(exchange: &Exchange, response: &ClientResponse, hold: Hold) -> bool {
+    match hold {
+        Hold::Nothing => false,
+        Hold::Start => response.may_fail_at_start(exchange.record.stream == Some(true)),
+        Hold::Whole { .. } => true,
+    }
+}
+
 /// The response once as much of it is held as `hold` says.
 async fn held(
     context: &RequestContext,
@@ -152,11 +164,11 @@ async fn held(
     hold: Hold,
 ) -> Result<ClientResponse, AttemptError> {
     let clocks = HoldTimeouts { start: content_due_from(exchange, candidate), timeouts: candidate.timeouts };
-    match Box::pin(hold_back(context, exchange, &mut response, hold, clocks)).await {
+    match hold_back(context, exchange, &mut response, hold, clocks).await {
         Ok(()) => Ok(response),
         Err(HoldError::Fault(fault)) => Err(AttemptError::Fault(fault)),
-        Err(HoldError::ErrorEvent(data)) => {
-            let error = UpstreamError::of_event(&data, &candidate.upstream, &exchange.record);
+        Err(HoldError::Upstream(error)) => {
+            let error = UpstreamError::of_event(error, &candidate.upstream, &exchange.record);
             Err(AttemptError::Upstream(Box::new(error)))
         }
     }

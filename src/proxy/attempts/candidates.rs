@@ -15,11 +15,14 @@ use super::{
 };
 use crate::{
     config::{Balance, Timeouts},
-    proxy::arrival::CallerTimeouts,
+    proxy::{
+        arrival::CallerTimeouts,
+        key_use::{KeyUse, RouteKeys},
+    },
     snapshot::{Route, Step, Target, Upstream},
     upstream::{
-        Affinity, BudgetPermit, CallerHash, Circuit, Cooldown, CooldownReason, FlowKey, Key, KeyFailure,
-        KeyPermit, Noted, Pick, QueuePermit, TargetPermit, TargetState, Turn, Waiter,
+        Affinity, BudgetPermit, CallerHash, Circuit, CooldownReason, FlowKey, Key, KeyPermit, Pick,
+        QueuePermit, TargetPermit, TargetState, Turn, Waiter,
     },
 };
 
@@ -35,10 +38,10 @@ pub(super) struct Candidate {
     pub(super) model: Option<Arc<str>>,
     pub(super) timeouts: Timeouts,
     /// `None` if the upstream needs no key.
-    pub(super) key: Option<KeyPermit>,
+    pub(super) key: Option<KeyUse>,
     pub(super) permit: TargetPermit,
-    /// Whether nothing else can be tried if this one is slow: its answer is then better than none.
-    pub(super) is_last: bool,
+    /// Whether something else is tried if the head of its response is late.
+    pub(super) may_be_late: bool,
     /// When the head of its response is late; `None`: however late it is, nothing else is tried meanwhile.
     pub(super) head_limit: Option<HeadLimit>,
     /// The head of its response, if that is late and still to come.
@@ -326,7 +329,7 @@ impl Candidates {
     /// Notes that `candidate` failed, as far as `scope` says. An `excluded` one is not tried in another round either.
     pub(super) fn mark_failed(&mut self, candidate: &Candidate, scope: FailureScope, excluded: bool) {
         let state = candidate.target().state.clone();
-        let key = candidate.key.as_ref().map(|permit| permit.key().clone());
+        let key = candidate.key.as_ref().map(|used| used.key().clone());
         self.tried.push(Tried { state, step: candidate.step, key, scope, excluded });
     }
 
@@ -446,35 +449,9 @@ impl Candidates {
         Some(self.candidate(last.step, step, key, Admitted { target: index, permit }))
     }
 
-    /// Whether other requests for the same have something else to use while the key of `candidate` is in cooldown for `what`.
-    ///
-    /// For a rate limit that is another key, another upstream, or another model: requests then wait for the first one that is available. An
-    /// outage may last, so something else has to be available now; the last key stays in use, and works again as soon as its owner has seen
-    /// to it.
-    pub(super) fn may_do_without(&self, candidate: &Candidate, what: &Cooldown, now: Instant) -> bool {
-        if self.is_only_key(candidate.step, what.why()) {
-            return false;
-        }
-        if what.why() == CooldownReason::Limited {
-            return true;
-        }
-        let own: Vec<Key> = candidate.key.iter().map(|permit| permit.key().clone()).collect();
-        self.route.steps.iter().any(|step| {
-            let is_closed =
-                |target: &Target| step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
-            let pick = step.upstream.keys.peek(self.model(step), &own, now);
-            matches!(pick, Pick::Key(_) | Pick::Unneeded) && step.upstream.targets().any(is_closed)
-        })
-    }
-
-    /// Whether the route has one key only, for all that a cooldown for this reason concerns.
+    /// Whether the route has one key only, for all that a cooldown for this reason of a key at the step with that `number` concerns.
     fn is_only_key(&self, number: usize, why: CooldownReason) -> bool {
-        let Some(own) = self.route.steps.get(number) else { return false };
-        let is_same = |step: &Step| {
-            step.upstream.name == own.upstream.name
-                && (why != CooldownReason::Limited || self.model(step) == self.model(own))
-        };
-        own.upstream.keys.len() == 1 && self.route.steps.iter().all(is_same)
+        RouteKeys { route: &self.route, step: number, model: self.model.as_deref() }.is_only_key(why)
     }
 
     fn wait_for(&self, number: usize, step: &Step, target: &Target, now: Instant) -> Option<NextAvailable> {
@@ -588,6 +565,7 @@ impl Candidates {
         }
         let (upstream, model) = (step.upstream.clone(), step.model.clone());
         let timeouts = self.timeouts.over(step.timeouts);
+        let key = key.map(|permit| KeyUse::new(self.route.clone(), number, permit));
         // Boxed, because it is handed on many times.
         Box::new(Candidate {
             step: number,
@@ -597,7 +575,7 @@ impl Candidates {
             timeouts,
             key,
             permit,
-            is_last: false,
+            may_be_late: false,
             head_limit: None,
             pending_head: None,
             answered: None,
@@ -676,23 +654,6 @@ impl Candidate {
 
     /// The number of its key, in the order of the configuration.
     pub(super) fn key_number(&self) -> Option<usize> {
-        self.key.as_ref().and_then(|permit| self.upstream.keys.number(permit.key()))
-    }
-
-    /// Notes that the attempt got a response with its key.
-    pub(super) fn key_works(&mut self) {
-        let Some(permit) = &mut self.key else { return };
-        if self.upstream.keys.succeeded(permit) {
-            let key = self.key_number();
-            tracing::info!(upstream = %self.upstream.name, key, "upstream key works again");
-        }
-    }
-
-    /// Notes that the attempt failed because of its key.
-    pub(super) fn key_failed(&mut self, failure: KeyFailure, now: Instant) -> Noted {
-        match &mut self.key {
-            Some(permit) => self.upstream.keys.failed(permit, failure, now),
-            None => Noted::default(),
-        }
+        self.key.as_ref().and_then(KeyUse::number)
     }
 }

@@ -167,6 +167,11 @@ impl ErrorClass {
         {
             return class;
         }
+        // Gateways and resellers report an empty account as a failure of theirs, too. A message alone says nothing: a server that fails may
+        // repeat anything in it.
+        if status.is_server_error() && error.has_word(&NO_CREDIT) {
+            return Self::NoCredit;
+        }
         if error.has_word(&OVERLOADED) {
             return Self::Server;
         }

@@ -18,6 +18,7 @@ mod wait;
 
 use std::{
     net::IpAddr,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -32,12 +33,12 @@ use crate::{
     fault::{Fault, Phase, retry_seconds},
     openai::Endpoint,
     snapshot::Route,
-    upstream::{CallerHash, CooldownReason, KeyFailure, KeyPermit},
+    upstream::{CallerHash, CooldownReason, KeyPermit},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidates::{Candidate, Candidates, FailureScope, NextAvailable, Unavailable, Waited};
 use late::LateAttempt;
-use retry::{AttemptError, KeyCooldown, RetryContext, RetryDecision};
+use retry::{AttemptError, RetryContext, RetryDecision};
 use schedule::RetrySchedule;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -103,7 +104,14 @@ pub(super) async fn dispatch(
             begun
         };
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.candidates);
-        let failed = match attempt::finish(context, exchange, &request, begun, hold).await {
+        let finished = {
+            let mut finishing = pin!(attempt::finish(context, exchange, &request, begun, hold));
+            match &mut dispatch.late {
+                None => finishing.await,
+                late => Box::pin(late::alongside(late, finishing.as_mut())).await,
+            }
+        };
+        let failed = match finished {
             Ok(response) => return Ok(response),
             Err(failed) => failed,
         };
@@ -148,8 +156,10 @@ impl Dispatch {
         if !self.admit(&mut candidate) {
             return None;
         }
-        candidate.is_last =
-            !(self.schedule.any_left() && self.candidates.any_beside(&candidate, Instant::now()));
+        candidate.may_be_late = request.stream
+            && request.can_be_sent_twice()
+            && self.schedule.any_left()
+            && self.candidates.any_beside(&candidate, Instant::now());
         let asking = Box::pin(attempt::begin(context, exchange, request, &mut candidate));
         let head = match &mut self.late {
             None => asking.await,
@@ -166,7 +176,7 @@ impl Dispatch {
 
     /// The late attempt, if it has arrived.
     fn late_answer(&mut self, exchange: &mut Exchange, request: &PreparedRequest) -> Option<AttemptHead> {
-        let late = self.late.take_if(|late| late.has_arrived())?;
+        let late = self.late.take_if(|late| late.is_decided())?;
         let late = late.into_head(exchange)?;
         attempt::announce(exchange, request, &late.candidate);
         Some(late)
@@ -176,7 +186,7 @@ impl Dispatch {
     async fn wait_for_late(&mut self, exchange: &Exchange) {
         exchange.handle.status.enter(Phase::FirstByte);
         if let Some(late) = &mut self.late {
-            late.arrived().await;
+            late.decided().await;
         }
     }
 
@@ -319,7 +329,9 @@ impl Dispatch {
         let stays = retry.stays_at_upstream && has_reached_it;
         let key = error.cooldown(retry);
         let is_limit = key.as_ref().is_some_and(|key| key.what.why() == CooldownReason::Limited);
-        let cooldown = key.and_then(|key| self.key_failed(context, &mut candidate, key));
+        let cooldown = key
+            .zip(candidate.key.as_mut())
+            .and_then(|(failed, used)| used.failed(failed, self.model.as_deref(), &context.worker.metrics));
         if cooldown.is_none() {
             self.schedule.note_retry_after(error.retry_after());
         }
@@ -334,7 +346,7 @@ impl Dispatch {
             }
             return Next::GiveUp(error);
         }
-        LateAttempt::keep(&mut self.late, candidate);
+        LateAttempt::keep(&mut self.late, candidate, context, self.model.as_deref());
         let pause = is_worth_the_same(&decision, is_limit)
             .then(|| self.schedule.pause_at_same(cooldown.or(error.retry_after()), Instant::now()))
             .flatten();
@@ -346,29 +358,6 @@ impl Dispatch {
                 Next::Other
             }
         }
-    }
-
-    /// Notes that the attempt failed because of its key. Returns the cooldown of the key, if one has begun: its end then says when to try again.
-    fn key_failed(
-        &self,
-        context: &RequestContext,
-        candidate: &mut Candidate,
-        failed: KeyCooldown,
-    ) -> Option<Duration> {
-        let now = Instant::now();
-        let KeyCooldown { what, named } = failed;
-        let reason = what.why();
-        let takes_out = self.candidates.may_do_without(candidate, &what, now);
-        let noted = candidate.key_failed(KeyFailure { what, named, takes_out }, now);
-        let upstream = &candidate.upstream.name;
-        if noted.cooldown.is_some() {
-            context.worker.metrics.key_cooldown(upstream, reason.as_str());
-        }
-        if noted.report {
-            // Requests may succeed with other keys, so this line may be the only sign; and only the operator can repair the key.
-            report_outage(candidate, reason, noted.cooldown);
-        }
-        noted.cooldown
     }
 
     /// Applies the decision after `candidate` failed. False if nothing else is to be tried.
@@ -399,21 +388,6 @@ fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
         RetryDecision::Elsewhere { excluded: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
             false
         }
-    }
-}
-
-/// Tells the operator that the key of `candidate` cannot be used.
-fn report_outage(candidate: &Candidate, reason: CooldownReason, cooldown: Option<Duration>) {
-    let (upstream, key, why) = (&candidate.upstream.name, candidate.key_number(), reason.as_str());
-    match cooldown {
-        Some(span) => tracing::warn!(
-            %upstream, key, why, cooldown = ?span,
-            "upstream key disabled for {span:?}; then one request probes it"
-        ),
-        None => tracing::warn!(
-            %upstream, key, why,
-            "upstream key does not work; it stays in use, because nothing else is available"
-        ),
     }
 }
 

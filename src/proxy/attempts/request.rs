@@ -55,7 +55,7 @@ pub(super) fn build(
         policy::put_upstream(&mut headers, name, value);
     }
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
-        policy::put_upstream(&mut headers, name, key.value());
+        policy::put_upstream(&mut headers, name, key.key().value());
     }
     if http2 {
         headers.remove(header::HOST);
@@ -115,17 +115,16 @@ fn body(
     if prepared.content.is_empty() {
         return Ok(Outbound::EMPTY);
     }
-    let http2 = candidate.target().dialer.http2();
     let upload = &exchange.record.upload;
     match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
         RequestContent::Read(bytes) => {
             prepared.content = RequestContent::Read(bytes.clone());
             let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) else {
-                return Ok(Outbound::held(bytes, http2, upload));
+                return Ok(Outbound::held(bytes, upload));
             };
             let text = prepared.decoded.as_ref().unwrap_or(&bytes);
             let edited = with_model(context, text, &prepared.edit_points, model)?;
-            Ok(Outbound::held(edited, http2, upload))
+            Ok(Outbound::held(edited, upload))
         }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();

@@ -16,7 +16,7 @@ use super::{
     error_body::ErrorBody,
     redirect::relocate,
     retry::AttemptError,
-    upstream_error::{UpstreamError, fault_of_key},
+    upstream_error::{UpstreamError, judge_event},
     wait,
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
     },
     snapshot::{Route, Upstream},
     sse::{Sniffed, sniff},
-    upstream::AnswerBody,
+    upstream::{Answer, AnswerBody},
 };
 
 /// The largest error body that is searched for keys, in bytes; a larger one is withheld.
@@ -51,11 +51,11 @@ const ERROR_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn judge(
     context: &RequestContext,
     exchange: &mut Exchange,
-    answer: Response<AnswerBody>,
+    answer: Answer,
     route: &Arc<Route>,
     candidate: &Candidate,
 ) -> Result<ClientResponse, AttemptError> {
-    let (mut head, mut body) = answer.into_parts();
+    let (mut head, mut body) = (*answer).into_parts();
     let upstream = &candidate.upstream;
     let mut kind = BodyKind::of(&head.headers);
     if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
@@ -90,9 +90,21 @@ pub(super) async fn judge(
     }
     let close_delimited =
         exchange.record.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
-    let policy = ResponsePolicy::new(route, upstream, fault_of_key);
+    let policy = ResponsePolicy::new(route, upstream, judge_event);
     let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
     Ok(ClientResponse::streamed(head, pending))
+}
+
+/// Reads an error response of `upstream` that the client does not get.
+pub(super) async fn read_error(
+    context: RequestContext,
+    answer: Answer,
+    upstream: Arc<Upstream>,
+) -> UpstreamError {
+    let (head, body) = (*answer).into_parts();
+    let bytes = error_bytes(&context, head.status, body, BodyKind::of(&head.headers)).await;
+    let body = bytes.ok().and_then(|bytes| ErrorBody::read(&bytes));
+    UpstreamError::of_response(head.status, &head.headers, body.as_ref(), upstream.auth.is_some())
 }
 
 /// Sets the response's `content-length` for the client, or removes it.
@@ -121,7 +133,7 @@ fn upstream_error(
 ) -> UpstreamError {
     let status = head.status;
     let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
-    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream);
+    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream.auth.is_some());
     if !is_head {
         head.headers.remove(header::CONTENT_LENGTH);
     }

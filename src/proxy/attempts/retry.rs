@@ -6,11 +6,7 @@
 use std::time::Duration;
 
 use super::{error_class::ErrorClass, upstream_error::UpstreamError};
-use crate::{
-    fault::Fault,
-    openai::Repeat,
-    upstream::{Cooldown, CooldownReason},
-};
+use crate::{fault::Fault, openai::Repeat, proxy::key_use::KeyCooldown};
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -19,15 +15,6 @@ pub(super) enum AttemptError {
     Fault(Fault),
     /// The upstream's own error.
     Upstream(Box<UpstreamError>),
-}
-
-/// What an upstream's error means for the key of the attempt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct KeyCooldown {
-    /// What the key is not to be used for.
-    pub(super) what: Cooldown,
-    /// The wait that the upstream named, uncapped; `None` if it named none.
-    pub(super) named: Option<Duration>,
 }
 
 /// What may be done after an attempt failed.
@@ -75,25 +62,10 @@ impl AttemptError {
 
     /// The cooldown that the error calls for, whether or not the request is sent again.
     pub(super) fn cooldown(&self, request: RetryContext<'_>) -> Option<KeyCooldown> {
-        let Self::Upstream(error) = self else { return None };
-        if !error.has_key {
-            return None;
+        match self {
+            Self::Fault(_) => None,
+            Self::Upstream(error) => error.cooldown(request.model),
         }
-        let what = match error.class {
-            ErrorClass::KeyRefused => Cooldown::All(CooldownReason::Refused),
-            ErrorClass::NoCredit => Cooldown::All(CooldownReason::Spent),
-            // A rate limit applies to one model. If the request names none, no other request is affected.
-            ErrorClass::RateLimited => Cooldown::Model(request.model?.into()),
-            // Says nothing about other requests with this key.
-            ErrorClass::KeyUnfit
-            | ErrorClass::Forbidden
-            | ErrorClass::TooLargeForLimit
-            | ErrorClass::Timeout
-            | ErrorClass::Server
-            | ErrorClass::ContextTooLong
-            | ErrorClass::Request => return None,
-        };
-        Some(KeyCooldown { what, named: error.retry_after })
     }
 
     /// How long to wait before the next request, according to the upstream.
@@ -195,6 +167,7 @@ mod tests {
     use http::StatusCode;
 
     use super::*;
+    use crate::upstream::{Cooldown, CooldownReason};
 
     fn classed(class: ErrorClass, retry_after: Option<u64>) -> UpstreamError {
         UpstreamError {

@@ -160,8 +160,8 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
 }
 
 /// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. What has moved is
-/// what hyper has taken: of a body that is held whole, about 0.5 MiB and what the kernel takes for the socket is still on its way then. Over
-/// HTTP/2 hyper takes such a body at once, so that all of its upload counts.
+/// what hyper has taken: of a body that is held whole, a part is still on its way then. Over HTTP/1.1 that is about 0.5 MiB and what the kernel
+/// takes for the socket, over HTTP/2 about 256 KiB and what the upstream's window admits.
 async fn within(
     limit: Duration,
     last_sent: impl Fn() -> Instant,

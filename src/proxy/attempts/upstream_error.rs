@@ -2,14 +2,20 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::{error_body::ErrorBody, error_class::ErrorClass, wait};
 use crate::{
     exchange::Record,
     fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, SHOULD_RETRY},
-    proxy::delivery::ClientResponse,
+    proxy::{
+        buffered,
+        delivery::{ClientResponse, EventVerdict, HeldError},
+        key_use::KeyCooldown,
+    },
     snapshot::Upstream,
+    upstream::{Cooldown, CooldownReason},
 };
 
 /// An error response of an upstream.
@@ -40,9 +46,8 @@ impl UpstreamError {
         status: StatusCode,
         headers: &HeaderMap,
         body: Option<&ErrorBody>,
-        upstream: &Upstream,
+        has_key: bool,
     ) -> Self {
-        let has_key = upstream.auth.is_some();
         let class = ErrorClass::of(status, body, has_key);
         let limits = || (class == ErrorClass::RateLimited).then(|| wait::of_limits(headers)).flatten();
         Self {
@@ -57,15 +62,41 @@ impl UpstreamError {
         }
     }
 
-    /// The error in `data`, an event of a stream of which the client has received nothing: the client gets the error as a response.
-    pub(super) fn of_event(data: &[u8], upstream: &Upstream, record: &Record) -> Self {
-        let body = ErrorBody::read(data);
+    /// The cooldown that the error calls for, where the attempt asked for `model`, whether or not the request is sent again.
+    pub(super) fn cooldown(&self, model: Option<&str>) -> Option<KeyCooldown> {
+        if !self.has_key {
+            return None;
+        }
+        let what = match self.class {
+            ErrorClass::KeyRefused => Cooldown::All(CooldownReason::Refused),
+            ErrorClass::NoCredit => Cooldown::All(CooldownReason::Spent),
+            // A rate limit applies to one model. If the request names none, no other request is affected.
+            ErrorClass::RateLimited => Cooldown::Model(model?.into()),
+            // Says nothing about other requests with this key.
+            ErrorClass::KeyUnfit
+            | ErrorClass::Forbidden
+            | ErrorClass::TooLargeForLimit
+            | ErrorClass::Timeout
+            | ErrorClass::Server
+            | ErrorClass::ContextTooLong
+            | ErrorClass::Request => return None,
+        };
+        Some(KeyCooldown { what, named: self.retry_after })
+    }
+
+    /// An error event of a stream of which the client has received nothing: the client gets it as a response. The response stays counted while it
+    /// is kept.
+    pub(super) fn of_event(event: HeldError, upstream: &Upstream, record: &Record) -> Self {
+        let HeldError { data, counted } = event;
+        let body = ErrorBody::read(&data);
         let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, status_of_event);
-        let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream);
+        let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream.auth.is_some());
         let response = match &body {
             None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
-            Some(body) => error.as_response(body, data, upstream, record),
+            Some(body) => error.as_response(body, &data, upstream, record),
         };
+        let response = response
+            .map(|response| ClientResponse::local(response.map(|bytes| buffered::own(bytes, counted))));
         Self { in_stream: true, ..error }.answered(response)
     }
 
@@ -82,7 +113,7 @@ impl UpstreamError {
         data: &[u8],
         upstream: &Upstream,
         record: &Record,
-    ) -> Result<ClientResponse, Fault> {
+    ) -> Result<Response<Bytes>, Fault> {
         let (form, id) = (record.error_form, record.request_id.as_str());
         // The error is searched in its new form too: the original may have hidden a key by escapes.
         let rewritten = body.body(form, id);
@@ -103,15 +134,16 @@ impl UpstreamError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil() as u64));
             wait::cap(headers);
         }
-        Ok(ClientResponse::local(response))
+        Ok(response)
     }
 }
 
-/// The fault that the client is shown in place of an error event with this data, if that is about the gateway's own key.
-pub(super) fn fault_of_key(data: &[u8], has_key: bool) -> Option<Fault> {
-    let body = ErrorBody::read(data)?;
+/// What an error event of a stream, with this data, says about the gateway's own key. The attempt asked for `model`.
+pub(super) fn judge_event(data: &[u8], has_key: bool, model: Option<&str>) -> EventVerdict {
+    let Some(body) = ErrorBody::read(data) else { return EventVerdict::default() };
     let status = status_of_event(&body);
-    key_unusable(ErrorClass::of(status, Some(&body), has_key), status)
+    let error = UpstreamError::of_response(status, &HeaderMap::new(), Some(&body), has_key);
+    EventVerdict { instead: key_unusable(error.class, status), cooldown: error.cooldown(model) }
 }
 
 /// The fault of an error of this class, if it is about the gateway's own key.

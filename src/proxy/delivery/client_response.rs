@@ -14,7 +14,7 @@ use crate::{
     exchange::Exchange,
     fault::{Fault, event_of},
     openai::{Dialect, Endpoint},
-    proxy::sdk,
+    proxy::{key_use::KeyUse, sdk},
     snapshot::Snapshot,
     upstream::TargetPermit,
 };
@@ -74,6 +74,13 @@ impl ClientResponse {
     pub(in crate::proxy) fn not_to_be_retried(mut self) -> Self {
         sdk::forbid_retry(self.head.status, &mut self.head.headers);
         self
+    }
+
+    /// Whether [`hold_start`](Self::hold_start) or [`hold_document`](Self::hold_document) holds anything of the response to a request for a
+    /// stream, or for no stream.
+    pub(in crate::proxy) fn may_fail_at_start(&self, to_stream: bool) -> bool {
+        let ResponseContent::Upstream(pending) = &self.content else { return false };
+        pending.observer.is_unfinished() || (to_stream && pending.observer.is_document())
     }
 
     /// Holds an event stream back until its first content; anything else goes at once.
@@ -150,6 +157,17 @@ impl ClientResponse {
         if let ResponseContent::Upstream(pending) = &mut self.content {
             pending.first_token = first_token.map(|limit| (start + limit, limit));
             pending.permit = Some(permit);
+        }
+    }
+
+    /// Notes that the response came with this key. A stream tells by its first event whether the key works, and any later event may be an error
+    /// about it; any other response tells by its head.
+    pub(in crate::proxy) fn uses(&mut self, mut key: KeyUse) {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) if pending.observer.is_events() => {
+                pending.key = Some(Box::new(key));
+            }
+            ResponseContent::Upstream(_) | ResponseContent::Local(_) => key.works(),
         }
     }
 

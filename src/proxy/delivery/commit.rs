@@ -40,8 +40,24 @@ const UNFINISHED: &str = "the stream ended before its first content";
 pub(in crate::proxy) enum HoldError {
     /// The response failed.
     Fault(Fault),
-    /// The response is an error event of the upstream, with this data.
-    ErrorEvent(Vec<u8>),
+    /// The response is an error of the upstream.
+    Upstream(HeldError),
+}
+
+/// The data of an upstream's error event, or a document that is an error; at most 64 KiB.
+#[derive(Debug)]
+pub(in crate::proxy) struct HeldError {
+    pub(in crate::proxy) data: Vec<u8>,
+    /// The count of the data. Where the process had no room left for a response, it counts less.
+    pub(in crate::proxy) counted: Buffered,
+}
+
+impl HeldError {
+    /// The error `data` of a response that `counted` was the count of.
+    pub(super) fn new(data: Vec<u8>, mut counted: Buffered) -> Self {
+        counted.shrink_to(data.len() as u64);
+        Self { data, counted }
+    }
 }
 
 /// The timeouts of a response that is held back.
@@ -114,7 +130,10 @@ pub(super) async fn hold_until_content(
         // A stream for which there is no room goes on to the client.
         let has_room = counted.grow_to(bytes as u64, bounds.buffered).is_ok();
         match seen {
-            Finding::Failed => return Err(HoldError::ErrorEvent(probe.into_error())),
+            Finding::Failed => {
+                let counted = std::mem::replace(counted, Buffered::new(bounds.gateway));
+                return Err(HoldError::Upstream(HeldError::new(probe.into_error(), counted)));
+            }
             Finding::Content => return Ok(()),
             Finding::Nothing if last || !has_room => return Ok(()),
             Finding::Nothing => {}

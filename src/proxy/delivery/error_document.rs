@@ -8,7 +8,7 @@ use http_body::Body;
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream,
-    commit::{FRAME, LONGEST, next_within},
+    commit::{FRAME, HeldError, LONGEST, next_within},
     probe::ERROR_KEPT,
 };
 use crate::{
@@ -39,7 +39,11 @@ pub(super) async fn hold_error_document(
     let mut frames = 0;
     while let Some(frame) = next_until(until, next_within(body, timeouts.idle, None)).await {
         let Some(frame) = frame? else {
-            return if is_error(endpoint, &document) { Err(HoldError::ErrorEvent(document)) } else { Ok(()) };
+            if !is_error(endpoint, &document) {
+                return Ok(());
+            }
+            let counted = std::mem::replace(counted, Buffered::new(bounds.gateway));
+            return Err(HoldError::Upstream(HeldError::new(document, counted)));
         };
         frames += 1;
         document.extend_from_slice(frame.data_ref().map_or(&[][..], Bytes::as_ref));

@@ -18,10 +18,10 @@ mod source;
 mod whole;
 
 pub(super) use client_response::ClientResponse;
-pub(super) use commit::{HoldBounds, HoldError, HoldTimeouts, LONGEST, next_within};
+pub(super) use commit::{HeldError, HoldBounds, HoldError, HoldTimeouts, LONGEST, next_within};
 pub(super) use detached::{DetachPolicy, DetachedDispatch, DispatchResult};
 pub(super) use observer::ResponseObserver;
 pub(super) use pending::PendingStream;
-pub(super) use policy::ResponsePolicy;
+pub(super) use policy::{EventVerdict, ResponsePolicy};
 pub use relay::{Aborted, Relay};
 pub use response_body::ResponseBody;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::probe::ERROR_KEPT;
 use crate::{
     fault::{Fault, Outcome},
-    openai::{AnswerReader, Dialect, OUTLINED, Reading, StreamReader},
+    openai::{AnswerReader, Dialect, Notice, OUTLINED, Reading, StreamReader},
     sse::{Event, LineScanner, Scanner, writer},
 };
 
@@ -32,21 +32,31 @@ pub(in crate::proxy) struct Events {
     scanner: StreamScanner,
     reader: StreamReader,
     dialect: Dialect,
+    found: Findings,
+}
+
+/// What the events so far have said.
+#[derive(Debug, Default)]
+struct Findings {
     terminated: bool,
     failed: bool,
     /// The upstream's error was passed on in a form that SDKs do not recognise, so that the stream still lacks its end.
     unnoticed: bool,
+    /// There was an event that is neither an error nor a keep-alive.
+    answered: bool,
     /// There was content.
     begun: bool,
-    /// An error event before any content, until it is taken.
-    opening_error: Option<OpeningError>,
+    /// An error event, until it is taken.
+    error: Option<ErrorEvent>,
 }
 
-/// An error event before any content of its stream. Its beginning may have gone out: nothing is held back until an event is whole.
+/// An error event. Its beginning may have gone out: nothing is held back until an event is whole.
 #[derive(Debug)]
-pub(super) struct OpeningError {
+pub(super) struct ErrorEvent {
     /// Its data, at most 64 KiB of it.
     pub(super) data: Vec<u8>,
+    /// There was no content before it.
+    pub(super) opens: bool,
     /// The bytes that were looked at before those with its end did not end within an event.
     began_between: bool,
 }
@@ -67,11 +77,7 @@ impl ResponseObserver {
             scanner: StreamScanner::new(dialect),
             reader: StreamReader::new(dialect),
             dialect,
-            terminated: false,
-            failed: false,
-            unnoticed: false,
-            begun: false,
-            opening_error: None,
+            found: Findings::default(),
         }))
     }
 
@@ -103,7 +109,7 @@ impl ResponseObserver {
     /// upstream's that SDKs raise on: they close at either.
     pub(super) fn is_terminated(&self) -> bool {
         let Self::Events(events) = self else { return false };
-        events.terminated || (events.failed && events.dialect.raises_on_error_event())
+        events.found.terminated || (events.found.failed && events.dialect.raises_on_error_event())
     }
 
     /// Whether the response is a stream that is open by design, however silent it is.
@@ -126,13 +132,13 @@ impl ResponseObserver {
     pub(in crate::proxy) fn is_unfinished(&self) -> bool {
         let Self::Events(events) = self else { return false };
         let known = events.dialect.has_terminal_event();
-        known && !events.terminated && !events.failed && !events.reader.all_finished()
+        known && !events.found.terminated && !events.found.failed && !events.reader.all_finished()
     }
 
     /// The outcome of an exchange whose response is complete.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
-            Self::Events(events) if events.failed || events.unnoticed => ERROR_EVENT,
+            Self::Events(events) if events.found.failed || events.found.unnoticed => ERROR_EVENT,
             _ => Outcome::COMPLETE,
         }
     }
@@ -149,18 +155,23 @@ impl ResponseObserver {
         Some(LastEvent { event, is_enough: events.dialect.raises_on_error_event() })
     }
 
-    /// An error event among the bytes that were looked at last, if there was no content before it.
-    pub(super) fn take_opening_error(&mut self) -> Option<OpeningError> {
+    /// Whether the stream has had an event that is neither an error nor a keep-alive.
+    pub(super) fn has_answered(&self) -> bool {
+        matches!(self, Self::Events(events) if events.found.answered)
+    }
+
+    /// The first error event among the bytes that were looked at last.
+    pub(super) fn take_error(&mut self) -> Option<ErrorEvent> {
         let Self::Events(events) = self else { return None };
-        events.opening_error.take()
+        events.found.error.take()
     }
 
     /// The event for `fault` in place of the bytes that were looked at last, with the error event `instead_of` in them. `None` if the client has
     /// the beginning of an event.
-    pub(super) fn event_instead(&mut self, fault: &Fault, instead_of: &OpeningError) -> Option<LastEvent> {
+    pub(super) fn event_instead(&mut self, fault: &Fault, instead_of: &ErrorEvent) -> Option<LastEvent> {
         let Self::Events(events) = self else { return None };
         // What is withheld has not ended the stream.
-        (events.failed, events.terminated) = (false, false);
+        (events.found.failed, events.found.unnoticed, events.found.terminated) = (false, false, false);
         let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
         let last = LastEvent { event, is_enough: events.dialect.raises_on_error_event() };
         instead_of.began_between.then_some(last)
@@ -263,31 +274,41 @@ impl StreamScanner {
 impl Events {
     fn look(&mut self, bytes: &[u8]) -> bool {
         let began_between = self.scanner.at_boundary() && !self.scanner.after_cr();
-        let Self { scanner, reader, terminated, failed, unnoticed, begun, opening_error, .. } = self;
         let mut first_content = false;
+        let Self { scanner, reader, found, .. } = self;
         scanner.scan(bytes, &mut |event| {
             let notice = reader.event(&event);
             first_content |= notice.first_content;
-            *begun |= notice.first_content;
-            *terminated |= notice.terminal;
-            *failed |= notice.failed;
-            *unnoticed |= notice.flat_error;
-            if notice.failed && !*begun && opening_error.is_none() {
-                let data = event.data[..event.data.len().min(ERROR_KEPT)].to_vec();
-                *opening_error = Some(OpeningError { data, began_between });
-            }
+            found.note(&notice, &event, began_between);
         });
         first_content
     }
 
     #[cold]
     fn at_end(&mut self) {
-        let Self { scanner, reader, terminated, failed, unnoticed, .. } = self;
-        scanner.finish(&mut |event| {
-            let notice = reader.last_event(&event);
-            *terminated |= notice.terminal;
-            *failed |= notice.failed;
-            *unnoticed |= notice.flat_error;
-        });
+        let Self { scanner, reader, found, .. } = self;
+        let began_between = scanner.at_boundary();
+        scanner.finish(&mut |event| found.note(&reader.last_event(&event), &event, began_between));
+    }
+}
+
+impl Findings {
+    fn note(&mut self, notice: &Notice, event: &Event<'_>, began_between: bool) {
+        self.begun |= notice.first_content;
+        self.terminated |= notice.terminal;
+        self.failed |= notice.failed;
+        self.unnoticed |= notice.flat_error;
+        if notice.failed || notice.flat_error {
+            self.keep(event, began_between);
+        } else {
+            self.answered |= !notice.keep_alive;
+        }
+    }
+
+    #[cold]
+    fn keep(&mut self, event: &Event<'_>, began_between: bool) {
+        let data = &event.data[..event.data.len().min(ERROR_KEPT)];
+        let error = || ErrorEvent { data: data.to_vec(), opens: !self.begun, began_between };
+        self.error = Some(self.error.take().unwrap_or_else(error));
     }
 }

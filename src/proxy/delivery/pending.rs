@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::{ResponseObserver, ResponsePolicy};
 use crate::{
-    proxy::buffered::Buffered,
+    proxy::{buffered::Buffered, key_use::KeyUse},
     upstream::{AnswerBody, TargetPermit},
 };
 
@@ -31,6 +31,8 @@ pub(in crate::proxy) struct PendingStream {
     pub(super) first_token: Option<(Instant, Duration)>,
     /// The request counts as pending at its target for as long as this lives.
     pub(super) permit: Option<TargetPermit>,
+    /// The key that it came with, if it is an event stream.
+    pub(super) key: Option<Box<KeyUse>>,
     /// Whether the end of the connection is the end of the response.
     pub(super) close_delimited: bool,
 }
@@ -54,6 +56,7 @@ impl PendingStream {
             idle,
             first_token: None,
             permit: None,
+            key: None,
             close_delimited,
         }
     }

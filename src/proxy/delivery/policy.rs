@@ -9,6 +9,7 @@ use http_body::Frame;
 use crate::{
     fault::Fault,
     policy::{self, SecretScanner},
+    proxy::key_use::KeyCooldown,
     snapshot::{Route, Upstream},
 };
 
@@ -21,9 +22,17 @@ pub(in crate::proxy) struct ResponsePolicy {
     judge: ErrorJudge,
 }
 
-/// Tells which fault the client is shown in place of an error event with this data, if that is about the gateway's own key. The other argument
-/// says whether the upstream was sent a key.
-pub(in crate::proxy) type ErrorJudge = fn(&[u8], bool) -> Option<Fault>;
+/// What an error event of a stream says about the gateway's own key.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct EventVerdict {
+    /// The fault that the client is shown in place of the event, if that is about the key or its account.
+    pub(in crate::proxy) instead: Option<Fault>,
+    /// The cooldown that it calls for.
+    pub(in crate::proxy) cooldown: Option<KeyCooldown>,
+}
+
+/// Judges an error event with this data. The other arguments say whether the upstream was sent a key, and which model the attempt asked for.
+pub(in crate::proxy) type ErrorJudge = fn(&[u8], bool, Option<&str>) -> EventVerdict;
 
 impl ResponsePolicy {
     /// The policy for a response of `upstream` on `route`.
@@ -41,11 +50,11 @@ impl ResponsePolicy {
         &self.route
     }
 
-    /// The fault that the client is shown in place of an error event with this data, if that must not be shown: it is about the gateway's own key
-    /// or its account, or holds a key.
-    pub(super) fn fault_instead_of(&self, data: &[u8]) -> Option<Fault> {
+    /// What an error event with this data says. An event that holds a key is not shown either.
+    pub(super) fn judge(&self, data: &[u8], model: Option<&str>) -> EventVerdict {
+        let verdict = (self.judge)(data, self.has_key, model);
         let withheld = || self.holds_key(data).then_some(Fault::Withheld(200));
-        (self.judge)(data, self.has_key).or_else(withheld)
+        EventVerdict { instead: verdict.instead.or_else(withheld), ..verdict }
     }
 
     /// Whether `text` holds a key of any upstream.

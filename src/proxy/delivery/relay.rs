@@ -21,13 +21,13 @@ use super::{
     active::ActiveStream,
     clock::Due,
     drain,
-    observer::{LastEvent, OpeningError},
+    observer::{ErrorEvent, LastEvent},
     source::Source,
 };
 use crate::{
     body::{Chunk, Flush, UploadFailure},
     exchange::Exchange,
-    fault::{Fault, Phase, Who},
+    fault::{Fault, Outcome, Phase, Who},
     openai::Dialect,
     upstream::{BodyError, Failure, RequestHash},
 };
@@ -185,11 +185,17 @@ impl Relay {
         };
         let now = Instant::now();
         let first_content = active.observer.look(&data);
-        if let Some(error) = active.observer.take_opening_error()
-            && let Some(fault) =
-                active.policy.as_ref().and_then(|policy| policy.fault_instead_of(&error.data))
+        if let Some(error) = active.observer.take_error() {
+            let instead = self.judge(&error);
+            if let Some(fault) = instead.filter(|_| error.opens) {
+                return self.replace(&error, &fault, cx);
+            }
+        }
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
+        if let Some(key) = &mut active.key
+            && active.observer.has_answered()
         {
-            return self.replace(&error, &fault, cx);
+            key.works();
         }
         if first_content {
             active.clock.first_token = None;
@@ -221,6 +227,10 @@ impl Relay {
     fn source_ended(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         active.observer.at_end();
+        if let Some(error) = active.observer.take_error() {
+            self.judge(&error);
+        }
+        let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         if active.observer.is_unfinished() {
             return self.rescue(&Fault::Truncated(UNFINISHED.into()), cx);
         }
@@ -258,17 +268,28 @@ impl Relay {
         self.end_with(last, only_framing_missing, cx)
     }
 
+    /// Notes what an error event of the stream says about the gateway's own key. Returns the fault that the client is shown instead, if it may not
+    /// be shown the event.
+    #[cold]
+    fn judge(&mut self, error: &ErrorEvent) -> Option<Fault> {
+        let Stage::Active(active) = &mut self.stage else { return None };
+        let record = &self.exchange.record;
+        let model = record.model.as_deref();
+        let asked_for = record.attempts.last().and_then(|attempt| attempt.model.as_deref()).or(model);
+        let verdict = active.policy.as_ref()?.judge(&error.data, asked_for);
+        if let (Some(cooldown), Some(key)) = (verdict.cooldown, &mut active.key) {
+            key.failed(cooldown, model, self.exchange.metrics());
+        }
+        verdict.instead
+    }
+
     /// Ends a stream without content with `fault`, in place of the upstream's own error event.
     #[cold]
-    fn replace(&mut self, error: &OpeningError, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
+    fn replace(&mut self, error: &ErrorEvent, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         let lengthless = active.lengthless;
         let last = active.observer.event_instead(fault, error).filter(|_| lengthless);
         self.fail(fault);
-        if let Some(attempt) = self.exchange.record.attempts.last() {
-            let (upstream, key, why) = (&attempt.upstream, attempt.key, fault.to_string());
-            tracing::warn!(%upstream, key, why, "upstream key does not work for a stream");
-        }
         self.conclude();
         self.end_with(last, false, cx)
     }
@@ -324,6 +345,11 @@ impl Relay {
         }
         if active.is_complete() {
             let outcome = active.observer.outcome();
+            if let Some(key) = &mut active.key
+                && outcome == Outcome::COMPLETE
+            {
+                key.works();
+            }
             self.exchange.connection().reset_when_closing(false);
             // A fault's own response was concluded with the fault, which stays.
             self.exchange.conclude(outcome);

@@ -8,7 +8,7 @@ use http_body::{Body, Frame};
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream,
-    commit::next_within,
+    commit::{HeldError, next_within},
     drain,
     probe::{ERROR_KEPT, Finding, Probe},
 };
@@ -110,7 +110,7 @@ where
         }
     }
     if let Some(probe) = probe.take_if(|probe| probe.has_failed()) {
-        return Err(HoldError::ErrorEvent(probe.into_error()));
+        return Err(HoldError::Upstream(HeldError::new(probe.into_error(), whole.counted)));
     }
     if probe.is_some_and(|mut probe| probe.at_end() == Finding::Failed) {
         return Err(HoldError::Fault(Fault::Truncated("the stream ended without its terminal event".into())));
@@ -182,12 +182,16 @@ impl Held {
             Err(NoAnswer::NotAnObject) => {
                 Err(HoldError::Fault(Fault::BadAnswer("it is not a valid JSON object")))
             }
-            Err(NoAnswer::Lacks(_)) if is_flat_error(&self.beginning()) => {
-                Err(HoldError::ErrorEvent(self.beginning()))
-            }
+            Err(NoAnswer::Lacks(_)) if is_flat_error(&self.beginning()) => Err(self.take_error()),
             Err(NoAnswer::Lacks(what)) => Err(HoldError::Fault(Fault::BadAnswer(what))),
-            Err(NoAnswer::Error) => Err(HoldError::ErrorEvent(self.beginning())),
+            Err(NoAnswer::Error) => Err(self.take_error()),
         }
+    }
+
+    /// The response as an error.
+    fn take_error(&mut self) -> HoldError {
+        let counted = self.counted.another();
+        HoldError::Upstream(HeldError::new(self.beginning(), std::mem::replace(&mut self.counted, counted)))
     }
 
     /// As much of the response as is kept of an error.
@@ -409,9 +413,14 @@ mod tests {
             let timeouts = Timeouts { idle, ..Timeouts::default() };
             let clocks = HoldTimeouts { start: Instant::now(), timeouts };
             let held = read(&mut self.body(), clocks, Form::Events(self.dialect()), &bounds).await;
-            let text =
+            let text: Result<Vec<u8>, HoldError> =
                 held.map(|held| held.pieces.iter().flat_map(|piece| piece.as_ref().to_vec()).collect());
-            assert_eq!(gateway.buffered(), 0);
+            // An error is counted for as long as it is kept, and nothing else is.
+            let kept = match &text {
+                Err(HoldError::Upstream(error)) => error.data.len(),
+                Ok(_) | Err(HoldError::Fault(_)) => 0,
+            };
+            assert_eq!(gateway.buffered(), kept as u64);
             text
         }
     }

@@ -14,6 +14,8 @@ pub struct Series<K, V> {
     /// Where the row of each key is.
     index: HashMap<K, usize, BuildHasherDefault<FnvHasher>>,
     rows: Vec<(K, V)>,
+    /// The row that was changed last: the next change is often of the same one, and comparing its labels is cheaper than hashing them.
+    last: usize,
 }
 
 impl<K: Eq + Hash + Clone, V> Series<K, V> {
@@ -57,19 +59,32 @@ impl<K: Eq + Hash + Clone, V> Series<K, V> {
 impl<K: Eq + Hash + Clone, V: Default> Series<K, V> {
     /// Changes the value of a series, which is there afterwards.
     pub fn change(&mut self, key: K, change: impl FnOnce(&mut V)) {
-        if let Some((_, value)) = self.index.get(&key).and_then(|row| self.rows.get_mut(*row)) {
+        if let Some((last, value)) = self.rows.get_mut(self.last)
+            && *last == key
+        {
             return change(value);
         }
-        let mut value = V::default();
-        change(&mut value);
-        self.index.insert(key.clone(), self.rows.len());
-        self.rows.push((key, value));
+        self.last = match self.index.get(&key) {
+            Some(row) => *row,
+            None => self.add(key),
+        };
+        if let Some((_, value)) = self.rows.get_mut(self.last) {
+            change(value);
+        }
+    }
+
+    /// Adds a series, and returns the number of its row.
+    fn add(&mut self, key: K) -> usize {
+        let row = self.rows.len();
+        self.index.insert(key.clone(), row);
+        self.rows.push((key, V::default()));
+        row
     }
 }
 
 impl<K, V> Default for Series<K, V> {
     fn default() -> Self {
-        Self { index: HashMap::default(), rows: Vec::new() }
+        Self { index: HashMap::default(), rows: Vec::new(), last: 0 }
     }
 }
 

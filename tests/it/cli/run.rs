@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener};
 use sluicegate::simulator::{Options, Simulator};
 
 use super::process::{BINARY, Done, Running, command, shell, sluicegate};
-use crate::{folder::Folder, harness::UPSTREAM_KEY};
+use crate::{folder::Folder, harness::UPSTREAM_KEY, sdk::packages};
 
 /// Two addresses that nobody listens on now.
 pub fn free() -> [String; 2] {
@@ -124,4 +124,75 @@ fn an_open_gateway_refuses_web_pages() {
     let rebound = shell(&format!("{curl} -H 'host: evil.example'"));
     assert!(rebound.out.contains("route_not_found"), "{}", rebound.out);
     assert_eq!(simulator.records().len(), 2, "the list of models, and one answer");
+}
+
+#[test]
+fn a_server_that_requires_a_key_and_a_wrong_base_url_are_said_with_their_cure() {
+    let options = Options { require_key: Some(UPSTREAM_KEY.to_owned()), ..Options::default() };
+    let simulator = Simulator::spawn_threads(&options, 1).unwrap();
+    let [listen, admin] = free();
+    let url = format!("{}/v1", simulator.url());
+    let ended = done(&mut bare(&["run", "--to", &url, "--listen", &listen, "--admin", &admin]));
+    assert_eq!(ended.code, Some(1), "{}", ended.out);
+    assert!(
+        ended.err.contains("requires a key (GET /v1/models: 401") && ended.err.contains("--key-env NAME"),
+        "{}",
+        ended.err
+    );
+    let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
+    let url = simulator.url();
+    let mut running = Running::of(&mut bare(&["run", "--to", &url, "--listen", &listen, "--admin", &admin]));
+    let provider = running.line(|line| line.trim_start().starts_with("provider"));
+    assert!(provider.ends_with(&format!("perhaps its base URL is {url}/v1")), "{provider}");
+}
+
+#[test]
+fn the_written_file_names_its_schema() {
+    let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
+    let (folder, url) = (Folder::new(), format!("{}/v1", simulator.url()));
+    let file = folder.path("gateway.toml");
+    let start = |file: &str| {
+        let [listen, admin] = free();
+        let arguments = ["run", "--to", &url, "--listen", &listen, "--admin", &admin, "--write", file];
+        bare(&arguments)
+    };
+    Running::of(&mut start(&file)).line(|line| line.starts_with("curl "));
+    let written = fs::read_to_string(&file).unwrap();
+    assert!(written.starts_with("#:schema ./gateway.schema.json\n"), "{written}");
+    let schema = fs::read_to_string(folder.path("gateway.schema.json")).unwrap();
+    assert_eq!(schema, sluicegate(&["schema"]).out);
+    // A schema of an earlier run is replaced; another file of that name and the configuration are not.
+    Running::of(&mut start(&folder.path("second.toml"))).line(|line| line.starts_with("curl "));
+    folder.write("gateway.schema.json", "{}");
+    let ended = done(&mut start(&folder.path("third.toml")));
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.err.contains("is not the schema of gateway.toml"), "{}", ended.err);
+    let ended = done(&mut start(&file));
+    assert!(ended.err.contains("gateway.toml cannot be written: File exists"), "{}", ended.err);
+}
+
+/// The line `python3 -` and its program, as they are printed.
+#[test]
+fn the_printed_program_streams_an_answer() {
+    let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
+    let url = format!("{}/v1", simulator.url());
+    for key in ["--open", "--client-key-file"] {
+        let (folder, [listen, admin]) = (Folder::new(), free());
+        let file = folder.path("client.key");
+        let mut arguments = vec!["run", "--to", &url, "--listen", &listen, "--admin", &admin, key];
+        arguments.extend((key == "--client-key-file").then_some(&*file));
+        let mut running = Running::of(&mut bare(&arguments));
+        running.line(|line| line == "python3 - <<'PYTHON'");
+        let mut program = String::new();
+        loop {
+            let line = running.line(|_| true);
+            if line == "PYTHON" {
+                break;
+            }
+            program.push_str(&format!("{line}\n"));
+        }
+        let script = folder.write("printed.py", &program);
+        let ran: Done = packages::python(&script).output().unwrap().into();
+        assert!(ran.out.contains("nothing held back, nothing lost."), "{program}{}{}", ran.out, ran.err);
+    }
 }

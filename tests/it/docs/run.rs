@@ -54,7 +54,11 @@ const STOP: &str = r#"#!/usr/bin/env bash
 pid=$(cat "$STAGE/pid")
 rm "$STAGE/pid"
 kill -KILL "$pid" 2>/dev/null || exit 0
-for ((tries = 0; tries < 100; tries++)); do kill -0 "$pid" 2>/dev/null || exit 0; sleep 0.1; done
+# Until it is gone, or only its parent has yet to hear of it.
+for ((tries = 0; tries < 100; tries++)); do
+    grep -q '^State:.*[^Z] (' "/proc/$pid/status" 2>/dev/null || exit 0
+    sleep 0.05
+done
 "#;
 
 /// `cargo run -- COMMAND` is the program; whatever builds does nothing here.
@@ -222,9 +226,11 @@ impl Stage {
         self.put("bin/sluicegate", WRAPPER, 0o755);
         self.put("bin/stop", STOP, 0o755);
         self.put("bin/cargo", CARGO, 0o755);
-        for command in ["apt", "apt-get", "systemctl", "journalctl"] {
-            self.put(&format!("bin/{command}"), "#!/bin/sh\nexit 0\n", 0o755);
+        for command in ["apt", "apt-get", "systemctl", "journalctl", "man"] {
+            self.put(&format!("bin/{command}"), "#!/bin/sh\ncat >/dev/null\n", 0o755);
         }
+        let python = format!("#!/bin/sh\nexec {:?} \"$@\"\n", packages::interpreter().get_program());
+        self.put("bin/python", &python, 0o755);
         // The scripts of the repository are there, and can be read by bash; what they do is tested elsewhere.
         for script in ["tests/setup", "docs/try", "deploy/package", "deploy/build"] {
             let folder = Path::new(script).parent().unwrap().to_str().unwrap();
@@ -273,7 +279,10 @@ fn quoted(text: &str, key: &str) -> BTreeSet<String> {
 fn before(text: &str, simulator: &str) -> String {
     let mut pieces = text.split("url = \"");
     let mut own = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
+    for (index, piece) in pieces.enumerate() {
+        // Two targets of an upstream need two names.
+        let simulator =
+            if index == 1 { simulator.replace("127.0.0.1", "localhost") } else { simulator.to_owned() };
         let (url, rest) = piece.split_once('"').unwrap();
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         own.push_str(&format!("url = \"{simulator}{path}\"{rest}"));

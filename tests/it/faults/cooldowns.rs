@@ -2,7 +2,7 @@
 
 use sluicegate::simulator::Script;
 
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, stream};
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, keys_in_cooldown, refusal, stream};
 use crate::{
     folder::Folder,
     harness::{CHAT, Http, UPSTREAM_KEY, chat, log, safely},
@@ -26,11 +26,6 @@ async fn with_two_keys(defaults: &str, folder: &Folder) -> Rig {
     let keys = format!("keys = [{{ env = \"UPSTREAM_KEY\" }}, {{ file = {second:?} }}]");
     let two = format!("{defaults}\n[upstream.two]\nurl = \"$MAIN\"\n{keys}");
     Rig::new(&two, "", "upstreams = [\"two\"]").await
-}
-
-fn keys_in_cooldown(rig: &Rig, upstream: &str) -> usize {
-    let live = rig.gateway.inside().live.load();
-    live.upstreams[upstream].keys.cooling_down(std::time::Instant::now()).1
 }
 
 #[tokio::test]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sluicegate::simulator::{Cut, Gate, Head, Script, Simulator, Step};
 
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, refusing, streamed};
+use super::rig::{
+    DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, keys_in_cooldown, refusal, refusing, streamed,
+};
 use crate::{
     harness::{Answer, CHAT, Client, Http, log, post, safely, take, whole},
     metrics::scrape::Scrape,
@@ -130,6 +132,56 @@ async fn a_late_failure_changes_nothing() {
         assert_eq!(rig.seen(), (1, 1));
         rig.finish(1).await;
     }
+}
+
+/// What a late error says about its key is noted at once, whether the running attempt waits for its head or its start is held.
+#[tokio::test]
+async fn a_late_error_starts_the_cooldown_of_its_key() {
+    for begun in [&[][..], &[ROLE]] {
+        let rig = Rig::both(QUICK, LIMITED, "").await;
+        let (first, second) = (Gate::new(), Gate::new());
+        rig.main_answers([after_gate(&first, refusing(401, "invalid_api_key", &[]))]);
+        let mut steps = if begun.is_empty() { Vec::new() } else { streamed(begun) };
+        steps.push(Step::Gate(second.clone()));
+        match begun.is_empty() {
+            true => steps.extend(streamed(&[ROLE, SPARE, DONE])),
+            false => steps.extend([SPARE, DONE].map(|piece| Step::Send(piece.into()))),
+        }
+        rig.spare.queue(Script::new(steps));
+        let course = async {
+            asked(&rig.spare, 1).await;
+            first.open();
+            while keys_in_cooldown(&rig, "main") == 0 {
+                tokio::task::yield_now().await;
+            }
+            second.open();
+        };
+        assert_eq!(chat_during(&rig, course).await.text(), [ROLE, SPARE, DONE].concat(), "{begun:?}");
+        assert_line(&rig.line().await, 200, 2, &[(&rig.main, LATE)]);
+        assert_eq!(rig.seen(), (1, 1));
+        rig.finish(1).await;
+    }
+}
+
+/// The late head is taken while the start of the next stream is held, and the late stream is used when that one fails.
+#[tokio::test]
+async fn a_late_answer_is_used_if_the_held_one_fails() {
+    let rig = Rig::both(r#"retry = { retries = 1, backoff = "40ms" }"#, LIMITED, "").await;
+    let (first, second) = (Gate::new(), Gate::new());
+    rig.main_answers([gated(&first, &[ROLE, HELLO, DONE])]);
+    let mut steps = streamed(&[ROLE]);
+    steps.extend([Step::Gate(second.clone()), Step::Cut(Cut::Reset)]);
+    rig.spare.queue(Script::new(steps));
+    let course = async {
+        asked(&rig.spare, 1).await;
+        first.open();
+        rig.main.record(1).await;
+        second.open();
+    };
+    assert_eq!(chat_during(&rig, course).await.text(), [ROLE, HELLO, DONE].concat());
+    assert_line(&rig.line().await, 200, 2, &[(&rig.spare, "upstream_truncated")]);
+    assert_eq!(rig.seen(), (1, 1));
+    rig.finish(1).await;
 }
 
 /// The one that failed would be asked again after the wait.

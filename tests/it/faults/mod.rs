@@ -14,6 +14,7 @@ mod error_forms;
 mod heartbeat;
 mod held;
 mod kept;
+mod key_streams;
 mod late;
 mod models;
 mod operations;

@@ -130,6 +130,12 @@ impl Rig {
     }
 }
 
+/// The number of keys of `upstream` that are in a cooldown.
+pub fn keys_in_cooldown(rig: &Rig, upstream: &str) -> usize {
+    let live = rig.gateway.inside().live.load();
+    live.upstreams[upstream].keys.cooling_down(std::time::Instant::now()).1
+}
+
 /// An event stream of these pieces, which ends in order.
 pub fn stream(pieces: &[&'static str]) -> Script {
     Script::new(streamed(pieces))

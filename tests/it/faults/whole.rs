@@ -16,6 +16,10 @@ const ERROR: &str = "data: {\"error\":{\"message\":\"it broke\",\"type\":\"serve
 const OBJECT: &str =
     "{\"error\":{\"message\":\"it broke\",\"type\":\"server_error\",\"param\":null,\"code\":\"broken\"}}";
 
+/// xAI's form, without an envelope.
+const FLAT: &str =
+    "{\"code\":\"The service is currently unavailable\",\"error\":\"Timed out waiting for first token\"}";
+
 fn empty_stream() -> Script {
     Script::new(vec![Step::Head(Head::new(StatusCode::OK, "text/event-stream", Framing::Known(0)))])
 }
@@ -62,6 +66,7 @@ fn faults() -> Vec<(&'static str, Script, &'static str)> {
         ("a long one without an end", document(long), "upstream_invalid"),
         ("an empty stream", empty_stream(), "upstream_truncated"),
         ("an error object", document(OBJECT.into()), "error_event"),
+        ("an error without an envelope", document(FLAT.into()), "error_event"),
         ("null", document("null".into()), "upstream_invalid"),
         ("no choices", document("{\"id\":\"1\"}".into()), "upstream_invalid"),
         ("an empty list of choices", document("{\"choices\":[]}".into()), "upstream_invalid"),
@@ -81,6 +86,25 @@ async fn whatever_fails_and_wherever_the_spare_ones_answer_is_given_whole() {
         let answer = rig.chat().await;
         assert!(answer.whole && answer.status == 200 && answer.text() == spares(), "{name}: {answer:?}");
         assert_eq!(rig.seen(), (1, 1), "{name}");
+        assert_line(&rig.line().await, 200, 2, &[(&rig.main, code)]);
+        rig.finish(1).await;
+    }
+}
+
+/// A request that asks for no stream.
+#[tokio::test]
+async fn a_document_that_is_no_answer_is_requested_elsewhere() {
+    const UNSTREAMED: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+    const ANSWER: &str = r#"{"id":"1","choices":[{"index":0,"message":{"content":"from the spare one"}}]}"#;
+    let document = |text: &'static str| {
+        Script::new(vec![Step::Head(Head::json(StatusCode::OK, text.len())), Step::Send(text.into())])
+    };
+    for (text, code) in [(OBJECT, "error_event"), (FLAT, "error_event"), ("null", "upstream_invalid")] {
+        let rig = Rig::both(QUICK, "", WHOLE).await;
+        rig.main_answers([document(text)]);
+        rig.spare.queue(document(ANSWER));
+        let answer = rig.post("/v1/chat/completions", UNSTREAMED, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.text()), (200, ANSWER), "{text}");
         assert_line(&rig.line().await, 200, 2, &[(&rig.main, code)]);
         rig.finish(1).await;
     }

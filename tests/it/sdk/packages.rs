@@ -9,7 +9,7 @@ use std::{
 /// The scripts, and the versions of what they use.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk");
 
-/// A Python script, ready to be started.
+/// A Python script, ready to be started: one of `tests/sdk`, or any by its absolute path.
 pub fn python(name: &str) -> Command {
     let mut script = interpreter();
     script.arg("-B").arg(Path::new(SCRIPTS).join(name));

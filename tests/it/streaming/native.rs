@@ -168,7 +168,10 @@ async fn a_stream_of_ollama_that_is_cut_ends_with_a_line_of_the_gateway() {
         let (answer, line) = exchange(OLLAMA, OLLAMA_BODY, LINES, steps).await;
         let added: Value =
             serde_json::from_str(answer.text().strip_prefix(OLLAMA_PIECE).unwrap_or_default()).unwrap();
-        assert!(added["error"].as_str().is_some_and(|error| error.ends_with('.')), "{answer:?}");
+        assert!(
+            added["error"].as_str().is_some_and(|error| error.contains("(docs/errors#upstream_")),
+            "{answer:?}"
+        );
         assert!(answer.whole && line["who"] == "upstream" && line["error"] != Value::Null, "{line:#}");
     }
     // Within a line nothing can be added.

@@ -274,6 +274,25 @@ fn the_servers_statuses_are_all_of_5xx_but_one() {
     assert_eq!(class(408, ""), Timeout);
 }
 
+/// The statuses are invented; the words are those of the table of accounts without credit.
+#[test]
+fn a_failure_of_the_server_that_names_an_empty_account_is_the_accounts() {
+    for body in [
+        r#"{"error":{"message":"…","type":"insufficient_quota","param":null,"code":null}}"#,
+        r#"{"error":{"message":"…","type":"new_api_error","code":"insufficient_user_quota"}}"#,
+        r#"{"type":"error","error":{"type":"billing_error","message":"…"}}"#,
+    ] {
+        for status in [500, 502, 503] {
+            assert_eq!(class(status, body), NoCredit, "{status} {body}");
+        }
+    }
+    // A message alone may repeat anything.
+    for message in ["Insufficient Balance", "Your credit balance is too low", "insufficient_quota"] {
+        let body = format!(r#"{{"error":{{"message":"{message}","type":"server_error"}}}}"#);
+        assert_eq!(class(500, &body), Server, "{body}");
+    }
+}
+
 #[test]
 fn without_a_key_a_403_is_the_requests() {
     assert_eq!(ErrorClass::of(StatusCode::FORBIDDEN, None, false), Request);
