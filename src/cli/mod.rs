@@ -127,7 +127,8 @@ enum Command {
     Check(check::CheckOptions),
     /// Run the gateway in front of a provider, without a configuration file
     ///
-    /// The provider is the one whose key the environment has (OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY …), or the server of --to.
+    /// The providers are those whose keys the environment has (OPENAI_API_KEY, ANTHROPIC_API_KEY, OPENROUTER_API_KEY …), or the server of --to.
+    /// With several, the model of a request decides which one gets it, and requests to /v1/messages go to Anthropic.
     /// Makes a client key and prints it once, with a curl command to paste into another terminal.
     #[command(
         after_long_help = "Examples:\n  OPENAI_API_KEY=sk-… sluicegate run\n  sluicegate run --to http://localhost:11434/v1"

@@ -8,6 +8,11 @@ impl<'p> Segments<'p> {
     pub(super) fn of(path: &'p str) -> Self {
         Self(path)
     }
+
+    /// What is left of the path, behind the slash that ends the last segment.
+    pub(super) fn rest(&self) -> &'p str {
+        self.0
+    }
 }
 
 // A path is short, so that looking at each byte takes less than `str::split`, which prepares a search for each slash.

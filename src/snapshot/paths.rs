@@ -70,6 +70,6 @@ impl Upstream {
 }
 
 fn with_model<'p>(path: Cow<'p, str>, model: Option<&str>) -> Cow<'p, str> {
-    let renamed = model.and_then(|model| openai::with_deployment(&path, model));
+    let renamed = model.and_then(|model| openai::with_path_model(&path, model));
     renamed.map_or(path, Cow::Owned)
 }

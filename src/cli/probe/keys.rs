@@ -172,7 +172,7 @@ impl Asker<'_> {
 
     async fn stream(&self, key: Option<&HeaderValue>, model: &str) -> StreamReport {
         let Some(path) = &self.subject.answer_path else { return StreamReport::default() };
-        let renamed = self.subject.upstream.needs_model().then(|| openai::with_deployment(path, model));
+        let renamed = self.subject.upstream.needs_model().then(|| openai::with_path_model(path, model));
         let path = renamed.flatten().unwrap_or_else(|| path.clone());
         // Older servers know only `max_tokens`, OpenAI's newer models only `max_completion_tokens`.
         let limits: &[&str] = if self.subject.api == Api::Anthropic {

@@ -11,7 +11,7 @@ use super::{Dialect, Endpoint, Facts, segments::Segments};
 
 pub use model_use::ModelUse;
 use native::Native;
-pub use native::gemini_model;
+pub(super) use native::gemini_model_at;
 pub use repeat::Repeat;
 use table::{LOOKED_AT, LastSegments, Row};
 

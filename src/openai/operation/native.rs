@@ -1,5 +1,7 @@
 //! Operations of providers' own APIs, which are forwarded without translation.
 
+use std::ops::Range;
+
 use http::Method;
 
 use super::{model_use::ModelUse, table::LastSegments};
@@ -34,18 +36,28 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
     Some(Native { endpoint, model: ModelUse::Unseen })
 }
 
-/// The model that a path of Gemini's own API names: `NAME` in `…/models/NAME:generateContent`.
+/// Where the model stands in a path of Gemini's own API, `…/models/NAME:generateContent`.
 ///
 /// Source: Gemini API reference.
-pub fn gemini_model(path: &str) -> Option<&str> {
+pub(in crate::openai) fn gemini_model_at(path: &str) -> Option<Range<usize>> {
+    // Nearly all paths end here.
+    if !path.as_bytes().contains(&b':') {
+        return None;
+    }
     let (before, last) = path.rsplit_once('/')?;
     let (model, _) = last.split_once(':')?;
-    (before.rsplit('/').next() == Some("models") && !model.is_empty()).then_some(model)
+    let is_one = before.rsplit('/').next() == Some("models") && !model.is_empty();
+    let begin = before.len() + 1;
+    is_one.then_some(begin..begin + model.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn gemini_model(path: &str) -> Option<&str> {
+        path.get(gemini_model_at(path)?)
+    }
 
     #[test]
     fn a_path_of_gemini_names_the_model() {

@@ -35,7 +35,7 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
     let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
         return Ok(());
     };
-    let named = prepared.model.as_deref().into_iter().chain(prepared.deployment.as_deref());
+    let named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref());
     if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(prepared.counted_name(model))) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }

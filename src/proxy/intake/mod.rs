@@ -20,7 +20,6 @@ use crate::{
     openai::{self, EditPoints, Operation},
     snapshot::Route,
 };
-use models::Named;
 use read::{BodyForm, Bounds, HeldBody};
 
 pub(super) use address::address;
@@ -36,7 +35,7 @@ pub(super) async fn prepare(
     exchange: &mut Exchange,
     head: request::Parts,
     body: RequestBody,
-    mut arrived: Arrived,
+    arrived: Arrived,
 ) -> Result<Box<PreparedRequest>, Fault> {
     // The path that is sent upstream decides which operation it is.
     let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
@@ -56,21 +55,14 @@ pub(super) async fn prepare(
         }
     };
     let record = &mut exchange.record;
-    let deployment = openai::deployment(&arrived.routed.upstream_path).map(decoded_segment);
-    let in_path = || openai::gemini_model(&arrived.routed.upstream_path).map(decoded_segment);
-    record.model = record.model.take().or_else(|| deployment.clone().or_else(in_path));
+    let path_model = openai::path_model(&arrived.routed.upstream_path).map(decoded_segment);
+    record.model = record.model.take().or_else(|| path_model.clone());
     // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
-    let named = Named { model: model.as_deref(), deployment: deployment.as_deref() };
-    let configured_route = models::choose_upstreams(&mut arrived.routed, record.caller.as_deref(), named)?;
-    let text = decoded.as_ref().or(content.held());
-    let affinities = affinity::of(&arrived.routed.route, record, &head.headers, text).await;
-    // Only an edit needs it from here on.
-    decoded = decoded.filter(|_| sets_model(&arrived.routed.route));
     // Boxed, because it is moved often from here on.
-    Ok(Box::new(PreparedRequest {
+    let mut request = Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
         stream: record.stream == Some(true),
         arrived,
@@ -78,14 +70,23 @@ pub(super) async fn prepare(
         content,
         decoded,
         model,
-        deployment,
+        path_model,
         repeat,
         edit_points,
         operation,
-        affinities,
-        configured_route,
+        affinities: Vec::new(),
+        configured_route: None,
         handshake: None,
-    }))
+    });
+    request.choose_upstreams(record.caller.as_deref())?;
+    let route = &request.arrived.routed.route;
+    let text = request.decoded.as_ref().or(request.content.held());
+    request.affinities = affinity::of(route, record, &request.head.headers, text).await;
+    // Only an edit needs it from here on.
+    if !sets_model(route) {
+        request.decoded = None;
+    }
+    Ok(request)
 }
 
 /// Whether the body is forwarded as it arrives although it could be read.

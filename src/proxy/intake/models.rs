@@ -14,8 +14,8 @@ use crate::{
 pub(super) struct Named<'a> {
     /// In its body, else in its path.
     pub(super) model: Option<&'a str>,
-    /// In its path (Azure), where it decides, whatever the body says.
-    pub(super) deployment: Option<&'a str>,
+    /// In its path (Azure, Gemini), where it decides, whatever the body says.
+    pub(super) in_path: Option<&'a str>,
 }
 
 /// Gives the request the upstreams of the table that fits its model. Returns the route as it is configured, if that changed anything.
@@ -28,9 +28,9 @@ pub(super) fn choose_upstreams(
     named: Named<'_>,
 ) -> Result<Option<Arc<Route>>, Fault> {
     let Some(index) = &routed.route.models else { return Ok(None) };
-    let Some(deciding) = named.deployment.or(named.model) else { return Ok(None) };
+    let Some(deciding) = named.in_path.or(named.model) else { return Ok(None) };
     if index.is_closed() {
-        let all = named.deployment.into_iter().chain(named.model);
+        let all = named.in_path.into_iter().chain(named.model);
         if let Some(unknown) = all.into_iter().find(|model| index.find(model).is_none()) {
             return Err(not_found(index, caller, unknown));
         }

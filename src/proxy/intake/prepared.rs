@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::request;
 use http_body::Body;
 
+use super::models::{self, Named};
 use crate::{
+    access::Caller,
     body::{Outbound, RequestBody},
+    fault::Fault,
     openai::{EditPoints, Operation, Repeat},
     proxy::arrival::{Arrived, Handshake},
     snapshot::Route,
@@ -24,8 +27,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) decoded: Option<Bytes>,
     /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
     pub(in crate::proxy) model: Option<Arc<str>>,
-    /// The model that the path names (Azure).
-    pub(in crate::proxy) deployment: Option<String>,
+    /// The model that the path names (Azure, Gemini).
+    pub(in crate::proxy) path_model: Option<String>,
     /// Whether the same request may be sent again, judged by its operation and its body.
     pub(in crate::proxy) repeat: Repeat,
     /// Where the body can be edited, if it was read.
@@ -69,13 +72,29 @@ impl PreparedRequest {
 
     /// Whether a candidate's own model belongs into its body.
     pub(in crate::proxy) fn takes_model(&self) -> bool {
-        self.model.is_some() || self.operation.takes_model()
+        let is_in_gemini_path = || self.path_model.is_some() && !self.operation.model.is_in_body();
+        (self.model.is_some() || self.operation.takes_model()) && !is_in_gemini_path()
     }
 
     /// Whether the body must be edited for a candidate with a model of its own, and cannot be.
     pub(in crate::proxy) fn lacks_place_for_model(&self) -> bool {
         let is_read = matches!(self.content, RequestContent::Read(_));
-        is_read && self.takes_model() && self.edit_points == EditPoints::NotAnObject
+        is_read && self.edit_points == EditPoints::NotAnObject && self.takes_model()
+    }
+
+    /// Gives the request the upstreams of the `[model.NAME]` table that fits its model, if its route uses such tables. What was made for each of
+    /// the route's steps is void then.
+    ///
+    /// # Errors
+    /// The route serves only models that have a table, and this one has none.
+    pub(in crate::proxy) fn choose_upstreams(&mut self, caller: Option<&Caller>) -> Result<(), Fault> {
+        let named = Named { model: self.model.as_deref(), in_path: self.path_model.as_deref() };
+        let Some(configured) = models::choose_upstreams(&mut self.arrived.routed, caller, named)? else {
+            return Ok(());
+        };
+        self.configured_route = Some(configured);
+        self.affinities.clear();
+        Ok(())
     }
 
     /// The name that the client's `models` are compared with when a request names `model`.

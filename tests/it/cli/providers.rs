@@ -39,7 +39,7 @@ fn last(upstream: &Simulator) -> (String, &'static str) {
     let record: Record = upstream.records().pop().unwrap();
     let header = if record.headers.contains_key("authorization") { "authorization" } else { "x-api-key" };
     assert!(record.headers[header].to_str().unwrap().ends_with(UPSTREAM_KEY));
-    (record.target.clone(), header)
+    (record.target, header)
 }
 
 #[test]

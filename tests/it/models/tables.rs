@@ -228,6 +228,30 @@ async fn the_model_of_a_form_and_of_azures_path_is_replaced_as_well() {
     }
 }
 
+/// Gemini's own API names the model in the path alone.
+#[tokio::test]
+async fn the_model_of_geminis_path_is_replaced_and_none_is_put_into_the_body() {
+    let models = "[model.\"gemini-3\"]\nupstreams = [\"spare\"]\naliases = [\"fast\"]\n";
+    let more =
+        "[route.gemini]\npath = \"/v1beta\"\nupstreams = [\"main\", \"spare\"]\nmodel_tables = \"only\"";
+    let rig = Rig::new(PREFER, r#"models = ["gemini-3"]"#, &format!("{models}{more}")).await;
+    let body = r#"{"contents":[]}"#;
+    for asked in ["gemini-3", "fast"] {
+        rig.spare.queue(refusal(400, "", &[]));
+        assert_eq!(rig.post(&format!("/v1beta/models/{asked}:generateContent"), body).await.status, 400);
+        let records = rig.records();
+        let [(upstream, record)] = &records[..] else { panic!("{records:?}") };
+        assert_eq!((*upstream, &*record.target), ("spare", "/v1beta/models/gemini-3:generateContent"));
+        assert_eq!(&record.body[..], body.as_bytes());
+    }
+    // What the body says of a model does not matter there.
+    let other = r#"{"model":"gemini-3","contents":[]}"#;
+    assert_eq!(rig.post("/v1beta/models/other:generateContent", other).await.code(), "model_not_found");
+    let more = more.replace("model_tables = \"only\"", "");
+    let rig = Rig::new("", r#"models = ["gemini-3"]"#, &more).await;
+    assert_eq!(rig.post("/v1beta/models/other:generateContent", other).await.code(), "model_not_allowed");
+}
+
 /// A body that is larger than the limit streams through unread, unless a table may concern it.
 #[tokio::test]
 async fn a_large_form_is_read_only_where_a_table_may_concern_it() {

@@ -66,7 +66,10 @@ impl Bench {
         let upstream = simulator.first.last().unwrap().rsplit_once(' ').unwrap().1.to_owned();
         let (closed, closed_address) = closed_port();
         let (keys, clients) = keys();
-        let config = configuration(&upstream, closed_address) + &elsewhere(&upstream) + &clients;
+        let config = configuration(&upstream, closed_address)
+            + &with_models(&upstream)
+            + &elsewhere(&upstream)
+            + &clients;
         fs::write(folder.join("gateway.toml"), config).unwrap();
         let gateway = gateway(&folder);
         Self { folder, keys, simulator, gateway, _closed: closed }
@@ -245,6 +248,14 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         rewrite = "/v1"
         upstreams = ["main"]
         retry = {{ retries = 3, backoff = "50ms" }}
+        "#
+    )
+}
+
+/// A route with tables of models, whose list is the gateway's own, and two before an Azure resource: for OpenAI's paths and for Azure's.
+fn with_models(upstream: &str) -> String {
+    format!(
+        r#"
         [route.listed]
         path = "/listed/v1"
         rewrite = "/v1"
