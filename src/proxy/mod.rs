@@ -148,7 +148,7 @@ pub async fn handle_upgrade(
             (head, Some(OpenTunnel::open(&context, exchange, *upstream)))
         }
         Err(response) if accepts => {
-            let refusal = PageRefusal::of_response(response.status());
+            let refusal = PageRefusal::of_response(response.status(), &mut exchange);
             accept_to_refuse(&context, exchange, &handshake, refusal)
         }
         Err(response) => (respond(*response, exchange, None), None),

@@ -17,7 +17,7 @@ async def main():
 
     # No pings of its own, so that a connection carries only what the client has caused.
     async with serve(
-        echo, "127.0.0.1", 0, max_size=None, ping_interval=None, select_subprotocol=select, server_header=None
+        echo, "127.0.0.1", 0, max_size=4 << 20, ping_interval=None, select_subprotocol=select, server_header=None
     ) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await asyncio.to_thread(sys.stdin.read)

@@ -12,7 +12,7 @@ use tokio::{
 use super::{super::context::RequestContext, ending::code_of_refusal};
 use crate::{
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Outcome},
     openai::CLIENT_OUTLINED,
     websocket::{
         Interest, MessageReader, Observed,
@@ -44,8 +44,9 @@ impl PageRefusal {
         Self { code: code_of_refusal(fault.row().status), reason: fault.to_string() }
     }
 
-    /// The refusal of a client because an upstream has answered with this status.
-    pub(in crate::proxy) fn of_response(status: StatusCode) -> Self {
+    /// The refusal of a client because an upstream has answered with this status, which ends its exchange.
+    pub(in crate::proxy) fn of_response(status: StatusCode, exchange: &mut Exchange) -> Self {
+        exchange.conclude(Outcome::COMPLETE);
         Self {
             code: code_of_refusal(status),
             reason: format!("The upstream refused the connection: {status}."),

@@ -222,11 +222,7 @@ async fn a_server_answers_every_case_as_without_the_gateway() {
         let expected = answered(direct, "", case).await;
         let found = answered(gateway.address(), &key, case).await;
         assert_eq!(found, expected, "{}", case.name);
-        assert!(
-            !expected.control.is_empty() || case.name.contains("highest bit"),
-            "{}: nothing came",
-            case.name
-        );
+        assert!(!expected.control.is_empty(), "{}: nothing came", case.name);
     }
     gateway.finish(cases.len()).await;
 }
