@@ -5,7 +5,7 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    candidates::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask,
+    candidate::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask,
     upstream_error::UpstreamError,
 };
 use crate::{
