@@ -5,8 +5,8 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    candidates::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask,
-    switch::switched, upstream_error::UpstreamError,
+    candidate::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask, switch::switched,
+    upstream_error::UpstreamError,
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},

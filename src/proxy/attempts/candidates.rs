@@ -1,78 +1,29 @@
 //! The candidates of a request: which of a route's upstreams, which target, with which key.
 
 use std::{
-    cell::RefCell,
     future::poll_fn,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 use super::{
-    head::{HeadLimit, PendingHead},
+    available::{NextAvailable, Unavailable},
+    candidate::Candidate,
     key_waits::KeyWaits,
+    target_waits::TargetWaits,
 };
 use crate::{
-    config::{Balance, Timeouts},
+    config::Balance,
     proxy::{
         arrival::CallerTimeouts,
         key_use::{KeyUse, RouteKeys},
     },
     snapshot::{Route, Step, Target, Upstream},
     upstream::{
-        Affinity, BudgetPermit, CallerHash, Circuit, CooldownReason, FlowKey, Key, KeyPermit, Pick,
-        QueuePermit, TargetPermit, TargetState, Turn, Waiter,
+        Affinity, CallerHash, Circuit, CooldownReason, Key, KeyPermit, Pick, TargetPermit, TargetState, Turn,
     },
 };
-
-/// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
-#[derive(Debug)]
-pub(super) struct Candidate {
-    /// Index into the route's steps.
-    step: usize,
-    pub(super) upstream: Arc<Upstream>,
-    /// Index into the upstream's targets.
-    target: usize,
-    /// The model to ask for instead of the request's own.
-    pub(super) model: Option<Arc<str>>,
-    pub(super) timeouts: Timeouts,
-    /// `None` if the upstream needs no key.
-    pub(super) key: Option<KeyUse>,
-    pub(super) permit: TargetPermit,
-    /// Whether something else is tried if the head of its response is late.
-    pub(super) may_be_late: bool,
-    /// When the head of its response is late; `None`: however late it is, nothing else is tried meanwhile.
-    pub(super) head_limit: Option<HeadLimit>,
-    /// The head of its response, if that is late and still to come.
-    pub(super) pending_head: Option<PendingHead>,
-    /// When the head of its response came.
-    pub(super) answered: Option<Instant>,
-    /// Counts the attempt in its upstream's retry budget.
-    pub(super) budget: Option<BudgetPermit>,
-}
-
-/// Earliest time at which an unavailable candidate becomes available, and why it is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct NextAvailable {
-    pub(super) span: Duration,
-    pub(super) why: Unavailable,
-    /// Index into the route's steps.
-    step: usize,
-}
-
-/// Why a candidate is unavailable.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Unavailable {
-    /// It is at its concurrency limit.
-    Full,
-    /// A rate limit is reached.
-    Limited,
-    /// Its circuit breaker is open, or half-open with its probe under way.
-    Circuit,
-    /// The upstream refuses all of its keys, or their accounts have no credit left.
-    Refused,
-}
 
 /// The candidates of one request, and those that it has tried.
 #[derive(Debug)]
@@ -89,24 +40,7 @@ pub(super) struct Candidates {
     end: usize,
     /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
     tried: Vec<Tried>,
-    /// This request's places in the queues of targets at their `max_pending`; at most one for each target.
-    queued: Vec<Queued>,
-    /// The permit that one of the queues has granted.
-    granted: RefCell<Option<Granted>>,
-}
-
-/// A place in a target's queue.
-#[derive(Debug)]
-struct Queued {
-    state: Arc<TargetState>,
-    waiter: Waiter,
-}
-
-/// What a place in a target's queue has led to.
-#[derive(Debug)]
-struct Granted {
-    state: Arc<TargetState>,
-    permit: QueuePermit,
+    waits: TargetWaits,
 }
 
 /// A target that has admitted the request.
@@ -152,19 +86,6 @@ pub(super) enum FailureScope {
     Target,
 }
 
-impl NextAvailable {
-    /// A candidate of the route's first upstream.
-    #[cfg(test)]
-    pub(super) fn after(span: Duration, why: Unavailable) -> Self {
-        Self { span, why, step: 0 }
-    }
-
-    /// Whether the candidate lacks only a key that is not in cooldown.
-    pub(super) fn is_a_key(&self) -> bool {
-        matches!(self.why, Unavailable::Limited | Unavailable::Refused)
-    }
-}
-
 impl Candidates {
     /// All candidates of `route`, for a request of `caller` that names `model`.
     pub(super) fn new(
@@ -185,8 +106,7 @@ impl Candidates {
             first: 0,
             end,
             tried: Vec::new(),
-            queued: Vec::new(),
-            granted: RefCell::default(),
+            waits: TargetWaits::default(),
         }
     }
 
@@ -194,10 +114,9 @@ impl Candidates {
     pub(super) fn next(&mut self, now: Instant) -> Option<Box<Candidate>> {
         let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
         let candidate = steps.find_map(|(number, step)| self.at_step(number, step, now));
-        // A permit that was granted and is of no use goes to the next one who waits.
-        self.granted.take();
+        self.waits.give_back();
         if candidate.is_some() {
-            self.queued.clear();
+            self.waits.leave();
         }
         candidate
     }
@@ -205,19 +124,14 @@ impl Candidates {
     /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`), and leaves the queues of all others.
     /// The request keeps its places until it has a candidate.
     pub(super) fn enqueue(&mut self, now: Instant) {
-        let mut before = std::mem::take(&mut self.queued);
         let route = self.route.clone();
-        for (number, step) in route.steps.iter().enumerate().take(self.end).skip(self.first) {
-            for target in step.upstream.targets() {
-                if !self.could_be_next(number, step, target, now) {
-                    continue;
-                }
-                match before.iter().position(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
-                    Some(index) => self.queued.push(before.swap_remove(index)),
-                    None => self.enqueue_at(step, target),
-                }
-            }
-        }
+        let steps = route.steps.iter().enumerate().take(self.end).skip(self.first);
+        let all = steps
+            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
+        let next = all.filter(|(number, step, target)| self.could_be_next(*number, step, target, now));
+        let next: Vec<_> = next.map(|(_, step, target)| (step, target)).collect();
+        self.waits.stay_at(&next);
+        next.iter().for_each(|(step, target)| self.waits.join(step, target));
     }
 
     /// Joins the queues of the targets for which the request has the key `of` the step with that `number`.
@@ -227,24 +141,14 @@ impl Candidates {
         for target in step.upstream.targets() {
             let is_closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
             if is_closed && self.may_use(number, target, of.key()) {
-                self.enqueue_at(step, target);
+                self.waits.join(step, target);
             }
-        }
-    }
-
-    fn enqueue_at(&mut self, step: &Step, target: &Target) {
-        let Some(max_pending) = step.upstream.max_pending else { return };
-        if self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
-            return;
-        }
-        if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
-            self.queued.push(Queued { state: target.state.clone(), waiter });
         }
     }
 
     /// Whether the request has a place in a queue.
     pub(super) fn is_queued(&self) -> bool {
-        !self.queued.is_empty()
+        self.waits.is_any()
     }
 
     /// Waits in the queues of targets, and in the queues for the keys of `steps` until `latest`; `until` ends the round. The first that grants
@@ -263,7 +167,7 @@ impl Candidates {
             keys.add(available.step, step.upstream.clone(), model, self.excluded_keys(available.step));
         }
         let first = poll_fn(|cx| {
-            if self.poll_granted(cx) {
+            if self.waits.poll(cx) {
                 return Poll::Ready(Waited::LookAgain);
             }
             match keys.poll(cx) {
@@ -291,19 +195,6 @@ impl Candidates {
         let is_one = |number: usize| steps.iter().any(|step| self.is_same_queue(step.step, number));
         tried.retain(|tried| tried.excluded || !is_one(tried.step));
         self.tried = tried;
-    }
-
-    /// Whether one of the queues of targets has granted a permit, which [`Candidates::next`] then gets.
-    fn poll_granted(&mut self, cx: &mut Context<'_>) -> bool {
-        let granted =
-            self.queued.iter_mut().find_map(|Queued { state, waiter }| match Pin::new(waiter).poll(cx) {
-                Poll::Ready(permit) => Some(Granted { state: state.clone(), permit }),
-                Poll::Pending => None,
-            });
-        let Some(granted) = granted else { return false };
-        self.queued.clear();
-        self.granted = RefCell::new(Some(granted));
-        true
     }
 
     /// Whether there is more than one.
@@ -591,9 +482,8 @@ impl Candidates {
 
     /// Admits the request to `target`, with the permit from its queue if it was granted one.
     fn admit(&self, step: &Step, target: &Target, now: Instant) -> Option<TargetPermit> {
-        let is_for_target = |granted: &mut Granted| Arc::ptr_eq(&granted.state, &target.state);
-        match self.granted.borrow_mut().take_if(is_for_target) {
-            Some(granted) => target.state.admit_waiter(self.caller, step.breaker, granted.permit, now),
+        match self.waits.take(target) {
+            Some(granted) => target.state.admit_waiter(self.caller, step.breaker, granted, now),
             None => target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now),
         }
     }
@@ -639,21 +529,4 @@ fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
     let mut order: Vec<usize> = (0..upstream.count()).collect();
     order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
     order
-}
-
-impl Candidate {
-    /// The time that `first_token` counts from for the first content of its response: the response's head, if that may be waited for beyond
-    /// `first_token`.
-    pub(super) fn content_due_from(&self, start: Instant) -> Instant {
-        self.answered.filter(|_| self.head_limit.is_none()).unwrap_or(start)
-    }
-
-    pub(super) fn target(&self) -> &Target {
-        self.upstream.target(self.target)
-    }
-
-    /// The number of its key, in the order of the configuration.
-    pub(super) fn key_number(&self) -> Option<usize> {
-        self.key.as_ref().and_then(KeyUse::number)
-    }
 }

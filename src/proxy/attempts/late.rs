@@ -10,7 +10,7 @@ use std::{
 use http::StatusCode;
 
 use super::{
-    attempt::AttemptHead, candidates::Candidate, head::PendingHead, response::read_error,
+    attempt::AttemptHead, candidate::Candidate, head::PendingHead, response::read_error,
     upstream_error::UpstreamError,
 };
 use crate::{exchange::Exchange, fault::Fault, proxy::context::RequestContext, upstream::Answer};
@@ -69,9 +69,9 @@ impl LateAttempt {
         .await;
     }
 
-    /// Whether the result is known: the head of the response, or that there is none to use.
-    pub(super) fn is_decided(&self) -> bool {
-        matches!(self.head, LateHead::Arrived(_) | LateHead::Failed)
+    /// Whether the result is the head of a response, or a fault in its place.
+    pub(super) fn has_arrived(&self) -> bool {
+        matches!(self.head, LateHead::Arrived(_))
     }
 
     /// The candidate with its response; the attempt is the running one of `exchange` again. `None`: there is no response to use.

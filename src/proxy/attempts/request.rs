@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
 use http_body::Body;
 
-use super::candidates::Candidate;
+use super::candidate::Candidate;
 use crate::{
     body::{Outbound, RequestBody, Upload},
     exchange::{Exchange, Record},

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    candidates::Candidate,
+    candidate::Candidate,
     error_body::ErrorBody,
     redirect::relocate,
     retry::AttemptError,

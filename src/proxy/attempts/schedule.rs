@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::candidates::{NextAvailable, Unavailable};
+use super::available::{NextAvailable, Unavailable};
 use crate::config::Retry;
 
 /// The retries that one request has left, and the waits between its rounds.

@@ -7,7 +7,7 @@ use std::{
 
 use http::Request;
 
-use super::{candidates::Candidate, head::SendOutcome, request};
+use super::{candidate::Candidate, head::SendOutcome, request};
 use crate::{
     body::{Outbound, UploadFailure, UploadTally},
     exchange::Exchange,

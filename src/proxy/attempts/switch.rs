@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode, header};
 
-use super::{candidates::Candidate, retry::AttemptError};
+use super::{candidate::Candidate, retry::AttemptError};
 use crate::{
     exchange::Exchange,
     fault::Fault,

@@ -42,6 +42,7 @@ impl Source {
     }
 
     /// The next frame.
+    #[inline]
     pub(super) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,

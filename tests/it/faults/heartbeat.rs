@@ -3,7 +3,7 @@
 use sluicegate::simulator::{Gate, Head, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig};
-use crate::harness::{CHAT, Client, Http, post, safely, take, whole};
+use crate::harness::{safely, take};
 
 const BEAT: &str = ": keep-alive\n\n";
 
@@ -35,10 +35,8 @@ async fn they_come_in_silence_and_between_events_alone() {
         Step::Gate(rest.clone()),
         Step::Send(DONE.into()),
     ])]);
-    let address = rig.gateway.address();
-    let mut client = Client::connect(address, Http::One).await;
-    let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
-    let mut response = safely(client.send(request)).await.unwrap();
+    let (client, pending) = rig.begin().await;
+    let mut response = safely(pending).await.unwrap();
     let body = response.body_mut();
     take(body, ROLE.len()).await;
     assert_eq!(until(body, BEAT).await, BEAT);
@@ -68,10 +66,8 @@ async fn they_have_no_blank_line_where_events_carry_ids() {
         Step::Gate(gate.clone()),
         Step::Send(DONE.into()),
     ])]);
-    let address = rig.gateway.address();
-    let mut client = Client::connect(address, Http::One).await;
-    let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
-    let mut response = safely(client.send(request)).await.unwrap();
+    let (client, pending) = rig.begin().await;
+    let mut response = safely(pending).await.unwrap();
     let body = response.body_mut();
     take(body, first.len()).await;
     assert_eq!(until(body, "\n").await, ": keep-alive\n");

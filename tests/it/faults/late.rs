@@ -5,10 +5,11 @@ use std::time::Duration;
 use sluicegate::simulator::{Cut, Gate, Head, Script, Simulator, Step};
 
 use super::rig::{
-    DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, keys_in_cooldown, refusal, refusing, streamed,
+    DONE, HELLO, QUICK, ROLE, Rig, SPARE, after_gate, assert_line, keys_in_cooldown, refusal, refusing,
+    streamed,
 };
 use crate::{
-    harness::{Answer, CHAT, Client, Http, log, post, safely, take, whole},
+    harness::{Answer, CHAT, log, safely, take},
     metrics::scrape::Scrape,
 };
 
@@ -26,10 +27,6 @@ fn slow(pieces: &[&'static str]) -> Script {
 /// A stream of these pieces, the head of which comes when `gate` is opened.
 fn gated(gate: &Gate, pieces: &[&'static str]) -> Script {
     after_gate(gate, streamed(pieces))
-}
-
-fn after_gate(gate: &Gate, then: Vec<Step>) -> Script {
-    Script::new([Step::Gate(gate.clone())].into_iter().chain(then).collect())
 }
 
 fn silent() -> Script {
@@ -278,18 +275,8 @@ async fn the_held_start_of_a_stream_is_counted() {
     let mut steps = streamed(&[ROLE]);
     steps.extend([Step::Gate(gate.clone()), Step::Send(HELLO.into()), Step::Send(DONE.into())]);
     rig.main_answers([Script::new(steps)]);
-    let address = rig.gateway.address();
-    let mut client = Client::connect(address, Http::One).await;
-    let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
-    let mut pending = client.begin(request).await;
-    safely(async {
-        while rig.gateway.buffered() < (CHAT.len() + ROLE.len()) as u64 {
-            // The client's task has its turns meanwhile.
-            let early = tokio::time::timeout(Duration::from_millis(1), &mut pending).await;
-            assert!(early.is_err(), "{early:?}");
-        }
-    })
-    .await;
+    let (client, mut pending) = rig.begin().await;
+    rig.until_it_holds(CHAT.len() + ROLE.len(), &mut pending).await;
     gate.open();
     let mut response = safely(pending).await.unwrap();
     let text = [ROLE, HELLO, DONE].concat();
@@ -314,10 +301,8 @@ async fn comments_reach_a_caller_who_has_a_head() {
         Step::Send(HELLO.into()),
         Step::Send(DONE.into()),
     ])]);
-    let address = rig.gateway.address();
-    let mut client = Client::connect(address, Http::One).await;
-    let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
-    let mut response = safely(client.send(request)).await.unwrap();
+    let (client, pending) = rig.begin().await;
+    let mut response = safely(pending).await.unwrap();
     let beat = ": keep-alive\n\n";
     assert_eq!(take(response.body_mut(), beat.len()).await, beat.as_bytes());
     begun.open();

@@ -1,15 +1,9 @@
 //! `max_pending` and `max_connections`: those who wait are served in the order in which they came, as soon as there is room.
 
-use std::sync::Arc;
+use sluicegate::simulator::{Gate, Record};
 
-use sluicegate::{
-    simulator::{Gate, Record, Script, Step},
-    upstream::TargetState,
-};
-use tokio::task::JoinHandle;
-
-use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, stream, streamed};
-use crate::harness::{Answer, Client, Http, post, safely, whole};
+use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, gated, has_seen, stream, until};
+use crate::harness::safely;
 
 /// Whoever polled would poll after a minute.
 const PATIENT: &str = r#"retry = { retries = 3, backoff = "60s", max_backoff = "60s", max_wait = "60s" }"#;
@@ -22,39 +16,6 @@ const ASKED: [&str; 5] = [
     r#"{"model":"m-3","stream":true,"messages":[]}"#,
     r#"{"model":"m-4","stream":true,"messages":[]}"#,
 ];
-
-/// A response that begins when its gate is opened.
-fn gated(gate: &Gate) -> Script {
-    let held = [Step::Gate(gate.clone())];
-    Script::new(held.into_iter().chain(streamed(&[ROLE, HELLO, DONE])).collect())
-}
-
-fn ask(rig: &Rig, body: &'static str) -> JoinHandle<Answer> {
-    let address = rig.gateway.address();
-    tokio::spawn(async move {
-        let mut client = Client::connect(address, Http::One).await;
-        let request = post(address, Http::One, "/v1/chat/completions").body(whole(body)).unwrap();
-        safely(client.ask(request)).await
-    })
-}
-
-fn state(rig: &Rig, upstream: &str) -> Arc<TargetState> {
-    let live = rig.gateway.inside().live.load();
-    live.upstreams[upstream].target(0).state.clone()
-}
-
-async fn until(mut what: impl FnMut() -> bool) {
-    safely(async {
-        while !what() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-async fn upstream_has_seen(rig: &Rig, requests: usize) {
-    safely(rig.main.wait_for(|records| (records.len() >= requests).then_some(()))).await;
-}
 
 fn models(records: &[Record]) -> Vec<String> {
     let model = |record: &Record| {
@@ -69,17 +30,17 @@ async fn those_who_wait_for_max_pending_are_served_in_order_and_at_once() {
     let rig = Rig::alone(PATIENT, "max_pending = 1", "").await;
     let gates: Vec<Gate> = ASKED.iter().map(|_| Gate::new()).collect();
     rig.main_answers(gates.iter().map(gated));
-    let target = state(&rig, "main");
+    let target = rig.target("main");
     let mut answers = Vec::new();
     for (number, body) in ASKED.into_iter().enumerate() {
-        answers.push(ask(&rig, body));
+        answers.push(rig.ask(body));
         match number {
-            0 => upstream_has_seen(&rig, 1).await,
+            0 => has_seen(&rig.main, 1).await,
             _ => until(|| target.waiting() == number).await,
         }
     }
     for (number, gate) in gates.iter().enumerate() {
-        upstream_has_seen(&rig, number + 1).await;
+        has_seen(&rig.main, number + 1).await;
         assert_eq!((target.pending(), target.waiting()), (1, ASKED.len() - 1 - number));
         gate.open();
     }
@@ -100,12 +61,12 @@ async fn a_request_takes_the_first_candidate_that_has_room() {
     let (main, spare) = (Gate::new(), Gate::new());
     rig.main_answers([gated(&main)]);
     rig.spare.queue(gated(&spare));
-    let first = ask(&rig, ASKED[0]);
-    upstream_has_seen(&rig, 1).await;
-    let second = ask(&rig, ASKED[1]);
+    let first = rig.ask(ASKED[0]);
+    has_seen(&rig.main, 1).await;
+    let second = rig.ask(ASKED[1]);
     safely(rig.spare.wait_for(|records| (!records.is_empty()).then_some(()))).await;
-    let third = ask(&rig, ASKED[2]);
-    let (at_main, at_spare) = (state(&rig, "main"), state(&rig, "other"));
+    let third = rig.ask(ASKED[2]);
+    let (at_main, at_spare) = (rig.target("main"), rig.target("other"));
     until(|| (at_main.waiting(), at_spare.waiting()) == (1, 1)).await;
     rig.spare_answers();
     spare.open();
@@ -124,12 +85,12 @@ async fn a_client_that_leaves_makes_room_in_the_queue() {
     let rig = Rig::alone(PATIENT, "max_pending = 1", "").await;
     let gate = Gate::new();
     rig.main_answers([gated(&gate), stream(&[ROLE, HELLO, DONE])]);
-    let target = state(&rig, "main");
-    let first = ask(&rig, ASKED[0]);
-    upstream_has_seen(&rig, 1).await;
-    let leaving = ask(&rig, ASKED[1]);
+    let target = rig.target("main");
+    let first = rig.ask(ASKED[0]);
+    has_seen(&rig.main, 1).await;
+    let leaving = rig.ask(ASKED[1]);
     until(|| target.waiting() == 1).await;
-    let staying = ask(&rig, ASKED[2]);
+    let staying = rig.ask(ASKED[2]);
     until(|| target.waiting() == 2).await;
     leaving.abort();
     until(|| target.waiting() == 1).await;
@@ -146,12 +107,12 @@ async fn a_wait_for_room_ends_with_an_error_that_says_so() {
     let rig = Rig::alone(QUICK, "max_pending = 1", "").await;
     let gate = Gate::new();
     rig.main_answers([gated(&gate)]);
-    let first = ask(&rig, ASKED[0]);
-    upstream_has_seen(&rig, 1).await;
-    let answer = ask(&rig, ASKED[1]).await.unwrap();
+    let first = rig.ask(ASKED[0]);
+    has_seen(&rig.main, 1).await;
+    let answer = rig.ask(ASKED[1]).await.unwrap();
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "upstream_unavailable"));
     assert!(answer.text().contains("at their concurrency limit"), "{}", answer.text());
-    assert_eq!((rig.seen().0, state(&rig, "main").waiting()), (1, 0));
+    assert_eq!((rig.seen().0, rig.target("main").waiting()), (1, 0));
     gate.open();
     assert_eq!(first.await.unwrap().status, 200);
     rig.finish(2).await;
@@ -170,14 +131,14 @@ async fn a_free_connection_goes_to_the_first_waiter() {
     };
     let mut answers = Vec::new();
     for (number, body) in ASKED.into_iter().enumerate() {
-        answers.push(ask(&rig, body));
+        answers.push(rig.ask(body));
         match number {
-            0 => upstream_has_seen(&rig, 1).await,
+            0 => has_seen(&rig.main, 1).await,
             _ => until(|| connections.waiting() == number).await,
         }
     }
     for (number, gate) in gates.iter().enumerate() {
-        upstream_has_seen(&rig, number + 1).await;
+        has_seen(&rig.main, number + 1).await;
         gate.open();
     }
     for answer in answers {

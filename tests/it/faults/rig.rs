@@ -1,11 +1,17 @@
 //! A gateway before two upstreams: `main`, which fails, and `spare`, which does not.
 
+use std::{sync::Arc, time::Duration};
+
 use http::{HeaderValue, StatusCode};
 use serde_json::Value;
-use sluicegate::simulator::{Head, Record, Script, Simulator, Step};
+use sluicegate::{
+    simulator::{Gate, Head, Record, Script, Simulator, Step},
+    upstream::TargetState,
+};
+use tokio::task::JoinHandle;
 
 use crate::harness::{
-    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, log, post, safely, simulator, whole,
+    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, Pending, log, post, safely, simulator, whole,
 };
 
 pub const ROLE: &str =
@@ -99,6 +105,43 @@ impl Rig {
         safely(async { client.ask(request.body(whole(body)).unwrap()).await }).await
     }
 
+    /// A chat request that is on its way.
+    pub async fn begin(&self) -> (Client, Pending) {
+        let address = self.gateway.address();
+        let mut client = Client::connect(address, Http::One).await;
+        let request = post(address, Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+        let pending = client.begin(request).await;
+        (client, pending)
+    }
+
+    /// A chat request of a task of its own.
+    pub fn ask(&self, body: &'static str) -> JoinHandle<Answer> {
+        let address = self.gateway.address();
+        tokio::spawn(async move {
+            let mut client = Client::connect(address, Http::One).await;
+            let request = post(address, Http::One, "/v1/chat/completions").body(whole(body)).unwrap();
+            safely(client.ask(request)).await
+        })
+    }
+
+    /// Waits until the gateway holds that many bytes while the request of `pending` has no response.
+    pub async fn until_it_holds(&self, bytes: usize, pending: &mut Pending) {
+        safely(async {
+            while self.gateway.buffered() < bytes as u64 {
+                // The client's task has its turns meanwhile.
+                let early = tokio::time::timeout(Duration::from_millis(1), &mut *pending).await;
+                assert!(early.is_err(), "{early:?}");
+            }
+        })
+        .await;
+    }
+
+    /// What is known of the first target of `upstream`.
+    pub fn target(&self, upstream: &str) -> Arc<TargetState> {
+        let live = self.gateway.inside().live.load();
+        live.upstreams[upstream].target(0).state.clone()
+    }
+
     /// The only line of the log.
     pub async fn line(&self) -> Value {
         self.gateway.log.line(1).await
@@ -134,6 +177,30 @@ impl Rig {
 pub fn keys_in_cooldown(rig: &Rig, upstream: &str) -> usize {
     let live = rig.gateway.inside().live.load();
     live.upstreams[upstream].keys.cooling_down(std::time::Instant::now()).1
+}
+
+/// Waits until something is so.
+pub async fn until(mut what: impl FnMut() -> bool) {
+    safely(async {
+        while !what() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Waits until `upstream` has seen that many requests.
+pub async fn has_seen(upstream: &Simulator, requests: usize) {
+    safely(upstream.wait_for(|records| (records.len() >= requests).then_some(()))).await;
+}
+
+/// A whole stream that begins when its gate is opened.
+pub fn gated(gate: &Gate) -> Script {
+    after_gate(gate, streamed(&[ROLE, HELLO, DONE]))
+}
+
+pub fn after_gate(gate: &Gate, then: Vec<Step>) -> Script {
+    Script::new([Step::Gate(gate.clone())].into_iter().chain(then).collect())
 }
 
 /// An event stream of these pieces, which ends in order.

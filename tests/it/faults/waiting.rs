@@ -1,17 +1,14 @@
 //! Requests that wait for a key while other candidates, or the queue of `max_pending`, may be free sooner.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use sluicegate::{
-    simulator::{Gate, Script, Simulator, Step},
-    upstream::TargetState,
-};
+use sluicegate::simulator::{Gate, Script};
 use tokio::task::JoinHandle;
 
-use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, refusal, stream, streamed};
+use super::rig::{DONE, HELLO, ROLE, Rig, SPARE, gated, has_seen, refusal, stream, until};
 use crate::{
     folder::Folder,
-    harness::{Answer, CHAT, Client, Http, UPSTREAM_KEY, post, safely, whole},
+    harness::{Answer, CHAT, UPSTREAM_KEY},
 };
 
 const RETRY: &str = r#"retry = { retries = 3, backoff = "40ms", max_backoff = "8s" }"#;
@@ -21,47 +18,14 @@ fn served() -> Script {
     stream(&[ROLE, HELLO, DONE])
 }
 
-/// A response that begins when its gate is opened.
-fn gated(gate: &Gate) -> Script {
-    let held = [Step::Gate(gate.clone())];
-    Script::new(held.into_iter().chain(streamed(&[ROLE, HELLO, DONE])).collect())
-}
-
 fn limited(milliseconds: &'static str) -> Script {
     refusal(429, "rate_limit_exceeded", &[("retry-after-ms", milliseconds)])
-}
-
-fn ask(rig: &Rig, body: &'static str) -> JoinHandle<Answer> {
-    let address = rig.gateway.address();
-    tokio::spawn(async move {
-        let mut client = Client::connect(address, Http::One).await;
-        let request = post(address, Http::One, "/v1/chat/completions").body(whole(body)).unwrap();
-        safely(client.ask(request)).await
-    })
-}
-
-async fn until(mut what: impl FnMut() -> bool) {
-    safely(async {
-        while !what() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-}
-
-async fn has_seen(upstream: &Simulator, requests: usize) {
-    safely(upstream.wait_for(|records| (records.len() >= requests).then_some(()))).await;
 }
 
 async fn keys_are_limited(rig: &Rig, upstream: &str, count: usize) {
     let live = rig.gateway.inside().live.load();
     let keys = &live.upstreams[upstream].keys;
     until(|| keys.cooling_down(Instant::now()).1 == count).await;
-}
-
-fn state(rig: &Rig, upstream: &str) -> Arc<TargetState> {
-    let live = rig.gateway.inside().live.load();
-    live.upstreams[upstream].target(0).state.clone()
 }
 
 async fn assert_served(asked: impl IntoIterator<Item = JoinHandle<Answer>>) {
@@ -85,9 +49,9 @@ async fn a_queue_without_a_key_in_time_ends_no_wait_for_another_upstream() {
     rig.main_answers([limited("1000"), limited("60000")]);
     rig.spare.queue(limited("2000"));
     (0..2).for_each(|_| rig.spare_answers());
-    let one = ask(&rig, CHAT);
+    let one = rig.ask(CHAT);
     keys_are_limited(&rig, "spare", 1).await;
-    let two = ask(&rig, CHAT);
+    let two = rig.ask(CHAT);
     assert_served([one, two]).await;
     assert_eq!(rig.seen(), (2, 3));
     rig.finish(2).await;
@@ -101,9 +65,9 @@ async fn a_request_far_back_in_a_queue_takes_the_free_key_of_another_upstream() 
     rig.main_answers([limited("500"), gated(&gate)]);
     rig.spare.queue(limited("1000"));
     rig.spare_answers();
-    let one = ask(&rig, CHAT);
+    let one = rig.ask(CHAT);
     keys_are_limited(&rig, "spare", 1).await;
-    let two = ask(&rig, CHAT);
+    let two = rig.ask(CHAT);
     let answer = two.await.unwrap();
     assert!(answer.status == 200 && answer.text().contains(SPARE), "{answer:?}");
     assert_eq!(rig.seen(), (2, 2));
@@ -120,9 +84,9 @@ async fn an_open_circuit_hides_no_key_that_is_free_soon() {
         let rig = Rig::new(&defaults, "", "upstreams = [\"dead\", \"spare\"]").await;
         rig.spare.queue(limited("1000"));
         (0..2).for_each(|_| rig.spare_answers());
-        let one = ask(&rig, CHAT);
+        let one = rig.ask(CHAT);
         keys_are_limited(&rig, "spare", 1).await;
-        let two = ask(&rig, CHAT);
+        let two = rig.ask(CHAT);
         assert_served([one, two]).await;
         rig.finish(2).await;
     }
@@ -140,12 +104,12 @@ async fn a_request_that_waits_for_a_key_has_left_the_queue_of_max_pending() {
     rig.spare.queue(refusal(500, "x", &[]));
     (0..2).for_each(|_| rig.spare.queue(limited("3000")));
     (0..2).for_each(|_| rig.spare_answers());
-    let target = state(&rig, "pair");
-    let long = ask(&rig, CHAT);
+    let target = rig.target("pair");
+    let long = rig.ask(CHAT);
     has_seen(&rig.main, 1).await;
-    let waiting = ask(&rig, CHAT);
+    let waiting = rig.ask(CHAT);
     until(|| target.waiting() == 1).await;
-    let limited = ask(&rig, CHAT);
+    let limited = rig.ask(CHAT);
     keys_are_limited(&rig, "pair", 2).await;
     until(|| target.waiting() == 0).await;
     gate.open();
@@ -164,10 +128,10 @@ async fn a_request_with_a_key_waits_in_the_queue_of_max_pending() {
     let rig = Rig::new(&defaults, "", "upstreams = [\"pair\"]").await;
     let gate = Gate::new();
     rig.main_answers([limited("500"), limited("500"), gated(&gate), served()]);
-    let target = state(&rig, "pair");
-    let waiting = ask(&rig, CHAT);
+    let target = rig.target("pair");
+    let waiting = rig.ask(CHAT);
     keys_are_limited(&rig, "pair", 2).await;
-    let other = ask(&rig, OTHER_MODEL);
+    let other = rig.ask(OTHER_MODEL);
     has_seen(&rig.main, 3).await;
     until(|| target.waiting() == 1).await;
     gate.open();

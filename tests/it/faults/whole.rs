@@ -1,12 +1,10 @@
 //! `delivery = "whole"`: one whole answer, or one error.
 
-use std::time::Duration;
-
 use http::StatusCode;
 use sluicegate::simulator::{Cut, Framing, Gate, Head, Script, Step};
 
 use super::rig::{DONE, HELLO, QUICK, ROLE, Rig, SPARE, assert_line, refusal, stream, stream_then, streamed};
-use crate::harness::{BOTH, Client, Http, log, post, safely, take, whole};
+use crate::harness::{BOTH, CHAT, Client, log, post, safely, take, whole};
 
 const WHOLE: &str = "delivery = \"whole\"";
 const FINISHED: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
@@ -166,7 +164,7 @@ async fn an_answer_that_the_caller_has_does_not_count() {
         rig.main_answers([Script::new(vec![head, Step::Send(long.clone().into())])]);
         let address = rig.gateway.address();
         let mut client = Client::connect(address, http).await;
-        let request = post(address, http, "/v1/chat/completions").body(whole(crate::harness::CHAT));
+        let request = post(address, http, "/v1/chat/completions").body(whole(CHAT));
         assert_eq!(client.ask(request.unwrap()).await.text(), long);
         rig.gateway.holds_nothing().await;
         client.leave().await;
@@ -254,19 +252,8 @@ async fn nothing_goes_out_before_the_end_and_what_is_held_is_counted() {
     let mut steps = streamed(&[ROLE, HELLO]);
     steps.extend([Step::Gate(gate.clone()), Step::Send(DONE.into())]);
     rig.main_answers([Script::new(steps)]);
-    let address = rig.gateway.address();
-    let mut client = Client::connect(address, Http::One).await;
-    let request = post(address, Http::One, "/v1/chat/completions").body(whole(crate::harness::CHAT));
-    let mut pending = client.begin(request.unwrap()).await;
-    let answer_held = (ROLE.len() + HELLO.len()) as u64;
-    safely(async {
-        while rig.gateway.buffered() < answer_held + crate::harness::CHAT.len() as u64 {
-            // The client's task has its turns meanwhile.
-            let early = tokio::time::timeout(Duration::from_millis(1), &mut pending).await;
-            assert!(early.is_err(), "{early:?}");
-        }
-    })
-    .await;
+    let (client, mut pending) = rig.begin().await;
+    rig.until_it_holds(CHAT.len() + ROLE.len() + HELLO.len(), &mut pending).await;
     gate.open();
     let mut response = safely(pending).await.unwrap();
     let text = [ROLE, HELLO, DONE].concat();

@@ -1,0 +1,89 @@
+//! The queues of targets at their `max_pending` in which one request waits at the same time.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use crate::{
+    snapshot::{Step, Target},
+    upstream::{FlowKey, QueuePermit, TargetState, Waiter},
+};
+
+/// The places of one request in the queues of targets, at most one for each target. Dropping them leaves the queues.
+#[derive(Debug, Default)]
+pub(super) struct TargetWaits {
+    queued: Vec<Queued>,
+    /// The permit that one of the queues has granted.
+    granted: RefCell<Option<Granted>>,
+}
+
+/// A place in a target's queue.
+#[derive(Debug)]
+struct Queued {
+    state: Arc<TargetState>,
+    waiter: Waiter,
+}
+
+/// What a place in a target's queue has led to.
+#[derive(Debug)]
+struct Granted {
+    state: Arc<TargetState>,
+    permit: QueuePermit,
+}
+
+impl TargetWaits {
+    /// Leaves the queues of all targets but `these`.
+    pub(super) fn stay_at(&mut self, these: &[(&Step, &Target)]) {
+        let stays =
+            |state: &Arc<TargetState>| these.iter().any(|(_, target)| Arc::ptr_eq(state, &target.state));
+        self.queued.retain(|queued| stays(&queued.state));
+    }
+
+    /// Joins the queue of `target`, unless the request is in it, or the target has no limit or room.
+    pub(super) fn join(&mut self, step: &Step, target: &Target) {
+        let Some(max_pending) = step.upstream.max_pending else { return };
+        if self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
+            return;
+        }
+        if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
+            self.queued.push(Queued { state: target.state.clone(), waiter });
+        }
+    }
+
+    /// Whether the request is in a queue.
+    pub(super) fn is_any(&self) -> bool {
+        !self.queued.is_empty()
+    }
+
+    /// Leaves all queues.
+    pub(super) fn leave(&mut self) {
+        self.queued.clear();
+    }
+
+    /// Whether one of the queues has granted a permit, which [`take`](Self::take) then gives. The request leaves the others.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let granted =
+            self.queued.iter_mut().find_map(|Queued { state, waiter }| match Pin::new(waiter).poll(cx) {
+                Poll::Ready(permit) => Some(Granted { state: state.clone(), permit }),
+                Poll::Pending => None,
+            });
+        let Some(granted) = granted else { return false };
+        self.queued.clear();
+        self.granted = RefCell::new(Some(granted));
+        true
+    }
+
+    /// The permit for `target`, if its queue has granted one.
+    pub(super) fn take(&self, target: &Target) -> Option<QueuePermit> {
+        let is_for_target = |granted: &mut Granted| Arc::ptr_eq(&granted.state, &target.state);
+        self.granted.borrow_mut().take_if(is_for_target).map(|granted| granted.permit)
+    }
+
+    /// Gives the permit that was granted, and not taken, to the next request that waits.
+    pub(super) fn give_back(&mut self) {
+        self.granted.take();
+    }
+}
