@@ -21,6 +21,7 @@
 //! | **Dialect** | how the requests, responses, streams and errors of one API differ from those of the others |
 //! | **SecretScanner** | finds keys in texts, in every form in which keys travel |
 //! | **Source**, **ResponseObserver**, **Relay** | where a response's bytes come from; what is observed of them; the response body: one state machine from a source's bytes to the client's bytes |
+//! | **Handshake**, **OpenTunnel**, **Direction** | a client's request for a WebSocket connection; the connection once an upstream has accepted it; one way in which its frames pass |
 //! | **DetachedDispatch** | attempts that do not depend on the client that waits for them |
 //! | **ConnectionState** | what the I/O, the driver and the exchanges of one downstream connection share |
 //! | **ExchangeHandle** | what an exchange, its response body and the driver share: **Status**, **Progress**, **Abort** |
@@ -36,11 +37,11 @@
 //! |---|---|
 //! | [`cli`], [`app`] | argv → configuration → gateway → listeners → signals → drain |
 //! | [`listen`], [`admin`], [`simulator`] | accept, handshake, HTTP/1.1 and HTTP/2, drain; the operator's listener; an upstream that follows a script |
-//! | [`proxy`] | the one request path: `handle`, the ladder, and its five parts: arrival, intake, admission, attempts, delivery |
+//! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames |
 //!
 //! # Life of a request
 //!
@@ -77,3 +78,4 @@ pub mod span;
 pub mod sse;
 pub mod telemetry;
 pub mod upstream;
+pub mod websocket;

@@ -51,6 +51,7 @@ pub struct Outline {
     text_from: usize,
     /// All of the value that follows is kept.
     keeps_all: bool,
+    has_escaped_names: bool,
 }
 
 #[derive(Debug)]
@@ -94,6 +95,7 @@ impl Outline {
             name: Vec::new(),
             text_from: 0,
             keeps_all: false,
+            has_escaped_names: false,
         }
     }
 
@@ -122,6 +124,11 @@ impl Outline {
     /// Whether the text was an object or an array, which has ended.
     pub fn is_complete(&self) -> bool {
         self.state == State::Complete
+    }
+
+    /// Whether a member was left out because its name is written with escapes.
+    pub fn has_escaped_names(&self) -> bool {
+        self.has_escaped_names
     }
 
     /// What was kept so far: a JSON text once it is complete, else the beginning of one.
@@ -236,6 +243,7 @@ impl Outline {
         let parent_keeps_all = self.levels.last().is_some_and(|level| level.keeps_all);
         self.keeps_all = parent_keeps_all || among(self.members.whole);
         let plain = name.len() <= NAME_LIMIT && !name.iter().any(|byte| matches!(byte, b'\\' | 0..b' '));
+        self.has_escaped_names |= name.contains(&b'\\');
         let kept = plain && (self.keeps_all || among(self.members.named));
         if kept {
             self.separate();

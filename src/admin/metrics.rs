@@ -81,6 +81,8 @@ impl AdminState {
         for (worker, (_, connections)) in loads.iter().enumerate() {
             out.value(&[("worker", &worker.to_string())], connections);
         }
+        out.family("sluicegate_websocket_connections_open", Gauge, "Open WebSocket connections.");
+        out.value(&[], self.gateway.open_tunnels());
         out.family("sluicegate_buffered_bytes", Gauge, "Bytes of request bodies held in memory.");
         out.value(&[], self.gateway.buffered());
     }
@@ -162,6 +164,19 @@ fn routes(out: &mut Exposition, routes: &Series<Name, Measures>) {
     out.family("sluicegate_response_bytes", Counter, "Bytes of response bodies sent.");
     for (route, measures) in routes {
         out.value(&[("route", name(route))], measures.bytes_out);
+    }
+    let tunnelled = || routes.iter().filter(|(_, measures)| measures.tunnels > 0);
+    out.family("sluicegate_websocket_connections", Counter, "WebSocket connections that have ended.");
+    for (route, measures) in tunnelled() {
+        out.value(&[("route", name(route))], measures.tunnels);
+    }
+    out.family(
+        "sluicegate_websocket_turns",
+        Counter,
+        "Turns (responses of the model) on WebSocket connections that have ended.",
+    );
+    for (route, measures) in tunnelled() {
+        out.value(&[("route", name(route))], measures.turns);
     }
 }
 

@@ -60,6 +60,7 @@ impl AdminState {
             "upstreams": snapshot.upstreams.values().map(upstream).collect::<Vec<_>>(),
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
+            "websockets": self.gateway.open_tunnels(),
         });
         super::json(&shown)
     }
@@ -128,5 +129,6 @@ fn exchange(open: &OpenExchange, now: Instant) -> Value {
         "route": about.route.as_deref(),
         "frames": open.frames,
         "bytes": open.bytes,
+        "turns": open.turns,
     })
 }

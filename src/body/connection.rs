@@ -46,6 +46,7 @@ pub struct ConnectionState {
     flush: RefCell<FlushWaiters>,
     reset_on_close: Cell<bool>,
     unread_body: Cell<bool>,
+    draining: Cell<bool>,
 }
 
 /// What has become of the bytes that the I/O has written to the socket of a connection.
@@ -130,6 +131,18 @@ impl ConnectionState {
     /// incomplete.
     pub fn reset_on_close(&self) -> bool {
         self.reset_on_close.get()
+    }
+
+    // Called by the registry of connections, and read by what has no driver: a connection that has switched protocols.
+
+    /// Notes that the process drains: the connection is to close when its exchanges are over.
+    pub fn drain(&self) {
+        self.draining.set(true);
+    }
+
+    /// Whether the process drains.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     // Called by the driver.

@@ -32,6 +32,8 @@ pub struct OpenExchange {
     pub frames: u64,
     /// Number of bytes in these frames.
     pub bytes: u64,
+    /// Number of turns that have ended on a WebSocket connection; `None` for any other exchange.
+    pub turns: Option<u64>,
 }
 
 /// Identity and phase of an exchange.
@@ -49,6 +51,7 @@ pub struct Status {
     /// Number of frames and bytes of the response given to hyper while the client was still connected.
     frames: Cell<u64>,
     bytes: Cell<u64>,
+    turns: Cell<Option<u64>>,
 }
 
 impl Default for Status {
@@ -61,6 +64,7 @@ impl Default for Status {
             comments: RefCell::default(),
             frames: Cell::default(),
             bytes: Cell::default(),
+            turns: Cell::default(),
         }
     }
 }
@@ -114,6 +118,13 @@ impl Status {
         (!comments.is_empty()).then(|| comments.split().freeze())
     }
 
+    /// Notes how much has passed to the client of a WebSocket connection so far, and how many turns have ended.
+    pub fn tunnelled(&self, frames: u64, bytes: u64, turns: u64) {
+        self.frames.set(frames);
+        self.bytes.set(bytes);
+        self.turns.set(Some(turns));
+    }
+
     /// Number of frames and bytes of the response given to hyper.
     pub fn given(&self) -> (u64, u64) {
         (self.frames.get(), self.bytes.get())
@@ -121,7 +132,12 @@ impl Status {
 
     pub(super) fn open_exchange(&self) -> Option<OpenExchange> {
         let about = self.about.borrow().clone()?;
-        Some(OpenExchange { about, frames: self.frames.get(), bytes: self.bytes.get() })
+        Some(OpenExchange {
+            about,
+            frames: self.frames.get(),
+            bytes: self.bytes.get(),
+            turns: self.turns.get(),
+        })
     }
 
     pub(super) fn count_frame(&self, bytes: usize) {

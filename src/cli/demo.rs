@@ -6,7 +6,7 @@ use std::{
 
 use super::{
     DemoOptions, cert,
-    run::{self, Access, Place, Provider, Tls},
+    run::{self, Access, Provider, Session, Tls},
 };
 use crate::{
     app::Ended,
@@ -51,7 +51,7 @@ fn demo(options: &DemoOptions) -> Result<Ended, Error> {
     let simulated = Options { require_key: Some(UPSTREAM_KEY.to_owned()), pace: PACE, ..Options::default() };
     let simulator = Simulator::spawn_threads(&simulated, 1).map_err(Error::Simulator)?;
     let DemoOptions { listen, plain, admin } = *options;
-    let place = Place {
+    let session = Session {
         listen: plain,
         tls: Some(Tls { address: listen, folder: &folder.0 }),
         admin,
@@ -60,7 +60,7 @@ fn demo(options: &DemoOptions) -> Result<Ended, Error> {
         variable: &variable,
     };
     let provider = Provider::simulated(&simulator.url(), KEY_VARIABLE);
-    Ok(place.serve_one(&provider, &Access::of(None, None).map_err(run::Error::from)?)?)
+    Ok(session.serve_one(&provider, &Access::of(None, None).map_err(run::Error::from)?)?)
 }
 
 fn variable(name: &str) -> Option<OsString> {

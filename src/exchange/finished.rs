@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::{Attempt, Record, class};
+use super::{Attempt, Record, TunnelTally, class};
 use crate::{
     fault::Outcome,
     openai::{FinishReason, Usage},
     telemetry::{
-        access::{AccessLine, AttemptLine},
+        access::{AccessLine, AttemptLine, TunnelLine},
         metrics::worker::{Ending, Sample, Tokens},
     },
 };
@@ -54,6 +54,7 @@ impl Finished<'_> {
             gaps: record.tally.gaps,
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
+            turns: record.tunnel.as_deref().map(|tunnel| tunnel.turns),
             tokens: self
                 .usage()
                 .map(|usage| Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) }),
@@ -105,6 +106,7 @@ impl Finished<'_> {
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
+            tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),
             cause: record.cause.as_deref(),
@@ -124,9 +126,21 @@ impl Finished<'_> {
 
     /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
     fn upstream_error(&self) -> Option<&str> {
+        if let Some(tunnel) = &self.record.tunnel {
+            return tunnel.error.as_deref();
+        }
         let attempt = self.record.attempts.last()?;
         self.record.status.filter(|status| status.as_u16() >= 400)?;
         Some(attempt.code.as_deref().unwrap_or(UPSTREAM_ERROR))
+    }
+}
+
+fn tunnel_line(tunnel: &TunnelTally) -> TunnelLine {
+    TunnelLine {
+        turns: tunnel.turns,
+        turns_failed: tunnel.failed_turns,
+        frames_in: tunnel.frames_in,
+        close_code: tunnel.close_code,
     }
 }
 

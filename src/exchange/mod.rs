@@ -30,7 +30,7 @@ pub use finished::Finished;
 pub use held::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
-pub use tally::Tally;
+pub use tally::{Tally, TunnelTally};
 
 /// The destination of access lines.
 #[derive(Debug, Clone)]

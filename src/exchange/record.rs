@@ -9,7 +9,7 @@ use std::{
 
 use http::{Method, StatusCode, Version};
 
-use super::{Attempts, Opening, Tally};
+use super::{Attempts, Opening, Tally, TunnelTally};
 use crate::{
     access::Caller,
     body::UploadTally,
@@ -70,6 +70,8 @@ pub struct Record {
     pub upload: Rc<UploadTally>,
     /// Measurements of the response body sent to the client.
     pub tally: Tally,
+    /// Measurements of a WebSocket connection.
+    pub tunnel: Option<Box<TunnelTally>>,
     /// The facts read from the response: usage, model, finish reason.
     pub reading: Reading,
     /// The causes of the fault, for the operator.
@@ -107,6 +109,7 @@ impl Record {
             first_token: None,
             upload: Rc::default(),
             tally: Tally::default(),
+            tunnel: None,
             reading: Reading::default(),
             cause: None,
         }

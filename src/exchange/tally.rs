@@ -19,6 +19,21 @@ pub struct Tally {
     last: Option<Instant>,
 }
 
+/// Measurements of a WebSocket connection.
+#[derive(Debug, Default, Clone)]
+pub struct TunnelTally {
+    /// Turns that have ended: responses of the model.
+    pub turns: u64,
+    /// Of `turns`, those that failed.
+    pub failed_turns: u64,
+    /// Frames from the client.
+    pub frames_in: u64,
+    /// The status code of the first close frame; 1005 if it has none.
+    pub close_code: Option<u16>,
+    /// The code of the last error that the upstream has reported in a message.
+    pub error: Option<String>,
+}
+
 impl Tally {
     /// Sets the number of frames and bytes that were sent before measuring began.
     pub(super) fn begin(&mut self, (frames, bytes): (u64, u64)) {

@@ -62,6 +62,8 @@ pub enum Fault {
     RouteForbidden,
     /// The request has an `Origin`, which only browsers send, and the route takes none.
     OriginRefused,
+    /// A web page asks for a WebSocket connection, and the route does not list its origin.
+    OriginUnlisted,
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The route serves the models of `[model.NAME]` tables only, and none fits.
@@ -130,6 +132,8 @@ pub enum Fault {
     Truncated(Cause),
     /// The upstream sent nothing for too long within its response.
     Idle(Duration),
+    /// Nothing passed on a WebSocket connection for too long.
+    TunnelIdle(Duration),
     /// The client read nothing of the response for too long.
     CallerStalled,
     /// The drain's deadline ended the response.

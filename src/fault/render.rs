@@ -102,6 +102,27 @@ impl Fault {
         dialect.error_event(&error, next_sequence)
     }
 
+    /// The message that tells the client of a WebSocket connection what happened, in the form of both APIs: Realtime has an `event_id`, Responses
+    /// a `status` (openai-openapi, `RealtimeServerEventError`, `ResponseWsError`).
+    pub fn message_event(&self, request_id: &str) -> String {
+        #[derive(Serialize)]
+        struct MessageEvent<'a> {
+            #[serde(rename = "type")]
+            kind: &'static str,
+            event_id: String,
+            status: u16,
+            #[serde(flatten)]
+            enveloped: Enveloped<'a>,
+        }
+        let message = self.to_string();
+        json(&MessageEvent {
+            kind: "error",
+            event_id: format!("event_{request_id}"),
+            status: self.row().status.as_u16(),
+            enveloped: self.enveloped(&message),
+        })
+    }
+
     fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
         let row = self.row();
         Enveloped { error: ErrorObject { message, kind: row.kind, param: self.param(), code: row.code } }

@@ -27,6 +27,7 @@ const RATE_LIMIT: &str = "rate_limit_error";
 
 const NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
 const UNSUPPORTED: StatusCode = StatusCode::NOT_IMPLEMENTED;
+const UPGRADE: StatusCode = StatusCode::UPGRADE_REQUIRED;
 const LARGE_HEAD: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
@@ -41,9 +42,7 @@ impl Fault {
             Self::MethodNotAllowed { .. } => (NOT_ALLOWED, INVALID, "method_not_allowed", None, Down),
             Self::MethodUnsupported(_) => (UNSUPPORTED, INVALID, "method_not_supported", Some(false), Down),
             Self::UpgradeUnsupported => (UNSUPPORTED, INVALID, "upgrade_not_supported", Some(false), Down),
-            Self::WebSocketUnavailable => {
-                (S::UPGRADE_REQUIRED, INVALID, "upgrade_not_supported", Some(false), Down)
-            }
+            Self::WebSocketUnavailable => (UPGRADE, INVALID, "upgrade_not_supported", Some(false), Down),
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
@@ -52,7 +51,9 @@ impl Fault {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
-            Self::OriginRefused => (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down),
+            Self::OriginRefused | Self::OriginUnlisted => {
+                (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down)
+            }
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
             Self::ModelNotFound { .. } => (S::NOT_FOUND, INVALID, "model_not_found", None, Down),
@@ -88,6 +89,7 @@ impl Fault {
             }
             Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
+            Self::TunnelIdle(_) => (S::GATEWAY_TIMEOUT, SERVER, "websocket_idle", None, Us),
             Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),
             Self::CutByDrain => (UNAVAILABLE, SERVER, "gateway_draining", None, Us),
             Self::Internal(_) => (S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us),

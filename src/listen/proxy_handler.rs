@@ -1,11 +1,14 @@
 //! The handler that passes requests to the proxy.
 
-use std::{rc::Rc, sync::Arc};
+use std::{pin::Pin, rc::Rc, sync::Arc};
 
 use hyper::{Request, body::Incoming};
 
-use super::serve::{Answer, Handler};
-use crate::proxy::{self, Downstream, Gateway, Load, ResponseBody, Worker};
+use super::{
+    serve::{Answer, Handler, UpgradeAnswer},
+    upgrade::Upgraded,
+};
+use crate::proxy::{self, Downstream, Gateway, Load, OpenTunnel, ResponseBody, Worker};
 
 /// Passes requests to [`proxy::handle`].
 #[derive(Debug, Clone)]
@@ -19,8 +22,24 @@ impl ProxyHandler {
 
 impl Handler for ProxyHandler {
     type Body = ResponseBody;
+    type Switched = OpenTunnel;
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<ResponseBody> {
         Box::pin(proxy::handle(self.0.clone(), downstream, request))
+    }
+    fn handle_upgrade(
+        &self,
+        downstream: Rc<Downstream>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = UpgradeAnswer<Self>>>> {
+        let worker = self.0.clone();
+        Box::pin(async {
+            let (response, switched) = proxy::handle_upgrade(worker, downstream, request).await;
+            UpgradeAnswer { response, switched }
+        })
+    }
+
+    fn upgraded(tunnel: OpenTunnel, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+        tunnel.run(io)
     }
 }

@@ -47,6 +47,9 @@ impl ConnectionRegistry {
     }
 
     pub(super) fn register(self: &Rc<Self>, state: Rc<ConnectionState>) -> RegistryEntry {
+        if self.phase() != Phase::Serving {
+            state.drain();
+        }
         let number = self.entry.get();
         self.entry.set(number + 1);
         self.connections.borrow_mut().insert(number, state);
@@ -60,6 +63,9 @@ impl ConnectionRegistry {
         let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
         let cut = if phase == Phase::Cut { connections.iter().map(|state| cut(state)).sum() } else { 0 };
         for state in connections {
+            if phase != Phase::Serving {
+                state.drain();
+            }
             state.wake_driver();
         }
         cut

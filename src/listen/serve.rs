@@ -1,10 +1,9 @@
 //! One client connection, from accepting it to closing it.
 
 use std::{
-    cell::{Cell, OnceCell},
+    cell::{OnceCell, RefCell},
     convert::Infallible,
     error::Error,
-    future::ready,
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
@@ -14,7 +13,7 @@ use std::{
 
 use http_body::Body;
 use hyper::{
-    Request, Response, StatusCode,
+    Request, Response,
     body::Incoming,
     server::conn::{
         http1::{self, Parts},
@@ -70,20 +69,32 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// connection lives, which a streamed response would hold for minutes.
 pub(crate) type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<B>, Infallible>>>>;
 
+/// The response to a request to upgrade, and what speaks the other protocol if it is 101.
+pub(crate) struct UpgradeAnswer<H: Handler> {
+    pub(crate) response: Response<H::Body>,
+    pub(crate) switched: Option<H::Switched>,
+}
+
 /// Responds to requests: the proxy, or a test's stand-in.
 pub(crate) trait Handler: Clone + Unpin + 'static {
     /// The body of its responses.
     type Body: Body<Error: Into<Box<dyn Error + Send + Sync>>> + 'static;
+    /// Speaks the protocol that a connection has switched to.
+    type Switched: 'static;
 
     /// Responds to one request.
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Self::Body>;
 
-    /// Speaks the protocol that the connection has switched to, after the response of 101 has been written. The connection counts as
-    /// open until the future ends, and is closed then. A handler that never answers 101 needs no such method.
-    fn upgraded(&self, downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
-        drop((downstream, io));
-        Box::pin(ready(()))
-    }
+    /// Responds to a request that asks to switch protocols.
+    fn handle_upgrade(
+        &self,
+        downstream: Rc<Downstream>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = UpgradeAnswer<Self>>>>;
+
+    /// Speaks the other protocol, after the response of 101 has been written. The connection counts as open until the future ends, and is
+    /// closed then.
+    fn upgraded(switched: Self::Switched, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
 /// An accepted connection on its way to a worker.
@@ -108,29 +119,28 @@ pub(super) struct ServeContext<H> {
 }
 
 /// hyper's service for one connection.
-#[derive(Debug)]
-struct ConnectionService<H> {
+struct ConnectionService<H: Handler> {
     handler: H,
     downstream: Rc<Downstream>,
-    /// Whether a request to upgrade was answered with 101; there from the first such request on.
-    switched: OnceCell<Rc<Cell<bool>>>,
+    /// What has switched the connection to another protocol; there from the first request to upgrade on.
+    switched: OnceCell<Rc<RefCell<Option<H::Switched>>>>,
 }
 
 impl<H: Handler> ConnectionService<H> {
-    /// Notes the status of the response, since hyper's connection does not tell whether it has switched: to hyper, an upgrade that was
+    /// Keeps what speaks the other protocol, since hyper's connection does not tell whether it has switched: to hyper, an upgrade that was
     /// refused stays pending until the connection ends.
     fn answer_upgrade(&self, request: Request<Incoming>) -> Answer<H::Body> {
-        let switched = self.switched.get_or_init(Rc::default).clone();
-        let response = self.handler.handle(self.downstream.clone(), request);
+        let slot = self.switched.get_or_init(Rc::default).clone();
+        let answer = self.handler.handle_upgrade(self.downstream.clone(), request);
         Box::pin(async move {
-            let response = response.await?;
-            switched.set(response.status() == StatusCode::SWITCHING_PROTOCOLS);
+            let UpgradeAnswer { response, switched } = answer.await;
+            slot.replace(switched);
             Ok(response)
         })
     }
 
-    fn has_switched(&self) -> bool {
-        self.switched.get().is_some_and(|switched| switched.get())
+    fn take_switched(&self) -> Option<H::Switched> {
+        self.switched.get()?.take()
     }
 }
 
@@ -235,9 +245,12 @@ async fn serve_http1<H: Handler>(
     log_end(&done);
     let Parts { io, read_buf, service, .. } = connection.into_parts();
     let mut io = io.into_inner();
-    if done.is_ok() && service.has_switched() {
+    if done.is_ok()
+        && let Some(switched) = service.take_switched()
+    {
+        drop(service);
         io.with_tcp(|tcp| open::set_user_timeout(tcp, stall));
-        return service.handler.upgraded(service.downstream, Upgraded::new(io, read_buf)).await;
+        return H::upgraded(switched, Upgraded::new(io, read_buf)).await;
     }
     let Some(tcp) = io.tcp() else { return };
     if !state.reset_on_close() && (bad_head || state.unread_body() || linger::unread(tcp)) {

@@ -26,6 +26,7 @@ mod prompt;
 mod reading;
 mod segments;
 mod stream;
+mod turns;
 mod usage;
 
 pub use answer::AnswerReader;
@@ -43,4 +44,5 @@ pub use path_model::{path_model, with_path_model};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
+pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
 pub use usage::{TokenClasses, Usage};

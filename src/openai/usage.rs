@@ -26,6 +26,27 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The sum of this use and another. A count that only one of them has counts alone.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            input: sum(self.input, other.input),
+            output: sum(self.output, other.output),
+            total: sum(self.total, other.total),
+            cached_input: sum(self.cached_input, other.cached_input),
+            cache_write: sum(self.cache_write, other.cache_write),
+            reasoning: sum(self.reasoning, other.reasoning),
+            audio: match (self.audio, other.audio) {
+                (Some(one), Some(other)) => Some(one.saturating_add(other)),
+                (one, other) => one.or(other),
+            },
+        }
+    }
+
     /// The tokens in classes of which none is a part of another, as they are priced.
     pub fn classes(&self) -> TokenClasses {
         let of_cache = self.cached_input.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));

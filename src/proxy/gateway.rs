@@ -34,6 +34,8 @@ pub struct Gateway {
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
     pub(super) buffered: AtomicU64,
+    /// Open WebSocket connections: each of them holds a clone.
+    pub(super) tunnels: Arc<()>,
 }
 
 /// The result of a reload.
@@ -60,6 +62,7 @@ impl Gateway {
             started,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
+            tunnels: Arc::default(),
         })
     }
 
@@ -110,6 +113,11 @@ impl Gateway {
             self.reloads.failed.add();
         }
         self.last_reload.store(Some(Arc::new(Reload { at, problems })));
+    }
+
+    /// Number of open WebSocket connections.
+    pub fn open_tunnels(&self) -> usize {
+        Arc::strong_count(&self.tunnels) - 1
     }
 
     /// Bytes of bodies that all workers hold in memory now.

@@ -10,8 +10,9 @@
 //! | `admission` | whether the request may go on, and whether an upstream may be sent it once more | `Permit`, held by the exchange |
 //! | `attempts` | which candidates are tried, how often, and what the client gets of their responses | `ClientResponse` |
 //! | `delivery` | how the response reaches the client, and what happens when the client leaves | [`Relay`], in a [`ResponseBody`] |
+//! | `tunnel` | how a WebSocket connection is opened, and what passes on it | [`OpenTunnel`], beside a response of 101 |
 //!
-//! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others. The files beside them are used by all parts
+//! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others, and `tunnel` uses all. The files beside them are used by all parts
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
 mod admission;
@@ -29,11 +30,12 @@ mod key_use;
 mod local;
 mod memo;
 mod sdk;
+mod tunnel;
 mod worker;
 
 use std::{convert::Infallible, pin::pin, rc::Rc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header, request};
 use hyper::body::Incoming;
 
 use crate::{
@@ -44,17 +46,19 @@ use crate::{
     policy,
     snapshot::Route,
 };
-use arrival::{Arrived, RoutedRequest};
+use arrival::{Arrived, Handshake, RoutedRequest};
 use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
 use intake::PreparedRequest;
+use tunnel::{PageRefusal, UpgradeRequest};
 
 pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
 pub use gateway::{Gateway, Reload};
 pub use memo::CallerMemo;
+pub use tunnel::OpenTunnel;
 pub use worker::Worker;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -103,6 +107,76 @@ pub async fn handle(
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
     };
     Ok(respond(response, exchange, None))
+}
+
+/// Answers a request to switch to another protocol. If the response is of 101, what comes with it speaks the protocol. A request for anything
+/// but WebSocket is answered as any other.
+pub async fn handle_upgrade(
+    worker: Rc<Worker>,
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> (Response<ResponseBody>, Option<OpenTunnel>) {
+    let (mut head, body) = request.into_parts();
+    let Some(handshake) = Handshake::take(&mut head).map(Rc::new) else {
+        let Ok(response) = handle(worker, downstream, Request::from_parts(head, body)).await;
+        return (response, None);
+    };
+    let in_flight = worker.load.exchange();
+    let context = RequestContext::new(worker, downstream);
+    let safe = LogSafeHead::read(&head, &context);
+    let presented = safe.presented.clone();
+    let mut exchange = context.open_exchange(&head, safe, in_flight);
+    let body = context.request_body(body, head.version);
+    let handle = exchange.handle.clone();
+    let accepts = handshake.is_of_page() && handshake.check(&head).is_ok();
+    let request = UpgradeRequest { head, body, handshake: handshake.clone(), presented };
+    let outcome = {
+        let answering = pin!(tunnel::answer(&context, &mut exchange, request));
+        until_cut(&handle, answering).await
+    };
+    let response = match outcome {
+        Ok(response) => response,
+        Err(fault) if accepts => {
+            let refusal = PageRefusal::of_fault(&fault, &mut exchange, &context);
+            return accept_to_refuse(&context, exchange, &handshake, refusal);
+        }
+        Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
+    };
+    match response.into_switched() {
+        Ok((head, upstream)) => {
+            let head = switching(head.headers, &mut exchange);
+            (head, Some(OpenTunnel::open(&context, exchange, *upstream)))
+        }
+        Err(response) if accepts => {
+            let refusal = PageRefusal::of_response(response.status(), &mut exchange);
+            accept_to_refuse(&context, exchange, &handshake, refusal)
+        }
+        Err(response) => (respond(*response, exchange, None), None),
+    }
+}
+
+/// Accepts the handshake of a web page, so that it can be told why it is refused.
+fn accept_to_refuse(
+    context: &RequestContext,
+    mut exchange: Box<Exchange>,
+    handshake: &Handshake,
+    refusal: PageRefusal,
+) -> (Response<ResponseBody>, Option<OpenTunnel>) {
+    let mut headers = HeaderMap::new();
+    handshake.to_client(&mut headers);
+    let head = switching(headers, &mut exchange);
+    (head, Some(OpenTunnel::refuse(context, exchange, refusal)))
+}
+
+/// A response of 101 with these headers.
+fn switching(headers: HeaderMap, exchange: &mut Exchange) -> Response<ResponseBody> {
+    exchange.record.status = Some(StatusCode::SWITCHING_PROTOCOLS);
+    let mut response = Response::new(ResponseBody::none());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    identify(response.headers_mut(), &exchange.record);
+    response.headers_mut().extend(std::mem::take(&mut exchange.response_headers));
+    response
 }
 
 /// The ladder.

@@ -91,12 +91,27 @@ pub struct AccessLine<'a> {
     pub tokens_cache_write: Option<u64>,
     /// Of `tokens_out`, those of the model's reasoning.
     pub tokens_reasoning: Option<u64>,
+    /// What only a WebSocket connection has.
+    pub tunnel: Option<TunnelLine>,
     /// The reason why the model stopped.
     pub finish_reason: Option<&'static str>,
     /// The error code sent to the client, or the code of a forwarded upstream error.
     pub error: Option<&'a str>,
     /// The cause of that error, for the operator.
     pub cause: Option<&'a str>,
+}
+
+/// The fields of a WebSocket connection in the access line.
+#[derive(Debug, Clone, Copy)]
+pub struct TunnelLine {
+    /// Turns that have ended: responses of the model.
+    pub turns: u64,
+    /// Of `turns`, those that failed.
+    pub turns_failed: u64,
+    /// Frames from the client; `frames` are those to the client.
+    pub frames_in: u64,
+    /// The status code of the first close frame.
+    pub close_code: Option<u16>,
 }
 
 /// The fields of one attempt in the access line. A field that is `None` is omitted.
@@ -219,6 +234,12 @@ impl AccessLine<'_> {
         number(pairs, "tokens_cached_input", self.tokens_cached_input);
         number(pairs, "tokens_cache_write", self.tokens_cache_write);
         number(pairs, "tokens_reasoning", self.tokens_reasoning);
+        if let Some(tunnel) = &self.tunnel {
+            number(pairs, "turns", Some(tunnel.turns));
+            number(pairs, "turns_failed", Some(tunnel.turns_failed));
+            number(pairs, "frames_in", Some(tunnel.frames_in));
+            number(pairs, "close_code", tunnel.close_code.map(u64::from));
+        }
         plain(pairs, "finish_reason", self.finish_reason);
         text(pairs, "error", self.error);
         text(pairs, "cause", self.cause);
@@ -303,6 +324,7 @@ mod tests {
             tokens_cached_input: None,
             tokens_cache_write: None,
             tokens_reasoning: None,
+            tunnel: None,
             finish_reason: None,
             error: None,
             cause: None,

@@ -22,11 +22,11 @@ const ROWS: [&[&str]; 7] = [
     &["snapshot", "exchange"],
     &["access", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry"],
-    &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause"],
+    &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause", "websocket"],
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 10] = [
+const BESIDE: [(&str, &str); 11] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -37,6 +37,7 @@ const BESIDE: [(&str, &str); 10] = [
     ("openai", "sse"),
     ("openai", "outline"),
     ("sse", "outline"),
+    ("websocket", "outline"),
 ];
 
 /// A file of the program, and the room that it is in.

@@ -39,3 +39,4 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod websocket;

@@ -20,10 +20,10 @@ const LIST: &str = r#"{"object":"list","data":[{"id":"gpt-4o-mini","object":"mod
 const REFUSAL: &str = r#"{"error":{"message":"Incorrect API key provided: sk-wrong","type":"invalid_request_error","code":"invalid_api_key"}}"#;
 
 /// What a target responds to a request for its models: status line and body. `None`: nothing, ever.
-type Respond = fn(has_key: bool) -> Option<(&'static str, &'static str)>;
+pub type Respond = fn(has_key: bool) -> Option<(&'static str, &'static str)>;
 
 /// A target that responds in this way, and 404 to everything but `GET /v1/models`.
-fn target(respond: Respond) -> SocketAddr {
+pub fn target(respond: Respond) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

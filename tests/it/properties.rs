@@ -237,6 +237,24 @@ const OF_CODINGS: &[&str] = &[
     "aaaaaaaaaaaaaaaa",
 ];
 
+/// First bytes, lengths and pieces of payloads.
+const OF_FRAMES: &[&str] = &[
+    "\u{1}",
+    "\0",
+    "\u{2}",
+    "\u{8}\u{2}\u{3}x",
+    "\u{1}\u{2}hi",
+    "\0\u{2}hi",
+    "\u{1}~\0\u{5}hello",
+    "\u{1}\u{7f}\0\0\0\0\0\0\0\u{3}abc",
+    "\u{9}\u{4}ping",
+    "}",
+    "~",
+    "\u{7f}",
+    "{\"type\":\"response.done\"}",
+    "aaaaaaaaaaaaaaaa",
+];
+
 /// Shown as text where it is.
 struct Input(Vec<u8>);
 
@@ -296,6 +314,7 @@ properties! {
     the_facts_of_a_form_are_what_any_reader_finds: form of OF_FORMS;
     a_body_is_decoded_within_its_bounds: coding of OF_CODINGS;
     no_cut_changes_an_outline: outline of OF_JSON;
+    no_cut_changes_a_message: websocket of OF_FRAMES;
     another_model_changes_nothing_else: splice of OF_JSON;
     any_text_is_a_configuration_or_has_its_problems_told: config of OF_CONFIGURATIONS;
     nothing_of_one_side_alone_is_in_what_crosses: headers of OF_HEADERS;

@@ -137,8 +137,8 @@ async fn requests_without_one_meaning_are_refused() {
         (
             "GET /v1/realtime HTTP/1.1",
             "connection: upgrade\r\nupgrade: websocket\r\n",
-            426,
-            "upgrade_not_supported",
+            400,
+            "invalid_request",
         ),
         (
             "GET /v1/models HTTP/1.1",

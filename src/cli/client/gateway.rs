@@ -170,8 +170,8 @@ impl Gateway<'_> {
 
     /// A model that the client may use.
     fn model(&self, client: Option<&Arc<Caller>>, route: &Route) -> Result<String, Error> {
-        let allowed = client.and_then(|client| client.models.as_ref()).into_iter().flatten();
-        let exact = allowed.cloned().find(|model| !model.ends_with('*'));
+        let mut allowed = client.and_then(|client| client.models.as_ref()).into_iter().flatten();
+        let exact = allowed.find(|model| !model.ends_with('*')).cloned();
         let upstream = route.steps.first().map(|step| &step.upstream);
         let usual =
             upstream.and_then(|upstream| upstream.targets().find_map(|target| usual_model(&target.url)));

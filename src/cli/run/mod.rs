@@ -135,7 +135,7 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
         }
     }
     let (providers, access) = (providers(options)?, access(options)?);
-    let place = Place {
+    let session = Session {
         listen: options.listen,
         tls: None,
         admin: options.admin,
@@ -144,14 +144,14 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
         variable: &|name| env::var_os(name),
     };
     if let [only] = &*providers {
-        place.serve_one(only, &access)
+        session.serve_one(only, &access)
     } else {
-        place.serve_several(&providers, &access)
+        session.serve_several(&providers, &access)
     }
 }
 
 /// Where a run serves, and where its keys are.
-pub(super) struct Place<'a> {
+pub(super) struct Session<'a> {
     pub(super) listen: SocketAddr,
     /// A listener with TLS, before the other.
     pub(super) tls: Option<Tls<'a>>,
@@ -164,7 +164,7 @@ pub(super) struct Place<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
 }
 
-impl Place<'_> {
+impl Session<'_> {
     /// Serves one provider, which is asked when the gateway runs already.
     pub(super) fn serve_one(&self, provider: &Provider, access: &Access) -> Result<Ended, Error> {
         let plan = self.plan(std::slice::from_ref(provider), &[], access);

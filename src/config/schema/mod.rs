@@ -6,6 +6,7 @@
 
 mod azure;
 mod client;
+mod cors;
 mod defaults;
 mod egress;
 mod headers;
@@ -23,6 +24,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
+pub use cors::Cors;
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,

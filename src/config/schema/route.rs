@@ -5,15 +5,15 @@ use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 use http::Method;
 
 use super::{
-    BreakerOverride, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
+    BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     headers::{no_secrets, not_both},
     timeouts::SPANS,
 };
 use crate::config::{
     declare::{
-        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, section, span, table,
-        text,
+        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, nested, section, span,
+        table, text,
     },
     naming,
     problem::{Complaint, complaint},
@@ -51,6 +51,13 @@ table! {
         refuse_origin: bool = flag().or(false),
             "Whether requests with an `Origin` header are refused. Browsers add the header to what a web page sends. For open routes on a \
              machine with a browser: any page that is open in it could otherwise send requests.",
+            { since: "0.2.0" };
+        cors: Option<Cors> = nested::<Cors>().optional(),
+            "Web pages of other origins that may use the route. A WebSocket connection with an `Origin` header is accepted from these alone.",
+            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
+        websocket: bool = flag().or(true),
+            "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
+             on with plain HTTP.",
             { since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };

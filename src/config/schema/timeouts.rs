@@ -43,7 +43,9 @@ timeouts! {
     idle: Option<Duration> = span(SPANS).or_off().or(Some(Duration::from_secs(300))),
         "The longest silence within the upstream's response.";
     total: Option<Duration> = span(SPANS).or_off().or(None),
-        "The whole request, up to the last byte of the response.";
+        "The whole request, up to the last byte of the response, or the end of a WebSocket connection.";
+    websocket_idle: Option<Duration> = span(SPANS).or_off().or(Some(Duration::from_secs(900))),
+        "The longest time in which nothing passes on a WebSocket connection in either direction, pings included.";
 }
 
 /// Upper limits for some of the timeouts, set by name.

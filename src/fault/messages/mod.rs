@@ -60,6 +60,7 @@ impl Fault {
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
             Self::OriginRefused => "origin_refused",
+            Self::OriginUnlisted => "origin_unlisted",
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelNotFound { .. } => "model_not_found",
             Self::ModelUnknown => "model_unknown",
@@ -88,6 +89,7 @@ impl Fault {
             Self::AnswerTooLarge { .. } => "answer_too_large",
             Self::Truncated(_) => "truncated",
             Self::Idle(_) => "idle",
+            Self::TunnelIdle(_) => "tunnel_idle",
             Self::CallerStalled => "caller_stalled",
             Self::CutByDrain => "cut_by_drain",
             Self::Internal(_) => "internal",
@@ -127,7 +129,8 @@ impl Fault {
             | Self::ConnectTimeout(span)
             | Self::FirstByteTimeout(span)
             | Self::FirstTokenTimeout(span)
-            | Self::Idle(span) => vec![argument("seconds", &span.as_secs_f64())],
+            | Self::Idle(span)
+            | Self::TunnelIdle(span) => vec![argument("seconds", &span.as_secs_f64())],
             Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) => {
                 vec![seconds_to_wait(*wait)]
             }
@@ -137,6 +140,7 @@ impl Fault {
             | Self::KeyUnknown
             | Self::RouteForbidden
             | Self::OriginRefused
+            | Self::OriginUnlisted
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded

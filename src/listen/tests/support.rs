@@ -29,7 +29,7 @@ use crate::{
     listen::{
         Counters, Listening, bind,
         listening::start_with,
-        serve::{Answer, Handler},
+        serve::{Answer, Handler, UpgradeAnswer},
         upgrade::Upgraded,
     },
     proxy::{Downstream, Gateway, Load},
@@ -151,13 +151,27 @@ pub(super) struct StandIn {
 
 impl Handler for StandIn {
     type Body = Answered;
+    type Switched = ();
 
     fn handle(&self, downstream: Rc<Downstream>, request: Request<Incoming>) -> Answer<Answered> {
         Box::pin(self.clone().answer(downstream, request))
     }
 
+    fn handle_upgrade(
+        &self,
+        downstream: Rc<Downstream>,
+        request: Request<Incoming>,
+    ) -> Pin<Box<dyn Future<Output = UpgradeAnswer<Self>>>> {
+        let answer = self.handle(downstream, request);
+        Box::pin(async {
+            let Ok(response) = answer.await;
+            let switched = (response.status() == 101).then_some(());
+            UpgradeAnswer { response, switched }
+        })
+    }
+
     /// Echoes until the client has closed its side, and says `bye`.
-    fn upgraded(&self, _downstream: Rc<Downstream>, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn upgraded((): (), io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async {
             let (mut from, mut to) = tokio::io::split(io);
             tokio::io::copy(&mut from, &mut to).await.ok();

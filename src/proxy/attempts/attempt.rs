@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
     candidates::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask,
-    upstream_error::UpstreamError,
+    switch::switched, upstream_error::UpstreamError,
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},
@@ -137,6 +137,12 @@ async fn judge_head(
     let answer = head.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
     candidate.answered = Some(Instant::now());
+    if let Some(handshake) = &request.handshake
+        && answer.status() == StatusCode::SWITCHING_PROTOCOLS
+    {
+        let route = &request.arrived.routed.route;
+        return Box::pin(switched(exchange, answer, handshake, route, candidate)).await;
+    }
     judge(context, exchange, answer, &request.arrived.routed.route, candidate).await
 }
 

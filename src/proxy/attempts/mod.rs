@@ -13,6 +13,7 @@ mod response;
 mod retry;
 mod schedule;
 mod send;
+mod switch;
 mod upstream_error;
 mod wait;
 

@@ -14,7 +14,7 @@ use crate::{
     openai::{EditPoints, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
-        arrival::NOT_THE_ROUTES,
+        arrival::{NOT_THE_ROUTES, with_model as in_query},
         body_memory::BodyMemory,
         buffered::Buffered,
         context::RequestContext,
@@ -88,7 +88,10 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     let path = path.map_err(|NoDeployment| NO_DEPLOYMENT)?.ok_or(NOT_THE_ROUTES)?;
     let key = &prepared.arrived.key;
     let query = prepared.head.uri.query();
-    let query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    let mut query = query.map(|query| path::strip_credentials(query, |text| key.found_in(text)));
+    if let Some(model) = candidate.model.as_deref().filter(|_| prepared.handshake.is_some()) {
+        query = query.map(|query| in_query(&query, model).into());
+    }
     let written = match candidate.upstream.query(query.as_deref()) {
         None => path.into_owned(),
         Some(query) => [&*path, "?", &query].concat(),

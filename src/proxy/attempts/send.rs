@@ -38,6 +38,9 @@ pub(super) async fn ask(
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
     let dialer = &candidate.target().dialer;
+    if request.handshake.is_some() && dialer.http2() {
+        return Err(Fault::WebSocketUnavailable);
+    }
     exchange.handle.status.enter(Phase::Connect);
     let kept = context.worker.pools.take(dialer);
     let connection = match kept {

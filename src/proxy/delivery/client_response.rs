@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
-    HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, commit,
+    HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
     error_document::hold_error_document,
     whole::{self, Form},
 };
@@ -33,6 +33,8 @@ enum ResponseContent {
     Local(Bytes),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
+    /// The upstream has switched to WebSocket.
+    Switched(Box<SwitchedUpstream>),
 }
 
 /// Why a response cannot go on as an event stream whose head is out already.
@@ -63,6 +65,24 @@ impl ClientResponse {
     /// A response that the upstream sends.
     pub(in crate::proxy) fn streamed(head: response::Parts, pending: PendingStream) -> Self {
         Self { head, content: ResponseContent::Upstream(Box::new(pending)) }
+    }
+
+    /// A response of 101, whose connection goes on as WebSocket.
+    pub(in crate::proxy) fn switched(head: response::Parts, upstream: SwitchedUpstream) -> Self {
+        Self { head, content: ResponseContent::Switched(Box::new(upstream)) }
+    }
+
+    /// The head of a response of 101, and the upstream's connection.
+    ///
+    /// # Errors
+    /// It is another response.
+    pub(in crate::proxy) fn into_switched(
+        self,
+    ) -> Result<(response::Parts, Box<SwitchedUpstream>), Box<Self>> {
+        match self.content {
+            ResponseContent::Switched(upstream) => Ok((self.head, upstream)),
+            content => Err(Box::new(Self { head: self.head, content })),
+        }
     }
 
     /// The response's status.
@@ -97,7 +117,7 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
                 commit::hold_until_content(pending, clocks, endpoint, &bounds).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
+            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(()),
         }
     }
 
@@ -117,7 +137,7 @@ impl ClientResponse {
             {
                 hold_error_document(pending, clocks, endpoint, bounds).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Local(_) => Ok(()),
+            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(()),
         }
     }
 
@@ -154,9 +174,13 @@ impl ClientResponse {
         first_token: Option<Duration>,
         start: Instant,
     ) {
-        if let ResponseContent::Upstream(pending) = &mut self.content {
-            pending.first_token = first_token.map(|limit| (start + limit, limit));
-            pending.permit = Some(permit);
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => {
+                pending.first_token = first_token.map(|limit| (start + limit, limit));
+                pending.permit = Some(permit);
+            }
+            ResponseContent::Switched(upstream) => upstream.permit = Some(permit),
+            ResponseContent::Local(_) => {}
         }
     }
 
@@ -167,7 +191,9 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) if pending.observer.is_events() => {
                 pending.key = Some(Box::new(key));
             }
-            ResponseContent::Upstream(_) | ResponseContent::Local(_) => key.works(),
+            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => {
+                key.works();
+            }
         }
     }
 
@@ -192,6 +218,8 @@ impl ClientResponse {
         let relay = match self.content {
             ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
             ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
+            // Its connection is closed: it goes on only by `into_switched`.
+            ResponseContent::Switched(_) => Relay::local(Bytes::new(), exchange),
         };
         (self.head, relay)
     }
@@ -210,7 +238,9 @@ impl ClientResponse {
                 pending.close_delimited = close_delimited;
                 Ok(*pending)
             }
-            ResponseContent::Upstream(_) => Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream"))),
+            ResponseContent::Upstream(_) | ResponseContent::Switched(_) => {
+                Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream")))
+            }
             ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
                 None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),

@@ -15,6 +15,7 @@ mod probe;
 mod relay;
 mod response_body;
 mod source;
+mod switched;
 mod whole;
 
 pub(super) use client_response::ClientResponse;
@@ -25,3 +26,4 @@ pub(super) use pending::PendingStream;
 pub(super) use policy::{EventVerdict, ResponsePolicy};
 pub use relay::{Aborted, Relay};
 pub use response_body::ResponseBody;
+pub(super) use switched::SwitchedUpstream;

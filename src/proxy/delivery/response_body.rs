@@ -31,7 +31,7 @@ enum Stage {
     Relay(Relay),
     /// The head was sent before there was a response.
     Early(Box<Early>),
-    /// The relay was taken out, because the body is dropped.
+    /// There is no body, or the relay was taken out, because the body is dropped.
     Gone,
 }
 
@@ -48,6 +48,11 @@ impl ResponseBody {
     /// Sends what `relay` sends; `drains_on` reads the response to its end when the client leaves.
     pub(in crate::proxy) fn relay(relay: Relay, drains_on: Option<Rc<Worker>>) -> Self {
         Self { stage: Stage::Relay(relay), drains_on }
+    }
+
+    /// No body: that of a response of 101.
+    pub(in crate::proxy) fn none() -> Self {
+        Self { stage: Stage::Gone, drains_on: None }
     }
 
     /// Sends a comment now and after each `beat` until `dispatch` is done, and then its response.

@@ -76,6 +76,7 @@ pub(super) async fn prepare(
         operation,
         affinities: Vec::new(),
         configured_route: None,
+        handshake: None,
     });
     request.choose_upstreams(record.caller.as_deref())?;
     let route = &request.arrived.routed.route;

@@ -1,6 +1,6 @@
 //! A request that is ready to be sent to a candidate.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::request;
@@ -12,7 +12,7 @@ use crate::{
     body::{Outbound, RequestBody},
     fault::Fault,
     openai::{EditPoints, Operation, Repeat},
-    proxy::arrival::Arrived,
+    proxy::arrival::{Arrived, Handshake},
     snapshot::Route,
     upstream::Affinity,
 };
@@ -42,6 +42,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) affinities: Vec<Affinity>,
     /// The route as it is configured, if a `[model.NAME]` table has given its upstreams.
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
+    /// What a request for a WebSocket connection says; such a request has no body.
+    pub(in crate::proxy) handshake: Option<Rc<Handshake>>,
 }
 
 /// The request's body, as far as it had to be read.

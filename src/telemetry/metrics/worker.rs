@@ -97,6 +97,10 @@ pub struct Measures {
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
+    /// WebSocket connections that have ended.
+    pub tunnels: u64,
+    /// Turns on them: responses of the model.
+    pub turns: u64,
 }
 
 /// Tokens, as reported by the upstream.
@@ -129,6 +133,8 @@ pub struct Sample {
     pub bytes_in: u64,
     /// See [`Measures::bytes_out`].
     pub bytes_out: u64,
+    /// Turns of a WebSocket connection; `None` for any other exchange.
+    pub turns: Option<u64>,
     /// Tokens, if the upstream reported them.
     pub tokens: Option<Tokens>,
 }
@@ -257,6 +263,8 @@ impl Counts {
             measures.gaps.add(&exchange.gaps);
             measures.bytes_in += exchange.bytes_in;
             measures.bytes_out += exchange.bytes_out;
+            measures.tunnels += u64::from(exchange.turns.is_some());
+            measures.turns += exchange.turns.unwrap_or(0);
         });
         if let Some(reported) = exchange.tokens {
             let labels = [caller, route.clone(), upstream];
@@ -294,6 +302,8 @@ impl Measures {
         self.gaps.merge(&other.gaps);
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+        self.tunnels += other.tunnels;
+        self.turns += other.turns;
     }
 }
 
@@ -332,6 +342,7 @@ mod tests {
             gaps,
             bytes_in: 1,
             bytes_out: 2,
+            turns: None,
             tokens: Some(Tokens { input: 3, output: 4 }),
         }
     }

@@ -105,7 +105,7 @@ fn a_refused_request_says_by_what() {
     assert!(said.contains("no route takes GET /v1/models: its methods are POST"), "{said}");
     let said = team_a(&["/v2/chat/completions"]);
     assert!(said.contains("no route matches /v2/chat/completions") && said.contains("/team/v1"), "{said}");
-    let said = team_a(&["/v1/%2e%2e/x"]);
+    let said = team_a(&["v1/models"]);
     assert!(said.contains("is not a valid path"), "{said}");
     let said = team_a(&["GE T", "/v1/models"]);
     assert!(said.contains("is not an HTTP method"), "{said}");

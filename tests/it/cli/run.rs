@@ -5,7 +5,7 @@ use std::{fs, net::TcpListener};
 use sluicegate::simulator::{Options, Simulator};
 
 use super::process::{BINARY, Done, Running, command, shell, sluicegate};
-use crate::{folder::Folder, harness::UPSTREAM_KEY, sdk::packages};
+use crate::{folder::Folder, harness::UPSTREAM_KEY, online, sdk::packages};
 
 /// Two addresses that nobody listens on now.
 pub fn free() -> [String; 2] {
@@ -139,8 +139,7 @@ fn a_server_that_requires_a_key_and_a_wrong_base_url_are_said_with_their_cure() 
         "{}",
         ended.err
     );
-    let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
-    let url = simulator.url();
+    let url = format!("http://{}", online::target(|_| Some(("404 Not Found", ""))));
     let mut running = Running::of(&mut bare(&["run", "--to", &url, "--listen", &listen, "--admin", &admin]));
     let provider = running.line(|line| line.trim_start().starts_with("provider"));
     assert!(provider.ends_with(&format!("perhaps its base URL is {url}/v1")), "{provider}");

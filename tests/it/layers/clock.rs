@@ -3,7 +3,7 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 11] = [
+const READERS: [(&str, &str); 12] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
@@ -15,6 +15,7 @@ const READERS: [(&str, &str); 11] = [
     ("simulator/respond.rs", "`created` in the simulator's responses"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
+    ("upstream/tls.rs", "whether a kept connection's certificate has expired, which is a date too"),
 ];
 
 #[test]

@@ -114,9 +114,10 @@ async fn openais_form_names_the_parameter() {
 }
 
 #[tokio::test]
-async fn a_websocket_handshake_gets_426_and_the_connection_goes_on() {
+async fn a_websocket_handshake_gets_426_where_it_is_off_and_the_connection_goes_on() {
     let upstream = simulator().await;
-    let gateway = Gateway::before(&upstream, Http::One, "");
+    let keys = Keys { route: "websocket = false", ..Keys::default() };
+    let gateway = Gateway::with(&upstream, Http::One, keys);
     let mut raw = Raw::connect(gateway.address()).await;
     for path in ["/v1/responses", "/v1/realtime?model=gpt-realtime"] {
         raw.write(format!(

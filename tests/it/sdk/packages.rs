@@ -52,7 +52,15 @@ pub fn node() -> Command {
     let folder = folder("node");
     let _alone = lock(&folder);
     // A module finds its packages beside itself, so it has to be where they are.
-    for file in ["package.json", "package-lock.json", "openai.test.mjs", "faults.mjs", "anthropic.mjs"] {
+    for file in [
+        "package.json",
+        "package-lock.json",
+        "openai.test.mjs",
+        "faults.mjs",
+        "anthropic.mjs",
+        "aimock.mjs",
+        "websocket.mjs",
+    ] {
         fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
     }
     let wanted = fs::read_to_string(folder.join("package-lock.json")).unwrap();

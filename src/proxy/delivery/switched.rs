@@ -1,0 +1,23 @@
+//! The connection of an upstream that has switched to WebSocket.
+
+use std::{fmt, time::Duration};
+
+use hyper::upgrade::Upgraded;
+
+use crate::upstream::TargetPermit;
+
+/// The connection of an upstream that has switched to WebSocket.
+pub(in crate::proxy) struct SwitchedUpstream {
+    /// Its I/O.
+    pub(in crate::proxy) io: Upgraded,
+    /// The request stays pending at its target for as long as the connection is open.
+    pub(in crate::proxy) permit: Option<TargetPermit>,
+    /// The longest time in which nothing passes.
+    pub(in crate::proxy) idle: Option<Duration>,
+}
+
+impl fmt::Debug for SwitchedUpstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SwitchedUpstream").field("permit", &self.permit).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Why the gateway itself ends a WebSocket connection.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::{body::Cut, fault::Fault, websocket::Close};
+
+/// Why the gateway ends a WebSocket connection that neither peer has closed.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The process drains.
+    Drain,
+    /// Nothing passed for this long.
+    Idle(Duration),
+    /// The connection has lasted this long, its total timeout.
+    Total(Duration),
+    /// The client reads nothing.
+    Stalled,
+    /// The upstream's connection ended without a close frame.
+    UpstreamLost,
+    /// The client asks for a model that it may not use.
+    ModelForbidden(String),
+    /// The client is limited to some models, and it cannot be read which one it asks for.
+    ModelUnknown,
+}
+
+impl Ending {
+    /// The ending for the cause of an abort. `age` is the duration of the exchange.
+    pub(super) fn of_cut(cut: Cut, age: Duration) -> Self {
+        match cut {
+            Cut::Drain => Self::Drain,
+            Cut::Total => Self::Total(age),
+            Cut::WriteStall => Self::Stalled,
+        }
+    }
+
+    /// The status code that the client gets. 1001 makes SDKs that reconnect do so, and so does 1011; 1008 does not (openai-python
+    /// `resources/realtime/realtime.py`, openai-node `realtime/internal-base.ts`).
+    pub(super) fn code(&self) -> u16 {
+        match self {
+            Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
+            Self::UpstreamLost => Close::INTERNAL,
+            Self::ModelForbidden(_) | Self::ModelUnknown => Close::POLICY,
+        }
+    }
+
+    /// The reason that the client gets with the code.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Drain => "The gateway is shutting down. Connect again.".to_owned(),
+            Self::UpstreamLost => "The connection to the upstream was lost. Connect again.".to_owned(),
+            Self::Idle(_) | Self::Total(_) | Self::Stalled | Self::ModelForbidden(_) | Self::ModelUnknown => {
+                self.fault().to_string()
+            }
+        }
+    }
+
+    /// The fault of the exchange, whose code is logged.
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::Drain => Fault::CutByDrain,
+            Self::Idle(span) => Fault::TunnelIdle(*span),
+            Self::Total(span) => Fault::TotalTimeout(*span),
+            Self::Stalled => Fault::CallerStalled,
+            Self::UpstreamLost => {
+                Fault::Truncated("the upstream connection ended without a close frame".into())
+            }
+            Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
+            Self::ModelUnknown => Fault::ModelUnknown,
+        }
+    }
+}
+
+/// The status code with which a web page is closed that cannot see the response with `status`.
+pub(super) fn code_of_refusal(status: StatusCode) -> u16 {
+    // What passes by waiting.
+    let is_overload = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if is_overload { Close::TRY_AGAIN_LATER } else { Close::REFUSED }
+}

@@ -1,0 +1,189 @@
+//! WebSocket connections: the tunnel between a client and an upstream after both handshakes.
+//!
+//! Frames pass unchanged, and with them masks and fragmentation; the gateway observes them from the side and never waits for the rest of a
+//! message. It adds frames of its own only where it closes a connection, and only between two frames.
+//!
+//! One task drives both directions of a connection, which is the task of the client's connection. Nothing is read from one side while the other
+//! has not taken what was read before, so memory is bounded, and an idle connection keeps no buffer.
+//!
+//! A key that is withdrawn does not end a connection: its client was known when it was opened.
+
+mod direction;
+mod ending;
+mod refuse;
+mod relay;
+mod watch;
+
+use std::{fmt, pin::Pin, rc::Rc};
+
+use http::{HeaderValue, header, request};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{
+    admission,
+    arrival::{self, Arrived, CallerTimeouts, Handshake, models_in},
+    attempts,
+    context::{Presented, RequestContext},
+    deadline::TotalTimeout,
+    delivery::{ClientResponse, SwitchedUpstream},
+    intake::{self, PreparedRequest},
+};
+use crate::{
+    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, snapshot::Route,
+    websocket::handshake,
+};
+pub(super) use refuse::PageRefusal;
+use relay::{Opened, TunnelPermits, TunnelRelay, TunnelTimeouts, UpstreamKeys};
+
+/// A request for a WebSocket connection.
+pub(super) struct UpgradeRequest {
+    pub(super) head: request::Parts,
+    pub(super) body: RequestBody,
+    pub(super) handshake: Rc<Handshake>,
+    pub(super) presented: Presented,
+}
+
+/// A connection that switches to WebSocket after the response of 101.
+pub struct OpenTunnel {
+    exchange: Box<Exchange>,
+    keys: UpstreamKeys,
+    what: What,
+}
+
+enum What {
+    /// The client is accepted, and told why it is refused.
+    Refused(PageRefusal),
+    Open(Box<Opened>),
+}
+
+/// The ladder of a request for a WebSocket connection. The response is of 101 if an upstream has switched; else it is the upstream's error.
+pub(super) async fn answer(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: UpgradeRequest,
+) -> Result<ClientResponse, Fault> {
+    let UpgradeRequest { head, body, handshake, presented } = request;
+    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
+    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    exchange.introduce();
+    let timeouts = CallerTimeouts::read(&head.headers)?;
+    let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
+    let arrived = Arrived { routed, key, timeouts };
+    let rungs = std::pin::pin!(async {
+        let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
+        if !request.content.is_empty() {
+            return Err(Fault::BadRequest("a WebSocket handshake has no body"));
+        }
+        name_models(context, exchange, &mut request)?;
+        let permit = admission::admit(&exchange.record, &request).await?;
+        exchange.hold(permit);
+        intake::address(context, &exchange.record, &mut request);
+        shake_hands(&mut request, handshake);
+        attempts::dispatch(context, exchange, request).await
+    });
+    total.bound(rungs).await
+}
+
+/// Whether `handshake` may be passed on, as far as that does not depend on the client.
+fn admit_handshake(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    head: &request::Parts,
+    handshake: &Handshake,
+    route: &Route,
+) -> Result<(), Fault> {
+    if !route.websocket {
+        return Err(Fault::WebSocketUnavailable);
+    }
+    if let Err(fault) = handshake.check(head) {
+        // RFC 6455 §4.4: a server says which version it speaks.
+        let version = HeaderValue::from_static(handshake::VERSION);
+        exchange.response_headers.insert(header::SEC_WEBSOCKET_VERSION, version);
+        return Err(fault);
+    }
+    if context.downstream.connection.is_draining() {
+        return Err(Fault::Draining);
+    }
+    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it.
+    let mut origins = head.headers.get_all(header::ORIGIN).iter();
+    let allows =
+        |origin: &HeaderValue| route.cors.as_ref().is_some_and(|cors| cors.allows(origin.as_bytes()));
+    if origins.any(|origin| !allows(origin)) {
+        return Err(Fault::OriginUnlisted);
+    }
+    Ok(())
+}
+
+/// Notes the models that the query names.
+fn name_models(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    request: &mut PreparedRequest,
+) -> Result<(), Fault> {
+    let Some(query) = request.head.uri.query() else { return Ok(()) };
+    let key = &request.arrived.key;
+    let mut named: Vec<String> = models_in(query).filter(|model| !key.found_in(model.as_bytes())).collect();
+    named.dedup();
+    let mut named = named.into_iter();
+    let Some(model) = named.next() else { return Ok(()) };
+    if named.next().is_some() {
+        return Err(Fault::BadRequest("its query names several models"));
+    }
+    request.model = Some(model.as_str().into());
+    exchange.record.model =
+        Some(model).filter(|model| !context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    Ok(())
+}
+
+/// Makes the request a handshake with an upstream. Nothing is created before the connection is open, so that any failure may be retried.
+fn shake_hands(request: &mut PreparedRequest, handshake: Rc<Handshake>) {
+    let PreparedRequest { arrived, head, .. } = request;
+    let allowed = &arrived.routed.route.request_headers.allow;
+    handshake.to_upstream(&mut head.headers, allowed, |text| arrived.key.found_in(text));
+    request.repeat = Repeat::Compute;
+    request.handshake = Some(handshake);
+}
+
+impl OpenTunnel {
+    /// A connection to `upstream`, for the exchange that has asked for it.
+    pub(super) fn open(
+        context: &RequestContext,
+        exchange: Box<Exchange>,
+        upstream: SwitchedUpstream,
+    ) -> Self {
+        let SwitchedUpstream { io, permit, idle } = upstream;
+        let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
+        let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
+        let opened = Opened { upstream: io, timeouts, permits };
+        let keys = context.snapshot.upstream_keys.clone();
+        Self { exchange, keys, what: What::Open(Box::new(opened)) }
+    }
+
+    /// A connection of a web page that is closed at once.
+    pub(super) fn refuse(context: &RequestContext, exchange: Box<Exchange>, refusal: PageRefusal) -> Self {
+        let keys = context.snapshot.upstream_keys.clone();
+        Self { exchange, keys, what: What::Refused(refusal) }
+    }
+
+    /// Speaks WebSocket with the client on `io`, to the end of the connection.
+    pub fn run<C>(self, io: C) -> Pin<Box<dyn Future<Output = ()>>>
+    where
+        C: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let Self { exchange, keys, what } = self;
+        match what {
+            What::Refused(refusal) => Box::pin(async move {
+                refuse::refuse(io, &refusal).await;
+                drop(exchange);
+            }),
+            What::Open(opened) => Box::pin(TunnelRelay::new(io, *opened, exchange, keys).run()),
+        }
+    }
+}
+
+impl fmt::Debug for OpenTunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenTunnel").field("exchange", &self.exchange).finish_non_exhaustive()
+    }
+}

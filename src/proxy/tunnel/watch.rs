@@ -1,0 +1,144 @@
+//! What is observed of a WebSocket connection: turns, usage, models, errors, close codes.
+
+use std::sync::Arc;
+
+use super::ending::Ending;
+use crate::{
+    access::Caller,
+    openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
+    websocket::{Interest, Observed},
+};
+
+/// What stands for a close frame without a status code (RFC 6455 §7.1.5).
+const NO_CODE: u16 = 1005;
+
+/// What was observed of a connection.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// The client, if it may use some models only.
+    limited: Option<Arc<Caller>>,
+    /// The model that the connection was opened for, or that its messages name first.
+    pub(super) model: Option<String>,
+    /// The model that answers.
+    pub(super) response_model: Option<String>,
+    pub(super) usage: Option<Usage>,
+    pub(super) turns: u64,
+    pub(super) failed_turns: u64,
+    /// Turns that have begun and not ended.
+    open_turns: u64,
+    /// Turns that the client has asked for and that have not begun.
+    asked: u64,
+    /// The last error.
+    pub(super) error: Option<String>,
+    /// The code of the first close frame.
+    pub(super) close_code: Option<u16>,
+    pub(super) client_closed: bool,
+    pub(super) server_closed: bool,
+    /// Whether the client's close frame was the first.
+    pub(super) client_was_first: bool,
+    /// Why a message of the client is not passed on.
+    pub(super) refused: Option<Ending>,
+}
+
+impl Watch {
+    /// Observes a connection that was opened for `model`. `caller` is the client, if it is known.
+    pub(super) fn new(caller: Option<&Arc<Caller>>, model: Option<String>) -> Self {
+        Self {
+            limited: caller.filter(|caller| caller.models.is_some()).cloned(),
+            model,
+            response_model: None,
+            usage: None,
+            turns: 0,
+            failed_turns: 0,
+            open_turns: 0,
+            asked: 0,
+            error: None,
+            close_code: None,
+            client_closed: false,
+            server_closed: false,
+            client_was_first: false,
+            refused: None,
+        }
+    }
+
+    /// What is read of the client's messages. Of a limited client that is every one, because any may name a model.
+    pub(super) fn of_client(&self) -> Interest {
+        let is_limited = self.limited.is_some();
+        let wants = if is_limited { |_: &[u8]| true } else { ClientMessage::is_wanted };
+        Interest { wants, members: &CLIENT_OUTLINED, binary: is_limited }
+    }
+
+    /// What is read of the server's messages.
+    pub(super) fn of_server() -> Interest {
+        Interest { wants: ServerMessage::is_wanted, members: &OUTLINED, binary: false }
+    }
+
+    /// Whether a turn is under way.
+    pub(super) fn is_in_turn(&self) -> bool {
+        self.open_turns + self.asked > 0
+    }
+
+    /// Observes what the server has sent.
+    pub(super) fn server(&mut self, seen: Observed<'_>) {
+        let text = match seen {
+            Observed::Message { text, .. } => text,
+            Observed::Close(close) => {
+                self.server_closed = true;
+                self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));
+                return;
+            }
+        };
+        let message = ServerMessage::read(text);
+        if let Some(usage) = message.usage {
+            self.usage = Some(self.usage.map_or(usage, |sum| sum.plus(usage)));
+        }
+        self.response_model = self.response_model.take().or(message.model);
+        self.error = message.code.or(self.error.take());
+        match message.kind {
+            ServerKind::Begun => {
+                self.open_turns += 1;
+                self.asked = self.asked.saturating_sub(1);
+            }
+            ServerKind::Ended | ServerKind::Failed => {
+                self.turns += 1;
+                self.failed_turns += u64::from(message.kind == ServerKind::Failed);
+                self.open_turns = self.open_turns.saturating_sub(1);
+            }
+            // The turn that was asked for does not begin.
+            ServerKind::Error => self.asked = self.asked.saturating_sub(1),
+            ServerKind::Other => {}
+        }
+    }
+
+    /// Observes what the client has sent. False: it is not to be passed on, because of [`Watch::refused`].
+    pub(super) fn client(&mut self, seen: Observed<'_>) -> bool {
+        let (text, certain) = match seen {
+            Observed::Message { text, certain, .. } => (text, certain),
+            Observed::Close(close) => {
+                self.client_was_first = !self.server_closed;
+                self.client_closed = true;
+                self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));
+                return true;
+            }
+        };
+        let message = ClientMessage::read(text);
+        if let Some(refused) = self.refusal(&message, certain) {
+            self.refused.get_or_insert(refused);
+            return false;
+        }
+        self.asked += u64::from(message.asks);
+        if self.model.is_none() {
+            self.model = message.models.into_iter().next();
+        }
+        true
+    }
+
+    fn refusal(&self, message: &ClientMessage, certain: bool) -> Option<Ending> {
+        let caller = self.limited.as_ref()?;
+        if let Some(forbidden) = message.models.iter().find(|model| !caller.may_use_model(model)) {
+            return Some(Ending::ModelForbidden(forbidden.clone()));
+        }
+        let names_none = message.asks && self.model.is_none() && message.models.is_empty();
+        (message.is_unclear || !certain || names_none).then_some(Ending::ModelUnknown)
+    }
+}

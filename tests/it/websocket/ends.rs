@@ -1,0 +1,211 @@
+//! How connections end: by either peer, by the gateway's clocks, by a drain, by a failure.
+
+use sluicegate::app::Ended;
+
+use super::rig::{Upstream, ask, authorized, before, open};
+use crate::harness::Gateway;
+
+const CREATED: &str = r#"{"type":"response.created","response":{}}"#;
+const DONE: &str = r#"{"type":"response.done","response":{"status":"completed"}}"#;
+
+#[tokio::test]
+async fn an_upstream_that_dies_between_two_frames_closes_with_1011() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    server.text("last").await;
+    drop(server);
+    assert_eq!(client.next_text().await, "last");
+    let (code, reason) = client.next_close().await;
+    assert!(code == 1011 && reason.contains("upstream"), "{code} {reason}");
+    client.close(1011, "").await;
+    assert!(client.rest().await.is_empty());
+    let line = gateway.log.line(1).await;
+    let fields = (&line["who"], &line["phase"], &line["error"], &line["close_code"]);
+    assert_eq!(fields, (&"upstream".into(), &"stream".into(), &"upstream_truncated".into(), &1011.into()));
+    gateway.finish(1).await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_dies_within_a_frame_cuts_the_connection() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    server.raw(b"\x81\x05hel").await;
+    drop(server);
+    // No close frame may stand within the message.
+    assert_eq!(client.rest().await, b"\x81\x05hel");
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["error"], &line["close_code"]), (&"upstream_truncated".into(), &().into()), "{line}");
+    gateway.finish(1).await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_upstreams_side() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    client.text("last").await;
+    drop(client);
+    assert_eq!(server.next_text().await, "last");
+    assert!(server.rest().await.is_empty());
+    server.end().await;
+    drop(server);
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"caller_left".into()), "{line}");
+    gateway.finish(1).await;
+}
+
+#[tokio::test]
+async fn close_codes_of_the_upstream_pass() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    for code in [1000, 1001, 1003, 1007, 1009, 1011, 1012, 3000, 4999] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+        server.close(code, "as it is").await;
+        assert_eq!(client.next_close().await, (code, "as it is".to_owned()));
+        client.close(code, "").await;
+        assert_eq!(server.next_close().await, (code, String::new()));
+        server.end().await;
+        assert!(client.rest().await.is_empty());
+    }
+    let line = gateway.log.line(9).await;
+    assert_eq!(
+        (&line["who"], &line["close_code"], &line["phase"]),
+        (&"upstream".into(), &4999.into(), &"done".into())
+    );
+}
+
+#[tokio::test]
+async fn silence_closes_with_1001_and_traffic_does_not() {
+    let upstream = Upstream::start().await;
+    let toml = before(&upstream).route("timeout = { websocket_idle = \"300ms\" }");
+    let gateway = Gateway::start(&toml);
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    // Pings count, in either direction.
+    for _ in 0..10 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        client.raw(b"\x89\x80\x01\x02\x03\x04").await;
+        assert_eq!(server.next().await.opcode, 9);
+    }
+    let (code, reason) = client.next_close().await;
+    assert!(code == 1001 && reason.contains("0.3 s"), "{code} {reason}");
+    assert_eq!(server.next_close().await.0, 1001);
+    client.close(1001, "").await;
+    client.rest().await;
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["who"], &line["error"]), (&"gateway".into(), &"websocket_idle".into()), "{line}");
+}
+
+#[tokio::test]
+async fn the_total_timeout_closes_with_1001() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("timeout = { total = \"200ms\" }"));
+    let (mut client, _server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let (code, reason) = client.next_close().await;
+    assert!(code == 1001, "{reason}");
+    client.close(1001, "").await;
+    client.rest().await;
+    assert_eq!(gateway.log.line(1).await["error"], "total_timeout");
+}
+
+#[tokio::test]
+async fn a_drain_closes_with_1001_between_turns() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::start(&before(&upstream));
+    let (mut idle, idle_server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    server.text(CREATED).await;
+    assert_eq!(client.next_text().await, CREATED);
+    gateway.ask_to_stop();
+    let (code, reason) = idle.next_close().await;
+    assert!(code == 1001 && reason.contains("shutting down"), "{code} {reason}");
+    idle.close(1001, "").await;
+    idle.rest().await;
+    drop(idle_server);
+    // The turn goes on to its end.
+    server.text(DONE).await;
+    assert_eq!(client.next_text().await, DONE);
+    assert_eq!(client.next_close().await.0, 1001);
+    assert_eq!(server.next_close().await.0, 1001);
+    client.close(1001, "").await;
+    client.rest().await;
+    assert_eq!(gateway.ended().await, Ended::Drained);
+    let lines = gateway.log.access();
+    assert!(
+        lines.iter().all(|line| line["error"] == "gateway_draining" && line["close_code"] == 1001),
+        "{lines:#?}"
+    );
+}
+
+#[tokio::test]
+async fn a_drain_that_is_cut_waits_for_no_turn_and_no_client() {
+    let upstream = Upstream::start().await;
+    let mut gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    server.text(CREATED).await;
+    assert_eq!(client.next_text().await, CREATED);
+    gateway.ask_to_stop();
+    gateway.ask_to_stop();
+    assert_eq!(client.next_close().await.0, 1001);
+    gateway.ended().await;
+    assert!(client.rest().await.is_empty());
+}
+
+/// The client was known when the connection was opened.
+#[tokio::test]
+async fn a_key_that_is_withdrawn_ends_no_open_connection() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let other = sluicegate::config::KeyHash::of(b"sk-sg-other-0123456789abcdef0123456789");
+    let without = before(&upstream).without_client().more(format!("[client.other]\nkey = \"{other}\""));
+    gateway.reload(&without).await;
+    let refused = ask(gateway.address(), "/v1/realtime", &authorized()).await;
+    assert!(refused.head.starts_with("HTTP/1.1 401 "), "{}", refused.head);
+    client.text("still here").await;
+    assert_eq!(server.next_text().await, "still here");
+    server.text("so am I").await;
+    assert_eq!(client.next_text().await, "so am I");
+}
+
+#[tokio::test]
+async fn a_slow_reader_holds_the_upstream_back() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let message = "x".repeat(1 << 20);
+    let sending = tokio::spawn(async move {
+        for _ in 0..64 {
+            server.text(&message).await;
+        }
+        server.close(1000, "").await;
+        server
+    });
+    // The client reads nothing until the sender cannot go on: what the kernels hold is less than all.
+    let mut read = 0;
+    while read < 64 {
+        tokio::task::yield_now().await;
+        assert_eq!(client.next().await.payload.len(), 1 << 20);
+        read += 1;
+        let held = gateway.buffered();
+        assert_eq!(held, 0);
+    }
+    assert_eq!(client.next_close().await.0, 1000);
+    drop(sending.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_is_cut() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
+    let (client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let flooding = tokio::spawn(async move {
+        let frame = sluicegate::websocket::writer::text(server.sender(), &"x".repeat(1 << 20));
+        while server.try_raw(&frame).await {}
+    });
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
+    flooding.await.unwrap();
+    drop(client);
+}

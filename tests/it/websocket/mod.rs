@@ -1,0 +1,8 @@
+//! WebSocket through the gateway.
+
+mod cases;
+mod ends;
+mod opened;
+mod peers;
+mod refused;
+mod rig;

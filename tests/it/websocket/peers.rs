@@ -1,0 +1,121 @@
+//! Servers and clients that nobody here wrote, with the gateway between them and without it: PyPI's `websockets` and `openai`, npm's `ws`,
+//! `openai` and `@copilotkit/aimock`.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    folder::Folder,
+    harness::{CLIENT_KEY, Gateway, GatewayToml},
+    sdk::packages,
+};
+
+/// A process that says where it listens, and ends when its standard input does.
+pub struct Server {
+    child: Child,
+    said: String,
+}
+
+impl Server {
+    /// The echo server of `websockets`.
+    pub fn echo() -> Self {
+        Self::start(packages::python("websocket_echo.py"))
+    }
+
+    fn aimock() -> Self {
+        let mut script = packages::node();
+        script.arg("aimock.mjs");
+        Self::start(script)
+    }
+
+    fn start(mut script: Command) -> Self {
+        let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        Self { child, said: said.trim().to_owned() }
+    }
+
+    /// What it said: a port, or a URL.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// The URL of a server that said its port.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.said)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a script has printed.
+fn result(mut script: Command, arguments: &[&str]) -> Value {
+    let output = script.args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}\n{errors}");
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}\n{errors}"))
+}
+
+#[test]
+fn openai_python_sees_the_same_events_as_without_the_gateway() {
+    let provider = Server::aimock();
+    let gateway = Gateway::start(&GatewayToml::before(provider.said(), ""));
+    let through = format!("http://{}/v1", gateway.address());
+    let direct = format!("{}/v1", provider.said());
+    let script = || packages::python("websocket_sdk.py");
+    let found = result(script(), &[&through, CLIENT_KEY]);
+    let expected = result(script(), &[&direct, "sk-any"]);
+    for api in ["realtime", "responses"] {
+        assert_eq!(found[api], expected[api], "{api}");
+        assert!(found[api].as_array().unwrap().len() > 10, "{found}");
+    }
+    assert_eq!(found["refused"], json!(["InvalidStatus", 401]));
+    let lines = gateway.log.access();
+    let turns: Vec<_> = lines.iter().map(|line| (&line["status"], &line["turns"], &line["model"])).collect();
+    let (realtime, responses) = (json!("gpt-realtime"), json!("gpt-4o"));
+    let (switched, two) = (json!(101), json!(2));
+    assert!(turns.contains(&(&switched, &two, &realtime)), "{lines:#?}");
+    assert!(turns.contains(&(&switched, &two, &responses)), "{lines:#?}");
+    assert!(lines.iter().any(|line| line["tokens_out"].as_u64().is_some()), "{lines:#?}");
+}
+
+#[test]
+fn ws_and_openai_node_over_tls() {
+    let folder = Folder::new();
+    let mut making = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    assert!(making.arg("cert").current_dir(folder.path("")).output().unwrap().status.success());
+    let [certificate, key, ca] =
+        ["certs/server.pem", "certs/server.key", "certs/ca.pem"].map(|name| folder.path(name));
+    let files = format!("certificate = {certificate:?}, key = {key:?}");
+    let (echo, provider) = (Server::echo(), Server::aimock());
+    let toml = GatewayToml::new()
+        .listener(format!("tls = {{ {files} }}"))
+        .upstream("echo", &echo.url(), "")
+        .upstream("provider", provider.said(), "")
+        .route_to("upstreams = [\"provider\"]")
+        .more("[route.echo]\npath = \"/echo\"\nupstreams = [\"echo\"]");
+    let gateway = Gateway::start(&toml);
+    let port = gateway.address().port();
+    let mut script = packages::node();
+    script.env("NODE_EXTRA_CA_CERTS", &ca).arg("websocket.mjs");
+    let arguments =
+        [&format!("wss://localhost:{port}/echo"), &format!("https://localhost:{port}/v1"), CLIENT_KEY];
+    let found = result(script, &arguments.map(|argument: &str| argument));
+    let echoed = json!(["realtime", "", true, true, true, true, "beat", 4000, "enough"]);
+    assert_eq!(found["echoed"], echoed);
+    assert_eq!(found["refused"], 401);
+    let types = found["realtime"].as_array().unwrap();
+    assert!(
+        types.contains(&"response.output_text.delta".into()) && types.last() == Some(&"response.done".into())
+    );
+}

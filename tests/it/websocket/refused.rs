@@ -1,0 +1,207 @@
+//! Connections that are refused, by the gateway or by the upstream.
+
+use serde_json::Value;
+use sluicegate::websocket::writer::{self, Sender};
+
+use super::rig::{CLOSE, Frame, HANDSHAKE, Upstream, ask, ask_plainly, authorized, before, open};
+use crate::harness::{CLIENT_KEY, Gateway, GatewayToml};
+
+#[tokio::test]
+async fn a_program_gets_a_status_and_json() {
+    let upstream = Upstream::start().await;
+    let more = "[route.plain]\npath = \"/plain\"\nupstreams = [\"sim\"]\nwebsocket = false\n\
+                [client.other]\nkeys = [\"$OTHER\"]\nmodels = [\"gpt-4o*\"]";
+    let other = sluicegate::config::KeyHash::of(b"sk-sg-other-0123456789abcdef0123456789").to_string();
+    let gateway = Gateway::start(&before(&upstream).more(more.replace("$OTHER", &other)));
+    let key = authorized();
+    let limited = "authorization: Bearer sk-sg-other-0123456789abcdef0123456789\r\n";
+    let cases = [
+        ("/v1/realtime", HANDSHAKE.to_owned(), 401, "missing_api_key"),
+        ("/v1/realtime", format!("{HANDSHAKE}authorization: Bearer wrong\r\n"), 401, "invalid_api_key"),
+        ("/v1/realtime", format!("{HANDSHAKE}{key}origin: https://app.test\r\n"), 403, "origin_not_allowed"),
+        ("/plain/realtime", format!("{HANDSHAKE}{key}"), 426, "upgrade_not_supported"),
+        ("/none", format!("{HANDSHAKE}{key}"), 404, "route_not_found"),
+        ("/v1/realtime?model=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
+        ("/v1/realtime?deployment=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
+        ("/v1/realtime?model=gpt-4o&model=o3", format!("{HANDSHAKE}{limited}"), 400, "invalid_request"),
+        ("/v1/realtime", format!("connection: close\r\nupgrade: websocket\r\n{key}"), 400, "invalid_request"),
+        ("/v1/realtime", format!("{}{key}", HANDSHAKE.replace("13", "8")), 400, "invalid_request"),
+        ("/v1/realtime", format!("{}{key}", HANDSHAKE.replace("dGhl", "dGh")), 400, "invalid_request"),
+        ("/v1/realtime", format!("{HANDSHAKE}{key}content-length: 3\r\n"), 400, "invalid_request"),
+        (
+            "/v1/realtime",
+            format!("connection: upgrade\r\nupgrade: other\r\n{key}"),
+            501,
+            "upgrade_not_supported",
+        ),
+    ];
+    let mut exchanges = 0;
+    for (path, headers, status, code) in cases {
+        exchanges += 1;
+        let mut client = ask_plainly(gateway.address(), path, &headers).await;
+        assert!(client.head.starts_with(&format!("HTTP/1.1 {status} ")), "{headers}: {}", client.head);
+        let body = client.body().await;
+        assert_eq!(body["error"]["code"], code, "{body}");
+        assert!(client.header("sec-websocket-accept").is_none());
+    }
+    gateway.finish(exchanges).await;
+}
+
+#[tokio::test]
+async fn a_page_is_accepted_and_told_why_it_is_closed() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("cors = { origins = [\"https://app.test\"] }"));
+    let page = |origin: &str, key: &str| {
+        format!("origin: {origin}\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.{key}\r\n")
+    };
+    for (headers, code, expected) in [
+        (page("https://app.test", "sk-wrong"), "invalid_api_key", "Incorrect API key"),
+        (page("https://evil.test", CLIENT_KEY), "origin_not_allowed", "does not accept WebSocket"),
+        (page("https://app.test.evil.test", CLIENT_KEY), "origin_not_allowed", "does not accept"),
+    ] {
+        let mut client = ask(gateway.address(), "/v1/realtime", &headers).await;
+        assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+        assert_eq!(client.header("sec-websocket-protocol"), Some("realtime"));
+        let (close, reason) = client.next_close().await;
+        assert!(close == 3000 && reason.contains(expected), "{close} {reason}");
+        client.close(3000, "").await;
+        assert!(client.rest().await.is_empty());
+        let line = gateway.log.wait_for(|lines| lines.last().cloned()).await;
+        assert_eq!(line["status"], 101, "{line}");
+        gateway.log.wait_for(|lines| lines.iter().any(|line| line["error"] == code).then_some(())).await;
+    }
+    // The upstream's own refusal, which a page would not see either; overload is a reason to come again.
+    for (status, expected) in [(403, 3000), (503, 1013)] {
+        let headers = page("https://app.test", CLIENT_KEY);
+        let asking = ask(gateway.address(), "/v1/realtime", &headers);
+        let failing = async {
+            let mut server = upstream.next().await;
+            let head = format!(
+                "HTTP/1.1 {status} No\r\ncontent-length: 2\r\ncontent-type: application/json\r\n\r\n{{}}"
+            );
+            server.raw(head.as_bytes()).await;
+            server
+        };
+        let (mut client, _server) = tokio::join!(asking, failing);
+        let (close, reason) = client.next_close().await;
+        assert_eq!(close, expected, "{reason}");
+        assert!(reason.contains(&status.to_string()), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstreams_error_is_passed_on() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let error = r#"{"error":{"message":"no such model","code":"model_not_found"}}"#;
+    let key = authorized();
+    let asking = ask(gateway.address(), "/v1/realtime?model=m", &key);
+    let failing = async {
+        let mut server = upstream.next().await;
+        let length = error.len();
+        let head =
+            format!("HTTP/1.1 404 No\r\ncontent-length: {length}\r\ncontent-type: application/json\r\n\r\n");
+        server.raw(head.as_bytes()).await;
+        server.raw(error.as_bytes()).await;
+        server
+    };
+    let (mut client, _server) = tokio::join!(asking, failing);
+    assert!(client.head.starts_with("HTTP/1.1 404 "), "{}", client.head);
+    assert_eq!(client.body().await, serde_json::from_str::<Value>(error).unwrap());
+    // The connection is still one of HTTP.
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["status"], &line["error"]), (&404.into(), &"model_not_found".into()), "{line}");
+}
+
+#[tokio::test]
+async fn a_message_that_names_a_forbidden_model_does_not_go_upstream() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).client("models = [\"gpt-4o*\"]"));
+    let padding = "x".repeat(200_000);
+    let forbidden = [
+        r#"{"type":"response.create","model":"o3"}"#.to_owned(),
+        r#"{"model":"gpt-4o","type":"response.create","model":"o3"}"#.to_owned(),
+        r#"{"type":"response.create","mod\u0065l":"o3"}"#.to_owned(),
+        format!(r#"{{"type":"response.create","input":"{padding}","model":"o3"}}"#),
+        format!(r#"{{"type":"response.create","input":"{padding}","mod\u0065l":"o3"}}"#),
+        r#"{"type":"session.update","session":{"audio":{"input":{"transcription":{"model":"o3"}}}}}"#
+            .to_owned(),
+        r#"{"type":"x","type":"response.create","x":NaN,"model":"o3"}"#.to_owned(),
+        r#"{"type":"response.create"}"#.to_owned(),
+    ];
+    for message in forbidden {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
+        let allowed = r#"{"type":"response.create","model":"gpt-4o-mini"}"#;
+        if message.contains("model") {
+            client.text(allowed).await;
+            assert_eq!(server.next_text().await, allowed);
+        }
+        client.raw(&writer::text(client.sender(), &message)).await;
+        let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+        assert_eq!(event["type"], "error", "{event}");
+        let code = event["error"]["code"].as_str().unwrap();
+        assert!(matches!(code, "model_not_allowed" | "model_required"), "{event}");
+        let (close, reason) = client.next_close().await;
+        assert_eq!(close, 1008, "{reason}");
+        client.close(1008, "").await;
+        client.rest().await;
+        // Not the end of the message, in any case.
+        let rest = server.rest().await;
+        assert!(
+            !rest.windows(4).any(|window| window == b"\"o3\"") && rest.len() < message.len().max(200),
+            "{}",
+            rest.len()
+        );
+    }
+    let line = gateway.log.line(8).await;
+    assert_eq!(line["close_code"], 1008, "{line}");
+}
+
+#[tokio::test]
+async fn what_a_limited_client_may_do_passes() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).client("models = [\"gpt-4o*\"]"));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime?model=gpt-4o-realtime").await;
+    let audio = format!(r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#, "A".repeat(300_000));
+    for message in [r#"{"type":"response.create"}"#, "", "no JSON", &audio] {
+        client.text(message).await;
+        assert_eq!(server.next_text().await, message);
+    }
+    client.raw(&writer::close(Sender::Client { mask: [1; 4] }, 1000, "")).await;
+    let expected = Frame { fin: true, opcode: CLOSE, masked: true, payload: vec![3, 232] };
+    assert_eq!(server.next().await, expected);
+}
+
+/// One stream of an HTTP/2 connection is no connection of its own.
+#[tokio::test]
+async fn an_upstream_of_http2_is_skipped() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    let alone = Gateway::start(&GatewayToml::before(&first.url(), "http2 = true"));
+    let mut client = ask(alone.address(), "/v1/realtime", &authorized()).await;
+    assert!(client.head.starts_with("HTTP/1.1 426 "), "{}", client.head);
+    assert_eq!(client.body().await["error"]["code"], "upgrade_not_supported");
+    let both = GatewayToml::new().upstream("first", &first.url(), "http2 = true").upstream(
+        "second",
+        &second.url(),
+        "",
+    );
+    let both = Gateway::start(&both);
+    let (mut client, mut server) = open(&both, &second, "/v1/realtime").await;
+    client.text("hello").await;
+    assert_eq!(server.next_text().await, "hello");
+}
+
+/// Both readers of the gateway's keys must agree on who the client is.
+#[tokio::test]
+async fn a_page_with_two_keys_of_different_clients_is_refused() {
+    let upstream = Upstream::start().await;
+    let second = "sk-sg-other-0123456789abcdef0123456789";
+    let hash = sluicegate::config::KeyHash::of(second.as_bytes());
+    let toml = GatewayToml::before(&upstream.url(), "").more(format!("[client.other]\nkey = \"{hash}\""));
+    let gateway = Gateway::start(&toml);
+    let headers =
+        format!("{}sec-websocket-protocol: realtime, openai-insecure-api-key.{second}\r\n", authorized());
+    let mut client = ask(gateway.address(), "/v1/realtime", &headers).await;
+    assert!(client.head.starts_with("HTTP/1.1 400 "), "{}", client.head);
+    assert_eq!(client.body().await["error"]["code"], "conflicting_credentials");
+}

@@ -1,0 +1,53 @@
+"""What openai-python makes of a provider's WebSocket APIs: prints the events of a Realtime and of a Responses connection.
+
+Arguments: base URL, key.
+"""
+
+import asyncio
+import json
+import sys
+
+from openai import AsyncOpenAI, OpenAI
+
+URL, KEY = sys.argv[1:3]
+
+
+async def realtime():
+    events = []
+    client = AsyncOpenAI(base_url=URL, api_key=KEY)
+    async with client.realtime.connect(model="gpt-realtime") as connection:
+        await connection.session.update(session={"type": "realtime", "output_modalities": ["text"]})
+        for _ in range(2):
+            content = [{"type": "input_text", "text": "hello"}]
+            await connection.conversation.item.create(
+                item={"type": "message", "role": "user", "content": content}
+            )
+            await connection.response.create()
+            async for event in connection:
+                events.append([event.type, getattr(event, "delta", None)])
+                if event.type in ("response.done", "error"):
+                    break
+    return events
+
+
+def responses():
+    events = []
+    with OpenAI(base_url=URL, api_key=KEY).responses.connect() as connection:
+        for _ in range(2):
+            connection.response.create(model="gpt-4o", input="hello")
+            for event in connection:
+                events.append([event.type, getattr(event, "delta", None)])
+                if event.type in ("response.completed", "error"):
+                    break
+    return events
+
+
+def refused():
+    try:
+        with OpenAI(base_url=URL, api_key="sk-wrong").responses.connect():
+            return None
+    except Exception as error:
+        return [type(error).__name__, getattr(getattr(error, "response", None), "status_code", None)]
+
+
+print(json.dumps({"realtime": asyncio.run(realtime()), "responses": responses(), "refused": refused()}))
