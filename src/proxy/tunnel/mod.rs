@@ -76,6 +76,7 @@ pub(super) async fn answer(
             return Err(Fault::BadRequest("a WebSocket handshake has no body"));
         }
         name_models(context, exchange, &mut request)?;
+        request.choose_upstreams(exchange.record.caller.as_deref())?;
         let permit = admission::admit(&exchange.record, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
