@@ -120,7 +120,7 @@ impl Handshake {
         }
     }
 
-    /// Makes the headers of a response of 101 those that the client expects.
+    /// Checks the headers of an upstream's response of 101.
     ///
     /// # Errors
     /// The upstream's handshake is not that of RFC 6455 §4.2.2.

@@ -1,6 +1,8 @@
 //! An open WebSocket connection: two directions, their clocks, and its end.
 
 use std::{
+    future::poll_fn,
+    ops::ControlFlow,
     pin::Pin,
     rc::Rc,
     sync::Arc,
@@ -122,13 +124,19 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
 
     /// Passes everything on until the connection has ended.
     pub(super) async fn run(mut self) {
-        std::future::poll_fn(|cx| self.poll(cx)).await;
+        poll_fn(|cx| self.poll(cx)).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // The registry of connections and the drain wake the task of the driver, which this one goes on as.
         self.connection().driven_by(cx.waker());
         self.exchange.handle.abort.register(cx.waker());
+        // A peer that sends without a pause would keep the timer from being looked at.
+        if let Some(due) = self.due(Instant::now())
+            && self.obey(due).is_break()
+        {
+            return Poll::Ready(());
+        }
         for _ in 0..ROUNDS {
             self.obey_drain();
             let down = self.poll_down(cx);
@@ -144,9 +152,8 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
                 continue;
             }
             if let Poll::Ready(due) = self.poll_clock(cx) {
-                match due {
-                    Due::Grace => return Poll::Ready(()),
-                    Due::End(ending) => self.close(ending),
+                if self.obey(due).is_break() {
+                    return Poll::Ready(());
                 }
                 continue;
             }
@@ -154,6 +161,15 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Does what is due. Break: the connection is over.
+    fn obey(&mut self, due: Due) -> ControlFlow<()> {
+        match due {
+            Due::Grace => return ControlFlow::Break(()),
+            Due::End(ending) => self.close(ending),
+        }
+        ControlFlow::Continue(())
     }
 
     /// Closes the connection if the process drains: between two turns, or at once when the drain's deadline has passed.
@@ -242,8 +258,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             let mask = fastrand::u32(..).to_be_bytes();
             self.up.end_with(writer::close(Sender::Client { mask }, Close::GOING_AWAY, ""));
         }
-        let grace = if matches!(ending, Ending::Stalled) { Duration::ZERO } else { CLOSE_GRACE };
-        self.begin_grace(grace);
+        let is_stalled = matches!(ending, Ending::Stalled);
+        if is_stalled {
+            // The kernel would go on sending for minutes.
+            self.connection().reset_when_closing(true);
+        }
+        self.begin_grace(if is_stalled { Duration::ZERO } else { CLOSE_GRACE });
         self.ending = Some(ending);
     }
 
@@ -272,9 +292,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         loop {
             let now = Instant::now();
             let Some(deadline) = self.deadline() else { return Poll::Pending };
-            if now >= deadline
-                && let Some(due) = self.due(now)
-            {
+            if let Some(due) = self.due(now) {
                 return Poll::Ready(due);
             }
             let at = deadline.max(now + Duration::from_millis(1)).into();
@@ -298,7 +316,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         [grace, idle, stall, total].into_iter().flatten().min()
     }
 
+    /// What is due at `now`, with the pauses of the process added to the deadlines.
     fn due(&self, now: Instant) -> Option<Due> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
         let is_over = |since: Instant, limit: Duration| now >= pause::deadline(since, limit);
         if self.closing.is_some_and(|(since, grace)| is_over(since, grace)) {
             return Some(Due::Grace);

@@ -1,8 +1,8 @@
 //! How connections end: by either peer, by the gateway's clocks, by a drain, by a failure.
 
-use sluicegate::app::Ended;
+use sluicegate::{app::Ended, websocket::writer};
 
-use super::rig::{Upstream, ask, authorized, before, open};
+use super::rig::{CLOSE, Upstream, ask, authorized, before, open};
 use crate::harness::Gateway;
 
 const CREATED: &str = r#"{"type":"response.created","response":{}}"#;
@@ -196,12 +196,42 @@ async fn a_slow_reader_holds_the_upstream_back() {
 }
 
 #[tokio::test]
+async fn a_flood_keeps_no_connection_whose_client_has_left() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let (client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let flooding = tokio::spawn(async move {
+        let frame = writer::text(server.sender(), &"x".repeat(1 << 16));
+        while server.try_raw(&frame).await {}
+    });
+    drop(client);
+    flooding.await.unwrap();
+    assert_eq!(gateway.log.line(1).await["error"], "caller_left");
+}
+
+#[tokio::test]
+async fn the_total_timeout_ends_a_flood() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("timeout = { total = \"500ms\" }"));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let flooding = tokio::spawn(async move {
+        let frame = writer::text(server.sender(), &"x".repeat(1 << 16));
+        while server.try_raw(&frame).await {}
+    });
+    while client.next().await.opcode != CLOSE {}
+    client.close(1001, "").await;
+    client.rest().await;
+    flooding.await.unwrap();
+    assert_eq!(gateway.log.line(1).await["error"], "total_timeout");
+}
+
+#[tokio::test]
 async fn a_client_that_reads_nothing_is_cut() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
     let (client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
     let flooding = tokio::spawn(async move {
-        let frame = sluicegate::websocket::writer::text(server.sender(), &"x".repeat(1 << 20));
+        let frame = writer::text(server.sender(), &"x".repeat(1 << 20));
         while server.try_raw(&frame).await {}
     });
     let line = gateway.log.line(1).await;

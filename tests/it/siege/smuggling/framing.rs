@@ -347,7 +347,7 @@ async fn requests_hidden_in_the_bodies_of_refused_ones() {
             "another protocol",
             "RFC 9110 §7.8",
             whole("POST /v1/x", "$Hupgrade: websocket\r\nconnection: upgrade\r\n"),
-            Refused(426),
+            Refused(400),
         ),
         row(
             "an unknown coding",

@@ -138,10 +138,10 @@ async fn upgrades() {
             Ends(GET, 0),
         ),
         row(
-            "websocket",
-            "RFC 9110 §7.8",
+            "half a handshake of WebSocket",
+            "RFC 6455 §4.2.1",
             with("connection: upgrade\r\nupgrade: websocket\r\n"),
-            Answered(426),
+            Answered(400),
         ),
     ])
     .await;
