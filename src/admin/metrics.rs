@@ -83,7 +83,11 @@ impl AdminState {
         }
         out.family("sluicegate_websocket_connections_open", Gauge, "Open WebSocket connections.");
         out.value(&[], self.gateway.open_tunnels());
-        out.family("sluicegate_buffered_bytes", Gauge, "Bytes of request bodies held in memory.");
+        out.family(
+            "sluicegate_buffered_bytes",
+            Gauge,
+            "Bytes of requests and responses held in memory, as `max_buffered` counts them.",
+        );
         out.value(&[], self.gateway.buffered());
     }
 }

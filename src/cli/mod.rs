@@ -64,7 +64,7 @@ pub fn command() -> clap::Command {
 
 /// A streaming reverse proxy for OpenAI-compatible APIs
 ///
-/// Sluicegate terminates TLS, authenticates callers by keys of their own, replaces those by the upstream's key, and forwards the
+/// Sluicegate terminates TLS, authenticates clients by keys of their own, replaces those by the upstream's key, and forwards the
 /// upstream's stream unchanged. An OpenAI SDK client only needs a different base_url. One TOML file configures the gateway;
 /// without a subcommand, `serve` runs.
 #[derive(Debug, Parser)]
@@ -204,10 +204,10 @@ impl Command {
 enum KeyCommand {
     /// Create a client key and print it once, with its [client.NAME] table
     ///
-    /// The configuration holds only the SHA-256 of the key. Give the key to the caller and add the table to gateway.toml.
+    /// The configuration holds only the SHA-256 of the key. Give the key to the client and add the table to gateway.toml.
     #[command(after_long_help = "Example:\n  sluicegate key new team-a")]
     New {
-        /// Name of the caller, as shown in logs and metrics
+        /// Name of the client, as shown in logs and metrics
         name: String,
     },
 }

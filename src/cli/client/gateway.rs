@@ -65,6 +65,8 @@ pub(super) enum Error {
     },
     #[error("--url {0} is not the address of a gateway: write it as https://llm.example.com")]
     Url(Uri),
+    #[error("no model is known that this client may use; name one of {0} with --model")]
+    ModelNeeded(String),
     #[error("model {0:?} cannot stand in these settings: it has quotes, spaces or other special characters")]
     Model(String),
     #[error("path {} of the certificate authority has quotes or other special characters: name another one with --ca", .0.display())]
@@ -176,8 +178,11 @@ impl Gateway<'_> {
         let usual =
             upstream.and_then(|upstream| upstream.targets().find_map(|target| usual_model(&target.url)));
         let fallback = if has_anthropic_api(route) { "claude-haiku-4-5" } else { "gpt-4o-mini" };
-        let model = self.options.model.clone().or(exact);
-        let model = model.unwrap_or_else(|| usual.unwrap_or(fallback).to_owned());
+        let usual = usual.unwrap_or(fallback);
+        let may_use = |model: &str| client.is_none_or(|client| client.may_use_model(model));
+        let chosen =
+            self.options.model.clone().or(exact).or_else(|| may_use(usual).then(|| usual.to_owned()));
+        let Some(model) = chosen else { return Err(Error::ModelNeeded(allowed_patterns(client))) };
         if is_plain(&model) { Ok(model) } else { Err(Error::Model(model)) }
     }
 
@@ -298,6 +303,12 @@ fn plain_path(path: &Path) -> Result<PathBuf, Error> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let is_plain = path.to_str().is_some_and(|text| !text.contains(['"', '\'', '\\', '$', '`', '\n']));
     if is_plain { Ok(path) } else { Err(Error::Ca(path)) }
+}
+
+/// The models that a client may use, as they are configured.
+fn allowed_patterns(client: Option<&Arc<Caller>>) -> String {
+    let models = client.and_then(|client| client.models.as_ref());
+    models.into_iter().flatten().map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether a model's name needs no escaping in any of the formats.

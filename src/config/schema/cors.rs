@@ -1,30 +1,25 @@
-//! `cors` of a route: the web pages that may use it.
-
-use std::time::Duration;
+//! `cors` of a route: the web pages that may open WebSocket connections.
 
 use http::Uri;
 
-use super::timeouts::SPANS;
 use crate::config::{
-    declare::{Kind as _, list, span, table, text},
+    declare::{Kind as _, list, table, text},
     problem::{Complaint, complaint},
 };
 
 table! {
-    /// The web pages that may use a route, by their origins.
+    /// The web pages that may open WebSocket connections on a route, by their origins.
     #[derive(Debug, Clone)]
     pub struct Cors(table, context) {
         origins: Vec<String> = list(text("origin", origin)).non_empty(r#"for example ["https://app.example.com"]"#)
                 .required(r#"for example origins = ["https://app.example.com"]"#),
             "Origins of the pages: scheme, host, and the port if it is not the scheme's own. \"*\" stands for all.",
             { example: &[r#"["https://app.example.com"]"#] };
-        max_age: Duration = span(SPANS).or(Duration::from_secs(600)),
-            "How long a browser may remember that a page is allowed.";
     }
 }
 
 impl Cors {
-    /// Whether a page of this origin may use the route.
+    /// Whether a page of this origin may open connections.
     #[must_use]
     pub fn allows(&self, origin: &[u8]) -> bool {
         self.origins.iter().any(|allowed| allowed == "*" || allowed.as_bytes() == origin)

@@ -53,8 +53,9 @@ table! {
              machine with a browser: any page that is open in it could otherwise send requests.",
             { since: "0.2.0" };
         cors: Option<Cors> = nested::<Cors>().optional(),
-            "Web pages of other origins that may use the route. A WebSocket connection with an `Origin` header is accepted from these alone.",
-            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
+            "Web pages that may open WebSocket connections on the route. A connection with an `Origin` header is accepted from these alone. \
+             (Preflight requests are not answered: pages cannot send plain HTTP requests to another origin.)",
+            { example: &[r#"{ origins = ["https://app.example.com"] }"#], since: "0.2.0" };
         websocket: bool = flag().or(true),
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",

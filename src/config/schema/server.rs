@@ -65,8 +65,8 @@ defaults_table! {
              behind what a slow client has not taken yet; `write_stall` finds a client that has vanished.",
             { effect: Effect::NewConnections };
         max_buffered: u64 = size::<u64>(1 << 20..=1 << 40).or(512 << 20),
-            "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, complete \
-             responses (`delivery = \"whole\"`), and held starts of streams. A request body or a complete response that would exceed it gets \
+            "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, \
+             decoders, complete responses (`delivery = \"whole\"`), held starts of streams and held errors. A request body or a complete response that would exceed it gets \
              a 503; the start of a stream is then forwarded at once. The peak of the process is this plus at most 512 KiB for each request.";
         drain: Drain = section::<Drain>(),
             "What happens between SIGTERM and the end of the process.";
