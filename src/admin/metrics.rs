@@ -246,6 +246,7 @@ fn connections(out: &mut Exposition, counters: &Counters) {
         ("proxy_refused", &counters.proxy_refused),
         ("handshake_failed", &counters.handshake_failed),
         ("plain_http", &counters.plain_http),
+        ("tls_on_plain", &counters.tls_on_plain),
         ("handshake_timeout", &counters.handshake_timeout),
         ("bad_head", &counters.bad_head),
         ("header_timeout", &counters.header_timeout),

@@ -48,6 +48,8 @@ pub enum Fault {
     BadRequest(&'static str),
     /// The request has more header lines than `server.max_headers`.
     TooManyHeaders(usize),
+    /// The request came as plain HTTP on a port that serves HTTPS only.
+    TlsRequired,
     /// No key was presented.
     KeyMissing,
     /// No client has the key that the request presents.

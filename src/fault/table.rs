@@ -46,6 +46,7 @@ impl Fault {
             Self::BadPath(_) => (S::BAD_REQUEST, INVALID, "invalid_path", None, Down),
             Self::BadRequest(_) => (S::BAD_REQUEST, INVALID, "invalid_request", None, Down),
             Self::TooManyHeaders(_) => (LARGE_HEAD, INVALID, "too_many_headers", None, Down),
+            Self::TlsRequired => (S::BAD_REQUEST, INVALID, "tls_required", Some(false), Down),
             Self::KeyMissing => (S::UNAUTHORIZED, INVALID, "missing_api_key", None, Down),
             Self::KeyUnknown | Self::KeyOfProvider(_) | Self::KeyMalformed(_) => {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)

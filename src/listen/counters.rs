@@ -17,6 +17,8 @@ pub struct Counters {
     pub handshake_failed: Count,
     /// A request came as plain HTTP on a listener with TLS.
     pub plain_http: Count,
+    /// A client began a TLS handshake on a listener without TLS.
+    pub tls_on_plain: Count,
     /// The PROXY header and the TLS handshake were not done within `handshake_timeout`.
     pub handshake_timeout: Count,
     /// hyper rejected the head of a request (malformed, too long, too many headers).

@@ -6,8 +6,7 @@ use bytes::BytesMut;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::linger;
-
-const BODY: &str = "TLS required: this port serves HTTPS only, and the request was sent as plain HTTP. Use a base URL that begins with https://\n";
+use crate::fault::{ErrorForm, Fault};
 
 /// Whether the client begins with an HTTP request instead of TLS: HTTP methods begin with a capital letter, and TLS with the type of
 /// a record, which is none (20 to 24, RFC 8446 section 5.1). Leaves what has arrived unread; `ahead` was read before.
@@ -21,13 +20,17 @@ pub(super) async fn is_plain_http(tcp: &TcpStream, ahead: &BytesMut) -> io::Resu
     Ok(first[0].is_ascii_uppercase())
 }
 
-/// Responds, and waits up to `longest` for the client to close its side.
+/// Responds, and waits up to `longest` for the client to close its side. The response is JSON, because the SDKs show no other message.
 pub(super) async fn refuse(tcp: &mut TcpStream, longest: Duration) -> io::Result<()> {
-    let response = format!(
-        "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{BODY}",
-        BODY.len()
-    );
-    tcp.write_all(response.as_bytes()).await?;
+    let (head, body) = Fault::TlsRequired.render(ErrorForm::OpenAi, "").into_parts();
+    let mut response = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        response.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    response
+        .extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).as_bytes());
+    response.extend_from_slice(&body);
+    tcp.write_all(&response).await?;
     linger::linger(tcp, longest).await;
     Ok(())
 }

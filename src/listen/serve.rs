@@ -216,6 +216,9 @@ pub(super) async fn serve<H: Handler>(
     }
 }
 
+/// How a TLS connection begins: the type of a handshake's record, and the major version (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: &[u8] = &[22, 3];
+
 async fn serve_http1<H: Handler>(
     io: Io,
     service: ConnectionService<H>,
@@ -239,11 +242,12 @@ async fn serve_http1<H: Handler>(
     let counters = driver.counters();
     let DriveEnd::Done(done) = driver.drive(&mut connection).await else { return };
     let bad_head = done.as_ref().is_err_and(hyper::Error::is_parse);
-    if bad_head {
-        counters.bad_head.add();
-    }
     log_end(&done);
     let Parts { io, read_buf, service, .. } = connection.into_parts();
+    if bad_head {
+        let is_tls = read_buf.starts_with(TLS_HANDSHAKE);
+        if is_tls { counters.tls_on_plain.add() } else { counters.bad_head.add() }
+    }
     let mut io = io.into_inner();
     if done.is_ok()
         && let Some(switched) = service.take_switched()

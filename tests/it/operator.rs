@@ -16,6 +16,7 @@ use crate::{
     metrics::scrape::Scrape,
 };
 
+const FAILURES: &str = "sluicegate_connection_failures_total";
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:0\"";
 
 async fn operator(gateway: &Gateway, path: &str) -> Answer {
@@ -216,9 +217,32 @@ async fn plain_http_on_a_tls_port_is_counted() {
             .listener(format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}"))
             .admin(),
     );
-    let answer = chat(gateway.address(), Http::One).await;
-    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
-    assert!(answer.text().contains("https://"), "{}", answer.text());
+    let mut raw = Raw::connect(gateway.address()).await;
+    raw.write("GET /v1/models HTTP/1.1\r\nhost: g\r\n\r\n").await;
+    let answer = String::from_utf8(raw.read_to_end().await.0).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("x-should-retry: false"), "{answer}");
+    let body: serde_json::Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(body["error"]["code"], "tls_required");
+    assert!(body["error"]["message"].as_str().unwrap().contains("https://"), "{body}");
     let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
-    assert_eq!(scrape.sum("sluicegate_connection_failures_total", &["class=\"plain_http\""]), 1.0);
+    assert_eq!(scrape.sum(FAILURES, &["class=\"plain_http\""]), 1.0);
+}
+
+#[tokio::test]
+async fn a_tls_client_of_a_plain_port_is_counted() {
+    let upstream = simulator().await;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more: ADMIN, ..Keys::default() });
+    // The beginning of a ClientHello, and a head that is neither HTTP nor TLS.
+    for (bytes, class) in [
+        (&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], "tls_on_plain"),
+        (b"\x00\x01\x02\r\n\r\n", "bad_head"),
+    ] {
+        let mut raw = Raw::connect(gateway.address()).await;
+        raw.write(bytes).await;
+        raw.read_to_end().await;
+        let label = format!("class=\"{class}\"");
+        let counted = async || Scrape::of(gateway.admin.unwrap(), "").await.sum(FAILURES, &[&label]);
+        // The client sees the end before it is counted.
+        safely(async { while counted().await < 1.0 {} }).await;
+    }
 }

@@ -53,6 +53,7 @@ impl Fault {
             Self::BadPath(_) => "bad_path",
             Self::BadRequest(_) => "bad_request",
             Self::TooManyHeaders(_) => "too_many_headers",
+            Self::TlsRequired => "tls_required",
             Self::KeyMissing => "key_missing",
             Self::KeyUnknown => "key_unknown",
             Self::KeyOfProvider(_) => "key_of_provider",
@@ -136,6 +137,7 @@ impl Fault {
             }
             Self::UpgradeUnsupported
             | Self::WebSocketUnavailable
+            | Self::TlsRequired
             | Self::KeyMissing
             | Self::KeyUnknown
             | Self::RouteForbidden

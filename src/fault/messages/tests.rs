@@ -24,6 +24,7 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::BadPath("the path has a backslash".into()),
         Fault::BadRequest("it has no Host header"),
         Fault::TooManyHeaders(100),
+        Fault::TlsRequired,
         Fault::KeyMissing,
         Fault::KeyUnknown,
         Fault::KeyOfProvider("OpenAI"),
