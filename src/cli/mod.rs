@@ -115,7 +115,7 @@ enum Command {
     /// Run the gateway (the default without a subcommand)
     ///
     /// Reads the file, binds its listeners, and serves until SIGTERM or SIGINT. Then it drains: new connections are accepted for `server.drain.announce` only, and
-    /// requests in flight may finish until `server.drain.deadline`. A second signal aborts them. SIGHUP reloads the file.
+    /// requests in flight may finish within `server.drain.deadline`. A second signal aborts them. SIGHUP reloads the file.
     Serve(ConfigFile),
     /// Check the configuration and report every problem in it
     ///

@@ -54,7 +54,7 @@ table! {
             { since: "0.2.0" };
         cors: Option<Cors> = nested::<Cors>().optional(),
             "Web pages that may open WebSocket connections on the route. A connection with an `Origin` header is accepted from these alone. \
-             (Preflight requests are not answered: pages cannot send plain HTTP requests to another origin.)",
+             Preflight requests are not answered, so pages of other origins cannot send plain HTTP requests.",
             { example: &[r#"{ origins = ["https://app.example.com"] }"#], since: "0.2.0" };
         websocket: bool = flag().or(true),
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \

@@ -80,7 +80,7 @@ defaults_table! {
         announce: Duration = span(DRAINS).or(Duration::ZERO),
             "How long connections are still accepted while /readyz already reports that the gateway is not ready.";
         deadline: Duration = span(DRAINS).or(seconds(60)),
-            "How long requests in flight may continue before they are aborted.";
+            "How long requests in flight may continue, from the end of `announce` on, before they are aborted.";
     }
 }
 
