@@ -69,8 +69,20 @@ pub(super) struct TunnelPermits {
     pub(super) _count: Arc<()>,
 }
 
-/// Finds the keys of all upstreams, for what is logged.
-pub(super) type UpstreamKeys = Arc<SecretScanner<'static>>;
+/// Finds the keys that must not be logged.
+#[derive(Debug)]
+pub(super) struct TunnelSecrets {
+    /// The keys of all upstreams.
+    pub(super) upstreams: Arc<SecretScanner<'static>>,
+    /// What the client has presented as its key.
+    pub(super) client: Rc<SecretScanner<'static>>,
+}
+
+impl TunnelSecrets {
+    fn found_in(&self, text: &[u8]) -> bool {
+        self.upstreams.found_in(text) || self.client.found_in(text)
+    }
+}
 
 /// An open connection. Dropping it closes both sides at once, and ends its exchange.
 pub(super) struct TunnelRelay<C> {
@@ -84,7 +96,7 @@ pub(super) struct TunnelRelay<C> {
     up: Direction,
     watch: Watch,
     exchange: Box<Exchange>,
-    keys: UpstreamKeys,
+    secrets: TunnelSecrets,
     timeouts: TunnelTimeouts,
     /// When something last passed in either direction.
     moved: Instant,
@@ -99,7 +111,7 @@ pub(super) struct TunnelRelay<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     /// A connection on which nothing has passed.
-    pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, keys: UpstreamKeys) -> Self {
+    pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, secrets: TunnelSecrets) -> Self {
         let Opened { upstream, timeouts, permits } = opened;
         let record = &exchange.record;
         let watch = Watch::new(record.caller.as_ref(), record.model.clone());
@@ -112,7 +124,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             up: Direction::new(watch.of_client()),
             watch,
             exchange,
-            keys,
+            secrets,
             timeouts,
             moved: Instant::now(),
             closing: None,
@@ -355,10 +367,10 @@ enum Due {
 impl<C> Drop for TunnelRelay<C> {
     /// Writes what is known of the connection into the record of its exchange.
     fn drop(&mut self) {
-        let Self { exchange, watch, up, down, keys, .. } = self;
-        let is_secret = |text: &str| keys.found_in(text.as_bytes());
+        let Self { exchange, watch, up, down, secrets, .. } = self;
+        let is_secret = |text: &str| secrets.found_in(text.as_bytes());
         if let Some(ending) = &self.ending {
-            exchange.fail(&ending.fault(), |text| keys.found_in(text));
+            exchange.fail(&ending.fault(), |text| secrets.found_in(text));
         } else if watch.client_closed || watch.server_closed {
             let who = if watch.client_was_first { Who::Downstream } else { Who::Upstream };
             exchange.conclude(Outcome { who, phase: Phase::Done, fault: None });
