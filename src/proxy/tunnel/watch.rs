@@ -82,6 +82,7 @@ impl Watch {
     pub(super) fn server(&mut self, seen: Observed<'_>) {
         let text = match seen {
             Observed::Message { text, .. } => text,
+            Observed::Unreadable => return,
             Observed::Close(close) => {
                 self.server_closed = true;
                 self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));
@@ -114,6 +115,11 @@ impl Watch {
     pub(super) fn client(&mut self, seen: Observed<'_>) -> bool {
         let (text, certain) = match seen {
             Observed::Message { text, certain, .. } => (text, certain),
+            Observed::Unreadable if self.limited.is_some() => {
+                self.refused.get_or_insert(Ending::ModelUnknown);
+                return false;
+            }
+            Observed::Unreadable => return true,
             Observed::Close(close) => {
                 self.client_was_first = !self.server_closed;
                 self.client_closed = true;
@@ -138,7 +144,8 @@ impl Watch {
         if let Some(forbidden) = message.models.iter().find(|model| !caller.may_use_model(model)) {
             return Some(Ending::ModelForbidden(forbidden.clone()));
         }
-        let names_none = message.asks && self.model.is_none() && message.models.is_empty();
+        // Audio may begin a turn too, and so may messages of other APIs.
+        let names_none = message.is_object && self.model.is_none() && message.models.is_empty();
         (message.is_unclear || !certain || names_none).then_some(Ending::ModelUnknown)
     }
 }

@@ -2,7 +2,7 @@
 
 use sluicegate::{app::Ended, websocket::writer};
 
-use super::rig::{CLOSE, Upstream, ask, authorized, before, open};
+use super::rig::{CLOSE, Upstream, ask, authorized, before, open, open_narrow};
 use crate::harness::Gateway;
 
 const CREATED: &str = r#"{"type":"response.created","response":{}}"#;
@@ -238,4 +238,24 @@ async fn a_client_that_reads_nothing_is_cut() {
     assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
     flooding.await.unwrap();
     drop(client);
+}
+
+/// Its kernel takes what it reads, but ours shows room again only when a third of megabytes has left: much later than `write_stall`.
+#[tokio::test]
+async fn a_client_that_reads_slowly_and_steadily_is_not_cut() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
+    let (mut client, mut server) = open_narrow(&gateway, &upstream, "/v1/realtime").await;
+    let flooding = tokio::spawn(async move {
+        let frame = writer::text(server.sender(), &"x".repeat(1 << 20));
+        while server.try_raw(&frame).await {}
+    });
+    for _ in 0..16 {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        client.next_bytes(4 << 10).await;
+    }
+    assert!(gateway.log.access().is_empty(), "{:?}", gateway.log.access());
+    drop(client);
+    assert_eq!(gateway.log.line(1).await["error"], "caller_left");
+    flooding.await.unwrap();
 }
