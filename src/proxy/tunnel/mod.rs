@@ -14,7 +14,7 @@ mod refuse;
 mod relay;
 mod watch;
 
-use std::{fmt, pin::Pin, rc::Rc};
+use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, header, request};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -145,6 +145,13 @@ fn shake_hands(request: &mut PreparedRequest, handshake: Rc<Handshake>) {
     request.handshake = Some(handshake);
 }
 
+/// The route of the exchange, if it serves the models of tables only.
+fn closed_route(context: &RequestContext, exchange: &Exchange) -> Option<Arc<Route>> {
+    let name = exchange.record.route.as_ref()?;
+    let route = context.snapshot.routes.iter().find(|route| route.name == *name)?;
+    route.models.as_ref()?.is_closed().then(|| route.clone())
+}
+
 impl OpenTunnel {
     /// A connection to `upstream`, for the exchange that has asked for it. `client_key` finds the key of its client.
     pub(super) fn open(
@@ -156,7 +163,8 @@ impl OpenTunnel {
         let SwitchedUpstream { io, permit, idle } = upstream;
         let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
-        let opened = Opened { upstream: io, timeouts, permits };
+        let closed = closed_route(context, &exchange);
+        let opened = Opened { upstream: io, timeouts, permits, closed };
         let secrets = TunnelSecrets { upstreams: context.snapshot.upstream_keys.clone(), client: client_key };
         Self { exchange, what: What::Open(Box::new(opened), secrets) }
     }

@@ -28,6 +28,7 @@ use crate::{
     fault::{Outcome, Phase, Who},
     pause,
     policy::SecretScanner,
+    snapshot::Route,
     upstream::TargetPermit,
     websocket::{
         Close, Observed,
@@ -58,6 +59,8 @@ pub(super) struct Opened {
     pub(super) upstream: Upgraded,
     pub(super) timeouts: TunnelTimeouts,
     pub(super) permits: TunnelPermits,
+    /// The route, if it serves the models of tables only.
+    pub(super) closed: Option<Arc<Route>>,
 }
 
 /// What an open connection holds.
@@ -112,9 +115,9 @@ pub(super) struct TunnelRelay<C> {
 impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     /// A connection on which nothing has passed.
     pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, secrets: TunnelSecrets) -> Self {
-        let Opened { upstream, timeouts, permits } = opened;
+        let Opened { upstream, timeouts, permits, closed } = opened;
         let record = &exchange.record;
-        let watch = Watch::new(record.caller.as_ref(), record.model.clone());
+        let watch = Watch::new(record.caller.clone(), closed, record.model.clone());
         exchange.handle.status.enter(Phase::Stream);
         Self {
             client,
@@ -258,7 +261,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             return;
         }
         let mut to_client = Vec::new();
-        if matches!(ending, Ending::ModelForbidden(_) | Ending::ModelUnknown) {
+        if ending.is_refusal() {
             let request_id = self.exchange.record.request_id.as_str();
             to_client = writer::text(Sender::Server, &ending.fault().message_event(request_id));
         }

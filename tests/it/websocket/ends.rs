@@ -240,7 +240,7 @@ async fn a_client_that_reads_nothing_is_cut() {
     drop(client);
 }
 
-/// Its kernel takes what it reads, but ours shows room again only when a third of megabytes has left: much later than `write_stall`.
+/// Each of its reads makes less room than one of the gateway's, so that the gateway has to wait for several of them.
 #[tokio::test]
 async fn a_client_that_reads_slowly_and_steadily_is_not_cut() {
     let upstream = Upstream::start().await;

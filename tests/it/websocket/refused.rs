@@ -162,6 +162,35 @@ async fn a_message_that_names_a_forbidden_model_does_not_go_upstream() {
     assert_eq!(line["close_code"], 1008, "{line}");
 }
 
+/// A route that serves the models of tables only serves no others by messages.
+#[tokio::test]
+async fn a_message_that_names_a_model_without_a_table_does_not_go_upstream() {
+    let upstream = Upstream::start().await;
+    let toml = before(&upstream)
+        .route("model_tables = \"only\"")
+        .more("[model.gpt-4o]\nupstreams = [\"sim\"]\naliases = [\"default\"]");
+    let gateway = Gateway::start(&toml);
+    let served = r#"{"type":"response.create","model":"gpt-4o"}"#;
+    for message in [
+        r#"{"type":"response.create","model":"o3"}"#,
+        r#"{"type":"session.update","session":{"model":"o3"}}"#,
+    ] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
+        for passes in [served, r#"{"type":"response.create"}"#, "no JSON"] {
+            client.text(passes).await;
+            assert_eq!(server.next_text().await, passes);
+        }
+        client.text(message).await;
+        let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+        assert_eq!(event["error"]["code"], "model_not_found", "{event}");
+        assert_eq!(client.next_close().await.0, 1008, "{message}");
+        client.close(1008, "").await;
+        client.rest().await;
+        server.rest().await;
+    }
+    gateway.finish(2).await;
+}
+
 /// An upstream that is less strict than RFC 6455 reads messages in these frames.
 #[tokio::test]
 async fn a_limited_client_cannot_hide_a_message_in_unusual_frames() {
