@@ -159,6 +159,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             if self.is_over() {
                 return Poll::Ready(());
             }
+            if self.is_closed_by_both() {
+                self.down.finish();
+                self.begin_grace(CLOSE_GRACE);
+                continue;
+            }
             if self.is_answered() {
                 self.down.finish();
                 continue;
@@ -293,6 +298,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         self.down.is_shut()
             && is_upstream_done
             && (self.up.is_ended() || (self.ending.is_some() && is_client_done))
+    }
+
+    /// Whether the close frames of both peers have passed. A server then ends the connection first (RFC 6455 §7.1.1): the gateway, whatever its
+    /// upstream does.
+    fn is_closed_by_both(&self) -> bool {
+        self.watch.client_closed && self.watch.server_closed && !self.down.is_ended()
     }
 
     /// Whether the gateway has closed the connection, and the client has answered that or ended its side.

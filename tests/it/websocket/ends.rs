@@ -76,6 +76,32 @@ async fn close_codes_of_the_upstream_pass() {
     );
 }
 
+/// A server closes the TCP connection first (RFC 6455 section 7.1.1), and the gateway is one, whether its upstream does so or not.
+#[tokio::test]
+async fn after_both_close_frames_nobody_is_waited_for() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    for client_is_first in [true, false] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+        if client_is_first {
+            client.close(1000, "").await;
+            assert_eq!(server.next_close().await.0, 1000);
+        }
+        server.close(1000, "").await;
+        assert_eq!(client.next_close().await.0, 1000);
+        if !client_is_first {
+            client.close(1000, "").await;
+            assert_eq!(server.next_close().await.0, 1000);
+        }
+        assert!(client.rest().await.is_empty());
+        drop(client);
+        assert!(server.rest().await.is_empty());
+    }
+    let lines = gateway.log.line(2).await;
+    assert_eq!((&lines["phase"], &lines["error"]), (&"done".into(), &().into()), "{lines}");
+    gateway.finish(2).await;
+}
+
 #[tokio::test]
 async fn silence_closes_with_1001_and_traffic_does_not() {
     let upstream = Upstream::start().await;

@@ -285,3 +285,40 @@ async fn a_page_with_two_keys_of_different_clients_is_refused() {
     assert!(client.head.starts_with("HTTP/1.1 400 "), "{}", client.head);
     assert_eq!(client.body().await["error"]["code"], "conflicting_credentials");
 }
+
+/// A refused handshake leaves an ordinary connection, which may be upgraded by a later request.
+#[tokio::test]
+async fn a_connection_that_was_refused_may_ask_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let mut client = ask_plainly(gateway.address(), "/v1/realtime", HANDSHAKE).await;
+    assert!(client.head.starts_with("HTTP/1.1 401 "), "{}", client.head);
+    client.body().await;
+    let second = format!("GET /v1/realtime HTTP/1.1\r\nhost: g\r\n{HANDSHAKE}{}\r\n", authorized());
+    client.raw(second.as_bytes()).await;
+    let (_, mut server) = tokio::join!(client.read_head(), upstream.accept());
+    assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+    client.text("hello").await;
+    assert_eq!(server.next_text().await, "hello");
+}
+
+/// A page that announces a body is refused as well, whether it comes or not.
+#[tokio::test]
+async fn a_page_with_a_body_is_refused_and_the_body_is_no_frame() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("cors = { origins = [\"https://app.test\"] }"));
+    for body in ["", "\u{1}\u{1}a", "\u{1}"] {
+        let headers = format!(
+            "{HANDSHAKE}origin: https://app.test\r\ncontent-length: 3\r\n\
+             sec-websocket-protocol: realtime, openai-insecure-api-key.{CLIENT_KEY}\r\n"
+        );
+        let mut client = ask_plainly(gateway.address(), "/v1/realtime", &headers).await;
+        assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+        client.raw(body.as_bytes()).await;
+        let (code, reason) = client.next_close().await;
+        assert!(code == 3000 && reason.contains("has no body"), "{code} {reason}");
+        client.end().await;
+        assert!(client.rest().await.is_empty());
+    }
+    gateway.finish(3).await;
+}

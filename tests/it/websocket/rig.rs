@@ -121,7 +121,7 @@ pub async fn ask_plainly(address: SocketAddr, path: &str, headers: &str) -> Peer
 }
 
 impl Peer {
-    async fn read_head(&mut self) {
+    pub async fn read_head(&mut self) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(safely(self.io.read_u8()).await.unwrap());
