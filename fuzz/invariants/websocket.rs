@@ -42,6 +42,7 @@ fn found<'b>(pieces: impl IntoIterator<Item = &'b [u8]>) -> Found {
                     assert!(text.len() <= KEPT + 1024);
                     found.push((text.to_vec(), false));
                 }
+                Observed::Unreadable => {}
                 Observed::Close(close) => {
                     found.push((format!("{:?} {}", close.code, close.reason).into_bytes(), true));
                 }

@@ -20,6 +20,7 @@ pub static CLIENT_OUTLINED: Members = Members {
         b"type",
         b"model",
         b"session",
+        b"setup",
         b"response",
         b"audio",
         b"input",
@@ -65,7 +66,9 @@ pub struct ClientMessage {
     pub asks: bool,
     /// The models that it names, wherever a model is read from such a message.
     pub models: Vec<String>,
-    /// Whether it may say more than was read: it looks like JSON and is not, or it names too many models.
+    /// Whether it is a JSON object.
+    pub is_object: bool,
+    /// Whether it may say more than was read: an object may be in it that was not read, or it names too many models.
     pub is_unclear: bool,
 }
 
@@ -105,10 +108,12 @@ impl ClientMessage {
     /// Reads a message, whole or its outline.
     pub fn read(text: &[u8]) -> Self {
         let mut event = ClientEvent::default();
-        let is_object = text.trim_ascii_start().first() == Some(&b'{');
-        let is_broken = is_object && json::read(text, &mut event).is_err();
+        let begins = text.trim_ascii_start().first() == Some(&b'{');
+        let is_object = begins && json::read(text, &mut event).is_ok();
+        // Some readers take an object behind a byte order mark, in another Unicode encoding, or in an array.
+        let is_unread = !is_object && memchr::memchr(b'{', text).is_some();
         let ClientEvent { asks, models, too_many, .. } = event;
-        Self { asks, models, is_unclear: is_broken || too_many }
+        Self { asks, models, is_object, is_unclear: is_unread || too_many }
     }
 }
 
@@ -251,7 +256,7 @@ impl ClientEvent {
     }
 }
 
-/// `model`, `session.model`, `response.model`, `session.audio.input.transcription.model`, `session.input_audio_transcription.model`.
+/// `model`, `session.model`, `setup.model` (Gemini API reference, Live API, `BidiGenerateContentSetup`), `response.model`, `session.audio.input.transcription.model`, `session.input_audio_transcription.model`.
 impl Object for ClientEvent {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         let is_inside = match (self.depth, key) {
@@ -260,7 +265,7 @@ impl Object for ClientEvent {
                 return Ok(());
             }
             (_, b"model") => return self.read_model(value),
-            (0, b"session" | b"response") => true,
+            (0, b"session" | b"response" | b"setup") => true,
             (1, b"audio" | b"input_audio_transcription") => true,
             (2, b"input") | (3, b"transcription") => true,
             _ => false,

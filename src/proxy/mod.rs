@@ -128,6 +128,7 @@ pub async fn handle_upgrade(
     let mut exchange = context.open_exchange(&head, safe, in_flight);
     let body = context.request_body(body, head.version);
     let handle = exchange.handle.clone();
+    let client_key = presented.scanner.clone();
     let accepts = handshake.is_of_page() && handshake.check(&head).is_ok();
     let request = UpgradeRequest { head, body, handshake: handshake.clone(), presented };
     let outcome = {
@@ -138,18 +139,18 @@ pub async fn handle_upgrade(
         Ok(response) => response,
         Err(fault) if accepts => {
             let refusal = PageRefusal::of_fault(&fault, &mut exchange, &context);
-            return accept_to_refuse(&context, exchange, &handshake, refusal);
+            return accept_to_refuse(exchange, &handshake, refusal);
         }
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
     };
     match response.into_switched() {
         Ok((head, upstream)) => {
             let head = switching(head.headers, &mut exchange);
-            (head, Some(OpenTunnel::open(&context, exchange, *upstream)))
+            (head, Some(OpenTunnel::open(&context, exchange, *upstream, client_key)))
         }
         Err(response) if accepts => {
             let refusal = PageRefusal::of_response(response.status(), &mut exchange);
-            accept_to_refuse(&context, exchange, &handshake, refusal)
+            accept_to_refuse(exchange, &handshake, refusal)
         }
         Err(response) => (respond(*response, exchange, None), None),
     }
@@ -157,7 +158,6 @@ pub async fn handle_upgrade(
 
 /// Accepts the handshake of a web page, so that it can be told why it is refused.
 fn accept_to_refuse(
-    context: &RequestContext,
     mut exchange: Box<Exchange>,
     handshake: &Handshake,
     refusal: PageRefusal,
@@ -165,7 +165,7 @@ fn accept_to_refuse(
     let mut headers = HeaderMap::new();
     handshake.to_client(&mut headers);
     let head = switching(headers, &mut exchange);
-    (head, Some(OpenTunnel::refuse(context, exchange, refusal)))
+    (head, Some(OpenTunnel::refuse(exchange, refusal)))
 }
 
 /// A response of 101 with these headers.

@@ -40,6 +40,8 @@ pub enum Observed<'m> {
         /// Whether nothing of the [`Interest`]'s members can be missing in an outline.
         certain: bool,
     },
+    /// A data frame begins that RFC 6455 does not allow here, or with bits of an extension: what a peer makes of it is not known.
+    Unreadable,
     /// A close frame has ended.
     Close(&'m Close),
 }
@@ -111,7 +113,7 @@ impl MessageReader {
         let mut rest = bytes;
         while let Some(part) = self.scanner.next(&mut rest) {
             match part {
-                FramePart::Start(frame) => self.start(frame),
+                FramePart::Start(frame) => self.start(frame, on),
                 FramePart::Payload { bytes, offset } => self.payload(bytes, offset, on),
                 FramePart::End => {
                     self.end(on);
@@ -122,8 +124,11 @@ impl MessageReader {
         bytes.len() - rest.len()
     }
 
-    fn start(&mut self, frame: Frame) {
+    fn start(&mut self, frame: Frame, on: &mut impl FnMut(Observed<'_>)) {
         self.frame = Some(frame);
+        if !self.is_in_order(frame) {
+            on(Observed::Unreadable);
+        }
         match frame.opcode {
             Opcode::Text | Opcode::Binary => {
                 let is_readable = frame.opcode == Opcode::Text || self.interest.binary;
@@ -133,6 +138,17 @@ impl MessageReader {
             }
             Opcode::Close => self.control.clear(),
             Opcode::Continuation | Opcode::Ping | Opcode::Pong | Opcode::Other(_) => {}
+        }
+    }
+
+    /// Whether a frame may stand here, as far as it may carry a message.
+    fn is_in_order(&self, frame: Frame) -> bool {
+        let is_within = self.message.state != State::Between;
+        match frame.opcode {
+            Opcode::Text | Opcode::Binary => frame.reserved == 0 && !is_within,
+            Opcode::Continuation => frame.reserved == 0 && is_within,
+            Opcode::Other(_) => false,
+            Opcode::Close | Opcode::Ping | Opcode::Pong => true,
         }
     }
 

@@ -88,6 +88,39 @@ async fn a_client_that_is_limited_to_some_models_has_to_name_one() {
     gateway.finish(6).await;
 }
 
+/// A member that means nothing there must not stand for the models that the request runs.
+#[tokio::test]
+async fn a_model_beside_those_that_cannot_be_read_counts_for_nothing() {
+    let upstream = simulator().await;
+    let client = r#"models = ["allowed"]"#;
+    let gateway = Gateway::with(&upstream, Http::One, Keys { client, ..Keys::default() });
+    let refused = [
+        ("/v1/batches", r#"{"model":"allowed","input_file_id":"file-1"}"#),
+        ("/v1/messages/batches", r#"{"model":"allowed","requests":[{"params":{"model":"o3"}}]}"#),
+        ("/v1/realtime/client_secrets", r#"{"model":"allowed","session":{"model":"o3"}}"#),
+        ("/v1/evals/e/runs", r#"{"model":"allowed","data_source":{"model":"o3"}}"#),
+        ("/v1/tunedModels/o3:generateContent", r#"{"model":"allowed","contents":[]}"#),
+    ];
+    for down in BOTH {
+        for (path, body) in refused {
+            let answer = sends(&gateway, down, path, body).await;
+            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_required"), "{path}");
+        }
+        assert!(upstream.records().is_empty());
+        // These name it where it is read.
+        for (path, body) in [
+            ("/v1/threads/runs", r#"{"model":"allowed","assistant_id":"a"}"#),
+            ("/v1/models/allowed:generateContent", r#"{"contents":[]}"#),
+            ("/v1/unheard/of", r#"{"model":"allowed"}"#),
+        ] {
+            sends(&gateway, down, path, body).await;
+            assert_eq!(upstream.records().len(), 1, "{path}");
+            upstream.reset();
+        }
+    }
+    gateway.finish(16).await;
+}
+
 /// A dummy key that is an ordinary word must not decide who may ask for which model.
 #[tokio::test]
 async fn a_model_that_looks_like_the_key_of_another_upstream_is_still_a_model() {

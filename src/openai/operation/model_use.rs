@@ -7,8 +7,10 @@ pub enum ModelUse {
     Named,
     /// The body may have a member `model`; without it, the request uses no other model than its client already may.
     Optional,
-    /// The request runs a model that it names elsewhere (in a nested member, in a file, by the id of something else), or the operation is
-    /// not known.
+    /// The request runs a model that it names elsewhere: in its path, in a nested member, in a file, by the id of something else. A member
+    /// `model` of its body says nothing about that.
+    Elsewhere,
+    /// The operation is not known. It is taken to run a model, and the member `model` of its body to name that.
     Unseen,
     /// The request runs no model.
     None,
@@ -17,7 +19,12 @@ pub enum ModelUse {
 impl ModelUse {
     /// Whether a client that is limited to some models must name one.
     pub fn is_required(self) -> bool {
-        matches!(self, Self::Named | Self::Unseen)
+        matches!(self, Self::Named | Self::Elsewhere | Self::Unseen)
+    }
+
+    /// Whether a `model` in the body names the model that the request runs.
+    pub fn may_be_in_body(self) -> bool {
+        self != Self::Elsewhere
     }
 
     /// Whether a body of this operation is worth being read for its `model`.

@@ -33,7 +33,7 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
         "countTokens" | "embedContent" | "batchEmbedContents" => Endpoint::Other,
         _ => return None,
     };
-    Some(Native { endpoint, model: ModelUse::Unseen })
+    Some(Native { endpoint, model: ModelUse::Elsewhere })
 }
 
 /// Where the model stands in a path of Gemini's own API, `…/models/NAME:generateContent`.

@@ -57,6 +57,7 @@ fn models_that_a_client_names() {
         ),
         (r#"{"type":"session.update","session":{"input_audio_transcription":{"model":"b"}}}"#, false, &["b"]),
         (r#"{"model":"a","type":"response.create","mod\u0065l":"b"}"#, true, &["a", "b"]),
+        (r#"{"setup":{"model":"models/a"}}"#, false, &["models/a"]),
         ("not JSON", false, &[]),
         ("", false, &[]),
     ] {
@@ -65,7 +66,9 @@ fn models_that_a_client_names() {
         assert_eq!(message.models, models, "{text}");
     }
     let nine: Vec<_> = (0..9).map(|number| format!(r#""model":"{number}""#)).collect();
-    for unclear in [r#"{"x":NaN,"model":"a"}"#, " {", &format!("{{{}}}", nine.join(","))] {
+    for unclear in
+        [r#"{"x":NaN,"model":"a"}"#, " {", "\u{feff}{}", "[{}]", "\0{\0}", &format!("{{{}}}", nine.join(","))]
+    {
         assert!(ClientMessage::read(unclear.as_bytes()).is_unclear, "{unclear}");
     }
 }

@@ -35,11 +35,14 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
     let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
         return Ok(());
     };
-    let named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref());
-    if let Some(forbidden) = named.clone().find(|model| !caller.may_use_model(prepared.counted_name(model))) {
+    let mut named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref());
+    if let Some(forbidden) = named.find(|model| !caller.may_use_model(prepared.counted_name(model))) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }
-    if named.count() == 0 && prepared.operation.model.is_required() {
+    let use_of_model = prepared.operation.model;
+    let is_named =
+        prepared.path_model.is_some() || (use_of_model.may_be_in_body() && prepared.model.is_some());
+    if use_of_model.is_required() && !is_named {
         return Err(Fault::ModelUnknown);
     }
     Ok(())

@@ -187,8 +187,9 @@ pub(in crate::proxy) fn with_model(query: &str, model: &str) -> String {
 }
 
 fn names_model(name: &str) -> bool {
+    // Azure does not look at case.
     let name = percent_decode_str(name).collect::<Vec<u8>>();
-    name == b"model" || name == b"deployment"
+    name.eq_ignore_ascii_case(b"model") || name.eq_ignore_ascii_case(b"deployment")
 }
 
 /// Whether a header of this name lists `item`, in any case.

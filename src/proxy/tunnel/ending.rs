@@ -21,6 +21,13 @@ pub(super) enum Ending {
     UpstreamLost,
     /// The client asks for a model that it may not use.
     ModelForbidden(String),
+    /// The route serves the models of tables only, and the client asks for another one.
+    ModelNotFound {
+        /// The model.
+        model: String,
+        /// Names like it that the client may use.
+        names: Vec<String>,
+    },
     /// The client is limited to some models, and it cannot be read which one it asks for.
     ModelUnknown,
 }
@@ -35,13 +42,18 @@ impl Ending {
         }
     }
 
+    /// Whether a message of the client is the reason, which then gets an error event too.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.code() == Close::POLICY
+    }
+
     /// The status code that the client gets. 1001 makes SDKs that reconnect do so, and so does 1011; 1008 does not (openai-python
     /// `resources/realtime/realtime.py`, openai-node `realtime/internal-base.ts`).
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
             Self::UpstreamLost => Close::INTERNAL,
-            Self::ModelForbidden(_) | Self::ModelUnknown => Close::POLICY,
+            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Close::POLICY,
         }
     }
 
@@ -50,9 +62,7 @@ impl Ending {
         match self {
             Self::Drain => "The gateway is shutting down. Connect again.".to_owned(),
             Self::UpstreamLost => "The connection to the upstream was lost. Connect again.".to_owned(),
-            Self::Idle(_) | Self::Total(_) | Self::Stalled | Self::ModelForbidden(_) | Self::ModelUnknown => {
-                self.fault().to_string()
-            }
+            _ => self.fault().to_string(),
         }
     }
 
@@ -67,6 +77,7 @@ impl Ending {
                 Fault::Truncated("the upstream connection ended without a close frame".into())
             }
             Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
+            Self::ModelNotFound { model, names } => Fault::model_not_found(model, names),
             Self::ModelUnknown => Fault::ModelUnknown,
         }
     }

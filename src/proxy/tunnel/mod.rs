@@ -14,7 +14,7 @@ mod refuse;
 mod relay;
 mod watch;
 
-use std::{fmt, pin::Pin, rc::Rc};
+use std::{fmt, pin::Pin, rc::Rc, sync::Arc};
 
 use http::{HeaderValue, header, request};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,11 +29,11 @@ use super::{
     intake::{self, PreparedRequest},
 };
 use crate::{
-    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, snapshot::Route,
-    websocket::handshake,
+    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, policy::SecretScanner,
+    snapshot::Route, websocket::handshake,
 };
 pub(super) use refuse::PageRefusal;
-use relay::{Opened, TunnelPermits, TunnelRelay, TunnelTimeouts, UpstreamKeys};
+use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
@@ -46,14 +46,13 @@ pub(super) struct UpgradeRequest {
 /// A connection that switches to WebSocket after the response of 101.
 pub struct OpenTunnel {
     exchange: Box<Exchange>,
-    keys: UpstreamKeys,
     what: What,
 }
 
 enum What {
     /// The client is accepted, and told why it is refused.
     Refused(PageRefusal),
-    Open(Box<Opened>),
+    Open(Box<Opened>, TunnelSecrets),
 }
 
 /// The ladder of a request for a WebSocket connection. The response is of 101 if an upstream has switched; else it is the upstream's error.
@@ -146,25 +145,33 @@ fn shake_hands(request: &mut PreparedRequest, handshake: Rc<Handshake>) {
     request.handshake = Some(handshake);
 }
 
+/// The route of the exchange, if it serves the models of tables only.
+fn closed_route(context: &RequestContext, exchange: &Exchange) -> Option<Arc<Route>> {
+    let name = exchange.record.route.as_ref()?;
+    let route = context.snapshot.routes.iter().find(|route| route.name == *name)?;
+    route.models.as_ref()?.is_closed().then(|| route.clone())
+}
+
 impl OpenTunnel {
-    /// A connection to `upstream`, for the exchange that has asked for it.
+    /// A connection to `upstream`, for the exchange that has asked for it. `client_key` finds the key of its client.
     pub(super) fn open(
         context: &RequestContext,
         exchange: Box<Exchange>,
         upstream: SwitchedUpstream,
+        client_key: Rc<SecretScanner<'static>>,
     ) -> Self {
         let SwitchedUpstream { io, permit, idle } = upstream;
         let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
-        let opened = Opened { upstream: io, timeouts, permits };
-        let keys = context.snapshot.upstream_keys.clone();
-        Self { exchange, keys, what: What::Open(Box::new(opened)) }
+        let closed = closed_route(context, &exchange);
+        let opened = Opened { upstream: io, timeouts, permits, closed };
+        let secrets = TunnelSecrets { upstreams: context.snapshot.upstream_keys.clone(), client: client_key };
+        Self { exchange, what: What::Open(Box::new(opened), secrets) }
     }
 
     /// A connection of a web page that is closed at once.
-    pub(super) fn refuse(context: &RequestContext, exchange: Box<Exchange>, refusal: PageRefusal) -> Self {
-        let keys = context.snapshot.upstream_keys.clone();
-        Self { exchange, keys, what: What::Refused(refusal) }
+    pub(super) fn refuse(exchange: Box<Exchange>, refusal: PageRefusal) -> Self {
+        Self { exchange, what: What::Refused(refusal) }
     }
 
     /// Speaks WebSocket with the client on `io`, to the end of the connection.
@@ -172,13 +179,13 @@ impl OpenTunnel {
     where
         C: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let Self { exchange, keys, what } = self;
+        let Self { exchange, what } = self;
         match what {
             What::Refused(refusal) => Box::pin(async move {
                 refuse::refuse(io, &refusal).await;
                 drop(exchange);
             }),
-            What::Open(opened) => Box::pin(TunnelRelay::new(io, *opened, exchange, keys).run()),
+            What::Open(opened, secrets) => Box::pin(TunnelRelay::new(io, *opened, exchange, secrets).run()),
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     fault::{Outcome, Phase, Who},
     pause,
     policy::SecretScanner,
+    snapshot::Route,
     upstream::TargetPermit,
     websocket::{
         Close, Observed,
@@ -58,6 +59,8 @@ pub(super) struct Opened {
     pub(super) upstream: Upgraded,
     pub(super) timeouts: TunnelTimeouts,
     pub(super) permits: TunnelPermits,
+    /// The route, if it serves the models of tables only.
+    pub(super) closed: Option<Arc<Route>>,
 }
 
 /// What an open connection holds.
@@ -69,8 +72,20 @@ pub(super) struct TunnelPermits {
     pub(super) _count: Arc<()>,
 }
 
-/// Finds the keys of all upstreams, for what is logged.
-pub(super) type UpstreamKeys = Arc<SecretScanner<'static>>;
+/// Finds the keys that must not be logged.
+#[derive(Debug)]
+pub(super) struct TunnelSecrets {
+    /// The keys of all upstreams.
+    pub(super) upstreams: Arc<SecretScanner<'static>>,
+    /// What the client has presented as its key.
+    pub(super) client: Rc<SecretScanner<'static>>,
+}
+
+impl TunnelSecrets {
+    fn found_in(&self, text: &[u8]) -> bool {
+        self.upstreams.found_in(text) || self.client.found_in(text)
+    }
+}
 
 /// An open connection. Dropping it closes both sides at once, and ends its exchange.
 pub(super) struct TunnelRelay<C> {
@@ -84,7 +99,7 @@ pub(super) struct TunnelRelay<C> {
     up: Direction,
     watch: Watch,
     exchange: Box<Exchange>,
-    keys: UpstreamKeys,
+    secrets: TunnelSecrets,
     timeouts: TunnelTimeouts,
     /// When something last passed in either direction.
     moved: Instant,
@@ -99,10 +114,10 @@ pub(super) struct TunnelRelay<C> {
 
 impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     /// A connection on which nothing has passed.
-    pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, keys: UpstreamKeys) -> Self {
-        let Opened { upstream, timeouts, permits } = opened;
+    pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, secrets: TunnelSecrets) -> Self {
+        let Opened { upstream, timeouts, permits, closed } = opened;
         let record = &exchange.record;
-        let watch = Watch::new(record.caller.as_ref(), record.model.clone());
+        let watch = Watch::new(record.caller.clone(), closed, record.model.clone());
         exchange.handle.status.enter(Phase::Stream);
         Self {
             client,
@@ -112,7 +127,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             up: Direction::new(watch.of_client()),
             watch,
             exchange,
-            keys,
+            secrets,
             timeouts,
             moved: Instant::now(),
             closing: None,
@@ -143,6 +158,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             let up = self.poll_up(cx);
             if self.is_over() {
                 return Poll::Ready(());
+            }
+            if self.is_closed_by_both() {
+                self.down.finish();
+                self.begin_grace(CLOSE_GRACE);
+                continue;
             }
             if self.is_answered() {
                 self.down.finish();
@@ -246,7 +266,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             return;
         }
         let mut to_client = Vec::new();
-        if matches!(ending, Ending::ModelForbidden(_) | Ending::ModelUnknown) {
+        if ending.is_refusal() {
             let request_id = self.exchange.record.request_id.as_str();
             to_client = writer::text(Sender::Server, &ending.fault().message_event(request_id));
         }
@@ -278,6 +298,12 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         self.down.is_shut()
             && is_upstream_done
             && (self.up.is_ended() || (self.ending.is_some() && is_client_done))
+    }
+
+    /// Whether the close frames of both peers have passed. A server then ends the connection first (RFC 6455 §7.1.1): the gateway, whatever its
+    /// upstream does.
+    fn is_closed_by_both(&self) -> bool {
+        self.watch.client_closed && self.watch.server_closed && !self.down.is_ended()
     }
 
     /// Whether the gateway has closed the connection, and the client has answered that or ended its side.
@@ -355,10 +381,10 @@ enum Due {
 impl<C> Drop for TunnelRelay<C> {
     /// Writes what is known of the connection into the record of its exchange.
     fn drop(&mut self) {
-        let Self { exchange, watch, up, down, keys, .. } = self;
-        let is_secret = |text: &str| keys.found_in(text.as_bytes());
+        let Self { exchange, watch, up, down, secrets, .. } = self;
+        let is_secret = |text: &str| secrets.found_in(text.as_bytes());
         if let Some(ending) = &self.ending {
-            exchange.fail(&ending.fault(), |text| keys.found_in(text));
+            exchange.fail(&ending.fault(), |text| secrets.found_in(text));
         } else if watch.client_closed || watch.server_closed {
             let who = if watch.client_was_first { Who::Downstream } else { Who::Upstream };
             exchange.conclude(Outcome { who, phase: Phase::Done, fault: None });

@@ -6,6 +6,7 @@ use super::ending::Ending;
 use crate::{
     access::Caller,
     openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
+    snapshot::Route,
     websocket::{Interest, Observed},
 };
 
@@ -15,8 +16,11 @@ const NO_CODE: u16 = 1005;
 /// What was observed of a connection.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The client, if it may use some models only.
-    limited: Option<Arc<Caller>>,
+    caller: Option<Arc<Caller>>,
+    /// Whether the client may use some models only.
+    is_limited: bool,
+    /// The route, if it serves the models of tables only.
+    closed: Option<Arc<Route>>,
     /// The model that the connection was opened for, or that its messages name first.
     pub(super) model: Option<String>,
     /// The model that answers.
@@ -41,10 +45,17 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Observes a connection that was opened for `model`. `caller` is the client, if it is known.
-    pub(super) fn new(caller: Option<&Arc<Caller>>, model: Option<String>) -> Self {
+    /// Observes a connection that was opened for `model`. `caller` is the client, if it is known, and `closed` the route, if it serves
+    /// the models of tables only.
+    pub(super) fn new(
+        caller: Option<Arc<Caller>>,
+        closed: Option<Arc<Route>>,
+        model: Option<String>,
+    ) -> Self {
         Self {
-            limited: caller.filter(|caller| caller.models.is_some()).cloned(),
+            is_limited: caller.as_ref().is_some_and(|caller| caller.models.is_some()),
+            caller,
+            closed,
             model,
             response_model: None,
             usage: None,
@@ -63,7 +74,7 @@ impl Watch {
 
     /// What is read of the client's messages. Of a limited client that is every one, because any may name a model.
     pub(super) fn of_client(&self) -> Interest {
-        let is_limited = self.limited.is_some();
+        let is_limited = self.is_limited;
         let wants = if is_limited { |_: &[u8]| true } else { ClientMessage::is_wanted };
         Interest { wants, members: &CLIENT_OUTLINED, binary: is_limited }
     }
@@ -82,6 +93,7 @@ impl Watch {
     pub(super) fn server(&mut self, seen: Observed<'_>) {
         let text = match seen {
             Observed::Message { text, .. } => text,
+            Observed::Unreadable => return,
             Observed::Close(close) => {
                 self.server_closed = true;
                 self.close_code.get_or_insert(close.code.unwrap_or(NO_CODE));
@@ -114,6 +126,11 @@ impl Watch {
     pub(super) fn client(&mut self, seen: Observed<'_>) -> bool {
         let (text, certain) = match seen {
             Observed::Message { text, certain, .. } => (text, certain),
+            Observed::Unreadable if self.is_limited => {
+                self.refused.get_or_insert(Ending::ModelUnknown);
+                return false;
+            }
+            Observed::Unreadable => return true,
             Observed::Close(close) => {
                 self.client_was_first = !self.server_closed;
                 self.client_closed = true;
@@ -134,11 +151,22 @@ impl Watch {
     }
 
     fn refusal(&self, message: &ClientMessage, certain: bool) -> Option<Ending> {
-        let caller = self.limited.as_ref()?;
-        if let Some(forbidden) = message.models.iter().find(|model| !caller.may_use_model(model)) {
+        let caller = self.caller.as_deref();
+        let is_allowed = |name: &str| caller.is_none_or(|caller| caller.may_use_model(name));
+        if let Some(forbidden) = message.models.iter().find(|model| !is_allowed(model)) {
             return Some(Ending::ModelForbidden(forbidden.clone()));
         }
-        let names_none = message.asks && self.model.is_none() && message.models.is_empty();
+        if let Some(index) = self.closed.as_ref().and_then(|route| route.models.as_ref())
+            && let Some(unknown) = message.models.iter().find(|model| index.find(model).is_none())
+        {
+            let names = index.nearest(unknown, is_allowed);
+            return Some(Ending::ModelNotFound { model: unknown.clone(), names });
+        }
+        if !self.is_limited {
+            return None;
+        }
+        // Audio may begin a turn too, and so may messages of other APIs.
+        let names_none = message.is_object && self.model.is_none() && message.models.is_empty();
         (message.is_unclear || !certain || names_none).then_some(Ending::ModelUnknown)
     }
 }

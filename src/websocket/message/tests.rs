@@ -15,6 +15,7 @@ fn seen(bytes: &[u8], pieces: &[usize], interest: Interest) -> (Vec<String>, u64
     let mut on = |seen: Observed<'_>| {
         found.push(match seen {
             Observed::Message { text, whole, .. } => format!("{whole} {}", String::from_utf8_lossy(text)),
+            Observed::Unreadable => "unreadable".to_owned(),
             Observed::Close(Close { code, reason }) => format!("close {code:?} {reason}"),
         });
     };
@@ -102,7 +103,22 @@ fn of_a_long_message_an_outline_is_kept() {
 #[test]
 fn compressed_messages_are_not_read() {
     let bytes = [raw(0xc1, None, b"deflated"), raw(0x81, None, b"plain")].concat();
-    assert_eq!(seen(&bytes, &[], ALL).0, ["true plain"]);
+    assert_eq!(seen(&bytes, &[], ALL).0, ["unreadable", "true plain"]);
+}
+
+#[test]
+fn frames_that_may_not_stand_there_are_reported() {
+    for (frames, expected) in [
+        (&[0x80][..], &["unreadable"][..]),
+        (&[0x83], &["unreadable"]),
+        (&[0x8b], &["unreadable"]),
+        (&[0x01, 0x81], &["unreadable", "true x"]),
+        (&[0x01, 0xc0], &["unreadable", "true xx"]),
+        (&[0x01, 0x89, 0x80, 0x81], &["true xx", "true x"]),
+    ] {
+        let bytes: Vec<_> = frames.iter().flat_map(|first| raw(*first, MASK, b"x")).collect();
+        assert_eq!(seen(&bytes, &[], ALL).0, expected, "{frames:x?}");
+    }
 }
 
 #[test]

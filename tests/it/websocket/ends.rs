@@ -2,7 +2,7 @@
 
 use sluicegate::{app::Ended, websocket::writer};
 
-use super::rig::{CLOSE, Upstream, ask, authorized, before, open};
+use super::rig::{CLOSE, Upstream, ask, authorized, before, open, open_narrow};
 use crate::harness::Gateway;
 
 const CREATED: &str = r#"{"type":"response.created","response":{}}"#;
@@ -74,6 +74,32 @@ async fn close_codes_of_the_upstream_pass() {
         (&line["who"], &line["close_code"], &line["phase"]),
         (&"upstream".into(), &4999.into(), &"done".into())
     );
+}
+
+/// A server closes the TCP connection first (RFC 6455 section 7.1.1), and the gateway is one, whether its upstream does so or not.
+#[tokio::test]
+async fn after_both_close_frames_nobody_is_waited_for() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    for client_is_first in [true, false] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+        if client_is_first {
+            client.close(1000, "").await;
+            assert_eq!(server.next_close().await.0, 1000);
+        }
+        server.close(1000, "").await;
+        assert_eq!(client.next_close().await.0, 1000);
+        if !client_is_first {
+            client.close(1000, "").await;
+            assert_eq!(server.next_close().await.0, 1000);
+        }
+        assert!(client.rest().await.is_empty());
+        drop(client);
+        assert!(server.rest().await.is_empty());
+    }
+    let lines = gateway.log.line(2).await;
+    assert_eq!((&lines["phase"], &lines["error"]), (&"done".into(), &().into()), "{lines}");
+    gateway.finish(2).await;
 }
 
 #[tokio::test]
@@ -238,4 +264,24 @@ async fn a_client_that_reads_nothing_is_cut() {
     assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
     flooding.await.unwrap();
     drop(client);
+}
+
+/// Each of its reads makes less room than one of the gateway's, so that the gateway has to wait for several of them.
+#[tokio::test]
+async fn a_client_that_reads_slowly_and_steadily_is_not_cut() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
+    let (mut client, mut server) = open_narrow(&gateway, &upstream, "/v1/realtime").await;
+    let flooding = tokio::spawn(async move {
+        let frame = writer::text(server.sender(), &"x".repeat(1 << 20));
+        while server.try_raw(&frame).await {}
+    });
+    for _ in 0..16 {
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+        client.next_bytes(4 << 10).await;
+    }
+    assert!(gateway.log.access().is_empty(), "{:?}", gateway.log.access());
+    drop(client);
+    assert_eq!(gateway.log.line(1).await["error"], "caller_left");
+    flooding.await.unwrap();
 }

@@ -114,6 +114,33 @@ async fn the_key_of_a_page_never_goes_upstream_and_realtime_is_selected() {
     assert!(!gateway.log.text().contains(CLIENT_KEY));
 }
 
+/// A message may say anything, also what the client presented as its key.
+#[tokio::test]
+async fn the_key_of_a_client_is_not_logged_from_messages_either() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    for message in [
+        format!(r#"{{"type":"response.create","model":"{CLIENT_KEY}"}}"#),
+        format!(r#"{{"type":"response.created","response":{{"model":"{CLIENT_KEY}"}}}}"#),
+        format!(r#"{{"type":"error","error":{{"code":"{CLIENT_KEY}"}}}}"#),
+        format!(r#"{{"type":"error","error":{{"code":"{UPSTREAM_KEY}"}}}}"#),
+    ] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
+        client.text(&message).await;
+        server.next().await;
+        server.text(&message).await;
+        client.next().await;
+        client.close(1000, "").await;
+        server.next().await;
+        server.close(1000, "").await;
+        server.end().await;
+        client.rest().await;
+    }
+    gateway.log.line(4).await;
+    let log = gateway.log.text();
+    assert!(!log.contains(CLIENT_KEY) && !log.contains(UPSTREAM_KEY), "{log}");
+}
+
 #[tokio::test]
 async fn the_next_candidate_is_tried_until_one_switches() {
     let (first, second) = (Upstream::start().await, Upstream::start().await);

@@ -23,6 +23,7 @@ async fn a_program_gets_a_status_and_json() {
         ("/none", format!("{HANDSHAKE}{key}"), 404, "route_not_found"),
         ("/v1/realtime?model=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
         ("/v1/realtime?deployment=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
+        ("/v1/realtime?Deployment=o3", format!("{HANDSHAKE}{limited}"), 403, "model_not_allowed"),
         ("/v1/realtime?model=gpt-4o&model=o3", format!("{HANDSHAKE}{limited}"), 400, "invalid_request"),
         ("/v1/realtime", format!("connection: close\r\nupgrade: websocket\r\n{key}"), 400, "invalid_request"),
         ("/v1/realtime", format!("{}{key}", HANDSHAKE.replace("13", "8")), 400, "invalid_request"),
@@ -128,7 +129,11 @@ async fn a_message_that_names_a_forbidden_model_does_not_go_upstream() {
             .to_owned(),
         r#"{"type":"x","type":"response.create","x":NaN,"model":"o3"}"#.to_owned(),
         r#"{"type":"response.create"}"#.to_owned(),
+        // Programs that guess the coding of bytes read these.
+        "\u{feff}{\"type\":\"response.create\",\"model\":\"o3\"}".to_owned(),
+        r#"[{"type":"response.create","model":"o3"}]"#.to_owned(),
     ];
+    let count = forbidden.len();
     for message in forbidden {
         let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
         let allowed = r#"{"type":"response.create","model":"gpt-4o-mini"}"#;
@@ -153,8 +158,83 @@ async fn a_message_that_names_a_forbidden_model_does_not_go_upstream() {
             rest.len()
         );
     }
-    let line = gateway.log.line(8).await;
+    let line = gateway.log.line(count).await;
     assert_eq!(line["close_code"], 1008, "{line}");
+}
+
+/// A route that serves the models of tables only serves no others by messages.
+#[tokio::test]
+async fn a_message_that_names_a_model_without_a_table_does_not_go_upstream() {
+    let upstream = Upstream::start().await;
+    let toml = before(&upstream)
+        .route("model_tables = \"only\"")
+        .more("[model.gpt-4o]\nupstreams = [\"sim\"]\naliases = [\"default\"]");
+    let gateway = Gateway::start(&toml);
+    let served = r#"{"type":"response.create","model":"gpt-4o"}"#;
+    for message in [
+        r#"{"type":"response.create","model":"o3"}"#,
+        r#"{"type":"session.update","session":{"model":"o3"}}"#,
+    ] {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
+        for passes in [served, r#"{"type":"response.create"}"#, "no JSON"] {
+            client.text(passes).await;
+            assert_eq!(server.next_text().await, passes);
+        }
+        client.text(message).await;
+        let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+        assert_eq!(event["error"]["code"], "model_not_found", "{event}");
+        assert_eq!(client.next_close().await.0, 1008, "{message}");
+        client.close(1008, "").await;
+        client.rest().await;
+        server.rest().await;
+    }
+    gateway.finish(2).await;
+}
+
+/// An upstream that is less strict than RFC 6455 reads messages in these frames.
+#[tokio::test]
+async fn a_limited_client_cannot_hide_a_message_in_unusual_frames() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).client("models = [\"gpt-4o*\"]"));
+    let message = r#"{"type":"response.create","model":"o3"}"#;
+    // Reserved bits, a continuation of nothing, a reserved opcode, a message within another.
+    let firsts: [&[u8]; 6] = [&[0xc1], &[0xa1], &[0x80], &[0x83], &[0x01, 0xc1], &[0x01, 0x81]];
+    for first in firsts {
+        let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime?model=gpt-4o").await;
+        for first in first {
+            let mut frame = writer::text(client.sender(), message);
+            frame[0] = *first;
+            client.raw(&frame).await;
+        }
+        let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+        assert_eq!(event["type"], "error", "{event}");
+        assert_eq!(client.next_close().await.0, 1008, "{first:x?}");
+        client.close(1008, "").await;
+        client.rest().await;
+        server.rest().await;
+    }
+    gateway.finish(firsts.len()).await;
+}
+
+/// What the gateway does not know may run a model that the message does not name, or names elsewhere.
+#[tokio::test]
+async fn a_limited_client_that_has_named_no_model_sends_nothing_else() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).client("models = [\"gpt-4o*\"]"));
+    for (path, message) in [
+        ("/v1/realtime?call_id=rtc_1", r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#),
+        ("/v1/live", r#"{"setup":{"model":"models/o3"}}"#),
+        ("/v1/live", r#"{"model":"gpt-4o","setup":{"model":"models/o3"}}"#),
+    ] {
+        let (mut client, mut server) = open(&gateway, &upstream, path).await;
+        client.text(message).await;
+        let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+        assert_eq!(event["type"], "error", "{event}");
+        assert_eq!(client.next_close().await.0, 1008, "{message}");
+        client.close(1008, "").await;
+        client.rest().await;
+        server.rest().await;
+    }
 }
 
 #[tokio::test]
@@ -204,4 +284,41 @@ async fn a_page_with_two_keys_of_different_clients_is_refused() {
     let mut client = ask(gateway.address(), "/v1/realtime", &headers).await;
     assert!(client.head.starts_with("HTTP/1.1 400 "), "{}", client.head);
     assert_eq!(client.body().await["error"]["code"], "conflicting_credentials");
+}
+
+/// A refused handshake leaves an ordinary connection, which may be upgraded by a later request.
+#[tokio::test]
+async fn a_connection_that_was_refused_may_ask_again() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream));
+    let mut client = ask_plainly(gateway.address(), "/v1/realtime", HANDSHAKE).await;
+    assert!(client.head.starts_with("HTTP/1.1 401 "), "{}", client.head);
+    client.body().await;
+    let second = format!("GET /v1/realtime HTTP/1.1\r\nhost: g\r\n{HANDSHAKE}{}\r\n", authorized());
+    client.raw(second.as_bytes()).await;
+    let (_, mut server) = tokio::join!(client.read_head(), upstream.accept());
+    assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+    client.text("hello").await;
+    assert_eq!(server.next_text().await, "hello");
+}
+
+/// A page that announces a body is refused as well, whether it comes or not.
+#[tokio::test]
+async fn a_page_with_a_body_is_refused_and_the_body_is_no_frame() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("cors = { origins = [\"https://app.test\"] }"));
+    for body in ["", "\u{1}\u{1}a", "\u{1}"] {
+        let headers = format!(
+            "{HANDSHAKE}origin: https://app.test\r\ncontent-length: 3\r\n\
+             sec-websocket-protocol: realtime, openai-insecure-api-key.{CLIENT_KEY}\r\n"
+        );
+        let mut client = ask_plainly(gateway.address(), "/v1/realtime", &headers).await;
+        assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+        client.raw(body.as_bytes()).await;
+        let (code, reason) = client.next_close().await;
+        assert!(code == 3000 && reason.contains("has no body"), "{code} {reason}");
+        client.end().await;
+        assert!(client.rest().await.is_empty());
+    }
+    gateway.finish(3).await;
 }

@@ -8,7 +8,7 @@ use sluicegate::websocket::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Notify,
 };
 
@@ -83,6 +83,20 @@ pub async fn open(gateway: &Gateway, upstream: &Upstream, path: &str) -> (Peer, 
     (client, upstream)
 }
 
+/// The same, of a client whose kernel has little room for what it has not read.
+pub async fn open_narrow(gateway: &Gateway, upstream: &Upstream, path: &str) -> (Peer, Peer) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    let io = socket.connect(gateway.address()).await.unwrap();
+    let mut client = Peer { head: String::new(), io, is_client: true };
+    client
+        .raw(format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n{HANDSHAKE}{}\r\n", authorized()).as_bytes())
+        .await;
+    let (_, upstream) = tokio::join!(client.read_head(), upstream.accept());
+    assert!(client.head.starts_with("HTTP/1.1 101 "), "{}", client.head);
+    (client, upstream)
+}
+
 pub fn authorized() -> String {
     format!("authorization: Bearer {CLIENT_KEY}\r\n")
 }
@@ -107,7 +121,7 @@ pub async fn ask_plainly(address: SocketAddr, path: &str, headers: &str) -> Peer
 }
 
 impl Peer {
-    async fn read_head(&mut self) {
+    pub async fn read_head(&mut self) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             head.push(safely(self.io.read_u8()).await.unwrap());
