@@ -57,10 +57,13 @@ impl SocketWatch {
     ///
     /// A peer acknowledges what its kernel has room for, so this number stands still when nobody reads there. (RFC 4898 calls it
     /// `tcpEStatsAppHCThruOctetsAcked`.)
+    ///
+    /// 0 counts as unknown: gVisor's kernel leaves the field empty (`pkg/sentry/socket/netstack`, `TCP_INFO`), and every client would seem to
+    /// take nothing there.
     pub fn acknowledged(&self) -> Option<u64> {
         let tcp = self.0.upgrade()?;
         let info = getsockopt(&*tcp.try_borrow().ok()?, TcpInfoOption).ok()?;
-        info.get(BYTES_ACKED).copied()
+        info.get(BYTES_ACKED).copied().filter(|acknowledged| *acknowledged > 0)
     }
 }
 
@@ -81,7 +84,7 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let socket = ClientSocket::new(listener.accept().await.unwrap().0);
         let watch = socket.watch();
-        assert_eq!(watch.acknowledged(), Some(0));
+        assert_eq!(watch.acknowledged(), None, "unknown until the peer has taken something");
         let mut received = [0; 1000];
         for sent in 1..=3 {
             let written = poll_fn(|cx| Pin::new(&mut *socket.tcp()).poll_write(cx, &[b'x'; 1000])).await;

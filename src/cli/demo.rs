@@ -22,6 +22,9 @@ const KEY_VARIABLE: &str = "SLUICEGATE_DEMO_KEY";
 /// Pause between two words of a response.
 const PACE: Duration = Duration::from_millis(40);
 
+/// How many folders of earlier demos are passed over.
+const MOST_FOLDERS: u32 = 1000;
+
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -69,10 +72,19 @@ fn variable(name: &str) -> Option<OsString> {
 
 impl Folder {
     fn new() -> Result<Self, Error> {
-        let path = env::temp_dir().join(format!("sluicegate-demo-{}", std::process::id()));
-        let made = fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| Error::Folder(path.clone(), error))?;
-        Ok(Self(path))
+        let name = |attempt: u32| format!("sluicegate-demo-{}-{attempt}", std::process::id());
+        let mut attempt = 0;
+        loop {
+            let path = env::temp_dir().join(name(attempt));
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // Of a demo that was killed: in a container, each has the same process id.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < MOST_FOLDERS => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(Error::Folder(path, error)),
+            }
+        }
     }
 
     fn certify(&self) -> Result<(), Error> {

@@ -13,7 +13,7 @@ use clap::Args;
 use crate::config::{self, Problems};
 
 /// The most bytes of a response that are read: its head and a word.
-const MOST_READ: u64 = 4096;
+const MOST_READ: usize = 4096;
 
 /// What is asked.
 #[derive(Debug, Args)]
@@ -76,13 +76,26 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 
 /// The response to `GET /readyz`, which the admin listener gives in plain HTTP and without a token.
 fn get(address: SocketAddr, timeout: Duration) -> io::Result<String> {
-    let end = Instant::now() + timeout;
-    let mut stream = TcpStream::connect_timeout(&address, timeout)?;
-    let left = end.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-    stream.set_read_timeout(Some(left))?;
-    stream.set_write_timeout(Some(left))?;
+    let begun = Instant::now();
+    let left = || timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow);
+    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
+    stream.set_write_timeout(Some(left()?))?;
     write!(stream, "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(MOST_READ).read_to_end(&mut answer)?;
+    let (mut answer, mut piece) = (Vec::new(), [0; MOST_READ]);
+    while answer.len() < MOST_READ {
+        // The socket's own timeout would begin again with each byte.
+        stream.set_read_timeout(Some(left()?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_slow()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn too_slow() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the time of --timeout is over")
 }

@@ -8,6 +8,7 @@ mod health;
 mod key;
 mod pages;
 mod paint;
+mod paste;
 mod probe;
 mod run;
 mod serve;

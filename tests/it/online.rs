@@ -87,6 +87,21 @@ fn a_refused_key_is_reported_with_status_and_code() {
     assert!(!done.out.contains("sk-wrong"), "{}", done.out);
 }
 
+/// A restricted key of OpenAI works, and may not list models.
+#[test]
+fn a_key_that_may_not_list_models_is_not_refused() {
+    const SCOPES: &str = r#"{"error":{"message":"You have insufficient permissions for this operation. Missing scopes: api.model.read.","type":"invalid_request_error"}}"#;
+    let restricted = |has_key| Some((if has_key { "403 Forbidden" } else { "401 Unauthorized" }, "{}"));
+    for (address, verdict, code) in [
+        (target(|_| Some(("401 Unauthorized", SCOPES))), "cannot be told (GET /v1/models: 401", 0),
+        (target(restricted), "cannot be told (GET /v1/models: 403", 0),
+        (target(|_| Some(("403 Forbidden", "{}"))), "REFUSED (GET /v1/models: 403", 1),
+    ] {
+        let done = check(&format!("http://{address}"), "", &[]);
+        said(&done, code, &[&format!("key 1    {verdict}")]);
+    }
+}
+
 #[test]
 fn an_open_list_says_nothing_about_the_key() {
     let address = target(|_| Some(("200 OK", LIST)));

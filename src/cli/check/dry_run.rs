@@ -19,6 +19,8 @@ pub(super) struct Request<'a> {
     pub(super) client: &'a str,
     pub(super) method: Method,
     pub(super) path: &'a str,
+    /// What stands behind `?`.
+    pub(super) query: Option<&'a str>,
     pub(super) model: Option<&'a str>,
 }
 
@@ -176,7 +178,7 @@ fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
                 Ok(sent) => sent.unwrap_or_default(),
                 Err(NoDeployment) => "/ (400: no deployment can have the name of the model)".into(),
             };
-            let query = upstream.query(None).map(|query| format!("?{query}")).unwrap_or_default();
+            let query = upstream.query(request.query).map(|query| format!("?{query}")).unwrap_or_default();
             let _ = writeln!(
                 text,
                 "           {} {}{sent}{query}",

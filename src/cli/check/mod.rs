@@ -78,7 +78,8 @@ fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {
     let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) else {
         return super::fail(&InvalidMethod(method.to_owned()));
     };
-    let request = dry_run::Request { client, method, path: asked, model: options.model.as_deref() };
+    let (asked, query) = asked.split_once('?').map_or((&**asked, None), |(path, query)| (path, Some(query)));
+    let request = dry_run::Request { client, method, path: asked, query, model: options.model.as_deref() };
     dry_run::run(config, &request)
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use http::{Method, Uri};
+use http::Method;
 use rustls::{
     RootCertStore,
     client::{WebPkiServerVerifier, danger::ServerCertVerifier as _},
@@ -18,7 +18,10 @@ use rustls::{
 use super::ClientOptions;
 use crate::{
     access::Caller,
-    cli::run::usual_model,
+    cli::{
+        paste::{is_plain_authority, is_plain_model, is_plain_path},
+        run::usual_model,
+    },
     config::{Certificate, Listener, ListenerTls},
     snapshot::{Route, Snapshot},
 };
@@ -63,8 +66,10 @@ pub(super) enum Error {
         /// All names.
         known: Vec<String>,
     },
-    #[error("--url {0} is not the address of a gateway: write it as https://llm.example.com")]
-    Url(Uri),
+    #[error(
+        "--url is not the address of a gateway: write it as https://llm.example.com, without path and user info"
+    )]
+    Url,
     #[error("no model is known that this client may use; name one of {0} with --model")]
     ModelNeeded(String),
     #[error("model {0:?} cannot stand in these settings: it has quotes, spaces or other special characters")]
@@ -183,14 +188,17 @@ impl Gateway<'_> {
         let chosen =
             self.options.model.clone().or(exact).or_else(|| may_use(usual).then(|| usual.to_owned()));
         let Some(model) = chosen else { return Err(Error::ModelNeeded(allowed_patterns(client))) };
-        if is_plain(&model) { Ok(model) } else { Err(Error::Model(model)) }
+        if is_plain_model(&model) { Ok(model) } else { Err(Error::Model(model)) }
     }
 
     /// Where clients connect, and whom they trust.
     fn reached(&self, route: &Route) -> Result<Reached, Error> {
         if let Some(url) = &self.options.url {
-            let (Some(scheme), Some(authority)) = (url.scheme_str(), url.authority()) else {
-                return Err(Error::Url(url.clone()));
+            let scheme = url.scheme_str().filter(|scheme| ["http", "https"].contains(scheme));
+            let authority = url.authority().filter(|authority| is_plain_authority(authority));
+            let (Some(scheme), Some(authority), "/", None) = (scheme, authority, url.path(), url.query())
+            else {
+                return Err(Error::Url);
             };
             let ca = self.options.ca.as_deref().map(plain_path).transpose()?;
             return Ok(Reached { origin: format!("{scheme}://{authority}"), ca, note: None });
@@ -199,7 +207,7 @@ impl Gateway<'_> {
         let first = self.listeners.first().map(|one| (one, None));
         let (listener, tls) = match with_tls {
             Some((listener, tls)) => (listener, Some(tls)),
-            None => first.ok_or_else(|| Error::Url(Uri::default()))?,
+            None => first.ok_or(Error::Url)?,
         };
         let address = reachable(listener.address);
         let host = route.hosts.first().cloned().unwrap_or_else(|| host(address, tls));
@@ -301,17 +309,11 @@ fn authority(certificate: &Certificate) -> Result<(Option<PathBuf>, Option<Strin
 /// The absolute path, if it needs no escaping in a shell, Python, JSON or YAML.
 fn plain_path(path: &Path) -> Result<PathBuf, Error> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let is_plain = path.to_str().is_some_and(|text| !text.contains(['"', '\'', '\\', '$', '`', '\n']));
-    if is_plain { Ok(path) } else { Err(Error::Ca(path)) }
+    if is_plain_path(&path) { Ok(path) } else { Err(Error::Ca(path)) }
 }
 
 /// The models that a client may use, as they are configured.
 fn allowed_patterns(client: Option<&Arc<Caller>>) -> String {
     let models = client.and_then(|client| client.models.as_ref());
     models.into_iter().flatten().map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ")
-}
-
-/// Whether a model's name needs no escaping in any of the formats.
-fn is_plain(model: &str) -> bool {
-    !model.is_empty() && model.chars().all(|one| one.is_ascii_alphanumeric() || "-._:/@".contains(one))
 }

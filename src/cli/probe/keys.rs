@@ -58,8 +58,9 @@ impl Asker<'_> {
         let mut report = KeyReport { key: number, verdict, detail, ms, models, stream: None };
         if let Some(model) = model {
             let stream = self.stream(value.as_ref(), model).await;
-            // A request that succeeds with the key says more than any list.
-            if stream.ok && report.verdict == KeyAnswer::CannotTell && value.is_some() {
+            // A request that succeeds with the key says more than any list, which a restricted key may not be allowed to see.
+            let may_be_good = matches!(report.verdict, KeyAnswer::CannotTell | KeyAnswer::Refused);
+            if stream.ok && may_be_good && value.is_some() {
                 report.verdict = KeyAnswer::Accepted;
                 report.detail = format!("streamed an answer of {model}");
             }
@@ -81,7 +82,9 @@ impl Asker<'_> {
         let verdict = match got.status.as_u16() {
             200..300 if key.is_none() => KeyAnswer::NoneNeeded,
             200..300 => return self.compare(path, asked, models).await,
-            401 | 403 => KeyAnswer::Refused,
+            401 | 403 if lacks_a_scope(&got.body) => KeyAnswer::CannotTell,
+            401 => KeyAnswer::Refused,
+            403 => self.forbidden(path).await,
             500.. => KeyAnswer::Failed,
             _ => KeyAnswer::CannotTell,
         };
@@ -91,6 +94,15 @@ impl Asker<'_> {
             _ => "",
         };
         (verdict, format!("{asked}{hint}"), models)
+    }
+
+    /// The key may not list models. A target that answers the same without it has refused the key; another one knows it, and may let it do
+    /// other things (RFC 9110 section 15.5.4).
+    async fn forbidden(&self, path: &str) -> KeyAnswer {
+        match self.get(path, None).await.map(|got| got.status) {
+            Ok(StatusCode::UNAUTHORIZED) => KeyAnswer::CannotTell,
+            _ => KeyAnswer::Refused,
+        }
     }
 
     /// The request with the key succeeded: does one without it?
@@ -282,6 +294,14 @@ fn models(body: &[u8]) -> Vec<String> {
     let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
     let list = parsed["data"].as_array().into_iter().flatten();
     list.filter_map(|model| model["id"].as_str().map(str::to_owned)).take(MOST_MODELS).collect()
+}
+
+/// Whether the target says that the key is good, but not for the list: OpenAI's restricted keys get a 401 or 403 there.
+fn lacks_a_scope(body: &[u8]) -> bool {
+    let parsed: Value = serde_json::from_slice(body).unwrap_or_default();
+    let error = &parsed["error"];
+    error["code"] == "missing_scope"
+        || error["message"].as_str().is_some_and(|text| text.contains("Missing scopes: "))
 }
 
 /// An error with its causes.

@@ -142,7 +142,8 @@ pub(super) enum Api {
 }
 
 /// Operations that a route may lead to alone; others are found beside them.
-const OPERATIONS: [&str; 5] = ["/messages", "/chat/completions", "/responses", "/embeddings", "/completions"];
+pub(super) const OPERATIONS: [&str; 5] =
+    ["/messages", "/chat/completions", "/responses", "/embeddings", "/completions"];
 
 /// All targets of `snapshot`, in the order of the configuration.
 pub(super) fn subjects(snapshot: &Snapshot, timeout: Duration) -> Vec<Subject<'_>> {

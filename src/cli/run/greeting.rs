@@ -9,7 +9,10 @@ use std::{
 
 use super::{Error, providers::Provider};
 use crate::{
-    cli::probe::{self, KeyAnswer, TargetReport},
+    cli::{
+        paste,
+        probe::{self, KeyAnswer, TargetReport},
+    },
     config::Config,
     snapshot::Snapshot,
 };
@@ -19,7 +22,7 @@ use crate::{
 pub(super) struct Found {
     /// Whether its key is accepted, in words.
     pub(super) state: String,
-    /// A model that it has.
+    /// A model that it has, whose name needs no escaping.
     pub(super) model: Option<String>,
     /// All models that it lists, at most 1,000.
     pub(super) models: Vec<String>,
@@ -54,7 +57,8 @@ impl Found {
 fn found(provider: &Provider, report: &TargetReport) -> Found {
     let failed = report.steps.iter().find_map(|step| Some((step.name, step.error.as_ref()?)));
     if let Some((step, error)) = failed {
-        return Found::nothing(format!("cannot be reached now ({step}: {error})"));
+        let cure = if step == "tls" { "; SSL_CERT_FILE names a private authority" } else { "" };
+        return Found::nothing(format!("cannot be reached now ({step}: {error}{cure})"));
     }
     let Some(key) = report.keys.first() else { return Found::nothing("not asked") };
     let state = match key.verdict {
@@ -70,9 +74,11 @@ fn found(provider: &Provider, report: &TargetReport) -> Found {
         KeyAnswer::Failed => format!("fails now ({})", key.detail),
     };
     let usual = provider.model.filter(|model| key.models.iter().any(|listed| listed == model));
+    // A provider may list anything, and the commands that are printed go into a shell.
+    let pasted = key.models.iter().find(|model| paste::is_plain_model(model));
     Found {
         state,
-        model: usual.map(str::to_owned).or_else(|| key.models.first().cloned()),
+        model: usual.map(str::to_owned).or_else(|| pasted.cloned()),
         models: key.models.clone(),
         refused: (key.verdict == KeyAnswer::Refused).then(|| key.detail.clone()),
     }

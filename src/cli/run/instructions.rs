@@ -8,6 +8,12 @@ use super::{
     file::{Plan, Tls},
     providers::{Base, KNOWN, Provider},
 };
+use crate::cli::paste;
+
+/// A path, for a shell.
+fn shell_path(path: &Path) -> String {
+    paste::word(&path.to_string_lossy()).into_owned()
+}
 
 /// The variables that `run` looks for, one a line.
 pub(super) fn variables() -> String {
@@ -53,7 +59,12 @@ pub(super) fn of(
     let _ = writeln!(text, "  client key  {}", key_line(plan));
     let _ = writeln!(text, "  admin       http://{}", plan.admin);
     if let Some(file) = written {
-        let _ = writeln!(text, "  saved as    {0} (sluicegate serve --config {0})", file.display());
+        let _ = writeln!(
+            text,
+            "  saved as    {} (sluicegate serve --config {})",
+            file.display(),
+            shell_path(file)
+        );
     }
     if let Some((provider, found)) = plan.providers.iter().zip(&started.found).next() {
         let model = found.model.as_deref().or(provider.model).unwrap_or(UNKNOWN);
@@ -115,16 +126,23 @@ impl<'a> Gateway<'a> {
         Self { origin: format!("{scheme}://{address}"), tls: plan.tls }
     }
 
+    /// The URL of an operation, for a shell: some expand the brackets of IPv6.
+    fn url(&self, path: &str) -> String {
+        paste::word(&format!("{}{path}", self.origin)).into_owned()
+    }
+
     /// curl's option for the authority.
     fn trusted(&self) -> String {
-        self.tls.map(|tls| format!(" --cacert {}/ca.pem", tls.folder.display())).unwrap_or_default()
+        self.tls
+            .map(|tls| format!(" --cacert {}", shell_path(&tls.folder.join("ca.pem"))))
+            .unwrap_or_default()
     }
 
     /// The line that starts Python: in an environment of its own if there is a folder for it.
     fn python(&self, package: &str) -> String {
         match self.tls {
             Some(Tls { folder, .. }) => {
-                let venv = format!("{}/venv", folder.display());
+                let venv = shell_path(&folder.join("venv"));
                 format!(
                     "python3 -m venv {venv} && {venv}/bin/pip install --quiet {package} && {venv}/bin/python -"
                 )
@@ -154,7 +172,7 @@ fn commands(provider: &Provider, model: &str, access: &Access, gateway: &Gateway
             (format!("${VARIABLE}"), format!("os.environ[{VARIABLE:?}]"))
         }
         Access::Key { origin: Origin::File(file), .. } => {
-            (format!("$(cat {})", file.display()), format!("open({file:?}).read().strip()"))
+            (format!("$(cat {})", shell_path(file)), format!("open({file:?}).read().strip()"))
         }
     };
     let is_anthropic = provider.is_anthropic();
@@ -200,15 +218,15 @@ print()"#,
 };
 
 fn openai_curl(gateway: &Gateway<'_>, model: &str, key: &str) -> String {
-    let (origin, trusted) = (&gateway.origin, gateway.trusted());
+    let (url, trusted) = (gateway.url("/v1/chat/completions"), gateway.trusted());
     format!(
-        r#"curl -N{trusted} {origin}/v1/chat/completions -H "authorization: Bearer {key}" -H "content-type: application/json" -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
+        r#"curl -N{trusted} {url} -H "authorization: Bearer {key}" -H "content-type: application/json" -d '{{"model": "{model}", "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
     )
 }
 
 fn anthropic_curl(gateway: &Gateway<'_>, model: &str, key: &str) -> String {
-    let (origin, trusted) = (&gateway.origin, gateway.trusted());
+    let (url, trusted) = (gateway.url("/v1/messages"), gateway.trusted());
     format!(
-        r#"curl -N{trusted} {origin}/v1/messages -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" -d '{{"model": "{model}", "max_tokens": 100, "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
+        r#"curl -N{trusted} {url} -H "x-api-key: {key}" -H "anthropic-version: 2023-06-01" -H "content-type: application/json" -d '{{"model": "{model}", "max_tokens": 100, "stream": true, "messages": [{{"role": "user", "content": "Hello"}}]}}'"#
     )
 }

@@ -23,6 +23,7 @@ use serde_json::Value;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
+    cli::probe,
     config::{self, Config, Env, Problems},
 };
 pub(super) use access::Access;
@@ -73,10 +74,8 @@ pub(super) enum Error {
         instructions::variables()
     )]
     NoProvider,
-    #[error(
-        "--to {0} is not the base URL of an API: write it as http://localhost:11434/v1 or https://host/v1"
-    )]
-    Url(Uri),
+    #[error("{0} is not the base URL of an API: write it as http://localhost:11434/v1 or https://host/v1")]
+    Url(&'static str),
     #[error("--key-env {0}: the variable is not set")]
     KeyNotSet(String),
     #[error("{option} {address} is not a loopback address: `run` has no TLS; write 127.0.0.1:{port}, or use a configuration file", port = .address.port())]
@@ -108,6 +107,8 @@ pub(super) enum Error {
     },
     #[error("event queue could not be created")]
     Runtime(#[source] io::Error),
+    #[error("{} exists: move it, or name another file with --write", .0.display())]
+    Exists(PathBuf),
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
     #[error("{} exists and is not the schema of gateway.toml: move it, or write to another folder", .0.display())]
@@ -133,6 +134,9 @@ fn serve(options: &RunOptions) -> Result<Ended, Error> {
         if !address.ip().is_loopback() {
             return Err(Error::NotLoopback { option, address });
         }
+    }
+    if let Some(file) = &options.write {
+        writable(file)?;
     }
     let (providers, access) = (providers(options)?, access(options)?);
     let session = Session {
@@ -263,16 +267,29 @@ fn variable(name: &str) -> Option<String> {
 fn providers(options: &RunOptions) -> Result<Vec<Provider>, Error> {
     let Some(url) = &options.to else {
         let found = providers::in_environment(|name| address_of_another(variable(name)?, options.listen));
-        return if found.is_empty() { Err(Error::NoProvider) } else { Ok(found) };
+        let is_wrong = |one: &&Provider| !one.base.parse().is_ok_and(|base| is_base(&base));
+        return match found.iter().find(is_wrong) {
+            Some(provider) => Err(Error::Url(providers::source_of_base(provider))),
+            None if found.is_empty() => Err(Error::NoProvider),
+            None => Ok(found),
+        };
     };
-    let is_base = url.scheme().is_some() && url.authority().is_some() && url.query().is_none();
-    if !is_base {
-        return Err(Error::Url(url.clone()));
+    if !is_base(url) {
+        return Err(Error::Url("--to"));
     }
     if let Some(name) = options.key_env.as_deref().filter(|name| variable(name).is_none()) {
         return Err(Error::KeyNotSet(name.to_owned()));
     }
     Ok(vec![Provider::at(url, options.key_env.clone())])
+}
+
+/// Whether an SDK could be given this base URL. One that ends with an operation would get the operation twice.
+fn is_base(url: &Uri) -> bool {
+    let is_http = url.scheme_str().is_some_and(|scheme| ["http", "https"].contains(&scheme));
+    let is_host = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+    let path = url.path().trim_end_matches('/');
+    let is_operation = probe::OPERATIONS.iter().any(|operation| path.ends_with(operation));
+    is_http && is_host && url.query().is_none() && !is_operation
 }
 
 /// The value of a variable, unless it is the address of this gateway, which programs that use it are given in the same variables.
@@ -296,6 +313,18 @@ fn access(options: &RunOptions) -> Result<Access, Error> {
 /// The schema's file, in the folder of the configuration.
 const SCHEMA: &str = "gateway.schema.json";
 
+/// Whether the configuration may be saved there, before anything is asked or served.
+fn writable(file: &Path) -> Result<(), Error> {
+    if file.symlink_metadata().is_ok() {
+        return Err(Error::Exists(file.to_owned()));
+    }
+    let schema = file.with_file_name(SCHEMA);
+    if schema.exists() && !is_schema(&schema) {
+        return Err(Error::NoSchema(schema));
+    }
+    Ok(())
+}
+
 /// Saves the configuration, and beside it its JSON Schema, which the first line names for editors: Taplo and "Even Better TOML" read
 /// `#:schema PATH` (taplo.tamasfe.dev, "Using schemas").
 fn write(file: &Path, text: &str) -> Result<(), Error> {
@@ -304,9 +333,6 @@ fn write(file: &Path, text: &str) -> Result<(), Error> {
     let written = made.and_then(|mut made| made.write_all(named.as_bytes()));
     written.map_err(|error| Error::Write(file.to_owned(), error))?;
     let schema = file.with_file_name(SCHEMA);
-    if schema.exists() && !is_schema(&schema) {
-        return Err(Error::NoSchema(schema));
-    }
     fs::write(&schema, config::schema_text()).map_err(|error| Error::Write(schema, error))
 }
 

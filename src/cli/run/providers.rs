@@ -257,6 +257,15 @@ impl Known {
     }
 }
 
+/// The variable from which the base URL of a provider comes, or else the one with its key.
+pub(super) fn source_of_base(provider: &Provider) -> &'static str {
+    let known = KNOWN.iter().find(|known| known.name == provider.name);
+    known.map_or("--to", |known| match known.base {
+        Base::Url(_) => known.variable,
+        Base::Usual { variable, .. } | Base::Variable { variable, .. } => variable,
+    })
+}
+
 impl Base {
     /// The base URL that is the same for all customers.
     fn url(self) -> Option<&'static str> {

@@ -90,6 +90,8 @@ fn a_rewritten_path_is_shown_as_it_is_sent() {
 
 #[test]
 fn a_route_with_hosts_is_found_too() {
+    let text = shown(&["--as", "team-b", "GET", "/team/v1/models?limit=1"]);
+    assert!(text.contains("/openai/api/v2/models?limit=1\n"), "{text}");
     let text = shown(&["--as", "team-a", "GET", "/h/x"]);
     assert!(text.contains("route      hosted (/h at llm.example.com)"), "{text}");
 }

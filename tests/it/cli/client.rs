@@ -172,6 +172,10 @@ fn the_address_is_that_of_the_configuration() {
         (&["--route", "nothing"], "no route leads to POST /chat/completions"),
         (&["--model", "a\"b"], "cannot stand in these settings"),
         (&["--url", "llm.example.com"], "is not the address of a gateway"),
+        (&["--url", "ftp://llm.example.com"], "is not the address of a gateway"),
+        (&["--url", "https://llm.example.com/behind"], "is not the address of a gateway"),
+        (&["--url", "https://$(id).example.com"], "is not the address of a gateway"),
+        (&["--url", "https://user:password@llm.example.com"], "is not the address of a gateway"),
     ] {
         let told = address("openai-python", options);
         assert!(told.contains(said), "{said}: {told}");

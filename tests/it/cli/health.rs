@@ -1,6 +1,11 @@
 //! `health`, as a container asks it.
 
-use std::{io::Read as _, net::TcpListener, thread};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    thread,
+    time::Duration,
+};
 
 use super::{
     draining_by,
@@ -66,6 +71,24 @@ fn what_does_not_answer_in_time_is_not_healthy() {
     assert_eq!(done.code, Some(1));
     assert!(done.err.contains("does not answer"), "{}", done.err);
     assert!(asked.join().unwrap().starts_with(b"GET /readyz HTTP/1.1\r\n"));
+}
+
+/// Each byte comes in time, and the answer does not.
+#[test]
+fn an_answer_that_drips_is_not_waited_for() {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = slow.local_addr().unwrap().to_string();
+    let dripping = thread::spawn(move || {
+        let (mut stream, _) = slow.accept().unwrap();
+        // Until the other side gives up.
+        while stream.write_all(b"H").is_ok() {
+            thread::sleep(Duration::from_millis(5));
+        }
+    });
+    let done = sluicegate(&["health", "--admin", &address, "--timeout", "200ms"]);
+    assert_eq!(done.code, Some(1));
+    assert!(done.err.contains("does not answer: the time of --timeout is over"), "{}", done.err);
+    dripping.join().unwrap();
 }
 
 #[test]

@@ -92,10 +92,40 @@ fn what_is_missing_is_said_with_its_cure() {
 }
 
 #[test]
+fn an_address_that_is_no_base_url_is_named_without_its_secrets() {
+    for wrong in [
+        "ftp://127.0.0.1/v1",
+        "http://user:hidden@127.0.0.1:9/v1",
+        "http://127.0.0.1:9/v1?key=hidden",
+        "http://127.0.0.1:9/v1/chat/completions",
+    ] {
+        let ended = done(&mut bare(&["run", "--to", wrong]));
+        assert!(ended.err.starts_with("sluicegate: --to is not the base URL"), "{wrong}: {}", ended.err);
+        let variables = [("OPENAI_API_KEY", "sk-x"), ("OPENAI_BASE_URL", wrong)];
+        let set = done(bare(&["run"]).envs(variables));
+        assert!(set.err.starts_with("sluicegate: OPENAI_BASE_URL is not"), "{wrong}: {}", set.err);
+        assert!(!format!("{}{}", ended.err, set.err).contains("hidden"));
+    }
+}
+
+/// The names come from the provider, and the printed commands go into a shell.
+#[test]
+fn a_models_name_that_a_shell_would_run_is_not_printed() {
+    const NAMES: &str =
+        r#"{"data": [{"id": "a'$(touch stolen)'"}, {"id": "b\u001b[31m\n\"); import os"}, {"id": "plain"}]}"#;
+    let url = format!("http://{}/v1", online::target(|_| Some(("200 OK", NAMES))));
+    let [listen, admin] = free();
+    let mut running = Running::of(&mut bare(&["run", "--to", &url, "--listen", &listen, "--admin", &admin]));
+    let curl = running.line(|line| line.starts_with("curl "));
+    assert!(curl.contains(r#"{"model": "plain""#), "{curl}");
+}
+
+#[test]
 fn a_kept_client_key_is_made_once() {
     let simulator = Simulator::spawn_threads(&Options::default(), 1).unwrap();
     let folder = Folder::new();
-    let file = folder.path("client.key");
+    // As a shell must read it.
+    let file = folder.path("a client's key");
     let url = format!("{}/v1", simulator.url());
     let mut keys = Vec::new();
     for _ in 0..2 {
@@ -167,7 +197,7 @@ fn the_written_file_names_its_schema() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("is not the schema of gateway.toml"), "{}", ended.err);
     let ended = done(&mut start(&file));
-    assert!(ended.err.contains("gateway.toml cannot be written: File exists"), "{}", ended.err);
+    assert!(ended.err.contains("gateway.toml exists: move it"), "{}", ended.err);
 }
 
 /// The line `python3 -` and its program, as they are printed.

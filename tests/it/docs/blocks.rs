@@ -76,6 +76,7 @@ fn a_wrong_block_fails() {
     let wrong = [
         page("sh", "sluicegate chekc"),
         page("sh", "false\ntrue"),
+        page("sh", "sluicegate demo\ncurl http://localhost:8080/v1/nothing"),
         page("toml", "[[listener]]\naddress = \"127.0.0.1:8080\"\n[route.a]\npaht = \"/v1\"\nupstreams = []"),
         page("python", "import openai\nopenai.Client()"),
         page("js", "import OpenAI from \"openai\"; OpenAI.nothing();"),
