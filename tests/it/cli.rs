@@ -7,6 +7,7 @@ mod pages;
 pub mod process;
 mod providers;
 mod run;
+mod slips;
 
 use std::fs;
 
