@@ -6,7 +6,7 @@ mod greeting;
 mod instructions;
 mod models;
 mod providers;
-mod told;
+mod wording;
 
 use std::{
     env,
@@ -226,7 +226,7 @@ impl Session<'_> {
         let mut config = self.configuration(&plan.toml(), plan.providers)?;
         // What was printed says more than the usual messages.
         config.log.level = tracing::Level::WARN;
-        App::start(config, Surroundings::interactive()).map_err(|error| told::start(self, error))
+        App::start(config, Surroundings::interactive()).map_err(|error| wording::start(self, error))
     }
 
     /// Saves the configuration if that is wanted, prints what is served, and serves until a signal.
@@ -241,7 +241,7 @@ impl Session<'_> {
     /// Reads the configuration of the run as a file would be read.
     fn configuration(&self, text: &str, providers: &[Provider]) -> Result<Config, Error> {
         let parsed = config::parse(text, &Env::new("", self.variable));
-        parsed.map_err(|problems| Error::Config(told::problems(self, providers, &problems)))
+        parsed.map_err(|problems| Error::Config(wording::problems(self, providers, &problems)))
     }
 }
 

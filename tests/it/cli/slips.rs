@@ -115,7 +115,7 @@ fn errors_of_a_run_name_its_options_and_variables() {
     let said = refused(bare(&["run"]).env("OPENAI_API_KEY", "two words"));
     assert!(said.contains("OPENAI_API_KEY refers to") && !said.contains("-->"), "{said}");
     let said = refused(bare(&["run"]).env("OPENAI_API_KEY", "sk-x").env("OPENAI_BASE_URL", "nowhere"));
-    assert!(said.contains("OPENAI_BASE_URL is not a URL") && !said.contains("-->"), "{said}");
+    assert!(said.contains("OPENAI_BASE_URL must begin with https://") && !said.contains("-->"), "{said}");
     let same =
         ["run", "--to", "http://127.0.0.1:9/v1", "--listen", "127.0.0.1:9180", "--admin", "127.0.0.1:9180"];
     let said = refused(&mut bare(&same));
@@ -135,4 +135,56 @@ fn a_folder_without_a_file_is_pointed_to_what_needs_none() {
         assert!(said.contains("no file yet? `sluicegate run` and `sluicegate demo` need none"), "{said}");
         assert!(!said.contains(":1:1"), "{said}");
     }
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    let folder = Folder::new();
+    let text = r#"
+        [[listener]]
+        address = "127.0.0.1:0"
+        [upstream.openai]
+        url = "https://api.openai.com"
+        key = { env = "PATH" }
+        [route.main]
+        path = "/v1"
+        upstreams = ["openai"]
+        [client.team-a]
+        key = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        models = ["gpt-4o*"]
+        "#;
+    let file = folder.write("gateway.toml", text);
+    let client = |arguments: &[&str]| sluicegate(&[&["client", "--config", &file], arguments].concat());
+    let refused = client(&["claude-code"]);
+    assert_eq!((refused.code, &*refused.out), (Some(1), ""));
+    assert!(
+        refused.err.contains("no upstream of route `main` is known to have Anthropic's API"),
+        "{}",
+        refused.err
+    );
+    let named = client(&["claude-code", "--route", "main"]);
+    assert_eq!(named.code, Some(0), "{}", named.err);
+    let refused = client(&["curl", "--as", "team-a", "--model", "o3"]);
+    assert_eq!((refused.code, &*refused.out), (Some(1), ""));
+    assert!(refused.err.contains("client `team-a` may not use model `o3`"), "{}", refused.err);
+    assert_eq!(client(&["curl", "--as", "team-a", "--model", "gpt-4o-mini"]).code, Some(0));
+}
+
+/// Its only model is one of the first provider's.
+#[test]
+fn a_provider_without_models_of_its_own_is_not_written() {
+    let simulators = [(); 2].map(|()| Simulator::spawn_threads(&Options::default(), 1).unwrap());
+    let [openai, groq] = simulators.each_ref().map(Simulator::url);
+    let (folder, [listen, admin]) = (Folder::new(), free());
+    let file = folder.path("gateway.toml");
+    let mut command = bare(&["run", "--listen", &listen, "--admin", &admin, "--write", &file]);
+    command.env("OPENAI_API_KEY", "x").env("OPENAI_BASE_URL", format!("{openai}/v1"));
+    command.env("GROQ_API_KEY", "x").env("GROQ_BASE_URL", groq);
+    let mut running = Running::of(&mut command);
+    let first = running.line(|line| !line.trim().is_empty());
+    assert!(first.starts_with("Sluicegate is running"), "{first}");
+    running.line(|line| line.contains("none that the others lack"));
+    running.line(|line| line.starts_with("curl "));
+    let written = std::fs::read_to_string(&file).unwrap();
+    assert!(!written.contains("groq") && !written.contains("level ="), "{written}");
 }
