@@ -16,7 +16,7 @@ pub enum InvalidSpan {
     #[error("is not a time span")]
     NotASpan,
     /// A number is not followed by letters.
-    #[error("has a number without a unit of time")]
+    #[error("has a number without a unit of time, as in 5s")]
     NoUnit,
     /// The letters after a number are none of ms, s, m, h and d.
     #[error("has an unknown unit of time")]

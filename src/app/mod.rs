@@ -3,6 +3,7 @@
 mod drain_display;
 mod reload;
 mod service;
+mod unbound;
 
 use std::{
     convert::Infallible,
@@ -24,7 +25,7 @@ use crate::{
     admin::Admin,
     config::{Config, Source},
     exchange::AccessLog,
-    listen::{BindError, Inherited, Listening, Lost, StartError, Workers, start},
+    listen::{Inherited, Listening, Lost, StartError, Workers, start},
     proxy::Gateway,
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
@@ -32,6 +33,7 @@ use crate::{
 use drain_display::DrainDisplay;
 use reload::Reloading;
 pub use service::Service;
+pub use unbound::{Unbound, Unlistened};
 
 /// How long the log lines that are queued at the end may take to be written.
 const LAST_LINES: Duration = Duration::from_secs(5);
@@ -42,9 +44,9 @@ pub enum AppError {
     /// The configuration is valid, but something it needs is not available.
     #[error(transparent)]
     Compile(#[from] CompileError),
-    /// An address cannot be listened on.
+    /// Addresses cannot be listened on.
     #[error(transparent)]
-    Bind(#[from] BindError),
+    Bind(#[from] Unbound),
     /// Threads.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -160,12 +162,18 @@ impl App {
         let log = AccessLog { queue: queue.clone(), format: config.log.format };
         let snapshot = Snapshot::compile(config, None)?;
         let backlog = snapshot.server.backlog;
-        let listeners = snapshot.listeners.iter();
-        let sockets: Result<Vec<_>, _> =
-            listeners.map(|listener| inherited.or_bind(listener.address, backlog)).collect();
-        let sockets = sockets?;
+        let mut failed = Vec::new();
+        let mut open = |key: String, address| {
+            let opened = inherited.or_bind(address, backlog);
+            opened.map_err(|error| failed.push(Unlistened { key, error })).ok()
+        };
+        let listeners = snapshot.listeners.iter().enumerate();
+        let sockets: Vec<_> = listeners
+            .filter_map(|(index, listener)| open(format!("listener[{index}].address"), listener.address))
+            .collect();
+        let admin = admin.and_then(|admin| open("admin.address".to_owned(), admin.address));
+        Unbound::unless(failed)?;
         let gateway = Gateway::new(snapshot, log);
-        let admin = admin.map(|admin| inherited.or_bind(admin.address, backlog)).transpose()?;
         inherited.report_left();
         let listening = start(&gateway, sockets)?;
         let admin = match admin {

@@ -126,7 +126,10 @@ impl Follower {
     fn refuse(&self, problems: &Problems) -> bool {
         for problem in &problems.problems {
             let Problem { path, line, message, help, .. } = problem;
-            tracing::error!(%path, line, %help, "configuration not reloaded; the previous one stays in effect: {message}");
+            let path = (!path.is_empty()).then_some(path.as_str());
+            let line = (*line > 0).then_some(*line);
+            let file = problems.file.display();
+            tracing::error!(%file, path, line, %help, "configuration not reloaded; the previous one stays in effect: {message}");
         }
         self.gateway.refuse(problems);
         false

@@ -143,7 +143,7 @@ fn announcement(folder: &Path) -> String {
     format!(
         "Wrote {folder}/ca.pem, ca.key, server.pem and server.key, for development.\n\n\
          gateway.toml:  tls = {{ certificate = \"{folder}/server.pem\", key = \"{folder}/server.key\" }}\n\
-         curl:          curl --cacert {folder}/ca.pem https://localhost:8443/v1/models\n\
+         curl:          curl --cacert {folder}/ca.pem https://localhost:8443/v1/models -H \"authorization: Bearer $SLUICEGATE_CLIENT_KEY\"\n\
          Python SDK:    SSL_CERT_FILE={folder}/ca.pem python …\n\
          Node SDK:      NODE_EXTRA_CA_CERTS={folder}/ca.pem node …\n"
     )

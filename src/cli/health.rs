@@ -21,7 +21,7 @@ pub(super) struct HealthOptions {
     #[command(flatten)]
     pub(super) config: super::ConfigFile,
     /// Address of the admin listener, instead of the one in the configuration file
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = super::address)]
     admin: Option<SocketAddr>,
     /// How long to wait for the answer
     #[arg(long, value_name = "SPAN", default_value = "2s", value_parser = crate::span::parse)]

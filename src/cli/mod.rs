@@ -217,14 +217,22 @@ enum KeyCommand {
 #[derive(Debug, Args)]
 pub struct DemoOptions {
     /// Listen address with TLS
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8443", value_parser = address)]
     pub listen: SocketAddr,
     /// Listen address without TLS
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub plain: SocketAddr,
     /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = address)]
     pub admin: SocketAddr,
+}
+
+/// Reads the value of an option that is an address to listen on.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.rsplit(':').next().unwrap_or_default().parse().unwrap_or(9180_u16);
+        format!("write an IP address and a port, for example 127.0.0.1:{port}")
+    })
 }
 
 /// Writes to stdout. A closed pipe is an error, not a panic.

@@ -35,7 +35,7 @@ use std::{
     collections::BTreeSet,
     ffi::OsString,
     fs::File,
-    io::Read,
+    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -177,26 +177,43 @@ fn not_toml(error: &toml::de::Error, text: &str, report: &Report<'_>) -> Problem
             let name = naming::shown(written, "a name");
             complaint(format!("{name} is defined twice: the first definition is further up"), NOT_TOML)
         }
-        message => complaint(message.to_owned(), NOT_TOML),
+        message => {
+            complaint(message.to_owned(), unquoted(text, span.start).unwrap_or(Cow::Borrowed(NOT_TOML)))
+        }
     };
     report.place("", span.start, complaint)
+}
+
+/// The help for a word that was written without quotes.
+fn unquoted(text: &str, offset: usize) -> Option<Cow<'static, str>> {
+    let line_start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text.get(line_start..)?.lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next()?.trim();
+    let is_word = value.starts_with(|first: char| first.is_ascii_alphabetic())
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let is_shown = is_word && !naming::looks_secret(value) && !naming::looks_secret(key.trim());
+    is_shown.then(|| Cow::Owned(format!("put the text in quotes: {} = {value:?}", key.trim())))
 }
 
 fn read(path: &Path) -> Result<String, Problem> {
     let whole = |message: String, help: &'static str| Problem {
         path: String::new(),
-        line: 1,
-        column: 1,
+        line: 0,
+        column: 0,
         message: message.into(),
         help: Cow::Borrowed(help),
     };
     let mut bytes = Vec::new();
     let file = File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
-        whole(
-            format!("the file cannot be read: {error}"),
-            "check the path and its permissions, or name another file with `--config PATH`",
-        )
+        let help = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "name another file with `--config PATH`; no file yet? `sluicegate run` and `sluicegate demo` need none"
+            }
+            _ => "check the path and its permissions, or name another file with `--config PATH`",
+        };
+        whole(format!("the file cannot be read: {error}"), help)
     })?;
     if bytes.len() as u64 > MAX_FILE {
         return Err(whole("the file is larger than 4MiB".to_owned(), "check that it is the right file"));

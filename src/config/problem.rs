@@ -13,9 +13,9 @@ use std::{
 pub struct Problem {
     /// The key, for example `route.openai.upstreams[0]`; empty for the file as a whole.
     pub path: String,
-    /// Line, counted from 1.
+    /// Line, counted from 1; 0 if the file as a whole could not be read.
     pub line: usize,
-    /// Column in characters, counted from 1.
+    /// Column in characters, counted from 1, or 0 as the line.
     pub column: usize,
     /// What is wrong.
     pub message: Cow<'static, str>,
@@ -60,7 +60,10 @@ impl fmt::Display for Description<'_> {
         let Problem { path, line, column, message, help } = self.problem;
         let colon = if path.is_empty() { "" } else { ": " };
         write!(f, "{}: {path}{colon}{message}", self.severity)?;
-        write!(f, "\n  --> {}:{line}:{column}", self.file.display())?;
+        write!(f, "\n  --> {}", self.file.display())?;
+        if *line > 0 {
+            write!(f, ":{line}:{column}")?;
+        }
         if !help.is_empty() {
             write!(f, "\n  help: {help}")?;
         }

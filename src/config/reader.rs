@@ -168,7 +168,12 @@ impl<'a> Node<'a> {
 
     fn any_table(&self) -> Option<Table<'a>> {
         let Some(table) = self.value.as_table() else {
-            return self.mistyped("a table", "write it as { key = value, … } or under its own [header]");
+            let help = if self.path.ends_with("timeout") {
+                r#"write it as { total = "600s" }; the other keys are in docs/configuration.md"#
+            } else {
+                "write it as { key = value, … } or under its own [header]"
+            };
+            return self.mistyped("a table", help);
         };
         Some(Table::of(table, &self.path, self.offset, self.report))
     }
@@ -261,7 +266,7 @@ impl<'a> Table<'a> {
     /// Reports every key that is not among these.
     fn knowing(self, known: &'static [&'static str]) -> Self {
         for (key, node) in self.entries.iter().filter(|(key, _)| !known.contains(key)) {
-            let help = suggestion(key, known.iter().copied());
+            let help = elsewhere(key).or_else(|| suggestion(key, known.iter().copied()));
             let help = help.unwrap_or_else(|| format!("the keys of this table are: {}", known.join(", ")));
             node.fail(complaint("unknown key", help));
         }
@@ -280,6 +285,23 @@ impl<'a> Table<'a> {
         let entries = table.iter().map(entry).collect();
         Self { path: path.to_owned(), offset, entries, known: &[], report }
     }
+}
+
+/// The help for a key of LiteLLM's configuration.
+fn elsewhere(key: &str) -> Option<String> {
+    let help = match key {
+        "num_retries" | "max_retries" => {
+            "write retry = { retries = 2 } in [defaults] or in an [upstream] table"
+        }
+        "fallbacks" => {
+            "list several upstreams in `upstreams` of a [route] or [model] table: they are tried in this order"
+        }
+        "rpm" | "tpm" => {
+            "there is no limit per minute; `max_pending` of an [upstream] table limits concurrent requests"
+        }
+        _ => return None,
+    };
+    Some(help.to_owned())
 }
 
 fn kind(value: &DeValue<'_>) -> &'static str {

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::{
     declare::Keys as _,
-    naming::shown,
+    naming::{looks_secret, shown},
     problem::{Complaint, complaint},
     reader::Node,
     schema::Source,
@@ -70,6 +70,13 @@ pub(crate) struct Loaded {
 /// Reads a key, a token or a password. A secret in clear is rejected and not shown.
 pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
     if !node.is_table() {
+        if let Some(name) = node.value.as_str().and_then(variable_of) {
+            node.fail(complaint(
+                "names a variable as another program does",
+                format!("write {{ env = {name:?} }}"),
+            ));
+            return None;
+        }
         node.fail(complaint(
             "is a secret in clear, which must not be written in this file",
             r#"say where to read it from: { env = "NAME" }, { file = "path" }, or { credential = "name" } (systemd)"#,
@@ -77,6 +84,14 @@ pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
         return None;
     }
     referred(node, env, Secret::new)
+}
+
+/// The variable in `os.environ/NAME` (LiteLLM's configuration), `$NAME` or `${NAME}`.
+fn variable_of(text: &str) -> Option<&str> {
+    let braced = || text.strip_prefix("${")?.strip_suffix('}');
+    let name = text.strip_prefix("os.environ/").or_else(braced).or_else(|| text.strip_prefix('$'))?;
+    let is_name = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+    (is_name && !name.is_empty() && !looks_secret(name)).then_some(name)
 }
 
 /// Reads the value of a header from where `node`, a table, says.

@@ -4,6 +4,7 @@ use http::Uri;
 use percent_encoding::percent_decode_str;
 
 use super::{
+    naming::looks_secret,
     problem::{Complaint, complaint},
     schema::Target,
     secret::Secret,
@@ -73,6 +74,12 @@ pub(crate) fn canonical(path: &str) -> Result<(), Complaint> {
         _ => return Ok(()),
     };
     Err(complaint(why, r#"for example "/v1", or "/" for all paths"#))
+}
+
+/// A part of a target's URL for a message: its host and a base path, or only its host if the path may be a key.
+pub(crate) fn shown_base(url: &Uri, base: &str) -> String {
+    let host = url.host().unwrap_or_default();
+    if base.split('/').any(looks_secret) { host.to_owned() } else { format!("{host}{base}") }
 }
 
 /// Parses a URL and checks its authority: no user info, a host, and a valid port.

@@ -164,8 +164,7 @@ impl Fault {
     /// The route has no table for `model`; `names` are like it.
     pub fn model_not_found(model: &str, names: &[String]) -> Self {
         let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        let names = if quoted.is_empty() { "–".to_owned() } else { quoted.join(", ") };
-        Self::ModelNotFound { model: model.to_owned(), names }
+        Self::ModelNotFound { model: model.to_owned(), names: quoted.join(", ") }
     }
 
     /// Whether something took too long.

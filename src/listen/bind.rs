@@ -108,6 +108,18 @@ impl BindError {
         }
     }
 
+    /// Why, without the address.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::InUse { .. } => "already in use".to_owned(),
+            Self::NotPermitted { .. } => {
+                "not permitted (a port below 1024 needs CAP_NET_BIND_SERVICE)".to_owned()
+            }
+            Self::NotLocal { .. } => "not an address of this machine".to_owned(),
+            Self::Other { source, .. } => source.to_string(),
+        }
+    }
+
     fn new(address: SocketAddr, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::AddrInUse => Self::InUse { address, source },

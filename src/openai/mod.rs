@@ -39,7 +39,7 @@ pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
 pub use multipart::boundary;
-pub use operation::{ModelUse, Operation, Repeat, operation_part};
+pub use operation::{ModelUse, Operation, Repeat, base_of_endpoint, operation_part};
 pub use path_model::{path_model, with_path_model};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};

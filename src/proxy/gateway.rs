@@ -97,9 +97,11 @@ impl Gateway {
     /// Notes that a configuration was refused because of `problems`.
     pub fn refuse(&self, problems: &Problems) {
         let line = |problem: &crate::config::Problem| {
-            let (file, line, column) = (problems.file.display(), problem.line, problem.column);
+            let (line, column) = (problem.line, problem.column);
+            let place = if line > 0 { format!(":{line}:{column}") } else { String::new() };
+            let file = problems.file.display();
             let colon = if problem.path.is_empty() { "" } else { ": " };
-            format!("{file}:{line}:{column}: {}{colon}{}", problem.path, problem.message)
+            format!("{file}{place}: {}{colon}{}", problem.path, problem.message)
         };
         self.reloaded(problems.problems.iter().map(line).collect());
     }

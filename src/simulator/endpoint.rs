@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 use serde::{Deserialize, de::IgnoredAny};
 
-/// An endpoint of the API. It is recognised by the end of the path, whatever the prefix.
+/// An endpoint of the API. It is recognised by the end of the path, whatever the prefix, unless that ends with `/v1/v1`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Endpoint {
     Models,
@@ -22,6 +22,10 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// The endpoint of a path without its query.
     pub(super) fn of(method: &Method, path: &str) -> Option<Self> {
+        // As at a provider, to which a base URL with `/v1` and a path with `/v1` lead.
+        if path.contains("/v1/v1/") {
+            return None;
+        }
         if matches!(*method, Method::GET | Method::HEAD) {
             if path.ends_with("/models") {
                 return Some(Self::Models);
@@ -134,6 +138,7 @@ mod tests {
         assert_eq!(Endpoint::of(&Method::POST, "/v1/completions"), Some(Endpoint::Completions));
         assert_eq!(Endpoint::of(&Method::GET, "/v1/models/a%2Fb"), Some(Endpoint::Model("a/b".into())));
         assert_eq!(Endpoint::of(&Method::GET, "/v1/chat/completions"), None);
+        assert_eq!(Endpoint::of(&Method::POST, "/v1/v1/chat/completions"), None);
     }
 
     #[test]

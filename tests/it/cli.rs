@@ -7,6 +7,7 @@ mod pages;
 pub mod process;
 mod providers;
 mod run;
+mod slips;
 
 use std::fs;
 
@@ -93,7 +94,7 @@ fn the_shipped_file_needs_a_certificate_and_a_key() {
     assert_eq!(made.code, Some(0), "{}", made.err);
     let with_key = shell(&format!("OPENAI_API_KEY=sk-x {:?} check --config {file:?}", process::BINARY));
     assert_eq!((with_key.code, &*with_key.err), (Some(0), ""));
-    assert!(with_key.out.starts_with(&format!("{file}: ok\n")), "{}", with_key.out);
+    assert!(with_key.out.starts_with(&format!("{file}: ok, 1 warning\n")), "{}", with_key.out);
     assert!(with_key.out.contains("TLS for localhost"), "{}", with_key.out);
     assert!(!with_key.out.contains("sk-x"));
     // Files that are there are not replaced unasked.

@@ -56,7 +56,7 @@ enum Refused {
         /// The route's name.
         route: String,
     },
-    #[error("404 model_not_found: no [model] table of route `{route}` fits `{model}`; similar names: {near}", near = .near.join(", "))]
+    #[error("404 model_not_found: no [model] table of route `{route}` fits `{model}`{near}", near = similar(.near))]
     NoModel {
         /// The route's name.
         route: String,
@@ -72,6 +72,10 @@ enum Refused {
         /// The model.
         model: String,
     },
+}
+
+fn similar(near: &[String]) -> String {
+    if near.is_empty() { String::new() } else { format!("; similar names: {}", near.join(", ")) }
 }
 
 /// Prints the route, the candidates in their order, and the URL that each would get. The code is 1 if the request would be refused.

@@ -21,10 +21,10 @@ pub(super) struct CheckOptions {
     #[command(flatten)]
     pub(super) config: super::ConfigFile,
     /// Also ask every target: can it be reached, and does it accept the keys?
-    #[arg(long, conflicts_with = "client")]
+    #[arg(long, conflicts_with = "client", group = "asked")]
     online: bool,
     /// Model: with --online, ask for a short streamed answer (costs a few tokens); with --as, check the client's `models`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "asked")]
     model: Option<String>,
     /// How long each step of --online may take
     #[arg(long, value_name = "SPAN", default_value = "10s", value_parser = crate::span::parse, requires = "online")]
@@ -33,9 +33,9 @@ pub(super) struct CheckOptions {
     #[arg(long, requires = "online")]
     json: bool,
     /// Show what would become of a request of this client: route, candidates in order, URLs; nothing is sent
-    #[arg(long = "as", value_name = "CLIENT", requires = "request")]
+    #[arg(long = "as", value_name = "CLIENT", group = "asked")]
     client: Option<String>,
-    /// For --as: the request's method (POST if left out) and path
+    /// For --as: the request's method (POST if left out) and path (/v1/chat/completions if left out)
     #[arg(value_name = "[METHOD] PATH", num_args = 1..=2, requires = "client")]
     request: Vec<String>,
 }
@@ -71,14 +71,14 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
 
 fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {
     let (method, asked) = match &*options.request {
-        [method, path] => (method.as_str(), path),
-        [path, ..] => ("POST", path),
-        [] => return ExitCode::FAILURE,
+        [method, path] => (method.as_str(), path.as_str()),
+        [path, ..] => ("POST", path.as_str()),
+        [] => ("POST", "/v1/chat/completions"),
     };
     let Ok(method) = Method::from_bytes(method.to_ascii_uppercase().as_bytes()) else {
         return super::fail(&InvalidMethod(method.to_owned()));
     };
-    let (asked, query) = asked.split_once('?').map_or((&**asked, None), |(path, query)| (path, Some(query)));
+    let (asked, query) = asked.split_once('?').map_or((asked, None), |(path, query)| (path, Some(query)));
     let request = dry_run::Request { client, method, path: asked, query, model: options.model.as_deref() };
     dry_run::run(config, &request)
 }
@@ -96,7 +96,12 @@ struct Sound<'a> {
 impl fmt::Display for Sound<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { path, config } = self;
-        writeln!(f, "{}: ok", path.display())?;
+        let warnings = match config.warnings.len() {
+            0 => String::new(),
+            1 => ", 1 warning".to_owned(),
+            several => format!(", {several} warnings"),
+        };
+        writeln!(f, "{}: ok{warnings}", path.display())?;
         for warning in &config.warnings {
             writeln!(f, "\n{}", warning.describe("warning", path))?;
         }
@@ -204,7 +209,7 @@ mod tests {
         let config = config::parse(text, &config::Env::new("", &variable)).expect("sound");
         let shown = Sound { path: Path::new("gateway.toml"), config: &config }.to_string();
         let expected = "\
-gateway.toml: ok
+gateway.toml: ok, 1 warning
 
 warning: upstream.internal.url: the key and all content are sent without TLS
   --> gateway.toml:8:19

@@ -70,12 +70,17 @@ struct Table<'a>(&'a [TargetReport]);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|report| target(f, report))
+        self.0.iter().enumerate().try_for_each(|(index, report)| {
+            if index > 0 {
+                f.write_char('\n')?;
+            }
+            target(f, report)
+        })
     }
 }
 
 fn target(f: &mut fmt::Formatter<'_>, report: &TargetReport) -> fmt::Result {
-    writeln!(f, "\n{}  {}", report.upstream, report.url)?;
+    writeln!(f, "{}  {}", report.upstream, report.url)?;
     if report.steps.is_empty() {
         writeln!(f, "  through an egress proxy")?;
     }

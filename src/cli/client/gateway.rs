@@ -72,6 +72,17 @@ pub(super) enum Error {
     Url,
     #[error("no model is known that this client may use; name one of {0} with --model")]
     ModelNeeded(String),
+    #[error(
+        "no upstream of route `{0}` is known to have Anthropic's API (auth = {{ header = \"x-api-key\" }}); if it has, name the route with --route {0}"
+    )]
+    NoAnthropic(Arc<str>),
+    #[error("client `{client}` may not use model `{model}` (its `models`)")]
+    ModelForbidden {
+        /// The client's name.
+        client: String,
+        /// The model of `--model`.
+        model: String,
+    },
     #[error("model {0:?} cannot stand in these settings: it has quotes, spaces or other special characters")]
     Model(String),
     #[error("path {} of the certificate authority has quotes or other special characters: name another one with --ca", .0.display())]
@@ -113,6 +124,9 @@ impl Gateway<'_> {
         }
         if api == Api::Anthropic && !has_anthropic_api(way.route) {
             let name = &way.route.name;
+            if self.options.route.is_none() {
+                return Err(Error::NoAnthropic(name.clone()));
+            }
             notes.push(format!("No upstream of route {name} is known to have Anthropic's API (auth = {{ header = \"x-api-key\" }})."));
         }
         let Reached { origin, ca, note } = self.reached(way.route)?;
@@ -184,6 +198,14 @@ impl Gateway<'_> {
             upstream.and_then(|upstream| upstream.targets().find_map(|target| usual_model(&target.url)));
         let fallback = if has_anthropic_api(route) { "claude-haiku-4-5" } else { "gpt-4o-mini" };
         let usual = usual.unwrap_or(fallback);
+        if let (Some(client), Some(model)) = (client, &self.options.model) {
+            let index = route.models.as_ref().filter(|index| index.find(model).is_some());
+            let counted = index.map_or(&**model, |index| index.counted_name(model));
+            if !client.may_use_model(counted) {
+                let (client, model) = (client.name.to_string(), model.clone());
+                return Err(Error::ModelForbidden { client, model });
+            }
+        }
         let may_use = |model: &str| client.is_none_or(|client| client.may_use_model(model));
         let chosen =
             self.options.model.clone().or(exact).or_else(|| may_use(usual).then(|| usual.to_owned()));

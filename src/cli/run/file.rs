@@ -31,7 +31,7 @@ pub(in crate::cli) struct Tls<'a> {
 
 /// The upstream of Anthropic's models at OpenAI's paths, where the key is sent as OpenAI's is (Anthropic documentation, "OpenAI SDK
 /// compatibility").
-const ANTHROPIC_AS_OPENAI: &str = "anthropic-openai";
+pub(super) const ANTHROPIC_AS_OPENAI: &str = "anthropic-openai";
 
 /// A configuration with a route to all providers, in which they can be asked.
 pub(super) fn all_of(providers: &[Provider]) -> String {
@@ -53,8 +53,10 @@ impl Plan<'_> {
              # Every key, with its default: docs/configuration.md, or the gateway.toml of the distribution.\n\n",
         );
         self.listeners(&mut text);
-        for provider in self.providers {
-            upstream(&mut text, provider);
+        for (index, provider) in self.providers.iter().enumerate() {
+            if self.is_used(index, provider) {
+                upstream(&mut text, provider);
+            }
         }
         self.as_openai(&mut text);
         self.routes(&mut text);
@@ -86,8 +88,12 @@ impl Plan<'_> {
         put(text, "[admin]");
         put(text, &format!("address = {:?}\n", self.admin.to_string()));
         put(text, "[log]");
-        put(text, "format = \"text\"                                 # \"json\" for machines");
-        put(text, "level = \"warn\"\n");
+        put(text, "format = \"text\"                                 # \"json\" for machines\n");
+    }
+
+    /// Whether a route or a rule leads to the provider's own upstream: not if it has no model that the others lack.
+    fn is_used(&self, index: usize, provider: &Provider) -> bool {
+        index == 0 || provider.is_anthropic() || self.rules.iter().any(|rule| rule.provider == index)
     }
 
     /// The upstream of a rule.

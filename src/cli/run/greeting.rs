@@ -61,13 +61,20 @@ fn found(provider: &Provider, report: &TargetReport) -> Found {
         return Found::nothing(format!("cannot be reached now ({step}: {error}{cure})"));
     }
     let Some(key) = report.keys.first() else { return Found::nothing("not asked") };
+    let said = key.detail.split(';').next().unwrap_or_default();
+    let asked = said.split(": ").next().unwrap_or_default();
     let state = match key.verdict {
         KeyAnswer::Refused => format!("refuses the key ({})", key.detail),
         KeyAnswer::Accepted => "accepts the key".to_owned(),
         KeyAnswer::NoneNeeded => "needs no key".to_owned(),
-        KeyAnswer::CannotTell if key.detail.contains("404") && !provider.base.ends_with("/v1") => {
+        KeyAnswer::CannotTell if key.detail.contains(": 404") && !provider.base.ends_with("/v1") => {
             format!("answers 404 to GET /models; perhaps its base URL is {}/v1", provider.base)
         }
+        // A known provider may have no list of models.
+        KeyAnswer::CannotTell if key.detail.contains(": 404") && provider.model.is_none() => {
+            format!("answers 404 to {asked}: is this an OpenAI-compatible API?")
+        }
+        KeyAnswer::CannotTell if provider.variable.is_none() => format!("answers ({said})"),
         KeyAnswer::CannotTell => {
             "answers; whether it accepts the key shows with the first request".to_owned()
         }

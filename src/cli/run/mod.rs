@@ -6,6 +6,7 @@ mod greeting;
 mod instructions;
 mod models;
 mod providers;
+mod wording;
 
 use std::{
     env,
@@ -18,13 +19,13 @@ use std::{
 };
 
 use clap::Args;
-use http::Uri;
+use http::{Uri, uri::Authority};
 use serde_json::Value;
 
 use crate::{
     app::{App, AppError, Ended, Surroundings},
-    cli::probe,
-    config::{self, Config, Env, Problems},
+    config::{self, Config, Env},
+    openai::base_of_endpoint,
 };
 pub(super) use access::Access;
 pub(super) use file::Tls;
@@ -38,16 +39,16 @@ use models::{Rule, Rules};
 #[derive(Debug, Args)]
 pub(super) struct RunOptions {
     /// Base URL of the provider, as an SDK would be given it; for example a local vLLM, Ollama or llama.cpp
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = base_url)]
     to: Option<Uri>,
     /// Environment variable with the provider's key, for --to (a local server needs none)
     #[arg(long, value_name = "NAME", requires = "to")]
     key_env: Option<String>,
     /// Listen address, without TLS; loopback only
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = super::address)]
     listen: SocketAddr,
     /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = super::address)]
     admin: SocketAddr,
     /// Keep the client key in this file; it is created with a new key if it does not exist
     #[arg(long, value_name = "FILE")]
@@ -76,8 +77,21 @@ pub(super) enum Error {
     NoProvider,
     #[error("{0} is not the base URL of an API: write it as http://localhost:11434/v1 or https://host/v1")]
     Url(&'static str),
+    #[error("--to is an endpoint, not a base URL: write {0}")]
+    Endpoint(String),
     #[error("--key-env {0}: the variable is not set")]
     KeyNotSet(String),
+    #[error(
+        "--key-env takes the name of the environment variable that has the key, not the key: write --key-env NAME"
+    )]
+    KeyInClear,
+    #[error("{variable} is set, but {address} is not: set it to the address of your resource")]
+    NoAddress {
+        /// The variable with the key.
+        variable: &'static str,
+        /// The variable with the address.
+        address: &'static str,
+    },
     #[error("{option} {address} is not a loopback address: `run` has no TLS; write 127.0.0.1:{port}, or use a configuration file", port = .address.port())]
     NotLoopback {
         /// The option with the address.
@@ -107,16 +121,16 @@ pub(super) enum Error {
     },
     #[error("event queue could not be created")]
     Runtime(#[source] io::Error),
-    #[error("{} exists: move it, or name another file with --write", .0.display())]
-    Exists(PathBuf),
     #[error("{} cannot be written", .0.display())]
     Write(PathBuf, #[source] io::Error),
+    #[error("{} exists and is not overwritten: move it, or choose another name", .0.display())]
+    Exists(PathBuf),
     #[error("{} exists and is not the schema of gateway.toml: move it, or write to another folder", .0.display())]
     NoSchema(PathBuf),
-    #[error(transparent)]
-    Config(#[from] Problems),
-    #[error("choose another address with {1}")]
-    Bind(#[source] AppError, &'static str),
+    #[error("{0}")]
+    Config(String),
+    #[error("{0}")]
+    Bind(String),
     #[error(transparent)]
     App(AppError),
 }
@@ -173,7 +187,7 @@ impl Session<'_> {
     pub(super) fn serve_one(&self, provider: &Provider, access: &Access) -> Result<Ended, Error> {
         let plan = self.plan(std::slice::from_ref(provider), &[], access);
         let app = self.start(&plan)?;
-        let found = greeting::ask(self.configuration(&plan.toml())?, plan.providers)?;
+        let found = greeting::ask(self.configuration(&plan.toml(), plan.providers)?, plan.providers)?;
         if let Some(detail) = found.iter().find_map(|found| found.refused.as_deref()) {
             return Err(refused(provider, detail));
         }
@@ -182,7 +196,7 @@ impl Session<'_> {
 
     /// Serves several providers. What they list decides which model goes to which, so they are asked first.
     fn serve_several(&self, all: &[Provider], access: &Access) -> Result<Ended, Error> {
-        let asked = greeting::ask(self.configuration(&file::all_of(all))?, all)?;
+        let asked = greeting::ask(self.configuration(&file::all_of(all), all)?, all)?;
         let (mut providers, mut found, mut not_served) = (Vec::new(), Vec::new(), Vec::new());
         for (provider, answer) in all.iter().cloned().zip(asked) {
             match answer.refused {
@@ -210,8 +224,10 @@ impl Session<'_> {
     }
 
     fn start(&self, plan: &Plan<'_>) -> Result<App, Error> {
-        let config = self.configuration(&plan.toml())?;
-        App::start(config, Surroundings::interactive()).map_err(|error| self.named(error))
+        let mut config = self.configuration(&plan.toml(), plan.providers)?;
+        // What was printed says more than the usual messages.
+        config.log.level = tracing::Level::WARN;
+        App::start(config, Surroundings::interactive()).map_err(|error| wording::start(self, error))
     }
 
     /// Saves the configuration if that is wanted, prints what is served, and serves until a signal.
@@ -224,19 +240,9 @@ impl Session<'_> {
     }
 
     /// Reads the configuration of the run as a file would be read.
-    fn configuration(&self, text: &str) -> Result<Config, Problems> {
+    fn configuration(&self, text: &str, providers: &[Provider]) -> Result<Config, Error> {
         let parsed = config::parse(text, &Env::new("", self.variable));
-        parsed.map_err(|problems| Problems { file: PathBuf::from("the configuration of this run"), problems })
-    }
-
-    /// Names the option for another address if the error is about an address.
-    fn named(&self, error: AppError) -> Error {
-        let AppError::Bind(bind) = &error else { return Error::App(error) };
-        let option = self.options.iter().find(|(address, _)| *address == bind.address());
-        match option {
-            Some((_, option)) => Error::Bind(error, option),
-            None => Error::App(error),
-        }
+        parsed.map_err(|problems| Error::Config(wording::problems(self, providers, &problems)))
     }
 }
 
@@ -266,30 +272,60 @@ fn variable(name: &str) -> Option<String> {
 /// The providers to serve; at least one.
 fn providers(options: &RunOptions) -> Result<Vec<Provider>, Error> {
     let Some(url) = &options.to else {
-        let found = providers::in_environment(|name| address_of_another(variable(name)?, options.listen));
-        let is_wrong = |one: &&Provider| !one.base.parse().is_ok_and(|base| is_base(&base));
-        return match found.iter().find(is_wrong) {
-            Some(provider) => Err(Error::Url(providers::source_of_base(provider))),
-            None if found.is_empty() => Err(Error::NoProvider),
-            None => Ok(found),
-        };
+        return from_environment(options.listen);
     };
     if !is_base(url) {
         return Err(Error::Url("--to"));
     }
+    if let Some(base) = base_of_endpoint(url.path()) {
+        let (scheme, authority) =
+            (url.scheme_str().unwrap_or_default(), url.authority().map_or("", Authority::as_str));
+        return Err(Error::Endpoint(format!("{scheme}://{authority}{base}")));
+    }
     if let Some(name) = options.key_env.as_deref().filter(|name| variable(name).is_none()) {
-        return Err(Error::KeyNotSet(name.to_owned()));
+        return Err(if is_variable(name) { Error::KeyNotSet(name.to_owned()) } else { Error::KeyInClear });
     }
     Ok(vec![Provider::at(url, options.key_env.clone())])
 }
 
-/// Whether an SDK could be given this base URL. One that ends with an operation would get the operation twice.
+/// Whether an SDK could be given this base URL.
 fn is_base(url: &Uri) -> bool {
     let is_http = url.scheme_str().is_some_and(|scheme| ["http", "https"].contains(&scheme));
     let is_host = url.authority().is_some_and(|authority| !authority.as_str().contains('@'));
-    let path = url.path().trim_end_matches('/');
-    let is_operation = probe::OPERATIONS.iter().any(|operation| path.ends_with(operation));
-    is_http && is_host && url.query().is_none() && !is_operation
+    is_http && is_host && url.query().is_none()
+}
+
+/// The providers whose keys the environment has; at least one.
+fn from_environment(listen: SocketAddr) -> Result<Vec<Provider>, Error> {
+    let found = providers::in_environment(|name| address_of_another(variable(name)?, listen));
+    // One that ends with an operation would get the operation twice.
+    let is_sound = |base: Uri| is_base(&base) && base_of_endpoint(base.path()).is_none();
+    if let Some(provider) = found.iter().find(|one| !one.base.parse().is_ok_and(is_sound)) {
+        return Err(Error::Url(providers::source_of_base(provider)));
+    }
+    let no_address = providers::without_address(variable)
+        .map(|(known, address)| Error::NoAddress { variable: known.variable, address });
+    match (found.is_empty(), no_address) {
+        (true, no_address) => Err(no_address.unwrap_or(Error::NoProvider)),
+        (false, no_address) => {
+            if let Some(why) = no_address {
+                super::paint::to_stderr(&format!("warning: {why}\n"));
+            }
+            Ok(found)
+        }
+    }
+}
+
+/// Whether this can be the name of an environment variable, and is probably not a key.
+fn is_variable(name: &str) -> bool {
+    config::is_name(name) && !name.contains(['-', '.'])
+}
+
+/// Reads the value of `--to`.
+fn base_url(text: &str) -> Result<Uri, String> {
+    text.parse().map_err(|_| {
+        "not the base URL of an API: write it as http://localhost:11434/v1 or https://host/v1".to_owned()
+    })
 }
 
 /// The value of a variable, unless it is the address of this gateway, which programs that use it are given in the same variables.
@@ -331,7 +367,10 @@ fn write(file: &Path, text: &str) -> Result<(), Error> {
     let named = format!("#:schema ./{SCHEMA}\n{text}");
     let made = OpenOptions::new().write(true).create_new(true).open(file);
     let written = made.and_then(|mut made| made.write_all(named.as_bytes()));
-    written.map_err(|error| Error::Write(file.to_owned(), error))?;
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::Exists(file.to_owned()),
+        _ => Error::Write(file.to_owned(), error),
+    })?;
     let schema = file.with_file_name(SCHEMA);
     fs::write(&schema, config::schema_text()).map_err(|error| Error::Write(schema, error))
 }

@@ -218,6 +218,14 @@ impl Provider {
         }
     }
 
+    /// The variable that may have its base URL.
+    pub(super) fn address_variable(&self) -> Option<&'static str> {
+        match KNOWN.iter().find(|known| known.name == self.name)?.base {
+            Base::Usual { variable, .. } | Base::Variable { variable, .. } => Some(variable),
+            Base::Url(_) => None,
+        }
+    }
+
     /// Whether it has Anthropic's API.
     pub(super) fn is_anthropic(&self) -> bool {
         self.name == ANTHROPIC.name
@@ -279,6 +287,18 @@ impl Base {
 /// The providers for which the environment has a key, in the order of preference.
 pub(super) fn in_environment(variable: impl Fn(&str) -> Option<String> + Copy) -> Vec<Provider> {
     KNOWN.iter().filter_map(|known| known.found(variable)).collect()
+}
+
+/// A provider whose key the environment has, but not the address that belongs to it, and the variable of that address.
+pub(super) fn without_address(variable: impl Fn(&str) -> Option<String>) -> Option<(Known, &'static str)> {
+    KNOWN.into_iter().find_map(|known| match known.base {
+        Base::Variable { variable: name, .. }
+            if variable(known.variable).is_some() && variable(name).is_none() =>
+        {
+            Some((known, name))
+        }
+        _ => None,
+    })
 }
 
 /// An address from a variable, with what belongs behind it unless that is there.

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     declare::{Context, Declared, Keys as _, Names},
+    naming::shown,
     problem::complaint,
     reader::{Node, Table},
     schema::{Admin, Client, Config, Defaults, Listener, Log, Route, Server, Upstream},
@@ -32,6 +33,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     between::routes(&routes, &upstreams, &models, root.get("client").is_some());
     models::are_used(&models, &routes);
     between::clients(&clients);
+    models::clients_name_tables(&models, &clients);
     let server = section::<Server>(root, "server", &context);
     between::workers(&server, &upstreams);
     one_at_least(root, "upstream", "add a table such as [upstream.openai] with a `url` and a `key`");
@@ -94,8 +96,37 @@ fn section<T: Declared + Default>(root: &Table<'_>, key: &'static str, context: 
 /// Each `[key.NAME]` table.
 fn tables<'a, T: Declared>(root: &Table<'a>, key: &'static str, context: &Context<'_>) -> Vec<Entry<'a, T>> {
     let entries = root.get(key).and_then(|node| node.named()).unwrap_or_default();
+    let entries = entries.into_iter().filter(|(name, node)| !is_split(key, name, node, T::NAMES));
     let read = |(name, node)| placed(node, context).map(|(node, read)| (name, node, read));
-    entries.into_iter().filter_map(read).collect()
+    entries.filter_map(read).collect()
+}
+
+/// Reports a name whose dot has split it: `[model.gpt-3.5-turbo]` is a table `5-turbo` within `[model.gpt-3]`.
+fn is_split(kind: &str, name: &str, node: &Node<'_>, known: &[&str]) -> bool {
+    let entries = node.is_table().then(|| node.entries()).flatten().unwrap_or_default();
+    let is_part = |(key, inner): &(&str, Node<'_>)| inner.is_table() && !known.contains(key);
+    let Some((key, inner)) = entries.first().filter(|_| entries.iter().all(is_part)) else { return false };
+    let mut whole = format!("{name}.{key}");
+    let mut here = inner.clone();
+    while let Some(next) = only_table(&here).filter(|(key, _)| !known.contains(key)) {
+        whole = format!("{whole}.{}", next.0);
+        here = next.1;
+    }
+    let help = match shown(&whole, "") {
+        hidden if hidden.is_empty() => format!("write [{kind}.\"NAME\"]"),
+        _ => format!("write [{kind}.{whole:?}]"),
+    };
+    inner.fail(complaint("a name with a dot needs quotes", help));
+    true
+}
+
+/// The entry of a table that has one, which is a table.
+fn only_table<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
+    let mut entries = node.entries()?;
+    if entries.len() != 1 {
+        return None;
+    }
+    entries.pop().filter(|(_, inner)| inner.is_table())
 }
 
 fn one_at_least(root: &Table<'_>, key: &'static str, help: &'static str) {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, placed};
+use super::{Entry, is_split, placed};
 use crate::config::{
-    declare::Context,
+    declare::{Context, Keys as _},
     naming::shown,
     problem::complaint,
     reader::{Node, Table},
-    schema::{Model, ModelTables, ModelUpstreams, Route, alias_nodes},
+    schema::{Client, Model, ModelTables, ModelUpstreams, Route, alias_nodes},
 };
 
 /// The longest list of aliases of one table.
@@ -18,6 +18,9 @@ const MOST_ALIASES: usize = 64;
 pub(super) fn read<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Entry<'a, Model>> {
     let entries = root.get("model").and_then(|node| node.entries()).unwrap_or_default();
     let read = |(name, node): (&'a str, Node<'a>)| {
+        if is_split("model", name, &node, Model::NAMES) {
+            return None;
+        }
         node.accept(Model::check_name(name));
         let (node, model) = placed::<Model>(node, context)?;
         Some((name, node, model))
@@ -64,6 +67,25 @@ fn aliases_are_usable(name: &str, node: &Node<'_>, model: &Model) {
             "stand for no model: the name of the table ends with `*`",
             "give each entry of `upstreams` a `model`, or move the aliases to the table of one model",
         ));
+    }
+}
+
+/// The `models` of a client are compared with the names of tables, so an alias in them allows nothing.
+pub(super) fn clients_name_tables(models: &[Entry<'_, Model>], clients: &[Entry<'_, Client>]) {
+    for node in clients.iter().filter_map(|(_, node, _)| node.child("models")) {
+        for place in node.items().unwrap_or_default() {
+            let Some(written) = place.value.as_str() else { continue };
+            let of_it = |(name, _, model): &&Entry<'_, Model>| {
+                model.aliases.iter().any(|alias| **alias == *written) && *name != written
+            };
+            let Some((_, table, _)) = models.iter().find(of_it) else { continue };
+            let alias = shown(written, "this name");
+            let message = format!("{alias} is an alias of [{}]", table.path);
+            place.warn(complaint(
+                message,
+                "write the name of the table: a client's `models` are compared with it",
+            ));
+        }
     }
 }
 

@@ -26,6 +26,7 @@ use crate::config::{
     source::secret,
     url,
 };
+use crate::openai::base_of_endpoint;
 
 /// What an upstream inherits.
 const INHERITED: &str = "what `[defaults]` says";
@@ -268,7 +269,15 @@ fn target(node: &Node<'_>) -> Option<Target> {
 }
 
 fn base(node: &Node<'_>, weight: u32) -> Option<Target> {
-    Some(Target { url: node.parse(url::target)?, weight })
+    let url = node.parse(url::target)?;
+    if let Some(base) = base_of_endpoint(url.path()) {
+        let help = format!("end it with `{}`", url::shown_base(&url, base));
+        node.warn(complaint(
+            "is an endpoint, not a base URL: the path of each request is put behind it",
+            help,
+        ));
+    }
+    Some(Target { url, weight })
 }
 
 /// Warns about each target to which a key, or a secret header value, is sent without TLS over a network.

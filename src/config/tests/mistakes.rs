@@ -52,6 +52,40 @@ fn they_are_shown_in_blocks_with_help() {
     assert!(!shown.contains("pasted-in-clear"), "{shown}");
 }
 
+/// The message and the help of the problems that the lines cause.
+fn said(from: &str, to: &str) -> String {
+    let problems = read(&with(from, to)).expect_err(to);
+    problems
+        .iter()
+        .map(|problem| format!("{}: {} ({})\n", problem.path, problem.message, problem.help))
+        .collect()
+}
+
+#[test]
+fn the_commonest_slips_are_answered_with_what_to_write() {
+    let key = "key = { env = \"OPENAI_API_KEY\" }";
+    for written in ["os.environ/OPENAI_API_KEY", "$OPENAI_API_KEY", "${OPENAI_API_KEY}"] {
+        let said = said(key, &format!("key = {written:?}"));
+        assert!(said.contains("write { env = \"OPENAI_API_KEY\" }"), "{said}");
+    }
+    for (line, expected) in [
+        ("num_retries = 2", "write retry = { retries = 2 }"),
+        ("fallbacks = [\"x\"]", "list several upstreams"),
+        ("rpm = 10", "max_pending"),
+        ("timeout = 600", "write it as { total = \"600s\" }"),
+        ("auth = none", "put the text in quotes: auth = \"none\""),
+        ("timeout = { idle = \"5\" }", "as in 5s"),
+    ] {
+        let said = said(key, &format!("{key}\n{line}"));
+        assert!(said.contains(expected), "{line}: {said}");
+    }
+    let model = "[model.gpt-3.5-turbo]\nupstreams = [\"openai\"]\n";
+    let problems = read(&format!("{SOUND}\n{model}")).expect_err("a dot");
+    let [Problem { message, help, .. }] = problems.as_slice() else { panic!("{problems:?}") };
+    assert_eq!(message, "a name with a dot needs quotes");
+    assert_eq!(help, "write [model.\"gpt-3.5-turbo\"]");
+}
+
 #[test]
 fn what_is_no_toml_is_one_problem_with_its_place() {
     let problems = read("[server]\nthreads = = 2\n").expect_err("no TOML");

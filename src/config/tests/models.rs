@@ -131,3 +131,20 @@ fn what_needs_the_tables_says_so() {
         warned(&config)
     );
 }
+
+#[test]
+fn an_alias_in_a_clients_models_is_warned_about() {
+    let tables = "[model.\"gpt-4o\"]\nupstreams = [\"openai\"]\naliases = [\"big\"]\n";
+    let text = with_models(PREFER, tables);
+    let of = |models: &str| {
+        warned(&sound(&text.replace("[client.team-a]", &format!("[client.team-a]\nmodels = {models}"))))
+    };
+    let warnings = of("[\"big\", \"gpt-4o\"]");
+    assert_eq!(
+        warnings,
+        [
+            "client.team-a.models[0]: `big` is an alias of [model.gpt-4o] (write the name of the table: a client's `models` are compared with it)"
+        ]
+    );
+    assert_eq!(of("[\"b*\", \"gpt-4o\"]"), Vec::<String>::new());
+}

@@ -89,12 +89,13 @@ fn is_expressible(problem: &Problem) -> bool {
     if message == "is missing" {
         return is_always_required(path);
     }
-    let is_type = [", not a ", ", not true or false", "is a secret in clear"];
+    let is_type = [", not a ", ", not true or false", "is a secret in clear", "names a variable as another"];
     let is_word = message.starts_with("must be \"") || message.starts_with("must be a table or");
     let is_form =
         ["has a number without a unit", "has an unknown unit", "is not a time span", "is not a size"];
     let is_key = [
         "unknown key",
+        "a name with a dot needs quotes",
         "must have exactly one of the keys",
         "is an empty list",
         "is written as a single table",

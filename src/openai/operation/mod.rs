@@ -107,5 +107,15 @@ pub fn operation_part(path: &str) -> Option<&str> {
     None
 }
 
+/// The base path that is left if `path` ends with an operation, as in `/v1/chat/completions`: somebody took an endpoint for a base URL.
+/// `/models` alone is the base of some providers, so it counts behind a version only.
+pub fn base_of_endpoint(path: &str) -> Option<&str> {
+    const ENDPOINTS: [&str; 6] =
+        ["/chat/completions", "/completions", "/responses", "/messages", "/embeddings", "/v1/models"];
+    let path = path.trim_end_matches('/');
+    let ends = ENDPOINTS.iter().find(|end| path.ends_with(**end))?;
+    path.strip_suffix(ends.strip_prefix("/v1").unwrap_or(ends))
+}
+
 #[cfg(test)]
 mod tests;

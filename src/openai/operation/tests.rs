@@ -284,3 +284,19 @@ fn the_part_of_the_operation_is_what_sdks_append() {
         assert_eq!(operation_part(path), part, "{path}");
     }
 }
+
+#[test]
+fn an_endpoint_is_no_base() {
+    for (path, base) in [
+        ("/v1/chat/completions", Some("/v1")),
+        ("/v1/chat/completions/", Some("/v1")),
+        ("/v1/messages", Some("/v1")),
+        ("/v1/models", Some("/v1")),
+        ("/responses", Some("")),
+        ("/models", None),
+        ("/hf-inference/models/gpt/v1", None),
+        ("/v1", None),
+    ] {
+        assert_eq!(base_of_endpoint(path), base, "{path}");
+    }
+}

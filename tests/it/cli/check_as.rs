@@ -116,8 +116,21 @@ fn a_refused_request_says_by_what() {
 }
 
 #[test]
-fn a_dry_run_needs_a_path_and_is_not_online() {
-    for arguments in [&["--as", "team-a"][..], &["--as", "team-a", "/v1", "--online"], &["/v1/models"]] {
+fn a_dry_run_is_not_online_and_asks_for_chat_completions() {
+    for arguments in [&["--as", "team-a", "/v1", "--online"][..], &["/v1/models"], &["--model", "gpt-4o"]] {
         assert_eq!(check(arguments).code, Some(2), "{arguments:?}");
     }
+    let text = shown(&["--as", "team-a", "--model", "gpt-4o"]);
+    assert!(text.contains("POST http://127.0.0.1:10/v1/chat/completions"), "{text}");
+}
+
+#[test]
+fn an_unknown_model_without_a_like_has_no_empty_list() {
+    let folder = Folder::new();
+    let tables = "model_tables = \"only\"\n[model.other]\nupstreams = [\"second\"]";
+    let text = GATEWAY.replace("[route.rewritten]", &format!("{tables}\n[route.rewritten]"));
+    let file = folder.write("gateway.toml", &format!("{text}{CLIENTS}"));
+    let of = |client| sluicegate(&["check", "--config", &file, "--as", client, "--model", "zzzz"]).err;
+    assert!(of("team-b").contains("similar names: other"), "{}", of("team-b"));
+    assert!(of("team-a").trim_end().ends_with("fits `zzzz`"), "{}", of("team-a"));
 }

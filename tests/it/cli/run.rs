@@ -197,7 +197,7 @@ fn the_written_file_names_its_schema() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.err.contains("is not the schema of gateway.toml"), "{}", ended.err);
     let ended = done(&mut start(&file));
-    assert!(ended.err.contains("gateway.toml exists: move it"), "{}", ended.err);
+    assert!(ended.err.contains("gateway.toml exists and is not overwritten: move it"), "{}", ended.err);
 }
 
 /// The line `python3 -` and its program, as they are printed.
