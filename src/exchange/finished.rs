@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::Version;
+use http::{StatusCode, Version};
 
 use super::{Attempt, Record, TunnelTally, class};
 use crate::{
@@ -130,7 +130,10 @@ impl Finished<'_> {
             return tunnel.error.as_deref();
         }
         let attempt = self.record.attempts.last()?;
-        self.record.status.filter(|status| status.as_u16() >= 400)?;
+        // A web page is accepted even so, because it would not see the refusal.
+        let is_accepted = self.record.status == Some(StatusCode::SWITCHING_PROTOCOLS);
+        let status = if is_accepted { attempt.status } else { self.record.status };
+        status.filter(|status| status.as_u16() >= 400)?;
         Some(attempt.code.as_deref().unwrap_or(UPSTREAM_ERROR))
     }
 }

@@ -27,9 +27,10 @@ pub fn items(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
-/// The client key that a subprotocol item holds.
+/// The client key that a subprotocol item holds. Its name is taken in any case, so that no key passes for another subprotocol.
 pub fn key_item(item: &[u8]) -> Option<&[u8]> {
-    item.strip_prefix(KEY_ITEM).filter(|key| !key.is_empty())
+    let (name, key) = item.split_at_checked(KEY_ITEM.len())?;
+    (name.eq_ignore_ascii_case(KEY_ITEM) && !key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -49,6 +50,9 @@ mod tests {
         assert_eq!(listed, [&b"realtime"[..], b"openai-insecure-api-key.sk-1"]);
         let keys: Vec<_> = listed.into_iter().filter_map(key_item).collect();
         assert_eq!(keys, [b"sk-1"]);
-        assert_eq!(key_item(b"openai-insecure-api-key."), None);
+        assert_eq!(key_item(b"OpenAI-Insecure-API-Key.sk-1"), Some(&b"sk-1"[..]));
+        for other in [&b"openai-insecure-api-key."[..], b"openai-insecure", b""] {
+            assert_eq!(key_item(other), None);
+        }
     }
 }

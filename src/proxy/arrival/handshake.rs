@@ -108,7 +108,9 @@ impl Handshake {
             headers.insert(header::SEC_WEBSOCKET_KEY, key.clone());
         }
         let passes = |item: &[u8]| {
-            let withheld = AS_HEADERS.iter().find(|(prefix, _)| item.starts_with(prefix));
+            let withheld = AS_HEADERS.iter().find(|(prefix, _)| {
+                item.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix))
+            });
             withheld.is_none_or(|(_, name)| allowed.contains(name)) && !is_secret(item)
         };
         let offered: Vec<&[u8]> =

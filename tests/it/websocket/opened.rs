@@ -141,6 +141,20 @@ async fn the_key_of_a_client_is_not_logged_from_messages_either() {
     assert!(!log.contains(CLIENT_KEY) && !log.contains(UPSTREAM_KEY), "{log}");
 }
 
+/// On a route for anybody too, and however the item is written.
+#[tokio::test]
+async fn a_key_in_an_item_of_another_case_does_not_go_upstream() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).route("access = \"open\""));
+    let offer = format!(
+        "sec-websocket-protocol: realtime, OpenAI-Insecure-Api-Key.{CLIENT_KEY}, OpenAI-Project.proj-1\r\n"
+    );
+    let (client, server) = tokio::join!(ask(gateway.address(), "/v1/realtime", &offer), upstream.accept());
+    assert_eq!(server.header("sec-websocket-protocol"), Some("realtime"), "{}", server.head);
+    assert!(!server.head.contains(CLIENT_KEY));
+    assert_eq!(client.header("sec-websocket-protocol"), Some("realtime"), "{}", client.head);
+}
+
 #[tokio::test]
 async fn the_next_candidate_is_tried_until_one_switches() {
     let (first, second) = (Upstream::start().await, Upstream::start().await);

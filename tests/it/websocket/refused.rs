@@ -71,6 +71,7 @@ async fn a_page_is_accepted_and_told_why_it_is_closed() {
         assert_eq!(line["status"], 101, "{line}");
         gateway.log.wait_for(|lines| lines.iter().any(|line| line["error"] == code).then_some(())).await;
     }
+    let mut lines = 3;
     // The upstream's own refusal, which a page would not see either; overload is a reason to come again.
     for (status, expected) in [(403, 3000), (503, 1013)] {
         let headers = page("https://app.test", CLIENT_KEY);
@@ -87,6 +88,11 @@ async fn a_page_is_accepted_and_told_why_it_is_closed() {
         let (close, reason) = client.next_close().await;
         assert_eq!(close, expected, "{reason}");
         assert!(reason.contains(&status.to_string()), "{reason}");
+        client.close(expected, "").await;
+        client.rest().await;
+        lines += 1;
+        let line = gateway.log.line(lines).await;
+        assert_eq!((&line["status"], &line["error"]), (&101.into(), &"upstream_error".into()), "{line}");
     }
 }
 
