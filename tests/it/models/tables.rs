@@ -178,7 +178,7 @@ async fn only_names_that_the_client_may_use_are_told() {
     );
     let rig = Rig::new(ONLY, r#"models = ["o3"]"#, MODELS).await;
     let answer = rig.chat("x").await;
-    assert!(answer.json()["error"]["message"].as_str().unwrap().contains(": –. "), "{answer:?}");
+    assert!(!answer.text().contains("Similar"), "{answer:?}");
 }
 
 const FORM: &str = "multipart/form-data; boundary=b";
