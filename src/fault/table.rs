@@ -29,6 +29,7 @@ const NOT_ALLOWED: StatusCode = StatusCode::METHOD_NOT_ALLOWED;
 const UNSUPPORTED: StatusCode = StatusCode::NOT_IMPLEMENTED;
 const UPGRADE: StatusCode = StatusCode::UPGRADE_REQUIRED;
 const LARGE_HEAD: StatusCode = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+const GATEWAY: StatusCode = StatusCode::BAD_GATEWAY;
 const UNAVAILABLE: StatusCode = StatusCode::SERVICE_UNAVAILABLE;
 const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
 
@@ -70,7 +71,7 @@ impl Fault {
             }
             Self::Draining => (UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
             Self::TotalTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "total_timeout", Some(false), Us),
-            Self::Connect(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreachable", None, Up),
+            Self::Connect(_) => (GATEWAY, SERVER, "upstream_unreachable", None, Up),
             Self::ConnectTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_connect_timeout", None, Up),
             Self::FirstByteTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_timeout", Some(false), Up),
             Self::FirstTokenTimeout(_) => {
@@ -79,16 +80,14 @@ impl Fault {
             Self::Unavailable(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Up),
             Self::Full(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(true), Us),
             Self::RateLimited(_) => (TOO_MANY, RATE_LIMIT, "upstream_rate_limited", Some(true), Up),
-            Self::NoAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up),
-            Self::BadAnswer(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up),
-            Self::UnusableHead(_) => (S::BAD_GATEWAY, SERVER, "upstream_invalid", Some(false), Up),
-            Self::Unreadable(_) => (S::BAD_GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up),
+            Self::NoAnswer(_) => (GATEWAY, SERVER, "upstream_closed", None, Up),
+            Self::BadAnswer(_) => (GATEWAY, SERVER, "upstream_invalid", None, Up),
+            Self::UnusableHead(_) => (GATEWAY, SERVER, "upstream_invalid", Some(false), Up),
+            Self::Unreadable(_) => (GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up),
             Self::KeyUnusable(_) => (UNAVAILABLE, SERVER, "upstream_unavailable", Some(false), Us),
             Self::Withheld(status) => (withheld(*status), SERVER, "upstream_error_withheld", None, Up),
-            Self::AnswerTooLarge { .. } => {
-                (S::BAD_GATEWAY, SERVER, "upstream_answer_too_large", Some(false), Up)
-            }
-            Self::Truncated(_) => (S::BAD_GATEWAY, SERVER, "upstream_truncated", None, Up),
+            Self::AnswerTooLarge { .. } => (GATEWAY, SERVER, "upstream_answer_too_large", Some(false), Up),
+            Self::Truncated(_) => (GATEWAY, SERVER, "upstream_truncated", None, Up),
             Self::Idle(_) => (S::GATEWAY_TIMEOUT, SERVER, "upstream_idle", None, Up),
             Self::TunnelIdle(_) => (S::GATEWAY_TIMEOUT, SERVER, "websocket_idle", None, Us),
             Self::CallerStalled => (S::REQUEST_TIMEOUT, INVALID, "write_stall", None, Down),
