@@ -17,10 +17,13 @@ pub struct ClientSocket(Rc<RefCell<TcpStream>>);
 pub struct SocketWatch(Weak<RefCell<TcpStream>>);
 
 /// The first fields of Linux's `struct tcp_info` (`include/uapi/linux/tcp.h`), in units of 8 bytes. Every kernel since 4.2 fills these.
-type TcpInfo = [u64; 16];
+type TcpInfo = [u64; 17];
 
 /// The place of `tcpi_bytes_acked` in a [`TcpInfo`].
 const BYTES_ACKED: usize = 15;
+
+/// The place of `tcpi_bytes_received` in a [`TcpInfo`].
+const BYTES_RECEIVED: usize = 16;
 
 /// The option `TCP_INFO` of tcp(7).
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +61,13 @@ impl SocketWatch {
     /// A peer acknowledges what its kernel has room for, so this number stands still when nobody reads there. (RFC 4898 calls it
     /// `tcpEStatsAppHCThruOctetsAcked`.)
     ///
-    /// 0 counts as unknown: gVisor's kernel leaves the field empty (`pkg/sentry/socket/netstack`, `TCP_INFO`), and every client would seem to
-    /// take nothing there.
+    /// A kernel that has counted neither these nor received bytes does not count: gVisor leaves both fields empty
+    /// (`pkg/sentry/socket/netstack`, `TCP_INFO`), and every client would seem to take nothing there.
     pub fn acknowledged(&self) -> Option<u64> {
         let tcp = self.0.upgrade()?;
         let info = getsockopt(&*tcp.try_borrow().ok()?, TcpInfoOption).ok()?;
-        info.get(BYTES_ACKED).copied().filter(|acknowledged| *acknowledged > 0)
+        let (acknowledged, received) = (*info.get(BYTES_ACKED)?, *info.get(BYTES_RECEIVED)?);
+        (acknowledged > 0 || received > 0).then_some(acknowledged)
     }
 }
 
@@ -72,7 +76,7 @@ mod tests {
     use std::{future::poll_fn, pin::Pin};
 
     use tokio::{
-        io::{AsyncReadExt, AsyncWrite},
+        io::{AsyncReadExt, AsyncWrite, AsyncWriteExt},
         net::TcpListener,
     };
 
@@ -84,7 +88,10 @@ mod tests {
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let socket = ClientSocket::new(listener.accept().await.unwrap().0);
         let watch = socket.watch();
-        assert_eq!(watch.acknowledged(), None, "unknown until the peer has taken something");
+        assert_eq!(watch.acknowledged(), None, "a kernel that counts nothing looks like this");
+        peer.write_all(b"request").await.unwrap();
+        poll_fn(|cx| socket.tcp().poll_read_ready(cx)).await.unwrap();
+        assert_eq!(watch.acknowledged(), Some(0));
         let mut received = [0; 1000];
         for sent in 1..=3 {
             let written = poll_fn(|cx| Pin::new(&mut *socket.tcp()).poll_write(cx, &[b'x'; 1000])).await;
