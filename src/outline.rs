@@ -22,7 +22,7 @@ const NAME_LIMIT: usize = 40;
 /// Which members are kept.
 #[derive(Debug)]
 pub struct Members {
-    /// Members with these names, at any depth; of an object among them, only members with these names again.
+    /// Members with these names in any case, at any depth; of an object among them, only members with these names again.
     pub named: &'static [&'static [u8]],
     /// Members with these names, and all that is in them.
     pub whole: &'static [&'static [u8]],
@@ -244,7 +244,9 @@ impl Outline {
         self.keeps_all = parent_keeps_all || among(self.members.whole);
         let plain = name.len() <= NAME_LIMIT && !name.iter().any(|byte| matches!(byte, b'\\' | 0..b' '));
         self.has_escaped_names |= name.contains(&b'\\');
-        let kept = plain && (self.keeps_all || among(self.members.named));
+        // Whoever reads the outline decides whether case counts.
+        let is_named = || self.members.named.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let kept = plain && (self.keeps_all || is_named());
         if kept {
             self.separate();
             self.kept.push(b'"');

@@ -259,15 +259,20 @@ impl ClientEvent {
 /// `model`, `session.model`, `setup.model` (Gemini API reference, Live API, `BidiGenerateContentSetup`), `response.model`, `session.audio.input.transcription.model`, `session.input_audio_transcription.model`.
 impl Object for ClientEvent {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
-        let is_inside = match (self.depth, key) {
-            (0, b"type") => {
-                self.asks |= value.leaf()?.text() == Some("response.create");
-                return Ok(());
-            }
-            (_, b"model") => return self.read_model(value),
-            (0, b"session" | b"response" | b"setup") => true,
-            (1, b"audio" | b"input_audio_transcription") => true,
-            (2, b"input") | (3, b"transcription") => true,
+        // Some upstreams do not look at case (Go's encoding/json).
+        let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
+        if is(b"model") {
+            return self.read_model(value);
+        }
+        if self.depth == 0 && is(b"type") {
+            self.asks |= value.leaf()?.text() == Some("response.create");
+            return Ok(());
+        }
+        let is_inside = match self.depth {
+            0 => is(b"session") || is(b"response") || is(b"setup"),
+            1 => is(b"audio") || is(b"input_audio_transcription"),
+            2 => is(b"input"),
+            3 => is(b"transcription"),
             _ => false,
         };
         if !is_inside {

@@ -106,6 +106,9 @@ async fn a_model_beside_those_that_cannot_be_read_counts_for_nothing() {
             let answer = sends(&gateway, down, path, body).await;
             assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_required"), "{path}");
         }
+        let encoded = "/v1/models/o3%3AgenerateContent";
+        let answer = sends(&gateway, down, encoded, r#"{"model":"allowed","contents":[]}"#).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_not_allowed"));
         assert!(upstream.records().is_empty());
         // These name it where it is read.
         for (path, body) in [
@@ -118,7 +121,7 @@ async fn a_model_beside_those_that_cannot_be_read_counts_for_nothing() {
             upstream.reset();
         }
     }
-    gateway.finish(16).await;
+    gateway.finish(18).await;
 }
 
 /// A dummy key that is an ordinary word must not decide who may ask for which model.

@@ -27,7 +27,7 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
         return Some(Native { endpoint, model: ModelUse::Named });
     }
     // The model stands in the path, not in the body.
-    let (_, verb) = name.split_once(':')?;
+    let (_, verb) = split_verb(name)?;
     let endpoint = match verb {
         "generateContent" | "streamGenerateContent" => Endpoint::GeminiGenerate,
         "countTokens" | "embedContent" | "batchEmbedContents" => Endpoint::Other,
@@ -41,14 +41,18 @@ pub(super) fn find(method: &Method, last: &LastSegments<'_>) -> Option<Native> {
 /// Source: Gemini API reference.
 pub(in crate::openai) fn gemini_model_at(path: &str) -> Option<Range<usize>> {
     // Nearly all paths end here.
-    if !path.as_bytes().contains(&b':') {
-        return None;
-    }
+    memchr::memchr2(b':', b'%', path.as_bytes())?;
     let (before, last) = path.rsplit_once('/')?;
-    let (model, _) = last.split_once(':')?;
+    let (model, _) = split_verb(last)?;
     let is_one = before.rsplit('/').next() == Some("models") && !model.is_empty();
     let begin = before.len() + 1;
     is_one.then_some(begin..begin + model.len())
+}
+
+/// The name and the verb of a last segment. An upstream may decode the colon.
+fn split_verb(segment: &str) -> Option<(&str, &str)> {
+    let encoded = || segment.split_once("%3A").or_else(|| segment.split_once("%3a"));
+    segment.split_once(':').or_else(encoded)
 }
 
 #[cfg(test)]
@@ -62,6 +66,7 @@ mod tests {
     #[test]
     fn a_path_of_gemini_names_the_model() {
         assert_eq!(gemini_model("/v1beta/models/gemini-3:streamGenerateContent"), Some("gemini-3"));
+        assert_eq!(gemini_model("/v1beta/models/gemini-3%3AgenerateContent"), Some("gemini-3"));
         assert_eq!(gemini_model("/v1beta/models/gemini-3"), None);
         assert_eq!(gemini_model("/v1beta/models/:generateContent"), None);
         assert_eq!(gemini_model("/v1/files/a:b"), None);

@@ -135,6 +135,10 @@ async fn a_message_that_names_a_forbidden_model_does_not_go_upstream() {
             .to_owned(),
         r#"{"type":"x","type":"response.create","x":NaN,"model":"o3"}"#.to_owned(),
         r#"{"type":"response.create"}"#.to_owned(),
+        // Go's encoding/json does not look at case, and takes the last of both.
+        r#"{"type":"response.create","model":"gpt-4o","Model":"o3"}"#.to_owned(),
+        r#"{"type":"session.update","Session":{"MODEL":"o3"}}"#.to_owned(),
+        format!(r#"{{"type":"response.create","model":"gpt-4o","input":"{padding}","Model":"o3"}}"#),
         // Programs that guess the coding of bytes read these.
         "\u{feff}{\"type\":\"response.create\",\"model\":\"o3\"}".to_owned(),
         r#"[{"type":"response.create","model":"o3"}]"#.to_owned(),
