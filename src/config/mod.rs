@@ -177,23 +177,25 @@ fn not_toml(error: &toml::de::Error, text: &str, report: &Report<'_>) -> Problem
             let name = naming::shown(written, "a name");
             complaint(format!("{name} is defined twice: the first definition is further up"), NOT_TOML)
         }
-        message => {
-            complaint(message.to_owned(), unquoted(text, span.start).unwrap_or(Cow::Borrowed(NOT_TOML)))
-        }
+        message => match unquoted(text, span.start) {
+            Some(help) => complaint("text needs quotes", help),
+            None => complaint(message.to_owned(), NOT_TOML),
+        },
     };
     report.place("", span.start, complaint)
 }
 
 /// The help for a word that was written without quotes.
-fn unquoted(text: &str, offset: usize) -> Option<Cow<'static, str>> {
+fn unquoted(text: &str, offset: usize) -> Option<String> {
     let line_start = text.get(..offset)?.rfind('\n').map_or(0, |newline| newline + 1);
     let line = text.get(line_start..)?.lines().next()?;
     let (key, value) = line.split_once('=')?;
     let value = value.split('#').next()?.trim();
-    let is_word = value.starts_with(|first: char| first.is_ascii_alphabetic())
+    let is_word = !["true", "false", "inf", "nan"].contains(&value)
+        && value.starts_with(|first: char| first.is_ascii_alphabetic())
         && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let is_shown = is_word && !naming::looks_secret(value) && !naming::looks_secret(key.trim());
-    is_shown.then(|| Cow::Owned(format!("put the text in quotes: {} = {value:?}", key.trim())))
+    is_shown.then(|| format!("write {} = {value:?}; {NOT_TOML}", key.trim()))
 }
 
 fn read(path: &Path) -> Result<String, Problem> {

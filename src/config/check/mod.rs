@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     declare::{Context, Declared, Keys as _, Names},
-    naming::shown,
+    naming::{shown, suggestion},
     problem::complaint,
     reader::{Node, Table},
     schema::{Admin, Client, Config, Defaults, Listener, Log, Route, Server, Upstream},
@@ -104,7 +104,9 @@ fn tables<'a, T: Declared>(root: &Table<'a>, key: &'static str, context: &Contex
 /// Reports a name whose dot has split it: `[model.gpt-3.5-turbo]` is a table `5-turbo` within `[model.gpt-3]`.
 fn is_split(kind: &str, name: &str, node: &Node<'_>, known: &[&str]) -> bool {
     let entries = node.is_table().then(|| node.entries()).flatten().unwrap_or_default();
-    let is_part = |(key, inner): &(&str, Node<'_>)| inner.is_table() && !known.contains(key);
+    // What is like a known key is a slip of another kind.
+    let is_foreign = |key: &str| !known.contains(&key) && suggestion(key, known.iter().copied()).is_none();
+    let is_part = |(key, inner): &(&str, Node<'_>)| inner.is_table() && is_foreign(key);
     let Some((key, inner)) = entries.first().filter(|_| entries.iter().all(is_part)) else { return false };
     let mut whole = format!("{name}.{key}");
     let mut here = inner.clone();

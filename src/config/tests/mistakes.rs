@@ -73,7 +73,7 @@ fn the_commonest_slips_are_answered_with_what_to_write() {
         ("fallbacks = [\"x\"]", "list several upstreams"),
         ("rpm = 10", "max_pending"),
         ("timeout = 600", "write it as { total = \"600s\" }"),
-        ("auth = none", "put the text in quotes: auth = \"none\""),
+        ("auth = none", "text needs quotes (write auth = \"none\""),
         ("timeout = { idle = \"5\" }", "as in 5s"),
     ] {
         let said = said(key, &format!("{key}\n{line}"));
