@@ -32,6 +32,10 @@ pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 
+/// Bytes of HTTP/2 frames that belong to no response and may be unacknowledged at its end: a PING (17 bytes), SETTINGS (9), WINDOW_UPDATE (13), of the
+/// connection and of the stream.
+const CONTROL_FRAMES: u64 = 64;
+
 /// The destination of access lines.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
@@ -246,11 +250,13 @@ impl Exchange {
         self.outcome
     }
 
-    /// Number of bytes that were written and that the client's kernel has not acknowledged. 0 if other streams of an HTTP/2 connection are
-    /// open, since nobody knows whose bytes these are.
+    /// Number of bytes of the response that were written and that the client's kernel has not acknowledged. 0 if other streams of an HTTP/2
+    /// connection are open, since nobody knows whose bytes these are.
     fn untaken(&self) -> u64 {
         let is_shared = self.connection.busy();
-        self.connection.sent().filter(|_| !is_shared).map_or(0, |sent| sent.untaken)
+        let untaken = self.connection.sent().filter(|_| !is_shared).map_or(0, |sent| sent.untaken);
+        let is_http2 = self.record.version == Version::HTTP_2;
+        if is_http2 { untaken.saturating_sub(CONTROL_FRAMES) } else { untaken }
     }
 
     /// The outcome of an exchange without a set outcome: the gateway cut it, or its client left.
