@@ -136,7 +136,7 @@ pub fn load(path: &Path) -> Result<Config, Problems> {
 /// The address of the admin listener that a file names; `None` without an `[admin]` table. Mistakes elsewhere in the file do not matter.
 ///
 /// # Errors
-/// The file cannot be read, is not TOML, or its address is none.
+/// The file cannot be read, is not TOML, or its address is invalid.
 pub fn admin_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
     let refuse = |problems| Problems { file: path.to_owned(), problems };
     let text = read(path).map_err(|problem| refuse(vec![problem]))?;

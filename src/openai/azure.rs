@@ -30,7 +30,7 @@ pub struct NoDeployment;
 /// The path at an Azure OpenAI resource for `path`, which is OpenAI's, with or without `/v1`. One that is Azure's already stays as it is.
 ///
 /// # Errors
-/// It is the path of an operation on a deployment, and `name` is none.
+/// It is the path of an operation on a deployment, and there is no `name`.
 pub fn azure_path<'p>(path: &'p str, name: Option<&str>) -> Result<Cow<'p, str>, NoDeployment> {
     if begins_with(path, "/openai") {
         return Ok(Cow::Borrowed(path));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::providers::Provider;
 
-/// The most names and beginnings that are told apart. Models beyond it go where the rest goes.
+/// The most names and beginnings of names that get a rule. Models beyond it go to the first provider.
 const MOST_RULES: usize = 500;
 
 /// The longest name of a model that the configuration takes, in characters.
