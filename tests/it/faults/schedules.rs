@@ -181,7 +181,7 @@ impl Case {
         };
         let http2 = self.up == Http::Two;
         let defaults = format!(
-            "{retry}\nbreaker = \"off\"\ntimeout = {{ first_byte = \"400ms\", first_token = \"1s\", idle = \"400ms\" }}"
+            "{retry}\nbreaker = \"off\"\ntimeout = {{ first_byte = \"1500ms\", first_token = \"4s\", idle = \"1500ms\" }}"
         );
         let rig = Rig::both(&defaults, &format!("http2 = {http2}"), self.keys).await;
         for number in 0..=RETRIES {
