@@ -123,12 +123,12 @@ impl Fault {
         })
     }
 
-    fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
+    fn enveloped<'a>(&'a self, message: &'a str) -> Enveloped<'a> {
         let row = self.row();
         Enveloped { error: ErrorObject { message, kind: row.kind, param: self.param(), code: row.code } }
     }
 
-    fn for_anthropic<'a>(&self, message: &'a str, request_id: &'a str) -> AnthropicEnveloped<'a> {
+    fn for_anthropic<'a>(&'a self, message: &'a str, request_id: &'a str) -> AnthropicEnveloped<'a> {
         let row = self.row();
         let kind = anthropic_type(row.status);
         let error = AnthropicError { kind, message, param: self.param(), code: row.code };

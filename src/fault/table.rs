@@ -64,6 +64,7 @@ impl Fault {
             Self::BodyInvalid(_) | Self::BodyNotEditable(_) => {
                 (S::BAD_REQUEST, INVALID, "invalid_body", None, Down)
             }
+            Self::RequestInvalid(invalid) => (S::BAD_REQUEST, INVALID, invalid.problem.code(), None, Down),
             Self::BodyStalled(_) => (S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down),
             Self::BodyBroken(_) => (S::BAD_REQUEST, INVALID, "body_incomplete", None, Down),
             Self::Overloaded | Self::NoDescriptors(_) => {

@@ -8,6 +8,7 @@ use thiserror::Error;
 use super::{
     edit::EditPoints,
     json::{self, Leaf, NotJson, Object, Shape, Value},
+    validate::Invalid,
 };
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
@@ -86,6 +87,9 @@ pub enum FactsError {
     /// The model's name is too long.
     #[error("`model` is longer than {MODEL_LIMIT} bytes")]
     ModelTooLong,
+    /// The body breaks a rule of its operation. Only requests that are checked fail with this.
+    #[error("the request is not valid")]
+    Invalid(Box<Invalid>),
 }
 
 impl Facts {
@@ -108,8 +112,9 @@ impl Facts {
 
 impl FactsError {
     /// The member that is at fault, if it is one.
-    pub fn param(&self) -> Option<&'static str> {
+    pub fn param(&self) -> Option<&str> {
         match self {
+            Self::Invalid(invalid) => invalid.param(),
             Self::OtherCase | Self::ModelTooLong => Some("model"),
             Self::Duplicate { field } | Self::WrongType { field, .. } => Some(field),
             Self::Empty | Self::NotJson { .. } | Self::NotDecodable { .. } => None,
@@ -117,7 +122,7 @@ impl FactsError {
     }
 
     /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
-    fn not_json(body: &[u8], at: usize) -> Self {
+    pub(super) fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {
             Err(source) => source,
             Ok(_) => serde_json::Error::custom("what should be text is not UTF-8, or a number is too large"),
@@ -135,7 +140,7 @@ impl FactsError {
 /// The request object being read. After the first problem the rest of the body is still read, because a body that
 /// is not JSON at all is the more useful error.
 #[derive(Default)]
-struct Request {
+pub(super) struct Request {
     facts: Facts,
     seen: Vec<&'static str>,
     problem: Option<FactsError>,
@@ -165,10 +170,7 @@ impl Object for Request {
             }
             b"conversation" | b"previous_response_id" => self.facts.continues |= value.leaf()? != Leaf::Null,
             b"mcp_servers" => self.facts.mcp |= value.filled()?,
-            b"tools" => value.each(|tool: Tool| {
-                self.facts.mcp |= tool.is_mcp;
-                self.facts.hosted_tools |= tool.is_hosted;
-            })?,
+            b"tools" => value.each(|tool: Tool| self.note_tools(&tool))?,
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
             }
@@ -188,7 +190,7 @@ impl Object for Request {
 
 impl Request {
     /// The facts of an object that has been read from `body`.
-    fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
+    pub(super) fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
@@ -198,6 +200,12 @@ impl Request {
             facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty };
         }
         Ok(facts)
+    }
+
+    /// Notes what is known of one of the `tools`, or of all.
+    pub(super) fn note_tools(&mut self, tool: &Tool) {
+        self.facts.mcp |= tool.is_mcp;
+        self.facts.hosted_tools |= tool.is_hosted;
     }
 
     fn once(&mut self, field: &'static str) {
@@ -238,9 +246,25 @@ impl Request {
     }
 }
 
-/// One of the `tools`.
-#[derive(Default)]
-struct Tool {
+/// Whether the value of a member of a request is one of its facts. `tools` are, too, but of them only the types.
+pub(super) fn reads(key: &[u8]) -> bool {
+    const OTHERS: [&[u8]; 9] = [
+        b"background",
+        b"store",
+        b"conversation",
+        b"previous_response_id",
+        b"mcp_servers",
+        b"max_tokens",
+        b"max_completion_tokens",
+        b"max_output_tokens",
+        b"stream_options",
+    ];
+    matches!(key, b"model" | b"stream") || OTHERS.contains(&key)
+}
+
+/// One of the `tools`, or what is known of all.
+#[derive(Debug, Default)]
+pub(super) struct Tool {
     is_hosted: bool,
     is_mcp: bool,
 }
@@ -251,10 +275,17 @@ impl Object for Tool {
             return value.skip();
         }
         if let Leaf::Text(kind) = value.leaf()? {
-            self.is_mcp |= matches!(&*kind, "mcp" | "mcp_toolset");
-            self.is_hosted |= !runs_at_client(&kind);
+            self.note(&kind);
         }
         Ok(())
+    }
+}
+
+impl Tool {
+    /// Notes a tool's type.
+    pub(super) fn note(&mut self, kind: &str) {
+        self.is_mcp |= matches!(kind, "mcp" | "mcp_toolset");
+        self.is_hosted |= !runs_at_client(kind);
     }
 }
 

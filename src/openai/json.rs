@@ -6,6 +6,8 @@
 mod leaf;
 mod scan;
 
+use std::borrow::Cow;
+
 pub(super) use leaf::{Leaf, NotJson};
 use scan::Scan;
 
@@ -34,6 +36,28 @@ pub(super) fn read(json: &[u8], object: &mut impl Object) -> Result<Shape, NotJs
     Ok(shape)
 }
 
+/// Why a document that may only be so deep cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    NotJson(NotJson),
+    /// Objects and arrays are nested deeper than that.
+    TooDeep,
+}
+
+/// Reads a whole JSON document into `object`, if it is one. At most `depth_limit` objects and arrays may be around a value.
+///
+/// # Errors
+/// The text is not JSON, or is deeper. What came before the error has been taken all the same.
+pub(super) fn read_within(
+    json: &[u8],
+    depth_limit: usize,
+    object: &mut impl Object,
+) -> Result<Shape, Unread> {
+    let mut document = Value(Scan::within(json, depth_limit.saturating_sub(1)));
+    let shape = document.object(object).and_then(|shape| document.0.end().map(|()| shape));
+    shape.map_err(|error| if document.0.is_too_deep() { Unread::TooDeep } else { Unread::NotJson(error) })
+}
+
 /// Reads a JSON array of objects into `object`, one after the other; other items are skipped.
 ///
 /// # Errors
@@ -55,6 +79,13 @@ pub(super) fn read_each(json: &[u8], object: &mut impl Object) -> Result<(), Not
 /// A value that is to be read, in one of these ways.
 pub(super) struct Value<'j>(Scan<'j>);
 
+/// A place in a document to which a reader can go back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    at: usize,
+    depth_left: usize,
+}
+
 impl<'j> Value<'j> {
     /// The offset of its first byte in the document, before it is read.
     pub(super) fn begins_at(&mut self) -> usize {
@@ -65,6 +96,56 @@ impl<'j> Value<'j> {
     /// The offset behind its last byte, after it was read.
     pub(super) fn ends_at(&self) -> usize {
         self.0.offset()
+    }
+
+    /// Its first byte, which tells its type; `None` at the end of the document.
+    pub(super) fn first_byte(&mut self) -> Option<u8> {
+        self.0.peek()
+    }
+
+    /// The place of its first byte.
+    pub(super) fn mark(&mut self) -> Mark {
+        Mark { at: self.begins_at(), depth_left: self.0.depth_left() }
+    }
+
+    /// Goes back to a value that was read, so that it can be read again.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.0.rewind(mark.at);
+        self.0.ascend(mark.depth_left);
+    }
+
+    /// What was read since then.
+    pub(super) fn since(&self, mark: Mark) -> &'j [u8] {
+        self.0.since(mark.at)
+    }
+
+    /// Begins to read an array or object that ends with `closing`; false when it is empty, and read. Afterwards its parts are read, with
+    /// [`Self::key`] before each value of an object and [`Self::goes_on`] behind each value.
+    pub(super) fn enter(&mut self, closing: u8) -> Result<bool, NotJson> {
+        let filled = self.0.enter(closing);
+        if filled {
+            self.0.descend()?;
+        }
+        Ok(filled)
+    }
+
+    /// The key of a member of the object that was entered.
+    pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
+        self.0.key()
+    }
+
+    /// Whether the array or object that was entered has another value; otherwise it is read.
+    pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
+        let goes_on = self.0.goes_on(closing)?;
+        if !goes_on {
+            self.0.ascend(self.0.depth_left() + 1);
+        }
+        Ok(goes_on)
+    }
+
+    /// Reads a string as it is written, without its quotes, and whether it has escapes.
+    pub(super) fn written(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+        self.0.written()
     }
 
     /// Skips it.

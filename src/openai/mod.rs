@@ -28,6 +28,7 @@ mod segments;
 mod stream;
 mod turns;
 mod usage;
+mod validate;
 
 pub use answer::AnswerReader;
 pub use azure::{NoDeployment, azure_path};
@@ -46,3 +47,4 @@ pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
 pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
 pub use usage::{TokenClasses, Usage};
+pub use validate::{Check, DEPTH_LIMIT, Invalid, Kinds, Level, Names, Problem};

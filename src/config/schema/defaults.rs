@@ -6,13 +6,14 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
+        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, choice, count,
         defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
     reader::{Node, Table},
     span as spans,
 };
+use crate::openai::Level;
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -33,6 +34,11 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        validate: Option<Level> = validate(),
+            "How request bodies of chat completions, completions, embeddings, Responses and Anthropic's Messages are checked before an upstream \
+             is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
+             unknown members always pass. A wrong request is rejected with 400 and the `param` that is at fault.",
+            { since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,6 +52,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            validate: validate().default_value(),
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),
@@ -149,6 +156,11 @@ pub(super) fn body_limit() -> Or<Size<u64>> {
 /// `heartbeat`; `None`: "off".
 pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
+}
+
+/// `validate`; `None`: "off".
+pub(super) fn validate() -> Or<Choice<Option<Level>>> {
+    choice(&[("off", None), ("basic", Some(Level::Basic)), ("strict", Some(Level::Strict))]).or(None)
 }
 
 /// `timeout`, without a default.

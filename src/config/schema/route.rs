@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
-    defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
+    defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key, validate},
     headers::{no_secrets, not_both},
     timeouts::SPANS,
 };
@@ -20,6 +20,7 @@ use crate::config::{
     reader::{Node, Table},
     url,
 };
+use crate::openai::Level;
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -62,6 +63,8 @@ table! {
             { since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
+        validate = validate(), "How request bodies on this route are checked.",
+            { default: "what `[defaults]` says", example: &["\"strict\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
@@ -120,6 +123,9 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// How request bodies are checked, as `[defaults]` says if the route does not; `None`: "off".
+        validate: Option<Level> =
+            Some(validate().read_written(table, "validate", context).unwrap_or(context.defaults.validate));
         /// What this route overrides.
         timeout: TimeoutOverrides = Some(timeout(table, context));
         /// What this route overrides of its first upstream's.

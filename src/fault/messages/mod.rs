@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use super::{Fault, Mistake, kinds::retry_seconds};
+use crate::openai::{Invalid, Problem};
 
 /// Templates by [`Fault::key`]. A test checks that every file is TOML and has a text for every fault.
 type Templates = HashMap<String, String>;
@@ -68,6 +69,7 @@ impl Fault {
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyInvalid(_) => "body_invalid",
+            Self::RequestInvalid(invalid) => text_of(invalid.problem),
             Self::BodyNotEditable(_) => "body_not_editable",
             Self::BodyStalled(_) => "body_stalled",
             Self::BodyBroken(_) => "body_broken",
@@ -120,6 +122,7 @@ impl Fault {
                 vec![argument("reason", reason)]
             }
             Self::BodyInvalid(error) => vec![argument("reason", error)],
+            Self::RequestInvalid(invalid) => arguments_of(invalid),
             Self::BodyNotEditable(error) => vec![argument("reason", error)],
             Self::TooManyHeaders(limit) => vec![argument("limit", limit)],
             Self::BodyTooLarge { limit } | Self::AnswerTooLarge { limit } => vec![argument("limit", limit)],
@@ -160,6 +163,56 @@ impl Fault {
             | Self::Internal(_) => Vec::new(),
         }
     }
+}
+
+/// The name of the text about a wrong parameter.
+fn text_of(problem: Problem) -> &'static str {
+    match problem {
+        Problem::NotAnObject { .. } => "request_not_an_object",
+        Problem::Missing => "parameter_missing",
+        Problem::WrongType { .. } => "parameter_of_wrong_type",
+        Problem::UnknownValue { .. } => "parameter_with_unknown_value",
+        Problem::NotAName => "parameter_not_a_name",
+        Problem::EmptyArray => "parameter_empty",
+        Problem::ArrayTooLong { .. } => "parameter_with_too_many_items",
+        Problem::StringTooShort { .. } => "parameter_too_short",
+        Problem::StringTooLong { .. } => "parameter_too_long",
+        Problem::TooManyMembers { .. } => "parameter_with_too_many_members",
+        Problem::NameTooLong { .. } => "parameter_with_long_name",
+        Problem::TooSmall { .. } => "parameter_too_small",
+        Problem::TooLarge { .. } => "parameter_too_large",
+        Problem::Needs { .. } => "parameter_needs_another",
+        Problem::Duplicate => "parameter_twice",
+        Problem::TooDeep { .. } => "request_too_deep",
+    }
+}
+
+/// The arguments of the text about a wrong parameter. They are names from the API's documentation, types in the words of JSON Schema, and
+/// numbers, so that they are the same in all languages.
+fn arguments_of(invalid: &Invalid) -> Vec<Argument> {
+    let mut arguments = Vec::new();
+    if let Some(param) = invalid.param() {
+        arguments.push(argument("param", &param));
+    }
+    arguments.extend(match invalid.problem {
+        Problem::NotAnObject { found } => vec![argument("found", &found)],
+        Problem::WrongType { found, allowed } => vec![argument("found", &found), argument("allowed", &allowed)],
+        Problem::UnknownValue { length, allowed } => {
+            vec![argument("length", &length), argument("allowed", &allowed.quoted())]
+        }
+        Problem::StringTooShort { length, least } => vec![argument("length", &length), argument("limit", &least)],
+        Problem::StringTooLong { length, most } => vec![argument("length", &length), argument("limit", &most)],
+        Problem::ArrayTooLong { most }
+        | Problem::TooManyMembers { most }
+        | Problem::NameTooLong { most }
+        | Problem::TooDeep { most } => vec![argument("limit", &most)],
+        Problem::TooSmall { least: limit, .. } | Problem::TooLarge { most: limit, .. } => {
+            vec![argument("limit", &limit)]
+        }
+        Problem::Needs { other } => vec![argument("other", &other)],
+        Problem::Missing | Problem::NotAName | Problem::EmptyArray | Problem::Duplicate => Vec::new(),
+    });
+    arguments
 }
 
 impl Locale {

@@ -1,7 +1,7 @@
 use std::{collections::HashSet, mem};
 
 use super::*;
-use crate::openai::{EditError, FactsError};
+use crate::openai::{EditError, FactsError, Invalid};
 
 const LOCALES: [Locale; 1] = [Locale::En];
 
@@ -12,7 +12,9 @@ fn no_route(mistake: Mistake) -> Fault {
 /// One of each fault, and of each text of it.
 pub(super) fn faults() -> Vec<Fault> {
     let span = Duration::from_millis(1500);
-    vec![
+    let checked = Invalid::examples().into_iter().map(Fault::RequestInvalid);
+    let mut faults: Vec<Fault> = checked.collect();
+    faults.extend([
         no_route(Mistake::Unknown),
         no_route(Mistake::BaseUrl { base: "/v1".into(), path: "/v1/models".into() }),
         no_route(Mistake::BaseUrl { base: String::new(), path: "/v1/messages".into() }),
@@ -66,7 +68,8 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::CallerStalled,
         Fault::CutByDrain,
         Fault::Internal("a bug".into()),
-    ]
+    ]);
+    faults
 }
 
 fn placeholders(template: &str) -> Vec<&str> {
@@ -76,10 +79,11 @@ fn placeholders(template: &str) -> Vec<&str> {
 #[test]
 fn every_fault_has_a_text_and_every_text_a_fault() {
     let keys: HashSet<_> = faults().iter().map(Fault::key).collect();
-    assert_eq!(keys.len(), faults().len());
-    // Each kind has one text, but that without a route four, and that of an unknown model two.
+    // A number that is too small or too large has two codes, but one text.
+    assert_eq!(keys.len(), faults().len() - 2);
+    // Each kind has one text, but that without a route four, that of an unknown model two, and a wrong parameter one for each problem.
     let kinds: HashSet<_> = faults().iter().map(mem::discriminant).collect();
-    assert_eq!(kinds.len(), faults().len() - 4);
+    assert_eq!(kinds.len(), faults().len() - 4 - (Invalid::examples().len() - 1));
     for locale in LOCALES {
         let texts: HashSet<_> = locale.templates().keys().map(String::as_str).collect();
         assert_eq!(texts, keys, "{locale:?}");

@@ -8,13 +8,54 @@ use super::leaf::{Leaf, NotJson};
 pub(super) struct Scan<'j> {
     json: &'j [u8],
     at: usize,
-    /// The objects and arrays around the value that is being skipped, as `{` and `[`.
-    enclosing: Vec<u8>,
+    /// The objects and arrays around the value that is being skipped.
+    enclosing: Enclosing,
+    /// How many objects and arrays may be around a value.
+    depth_limit: usize,
+    /// The scan ended because of that.
+    too_deep: bool,
 }
 
 impl<'j> Scan<'j> {
     pub(super) fn new(json: &'j [u8]) -> Self {
-        Self { json, at: 0, enclosing: Vec::new() }
+        Self { json, at: 0, enclosing: Enclosing::default(), depth_limit: usize::MAX, too_deep: false }
+    }
+
+    /// The same, for a text whose values may be that deep.
+    pub(super) fn within(json: &'j [u8], depth_limit: usize) -> Self {
+        Self { depth_limit, ..Self::new(json) }
+    }
+
+    /// Whether the scan ended at a value that is too deep, and not at something that is not JSON.
+    pub(super) fn is_too_deep(&self) -> bool {
+        self.too_deep
+    }
+
+    /// Goes back to an offset where a value began.
+    pub(super) fn rewind(&mut self, offset: usize) {
+        self.at = offset;
+    }
+
+    /// What was read since this offset.
+    pub(super) fn since(&self, offset: usize) -> &'j [u8] {
+        self.json.get(offset..self.at).unwrap_or_default()
+    }
+
+    /// Counts an object or array that was entered.
+    pub(super) fn descend(&mut self) -> Result<(), NotJson> {
+        let Some(left) = self.depth_limit.checked_sub(1) else { return self.deep() };
+        self.depth_limit = left;
+        Ok(())
+    }
+
+    /// How many objects and arrays may be around a value, beyond those that were counted.
+    pub(super) fn depth_left(&self) -> usize {
+        self.depth_limit
+    }
+
+    /// Sets it to what it was.
+    pub(super) fn ascend(&mut self, depth_left: usize) {
+        self.depth_limit = depth_left;
     }
 
     /// How many bytes have been read.
@@ -75,6 +116,11 @@ impl<'j> Scan<'j> {
         }
     }
 
+    /// A string as it is written, without its quotes, and whether it has escapes.
+    pub(super) fn written(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+        self.string().map(|(text, escaped)| (inner(text), escaped))
+    }
+
     /// Passes over a string; whether there is anything in it.
     pub(super) fn has_text(&mut self) -> Result<bool, NotJson> {
         self.string().map(|(text, _)| !inner(text).is_empty())
@@ -104,14 +150,14 @@ impl<'j> Scan<'j> {
                 Some(b'[') => {
                     if self.enter(b']') {
                         filled = true;
-                        self.enclosing.push(b'[');
+                        self.enclose(false)?;
                         continue;
                     }
                 }
                 Some(b'{') => {
                     if self.enter(b'}') {
                         filled = true;
-                        self.enclosing.push(b'{');
+                        self.enclose(true)?;
                         self.pass_key()?;
                         continue;
                     }
@@ -126,8 +172,7 @@ impl<'j> Scan<'j> {
 
     /// After a value: leaves what it ends, and goes to the value after it; false when there is none.
     fn leave(&mut self) -> Result<bool, NotJson> {
-        while let Some(open) = self.enclosing.last() {
-            let object = *open == b'{';
+        while let Some(object) = self.enclosing.innermost() {
             if self.goes_on(if object { b'}' } else { b']' })? {
                 if object {
                     self.pass_key()?;
@@ -137,6 +182,19 @@ impl<'j> Scan<'j> {
             self.enclosing.pop();
         }
         Ok(false)
+    }
+
+    fn enclose(&mut self, object: bool) -> Result<(), NotJson> {
+        if self.enclosing.depth >= self.depth_limit {
+            return self.deep();
+        }
+        self.enclosing.push(object);
+        Ok(())
+    }
+
+    fn deep<T>(&mut self) -> Result<T, NotJson> {
+        self.too_deep = true;
+        self.wrong()
     }
 
     fn pass_key(&mut self) -> Result<(), NotJson> {
@@ -260,6 +318,39 @@ impl<'j> Scan<'j> {
 
     fn wrong<T>(&self) -> Result<T, NotJson> {
         Err(NotJson { at: self.at })
+    }
+}
+
+/// The objects and arrays around a value, one bit each: set for an object. Only what is deeper than 64 takes memory.
+#[derive(Default)]
+struct Enclosing {
+    /// The innermost 64, the last one lowest.
+    bits: u64,
+    depth: usize,
+    /// Those around them, 64 in each.
+    outer: Vec<u64>,
+}
+
+impl Enclosing {
+    fn push(&mut self, object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.bits);
+        }
+        self.bits = self.bits << 1 | u64::from(object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.bits >>= 1;
+        self.depth -= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.bits = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    /// Whether the innermost is an object, if there is one.
+    fn innermost(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.bits & 1 == 1)
     }
 }
 

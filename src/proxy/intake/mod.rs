@@ -17,7 +17,7 @@ use crate::{
     body::RequestBody,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, Operation},
+    openai::{self, Check, EditPoints, Endpoint, FactsError, Operation},
     snapshot::Route,
 };
 use read::{BodyForm, Bounds, HeldBody};
@@ -44,6 +44,9 @@ pub(super) async fn prepare(
     let form = form.filter(|form| !body.is_end_stream() && !is_streamed(form, &body, &arrived, exchange));
     let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
     let content = match form {
+        None if body.is_end_stream() && check(&arrived, operation.endpoint).is_some() => {
+            return Err(Fault::BodyInvalid(FactsError::Empty));
+        }
         None => RequestContent::Streamed(body),
         Some(form) => {
             let held = read_body(context, exchange, &arrived, body, form).await?;
@@ -103,6 +106,13 @@ fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
 }
 
+/// What is checked of the request's body.
+fn check(arrived: &Arrived, endpoint: Endpoint) -> Option<Check> {
+    let check = Check::of(endpoint, arrived.routed.route.validate?)?;
+    let names_model = openai::path_model(&arrived.routed.upstream_path).is_some();
+    Some(if names_model || sets_model(&arrived.routed.route) { check.without_model() } else { check })
+}
+
 async fn read_body(
     context: &RequestContext,
     exchange: &Exchange,
@@ -116,6 +126,7 @@ async fn read_body(
         limit: arrived.routed.route.body_limit,
         idle: server.body_idle,
         buffered: server.max_buffered,
+        check: check(arrived, exchange.record.endpoint),
     };
     read::read(body, form, bounds, &context.worker.gateway, &exchange.record.upload).await
 }

@@ -10,7 +10,7 @@ use crate::{
     body::{RequestBody, UploadTally},
     coding::{Coding, DecodeError, Need},
     fault::Fault,
-    openai::{self, Facts, FactsError, Operation},
+    openai::{self, Check, Facts, FactsError, Operation},
     pause,
     proxy::{
         Gateway,
@@ -51,7 +51,7 @@ pub(super) enum BodyForm {
     },
 }
 
-/// Bounds on one body.
+/// Bounds on one body, and what is checked of it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
     /// In bytes.
@@ -60,6 +60,8 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
     /// Of all bodies that the process holds, in bytes.
     pub(super) buffered: u64,
+    /// What is checked of it.
+    pub(super) check: Option<Check>,
 }
 
 impl BodyForm {
@@ -239,8 +241,8 @@ fn with_facts(
 ) -> Result<HeldBody, Fault> {
     let mut decoded = None;
     let read = match form {
-        BodyForm::Json => Facts::read(&bytes),
-        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
+        BodyForm::Json => facts(&bytes, bounds.check),
+        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary).map_err(Fault::from),
         BodyForm::Coded(coding) => {
             let mut held = Buffered::new(gateway);
             let mut decoder = Buffered::new(gateway);
@@ -251,11 +253,20 @@ fn with_facts(
             let text =
                 coding.decode(&bytes, bounds.limit, reserve).map_err(|error| undecoded(error, bounds))?;
             let text = decoded.insert(buffered::own(text.into(), held));
-            Facts::read(text)
+            facts(text, bounds.check)
         }
     };
-    let facts = read.map_err(Fault::BodyInvalid)?;
+    let facts = read?;
     Ok(HeldBody { bytes, decoded, facts })
+}
+
+/// The facts of a JSON body, which is checked on the way.
+fn facts(text: &[u8], check: Option<Check>) -> Result<Facts, Fault> {
+    match check {
+        None => Facts::read(text),
+        Some(check) => check.read(text),
+    }
+    .map_err(Fault::from)
 }
 
 fn undecoded(error: DecodeError<Fault>, bounds: Bounds) -> Fault {
@@ -276,7 +287,7 @@ mod tests {
     fn what_room_is_made_for_is_counted() {
         let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
-        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
+        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX, check: None };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
             let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);

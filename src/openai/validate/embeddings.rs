@@ -1,0 +1,33 @@
+//! Embeddings.
+//!
+//! Source: openai-openapi, `CreateEmbeddingRequest`.
+
+use super::{
+    common::MODEL,
+    invalid::Notation,
+    schema::{ANY, BOOLEAN, INTEGER, STRING, Schema, Shape, list, member, required},
+};
+
+pub(super) static SCHEMA: Schema = Schema {
+    basic: Shape::of(&[
+        required("model", MODEL),
+        required("input", STRING.or(list(&ANY).at_least(1))),
+        member("stream", BOOLEAN.or_null()),
+    ]),
+    strict: Shape::of(&[
+        required("model", MODEL),
+        // A text, several, tokens, or several of tokens. LangChain sends tokens.
+        required("input", INPUT),
+        member("encoding_format", STRING.or_null()),
+        member("dimensions", INTEGER.from(1.0).or_null()),
+        member("user", STRING.or_null()),
+        member("stream", BOOLEAN.or_null()),
+    ]),
+    unless: &[],
+    only_with: &[],
+    notation: Notation::Brackets,
+};
+
+const INPUT: super::schema::Rule = STRING
+    .at_least(1)
+    .or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1).up_to(2048));
