@@ -5,7 +5,7 @@ use Who::{Downstream as Down, Gateway as Us, Upstream as Up};
 use http::StatusCode;
 
 use super::{
-    Fault, Outcome, Phase, Who,
+    Fault, Outcome, Phase, Reason, Who,
     kinds::retry_seconds,
     messages::{Argument, argument},
 };
@@ -114,12 +114,12 @@ table! {
     Self::WebSocketUnavailable =>
         [S::UPGRADE_REQUIRED, INVALID, "upgrade_not_supported", Some(false), Down], "websocket_unavailable";
         e.g. Self::WebSocketUnavailable;
-    Self::BadPath(cause) =>
-        [S::BAD_REQUEST, INVALID, "invalid_path", None, Down], "bad_path", reason = cause;
-        e.g. Self::BadPath("the path has a backslash".into());
+    Self::BadPath(reason) =>
+        [S::BAD_REQUEST, INVALID, "invalid_path", None, Down], "bad_path", reason = reason;
+        e.g. Self::BadPath(Reason::PathBackslash);
     Self::BadRequest(reason) =>
         [S::BAD_REQUEST, INVALID, "invalid_request", None, Down], "bad_request", reason = reason;
-        e.g. Self::BadRequest("it has no Host header");
+        e.g. Self::BadRequest(Reason::HostMissing);
     Self::TooManyHeaders(limit) =>
         [S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "too_many_headers", None, Down], "too_many_headers", limit = limit;
         e.g. Self::TooManyHeaders(100);
@@ -137,12 +137,12 @@ table! {
     Self::KeyOfProvider(provider) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_of_provider", provider = provider;
         e.g. Self::KeyOfProvider("OpenAI");
-    Self::KeyMalformed(cause) =>
-        [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = cause;
-        e.g. Self::KeyMalformed("it is empty".into());
-    Self::KeysConflict(cause) =>
-        [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = cause;
-        e.g. Self::KeysConflict("two keys".into());
+    Self::KeyMalformed(reason) =>
+        [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = reason;
+        e.g. Self::KeyMalformed(Reason::AuthorizationForm);
+    Self::KeysConflict(reason) =>
+        [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = reason;
+        e.g. Self::KeysConflict(Reason::CredentialsDiffer);
     Self::OriginRefused =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_refused";
         e.g. Self::OriginRefused;
@@ -157,10 +157,10 @@ table! {
         e.g. Self::ModelForbidden("gpt".into());
     Self::ModelNotFound { model, names } if names.is_empty() =>
         [S::NOT_FOUND, INVALID, "model_not_found", None, Down], "model_not_found_alone", model = model;
-        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: String::new() };
+        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: Vec::new() };
     Self::ModelNotFound { model, names } =>
         [S::NOT_FOUND, INVALID, "model_not_found", None, Down], "model_not_found", model = model, names = names;
-        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() };
+        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: vec!["gpt-4".into(), "gpt-4o".into()] };
     Self::ModelUnknown =>
         [S::FORBIDDEN, PERMISSION, "model_required", None, Down], "model_unknown";
         e.g. Self::ModelUnknown;
@@ -170,10 +170,10 @@ table! {
         [S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down], "body_too_large", limit = limit;
         e.g. Self::BodyTooLarge { limit: 7 };
     Self::BodyInvalid(error) =>
-        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = error;
+        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = Reason::from(error);
         e.g. Self::BodyInvalid(FactsError::Empty);
     Self::BodyNotEditable(error) =>
-        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_not_editable", reason = error;
+        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_not_editable", reason = Reason::from(error);
         e.g. Self::BodyNotEditable(EditError::NotAnObject { member: "model" });
     Self::BodyStalled(span) =>
         [S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down], "body_stalled", seconds = span.as_secs_f64();
@@ -228,10 +228,10 @@ table! {
         e.g. Self::NoAnswer("closed".into());
     Self::BadAnswer(reason) =>
         [S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up], "bad_answer", reason = reason;
-        e.g. Self::BadAnswer("it is not JSON");
+        e.g. Self::BadAnswer(Reason::AnswerNotObject);
     Self::UnusableHead(reason) =>
         [S::BAD_GATEWAY, SERVER, "upstream_invalid", Some(false), Up], "unusable_head", reason = reason;
-        e.g. Self::UnusableHead("it redirects");
+        e.g. Self::UnusableHead(Reason::AnswerRedirects);
     Self::Unreadable(_) =>
         [S::BAD_GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up], "unreadable";
         e.g. Self::Unreadable("a header without a name".into());

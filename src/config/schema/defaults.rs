@@ -3,7 +3,7 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{TimeoutOverrides, Timeouts, languages::languages, timeouts::SPANS};
 use crate::config::{
     declare::{
         Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
@@ -13,6 +13,7 @@ use crate::config::{
     reader::{Node, Table},
     span as spans,
 };
+use crate::fault::Languages;
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -33,6 +34,10 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        languages: Languages = languages(),
+            "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
+             if none fits. The codes of errors are the same in all languages.",
+            { example: &[r#"["en", "zh"]"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,6 +51,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            languages: Languages::default(),
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),
