@@ -17,7 +17,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
-    fault::{ErrorForm, Fault, Outcome, Phase, Who},
+    fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
     telemetry::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
@@ -107,6 +107,8 @@ pub struct Opening {
     pub path: String,
     /// The form of the gateway's own errors for this client.
     pub error_form: ErrorForm,
+    /// The languages of the gateway's own errors for this client.
+    pub languages: LanguageChoice,
 }
 
 impl Exchange {

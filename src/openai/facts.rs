@@ -5,10 +5,11 @@ use std::ops::Range;
 use serde::de::{Error as _, IgnoredAny};
 use thiserror::Error;
 
+use crate::coding::Undecodable;
+
 use super::{
     edit::EditPoints,
     json::{self, Leaf, NotJson, Object, Shape, Value},
-    validate::Invalid,
 };
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
@@ -64,7 +65,7 @@ pub enum FactsError {
     #[error("the request body cannot be decoded: {problem}")]
     NotDecodable {
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Undecodable,
     },
     /// Some upstreams would take it for `model`.
     #[error("`model` is not written in lower case")]
@@ -81,15 +82,23 @@ pub enum FactsError {
     WrongType {
         /// Path of the member.
         field: &'static str,
-        /// The type it must have, with its article.
-        expected: &'static str,
+        /// The type it must have.
+        expected: Type,
     },
     /// The model's name is too long.
     #[error("`model` is longer than {MODEL_LIMIT} bytes")]
     ModelTooLong,
-    /// The body breaks a rule of its operation. Only requests that are checked fail with this.
-    #[error("the request is not valid")]
-    Invalid(Box<Invalid>),
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Type {
+    /// A text.
+    #[error("a string")]
+    String,
+    /// `true` or `false`.
+    #[error("a boolean")]
+    Boolean,
 }
 
 impl Facts {
@@ -112,9 +121,8 @@ impl Facts {
 
 impl FactsError {
     /// The member that is at fault, if it is one.
-    pub fn param(&self) -> Option<&str> {
+    pub fn param(&self) -> Option<&'static str> {
         match self {
-            Self::Invalid(invalid) => invalid.param(),
             Self::OtherCase | Self::ModelTooLong => Some("model"),
             Self::Duplicate { field } | Self::WrongType { field, .. } => Some(field),
             Self::Empty | Self::NotJson { .. } | Self::NotDecodable { .. } => None,
@@ -216,7 +224,7 @@ impl Request {
         }
     }
 
-    fn wrong_type(&mut self, field: &'static str, expected: &'static str) {
+    fn wrong_type(&mut self, field: &'static str, expected: Type) {
         self.problem.get_or_insert(FactsError::WrongType { field, expected });
     }
 
@@ -232,7 +240,7 @@ impl Request {
             }
             Leaf::Text(name) => self.facts.model = Some(name.clone().into_owned()),
             Leaf::Null => {}
-            _ => self.wrong_type("model", "a string"),
+            _ => self.wrong_type("model", Type::String),
         }
     }
 
@@ -240,7 +248,7 @@ impl Request {
         match self.leaf(field, value)? {
             Leaf::Bool(flag) => return Ok(flag),
             Leaf::Null => {}
-            _ => self.wrong_type(field, "a boolean"),
+            _ => self.wrong_type(field, Type::Boolean),
         }
         Ok(false)
     }

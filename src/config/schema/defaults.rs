@@ -3,17 +3,17 @@
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{TimeoutOverrides, Timeouts, languages::languages, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, choice, count,
-        defaults_table, described, inherited_table, parse_as, size, span, table,
+        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff,
+        choice, count, defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
     reader::{Node, Table},
     span as spans,
 };
-use crate::openai::Level;
+use crate::{fault::Languages, openai::Level};
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -39,6 +39,10 @@ table! {
              is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
              unknown members always pass. A wrong request is rejected with 400 and the `param` that is at fault.",
             { since: "0.2.0" };
+        languages: Languages = languages(),
+            "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
+             if none fits. The codes of errors are the same in all languages.",
+            { example: &[r#"["en", "zh"]"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -53,6 +57,7 @@ impl Default for Defaults {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
             validate: validate().default_value(),
+            languages: Languages::default(),
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),

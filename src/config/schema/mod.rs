@@ -10,6 +10,7 @@ mod cors;
 mod defaults;
 mod egress;
 mod headers;
+mod languages;
 mod listener;
 mod model;
 mod root;
@@ -20,6 +21,8 @@ mod timeouts;
 mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
+
+use crate::fault::Languages;
 
 pub use azure::{Azure, Deployment};
 pub use client::Client;
@@ -53,6 +56,8 @@ pub struct Config {
     pub server: Server,
     /// `[log]`
     pub log: Log,
+    /// `languages` of `[defaults]`: of errors before the route is known.
+    pub languages: Languages,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[model.NAME]`

@@ -6,8 +6,8 @@ use super::{
     common::{INCLUDE, METADATA, MODEL, RESPONSE_SCHEMA},
     invalid::Notation,
     schema::{
-        ARRAY, BOOLEAN, INTEGER, Map, Member, NUMBER, OBJECT, OnlyWith, STRING, Schema, Shape, Variant, list, map,
-        member, name, object, required, variant, word,
+        ARRAY, BOOLEAN, INTEGER, Map, Member, NUMBER, OBJECT, OnlyWith, STRING, Schema, Shape, Variant, list,
+        map, member, name, object, required, variant, word,
     },
 };
 

@@ -6,7 +6,8 @@ use super::{
     common::{INCLUDE, MODEL},
     invalid::Notation,
     schema::{
-        ANY, BOOLEAN, INTEGER, Map, NUMBER, OnlyWith, STRING, Schema, Shape, list, map, member, object, required,
+        ANY, BOOLEAN, INTEGER, Map, NUMBER, OnlyWith, STRING, Schema, Shape, list, map, member, object,
+        required,
     },
 };
 
@@ -19,7 +20,10 @@ pub(super) static SCHEMA: Schema = Schema {
     strict: Shape::of(&[
         required("model", MODEL),
         // A text, several, tokens, or several of tokens.
-        required("prompt", STRING.or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1)).or_null()),
+        required(
+            "prompt",
+            STRING.or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1)).or_null(),
+        ),
         member("stream", BOOLEAN.or_null()),
         member("stream_options", object(&INCLUDE).or_null()),
         member("best_of", INTEGER.between(0.0, 20.0).or_null()),

@@ -28,6 +28,5 @@ pub(super) static SCHEMA: Schema = Schema {
     notation: Notation::Brackets,
 };
 
-const INPUT: super::schema::Rule = STRING
-    .at_least(1)
-    .or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1).up_to(2048));
+const INPUT: super::schema::Rule =
+    STRING.at_least(1).or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1).up_to(2048));

@@ -1,8 +1,14 @@
 //! What is wrong with a request. Nothing of the request's own text is in it: only names from the tables, indexes, types and lengths.
 
-use std::fmt::Write as _;
+use std::{
+    error::Error,
+    fmt::{self, Write as _},
+};
 
-use super::{kinds::Kinds, schema::{Shape, Variant}};
+use super::{
+    kinds::Kinds,
+    schema::{Shape, Variant},
+};
 
 /// What is wrong with a request, and where.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub enum Problem {
     EmptyArray,
     /// An array with too many items.
     ArrayTooLong {
+        /// Its items.
+        found: usize,
         /// Most items.
         most: usize,
     },
@@ -64,6 +72,8 @@ pub enum Problem {
     },
     /// An object with too many members.
     TooManyMembers {
+        /// Its members.
+        found: usize,
         /// Most members.
         most: usize,
     },
@@ -179,10 +189,17 @@ impl Problem {
 }
 
 impl Names {
-    /// The values, each in backticks.
-    pub fn quoted(self) -> String {
-        let quoted: Vec<String> = self.0.iter().map(|variant| format!("`{}`", variant.name)).collect();
-        quoted.join(", ")
+    /// The values.
+    pub fn all(self) -> impl Iterator<Item = &'static str> {
+        self.0.iter().map(|variant| variant.name)
+    }
+}
+
+impl Error for Invalid {}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.problem.code(), self.param().unwrap_or("the body"))
     }
 }
 
@@ -222,10 +239,10 @@ impl Invalid {
             Problem::UnknownValue { length: 5, allowed: Names(WORDS) },
             Problem::NotAName,
             Problem::EmptyArray,
-            Problem::ArrayTooLong { most: 4 },
+            Problem::ArrayTooLong { found: 5, most: 4 },
             Problem::StringTooShort { length: 0, least: 1 },
             Problem::StringTooLong { length: 65, most: 64 },
-            Problem::TooManyMembers { most: 16 },
+            Problem::TooManyMembers { found: 17, most: 16 },
             Problem::NameTooLong { most: 64 },
             Problem::TooSmall { least: 0.0, whole: false },
             Problem::TooSmall { least: 1.0, whole: true },

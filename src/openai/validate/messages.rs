@@ -8,8 +8,8 @@ use super::{
     common::MODEL,
     invalid::Notation,
     schema::{
-        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, member, name, object,
-        one_of, required, variant, word,
+        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, member, name,
+        object, one_of, required, variant, word,
     },
 };
 
@@ -89,7 +89,10 @@ static INNER_BLOCK: Shape = Shape::of(&[
     member("source", object(&SOURCE)),
     member("cache_control", object(&CACHE_CONTROL).or_null()),
 ])
-.by_known("type", &[variant("text", &["text"]), variant("image", &["source"]), variant("document", &["source"])])
+.by_known(
+    "type",
+    &[variant("text", &["text"]), variant("image", &["source"]), variant("document", &["source"])],
+)
 .in_path();
 
 /// Where an image or a document is.
@@ -136,8 +139,9 @@ static TOOL_CHOICE: Shape = Shape::of(&[
 .by_known("type", &[word("auto"), word("any"), variant("tool", &["name"]), word("none")])
 .in_path();
 
-static THINKING: Shape = Shape::of(&[required("type", STRING), member("budget_tokens", INTEGER.from(1024.0).or_null())])
-    .by_known("type", &[variant("enabled", &["budget_tokens"]), word("disabled"), word("adaptive")])
-    .in_path();
+static THINKING: Shape =
+    Shape::of(&[required("type", STRING), member("budget_tokens", INTEGER.from(1024.0).or_null())])
+        .by_known("type", &[variant("enabled", &["budget_tokens"]), word("disabled"), word("adaptive")])
+        .in_path();
 
 static METADATA: Shape = Shape::of(&[member("user_id", STRING.up_to(256).or_null())]);

@@ -23,6 +23,8 @@ mod walk;
 pub use invalid::{Invalid, Names, Problem};
 pub use kinds::Kinds;
 
+use thiserror::Error;
+
 use super::{Endpoint, Facts, FactsError};
 use schema::{Schema, Shape};
 
@@ -36,6 +38,17 @@ pub enum Level {
     Basic,
     /// All documented types, ranges and shapes as well.
     Strict,
+}
+
+/// Why a request that is checked has no facts.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The body cannot be read, as it could not without the check.
+    #[error(transparent)]
+    Unreadable(#[from] FactsError),
+    /// The body breaks a rule.
+    #[error(transparent)]
+    Invalid(Box<Invalid>),
 }
 
 /// What is checked of a request.
@@ -71,7 +84,7 @@ impl Check {
     ///
     /// # Errors
     /// The body is not JSON, or a rule is broken.
-    pub fn read(self, body: &[u8]) -> Result<Facts, FactsError> {
+    pub fn read(self, body: &[u8]) -> Result<Facts, CheckError> {
         reading::read(self, body)
     }
 

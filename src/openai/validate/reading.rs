@@ -1,7 +1,7 @@
 //! Reads a request's facts and checks it, in one pass.
 
 use super::{
-    Check, DEPTH_LIMIT,
+    Check, CheckError, DEPTH_LIMIT, Level,
     invalid::{Invalid, Problem, Segment},
     kinds::Kinds,
     schema::{OnlyWith, Shape, Unless},
@@ -15,9 +15,9 @@ use crate::openai::{
 };
 
 /// Reads the facts of a body, and checks it on the way.
-pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, FactsError> {
+pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
     if body.trim_ascii_start().is_empty() {
-        return Err(FactsError::Empty);
+        return Err(FactsError::Empty.into());
     }
     let shape = check.shape();
     let mut reading = Reading {
@@ -29,7 +29,7 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, FactsError> {
         invalid: None,
     };
     let problem = match json::read_within(body, DEPTH_LIMIT, &mut reading) {
-        Err(Unread::NotJson(NotJson { at })) => return Err(FactsError::not_json(body, at)),
+        Err(Unread::NotJson(NotJson { at })) => return Err(FactsError::not_json(body, at).into()),
         Err(Unread::TooDeep) => Some(Invalid::new(Problem::TooDeep { most: DEPTH_LIMIT })),
         Ok(JsonShape::Object) => reading.invalid.take().or_else(|| reading.lacking(check)),
         Ok(_) => {
@@ -38,8 +38,8 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, FactsError> {
         }
     };
     match problem {
-        Some(invalid) => Err(FactsError::Invalid(invalid.written(check.schema.notation))),
-        None => reading.request.facts(body),
+        Some(invalid) => Err(CheckError::Invalid(invalid.written(check.schema.notation))),
+        None => Ok(reading.request.facts(body)?),
     }
 }
 
@@ -101,7 +101,7 @@ impl Reading {
             return Some(invalid);
         }
         let missing = check.schema.unless.iter().find_map(|unless| self.is_missing(unless));
-        if check.level == super::Level::Basic {
+        if check.level == Level::Basic {
             return missing;
         }
         missing.or_else(|| check.schema.only_with.iter().find_map(|rule| self.is_alone(rule)))
@@ -111,7 +111,8 @@ impl Reading {
         if self.is_filled(member) || others.iter().any(|other| self.is_filled(other)) {
             return None;
         }
-        let is_there = self.shape.find(member.as_bytes()).is_some_and(|number| self.emptied >> number & 1 == 1);
+        let is_there =
+            self.shape.find(member.as_bytes()).is_some_and(|number| self.emptied >> number & 1 == 1);
         let problem = if is_there { Problem::EmptyArray } else { Problem::Missing };
         Some(Invalid::new(problem).within(Segment::Member(member)))
     }

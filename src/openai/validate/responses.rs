@@ -6,8 +6,8 @@ use super::{
     common::{METADATA, MODEL},
     invalid::Notation,
     schema::{
-        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Unless, Variant, list, map, member,
-        name, object, one_of, required, variant, word,
+        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Unless, Variant, list, map,
+        member, name, object, one_of, required, variant, word,
     },
 };
 
@@ -160,7 +160,10 @@ static FORMAT: Shape = Shape::of(&[
 static REASONING: Shape =
     Shape::of(&[member("effort", STRING.or_null()), member("summary", STRING.or_null())]);
 
-static PROMPT: Shape =
-    Shape::of(&[required("id", STRING), member("version", STRING.or_null()), member("variables", OBJECT.or_null())]);
+static PROMPT: Shape = Shape::of(&[
+    required("id", STRING),
+    member("version", STRING.or_null()),
+    member("variables", OBJECT.or_null()),
+]);
 
 static STREAM_OPTIONS: Shape = Shape::of(&[member("include_obfuscation", BOOLEAN.or_null())]);

@@ -178,7 +178,11 @@ pub(super) const fn name(most: usize) -> Rule {
 
 /// One of these words.
 pub(super) const fn one_of(known: &'static [Variant]) -> Rule {
-    Rule { text: Some(Text { least: 0, most: usize::MAX, is_name: false, known: Some(known) }), is_plain: false, ..STRING }
+    Rule {
+        text: Some(Text { least: 0, most: usize::MAX, is_name: false, known: Some(known) }),
+        is_plain: false,
+        ..STRING
+    }
 }
 
 impl Rule {
@@ -234,7 +238,11 @@ impl Rule {
     const fn sized(self, least: usize, most: usize) -> Self {
         match self.list {
             Some(List { item, .. }) => Self { list: Some(List { least, most, item }), ..self },
-            None => Self { text: Some(Text { least, most, is_name: false, known: None }), is_plain: false, ..self },
+            None => Self {
+                text: Some(Text { least, most, is_name: false, known: None }),
+                is_plain: false,
+                ..self
+            },
         }
     }
 }
@@ -326,7 +334,8 @@ impl Shape {
             number += 1;
         }
         let member = self.number_of(name);
-        let tag = Tag { member, variants, needs, is_closed, default: None, is_in_path: false, is_of_tools: false };
+        let tag =
+            Tag { member, variants, needs, is_closed, default: None, is_in_path: false, is_of_tools: false };
         Self { tag: Some(tag), ..self }
     }
 
@@ -350,6 +359,13 @@ impl Shape {
             }
             slot = (slot + 1) % SLOTS;
         }
+    }
+}
+
+impl Tag {
+    /// The name of the variant that an object without the tag is.
+    pub(super) fn default_name(&self) -> Option<&'static str> {
+        self.variants.get(self.default?).map(|variant| variant.name)
     }
 }
 

@@ -57,7 +57,9 @@ impl Seen {
     #[cold]
     fn lacks(&self, shape: &Shape, lacking: u64) -> Stop {
         let number = lacking.trailing_zeros() as usize;
-        let Some(member) = shape.members.get(number) else { return Stop::Invalid(Invalid::new(Problem::Missing)) };
+        let Some(member) = shape.members.get(number) else {
+            return Stop::Invalid(Invalid::new(Problem::Missing));
+        };
         let problem = match self.there >> number & 1 {
             0 => Problem::Missing,
             _ => Problem::WrongType { found: Kinds::NULL, allowed: member.rule.kinds.without(Kinds::NULL) },

@@ -54,12 +54,10 @@ impl Walk {
         let is_first = seen.note(number, value.first_byte());
         let read = match &shape.tag {
             _ if !is_first => broken(Problem::Duplicate),
-            Some(tag) if tag.member == number => {
-                self.variant(value, &member.rule, tag).map(|variant| {
-                    seen.variant = variant;
-                    true
-                })
-            }
+            Some(tag) if tag.member == number => self.variant(value, &member.rule, tag).map(|variant| {
+                seen.variant = variant;
+                true
+            }),
             _ => self.begin(value, &member.rule),
         };
         read.map_err(|stop| stop.within(Segment::Member(member.name)))
@@ -105,7 +103,8 @@ impl Walk {
         let mut index = 0;
         loop {
             if index == list.most {
-                return broken(Problem::ArrayTooLong { most: list.most });
+                let found = index + left(value, b']')?;
+                return broken(Problem::ArrayTooLong { found, most: list.most });
             }
             self.value(value, list.item).map_err(|stop| stop.within(Segment::Index(index)))?;
             index += 1;
@@ -122,7 +121,8 @@ impl Walk {
         let mut count = 0;
         loop {
             if count == map.most {
-                return broken(Problem::TooManyMembers { most: map.most });
+                let found = count + left(value, b'}')?;
+                return broken(Problem::TooManyMembers { found, most: map.most });
             }
             count += 1;
             let name = value.key()?;
@@ -146,9 +146,13 @@ impl Walk {
         value.rewind(mark);
         match self.told_variant(value, shape, tag)? {
             Told::Unknown if !tag.is_closed && invalid.problem != Problem::Duplicate => Ok(()),
-            Told::Known(name) if tag.is_in_path => {
-                Err(Stop::Invalid(invalid.within_variant(name, shape)))
+            Told::Nothing
+                if tag.is_in_path
+                    && let Some(default) = tag.default_name() =>
+            {
+                Err(Stop::Invalid(invalid.within_variant(default, shape)))
             }
+            Told::Known(name) if tag.is_in_path => Err(Stop::Invalid(invalid.within_variant(name, shape))),
             _ => Err(Stop::Invalid(invalid)),
         }
     }
@@ -243,6 +247,22 @@ fn kind_of(value: &mut Value<'_>) -> Result<Kinds, NotJson> {
         Some(kind) => Ok(kind),
         // Nothing begins so: the reader says where.
         None => value.skip().map(|()| Kinds::NULL),
+    }
+}
+
+/// Reads the rest of an array or object, and counts what is in it.
+#[cold]
+fn left(value: &mut Value<'_>, closing: u8) -> Result<usize, NotJson> {
+    let mut count = 0;
+    loop {
+        if closing == b'}' {
+            value.key()?;
+        }
+        value.skip()?;
+        count += 1;
+        if !value.goes_on(closing)? {
+            return Ok(count);
+        }
     }
 }
 

@@ -242,7 +242,7 @@ fn with_facts(
     let mut decoded = None;
     let read = match form {
         BodyForm::Json => facts(&bytes, bounds.check),
-        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary).map_err(Fault::from),
+        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary).map_err(Fault::BodyInvalid),
         BodyForm::Coded(coding) => {
             let mut held = Buffered::new(gateway);
             let mut decoder = Buffered::new(gateway);
@@ -263,10 +263,9 @@ fn with_facts(
 /// The facts of a JSON body, which is checked on the way.
 fn facts(text: &[u8], check: Option<Check>) -> Result<Facts, Fault> {
     match check {
-        None => Facts::read(text),
-        Some(check) => check.read(text),
+        None => Facts::read(text).map_err(Fault::BodyInvalid),
+        Some(check) => check.read(text).map_err(Fault::from),
     }
-    .map_err(Fault::from)
 }
 
 fn undecoded(error: DecodeError<Fault>, bounds: Bounds) -> Fault {
@@ -287,7 +286,8 @@ mod tests {
     fn what_room_is_made_for_is_counted() {
         let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
-        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX, check: None };
+        let bounds =
+            Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX, check: None };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
             let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);

@@ -29,8 +29,13 @@ use super::{
     intake::{self, PreparedRequest},
 };
 use crate::{
-    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, policy::SecretScanner,
-    snapshot::Route, websocket::handshake,
+    body::RequestBody,
+    exchange::Exchange,
+    fault::{Fault, Reason},
+    openai::Repeat,
+    policy::SecretScanner,
+    snapshot::Route,
+    websocket::handshake,
 };
 pub(super) use refuse::PageRefusal;
 use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
@@ -72,7 +77,7 @@ pub(super) async fn answer(
     let rungs = std::pin::pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         if !request.content.is_empty() {
-            return Err(Fault::BadRequest("a WebSocket handshake has no body"));
+            return Err(Fault::BadRequest(Reason::HandshakeBody));
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
@@ -128,7 +133,7 @@ fn name_models(
     let mut named = named.into_iter();
     let Some(model) = named.next() else { return Ok(()) };
     if named.next().is_some() {
-        return Err(Fault::BadRequest("its query names several models"));
+        return Err(Fault::BadRequest(Reason::HandshakeModels));
     }
     request.model = Some(model.as_str().into());
     exchange.record.model =
