@@ -4,7 +4,7 @@ mod refused;
 mod sound;
 
 use bytes::Bytes;
-use sluicegate::simulator::Simulator;
+use sluicegate::{fault::Language, simulator::Simulator};
 
 use super::harness::{Answer, Gateway, Http, post, send, whole};
 
@@ -15,15 +15,18 @@ const ROUTES: &str = r#"
     rewrite = "/v1"
     upstreams = ["sim"]
     validate = "basic"
+    languages = [LANGUAGES]
     [route.strict]
     path = "/strict"
     rewrite = "/v1"
     upstreams = ["sim"]
     validate = "strict"
+    languages = [LANGUAGES]
 "#;
 
 fn gateway(upstream: &Simulator) -> Gateway {
-    Gateway::before(upstream, Http::One, ROUTES)
+    let languages: Vec<String> = Language::all().map(|language| format!("{:?}", language.tag())).collect();
+    Gateway::before(upstream, Http::One, &ROUTES.replace("LANGUAGES", &languages.join(", ")))
 }
 
 /// The path of an operation below its base.
@@ -36,7 +39,12 @@ fn path(operation: &str) -> &str {
 
 /// Sends a request to one of the routes.
 async fn ask(gateway: &Gateway, route: &str, operation: &str, body: impl Into<Bytes>) -> Answer {
-    let path = format!("/{route}/{}", path(operation));
-    let request = post(gateway.address(), Http::One, &path).body(whole(body)).unwrap();
+    ask_in(gateway, "en", &format!("/{route}/{}", path(operation)), body).await
+}
+
+/// Sends a request to a path, from somebody who reads this language.
+async fn ask_in(gateway: &Gateway, language: &str, path: &str, body: impl Into<Bytes>) -> Answer {
+    let request = post(gateway.address(), Http::One, path).header("accept-language", language);
+    let request = request.body(whole(body)).unwrap();
     send(gateway.address(), Http::One, request).await
 }

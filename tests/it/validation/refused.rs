@@ -2,11 +2,10 @@
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 
-use super::{Answer, ask, gateway};
-use crate::harness::simulator;
+use sluicegate::fault::Language;
 
-/// The languages in which each message is noted.
-const LANGUAGES: [&str; 1] = ["en"];
+use super::{ask, ask_in, gateway, path};
+use crate::harness::{Answer, Gateway, simulator};
 
 /// A wrong request, and what it was answered.
 struct Case {
@@ -54,14 +53,24 @@ fn written_out(body: &str) -> String {
     out + rest
 }
 
-/// Status, code and parameter, then a line for the message in each language.
-fn noted(answer: &Answer) -> Vec<String> {
+/// Status, code and parameter.
+fn noted(answer: &Answer) -> String {
     let error = &answer.json()["error"];
     let text = |member: &str| error[member].as_str().unwrap_or("null").to_owned();
     assert_eq!(error["type"], "invalid_request_error");
-    let mut lines = vec![format!("{} {} {}", answer.status.as_u16(), text("code"), text("param"))];
-    lines.extend(LANGUAGES.iter().map(|language| format!("{language}: {}", text("message"))));
-    lines
+    format!("{} {} {}", answer.status.as_u16(), text("code"), text("param"))
+}
+
+/// The message in each language.
+async fn messages(gateway: &Gateway, operation: &str, body: &str) -> Vec<String> {
+    let path = format!("/strict/{}", path(operation));
+    let mut messages = Vec::new();
+    for tag in Language::all().map(Language::tag) {
+        let answer = ask_in(gateway, tag, &path, body.to_owned()).await;
+        assert_eq!(answer.headers["content-language"], tag);
+        messages.push(format!("{tag}: {}", answer.json()["error"]["message"].as_str().unwrap()));
+    }
+    messages
 }
 
 #[tokio::test]
@@ -74,11 +83,12 @@ async fn wrong_requests_are_refused_as_noted_and_never_reach_an_upstream() {
     for case in &mut cases {
         let body = written_out(&case.body);
         let strict = ask(&gateway, "strict", &case.operation, body.clone()).await;
-        let basic = ask(&gateway, "basic", &case.operation, body).await;
-        requests += 2;
-        let refusal = noted(&strict);
+        let basic = ask(&gateway, "basic", &case.operation, body.clone()).await;
+        let messages = messages(&gateway, &case.operation, &body).await;
+        requests += 2 + messages.len();
+        let refusal = [vec![noted(&strict)], messages].concat();
         if case.level == "basic" {
-            assert_eq!(noted(&basic), refusal, "{}", case.name);
+            assert_eq!(noted(&basic), refusal[0], "{}", case.name);
         } else {
             assert_eq!((case.level.as_str(), basic.status.as_u16()), ("strict", 200), "{}", case.name);
             forwarded += 1;
