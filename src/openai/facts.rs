@@ -254,21 +254,21 @@ impl Request {
     }
 }
 
-/// Whether the value of a member of a request is one of its facts. `tools` are, too, but of them only the types.
-pub(super) fn reads(key: &[u8]) -> bool {
-    const OTHERS: [&[u8]; 9] = [
-        b"background",
-        b"store",
-        b"conversation",
-        b"previous_response_id",
-        b"mcp_servers",
-        b"max_tokens",
-        b"max_completion_tokens",
-        b"max_output_tokens",
-        b"stream_options",
-    ];
-    matches!(key, b"model" | b"stream") || OTHERS.contains(&key)
-}
+/// The members of a request that are read into facts. Of `tools`, only the types are.
+pub(super) const FACTS: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "background",
+    "store",
+    "conversation",
+    "previous_response_id",
+    "mcp_servers",
+    "tools",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+];
 
 /// One of the `tools`, or what is known of all.
 #[derive(Debug, Default)]

@@ -6,10 +6,11 @@
 mod leaf;
 mod scan;
 
-use std::borrow::Cow;
-
 pub(super) use leaf::{Leaf, NotJson};
+#[cfg(test)]
+pub(super) use scan::REWOUND;
 use scan::Scan;
+pub(super) use scan::{Written, word_of};
 
 /// Something that takes members of a JSON object.
 pub(super) trait Object {
@@ -44,18 +45,18 @@ pub(super) enum Unread {
     TooDeep,
 }
 
-/// Reads a whole JSON document into `object`, if it is one. At most `depth_limit` objects and arrays may be around a value.
+/// Reads a whole JSON document with `reader`. At most `depth_limit` objects and arrays may be around a value.
 ///
 /// # Errors
-/// The text is not JSON, or is deeper. What came before the error has been taken all the same.
-pub(super) fn read_within(
+/// The text is not JSON, or is deeper.
+pub(super) fn read_with(
     json: &[u8],
     depth_limit: usize,
-    object: &mut impl Object,
-) -> Result<Shape, Unread> {
-    let mut document = Value(Scan::within(json, depth_limit.saturating_sub(1)));
-    let shape = document.object(object).and_then(|shape| document.0.end().map(|()| shape));
-    shape.map_err(|error| if document.0.is_too_deep() { Unread::TooDeep } else { Unread::NotJson(error) })
+    reader: impl FnOnce(&mut Value<'_>) -> Result<(), NotJson>,
+) -> Result<(), Unread> {
+    let mut document = Value(Scan::within(json, depth_limit));
+    let read = reader(&mut document).and_then(|()| document.0.end());
+    read.map_err(|error| if document.0.is_too_deep() { Unread::TooDeep } else { Unread::NotJson(error) })
 }
 
 /// Reads a JSON array of objects into `object`, one after the other; other items are skipped.
@@ -103,6 +104,12 @@ impl<'j> Value<'j> {
         self.0.peek()
     }
 
+    /// Whether it is an empty string; its first byte has been looked at.
+    #[inline(always)]
+    pub(super) fn is_empty_string(&self) -> bool {
+        self.0.is_empty_string()
+    }
+
     /// The place of its first byte.
     pub(super) fn mark(&mut self) -> Mark {
         Mark { at: self.begins_at(), depth_left: self.0.depth_left() }
@@ -129,9 +136,10 @@ impl<'j> Value<'j> {
         Ok(filled)
     }
 
-    /// The key of a member of the object that was entered.
-    pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
-        self.0.key()
+    /// The key of a member of the object that was entered, as it is written.
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Result<Written<'j>, NotJson> {
+        self.0.written_key()
     }
 
     /// Whether the array or object that was entered has another value; otherwise it is read.
@@ -143,14 +151,21 @@ impl<'j> Value<'j> {
         Ok(goes_on)
     }
 
-    /// Reads a string as it is written, without its quotes, and whether it has escapes.
-    pub(super) fn written(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+    /// Reads a string as it is written.
+    #[inline(always)]
+    pub(super) fn written(&mut self) -> Result<Written<'j>, NotJson> {
         self.0.written()
     }
 
+    /// Reads whole numbers of an array as long as another value follows, up to so many; how many there were.
+    pub(super) fn counts(&mut self, most: usize) -> usize {
+        self.0.pass_counts(most)
+    }
+
     /// Skips it.
+    #[inline(always)]
     pub(super) fn skip(&mut self) -> Result<(), NotJson> {
-        self.0.value().map(drop)
+        self.0.skip()
     }
 
     /// Reads an object; any other value is skipped.

@@ -4,6 +4,31 @@ use std::borrow::Cow;
 
 use super::leaf::{Leaf, NotJson};
 
+/// A string as it is written, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::openai) struct Written<'j> {
+    pub(in crate::openai) text: &'j [u8],
+    /// The first eight bytes, or as many as there are, as [`word_of`] gives them; of one with escapes it is [`ESCAPED`].
+    pub(in crate::openai) word: u64,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many bytes scans on this thread went back. All else that a scan does is linear.
+    pub(in crate::openai) static REWOUND: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// No text in UTF-8 begins so.
+const ESCAPED: u64 = u64::MAX;
+
+impl Written<'_> {
+    /// Whether it may have escapes.
+    #[inline(always)]
+    pub(in crate::openai) fn is_escaped(&self) -> bool {
+        self.word == ESCAPED
+    }
+}
+
 /// A place in a JSON text.
 pub(super) struct Scan<'j> {
     json: &'j [u8],
@@ -33,6 +58,8 @@ impl<'j> Scan<'j> {
 
     /// Goes back to an offset where a value began.
     pub(super) fn rewind(&mut self, offset: usize) {
+        #[cfg(test)]
+        REWOUND.set(REWOUND.get() + self.at.saturating_sub(offset));
         self.at = offset;
     }
 
@@ -58,13 +85,26 @@ impl<'j> Scan<'j> {
         self.depth_limit = depth_left;
     }
 
+    /// Whether the value that is to be read is an empty string.
+    #[inline]
+    pub(super) fn is_empty_string(&self) -> bool {
+        matches!(self.json.get(self.at..), Some([b'"', b'"', ..]))
+    }
+
     /// How many bytes have been read.
     pub(super) fn offset(&self) -> usize {
         self.at
     }
 
     /// The next byte that is no white space.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
+        let byte = *self.json.get(self.at)?;
+        if byte > b' ' { Some(byte) } else { self.pass_white_space() }
+    }
+
+    #[inline(never)]
+    fn pass_white_space(&mut self) -> Option<u8> {
         loop {
             let byte = *self.json.get(self.at)?;
             if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
@@ -88,6 +128,7 @@ impl<'j> Scan<'j> {
     }
 
     /// After a member or element: whether there is another one.
+    #[inline]
     pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
         let next = self.peek();
         if next != Some(b',') && next != Some(closing) {
@@ -99,37 +140,73 @@ impl<'j> Scan<'j> {
 
     /// A member's key and its colon.
     pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
-        let (key, escaped) = self.string()?;
+        let key = self.string()?;
+        let decoded = if key.is_escaped() { Some(self.decoded::<String>(self.quoted(&key))?) } else { None };
         self.colon()?;
-        match escaped {
-            false => Ok(Cow::Borrowed(inner(key))),
-            true => Ok(Cow::Owned(self.decoded::<String>(key)?.into_bytes())),
-        }
+        Ok(decoded.map_or(Cow::Borrowed(key.text), |key| Cow::Owned(key.into_bytes())))
+    }
+
+    /// The same as it is written.
+    #[inline(always)]
+    pub(super) fn written_key(&mut self) -> Result<Written<'j>, NotJson> {
+        let key = self.string()?;
+        self.colon()?;
+        Ok(key)
     }
 
     /// A string's text.
     pub(super) fn text(&mut self) -> Result<Cow<'j, str>, NotJson> {
-        let (text, escaped) = self.string()?;
-        match std::str::from_utf8(inner(text)) {
-            Ok(text) if !escaped => Ok(Cow::Borrowed(text)),
-            _ => self.decoded(text).map(Cow::Owned),
+        let text = self.string()?;
+        match std::str::from_utf8(text.text) {
+            Ok(plain) if !text.is_escaped() => Ok(Cow::Borrowed(plain)),
+            _ => self.decoded(self.quoted(&text)).map(Cow::Owned),
         }
     }
 
-    /// A string as it is written, without its quotes, and whether it has escapes.
-    pub(super) fn written(&mut self) -> Result<(&'j [u8], bool), NotJson> {
-        self.string().map(|(text, escaped)| (inner(text), escaped))
+    /// A string as it is written.
+    #[inline(always)]
+    pub(super) fn written(&mut self) -> Result<Written<'j>, NotJson> {
+        self.string()
     }
 
     /// Passes over a string; whether there is anything in it.
     pub(super) fn has_text(&mut self) -> Result<bool, NotJson> {
-        self.string().map(|(text, _)| !inner(text).is_empty())
+        self.string().map(|string| !string.text.is_empty())
+    }
+
+    /// Passes over one value.
+    #[inline(always)]
+    pub(super) fn skip(&mut self) -> Result<(), NotJson> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            _ => self.value().map(drop),
+        }
+    }
+
+    /// Passes over whole numbers with a comma behind each, up to so many, to the value after them; how many there were.
+    pub(super) fn pass_counts(&mut self, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            self.peek();
+            let rest = self.json.get(self.at..).unwrap_or_default();
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let leading_zero = digits > 1 && rest.first() == Some(&b'0');
+            if digits == 0 || leading_zero || rest.get(digits) != Some(&b',') {
+                break;
+            }
+            self.at += digits + 1;
+            count += 1;
+        }
+        count
     }
 
     /// A number, of the same kind that serde_json would choose.
     pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
         if let Some(count) = self.short_count() {
             return Ok(Leaf::Count(count));
+        }
+        if let Some(number) = self.short_decimal() {
+            return Ok(Leaf::Number(number));
         }
         let number = self.digits()?;
         let whole = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
@@ -151,6 +228,7 @@ impl<'j> Scan<'j> {
                     if self.enter(b']') {
                         filled = true;
                         self.enclose(false)?;
+                        self.pass_counts(usize::MAX);
                         continue;
                     }
                 }
@@ -202,8 +280,9 @@ impl<'j> Scan<'j> {
         self.colon()
     }
 
+    #[inline(always)]
     fn colon(&mut self) -> Result<(), NotJson> {
-        if self.peek() != Some(b':') {
+        if self.json.get(self.at) != Some(&b':') && self.peek() != Some(b':') {
             return self.wrong();
         }
         self.at += 1;
@@ -218,25 +297,59 @@ impl<'j> Scan<'j> {
         Ok(())
     }
 
-    /// A string with its quotes, and whether it has escapes.
-    fn string(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+    /// A string. Most are shorter than eight bytes and have no escapes: they are read here and now.
+    #[inline(always)]
+    fn string(&mut self) -> Result<Written<'j>, NotJson> {
+        if let Some([b'"', bytes @ ..]) = self.json.get(self.at..).and_then(|rest| rest.first_chunk::<9>()) {
+            let word = u64::from_le_bytes(*bytes);
+            let length = specials(word).trailing_zeros() as usize / 8;
+            if let Some((text, [b'"', ..])) = bytes.split_at_checked(length) {
+                self.at += length + 2;
+                return Ok(Written { text, word: first_bytes(word, length) });
+            }
+        }
+        self.long_string()
+    }
+
+    /// Any string.
+    #[inline(never)]
+    fn long_string(&mut self) -> Result<Written<'j>, NotJson> {
         if self.peek() != Some(b'"') {
             return self.wrong();
         }
-        let begun = self.at;
-        let mut escaped = false;
+        let begun = self.at + 1;
+        let rest = self.json.get(begun..).unwrap_or_default();
+        let length = ordinary(rest);
+        self.at = begun + length;
+        if rest.get(length) != Some(&b'"') {
+            return self.escaped(begun);
+        }
         self.at += 1;
+        let text = rest.get(..length).unwrap_or_default();
+        let word = text.first_chunk().map_or_else(|| word_of(text), |bytes| u64::from_le_bytes(*bytes));
+        Ok(Written { text, word })
+    }
+
+    /// A string that began there, from something within it that is not ordinary.
+    #[inline(never)]
+    fn escaped(&mut self, begun: usize) -> Result<Written<'j>, NotJson> {
         loop {
-            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
             match self.json.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
                 _ => return self.wrong(),
             }
-            escaped = true;
+            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
         }
+        let text = self.json.get(begun..self.at).unwrap_or_default();
         self.at += 1;
-        Ok((self.json.get(begun..self.at).unwrap_or_default(), escaped))
+        Ok(Written { text, word: ESCAPED })
+    }
+
+    /// A string that was just read, with its quotes.
+    fn quoted(&self, string: &Written<'_>) -> &'j [u8] {
+        // The colon of a key is not read yet.
+        self.json.get(self.at - string.text.len() - 2..self.at).unwrap_or_default()
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
@@ -273,6 +386,32 @@ impl<'j> Scan<'j> {
         }
         self.at += length;
         Some(count)
+    }
+
+    /// A number such as `0.7`: with so few digits that dividing gives the nearest `f64`, since both numbers are exact in it (W. D. Clinger,
+    /// How to Read Floating Point Numbers Accurately, 1990). Anything else is left where it is.
+    fn short_decimal(&mut self) -> Option<f64> {
+        const TENS: [f64; 16] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+        let rest = self.json.get(self.at..)?;
+        let (mut digits, mut point, mut length) = (0_u64, None, 0);
+        for byte in rest.iter().take(TENS.len()) {
+            match byte {
+                b'0'..=b'9' => digits = digits * 10 + u64::from(byte - b'0'),
+                b'.' if point.is_none() && length > 0 => point = Some(length),
+                _ => break,
+            }
+            length += 1;
+        }
+        let point = point?;
+        let fraction = length - point - 1;
+        let leading_zero = point > 1 && rest.first() == Some(&b'0');
+        let goes_on = matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+        if fraction == 0 || leading_zero || goes_on {
+            return None;
+        }
+        self.at += length;
+        Some(digits as f64 / TENS.get(fraction)?)
     }
 
     /// A number's text.
@@ -321,6 +460,22 @@ impl<'j> Scan<'j> {
     }
 }
 
+/// The first eight bytes of `text`, or as many as there are, as one number.
+pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
+    let (mut word, mut at) = (0, 0);
+    while at < text.len() && at < 8 {
+        word |= (text[at] as u64) << (8 * at);
+        at += 1;
+    }
+    word
+}
+
+/// The first `length` bytes of a word, less than eight.
+#[inline(always)]
+fn first_bytes(word: u64, length: usize) -> u64 {
+    word & !(u64::MAX << (8 * length))
+}
+
 /// The objects and arrays around a value, one bit each: set for an object. Only what is deeper than 64 takes memory.
 #[derive(Default)]
 struct Enclosing {
@@ -354,19 +509,12 @@ impl Enclosing {
     }
 }
 
-/// A string without its quotes.
-fn inner(string: &[u8]) -> &[u8] {
-    string.get(1..string.len() - 1).unwrap_or_default()
-}
-
 /// Any number of so many digits fits into 64 bits.
 const FITS: usize = 19;
 
-/// Most strings end within so many words of eight bytes.
-const NEAR: usize = 8;
-
 /// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
 fn ordinary(text: &[u8]) -> usize {
+    // Most strings end soon; of a longer one, blocks are looked at.
     let (words, _) = text.as_chunks::<8>();
     let near = words.get(..NEAR).unwrap_or(words);
     first_special(near).unwrap_or_else(|| ordinary_beyond(text, near.len() * 8))
@@ -385,6 +533,9 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
         })
 }
 
+/// So many words of eight bytes are looked at one by one.
+const NEAR: usize = 4;
+
 /// The end of a string, an escape, or a control character. With one bit turned over, the end is next to the control characters, and one
 /// comparison is for both.
 fn is_special(byte: u8) -> bool {
@@ -396,15 +547,20 @@ fn any_special(block: &[u8; 64]) -> bool {
     block.iter().fold(false, |any, byte| any | is_special(*byte))
 }
 
-/// Looks at eight bytes as one number: subtracting borrows from a byte's highest bit where the byte was less, and from nothing before
-/// the first such byte.
+/// The first of these bytes that is special.
 fn first_special(words: &[[u8; 8]]) -> Option<usize> {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
     words.iter().enumerate().find_map(|(at, word)| {
-        let bytes = u64::from_le_bytes(*word);
-        let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
-        let special = special & (EACH << 7);
+        let special = specials(u64::from_le_bytes(*word));
         (special != 0).then(|| at * 8 + special.trailing_zeros() as usize / 8)
     })
+}
+
+/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special: subtracting borrows from a byte's highest
+/// bit where the byte was less, and from nothing before the first such byte.
+#[inline]
+fn specials(bytes: u64) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
+    let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
+    special & (EACH << 7)
 }

@@ -6,8 +6,8 @@ use super::{
     common::{INCLUDE, METADATA, MODEL, RESPONSE_SCHEMA},
     invalid::Notation,
     schema::{
-        ARRAY, BOOLEAN, INTEGER, Map, Member, NUMBER, OBJECT, OnlyWith, STRING, Schema, Shape, Variant, list,
-        map, member, name, object, required, variant, word,
+        ARRAY, BOOLEAN, INTEGER, Map, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, map,
+        member, name, object, required, variant, word,
     },
 };
 
@@ -17,12 +17,7 @@ pub(super) static SCHEMA: Schema = Schema {
         required("messages", list(&object(&MESSAGE_WITH_ROLE)).at_least(1)),
         member("stream", BOOLEAN.or_null()),
     ]),
-    strict: Shape::of(&REQUEST),
-    unless: &[],
-    only_with: &[
-        OnlyWith { member: "stream_options", other: "stream" },
-        OnlyWith { member: "top_logprobs", other: "logprobs" },
-    ],
+    strict: Shape::of(&REQUEST).only_with("stream_options", "stream").only_with("top_logprobs", "logprobs"),
     notation: Notation::Brackets,
 };
 

@@ -3,7 +3,7 @@
 use super::schema::{BOOLEAN, Map, OBJECT, Rule, STRING, Shape, member, name, required};
 
 /// The name of a model. Its length is bounded for all requests ([`MODEL_LIMIT`](crate::openai::MODEL_LIMIT)).
-pub(super) const MODEL: Rule = STRING.at_least(1);
+pub(super) const MODEL: Rule = STRING.filled();
 
 /// `metadata`: up to 16 pairs, of names with up to 64 characters and texts with up to 512.
 pub(super) static METADATA: Map = Map { most: 16, name: 64, value: STRING.up_to(512) };

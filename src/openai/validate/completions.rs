@@ -6,8 +6,7 @@ use super::{
     common::{INCLUDE, MODEL},
     invalid::Notation,
     schema::{
-        ANY, BOOLEAN, INTEGER, Map, NUMBER, OnlyWith, STRING, Schema, Shape, list, map, member, object,
-        required,
+        ANY, BOOLEAN, INTEGER, Map, NUMBER, STRING, Schema, Shape, list, map, member, object, required,
     },
 };
 
@@ -40,9 +39,8 @@ pub(super) static SCHEMA: Schema = Schema {
         member("seed", INTEGER.between(i64::MIN as f64, i64::MAX as f64).or_null()),
         member("stop", STRING.or(list(&STRING).up_to(4)).or_null()),
         member("user", STRING.or_null()),
-    ]),
-    unless: &[],
-    only_with: &[OnlyWith { member: "stream_options", other: "stream" }],
+    ])
+    .only_with("stream_options", "stream"),
     notation: Notation::Brackets,
 };
 

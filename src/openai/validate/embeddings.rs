@@ -23,10 +23,8 @@ pub(super) static SCHEMA: Schema = Schema {
         member("user", STRING.or_null()),
         member("stream", BOOLEAN.or_null()),
     ]),
-    unless: &[],
-    only_with: &[],
     notation: Notation::Brackets,
 };
 
 const INPUT: super::schema::Rule =
-    STRING.at_least(1).or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1).up_to(2048));
+    STRING.filled().or(list(&STRING.or(INTEGER).or(list(&INTEGER).at_least(1))).at_least(1).up_to(2048));

@@ -136,21 +136,19 @@ impl Invalid {
         Box::new(Self { problem, path: Vec::new(), param: None })
     }
 
-    /// The same, in this part of what surrounds it.
-    #[must_use]
-    pub(super) fn within(mut self: Box<Self>, segment: Segment) -> Box<Self> {
+    /// Notes that it is in this part of what surrounds it.
+    pub(super) fn within(&mut self, segment: Segment) {
         self.path.push(segment);
-        self
     }
 
     /// The same, in a variant of this shape, unless the tag itself is at fault.
     #[must_use]
-    pub(super) fn within_variant(self: Box<Self>, name: &'static str, shape: &Shape) -> Box<Self> {
+    pub(super) fn within_variant(mut self: Box<Self>, name: &'static str, shape: &Shape) -> Box<Self> {
         let tag = shape.tag.and_then(|tag| shape.members.get(tag.member)).map(|member| member.name);
-        match self.path.last() {
-            Some(Segment::Member(name)) if Some(*name) == tag => self,
-            _ => self.within(Segment::Variant(name)),
+        if !matches!(self.path.last(), Some(Segment::Member(name)) if Some(*name) == tag) {
+            self.within(Segment::Variant(name));
         }
+        self
     }
 
     /// The same, with its path written down.
@@ -251,7 +249,11 @@ impl Invalid {
             Problem::Needs { other: "stream" },
             Problem::Duplicate,
         ];
-        let at = |problem| Self::new(problem).within(Segment::Member("temperature"));
+        let at = |problem| {
+            let mut invalid = Self::new(problem);
+            invalid.within(Segment::Member("temperature"));
+            invalid
+        };
         let of_body = of_body.into_iter().map(Self::new);
         of_body.chain(of_parameter.into_iter().map(at)).map(|it| it.written(Notation::Brackets)).collect()
     }

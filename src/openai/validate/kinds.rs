@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Kinds(u8);
 
 impl Kinds {
+    /// No type.
+    pub(super) const NONE: Self = Self(1 << 7);
     /// `null`
     pub(super) const NULL: Self = Self(1);
     /// `true` or `false`
@@ -35,17 +37,10 @@ impl Kinds {
         (Self::NULL, "null"),
     ];
 
-    /// The type of a value that begins with this byte; that of any number is [`Self::INTEGER`].
-    pub(super) const fn of(first: u8) -> Option<Self> {
-        Some(match first {
-            b'"' => Self::STRING,
-            b'{' => Self::OBJECT,
-            b'[' => Self::ARRAY,
-            b'n' => Self::NULL,
-            b't' | b'f' => Self::BOOLEAN,
-            b'-' | b'0'..=b'9' => Self::INTEGER,
-            _ => return None,
-        })
+    /// The type of a value that begins with this byte; that of any number is [`Self::INTEGER`], and no value begins so: [`Self::NONE`].
+    #[inline]
+    pub(super) const fn of(first: u8) -> Self {
+        Self(BY_FIRST_BYTE[first as usize])
     }
 
     /// Both.
@@ -74,6 +69,24 @@ impl Kinds {
         self.have(Self::INTEGER) && !self.have(Self::NUMBER)
     }
 }
+
+/// The types of values by their first bytes.
+static BY_FIRST_BYTE: [u8; 256] = {
+    let mut kinds = [Kinds::NONE.0; 256];
+    kinds[b'"' as usize] = Kinds::STRING.0;
+    kinds[b'{' as usize] = Kinds::OBJECT.0;
+    kinds[b'[' as usize] = Kinds::ARRAY.0;
+    kinds[b'n' as usize] = Kinds::NULL.0;
+    kinds[b't' as usize] = Kinds::BOOLEAN.0;
+    kinds[b'f' as usize] = Kinds::BOOLEAN.0;
+    kinds[b'-' as usize] = Kinds::INTEGER.0;
+    let mut digit = b'0';
+    while digit <= b'9' {
+        kinds[digit as usize] = Kinds::INTEGER.0;
+        digit += 1;
+    }
+    kinds
+};
 
 impl fmt::Display for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

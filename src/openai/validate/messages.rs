@@ -20,8 +20,6 @@ pub(super) static SCHEMA: Schema = Schema {
         member("stream", BOOLEAN.or_null()),
     ]),
     strict: Shape::of(&REQUEST),
-    unless: &[],
-    only_with: &[],
     notation: Notation::Dots,
 };
 

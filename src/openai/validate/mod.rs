@@ -95,3 +95,6 @@ impl Check {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,24 +1,22 @@
 //! Reads a request's facts and checks it, in one pass.
 
 use super::{
-    Check, CheckError, DEPTH_LIMIT, Level,
+    Check, CheckError, DEPTH_LIMIT,
     invalid::{Invalid, Problem, Segment},
     kinds::Kinds,
-    schema::{OnlyWith, Shape, Unless},
+    schema::{OnlyWith, Shape, Unless, decoded},
     seen::Seen,
-    walk::{Stop, Walk},
+    walk::{Halt, Stop, Walk},
 };
 use crate::openai::{
     Facts, FactsError,
-    facts::{self, Request},
-    json::{self, NotJson, Object, Shape as JsonShape, Unread, Value},
+    facts::Request,
+    json::{self, NotJson, Object, Unread, Value, Written},
 };
 
 /// Reads the facts of a body, and checks it on the way.
 pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
-    if body.trim_ascii_start().is_empty() {
-        return Err(FactsError::Empty.into());
-    }
+    let Some(first) = body.trim_ascii_start().first() else { return Err(FactsError::Empty.into()) };
     let shape = check.shape();
     let mut reading = Reading {
         shape,
@@ -28,14 +26,11 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
         emptied: 0,
         invalid: None,
     };
-    let problem = match json::read_within(body, DEPTH_LIMIT, &mut reading) {
+    let problem = match json::read_with(body, DEPTH_LIMIT, |document| reading.document(document)) {
         Err(Unread::NotJson(NotJson { at })) => return Err(FactsError::not_json(body, at).into()),
         Err(Unread::TooDeep) => Some(Invalid::new(Problem::TooDeep { most: DEPTH_LIMIT })),
-        Ok(JsonShape::Object) => reading.invalid.take().or_else(|| reading.lacking(check)),
-        Ok(_) => {
-            let first = body.trim_ascii_start().first().copied().and_then(Kinds::of);
-            Some(Invalid::new(Problem::NotAnObject { found: first.unwrap_or(Kinds::NULL) }))
-        }
+        Ok(()) if *first != b'{' => Some(Invalid::new(Problem::NotAnObject { found: Kinds::of(*first) })),
+        Ok(()) => reading.invalid.take().or_else(|| reading.lacking(check)),
     };
     match problem {
         Some(invalid) => Err(CheckError::Invalid(invalid.written(check.schema.notation))),
@@ -55,22 +50,40 @@ struct Reading {
     invalid: Option<Box<Invalid>>,
 }
 
-impl Object for Reading {
-    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+impl Reading {
+    fn document(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
+        if value.first_byte() != Some(b'{') {
+            return value.skip();
+        }
+        if !value.enter(b'}')? {
+            return Ok(());
+        }
+        loop {
+            let key = value.key()?;
+            self.member(&key, value)?;
+            if !value.goes_on(b'}')? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn member(&mut self, key: &Written<'_>, value: &mut Value<'_>) -> Result<(), NotJson> {
         if self.invalid.is_some() {
             return value.skip();
         }
-        let Some(number) = self.shape.find(key) else { return self.request.member(key, value) };
+        let Some(number) = self.shape.find(key) else { return self.fact(key, value) };
         let mark = value.mark();
+        let is_fact = self.shape.facts >> number & 1 == 1;
         match self.walk.member(value, self.shape, number, &mut self.seen) {
-            Ok(false) => self.request.member(key, value),
-            Ok(true) if key == b"tools" => {
+            Ok(false) if is_fact => self.fact(key, value),
+            Ok(false) => value.skip(),
+            Ok(true) if is_fact && key.text == b"tools" => {
                 self.request.note_tools(&self.walk.tool);
                 Ok(())
             }
-            Ok(true) if facts::reads(key) => {
+            Ok(true) if is_fact => {
                 value.rewind(mark);
-                self.request.member(key, value)
+                self.fact(key, value)
             }
             Ok(true) => {
                 if is_empty_array(value.since(mark)) {
@@ -79,53 +92,65 @@ impl Object for Reading {
                 }
                 Ok(())
             }
-            Err(Stop::NotJson(error)) => Err(error),
-            Err(Stop::Invalid(invalid)) => {
-                self.invalid = Some(invalid);
-                value.rewind(mark);
-                value.skip()
-            }
+            Err(Halt) => match self.walk.stopped() {
+                Stop::NotJson(error) => Err(error),
+                Stop::Invalid(invalid) => {
+                    self.invalid = Some(invalid);
+                    value.rewind(mark);
+                    value.skip()
+                }
+            },
         }
     }
-}
 
-impl Reading {
+    /// Reads a member for the facts of the request.
+    fn fact(&mut self, key: &Written<'_>, value: &mut Value<'_>) -> Result<(), NotJson> {
+        if key.is_escaped() {
+            self.request.member(&decoded(key), value)
+        } else {
+            self.request.member(key.text, value)
+        }
+    }
+
     /// What is lacking of the object, now that all of it is known.
     fn lacking(&mut self, check: Check) -> Option<Box<Invalid>> {
         if check.model_elsewhere
-            && let Some(model) = self.shape.find(b"model")
+            && let Some(model) = self.shape.find_name(b"model")
         {
             self.seen.assume(model);
         }
-        if let Err(Stop::Invalid(invalid)) = self.seen.check(self.shape) {
-            return Some(invalid);
+        let lacking = self.seen.lacking(self.shape);
+        if lacking != 0 {
+            return Some(self.seen.lacks(self.shape, lacking));
         }
-        let missing = check.schema.unless.iter().find_map(|unless| self.is_missing(unless));
-        if check.level == Level::Basic {
-            return missing;
-        }
-        missing.or_else(|| check.schema.only_with.iter().find_map(|rule| self.is_alone(rule)))
+        let missing = self.shape.unless.iter().find_map(|unless| self.is_missing(unless));
+        missing.or_else(|| self.shape.only_with.iter().find_map(|rule| self.is_alone(rule)))
     }
 
-    fn is_missing(&self, Unless { member, others }: &Unless) -> Option<Box<Invalid>> {
-        if self.is_filled(member) || others.iter().any(|other| self.is_filled(other)) {
+    fn is_missing(&self, Unless { member, bits }: &Unless) -> Option<Box<Invalid>> {
+        if *bits == 0 || self.seen.filled & bits != 0 {
             return None;
         }
-        let is_there =
-            self.shape.find(member.as_bytes()).is_some_and(|number| self.emptied >> number & 1 == 1);
-        let problem = if is_there { Problem::EmptyArray } else { Problem::Missing };
-        Some(Invalid::new(problem).within(Segment::Member(member)))
+        let is_empty = self.emptied >> member & 1 == 1;
+        Some(self.at(*member, if is_empty { Problem::EmptyArray } else { Problem::Missing }))
     }
 
     fn is_alone(&self, OnlyWith { member, other }: &OnlyWith) -> Option<Box<Invalid>> {
-        if !self.is_filled(member) || self.is_filled(other) {
+        let is_filled = |number: usize| self.seen.filled >> number & 1 == 1;
+        if !is_filled(*member) || is_filled(*other) {
             return None;
         }
-        Some(Invalid::new(Problem::Needs { other }).within(Segment::Member(member)))
+        let other = self.shape.members.get(*other)?.name;
+        Some(self.at(*member, Problem::Needs { other }))
     }
 
-    fn is_filled(&self, member: &str) -> bool {
-        self.shape.find(member.as_bytes()).is_some_and(|number| self.seen.filled >> number & 1 == 1)
+    #[cold]
+    fn at(&self, member: usize, problem: Problem) -> Box<Invalid> {
+        let mut invalid = Invalid::new(problem);
+        if let Some(member) = self.shape.members.get(member) {
+            invalid.within(Segment::Member(member.name));
+        }
+        invalid
     }
 }
 

@@ -6,8 +6,8 @@ use super::{
     common::{METADATA, MODEL},
     invalid::Notation,
     schema::{
-        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Unless, Variant, list, map,
-        member, name, object, one_of, required, variant, word,
+        ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, map, member,
+        name, object, one_of, required, variant, word,
     },
 };
 
@@ -19,13 +19,12 @@ pub(super) static SCHEMA: Schema = Schema {
         member("prompt", OBJECT.or_null()),
         member("previous_response_id", STRING.or_null()),
         member("conversation", STRING.or(OBJECT).or_null()),
-    ]),
-    strict: Shape::of(&REQUEST),
-    unless: &[
-        Unless { member: "model", others: &["prompt"] },
-        Unless { member: "input", others: &["prompt", "previous_response_id", "conversation"] },
-    ],
-    only_with: &[],
+    ])
+    .unless("model", &["prompt"])
+    .unless("input", &["prompt", "previous_response_id", "conversation"]),
+    strict: Shape::of(&REQUEST)
+        .unless("model", &["prompt"])
+        .unless("input", &["prompt", "previous_response_id", "conversation"]),
     notation: Notation::Brackets,
 };
 
@@ -63,8 +62,10 @@ static REQUEST: [Member; 29] = [
 
 const ROLES: &[Variant] = &[word("user"), word("assistant"), word("system"), word("developer")];
 
-/// Not all items have a role.
-static ITEM_WITH_ROLE: Shape = Shape::of(&[member("role", one_of(ROLES).or_null())]);
+/// An item may have no role, and items of further types may have any.
+static ITEM_WITH_ROLE: Shape =
+    Shape::of(&[member("type", STRING.or_null()), member("role", one_of(ROLES).or_null())])
+        .by_known("type", &[word("message")]);
 
 /// An item of the input. One without a type is a message, or refers to another one by its `id`.
 static ITEM: Shape = Shape::of(&[

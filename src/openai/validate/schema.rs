@@ -3,15 +3,23 @@
 //! A [`Rule`] is built up in words: `string().up_to(64).or_null()`. Everything is made when the program is compiled, so a table of rules is a
 //! `static` and costs nothing at run time. What a rule does not mention is allowed.
 
+use std::borrow::Cow;
+
 use super::{invalid::Notation, kinds::Kinds};
+use crate::openai::{
+    facts::FACTS,
+    json::{Written, word_of},
+};
 
 /// What a value may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
     /// Types that are allowed.
     pub(super) kinds: Kinds,
-    /// The type of a value is all there is to check.
+    /// The type of a value is all there is to check, or that a string is not empty.
     pub(super) is_plain: bool,
+    /// A string may not be empty.
+    pub(super) is_filled: bool,
     /// Of a string.
     pub(super) text: Option<Text>,
     /// Of a number.
@@ -27,7 +35,6 @@ pub(super) struct Rule {
 /// How long a string may be, in characters, and what it is made of.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text {
-    pub(super) least: usize,
     pub(super) most: usize,
     /// Only letters, digits, `_` and `-`.
     pub(super) is_name: bool,
@@ -48,6 +55,10 @@ pub(super) struct List {
     pub(super) least: usize,
     pub(super) most: usize,
     pub(super) item: &'static Rule,
+    /// Nothing is said of the items, nor of how many there are at most.
+    pub(super) is_of_anything: bool,
+    /// An item may be any whole number.
+    pub(super) may_be_counts: bool,
 }
 
 /// An object whose names the client chooses.
@@ -65,6 +76,8 @@ pub(super) struct Map {
 pub(super) struct Member {
     pub(super) name: &'static str,
     pub(super) rule: Rule,
+    /// The beginning of the name.
+    word: u64,
     is_required: bool,
 }
 
@@ -76,6 +89,12 @@ pub(super) struct Shape {
     pub(super) required: u64,
     /// The member that says which variant of several the object is.
     pub(super) tag: Option<Tag>,
+    /// What must be there unless something else is.
+    pub(super) unless: [Unless; RELATIONS],
+    /// What is allowed only together with something else.
+    pub(super) only_with: [OnlyWith; RELATIONS],
+    /// Bits of the members whose values are facts of a request.
+    pub(super) facts: u64,
     /// Numbers of the members by the hash of their names.
     slots: [u8; SLOTS],
 }
@@ -87,25 +106,25 @@ pub(super) struct Schema {
     pub(super) basic: Shape,
     /// What is checked with "strict" instead.
     pub(super) strict: Shape,
-    /// What must be there unless something else is.
-    pub(super) unless: &'static [Unless],
-    /// What is allowed only together with something else; "strict" only.
-    pub(super) only_with: &'static [OnlyWith],
     pub(super) notation: Notation,
 }
 
 /// A member must be there, and not as an empty array, unless one of some others is.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Unless {
-    pub(super) member: &'static str,
-    pub(super) others: &'static [&'static str],
+    /// The number of the member.
+    pub(super) member: usize,
+    /// Its bit, and those of the others; 0: no rule.
+    pub(super) bits: u64,
 }
 
 /// A member is allowed only if another one is there, and not `null` or `false`.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct OnlyWith {
-    pub(super) member: &'static str,
-    pub(super) other: &'static str,
+    /// Number of the member.
+    pub(super) member: usize,
+    /// Number of the other one; the same: no rule.
+    pub(super) other: usize,
 }
 
 /// The member that says which of several variants an object is: a `role`, a `type`.
@@ -130,6 +149,8 @@ pub(super) struct Tag {
 #[derive(Debug)]
 pub(super) struct Variant {
     pub(super) name: &'static str,
+    /// The beginning of the name.
+    word: u64,
     /// Members that it must have, and not as `null`.
     needs: &'static [&'static str],
 }
@@ -138,6 +159,8 @@ pub(super) struct Variant {
 const MEMBERS: usize = 64;
 const SLOTS: usize = 128;
 const VARIANTS: usize = 32;
+/// Most rules of a kind between members of a shape.
+const RELATIONS: usize = 2;
 const NO_MEMBER: u8 = u8::MAX;
 
 /// Anything.
@@ -153,12 +176,12 @@ pub(super) const ARRAY: Rule = of(Kinds::ARRAY);
 
 const fn of(kinds: Kinds) -> Rule {
     let is_plain = !kinds.wants_whole_numbers();
-    Rule { kinds, is_plain, text: None, number: None, list: None, object: None, map: None }
+    Rule { kinds, is_plain, is_filled: false, text: None, number: None, list: None, object: None, map: None }
 }
 
 /// An array of such values.
 pub(super) const fn list(item: &'static Rule) -> Rule {
-    Rule { list: Some(List { least: 0, most: usize::MAX, item }), is_plain: false, ..ARRAY }
+    Rule { list: Some(List::of(item, 0, usize::MAX)), is_plain: false, ..ARRAY }
 }
 
 /// An object of this shape.
@@ -173,13 +196,13 @@ pub(super) const fn map(map: &'static Map) -> Rule {
 
 /// A name as of a function: letters, digits, `_` and `-`, up to so many.
 pub(super) const fn name(most: usize) -> Rule {
-    Rule { text: Some(Text { least: 1, most, is_name: true, known: None }), is_plain: false, ..STRING }
+    Rule { text: Some(Text { most, is_name: true, known: None }), is_plain: false, is_filled: true, ..STRING }
 }
 
 /// One of these words.
 pub(super) const fn one_of(known: &'static [Variant]) -> Rule {
     Rule {
-        text: Some(Text { least: 0, most: usize::MAX, is_name: false, known: Some(known) }),
+        text: Some(Text { most: usize::MAX, is_name: false, known: Some(known) }),
         is_plain: false,
         ..STRING
     }
@@ -197,6 +220,7 @@ impl Rule {
         Self {
             kinds: self.kinds.and(other.kinds),
             is_plain: self.is_plain && other.is_plain,
+            is_filled: self.is_filled || other.is_filled,
             text: if self.text.is_some() { self.text } else { other.text },
             number: if self.number.is_some() { self.number } else { other.number },
             list: if self.list.is_some() { self.list } else { other.list },
@@ -215,56 +239,44 @@ impl Rule {
         self.between(least, f64::INFINITY)
     }
 
-    /// The string has at least so many characters, or the array so many items.
+    /// The string is not empty.
+    pub(super) const fn filled(self) -> Self {
+        Self { is_filled: true, ..self }
+    }
+
+    /// The array has at least so many items.
     pub(super) const fn at_least(self, least: usize) -> Self {
-        let (_, most) = self.sizes();
-        self.sized(least, most)
+        let Some(list) = self.list else { panic!("no array") };
+        Self { list: Some(List::of(list.item, least, list.most)), ..self }
     }
 
-    /// The string has at most so many characters, or the array so many items.
+    /// The array has at most so many items; or the string so many characters.
     pub(super) const fn up_to(self, most: usize) -> Self {
-        let (least, _) = self.sizes();
-        self.sized(least, most)
-    }
-
-    const fn sizes(self) -> (usize, usize) {
-        match (self.list, self.text) {
-            (Some(list), _) => (list.least, list.most),
-            (None, Some(text)) => (text.least, text.most),
-            (None, None) => (0, usize::MAX),
-        }
-    }
-
-    const fn sized(self, least: usize, most: usize) -> Self {
         match self.list {
-            Some(List { item, .. }) => Self { list: Some(List { least, most, item }), ..self },
-            None => Self {
-                text: Some(Text { least, most, is_name: false, known: None }),
-                is_plain: false,
-                ..self
-            },
+            Some(list) => Self { list: Some(List::of(list.item, list.least, most)), ..self },
+            None => Self { text: Some(Text { most, is_name: false, known: None }), is_plain: false, ..self },
         }
     }
 }
 
 /// A member that may be left out.
 pub(super) const fn member(name: &'static str, rule: Rule) -> Member {
-    Member { name, rule, is_required: false }
+    Member { name, rule, word: word_of(name.as_bytes()), is_required: false }
 }
 
 /// A member that must be there.
 pub(super) const fn required(name: &'static str, rule: Rule) -> Member {
-    Member { name, rule, is_required: true }
+    Member { name, rule, word: word_of(name.as_bytes()), is_required: true }
 }
 
 /// A word, or a variant of this name that needs no members.
 pub(super) const fn word(name: &'static str) -> Variant {
-    Variant { name, needs: &[] }
+    variant(name, &[])
 }
 
 /// A variant of this name, with the members that it must have, and not as `null`.
 pub(super) const fn variant(name: &'static str, needs: &'static [&'static str]) -> Variant {
-    Variant { name, needs }
+    Variant { name, word: word_of(name.as_bytes()), needs }
 }
 
 impl Shape {
@@ -272,9 +284,9 @@ impl Shape {
     pub(super) const fn of(members: &'static [Member]) -> Self {
         assert!(members.len() <= MEMBERS, "too many members");
         let mut slots = [NO_MEMBER; SLOTS];
-        let (mut required, mut number) = (0, 0);
+        let (mut required, mut facts, mut number) = (0, 0, 0);
         while number < members.len() {
-            let mut slot = slot_of(members[number].name.as_bytes());
+            let mut slot = slot_of(members[number].word, members[number].name.len());
             while slots[slot] != NO_MEMBER {
                 slot = (slot + 1) % SLOTS;
             }
@@ -282,9 +294,40 @@ impl Shape {
             if members[number].is_required {
                 required |= 1 << number;
             }
+            if is_fact(members[number].name) {
+                facts |= 1 << number;
+            }
             number += 1;
         }
-        Self { members, required, tag: None, slots }
+        let unless = [Unless { member: 0, bits: 0 }; RELATIONS];
+        let only_with = [OnlyWith { member: 0, other: 0 }; RELATIONS];
+        Self { members, required, tag: None, unless, only_with, facts, slots }
+    }
+
+    /// The member must be there, and not as an empty array, unless one of the others is.
+    pub(super) const fn unless(mut self, member: &str, others: &[&str]) -> Self {
+        let member = self.number_of(member);
+        let (mut bits, mut other) = (1 << member, 0);
+        while other < others.len() {
+            bits |= 1 << self.number_of(others[other]);
+            other += 1;
+        }
+        let mut number = 0;
+        while self.unless[number].bits != 0 {
+            number += 1;
+        }
+        self.unless[number] = Unless { member, bits };
+        self
+    }
+
+    /// The member is allowed only together with the other one.
+    pub(super) const fn only_with(mut self, member: &str, other: &str) -> Self {
+        let mut number = 0;
+        while self.only_with[number].member != self.only_with[number].other {
+            number += 1;
+        }
+        self.only_with[number] = OnlyWith { member: self.number_of(member), other: self.number_of(other) };
+        self
     }
 
     /// The member `tag` says which of these variants an object is; another value of it is refused.
@@ -347,17 +390,32 @@ impl Shape {
         number
     }
 
-    /// The number of the member `name`.
-    pub(super) fn find(&self, name: &[u8]) -> Option<usize> {
-        let mut slot = slot_of(name);
+    /// The number of the member with this key.
+    #[inline(always)]
+    pub(super) fn find(&self, key: &Written<'_>) -> Option<usize> {
+        if key.is_escaped() {
+            return self.find_name(&decoded(key));
+        }
+        self.find_written(key.word, key.text)
+    }
+
+    /// The number of the member with this name.
+    #[inline(never)]
+    pub(super) fn find_name(&self, name: &[u8]) -> Option<usize> {
+        self.find_written(word_of(name), name)
+    }
+
+    #[inline(always)]
+    fn find_written(&self, word: u64, name: &[u8]) -> Option<usize> {
+        let mut slot = slot_of(word, name.len());
         loop {
-            let number = *self.slots.get(slot)?;
+            let number = usize::from(self.slots[slot % SLOTS]);
             // Past the end for NO_MEMBER.
-            let member = self.members.get(usize::from(number))?;
-            if member.name.as_bytes() == name {
-                return Some(number.into());
+            let member = self.members.get(number)?;
+            if member.word == word && is_same(member.name.as_bytes(), name) {
+                return Some(number);
             }
-            slot = (slot + 1) % SLOTS;
+            slot += 1;
         }
     }
 }
@@ -370,24 +428,62 @@ impl Tag {
 }
 
 impl List {
-    /// Whether nothing is said of the items, nor of how many there are at most.
-    pub(super) fn is_of_anything(&self) -> bool {
-        self.most == usize::MAX && self.item.is_plain && self.item.kinds == Kinds::ANY
+    const fn of(item: &'static Rule, least: usize, most: usize) -> Self {
+        let is_of_anything = most == usize::MAX && item.is_plain && item.kinds.have(Kinds::ANY);
+        let may_be_counts = item.kinds.have(Kinds::INTEGER) && item.number.is_none();
+        Self { least, most, item, is_of_anything, may_be_counts }
     }
 }
 
 impl Variant {
-    /// The number of the variant `name`.
-    pub(super) fn find(variants: &[Self], name: &[u8]) -> Option<usize> {
+    #[inline(never)]
+    fn find_name(variants: &[Self], name: &[u8]) -> Option<usize> {
         variants.iter().position(|variant| variant.name.as_bytes() == name)
+    }
+
+    /// The number of the variant with this name.
+    #[inline(always)]
+    pub(super) fn find(variants: &[Self], name: &Written<'_>) -> Option<usize> {
+        if name.is_escaped() {
+            return Self::find_name(variants, &decoded(name));
+        }
+        let is_it = |variant: &Self| variant.word == name.word && is_same(variant.name.as_bytes(), name.text);
+        variants.iter().position(is_it)
     }
 }
 
-/// Where the search for a name begins.
-const fn slot_of(name: &[u8]) -> usize {
-    let (Some(first), Some(last)) = (name.first(), name.last()) else { return 0 };
-    let middle = name[name.len() / 2];
-    (name.len() * 5 + *first as usize * 3 + *last as usize * 17 + middle as usize) % SLOTS
+/// Whether the value of a member is a fact of the request.
+const fn is_fact(name: &str) -> bool {
+    let mut at = 0;
+    while at < FACTS.len() {
+        if same(FACTS[at], name) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Where the search for a name begins: multiplying mixes all of its bytes into the highest bits.
+const fn slot_of(word: u64, length: usize) -> usize {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    ((word ^ (length as u64) << 56).wrapping_mul(FACTOR) >> (64 - SLOTS.trailing_zeros())) as usize
+}
+
+/// Whether two names are the same whose first eight bytes are.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one.len() <= 8 || one[8..] == other[8..])
+}
+
+/// The bytes of a string; those that cannot be decoded stay as they are.
+pub(super) fn decoded<'j>(string: &Written<'j>) -> Cow<'j, [u8]> {
+    if !string.is_escaped() {
+        return Cow::Borrowed(string.text);
+    }
+    let quoted = [b"\"", string.text, b"\""].concat();
+    let decoded = serde_json::from_slice::<String>(&quoted);
+    decoded.map_or(Cow::Borrowed(string.text), |text| text.into_bytes().into())
 }
 
 const fn same(one: &str, other: &str) -> bool {

@@ -4,15 +4,14 @@ use super::{
     invalid::{Invalid, Problem, Segment},
     kinds::Kinds,
     schema::Shape,
-    walk::Stop,
 };
 
 /// Which members of an object have been seen, one bit for each.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Seen {
     /// Those that are there.
-    pub(super) there: u64,
-    /// Those that are neither `null` nor `false`.
+    there: u64,
+    /// Those that are neither `null` nor `false`, nor an empty array where that matters.
     pub(super) filled: u64,
     /// Which variant the object is, if that is known.
     pub(super) variant: Option<usize>,
@@ -20,16 +19,18 @@ pub(super) struct Seen {
 
 impl Seen {
     /// Nothing of this shape yet.
+    #[inline]
     pub(super) fn of(shape: &Shape) -> Self {
-        Self { variant: shape.tag.and_then(|tag| tag.default), ..Self::default() }
+        Self { there: 0, filled: 0, variant: shape.tag.as_ref().and_then(|tag| tag.default) }
     }
 
     /// Notes a member by its number and the first byte of its value; false if it is there twice.
-    pub(super) fn note(&mut self, number: usize, first_byte: Option<u8>) -> bool {
+    #[inline]
+    pub(super) fn note(&mut self, number: usize, first: u8) -> bool {
         let bit = 1 << number;
         let is_first = self.there & bit == 0;
         self.there |= bit;
-        self.filled |= u64::from(!matches!(first_byte, Some(b'n' | b'f'))) << number;
+        self.filled |= u64::from(!matches!(first, b'n' | b'f')) << number;
         is_first
     }
 
@@ -44,26 +45,26 @@ impl Seen {
         self.filled &= !(1 << number);
     }
 
-    /// Whether all members are there that must be.
-    pub(super) fn check(&self, shape: &Shape) -> Result<(), Stop> {
+    /// Bits of the members that must be there and are not.
+    #[inline]
+    pub(super) fn lacking(&self, shape: &Shape) -> u64 {
         let needs = match (&shape.tag, self.variant) {
             (Some(tag), Some(variant)) => tag.needs.get(variant).copied().unwrap_or_default(),
             _ => 0,
         };
-        let lacking = shape.required & !self.there | needs & !self.filled;
-        if lacking == 0 { Ok(()) } else { Err(self.lacks(shape, lacking)) }
+        shape.required & !self.there | needs & !self.filled
     }
 
+    /// What is wrong about the first of these members that are lacking.
     #[cold]
-    fn lacks(&self, shape: &Shape, lacking: u64) -> Stop {
+    pub(super) fn lacks(&self, shape: &Shape, lacking: u64) -> Box<Invalid> {
         let number = lacking.trailing_zeros() as usize;
-        let Some(member) = shape.members.get(number) else {
-            return Stop::Invalid(Invalid::new(Problem::Missing));
-        };
-        let problem = match self.there >> number & 1 {
+        let Some(member) = shape.members.get(number) else { return Invalid::new(Problem::Missing) };
+        let mut invalid = Invalid::new(match self.there >> number & 1 {
             0 => Problem::Missing,
             _ => Problem::WrongType { found: Kinds::NULL, allowed: member.rule.kinds.without(Kinds::NULL) },
-        };
-        Stop::Invalid(Invalid::new(problem).within(Segment::Member(member.name)))
+        });
+        invalid.within(Segment::Member(member.name));
+        invalid
     }
 }

@@ -1,5 +1,6 @@
 //! Requests that are checked (`validate`): what is refused and how, and what is not.
 
+mod forms;
 mod refused;
 mod sound;
 
