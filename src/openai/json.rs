@@ -110,9 +110,10 @@ impl<'j> Value<'j> {
         self.0.is_empty_string()
     }
 
-    /// The place of its first byte.
-    pub(super) fn mark(&mut self) -> Mark {
-        Mark { at: self.begins_at(), depth_left: self.0.depth_left() }
+    /// The place before it.
+    #[inline(always)]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.0.offset(), depth_left: self.0.depth_left() }
     }
 
     /// Goes back to a value that was read, so that it can be read again.

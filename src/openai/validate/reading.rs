@@ -155,6 +155,6 @@ impl Reading {
 }
 
 fn is_empty_array(written: &[u8]) -> bool {
-    let inner = written.strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
+    let inner = written.trim_ascii_start().strip_prefix(b"[").and_then(|rest| rest.strip_suffix(b"]"));
     inner.is_some_and(|inner| inner.trim_ascii_start().is_empty())
 }
