@@ -18,6 +18,7 @@ use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
     fault::{ErrorForm, Fault, Outcome, Phase, Who},
+    policy::SecretScanner,
     telemetry::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
@@ -78,6 +79,8 @@ pub struct Exchange {
     pub handle: Rc<ExchangeHandle>,
     /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
+    /// Finds the secrets that this exchange alone has to do with, and the keys of all upstreams.
+    pub secrets: Option<Arc<SecretScanner<'static>>>,
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
@@ -127,6 +130,7 @@ impl Exchange {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
+            secrets: None,
             connection: connection.clone(),
             log,
             metrics,
@@ -232,6 +236,8 @@ impl Exchange {
     /// contain bytes sent by a peer, such as the debug data of HTTP/2's GOAWAY.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
+            let own = self.secrets.as_deref();
+            let is_secret = |text: &[u8]| is_secret(text) || own.is_some_and(|own| own.found_in(text));
             let withheld = || "[withheld: holds the key]".to_owned();
             self.record.cause =
                 causes(fault).map(|cause| if is_secret(cause.as_bytes()) { withheld() } else { cause });

@@ -56,6 +56,12 @@ pub enum Fault {
     KeyUnknown,
     /// No client has the key that the request presents, and its form is that of this provider's keys.
     KeyOfProvider(&'static str),
+    /// The ephemeral key of the request is none of this gateway's, or is not valid any more. The text completes "the ephemeral key was rejected:".
+    EphemeralKeyInvalid(&'static str),
+    /// The time of the request's ephemeral key is over.
+    EphemeralKeyExpired,
+    /// The request's ephemeral key is not for this operation.
+    EphemeralKeyMisused,
     /// The credentials in the request have a form that no key has.
     KeyMalformed(Cause),
     /// The request has several credentials that differ.

@@ -52,6 +52,15 @@ impl Fault {
             Self::KeyUnknown | Self::KeyOfProvider(_) | Self::KeyMalformed(_) => {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
+            Self::EphemeralKeyInvalid(_) => {
+                (S::UNAUTHORIZED, INVALID, "invalid_ephemeral_key", Some(false), Down)
+            }
+            Self::EphemeralKeyExpired => {
+                (S::UNAUTHORIZED, INVALID, "ephemeral_key_expired", Some(false), Down)
+            }
+            Self::EphemeralKeyMisused => {
+                (S::FORBIDDEN, PERMISSION, "ephemeral_key_not_allowed", Some(false), Down)
+            }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
             Self::OriginRefused | Self::OriginUnlisted => {
                 (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down)

@@ -9,11 +9,13 @@
 
 mod answer;
 mod azure;
+mod batch_results;
 mod choices;
 mod dialect;
 mod document;
 mod edit;
 mod endpoint;
+mod ephemeral;
 mod facts;
 mod finish;
 mod flat_error;
@@ -31,10 +33,12 @@ mod usage;
 
 pub use answer::AnswerReader;
 pub use azure::{NoDeployment, azure_path};
+pub use batch_results::{ResultsUrl, batches_base, results_urls};
 pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, FormPoints, Splices};
 pub use endpoint::Endpoint;
+pub use ephemeral::{EphemeralSecret, ephemeral_secrets, issues_ephemeral_keys, takes_ephemeral_keys};
 pub use facts::{Facts, FactsError, MODEL_LIMIT};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;

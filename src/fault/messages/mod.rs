@@ -57,6 +57,9 @@ impl Fault {
             Self::KeyMissing => "key_missing",
             Self::KeyUnknown => "key_unknown",
             Self::KeyOfProvider(_) => "key_of_provider",
+            Self::EphemeralKeyInvalid(_) => "ephemeral_key_invalid",
+            Self::EphemeralKeyExpired => "ephemeral_key_expired",
+            Self::EphemeralKeyMisused => "ephemeral_key_misused",
             Self::KeyMalformed(_) => "key_malformed",
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
@@ -116,7 +119,10 @@ impl Fault {
             Self::BadPath(cause) | Self::KeyMalformed(cause) | Self::KeysConflict(cause) => {
                 vec![argument("reason", cause)]
             }
-            Self::BadRequest(reason) | Self::BadAnswer(reason) | Self::UnusableHead(reason) => {
+            Self::BadRequest(reason)
+            | Self::BadAnswer(reason)
+            | Self::UnusableHead(reason)
+            | Self::EphemeralKeyInvalid(reason) => {
                 vec![argument("reason", reason)]
             }
             Self::BodyInvalid(error) => vec![argument("reason", error)],
@@ -142,6 +148,8 @@ impl Fault {
             | Self::TlsRequired
             | Self::KeyMissing
             | Self::KeyUnknown
+            | Self::EphemeralKeyExpired
+            | Self::EphemeralKeyMisused
             | Self::RouteForbidden
             | Self::OriginRefused
             | Self::OriginUnlisted

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    rc::Rc,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -16,7 +17,7 @@ use super::{
 use crate::{
     config::Balance,
     proxy::{
-        arrival::CallerTimeouts,
+        arrival::{CallerTimeouts, EphemeralAccess},
         key_use::{KeyUse, RouteKeys},
     },
     snapshot::{Route, Step, Target, Upstream},
@@ -34,6 +35,8 @@ pub(super) struct Candidates {
     /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
     timeouts: CallerTimeouts,
+    /// What the client's ephemeral key opens, if it has one. It is sent in place of a key.
+    ephemeral: Option<Rc<EphemeralAccess>>,
     /// Steps before this one are not used any more.
     first: usize,
     /// Nor are steps from this one on.
@@ -103,11 +106,20 @@ impl Candidates {
             model,
             affinities,
             timeouts,
+            ephemeral: None,
             first: 0,
             end,
             tried: Vec::new(),
             waits: TargetWaits::default(),
         }
+    }
+
+    /// Uses the upstream of `access` alone, with its secret. If the route does not lead there, there are no candidates.
+    pub(super) fn use_only(&mut self, access: Rc<EphemeralAccess>) {
+        let step = self.route.steps.iter().position(|step| step.upstream.name == access.upstream);
+        self.first = step.unwrap_or(self.end);
+        self.end = step.map_or(self.end, |step| step + 1);
+        self.ephemeral = Some(access);
     }
 
     /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
@@ -354,7 +366,7 @@ impl Candidates {
         let excluded =
             self.tried.iter().filter(|tried| tried.excluded && self.concerns(tried, number, target));
         let excluded: Vec<Key> = excluded.filter_map(|tried| tried.key.clone()).collect();
-        let (until, why) = match step.upstream.keys.peek(self.model(step), &excluded, now) {
+        let (until, why) = match self.peek(step, &excluded, now) {
             Pick::CoolingDown { until, why } if !self.is_only_key(number, why) => (until, why),
             Pick::AllUsed => return None,
             Pick::CoolingDown { .. } | Pick::Key(_) | Pick::Unneeded => {
@@ -366,6 +378,14 @@ impl Candidates {
             CooldownReason::Spent | CooldownReason::Refused => Unavailable::Refused,
         };
         available(until.saturating_duration_since(now), why)
+    }
+
+    /// Which key of `step` that is not among `used` would be sent.
+    fn peek(&self, step: &Step, used: &[Key], now: Instant) -> Pick {
+        if self.ephemeral.is_some() {
+            return Pick::Unneeded;
+        }
+        step.upstream.keys.peek(self.model(step), used, now)
     }
 
     /// The model that a request at `step` names.
@@ -431,6 +451,9 @@ impl Candidates {
     /// route. `None`: all are in cooldown or among `used`.
     fn key(&self, number: usize, used: &[Key], now: Instant) -> Option<Option<KeyPermit>> {
         let step = self.route.steps.get(number)?;
+        if self.ephemeral.is_some() {
+            return Some(None);
+        }
         let keys = &step.upstream.keys;
         let pick = match keys.pick(self.model(step), used, now) {
             Pick::CoolingDown { why, .. } if self.is_only_key(number, why) => keys.pick_any(used, now),
@@ -465,6 +488,7 @@ impl Candidates {
             model,
             timeouts,
             key,
+            ephemeral: self.ephemeral.clone(),
             permit,
             may_be_late: false,
             head_limit: None,
@@ -495,7 +519,7 @@ impl Candidates {
             return false;
         }
         let used = self.used_keys(number, target);
-        matches!(step.upstream.keys.peek(self.model(step), &used, now), Pick::Key(_) | Pick::Unneeded)
+        matches!(self.peek(step, &used, now), Pick::Key(_) | Pick::Unneeded)
     }
 
     /// Whether `target` was tried with what is asked of it at the step of that `number`, whatever the key.

@@ -14,6 +14,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod rewrite;
 mod rounds;
 mod schedule;
 mod send;
@@ -81,6 +82,19 @@ pub(super) async fn dispatch(
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
+    let rewrite = request.rewrite.take();
+    let response = try_candidates(context, exchange, request).await?;
+    match rewrite {
+        None => Ok(response),
+        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
+    }
+}
+
+async fn try_candidates(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    mut request: Box<PreparedRequest>,
+) -> Result<ClientResponse, Fault> {
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
@@ -136,7 +150,11 @@ impl Dispatch {
         let model = request.model.as_deref();
         let affinities = std::mem::take(&mut request.affinities);
         let caller = caller_of(&exchange.record);
-        let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
+        let mut candidates =
+            Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
+        if let Some(access) = request.arrived.ephemeral.clone() {
+            candidates.use_only(access);
+        }
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {
@@ -252,7 +270,7 @@ impl Dispatch {
                 candidates.mark_failed(candidate, FailureScope::Model, excluded);
             }
             RetryDecision::OtherKey { excluded } => {
-                let is_only = candidate.upstream.keys.len() <= 1;
+                let is_only = candidate.key.is_none() || candidate.upstream.keys.len() <= 1;
                 let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
                 candidates.mark_failed(candidate, scope, excluded);
             }

@@ -57,6 +57,9 @@ pub(super) fn build(
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
         policy::put_upstream(&mut headers, name, key.key().value());
     }
+    if let Some(ephemeral) = &candidate.ephemeral {
+        policy::put_upstream(&mut headers, &header::AUTHORIZATION, &ephemeral.authorization);
+    }
     if http2 {
         headers.remove(header::HOST);
     } else {

@@ -12,7 +12,12 @@ use http::request;
 use http_body::Body;
 use percent_encoding::percent_decode_str;
 
-use super::{arrival::Arrived, context::RequestContext, sdk};
+use super::{
+    arrival::{Arrived, RoutedRequest},
+    context::RequestContext,
+    rewrite::{Paths, Rewrite},
+    sdk,
+};
 use crate::{
     body::RequestBody,
     exchange::Exchange,
@@ -61,6 +66,8 @@ pub(super) async fn prepare(
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    let RoutedRequest { path, upstream_path, .. } = &arrived.routed;
+    let rewrite = Rewrite::of(context, &head, operation.endpoint, Paths { path, upstream_path });
     // Boxed, because it is moved often from here on.
     let mut request = Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
@@ -77,6 +84,7 @@ pub(super) async fn prepare(
         affinities: Vec::new(),
         configured_route: None,
         handshake: None,
+        rewrite,
     });
     request.choose_upstreams(record.caller.as_deref())?;
     let route = &request.arrived.routed.route;

@@ -12,7 +12,10 @@ use crate::{
     body::{Outbound, RequestBody},
     fault::Fault,
     openai::{EditPoints, Operation, Repeat},
-    proxy::arrival::{Arrived, Handshake},
+    proxy::{
+        arrival::{Arrived, Handshake},
+        rewrite::Rewrite,
+    },
     snapshot::Route,
     upstream::Affinity,
 };
@@ -44,6 +47,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
     /// What a request for a WebSocket connection says; such a request has no body.
     pub(in crate::proxy) handshake: Option<Rc<Handshake>>,
+    /// What is rewritten in the response.
+    pub(in crate::proxy) rewrite: Option<Box<Rewrite>>,
 }
 
 /// The request's body, as far as it had to be read.
@@ -92,6 +97,11 @@ impl PreparedRequest {
         let Some(configured) = models::choose_upstreams(&mut self.arrived.routed, caller, named)? else {
             return Ok(());
         };
+        if let Some(ephemeral) = &self.arrived.ephemeral
+            && !self.arrived.routed.route.steps.iter().any(|step| step.upstream.name == ephemeral.upstream)
+        {
+            return Err(Fault::EphemeralKeyInvalid("another upstream serves the model"));
+        }
         self.configured_route = Some(configured);
         self.affinities.clear();
         Ok(())
