@@ -98,6 +98,10 @@ pub enum Fault {
     BodyBroken(Cause),
     /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
+    /// `server.max_spooled` is reached, the bound on all request bodies in files.
+    SpoolFull,
+    /// A request body that has to be read before it is sent, and is too large for memory, could not be kept in a file.
+    SpoolFailed(Cause),
     /// No socket to an upstream can be opened, because the process or the machine has no file descriptors left.
     NoDescriptors(Cause),
     /// The gateway is shutting down.
@@ -210,6 +214,7 @@ impl Error for Fault {
             | Self::KeysConflict(cause)
             | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
+            | Self::SpoolFailed(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
             | Self::Unreadable(cause)

@@ -78,6 +78,8 @@ impl Fault {
             Self::Overloaded | Self::NoDescriptors(_) => {
                 (UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us)
             }
+            Self::SpoolFull => (UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us),
+            Self::SpoolFailed(_) => (S::INSUFFICIENT_STORAGE, SERVER, "spool_failed", Some(false), Us),
             Self::Draining => (UNAVAILABLE, SERVER, "gateway_draining", Some(true), Us),
             Self::TotalTimeout(_) => (S::GATEWAY_TIMEOUT, SERVER, "total_timeout", Some(false), Us),
             Self::Connect(_) => (GATEWAY, SERVER, "upstream_unreachable", None, Up),

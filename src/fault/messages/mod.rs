@@ -75,6 +75,8 @@ impl Fault {
             Self::BodyStalled(_) => "body_stalled",
             Self::BodyBroken(_) => "body_broken",
             Self::Overloaded => "overloaded",
+            Self::SpoolFull => "spool_full",
+            Self::SpoolFailed(_) => "spool_failed",
             Self::NoDescriptors(_) => "no_descriptors",
             Self::Draining => "draining",
             Self::TotalTimeout(_) => "total_timeout",
@@ -156,6 +158,8 @@ impl Fault {
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded
+            | Self::SpoolFull
+            | Self::SpoolFailed(_)
             | Self::NoDescriptors(_)
             | Self::Draining
             | Self::Connect(_)

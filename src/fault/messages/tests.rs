@@ -46,6 +46,8 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::BodyStalled(span),
         Fault::BodyBroken("reset".into()),
         Fault::Overloaded,
+        Fault::SpoolFull,
+        Fault::SpoolFailed("ENOSPC".into()),
         Fault::NoDescriptors("EMFILE".into()),
         Fault::Draining,
         Fault::TotalTimeout(span),

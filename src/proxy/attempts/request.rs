@@ -8,10 +8,10 @@ use http_body::Body;
 
 use super::candidate::Candidate;
 use crate::{
-    body::{Outbound, RequestBody, Upload},
+    body::{FilePiece, FileUpload, Outbound, RequestBody, SpoolFile, Upload},
     exchange::{Exchange, Record},
     fault::Fault,
-    openai::{EditPoints, NoDeployment, Splices},
+    openai::{EditError, EditPoints, EditedPiece, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::{NOT_THE_ROUTES, with_model as in_query},
@@ -132,6 +132,12 @@ fn body(
             let edited = with_model(context, text, &prepared.edit_points, model)?;
             Ok(Outbound::held(edited, upload))
         }
+        RequestContent::Spooled(file) => {
+            prepared.content = RequestContent::Spooled(file.clone());
+            let model = candidate.model.as_deref().filter(|_| prepared.takes_model());
+            let pieces = file_pieces(&file, model, &prepared.edit_points)?;
+            Ok(Outbound::File(Box::new(FileUpload::new(file, pieces, upload.clone()))))
+        }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
             let key = prepared.arrived.key.clone();
@@ -139,6 +145,26 @@ fn body(
         }
         RequestContent::Gone => Ok(Outbound::EMPTY),
     }
+}
+
+/// What is sent of a body in a file: all of it, but for another `model`.
+fn file_pieces(
+    file: &SpoolFile,
+    model: Option<&str>,
+    points: &EditPoints,
+) -> Result<Vec<FilePiece>, EditError> {
+    let mut splices = Splices::new();
+    if let Some(model) = model {
+        splices.set_model(points, model)?;
+    }
+    let mut pieces = Vec::new();
+    splices.pieces(file.length() as usize, |piece| {
+        pieces.push(match piece {
+            EditedPiece::Kept(range) => FilePiece::File(range.start as u64..range.end as u64),
+            EditedPiece::New(bytes) => FilePiece::Bytes(Bytes::copy_from_slice(bytes)),
+        });
+    })?;
+    Ok(pieces)
 }
 
 /// A copy of a body that was read, with another model; counted beside the original.

@@ -9,7 +9,7 @@ use http_body::Body;
 use super::models::{self, Named};
 use crate::{
     access::Caller,
-    body::{Outbound, RequestBody},
+    body::{Outbound, RequestBody, SpoolFile},
     fault::Fault,
     openai::{EditPoints, Operation, Repeat},
     proxy::{
@@ -30,6 +30,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) decoded: Option<Bytes>,
     /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
     pub(in crate::proxy) model: Option<Arc<str>>,
+    /// Other models that it names.
+    pub(in crate::proxy) more_models: Vec<String>,
     /// The model that the path names (Azure, Gemini).
     pub(in crate::proxy) path_model: Option<String>,
     /// Whether the same request may be sent again, judged by its operation and its body.
@@ -56,6 +58,8 @@ pub(in crate::proxy) struct PreparedRequest {
 pub(in crate::proxy) enum RequestContent {
     /// Read whole.
     Read(Bytes),
+    /// Read whole, into a file.
+    Spooled(Arc<SpoolFile>),
     /// Forwarded as it arrives.
     Streamed(RequestBody),
     /// The body was forwarded, and cannot be sent again.
@@ -83,7 +87,7 @@ impl PreparedRequest {
 
     /// Whether the body must be edited for a candidate with a model of its own, and cannot be.
     pub(in crate::proxy) fn lacks_place_for_model(&self) -> bool {
-        let is_read = matches!(self.content, RequestContent::Read(_));
+        let is_read = matches!(self.content, RequestContent::Read(_) | RequestContent::Spooled(_));
         is_read && self.edit_points == EditPoints::NotAnObject && self.takes_model()
     }
 
@@ -120,7 +124,8 @@ impl PreparedRequest {
 
     /// Whether two upstreams may work on it at the same time: nothing is created twice, and its body is held.
     pub(in crate::proxy) fn can_be_sent_twice(&self) -> bool {
-        self.repeat.is_harmless() && (self.content.held().is_some() || self.content.is_empty())
+        let is_here = matches!(self.content, RequestContent::Read(_) | RequestContent::Spooled(_));
+        self.repeat.is_harmless() && (is_here || self.content.is_empty())
     }
 
     /// Takes back a streamed body of which nothing was sent.
