@@ -53,7 +53,7 @@ impl Fault {
                 (S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down)
             }
             Self::KeysConflict(_) => (S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down),
-            Self::OriginRefused | Self::OriginUnlisted => {
+            Self::OriginRefused | Self::OriginUnlisted(_) => {
                 (S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down)
             }
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),

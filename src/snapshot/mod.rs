@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub log: config::Log,
     /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
+    /// The web pages that see errors of requests whose route is not known.
+    pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// The known clients and their keys.
@@ -141,6 +143,7 @@ impl Snapshot {
             server: config.server,
             log: config.log,
             listeners,
+            cors: config.cors,
             routes,
             callers: callers(config.clients, previous),
             upstreams,
@@ -163,6 +166,7 @@ impl Snapshot {
             server,
             log: config::Log::default(),
             listeners,
+            cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),

@@ -1,9 +1,9 @@
 //! `[defaults]`: what upstreams and routes inherit. Each key is declared here once; the tables that override it refer to these
 //! declarations.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{Cors, TimeoutOverrides, Timeouts, cors::cors, timeouts::SPANS};
 use crate::config::{
     declare::{
         Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
@@ -33,6 +33,10 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        cors: Option<Arc<Cors>> = cors(),
+            "Web pages that may use all routes that do not have a `cors` of their own. Errors of requests that match no route have CORS \
+             headers only by this key.",
+            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,6 +50,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            cors: None,
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),

@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc};
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
-pub use cors::Cors;
+pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
@@ -53,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// `[log]`
     pub log: Log,
+    /// `cors` of `[defaults]`, for errors of requests whose route is not known.
+    pub cors: Option<Arc<Cors>>,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[model.NAME]`

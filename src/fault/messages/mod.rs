@@ -61,7 +61,7 @@ impl Fault {
             Self::KeysConflict(_) => "keys_conflict",
             Self::RouteForbidden => "route_forbidden",
             Self::OriginRefused => "origin_refused",
-            Self::OriginUnlisted => "origin_unlisted",
+            Self::OriginUnlisted(_) => "origin_unlisted",
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelNotFound { names, .. } if names.is_empty() => "model_not_found_alone",
             Self::ModelNotFound { .. } => "model_not_found",
@@ -144,7 +144,7 @@ impl Fault {
             | Self::KeyUnknown
             | Self::RouteForbidden
             | Self::OriginRefused
-            | Self::OriginUnlisted
+            | Self::OriginUnlisted(_)
             | Self::ModelUnknown
             | Self::BodyBroken(_)
             | Self::Overloaded

@@ -32,7 +32,7 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::KeysConflict("two keys".into()),
         Fault::RouteForbidden,
         Fault::OriginRefused,
-        Fault::OriginUnlisted,
+        Fault::OriginUnlisted("the origin is null".into()),
         Fault::ModelForbidden("gpt".into()),
         Fault::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() },
         Fault::ModelNotFound { model: "gpt-5".into(), names: String::new() },
