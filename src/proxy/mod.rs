@@ -15,6 +15,7 @@
 //! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others, and `tunnel` uses all. The files beside them are used by all parts
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
+mod account_choice;
 mod admission;
 mod arrival;
 mod attempts;
