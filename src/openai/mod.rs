@@ -40,7 +40,7 @@ pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, EditedPiece, FormPoints, Splices};
 pub use endpoint::Endpoint;
 pub use ephemeral::{EphemeralSecret, ephemeral_secrets, issues_ephemeral_keys, takes_ephemeral_keys};
-pub use facts::{Facts, FactsError, MODEL_LIMIT};
+pub use facts::{Facts, FactsError, MODEL_LIMIT, Type};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
 pub use multipart::{FormReader, boundary};

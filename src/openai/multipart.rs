@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::{
     edit::{EditPoints, FormPoints},
-    facts::{Facts, FactsError, MODEL_LIMIT},
+    facts::{Facts, FactsError, MODEL_LIMIT, Type},
     session_models::SessionModels,
 };
 
@@ -375,7 +375,7 @@ impl Part {
         }
         let text = std::str::from_utf8(&self.kept).ok();
         match text.filter(|text| !self.is_file && !text.contains(['\r', '\n'])) {
-            None => Err(FactsError::WrongType { field: "model", expected: "a string" }),
+            None => Err(FactsError::WrongType { field: "model", expected: Type::String }),
             Some(name) if name.len() > MODEL_LIMIT => Err(FactsError::ModelTooLong),
             Some(name) => Ok(name.to_owned()),
         }

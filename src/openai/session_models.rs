@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::{
     edit::EditPoints,
-    facts::{Facts, FactsError, MODEL_LIMIT},
+    facts::{Facts, FactsError, MODEL_LIMIT, Type},
     json::{self, Leaf, NotJson, Object, Shape, Value},
 };
 
@@ -106,7 +106,7 @@ impl Session {
                 }
                 return Ok(());
             }
-            _ => FactsError::WrongType { field: "session.model", expected: "a string" },
+            _ => FactsError::WrongType { field: "session.model", expected: Type::String },
         };
         self.problem.get_or_insert(problem);
         Ok(())
@@ -156,9 +156,15 @@ mod tests {
             Ok((Some(model.to_owned()), others.iter().map(|&other| other.to_owned()).collect()))
         };
         let transcription = r#""audio":{"input":{"transcription":{"model":"t"}},"output":{"model":"no"}}"#;
-        assert_eq!(read(r#"{"session":{"type":"realtime","model":"m"},"expires_after":{"model":"no"}}"#), found("m", &[]));
+        assert_eq!(
+            read(r#"{"session":{"type":"realtime","model":"m"},"expires_after":{"model":"no"}}"#),
+            found("m", &[])
+        );
         assert_eq!(read(&format!(r#"{{"session":{{{transcription},"model":"m"}}}}"#)), found("m", &["t"]));
-        assert_eq!(read(&format!(r#"{{"session":{{"type":"transcription",{transcription}}}}}"#)), found("t", &[]));
+        assert_eq!(
+            read(&format!(r#"{{"session":{{"type":"transcription",{transcription}}}}}"#)),
+            found("t", &[])
+        );
         assert_eq!(read(r#"{"model":"m","input_audio_transcription":{"model":"t"}}"#), found("m", &["t"]));
         assert_eq!(read(r#"{"model":null,"Session":{"MODEL":"m"}}"#), found("m", &[]));
         for none in ["{}", "[]", "no json", r#"{"session":null}"#, r#"{"session":[{"model":"m"}]}"#] {

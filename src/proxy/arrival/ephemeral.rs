@@ -11,11 +11,12 @@ use http::{HeaderValue, request};
 use super::route::RoutedRequest;
 use crate::{
     access::{Caller, Credential, Credentials, EphemeralGrant, SealError},
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::takes_ephemeral_keys,
     policy::SecretScanner,
     proxy::context::RequestContext,
     snapshot::{Route, Snapshot},
+    upstream::Account,
 };
 
 /// What an ephemeral key opens: a secret of one upstream, which alone gets it.
@@ -25,6 +26,8 @@ pub(in crate::proxy) struct EphemeralAccess {
     pub(in crate::proxy) upstream: Arc<str>,
     /// The secret, as a value of `authorization`.
     pub(in crate::proxy) authorization: HeaderValue,
+    /// The account that knows what is made with it.
+    pub(in crate::proxy) account: Account,
     /// Finds the secret, and the keys of all upstreams.
     pub(in crate::proxy) secrets: Arc<SecretScanner<'static>>,
 }
@@ -53,10 +56,8 @@ pub(super) fn of(
         return Ok(None);
     };
     let grant = opened.map_err(|error| match error {
-        SealError::Foreign => Fault::EphemeralKeyInvalid("it was not issued by this gateway"),
-        SealError::Altered => {
-            Fault::EphemeralKeyInvalid("it was altered, or sealed by a gateway with another `seal_key`")
-        }
+        SealError::Foreign => Fault::EphemeralKeyInvalid(Reason::EphemeralForeign),
+        SealError::Altered => Fault::EphemeralKeyInvalid(Reason::EphemeralAltered),
         SealError::Expired => Fault::EphemeralKeyExpired,
     })?;
     let caller = caller_of(&grant, &context.snapshot, &routed.route)?;
@@ -74,14 +75,13 @@ fn caller_of(
     route: &Route,
 ) -> Result<Option<Arc<Caller>>, Fault> {
     let Some(name) = &grant.client else {
-        let withdrawn =
-            Fault::EphemeralKeyInvalid("it was issued to no client, and this route is for clients");
+        let withdrawn = Fault::EphemeralKeyInvalid(Reason::EphemeralNoClient);
         return if route.open { Ok(None) } else { Err(withdrawn) };
     };
     let caller = snapshot.callers.by_name(name);
-    let caller = caller.ok_or(Fault::EphemeralKeyInvalid("its client does not exist any more"))?;
+    let caller = caller.ok_or(Fault::EphemeralKeyInvalid(Reason::EphemeralClientGone))?;
     if !caller.may_use_route(&grant.route) || !caller.may_use_route(&route.name) {
-        return Err(Fault::EphemeralKeyInvalid("its client may not use the route"));
+        return Err(Fault::EphemeralKeyInvalid(Reason::EphemeralRoute));
     }
     Ok(Some(caller.clone()))
 }
@@ -89,13 +89,14 @@ fn caller_of(
 impl EphemeralAccess {
     fn of(grant: &EphemeralGrant, snapshot: &Snapshot, route: &Route) -> Result<Self, Fault> {
         let mut upstreams = route.steps.iter().map(|step| &step.upstream.name);
-        let upstream = upstreams.find(|name| ***name == *grant.upstream).ok_or(
-            Fault::EphemeralKeyInvalid("this route does not lead to the upstream that has issued it"),
-        )?;
+        let upstream = upstreams
+            .find(|name| ***name == *grant.upstream)
+            .ok_or(Fault::EphemeralKeyInvalid(Reason::EphemeralUpstream))?;
         let mut authorization = HeaderValue::try_from(["Bearer ", &grant.secret].concat())
             .map_err(|error| Fault::Internal(error.into()))?;
         authorization.set_sensitive(true);
         let secrets = snapshot.upstream_keys.with([grant.secret.as_bytes()]).into_owned();
-        Ok(Self { upstream: upstream.clone(), authorization, secrets: Arc::new(secrets) })
+        let account = Account::new(grant.account.as_str().into());
+        Ok(Self { upstream: upstream.clone(), authorization, account, secrets: Arc::new(secrets) })
     }
 }

@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod caller_timeouts;
+mod cors;
 mod ephemeral;
 mod handshake;
 mod host;
@@ -15,6 +16,7 @@ use crate::policy::SecretScanner;
 
 pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
+pub(super) use cors::preflight;
 pub(super) use ephemeral::EphemeralAccess;
 pub(super) use handshake::{Handshake, models_in, with_model};
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};

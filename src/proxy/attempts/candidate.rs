@@ -8,7 +8,7 @@ use crate::{
     policy::SecretScanner,
     proxy::{arrival::EphemeralAccess, key_use::KeyUse},
     snapshot::{Target, Upstream},
-    upstream::{BudgetPermit, TargetPermit},
+    upstream::{Account, BudgetPermit, TargetPermit},
 };
 
 /// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
@@ -58,6 +58,15 @@ impl Candidate {
     /// Finds the keys of all upstreams, and the secret that this one is sent.
     pub(super) fn secrets(&self) -> &Arc<SecretScanner<'static>> {
         self.ephemeral.as_ref().map_or(&self.upstream.secrets, |ephemeral| &ephemeral.secrets)
+    }
+
+    /// The account that it belongs to: what a request makes there is known in this account alone.
+    #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
+    pub(super) fn account(&self) -> Option<&Account> {
+        match &self.ephemeral {
+            None => self.upstream.account(self.target(), self.key_number()),
+            Some(ephemeral) => Some(&ephemeral.account),
+        }
     }
 
     /// The number of its key, in the order of the configuration.

@@ -2,6 +2,7 @@
 
 mod attempt;
 mod available;
+mod balance;
 mod candidate;
 mod candidates;
 mod error_body;
@@ -20,6 +21,7 @@ mod schedule;
 mod send;
 mod switch;
 mod target_waits;
+mod tried;
 mod upstream_error;
 mod wait;
 
@@ -42,12 +44,13 @@ use crate::{
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidate::Candidate;
-use candidates::{Candidates, FailureScope};
+use candidates::Candidates;
 use give_up::give_up;
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
 use schedule::RetrySchedule;
+use tried::FailureScope;
 
 /// The result of an attempt that was given up because a late one was answered first.
 const OVERTAKEN: &str = "overtaken";
@@ -150,11 +153,12 @@ impl Dispatch {
         let model = request.model.as_deref();
         let affinities = std::mem::take(&mut request.affinities);
         let caller = caller_of(&exchange.record);
-        let mut candidates =
-            Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
-        if let Some(access) = request.arrived.ephemeral.clone() {
-            candidates.use_only(access);
-        }
+        let accounts = request.accounts.take();
+        let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
+        let candidates = match request.arrived.ephemeral.clone() {
+            None => candidates.within(accounts),
+            Some(access) => candidates.using(access),
+        };
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     access::EphemeralGrant,
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::{EphemeralSecret, Splices, ephemeral_secrets, results_urls},
     policy::SecretScanner,
     proxy::{
@@ -24,13 +24,9 @@ const LARGEST: u64 = 2 << 20;
 /// How long an ephemeral key is valid if the upstream does not say it.
 const USUAL_LIFE: Duration = Duration::from_secs(600);
 
-const NOT_READ: Fault = Fault::BadAnswer(
-    "it issues an ephemeral key, but is compressed, or too large to be searched for the provider's secret",
-);
-const NO_SECRET: Fault =
-    Fault::BadAnswer("it issues an ephemeral key, but the provider's secret was not found in it");
-const SECRET_ELSEWHERE: Fault =
-    Fault::BadAnswer("it issues an ephemeral key, and has the provider's secret in another place as well");
+const NOT_READ: Fault = Fault::BadAnswer(Reason::AnswerSecretUnread);
+const NO_SECRET: Fault = Fault::BadAnswer(Reason::AnswerSecretMissing);
+const SECRET_ELSEWHERE: Fault = Fault::BadAnswer(Reason::AnswerSecretElsewhere);
 
 /// Headers that describe the bytes of the body as they were.
 static OF_THE_BYTES: [HeaderName; 5] = [
@@ -102,7 +98,7 @@ fn sealed(
 ) -> Result<Splices, Fault> {
     let record = &exchange.record;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let upstream = record.attempts.last().map(|attempt| attempt.upstream.to_string()).unwrap_or_default();
+    let (upstream, account) = asked(context, exchange);
     let mut splices = Splices::new();
     for EphemeralSecret { range, value, expires_at } in secrets {
         let grant = EphemeralGrant {
@@ -110,7 +106,7 @@ fn sealed(
             client: record.caller.as_ref().map(|caller| caller.name.to_string()),
             route: record.route.as_deref().unwrap_or_default().to_owned(),
             upstream: upstream.clone(),
-            account: String::new(),
+            account: account.clone(),
             secret: Zeroizing::new(value.clone()),
         };
         let key = context.snapshot.seal.seal(&grant);
@@ -118,6 +114,16 @@ fn sealed(
         splices.replace(range.clone(), json_text(&[&key])?)?;
     }
     Ok(splices)
+}
+
+/// The upstream of the last attempt, and the account of its key.
+fn asked(context: &RequestContext, exchange: &Exchange) -> (String, String) {
+    let Some(attempt) = exchange.record.attempts.last() else { return Default::default() };
+    let account = context.snapshot.upstreams.get(&attempt.upstream).and_then(|upstream| {
+        let target = upstream.targets().find(|target| target.url == attempt.target)?;
+        Some(upstream.account(target, attempt.key)?.name().to_string())
+    });
+    (attempt.upstream.to_string(), account.unwrap_or_default())
 }
 
 /// A JSON text of these parts.

@@ -10,9 +10,10 @@ use super::models::{self, Named};
 use crate::{
     access::Caller,
     body::{Outbound, RequestBody, SpoolFile},
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::{EditPoints, Operation, Repeat},
     proxy::{
+        account_choice::AccountChoice,
         arrival::{Arrived, Handshake},
         rewrite::Rewrite,
     },
@@ -45,6 +46,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
+    /// The accounts that it may be sent to, if not all may be.
+    pub(in crate::proxy) accounts: Option<Box<AccountChoice>>,
     /// The route as it is configured, if a `[model.NAME]` table has given its upstreams.
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
     /// What a request for a WebSocket connection says; such a request has no body.
@@ -104,7 +107,7 @@ impl PreparedRequest {
         if let Some(ephemeral) = &self.arrived.ephemeral
             && !self.arrived.routed.route.steps.iter().any(|step| step.upstream.name == ephemeral.upstream)
         {
-            return Err(Fault::EphemeralKeyInvalid("another upstream serves the model"));
+            return Err(Fault::EphemeralKeyInvalid(Reason::EphemeralModel));
         }
         self.configured_route = Some(configured);
         self.affinities.clear();
