@@ -6,4 +6,4 @@ mod http2;
 mod opened;
 mod peers;
 mod refused;
-mod rig;
+pub mod rig;
