@@ -37,7 +37,7 @@ pub(super) fn build(
     candidate: &Candidate,
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
-    let http2 = target.dialer.http2();
+    let http2 = prepared.dialer(target).http2();
     let uri = uri(prepared, candidate)?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
@@ -99,7 +99,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {
-            if !target.dialer.http2() {
+            if !prepared.dialer(target).http2() {
                 return Ok(Uri::from(path_and_query));
             }
             let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
