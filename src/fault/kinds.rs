@@ -64,8 +64,8 @@ pub enum Fault {
     RouteForbidden,
     /// The request has an `Origin`, which only browsers send, and the route takes none.
     OriginRefused,
-    /// A web page asks for a WebSocket connection, and the route does not list its origin.
-    OriginUnlisted,
+    /// The request comes from a web page, and `cors` of the route does not list its origin.
+    OriginUnlisted(Cause),
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The route serves the models of `[model.NAME]` tables only, and none fits.
@@ -220,7 +220,8 @@ impl Error for Fault {
             Self::BodyInvalid(error) => Some(error),
             Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
-            Self::BodyBroken(cause)
+            Self::OriginUnlisted(cause)
+            | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)

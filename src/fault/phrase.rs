@@ -110,6 +110,10 @@ phrases! {
         AuthorityForm = "authority_form";
         /// Host and :authority differ.
         HostsDiffer = "hosts_differ";
+        /// A preflight request that announces no method.
+        AnnouncedMethod = "announced_method";
+        /// A preflight request that announces no list of headers, or too long a one.
+        AnnouncedHeaders { most: usize = 4096 } = "announced_headers";
         /// Another transfer coding than chunked.
         TransferCoding = "transfer_coding";
         /// Several content types.

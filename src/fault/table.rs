@@ -146,9 +146,9 @@ table! {
     Self::OriginRefused =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_refused";
         e.g. Self::OriginRefused;
-    Self::OriginUnlisted =>
+    Self::OriginUnlisted(_) =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_unlisted";
-        e.g. Self::OriginUnlisted;
+        e.g. Self::OriginUnlisted("the origin is null".into());
     Self::RouteForbidden =>
         [S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down], "route_forbidden";
         e.g. Self::RouteForbidden;

@@ -187,7 +187,11 @@ async fn answer(
     body: RequestBody,
     presented: Presented,
 ) -> Result<Answer, Fault> {
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    if let Some(response) = arrival::preflight(context, exchange, &head)? {
+        exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
+        return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
+    let routed = arrival::find_route(context, exchange, &head)?;
     let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
@@ -277,6 +281,9 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(&mut headers);
+    }
     headers
 }
 
@@ -295,6 +302,9 @@ fn respond(
     headers.extend(std::mem::take(&mut exchange.response_headers));
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(headers);
     }
     let (head, relay) = response.into_relay(exchange);
     Response::from_parts(head, ResponseBody::relay(relay, drains_on))

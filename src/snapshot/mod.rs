@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     /// How errors are written for clients.
     pub errors: ErrorTexts,
+    /// The web pages that see errors of requests whose route is not known.
+    pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// The known clients and their keys.
@@ -147,6 +149,7 @@ impl Snapshot {
             log: config.log,
             listeners,
             errors,
+            cors: config.cors,
             routes,
             callers: callers(config.clients, previous),
             upstreams,
@@ -170,6 +173,7 @@ impl Snapshot {
             log: config::Log::default(),
             listeners,
             errors: ErrorTexts::default(),
+            cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),

@@ -27,7 +27,7 @@ use crate::fault::Languages;
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
-pub use cors::Cors;
+pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
@@ -58,6 +58,8 @@ pub struct Config {
     pub log: Log,
     /// `languages` of `[defaults]`: of errors before the route is known.
     pub languages: Languages,
+    /// `cors` of `[defaults]`, for errors of requests whose route is not known.
+    pub cors: Option<Arc<Cors>>,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[model.NAME]`

@@ -67,6 +67,8 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("is not a host name", "the grammar of host names"),
     ("is not a DNS name", "the grammar of host names"),
     ("is not a method", "the grammar of methods"),
+    ("is not an origin", "the grammar of origins"),
+    ("stands for", "the grammar of origins"),
     ("is a method that is never forwarded", "a list of exceptions"),
     ("cannot be named here", "a list of exceptions among header names"),
     ("is not a valid header", "the grammar of headers"),

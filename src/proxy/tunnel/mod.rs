@@ -67,7 +67,7 @@ pub(super) async fn answer(
     request: UpgradeRequest,
 ) -> Result<ClientResponse, Fault> {
     let UpgradeRequest { head, body, handshake, presented } = request;
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    let routed = arrival::find_route(context, exchange, &head)?;
     admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
     let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
     exchange.introduce();
@@ -110,12 +110,10 @@ fn admit_handshake(
     if context.downstream.connection.is_draining() {
         return Err(Fault::Draining);
     }
-    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it.
-    let mut origins = head.headers.get_all(header::ORIGIN).iter();
-    let allows =
-        |origin: &HeaderValue| route.cors.as_ref().is_some_and(|cors| cors.allows(origin.as_bytes()));
-    if origins.any(|origin| !allows(origin)) {
-        return Err(Fault::OriginUnlisted);
+    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it. Where there is `cors`, it
+    // has decided already.
+    if route.cors.is_none() && head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::OriginUnlisted("the route has no `cors`".into()));
     }
     Ok(())
 }
