@@ -16,6 +16,7 @@ mod faults;
 mod folder;
 mod harness;
 mod keys;
+mod languages;
 mod layers;
 mod metrics;
 mod models;
