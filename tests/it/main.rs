@@ -39,4 +39,5 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod usage;
 mod websocket;

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     available::{NextAvailable, Unavailable},
-    candidate::Candidate,
+    candidate::{AskedUsage, Candidate},
     key_waits::KeyWaits,
     target_waits::TargetWaits,
 };
@@ -471,6 +471,7 @@ impl Candidates {
             pending_head: None,
             answered: None,
             budget: None,
+            usage: AskedUsage::default(),
         })
     }
 

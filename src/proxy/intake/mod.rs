@@ -15,6 +15,7 @@ use percent_encoding::percent_decode_str;
 use super::{arrival::Arrived, context::RequestContext, sdk};
 use crate::{
     body::RequestBody,
+    config::AskForUsage,
     exchange::Exchange,
     fault::{Fault, Phase},
     openai::{self, EditPoints, Operation},
@@ -61,10 +62,13 @@ pub(super) async fn prepare(
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    let stream = record.stream == Some(true);
+    let adds_usage = stream && adds_usage(&arrived.routed.route, operation, &edit_points);
     // Boxed, because it is moved often from here on.
     let mut request = Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
-        stream: record.stream == Some(true),
+        stream,
+        adds_usage,
         arrived,
         head,
         content,
@@ -83,7 +87,7 @@ pub(super) async fn prepare(
     let text = request.decoded.as_ref().or(request.content.held());
     request.affinities = affinity::of(route, record, &request.head.headers, text).await;
     // Only an edit needs it from here on.
-    if !sets_model(route) {
+    if !sets_model(route) && !request.adds_usage {
         request.decoded = None;
     }
     Ok(request)
@@ -96,6 +100,11 @@ fn is_streamed(form: &BodyForm, body: &RequestBody, arrived: &Arrived, exchange:
     let is_in_path = || route.steps.iter().any(|step| step.upstream.needs_model());
     let is_needed = is_limited || route.models.is_some() || sets_model(route) || is_in_path();
     form.may_be_streamed(body, route.body_limit, is_needed)
+}
+
+/// Whether the gateway asks for the usage of a stream, where the client does not.
+fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool {
+    route.usage == AskForUsage::Always && operation.endpoint.reports_usage_if_asked() && points.takes_usage()
 }
 
 /// Whether some candidate of the route has a model of its own.
