@@ -54,9 +54,9 @@ pub use self::{
     schema::{
         Admin, AskForUsage, Auth, Azure, Balance, Breaker, BreakerOverride, Certificate, Choice, Client,
         ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, EgressProxy, HashBy, HeaderRules,
-        IncludeUsage, Listener, ListenerTls, Log, LogFormat, Model, ModelList, ModelTables, ModelUpstreams,
-        Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, SameCandidate, Server, SetHeader, Target,
-        TimeoutLimits, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
+        IncludeUsage, KeyAccount, Listener, ListenerTls, Log, LogFormat, Model, ModelList, ModelTables,
+        ModelUpstreams, Network, OnDisconnect, Pool, Retry, RetryOverrides, Route, SameCandidate, Server,
+        SetHeader, Target, TimeoutLimits, TimeoutOverrides, Timeouts, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod errors;
 mod models;
 mod paths;
 mod routes;
@@ -22,6 +23,7 @@ use crate::{
     policy::SecretScanner,
 };
 
+pub use errors::ErrorTexts;
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 use routes::Written;
@@ -40,6 +42,10 @@ pub struct Snapshot {
     pub log: config::Log,
     /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
+    /// How errors are written for clients.
+    pub errors: ErrorTexts,
+    /// The web pages that see errors of requests whose route is not known.
+    pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// The known clients and their keys.
@@ -123,6 +129,7 @@ impl Snapshot {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
+        let errors = ErrorTexts::of(&config);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
@@ -141,6 +148,8 @@ impl Snapshot {
             server: config.server,
             log: config.log,
             listeners,
+            errors,
+            cors: config.cors,
             routes,
             callers: callers(config.clients, previous),
             upstreams,
@@ -163,6 +172,8 @@ impl Snapshot {
             server,
             log: config::Log::default(),
             listeners,
+            errors: ErrorTexts::default(),
+            cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),

@@ -271,7 +271,10 @@ impl Relay {
                 active.observer.look(rest);
                 Some(LastEvent { event: rest.clone(), is_enough: false })
             }
-            None => active.observer.last_event(fault).filter(|_| lengthless),
+            None => {
+                let language = self.exchange.record.languages.language();
+                active.observer.last_event(fault, language).filter(|_| lengthless)
+            }
         };
         self.conclude();
         self.fail(fault);
@@ -298,7 +301,10 @@ impl Relay {
     fn replace(&mut self, error: &ErrorEvent, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         let lengthless = active.lengthless;
-        let last = active.observer.event_instead(fault, error).filter(|_| lengthless);
+        let last = active
+            .observer
+            .event_instead(fault, self.exchange.record.languages.language(), error)
+            .filter(|_| lengthless);
         self.fail(fault);
         self.conclude();
         self.end_with(last, false, cx)

@@ -79,6 +79,7 @@ pub(super) async fn prepare(
         edit_points,
         operation,
         affinities: Vec::new(),
+        accounts: None,
         configured_route: None,
         handshake: None,
     });

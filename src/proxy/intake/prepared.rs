@@ -12,7 +12,10 @@ use crate::{
     body::{Outbound, RequestBody},
     fault::Fault,
     openai::{EditPoints, Operation, Repeat},
-    proxy::arrival::{Arrived, Handshake},
+    proxy::{
+        account_choice::AccountChoice,
+        arrival::{Arrived, Handshake},
+    },
     snapshot::Route,
     upstream::Affinity,
 };
@@ -42,6 +45,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
+    /// The accounts that it may be sent to, if not all may be.
+    pub(in crate::proxy) accounts: Option<Box<AccountChoice>>,
     /// The route as it is configured, if a `[model.NAME]` table has given its upstreams.
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
     /// What a request for a WebSocket connection says; such a request has no body.
