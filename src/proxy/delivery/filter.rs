@@ -186,3 +186,6 @@ impl EventFilter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
