@@ -6,6 +6,7 @@ mod cors;
 mod handshake;
 mod host;
 mod no_route;
+mod preflight;
 mod refuse;
 mod route;
 
@@ -15,8 +16,8 @@ use crate::policy::SecretScanner;
 
 pub(super) use authenticate::authenticate;
 pub(super) use caller_timeouts::CallerTimeouts;
-pub(super) use cors::preflight;
 pub(super) use handshake::{Handshake, models_in, with_model};
+pub(super) use preflight::preflight;
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 
 /// A request whose route and client are known.
