@@ -50,6 +50,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         admin: admin.map(|(_, admin)| admin),
         server,
         log: section::<Log>(root, "log", &context),
+        languages: context.defaults.languages,
         cors: context.defaults.cors.clone(),
         upstreams: by_name(upstreams),
         models: by_name(models),

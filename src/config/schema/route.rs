@@ -9,6 +9,7 @@ use super::{
     cors::cors,
     defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     headers::{no_secrets, not_both},
+    languages::languages,
     timeouts::SPANS,
 };
 use crate::config::{
@@ -21,6 +22,7 @@ use crate::config::{
     reader::{Node, Table},
     url,
 };
+use crate::fault::Languages;
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -72,6 +74,8 @@ table! {
             { default: INHERITED, example: &["{ failures = 10 }"], inheritance: Inheritance::Overrides };
         heartbeat = heartbeat(), "Comments in event streams of this route. If not set, the value of the first upstream applies.",
             { default: INHERITED, example: &["\"off\""], inheritance: Inheritance::Overrides };
+        languages = languages(), "Languages of the gateway's own error messages on this route.",
+            { default: "what `[defaults]` says", example: &[r#"["en", "zh"]"#], inheritance: Inheritance::Overrides, since: "0.2.0" };
         commit: Option<Commit> = choice(&[("headers", Commit::Headers), ("first_token", Commit::FirstToken)]).optional(),
             "When a response is passed on to the client, after which no other upstream is tried: when its head has arrived, or when its \
              first content has arrived.",
@@ -133,6 +137,9 @@ table! {
         breaker: BreakerOverride = Some(breaker(table, context));
         /// In place of its first upstream's; `Some(None)`: written as "off".
         heartbeat: Option<Option<Duration>> = Some(heartbeat().read_written(table, "heartbeat", context));
+        /// Languages of error messages, those of `[defaults]` included.
+        languages: Languages =
+            Some(languages().read_written(table, "languages", context).unwrap_or(context.defaults.languages));
     }
     check {
         {

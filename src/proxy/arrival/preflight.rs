@@ -5,7 +5,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, hea
 
 use super::{cors, route};
 use crate::{
-    config::Cors, exchange::Exchange, fault::Fault, policy::Readers, proxy::context::RequestContext,
+    config::Cors,
+    exchange::Exchange,
+    fault::{Fault, Reason},
+    policy::Readers,
+    proxy::context::RequestContext,
 };
 
 /// Bytes of `access-control-request-headers` that are repeated; SDKs ask for about 300.
@@ -70,7 +74,7 @@ fn answer(
 fn announced(method: &HeaderValue) -> Result<Method, Fault> {
     match Method::from_bytes(method.as_bytes()) {
         Ok(method) if method != Method::CONNECT && method != Method::TRACE => Ok(method),
-        _ => Err(Fault::BadRequest("its Access-Control-Request-Method is not a method that pages may use")),
+        _ => Err(Fault::BadRequest(Reason::AnnouncedMethod)),
     }
 }
 
@@ -97,9 +101,7 @@ fn asked_headers(headers: &HeaderMap) -> Result<Option<HeaderValue>, Fault> {
     let is_name = |name: &[u8]| HeaderName::from_bytes(name.trim_ascii()).is_ok();
     let is_list = names.is_empty() || names.as_bytes().split(|byte| *byte == b',').all(is_name);
     if lines.next().is_some() || names.len() > MOST_ASKED || !is_list {
-        return Err(Fault::BadRequest(
-            "its Access-Control-Request-Headers is not a list of header names of at most 4096 bytes",
-        ));
+        return Err(Fault::BadRequest(Reason::AnnouncedHeaders { most: MOST_ASKED }));
     }
     Ok(Some(names.clone()))
 }

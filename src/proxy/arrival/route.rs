@@ -7,14 +7,14 @@ use http::{Method, header, request};
 use super::{cors, host, no_route, refuse};
 use crate::{
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Reason},
     policy::path::{self, PathProblem},
     proxy::context::RequestContext,
     snapshot::{Miss, Route},
 };
 
 /// A path without the prefix of its route. The prefix chose the route, so this is not expected.
-pub(in crate::proxy) const NOT_THE_ROUTES: Fault = Fault::BadRequest("its path is not the route's");
+pub(in crate::proxy) const NOT_THE_ROUTES: Fault = Fault::BadRequest(Reason::PathOfNoRoute);
 
 /// Characters of a path that are repeated in the message.
 const MOST_SHOWN: usize = 256;
@@ -53,6 +53,7 @@ pub(in crate::proxy) fn find_route(
     })?;
     let Located { route, path, host } = located;
     exchange.record.route = Some(route.name.clone());
+    exchange.record.languages.languages = route.languages;
     if route.refuse_origin && head.headers.contains_key(header::ORIGIN) {
         return Err(Fault::OriginRefused);
     }
