@@ -15,6 +15,7 @@
 //! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others, and `tunnel` uses all. The files beside them are used by all parts
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
+mod account_choice;
 mod admission;
 mod arrival;
 mod attempts;
@@ -29,6 +30,7 @@ mod intake;
 mod key_use;
 mod local;
 mod memo;
+mod rewrite;
 mod sdk;
 mod tunnel;
 mod worker;
@@ -187,12 +189,16 @@ async fn answer(
     body: RequestBody,
     presented: Presented,
 ) -> Result<Answer, Fault> {
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    if let Some(response) = arrival::preflight(context, exchange, &head)? {
+        exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
+        return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
+    let routed = arrival::find_route(context, exchange, &head)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
@@ -277,6 +283,9 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(&mut headers);
+    }
     headers
 }
 
@@ -295,6 +304,9 @@ fn respond(
     headers.extend(std::mem::take(&mut exchange.response_headers));
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(headers);
     }
     let (head, relay) = response.into_relay(exchange);
     Response::from_parts(head, ResponseBody::relay(relay, drains_on))

@@ -1,9 +1,9 @@
 //! `[defaults]`: what upstreams and routes inherit. Each key is declared here once; the tables that override it refer to these
 //! declarations.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{Cors, TimeoutOverrides, Timeouts, cors::cors, languages::languages, timeouts::SPANS};
 use crate::config::{
     declare::{
         Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
@@ -13,6 +13,7 @@ use crate::config::{
     reader::{Node, Table},
     span as spans,
 };
+use crate::fault::Languages;
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -33,6 +34,14 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        languages: Languages = languages(),
+            "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
+             if none fits. The codes of errors are the same in all languages.",
+            { example: &[r#"["en", "zh"]"#], since: "0.2.0" };
+        cors: Option<Arc<Cors>> = cors(),
+            "Web pages that may use all routes that do not have a `cors` of their own. Errors of requests that match no route have CORS \
+             headers only by this key.",
+            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,6 +55,8 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            languages: Languages::default(),
+            cors: None,
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),

@@ -4,12 +4,14 @@
 //! One file for each table of `gateway.toml`, with the declaration of its keys (`declare`) and the readers of those
 //! values that need more than a general kind.
 
+mod account;
 mod azure;
 mod client;
 mod cors;
 mod defaults;
 mod egress;
 mod headers;
+mod languages;
 mod listener;
 mod model;
 mod root;
@@ -21,10 +23,14 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::fault::Languages;
+
+pub use account::KeyAccount;
+pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
-pub use cors::Cors;
+pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
@@ -53,6 +59,10 @@ pub struct Config {
     pub server: Server,
     /// `[log]`
     pub log: Log,
+    /// `languages` of `[defaults]`: of errors before the route is known.
+    pub languages: Languages,
+    /// `cors` of `[defaults]`, for errors of requests whose route is not known.
+    pub cors: Option<Arc<Cors>>,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[model.NAME]`

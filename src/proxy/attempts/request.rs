@@ -8,10 +8,10 @@ use http_body::Body;
 
 use super::candidate::Candidate;
 use crate::{
-    body::{Outbound, RequestBody, Upload},
+    body::{FilePiece, FileUpload, Outbound, RequestBody, SpoolFile, Upload},
     exchange::{Exchange, Record},
-    fault::Fault,
-    openai::{EditPoints, NoDeployment, Splices},
+    fault::{Fault, Reason},
+    openai::{EditError, EditPoints, EditedPiece, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::{NOT_THE_ROUTES, with_model as in_query},
@@ -24,9 +24,7 @@ use crate::{
 };
 
 /// A request to an Azure deployment that names none.
-const NO_DEPLOYMENT: Fault = Fault::BadRequest(
-    "its `model`, which the gateway must be able to read, is not the name of an Azure deployment",
-);
+const NO_DEPLOYMENT: Fault = Fault::BadRequest(Reason::NoDeployment);
 
 /// The request as it is sent to `candidate`. A streamed body moves into it.
 ///
@@ -39,7 +37,7 @@ pub(super) fn build(
     candidate: &Candidate,
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
-    let http2 = target.dialer.http2();
+    let http2 = prepared.dialer(target).http2();
     let uri = uri(prepared, candidate)?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
@@ -56,6 +54,9 @@ pub(super) fn build(
     }
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
         policy::put_upstream(&mut headers, name, key.key().value());
+    }
+    if let Some(ephemeral) = &candidate.ephemeral {
+        policy::put_upstream(&mut headers, &header::AUTHORIZATION, &ephemeral.authorization);
     }
     if http2 {
         headers.remove(header::HOST);
@@ -98,7 +99,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {
-            if !target.dialer.http2() {
+            if !prepared.dialer(target).http2() {
                 return Ok(Uri::from(path_and_query));
             }
             let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
@@ -106,7 +107,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
             Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()
         },
     );
-    built.map_err(|_| Fault::BadRequest("its path or query has characters that may not stand there"))
+    built.map_err(|_| Fault::BadRequest(Reason::TargetCharacters))
 }
 
 fn body(
@@ -129,6 +130,12 @@ fn body(
             let edited = with_model(context, text, &prepared.edit_points, model)?;
             Ok(Outbound::held(edited, upload))
         }
+        RequestContent::Spooled(file) => {
+            prepared.content = RequestContent::Spooled(file.clone());
+            let model = candidate.model.as_deref().filter(|_| prepared.takes_model());
+            let pieces = file_pieces(&file, model, &prepared.edit_points)?;
+            Ok(Outbound::File(Box::new(FileUpload::new(file, pieces, upload.clone()))))
+        }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
             let key = prepared.arrived.key.clone();
@@ -136,6 +143,26 @@ fn body(
         }
         RequestContent::Gone => Ok(Outbound::EMPTY),
     }
+}
+
+/// What is sent of a body in a file: all of it, but for another `model`.
+fn file_pieces(
+    file: &SpoolFile,
+    model: Option<&str>,
+    points: &EditPoints,
+) -> Result<Vec<FilePiece>, EditError> {
+    let mut splices = Splices::new();
+    if let Some(model) = model {
+        splices.set_model(points, model)?;
+    }
+    let mut pieces = Vec::new();
+    splices.pieces(file.length() as usize, |piece| {
+        pieces.push(match piece {
+            EditedPiece::Kept(range) => FilePiece::File(range.start as u64..range.end as u64),
+            EditedPiece::New(bytes) => FilePiece::Bytes(Bytes::copy_from_slice(bytes)),
+        });
+    })?;
+    Ok(pieces)
 }
 
 /// A copy of a body that was read, with another model; counted beside the original.

@@ -7,12 +7,13 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
+    document,
     error_document::hold_error_document,
     whole::{self, Form},
 };
 use crate::{
     exchange::Exchange,
-    fault::{Fault, event_of},
+    fault::{Fault, Reason, Recipient, event_of},
     openai::{Dialect, Endpoint},
     proxy::{key_use::KeyUse, sdk},
     snapshot::Snapshot,
@@ -51,7 +52,12 @@ impl ClientResponse {
     pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
         exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
         let record = &exchange.record;
-        let response = Self::local(fault.render(record.error_form, record.request_id.as_str()));
+        let recipient = Recipient {
+            form: record.error_form,
+            request_id: record.request_id.as_str(),
+            languages: &record.languages,
+        };
+        let response = Self::local(fault.render(recipient));
         let was_retried = exchange.record.attempts.count() > 1;
         if was_retried { response.not_to_be_retried() } else { response }
     }
@@ -166,6 +172,30 @@ impl ClientResponse {
         whole::hold_until_complete(pending, clocks, form, bounds).await
     }
 
+    /// Reads the body whole. `None`: there is none of an upstream, or it is larger than `bounds` allow, and goes on as it came.
+    ///
+    /// # Errors
+    /// The body ended early, or stopped arriving.
+    pub(in crate::proxy) async fn read_document(
+        &mut self,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<Option<Bytes>, Fault> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => document::read_document(pending, bounds).await,
+            ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(None),
+        }
+    }
+
+    /// Puts another document in the place of the body, which was read whole.
+    pub(in crate::proxy) fn replace_document(&mut self, document: Bytes) {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
+            if self.head.headers.contains_key(header::CONTENT_LENGTH) {
+                self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            }
+            document::replace_document(pending, document);
+        }
+    }
+
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
     /// after `start`, when the request was sent.
     pub(in crate::proxy) fn comes_from(
@@ -239,7 +269,7 @@ impl ClientResponse {
                 Ok(*pending)
             }
             ResponseContent::Upstream(_) | ResponseContent::Switched(_) => {
-                Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream")))
+                Err(NotAStream::Fault(Fault::BadAnswer(Reason::AnswerNotStream)))
             }
             ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),
