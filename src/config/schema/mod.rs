@@ -9,6 +9,7 @@ mod client;
 mod cors;
 mod defaults;
 mod egress;
+mod error;
 mod headers;
 mod languages;
 mod listener;
@@ -22,7 +23,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::fault::Languages;
+use crate::fault::{ErrorRule, Languages};
 
 pub use azure::{Azure, Deployment};
 pub use client::Client;
@@ -33,6 +34,7 @@ pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
 };
 pub use egress::EgressProxy;
+pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
@@ -68,6 +70,8 @@ pub struct Config {
     pub routes: BTreeMap<Arc<str>, Route>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[[error]]`
+    pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
     pub warnings: Vec<super::Problem>,
     /// What `/config` shows: the file as written, with references to secrets and without secrets.

@@ -1,6 +1,7 @@
 //! The file as a whole: what is refused and how it is told, what is inherited, what the shipped sample says.
 
 mod azure;
+mod errors;
 mod files;
 mod generated;
 mod inheritance;

@@ -142,7 +142,7 @@ fn upstream_error(
         if upstream.secrets.found_in(&bytes) {
             return Err(Fault::Withheld(status.as_u16()));
         }
-        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+        Ok(ClientResponse::of_upstream_error(Response::from_parts(head, bytes), &upstream.name))
     });
     error.answered(response)
 }

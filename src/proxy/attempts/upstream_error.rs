@@ -96,7 +96,8 @@ impl UpstreamError {
             Some(body) => error.as_response(body, &data, upstream, record),
         };
         let response = response
-            .map(|response| ClientResponse::local(response.map(|bytes| buffered::own(bytes, counted))));
+            .map(|response| response.map(|bytes| buffered::own(bytes, counted)))
+            .map(|response| ClientResponse::of_upstream_error(response, &upstream.name));
         Self { in_stream: true, ..error }.answered(response)
     }
 
