@@ -15,6 +15,7 @@
 //! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others, and `tunnel` uses all. The files beside them are used by all parts
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
+mod account_choice;
 mod admission;
 mod arrival;
 mod attempts;
@@ -29,6 +30,7 @@ mod intake;
 mod key_use;
 mod local;
 mod memo;
+mod rewrite;
 mod sdk;
 mod tunnel;
 mod worker;
@@ -198,11 +200,11 @@ async fn answer(
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
     let routed = arrival::find_route(context, exchange, &head)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });

@@ -25,6 +25,7 @@ mod operator;
 mod packaging;
 mod properties;
 mod providers;
+mod realtime;
 mod regressions;
 mod reload;
 mod requests;

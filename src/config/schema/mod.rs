@@ -4,6 +4,7 @@
 //! One file for each table of `gateway.toml`, with the declaration of its keys (`declare`) and the readers of those
 //! values that need more than a general kind.
 
+mod account;
 mod azure;
 mod client;
 mod cors;
@@ -25,6 +26,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::fault::{ErrorRule, Languages};
 
+pub use account::KeyAccount;
+pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;

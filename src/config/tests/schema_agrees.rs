@@ -22,6 +22,7 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("is set too", "depends on another key"),
     ("has no meaning", "depends on another key"),
     ("is not used", "depends on another key"),
+    ("names accounts, although", "depends on another key"),
     ("belongs to no certificate", "depends on another key"),
     ("is both set and removed", "depends on another key"),
     ("sets the header that carries the key", "depends on another key"),

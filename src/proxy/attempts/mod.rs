@@ -2,6 +2,7 @@
 
 mod attempt;
 mod available;
+mod balance;
 mod candidate;
 mod candidates;
 mod error_body;
@@ -14,11 +15,13 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod rewrite;
 mod rounds;
 mod schedule;
 mod send;
 mod switch;
 mod target_waits;
+mod tried;
 mod upstream_error;
 mod wait;
 
@@ -41,12 +44,13 @@ use crate::{
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidate::Candidate;
-use candidates::{Candidates, FailureScope};
+use candidates::Candidates;
 use give_up::give_up;
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
 use schedule::RetrySchedule;
+use tried::FailureScope;
 
 /// The result of an attempt that was given up because a late one was answered first.
 const OVERTAKEN: &str = "overtaken";
@@ -77,6 +81,19 @@ enum Next {
 /// # Errors
 /// No candidate gave one, and nothing is left to try.
 pub(super) async fn dispatch(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    mut request: Box<PreparedRequest>,
+) -> Result<ClientResponse, Fault> {
+    let rewrite = request.rewrite.take();
+    let response = try_candidates(context, exchange, request).await?;
+    match rewrite {
+        None => Ok(response),
+        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
+    }
+}
+
+async fn try_candidates(
     context: &RequestContext,
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
@@ -136,7 +153,12 @@ impl Dispatch {
         let model = request.model.as_deref();
         let affinities = std::mem::take(&mut request.affinities);
         let caller = caller_of(&exchange.record);
+        let accounts = request.accounts.take();
         let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
+        let candidates = match request.arrived.ephemeral.clone() {
+            None => candidates.within(accounts),
+            Some(access) => candidates.using(access),
+        };
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {
@@ -252,7 +274,7 @@ impl Dispatch {
                 candidates.mark_failed(candidate, FailureScope::Model, excluded);
             }
             RetryDecision::OtherKey { excluded } => {
-                let is_only = candidate.upstream.keys.len() <= 1;
+                let is_only = candidate.key.is_none() || candidate.upstream.keys.len() <= 1;
                 let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
                 candidates.mark_failed(candidate, scope, excluded);
             }

@@ -303,25 +303,6 @@ async fn what_a_limited_client_may_do_passes() {
     assert_eq!(server.next().await, expected);
 }
 
-/// One stream of an HTTP/2 connection is no connection of its own.
-#[tokio::test]
-async fn an_upstream_of_http2_is_skipped() {
-    let (first, second) = (Upstream::start().await, Upstream::start().await);
-    let alone = Gateway::start(&GatewayToml::before(&first.url(), "http2 = true"));
-    let mut client = ask(alone.address(), "/v1/realtime", &authorized()).await;
-    assert!(client.head.starts_with("HTTP/1.1 426 "), "{}", client.head);
-    assert_eq!(client.body().await["error"]["code"], "upgrade_not_supported");
-    let both = GatewayToml::new().upstream("first", &first.url(), "http2 = true").upstream(
-        "second",
-        &second.url(),
-        "",
-    );
-    let both = Gateway::start(&both);
-    let (mut client, mut server) = open(&both, &second, "/v1/realtime").await;
-    client.text("hello").await;
-    assert_eq!(server.next_text().await, "hello");
-}
-
 /// Both readers of the gateway's keys must agree on who the client is.
 #[tokio::test]
 async fn a_page_with_two_keys_of_different_clients_is_refused() {
