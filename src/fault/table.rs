@@ -140,6 +140,15 @@ table! {
     Self::KeyMalformed(reason) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = reason;
         e.g. Self::KeyMalformed(Reason::AuthorizationForm);
+    Self::EphemeralKeyInvalid(reason) =>
+        [S::UNAUTHORIZED, INVALID, "invalid_ephemeral_key", Some(false), Down], "ephemeral_key_invalid", reason = reason;
+        e.g. Self::EphemeralKeyInvalid(Reason::EphemeralForeign);
+    Self::EphemeralKeyExpired =>
+        [S::UNAUTHORIZED, INVALID, "ephemeral_key_expired", Some(false), Down], "ephemeral_key_expired";
+        e.g. Self::EphemeralKeyExpired;
+    Self::EphemeralKeyMisused =>
+        [S::FORBIDDEN, PERMISSION, "ephemeral_key_not_allowed", Some(false), Down], "ephemeral_key_misused";
+        e.g. Self::EphemeralKeyMisused;
     Self::KeysConflict(reason) =>
         [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = reason;
         e.g. Self::KeysConflict(Reason::CredentialsDiffer);
@@ -186,6 +195,12 @@ table! {
     Self::Overloaded =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "overloaded";
         e.g. Self::Overloaded;
+    Self::SpoolFull =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "spool_full";
+        e.g. Self::SpoolFull;
+    Self::SpoolFailed(_) =>
+        [S::INSUFFICIENT_STORAGE, SERVER, "spool_failed", Some(false), Us], "spool_failed";
+        e.g. Self::SpoolFailed("no space left on device".into());
     Self::NoDescriptors(_) =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "no_descriptors";
         e.g. Self::NoDescriptors("EMFILE".into());

@@ -30,6 +30,7 @@ mod intake;
 mod key_use;
 mod local;
 mod memo;
+mod rewrite;
 mod sdk;
 mod tunnel;
 mod worker;
@@ -193,11 +194,11 @@ async fn answer(
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
     let routed = arrival::find_route(context, exchange, &head)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });

@@ -150,6 +150,7 @@ async fn send(
 fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> SendOutcome {
     match (upload.failure(), error.seen) {
         (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
+        (Some(UploadFailure::File), _) => SendOutcome::Failed(Fault::SpoolFailed(error.cause)),
         (Some(UploadFailure::Broken), _) => SendOutcome::Failed(Fault::BodyBroken(error.cause)),
         (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
         (None, Delivery::Unreadable) => SendOutcome::Failed(Fault::Unreadable(error.cause)),

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
+    document,
     error_document::hold_error_document,
     whole::{self, Form},
 };
@@ -169,6 +170,30 @@ impl ClientResponse {
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
         whole::hold_until_complete(pending, clocks, form, bounds).await
+    }
+
+    /// Reads the body whole. `None`: there is none of an upstream, or it is larger than `bounds` allow, and goes on as it came.
+    ///
+    /// # Errors
+    /// The body ended early, or stopped arriving.
+    pub(in crate::proxy) async fn read_document(
+        &mut self,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<Option<Bytes>, Fault> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => document::read_document(pending, bounds).await,
+            ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(None),
+        }
+    }
+
+    /// Puts another document in the place of the body, which was read whole.
+    pub(in crate::proxy) fn replace_document(&mut self, document: Bytes) {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
+            if self.head.headers.contains_key(header::CONTENT_LENGTH) {
+                self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            }
+            document::replace_document(pending, document);
+        }
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
