@@ -56,6 +56,12 @@ pub enum Fault {
     KeyUnknown,
     /// No client has the key that the request presents, and its form is that of this provider's keys.
     KeyOfProvider(&'static str),
+    /// The ephemeral key of the request is none of this gateway's, or is not valid any more.
+    EphemeralKeyInvalid(Reason),
+    /// The time of the request's ephemeral key is over.
+    EphemeralKeyExpired,
+    /// The request's ephemeral key is not for this operation.
+    EphemeralKeyMisused,
     /// The credentials in the request have a form that no key has.
     KeyMalformed(Reason),
     /// The request has several credentials that differ.
@@ -64,8 +70,8 @@ pub enum Fault {
     RouteForbidden,
     /// The request has an `Origin`, which only browsers send, and the route takes none.
     OriginRefused,
-    /// A web page asks for a WebSocket connection, and the route does not list its origin.
-    OriginUnlisted,
+    /// The request comes from a web page, and `cors` of the route does not list its origin.
+    OriginUnlisted(Cause),
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The route serves the models of `[model.NAME]` tables only, and none fits.
@@ -94,6 +100,10 @@ pub enum Fault {
     BodyBroken(Cause),
     /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
+    /// `server.max_spooled` is reached, the bound on all request bodies in files.
+    SpoolFull,
+    /// A request body that has to be read before it is sent, and is too large for memory, could not be kept in a file.
+    SpoolFailed(Cause),
     /// No socket to an upstream can be opened, because the process or the machine has no file descriptors left.
     NoDescriptors(Cause),
     /// The gateway is shutting down.
@@ -224,8 +234,10 @@ impl Error for Fault {
             Self::RequestInvalid(invalid) => Some(invalid),
             Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
-            Self::BodyBroken(cause)
+            Self::OriginUnlisted(cause)
+            | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
+            | Self::SpoolFailed(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
             | Self::Unreadable(cause)
@@ -254,6 +266,7 @@ impl From<EditError> for Fault {
             EditError::Overlap
             | EditError::OutOfBounds
             | EditError::NotAField { .. }
+            | EditError::NotToBeSet { .. }
             | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }

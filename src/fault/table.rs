@@ -9,6 +9,7 @@ use super::{
     kinds::retry_seconds,
     messages::{Argument, argument},
 };
+use crate::openai::Problem;
 #[cfg(test)]
 use {
     super::Mistake,
@@ -37,6 +38,16 @@ const SERVER: &str = "server_error";
 const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
 
+/// The codes that a row can have.
+macro_rules! codes {
+    ($code:expr) => {
+        vec![$code]
+    };
+    ($code:expr, $codes:expr) => {
+        $codes.to_vec()
+    };
+}
+
 /// Makes the table's methods of its rows. A row is
 ///
 /// ```text
@@ -47,7 +58,7 @@ const RATE_LIMIT: &str = "rate_limit_error";
 /// the page of error codes are made from. A fault with several texts has several rows; the last one has no condition.
 macro_rules! table {
     ($($fault:pat_param $(if $condition:expr)? =>
-        [$status:expr, $kind:expr, $code:expr, $retry:expr, $who:expr], $text:expr $(, $name:ident = $value:expr)*;
+        [$status:expr, $kind:expr, $code:expr $(; one of $codes:expr)?, $retry:expr, $who:expr], $text:expr $(, $name:ident = $value:expr)*;
         e.g. $($example:expr),+;
     )*) => {
         impl Fault {
@@ -74,6 +85,14 @@ macro_rules! table {
                 match self {
                     $($fault $(if $condition)? => vec![$(argument(stringify!($name), &$value)),*],)*
                 }
+            }
+
+            /// The codes of all faults, each once, in alphabetical order.
+            pub fn codes() -> Vec<&'static str> {
+                let mut codes = [$(codes!($code $(, $codes)?)),*].concat();
+                codes.sort_unstable();
+                codes.dedup();
+                codes
             }
 
             /// One of each fault, and of each text of it.
@@ -140,15 +159,24 @@ table! {
     Self::KeyMalformed(reason) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = reason;
         e.g. Self::KeyMalformed(Reason::AuthorizationForm);
+    Self::EphemeralKeyInvalid(reason) =>
+        [S::UNAUTHORIZED, INVALID, "invalid_ephemeral_key", Some(false), Down], "ephemeral_key_invalid", reason = reason;
+        e.g. Self::EphemeralKeyInvalid(Reason::EphemeralForeign);
+    Self::EphemeralKeyExpired =>
+        [S::UNAUTHORIZED, INVALID, "ephemeral_key_expired", Some(false), Down], "ephemeral_key_expired";
+        e.g. Self::EphemeralKeyExpired;
+    Self::EphemeralKeyMisused =>
+        [S::FORBIDDEN, PERMISSION, "ephemeral_key_not_allowed", Some(false), Down], "ephemeral_key_misused";
+        e.g. Self::EphemeralKeyMisused;
     Self::KeysConflict(reason) =>
         [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = reason;
         e.g. Self::KeysConflict(Reason::CredentialsDiffer);
     Self::OriginRefused =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_refused";
         e.g. Self::OriginRefused;
-    Self::OriginUnlisted =>
+    Self::OriginUnlisted(_) =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_unlisted";
-        e.g. Self::OriginUnlisted;
+        e.g. Self::OriginUnlisted("the origin is null".into());
     Self::RouteForbidden =>
         [S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down], "route_forbidden";
         e.g. Self::RouteForbidden;
@@ -173,7 +201,7 @@ table! {
         [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = Reason::from(error);
         e.g. Self::BodyInvalid(FactsError::Empty);
     Self::RequestInvalid(invalid) =>
-        [S::BAD_REQUEST, INVALID, invalid.problem.code(), None, Down], "request_invalid", problem = **invalid;
+        [S::BAD_REQUEST, INVALID, invalid.problem.code(); one of Problem::CODES, None, Down], "request_invalid", problem = **invalid;
         e.g. checked("missing_required_parameter"), checked("invalid_type"), checked("invalid_value"), checked("empty_array"),
             checked("array_above_max_length"), checked("string_below_min_length"), checked("string_above_max_length"),
             checked("object_above_max_properties"), checked("integer_below_min_value"), checked("integer_above_max_value"),
@@ -192,6 +220,12 @@ table! {
     Self::Overloaded =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "overloaded";
         e.g. Self::Overloaded;
+    Self::SpoolFull =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "spool_full";
+        e.g. Self::SpoolFull;
+    Self::SpoolFailed(_) =>
+        [S::INSUFFICIENT_STORAGE, SERVER, "spool_failed", Some(false), Us], "spool_failed";
+        e.g. Self::SpoolFailed("no space left on device".into());
     Self::NoDescriptors(_) =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "no_descriptors";
         e.g. Self::NoDescriptors("EMFILE".into());

@@ -10,6 +10,7 @@
 //! frames of one read go out in one write, and dropping the response closes the connection at once. An HTTP/2 connection is
 //! shared by its streams and therefore has a task.
 
+mod account;
 mod affinity;
 mod answer;
 mod budget;
@@ -27,8 +28,10 @@ mod pool;
 mod resolver;
 mod rotation;
 mod tls;
+mod usage_support;
 mod wait_queue;
 
+pub use account::Account;
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
 pub use budget::{Budget, BudgetPermit};
@@ -40,4 +43,5 @@ pub use key_state::{Cooldown, CooldownReason, KeyFailure, Noted};
 pub use pool::{Connection, Delivery, Pools, SendError};
 pub use rotation::Rotation;
 pub use tls::bind_sessions;
+pub use usage_support::UsageSupport;
 pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};

@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod browser;
 mod cli;
 mod docs;
 mod endings;
@@ -15,6 +16,7 @@ mod faults;
 mod folder;
 mod harness;
 mod keys;
+mod languages;
 mod layers;
 mod metrics;
 mod models;
@@ -23,6 +25,7 @@ mod operator;
 mod packaging;
 mod properties;
 mod providers;
+mod realtime;
 mod regressions;
 mod reload;
 mod requests;
@@ -39,5 +42,6 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod usage;
 mod validation;
 mod websocket;

@@ -4,7 +4,7 @@
 
 use super::{
     common::{INCLUDE, METADATA, MODEL, RESPONSE_SCHEMA},
-    invalid::Notation,
+    notation::Notation,
     schema::{
         ARRAY, BOOLEAN, INTEGER, Map, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, map,
         member, name, object, required, variant, word,

@@ -4,7 +4,7 @@
 
 use super::{
     common::{INCLUDE, MODEL},
-    invalid::Notation,
+    notation::Notation,
     schema::{
         ANY, BOOLEAN, INTEGER, Map, NUMBER, STRING, Schema, Shape, list, map, member, object, required,
     },

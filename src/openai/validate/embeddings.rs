@@ -4,7 +4,7 @@
 
 use super::{
     common::MODEL,
-    invalid::Notation,
+    notation::Notation,
     schema::{ANY, BOOLEAN, INTEGER, STRING, Schema, Shape, list, member, required},
 };
 

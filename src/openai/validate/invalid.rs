@@ -1,12 +1,10 @@
 //! What is wrong with a request. Nothing of the request's own text is in it: only names from the tables, indexes, types and lengths.
 
-use std::{
-    error::Error,
-    fmt::{self, Write as _},
-};
+use std::{error::Error, fmt};
 
 use super::{
     kinds::Kinds,
+    notation::{Notation, Segment},
     schema::{Shape, Variant},
 };
 
@@ -114,23 +112,6 @@ pub enum Problem {
 #[derive(Debug, Clone, Copy)]
 pub struct Names(pub(super) &'static [Variant]);
 
-/// How the path of a parameter is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notation {
-    /// OpenAI's: `messages[0].content[1].image_url`
-    Brackets,
-    /// Anthropic's, which also names the variants of an object: `messages.0.content.1.image.source`
-    Dots,
-}
-
-/// A step on the way to a parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Segment {
-    Member(&'static str),
-    Index(usize),
-    Variant(&'static str),
-}
-
 impl Invalid {
     pub(super) fn new(problem: Problem) -> Box<Self> {
         Box::new(Self { problem, path: Vec::new(), param: None })
@@ -166,6 +147,23 @@ impl Invalid {
 }
 
 impl Problem {
+    /// All codes that a problem can have.
+    pub const CODES: [&'static str; 13] = [
+        "invalid_body",
+        "missing_required_parameter",
+        "invalid_type",
+        "invalid_value",
+        "empty_array",
+        "array_above_max_length",
+        "string_below_min_length",
+        "string_above_max_length",
+        "object_above_max_properties",
+        "integer_below_min_value",
+        "integer_above_max_value",
+        "decimal_below_min_value",
+        "decimal_above_max_value",
+    ];
+
     /// The provider's own code for it, or the gateway's where the provider accepts it, or has no code.
     pub fn code(&self) -> &'static str {
         match self {
@@ -204,24 +202,6 @@ impl fmt::Display for Invalid {
 impl PartialEq for Names {
     fn eq(&self, other: &Self) -> bool {
         std::ptr::eq(self.0, other.0)
-    }
-}
-
-impl Notation {
-    fn write(self, path: &[Segment]) -> String {
-        let mut written = String::new();
-        for segment in path.iter().rev() {
-            let dot = if written.is_empty() { "" } else { "." };
-            // Writing to a string does not fail.
-            let _ = match (segment, self) {
-                (Segment::Member(name), _) => write!(written, "{dot}{name}"),
-                (Segment::Index(index), Self::Brackets) => write!(written, "[{index}]"),
-                (Segment::Index(index), Self::Dots) => write!(written, "{dot}{index}"),
-                (Segment::Variant(name), Self::Dots) => write!(written, "{dot}{name}"),
-                (Segment::Variant(_), Self::Brackets) => Ok(()),
-            };
-        }
-        written
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{
     common::MODEL,
-    invalid::Notation,
+    notation::Notation,
     schema::{
         ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, member, name,
         object, one_of, required, variant, word,

@@ -13,11 +13,12 @@ mod completions;
 mod embeddings;
 mod invalid;
 mod kinds;
+mod member_set;
 mod messages;
+mod notation;
 mod reading;
 mod responses;
 mod schema;
-mod seen;
 mod walk;
 
 pub use invalid::{Invalid, Names, Problem};

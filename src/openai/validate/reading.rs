@@ -2,10 +2,11 @@
 
 use super::{
     Check, CheckError, DEPTH_LIMIT,
-    invalid::{Invalid, Problem, Segment},
+    invalid::{Invalid, Problem},
     kinds::Kinds,
+    member_set::MemberSet,
+    notation::Segment,
     schema::{OnlyWith, Shape, Unless, decoded},
-    seen::Seen,
     walk::{Halt, Stop, Walk},
 };
 use crate::openai::{
@@ -20,7 +21,7 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
     let shape = check.shape();
     let mut reading = Reading {
         shape,
-        seen: Seen::of(shape),
+        seen: MemberSet::of(shape),
         walk: Walk::default(),
         request: Request::default(),
         emptied: 0,
@@ -41,7 +42,7 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
 /// A request object that is being read.
 struct Reading {
     shape: &'static Shape,
-    seen: Seen,
+    seen: MemberSet,
     walk: Walk,
     request: Request,
     /// Bits of the members that are empty arrays.

@@ -4,7 +4,7 @@
 
 use super::{
     common::{METADATA, MODEL},
-    invalid::Notation,
+    notation::Notation,
     schema::{
         ARRAY, BOOLEAN, INTEGER, Member, NUMBER, OBJECT, STRING, Schema, Shape, Variant, list, map, member,
         name, object, one_of, required, variant, word,

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::{invalid::Notation, kinds::Kinds};
+use super::{kinds::Kinds, notation::Notation};
 use crate::openai::{
     facts::FACTS,
     json::{Written, word_of},

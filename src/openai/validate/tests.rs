@@ -143,6 +143,16 @@ fn tools_are_noted_as_without_the_check() {
 }
 
 #[test]
+fn the_codes_are_those_of_the_problems() {
+    let mut codes: Vec<_> = Invalid::examples().iter().map(|invalid| invalid.problem.code()).collect();
+    let mut known = Problem::CODES.to_vec();
+    codes.sort_unstable();
+    codes.dedup();
+    known.sort_unstable();
+    assert_eq!(codes, known);
+}
+
+#[test]
 fn no_name_has_two_rules() {
     for endpoint in OPERATIONS {
         for level in [Level::Basic, Level::Strict] {

@@ -1,10 +1,11 @@
 //! Walks along a value and its rule.
 
 use super::{
-    invalid::{Invalid, Names, Problem, Segment},
+    invalid::{Invalid, Names, Problem},
     kinds::Kinds,
+    member_set::MemberSet,
+    notation::Segment,
     schema::{List, Map, Rule, Shape, Tag, Variant, decoded},
-    seen::Seen,
 };
 use crate::openai::{
     facts::Tool,
@@ -58,7 +59,7 @@ impl Walk {
         value: &mut Value<'_>,
         shape: &'static Shape,
         number: usize,
-        seen: &mut Seen,
+        seen: &mut MemberSet,
     ) -> Result<bool, Halt> {
         let Some(member) = shape.members.get(number) else { return Ok(false) };
         let Some(first) = value.first_byte() else { return self.read(value.skip()).map(|()| true) };
@@ -169,7 +170,7 @@ impl Walk {
 
     #[inline]
     fn members(&mut self, value: &mut Value<'_>, shape: &'static Shape) -> Walked {
-        let mut seen = Seen::of(shape);
+        let mut seen = MemberSet::of(shape);
         if !self.read(value.enter(b'}'))? {
             return self.check(&seen, shape);
         }
@@ -190,7 +191,7 @@ impl Walk {
 
     /// Reads the tag of an object.
     #[inline]
-    fn variant(&mut self, value: &mut Value<'_>, tag: &Tag, seen: &mut Seen) -> Walked {
+    fn variant(&mut self, value: &mut Value<'_>, tag: &Tag, seen: &mut MemberSet) -> Walked {
         let name = self.read(value.written())?;
         if tag.is_of_tools {
             self.note_tool(&name);
@@ -290,7 +291,7 @@ impl Walk {
 
     /// Whether all members are there that must be.
     #[inline]
-    fn check(&mut self, seen: &Seen, shape: &Shape) -> Walked {
+    fn check(&mut self, seen: &MemberSet, shape: &Shape) -> Walked {
         match seen.lacking(shape) {
             0 => Ok(()),
             lacking => self.halt(Stop::Invalid(seen.lacks(shape, lacking))),

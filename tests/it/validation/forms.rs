@@ -40,8 +40,9 @@ async fn a_route_that_does_not_ask_for_it_and_other_operations_are_not_checked()
     let upstream = simulator().await;
     let gateway = gateway(&upstream);
     assert_eq!(ask_in(&gateway, "en", "/v1/chat/completions", WRONG).await.status, 200);
-    assert_eq!(ask(&gateway, "strict", "moderations", WRONG).await.status, 200);
-    assert_eq!(ask(&gateway, "strict", "messages/count_tokens", r#"{"messages":1}"#).await.status, 200);
+    ask(&gateway, "strict", "moderations", WRONG).await;
+    ask(&gateway, "strict", "messages/count_tokens", r#"{"messages":1}"#).await;
+    // The simulator does not know them.
     assert_eq!(arrived(&upstream), 3);
     gateway.finish(3).await;
 }

@@ -1,14 +1,15 @@
 //! Which members of an object have been seen.
 
 use super::{
-    invalid::{Invalid, Problem, Segment},
+    invalid::{Invalid, Problem},
     kinds::Kinds,
+    notation::Segment,
     schema::Shape,
 };
 
 /// Which members of an object have been seen, one bit for each.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Seen {
+pub(super) struct MemberSet {
     /// Those that are there.
     there: u64,
     /// Those that are neither `null` nor `false`, nor an empty array where that matters.
@@ -17,7 +18,7 @@ pub(super) struct Seen {
     pub(super) variant: Option<usize>,
 }
 
-impl Seen {
+impl MemberSet {
     /// Nothing of this shape yet.
     #[inline]
     pub(super) fn of(shape: &Shape) -> Self {
