@@ -56,10 +56,7 @@ pub(super) async fn prepare(
     let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
     let mut more_models = Vec::new();
     let content = match form {
-        None if body.is_end_stream() && check(&arrived, operation.endpoint).is_some() => {
-            return Err(Fault::BodyInvalid(FactsError::Empty));
-        }
-        None => RequestContent::Streamed(body),
+        None => unread(body, &arrived, operation.endpoint)?,
         Some(form) => {
             let spool = spool_bounds(context, &form, is_needed);
             let bounds = bounds_on(context, &arrived, operation.endpoint, spool);
@@ -139,6 +136,14 @@ fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool 
 /// Whether some candidate of the route has a model of its own.
 fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
+}
+
+/// The content of a request whose body is not read. Where bodies are checked, there must be one.
+fn unread(body: RequestBody, arrived: &Arrived, endpoint: Endpoint) -> Result<RequestContent, Fault> {
+    if body.is_end_stream() && check(arrived, endpoint).is_some() {
+        return Err(Fault::BodyInvalid(FactsError::Empty));
+    }
+    Ok(RequestContent::Streamed(body))
 }
 
 /// What is checked of the request's body.
