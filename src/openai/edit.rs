@@ -38,8 +38,10 @@ impl EditPoints {
 /// Where a multipart form can be edited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormPoints {
-    /// The content of the field `model`, if there is one.
+    /// The content of the field `model`, if there is one; or the model of the JSON text in the field `session`.
     pub model: Option<Range<usize>>,
+    /// Whether it is a JSON text.
+    pub is_json: bool,
     /// Where the first delimiter begins, before which a part can be inserted.
     pub first: usize,
     /// Two hyphens and the boundary.
@@ -54,6 +56,15 @@ pub struct Splices(Vec<Splice>);
 struct Splice {
     range: Range<usize>,
     replacement: Vec<u8>,
+}
+
+/// A piece of a body after the edits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditedPiece<'s> {
+    /// These bytes of the body.
+    Kept(Range<usize>),
+    /// Other bytes.
+    New(&'s [u8]),
 }
 
 /// Why a body cannot be edited.
@@ -133,10 +144,16 @@ impl Splices {
 
     /// Sets the field `model` of a form, which becomes the first part if the form has none.
     fn set_model_of_form(&mut self, points: &FormPoints, name: &str) -> Result<(), EditError> {
+        let FormPoints { model, is_json, first, delimiter } = points;
+        if *is_json {
+            let value = serde_json::to_vec(name);
+            let value = value.map_err(|source| EditError::NotJson { member: "model", source })?;
+            let range = model.clone().ok_or(EditError::NotAnObject { member: "session.model" })?;
+            return self.replace(range, value);
+        }
         if name.contains(['\r', '\n']) {
             return Err(EditError::NotAField { field: "model" });
         }
-        let FormPoints { model, first, delimiter } = points;
         if let Some(range) = model {
             return self.replace(range.clone(), name);
         }
@@ -212,14 +229,27 @@ impl Splices {
     /// # Errors
     /// A range is outside of the body.
     pub fn write(&self, body: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), EditError> {
+        self.pieces(body.len(), |piece| match piece {
+            EditedPiece::Kept(range) => sink(body.get(range).unwrap_or_default()),
+            EditedPiece::New(bytes) => sink(bytes),
+        })
+    }
+
+    /// Gives the pieces of a body of `length` bytes after the edits to `sink`, one after the other.
+    ///
+    /// # Errors
+    /// A range is outside of the body.
+    pub fn pieces(&self, length: usize, mut sink: impl FnMut(EditedPiece<'_>)) -> Result<(), EditError> {
         let mut copied = 0;
         for Splice { range, replacement } in &self.0 {
-            let before = body.get(copied..range.start).ok_or(EditError::OutOfBounds)?;
-            sink(before);
-            sink(replacement);
+            if range.start < copied || range.end > length {
+                return Err(EditError::OutOfBounds);
+            }
+            sink(EditedPiece::Kept(copied..range.start));
+            sink(EditedPiece::New(replacement));
             copied = range.end;
         }
-        sink(body.get(copied..).ok_or(EditError::OutOfBounds)?);
+        sink(EditedPiece::Kept(copied..length));
         Ok(())
     }
 

@@ -25,6 +25,8 @@ pub const MODEL_LIMIT: usize = 512;
 pub struct Facts {
     /// `model`
     pub model: Option<String>,
+    /// Models that the request names beside `model`: those that transcribe what a session hears.
+    pub more_models: Vec<String>,
     /// `stream`
     pub stream: bool,
     /// `stream_options.include_usage`; false unless it is `true`.

@@ -352,7 +352,7 @@ impl Compiler<'_> {
             return known.clone();
         }
         let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
-        Arc::new(Dialer::new(DialerOptions {
+        Arc::new(Dialer::new(&DialerOptions {
             origin: origin.unwrap_or_else(|_| url.clone()),
             tls: way.tls.clone(),
             server_name: written.tls.server_name.clone(),

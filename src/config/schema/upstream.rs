@@ -72,7 +72,8 @@ table! {
              `usage = \"always\"`. With \"refuses\", it never adds the member for this upstream.",
             { example: &["\"refuses\""], since: "0.2.0" };
         http2: bool = flag().or(false),
-            "Whether to use HTTP/2: negotiated by ALPN over https, assumed (prior knowledge) over http.";
+            "Whether to use HTTP/2: negotiated by ALPN over https, assumed (prior knowledge) over http. WebSocket connections are opened \
+             over HTTP/1.1 all the same, each counted in `max_connections`; over http the server has to speak HTTP/1.1 too for them.";
         tls: UpstreamTls = nested::<UpstreamTls>().or(UpstreamTls::default()),
             "TLS to the upstream.",
             { default: "the system's root certificates, no client certificate",

@@ -244,7 +244,7 @@ fn report_to_breaker(
 fn request_hash(record: &Record, request: &PreparedRequest) -> RequestHash {
     match &request.content {
         RequestContent::Read(body) => RequestHash::of(&record.path, body),
-        RequestContent::Streamed(_) | RequestContent::Gone => {
+        RequestContent::Spooled(_) | RequestContent::Streamed(_) | RequestContent::Gone => {
             RequestHash::unique(record.request_id.as_str().as_bytes())
         }
     }

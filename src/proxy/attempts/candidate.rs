@@ -1,11 +1,12 @@
 //! One candidate of a request.
 
-use std::{sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::head::{HeadLimit, PendingHead};
 use crate::{
     config::Timeouts,
-    proxy::key_use::KeyUse,
+    policy::SecretScanner,
+    proxy::{arrival::EphemeralAccess, key_use::KeyUse},
     snapshot::{Target, Upstream},
     upstream::{Account, BudgetPermit, TargetPermit},
 };
@@ -21,8 +22,10 @@ pub(super) struct Candidate {
     /// The model to ask for instead of the request's own.
     pub(super) model: Option<Arc<str>>,
     pub(super) timeouts: Timeouts,
-    /// `None` if the upstream needs no key.
+    /// `None` if the upstream needs no key, or gets the client's own.
     pub(super) key: Option<KeyUse>,
+    /// What the client's ephemeral key opens, if it has one.
+    pub(super) ephemeral: Option<Rc<EphemeralAccess>>,
     pub(super) permit: TargetPermit,
     /// Whether something else is tried if the head of its response is late.
     pub(super) may_be_late: bool,
@@ -88,10 +91,23 @@ impl Candidate {
         self.upstream.target(self.target)
     }
 
+    /// Whether the upstream is sent a key of the gateway's.
+    pub(super) fn has_key(&self) -> bool {
+        self.ephemeral.is_none() && self.upstream.auth.is_some()
+    }
+
+    /// Finds the keys of all upstreams, and the secret that this one is sent.
+    pub(super) fn secrets(&self) -> &Arc<SecretScanner<'static>> {
+        self.ephemeral.as_ref().map_or(&self.upstream.secrets, |ephemeral| &ephemeral.secrets)
+    }
+
     /// The account that it belongs to: what a request makes there is known in this account alone.
     #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
     pub(super) fn account(&self) -> Option<&Account> {
-        self.upstream.account(self.target(), self.key_number())
+        match &self.ephemeral {
+            None => self.upstream.account(self.target(), self.key_number()),
+            Some(ephemeral) => Some(&ephemeral.account),
+        }
     }
 
     /// The number of its key, in the order of the configuration.

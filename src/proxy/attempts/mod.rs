@@ -15,6 +15,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod rewrite;
 mod rounds;
 mod schedule;
 mod send;
@@ -87,6 +88,19 @@ pub(super) async fn dispatch(
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
+    let rewrite = request.rewrite.take();
+    let response = try_candidates(context, exchange, request).await?;
+    match rewrite {
+        None => Ok(response),
+        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
+    }
+}
+
+async fn try_candidates(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    mut request: Box<PreparedRequest>,
+) -> Result<ClientResponse, Fault> {
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
@@ -145,7 +159,10 @@ impl Dispatch {
         let caller = caller_of(&exchange.record);
         let accounts = request.accounts.take();
         let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
-        let candidates = candidates.within(accounts);
+        let candidates = match request.arrived.ephemeral.clone() {
+            None => candidates.within(accounts),
+            Some(access) => candidates.using(access),
+        };
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {
@@ -270,7 +287,7 @@ impl Dispatch {
                 candidates.mark_failed(candidate, FailureScope::Model, excluded);
             }
             RetryDecision::OtherKey { excluded } => {
-                let is_only = candidate.upstream.keys.len() <= 1;
+                let is_only = candidate.key.is_none() || candidate.upstream.keys.len() <= 1;
                 let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
                 candidates.mark_failed(candidate, scope, excluded);
             }

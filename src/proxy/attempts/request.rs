@@ -8,10 +8,10 @@ use http_body::Body;
 
 use super::candidate::{AskedUsage, Candidate};
 use crate::{
-    body::{Outbound, RequestBody, Upload},
+    body::{FilePiece, FileUpload, Outbound, RequestBody, SpoolFile, Upload},
     exchange::{Exchange, Record},
     fault::{Fault, Reason},
-    openai::{EditError, NoDeployment, Splices},
+    openai::{EditError, EditedPiece, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::{NOT_THE_ROUTES, with_model as in_query},
@@ -37,7 +37,7 @@ pub(super) fn build(
     candidate: &Candidate,
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
-    let http2 = target.dialer.http2();
+    let http2 = prepared.dialer(target).http2();
     let uri = uri(prepared, candidate)?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
@@ -54,6 +54,9 @@ pub(super) fn build(
     }
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
         policy::put_upstream(&mut headers, name, key.key().value());
+    }
+    if let Some(ephemeral) = &candidate.ephemeral {
+        policy::put_upstream(&mut headers, &header::AUTHORIZATION, &ephemeral.authorization);
     }
     if http2 {
         headers.remove(header::HOST);
@@ -96,7 +99,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {
-            if !target.dialer.http2() {
+            if !prepared.dialer(target).http2() {
                 return Ok(Uri::from(path_and_query));
             }
             let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
@@ -127,6 +130,11 @@ fn body(
             let edited = edited(context, text, &splices(prepared, candidate)?)?;
             Ok(Outbound::held(edited, upload))
         }
+        RequestContent::Spooled(file) => {
+            prepared.content = RequestContent::Spooled(file.clone());
+            let pieces = file_pieces(&file, &splices(prepared, candidate)?)?;
+            Ok(Outbound::File(Box::new(FileUpload::new(file, pieces, upload.clone()))))
+        }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
             let key = prepared.arrived.key.clone();
@@ -134,6 +142,18 @@ fn body(
         }
         RequestContent::Gone => Ok(Outbound::EMPTY),
     }
+}
+
+/// What is sent of a body in a file: all of it, but for these edits.
+fn file_pieces(file: &SpoolFile, splices: &Splices) -> Result<Vec<FilePiece>, EditError> {
+    let mut pieces = Vec::new();
+    splices.pieces(file.length() as usize, |piece| {
+        pieces.push(match piece {
+            EditedPiece::Kept(range) => FilePiece::File(range.start as u64..range.end as u64),
+            EditedPiece::New(bytes) => FilePiece::Bytes(Bytes::copy_from_slice(bytes)),
+        });
+    })?;
+    Ok(pieces)
 }
 
 /// Whether a body that was read is changed for `candidate`.

@@ -137,8 +137,6 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
         }
         // Whatever is wrong with the head would be wrong with the next one too.
         Fault::UnusableHead(_) | Fault::Unreadable(_) => RetryDecision::Elsewhere { excluded: true },
-        // The gateway opens WebSocket connections over HTTP/1.1 alone.
-        Fault::WebSocketUnavailable => RetryDecision::Elsewhere { excluded: true },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
             RetryDecision::Elsewhere { excluded: true }
         }

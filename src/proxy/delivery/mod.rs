@@ -6,6 +6,7 @@ mod client_response;
 mod clock;
 mod commit;
 mod detached;
+mod document;
 mod drain;
 mod error_document;
 mod filter;

@@ -169,6 +169,7 @@ impl Relay {
         match self.exchange.record.upload.failure() {
             Some(UploadFailure::Stalled(idle)) => Fault::BodyStalled(idle),
             Some(UploadFailure::Broken) => Fault::BodyBroken(error.into()),
+            Some(UploadFailure::File) => Fault::SpoolFailed(error.into()),
             None => Fault::Truncated(error.into()),
         }
     }

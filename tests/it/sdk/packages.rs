@@ -64,8 +64,15 @@ pub fn frameworks_node(name: &str) -> Command {
 
 /// Node with the packages about it; the caller names a script.
 pub fn node() -> Command {
-    const FILES: [&str; 5] =
-        ["openai.test.mjs", "faults.mjs", "anthropic.mjs", "aimock.mjs", "websocket.mjs"];
+    const FILES: [&str; 7] = [
+        "openai.test.mjs",
+        "faults.mjs",
+        "anthropic.mjs",
+        "aimock.mjs",
+        "websocket.mjs",
+        "calls.mjs",
+        "clients.mjs",
+    ];
     node_in(&folder("node"), Path::new(SCRIPTS), &FILES)
 }
 

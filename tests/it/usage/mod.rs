@@ -1,6 +1,7 @@
 //! Routes with `usage = "always"`: the gateway asks for the usage of streams, counts it, and removes what its client did not ask for.
 
 mod clients;
+mod edits;
 mod endings;
 mod refused;
 mod streams;
