@@ -76,6 +76,14 @@ macro_rules! table {
                 }
             }
 
+            /// The codes of all faults, each once, in alphabetical order.
+            pub fn codes() -> Vec<&'static str> {
+                let mut codes = vec![$($code),*];
+                codes.sort_unstable();
+                codes.dedup();
+                codes
+            }
+
             /// One of each fault, and of each text of it.
             #[cfg(test)]
             pub(super) fn examples() -> Vec<Self> {

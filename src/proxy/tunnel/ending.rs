@@ -66,7 +66,7 @@ impl Ending {
         match self {
             Self::Drain => CloseReason::Draining.text(language),
             Self::UpstreamLost => CloseReason::UpstreamLost.text(language),
-            _ => self.fault().message(language),
+            _ => self.fault().close_reason(language),
         }
     }
 
