@@ -7,7 +7,7 @@ use crate::fault::{CloseReason, Decoding, Mistake, Reason, ValueType, phrase::Ph
 const OF_THE_LANGUAGE: [(&str, &[&str]); 2] = [("language.list", &[]), ("language.reference", &["code"])];
 
 /// Words in Latin letters that Chinese texts have as well, beside those that are names by their form ([`is_name`]).
-const LATIN: [&str; 24] = [
+const LATIN: [&str; 25] = [
     "Authorization",
     "Azure",
     "Bearer",
@@ -15,6 +15,7 @@ const LATIN: [&str; 24] = [
     "Host",
     "KEY",
     "Origin",
+    "Realtime",
     "Upgrade",
     "authority",
     "base",
