@@ -42,4 +42,5 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod usage;
 mod websocket;

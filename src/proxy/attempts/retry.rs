@@ -68,6 +68,11 @@ impl AttemptError {
         }
     }
 
+    /// Whether the upstream may have refused the request because it asks for the usage of its stream.
+    pub(super) fn may_refuse_usage(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.may_refuse_usage)
+    }
+
     /// How long to wait before the next request, according to the upstream.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -176,6 +181,7 @@ mod tests {
             code: None,
             retry_after: retry_after.map(Duration::from_secs),
             hopeless: false,
+            may_refuse_usage: false,
             has_key: true,
             in_stream: false,
             response: Err(Fault::Overloaded),

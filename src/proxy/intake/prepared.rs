@@ -41,6 +41,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
     pub(in crate::proxy) stream: bool,
+    /// Whether upstreams are asked for the usage of the stream although the client does not ask for it.
+    pub(in crate::proxy) adds_usage: bool,
     pub(in crate::proxy) operation: Operation,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,

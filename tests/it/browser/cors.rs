@@ -143,9 +143,11 @@ async fn a_malformed_preflight_is_a_bad_request_that_the_page_may_not_read() {
         assert_eq!((answer.status, &*answer.code()), (StatusCode::BAD_REQUEST, "invalid_request"), "{names}");
         assert_eq!(names_of_cors(&answer), [""; 0], "{answer:?}");
     }
-    let request = of_page(preflight(&gateway, Http::One, "/v1/models", "GE T"));
-    assert_eq!(ask(&gateway, Http::One, request).await.status, StatusCode::BAD_REQUEST);
-    gateway.finish(6).await;
+    for method in ["GE T", "", "TRACE", "CONNECT"] {
+        let request = of_page(preflight(&gateway, Http::One, "/v1/models", method));
+        assert_eq!(ask(&gateway, Http::One, request).await.status, StatusCode::BAD_REQUEST, "{method}");
+    }
+    gateway.finish(9).await;
 }
 
 #[tokio::test]
