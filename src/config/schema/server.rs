@@ -75,7 +75,7 @@ defaults_table! {
         seal_key: Option<Secret> = parse_as(|| Shape::Source(Source::keys()), seal_key).optional(),
             "The secret that seals ephemeral keys (`POST /v1/realtime/client_secrets`), at least 32 characters. Gateways with the same one take each \
              other's ephemeral keys, and they stay valid when a gateway is restarted.",
-            { default: "random at each start", example: &[r#"{ file = "seal.key" }"#], effect: Effect::Restart, secrecy: Secrecy::Secret, since: "0.2.0" };
+            { default: "random at each start", example: &[r#"{ env = "SEAL_KEY" }"#], effect: Effect::Restart, secrecy: Secrecy::Secret, since: "0.2.0" };
         public_url: Option<Arc<str>> = text("URL without a path", public_url).optional(),
             "Scheme, host and port by which clients reach the gateway, for URLs in responses that lead back to it (an Anthropic batch's `results_url`).",
             { default: "as each request names them: its host, and https if it came over TLS", example: &[r#""https://llm.example.com""#], since: "0.2.0" };
@@ -182,7 +182,7 @@ fn seal_key(node: &Node<'_>, context: &Context<'_>) -> Option<Secret> {
     if secret.expose().len() < SHORTEST_SEAL_KEY {
         node.fail(complaint(
             "refers to a secret of less than 32 characters",
-            "make one by `openssl rand -base64 32`",
+            "make one by `head -c 32 /dev/urandom | base64`",
         ));
         return None;
     }

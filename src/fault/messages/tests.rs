@@ -10,7 +10,8 @@ const OF_THE_LANGUAGE: [(&str, &[&str]); 2] = [("language.list", &[]), ("languag
 const CLOSE_REASON: usize = 123;
 
 /// Names and quotations in Latin letters that Chinese texts have as well: names of products, protocols, headers, parameters and settings.
-const LATIN: [&str; 48] = [
+const LATIN: [&str; 49] = [
+    "Realtime",
     "API",
     "Access-Control-Request-Headers",
     "Access-Control-Request-Method",
