@@ -253,6 +253,7 @@ impl From<EditError> for Fault {
             EditError::Overlap
             | EditError::OutOfBounds
             | EditError::NotAField { .. }
+            | EditError::NotToBeSet { .. }
             | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }

@@ -266,9 +266,9 @@ impl From<&FactsError> for Reason {
 impl From<&EditError> for Reason {
     fn from(error: &EditError) -> Self {
         match *error {
-            EditError::NotAnObject { member } | EditError::NotJson { member, .. } => {
-                Self::BodyWithoutMembers { member }
-            }
+            EditError::NotAnObject { member }
+            | EditError::NotToBeSet { member }
+            | EditError::NotJson { member, .. } => Self::BodyWithoutMembers { member },
             EditError::NotAField { field } => Self::BodyWithoutMembers { member: field },
             EditError::Overlap | EditError::OutOfBounds => Self::BodyWithoutMembers { member: "model" },
         }

@@ -50,4 +50,4 @@ pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
 pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
-pub use usage::{TokenClasses, Usage};
+pub use usage::{TokenClasses, Usage, UsagePoint, is_usage_event};

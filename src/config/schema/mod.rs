@@ -33,7 +33,8 @@ pub(crate) use client::key_nodes;
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
-    Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
+    AskForUsage, Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate,
+    Switch,
 };
 pub use egress::EgressProxy;
 pub use headers::{HeaderRules, SetHeader};
@@ -46,7 +47,7 @@ pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
-pub use upstream::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls};
+pub use upstream::{Auth, Balance, HashBy, IncludeUsage, Pool, Target, Upstream, UpstreamTls};
 
 /// One `gateway.toml`, read whole: each table by its name, in the file's terms.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use std::{
 use super::{
     available::{NextAvailable, Unavailable},
     balance,
-    candidate::Candidate,
+    candidate::{AskedUsage, Candidate},
     key_waits::KeyWaits,
     target_waits::TargetWaits,
     tried::{FailureScope, Failures, StepTarget, Tried},
@@ -495,6 +495,7 @@ impl Candidates {
             pending_head: None,
             answered: None,
             budget: None,
+            usage: AskedUsage::default(),
         })
     }
 

@@ -23,6 +23,7 @@ mod switch;
 mod target_waits;
 mod tried;
 mod upstream_error;
+mod usage_refused;
 mod wait;
 
 use std::{
@@ -43,7 +44,7 @@ use crate::{
     upstream::{CallerHash, CooldownReason},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
-use candidate::Candidate;
+use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
 use late::LateAttempt;
@@ -74,6 +75,8 @@ enum Next {
     Other,
     /// The same candidate after this wait.
     Same(Duration),
+    /// The same candidate at once, without a request for the usage of the stream.
+    WithoutUsage(Box<Candidate>),
 }
 
 /// Sends the request to one candidate after the other until there is a response for the client.
@@ -142,6 +145,7 @@ async fn try_candidates(
                 }
             }
             Next::Other => {}
+            Next::WithoutUsage(candidate) => same = Some(candidate),
             Next::Same(pause) => same = Box::pin(dispatch.rounds.wait_for_same(exchange, pause)).await,
         }
     }
@@ -201,6 +205,10 @@ impl Dispatch {
 
     /// Admits an attempt at `candidate`; false: its upstream has as many retries as its budget allows.
     fn admit(&mut self, candidate: &mut Candidate) -> bool {
+        if candidate.budget.is_some() {
+            // Its upstream has refused what the gateway has added to the request.
+            return true;
+        }
         let upstream = &candidate.upstream;
         // An upstream that was not asked yet gets no retry, but its first request.
         let asked_before = self.asked_upstreams.contains(&upstream.name);
@@ -218,6 +226,11 @@ impl Dispatch {
     /// Notes what the failure says, and decides what is next.
     fn after(&mut self, context: &RequestContext, request: &PreparedRequest, failed: FailedAttempt) -> Next {
         let FailedAttempt { mut candidate, error } = failed;
+        // The upstream has refused what the gateway has added. That costs the client no retry.
+        if candidate.usage == AskedUsage::Yes && error.may_refuse_usage() && request.can_be_sent() {
+            candidate.usage = AskedUsage::Refused;
+            return Next::WithoutUsage(candidate);
+        }
         let retry = RetryContext {
             repeat: request.repeat,
             // Models are the same everywhere; every other thing that is read or deleted belongs to one account.

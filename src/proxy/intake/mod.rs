@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     body::{RequestBody, Spool},
+    config::AskForUsage,
     exchange::Exchange,
     fault::{Fault, Phase},
     openai::{self, EditPoints, ModelUse, Operation},
@@ -85,10 +86,13 @@ pub(super) async fn prepare(
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
     let RoutedRequest { path, upstream_path, .. } = &arrived.routed;
     let rewrite = Rewrite::of(context, &head, operation.endpoint, Paths { path, upstream_path });
+    let stream = record.stream == Some(true);
+    let adds_usage = stream && adds_usage(&arrived.routed.route, operation, &edit_points);
     // Boxed, because it is moved often from here on.
     let mut request = Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
-        stream: record.stream == Some(true),
+        stream,
+        adds_usage,
         arrived,
         head,
         content,
@@ -110,7 +114,7 @@ pub(super) async fn prepare(
     let text = request.decoded.as_ref().or(request.content.held());
     request.affinities = affinity::of(route, record, &request.head.headers, text).await;
     // Only an edit needs it from here on.
-    if !sets_model(route) {
+    if !sets_model(route) && !request.adds_usage {
         request.decoded = None;
     }
     Ok(request)
@@ -122,6 +126,11 @@ fn is_model_needed(arrived: &Arrived, exchange: &Exchange) -> bool {
     let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.models.is_some());
     let is_in_path = || route.steps.iter().any(|step| step.upstream.needs_model());
     is_limited || route.models.is_some() || sets_model(route) || is_in_path()
+}
+
+/// Whether the gateway asks for the usage of a stream, where the client does not.
+fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool {
+    route.usage == AskForUsage::Always && operation.endpoint.reports_usage_if_asked() && points.takes_usage()
 }
 
 /// Whether some candidate of the route has a model of its own.

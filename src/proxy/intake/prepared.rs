@@ -17,8 +17,8 @@ use crate::{
         arrival::{Arrived, Handshake},
         rewrite::Rewrite,
     },
-    snapshot::Route,
-    upstream::Affinity,
+    snapshot::{Route, Target},
+    upstream::{Affinity, Dialer},
 };
 
 /// A request that is ready to be sent to a candidate.
@@ -41,6 +41,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
     pub(in crate::proxy) stream: bool,
+    /// Whether upstreams are asked for the usage of the stream although the client does not ask for it.
+    pub(in crate::proxy) adds_usage: bool,
     pub(in crate::proxy) operation: Operation,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,
@@ -118,6 +120,11 @@ impl PreparedRequest {
     pub(in crate::proxy) fn counted_name<'a>(&'a self, model: &'a str) -> &'a str {
         let route = self.configured_route.as_ref().unwrap_or(&self.arrived.routed.route);
         route.models.as_ref().map_or(model, |models| models.counted_name(model))
+    }
+
+    /// The dialer of the connections to `target` that can carry this request: only one of HTTP/1.1 switches to WebSocket.
+    pub(in crate::proxy) fn dialer<'t>(&self, target: &'t Target) -> &'t Arc<Dialer> {
+        if self.handshake.is_some() { target.dialer.for_upgrades() } else { &target.dialer }
     }
 
     /// Whether its body is still there.
