@@ -236,7 +236,7 @@ impl FormReader {
             Some(_) if self.parts == MOST_PARTS => return self.give_up(),
             Some(part) => {
                 self.parts += 1;
-                self.end_part(part, self.offset + at - 2);
+                self.end_part(&part, self.offset + at - 2);
             }
         }
         self.start = at + self.delimiter.len();
@@ -326,7 +326,7 @@ impl FormReader {
     }
 
     /// Notes a part whose content ends at `end` in the form.
-    fn end_part(&mut self, part: FormPart, end: usize) {
+    fn end_part(&mut self, part: &FormPart, end: usize) {
         match part.field {
             Field::Other => {}
             Field::Stream => {

@@ -74,8 +74,8 @@ async fn it_ends_with_what_it_was_issued_for() {
     };
     rig.gateway.reload(&other_client("")).await;
     is_refused(&rig.send(call()).await, 401, "invalid_ephemeral_key", "its client does not exist any more");
-    let elsewhere = format!("[route.other]\npath = \"/other\"\nupstreams = [\"spare\"]");
-    rig.gateway.reload(&rig.toml("").client("routes = [\"other\"]").more(&elsewhere)).await;
+    let elsewhere = "[route.other]\npath = \"/other\"\nupstreams = [\"spare\"]";
+    rig.gateway.reload(&rig.toml("").client("routes = [\"other\"]").more(elsewhere)).await;
     is_refused(&rig.send(call()).await, 401, "invalid_ephemeral_key", "its client may not use the route");
     let mut toml = rig.toml("");
     toml = toml.route_to("upstreams = [\"spare\"]");
