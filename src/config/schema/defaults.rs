@@ -170,7 +170,7 @@ impl BreakerOverride {
 
 /// `body_limit`, in bytes.
 pub(super) fn body_limit() -> Or<Size<u64>> {
-    size(1 << 10..=1 << 30).or(32 << 20)
+    size(1 << 10..=1 << 40).or(32 << 20)
 }
 
 /// `heartbeat`; `None`: "off".
