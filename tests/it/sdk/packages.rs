@@ -21,6 +21,21 @@ pub fn interpreter() -> Command {
     Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
 }
 
+/// llama.cpp's server, which prints its URL, with a model made on the spot (`tests/first-token`).
+pub fn llama() -> Command {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/first-token");
+    let folder = folder("llama");
+    let python = venv(&folder, &sources.join("requirements.txt"));
+    let model = folder.join("tiny.gguf");
+    must(
+        Command::new(&python).arg("-B").arg(sources.join("model.py")).arg(&model),
+        "the model could not be made",
+    );
+    let mut server = Command::new(python);
+    server.arg("-B").arg(sources.join("server.py")).arg(model);
+    server
+}
+
 /// mdBook, in the version that `docs/requirements.txt` pins.
 pub fn mdbook() -> PathBuf {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.txt");
@@ -62,6 +77,7 @@ pub fn node() -> Command {
         "websocket.mjs",
         "calls.mjs",
         "clients.mjs",
+        "sockets.mjs",
     ] {
         fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
     }
