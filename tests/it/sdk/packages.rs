@@ -21,6 +21,21 @@ pub fn interpreter() -> Command {
     Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
 }
 
+/// llama.cpp's server, which prints its URL, with a model made on the spot (`tests/first-token`).
+pub fn llama() -> Command {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/first-token");
+    let folder = folder("llama");
+    let python = venv(&folder, &sources.join("requirements.txt"));
+    let model = folder.join("tiny.gguf");
+    must(
+        Command::new(&python).arg("-B").arg(sources.join("model.py")).arg(&model),
+        "the model could not be made",
+    );
+    let mut server = Command::new(python);
+    server.arg("-B").arg(sources.join("server.py")).arg(model);
+    server
+}
+
 /// mdBook, in the version that `docs/requirements.txt` pins.
 pub fn mdbook() -> PathBuf {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.txt");
@@ -64,7 +79,7 @@ pub fn frameworks_node(name: &str) -> Command {
 
 /// Node with the packages about it; the caller names a script.
 pub fn node() -> Command {
-    const FILES: [&str; 7] = [
+    const FILES: [&str; 8] = [
         "openai.test.mjs",
         "faults.mjs",
         "anthropic.mjs",
@@ -72,6 +87,7 @@ pub fn node() -> Command {
         "websocket.mjs",
         "calls.mjs",
         "clients.mjs",
+        "sockets.mjs",
     ];
     node_in(&folder("node"), Path::new(SCRIPTS), &FILES)
 }
