@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::Locale;
+use super::{IdOwner, Locale};
 use crate::openai::{EditError, FactsError};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
@@ -75,6 +75,8 @@ pub enum Fault {
         /// Names like it that the client may use, for a message.
         names: String,
     },
+    /// No account can serve the request, which has an id that only one account knows.
+    IdOwner(IdOwner),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.

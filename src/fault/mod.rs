@@ -5,6 +5,7 @@
 //! Nothing else in the program writes error JSON, except that an event which a stream gets is written by its dialect.
 
 mod form;
+mod id_owner;
 mod kinds;
 mod messages;
 mod outcome;
@@ -12,6 +13,7 @@ mod render;
 mod table;
 
 pub use form::ErrorForm;
+pub use id_owner::IdOwner;
 pub use kinds::{Cause, Fault, Mistake, retry_seconds};
 pub use messages::Locale;
 pub use outcome::{Outcome, Phase, Who};

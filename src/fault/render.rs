@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ErrorForm, Fault, kinds::retry_seconds};
+use super::{ErrorForm, Fault, IdOwner, kinds::retry_seconds};
 use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
@@ -76,7 +76,11 @@ impl Fault {
             headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
+        if let Self::Unavailable(wait)
+        | Self::IdOwner(IdOwner::Unavailable(wait))
+        | Self::Full(wait)
+        | Self::RateLimited(wait) = self
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
         if let Self::MethodNotAllowed { allowed, .. } = self

@@ -59,6 +59,7 @@ impl Fault {
             Self::RouteForbidden => (S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down),
             Self::ModelForbidden(_) => (S::FORBIDDEN, PERMISSION, "model_not_allowed", None, Down),
             Self::ModelNotFound { .. } => (S::NOT_FOUND, INVALID, "model_not_found", None, Down),
+            Self::IdOwner(problem) => return problem.row(),
             Self::ModelUnknown => (S::FORBIDDEN, PERMISSION, "model_required", None, Down),
             Self::BodyTooLarge { .. } => (S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down),
             Self::BodyInvalid(_) | Self::BodyNotEditable(_) => {

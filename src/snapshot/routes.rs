@@ -8,7 +8,7 @@ use super::{Target, Upstream, models::ModelIndex, upstreams::pairs};
 use crate::{
     config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
-    upstream::{Account, BreakerPolicy},
+    upstream::{Account, Affinity, BreakerPolicy},
 };
 
 /// The routes in the order in which they are matched.
@@ -142,6 +142,16 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
+    /// The accounts of requests of `client`, if there are several: that of the rule first. By rendezvous hash, so that every process and every
+    /// configuration with these accounts gives the same. All clients that are not known (`None`) have one: their addresses change.
+    pub fn accounts_of(&self, client: Option<&str>) -> Vec<Account> {
+        let client = Affinity::of(client.unwrap_or_default().as_bytes());
+        let value = client.and(b"\n").and(self.name.as_bytes());
+        let mut accounts = self.accounts.as_deref().unwrap_or_default().to_vec();
+        accounts.sort_by(|a, b| a.distance(value).total_cmp(&b.distance(value)));
+        accounts
+    }
+
     /// The account of this name, if requests of the route may be sent to it.
     pub fn account(&self, name: &str) -> Option<&Account> {
         let mut accounts = self.steps.iter().flat_map(|step| step.upstream.accounts());
@@ -153,6 +163,11 @@ impl Route {
         let by_models =
             || self.models.iter().flat_map(|models| models.routes()).any(|route| route.leads_to(upstream));
         self.steps.iter().any(|step| *step.upstream.name == *upstream) || by_models()
+    }
+
+    /// The canonical `path`, which matched this route, as it decides which operation a request is.
+    pub fn upstream_path_of<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        self.rewritten(path).unwrap_or_default()
     }
 
     /// The canonical `path`, which matched this route, with the route's prefix replaced.

@@ -1,12 +1,14 @@
 //! `[server]`, `[log]` and `[admin]`.
 
-use std::{net::SocketAddr, ops::RangeInclusive, thread::available_parallelism, time::Duration};
+use std::{
+    net::SocketAddr, ops::RangeInclusive, path::PathBuf, thread::available_parallelism, time::Duration,
+};
 
 use super::timeouts::SPANS;
 use crate::config::{
     declare::{
-        Effect, Kind as _, Secrecy, choice, count, defaults_table, flag, secret, section, size, span, table,
-        text,
+        Effect, Kind as _, Secrecy, choice, count, defaults_table, directory, flag, secret, section, size,
+        span, table, text,
     },
     problem::{Complaint, complaint},
     reader::Table,
@@ -68,6 +70,11 @@ defaults_table! {
             "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, \
              decoders, complete responses (`delivery = \"whole\"`), held starts of streams and held errors. A request body or a complete response that would exceed it gets \
              a 503; the start of a stream is then forwarded at once. The peak of the process is this plus at most 512 KiB for each request.";
+        state_directory: Option<PathBuf> = directory().optional(),
+            "Directory for what is to outlive a restart: which provider account knows an id (see `account` of `upstream.keys`). It is made if \
+             it is not there.",
+            { default: "$STATE_DIRECTORY, which systemd sets for units with `StateDirectory=`; else nothing outlives a restart",
+              example: &[r#""/var/lib/sluicegate""#], effect: Effect::Restart, since: "0.2.0" };
         drain: Drain = section::<Drain>(),
             "What happens between SIGTERM and the end of the process.";
     }

@@ -65,6 +65,7 @@ impl Fault {
             Self::ModelForbidden(_) => "model_forbidden",
             Self::ModelNotFound { names, .. } if names.is_empty() => "model_not_found_alone",
             Self::ModelNotFound { .. } => "model_not_found",
+            Self::IdOwner(problem) => problem.text(),
             Self::ModelUnknown => "model_unknown",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyInvalid(_) => "body_invalid",
@@ -100,14 +101,7 @@ impl Fault {
 
     fn arguments(&self) -> Vec<Argument> {
         match self {
-            Self::NoRoute { method, path, mistake } => {
-                let mut arguments = vec![argument("method", method), argument("path", path)];
-                if let Mistake::BaseUrl { base, path } = &**mistake {
-                    arguments.push(argument("correct", path));
-                    arguments.extend((!base.is_empty()).then(|| argument("base", base)));
-                }
-                arguments
-            }
+            Self::NoRoute { method, path, mistake } => arguments_of_no_route(method, path, mistake),
             Self::KeyOfProvider(provider) => vec![argument("provider", provider)],
             Self::MethodNotAllowed { method, allowed } => {
                 vec![argument("method", method), argument("allowed", allowed)]
@@ -134,6 +128,9 @@ impl Fault {
             | Self::FirstTokenTimeout(span)
             | Self::Idle(span)
             | Self::TunnelIdle(span) => vec![argument("seconds", &span.as_secs_f64())],
+            Self::IdOwner(problem) => {
+                problem.seconds().iter().map(|wait| argument("seconds", wait)).collect()
+            }
             Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) => {
                 vec![seconds_to_wait(*wait)]
             }
@@ -172,6 +169,15 @@ impl Locale {
 
 fn argument(name: &'static str, value: &impl ToString) -> Argument {
     Argument { name, value: value.to_string() }
+}
+
+fn arguments_of_no_route(method: &str, path: &str, mistake: &Mistake) -> Vec<Argument> {
+    let mut arguments = vec![argument("method", &method), argument("path", &path)];
+    if let Mistake::BaseUrl { base, path } = mistake {
+        arguments.push(argument("correct", path));
+        arguments.extend((!base.is_empty()).then(|| argument("base", base)));
+    }
+    arguments
 }
 
 fn seconds_to_wait(wait: Duration) -> Argument {

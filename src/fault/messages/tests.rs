@@ -1,7 +1,10 @@
 use std::{collections::HashSet, mem};
 
 use super::*;
-use crate::openai::{EditError, FactsError};
+use crate::{
+    fault::IdOwner,
+    openai::{EditError, FactsError},
+};
 
 const LOCALES: [Locale; 1] = [Locale::En];
 
@@ -36,6 +39,10 @@ pub(super) fn faults() -> Vec<Fault> {
         Fault::ModelForbidden("gpt".into()),
         Fault::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() },
         Fault::ModelNotFound { model: "gpt-5".into(), names: String::new() },
+        Fault::IdOwner(IdOwner::Unknown),
+        Fault::IdOwner(IdOwner::Gone),
+        Fault::IdOwner(IdOwner::Differ),
+        Fault::IdOwner(IdOwner::Unavailable(span)),
         Fault::ModelUnknown,
         Fault::BodyTooLarge { limit: 7 },
         Fault::BodyInvalid(FactsError::Empty),

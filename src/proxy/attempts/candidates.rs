@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     proxy::{
-        account_choice::AccountChoice,
         arrival::CallerTimeouts,
         key_use::{KeyUse, RouteKeys},
     },
@@ -41,7 +40,7 @@ pub(super) struct Candidates {
     /// Nor are steps from this one on.
     end: usize,
     /// The only accounts to use, if not all may be.
-    accounts: Option<Box<AccountChoice>>,
+    accounts: Option<Vec<Account>>,
     tried: Failures,
     waits: TargetWaits,
 }
@@ -91,10 +90,22 @@ impl Candidates {
         }
     }
 
-    /// The same for a request that may be sent only to the accounts of `choice`.
-    pub(super) fn within(mut self, choice: Option<Box<AccountChoice>>) -> Self {
-        self.accounts = choice;
+    /// The same for a request that may be sent only to `accounts`, the best first.
+    pub(super) fn within(mut self, accounts: Option<&[Account]>) -> Self {
+        self.accounts = accounts.map(<[Account]>::to_vec);
         self
+    }
+
+    /// Uses the account of `candidate` no more. False if it was the last one.
+    pub(super) fn skip_account(&mut self, candidate: &Candidate) -> bool {
+        let (Some(accounts), Some(own)) = (&mut self.accounts, candidate.account()) else { return false };
+        accounts.retain(|account| account != own);
+        !accounts.is_empty()
+    }
+
+    /// Uses no account but that of `candidate`.
+    pub(super) fn stay_at_account(&mut self, candidate: &Candidate) {
+        self.accounts = candidate.account().map(|account| vec![account.clone()]);
     }
 
     /// The next candidate, in the order of the accounts, if not all may be used, and then in that of the route; `None` when all that are available
@@ -102,8 +113,7 @@ impl Candidates {
     pub(super) fn next(&mut self, now: Instant) -> Option<Box<Candidate>> {
         let candidate = match &self.accounts {
             None => self.first_within(None, now),
-            Some(choice) => choice
-                .order()
+            Some(accounts) => accounts
                 .iter()
                 .find_map(|account| self.first_within(Some(std::slice::from_ref(account)), now)),
         };
@@ -286,7 +296,7 @@ impl Candidates {
 
     /// The only accounts to use, if not all may be.
     fn allowed(&self) -> Option<&[Account]> {
-        self.accounts.as_ref().map(|choice| choice.order())
+        self.accounts.as_deref()
     }
 
     /// The keys that are not used at any target of `step`.

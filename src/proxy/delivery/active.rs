@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{PendingStream, ResponseObserver, ResponsePolicy, clock::Clock, source::Source};
-use crate::{proxy::key_use::KeyUse, upstream::TargetPermit};
+use crate::{
+    proxy::{account_learning::IdWatch, key_use::KeyUse},
+    upstream::TargetPermit,
+};
 
 /// A response while it is passed on.
 #[derive(Debug)]
@@ -18,6 +21,8 @@ pub(super) struct ActiveStream {
     pub(super) permit: Option<TargetPermit>,
     /// The key that an event stream came with.
     pub(super) key: Option<Box<KeyUse>>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
     /// Whether the client was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, because a
     /// body that broke off no longer says so.
     pub(super) lengthless: bool,
@@ -26,15 +31,16 @@ pub(super) struct ActiveStream {
 impl ActiveStream {
     /// Starts to forward `pending`. `total` is the deadline of the exchange, and the timeout that set it.
     pub(super) fn new(pending: PendingStream, total: Option<(Instant, Duration)>) -> Self {
-        let PendingStream { body, observer, held, counted, policy, idle, first_token, permit, key, .. } =
-            pending;
+        let PendingStream {
+            body, observer, held, counted, policy, idle, first_token, permit, key, ids, ..
+        } = pending;
         let source = Source::Upstream { held, counted, body };
         let lengthless = observer.is_unfinished() || source.size_hint().exact().is_none();
         let heartbeat = policy.route().heartbeat.filter(|_| lengthless && observer.takes_comments());
         let first_token = first_token.filter(|_| observer.is_unfinished());
         let idle = idle.filter(|_| !observer.stays_open());
         let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
-        Self { source, observer, clock, policy: Some(policy), permit, key, lengthless }
+        Self { source, observer, clock, policy: Some(policy), permit, key, ids, lengthless }
     }
 
     /// A response whose bytes the gateway has.
@@ -46,6 +52,7 @@ impl ActiveStream {
             policy: None,
             permit: None,
             key: None,
+            ids: None,
             lengthless: false,
         }
     }

@@ -8,13 +8,15 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
     error_document::hold_error_document,
+    learning,
     whole::{self, Form},
 };
 use crate::{
+    config::Timeouts,
     exchange::Exchange,
     fault::{Fault, event_of},
     openai::{Dialect, Endpoint},
-    proxy::{key_use::KeyUse, sdk},
+    proxy::{account_learning::IdWatch, key_use::KeyUse, sdk},
     snapshot::Snapshot,
     upstream::TargetPermit,
 };
@@ -164,6 +166,27 @@ impl ClientResponse {
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
         whole::hold_until_complete(pending, clocks, form, bounds).await
+    }
+
+    /// Holds the response until the ids that it begins with are learnt by `watch` and written down, which goes on learning then.
+    ///
+    /// # Errors
+    /// The response ended early, or was silent for too long.
+    pub(in crate::proxy) async fn hold_until_learnt(
+        &mut self,
+        mut watch: Box<IdWatch>,
+        timeouts: Timeouts,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<(), Fault> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => {
+                learning::hold_until_learnt(pending, watch, timeouts, bounds).await
+            }
+            ResponseContent::Switched(_) | ResponseContent::Local(_) => {
+                watch.learn().await;
+                Ok(())
+            }
+        }
     }
 
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`

@@ -8,6 +8,7 @@ mod commit;
 mod detached;
 mod drain;
 mod error_document;
+mod learning;
 mod observer;
 mod pending;
 mod policy;

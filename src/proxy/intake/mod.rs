@@ -1,5 +1,6 @@
 //! The request on its way in: its body is read where its facts are needed, and its headers are made fit to go upstream.
 
+mod accounts;
 mod address;
 mod affinity;
 mod models;
@@ -22,6 +23,7 @@ use crate::{
 };
 use read::{BodyForm, Bounds, HeldBody};
 
+pub(super) use accounts::choose as choose_accounts;
 pub(super) use address::address;
 pub(super) use prepared::{PreparedRequest, RequestContent};
 pub(super) use read::is_json;
@@ -43,11 +45,13 @@ pub(super) async fn prepare(
     let form = BodyForm::of(&head.method, &head.headers, operation);
     let form = form.filter(|form| !body.is_end_stream() && !is_streamed(form, &body, &arrived, exchange));
     let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
+    let mut stored = false;
     let content = match form {
         None => RequestContent::Streamed(body),
         Some(form) => {
             let held = read_body(context, exchange, &arrived, body, form).await?;
             repeat = operation.repeat(Some(&held.facts));
+            stored = held.facts.store;
             exchange.record.model = held.facts.model;
             exchange.record.stream = Some(held.facts.stream);
             (edit_points, decoded) = (held.facts.edit_points, held.decoded);
@@ -74,6 +78,7 @@ pub(super) async fn prepare(
         repeat,
         edit_points,
         operation,
+        stored,
         affinities: Vec::new(),
         accounts: None,
         configured_route: None,
@@ -83,6 +88,12 @@ pub(super) async fn prepare(
     let route = &request.arrived.routed.route;
     let text = request.decoded.as_ref().or(request.content.held());
     request.affinities = affinity::of(route, record, &request.head.headers, text).await;
+    if request.has_several_accounts() {
+        let text = text.cloned();
+        let map = &*context.worker.gateway.accounts;
+        Box::pin(accounts::choose(&mut request, &exchange.record, map, text)).await?;
+    }
+    let route = &request.arrived.routed.route;
     // Only an edit needs it from here on.
     if !sets_model(route) {
         request.decoded = None;
