@@ -20,7 +20,7 @@ use std::{
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::{AccountMap, Entry, IdDigest, MapSize, MemoryMap, Owners, Written, hour, line};
+use super::{AccountMap, Entry, IdDigest, MapSize, MemoryMap, Owners, Written, hour, text};
 
 /// The names of the file, of its successor while that is written, and of the file whose lock says who writes.
 const NAME: &str = "accounts.map";
@@ -111,7 +111,7 @@ impl FileMap {
 
     /// Has `entries`, learnt at this hour, written.
     fn write(&self, entries: &[Entry], hour: u32, done: Option<oneshot::Sender<bool>>) {
-        let lines: Vec<String> = entries.iter().filter_map(|entry| line::write(entry, hour)).collect();
+        let lines: Vec<String> = entries.iter().filter_map(|entry| text::write(entry, hour)).collect();
         let job = Job { count: lines.len(), lines: lines.concat(), done };
         let Some(queue) = &self.queue else { return };
         match queue.try_send(job) {
@@ -228,7 +228,7 @@ impl Writer {
         let mut count = 0;
         self.memory.for_each(|id, slot| {
             let entry = Entry { id, account: slot.account.clone() };
-            if let Some(line) = line::write(&entry, slot.hour) {
+            if let Some(line) = text::write(&entry, slot.hour) {
                 lines.push_str(&line);
                 count += 1;
             }
@@ -294,10 +294,10 @@ fn load(file: &mut File, memory: &MemoryMap) -> io::Result<usize> {
         file.set_len(whole as u64)?;
     }
     let (mut lines, mut skipped) = (0, 0);
-    for text in bytes[..whole].split(|byte| *byte == b'\n').filter(|text| !text.is_empty()) {
+    for line in bytes[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         lines += 1;
-        let read =
-            std::str::from_utf8(text).ok().filter(|text| text.len() <= line::LONGEST).and_then(line::read);
+        let line = std::str::from_utf8(line).ok().filter(|line| line.len() <= text::LONGEST);
+        let read = line.and_then(text::read);
         match read {
             Some((entry, hour)) => _ = memory.insert(&[entry], hour),
             None => skipped += 1,

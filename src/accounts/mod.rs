@@ -6,8 +6,8 @@
 //! [`AccountMap`] has two implementations: [`MemoryMap`], and [`FileMap`], which also appends to a file, so that a restart forgets nothing.
 
 mod file;
-mod line;
 mod memory;
+mod text;
 
 use std::{fmt, pin::Pin, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::{IdOwner, Locale};
+use super::{Language, Reason};
 use crate::openai::{EditError, FactsError};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
@@ -43,9 +43,9 @@ pub enum Fault {
     /// 426 (openai/codex `codex-api`, `responses_websocket.rs`).
     WebSocketUnavailable,
     /// The path is ambiguous, or leaves the root.
-    BadPath(Cause),
-    /// The request contradicts itself or violates the protocol in another way. The text completes "the request was rejected:".
-    BadRequest(&'static str),
+    BadPath(Reason),
+    /// The request contradicts itself or violates the protocol in another way.
+    BadRequest(Reason),
     /// The request has more header lines than `server.max_headers`.
     TooManyHeaders(usize),
     /// The request came as plain HTTP on a port that serves HTTPS only.
@@ -56,27 +56,40 @@ pub enum Fault {
     KeyUnknown,
     /// No client has the key that the request presents, and its form is that of this provider's keys.
     KeyOfProvider(&'static str),
+    /// The ephemeral key of the request is none of this gateway's, or is not valid any more.
+    EphemeralKeyInvalid(Reason),
+    /// The time of the request's ephemeral key is over.
+    EphemeralKeyExpired,
+    /// The request's ephemeral key is not for this operation.
+    EphemeralKeyMisused,
     /// The credentials in the request have a form that no key has.
-    KeyMalformed(Cause),
+    KeyMalformed(Reason),
     /// The request has several credentials that differ.
-    KeysConflict(Cause),
+    KeysConflict(Reason),
     /// The client's `routes` do not list this route.
     RouteForbidden,
     /// The request has an `Origin`, which only browsers send, and the route takes none.
     OriginRefused,
-    /// A web page asks for a WebSocket connection, and the route does not list its origin.
-    OriginUnlisted,
+    /// The request comes from a web page, and `cors` of the route does not list its origin.
+    OriginUnlisted(Cause),
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The route serves the models of `[model.NAME]` tables only, and none fits.
     ModelNotFound {
         /// The model that the request names.
         model: String,
-        /// Names like it that the client may use, for a message.
-        names: String,
+        /// Names like it that the client may use.
+        names: Vec<String>,
     },
-    /// No account can serve the request, which has an id that only one account knows.
-    IdOwner(IdOwner),
+    /// The account that requests of the client belong to does not know an id of the request, which is not looked for elsewhere because it
+    /// changes something.
+    IdUnknown,
+    /// An id belongs to an account to which the route does not lead any more.
+    IdOwnerGone,
+    /// The ids of the request belong to different accounts, so no account can serve it.
+    IdOwnersDiffer,
+    /// The account that the request belongs to cannot be asked now. The time until it may be.
+    IdOwnerUnavailable(Duration),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -94,6 +107,10 @@ pub enum Fault {
     BodyBroken(Cause),
     /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
+    /// `server.max_spooled` is reached, the bound on all request bodies in files.
+    SpoolFull,
+    /// A request body that has to be read before it is sent, and is too large for memory, could not be kept in a file.
+    SpoolFailed(Cause),
     /// No socket to an upstream can be opened, because the process or the machine has no file descriptors left.
     NoDescriptors(Cause),
     /// The gateway is shutting down.
@@ -116,11 +133,10 @@ pub enum Fault {
     RateLimited(Duration),
     /// The connection to the upstream ended, or violated the protocol, before a response head.
     NoAnswer(Cause),
-    /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
-    BadAnswer(&'static str),
-    /// The head of the upstream's response cannot be passed on, and would be the same the next time. The text completes "the response cannot be
-    /// used:".
-    UnusableHead(&'static str),
+    /// The upstream's response cannot be passed on.
+    BadAnswer(Reason),
+    /// The head of the upstream's response cannot be passed on, and would be the same the next time.
+    UnusableHead(Reason),
     /// The head of the upstream's response cannot be read: it violates HTTP, or is larger than the gateway allows.
     Unreadable(Cause),
     /// The upstream refused the gateway's own key, or the account of the key has no credit. Clients are not told which.
@@ -162,11 +178,32 @@ pub enum Mistake {
     Probe,
 }
 
+impl Mistake {
+    /// The path of a base URL that reaches a route, if the base URL is the mistake.
+    pub(super) fn base(&self) -> Option<&str> {
+        match self {
+            Self::BaseUrl { base, .. } => Some(base),
+            Self::Unknown | Self::Probe => None,
+        }
+    }
+
+    /// The path of the request with that base URL, if the base URL is the mistake.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::BaseUrl { path, .. } => path,
+            Self::Unknown | Self::Probe => "",
+        }
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Probe)
+    }
+}
+
 impl Fault {
     /// The route has no table for `model`; `names` are like it.
     pub fn model_not_found(model: &str, names: &[String]) -> Self {
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        Self::ModelNotFound { model: model.to_owned(), names: quoted.join(", ") }
+        Self::ModelNotFound { model: model.to_owned(), names: names.to_vec() }
     }
 
     /// Whether something took too long.
@@ -192,7 +229,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message(Locale::En))
+        f.write_str(&self.message(Language::EN))
     }
 }
 
@@ -201,11 +238,11 @@ impl Error for Fault {
         match self {
             Self::BodyInvalid(error) => Some(error),
             Self::BodyNotEditable(error) => Some(error),
-            Self::BadPath(cause)
-            | Self::KeyMalformed(cause)
-            | Self::KeysConflict(cause)
+            Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
+            Self::OriginUnlisted(cause)
             | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
+            | Self::SpoolFailed(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
             | Self::Unreadable(cause)
@@ -225,6 +262,7 @@ impl From<EditError> for Fault {
             EditError::Overlap
             | EditError::OutOfBounds
             | EditError::NotAField { .. }
+            | EditError::NotToBeSet { .. }
             | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }

@@ -5,17 +5,21 @@
 //! Nothing else in the program writes error JSON, except that an event which a stream gets is written by its dialect.
 
 mod form;
-mod id_owner;
 mod kinds;
 mod messages;
 mod outcome;
+mod phrase;
 mod render;
+mod reword;
+mod rules;
 mod table;
 
 pub use form::ErrorForm;
-pub use id_owner::IdOwner;
 pub use kinds::{Cause, Fault, Mistake, retry_seconds};
-pub use messages::Locale;
+pub use messages::{Language, LanguageChoice, Languages};
 pub use outcome::{Outcome, Phase, Who};
-pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, SHOULD_RETRY, event_of};
+pub use phrase::{CloseReason, Decoding, Reason, ValueType};
+pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, Recipient, SHOULD_RETRY, event_of, would_be_retried};
+pub use reword::reword;
+pub use rules::{ErrorFilter, ErrorRule, ErrorRules, PLACEHOLDERS};
 pub use table::Row;

@@ -9,7 +9,7 @@ use crate::{
     access::Caller,
     config::ModelList,
     exchange::Record,
-    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault},
+    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, Reason},
     openai::{Endpoint, Operation},
     snapshot::{ModelIndex, Route},
 };
@@ -133,7 +133,7 @@ impl Page {
                 "before_id" => page.before = Some(value.into_owned()),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
-                    let invalid = Fault::BadRequest("its `limit` is not a number from 1 to 1000");
+                    let invalid = Fault::BadRequest(Reason::ListLimit { least: 1, most: LONGEST_PAGE });
                     page.limit = Some(limit.ok_or(invalid)?);
                 }
                 _ => {}

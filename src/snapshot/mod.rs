@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod errors;
 mod models;
 mod paths;
 mod routes;
@@ -17,11 +18,12 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers},
+    access::{Caller, Callers, Seal},
     config::{self, Config},
     policy::SecretScanner,
 };
 
+pub use errors::ErrorTexts;
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 use routes::Written;
@@ -40,6 +42,10 @@ pub struct Snapshot {
     pub log: config::Log,
     /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
+    /// How errors are written for clients.
+    pub errors: ErrorTexts,
+    /// The web pages that see errors of requests whose route is not known.
+    pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// The known clients and their keys.
@@ -48,6 +54,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
+    /// Makes and opens ephemeral keys; the same for the life of the process.
+    pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
     pub admin_token: Option<config::Secret>,
     /// Settings that were fixed when the process started.
@@ -103,6 +111,9 @@ pub enum CompileError {
         /// The cause.
         source: rustls::Error,
     },
+    /// Ephemeral keys cannot be sealed.
+    #[error("the key that seals ephemeral keys cannot be made")]
+    Seal,
     /// An upstream has no target.
     #[error("upstream.{0} has no target")]
     NoTarget(Arc<str>),
@@ -123,6 +134,7 @@ impl Snapshot {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
+        let errors = ErrorTexts::of(&config);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
@@ -131,6 +143,10 @@ impl Snapshot {
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));
+        let seal = match previous {
+            Some(previous) => previous.seal.clone(),
+            None => Arc::new(seal(config.server.seal_key.as_ref()).map_err(|_| CompileError::Seal)?),
+        };
         let admin_token = match previous {
             // A changed or removed address takes effect after a restart; until then the open listener keeps its token.
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
@@ -141,10 +157,13 @@ impl Snapshot {
             server: config.server,
             log: config.log,
             listeners,
+            errors,
+            cors: config.cors,
             routes,
             callers: callers(config.clients, previous),
             upstreams,
             upstream_keys,
+            seal,
             admin_token,
             fixed,
             awaits_restart,
@@ -163,10 +182,13 @@ impl Snapshot {
             server,
             log: config::Log::default(),
             listeners,
+            errors: ErrorTexts::default(),
+            cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
+            seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
             fixed: config::Fixed::default(),
             awaits_restart: Vec::new(),
@@ -174,6 +196,10 @@ impl Snapshot {
             tickets: Tickets::default(),
         }
     }
+}
+
+fn seal(key: Option<&config::Secret>) -> Result<Seal, aws_lc_rs::error::Unspecified> {
+    key.map_or_else(Seal::random, |key| Seal::new(key.expose().as_bytes()))
 }
 
 /// Returns listeners that were removed from the file, but whose sockets stay open until a restart. They keep their settings.

@@ -38,8 +38,8 @@ pub struct Route {
     pub rewrite: String,
     /// The upstreams of the route, in the order in which they are tried; never empty.
     pub steps: Vec<Step>,
-    /// The accounts that its requests may belong to, if there are several; each once.
-    pub accounts: Option<Box<[Account]>>,
+    /// Whether its candidates belong to several accounts.
+    pub has_several_accounts: bool,
     /// Which models have upstreams of their own; `None`: no `[model.NAME]` table concerns the route.
     pub models: Option<Box<ModelIndex>>,
     /// The retry limits.
@@ -142,13 +142,22 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
-    /// The accounts of requests of `client`, if there are several: that of the rule first. By rendezvous hash, so that every process and every
-    /// configuration with these accounts gives the same. All clients that are not known (`None`) have one: their addresses change.
+    /// The accounts that requests of `client` may belong to, each once, that of the rule first: in the order of the route's upstreams, and within one
+    /// upstream by rendezvous hash, so that every process and every configuration with these accounts gives the same. All clients that are not
+    /// known (`None`) have the same: their addresses change.
     pub fn accounts_of(&self, client: Option<&str>) -> Vec<Account> {
         let client = Affinity::of(client.unwrap_or_default().as_bytes());
         let value = client.and(b"\n").and(self.name.as_bytes());
-        let mut accounts = self.accounts.as_deref().unwrap_or_default().to_vec();
-        accounts.sort_by(|a, b| a.distance(value).total_cmp(&b.distance(value)));
+        let mut accounts: Vec<Account> = Vec::new();
+        for step in &self.steps {
+            let mut own: Vec<&Account> = step.upstream.accounts().collect();
+            own.sort_by(|a, b| a.distance(value).total_cmp(&b.distance(value)));
+            for account in own {
+                if !accounts.contains(account) {
+                    accounts.push(account.clone());
+                }
+            }
+        }
         accounts
     }
 
@@ -219,7 +228,7 @@ impl RouteCompiler<'_> {
         let steps: Vec<Step> = choices.iter().filter_map(|choice| self.step(choice)).collect();
         Some(Route {
             name: self.name.clone(),
-            accounts: several_accounts(&steps),
+            has_several_accounts: has_several_accounts(&steps),
             steps,
             models: None,
             retry: written.retry.over(first.retry),
@@ -242,15 +251,10 @@ impl RouteCompiler<'_> {
     }
 }
 
-/// The accounts of these steps, each once, if there are several.
-fn several_accounts(steps: &[Step]) -> Option<Box<[Account]>> {
-    let mut accounts: Vec<Account> = Vec::new();
-    for account in steps.iter().flat_map(|step| step.upstream.accounts()) {
-        if !accounts.contains(account) {
-            accounts.push(account.clone());
-        }
-    }
-    (accounts.len() > 1).then(|| accounts.into())
+fn has_several_accounts(steps: &[Step]) -> bool {
+    let mut accounts = steps.iter().flat_map(|step| step.upstream.accounts());
+    let first = accounts.next();
+    accounts.any(|account| Some(account) != first)
 }
 
 fn rules(written: &config::HeaderRules) -> Rules {

@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod accounts;
+mod browser;
 mod cli;
 mod docs;
 mod endings;
@@ -16,6 +17,7 @@ mod faults;
 mod folder;
 mod harness;
 mod keys;
+mod languages;
 mod layers;
 mod metrics;
 mod models;
@@ -24,6 +26,7 @@ mod operator;
 mod packaging;
 mod properties;
 mod providers;
+mod realtime;
 mod regressions;
 mod reload;
 mod requests;
@@ -40,4 +43,5 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod usage;
 mod websocket;

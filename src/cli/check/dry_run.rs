@@ -198,17 +198,13 @@ fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
 
 /// The account that the request goes to, if the route has several and the request depends on what one of them keeps.
 fn account(configured: &Route, route: &Route, request: &Request<'_>, path: &str) -> String {
-    let accounts = configured.accounts_of(Some(request.client));
-    if accounts.is_empty() {
+    if !configured.has_several_accounts {
         return String::new();
     }
+    let accounts = route.accounts_of(Some(request.client));
     let path = configured.upstream_path_of(path);
     let kept = Kept::of(&request.method, &path, request.query);
-    let names: Vec<&str> = accounts
-        .iter()
-        .map(|account| &**account.name())
-        .filter(|name| route.account(name).is_some())
-        .collect();
+    let names: Vec<&str> = accounts.iter().map(|account| &**account.name()).collect();
     let Some(first) = names.first() else { return String::new() };
     let others = names.get(1..).unwrap_or_default().join(", ");
     let reads = matches!(request.method, Method::GET | Method::HEAD);

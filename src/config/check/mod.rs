@@ -1,6 +1,7 @@
 //! From the file's tables to a [`Config`]: each table by its declaration, then what must hold between tables.
 
 mod between;
+mod cors;
 mod models;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,9 +11,13 @@ use super::{
     naming::{shown, suggestion},
     problem::complaint,
     reader::{Node, Table},
-    schema::{Admin, Client, Config, Defaults, Listener, Log, Route, Server, Upstream},
+    schema::{
+        Admin, Client, Config, Defaults, ErrorTable, Listener, Log, Route, Server, Upstream, error_rule,
+        errors_differ,
+    },
     source::Env,
 };
+use crate::fault::ErrorRule;
 
 /// Reads every table. The result is complete only if the report is without problems.
 pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Value) -> Config {
@@ -30,6 +35,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     models::names(&models);
     let routes = tables::<Route>(root, "route", &context);
     let clients = tables::<Client>(root, "client", &context);
+    let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
+    cors::works(inherited.as_ref(), &routes, &listeners);
     between::routes(&routes, &upstreams, &models, root.get("client").is_some());
     models::are_used(&models, &routes);
     between::clients(&clients);
@@ -47,6 +54,9 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         admin: admin.map(|(_, admin)| admin),
         server,
         log: section::<Log>(root, "log", &context),
+        errors: errors(root, &context),
+        languages: context.defaults.languages,
+        cors: context.defaults.cors.clone(),
         upstreams: by_name(upstreams),
         models: by_name(models),
         routes: by_name(routes),
@@ -81,6 +91,23 @@ fn listeners<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Placed<'a, List
     }
     let items = list.some_items(help).unwrap_or_default();
     items.into_iter().filter_map(|node| placed(node, context)).collect()
+}
+
+/// The `[[error]]` tables.
+fn errors(root: &Table<'_>, context: &Context<'_>) -> Vec<ErrorRule> {
+    let Some(list) = root.get("error") else { return Vec::new() };
+    if list.is_table() {
+        let help = "write [[error]], with two brackets";
+        list.fail(complaint("is written as a single table, but there may be several", help));
+        return Vec::new();
+    }
+    let items = list.items().unwrap_or_default().into_iter();
+    let rules: Vec<_> = items
+        .filter_map(|node| placed::<ErrorTable>(node, context))
+        .map(|(node, table)| (node, error_rule(table)))
+        .collect();
+    errors_differ(&rules);
+    rules.into_iter().map(|(_, rule)| rule).collect()
 }
 
 fn placed<'a, T: Declared>(node: Node<'a>, context: &Context<'_>) -> Option<Placed<'a, T>> {

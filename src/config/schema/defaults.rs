@@ -1,18 +1,19 @@
 //! `[defaults]`: what upstreams and routes inherit. Each key is declared here once; the tables that override it refer to these
 //! declarations.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{Cors, TimeoutOverrides, Timeouts, cors::cors, languages::languages, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
-        defaults_table, described, inherited_table, parse_as, size, span, table,
+        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff,
+        choice, count, defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
     reader::{Node, Table},
     span as spans,
 };
+use crate::fault::Languages;
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -33,6 +34,19 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        usage: AskForUsage = usage(),
+            "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
+             always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
+             the usage from the response.",
+            { example: &[r#""always""#], since: "0.2.0" };
+        languages: Languages = languages(),
+            "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
+             if none fits. The codes of errors are the same in all languages.",
+            { example: &[r#"["en", "zh"]"#], since: "0.2.0" };
+        cors: Option<Arc<Cors>> = cors(),
+            "Web pages that may use all routes that do not have a `cors` of their own. Errors of requests that match no route have CORS \
+             headers only by this key.",
+            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,11 +60,24 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            usage: usage().default_value(),
+            languages: Languages::default(),
+            cors: None,
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),
         }
     }
+}
+
+/// Whether streams are asked for their token usage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AskForUsage {
+    /// If the client asks for it.
+    #[default]
+    AsAsked,
+    /// Always: the gateway adds the member to the request, and removes the chunk from the response.
+    Always,
 }
 
 inherited_table! {
@@ -149,6 +176,11 @@ pub(super) fn body_limit() -> Or<Size<u64>> {
 /// `heartbeat`; `None`: "off".
 pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
+}
+
+/// `usage`
+pub(super) fn usage() -> Or<Choice<AskForUsage>> {
+    choice(&[("as_asked", AskForUsage::AsAsked), ("always", AskForUsage::Always)]).or(AskForUsage::AsAsked)
 }
 
 /// `timeout`, without a default.

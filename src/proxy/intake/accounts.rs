@@ -1,7 +1,7 @@
 //! Decides which accounts a request may be sent to.
 //!
-//! The rule needs no memory: each client has one account in each route, by rendezvous hash over the route's accounts. What departed from it is in
-//! the [`AccountMap`]. A request that depends on nothing that is kept has no choice of accounts, nor has any request of a route with one account.
+//! The rule needs no memory: each client has one account in each route, by rendezvous hash over the accounts of the route's first upstream. What
+//! departed from it is in the [`AccountMap`]. A request that depends on nothing that is kept has no choice of accounts, nor has any request of a route with one account.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use super::PreparedRequest;
 use crate::{
     accounts::{AccountMap, ClientDigests, IdDigest},
     exchange::Record,
-    fault::{Fault, IdOwner},
+    fault::Fault,
     openai::{FoundId, IdScanner, Kept, Need, Repeat},
     proxy::account_choice::{AccountChoice, Learning, Search},
     upstream::Account,
@@ -44,10 +44,8 @@ pub(in crate::proxy) async fn choose(
     text: Option<Bytes>,
 ) -> Result<(), Fault> {
     request.accounts = None;
-    let configured = request.configured_route.as_ref().unwrap_or(&request.arrived.routed.route);
-    if configured.accounts.is_none() {
-        return Ok(());
-    }
+    let route = &request.arrived.routed.route;
+    let configured = request.configured_route.as_ref().unwrap_or(route);
     let path = &request.arrived.routed.upstream_path;
     let kept = Kept::of(&request.head.method, path, request.head.uri.query());
     if kept.need == Need::None {
@@ -67,40 +65,40 @@ pub(in crate::proxy) async fn choose(
     if !makes && kept.need != Need::Account && !named.is_named_in_body {
         return Ok(());
     }
-    let order = configured.accounts_of(record.caller.as_ref().map(|caller| &*caller.name));
-    let Some(home) = order.first().cloned() else { return Ok(()) };
-    let reachable = |account: &Account| request.arrived.routed.route.account(account.name()).is_some();
-    let owner = owner(map, &named).await?;
-    let has_ids = !named.path.is_empty() || named.is_named_in_body;
-    let (order, search) = match owner {
-        Some(name) => {
-            let known = request.arrived.routed.route.account(&name).cloned();
-            (vec![known.ok_or(Fault::IdOwner(IdOwner::Gone))?], Search::Known)
-        }
-        None => {
-            let mut order: Vec<Account> = order.into_iter().filter(reachable).collect();
-            // A model's table may lead to more.
-            for account in request.arrived.routed.route.steps.iter().flat_map(|step| step.upstream.accounts())
-            {
-                if !order.contains(account) {
-                    order.push(account.clone());
-                }
-            }
-            let search = match (has_ids, request.repeat) {
-                (true, Repeat::Read) => Search::Look,
-                (true, _) => Search::Stay,
-                (false, _) if makes => Search::Create,
-                (false, _) => Search::Known,
-            };
-            if matches!(search, Search::Stay | Search::Known) {
-                order.truncate(1);
-            }
-            (order, search)
-        }
+    let client = record.caller.as_ref().map(|caller| &*caller.name);
+    let Some(home) = configured.accounts_of(client).into_iter().next() else { return Ok(()) };
+    let (order, search) = if let Some(access) = &request.arrived.ephemeral {
+        (vec![access.account.clone()], Search::Known)
+    } else if let Some(name) = owner(map, &named).await? {
+        let known = route.account(&name).cloned();
+        (vec![known.ok_or(Fault::IdOwnerGone)?], Search::Known)
+    } else {
+        let has_ids = !named.path.is_empty() || named.is_named_in_body;
+        let search = match (has_ids, request.repeat) {
+            (true, Repeat::Read) => Search::Look,
+            (true, _) => Search::Stay,
+            (false, _) if makes => Search::Create,
+            (false, _) => Search::Known,
+        };
+        (by_rule(route.accounts_of(client), &home, search), search)
     };
     let learning = Learning { home, digests, path_ids: named.path };
     request.accounts = Some(Box::new(AccountChoice::new(order, search, learning)));
     Ok(())
+}
+
+/// The accounts that are asked, of `all` that the request may be sent to. The table of a model may have another order than the route, and that is
+/// where things are made; what is there is where the route's rule says.
+fn by_rule(mut all: Vec<Account>, home: &Account, search: Search) -> Vec<Account> {
+    if search != Search::Create
+        && let Some(at) = all.iter().position(|account| account == home)
+    {
+        all[..=at].rotate_right(1);
+    }
+    if matches!(search, Search::Stay | Search::Known) {
+        all.truncate(1);
+    }
+    all
 }
 
 /// The account that knows the ids, if one is known to: the outermost id of the path decides, else all in the body must agree.
@@ -118,7 +116,7 @@ async fn owner(map: &dyn AccountMap, named: &Named) -> Result<Option<std::sync::
     let mut owners = map.find(&named.body).await.into_iter().flatten();
     let Some(first) = owners.next() else { return Ok(None) };
     if owners.any(|other| other != first) {
-        return Err(Fault::IdOwner(IdOwner::Differ));
+        return Err(Fault::IdOwnersDiffer);
     }
     Ok(Some(first))
 }

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::{body::Cut, fault::Fault, websocket::Close};
+use crate::{
+    body::Cut,
+    fault::{CloseReason, Fault, Language},
+    websocket::Close,
+};
 
 /// Why the gateway ends a WebSocket connection that neither peer has closed.
 #[derive(Debug)]
@@ -19,6 +23,8 @@ pub(super) enum Ending {
     Stalled,
     /// The upstream's connection ended without a close frame.
     UpstreamLost,
+    /// The upstream takes nothing of what the client sends, for this long.
+    UpstreamStalled(Duration),
     /// The client asks for a model that it may not use.
     ModelForbidden(String),
     /// The route serves the models of tables only, and the client asks for another one.
@@ -52,17 +58,17 @@ impl Ending {
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
-            Self::UpstreamLost => Close::INTERNAL,
+            Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
             Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Close::POLICY,
         }
     }
 
     /// The reason that the client gets with the code.
-    pub(super) fn reason(&self) -> String {
+    pub(super) fn reason(&self, language: Language) -> String {
         match self {
-            Self::Drain => "The gateway is shutting down. Connect again.".to_owned(),
-            Self::UpstreamLost => "The connection to the upstream was lost. Connect again.".to_owned(),
-            _ => self.fault().to_string(),
+            Self::Drain => CloseReason::Draining.text(language),
+            Self::UpstreamLost | Self::UpstreamStalled(_) => CloseReason::UpstreamLost.text(language),
+            _ => self.fault().close_reason(language),
         }
     }
 
@@ -75,6 +81,10 @@ impl Ending {
             Self::Stalled => Fault::CallerStalled,
             Self::UpstreamLost => {
                 Fault::Truncated("the upstream connection ended without a close frame".into())
+            }
+            Self::UpstreamStalled(span) => {
+                let span = span.as_secs_f64();
+                Fault::Truncated(format!("the upstream has taken nothing for {span} s").into())
             }
             Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
             Self::ModelNotFound { model, names } => Fault::model_not_found(model, names),

@@ -8,8 +8,10 @@
 //!
 //! A key that is withdrawn does not end a connection: its client was known when it was opened.
 
+mod clocks;
 mod direction;
 mod ending;
+mod opened;
 mod refuse;
 mod relay;
 mod watch;
@@ -29,11 +31,18 @@ use super::{
     intake::{self, PreparedRequest},
 };
 use crate::{
-    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, policy::SecretScanner,
-    snapshot::Route, websocket::handshake,
+    body::RequestBody,
+    exchange::Exchange,
+    fault::{Fault, Reason},
+    openai::Repeat,
+    policy::SecretScanner,
+    snapshot::Route,
+    websocket::handshake,
 };
+use clocks::TunnelTimeouts;
+use opened::{Opened, TunnelPermits, TunnelSecrets};
 pub(super) use refuse::PageRefusal;
-use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
+use relay::TunnelRelay;
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
@@ -62,17 +71,17 @@ pub(super) async fn answer(
     request: UpgradeRequest,
 ) -> Result<ClientResponse, Fault> {
     let UpgradeRequest { head, body, handshake, presented } = request;
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    let routed = arrival::find_route(context, exchange, &head)?;
     admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let rungs = std::pin::pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         if !request.content.is_empty() {
-            return Err(Fault::BadRequest("a WebSocket handshake has no body"));
+            return Err(Fault::BadRequest(Reason::HandshakeBody));
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
@@ -109,12 +118,10 @@ fn admit_handshake(
     if context.downstream.connection.is_draining() {
         return Err(Fault::Draining);
     }
-    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it.
-    let mut origins = head.headers.get_all(header::ORIGIN).iter();
-    let allows =
-        |origin: &HeaderValue| route.cors.as_ref().is_some_and(|cors| cors.allows(origin.as_bytes()));
-    if origins.any(|origin| !allows(origin)) {
-        return Err(Fault::OriginUnlisted);
+    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it. Where there is `cors`, it
+    // has decided already.
+    if route.cors.is_none() && head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::OriginUnlisted("the route has no `cors`".into()));
     }
     Ok(())
 }
@@ -132,7 +139,7 @@ fn name_models(
     let mut named = named.into_iter();
     let Some(model) = named.next() else { return Ok(()) };
     if named.next().is_some() {
-        return Err(Fault::BadRequest("its query names several models"));
+        return Err(Fault::BadRequest(Reason::HandshakeModels));
     }
     request.model = Some(model.as_str().into());
     exchange.record.model =
@@ -169,7 +176,8 @@ impl OpenTunnel {
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
         let closed = closed_route(context, &exchange);
         let opened = Opened { upstream: io, timeouts, permits, closed };
-        let secrets = TunnelSecrets { upstreams: context.snapshot.upstream_keys.clone(), client: client_key };
+        let upstreams = exchange.secrets.clone().unwrap_or_else(|| context.snapshot.upstream_keys.clone());
+        let secrets = TunnelSecrets { upstreams, client: client_key };
         Self { exchange, what: What::Open(Box::new(opened), secrets) }
     }
 

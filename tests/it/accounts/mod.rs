@@ -25,6 +25,9 @@ pub struct Accounts {
 /// The clients of the gateway: with several names, some have their account here and some there.
 const CLIENTS: [&str; 6] = ["ann", "ben", "cid", "dan", "eva", "fay"];
 
+/// Retries without waits.
+const QUICK: &str = "retry = { retries = 3, backoff = \"1ms\", max_backoff = \"2ms\" }\nbreaker = \"off\"";
+
 fn key_of(client: &str) -> String {
     format!("sk-sg-{client}-0123456789abcdefABCDEF")
 }
@@ -38,16 +41,23 @@ impl Accounts {
         self.state.path("accounts.map").into()
     }
 
-    /// A gateway.toml before both, each with a key of its own.
+    /// A gateway.toml before one upstream with both as its targets.
     pub fn toml(&self) -> GatewayToml {
-        let quick = "retry = { retries = 3, backoff = \"1ms\", max_backoff = \"2ms\" }\nbreaker = \"off\"";
-        let mut toml = GatewayToml::new()
-            .server(format!("threads = 2\nstate_directory = {:?}", self.state.path("")))
-            .upstream("a", &self.a.url(), quick)
-            .upstream_of(
-                "b",
-                format!("url = {:?}\nkey = {{ env = \"UPSTREAM_KEY_2\" }}\n{quick}", self.b.url()),
-            );
+        let (a, b) = (self.a.url(), self.b.url());
+        let targets = format!("{{ url = {a:?}, account = \"a\" }}, {{ url = {b:?}, account = \"b\" }}");
+        let lines = format!("targets = [{targets}]\nkey = {{ env = \"UPSTREAM_KEY\" }}\n{QUICK}");
+        self.usual().upstream_of("both", lines)
+    }
+
+    /// A gateway.toml before two upstreams, each with a key of its own.
+    pub fn in_order(&self) -> GatewayToml {
+        let second = format!("url = {:?}\nkey = {{ env = \"UPSTREAM_KEY_2\" }}\n{QUICK}", self.b.url());
+        self.usual().upstream("a", &self.a.url(), QUICK).upstream_of("b", second)
+    }
+
+    fn usual(&self) -> GatewayToml {
+        let state = self.state.path("");
+        let mut toml = GatewayToml::new().server(format!("threads = 2\nstate_directory = {state:?}"));
         for client in CLIENTS {
             let hash = KeyHash::of(key_of(client).as_bytes());
             toml = toml.more(format!("[client.{client}]\nkey = \"{hash}\""));

@@ -72,7 +72,7 @@ candidate  2. second for gpt-4o-eu, 1 key
            POST http://127.0.0.1:11/openai/v1/chat/completions
 candidate  3. local for gpt-4o-mini, no key
            POST http://127.0.0.1:12/v1/chat/completions
-account    any; local, if the body names an id or has `store: true`
+account    any; first/env:UPSTREAM_KEY, if the body names an id or has `store: true`
 ";
     let request = ["POST", "/v1/chat/completions", "--model", "gpt-4o-mini"];
     assert_eq!(shown(&[&["--as", "team-a"], &request[..]].concat()), expected);

@@ -60,6 +60,8 @@ pub fn node() -> Command {
         "anthropic.mjs",
         "aimock.mjs",
         "websocket.mjs",
+        "calls.mjs",
+        "clients.mjs",
     ] {
         fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
     }
@@ -77,6 +79,13 @@ pub fn node() -> Command {
     let mut script = Command::new("node");
     script.current_dir(&folder);
     script
+}
+
+/// The folder of one of these packages.
+pub fn node_package(name: &str) -> PathBuf {
+    // Installs it first.
+    drop(node());
+    folder("node").join("node_modules").join(name)
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -2,7 +2,8 @@
 
 mod cases;
 mod ends;
+mod http2;
 mod opened;
 mod peers;
 mod refused;
-mod rig;
+pub mod rig;
