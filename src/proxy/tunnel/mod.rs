@@ -85,6 +85,10 @@ pub(super) async fn answer(
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
+        if request.has_several_accounts() {
+            let map = &*context.worker.gateway.accounts;
+            Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
+        }
         let permit = admission::admit(&exchange.record, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
