@@ -26,7 +26,7 @@ use crate::{
     config::AskForUsage,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, ModelUse, Operation, Repeat},
+    openai::{self, Check, EditPoints, Endpoint, FactsError, ModelUse, Operation, Repeat},
     snapshot::Route,
 };
 use bounds::{Bounds, SpoolBounds};
@@ -125,6 +125,9 @@ async fn take_in(
     let limit = arrived.routed.route.body_limit;
     let is_read = |form: &BodyForm| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed);
     let Some(form) = form.filter(is_read) else {
+        if body.is_end_stream() && check(arrived, operation.endpoint).is_some() {
+            return Err(Fault::BodyInvalid(FactsError::Empty));
+        }
         return Ok(TakenIn {
             content: RequestContent::Streamed(body),
             decoded: None,
@@ -134,7 +137,7 @@ async fn take_in(
         });
     };
     exchange.handle.status.enter(Phase::Intake);
-    let bounds = bounds_on(context, arrived, is_needed);
+    let bounds = bounds_on(context, arrived, operation.endpoint, is_needed);
     let (gateway, tally) = (&context.worker.gateway, &exchange.record.upload);
     let mut held = read::read(body, form, bounds, gateway, tally).await?;
     if operation.model == ModelUse::InSession {
@@ -170,8 +173,20 @@ fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
 }
 
+/// What is checked of the request's body.
+fn check(arrived: &Arrived, endpoint: Endpoint) -> Option<Check> {
+    let check = Check::of(endpoint, arrived.routed.route.validate?)?;
+    let names_model = openai::path_model(&arrived.routed.upstream_path).is_some();
+    Some(if names_model || sets_model(&arrived.routed.route) { check.without_model() } else { check })
+}
+
 /// Bounds on a body that is read. A form whose model has to be known may be larger than what is held in memory.
-fn bounds_on(context: &RequestContext, arrived: &Arrived, may_be_spooled: bool) -> Bounds {
+fn bounds_on(
+    context: &RequestContext,
+    arrived: &Arrived,
+    endpoint: Endpoint,
+    may_be_spooled: bool,
+) -> Bounds {
     let server = &context.snapshot.server;
     let spool = may_be_spooled.then(|| SpoolBounds {
         above: server.spool_above,
@@ -185,6 +200,7 @@ fn bounds_on(context: &RequestContext, arrived: &Arrived, may_be_spooled: bool) 
         limit: arrived.routed.route.body_limit,
         idle: server.body_idle,
         buffered: server.max_buffered,
+        check: check(arrived, endpoint),
         spool,
     }
 }

@@ -8,8 +8,10 @@
 //!
 //! A key that is withdrawn does not end a connection: its client was known when it was opened.
 
+mod clocks;
 mod direction;
 mod ending;
+mod opened;
 mod refuse;
 mod relay;
 mod watch;
@@ -37,8 +39,10 @@ use crate::{
     snapshot::Route,
     websocket::handshake,
 };
+use clocks::TunnelTimeouts;
+use opened::{Opened, TunnelPermits, TunnelSecrets};
 pub(super) use refuse::PageRefusal;
-use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
+use relay::TunnelRelay;
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
