@@ -9,7 +9,7 @@ use super::{
     cors::cors,
     defaults::{
         AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
-        usage,
+        usage, websocket,
     },
     headers::{no_secrets, not_both},
     languages::languages,
@@ -63,10 +63,9 @@ table! {
              adds CORS headers to every response, and refuses requests of other pages. Replaces `cors` of `[defaults]` as a whole.",
             { default: "what `[defaults]` says", example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#],
               inheritance: Inheritance::Overrides, since: "0.2.0" };
-        websocket: bool = flag().or(true),
-            "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
-             on with plain HTTP.",
-            { since: "0.2.0" };
+        websocket = websocket(),
+            "Whether WebSocket connections are passed on to the upstream.",
+            { default: "what `[defaults]` says", example: &["false"], inheritance: Inheritance::Overrides, since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
         timeout = timeout_key(), "Timeouts of requests on this route.",
@@ -135,6 +134,9 @@ table! {
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
         /// Whether streams are asked for their token usage, that of `[defaults]` included.
         usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
+        /// Whether WebSocket connections are passed on, by `[defaults]` too.
+        websocket: bool =
+            Some(websocket().read_written(table, "websocket", context).unwrap_or(context.defaults.websocket));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
         cors: Option<Arc<Cors>> =
             Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));

@@ -6,4 +6,5 @@ mod http2;
 mod opened;
 mod peers;
 mod refused;
+mod revoked;
 pub mod rig;
