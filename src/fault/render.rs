@@ -109,7 +109,11 @@ impl Fault {
             headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
+        if let Self::Unavailable(wait)
+        | Self::IdOwnerUnavailable(wait)
+        | Self::Full(wait)
+        | Self::RateLimited(wait) = self
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
         if let Self::MethodNotAllowed { allowed, .. } = self
@@ -173,16 +177,16 @@ impl Fault {
         Worded { language, message, status: rule.status.unwrap_or(status), code }
     }
 
-    fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
+    fn enveloped<'a>(&'a self, message: &'a str) -> Enveloped<'a> {
         Enveloped { error: self.object(message) }
     }
 
-    fn object<'a>(&self, message: &'a str) -> ErrorObject<'a> {
+    fn object<'a>(&'a self, message: &'a str) -> ErrorObject<'a> {
         let Row { kind, code, .. } = self.row();
         ErrorObject { message, kind, param: self.param(), code }
     }
 
-    fn for_anthropic<'a>(&self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
+    fn for_anthropic<'a>(&'a self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
         let Worded { message, status, code, .. } = worded;
         let error = AnthropicError { kind: anthropic_type(*status), message, param: self.param(), code };
         AnthropicEnveloped { kind: "error", error, request_id }

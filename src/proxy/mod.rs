@@ -16,6 +16,7 @@
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
 mod account_choice;
+mod account_learning;
 mod admission;
 mod arrival;
 mod attempts;
@@ -212,7 +213,7 @@ async fn answer(
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
-        let permit = admission::admit(&exchange.record, &request).await?;
+        let permit = admission::admit(exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         if let Some(policy) = detach_policy(&request) {

@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod accounts;
 mod browser;
 mod cli;
 mod docs;
@@ -43,4 +44,5 @@ mod tolerance;
 mod tracing;
 mod truncation;
 mod usage;
+mod validation;
 mod websocket;
