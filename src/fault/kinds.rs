@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, time::Duration};
 
 use super::{Language, Reason};
-use crate::openai::{EditError, FactsError};
+use crate::openai::{CheckError, EditError, FactsError, Invalid};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -81,6 +81,15 @@ pub enum Fault {
         /// Names like it that the client may use.
         names: Vec<String>,
     },
+    /// The account that requests of the client belong to does not know an id of the request, which is not looked for elsewhere because it
+    /// changes something.
+    IdUnknown,
+    /// An id belongs to an account to which the route does not lead any more.
+    IdOwnerGone,
+    /// The ids of the request belong to different accounts, so no account can serve it.
+    IdOwnersDiffer,
+    /// The account that the request belongs to cannot be asked now. The time until it may be.
+    IdOwnerUnavailable(Duration),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -90,6 +99,8 @@ pub enum Fault {
     },
     /// A body that should be JSON is not, or is ambiguous.
     BodyInvalid(FactsError),
+    /// The body breaks a rule of its operation, on a route that checks requests.
+    RequestInvalid(Box<Invalid>),
     /// The body has no place for a member that the route sets in it.
     BodyNotEditable(EditError),
     /// No data of the request body arrived for `server.body_idle`.
@@ -208,10 +219,11 @@ impl Fault {
 
 impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
-    pub fn param(&self) -> Option<&'static str> {
+    pub fn param(&self) -> Option<&str> {
         match self {
             Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
+            Self::RequestInvalid(invalid) => invalid.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,
         }
@@ -228,6 +240,7 @@ impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::BodyInvalid(error) => Some(error),
+            Self::RequestInvalid(invalid) => Some(invalid),
             Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
             Self::OriginUnlisted(cause)
@@ -245,6 +258,15 @@ impl Error for Fault {
     }
 }
 
+impl From<CheckError> for Fault {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Unreadable(error) => Self::BodyInvalid(error),
+            CheckError::Invalid(invalid) => Self::RequestInvalid(invalid),
+        }
+    }
+}
+
 /// Only a body's form is the client's doing; anything else is a bug of the gateway.
 impl From<EditError> for Fault {
     fn from(error: EditError) -> Self {
@@ -253,6 +275,7 @@ impl From<EditError> for Fault {
             EditError::Overlap
             | EditError::OutOfBounds
             | EditError::NotAField { .. }
+            | EditError::NotToBeSet { .. }
             | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }

@@ -10,6 +10,7 @@ use crate::coding::Undecodable;
 use super::{
     edit::EditPoints,
     json::{self, Leaf, NotJson, Object, Shape, Value},
+    usage::{StreamOptions, UsagePoint},
 };
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
@@ -132,7 +133,7 @@ impl FactsError {
     }
 
     /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
-    fn not_json(body: &[u8], at: usize) -> Self {
+    pub(super) fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {
             Err(source) => source,
             Ok(_) => serde_json::Error::custom("what should be text is not UTF-8, or a number is too large"),
@@ -150,13 +151,17 @@ impl FactsError {
 /// The request object being read. After the first problem the rest of the body is still read, because a body that
 /// is not JSON at all is the more useful error.
 #[derive(Default)]
-struct Request {
+pub(super) struct Request {
     facts: Facts,
     seen: Vec<&'static str>,
     problem: Option<FactsError>,
     has_members: bool,
     /// The value of `model`, as offsets in the body.
     model_at: Option<Range<usize>>,
+    usage_point: UsagePoint,
+    has_stream_options: bool,
+    /// Azure OpenAI on your data, which rejects `stream_options` (Azure/azure-sdk-for-js#30751).
+    has_data_sources: bool,
 }
 
 impl Object for Request {
@@ -180,16 +185,12 @@ impl Object for Request {
             }
             b"conversation" | b"previous_response_id" => self.facts.continues |= value.leaf()? != Leaf::Null,
             b"mcp_servers" => self.facts.mcp |= value.filled()?,
-            b"tools" => value.each(|tool: Tool| {
-                self.facts.mcp |= tool.is_mcp;
-                self.facts.hosted_tools |= tool.is_hosted;
-            })?,
+            b"tools" => value.each(|tool: Tool| self.note_tools(&tool))?,
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
             }
-            b"stream_options" => {
-                value.object(&mut StreamOptions(&mut self.facts))?;
-            }
+            b"stream_options" => self.stream_options(value)?,
+            b"data_sources" | b"dataSources" => self.has_data_sources |= value.leaf()? != Leaf::Null,
             // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
             key if key.eq_ignore_ascii_case(b"model") => {
                 self.problem.get_or_insert(FactsError::OtherCase);
@@ -203,16 +204,31 @@ impl Object for Request {
 
 impl Request {
     /// The facts of an object that has been read from `body`.
-    fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
+    pub(super) fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
         let mut facts = self.facts;
         if let Some(brace) = body.iter().position(|byte| *byte == b'{') {
             let (model, is_empty) = (self.model_at, !self.has_members);
-            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty };
+            let usage = if self.has_data_sources { UsagePoint::None } else { self.usage_point };
+            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty, usage };
         }
         Ok(facts)
+    }
+
+    /// Notes what is known of one of the `tools`, or of all.
+    pub(super) fn note_tools(&mut self, tool: &Tool) {
+        self.facts.mcp |= tool.is_mcp;
+        self.facts.hosted_tools |= tool.is_hosted;
+    }
+
+    fn stream_options(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
+        let (options, point) = StreamOptions::read(value)?;
+        self.facts.include_usage |= options.include_usage;
+        let is_second = std::mem::replace(&mut self.has_stream_options, true);
+        self.usage_point = if is_second { UsagePoint::None } else { point };
+        Ok(())
     }
 
     fn once(&mut self, field: &'static str) {
@@ -253,9 +269,25 @@ impl Request {
     }
 }
 
-/// One of the `tools`.
-#[derive(Default)]
-struct Tool {
+/// The members of a request that are read into facts. Of `tools`, only the types are.
+pub(super) const FACTS: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "background",
+    "store",
+    "conversation",
+    "previous_response_id",
+    "mcp_servers",
+    "tools",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+];
+
+/// One of the `tools`, or what is known of all.
+#[derive(Debug, Default)]
+pub(super) struct Tool {
     is_hosted: bool,
     is_mcp: bool,
 }
@@ -266,10 +298,17 @@ impl Object for Tool {
             return value.skip();
         }
         if let Leaf::Text(kind) = value.leaf()? {
-            self.is_mcp |= matches!(&*kind, "mcp" | "mcp_toolset");
-            self.is_hosted |= !runs_at_client(&kind);
+            self.note(&kind);
         }
         Ok(())
+    }
+}
+
+impl Tool {
+    /// Notes a tool's type.
+    pub(super) fn note(&mut self, kind: &str) {
+        self.is_mcp |= matches!(kind, "mcp" | "mcp_toolset");
+        self.is_hosted |= !runs_at_client(kind);
     }
 }
 
@@ -280,18 +319,6 @@ fn runs_at_client(kind: &str) -> bool {
     const WHOLE: [&str; 4] = ["function", "custom", "local_shell", "apply_patch"];
     const BEGINNINGS: [&str; 4] = ["computer", "bash_", "text_editor_", "memory_"];
     WHOLE.contains(&kind) || BEGINNINGS.iter().any(|beginning| kind.starts_with(beginning))
-}
-
-struct StreamOptions<'a>(&'a mut Facts);
-
-impl Object for StreamOptions<'_> {
-    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
-        if key != b"include_usage" {
-            return value.skip();
-        }
-        self.0.include_usage |= value.leaf()? == Leaf::Bool(true);
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -315,7 +342,12 @@ mod tests {
             include_usage: true,
             background: true,
             max_tokens: Some(100),
-            edit_points: EditPoints::Object { model, after_brace: 1, is_empty: false },
+            edit_points: EditPoints::Object {
+                model,
+                after_brace: 1,
+                is_empty: false,
+                usage: UsagePoint::None,
+            },
             ..Facts::default()
         };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
@@ -326,9 +358,12 @@ mod tests {
         let body =
             r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"max_output_tokens":1.5}"#;
         let model = Some(9..13);
-        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false };
+        let null = body.find("null,\"max_tokens").unwrap();
+        let usage = UsagePoint::NullOptions(null..null + 4);
+        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false, usage };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts { edit_points, ..Facts::default() });
-        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true };
+        let usage = UsagePoint::NoOptions;
+        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true, usage };
         assert_eq!(Facts::read(b" {} \n").unwrap(), Facts { edit_points, ..Facts::default() });
     }
 

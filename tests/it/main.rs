@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod accounts;
 mod browser;
 mod cli;
 mod docs;
@@ -42,4 +43,6 @@ mod tls;
 mod tolerance;
 mod tracing;
 mod truncation;
+mod usage;
+mod validation;
 mod websocket;

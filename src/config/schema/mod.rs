@@ -10,6 +10,7 @@ mod client;
 mod cors;
 mod defaults;
 mod egress;
+mod error;
 mod headers;
 mod languages;
 mod listener;
@@ -23,7 +24,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::fault::Languages;
+use crate::fault::{ErrorRule, Languages};
 
 pub use account::KeyAccount;
 pub(crate) use account::UpstreamKey;
@@ -33,9 +34,11 @@ pub(crate) use client::key_nodes;
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
-    Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
+    AskForUsage, Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate,
+    Switch,
 };
 pub use egress::EgressProxy;
+pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
@@ -46,7 +49,7 @@ pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
-pub use upstream::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls};
+pub use upstream::{Auth, Balance, HashBy, IncludeUsage, Pool, Target, Upstream, UpstreamTls};
 
 /// One `gateway.toml`, read whole: each table by its name, in the file's terms.
 #[derive(Debug)]
@@ -71,6 +74,8 @@ pub struct Config {
     pub routes: BTreeMap<Arc<str>, Route>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[[error]]`
+    pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
     pub warnings: Vec<super::Problem>,
     /// What `/config` shows: the file as written, with references to secrets and without secrets.

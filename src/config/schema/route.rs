@@ -7,7 +7,10 @@ use http::Method;
 use super::{
     BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     cors::cors,
-    defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
+    defaults::{
+        AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
+        usage, validate,
+    },
     headers::{no_secrets, not_both},
     languages::languages,
     timeouts::SPANS,
@@ -22,7 +25,7 @@ use crate::config::{
     reader::{Node, Table},
     url,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -64,8 +67,10 @@ table! {
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",
             { since: "0.2.0" };
-        body_limit = body_limit(), "Maximum size of a JSON body.",
+        body_limit = body_limit(), "Maximum size of a JSON body, or of a multipart form whose model the gateway has to know.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
+        validate = validate(), "How request bodies on this route are checked.",
+            { default: "what `[defaults]` says", example: &["\"strict\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
@@ -91,6 +96,10 @@ table! {
             choice(&[("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)]).or(OnDisconnect::Cancel),
             "What happens to the upstream's response when the client leaves: the request is cancelled, or the response is read on for its \
              usage, for at most 5 minutes and 16 MiB.";
+        usage = usage(),
+            "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
+             always.",
+            { default: "what `[defaults]` says", example: &["\"always\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         next_on_context_length: bool = flag().or(false),
             "Whether a request that is rejected with `context_length_exceeded` goes to the next upstream.";
         attempt_headers: bool = flag().or(false),
@@ -126,6 +135,11 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// How request bodies are checked, as `[defaults]` says if the route does not; `None`: "off".
+        validate: Option<Level> =
+            Some(validate().read_written(table, "validate", context).unwrap_or(context.defaults.validate));
+        /// Whether streams are asked for their token usage, that of `[defaults]` included.
+        usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
         cors: Option<Arc<Cors>> =
             Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));

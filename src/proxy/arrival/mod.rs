@@ -7,6 +7,7 @@ mod ephemeral;
 mod handshake;
 mod host;
 mod no_route;
+mod preflight;
 mod refuse;
 mod route;
 
@@ -16,9 +17,9 @@ use crate::policy::SecretScanner;
 
 pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
-pub(super) use cors::preflight;
 pub(super) use ephemeral::EphemeralAccess;
 pub(super) use handshake::{Handshake, models_in, with_model};
+pub(super) use preflight::preflight;
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 
 /// A request whose route and client are known.

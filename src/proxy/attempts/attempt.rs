@@ -5,8 +5,8 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    candidate::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask, switch::switched,
-    upstream_error::UpstreamError,
+    candidate::Candidate, head::HeadLimit, learn::learn, response::judge, retry::AttemptError, send::ask,
+    switch::switched, upstream_error::UpstreamError,
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},
@@ -63,6 +63,9 @@ pub(super) async fn begin(
     let start = exchange.begin_attempt(record_of(candidate));
     let limit = candidate.timeouts.first_token.filter(|_| candidate.may_be_late);
     candidate.head_limit = limit.map(|limit| HeadLimit { start, limit });
+    if request.adds_usage {
+        candidate.ask_for_usage(start);
+    }
     announce(exchange, request, candidate);
     ask(context, exchange, request, candidate).await
 }
@@ -85,9 +88,19 @@ pub(super) async fn finish(
         }
         judged => judged,
     };
+    let result = match (result, &request.accounts) {
+        (Ok(mut response), Some(choice)) => {
+            Box::pin(learn(context, exchange, choice, &candidate, &mut response))
+                .await
+                .map(|()| response)
+                .map_err(AttemptError::Fault)
+        }
+        (result, _) => result,
+    };
     match result {
         Ok(mut response) => {
             candidate.permit.responded();
+            candidate.served();
             exchange.attempt_answered(response.status());
             let start = content_due_from(exchange, &candidate);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
@@ -98,9 +111,8 @@ pub(super) async fn finish(
         }
         Err(error) => {
             report_to_breaker(exchange, request, &mut candidate, &error);
-            let holds_key = |code: &[u8]| {
-                request.arrived.key.found_in(code) || context.snapshot.upstream_keys.found_in(code)
-            };
+            let holds_key =
+                |code: &[u8]| request.arrived.key.found_in(code) || candidate.secrets().found_in(code);
             exchange.attempt_failed(error.name(), error.code().filter(|code| !holds_key(code.as_bytes())));
             Err(FailedAttempt { candidate, error })
         }

@@ -37,6 +37,19 @@ pub(super) struct Candidate {
     pub(super) answered: Option<Instant>,
     /// Counts the attempt in its upstream's retry budget.
     pub(super) budget: Option<BudgetPermit>,
+    pub(super) usage: AskedUsage,
+}
+
+/// Whether a candidate is asked for the usage of its stream although the client does not ask for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum AskedUsage {
+    /// It is not.
+    #[default]
+    No,
+    /// It is: the gateway has added `stream_options.include_usage`, and removes the chunk from the response.
+    Yes,
+    /// It was, and refused the request; so it is sent the request again without that.
+    Refused,
 }
 
 impl Candidate {
@@ -44,6 +57,34 @@ impl Candidate {
     /// `first_token`.
     pub(super) fn content_due_from(&self, start: Instant) -> Instant {
         self.answered.filter(|_| self.head_limit.is_none()).unwrap_or(start)
+    }
+
+    /// Decides whether the attempt that begins at `now` asks for the usage of the stream, as the route wants.
+    pub(super) fn ask_for_usage(&mut self, now: Instant) {
+        if self.usage != AskedUsage::Refused {
+            let asks = self.upstream.takes_usage(now);
+            self.usage = if asks { AskedUsage::Yes } else { AskedUsage::No };
+        }
+    }
+
+    /// Whether the body of the request is changed for this candidate, if it can be.
+    pub(super) fn edits_body(&self) -> bool {
+        self.model.is_some() || self.usage == AskedUsage::Yes
+    }
+
+    /// Notes that the candidate has served the request. If it did so only without being asked for the usage, it is not asked for a while.
+    pub(super) fn served(&self) {
+        if self.usage != AskedUsage::Refused {
+            return;
+        }
+        let upstream = &self.upstream.name;
+        if let Some(span) = self.upstream.usage_support.refused(Instant::now()) {
+            tracing::warn!(
+                %upstream,
+                "upstream refused stream_options.include_usage; its streams are not asked for their usage for {span:?} \
+                 (include_usage = \"refuses\" in [upstream.{upstream}] says so for good)"
+            );
+        }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -61,7 +102,6 @@ impl Candidate {
     }
 
     /// The account that it belongs to: what a request makes there is known in this account alone.
-    #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
     pub(super) fn account(&self) -> Option<&Account> {
         match &self.ephemeral {
             None => self.upstream.account(self.target(), self.key_number()),

@@ -12,11 +12,12 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    candidate::Candidate,
+    candidate::{AskedUsage, Candidate},
     error_body::ErrorBody,
     redirect::relocate,
     retry::AttemptError,
     upstream_error::{UpstreamError, judge_event},
+    usage_refused::may_refuse_usage,
     wait,
 };
 use crate::{
@@ -91,6 +92,7 @@ pub(super) async fn judge(
         exchange.record.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
     let policy = ResponsePolicy::new(route, candidate.secrets(), candidate.has_key(), judge_event);
     let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
+    let pending = if candidate.usage == AskedUsage::Yes { pending.without_usage() } else { pending };
     Ok(ClientResponse::streamed(head, pending))
 }
 
@@ -133,6 +135,7 @@ fn upstream_error(
     let status = head.status;
     let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
     let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), candidate.has_key());
+    let may_refuse_usage = bytes.as_ref().is_ok_and(|bytes| may_refuse_usage(status, bytes));
     if !is_head {
         head.headers.remove(header::CONTENT_LENGTH);
     }
@@ -141,9 +144,9 @@ fn upstream_error(
         if candidate.secrets().found_in(&bytes) {
             return Err(Fault::Withheld(status.as_u16()));
         }
-        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+        Ok(ClientResponse::of_upstream_error(Response::from_parts(head, bytes), &candidate.upstream.name))
     });
-    error.answered(response)
+    UpstreamError { may_refuse_usage, ..error }.answered(response)
 }
 
 /// Whether `chunked` is the only transfer coding. hyper accepts others too, and with the header gone they would be left in the body (RFC 9112

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::{error_class::ErrorClass, upstream_error::UpstreamError};
 use crate::{fault::Fault, openai::Repeat, proxy::key_use::KeyCooldown};
 
@@ -68,6 +70,11 @@ impl AttemptError {
         }
     }
 
+    /// Whether the upstream may have refused the request because it asks for the usage of its stream.
+    pub(super) fn may_refuse_usage(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.may_refuse_usage)
+    }
+
     /// How long to wait before the next request, according to the upstream.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -102,6 +109,13 @@ impl AttemptError {
     /// Whether the attempt failed by a timeout for slowness ([`Fault::is_slowness`]).
     pub(super) fn is_slowness(&self) -> bool {
         matches!(self, Self::Fault(fault) if fault.is_slowness())
+    }
+
+    /// Whether the upstream does not know an id of the request. It may also not know the model, or the path.
+    pub(super) fn is_unknown_id(&self) -> bool {
+        let Self::Upstream(error) = self else { return false };
+        let is_other = matches!(self.code(), Some("model_not_found" | "unknown_url" | "DeploymentNotFound"));
+        error.status == StatusCode::NOT_FOUND && !error.in_stream && !is_other
     }
 
     /// The provider's own error code, if it gave one.
@@ -164,7 +178,6 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
 
     use super::*;
     use crate::upstream::{Cooldown, CooldownReason};
@@ -176,6 +189,7 @@ mod tests {
             code: None,
             retry_after: retry_after.map(Duration::from_secs),
             hopeless: false,
+            may_refuse_usage: false,
             has_key: true,
             in_stream: false,
             response: Err(Fault::Overloaded),

@@ -8,8 +8,10 @@
 //!
 //! A key that is withdrawn does not end a connection: its client was known when it was opened.
 
+mod clocks;
 mod direction;
 mod ending;
+mod opened;
 mod refuse;
 mod relay;
 mod watch;
@@ -37,8 +39,10 @@ use crate::{
     snapshot::Route,
     websocket::handshake,
 };
+use clocks::TunnelTimeouts;
+use opened::{Opened, TunnelPermits, TunnelSecrets};
 pub(super) use refuse::PageRefusal;
-use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
+use relay::TunnelRelay;
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
@@ -81,6 +85,10 @@ pub(super) async fn answer(
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
+        if request.has_several_accounts() {
+            let map = &*context.worker.gateway.accounts;
+            Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
+        }
         let permit = admission::admit(&exchange.record, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);

@@ -83,14 +83,24 @@ fn venv(folder: &Path, requirements: &Path) -> PathBuf {
     python
 }
 
+/// Python with LangChain, for one of the scripts in `tests/sdk/frameworks`.
+pub fn frameworks_python(name: &str) -> Command {
+    let scripts = Path::new(SCRIPTS).join("frameworks");
+    let mut script = Command::new(venv(&folder("frameworks-python"), &scripts.join("requirements.txt")));
+    script.arg("-B").arg(scripts.join(name));
+    script
+}
+
+/// Node with the AI SDK, for one of the scripts in `tests/sdk/frameworks`.
+pub fn frameworks_node(name: &str) -> Command {
+    let mut script = node_in(&folder("frameworks-node"), &Path::new(SCRIPTS).join("frameworks"), &[name]);
+    script.arg(name);
+    script
+}
+
 /// Node with the packages about it; the caller names a script.
 pub fn node() -> Command {
-    let folder = folder("node");
-    let _alone = lock(&folder);
-    // A module finds its packages beside itself, so it has to be where they are.
-    for file in [
-        "package.json",
-        "package-lock.json",
+    const FILES: [&str; 8] = [
         "openai.test.mjs",
         "faults.mjs",
         "anthropic.mjs",
@@ -99,20 +109,28 @@ pub fn node() -> Command {
         "calls.mjs",
         "clients.mjs",
         "sockets.mjs",
-    ] {
-        fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
+    ];
+    node_in(&folder("node"), Path::new(SCRIPTS), &FILES)
+}
+
+/// Node in `folder`, with the packages and the files of `scripts`.
+fn node_in(folder: &Path, scripts: &Path, files: &[&str]) -> Command {
+    let _alone = lock(folder);
+    // A module finds its packages beside itself, so it has to be where they are.
+    for file in ["package.json", "package-lock.json"].iter().chain(files) {
+        fs::copy(scripts.join(file), folder.join(file)).unwrap();
     }
     let wanted = fs::read_to_string(folder.join("package-lock.json")).unwrap();
-    install(&folder, &wanted, || {
+    install(folder, &wanted, || {
         let hint = "node (20 or newer) is needed; on Debian: apt-get install nodejs npm";
         must(
             Command::new("node").args(["-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
             hint,
         );
-        npm_install(&folder);
+        npm_install(folder);
     });
     let mut script = Command::new("node");
-    script.current_dir(&folder);
+    script.current_dir(folder);
     script
 }
 
