@@ -160,6 +160,8 @@ pub enum Fault {
     CallerStalled,
     /// The drain's deadline ended the response.
     CutByDrain,
+    /// The client's key, or its permission for the route or the model, was withdrawn while the response was under way.
+    KeyRevoked,
     /// A bug in the gateway.
     Internal(Cause),
 }

@@ -314,6 +314,9 @@ table! {
     Self::CutByDrain =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", None, Us], "cut_by_drain";
         e.g. Self::CutByDrain;
+    Self::KeyRevoked =>
+        [S::UNAUTHORIZED, INVALID, "key_revoked", Some(false), Us], "key_revoked";
+        e.g. Self::KeyRevoked;
     Self::Internal(_) =>
         [S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us], "internal";
         e.g. Self::Internal("a bug".into());

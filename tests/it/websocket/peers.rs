@@ -64,7 +64,7 @@ impl Drop for Server {
 }
 
 /// What a script has printed.
-fn result(mut script: Command, arguments: &[&str]) -> Value {
+pub fn result(mut script: Command, arguments: &[&str]) -> Value {
     let output = script.args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
