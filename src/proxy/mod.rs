@@ -104,7 +104,10 @@ pub async fn handle(
         until_cut(&handle, answering).await
     };
     let response = match outcome {
-        Ok(Answer::Ready(response)) => response,
+        Ok(Answer::Ready(mut response)) => {
+            response.reword(&mut exchange, &context.snapshot);
+            response
+        }
         Ok(Answer::Detached(detached)) => return Ok(Box::pin(detach(context, exchange, detached)).await),
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
     };
@@ -154,7 +157,10 @@ pub async fn handle_upgrade(
             let refusal = PageRefusal::of_response(response.status(), &mut exchange);
             accept_to_refuse(exchange, &handshake, refusal)
         }
-        Err(response) => (respond(*response, exchange, None), None),
+        Err(mut response) => {
+            response.reword(&mut exchange, &context.snapshot);
+            (respond(*response, exchange, None), None)
+        }
     }
 }
 
@@ -257,8 +263,9 @@ async fn detach(
         Some(span) => tokio::time::timeout(span, &mut dispatch).await.ok(),
     };
     if let Some(DispatchResult { context, mut exchange, response }) = done {
-        let response = response
+        let mut response = response
             .unwrap_or_else(|fault| ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot));
+        response.reword(&mut exchange, &context.snapshot);
         return respond(response, exchange, drains_on);
     }
     handle.status.commit_early();
@@ -298,7 +305,7 @@ fn respond(
     if exchange.record.method == Method::HEAD {
         response = response.for_head();
     }
-    exchange.record.status = Some(response.status());
+    exchange.record.status.get_or_insert(response.status());
     let headers = response.headers_mut();
     identify(headers, &exchange.record);
     headers.extend(std::mem::take(&mut exchange.response_headers));

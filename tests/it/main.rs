@@ -43,4 +43,5 @@ mod tolerance;
 mod tracing;
 mod truncation;
 mod usage;
+mod validation;
 mod websocket;

@@ -14,7 +14,7 @@ use crate::config::{
     reader::{Node, Table},
     span as spans,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -35,6 +35,11 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        validate: Option<Level> = validate(),
+            "How request bodies of chat completions, completions, embeddings, Responses and Anthropic's Messages are checked before an upstream \
+             is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
+             unknown members always pass. A wrong request is rejected with 400 and the `param` that is at fault.",
+            { since: "0.2.0" };
         usage: AskForUsage = usage(),
             "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
              always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
@@ -65,6 +70,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            validate: validate().default_value(),
             usage: usage().default_value(),
             websocket: websocket().default_value(),
             languages: Languages::default(),
@@ -176,12 +182,17 @@ impl BreakerOverride {
 
 /// `body_limit`, in bytes.
 pub(super) fn body_limit() -> Or<Size<u64>> {
-    size(1 << 10..=1 << 30).or(32 << 20)
+    size(1 << 10..=1 << 40).or(32 << 20)
 }
 
 /// `heartbeat`; `None`: "off".
 pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
+}
+
+/// `validate`; `None`: "off".
+pub(super) fn validate() -> Or<Choice<Option<Level>>> {
+    choice(&[("off", None), ("basic", Some(Level::Basic)), ("strict", Some(Level::Strict))]).or(None)
 }
 
 /// `usage`

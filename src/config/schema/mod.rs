@@ -10,6 +10,7 @@ mod client;
 mod cors;
 mod defaults;
 mod egress;
+mod error;
 mod headers;
 mod languages;
 mod listener;
@@ -23,7 +24,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::fault::Languages;
+use crate::fault::{ErrorRule, Languages};
 
 pub use account::KeyAccount;
 pub(crate) use account::UpstreamKey;
@@ -37,6 +38,7 @@ pub use defaults::{
     Switch,
 };
 pub use egress::EgressProxy;
+pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use headers::{HeaderRules, SetHeader};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
@@ -72,6 +74,8 @@ pub struct Config {
     pub routes: BTreeMap<Arc<str>, Route>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[[error]]`
+    pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
     pub warnings: Vec<super::Problem>,
     /// What `/config` shows: the file as written, with references to secrets and without secrets.

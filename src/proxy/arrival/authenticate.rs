@@ -78,6 +78,9 @@ pub(in crate::proxy) fn authenticate(
         exchange.handle.status.granted(Grant { key: Some(key), cut: caller.cut_when_withdrawn });
         caller
     });
+    if let (Some(caller), None) = (&caller, only) {
+        ephemeral::agrees(context, &credentials, caller)?;
+    }
     exchange.record.caller.clone_from(&caller);
     authorize(caller.as_deref(), &credentials, &routed.route)?;
     Ok(Authenticated { key, ephemeral: None })

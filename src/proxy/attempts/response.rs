@@ -144,7 +144,7 @@ fn upstream_error(
         if candidate.secrets().found_in(&bytes) {
             return Err(Fault::Withheld(status.as_u16()));
         }
-        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+        Ok(ClientResponse::of_upstream_error(Response::from_parts(head, bytes), &candidate.upstream.name))
     });
     UpstreamError { may_refuse_usage, ..error }.answered(response)
 }

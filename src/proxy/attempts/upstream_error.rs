@@ -99,7 +99,8 @@ impl UpstreamError {
             Some(body) => error.as_response(body, &data, upstream, record),
         };
         let response = response
-            .map(|response| ClientResponse::local(response.map(|bytes| buffered::own(bytes, counted))));
+            .map(|response| response.map(|bytes| buffered::own(bytes, counted)))
+            .map(|response| ClientResponse::of_upstream_error(response, &upstream.name));
         Self { in_stream: true, may_refuse_usage: may_refuse_usage(status, &data), ..error }
             .answered(response)
     }

@@ -73,7 +73,7 @@ impl Ending {
         match self {
             Self::Drain => CloseReason::Draining.text(language),
             Self::UpstreamLost | Self::UpstreamStalled(_) => CloseReason::UpstreamLost.text(language),
-            _ => self.fault().message(language),
+            _ => self.fault().close_reason(language),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Error messages in the client's language.
 
+mod rules;
+
 use http::Request;
 use sluicegate::simulator::{Cut, Head};
 
