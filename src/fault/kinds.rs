@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, time::Duration};
 
 use super::{Language, Reason};
-use crate::openai::{EditError, FactsError};
+use crate::openai::{CheckError, EditError, FactsError, Invalid};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -99,6 +99,8 @@ pub enum Fault {
     },
     /// A body that should be JSON is not, or is ambiguous.
     BodyInvalid(FactsError),
+    /// The body breaks a rule of its operation, on a route that checks requests.
+    RequestInvalid(Box<Invalid>),
     /// The body has no place for a member that the route sets in it.
     BodyNotEditable(EditError),
     /// No data of the request body arrived for `server.body_idle`.
@@ -158,6 +160,8 @@ pub enum Fault {
     CallerStalled,
     /// The drain's deadline ended the response.
     CutByDrain,
+    /// The client's key, or its permission for the route or the model, was withdrawn while the response was under way.
+    KeyRevoked,
     /// A bug in the gateway.
     Internal(Cause),
 }
@@ -217,10 +221,11 @@ impl Fault {
 
 impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
-    pub fn param(&self) -> Option<&'static str> {
+    pub fn param(&self) -> Option<&str> {
         match self {
             Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
+            Self::RequestInvalid(invalid) => invalid.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,
         }
@@ -237,6 +242,7 @@ impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::BodyInvalid(error) => Some(error),
+            Self::RequestInvalid(invalid) => Some(invalid),
             Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
             Self::OriginUnlisted(cause)
@@ -250,6 +256,15 @@ impl Error for Fault {
             | Self::Truncated(cause)
             | Self::Internal(cause) => Some(&**cause),
             _ => None,
+        }
+    }
+}
+
+impl From<CheckError> for Fault {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Unreadable(error) => Self::BodyInvalid(error),
+            CheckError::Invalid(invalid) => Self::RequestInvalid(invalid),
         }
     }
 }

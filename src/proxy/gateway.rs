@@ -9,6 +9,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
 use crate::{
     accounts::{AccountMap, MemoryMap},
@@ -27,6 +28,8 @@ pub struct Gateway {
     pub last_reload: ArcSwapOption<Reload>,
     /// The destination of access lines, if they are written.
     pub access_log: AccessLog,
+    /// Tells workers that `live` has changed.
+    pub replaced: watch::Sender<()>,
     /// Counts of successful and failed reloads.
     pub reloads: Reloads,
     /// When the gateway started.
@@ -71,6 +74,7 @@ impl Gateway {
         Arc::new(Self {
             live,
             last_reload: ArcSwapOption::empty(),
+            replaced: watch::Sender::default(),
             access_log,
             reloads,
             started,
@@ -106,6 +110,7 @@ impl Gateway {
         self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             self.live.store(snapshot.clone());
+            self.replaced.send_replace(());
         }
         compiled
     }

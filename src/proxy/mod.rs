@@ -213,7 +213,7 @@ async fn answer(
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
-        let permit = admission::admit(&exchange.record, &request).await?;
+        let permit = admission::admit(exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         if let Some(policy) = detach_policy(&request) {

@@ -12,6 +12,7 @@ mod server_tls;
 #[cfg(test)]
 mod tests;
 mod upstreams;
+mod withdrawn;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -19,7 +20,7 @@ use thiserror::Error;
 
 use crate::{
     access::{Caller, Callers, Seal},
-    config::{self, Config},
+    config::{self, Config, OnRevoke},
     policy::SecretScanner,
 };
 
@@ -30,6 +31,7 @@ use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
+pub use withdrawn::is_cut;
 
 /// Generation N of the configuration, compiled.
 #[derive(Debug)]
@@ -239,7 +241,8 @@ fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapsh
     let mut callers = Callers::default();
     for (name, client) in written {
         let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
-        let compiled = Caller { name, routes: client.routes, models: client.models };
+        let cut_when_withdrawn = client.on_revoke == OnRevoke::Cut;
+        let compiled = Caller { name, routes: client.routes, models: client.models, cut_when_withdrawn };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
     }

@@ -6,14 +6,15 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use super::{Cors, TimeoutOverrides, Timeouts, cors::cors, languages::languages, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff,
-        choice, count, defaults_table, described, inherited_table, parse_as, size, span, table,
+        Choice, Context, Declared as _, Defaulted as _, Described, Flag, Keys, Kind, Or, Shape, Size,
+        SpanOrOff, choice, count, defaults_table, described, flag, inherited_table, parse_as, size, span,
+        table,
     },
     problem::complaint,
     reader::{Node, Table},
     span as spans,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -34,11 +35,20 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        validate: Option<Level> = validate(),
+            "How request bodies of chat completions, completions, embeddings, Responses and Anthropic's Messages are checked before an upstream \
+             is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
+             unknown members always pass. A wrong request is rejected with 400 and the `param` that is at fault.",
+            { since: "0.2.0" };
         usage: AskForUsage = usage(),
             "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
              always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
              the usage from the response.",
             { example: &[r#""always""#], since: "0.2.0" };
+        websocket: bool = websocket(),
+            "Whether WebSocket connections are passed on to upstreams. If not, they are refused with 426, and clients that can do without go \
+             on with plain HTTP.",
+            { since: "0.2.0" };
         languages: Languages = languages(),
             "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
              if none fits. The codes of errors are the same in all languages.",
@@ -60,7 +70,9 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            validate: validate().default_value(),
             usage: usage().default_value(),
+            websocket: websocket().default_value(),
             languages: Languages::default(),
             cors: None,
             timeout: Timeouts::default(),
@@ -170,7 +182,7 @@ impl BreakerOverride {
 
 /// `body_limit`, in bytes.
 pub(super) fn body_limit() -> Or<Size<u64>> {
-    size(1 << 10..=1 << 30).or(32 << 20)
+    size(1 << 10..=1 << 40).or(32 << 20)
 }
 
 /// `heartbeat`; `None`: "off".
@@ -178,9 +190,19 @@ pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
 }
 
+/// `validate`; `None`: "off".
+pub(super) fn validate() -> Or<Choice<Option<Level>>> {
+    choice(&[("off", None), ("basic", Some(Level::Basic)), ("strict", Some(Level::Strict))]).or(None)
+}
+
 /// `usage`
 pub(super) fn usage() -> Or<Choice<AskForUsage>> {
     choice(&[("as_asked", AskForUsage::AsAsked), ("always", AskForUsage::Always)]).or(AskForUsage::AsAsked)
+}
+
+/// `websocket`
+pub(super) fn websocket() -> Or<Flag> {
+    flag().or(true)
 }
 
 /// `timeout`, without a default.

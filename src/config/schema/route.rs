@@ -9,7 +9,7 @@ use super::{
     cors::cors,
     defaults::{
         AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
-        usage,
+        usage, validate, websocket,
     },
     headers::{no_secrets, not_both},
     languages::languages,
@@ -25,7 +25,7 @@ use crate::config::{
     reader::{Node, Table},
     url,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -63,12 +63,14 @@ table! {
              adds CORS headers to every response, and refuses requests of other pages. Replaces `cors` of `[defaults]` as a whole.",
             { default: "what `[defaults]` says", example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#],
               inheritance: Inheritance::Overrides, since: "0.2.0" };
-        websocket: bool = flag().or(true),
+        websocket = websocket(),
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",
-            { since: "0.2.0" };
-        body_limit = body_limit(), "Maximum size of a JSON body.",
+            { default: "what `[defaults]` says", example: &["false"], inheritance: Inheritance::Overrides, since: "0.2.0" };
+        body_limit = body_limit(), "Maximum size of a JSON body, or of a multipart form whose model the gateway has to know.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
+        validate = validate(), "How request bodies on this route are checked.",
+            { default: "what `[defaults]` says", example: &["\"strict\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
@@ -133,8 +135,14 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// How request bodies are checked, as `[defaults]` says if the route does not; `None`: "off".
+        validate: Option<Level> =
+            Some(validate().read_written(table, "validate", context).unwrap_or(context.defaults.validate));
         /// Whether streams are asked for their token usage, that of `[defaults]` included.
         usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
+        /// Whether WebSocket connections are passed on, by `[defaults]` too.
+        websocket: bool =
+            Some(websocket().read_written(table, "websocket", context).unwrap_or(context.defaults.websocket));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
         cors: Option<Arc<Cors>> =
             Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));

@@ -90,19 +90,6 @@ pub(super) async fn dispatch(
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
-    let rewrite = request.rewrite.take();
-    let response = try_candidates(context, exchange, request).await?;
-    match rewrite {
-        None => Ok(response),
-        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
-    }
-}
-
-async fn try_candidates(
-    context: &RequestContext,
-    exchange: &mut Exchange,
-    mut request: Box<PreparedRequest>,
-) -> Result<ClientResponse, Fault> {
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
@@ -138,7 +125,10 @@ async fn try_candidates(
             }
         };
         let failed = match finished {
-            Ok(response) => return Ok(response),
+            Ok(response) => {
+                let Some(rewrite) = request.rewrite else { return Ok(response) };
+                return Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await;
+            }
             Err(failed) => failed,
         };
         match dispatch.after(context, &request, failed) {

@@ -6,7 +6,7 @@
 //! One task drives both directions of a connection, which is the task of the client's connection. Nothing is read from one side while the other
 //! has not taken what was read before, so memory is bounded, and an idle connection keeps no buffer.
 //!
-//! A key that is withdrawn does not end a connection: its client was known when it was opened.
+//! A key that is withdrawn ends a connection only if its client has `on_revoke = "cut"`: it was known when the connection was opened.
 
 mod clocks;
 mod direction;
@@ -89,7 +89,7 @@ pub(super) async fn answer(
             let map = &*context.worker.gateway.accounts;
             Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
         }
-        let permit = admission::admit(&exchange.record, &request).await?;
+        let permit = admission::admit(exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         shake_hands(&mut request, handshake);

@@ -190,6 +190,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         match moved {
             Moved::Bytes(_) => {
                 self.note_traffic();
+                if let Some(model) = self.watch.new_model() {
+                    self.exchange.handle.status.uses_model(model);
+                }
                 if let Some(refused) = self.watch.refused.take() {
                     self.close(refused);
                 }

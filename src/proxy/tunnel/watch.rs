@@ -24,6 +24,7 @@ pub(super) struct Watch {
     closed: Option<Arc<Route>>,
     /// The model that the connection was opened for, or that its messages name first.
     pub(super) model: Option<String>,
+    is_model_new: bool,
     /// The model that answers.
     pub(super) response_model: Option<String>,
     pub(super) usage: Option<Usage>,
@@ -60,6 +61,7 @@ impl Watch {
             caller,
             closed,
             model,
+            is_model_new: false,
             response_model: None,
             usage: None,
             turns: 0,
@@ -96,6 +98,11 @@ impl Watch {
     /// Whether a close frame of either peer has passed.
     pub(super) fn has_close(&self) -> bool {
         self.client_closed || self.server_closed
+    }
+
+    /// The model that the client's messages have just named for the first time, if the client may use some only.
+    pub(super) fn new_model(&mut self) -> Option<&str> {
+        if std::mem::take(&mut self.is_model_new) { self.model.as_deref() } else { None }
     }
 
     /// Observes what the server has sent.
@@ -160,6 +167,7 @@ impl Watch {
         self.asked += u64::from(message.asks);
         if self.model.is_none() {
             self.model = message.models.into_iter().next();
+            self.is_model_new = self.is_limited && self.model.is_some();
         }
         true
     }

@@ -4,6 +4,7 @@ mod cases;
 mod ends;
 mod http2;
 mod opened;
-mod peers;
+pub mod peers;
 mod refused;
+mod revoked;
 pub mod rig;

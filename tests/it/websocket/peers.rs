@@ -26,10 +26,16 @@ impl Server {
         Self::start(packages::python("websocket_echo.py"))
     }
 
-    fn aimock() -> Self {
+    /// npm's imitation of OpenAI and Anthropic.
+    pub fn aimock() -> Self {
         let mut script = packages::node();
         script.arg("aimock.mjs");
         Self::start(script)
+    }
+
+    /// llama.cpp's own server with a model that is made for it.
+    pub fn llama() -> Self {
+        Self::start(packages::llama())
     }
 
     fn start(mut script: Command) -> Self {
@@ -58,7 +64,7 @@ impl Drop for Server {
 }
 
 /// What a script has printed.
-fn result(mut script: Command, arguments: &[&str]) -> Value {
+pub fn result(mut script: Command, arguments: &[&str]) -> Value {
     let output = script.args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);

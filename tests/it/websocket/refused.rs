@@ -354,3 +354,15 @@ async fn a_page_with_a_body_is_refused_and_the_body_is_no_frame() {
     }
     gateway.finish(3).await;
 }
+
+#[tokio::test]
+async fn routes_override_the_default() {
+    let upstream = Upstream::start().await;
+    let more = "[route.voice]\npath = \"/voice\"\nupstreams = [\"sim\"]\nwebsocket = true\n";
+    let gateway = Gateway::start(&before(&upstream).defaults("websocket = false").more(more));
+    let client = ask(gateway.address(), "/v1/realtime", &authorized()).await;
+    assert!(client.head.starts_with("HTTP/1.1 426 "), "{}", client.head);
+    let (mut client, mut server) = open(&gateway, &upstream, "/voice/realtime").await;
+    client.text("hello").await;
+    assert_eq!(server.next_text().await, "hello");
+}
