@@ -12,6 +12,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
 
 use crate::{
+    accounts::{AccountMap, MemoryMap},
     config::{Config, Problems},
     exchange::AccessLog,
     snapshot::{CompileError, Snapshot},
@@ -33,6 +34,8 @@ pub struct Gateway {
     pub reloads: Reloads,
     /// When the gateway started.
     pub started: SystemTime,
+    /// Which account knows an id, where that is not the one that the rule gives.
+    pub accounts: Arc<dyn AccountMap>,
     /// The shares of the workers.
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
@@ -53,8 +56,17 @@ pub struct Reload {
 }
 
 impl Gateway {
-    /// A gateway with `snapshot` as its configuration.
+    /// A gateway with `snapshot` as its configuration, which forgets the accounts of ids when it ends.
     pub fn new(snapshot: Snapshot, access_log: AccessLog) -> Arc<Self> {
+        Self::with_accounts(snapshot, access_log, Arc::new(MemoryMap::default()))
+    }
+
+    /// A gateway with `snapshot` as its configuration, and with this memory of the accounts of ids.
+    pub fn with_accounts(
+        snapshot: Snapshot,
+        access_log: AccessLog,
+        accounts: Arc<dyn AccountMap>,
+    ) -> Arc<Self> {
         let live = ArcSwap::from_pointee(snapshot);
         let started = SystemTime::now();
         let reloads = Reloads::default();
@@ -66,6 +78,7 @@ impl Gateway {
             access_log,
             reloads,
             started,
+            accounts,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
             spooled: Arc::default(),

@@ -64,7 +64,8 @@ table! {
             { default: "what `[defaults]` says", example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#],
               inheritance: Inheritance::Overrides, since: "0.2.0" };
         websocket = websocket(),
-            "Whether WebSocket connections are passed on to the upstream.",
+            "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
+             on with plain HTTP.",
             { default: "what `[defaults]` says", example: &["false"], inheritance: Inheritance::Overrides, since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body, or of a multipart form whose model the gateway has to know.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };

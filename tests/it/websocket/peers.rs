@@ -36,7 +36,10 @@ impl Server {
 
     /// llama.cpp's own server with a model that is made for it.
     pub fn llama() -> Self {
-        Self::start(packages::llama())
+        let mut server = packages::llama();
+        // It logs each request.
+        server.stderr(Stdio::null());
+        Self::start(server)
     }
 
     fn start(mut script: Command) -> Self {
