@@ -212,6 +212,14 @@ fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
 }
 
+/// The content of a request whose body is not read. Where bodies are checked, there must be one.
+fn unread(body: RequestBody, arrived: &Arrived, endpoint: Endpoint) -> Result<RequestContent, Fault> {
+    if body.is_end_stream() && check(arrived, endpoint).is_some() {
+        return Err(Fault::BodyInvalid(FactsError::Empty));
+    }
+    Ok(RequestContent::Streamed(body))
+}
+
 /// What is checked of the request's body.
 fn check(arrived: &Arrived, endpoint: Endpoint) -> Option<Check> {
     let check = Check::of(endpoint, arrived.routed.route.validate?)?;
