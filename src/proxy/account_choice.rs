@@ -12,8 +12,7 @@ pub(super) struct AccountChoice {
     /// The accounts that may be asked, the best first; bounded by the accounts of the route.
     order: Vec<Account>,
     search: Search,
-    /// `None`: nothing is learnt from the answer.
-    learning: Option<Learning>,
+    learning: Learning,
 }
 
 /// What is to be done when an account does not know the id, or cannot be asked.
@@ -43,13 +42,7 @@ pub(super) struct Learning {
 impl AccountChoice {
     /// These accounts, the best first; what their answers say is learnt.
     pub(super) fn new(order: Vec<Account>, search: Search, learning: Learning) -> Self {
-        Self { order, search, learning: Some(learning) }
-    }
-
-    /// This account and no other. Nothing is learnt.
-    #[expect(dead_code, reason = "for requests whose key says the account")]
-    pub(super) fn only(account: Account) -> Self {
-        Self { order: vec![account], search: Search::Known, learning: None }
+        Self { order, search, learning }
     }
 
     /// The accounts that may be asked, the best first.
@@ -64,6 +57,6 @@ impl AccountChoice {
 
     /// What is to be learnt from an answer of `account`.
     pub(super) fn learning_at(&self, account: &Account) -> Option<&Learning> {
-        self.learning.as_ref().filter(|learning| learning.home != *account)
+        Some(&self.learning).filter(|learning| learning.home != *account)
     }
 }

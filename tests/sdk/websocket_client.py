@@ -11,6 +11,8 @@ import sys
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+# The last message of a case that does not close the connection itself.
+MARKER = "the end of the case"
 URL, CASES, KEY = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 
 
@@ -25,12 +27,17 @@ async def case(number):
     async with connect(
         f"{URL}{number}", additional_headers=headers, compression=None, ping_interval=None, max_size=8 << 20
     ) as connection:
+        how = None
         try:
-            while True:
+            while shown(MARKER) not in messages:
                 messages.append(shown(await connection.recv()))
+            # It closes the connection itself: what it makes of a violation does not depend on when a close frame of the server arrives.
+            await connection.close()
         except ConnectionClosed as closed:
-            ends = [end and [end.code, end.reason] for end in (closed.rcvd, closed.sent)]
-            return [messages, type(closed).__name__, *ends, closed.rcvd_then_sent]
+            how = type(closed).__name__
+        protocol = connection.protocol
+        ends = [end and [end.code, end.reason] for end in (protocol.close_rcvd, protocol.close_sent)]
+        return [messages, how, *ends]
 
 
 async def main():

@@ -222,6 +222,7 @@ impl PartialEq for Names {
 impl Invalid {
     /// One with each problem, each at a parameter, except where the whole body is concerned.
     #[cfg(test)]
+    #[expect(clippy::vec_box, reason = "a fault has it in a box")]
     pub(crate) fn examples() -> Vec<Box<Self>> {
         const WORDS: &[Variant] = &[super::schema::word("user")];
         let of_body = [Problem::NotAnObject { found: Kinds::ARRAY }, Problem::TooDeep { most: 128 }];

@@ -36,7 +36,7 @@ pub(super) struct Candidates {
     /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
     timeouts: CallerTimeouts,
-    /// What the client\'s ephemeral key opens, if it has one. It is sent in place of a key.
+    /// What the client's ephemeral key opens, if it has one. It is sent in place of a key.
     ephemeral: Option<Rc<EphemeralAccess>>,
     /// Steps before this one are not used any more.
     first: usize,

@@ -231,7 +231,12 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) => {
                 learning::hold_until_learnt(pending, watch, timeouts, bounds).await
             }
-            ResponseContent::Switched(_) | ResponseContent::Local(_) | ResponseContent::UpstreamError(_) => {
+            ResponseContent::Switched(upstream) => {
+                watch.learn().await;
+                upstream.ids = Some(watch);
+                Ok(())
+            }
+            ResponseContent::Local(_) | ResponseContent::UpstreamError(_) => {
                 watch.learn().await;
                 Ok(())
             }

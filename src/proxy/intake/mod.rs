@@ -164,11 +164,8 @@ async fn take_in(
     let limit = arrived.routed.route.body_limit;
     let is_read = |form: &BodyForm| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed);
     let Some(form) = form.filter(is_read) else {
-        if body.is_end_stream() && check(arrived, operation.endpoint).is_some() {
-            return Err(Fault::BodyInvalid(FactsError::Empty));
-        }
         return Ok(TakenIn {
-            content: RequestContent::Streamed(body),
+            content: unread(body, arrived, operation.endpoint)?,
             decoded: None,
             repeat: operation.repeat(None),
             edit_points: EditPoints::default(),
@@ -213,6 +210,14 @@ fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool 
 /// Whether some candidate of the route has a model of its own.
 fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
+}
+
+/// The content of a request whose body is not read. Where bodies are checked, there must be one.
+fn unread(body: RequestBody, arrived: &Arrived, endpoint: Endpoint) -> Result<RequestContent, Fault> {
+    if body.is_end_stream() && check(arrived, endpoint).is_some() {
+        return Err(Fault::BodyInvalid(FactsError::Empty));
+    }
+    Ok(RequestContent::Streamed(body))
 }
 
 /// What is checked of the request's body.

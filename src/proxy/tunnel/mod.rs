@@ -171,11 +171,11 @@ impl OpenTunnel {
         upstream: SwitchedUpstream,
         client_key: Rc<SecretScanner<'static>>,
     ) -> Self {
-        let SwitchedUpstream { io, permit, idle } = upstream;
+        let SwitchedUpstream { io, permit, ids, idle } = upstream;
         let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
         let closed = closed_route(context, &exchange);
-        let opened = Opened { upstream: io, timeouts, permits, closed };
+        let opened = Opened { upstream: io, timeouts, permits, closed, ids };
         let upstreams = exchange.secrets.clone().unwrap_or_else(|| context.snapshot.upstream_keys.clone());
         let secrets = TunnelSecrets { upstreams, client: client_key };
         Self { exchange, what: What::Open(Box::new(opened), secrets) }

@@ -6,6 +6,7 @@ use super::ending::Ending;
 use crate::{
     access::Caller,
     openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
+    proxy::account_learning::IdWatch,
     snapshot::Route,
     websocket::{Interest, Observed},
 };
@@ -43,6 +44,8 @@ pub(super) struct Watch {
     pub(super) client_was_first: bool,
     /// Why a message of the client is not passed on.
     pub(super) refused: Option<Ending>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
 }
 
 impl Watch {
@@ -71,6 +74,7 @@ impl Watch {
             server_closed: false,
             client_was_first: false,
             refused: None,
+            ids: None,
         }
     }
 
@@ -112,6 +116,11 @@ impl Watch {
                 return;
             }
         };
+        if let Some(ids) = &mut self.ids {
+            ids.look(text);
+            // The next message is another text.
+            ids.look(b"\n");
+        }
         let message = ServerMessage::read(text);
         if let Some(usage) = message.usage {
             self.usage = Some(self.usage.map_or(usage, |sum| sum.plus(usage)));

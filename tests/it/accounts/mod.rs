@@ -151,7 +151,7 @@ fn id_of(answer: &Answer) -> String {
         let event: Value = serde_json::from_str(first).unwrap();
         return event["response"]["id"].as_str().unwrap().to_owned();
     }
-    let document: Value = serde_json::from_str(&text).unwrap();
+    let document: Value = serde_json::from_str(text).unwrap();
     document["id"].as_str().unwrap().to_owned()
 }
 

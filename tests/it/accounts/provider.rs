@@ -85,7 +85,7 @@ async fn answer(
     request: Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let body: Value = serde_json::from_slice(&body).unwrap_or_default();
     let path = head.uri.path().trim_start_matches("/v1/").to_owned();
     Ok(account.lock().unwrap().answer(&head.method, &path, &body))
@@ -107,9 +107,9 @@ impl Account {
             let what = format!("{method} {path} {unknown}");
             let reads = *method == Method::GET || path.ends_with("/search");
             if reads {
-                self.looks.push(what)
+                self.looks.push(what);
             } else {
-                self.strays.push(what)
+                self.strays.push(what);
             }
             return error(404, &format!("No such object: {unknown}"));
         }

@@ -273,13 +273,12 @@ fn unmasked(mut bytes: &[u8]) -> Vec<u8> {
     all
 }
 
-/// A server that sends the bytes of the case whose number ends the path, closes the connection, and reads what comes.
+/// A server that sends the bytes of the case whose number ends the path, and answers the client's close frame.
 async fn serve(mut peer: Peer, cases: Rc<Vec<(Vec<u8>, usize)>>) {
     let path = peer.head.split(' ').nth(1).unwrap();
     let (bytes, piece) = &cases[path.rsplit('/').next().unwrap().parse::<usize>().unwrap()];
     peer.accept_anybody().await;
-    let last = [0x88, 2, 0x03, 0xe8];
-    let _ = peer.exchange(&[&**bytes, &last].concat(), (*piece).max(1), b"nothing", b"").await;
+    let _ = peer.exchange(bytes, (*piece).max(1), b"nothing", b"\x88\x02\x03\xe8").await;
 }
 
 /// The other half of the suite: a client sees the frames of a server as without the gateway.
