@@ -39,7 +39,7 @@
 //! | [`listen`], [`admin`], [`simulator`] | accept, handshake, HTTP/1.1 and HTTP/2, drain; the operator's listener; an upstream that follows a script |
 //! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
-//! | [`access`], [`policy`], [`upstream`], [`body`] | who calls; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
+//! | [`access`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; how much they may use; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
 //! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames |
 //!
@@ -66,6 +66,7 @@ pub mod config;
 pub mod exchange;
 pub mod fault;
 pub mod key_digest;
+pub mod limit;
 pub mod listen;
 pub mod openai;
 pub mod outline;

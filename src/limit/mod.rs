@@ -1,0 +1,25 @@
+//! Limits: how much a client, group, route or model may use. Pure counting; who is counted and where is decided above.
+//!
+//! - [`Limit`]: what is counted, and how much of it is admitted.
+//! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects.
+//! - [`Admitted`]: a request that all of its limits admitted, in one step, until it is settled.
+//! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
+//! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
+//! - [`InFlight`]: so many requests at once.
+//! - [`PriceList`] and [`Money`]: what tokens cost, in integers.
+
+mod admission;
+mod calendar;
+mod concurrency;
+mod counter;
+mod definition;
+mod price;
+mod rate;
+
+pub use admission::{Admitted, Applied, Demand, Refused};
+pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount, UnknownZone};
+pub use concurrency::{InFlight, Slot};
+pub use counter::{Counter, Counters, Left, Moment, Remaining};
+pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
+pub use price::{InvalidDecimal, Money, PriceList, PricedTokens, Prices, Tier, TokenPrice};
+pub use rate::{Clock, Level, Now, Rate};
