@@ -160,6 +160,28 @@ pub enum Mistake {
     Probe,
 }
 
+impl Mistake {
+    /// The path of a base URL that reaches a route, if the base URL is the mistake.
+    pub(super) fn base(&self) -> Option<&str> {
+        match self {
+            Self::BaseUrl { base, .. } => Some(base),
+            Self::Unknown | Self::Probe => None,
+        }
+    }
+
+    /// The path of the request with that base URL, if the base URL is the mistake.
+    pub(super) fn path(&self) -> &str {
+        match self {
+            Self::BaseUrl { path, .. } => path,
+            Self::Unknown | Self::Probe => "",
+        }
+    }
+
+    pub(super) fn is_probe(&self) -> bool {
+        matches!(self, Self::Probe)
+    }
+}
+
 impl Fault {
     /// The route has no table for `model`; `names` are like it.
     pub fn model_not_found(model: &str, names: &[String]) -> Self {

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{Fault, Locale, tests::faults};
+use super::{Fault, Locale};
 use crate::fault::Row;
 
 const COMMAND: &str = "SLUICEGATE_WRITE=1 cargo test --lib fault::messages";
@@ -56,7 +56,7 @@ A provider's error without a code of its own was forwarded.
 /// A code, with the faults that have it.
 fn by_code() -> BTreeMap<&'static str, Vec<Fault>> {
     let mut codes: BTreeMap<&'static str, Vec<Fault>> = BTreeMap::new();
-    for fault in faults() {
+    for fault in Fault::examples() {
         codes.entry(fault.row().code).or_default().push(fault);
     }
     codes
@@ -90,7 +90,7 @@ fn row(fault: &Fault) -> String {
         Fault::Withheld(_) => "the provider's".to_owned(),
         _ => status.as_u16().to_string(),
     };
-    let template = &Locale::En.templates()[fault.key()];
+    let template = &Locale::En.templates()[fault.text()];
     let message = template.replace(['{', '}'], "*").replace('|', "\\|");
     format!("| {status} | `{kind}` | {retry} | `{}` | {message} |\n", who.as_str())
 }
