@@ -41,7 +41,7 @@
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; how much they may use; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices |
 //!
 //! # Life of a request
 //!
@@ -68,6 +68,7 @@ pub mod fault;
 pub mod key_digest;
 pub mod limit;
 pub mod listen;
+pub mod money;
 pub mod openai;
 pub mod outline;
 pub mod pause;

@@ -3,9 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Counter, Limit, Moment, Money, Slot, TokenCount, Unit,
+    Counter, Limit, Moment, Slot, TokenCount, Unit,
     counter::{Meter, Taken},
 };
+use crate::money::Money;
 
 /// A limit that applies to a request, with the counter of the subject that it counts.
 #[derive(Debug, Clone)]

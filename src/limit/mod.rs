@@ -6,7 +6,7 @@
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
 //! - [`InFlight`]: so many requests at once.
-//! - [`PriceList`] and [`Money`]: what tokens cost, in integers.
+//! - [`PriceList`]: what tokens cost.
 
 mod admission;
 mod calendar;
@@ -21,5 +21,5 @@ pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount, UnknownZone};
 pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Counters, Left, Moment, Remaining};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
-pub use price::{InvalidDecimal, Money, PriceList, PricedTokens, Prices, Tier, TokenPrice};
+pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use rate::{Clock, Level, Now, Rate};

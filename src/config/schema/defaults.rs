@@ -1,9 +1,9 @@
 //! `[defaults]`: what upstreams and routes inherit. Each key is declared here once; the tables that override it refer to these
 //! declarations.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, timeouts::SPANS};
+use super::{TimeoutOverrides, Timeouts, client::limits, timeouts::SPANS};
 use crate::config::{
     declare::{
         Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
@@ -33,6 +33,10 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        limits: Vec<Arc<str>> = limits(),
+            "Limits of every request: names of `[limit.NAME]` tables. A group, client, route or model adds its own `limits`. All that apply must \
+             allow a request.",
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -46,6 +50,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            limits: Vec::new(),
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),

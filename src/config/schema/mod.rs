@@ -9,7 +9,9 @@ mod client;
 mod cors;
 mod defaults;
 mod egress;
+mod group;
 mod headers;
+mod limit;
 mod listener;
 mod model;
 mod root;
@@ -30,7 +32,9 @@ pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
 };
 pub use egress::EgressProxy;
+pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
+pub use limit::{Burst, Each, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
@@ -59,6 +63,12 @@ pub struct Config {
     pub models: BTreeMap<Arc<str>, Model>,
     /// `[route.NAME]`: at least one.
     pub routes: BTreeMap<Arc<str>, Route>,
+    /// `[group.NAME]`
+    pub groups: BTreeMap<Arc<str>, Group>,
+    /// `[limit.NAME]`
+    pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `limits` of `[defaults]`, which apply to every request.
+    pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
