@@ -19,6 +19,35 @@ fn main() {
     println!("cargo:rustc-env=SLUICEGATE_COMMIT={commit}");
     println!("cargo:rustc-env=SLUICEGATE_TARGET={}, {}", variable("TARGET"), variable("PROFILE"));
     println!("cargo:rustc-env=SLUICEGATE_FEATURES={}", features());
+    let languages = languages(&Path::new(&folder).join("src/fault/messages"));
+    // The program includes the file, so that a failure to write it is reported there.
+    let _ = fs::write(Path::new(&variable("OUT_DIR")).join("languages.rs"), languages);
+}
+
+/// A list of the languages of messages, English first: the tag of each, and the text of its file, which is named by the tag.
+fn languages(folder: &Path) -> String {
+    println!("cargo:rerun-if-changed={}", folder.display());
+    let files = fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<_> =
+        files.filter(|file| file.extension().is_some_and(|kind| kind == "toml")).collect();
+    files.retain(|file| is_language(&stem(file)));
+    files.sort_by_key(|file| (stem(file) != "en", stem(file)));
+    let rows = files
+        .iter()
+        .map(|file| format!("({:?}, include_str!({:?})),\n", stem(file), file.display().to_string()));
+    format!("&[\n{}]\n", rows.collect::<String>())
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A language of two or three letters, perhaps with subtags (RFC 5646 §2.1).
+fn is_language(tag: &str) -> bool {
+    let primary = tag.split('-').next().unwrap_or_default();
+    (2..=3).contains(&primary.len())
+        && tag.chars().all(|one| one.is_ascii_alphanumeric() || one == '-')
+        && primary.chars().all(|one| one.is_ascii_lowercase())
 }
 
 fn variable(name: &str) -> String {

@@ -45,12 +45,29 @@ pub enum DecodeError<R> {
     /// The body is not of this coding, or expands too much.
     Invalid {
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Undecodable,
     },
     /// Decoded, the body is larger than the limit.
     TooLarge,
     /// The caller refused memory.
     NoRoom(R),
+}
+
+/// What is wrong with a body that is not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Undecodable {
+    /// The body is not gzip.
+    #[error("it is not gzip")]
+    NotGzip,
+    /// The body is not zstd, or its window is too large.
+    #[error("it is not zstd, or its window is larger than 8 MiB")]
+    NotZstd,
+    /// The body expands too much.
+    #[error("it is more than {times} times as large when it is decoded")]
+    Expands {
+        /// How much larger a body may be when it is decoded.
+        times: usize,
+    },
 }
 
 /// Memory that is needed, in bytes.
@@ -92,7 +109,7 @@ impl Coding {
         match self {
             Self::Gzip => {
                 decoded.ask(Need::Decoder(GZIP_STATE))?;
-                decoded.take(MultiGzDecoder::new(coded), "it is not gzip")?;
+                decoded.take(MultiGzDecoder::new(coded), Undecodable::NotGzip)?;
             }
             Self::Zstd => decoded.take_frames(coded)?,
         }
@@ -115,7 +132,7 @@ struct Decoded<F> {
 
 impl<R, F: FnMut(Need) -> Result<(), R>> Decoded<F> {
     /// Takes all that `decoder` gives; `problem` says what is wrong with its input if it fails.
-    fn take(&mut self, mut decoder: impl Read, problem: &'static str) -> Result<(), DecodeError<R>> {
+    fn take(&mut self, mut decoder: impl Read, problem: Undecodable) -> Result<(), DecodeError<R>> {
         loop {
             self.make_room()?;
             let read = decoder.read(self.bytes.get_mut(self.filled..).unwrap_or_default());
@@ -130,7 +147,7 @@ impl<R, F: FnMut(Need) -> Result<(), R>> Decoded<F> {
 
     /// Takes a sequence of zstd frames (RFC 8878 §3); skippable ones are skipped.
     fn take_frames(&mut self, mut coded: &[u8]) -> Result<(), DecodeError<R>> {
-        let problem = "it is not zstd, or its window is larger than 8 MiB";
+        let problem = Undecodable::NotZstd;
         while !coded.is_empty() {
             if let Some(window) = window_of(coded) {
                 // The decoder's buffer has a size that is a power of two.
@@ -172,9 +189,8 @@ impl<R, F: FnMut(Need) -> Result<(), R>> Decoded<F> {
             return Err(DecodeError::TooLarge);
         }
         if self.filled > SMALL && self.filled / LARGEST_RATIO > self.coded {
-            return Err(DecodeError::Invalid {
-                problem: "it is more than 200 times as large when it is decoded",
-            });
+            let problem = Undecodable::Expands { times: LARGEST_RATIO };
+            return Err(DecodeError::Invalid { problem });
         }
         Ok(())
     }
@@ -233,11 +249,11 @@ mod tests {
         decoded
     }
 
-    fn problem(coding: Coding, coded: &[u8], limit: u64) -> &'static str {
+    fn problem(coding: Coding, coded: &[u8], limit: u64) -> String {
         let DecodeError::Invalid { problem } = decode(coding, coded, limit).unwrap_err() else {
             panic!("{coding:?} is not invalid")
         };
-        problem
+        problem.to_string()
     }
 
     /// Frames and members of one byte each, in windows of 8 MiB: none costs more than its own bytes. If each did, this would take minutes.

@@ -7,6 +7,8 @@ use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
 use percent_encoding::percent_decode;
 use zeroize::Zeroizing;
 
+use crate::fault::Reason;
+
 /// Looking up a constant name costs less than looking up text.
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -58,6 +60,18 @@ pub enum Refused {
     /// Not of visible ASCII, or with white space in it.
     #[error("the {0} header does not contain a key")]
     Key(&'static str),
+}
+
+impl From<Refused> for Reason {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Different => Self::CredentialsDiffer,
+            Refused::TooMany => Self::CredentialsTooMany { limit: MOST },
+            Refused::Repeated => Self::AuthorizationRepeated,
+            Refused::Authorization => Self::AuthorizationForm,
+            Refused::Key(header) => Self::HeaderWithoutKey { header },
+        }
+    }
 }
 
 /// The credentials of a request: each different key once. Nearly all requests have one.

@@ -4,6 +4,6 @@ mod callers;
 mod credential;
 mod issuer;
 
-pub use callers::{Caller, Callers};
+pub use callers::{Caller, Callers, Rights, fits};
 pub use credential::{Credential, Credentials, Refused, credentials, is_credential_parameter, presented};
 pub use issuer::provider_of_key;

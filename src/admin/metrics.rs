@@ -108,6 +108,10 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
     for ((route, code), count) in &counts.faults {
         out.value(&[("route", name(route)), ("code", if code.is_empty() { OTHER } else { code })], count);
     }
+    out.family("sluicegate_preflights", Counter, "Preflight requests of browsers that were granted.");
+    for (route, count) in &counts.preflights {
+        out.value(&[("route", name(route))], count);
+    }
     out.family(
         "sluicegate_upstream_attempts",
         Counter,

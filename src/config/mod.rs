@@ -54,7 +54,7 @@ pub use self::{
     schema::{
         Admin, Auth, Azure, Balance, Breaker, BreakerOverride, Burst, Certificate, Choice, Client,
         ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy, Group, HashBy,
-        HeaderRules, Limit, Listener, ListenerTls, Log, LogFormat, Model, ModelList, ModelTables,
+        HeaderRules, KeyAccount, Limit, Listener, ListenerTls, Log, LogFormat, Model, ModelList, ModelTables,
         ModelUpstreams, Network, OnDisconnect, Per, Pool, Retry, RetryOverrides, Route, SameCandidate,
         Server, SetHeader, Target, TimeoutLimits, TimeoutOverrides, Timeouts, TokenWeights, Upstream,
         UpstreamTls,

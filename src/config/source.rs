@@ -16,8 +16,8 @@ use super::{
     declare::Keys as _,
     naming::{looks_secret, shown},
     problem::{Complaint, complaint},
-    reader::Node,
-    schema::Source,
+    reader::{Node, Table},
+    schema::{Source, UpstreamKey},
     secret::{InvalidSecret, Secret},
 };
 
@@ -69,6 +69,16 @@ pub(crate) struct Loaded {
 
 /// Reads a key, a token or a password. A secret in clear is rejected and not shown.
 pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
+    secret_from(node, Source::NAMES, env)
+}
+
+/// Reads the key of an upstream, beside which its account may stand.
+pub(crate) fn upstream_key(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
+    secret_from(node, UpstreamKey::NAMES, env)
+}
+
+/// Reads a secret from a table that may have the keys `known`.
+fn secret_from(node: &Node<'_>, known: &'static [&'static str], env: &Env<'_>) -> Option<Secret> {
     if !node.is_table() {
         if let Some(name) = node.value.as_str().and_then(variable_of) {
             node.fail(complaint(
@@ -83,7 +93,8 @@ pub(crate) fn secret(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
         ));
         return None;
     }
-    referred(node, env, Secret::new)
+    let loaded = reference(&node.table(known)?, env)?;
+    accepted(node, loaded, Secret::new)
 }
 
 /// The variable in `os.environ/NAME` (LiteLLM's configuration), `$NAME` or `${NAME}`.
@@ -96,15 +107,16 @@ fn variable_of(text: &str) -> Option<&str> {
 
 /// Reads the value of a header from where `node`, a table, says.
 pub(crate) fn header_value(node: &Node<'_>, env: &Env<'_>) -> Option<Secret> {
-    referred(node, env, Secret::header_value)
+    let loaded = reference(&node.table(Source::NAMES)?, env)?;
+    accepted(node, loaded, Secret::header_value)
 }
 
-fn referred(
+fn accepted(
     node: &Node<'_>,
-    env: &Env<'_>,
+    loaded: Loaded,
     read: impl Fn(&[u8]) -> Result<Secret, InvalidSecret>,
 ) -> Option<Secret> {
-    let Loaded { bytes, described, .. } = reference(node, env)?;
+    let Loaded { bytes, described, .. } = loaded;
     let invalid =
         |why: InvalidSecret| complaint(format!("refers to an invalid secret: {described} {why}"), why.help());
     node.accept(read(&bytes).map_err(invalid))
@@ -113,7 +125,7 @@ fn referred(
 /// Reads the file at a path, written as a string, or the target of a reference.
 pub(crate) fn path_or_reference(node: &Node<'_>, env: &Env<'_>) -> Option<Loaded> {
     if node.is_table() {
-        return reference(node, env);
+        return reference(&node.table(Source::NAMES)?, env);
     }
     let Some(path) = node.value.as_str() else {
         return node.mistyped(
@@ -129,8 +141,7 @@ pub(crate) fn path_or_reference(node: &Node<'_>, env: &Env<'_>) -> Option<Loaded
 }
 
 /// Reads `{ env = … }`, `{ file = … }` or `{ credential = … }`.
-fn reference(node: &Node<'_>, env: &Env<'_>) -> Option<Loaded> {
-    let table = node.table(Source::NAMES)?;
+fn reference(table: &Table<'_>, env: &Env<'_>) -> Option<Loaded> {
     let written: Vec<Node<'_>> = Source::NAMES.iter().filter_map(|key| table.get(key)).collect();
     let [one] = written.as_slice() else {
         table.fail(complaint(

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn a_targets_url_loses_its_last_slash_and_keeps_its_path() {
         let base = |text| {
-            let target = Target { url: target(text).expect(text), weight: 1 };
+            let target = Target { url: target(text).expect(text), weight: 1, account: None };
             (target.url.to_string(), target.base_path().to_owned())
         };
         assert_eq!(base("https://api.openai.com"), ("https://api.openai.com/".into(), String::new()));

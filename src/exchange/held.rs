@@ -51,7 +51,7 @@ mod tests {
     use crate::{
         body::ConnectionState,
         exchange::{Exchange, Load, Opening},
-        fault::{ErrorForm, Fault, Outcome},
+        fault::{ErrorForm, Fault, LanguageChoice, Outcome},
         telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
     };
 
@@ -64,6 +64,7 @@ mod tests {
             method: Method::POST,
             path: "/v1/chat/completions".to_owned(),
             error_form: ErrorForm::OpenAi,
+            languages: LanguageChoice::default(),
             caller_ids: None,
         };
         let connection = ConnectionState::new(Instant::now());

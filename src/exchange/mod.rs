@@ -17,7 +17,8 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
-    fault::{ErrorForm, Fault, Outcome, Phase, Who},
+    fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
+    policy::Readers,
     telemetry::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
@@ -78,10 +79,13 @@ pub struct Exchange {
     pub handle: Rc<ExchangeHandle>,
     /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
+    /// Who may read the response; `None`: the route does not decide about web pages.
+    pub readers: Option<Box<Readers>>,
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
+    is_preflight: bool,
     /// The permits granted by admission; at most one for each limit that applies.
     held: Vec<Permit>,
     /// Released last, so that a drain waits for the access line.
@@ -107,6 +111,8 @@ pub struct Opening {
     pub path: String,
     /// The form of the gateway's own errors for this client.
     pub error_form: ErrorForm,
+    /// The languages of the gateway's own errors for this client.
+    pub languages: LanguageChoice,
 }
 
 impl Exchange {
@@ -127,10 +133,12 @@ impl Exchange {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
+            readers: None,
             connection: connection.clone(),
             log,
             metrics,
             outcome: None,
+            is_preflight: false,
             held: Vec::new(),
             _in_flight: in_flight,
         });
@@ -223,6 +231,12 @@ impl Exchange {
         });
     }
 
+    /// Notes that the exchange is a preflight request, which a browser sends before the request of a page. It is counted apart, and has no access
+    /// line: the request behind it has one.
+    pub fn mark_preflight(&mut self) {
+        self.is_preflight = true;
+    }
+
     /// Sets the outcome. Only the first outcome is kept.
     pub fn conclude(&mut self, outcome: Outcome) {
         self.outcome.get_or_insert(outcome);
@@ -289,6 +303,9 @@ impl Drop for Exchange {
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
         for permit in held {
             permit.settle(&finished);
+        }
+        if self.is_preflight {
+            return self.metrics.preflight(self.record.route.as_ref());
         }
         self.metrics.finished(finished.sample());
         if let Some(log) = &self.log {

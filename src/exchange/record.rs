@@ -13,7 +13,7 @@ use super::{Attempts, Opening, Tally, TunnelTally};
 use crate::{
     access::Caller,
     body::UploadTally,
-    fault::ErrorForm,
+    fault::{ErrorForm, LanguageChoice},
     openai::{Endpoint, Reading},
     telemetry::ids::{CallerIds, RequestId, TraceContext},
 };
@@ -54,6 +54,8 @@ pub struct Record {
     pub endpoint: Endpoint,
     /// The form of the gateway's own errors for this client.
     pub error_form: ErrorForm,
+    /// The languages of the gateway's own errors for this client.
+    pub languages: LanguageChoice,
     /// The requested model.
     pub model: Option<String>,
     /// Whether a stream was requested.
@@ -101,6 +103,7 @@ impl Record {
             path,
             endpoint: Endpoint::Other,
             error_form: opening.error_form,
+            languages: opening.languages,
             model: None,
             stream: None,
             status: None,

@@ -1,8 +1,8 @@
 //! What can go wrong.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use super::Locale;
+use super::{Language, Reason};
 use crate::openai::{EditError, FactsError};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
@@ -14,6 +14,35 @@ const LONGEST_WAIT: Duration = Duration::from_secs(59);
 /// `span` as the seconds of a `retry-after`.
 pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
+}
+
+/// The wait after which a request that found too many others in flight may be sent again: nobody knows when one of them ends.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+
+/// A limit of the configuration that refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitReached {
+    /// Its configured name.
+    pub limit: Arc<str>,
+    /// Exactly the time until the request may be admitted, if nobody else is; `None`: nobody knows.
+    pub wait: Option<Duration>,
+}
+
+impl LimitReached {
+    /// The time after which the request may be sent again.
+    pub fn retry_after(&self) -> Duration {
+        self.wait.unwrap_or(WAIT_FOR_OTHERS)
+    }
+
+    /// The same in whole seconds, rounded up.
+    pub fn retry_seconds(&self) -> u64 {
+        self.retry_after().as_secs_f64().ceil().max(1.0) as u64
+    }
+
+    /// Whether an SDK should wait that long and try again by itself.
+    pub fn is_short(&self) -> bool {
+        self.retry_after() <= LONGEST_WAIT
+    }
 }
 
 /// A failure that the client can see: a code with its arguments. The text for the client is [`Fault::message`], in English also `Display`.
@@ -43,9 +72,9 @@ pub enum Fault {
     /// 426 (openai/codex `codex-api`, `responses_websocket.rs`).
     WebSocketUnavailable,
     /// The path is ambiguous, or leaves the root.
-    BadPath(Cause),
-    /// The request contradicts itself or violates the protocol in another way. The text completes "the request was rejected:".
-    BadRequest(&'static str),
+    BadPath(Reason),
+    /// The request contradicts itself or violates the protocol in another way.
+    BadRequest(Reason),
     /// The request has more header lines than `server.max_headers`.
     TooManyHeaders(usize),
     /// The request came as plain HTTP on a port that serves HTTPS only.
@@ -57,23 +86,23 @@ pub enum Fault {
     /// No client has the key that the request presents, and its form is that of this provider's keys.
     KeyOfProvider(&'static str),
     /// The credentials in the request have a form that no key has.
-    KeyMalformed(Cause),
+    KeyMalformed(Reason),
     /// The request has several credentials that differ.
-    KeysConflict(Cause),
+    KeysConflict(Reason),
     /// The client's `routes` do not list this route.
     RouteForbidden,
     /// The request has an `Origin`, which only browsers send, and the route takes none.
     OriginRefused,
-    /// A web page asks for a WebSocket connection, and the route does not list its origin.
-    OriginUnlisted,
+    /// The request comes from a web page, and `cors` of the route does not list its origin.
+    OriginUnlisted(Cause),
     /// The client's `models` do not list this model.
     ModelForbidden(String),
     /// The route serves the models of `[model.NAME]` tables only, and none fits.
     ModelNotFound {
         /// The model that the request names.
         model: String,
-        /// Names like it that the client may use, for a message.
-        names: String,
+        /// Names like it that the client may use.
+        names: Vec<String>,
     },
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
@@ -112,13 +141,18 @@ pub enum Fault {
     Full(Duration),
     /// Every key is in cooldown, because the upstream said that its rate limit is reached. The time until one is not.
     RateLimited(Duration),
+    /// A limit of the gateway on requests or tokens per time is reached.
+    RateLimit(LimitReached),
+    /// A limit of the gateway on requests at once is reached.
+    ConcurrencyLimit(LimitReached),
+    /// A limit of the gateway on money is reached.
+    CostLimit(LimitReached),
     /// The connection to the upstream ended, or violated the protocol, before a response head.
     NoAnswer(Cause),
-    /// The upstream's response cannot be passed on. The text completes "the response cannot be used:".
-    BadAnswer(&'static str),
-    /// The head of the upstream's response cannot be passed on, and would be the same the next time. The text completes "the response cannot be
-    /// used:".
-    UnusableHead(&'static str),
+    /// The upstream's response cannot be passed on.
+    BadAnswer(Reason),
+    /// The head of the upstream's response cannot be passed on, and would be the same the next time.
+    UnusableHead(Reason),
     /// The head of the upstream's response cannot be read: it violates HTTP, or is larger than the gateway allows.
     Unreadable(Cause),
     /// The upstream refused the gateway's own key, or the account of the key has no credit. Clients are not told which.
@@ -185,8 +219,7 @@ impl Mistake {
 impl Fault {
     /// The route has no table for `model`; `names` are like it.
     pub fn model_not_found(model: &str, names: &[String]) -> Self {
-        let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-        Self::ModelNotFound { model: model.to_owned(), names: quoted.join(", ") }
+        Self::ModelNotFound { model: model.to_owned(), names: names.to_vec() }
     }
 
     /// Whether something took too long.
@@ -212,7 +245,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message(Locale::En))
+        f.write_str(&self.message(Language::EN))
     }
 }
 
@@ -221,9 +254,8 @@ impl Error for Fault {
         match self {
             Self::BodyInvalid(error) => Some(error),
             Self::BodyNotEditable(error) => Some(error),
-            Self::BadPath(cause)
-            | Self::KeyMalformed(cause)
-            | Self::KeysConflict(cause)
+            Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
+            Self::OriginUnlisted(cause)
             | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
             | Self::Connect(cause)

@@ -8,12 +8,14 @@ mod form;
 mod kinds;
 mod messages;
 mod outcome;
+mod phrase;
 mod render;
 mod table;
 
 pub use form::ErrorForm;
-pub use kinds::{Cause, Fault, Mistake, retry_seconds};
-pub use messages::Locale;
+pub use kinds::{Cause, Fault, LimitReached, Mistake, retry_seconds};
+pub use messages::{Language, LanguageChoice, Languages};
 pub use outcome::{Outcome, Phase, Who};
-pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, SHOULD_RETRY, event_of};
+pub use phrase::{CloseReason, Decoding, Reason, ValueType};
+pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, Recipient, SHOULD_RETRY, event_of};
 pub use table::Row;

@@ -1,15 +1,21 @@
 //! How a fault is written: as a JSON response in OpenAI's form or in Anthropic's. The event that a stream gets instead is its dialect's to write.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ErrorForm, Fault, kinds::retry_seconds};
+use super::{ErrorForm, Fault, Language, LanguageChoice, LimitReached, kinds::retry_seconds};
 use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The name of the limit that refused a request.
+const LIMIT: HeaderName = HeaderName::from_static("x-sluicegate-limit");
+
+/// A wait in milliseconds, which the SDKs prefer to `retry-after` (openai-python `_base_client.py`, `_parse_retry_after_header`).
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// Where Anthropic's SDKs find the id of a request (anthropic-sdk-python `_exceptions.py`, anthropic-sdk-typescript `core/error.ts`).
 pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -50,11 +56,24 @@ struct AnthropicEnveloped<'a> {
     request_id: &'a str,
 }
 
+/// Whom an error response is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// The form in which the client expects its errors.
+    pub form: ErrorForm,
+    /// The id of its request.
+    pub request_id: &'a str,
+    /// The languages that it may get, and what it asks for.
+    pub languages: &'a LanguageChoice,
+}
+
 impl Fault {
-    /// The response to the request with this id, which failed before the first byte of its response.
-    pub fn render(&self, form: ErrorForm, request_id: &str) -> Response<Bytes> {
+    /// The response to a request that failed before the first byte of its response.
+    pub fn render(&self, recipient: Recipient<'_>) -> Response<Bytes> {
+        let Recipient { form, request_id, languages } = recipient;
         let row = self.row();
-        let message = self.to_string();
+        let language = languages.language();
+        let message = self.message(language);
         let body = match form {
             ErrorForm::OpenAi => json(&self.enveloped(&message)),
             ErrorForm::Anthropic => json(&self.for_anthropic(&message, request_id)),
@@ -63,6 +82,7 @@ impl Fault {
         *response.status_mut() = row.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        name_language(headers, language, languages);
         if let Some(retry) = row.retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         }
@@ -79,6 +99,9 @@ impl Fault {
         if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
+        if let Self::RateLimit(reached) | Self::ConcurrencyLimit(reached) | Self::CostLimit(reached) = self {
+            name_limit(headers, reached);
+        }
         if let Self::MethodNotAllowed { allowed, .. } = self
             && let Ok(allowed) = HeaderValue::from_str(allowed)
         {
@@ -89,8 +112,8 @@ impl Fault {
 
     /// The event that tells the client of a stream what happened, in the stream's own dialect; `next_sequence` is the
     /// `sequence_number` that the Responses dialect expects next.
-    pub fn event(&self, dialect: Dialect, next_sequence: u64) -> Bytes {
-        let message = self.to_string();
+    pub fn event(&self, dialect: Dialect, next_sequence: u64, language: Language) -> Bytes {
+        let message = self.message(language);
         let body = json(&self.enveloped(&message));
         let error = ErrorNotice {
             body: &body,
@@ -104,7 +127,7 @@ impl Fault {
 
     /// The message that tells the client of a WebSocket connection what happened, in the form of both APIs: Realtime has an `event_id`, Responses
     /// a `status` (openai-openapi, `RealtimeServerEventError`, `ResponseWsError`).
-    pub fn message_event(&self, request_id: &str) -> String {
+    pub fn message_event(&self, request_id: &str, language: Language) -> String {
         #[derive(Serialize)]
         struct MessageEvent<'a> {
             #[serde(rename = "type")]
@@ -114,7 +137,7 @@ impl Fault {
             #[serde(flatten)]
             enveloped: Enveloped<'a>,
         }
-        let message = self.to_string();
+        let message = self.message(language);
         json(&MessageEvent {
             kind: "error",
             event_id: format!("event_{request_id}"),
@@ -133,6 +156,24 @@ impl Fault {
         let kind = anthropic_type(row.status);
         let error = AnthropicError { kind, message, param: self.param(), code: row.code };
         AnthropicEnveloped { kind: "error", error, request_id }
+    }
+}
+
+/// The limit's name, and exactly the time after which the request may be sent again.
+fn name_limit(headers: &mut HeaderMap, reached: &LimitReached) {
+    if let Ok(name) = HeaderValue::from_str(&reached.limit) {
+        headers.insert(LIMIT, name);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(reached.retry_seconds()));
+    let millis = u64::try_from(reached.retry_after().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
+}
+
+/// Says in which language a message is, and that it would be in another one for another `accept-language` (RFC 9110 §8.5, §12.5.5).
+fn name_language(headers: &mut HeaderMap, language: Language, choice: &LanguageChoice) {
+    headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
+    if choice.languages.is_choice() {
+        headers.append(header::VARY, HeaderValue::from_static("accept-language"));
     }
 }
 

@@ -5,13 +5,13 @@ use Who::{Downstream as Down, Gateway as Us, Upstream as Up};
 use http::StatusCode;
 
 use super::{
-    Fault, Outcome, Phase, Who,
+    Fault, Outcome, Phase, Reason, Who,
     kinds::retry_seconds,
     messages::{Argument, argument},
 };
 #[cfg(test)]
 use {
-    super::Mistake,
+    super::{LimitReached, Mistake},
     crate::openai::{EditError, FactsError},
     std::time::Duration,
 };
@@ -36,6 +36,7 @@ const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
+const QUOTA: &str = "insufficient_quota";
 
 /// Makes the table's methods of its rows. A row is
 ///
@@ -114,12 +115,12 @@ table! {
     Self::WebSocketUnavailable =>
         [S::UPGRADE_REQUIRED, INVALID, "upgrade_not_supported", Some(false), Down], "websocket_unavailable";
         e.g. Self::WebSocketUnavailable;
-    Self::BadPath(cause) =>
-        [S::BAD_REQUEST, INVALID, "invalid_path", None, Down], "bad_path", reason = cause;
-        e.g. Self::BadPath("the path has a backslash".into());
+    Self::BadPath(reason) =>
+        [S::BAD_REQUEST, INVALID, "invalid_path", None, Down], "bad_path", reason = reason;
+        e.g. Self::BadPath(Reason::PathBackslash);
     Self::BadRequest(reason) =>
         [S::BAD_REQUEST, INVALID, "invalid_request", None, Down], "bad_request", reason = reason;
-        e.g. Self::BadRequest("it has no Host header");
+        e.g. Self::BadRequest(Reason::HostMissing);
     Self::TooManyHeaders(limit) =>
         [S::REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID, "too_many_headers", None, Down], "too_many_headers", limit = limit;
         e.g. Self::TooManyHeaders(100);
@@ -137,18 +138,18 @@ table! {
     Self::KeyOfProvider(provider) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_of_provider", provider = provider;
         e.g. Self::KeyOfProvider("OpenAI");
-    Self::KeyMalformed(cause) =>
-        [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = cause;
-        e.g. Self::KeyMalformed("it is empty".into());
-    Self::KeysConflict(cause) =>
-        [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = cause;
-        e.g. Self::KeysConflict("two keys".into());
+    Self::KeyMalformed(reason) =>
+        [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = reason;
+        e.g. Self::KeyMalformed(Reason::AuthorizationForm);
+    Self::KeysConflict(reason) =>
+        [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = reason;
+        e.g. Self::KeysConflict(Reason::CredentialsDiffer);
     Self::OriginRefused =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_refused";
         e.g. Self::OriginRefused;
-    Self::OriginUnlisted =>
+    Self::OriginUnlisted(_) =>
         [S::FORBIDDEN, PERMISSION, "origin_not_allowed", None, Down], "origin_unlisted";
-        e.g. Self::OriginUnlisted;
+        e.g. Self::OriginUnlisted("the origin is null".into());
     Self::RouteForbidden =>
         [S::FORBIDDEN, PERMISSION, "route_not_allowed", None, Down], "route_forbidden";
         e.g. Self::RouteForbidden;
@@ -157,10 +158,10 @@ table! {
         e.g. Self::ModelForbidden("gpt".into());
     Self::ModelNotFound { model, names } if names.is_empty() =>
         [S::NOT_FOUND, INVALID, "model_not_found", None, Down], "model_not_found_alone", model = model;
-        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: String::new() };
+        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: Vec::new() };
     Self::ModelNotFound { model, names } =>
         [S::NOT_FOUND, INVALID, "model_not_found", None, Down], "model_not_found", model = model, names = names;
-        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: "`gpt-4`".into() };
+        e.g. Self::ModelNotFound { model: "gpt-5".into(), names: vec!["gpt-4".into(), "gpt-4o".into()] };
     Self::ModelUnknown =>
         [S::FORBIDDEN, PERMISSION, "model_required", None, Down], "model_unknown";
         e.g. Self::ModelUnknown;
@@ -170,10 +171,10 @@ table! {
         [S::PAYLOAD_TOO_LARGE, INVALID, "request_too_large", None, Down], "body_too_large", limit = limit;
         e.g. Self::BodyTooLarge { limit: 7 };
     Self::BodyInvalid(error) =>
-        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = error;
+        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = Reason::from(error);
         e.g. Self::BodyInvalid(FactsError::Empty);
     Self::BodyNotEditable(error) =>
-        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_not_editable", reason = error;
+        [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_not_editable", reason = Reason::from(error);
         e.g. Self::BodyNotEditable(EditError::NotAnObject { member: "model" });
     Self::BodyStalled(span) =>
         [S::REQUEST_TIMEOUT, INVALID, "body_timeout", None, Down], "body_stalled", seconds = span.as_secs_f64();
@@ -223,15 +224,27 @@ table! {
         [S::TOO_MANY_REQUESTS, RATE_LIMIT, "upstream_rate_limited", Some(true), Up], "rate_limited",
         seconds = retry_seconds(*wait);
         e.g. Self::RateLimited(EXAMPLE_SPAN);
+    Self::RateLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, RATE_LIMIT, "rate_limit_exceeded", Some(reached.is_short()), Down], "rate_limit",
+        limit = &*reached.limit, seconds = reached.retry_seconds();
+        e.g. Self::RateLimit(limit_reached());
+    Self::ConcurrencyLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, RATE_LIMIT, "concurrency_limit_exceeded", Some(true), Down], "concurrency_limit",
+        limit = &*reached.limit;
+        e.g. Self::ConcurrencyLimit(limit_reached());
+    Self::CostLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, QUOTA, "insufficient_quota", Some(false), Down], "cost_limit",
+        limit = &*reached.limit, seconds = reached.retry_seconds();
+        e.g. Self::CostLimit(limit_reached());
     Self::NoAnswer(_) =>
         [S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up], "no_answer";
         e.g. Self::NoAnswer("closed".into());
     Self::BadAnswer(reason) =>
         [S::BAD_GATEWAY, SERVER, "upstream_invalid", None, Up], "bad_answer", reason = reason;
-        e.g. Self::BadAnswer("it is not JSON");
+        e.g. Self::BadAnswer(Reason::AnswerNotObject);
     Self::UnusableHead(reason) =>
         [S::BAD_GATEWAY, SERVER, "upstream_invalid", Some(false), Up], "unusable_head", reason = reason;
-        e.g. Self::UnusableHead("it redirects");
+        e.g. Self::UnusableHead(Reason::AnswerRedirects);
     Self::Unreadable(_) =>
         [S::BAD_GATEWAY, SERVER, "upstream_unreadable_response", Some(false), Up], "unreadable";
         e.g. Self::Unreadable("a header without a name".into());
@@ -281,6 +294,11 @@ fn withheld(status: u16) -> StatusCode {
 
 #[cfg(test)]
 const EXAMPLE_SPAN: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+fn limit_reached() -> LimitReached {
+    LimitReached { limit: "fair-use".into(), wait: Some(EXAMPLE_SPAN) }
+}
 
 #[cfg(test)]
 fn no_route(mistake: Mistake) -> Fault {

@@ -17,7 +17,7 @@ mod price;
 mod rate;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
-pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount, UnknownZone};
+pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
 pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Counters, Left, Moment, Remaining};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};

@@ -47,6 +47,11 @@ impl Rate {
         self.quantity
     }
 
+    /// The span of time that the quantity is for.
+    pub fn period(&self) -> Duration {
+        Duration::from_nanos(self.period)
+    }
+
     /// The most that can be used at once.
     pub fn burst(&self) -> u64 {
         self.burst

@@ -187,7 +187,7 @@ pub(super) async fn serve<H: Handler>(
         Err(error) => {
             count_open_error(&context.counters, peer, &error);
             if let OpenError::PlainHttp(mut tcp) = error {
-                let refusing = Box::pin(plain_http::refuse(&mut tcp, snapshot.server.linger));
+                let refusing = Box::pin(plain_http::refuse(&mut tcp, &snapshot));
                 let _ = entry.before_cut(&state, refusing).await;
             }
             return;

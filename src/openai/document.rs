@@ -16,7 +16,7 @@ pub enum NoAnswer {
     NotAnObject,
     /// The document has an `error` that is not null or empty.
     Error,
-    /// The document lacks what every answer of its operation has. The text says what.
+    /// The document lacks this member, which every answer of its operation has.
     Lacks(&'static str),
 }
 
@@ -35,11 +35,11 @@ pub fn check_answer(endpoint: Endpoint, document: impl Read) -> Result<(), NoAns
     if members.error == Kind::Filled {
         return Err(NoAnswer::Error);
     }
-    let Some(Wanted { lacking, may_be_empty, .. }) = wanted else { return Ok(()) };
+    let Some(Wanted { member, may_be_empty }) = wanted else { return Ok(()) };
     match members.wanted {
         Kind::Filled => Ok(()),
         Kind::EmptyList if may_be_empty => Ok(()),
-        Kind::EmptyList | Kind::Nothing => Err(NoAnswer::Lacks(lacking)),
+        Kind::EmptyList | Kind::Nothing => Err(NoAnswer::Lacks(member)),
     }
 }
 
@@ -49,19 +49,18 @@ struct Wanted {
     member: &'static str,
     /// A model may have nothing to say.
     may_be_empty: bool,
-    lacking: &'static str,
 }
 
 impl Wanted {
     fn of(endpoint: Endpoint) -> Option<Self> {
-        let (member, may_be_empty, lacking) = match endpoint {
-            Endpoint::ChatCompletions | Endpoint::Completions => ("choices", false, "it has no choices"),
-            Endpoint::Embeddings => ("data", false, "it has no embeddings"),
-            Endpoint::Responses => ("output", true, "it has no output"),
-            Endpoint::Messages => ("content", true, "it has no content"),
+        let (member, may_be_empty) = match endpoint {
+            Endpoint::ChatCompletions | Endpoint::Completions => ("choices", false),
+            Endpoint::Embeddings => ("data", false),
+            Endpoint::Responses => ("output", true),
+            Endpoint::Messages => ("content", true),
             _ => return None,
         };
-        Some(Self { member, may_be_empty, lacking })
+        Some(Self { member, may_be_empty })
     }
 }
 
@@ -192,7 +191,7 @@ mod tests {
     #[test]
     fn anything_else_is_none_whatever_its_status() {
         let chat = Endpoint::ChatCompletions;
-        let lacks = NoAnswer::Lacks("it has no choices");
+        let lacks = NoAnswer::Lacks("choices");
         for (document, expected) in [
             ("", NoAnswer::NotAnObject),
             ("null", NoAnswer::NotAnObject),

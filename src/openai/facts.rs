@@ -5,6 +5,8 @@ use std::ops::Range;
 use serde::de::{Error as _, IgnoredAny};
 use thiserror::Error;
 
+use crate::coding::Undecodable;
+
 use super::{
     edit::EditPoints,
     json::{self, Leaf, NotJson, Object, Shape, Value},
@@ -63,7 +65,7 @@ pub enum FactsError {
     #[error("the request body cannot be decoded: {problem}")]
     NotDecodable {
         /// What is wrong with it.
-        problem: &'static str,
+        problem: Undecodable,
     },
     /// Some upstreams would take it for `model`.
     #[error("`model` is not written in lower case")]
@@ -80,12 +82,23 @@ pub enum FactsError {
     WrongType {
         /// Path of the member.
         field: &'static str,
-        /// The type it must have, with its article.
-        expected: &'static str,
+        /// The type it must have.
+        expected: Type,
     },
     /// The model's name is too long.
     #[error("`model` is longer than {MODEL_LIMIT} bytes")]
     ModelTooLong,
+}
+
+/// The type of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Type {
+    /// A text.
+    #[error("a string")]
+    String,
+    /// `true` or `false`.
+    #[error("a boolean")]
+    Boolean,
 }
 
 impl Facts {
@@ -208,7 +221,7 @@ impl Request {
         }
     }
 
-    fn wrong_type(&mut self, field: &'static str, expected: &'static str) {
+    fn wrong_type(&mut self, field: &'static str, expected: Type) {
         self.problem.get_or_insert(FactsError::WrongType { field, expected });
     }
 
@@ -224,7 +237,7 @@ impl Request {
             }
             Leaf::Text(name) => self.facts.model = Some(name.clone().into_owned()),
             Leaf::Null => {}
-            _ => self.wrong_type("model", "a string"),
+            _ => self.wrong_type("model", Type::String),
         }
     }
 
@@ -232,7 +245,7 @@ impl Request {
         match self.leaf(field, value)? {
             Leaf::Bool(flag) => return Ok(flag),
             Leaf::Null => {}
-            _ => self.wrong_type(field, "a boolean"),
+            _ => self.wrong_type(field, Type::Boolean),
         }
         Ok(false)
     }

@@ -35,7 +35,7 @@ pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};
 pub use document::{NoAnswer, check_answer};
 pub use edit::{EditError, EditPoints, FormPoints, Splices};
 pub use endpoint::Endpoint;
-pub use facts::{Facts, FactsError, MODEL_LIMIT};
+pub use facts::{Facts, FactsError, MODEL_LIMIT, Type};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
 pub use multipart::boundary;

@@ -9,7 +9,7 @@ use memchr::memmem;
 
 use super::{
     edit::{EditPoints, FormPoints},
-    facts::{Facts, FactsError, MODEL_LIMIT},
+    facts::{Facts, FactsError, MODEL_LIMIT, Type},
 };
 
 /// The longest boundary (RFC 2046 §5.1.1), in bytes.
@@ -65,7 +65,7 @@ impl Facts {
 fn name_of(content: &[u8], head: &FieldHead<'_>) -> Result<String, FactsError> {
     let text = std::str::from_utf8(content).ok().filter(|text| !head.is_file && !text.contains(['\r', '\n']));
     match text {
-        None => Err(FactsError::WrongType { field: "model", expected: "a string" }),
+        None => Err(FactsError::WrongType { field: "model", expected: Type::String }),
         Some(name) if name.len() > MODEL_LIMIT => Err(FactsError::ModelTooLong),
         Some(name) => Ok(name.to_owned()),
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{CONTROLS, percent_decode, utf8_percent_encode};
 
-use crate::access::is_credential_parameter;
+use crate::{access::is_credential_parameter, fault::Reason};
 
 /// Why a path is rejected. Each is something that programs interpret in different ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +31,20 @@ pub enum PathProblem {
     /// `..` (RFC 3986 section 3.3 leaves it to them).
     #[error("the path has a semicolon")]
     Semicolon,
+}
+
+impl From<PathProblem> for Reason {
+    fn from(problem: PathProblem) -> Self {
+        match problem {
+            PathProblem::NotAbsolute => Self::PathNotAbsolute,
+            PathProblem::Escape => Self::PathEscape,
+            PathProblem::EncodedSlash => Self::PathEncodedSlash,
+            PathProblem::Backslash => Self::PathBackslash,
+            PathProblem::Control => Self::PathControl,
+            PathProblem::AboveRoot => Self::PathAboveRoot,
+            PathProblem::Semicolon => Self::PathSemicolon,
+        }
+    }
 }
 
 /// The canonical form of a request's path, query not included: unreserved characters decoded, other escapes in upper case,

@@ -73,6 +73,7 @@ impl RequestContext {
             method: safe.method,
             path: safe.path,
             error_form: ErrorForm::of(&head.headers, head.uri.path()),
+            languages: self.snapshot.errors.languages_for(&head.headers),
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();

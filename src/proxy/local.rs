@@ -9,7 +9,7 @@ use crate::{
     access::Caller,
     config::ModelList,
     exchange::Record,
-    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault},
+    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, Reason},
     openai::{Endpoint, Operation},
     snapshot::{ModelIndex, Route},
 };
@@ -98,8 +98,7 @@ impl<'a> Models<'a> {
     /// The names in their order: those of tables and their aliases, and those that the client's `models` list and a table for a beginning fits.
     fn names(self) -> Vec<&'a str> {
         let of_tables = self.index.names().map(|name| &**name);
-        let of_client = self.caller.and_then(|caller| caller.models.as_ref()).into_iter().flatten();
-        let of_client = of_client.map(String::as_str).filter(|name| !name.ends_with('*'));
+        let of_client = self.caller.into_iter().flat_map(Caller::named_models);
         let mut names: Vec<&str> = of_tables.chain(of_client).filter(|name| self.may_be_used(name)).collect();
         names.sort_unstable();
         names.dedup();
@@ -133,7 +132,7 @@ impl Page {
                 "before_id" => page.before = Some(value.into_owned()),
                 "limit" => {
                     let limit = value.parse().ok().filter(|limit| (1..=LONGEST_PAGE).contains(limit));
-                    let invalid = Fault::BadRequest("its `limit` is not a number from 1 to 1000");
+                    let invalid = Fault::BadRequest(Reason::ListLimit { least: 1, most: LONGEST_PAGE });
                     page.limit = Some(limit.ok_or(invalid)?);
                 }
                 _ => {}

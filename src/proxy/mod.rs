@@ -15,6 +15,7 @@
 //! A part uses those before it, and `attempts` uses `delivery`; `delivery` uses none of the others, and `tunnel` uses all. The files beside them are used by all parts
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
+mod account_choice;
 mod admission;
 mod arrival;
 mod attempts;
@@ -187,7 +188,11 @@ async fn answer(
     body: RequestBody,
     presented: Presented,
 ) -> Result<Answer, Fault> {
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    if let Some(response) = arrival::preflight(context, exchange, &head)? {
+        exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
+        return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
+    let routed = arrival::find_route(context, exchange, &head)?;
     let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
@@ -200,7 +205,7 @@ async fn answer(
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
-        let permit = admission::admit(&exchange.record, &request).await?;
+        let permit = admission::admit(context, &exchange.record, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         if let Some(policy) = detach_policy(&request) {
@@ -277,6 +282,9 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(&mut headers);
+    }
     headers
 }
 
@@ -295,6 +303,9 @@ fn respond(
     headers.extend(std::mem::take(&mut exchange.response_headers));
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(readers) = &exchange.readers {
+        readers.add_to(headers);
     }
     let (head, relay) = response.into_relay(exchange);
     Response::from_parts(head, ResponseBody::relay(relay, drains_on))

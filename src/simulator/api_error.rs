@@ -87,6 +87,13 @@ impl ApiError {
         Self { message, code: Some("unknown_url"), ..Self::of(StatusCode::NOT_FOUND) }
     }
 
+    /// A path that speaks WebSocket only.
+    pub(super) fn upgrade_required() -> Self {
+        let message = "This URL is for WebSocket connections.".to_owned();
+        let status = StatusCode::UPGRADE_REQUIRED;
+        Self { status, message, ..Self::of(StatusCode::BAD_REQUEST) }
+    }
+
     /// A request that cannot be parsed.
     pub(super) fn bad_request(message: String) -> Self {
         Self { message, ..Self::of(StatusCode::BAD_REQUEST) }

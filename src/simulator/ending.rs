@@ -1,5 +1,7 @@
 //! The ways in which a response can end.
 
+use std::io;
+
 /// How a script cuts a response off. Everything sent before is flushed to the kernel first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cut {
@@ -35,6 +37,11 @@ pub enum Ended {
 }
 
 impl Ended {
+    /// How the client left, according to the error of a read or write.
+    pub(super) fn of_peer(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::ConnectionReset { Self::PeerReset } else { Self::PeerClosed }
+    }
+
     /// Whether the client ended the request, by a close or a reset.
     pub fn peer_left(self) -> bool {
         matches!(self, Self::PeerClosed | Self::PeerReset)

@@ -17,6 +17,8 @@ pub(super) enum Endpoint {
     Messages,
     Transcriptions,
     Files,
+    /// A GET of a WebSocket API.
+    Socket,
 }
 
 impl Endpoint {
@@ -29,6 +31,9 @@ impl Endpoint {
         if matches!(*method, Method::GET | Method::HEAD) {
             if path.ends_with("/models") {
                 return Some(Self::Models);
+            }
+            if ["/realtime", "/realtime/translations", "/responses"].iter().any(|end| path.ends_with(end)) {
+                return Some(Self::Socket);
             }
             let (_, model) = path.rsplit_once("/models/")?;
             let model = percent_encoding::percent_decode_str(model).decode_utf8_lossy().into_owned();

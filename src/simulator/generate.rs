@@ -10,7 +10,7 @@ use super::{
     endpoint::{Endpoint, RequestParams},
     events::Events,
     plan::{BodyLength, CutPoint, Plan},
-    script::{Framing, Head, MarkAction, Script, Step},
+    script::{Framing, Head, Mark, MarkAction, Script, Step},
     shared::Shared,
     upload::Upload,
 };
@@ -48,6 +48,7 @@ impl Generator<'_> {
             Endpoint::Embeddings => bodies::embeddings(&self.params, &self.plan),
             Endpoint::Files => bodies::file(self.number, self.created, upload),
             Endpoint::Transcriptions => bodies::transcription(&self.plan, upload),
+            Endpoint::Socket => return self.error(&ApiError::upgrade_required()),
         };
         self.full_body(StatusCode::OK, body.to_string())
     }
@@ -97,7 +98,7 @@ impl Generator<'_> {
         if plan.cut == Some(CutPoint::Head) {
             steps.push(Step::Cut(plan.by));
         }
-        put_provider_headers(&mut head.headers, self.number);
+        head.headers.extend(provider_headers(self.number));
         if let Some(value) = plan.retry_after.as_deref().and_then(|value| HeaderValue::from_str(value).ok()) {
             head.headers.insert(header::RETRY_AFTER, value);
         }
@@ -113,22 +114,25 @@ impl Generator<'_> {
             let name = HeaderName::from_static("x-simulate-trailer");
             steps.push(Step::Trailers(HeaderMap::from_iter([(name, HeaderValue::from_static("done"))])));
         }
-        let mut script = Script { steps, before_body: plan.early, marks: Vec::new(), split: plan.split };
-        if let Some(at) = plan.gate {
-            script.mark(at, MarkAction::Gate(self.shared.gate.clone()));
-        }
-        if let Some(at) = plan.stall {
-            script.mark(at, MarkAction::Stall);
-        }
-        if let Some(CutPoint::Body(at)) = plan.cut {
-            script.mark(at, MarkAction::Cut(plan.by));
-        }
-        script
+        Script { steps, before_body: plan.early, marks: marks(plan, self.shared), split: plan.split }
     }
 }
 
+/// The actions of a plan at byte positions of the response body, sorted.
+pub(super) fn marks(plan: &Plan, shared: &Shared) -> Vec<Mark> {
+    let gate = plan.gate.map(|at| Mark { at, action: MarkAction::Gate(shared.gate.clone()) });
+    let stall = plan.stall.map(|at| Mark { at, action: MarkAction::Stall });
+    let cut = match plan.cut {
+        Some(CutPoint::Body(at)) => Some(Mark { at, action: MarkAction::Cut(plan.by) }),
+        Some(CutPoint::Head) | None => None,
+    };
+    let mut marks: Vec<Mark> = [gate, stall, cut].into_iter().flatten().collect();
+    marks.sort_by_key(|mark| mark.at);
+    marks
+}
+
 /// The headers of a real provider's responses, including those that a gateway must not forward.
-fn put_provider_headers(headers: &mut HeaderMap, number: u64) {
+pub(super) fn provider_headers(number: u64) -> HeaderMap {
     const HEADERS: &[(&str, &str)] = &[
         ("openai-organization", "org-simulator"),
         ("openai-processing-ms", "12"),
@@ -143,11 +147,12 @@ fn put_provider_headers(headers: &mut HeaderMap, number: u64) {
         ("set-cookie", "__cf_bm=simulated; path=/; HttpOnly"),
         ("alt-svc", "h3=\":443\""),
     ];
-    headers.reserve(HEADERS.len() + 1);
+    let mut headers = HeaderMap::with_capacity(HEADERS.len() + 1);
     for (name, value) in HEADERS {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
     if let Ok(id) = HeaderValue::try_from(format!("req_sim{number}")) {
         headers.insert(HeaderName::from_static("x-request-id"), id);
     }
+    headers
 }

@@ -1,6 +1,6 @@
 //! HTTP/1.1 (RFC 9112), written by hand: scripts control every byte sent, and records keep heads as received.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, Method, StatusCode, Version, header};
@@ -14,6 +14,7 @@ use super::{
     shared::Shared,
     socket::Socket,
     upload::{self, Decoded, Decoder, Upload},
+    websocket,
     wire::Wire,
 };
 
@@ -32,6 +33,12 @@ pub(super) async fn serve(socket: Socket, mut origin: RequestOrigin, shared: &Ar
         match wire.next().await {
             Ok(request) => {
                 origin.next_request();
+                let request = match websocket::Opening::of(request, shared) {
+                    Ok(opening) => {
+                        return opening.serve(wire.socket, wire.read_buffer, &origin, shared).await;
+                    }
+                    Err(request) => *request,
+                };
                 let ended = respond(&mut wire, request, &origin, shared).await;
                 if ended != Ended::Answered {
                     return;
@@ -162,7 +169,7 @@ impl Http1 {
         match self.socket.read_buf(&mut self.read_buffer).await {
             Ok(0) => Err(Ended::PeerClosed),
             Ok(_) => Ok(()),
-            Err(error) => Err(peer_left(&error)),
+            Err(error) => Err(Ended::of_peer(&error)),
         }
     }
 
@@ -286,8 +293,8 @@ impl Wire for Http1 {
         }
         let wrote = self.socket.write_all(&self.write_buffer).await;
         self.write_buffer.clear();
-        wrote.map_err(|error| peer_left(&error))?;
-        self.socket.flush().await.map_err(|error| peer_left(&error))
+        wrote.map_err(|error| Ended::of_peer(&error))?;
+        self.socket.flush().await.map_err(|error| Ended::of_peer(&error))
     }
 
     async fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), Ended> {
@@ -336,9 +343,4 @@ impl Wire for Http1 {
 fn tokens(headers: &HeaderMap, name: header::HeaderName) -> impl Iterator<Item = &str> {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).map(str::trim)
-}
-
-/// How the client left, according to the error of a read or write.
-fn peer_left(error: &io::Error) -> Ended {
-    if error.kind() == io::ErrorKind::ConnectionReset { Ended::PeerReset } else { Ended::PeerClosed }
 }

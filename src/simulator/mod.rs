@@ -50,6 +50,12 @@
 //! **The model name** `sim-f200-i10-b16-d50-s1000`: frames, interval (ms), batch, delay (ms), size. A model
 //! `missing-…` does not exist.
 //!
+//! **WebSocket** (over HTTP/1.1): `…/realtime` plays OpenAI's Realtime API, `…/responses` its Responses API in WebSocket mode. The model, from the
+//! query, `session.update` or `response.create`, and `x-simulate` of the handshake set the content and the pace of every turn; `cut`, `stall`
+//! and `gate` count the bytes of frames of the whole connection. `expires=TIME` ends the session early, as an hour does (`session_expired`,
+//! `websocket_connection_limit_reached`, close code 1001); `error-event` makes each turn fail half-way. The body of the record has the
+//! messages of the client, one a line.
+//!
 //! **Over HTTP,** for tests in other languages: `GET /simulator/records`, `GET /simulator/wait?path=…&ended=…` (responds
 //! when such a request has ended, or after 30 s), `GET /simulator/connections`, `POST /simulator/gate` (opens the gate of
 //! `gate=N`), `POST /simulator/reset`. These need no key and are not recorded.
@@ -80,6 +86,7 @@ mod socket;
 mod tests;
 mod tls;
 mod upload;
+mod websocket;
 mod wire;
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc};

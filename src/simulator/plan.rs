@@ -47,6 +47,8 @@ pub(super) struct Plan {
     pub(super) length: BodyLength,
     pub(super) error_event: bool,
     pub(super) malformed: bool,
+    /// How long a WebSocket connection may last.
+    pub(super) expires: Option<Duration>,
 }
 
 /// Where a response is cut off.
@@ -108,6 +110,7 @@ impl Default for Plan {
             length: BodyLength::Auto,
             error_event: false,
             malformed: false,
+            expires: None,
         }
     }
 }
@@ -154,6 +157,7 @@ impl Plan {
         let bad = || bad(key, value);
         match key {
             "interval" => self.interval = Some(span(value).ok_or_else(bad)?),
+            "expires" => self.expires = Some(span(value).ok_or_else(bad)?),
             "delay" => self.delay = span(value).ok_or_else(bad)?,
             "first" => self.first = span(value).ok_or_else(bad)?,
             "cut" if value == "head" => self.cut = Some(CutPoint::Head),

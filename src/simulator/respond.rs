@@ -114,7 +114,7 @@ impl ScriptInputs {
 }
 
 /// Checks the API key: a bearer token, or the key header of Anthropic or Azure.
-fn invalid_key(request: &Request, key: &str) -> Option<ApiError> {
+pub(super) fn invalid_key(request: &Request, key: &str) -> Option<ApiError> {
     let authorization = request.header(header::AUTHORIZATION.as_str());
     let bearer = authorization.map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
     let given = bearer
@@ -124,6 +124,7 @@ fn invalid_key(request: &Request, key: &str) -> Option<ApiError> {
     (given != key).then(|| ApiError::invalid_key(given))
 }
 
-fn unix_seconds() -> u64 {
+/// Unix seconds now.
+pub(super) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

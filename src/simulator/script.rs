@@ -106,12 +106,6 @@ impl Script {
     pub fn before_body(steps: Vec<Step>) -> Self {
         Self { steps, before_body: true, ..Self::default() }
     }
-
-    /// Adds an action at a byte position of the response body.
-    pub(super) fn mark(&mut self, at: u64, action: MarkAction) {
-        self.marks.push(Mark { at, action });
-        self.marks.sort_by_key(|mark| mark.at);
-    }
 }
 
 impl Head {

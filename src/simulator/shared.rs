@@ -61,6 +61,12 @@ impl Shared {
         queue.push_back(QueuedScript { id, script });
     }
 
+    /// Whether there is a script for a request with this `x-simulate-id`.
+    pub(super) fn has_script(&self, id: Option<&str>) -> bool {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.iter().any(|queued| queued.id.is_none() || queued.id.as_deref() == id)
+    }
+
     /// Takes the script of a request: the one queued for its id, or else the oldest one without an id.
     pub(super) fn take(&self, id: Option<&str>) -> Option<Script> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

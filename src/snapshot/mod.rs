@@ -4,6 +4,8 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod errors;
+mod limits;
 mod models;
 mod paths;
 mod routes;
@@ -17,11 +19,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers},
+    access::{Caller, Callers, Rights},
     config::{self, Config},
     policy::SecretScanner,
 };
 
+pub use errors::ErrorTexts;
+pub use limits::{LimitIndex, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 use routes::Written;
@@ -40,10 +44,16 @@ pub struct Snapshot {
     pub log: config::Log,
     /// The listeners, in the order of the file.
     pub listeners: Vec<Listener>,
+    /// How errors are written for clients.
+    pub errors: ErrorTexts,
+    /// The web pages that see errors of requests whose route is not known.
+    pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// The known clients and their keys.
     pub callers: Callers,
+    /// The limits, and what was used of them.
+    pub limits: LimitIndex,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
@@ -123,6 +133,8 @@ impl Snapshot {
         let wanted = config::Fixed::of(&config);
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
+        let errors = ErrorTexts::of(&config);
+        let limits = LimitIndex::compile(&config, previous);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
@@ -141,8 +153,11 @@ impl Snapshot {
             server: config.server,
             log: config.log,
             listeners,
+            errors,
+            cors: config.cors,
             routes,
-            callers: callers(config.clients, previous),
+            limits,
+            callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
             admin_token,
@@ -163,8 +178,11 @@ impl Snapshot {
             server,
             log: config::Log::default(),
             listeners,
+            errors: ErrorTexts::default(),
+            cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
+            limits: LimitIndex::default(),
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
             admin_token: None,
@@ -209,11 +227,22 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
 }
 
 /// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.
-fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapshot>) -> Callers {
+fn callers(
+    written: BTreeMap<Arc<str>, config::Client>,
+    groups: &BTreeMap<Arc<str>, config::Group>,
+    previous: Option<&Snapshot>,
+) -> Callers {
     let mut callers = Callers::default();
     for (name, client) in written {
         let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
-        let compiled = Caller { name, routes: client.routes, models: client.models };
+        let group = client.group.as_ref().and_then(|name| groups.get(name));
+        let compiled = Caller {
+            name,
+            rights: Rights { routes: client.routes, models: client.models },
+            group_rights: group
+                .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            group: client.group,
+        };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
     }

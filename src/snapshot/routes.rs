@@ -8,7 +8,7 @@ use super::{Target, Upstream, models::ModelIndex, upstreams::pairs};
 use crate::{
     config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
-    upstream::BreakerPolicy,
+    upstream::{Account, BreakerPolicy},
 };
 
 /// The routes in the order in which they are matched.
@@ -38,6 +38,8 @@ pub struct Route {
     pub rewrite: String,
     /// The upstreams of the route, in the order in which they are tried; never empty.
     pub steps: Vec<Step>,
+    /// The accounts that its requests may belong to, if there are several; each once.
+    pub accounts: Option<Box<[Account]>>,
     /// Which models have upstreams of their own; `None`: no `[model.NAME]` table concerns the route.
     pub models: Option<Box<ModelIndex>>,
     /// The retry limits.
@@ -140,6 +142,12 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
+    /// The account of this name, if requests of the route may be sent to it.
+    pub fn account(&self, name: &str) -> Option<&Account> {
+        let mut accounts = self.steps.iter().flat_map(|step| step.upstream.accounts());
+        accounts.find(|account| **account.name() == *name)
+    }
+
     /// Whether requests may be sent to the upstream of this name, by the route itself or by a `[model.NAME]` table.
     pub fn leads_to(&self, upstream: &str) -> bool {
         let by_models =
@@ -193,9 +201,11 @@ impl RouteCompiler<'_> {
     pub(super) fn with_upstreams(&self, choices: &[config::Choice]) -> Option<Route> {
         let written = &self.route;
         let first = self.written.upstreams.get(&choices.first()?.upstream)?;
+        let steps: Vec<Step> = choices.iter().filter_map(|choice| self.step(choice)).collect();
         Some(Route {
             name: self.name.clone(),
-            steps: choices.iter().filter_map(|choice| self.step(choice)).collect(),
+            accounts: several_accounts(&steps),
+            steps,
             models: None,
             retry: written.retry.over(first.retry),
             heartbeat: written.heartbeat.unwrap_or(first.heartbeat),
@@ -215,6 +225,17 @@ impl RouteCompiler<'_> {
         let timeouts = self.route.timeout.over(upstream.timeouts);
         Some(Step { upstream, model: choice.model.clone(), timeouts, breaker })
     }
+}
+
+/// The accounts of these steps, each once, if there are several.
+fn several_accounts(steps: &[Step]) -> Option<Box<[Account]>> {
+    let mut accounts: Vec<Account> = Vec::new();
+    for account in steps.iter().flat_map(|step| step.upstream.accounts()) {
+        if !accounts.contains(account) {
+            accounts.push(account.clone());
+        }
+    }
+    (accounts.len() > 1).then(|| accounts.into())
 }
 
 fn rules(written: &config::HeaderRules) -> Rules {

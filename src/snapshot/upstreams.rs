@@ -13,11 +13,13 @@ use super::{CompileError, Snapshot, Written};
 use zeroize::Zeroizing;
 
 use crate::{
-    config::{self, Auth, Azure, Balance, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts},
+    config::{
+        self, Auth, Azure, Balance, KeyAccount, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts,
+    },
     policy::SecretScanner,
     upstream::{
-        Affinity, Budget, Dialer, DialerOptions, Egress, KeyRing, PoolLimits, Rotation, TargetState,
-        bind_sessions,
+        Account, Affinity, Budget, Dialer, DialerOptions, Egress, Key, KeyRing, PoolLimits, Rotation,
+        TargetState, bind_sessions,
     },
 };
 
@@ -38,6 +40,8 @@ pub struct Upstream {
     pub auth: Option<HeaderName>,
     /// The keys, as values of that header.
     pub keys: KeyRing,
+    /// The account of each key, in the order of the configuration; the upstream's own if it has no keys.
+    key_accounts: Vec<Account>,
     /// Finds the keys of all upstreams in bytes sent to a client; shared with the snapshot.
     pub secrets: Arc<SecretScanner<'static>>,
     /// How OpenAI's paths become those of an Azure OpenAI resource.
@@ -73,6 +77,8 @@ pub struct Target {
     pub weight: u32,
     /// The hashed name of the target, compared with affinity values of requests.
     pub affinity: Affinity,
+    /// The account of what is kept at this target; `None`: that of the key.
+    pub account: Option<Account>,
     /// Circuit breaker and pending count; taken over from one configuration to the next.
     pub state: Arc<TargetState>,
 }
@@ -96,6 +102,32 @@ impl Upstream {
     /// Number of targets; at least one.
     pub fn count(&self) -> usize {
         self.rotation.count()
+    }
+
+    /// The account that a request belongs to which is sent to `target` with the key of this number, counted from 1; `None` without a key.
+    pub fn account<'a>(&'a self, target: &'a Target, key: Option<usize>) -> Option<&'a Account> {
+        let of_key = || self.key_accounts.get(key.map_or(0, |number| number.saturating_sub(1)));
+        target.account.as_ref().or_else(of_key)
+    }
+
+    /// The keys that belong to none of `accounts` at `target`; `None`: all do, or the target itself.
+    pub fn foreign_keys(&self, target: &Target, accounts: &[Account]) -> Option<Vec<Key>> {
+        let is_allowed = |account: &Account| accounts.contains(account);
+        if let Some(account) = &target.account {
+            return is_allowed(account).then(Vec::new);
+        }
+        if !self.key_accounts.iter().any(is_allowed) {
+            return None;
+        }
+        let is_foreign = |index| !self.key_accounts.get(index).is_some_and(is_allowed);
+        Some(self.keys.chosen(is_foreign))
+    }
+
+    /// The accounts of all targets and keys; one may come several times.
+    pub fn accounts(&self) -> impl Iterator<Item = &Account> {
+        let of_targets = self.targets().filter_map(|target| target.account.as_ref());
+        let by_key = self.targets().any(|target| target.account.is_none());
+        of_targets.chain(self.key_accounts.iter().filter(move |_| by_key))
     }
 }
 
@@ -226,12 +258,13 @@ impl Compiler<'_> {
         let tls = self.tls(roots.clone())?;
         let way = Way { tls: &tls, trusted: trusted(&roots) };
         let targets = written.targets.iter().map(|target| (self.target(target, &way), target.weight));
-        let (auth, keys) = self.keys();
+        let (auth, keys, key_accounts) = self.keys();
         Ok(Upstream {
             name: self.name.clone(),
             rotation: Rotation::new(targets).ok_or_else(|| CompileError::NoTarget(self.name.clone()))?,
             auth,
             keys,
+            key_accounts,
             secrets: self.secrets.clone(),
             azure: written.azure.clone().map(Box::new),
             headers: pairs(&written.headers),
@@ -247,16 +280,26 @@ impl Compiler<'_> {
         self.written.targets.iter().any(|target| target.url.scheme_str() == Some("https"))
     }
 
-    fn keys(&self) -> (Option<HeaderName>, KeyRing) {
+    fn keys(&self) -> (Option<HeaderName>, KeyRing, Vec<Account>) {
         let (name, prefix) = match &self.written.auth {
-            Auth::None => return (None, KeyRing::default()),
+            Auth::None => return (None, KeyRing::default(), vec![Account::new(self.name.clone())]),
             Auth::Bearer => (header::AUTHORIZATION, "Bearer "),
             Auth::Header(name) => (name.clone(), ""),
         };
         let value = |key: &Secret| HeaderValue::try_from([prefix, key.expose()].concat()).ok();
-        let values = self.written.keys.iter().filter_map(value).collect();
+        let written = self.written.keys.iter().zip(&self.written.key_accounts);
+        let (values, accounts) =
+            written.filter_map(|(key, account)| Some((value(key)?, self.account(account)))).unzip();
         let previous = self.previous.map(|previous| &previous.keys);
-        (Some(name), KeyRing::new(values, previous))
+        (Some(name), KeyRing::new(values, previous), accounts)
+    }
+
+    fn account(&self, written: &KeyAccount) -> Account {
+        Account::new(match written {
+            KeyAccount::Named(name) => name.clone(),
+            // No `account` in the file has a slash in it.
+            KeyAccount::Own(source) => format!("{}/{source}", self.name).into(),
+        })
     }
 
     fn target(&self, written: &config::Target, way: &Way<'_>) -> Target {
@@ -269,6 +312,7 @@ impl Compiler<'_> {
             state: known
                 .map_or_else(|| Arc::new(TargetState::new(shown.clone())), |target| target.state.clone()),
             weight: written.weight,
+            account: written.account.clone().map(Account::new),
             affinity: Affinity::of(shown.as_bytes()),
             url: shown,
             base: written.base_path().to_owned(),

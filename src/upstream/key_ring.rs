@@ -136,6 +136,11 @@ impl KeyRing {
         self.keys.iter().filter(|key| !one.is_some_and(|one| one.is(key))).cloned().collect()
     }
 
+    /// The keys whose index, in the order of the configuration, `is_one` accepts.
+    pub fn chosen(&self, is_one: impl Fn(usize) -> bool) -> Vec<Key> {
+        self.keys.iter().enumerate().filter(|(index, _)| is_one(*index)).map(|(_, key)| key.clone()).collect()
+    }
+
     /// Waits in the queue for a key for `model` that is not among `excluded`, until `latest`.
     pub async fn wait(&self, model: Option<&str>, excluded: &[Key], latest: Instant) -> Turn {
         let Some(waiting) = self.queue(model, excluded, latest) else { return Turn::TooLate };

@@ -10,6 +10,7 @@
 //! frames of one read go out in one write, and dropping the response closes the connection at once. An HTTP/2 connection is
 //! shared by its streams and therefore has a task.
 
+mod account;
 mod affinity;
 mod answer;
 mod budget;
@@ -29,6 +30,7 @@ mod rotation;
 mod tls;
 mod wait_queue;
 
+pub use account::Account;
 pub use affinity::Affinity;
 pub use answer::{Answer, AnswerBody, BodyError, UpgradeError, upgrade};
 pub use budget::{Budget, BudgetPermit};

@@ -10,6 +10,8 @@ pub struct Close {
 }
 
 impl Close {
+    /// The purpose of the connection is fulfilled.
+    pub const NORMAL: u16 = 1000;
     /// The drain of a server, or a timeout of its own: the connection may be opened again.
     pub const GOING_AWAY: u16 = 1001;
     /// The client violates a rule of the server.

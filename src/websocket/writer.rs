@@ -29,6 +29,11 @@ pub fn text(sender: Sender, text: &str) -> Vec<u8> {
     frame(sender, 1, text.as_bytes())
 }
 
+/// The answer to a ping with this payload.
+pub fn pong(sender: Sender, payload: &[u8]) -> Vec<u8> {
+    frame(sender, 10, payload)
+}
+
 fn frame(sender: Sender, opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     let masked = if sender == Sender::Server { 0 } else { 0x80 };

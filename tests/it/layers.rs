@@ -26,7 +26,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 11] = [
+const BESIDE: [(&str, &str); 13] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -34,6 +34,8 @@ const BESIDE: [(&str, &str); 11] = [
     ("policy", "access"),
     ("telemetry", "config"),
     ("fault", "openai"),
+    ("fault", "coding"),
+    ("openai", "coding"),
     ("openai", "sse"),
     ("openai", "outline"),
     ("sse", "outline"),

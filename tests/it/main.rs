@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod browser;
 mod cli;
 mod docs;
 mod endings;
@@ -16,6 +17,7 @@ mod folder;
 mod harness;
 mod keys;
 mod layers;
+mod limits;
 mod metrics;
 mod models;
 mod online;

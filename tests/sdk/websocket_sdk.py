@@ -1,6 +1,6 @@
 """What openai-python makes of a provider's WebSocket APIs: prints the events of a Realtime and of a Responses connection.
 
-Arguments: base URL, key.
+Arguments: base URL, key; "simulated" if the provider is the simulator, which can be made to report mistakes.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import sys
 from openai import AsyncOpenAI, OpenAI
 
 URL, KEY = sys.argv[1:3]
+SIMULATED = sys.argv[3:] == ["simulated"]
 
 
 async def realtime():
@@ -42,6 +43,33 @@ def responses():
     return events
 
 
+async def mistakes():
+    """What the SDK makes of mistakes and of the end of a session, which the provider reports as events."""
+    events = []
+    client = AsyncOpenAI(base_url=URL, api_key=KEY)
+    async with client.realtime.connect(
+        model="gpt-realtime", extra_headers={"x-simulate": "expires=1s"}
+    ) as connection:
+        await connection.response.cancel()
+        await connection.input_audio_buffer.commit()
+        await connection.send({"type": "unheard.of"})
+        async for event in connection:
+            events.append([event.type, event.error.code if event.type == "error" else None])
+    return events
+
+
+def response_mistakes():
+    events = []
+    with OpenAI(base_url=URL, api_key=KEY).responses.connect() as connection:
+        connection.response.create(model="gpt-4o", input="hello", previous_response_id="resp_none")
+        connection.response.create(model="missing-one", input="hello")
+        for event in connection:
+            events.append([event.type, event.error.code])
+            if len(events) == 2:
+                break
+    return events
+
+
 def refused():
     try:
         with OpenAI(base_url=URL, api_key="sk-wrong").responses.connect():
@@ -50,4 +78,7 @@ def refused():
         return [type(error).__name__, getattr(getattr(error, "response", None), "status_code", None)]
 
 
-print(json.dumps({"realtime": asyncio.run(realtime()), "responses": responses(), "refused": refused()}))
+result = {"realtime": asyncio.run(realtime()), "responses": responses(), "refused": refused()}
+if SIMULATED:
+    result |= {"mistakes": asyncio.run(mistakes()), "response_mistakes": response_mistakes()}
+print(json.dumps(result))

@@ -1,6 +1,7 @@
 //! From the file's tables to a [`Config`]: each table by its declaration, then what must hold between tables.
 
 mod between;
+mod cors;
 mod models;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -32,6 +33,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let groups = tables::<Group>(root, "group", &context);
     let limits = tables::<Limit>(root, "limit", &context);
     let clients = tables::<Client>(root, "client", &context);
+    let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
+    cors::works(inherited.as_ref(), &routes, &listeners);
     between::routes(&routes, &upstreams, &models, root.get("client").is_some());
     models::are_used(&models, &routes);
     between::clients(&clients);
@@ -49,6 +52,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         admin: admin.map(|(_, admin)| admin),
         server,
         log: section::<Log>(root, "log", &context),
+        languages: context.defaults.languages,
+        cors: context.defaults.cors.clone(),
         upstreams: by_name(upstreams),
         models: by_name(models),
         routes: by_name(routes),

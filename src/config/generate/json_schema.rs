@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::config::{
     declare::{DefaultValue, Key, Keys as _, Shape},
-    schema::Root,
+    schema::{Root, Source},
 };
 
 /// What a span of time looks like ([`crate::config::span`]).
@@ -76,12 +76,17 @@ fn shape(of: &Shape) -> Value {
     }
 }
 
-/// A table with exactly one of these keys.
+/// A table with exactly one of the keys of a [`Source`], and perhaps others of these keys.
 fn source(keys: &[Key]) -> Value {
     let mut source = table(&keys.iter().collect::<Vec<_>>());
-    if let Some(object) = source.as_object_mut() {
+    let Some(object) = source.as_object_mut() else { return source };
+    let is_plain = keys.iter().all(|key| Source::NAMES.contains(&key.name));
+    if is_plain {
         object.insert("minProperties".to_owned(), 1.into());
         object.insert("maxProperties".to_owned(), 1.into());
+    } else {
+        let each: Vec<Value> = Source::NAMES.iter().map(|name| json!({ "required": [name] })).collect();
+        object.insert("oneOf".to_owned(), each.into());
     }
     source
 }

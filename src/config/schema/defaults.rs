@@ -3,7 +3,9 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{TimeoutOverrides, Timeouts, client::limits, timeouts::SPANS};
+use super::{
+    Cors, TimeoutOverrides, Timeouts, client::limits, cors::cors, languages::languages, timeouts::SPANS,
+};
 use crate::config::{
     declare::{
         Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
@@ -13,6 +15,7 @@ use crate::config::{
     reader::{Node, Table},
     span as spans,
 };
+use crate::fault::Languages;
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -37,6 +40,14 @@ table! {
             "Limits of every request: names of `[limit.NAME]` tables. A group, client, route or model adds its own `limits`. All that apply must \
              allow a request.",
             { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
+        languages: Languages = languages(),
+            "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
+             if none fits. The codes of errors are the same in all languages.",
+            { example: &[r#"["en", "zh"]"#], since: "0.2.0" };
+        cors: Option<Arc<Cors>> = cors(),
+            "Web pages that may use all routes that do not have a `cors` of their own. Errors of requests that match no route have CORS \
+             headers only by this key.",
+            { example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#], since: "0.2.0" };
     }
     derived {
         timeout: Timeouts = Some(timeout(table, context).over(Timeouts::default()));
@@ -51,6 +62,8 @@ impl Default for Defaults {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
             limits: Vec::new(),
+            languages: Languages::default(),
+            cors: None,
             timeout: Timeouts::default(),
             retry: Retry::default(),
             breaker: Some(Breaker::default()),

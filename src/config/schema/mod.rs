@@ -4,6 +4,7 @@
 //! One file for each table of `gateway.toml`, with the declaration of its keys (`declare`) and the readers of those
 //! values that need more than a general kind.
 
+mod account;
 mod azure;
 mod client;
 mod cors;
@@ -11,6 +12,7 @@ mod defaults;
 mod egress;
 mod group;
 mod headers;
+mod languages;
 mod limit;
 mod listener;
 mod model;
@@ -23,10 +25,14 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::fault::Languages;
+
+pub use account::KeyAccount;
+pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
 pub use client::Client;
 pub(crate) use client::key_nodes;
-pub use cors::Cors;
+pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
     Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
@@ -57,6 +63,10 @@ pub struct Config {
     pub server: Server,
     /// `[log]`
     pub log: Log,
+    /// `languages` of `[defaults]`: of errors before the route is known.
+    pub languages: Languages,
+    /// `cors` of `[defaults]`, for errors of requests whose route is not known.
+    pub cors: Option<Arc<Cors>>,
     /// `[upstream.NAME]`: at least one.
     pub upstreams: BTreeMap<Arc<str>, Upstream>,
     /// `[model.NAME]`

@@ -7,20 +7,23 @@ use http::Method;
 use super::{
     BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     client::limits,
+    cors::cors,
     defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     headers::{no_secrets, not_both},
+    languages::languages,
     timeouts::SPANS,
 };
 use crate::config::{
     declare::{
-        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, nested, section, span,
-        table, text,
+        Context, Inheritance, Keys, Kind, Shape, choice, described, flag, keys, list, section, span, table,
+        text,
     },
     naming,
     problem::{Complaint, complaint},
     reader::{Node, Table},
     url,
 };
+use crate::fault::Languages;
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -56,10 +59,11 @@ table! {
             "Whether requests with an `Origin` header are refused. Browsers add the header to what a web page sends. For open routes on a \
              machine with a browser: any page that is open in it could otherwise send requests.",
             { since: "0.2.0" };
-        cors: Option<Cors> = nested::<Cors>().optional(),
-            "Web pages that may open WebSocket connections on the route. A connection with an `Origin` header is accepted from these alone. \
-             Preflight requests are not answered, so pages of other origins cannot send plain HTTP requests.",
-            { example: &[r#"{ origins = ["https://app.example.com"] }"#], since: "0.2.0" };
+        cors = cors(),
+            "Web pages that may send requests on the route and open WebSocket connections. The gateway then answers preflight requests, \
+             adds CORS headers to every response, and refuses requests of other pages. Replaces `cors` of `[defaults]` as a whole.",
+            { default: "what `[defaults]` says", example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#],
+              inheritance: Inheritance::Overrides, since: "0.2.0" };
         websocket: bool = flag().or(true),
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",
@@ -74,6 +78,8 @@ table! {
             { default: INHERITED, example: &["{ failures = 10 }"], inheritance: Inheritance::Overrides };
         heartbeat = heartbeat(), "Comments in event streams of this route. If not set, the value of the first upstream applies.",
             { default: INHERITED, example: &["\"off\""], inheritance: Inheritance::Overrides };
+        languages = languages(), "Languages of the gateway's own error messages on this route.",
+            { default: "what `[defaults]` says", example: &[r#"["en", "zh"]"#], inheritance: Inheritance::Overrides, since: "0.2.0" };
         commit: Option<Commit> = choice(&[("headers", Commit::Headers), ("first_token", Commit::FirstToken)]).optional(),
             "When a response is passed on to the client, after which no other upstream is tried: when its head has arrived, or when its \
              first content has arrived.",
@@ -124,6 +130,9 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
+        cors: Option<Arc<Cors>> =
+            Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));
         /// What this route overrides.
         timeout: TimeoutOverrides = Some(timeout(table, context));
         /// What this route overrides of its first upstream's.
@@ -132,6 +141,9 @@ table! {
         breaker: BreakerOverride = Some(breaker(table, context));
         /// In place of its first upstream's; `Some(None)`: written as "off".
         heartbeat: Option<Option<Duration>> = Some(heartbeat().read_written(table, "heartbeat", context));
+        /// Languages of error messages, those of `[defaults]` included.
+        languages: Languages =
+            Some(languages().read_written(table, "languages", context).unwrap_or(context.defaults.languages));
     }
     check {
         {

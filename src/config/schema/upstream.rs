@@ -6,7 +6,9 @@ use http::{HeaderName, Uri};
 use rustls::{RootCertStore, pki_types::ServerName, sign::CertifiedKey};
 
 use super::{
-    Azure, Breaker, EgressProxy, Retry, SetHeader, Source, Timeouts, azure,
+    Azure, Breaker, EgressProxy, KeyAccount, Retry, SetHeader, Timeouts, UpstreamKey,
+    account::{self, account_name},
+    azure,
     defaults::{breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
     egress::{self, egress},
     headers::values,
@@ -23,7 +25,7 @@ use crate::config::{
     problem::{Complaint, complaint},
     reader::{Node, Table},
     secret::Secret,
-    source::secret,
+    source::upstream_key,
     url,
 };
 use crate::openai::base_of_endpoint;
@@ -41,13 +43,15 @@ table! {
         targets = described(Shape::List(Box::new(Shape::Table(TargetTable::keys())))),
             "Several base URLs in place of `url`, among which requests are balanced.",
             { example: &[r#"[{ url = "https://eu.api.openai.com", weight = 2 }, { url = "https://us.api.openai.com", weight = 1 }]"#] };
-        key = described(Shape::Source(Source::keys())),
-            "Where the provider's key is to be read from.",
+        key = described(Shape::Source(UpstreamKey::keys())),
+            "Where the provider's key is to be read from. `account` is explained at `keys`.",
             { default: "required, unless `keys` is set or `auth` is \"none\"", shipped: r#"{ env = "OPENAI_API_KEY" }"#,
               secrecy: Secrecy::Secret };
-        keys = described(Shape::List(Box::new(Shape::Source(Source::keys())))),
-            "Several keys in place of `key`. They are used in turn; a key that the provider rejects or limits is skipped for a while.",
-            { example: &[r#"[{ file = "first.key" }, { credential = "second" }]"#], secrecy: Secrecy::Secret };
+        keys = described(Shape::List(Box::new(Shape::Source(UpstreamKey::keys())))),
+            "Several keys in place of `key`. They are used in turn; a key that the provider rejects or limits is skipped for a while. Keys with \
+             the same `account` know the same files, responses, batches and other things that the provider keeps, in whatever upstream they are; \
+             without `account`, a key is an account of its own. A request with the id of such a thing goes to its account only.",
+            { example: &[r#"[{ file = "first.key", account = "main" }, { credential = "second", account = "main" }]"#], secrecy: Secrecy::Secret };
         auth = auth_key(),
             "How the key is sent: as `Authorization: Bearer KEY`, alone in another header, or not at all. With `azure`, the default is \
              the header `api-key`.",
@@ -105,6 +109,8 @@ table! {
         targets: Vec<Target> = targets(table);
         /// Keys, from `key` or `keys`; none only if `auth` is "none".
         keys: Vec<Secret> = keys(table, auth.as_ref(), context);
+        /// The account of each key.
+        key_accounts: Vec<KeyAccount> = key_accounts(table, auth.as_ref());
         /// A proxy on the way, from `proxy`; `None`: "off".
         proxy: Option<EgressProxy> = proxy(table, targets.as_deref(), context);
         /// Timeouts, those of `[defaults]` included.
@@ -120,6 +126,7 @@ table! {
     check {
         {
             azure::base_is_a_resource(table, targets.as_deref());
+            accounts_are_clear(table, targets.as_deref(), key_accounts.as_deref());
             key_header_is_free(table, auth.as_ref(), headers.as_deref());
             tls_has_an_effect(table, targets.as_deref());
             secrets_have_tls(table, targets.as_deref(), auth.as_ref(), headers.as_deref());
@@ -157,6 +164,8 @@ pub struct Target {
     pub url: Uri,
     /// `weight = 1`: its share of requests; 1 to 1000.
     pub weight: u32,
+    /// `account = "eu"`: what is kept there is known to targets and keys of this account only; `None`: to the account of the key.
+    pub account: Option<Arc<str>>,
 }
 
 /// How the upstream expects its key.
@@ -175,6 +184,10 @@ keys! {
     pub(crate) struct TargetTable {
         url = described(url_shape()).required(), "Base URL, as in `url` of the upstream.";
         weight = count::<u32>(1..=1000).or(1), "Share of requests relative to the other targets.";
+        account = text("name of an account", account_name).or("".into()),
+            "Account in place of that of the key, for a target that keeps files, responses and the like for itself, as each of several \
+             self-hosted servers does.",
+            { default: "the account of the key", since: "0.2.0" };
     }
 }
 
@@ -247,7 +260,7 @@ fn targets(table: &Table<'_>) -> Option<Vec<Target>> {
     let nodes = table.one_or_several("url", "targets", URL_HELP)?;
     let alone = table.get("url").is_some();
     let read: Vec<Option<Target>> =
-        nodes.iter().map(|node| if alone { base(node, 1) } else { target(node) }).collect();
+        nodes.iter().map(|node| if alone { base(node) } else { target(node) }).collect();
     let targets: Vec<Target> = read.into_iter().collect::<Option<_>>()?;
     for (index, node) in nodes.iter().enumerate() {
         let (before, from) = targets.split_at(index);
@@ -264,11 +277,12 @@ fn targets(table: &Table<'_>) -> Option<Vec<Target>> {
 fn target(node: &Node<'_>) -> Option<Target> {
     let table = node.table(TargetTable::NAMES)?;
     let weight = table.get("weight").map_or(Some(1), |node| node.count(1..=1000));
+    let account = account::named(&table);
     let url = table.required("url", URL_HELP)?;
-    base(&url, u32::try_from(weight?).ok()?)
+    Some(Target { weight: u32::try_from(weight?).ok()?, account: account?, ..base(&url)? })
 }
 
-fn base(node: &Node<'_>, weight: u32) -> Option<Target> {
+fn base(node: &Node<'_>) -> Option<Target> {
     let url = node.parse(url::target)?;
     if let Some(base) = base_of_endpoint(url.path()) {
         let help = format!("end it with `{}`", url::shown_base(&url, base));
@@ -277,7 +291,7 @@ fn base(node: &Node<'_>, weight: u32) -> Option<Target> {
             help,
         ));
     }
-    Some(Target { url, weight })
+    Some(Target { url, weight: 1, account: None })
 }
 
 /// Warns about each target to which a key, or a secret header value, is sent without TLS over a network.
@@ -357,8 +371,34 @@ fn keys(table: &Table<'_>, auth: Option<&Auth>, context: &Context<'_>) -> Option
     let help =
         r#"for example: key = { env = "OPENAI_API_KEY" }; or auth = "none" if the upstream expects no key"#;
     let nodes = table.one_or_several("key", "keys", help)?;
-    let read: Vec<Option<Secret>> = nodes.iter().map(|node| secret(node, context.env)).collect();
+    let read: Vec<Option<Secret>> = nodes.iter().map(|node| upstream_key(node, context.env)).collect();
     read.into_iter().collect()
+}
+
+/// The account of each key. What else is wrong with the keys was reported by [`keys`].
+fn key_accounts(table: &Table<'_>, auth: Option<&Auth>) -> Option<Vec<KeyAccount>> {
+    if auth == Some(&Auth::None) {
+        return Some(Vec::new());
+    }
+    let nodes = match (table.get("key"), table.get("keys")) {
+        (Some(node), _) => vec![node],
+        (None, list) => list.filter(|list| list.value.is_array())?.items()?,
+    };
+    let read: Vec<Option<KeyAccount>> = nodes.iter().map(account::of_key).collect();
+    read.into_iter().collect()
+}
+
+/// Reports keys of several accounts before targets that name accounts: what belongs to which could not be told.
+fn accounts_are_clear(table: &Table<'_>, targets: Option<&[Target]>, keys: Option<&[KeyAccount]>) {
+    let (Some(targets), Some(keys)) = (targets, keys) else { return };
+    let is_named = targets.iter().any(|target| target.account.is_some());
+    let are_several = keys.iter().any(|key| Some(key) != keys.first());
+    if let Some(node) = table.get("targets").filter(|_| is_named && are_several) {
+        node.fail(complaint(
+            "names accounts, although the keys are of several accounts",
+            "give all keys the same `account`, or make an upstream of each account",
+        ));
+    }
 }
 
 fn proxy(

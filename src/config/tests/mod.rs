@@ -1,5 +1,6 @@
 //! The file as a whole: what is refused and how it is told, what is inherited, what the shipped sample says.
 
+mod accounts;
 mod azure;
 mod files;
 mod generated;

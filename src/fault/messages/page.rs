@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{Fault, Locale};
+use super::{Fault, Language};
 use crate::fault::Row;
 
 const COMMAND: &str = "SLUICEGATE_WRITE=1 cargo test --lib fault::messages";
@@ -90,7 +90,7 @@ fn row(fault: &Fault) -> String {
         Fault::Withheld(_) => "the provider's".to_owned(),
         _ => status.as_u16().to_string(),
     };
-    let template = &Locale::En.templates()[fault.text()];
+    let template = Language::EN.text(fault.text());
     let message = template.replace(['{', '}'], "*").replace('|', "\\|");
     format!("| {status} | `{kind}` | {retry} | `{}` | {message} |\n", who.as_str())
 }

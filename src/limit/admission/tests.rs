@@ -1,4 +1,4 @@
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
 use super::*;
@@ -75,7 +75,10 @@ fn a_request_that_no_response_came_for_costs_nothing() {
     let limits = [applied(Limit {
         tokens: rate(6_000, 1_000),
         requests: rate(60, 6),
-        cost: Some(Allowance::Period { calendar: Calendar::utc(CalendarUnit::Month), quantity: 5_000 }),
+        cost: Some(Allowance::Period {
+            calendar: Calendar::new(CalendarUnit::Month, TimeZone::UTC),
+            quantity: 5_000,
+        }),
         ..limit("one")
     })];
     let demand = Demand { cost: Money::from_nanos(700), ..tokens(100, 300) };
@@ -146,7 +149,7 @@ proptest! {
     ) {
         let quantity = 1_000_000;
         let one = applied(Limit {
-            tokens: Some(Allowance::Period { calendar: Calendar::utc(CalendarUnit::Month), quantity }),
+            tokens: Some(Allowance::Period { calendar: Calendar::new(CalendarUnit::Month, TimeZone::UTC), quantity }),
             requests: rate(1_000, 1_000),
             concurrent: Some(100),
             ..limit("one")

@@ -1,8 +1,10 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
+mod limits;
+
 use std::sync::Arc;
 
-use super::intake::PreparedRequest;
+use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
     exchange::{Permit, Record},
     fault::Fault,
@@ -15,14 +17,18 @@ use crate::{
 ///
 /// # Errors
 /// The client may not use the model, or is limited to some models and the operation runs one that the gateway cannot read; or every
-/// candidate needs another model in the body, which has no place for it.
-pub(super) async fn admit(record: &Record, prepared: &PreparedRequest) -> Result<Permit, Fault> {
+/// candidate needs another model in the body, which has no place for it; or a limit is reached.
+pub(super) async fn admit(
+    context: &RequestContext,
+    record: &Record,
+    prepared: &PreparedRequest,
+) -> Result<Permit, Fault> {
     allow_model(record, prepared)?;
     let steps = &prepared.arrived.routed.route.steps;
     if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
-    Ok(Permit::unlimited())
+    limits::admit(context, record, prepared)
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and
@@ -32,7 +38,7 @@ pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) ->
 }
 
 fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault> {
-    let Some(caller) = record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
+    let Some(caller) = record.caller.as_ref().filter(|caller| caller.is_limited_to_models()) else {
         return Ok(());
     };
     let mut named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref());

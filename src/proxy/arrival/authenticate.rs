@@ -8,15 +8,14 @@ use super::route::RoutedRequest;
 use crate::{
     access::{self, Caller, Credential, Credentials, Refused, provider_of_key},
     exchange::Record,
-    fault::Fault,
+    fault::{Fault, Reason},
     policy::SecretScanner,
     proxy::context::{Presented, RequestContext},
     snapshot::Route,
 };
 
 /// Path and method are logged and go upstream, so no key may stand in them.
-const KEY_IN_REQUEST_LINE: Fault =
-    Fault::BadRequest("its path or method holds the key; send that in the Authorization header alone");
+const KEY_IN_REQUEST_LINE: Fault = Fault::BadRequest(Reason::KeyInRequestLine);
 
 /// Identifies the client of the request and checks whether it may use the route. Returns a scanner for the client's key.
 ///

@@ -6,15 +6,13 @@ use http::{HeaderMap, HeaderName};
 
 use crate::{
     config::{TimeoutLimits, Timeouts, span},
-    fault::Fault,
+    fault::{Fault, Reason},
 };
 
 /// Either a span, which bounds the whole exchange, or spans by the event that each waits for.
 const TIMEOUT: HeaderName = HeaderName::from_static("x-sluicegate-timeout");
 
-const MALFORMED: Fault = Fault::BadRequest(
-    "its x-sluicegate-timeout is not a time limit; write `30s` for the whole request, or timeouts of the configuration by name, for example `first_byte=10s, idle=30s`",
-);
+const MALFORMED: Fault = Fault::BadRequest(Reason::TimeoutForm);
 
 /// The timeouts of one request's header; a timeout that it does not name is as the route has it.
 #[derive(Debug, Clone, Copy, Default)]

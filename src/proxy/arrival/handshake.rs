@@ -3,7 +3,10 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::{fault::Fault, websocket::handshake};
+use crate::{
+    fault::{Fault, Reason},
+    websocket::handshake,
+};
 
 /// Where a key from the subprotocols goes, so that it is known, searched for and withheld like any other.
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
@@ -71,17 +74,17 @@ impl Handshake {
     /// It is not the handshake of RFC 6455 §4.2.1.
     pub(in crate::proxy) fn check(&self, head: &request::Parts) -> Result<(), Fault> {
         if head.method != Method::GET {
-            return Err(Fault::BadRequest("a WebSocket handshake must be a GET request"));
+            return Err(Fault::BadRequest(Reason::HandshakeMethod));
         }
         if !self.is_connected {
-            return Err(Fault::BadRequest("its Connection header does not name the upgrade"));
+            return Err(Fault::BadRequest(Reason::HandshakeConnection));
         }
         if !only(&head.headers, &header::SEC_WEBSOCKET_KEY, handshake::is_key) {
-            return Err(Fault::BadRequest("its Sec-WebSocket-Key is not 16 bytes in base64"));
+            return Err(Fault::BadRequest(Reason::HandshakeKey));
         }
         let is_known = |version: &[u8]| version == handshake::VERSION.as_bytes();
         if !only(&head.headers, &header::SEC_WEBSOCKET_VERSION, is_known) {
-            return Err(Fault::BadRequest("its Sec-WebSocket-Version is not 13"));
+            return Err(Fault::BadRequest(Reason::HandshakeVersion));
         }
         Ok(())
     }
@@ -128,14 +131,14 @@ impl Handshake {
     /// The upstream's handshake is not that of RFC 6455 §4.2.2.
     pub(in crate::proxy) fn check_answer(&self, headers: &HeaderMap) -> Result<(), Fault> {
         if !lists(headers, &header::UPGRADE, b"websocket") {
-            return Err(Fault::UnusableHead("it switches to another protocol than WebSocket"));
+            return Err(Fault::UnusableHead(Reason::AnswerSwitchesElsewhere));
         }
         let expected = self.accept();
         if !only(headers, &header::SEC_WEBSOCKET_ACCEPT, |accept| accept == expected.as_bytes()) {
-            return Err(Fault::UnusableHead("its Sec-WebSocket-Accept does not fit the request"));
+            return Err(Fault::UnusableHead(Reason::AnswerAccept));
         }
         if headers.contains_key(header::SEC_WEBSOCKET_EXTENSIONS) {
-            return Err(Fault::UnusableHead("it uses a WebSocket extension that was not offered"));
+            return Err(Fault::UnusableHead(Reason::AnswerExtension));
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 
 /// A host and a port, comparable with another.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(super) fn named(head: &request::Parts) -> Result<Option<String>, Fault> {
     let mut hosts = head.headers.get_all(header::HOST).iter();
     let named = hosts.next();
     if hosts.next().is_some() {
-        return Err(Fault::BadRequest("it has more than one Host header"));
+        return Err(Fault::BadRequest(Reason::HostRepeated));
     }
     let https = head.uri.scheme() == Some(&Scheme::HTTPS);
     let in_header = || {
@@ -32,25 +32,24 @@ pub(super) fn named(head: &request::Parts) -> Result<Option<String>, Fault> {
         origin(&authority, https)
     };
     if let Some(authority) = head.uri.authority() {
-        let target = origin(authority, https)
-            .ok_or(Fault::BadRequest("its target's authority is not a host with or without a port"))?;
+        let target = origin(authority, https).ok_or(Fault::BadRequest(Reason::AuthorityForm))?;
         let must_agree = head.version == Version::HTTP_2 && named.is_some();
         if must_agree && in_header().as_ref() != Some(&target) {
-            return Err(Fault::BadRequest("its Host header and its :authority name different hosts"));
+            return Err(Fault::BadRequest(Reason::HostsDiffer));
         }
         return Ok(Some(target.host));
     }
     let Some(named) = named else {
         // RFC 9112 §3.2: HTTP/1.1 requires it.
         return match head.version {
-            Version::HTTP_11 => Err(Fault::BadRequest("it has no Host header")),
+            Version::HTTP_11 => Err(Fault::BadRequest(Reason::HostMissing)),
             _ => Ok(None),
         };
     };
     match in_header() {
         Some(origin) => Ok(Some(origin.host)),
         None if named.is_empty() => Ok(None),
-        None => Err(Fault::BadRequest("its Host header is not a host")),
+        None => Err(Fault::BadRequest(Reason::HostForm)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod authenticate;
 mod caller_timeouts;
+mod cors;
 mod handshake;
 mod host;
 mod no_route;
@@ -14,6 +15,7 @@ use crate::policy::SecretScanner;
 
 pub(super) use authenticate::authenticate;
 pub(super) use caller_timeouts::CallerTimeouts;
+pub(super) use cors::preflight;
 pub(super) use handshake::{Handshake, models_in, with_model};
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, Method, header, request};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 
 /// Refuses requests that a gateway for HTTP APIs does not serve.
 pub(super) fn unsupported(head: &request::Parts) -> Result<(), Fault> {
@@ -30,10 +30,10 @@ pub(super) fn ambiguous(headers: &HeaderMap) -> Result<(), Fault> {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     let chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !chunked || codings.next().is_some() {
-        return Err(Fault::BadRequest("its Transfer-Encoding is not just chunked"));
+        return Err(Fault::BadRequest(Reason::TransferCoding));
     }
     if headers.get_all(header::CONTENT_TYPE).iter().nth(1).is_some() {
-        return Err(Fault::BadRequest("it has more than one Content-Type header"));
+        return Err(Fault::BadRequest(Reason::ContentTypeRepeated));
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{
     config::Timeouts,
     proxy::key_use::KeyUse,
     snapshot::{Target, Upstream},
-    upstream::{BudgetPermit, TargetPermit},
+    upstream::{Account, BudgetPermit, TargetPermit},
 };
 
 /// Where a request may be sent: a target of an upstream, a key and a model. The request counts as pending at the target until this is dropped.
@@ -45,6 +45,12 @@ impl Candidate {
 
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
+    }
+
+    /// The account that it belongs to: what a request makes there is known in this account alone.
+    #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
+    pub(super) fn account(&self) -> Option<&Account> {
+        self.upstream.account(self.target(), self.key_number())
     }
 
     /// The number of its key, in the order of the configuration.

@@ -9,19 +9,21 @@ use std::{
 
 use super::{
     available::{NextAvailable, Unavailable},
+    balance,
     candidate::Candidate,
     key_waits::KeyWaits,
     target_waits::TargetWaits,
+    tried::{FailureScope, Failures, StepTarget, Tried},
 };
 use crate::{
-    config::Balance,
     proxy::{
+        account_choice::AccountChoice,
         arrival::CallerTimeouts,
         key_use::{KeyUse, RouteKeys},
     },
-    snapshot::{Route, Step, Target, Upstream},
+    snapshot::{Route, Step},
     upstream::{
-        Affinity, CallerHash, Circuit, CooldownReason, Key, KeyPermit, Pick, TargetPermit, TargetState, Turn,
+        Account, Affinity, CallerHash, Circuit, CooldownReason, Key, KeyPermit, Pick, TargetPermit, Turn,
     },
 };
 
@@ -38,8 +40,9 @@ pub(super) struct Candidates {
     first: usize,
     /// Nor are steps from this one on.
     end: usize,
-    /// The candidates of this round, and the excluded ones. Bounded by the number of attempts plus the targets without retry budget.
-    tried: Vec<Tried>,
+    /// The only accounts to use, if not all may be.
+    accounts: Option<Box<AccountChoice>>,
+    tried: Failures,
     waits: TargetWaits,
 }
 
@@ -63,29 +66,6 @@ pub(super) enum Waited {
     TooLate,
 }
 
-/// A candidate that was tried.
-#[derive(Debug)]
-struct Tried {
-    state: Arc<TargetState>,
-    /// Index into the route's steps: it says which model was asked for.
-    step: usize,
-    key: Option<Key>,
-    scope: FailureScope,
-    /// Not to be tried in another round either: silent until a timeout, or without another key than the one that was refused.
-    excluded: bool,
-}
-
-/// How much of a candidate a failure concerns. The rest of it may be tried at once: one model of a target may be overloaded while another is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FailureScope {
-    /// Its key, for the model that was asked for.
-    Key,
-    /// That model there, whatever the key.
-    Model,
-    /// The target, for every model and key.
-    Target,
-}
-
 impl Candidates {
     /// All candidates of `route`, for a request of `caller` that names `model`.
     pub(super) fn new(
@@ -105,15 +85,28 @@ impl Candidates {
             timeouts,
             first: 0,
             end,
-            tried: Vec::new(),
+            accounts: None,
+            tried: Failures::default(),
             waits: TargetWaits::default(),
         }
     }
 
-    /// The next candidate, in the route's order; `None` when all that are available at `now` were tried in this round.
+    /// The same for a request that may be sent only to the accounts of `choice`.
+    pub(super) fn within(mut self, choice: Option<Box<AccountChoice>>) -> Self {
+        self.accounts = choice;
+        self
+    }
+
+    /// The next candidate, in the order of the accounts, if not all may be used, and then in that of the route; `None` when all that are available
+    /// at `now` were tried in this round.
     pub(super) fn next(&mut self, now: Instant) -> Option<Box<Candidate>> {
-        let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
-        let candidate = steps.find_map(|(number, step)| self.at_step(number, step, now));
+        let candidate = match &self.accounts {
+            None => self.first_within(None, now),
+            Some(choice) => choice
+                .order()
+                .iter()
+                .find_map(|account| self.first_within(Some(std::slice::from_ref(account)), now)),
+        };
         self.waits.give_back();
         if candidate.is_some() {
             self.waits.leave();
@@ -121,15 +114,22 @@ impl Candidates {
         candidate
     }
 
+    fn first_within(&self, accounts: Option<&[Account]>, now: Instant) -> Option<Box<Candidate>> {
+        let mut steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
+        steps.find_map(|(number, step)| {
+            self.by_balance(number, step, now, |target| self.take(number, target, accounts, now))
+        })
+    }
+
     /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`), and leaves the queues of all others.
     /// The request keeps its places until it has a candidate.
     pub(super) fn enqueue(&mut self, now: Instant) {
         let route = self.route.clone();
-        let steps = route.steps.iter().enumerate().take(self.end).skip(self.first);
-        let all = steps
-            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
-        let next = all.filter(|(number, step, target)| self.could_be_next(*number, step, target, now));
-        let next: Vec<_> = next.map(|(_, step, target)| (step, target)).collect();
+        let next: Vec<_> = self
+            .step_targets(&route)
+            .filter(|place| self.could_be_next(place, now))
+            .map(|place| (place.step, place.target))
+            .collect();
         self.waits.stay_at(&next);
         next.iter().for_each(|(step, target)| self.waits.join(step, target));
     }
@@ -138,10 +138,10 @@ impl Candidates {
     pub(super) fn enqueue_with_key(&mut self, number: usize, of: &KeyPermit, now: Instant) {
         let route = self.route.clone();
         let Some(step) = route.steps.get(number) else { return };
-        for target in step.upstream.targets() {
-            let is_closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
-            if is_closed && self.may_use(number, target, of.key()) {
-                self.waits.join(step, target);
+        for index in 0..step.upstream.count() {
+            let place = self.step_target(number, step, index);
+            if is_closed(&place, now) && self.may_use(&place, of.key()) {
+                self.waits.join(step, place.target);
             }
         }
     }
@@ -164,7 +164,9 @@ impl Candidates {
         for available in steps {
             let Some(step) = route.steps.get(available.step) else { continue };
             let model = step.model.as_deref().or(self.model.as_deref()).map(Into::into);
-            keys.add(available.step, step.upstream.clone(), model, self.excluded_keys(available.step));
+            let mut excluded = self.tried.excluded_keys_of_step(available.step);
+            excluded.extend(self.foreign_keys_of_step(step));
+            keys.add(available.step, step.upstream.clone(), model, excluded);
         }
         let first = poll_fn(|cx| {
             if self.waits.poll(cx) {
@@ -192,36 +194,36 @@ impl Candidates {
     /// Allows these steps to be tried again, as [`new_round`](Self::new_round) does for all: their keys have been waited for since they failed.
     fn forget_failures_at(&mut self, steps: &[NextAvailable]) {
         let mut tried = std::mem::take(&mut self.tried);
-        let is_one = |number: usize| steps.iter().any(|step| self.is_same_queue(step.step, number));
-        tried.retain(|tried| tried.excluded || !is_one(tried.step));
+        tried.forget_at(|number| steps.iter().any(|step| self.is_same_queue(step.step, number)));
         self.tried = tried;
     }
 
     /// Whether there is more than one.
     pub(super) fn are_several(&self) -> bool {
         let steps = self.route.steps.iter().take(self.end).skip(self.first);
-        steps.map(|step| step.upstream.count() * step.upstream.keys.len().max(1)).sum::<usize>() > 1
+        let count = |step: &Step| {
+            let keys = step.upstream.keys.len() - self.foreign_keys_of_step(step).len();
+            step.upstream.count() * keys.max(1)
+        };
+        steps.map(count).sum::<usize>() > 1
     }
 
     /// Whether another target or model than that of `candidate` can still be tried, now or in another round. A target whose circuit breaker is
     /// open at `now` does not count.
     pub(super) fn any_beside(&self, candidate: &Candidate, now: Instant) -> bool {
-        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
-        let mut all = steps
-            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
-        all.any(|(number, step, target)| {
-            let is_same =
-                Arc::ptr_eq(&target.state, &candidate.target().state) && step.model == candidate.model;
-            let is_closed = step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
-            is_closed && !is_same && !self.failures_at(number, target).any(|tried| tried.excluded)
+        self.step_targets(&self.route).any(|place| {
+            let is_same = Arc::ptr_eq(&place.target.state, &candidate.target().state)
+                && place.step.model == candidate.model;
+            let may_respond =
+                place.step.breaker.is_none() || place.target.state.circuit(now) != Circuit::Open;
+            may_respond && !is_same && !self.tried.is_excluded(&place)
         })
     }
 
     /// Notes that `candidate` failed, as far as `scope` says. An `excluded` one is not tried in another round either.
     pub(super) fn mark_failed(&mut self, candidate: &Candidate, scope: FailureScope, excluded: bool) {
-        let state = candidate.target().state.clone();
-        let key = candidate.key.as_ref().map(|used| used.key().clone());
-        self.tried.push(Tried { state, step: candidate.step, key, scope, excluded });
+        let model = candidate.model.as_deref().or(self.model.as_deref());
+        self.tried.add(candidate, model, scope, excluded);
     }
 
     /// Goes on after the step of `candidate`; false when that was the last.
@@ -238,7 +240,7 @@ impl Candidates {
 
     /// Allows all to be tried again but those that are excluded.
     pub(super) fn new_round(&mut self) {
-        self.tried.retain(|tried| tried.excluded);
+        self.tried.new_round();
     }
 
     /// Earliest time at which an unavailable candidate becomes available; `None` when no candidate is worth waiting for.
@@ -265,12 +267,34 @@ impl Candidates {
     }
 
     fn unavailable(&self, now: Instant) -> impl Iterator<Item = NextAvailable> {
-        let steps = self.route.steps.iter().enumerate().take(self.end).skip(self.first);
-        let all = steps
-            .flat_map(|(number, step)| step.upstream.targets().map(move |target| (number, step, target)));
-        let open =
-            all.filter(|(number, _, target)| !self.failures_at(*number, target).any(|tried| tried.excluded));
-        open.filter_map(move |(number, step, target)| self.wait_for(number, step, target, now))
+        let open = self.step_targets(&self.route).filter(|place| !self.tried.is_excluded(place));
+        open.filter_map(move |place| self.wait_for(&place, now))
+    }
+
+    /// The targets of all steps that may still be used.
+    fn step_targets<'r: 'm, 'm>(&'m self, route: &'r Route) -> impl Iterator<Item = StepTarget<'r, 'm>> {
+        let steps = route.steps.iter().enumerate().take(self.end).skip(self.first);
+        let all = steps.flat_map(move |(number, step)| {
+            (0..step.upstream.count()).map(move |index| self.step_target(number, step, index))
+        });
+        all.filter(|place| foreign_keys(place, self.allowed()).is_some())
+    }
+
+    fn step_target<'r: 'm, 'm>(&'m self, number: usize, step: &'r Step, index: usize) -> StepTarget<'r, 'm> {
+        StepTarget { number, step, target: step.upstream.target(index), model: self.model(step) }
+    }
+
+    /// The only accounts to use, if not all may be.
+    fn allowed(&self) -> Option<&[Account]> {
+        self.accounts.as_ref().map(|choice| choice.order())
+    }
+
+    /// The keys that are not used at any target of `step`.
+    fn foreign_keys_of_step(&self, step: &Step) -> Vec<Key> {
+        let Some(accounts) = self.allowed() else { return Vec::new() };
+        let of_targets =
+            step.upstream.targets().find_map(|target| step.upstream.foreign_keys(target, accounts));
+        of_targets.unwrap_or_default()
     }
 
     /// Whether the steps with these numbers use the keys of one upstream for the same model.
@@ -279,15 +303,6 @@ impl Candidates {
             return false;
         };
         one.upstream.name == other.upstream.name && self.model(one) == self.model(other)
-    }
-
-    /// The keys that the request does not use at the step with that `number` any more.
-    fn excluded_keys(&self, number: usize) -> Vec<Key> {
-        let excluded = self
-            .tried
-            .iter()
-            .filter(|tried| tried.excluded && tried.scope == FailureScope::Key && tried.step == number);
-        excluded.filter_map(|tried| tried.key.clone()).collect()
     }
 
     /// The candidate at the step with that `number` that uses the `key` for which the request has waited.
@@ -302,11 +317,11 @@ impl Candidates {
     ) -> Result<Box<Candidate>, KeyPermit> {
         let Some(step) = self.route.steps.get(number) else { return Err(key) };
         let admitted = self.by_balance(number, step, now, |index| {
-            let target = step.upstream.target(index);
-            if !self.may_use(number, target, key.key()) {
+            let place = self.step_target(number, step, index);
+            if !self.may_use(&place, key.key()) {
                 return None;
             }
-            Some(Admitted { target: index, permit: self.admit(step, target, now)? })
+            Some(Admitted { target: index, permit: self.admit(&place, now)? })
         });
         match admitted {
             Some(admitted) => Ok(self.candidate(number, step, Some(key), admitted)),
@@ -314,9 +329,11 @@ impl Candidates {
         }
     }
 
-    /// Whether neither `target` nor the `key` at it was tried in this round with what is asked of it at the step with that `number`.
-    fn may_use(&self, number: usize, target: &Target, key: &Key) -> bool {
-        !self.was_tried(number, target) && !self.used_keys(number, target).iter().any(|used| used.is(key))
+    /// Whether `place` may be used with `key`, and neither was tried in this round.
+    fn may_use(&self, place: &StepTarget<'_, '_>, key: &Key) -> bool {
+        let Some(mut others) = foreign_keys(place, self.allowed()) else { return false };
+        others.extend(self.tried.used_keys(place));
+        !self.tried.any_at(place) && !others.iter().any(|used| used.is(key))
     }
 
     /// The candidate that failed last, once more; `None` if it cannot be used now.
@@ -332,8 +349,7 @@ impl Candidates {
     fn take_again(&self, last: &Tried, now: Instant) -> Option<Box<Candidate>> {
         let step = self.route.steps.get(last.step)?;
         let index = step.upstream.targets().position(|target| Arc::ptr_eq(&target.state, &last.state))?;
-        let target = step.upstream.target(index);
-        let permit = self.admit(step, target, now)?;
+        let permit = self.admit(&self.step_target(last.step, step, index), now)?;
         // All keys but the one that it had.
         let others = step.upstream.keys.others(last.key.as_ref());
         let key = self.key(last.step, &others, now)?;
@@ -345,17 +361,16 @@ impl Candidates {
         RouteKeys { route: &self.route, step: number, model: self.model.as_deref() }.is_only_key(why)
     }
 
-    fn wait_for(&self, number: usize, step: &Step, target: &Target, now: Instant) -> Option<NextAvailable> {
-        let available = |span, why| Some(NextAvailable { span, why, step: number });
-        let open = step.breaker.is_some() && target.state.circuit(now) != Circuit::Closed;
-        if open {
-            return available(target.state.opens_in(now).unwrap_or_default(), Unavailable::Circuit);
+    fn wait_for(&self, place: &StepTarget<'_, '_>, now: Instant) -> Option<NextAvailable> {
+        let available = |span, why| Some(NextAvailable { span, why, step: place.number });
+        if !is_closed(place, now) {
+            let opens_in = place.target.state.opens_in(now);
+            return available(opens_in.unwrap_or_default(), Unavailable::Circuit);
         }
-        let excluded =
-            self.tried.iter().filter(|tried| tried.excluded && self.concerns(tried, number, target));
-        let excluded: Vec<Key> = excluded.filter_map(|tried| tried.key.clone()).collect();
-        let (until, why) = match step.upstream.keys.peek(self.model(step), &excluded, now) {
-            Pick::CoolingDown { until, why } if !self.is_only_key(number, why) => (until, why),
+        let mut excluded = foreign_keys(place, self.allowed())?;
+        excluded.extend(self.tried.excluded_keys(place));
+        let (until, why) = match place.step.upstream.keys.peek(place.model, &excluded, now) {
+            Pick::CoolingDown { until, why } if !self.is_only_key(place.number, why) => (until, why),
             Pick::AllUsed => return None,
             Pick::CoolingDown { .. } | Pick::Key(_) | Pick::Unneeded => {
                 return available(Duration::ZERO, Unavailable::Full);
@@ -369,12 +384,8 @@ impl Candidates {
     }
 
     /// The model that a request at `step` names.
-    fn model<'a>(&'a self, step: &'a Step) -> Option<&'a str> {
+    fn model<'r: 'm, 'm>(&'m self, step: &'r Step) -> Option<&'m str> {
         step.model.as_deref().or(self.model.as_deref())
-    }
-
-    fn at_step(&self, number: usize, step: &Step, now: Instant) -> Option<Box<Candidate>> {
-        self.by_balance(number, step, now, |target| self.take(number, step, target, now))
     }
 
     /// The first result of `try_one` for the targets of a step, by their numbers, in the order of the upstream's balance.
@@ -385,44 +396,31 @@ impl Candidates {
         now: Instant,
         try_one: impl Fn(usize) -> Option<T>,
     ) -> Option<T> {
-        let upstream = &step.upstream;
-        let count = upstream.count();
-        if let (Balance::Hash(_), Some(value)) = (&upstream.balance, self.affinities.get(number)) {
-            return nearest(upstream, *value).into_iter().find_map(try_one);
-        }
-        let turn = upstream.turn();
-        let idlest = match upstream.balance {
-            Balance::LeastPending if count > 1 => self.idlest(number, step, turn, now),
-            Balance::LeastPending | Balance::RoundRobin | Balance::Hash(_) => None,
+        let is_eligible = |target: &_| {
+            let place = StepTarget { number, step, target, model: self.model(step) };
+            let may_respond = step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
+            may_respond && !self.tried.any_at(&place)
         };
-        idlest.and_then(&try_one).or_else(|| (0..count).find_map(|further| try_one((turn + further) % count)))
+        balance::first_of(&step.upstream, self.affinities.get(number).copied(), is_eligible, try_one)
     }
 
-    /// Of the targets that were not tried, the one with the least pending for its weight; among equals the one whose turn it is.
-    fn idlest(&self, number: usize, step: &Step, turn: usize, now: Instant) -> Option<usize> {
-        let upstream = &step.upstream;
-        let count = upstream.count();
-        let in_turn = (0..count).map(|further| (turn + further) % count);
-        let closed = |target: &Target| step.breaker.is_none() || target.state.circuit(now) != Circuit::Open;
-        let is_eligible = |index: &usize| {
-            let target = upstream.target(*index);
-            !self.was_tried(number, target) && closed(target)
-        };
-        in_turn.filter(is_eligible).min_by_key(|index| {
-            let target = upstream.target(*index);
-            // One more, so that of two idle ones the heavier is preferred.
-            ((target.state.pending() as u64 + 1) << 16) / u64::from(target.weight.max(1))
-        })
-    }
-
-    fn take(&self, number: usize, step: &Step, index: usize, now: Instant) -> Option<Box<Candidate>> {
-        let target = step.upstream.target(index);
-        if self.was_tried(number, target) {
+    /// The candidate at the target with that `index` of the step with that `number`, if one of `accounts` is known there.
+    fn take(
+        &self,
+        number: usize,
+        index: usize,
+        accounts: Option<&[Account]>,
+        now: Instant,
+    ) -> Option<Box<Candidate>> {
+        let step = self.route.steps.get(number)?;
+        let place = self.step_target(number, step, index);
+        if self.tried.any_at(&place) {
             return None;
         }
-        let used = self.used_keys(number, target);
+        let mut used = self.tried.used_keys(&place);
+        used.extend(foreign_keys(&place, accounts)?);
         // Before a key is picked, because a key would lose its turn if the request is not admitted.
-        let permit = self.admit(step, target, now)?;
+        let permit = self.admit(&place, now)?;
         let key = self.key(number, &used, now)?;
         Some(self.candidate(number, step, key, Admitted { target: index, permit }))
     }
@@ -474,59 +472,35 @@ impl Candidates {
         })
     }
 
-    /// The keys that were used at `target` for what is asked of it at the step of that `number`.
-    fn used_keys(&self, number: usize, target: &Target) -> Vec<Key> {
-        let here = self.tried.iter().filter(|tried| self.concerns(tried, number, target));
-        here.filter_map(|tried| tried.key.clone()).collect()
-    }
-
-    /// Admits the request to `target`, with the permit from its queue if it was granted one.
-    fn admit(&self, step: &Step, target: &Target, now: Instant) -> Option<TargetPermit> {
+    /// Admits the request to the target of `place`, with the permit from its queue if it was granted one.
+    fn admit(&self, place: &StepTarget<'_, '_>, now: Instant) -> Option<TargetPermit> {
+        let StepTarget { step, target, .. } = place;
         match self.waits.take(target) {
             Some(granted) => target.state.admit_waiter(self.caller, step.breaker, granted, now),
             None => target.state.admit(self.caller, step.breaker, step.upstream.max_pending, now),
         }
     }
 
-    /// Whether `target` was not tried in this round, and its circuit breaker and its keys would let a request through.
-    fn could_be_next(&self, number: usize, step: &Step, target: &Target, now: Instant) -> bool {
-        let closed = step.breaker.is_none() || target.state.circuit(now) == Circuit::Closed;
-        if !closed || self.was_tried(number, target) {
+    /// Whether `place` was not tried in this round, and its circuit breaker and its keys would let a request through.
+    fn could_be_next(&self, place: &StepTarget<'_, '_>, now: Instant) -> bool {
+        if !is_closed(place, now) || self.tried.any_at(place) {
             return false;
         }
-        let used = self.used_keys(number, target);
-        matches!(step.upstream.keys.peek(self.model(step), &used, now), Pick::Key(_) | Pick::Unneeded)
-    }
-
-    /// Whether `target` was tried with what is asked of it at the step of that `number`, whatever the key.
-    fn was_tried(&self, number: usize, target: &Target) -> bool {
-        self.failures_at(number, target).next().is_some()
-    }
-
-    /// The failures that say something about `target` with what is asked of it at the step of that `number`, whatever the key.
-    fn failures_at(&self, number: usize, target: &Target) -> impl Iterator<Item = &Tried> {
-        let failed = self.tried.iter().filter(|tried| tried.scope != FailureScope::Key);
-        failed.filter(move |tried| self.concerns(tried, number, target))
-    }
-
-    /// Whether `tried` says something about what would be asked of `target` at the step of that `number`. The same upstream may stand in a route
-    /// twice, with different models.
-    fn concerns(&self, tried: &Tried, number: usize, target: &Target) -> bool {
-        let model = |number: usize| self.route.steps.get(number).and_then(|step| self.model(step));
-        Arc::ptr_eq(&tried.state, &target.state)
-            && (tried.scope == FailureScope::Target
-                || tried.step == number
-                || model(tried.step) == model(number))
+        let Some(mut used) = foreign_keys(place, self.allowed()) else { return false };
+        used.extend(self.tried.used_keys(place));
+        matches!(place.step.upstream.keys.peek(place.model, &used, now), Pick::Key(_) | Pick::Unneeded)
     }
 }
 
-/// The targets of `upstream`, nearest first.
-fn nearest(upstream: &Upstream, value: Affinity) -> Vec<usize> {
-    let distance = |index: &usize| {
-        let target = upstream.target(*index);
-        value.distance(target.affinity, target.weight)
-    };
-    let mut order: Vec<usize> = (0..upstream.count()).collect();
-    order.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
-    order
+/// Whether the circuit breaker of `place` lets every request through.
+fn is_closed(place: &StepTarget<'_, '_>, now: Instant) -> bool {
+    place.step.breaker.is_none() || place.target.state.circuit(now) == Circuit::Closed
+}
+
+/// The keys that are not used at `place`, because they are of none of `accounts`; `None`: nothing there is.
+fn foreign_keys(place: &StepTarget<'_, '_>, accounts: Option<&[Account]>) -> Option<Vec<Key>> {
+    match accounts {
+        None => Some(Vec::new()),
+        Some(accounts) => place.step.upstream.foreign_keys(place.target, accounts),
+    }
 }

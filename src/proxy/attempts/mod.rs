@@ -2,6 +2,7 @@
 
 mod attempt;
 mod available;
+mod balance;
 mod candidate;
 mod candidates;
 mod error_body;
@@ -19,6 +20,7 @@ mod schedule;
 mod send;
 mod switch;
 mod target_waits;
+mod tried;
 mod upstream_error;
 mod wait;
 
@@ -41,12 +43,13 @@ use crate::{
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidate::Candidate;
-use candidates::{Candidates, FailureScope};
+use candidates::Candidates;
 use give_up::give_up;
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
 use schedule::RetrySchedule;
+use tried::FailureScope;
 
 /// The result of an attempt that was given up because a late one was answered first.
 const OVERTAKEN: &str = "overtaken";
@@ -136,7 +139,9 @@ impl Dispatch {
         let model = request.model.as_deref();
         let affinities = std::mem::take(&mut request.affinities);
         let caller = caller_of(&exchange.record);
+        let accounts = request.accounts.take();
         let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
+        let candidates = candidates.within(accounts);
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {

@@ -7,7 +7,7 @@
 use http::{HeaderValue, Uri, header, response, uri::PathAndQuery};
 
 use crate::{
-    fault::Fault,
+    fault::{Fault, Reason},
     policy::path,
     snapshot::{Route, Target},
 };
@@ -23,7 +23,7 @@ pub(super) fn relocate(head: &mut response::Parts, route: &Route, target: &Targe
             head.headers.insert(header::LOCATION, here);
         }
         None if head.status.is_redirection() => {
-            return Err(Fault::UnusableHead("it redirects to a place that this route does not reach"));
+            return Err(Fault::UnusableHead(Reason::AnswerRedirects));
         }
         None => {
             head.headers.remove(header::LOCATION);

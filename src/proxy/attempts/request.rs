@@ -10,7 +10,7 @@ use super::candidate::Candidate;
 use crate::{
     body::{Outbound, RequestBody, Upload},
     exchange::{Exchange, Record},
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::{EditPoints, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
@@ -24,9 +24,7 @@ use crate::{
 };
 
 /// A request to an Azure deployment that names none.
-const NO_DEPLOYMENT: Fault = Fault::BadRequest(
-    "its `model`, which the gateway must be able to read, is not the name of an Azure deployment",
-);
+const NO_DEPLOYMENT: Fault = Fault::BadRequest(Reason::NoDeployment);
 
 /// The request as it is sent to `candidate`. A streamed body moves into it.
 ///
@@ -106,7 +104,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
             Uri::builder().scheme(scheme).authority(authority).path_and_query(path_and_query).build()
         },
     );
-    built.map_err(|_| Fault::BadRequest("its path or query has characters that may not stand there"))
+    built.map_err(|_| Fault::BadRequest(Reason::TargetCharacters))
 }
 
 fn body(

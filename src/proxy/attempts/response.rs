@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::Dialect,
     pause, policy,
     proxy::{
@@ -71,14 +71,14 @@ pub(super) async fn judge(
     write_length(&mut head, &body, &observer, bodiless);
     relocate(&mut head, route, candidate.target()).map_err(AttemptError::Fault)?;
     if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
-        return Err(AttemptError::Fault(Fault::UnusableHead("its Transfer-Encoding is not just chunked")));
+        return Err(AttemptError::Fault(Fault::UnusableHead(Reason::TransferCoding)));
     }
     let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.secrets);
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     head.version = exchange.record.version;
     head.extensions.clear();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        let fault = Fault::UnusableHead("it switches protocols, which was not asked for");
+        let fault = Fault::UnusableHead(Reason::AnswerSwitches);
         return Err(AttemptError::Fault(fault));
     }
     // HTTP has no status above 599 (RFC 9110 section 15), but nothing keeps an upstream from sending one.

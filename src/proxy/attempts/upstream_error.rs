@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::{error_body::ErrorBody, error_class::ErrorClass, wait};
 use crate::{
     exchange::Record,
-    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, SHOULD_RETRY},
+    fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, Reason, SHOULD_RETRY},
     proxy::{
         buffered,
         delivery::{ClientResponse, EventVerdict, HeldError},
@@ -92,7 +92,7 @@ impl UpstreamError {
         let status = body.as_ref().map_or(StatusCode::BAD_GATEWAY, status_of_event);
         let error = Self::of_response(status, &HeaderMap::new(), body.as_ref(), upstream.auth.is_some());
         let response = match &body {
-            None => Err(Fault::BadAnswer("an event of its stream cannot be read")),
+            None => Err(Fault::BadAnswer(Reason::AnswerEvent)),
             Some(body) => error.as_response(body, &data, upstream, record),
         };
         let response = response

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     exchange::Exchange,
-    fault::{Fault, event_of},
+    fault::{Fault, Reason, Recipient, event_of},
     openai::{Dialect, Endpoint},
     proxy::{key_use::KeyUse, sdk},
     snapshot::Snapshot,
@@ -51,7 +51,12 @@ impl ClientResponse {
     pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
         exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
         let record = &exchange.record;
-        let response = Self::local(fault.render(record.error_form, record.request_id.as_str()));
+        let recipient = Recipient {
+            form: record.error_form,
+            request_id: record.request_id.as_str(),
+            languages: &record.languages,
+        };
+        let response = Self::local(fault.render(recipient));
         let was_retried = exchange.record.attempts.count() > 1;
         if was_retried { response.not_to_be_retried() } else { response }
     }
@@ -239,7 +244,7 @@ impl ClientResponse {
                 Ok(*pending)
             }
             ResponseContent::Upstream(_) | ResponseContent::Switched(_) => {
-                Err(NotAStream::Fault(Fault::BadAnswer("it is no event stream")))
+                Err(NotAStream::Fault(Fault::BadAnswer(Reason::AnswerNotStream)))
             }
             ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
                 Some(event) => NotAStream::Error(event),

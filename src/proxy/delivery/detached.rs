@@ -113,7 +113,8 @@ impl DispatchResult {
             Err(NotAStream::Fault(fault)) => fault,
         };
         exchange.fail(&fault, |text| context.snapshot.upstream_keys.found_in(text));
-        Relay::last_event(fault.event(dialect, 0), dialect, exchange)
+        let event = fault.event(dialect, 0, exchange.record.languages.language());
+        Relay::last_event(event, dialect, exchange)
     }
 
     /// Reads the response to its end without a client, for its usage.

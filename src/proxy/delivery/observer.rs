@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::probe::ERROR_KEPT;
 use crate::{
-    fault::{Fault, Outcome},
+    fault::{Fault, Language, Outcome},
     openai::{AnswerReader, Dialect, Notice, OUTLINED, Reading, StreamReader},
     sse::{Event, LineScanner, Scanner, writer},
 };
@@ -145,12 +145,12 @@ impl ResponseObserver {
 
     /// The event for `fault` in the stream's own dialect. `None` if this is not an event stream, or if the stream is within an event, because
     /// the new event would become a part of that.
-    pub(super) fn last_event(&self, fault: &Fault) -> Option<LastEvent> {
+    pub(super) fn last_event(&self, fault: &Fault, language: Language) -> Option<LastEvent> {
         let Self::Events(events) = self else { return None };
         if self.is_terminated() || !events.scanner.at_boundary() {
             return None;
         }
-        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
+        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default(), language);
         let event = if events.scanner.after_cr() { [b"\n", &event[..]].concat().into() } else { event };
         Some(LastEvent { event, is_enough: events.dialect.raises_on_error_event() })
     }
@@ -168,11 +168,16 @@ impl ResponseObserver {
 
     /// The event for `fault` in place of the bytes that were looked at last, with the error event `instead_of` in them. `None` if the client has
     /// the beginning of an event.
-    pub(super) fn event_instead(&mut self, fault: &Fault, instead_of: &ErrorEvent) -> Option<LastEvent> {
+    pub(super) fn event_instead(
+        &mut self,
+        fault: &Fault,
+        language: Language,
+        instead_of: &ErrorEvent,
+    ) -> Option<LastEvent> {
         let Self::Events(events) = self else { return None };
         // What is withheld has not ended the stream.
         (events.found.failed, events.found.unnoticed, events.found.terminated) = (false, false, false);
-        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default());
+        let event = fault.event(events.dialect, events.reader.next_sequence().unwrap_or_default(), language);
         let last = LastEvent { event, is_enough: events.dialect.raises_on_error_event() };
         instead_of.began_between.then_some(last)
     }

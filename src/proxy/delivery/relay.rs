@@ -262,7 +262,10 @@ impl Relay {
         }
         let lengthless = active.lengthless;
         let only_framing_missing = complete && lengthless;
-        let last = active.observer.last_event(fault).filter(|_| lengthless);
+        let last = active
+            .observer
+            .last_event(fault, self.exchange.record.languages.language())
+            .filter(|_| lengthless);
         self.conclude();
         self.fail(fault);
         self.end_with(last, only_framing_missing, cx)
@@ -288,7 +291,10 @@ impl Relay {
     fn replace(&mut self, error: &ErrorEvent, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
         let lengthless = active.lengthless;
-        let last = active.observer.event_instead(fault, error).filter(|_| lengthless);
+        let last = active
+            .observer
+            .event_instead(fault, self.exchange.record.languages.language(), error)
+            .filter(|_| lengthless);
         self.fail(fault);
         self.conclude();
         self.end_with(last, false, cx)

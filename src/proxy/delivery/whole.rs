@@ -13,7 +13,7 @@ use super::{
     probe::{ERROR_KEPT, Finding, Probe},
 };
 use crate::{
-    fault::Fault,
+    fault::{Fault, Reason},
     openai::{Dialect, Endpoint, NoAnswer, check_answer, is_flat_error},
     proxy::{body_memory::BodyMemory, buffered::Buffered},
     upstream::BodyError,
@@ -179,11 +179,11 @@ impl Held {
         self.pieces = pieces;
         match checked {
             Ok(()) => Ok(()),
-            Err(NoAnswer::NotAnObject) => {
-                Err(HoldError::Fault(Fault::BadAnswer("it is not a valid JSON object")))
-            }
+            Err(NoAnswer::NotAnObject) => Err(HoldError::Fault(Fault::BadAnswer(Reason::AnswerNotObject))),
             Err(NoAnswer::Lacks(_)) if is_flat_error(&self.beginning()) => Err(self.take_error()),
-            Err(NoAnswer::Lacks(what)) => Err(HoldError::Fault(Fault::BadAnswer(what))),
+            Err(NoAnswer::Lacks(member)) => {
+                Err(HoldError::Fault(Fault::BadAnswer(Reason::AnswerLacks { member })))
+            }
             Err(NoAnswer::Error) => Err(self.take_error()),
         }
     }

@@ -75,6 +75,7 @@ pub(super) async fn prepare(
         edit_points,
         operation,
         affinities: Vec::new(),
+        accounts: None,
         configured_route: None,
         handshake: None,
     });
@@ -92,7 +93,7 @@ pub(super) async fn prepare(
 /// Whether the body is forwarded as it arrives although it could be read.
 fn is_streamed(form: &BodyForm, body: &RequestBody, arrived: &Arrived, exchange: &Exchange) -> bool {
     let route = &arrived.routed.route;
-    let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.models.is_some());
+    let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.is_limited_to_models());
     let is_in_path = || route.steps.iter().any(|step| step.upstream.needs_model());
     let is_needed = is_limited || route.models.is_some() || sets_model(route) || is_in_path();
     form.may_be_streamed(body, route.body_limit, is_needed)

@@ -12,7 +12,10 @@ use crate::{
     body::{Outbound, RequestBody},
     fault::Fault,
     openai::{EditPoints, Operation, Repeat},
-    proxy::arrival::{Arrived, Handshake},
+    proxy::{
+        account_choice::AccountChoice,
+        arrival::{Arrived, Handshake},
+    },
     snapshot::Route,
     upstream::Affinity,
 };
@@ -40,6 +43,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) retries_so_far: u32,
     /// One for each step of the route; empty if no step balances by a hash.
     pub(in crate::proxy) affinities: Vec<Affinity>,
+    /// The accounts that it may be sent to, if not all may be.
+    pub(in crate::proxy) accounts: Option<Box<AccountChoice>>,
     /// The route as it is configured, if a `[model.NAME]` table has given its upstreams.
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
     /// What a request for a WebSocket connection says; such a request has no body.
@@ -95,6 +100,13 @@ impl PreparedRequest {
         self.configured_route = Some(configured);
         self.affinities.clear();
         Ok(())
+    }
+
+    /// The name of the `[model.NAME]` table that has given the request its upstreams.
+    pub(in crate::proxy) fn model_table(&self) -> Option<&str> {
+        let index = self.configured_route.as_ref()?.models.as_ref()?;
+        let deciding = self.path_model.as_deref().or(self.model.as_deref())?;
+        Some(&index.find(deciding)?.table)
     }
 
     /// The name that the client's `models` are compared with when a request names `model`.

@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::{body::Cut, fault::Fault, websocket::Close};
+use crate::{
+    body::Cut,
+    fault::{CloseReason, Fault, Language},
+    websocket::Close,
+};
 
 /// Why the gateway ends a WebSocket connection that neither peer has closed.
 #[derive(Debug)]
@@ -58,11 +62,11 @@ impl Ending {
     }
 
     /// The reason that the client gets with the code.
-    pub(super) fn reason(&self) -> String {
+    pub(super) fn reason(&self, language: Language) -> String {
         match self {
-            Self::Drain => "The gateway is shutting down. Connect again.".to_owned(),
-            Self::UpstreamLost => "The connection to the upstream was lost. Connect again.".to_owned(),
-            _ => self.fault().to_string(),
+            Self::Drain => CloseReason::Draining.text(language),
+            Self::UpstreamLost => CloseReason::UpstreamLost.text(language),
+            _ => self.fault().message(language),
         }
     }
 

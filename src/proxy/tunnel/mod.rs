@@ -29,8 +29,13 @@ use super::{
     intake::{self, PreparedRequest},
 };
 use crate::{
-    body::RequestBody, exchange::Exchange, fault::Fault, openai::Repeat, policy::SecretScanner,
-    snapshot::Route, websocket::handshake,
+    body::RequestBody,
+    exchange::Exchange,
+    fault::{Fault, Reason},
+    openai::Repeat,
+    policy::SecretScanner,
+    snapshot::Route,
+    websocket::handshake,
 };
 pub(super) use refuse::PageRefusal;
 use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
@@ -62,7 +67,7 @@ pub(super) async fn answer(
     request: UpgradeRequest,
 ) -> Result<ClientResponse, Fault> {
     let UpgradeRequest { head, body, handshake, presented } = request;
-    let routed = arrival::find_route(context, &mut exchange.record, &head)?;
+    let routed = arrival::find_route(context, exchange, &head)?;
     admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
     let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
     exchange.introduce();
@@ -72,11 +77,11 @@ pub(super) async fn answer(
     let rungs = std::pin::pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         if !request.content.is_empty() {
-            return Err(Fault::BadRequest("a WebSocket handshake has no body"));
+            return Err(Fault::BadRequest(Reason::HandshakeBody));
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
-        let permit = admission::admit(&exchange.record, &request).await?;
+        let permit = admission::admit(context, &exchange.record, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         shake_hands(&mut request, handshake);
@@ -105,12 +110,10 @@ fn admit_handshake(
     if context.downstream.connection.is_draining() {
         return Err(Fault::Draining);
     }
-    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it.
-    let mut origins = head.headers.get_all(header::ORIGIN).iter();
-    let allows =
-        |origin: &HeaderValue| route.cors.as_ref().is_some_and(|cors| cors.allows(origin.as_bytes()));
-    if origins.any(|origin| !allows(origin)) {
-        return Err(Fault::OriginUnlisted);
+    // Browsers send cookies and keys of theirs with the handshakes of any page, and make no preflight request for it. Where there is `cors`, it
+    // has decided already.
+    if route.cors.is_none() && head.headers.contains_key(header::ORIGIN) {
+        return Err(Fault::OriginUnlisted("the route has no `cors`".into()));
     }
     Ok(())
 }
@@ -128,7 +131,7 @@ fn name_models(
     let mut named = named.into_iter();
     let Some(model) = named.next() else { return Ok(()) };
     if named.next().is_some() {
-        return Err(Fault::BadRequest("its query names several models"));
+        return Err(Fault::BadRequest(Reason::HandshakeModels));
     }
     request.model = Some(model.as_str().into());
     exchange.record.model =

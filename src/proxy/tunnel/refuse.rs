@@ -12,7 +12,7 @@ use tokio::{
 use super::{super::context::RequestContext, ending::code_of_refusal};
 use crate::{
     exchange::Exchange,
-    fault::{Fault, Outcome},
+    fault::{CloseReason, Fault, Outcome},
     openai::CLIENT_OUTLINED,
     websocket::{
         Interest, MessageReader, Observed,
@@ -41,16 +41,17 @@ impl PageRefusal {
         context: &RequestContext,
     ) -> Self {
         exchange.fail(fault, |text| context.snapshot.upstream_keys.found_in(text));
-        Self { code: code_of_refusal(fault.row().status), reason: fault.to_string() }
+        Self {
+            code: code_of_refusal(fault.row().status),
+            reason: fault.message(exchange.record.languages.language()),
+        }
     }
 
     /// The refusal of a client because an upstream has answered with this status, which ends its exchange.
     pub(in crate::proxy) fn of_response(status: StatusCode, exchange: &mut Exchange) -> Self {
         exchange.conclude(Outcome::COMPLETE);
-        Self {
-            code: code_of_refusal(status),
-            reason: format!("The upstream refused the connection: {status}."),
-        }
+        let refused = CloseReason::UpstreamRefused { status: status.as_u16() };
+        Self { code: code_of_refusal(status), reason: refused.text(exchange.record.languages.language()) }
     }
 }
 

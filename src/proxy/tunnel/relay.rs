@@ -265,12 +265,13 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         if self.ending.is_some() {
             return;
         }
+        let language = self.exchange.record.languages.language();
         let mut to_client = Vec::new();
         if ending.is_refusal() {
             let request_id = self.exchange.record.request_id.as_str();
-            to_client = writer::text(Sender::Server, &ending.fault().message_event(request_id));
+            to_client = writer::text(Sender::Server, &ending.fault().message_event(request_id, language));
         }
-        to_client.extend(writer::close(Sender::Server, ending.code(), &ending.reason()));
+        to_client.extend(writer::close(Sender::Server, ending.code(), &ending.reason(language)));
         if !self.watch.server_closed && self.down.end_with(to_client) {
             self.watch.close_code.get_or_insert(ending.code());
         }

@@ -4,6 +4,7 @@ mod generated;
 mod http1;
 mod http2;
 mod tls;
+mod websocket;
 
 use std::{io, time::Duration};
 

@@ -62,6 +62,8 @@ pub struct Counts {
     pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Cooldowns of upstream keys, by upstream and reason.
     pub key_cooldowns: Series<(Name, &'static str), u64>,
+    /// Preflight requests of browsers that were granted, by route.
+    pub preflights: Series<Name, u64>,
     /// Values that were counted under `_other` because a map was full. An exchange has up to four values, and each of its
     /// attempts one.
     pub overflowed: u64,
@@ -145,6 +147,7 @@ enum Event {
     Finished(Box<Sample>),
     Attempted { upstream: Arc<str>, target: Option<Arc<str>>, result: &'static str },
     KeyCooldown { upstream: Arc<str>, reason: &'static str },
+    Preflight { route: Name },
 }
 
 impl WorkerMetrics {
@@ -174,12 +177,22 @@ impl WorkerMetrics {
         }
     }
 
+    /// Counts a preflight request that was granted.
+    pub fn preflight(&self, route: Option<&Arc<str>>) {
+        let route = route.cloned();
+        match self.free() {
+            Some(mut counts) => counts.preflight(route),
+            None => self.note(Event::Preflight { route }),
+        }
+    }
+
     /// Adds the worker's counts to `total`. Blocks, but not the worker.
     pub fn add_to(&self, total: &mut Counts) {
         self.copy(|counts| &counts.exchanges, &mut total.exchanges, |sum, more| *sum += more);
         self.copy(|counts| &counts.faults, &mut total.faults, |sum, more| *sum += more);
         self.copy(|counts| &counts.attempts, &mut total.attempts, |sum, more| *sum += more);
         self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, |sum, more| *sum += more);
+        self.copy(|counts| &counts.preflights, &mut total.preflights, |sum, more| *sum += more);
         self.copy(|counts| &counts.tokens, &mut total.tokens, Tokens::merge);
         self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
         total.overflowed += self.lock().overflowed;
@@ -249,6 +262,7 @@ impl Counts {
             Event::Finished(exchange) => self.finished(*exchange),
             Event::Attempted { upstream, target, result } => self.attempted(upstream, target, result),
             Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
+            Event::Preflight { route } => self.preflight(route),
         }
     }
 
@@ -279,6 +293,10 @@ impl Counts {
     fn attempted(&mut self, upstream: Arc<str>, target: Name, result: &'static str) {
         let labels = ([Some(upstream), target], result);
         change(&mut self.attempts, labels, &mut self.overflowed, |count| *count += 1);
+    }
+
+    fn preflight(&mut self, route: Name) {
+        change(&mut self.preflights, route, &mut self.overflowed, |count| *count += 1);
     }
 
     fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {

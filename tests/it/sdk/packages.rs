@@ -79,6 +79,13 @@ pub fn node() -> Command {
     script
 }
 
+/// The folder of one of these packages.
+pub fn node_package(name: &str) -> PathBuf {
+    // Installs it first.
+    drop(node());
+    folder("node").join("node_modules").join(name)
+}
+
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sdk").join(name);
     fs::create_dir_all(&folder).unwrap();

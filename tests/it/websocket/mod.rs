@@ -5,4 +5,4 @@ mod ends;
 mod opened;
 mod peers;
 mod refused;
-mod rig;
+pub mod rig;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     folder::Folder,
-    harness::{CLIENT_KEY, Gateway, GatewayToml},
+    harness::{CLIENT_KEY, Gateway, GatewayToml, UPSTREAM_KEY, simulator},
     sdk::packages,
 };
 
@@ -87,6 +87,48 @@ fn openai_python_sees_the_same_events_as_without_the_gateway() {
     assert!(turns.contains(&(&switched, &two, &realtime)), "{lines:#?}");
     assert!(turns.contains(&(&switched, &two, &responses)), "{lines:#?}");
     assert!(lines.iter().any(|line| line["tokens_out"].as_u64().is_some()), "{lines:#?}");
+}
+
+/// The simulator plays the same APIs, and the mistakes that they report.
+#[tokio::test]
+async fn openai_python_sees_the_simulator_as_without_the_gateway() {
+    let provider = simulator().await;
+    let gateway = Gateway::start(&GatewayToml::before(&provider.url(), ""));
+    let through = format!("http://{}/v1", gateway.address());
+    let direct = format!("{}/v1", provider.url());
+    let run = |url: String, key: &'static str| {
+        let script = move || result(packages::python("websocket_sdk.py"), &[&url, key, "simulated"]);
+        tokio::task::spawn_blocking(script)
+    };
+    let (found, expected) =
+        (run(through, CLIENT_KEY).await.unwrap(), run(direct, UPSTREAM_KEY).await.unwrap());
+    for api in ["realtime", "responses", "mistakes", "response_mistakes"] {
+        assert_eq!(found[api], expected[api], "{api}");
+    }
+    let errors = json!([
+        "response_cancel_not_active",
+        "input_audio_buffer_commit_empty",
+        "invalid_value",
+        "session_expired"
+    ]);
+    let mistakes = found["mistakes"].as_array().unwrap();
+    let codes: Vec<_> = mistakes.iter().map(|event| &event[1]).filter(|code| !code.is_null()).collect();
+    assert_eq!(json!(codes), errors, "{found}");
+    assert_eq!(
+        found["response_mistakes"],
+        json!([["error", "previous_response_not_found"], ["error", "model_not_found"]])
+    );
+    let lines = gateway.log.access();
+    let of_expired = lines.iter().find(|line| line["error"] == "session_expired").unwrap();
+    assert_eq!(
+        (&of_expired["close_code"], &of_expired["who"]),
+        (&1001.into(), &"upstream".into()),
+        "{of_expired}"
+    );
+    let realtime = lines.iter().find(|line| line["model"] == "gpt-realtime" && line["turns"] == 2).unwrap();
+    assert_eq!((&realtime["tokens_in"], &realtime["tokens_out"]), (&18.into(), &40.into()), "{realtime}");
+    let record = provider.records().into_iter().find(|record| record.target.contains("/realtime")).unwrap();
+    assert!(record.body.starts_with(br#"{"type": "session.update""#), "{record:?}");
 }
 
 #[test]

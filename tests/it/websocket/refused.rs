@@ -57,7 +57,7 @@ async fn a_page_is_accepted_and_told_why_it_is_closed() {
     };
     for (headers, code, expected) in [
         (page("https://app.test", "sk-wrong"), "invalid_api_key", "Incorrect API key"),
-        (page("https://evil.test", CLIENT_KEY), "origin_not_allowed", "does not accept WebSocket"),
+        (page("https://evil.test", CLIENT_KEY), "origin_not_allowed", "does not accept requests"),
         (page("https://app.test.evil.test", CLIENT_KEY), "origin_not_allowed", "does not accept"),
     ] {
         let mut client = ask(gateway.address(), "/v1/realtime", &headers).await;

@@ -1,0 +1,6 @@
+//! Web pages of other origins: what the gateway says to them (`cors`), and what a real browser makes of that.
+
+mod chromium;
+mod cors;
+mod pages;
+mod site;
