@@ -57,7 +57,7 @@ pub fn check(body: &[u8]) {
 
 /// They lead to the value of `model`, and behind the opening brace.
 fn check_edit_points(points: &EditPoints, members: &Members, body: &[u8]) {
-    let EditPoints::Object { model, after_brace, is_empty } = points else {
+    let EditPoints::Object { model, after_brace, is_empty, .. } = points else {
         panic!("an object has edit points")
     };
     let value = model.as_ref().map(|range| {

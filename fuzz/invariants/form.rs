@@ -2,12 +2,13 @@
 //!
 //! - Nothing panics, and a boundary is one that RFC 2046 allows.
 //! - Where a form has facts, the lenient reader finds at most one field `model` in it, and the same text there.
-//! - With another model the form has that one, and all other fields as they were.
+//! - With another model the form has that one, and all other fields as they were; every byte before and behind the replaced one is the same.
+//! - In whatever pieces a form arrives, it has the same facts, or the same error. So has one whose `session` names the model.
 //! - No message holds anything of the body.
 //!
 //! Input: the `content-type` to the first LF, then the body.
 
-use sluicegate::openai::{EditPoints, Facts, MODEL_LIMIT, Splices, boundary};
+use sluicegate::openai::{EditPoints, Facts, FactsError, FormReader, MODEL_LIMIT, Splices, boundary};
 
 const OTHER: &str = "another-model";
 
@@ -19,6 +20,7 @@ pub fn check(data: &[u8]) {
     let (kind, body) = (&data[..end], data.get(end + 1..).unwrap_or_default());
     let Some(boundary) = std::str::from_utf8(kind).ok().and_then(boundary) else { return };
     assert!((1..=70).contains(&boundary.len()), "{boundary}");
+    in_pieces(body, boundary);
     let facts = match Facts::read_form(body, boundary) {
         Ok(facts) => facts,
         Err(error) => return assert!(!format!("{error} {error:?}").contains("Zx81yBq7")),
@@ -43,6 +45,7 @@ fn with_another_model(body: &[u8], boundary: &str, facts: &Facts) {
     }
     let edited = splices.apply(body).expect("the edit is inside of the form");
     assert_eq!(edited.len(), splices.edited_length(body.len()));
+    only_one_piece_differs(body, &edited, facts);
     let read = Facts::read_form(&edited, boundary).expect("still sound");
     assert_eq!(read.model.as_deref(), Some(OTHER));
     let (before, after) = (fields(body, boundary), fields(&edited, boundary));
@@ -51,6 +54,35 @@ fn with_another_model(body: &[u8], boundary: &str, facts: &Facts) {
         others.map(|(name, content)| (name.clone(), content.to_vec())).collect()
     };
     assert_eq!(others(&before), others(&after));
+}
+
+/// What comes before the model, or before the first delimiter if there is none, and what follows.
+fn only_one_piece_differs(body: &[u8], edited: &[u8], facts: &Facts) {
+    let EditPoints::Form(points) = &facts.edit_points else { return };
+    let range = points.model.clone().unwrap_or(points.first..points.first);
+    assert_eq!(edited[..range.start], body[..range.start]);
+    assert!(edited[range.start..].ends_with(&body[range.end..]));
+}
+
+/// The first bytes of the body are the sizes of the pieces.
+fn in_pieces(body: &[u8], boundary: &str) {
+    let said = |read: Result<Facts, FactsError>| read.map_err(|error| error.to_string());
+    let readers: [fn(&str) -> FormReader; 2] = [FormReader::new, FormReader::of_session];
+    for new in readers {
+        let mut whole = new(boundary);
+        whole.feed(body);
+        let whole = said(whole.finish());
+        for sizes in [&[1][..], &body[..body.len().min(7)]] {
+            let mut sizes = sizes.iter().cycle().map(|size| usize::from(*size).max(1));
+            let (mut reader, mut rest) = (new(boundary), body);
+            while let Some(size) = sizes.next().filter(|_| !rest.is_empty()) {
+                let (piece, behind) = rest.split_at(size.min(rest.len()));
+                reader.feed(piece);
+                rest = behind;
+            }
+            assert_eq!(said(reader.finish()), whole);
+        }
+    }
 }
 
 fn models<'b>(fields: &[Field<'b>]) -> Vec<&'b [u8]> {

@@ -4,6 +4,8 @@
 //! - The edited body is the same document but for the value of `model`, whose other members keep their order, and the facts read the new
 //!   name. A `model` that was not there comes first.
 //! - It is the old bytes before the value, the new name, the old bytes after it; or a member more.
+//! - The request for the usage: where it may be added, `stream_options.include_usage` is true afterwards, and everything else in the document is
+//!   as before. The bytes differ in one place, where nothing, `null` or `false` was.
 //! - Any edits: one is accepted exactly when it overlaps none before it, and all together give what replacing one after the other gives,
 //!   from the last to the first. Where one is outside of the body, there is no result. The length is known ahead.
 //!
@@ -24,6 +26,7 @@ pub fn check(data: &[u8]) {
     let Ok(facts) = Facts::read(body) else { return };
     let edited = with_model(body, &facts, name);
     let Some(members) = Members::of(body) else { return };
+    asks_for_usage(body, &facts);
     let edited = edited.expect("an object can be edited");
     let named = members.all("model").next().is_some();
     if named {
@@ -48,6 +51,41 @@ fn with_model(body: &[u8], facts: &Facts, name: &str) -> Result<Vec<u8>, EditErr
     let edited = splices.apply(body)?;
     assert_eq!(edited.len(), splices.edited_length(body.len()));
     Ok(edited)
+}
+
+fn asks_for_usage(body: &[u8], facts: &Facts) {
+    let mut splices = Splices::new();
+    let asked = splices.ask_for_usage(&facts.edit_points);
+    assert_eq!(asked.is_ok(), facts.edit_points.takes_usage());
+    if asked.is_err() {
+        return;
+    }
+    let edited = splices.apply(body).expect("the points are in the body");
+    let read = Facts::read(&edited).expect("still sound");
+    assert!(read.include_usage && !facts.include_usage && !read.edit_points.takes_usage());
+    assert_eq!(Facts { include_usage: false, edit_points: facts.edit_points.clone(), ..read }, *facts);
+    let others = |body: &[u8]| {
+        let (options, others): (Vec<_>, Vec<_>) = Members::of(body)
+            .expect("an object")
+            .0
+            .into_iter()
+            .partition(|(name, _): &(String, Value)| name == "stream_options");
+        let mut options = options.into_iter().next().map_or(Value::Null, |(_, value)| value);
+        if let Value::Object(options) = &mut options {
+            options.remove("include_usage");
+        }
+        let is_nothing = options.as_object().is_none_or(serde_json::Map::is_empty);
+        (others, (!is_nothing).then_some(options))
+    };
+    assert_eq!(others(&edited), others(body));
+    let before = body.iter().zip(&edited).take_while(|(old, new)| old == new).count();
+    let fits = (0..=before).rev().any(|start| {
+        ["", "null", "false"].iter().any(|old| {
+            let rest = body[start..].strip_prefix(old.as_bytes());
+            rest.is_some_and(|rest| edited.len() >= start + rest.len() && edited.ends_with(rest))
+        })
+    });
+    assert!(fits, "{}", String::from_utf8_lossy(&edited));
 }
 
 fn only_one_piece_differs(body: &[u8], edited: &[u8], name: &str) {

@@ -248,6 +248,11 @@ impl ConnectionState {
             && self.ending.borrow().iter().any(|handle| handle.progress.is_stalled(now, stall))
     }
 
+    /// Number of open exchanges.
+    pub fn open_exchanges(&self) -> usize {
+        self.handles.borrow().len()
+    }
+
     /// Whether any exchange is open.
     pub fn busy(&self) -> bool {
         !self.handles.borrow().is_empty()

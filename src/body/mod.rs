@@ -8,19 +8,23 @@
 mod abort;
 mod chunk;
 mod connection;
+mod file_upload;
 mod handle;
 mod outbound;
 mod progress;
 mod request_body;
 mod socket;
+mod spool;
 mod status;
 
 pub use abort::{Abort, Cut};
 pub use chunk::Chunk;
 pub use connection::{ConnectionState, Flush, Sent};
+pub use file_upload::{FilePiece, FileUpload};
 pub use handle::ExchangeHandle;
 pub use outbound::{AnswerAwaited, Outbound, TrailerPolicy, Upload, UploadError, UploadFailure, UploadTally};
 pub use progress::Progress;
 pub use request_body::{RequestBody, RequestBodyError};
 pub use socket::{ClientSocket, SocketWatch};
+pub use spool::{Spool, SpoolError, SpoolFile};
 pub use status::{About, OpenExchange, Status};

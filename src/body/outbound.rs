@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use thiserror::Error;
 use tokio::time::{Sleep, sleep};
 
-use super::{RequestBody, RequestBodyError};
+use super::{FileUpload, RequestBody, RequestBodyError};
 use crate::pause::deadline;
 
 /// A request body sent upstream: held whole, or streamed as it arrives.
@@ -25,6 +25,8 @@ pub enum Outbound {
     Whole(Option<Bytes>),
     /// A large body that was read whole. It is handed over piece by piece, which shows how far it has been sent.
     Pieces(Box<Pieces>),
+    /// A body that was read whole into a file.
+    File(Box<FileUpload>),
     /// A body that is streamed frame by frame, in constant memory.
     Stream(Box<Upload>),
 }
@@ -46,6 +48,9 @@ pub enum UploadError {
     /// No byte arrived for this long.
     #[error("the client sent no byte of the request body for {} s", .0.as_secs_f64())]
     Stalled(Duration),
+    /// The file that holds the body cannot be read.
+    #[error("the file that holds the request body cannot be read")]
+    File(#[source] std::io::Error),
     /// The client left, or violated the protocol.
     #[error("the client's request body ended early")]
     Broken(#[source] RequestBodyError),
@@ -71,6 +76,8 @@ pub enum UploadFailure {
     Stalled(Duration),
     /// The client left, or violated the protocol.
     Broken,
+    /// The file that holds the body cannot be read.
+    File,
 }
 
 /// A request body that is streamed upstream as it arrives.
@@ -91,8 +98,9 @@ pub struct Upload {
 #[derive(Debug)]
 pub struct AnswerAwaited(Rc<Awaited>);
 
+/// Whether the response to a request body is over.
 #[derive(Debug, Default)]
-struct Awaited {
+pub(super) struct Awaited {
     over: Cell<bool>,
     /// The waker of the task that waits for more of the body.
     waker: RefCell<Option<Waker>>,
@@ -127,6 +135,16 @@ impl UploadTally {
         self.bytes.set(bytes);
     }
 
+    /// Notes that bytes of a body that was read whole were handed over.
+    pub(super) fn has_moved(&self) {
+        self.moved.set(Some(Instant::now()));
+    }
+
+    /// Notes that the file that holds the body cannot be read.
+    pub(super) fn file_failed(&self) {
+        self.failure.set(Some(UploadFailure::File));
+    }
+
     fn add(&self, bytes: usize) {
         self.bytes.set(self.bytes.get().saturating_add(bytes as u64));
         self.moved.set(Some(Instant::now()));
@@ -147,7 +165,7 @@ impl Outbound {
 
     /// Whether the body is held whole, and so can be sent again.
     pub fn is_held(&self) -> bool {
-        matches!(self, Self::Whole(_) | Self::Pieces(_))
+        matches!(self, Self::Whole(_) | Self::Pieces(_) | Self::File(_))
     }
 
     /// The marker that keeps a body going; `None` for a body that is handed over at once.
@@ -155,6 +173,7 @@ impl Outbound {
         match self {
             Self::Whole(_) => None,
             Self::Pieces(pieces) => Some(AnswerAwaited(pieces.answer.clone())),
+            Self::File(upload) => Some(AnswerAwaited(upload.answer.clone())),
             Self::Stream(upload) => Some(AnswerAwaited(upload.answer.clone())),
         }
     }
@@ -238,6 +257,18 @@ impl Upload {
     }
 }
 
+impl Awaited {
+    /// Whether it is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    /// Wakes this task when it is over.
+    pub(super) fn wake_with(&self, waker: &Waker) {
+        self.waker.replace(Some(waker.clone()));
+    }
+}
+
 impl Drop for AnswerAwaited {
     fn drop(&mut self) {
         self.0.over.set(true);
@@ -264,6 +295,7 @@ impl Body for Outbound {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Pieces(pieces) => Poll::Ready(pieces.next()),
+            Self::File(upload) => upload.poll_frame(cx),
             Self::Stream(upload) => upload.poll_upload(cx),
         }
     }
@@ -272,6 +304,7 @@ impl Body for Outbound {
         match self {
             Self::Whole(bytes) => bytes.is_none(),
             Self::Pieces(pieces) => pieces.rest.is_empty(),
+            Self::File(upload) => upload.left == 0,
             Self::Stream(upload) => upload.body.is_end_stream(),
         }
     }
@@ -280,6 +313,7 @@ impl Body for Outbound {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             Self::Pieces(pieces) => SizeHint::with_exact(pieces.rest.len() as u64),
+            Self::File(upload) => SizeHint::with_exact(upload.left),
             Self::Stream(upload) => upload.body.size_hint(),
         }
     }

@@ -6,6 +6,7 @@ use super::{
     declare::{Declared, Effect},
     schema::{Config, Log, Server},
 };
+use crate::key_digest::{KeyDigest, key_digest};
 
 /// The settings that need a restart to change: addresses, and the keys of `[server]` and `[log]` that are declared so.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Fixed {
     pub admin: Option<SocketAddr>,
     /// The other keys with their values, in the order of the file.
     settings: Vec<Setting>,
+    /// The digest of `server.seal_key`, whose value is not shown.
+    seal_key: Option<KeyDigest>,
 }
 
 /// A key, as `server.threads`, and its value.
@@ -32,6 +35,7 @@ impl Default for Fixed {
             listeners: BTreeSet::new(),
             admin: None,
             settings: settings(&Server::default(), &Log::default()),
+            seal_key: None,
         }
     }
 }
@@ -43,6 +47,7 @@ impl Fixed {
             listeners: config.listeners.iter().map(|listener| listener.address).collect(),
             admin: config.admin.as_ref().map(|admin| admin.address),
             settings: settings(&config.server, &config.log),
+            seal_key: config.server.seal_key.as_ref().map(|key| key_digest(key.expose().as_bytes())),
         }
     }
 
@@ -60,6 +65,10 @@ impl Fixed {
         let changed = pairs.filter(|(now, then)| now != then);
         differences
             .extend(changed.map(|(now, then)| format!("{} from {} to {}", now.key, now.value, then.value)));
+        let both_seal = self.seal_key.is_some() && wanted.seal_key.is_some();
+        if both_seal && self.seal_key != wanted.seal_key {
+            differences.push("server.seal_key changed".to_owned());
+        }
         differences
     }
 }
@@ -96,6 +105,7 @@ mod tests {
             listeners: BTreeSet::from(["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]),
             admin: None,
             settings: settings(&server, &log),
+            seal_key: Some([1; 32]),
         }
     }
 
@@ -119,6 +129,7 @@ mod tests {
             listeners: BTreeSet::from(["127.0.0.1:2".parse().unwrap(), "127.0.0.1:3".parse().unwrap()]),
             admin: Some("127.0.0.1:9".parse().unwrap()),
             settings: settings(&server, &log),
+            seal_key: Some([2; 32]),
         };
         assert_eq!(
             fixed().differences(&wanted),
@@ -131,6 +142,7 @@ mod tests {
                 "server.backlog from 20 to 21",
                 "log.format from json to text",
                 "log.level from info to debug",
+                "server.seal_key changed",
             ]
         );
     }

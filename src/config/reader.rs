@@ -258,6 +258,10 @@ impl<'a> Table<'a> {
         })
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Reports a mistake in the table as a whole.
     pub(crate) fn fail(&self, complaint: Complaint) {
         self.report.problem(&self.path, self.offset, complaint);

@@ -18,7 +18,7 @@ use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
     fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
-    policy::Readers,
+    policy::{Readers, SecretScanner},
     telemetry::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
@@ -79,6 +79,8 @@ pub struct Exchange {
     pub handle: Rc<ExchangeHandle>,
     /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
+    /// Finds the secrets that this exchange alone has to do with, and the keys of all upstreams.
+    pub secrets: Option<Arc<SecretScanner<'static>>>,
     /// Who may read the response; `None`: the route does not decide about web pages.
     pub readers: Option<Box<Readers>>,
     connection: Rc<ConnectionState>,
@@ -133,6 +135,7 @@ impl Exchange {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
+            secrets: None,
             readers: None,
             connection: connection.clone(),
             log,
@@ -246,6 +249,8 @@ impl Exchange {
     /// contain bytes sent by a peer, such as the debug data of HTTP/2's GOAWAY.
     pub fn fail(&mut self, fault: &Fault, is_secret: impl Fn(&[u8]) -> bool) {
         if self.outcome.is_none() {
+            let own = self.secrets.as_deref();
+            let is_secret = |text: &[u8]| is_secret(text) || own.is_some_and(|own| own.found_in(text));
             let withheld = || "[withheld: holds the key]".to_owned();
             self.record.cause =
                 causes(fault).map(|cause| if is_secret(cause.as_bytes()) { withheld() } else { cause });

@@ -85,6 +85,12 @@ pub enum Fault {
     KeyUnknown,
     /// No client has the key that the request presents, and its form is that of this provider's keys.
     KeyOfProvider(&'static str),
+    /// The ephemeral key of the request is none of this gateway's, or is not valid any more.
+    EphemeralKeyInvalid(Reason),
+    /// The time of the request's ephemeral key is over.
+    EphemeralKeyExpired,
+    /// The request's ephemeral key is not for this operation.
+    EphemeralKeyMisused,
     /// The credentials in the request have a form that no key has.
     KeyMalformed(Reason),
     /// The request has several credentials that differ.
@@ -121,6 +127,10 @@ pub enum Fault {
     BodyBroken(Cause),
     /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
+    /// `server.max_spooled` is reached, the bound on all request bodies in files.
+    SpoolFull,
+    /// A request body that has to be read before it is sent, and is too large for memory, could not be kept in a file.
+    SpoolFailed(Cause),
     /// No socket to an upstream can be opened, because the process or the machine has no file descriptors left.
     NoDescriptors(Cause),
     /// The gateway is shutting down.
@@ -258,6 +268,7 @@ impl Error for Fault {
             Self::OriginUnlisted(cause)
             | Self::BodyBroken(cause)
             | Self::NoDescriptors(cause)
+            | Self::SpoolFailed(cause)
             | Self::Connect(cause)
             | Self::NoAnswer(cause)
             | Self::Unreadable(cause)
@@ -277,6 +288,7 @@ impl From<EditError> for Fault {
             EditError::Overlap
             | EditError::OutOfBounds
             | EditError::NotAField { .. }
+            | EditError::NotToBeSet { .. }
             | EditError::NotJson { .. } => Self::Internal(error.into()),
         }
     }

@@ -10,6 +10,8 @@ mod messages;
 mod outcome;
 mod phrase;
 mod render;
+mod reword;
+mod rules;
 mod table;
 
 pub use form::ErrorForm;
@@ -17,5 +19,7 @@ pub use kinds::{Cause, Fault, LimitReached, Mistake, retry_seconds};
 pub use messages::{Language, LanguageChoice, Languages};
 pub use outcome::{Outcome, Phase, Who};
 pub use phrase::{CloseReason, Decoding, Reason, ValueType};
-pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, Recipient, SHOULD_RETRY, event_of};
+pub use render::{ANTHROPIC_REQUEST_ID, ForeignError, Recipient, SHOULD_RETRY, event_of, would_be_retried};
+pub use reword::reword;
+pub use rules::{ErrorFilter, ErrorRule, ErrorRules, PLACEHOLDERS};
 pub use table::Row;

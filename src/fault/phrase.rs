@@ -100,6 +100,21 @@ phrases! {
         /// The key is in the request line.
         KeyInRequestLine = "key_in_request_line";
 
+        /// An ephemeral key that somebody else has issued.
+        EphemeralForeign = "ephemeral_foreign";
+        /// An ephemeral key that cannot be opened.
+        EphemeralAltered = "ephemeral_altered";
+        /// An ephemeral key of nobody, on a route for clients.
+        EphemeralNoClient = "ephemeral_no_client";
+        /// The client of an ephemeral key was removed.
+        EphemeralClientGone = "ephemeral_client_gone";
+        /// The client of an ephemeral key may not use the route.
+        EphemeralRoute = "ephemeral_route";
+        /// The route does not lead to the upstream of an ephemeral key.
+        EphemeralUpstream = "ephemeral_upstream";
+        /// Another upstream than that of an ephemeral key serves the model.
+        EphemeralModel = "ephemeral_model";
+
         /// There is no Host header.
         HostMissing = "host_missing";
         /// Several Host headers.
@@ -163,6 +178,12 @@ phrases! {
         AnswerLacks { member: &'static str = "choices" } = "answer_lacks";
         /// An event of the response cannot be read.
         AnswerEvent = "answer_event";
+        /// A response that issues an ephemeral key cannot be searched.
+        AnswerSecretUnread = "answer_secret_unread";
+        /// A response that issues an ephemeral key has none.
+        AnswerSecretMissing = "answer_secret_missing";
+        /// A response that issues an ephemeral key has it in another place too.
+        AnswerSecretElsewhere = "answer_secret_elsewhere";
         /// The response redirects out of the route.
         AnswerRedirects = "answer_redirects";
         /// The response switches protocols.
@@ -245,9 +266,9 @@ impl From<&FactsError> for Reason {
 impl From<&EditError> for Reason {
     fn from(error: &EditError) -> Self {
         match *error {
-            EditError::NotAnObject { member } | EditError::NotJson { member, .. } => {
-                Self::BodyWithoutMembers { member }
-            }
+            EditError::NotAnObject { member }
+            | EditError::NotToBeSet { member }
+            | EditError::NotJson { member, .. } => Self::BodyWithoutMembers { member },
             EditError::NotAField { field } => Self::BodyWithoutMembers { member: field },
             EditError::Overlap | EditError::OutOfBounds => Self::BodyWithoutMembers { member: "model" },
         }

@@ -5,7 +5,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ErrorForm, Fault, Language, LanguageChoice, LimitReached, kinds::retry_seconds};
+use super::{
+    ErrorForm, ErrorRules, Fault, Language, LanguageChoice, LimitReached, Row, Who,
+    kinds::retry_seconds,
+    rules::{Original, Quoted},
+};
 use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
@@ -65,27 +69,42 @@ pub struct Recipient<'a> {
     pub request_id: &'a str,
     /// The languages that it may get, and what it asks for.
     pub languages: &'a LanguageChoice,
+    /// Which errors it gets in other words.
+    pub rules: &'a ErrorRules,
+    /// The upstream that was asked last, or that has sent the error.
+    pub upstream: Option<&'a str>,
+}
+
+/// What the client of an error response gets to read.
+struct Worded {
+    language: Language,
+    message: String,
+    /// The row of the table, with the status and the code of a rule.
+    status: StatusCode,
+    code: String,
 }
 
 impl Fault {
     /// The response to a request that failed before the first byte of its response.
     pub fn render(&self, recipient: Recipient<'_>) -> Response<Bytes> {
-        let Recipient { form, request_id, languages } = recipient;
+        let Recipient { form, request_id, languages, .. } = recipient;
         let row = self.row();
-        let language = languages.language();
-        let message = self.message(language);
+        let worded = self.worded(recipient);
         let body = match form {
-            ErrorForm::OpenAi => json(&self.enveloped(&message)),
-            ErrorForm::Anthropic => json(&self.for_anthropic(&message, request_id)),
+            ErrorForm::OpenAi => {
+                json(&Enveloped { error: ErrorObject { code: &worded.code, ..self.object(&worded.message) } })
+            }
+            ErrorForm::Anthropic => json(&self.for_anthropic(&worded, request_id)),
         };
         let mut response = Response::new(Bytes::from(body));
-        *response.status_mut() = row.status;
+        *response.status_mut() = worded.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        name_language(headers, language, languages);
+        name_language(headers, worded.language, languages);
         if let Some(retry) = row.retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         }
+        insist_on_retry(row.status, worded.status, headers);
         if form == ErrorForm::Anthropic
             && let Ok(id) = HeaderValue::from_str(request_id)
         {
@@ -146,15 +165,35 @@ impl Fault {
         })
     }
 
-    fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
-        let row = self.row();
-        Enveloped { error: ErrorObject { message, kind: row.kind, param: self.param(), code: row.code } }
+    /// Status, code and message for `recipient`.
+    fn worded(&self, recipient: Recipient<'_>) -> Worded {
+        let Row { status, code, who, .. } = self.row();
+        let language = recipient.languages.language();
+        let message = self.message(language);
+        // An upstream that was asked before has nothing to do with an error of the client.
+        let is_upstreams = who == Who::Upstream || matches!(self, Self::KeyUnusable(_));
+        let upstream = recipient.upstream.filter(|_| is_upstreams);
+        let Some(rule) = recipient.rules.find(Original { words: &[code], status, upstream }) else {
+            return Worded { language, message, status, code: code.to_owned() };
+        };
+        let quoted = Quoted { message: &message, code, status, request_id: recipient.request_id };
+        let (language, message) = rule.message(recipient.languages, quoted).unwrap_or((language, message));
+        let code = rule.code.clone().unwrap_or_else(|| code.to_owned());
+        Worded { language, message, status: rule.status.unwrap_or(status), code }
     }
 
-    fn for_anthropic<'a>(&self, message: &'a str, request_id: &'a str) -> AnthropicEnveloped<'a> {
-        let row = self.row();
-        let kind = anthropic_type(row.status);
-        let error = AnthropicError { kind, message, param: self.param(), code: row.code };
+    fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
+        Enveloped { error: self.object(message) }
+    }
+
+    fn object<'a>(&self, message: &'a str) -> ErrorObject<'a> {
+        let Row { kind, code, .. } = self.row();
+        ErrorObject { message, kind, param: self.param(), code }
+    }
+
+    fn for_anthropic<'a>(&self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
+        let Worded { message, status, code, .. } = worded;
+        let error = AnthropicError { kind: anthropic_type(*status), message, param: self.param(), code };
         AnthropicEnveloped { kind: "error", error, request_id }
     }
 }
@@ -169,8 +208,22 @@ fn name_limit(headers: &mut HeaderMap, reached: &LimitReached) {
     headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
 }
 
+/// Whether SDKs retry a response with this status if its headers say nothing about that (openai-python `_base_client.py`, `_should_retry`;
+/// openai-node `client.ts`, `shouldRetry`).
+pub fn would_be_retried(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 409 | 429 | 500..)
+}
+
+/// Has SDKs retry a response whose status was replaced as they would with the original status.
+pub(super) fn insist_on_retry(before: StatusCode, after: StatusCode, headers: &mut HeaderMap) {
+    let retry = would_be_retried(before);
+    if retry != would_be_retried(after) && !headers.contains_key(SHOULD_RETRY) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
+    }
+}
+
 /// Says in which language a message is, and that it would be in another one for another `accept-language` (RFC 9110 §8.5, §12.5.5).
-fn name_language(headers: &mut HeaderMap, language: Language, choice: &LanguageChoice) {
+pub(super) fn name_language(headers: &mut HeaderMap, language: Language, choice: &LanguageChoice) {
     headers.insert(header::CONTENT_LANGUAGE, HeaderValue::from_static(language.tag()));
     if choice.languages.is_choice() {
         headers.append(header::VARY, HeaderValue::from_static("accept-language"));
@@ -178,7 +231,7 @@ fn name_language(headers: &mut HeaderMap, language: Language, choice: &LanguageC
 }
 
 /// Anthropic's error type for a status (Anthropic API reference, Errors). Its 529, overloaded, is the 503 of others.
-fn anthropic_type(status: StatusCode) -> &'static str {
+pub(super) fn anthropic_type(status: StatusCode) -> &'static str {
     match status.as_u16() {
         401 => "authentication_error",
         402 => "billing_error",
@@ -245,6 +298,6 @@ pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
 }
 
 /// Serialising these plain structs cannot fail; should it ever, the caller still gets JSON.
-fn json(value: &impl Serialize) -> String {
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| r#"{"error":{"message":null}}"#.to_owned())
 }

@@ -77,6 +77,14 @@ macro_rules! table {
                 }
             }
 
+            /// The codes of all faults, each once, in alphabetical order.
+            pub fn codes() -> Vec<&'static str> {
+                let mut codes = vec![$($code),*];
+                codes.sort_unstable();
+                codes.dedup();
+                codes
+            }
+
             /// One of each fault, and of each text of it.
             #[cfg(test)]
             pub(super) fn examples() -> Vec<Self> {
@@ -141,6 +149,15 @@ table! {
     Self::KeyMalformed(reason) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_malformed", reason = reason;
         e.g. Self::KeyMalformed(Reason::AuthorizationForm);
+    Self::EphemeralKeyInvalid(reason) =>
+        [S::UNAUTHORIZED, INVALID, "invalid_ephemeral_key", Some(false), Down], "ephemeral_key_invalid", reason = reason;
+        e.g. Self::EphemeralKeyInvalid(Reason::EphemeralForeign);
+    Self::EphemeralKeyExpired =>
+        [S::UNAUTHORIZED, INVALID, "ephemeral_key_expired", Some(false), Down], "ephemeral_key_expired";
+        e.g. Self::EphemeralKeyExpired;
+    Self::EphemeralKeyMisused =>
+        [S::FORBIDDEN, PERMISSION, "ephemeral_key_not_allowed", Some(false), Down], "ephemeral_key_misused";
+        e.g. Self::EphemeralKeyMisused;
     Self::KeysConflict(reason) =>
         [S::BAD_REQUEST, INVALID, "conflicting_credentials", None, Down], "keys_conflict", reason = reason;
         e.g. Self::KeysConflict(Reason::CredentialsDiffer);
@@ -187,6 +204,12 @@ table! {
     Self::Overloaded =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "overloaded";
         e.g. Self::Overloaded;
+    Self::SpoolFull =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "spool_full";
+        e.g. Self::SpoolFull;
+    Self::SpoolFailed(_) =>
+        [S::INSUFFICIENT_STORAGE, SERVER, "spool_failed", Some(false), Us], "spool_failed";
+        e.g. Self::SpoolFailed("no space left on device".into());
     Self::NoDescriptors(_) =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "no_descriptors";
         e.g. Self::NoDescriptors("EMFILE".into());

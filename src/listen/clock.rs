@@ -186,9 +186,15 @@ impl Clock {
     /// A deadline that may be earlier than the armed one. Called at each poll, so it reads the system clock only when something
     /// began.
     fn earlier(&mut self) -> Option<Instant> {
-        if self.state.exchanges() != self.seen_exchanges {
-            self.seen_exchanges = self.state.exchanges();
-            return Some(Instant::now() + FIRST_LOOK.min(self.tick()));
+        let begun = self.state.exchanges();
+        if begun != self.seen_exchanges {
+            let now = Instant::now();
+            if self.state.open_exchanges() as u64 <= begun - self.seen_exchanges {
+                // None was open before, when nobody looked at what the client takes.
+                self.taken_at = now;
+            }
+            self.seen_exchanges = begun;
+            return Some(now + FIRST_LOOK.min(self.tick()));
         }
         match self.blocked() {
             _ if self.state.busy() => None,
@@ -328,5 +334,55 @@ impl Clock {
 
     fn tick(&self) -> Duration {
         (self.timeouts.stall / 4).clamp(Duration::from_millis(50), Duration::from_secs(15))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+    use crate::body::{ClientSocket, ExchangeHandle};
+
+    /// Polls the clock once.
+    async fn look(clock: &mut Clock) {
+        std::future::poll_fn(|cx| {
+            let _ = clock.poll(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// While no exchange is open nobody looks at what the client takes, so that time says nothing about the next response.
+    #[tokio::test]
+    async fn the_time_between_two_exchanges_does_not_count_as_a_stall() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = ClientSocket::new(listener.accept().await.unwrap().0);
+        // A kernel that has received nothing does not count.
+        peer.write_all(b"request").await.unwrap();
+        std::future::poll_fn(|cx| socket.tcp().poll_read_ready(cx)).await.unwrap();
+        let now = Instant::now();
+        let state = ConnectionState::new(now);
+        state.writes_to(socket.watch());
+        let second = Duration::from_secs(1);
+        let timeouts =
+            ConnectionTimeouts { header: 60 * second, keep_alive: 600 * second, stall: 10 * second };
+        let mut clock = Clock::new(state.clone(), timeouts, false);
+        let exchange = Rc::new(ExchangeHandle::default());
+        state.open(exchange.clone());
+        look(&mut clock).await;
+        assert_eq!(clock.due(now), None);
+        state.close(&exchange);
+        // Much later, by the clock that it is given, the client asks again, and has not taken the beginning of the response at the first look.
+        clock.taken_at = now.checked_sub(60 * second).unwrap();
+        state.open(Rc::new(ExchangeHandle::default()));
+        state.wrote(1000);
+        look(&mut clock).await;
+        assert_eq!(clock.due(now + second), None);
+        assert_eq!(clock.due(now + 12 * second), Some(Due::Stall));
     }
 }

@@ -140,15 +140,6 @@ impl Io {
         Self { state: stream.get_ref().0.state.clone(), stream: Either::Right(Box::new(stream)) }
     }
 
-    /// Calls `look` with the socket beneath TLS.
-    pub(super) fn with_tcp(&self, look: impl FnOnce(&TcpStream)) {
-        let wire = match &self.stream {
-            Either::Left(wire) => wire,
-            Either::Right(stream) => stream.get_ref().0,
-        };
-        look(&wire.socket.tcp());
-    }
-
     /// The socket beneath TLS, which is no longer watched. Bytes written to it bypass TLS.
     pub(super) fn tcp(&mut self) -> Option<&mut TcpStream> {
         self.state.writes_to(SocketWatch::default());

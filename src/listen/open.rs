@@ -26,8 +26,6 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// So many probes without a reply end a connection.
 const KEEPALIVE_PROBES: u32 = 3;
-/// The kernel holds milliseconds in an int.
-const LONGEST_USER_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A connection that is ready for HTTP.
 #[derive(Debug)]
@@ -111,15 +109,6 @@ async fn handshake(
     Ok((Opening::Tls(Io::tls(stream), http2), client))
 }
 
-/// Lets the kernel end a connection whose client takes nothing for `stall`. For connections that have no
-/// [`Clock`](super::clock::Clock) any more, because it may also end one whose client reads slowly and steadily from a small buffer.
-pub(super) fn set_user_timeout(tcp: &TcpStream, stall: Duration) {
-    let timeout = stall.clamp(KEEPALIVE, LONGEST_USER_TIMEOUT);
-    if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(Some(timeout)) {
-        tracing::debug!(%error, "TCP_USER_TIMEOUT of a client connection could not be set");
-    }
-}
-
 /// Whether the connection begins with the HTTP/2 preface. Reads no further than the first byte that differs; the bytes read are
 /// left in `ahead`.
 async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool> {
@@ -139,7 +128,7 @@ async fn is_http2(tcp: &mut TcpStream, ahead: &mut BytesMut) -> io::Result<bool>
 
 /// Without `TCP_USER_TIMEOUT`: it ends connections whose peer keeps its window almost shut, however steadily it reads, because Linux counts
 /// from the first probe of the window until a whole segment fits in (`icsk_probes_tstamp` in `net/ipv4/tcp_input.c`). A peer that
-/// acknowledges nothing is found by [`super::clock::Clock`].
+/// acknowledges nothing is found by [`super::clock::Clock`], and after an upgrade by the clocks of what speaks the other protocol.
 fn set_options(tcp: &TcpStream) {
     let socket = SockRef::from(tcp);
     let keepalive = TcpKeepalive::new()

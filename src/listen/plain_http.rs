@@ -33,7 +33,13 @@ pub(super) async fn is_plain_http(tcp: &TcpStream, ahead: &BytesMut) -> io::Resu
 /// Responds, and waits for the client to close its side. The response is JSON, because the SDKs show no other message.
 pub(super) async fn refuse(tcp: &mut TcpStream, snapshot: &Snapshot) -> io::Result<()> {
     let languages = snapshot.errors.languages_for(&accept_language(tcp).await);
-    let recipient = Recipient { form: ErrorForm::OpenAi, request_id: "", languages: &languages };
+    let recipient = Recipient {
+        form: ErrorForm::OpenAi,
+        request_id: "",
+        languages: &languages,
+        rules: &snapshot.errors.rules,
+        upstream: None,
+    };
     let (head, body) = Fault::TlsRequired.render(recipient).into_parts();
     let mut response = format!("HTTP/1.1 {}\r\n", head.status).into_bytes();
     for (name, value) in &head.headers {

@@ -227,7 +227,7 @@ async fn serve_http1<H: Handler>(
 ) {
     let state = service.downstream.connection.clone();
     let server = &snapshot.server;
-    let (linger, stall) = (server.linger, server.write_stall);
+    let linger = server.linger;
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
@@ -253,7 +253,6 @@ async fn serve_http1<H: Handler>(
         && let Some(switched) = service.take_switched()
     {
         drop(service);
-        io.with_tcp(|tcp| open::set_user_timeout(tcp, stall));
         return H::upgraded(switched, Upgraded::new(io, read_buf)).await;
     }
     let Some(tcp) = io.tcp() else { return };

@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::usage::UsagePoint;
+
 /// Where a request body can be edited, noted while its [`Facts`](super::Facts) are read. The offsets are in bytes and hold for that
 /// body alone.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -21,14 +23,25 @@ pub enum EditPoints {
         after_brace: usize,
         /// The object has no members.
         is_empty: bool,
+        /// Where the usage of a stream can be asked for.
+        usage: UsagePoint,
     },
+}
+
+impl EditPoints {
+    /// Whether the body can be made to ask for the usage of its stream, and does not do so yet.
+    pub fn takes_usage(&self) -> bool {
+        matches!(self, Self::Object { usage, .. } if *usage != UsagePoint::None)
+    }
 }
 
 /// Where a multipart form can be edited.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FormPoints {
-    /// The content of the field `model`, if there is one.
+    /// The content of the field `model`, if there is one; or the model of the JSON text in the field `session`.
     pub model: Option<Range<usize>>,
+    /// Whether it is a JSON text.
+    pub is_json: bool,
     /// Where the first delimiter begins, before which a part can be inserted.
     pub first: usize,
     /// Two hyphens and the boundary.
@@ -45,6 +58,15 @@ struct Splice {
     replacement: Vec<u8>,
 }
 
+/// A piece of a body after the edits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EditedPiece<'s> {
+    /// These bytes of the body.
+    Kept(Range<usize>),
+    /// Other bytes.
+    New(&'s [u8]),
+}
+
 /// Why a body cannot be edited.
 #[derive(Debug, Error)]
 pub enum EditError {
@@ -53,6 +75,12 @@ pub enum EditError {
         "the request body is neither a JSON object nor a form in good order, so its `{member}` cannot be set"
     )]
     NotAnObject {
+        /// The member that was to be set.
+        member: &'static str,
+    },
+    /// The member must stay as it is.
+    #[error("the `{member}` of the request body cannot be set")]
+    NotToBeSet {
         /// The member that was to be set.
         member: &'static str,
     },
@@ -93,7 +121,7 @@ impl Splices {
         let (model, after_brace, is_empty) = match points {
             EditPoints::NotAnObject => return Err(EditError::NotAnObject { member: MODEL }),
             EditPoints::Form(points) => return self.set_model_of_form(points, name),
-            EditPoints::Object { model, after_brace, is_empty } => (model, after_brace, is_empty),
+            EditPoints::Object { model, after_brace, is_empty, .. } => (model, after_brace, is_empty),
         };
         let value =
             serde_json::to_vec(name).map_err(|source| EditError::NotJson { member: MODEL, source })?;
@@ -116,15 +144,46 @@ impl Splices {
 
     /// Sets the field `model` of a form, which becomes the first part if the form has none.
     fn set_model_of_form(&mut self, points: &FormPoints, name: &str) -> Result<(), EditError> {
+        let FormPoints { model, is_json, first, delimiter } = points;
+        if *is_json {
+            let value = serde_json::to_vec(name);
+            let value = value.map_err(|source| EditError::NotJson { member: "model", source })?;
+            let range = model.clone().ok_or(EditError::NotAnObject { member: "session.model" })?;
+            return self.replace(range, value);
+        }
         if name.contains(['\r', '\n']) {
             return Err(EditError::NotAField { field: "model" });
         }
-        let FormPoints { model, first, delimiter } = points;
         if let Some(range) = model {
             return self.replace(range.clone(), name);
         }
         let head = "Content-Disposition: form-data; name=\"model\"";
         self.replace(*first..*first, format!("{delimiter}\r\n{head}\r\n\r\n{name}\r\n"))
+    }
+
+    /// Asks for the usage of a stream (`stream_options.include_usage`). Every other member of the `stream_options` stays.
+    ///
+    /// # Errors
+    /// The body is not an object, asks for it already, or must not ask for it ([`UsagePoint::None`]).
+    pub fn ask_for_usage(&mut self, points: &EditPoints) -> Result<(), EditError> {
+        const MEMBER: &str = "stream_options";
+        let EditPoints::Object { after_brace, is_empty, usage, .. } = points else {
+            return Err(EditError::NotAnObject { member: MEMBER });
+        };
+        match usage {
+            UsagePoint::None => Err(EditError::NotToBeSet { member: MEMBER }),
+            UsagePoint::NoOptions => {
+                let comma = if *is_empty { "" } else { "," };
+                let member = format!("\"stream_options\":{{\"include_usage\":true}}{comma}");
+                self.replace(*after_brace..*after_brace, member)
+            }
+            UsagePoint::NullOptions(value) => self.replace(value.clone(), "{\"include_usage\":true}"),
+            UsagePoint::InOptions { after_brace, is_empty } => {
+                let comma = if *is_empty { "" } else { "," };
+                self.replace(*after_brace..*after_brace, format!("\"include_usage\":true{comma}"))
+            }
+            UsagePoint::Off(value) => self.replace(value.clone(), "true"),
+        }
     }
 
     /// Replaces the bytes of `range`. Several insertions at one place come in the order in which they were added.
@@ -170,14 +229,27 @@ impl Splices {
     /// # Errors
     /// A range is outside of the body.
     pub fn write(&self, body: &[u8], mut sink: impl FnMut(&[u8])) -> Result<(), EditError> {
+        self.pieces(body.len(), |piece| match piece {
+            EditedPiece::Kept(range) => sink(body.get(range).unwrap_or_default()),
+            EditedPiece::New(bytes) => sink(bytes),
+        })
+    }
+
+    /// Gives the pieces of a body of `length` bytes after the edits to `sink`, one after the other.
+    ///
+    /// # Errors
+    /// A range is outside of the body.
+    pub fn pieces(&self, length: usize, mut sink: impl FnMut(EditedPiece<'_>)) -> Result<(), EditError> {
         let mut copied = 0;
         for Splice { range, replacement } in &self.0 {
-            let before = body.get(copied..range.start).ok_or(EditError::OutOfBounds)?;
-            sink(before);
-            sink(replacement);
+            if range.start < copied || range.end > length {
+                return Err(EditError::OutOfBounds);
+            }
+            sink(EditedPiece::Kept(copied..range.start));
+            sink(EditedPiece::New(replacement));
             copied = range.end;
         }
-        sink(body.get(copied..).ok_or(EditError::OutOfBounds)?);
+        sink(EditedPiece::Kept(copied..length));
         Ok(())
     }
 
@@ -246,6 +318,82 @@ mod tests {
         assert!(matches!(splices.apply(b"abcd"), Err(EditError::OutOfBounds)));
         assert!(matches!(splices.apply(b"a"), Err(EditError::OutOfBounds)));
         assert_eq!(splices.apply(b"abcde").unwrap(), b"abx");
+    }
+
+    fn asking(body: &str) -> Option<String> {
+        let points = Facts::read(body.as_bytes()).unwrap().edit_points;
+        let mut splices = Splices::new();
+        let asked = splices.ask_for_usage(&points);
+        assert_eq!(asked.is_ok(), points.takes_usage(), "{body}");
+        asked.ok()?;
+        Some(String::from_utf8(splices.apply(body.as_bytes()).unwrap()).unwrap())
+    }
+
+    #[test]
+    fn usage_is_asked_for_in_one_member_and_every_other_one_stays() {
+        for (body, edited) in [
+            (r#" {"stream":true}"#, r#" {"stream_options":{"include_usage":true},"stream":true}"#),
+            (r#"{"stream_options" : null }"#, r#"{"stream_options" : {"include_usage":true} }"#),
+            (r#"{"stream_options":{ } ,"a":1}"#, r#"{"stream_options":{"include_usage":true } ,"a":1}"#),
+            (
+                r#"{"stream_options":{ "include_obfuscation": false }}"#,
+                r#"{"stream_options":{"include_usage":true, "include_obfuscation": false }}"#,
+            ),
+            (r#"{"stream_options":{"include_usage":null}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (
+                r#"{"stream_options":{"x":[1.0e2],"include\u005fusage": false,"y":{}}}"#,
+                r#"{"stream_options":{"x":[1.0e2],"include\u005fusage": true,"y":{}}}"#,
+            ),
+            (
+                r#"{"data_sources":null,"x":{"stream_options":1,"data_sources":[]}}"#,
+                r#"{"stream_options":{"include_usage":true},"data_sources":null,"x":{"stream_options":1,"data_sources":[]}}"#,
+            ),
+        ] {
+            assert_eq!(asking(body).as_deref(), Some(edited), "{body}");
+            assert!(Facts::read(edited.as_bytes()).unwrap().include_usage, "{edited}");
+            assert_eq!(asking(edited), None, "{edited}");
+        }
+    }
+
+    #[test]
+    fn usage_is_not_asked_for_where_it_would_mean_something_else() {
+        for body in [
+            // Asked already.
+            r#"{"stream_options":{"include_usage":true}}"#,
+            // Refused by whoever reads it: that is the client's own error.
+            r#"{"stream_options":[]}"#,
+            r#"{"stream_options":"x"}"#,
+            r#"{"stream_options":{"include_usage":"yes"}}"#,
+            // Readers differ in which of two they take.
+            r#"{"stream_options":{},"stream_options":null}"#,
+            r#"{"stream_options":{"include_usage":null,"include_usage":false}}"#,
+            // Azure OpenAI on your data.
+            r#"{"data_sources":[{"type":"azure_search"}],"stream_options":{}}"#,
+            r#"{"dataSources":[]}"#,
+            // Every chunk would have a usage.
+            r#"{"stream_options":{"continuous_usage_stats":true}}"#,
+            "[]",
+        ] {
+            assert_eq!(asking(body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn usage_and_a_model_are_set_in_one_body() {
+        let body = br#"{"stream":true,"messages":[]}"#;
+        let points = Facts::read(body).unwrap().edit_points;
+        for model_first in [true, false] {
+            let mut splices = Splices::new();
+            if model_first {
+                splices.set_model(&points, "m").unwrap();
+            }
+            splices.ask_for_usage(&points).unwrap();
+            if !model_first {
+                splices.set_model(&points, "m").unwrap();
+            }
+            let facts = Facts::read(&splices.apply(body).unwrap()).unwrap();
+            assert_eq!((facts.model.as_deref(), facts.include_usage, facts.stream), (Some("m"), true, true));
+        }
     }
 
     #[test]

@@ -104,6 +104,11 @@ impl Endpoint {
         )
     }
 
+    /// Whether its streams report their usage only if `stream_options.include_usage` asks for it.
+    pub fn reports_usage_if_asked(self) -> bool {
+        matches!(self, Self::ChatCompletions | Self::Completions)
+    }
+
     /// Its name in logs and as a metrics label.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -10,6 +10,7 @@ use crate::coding::Undecodable;
 use super::{
     edit::EditPoints,
     json::{self, Leaf, NotJson, Object, Shape, Value},
+    usage::{StreamOptions, UsagePoint},
 };
 
 /// Longest model name that a request may have, in bytes. It is copied, compared and logged for every request.
@@ -24,6 +25,8 @@ pub const MODEL_LIMIT: usize = 512;
 pub struct Facts {
     /// `model`
     pub model: Option<String>,
+    /// Models that the request names beside `model`: those that transcribe what a session hears.
+    pub more_models: Vec<String>,
     /// `stream`
     pub stream: bool,
     /// `stream_options.include_usage`; false unless it is `true`.
@@ -155,6 +158,10 @@ struct Request {
     has_members: bool,
     /// The value of `model`, as offsets in the body.
     model_at: Option<Range<usize>>,
+    usage_point: UsagePoint,
+    has_stream_options: bool,
+    /// Azure OpenAI on your data, which rejects `stream_options` (Azure/azure-sdk-for-js#30751).
+    has_data_sources: bool,
 }
 
 impl Object for Request {
@@ -185,9 +192,8 @@ impl Object for Request {
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
             }
-            b"stream_options" => {
-                value.object(&mut StreamOptions(&mut self.facts))?;
-            }
+            b"stream_options" => self.stream_options(value)?,
+            b"data_sources" | b"dataSources" => self.has_data_sources |= value.leaf()? != Leaf::Null,
             // Some upstreams do not look at case (Go's encoding/json), and would take the last of both.
             key if key.eq_ignore_ascii_case(b"model") => {
                 self.problem.get_or_insert(FactsError::OtherCase);
@@ -208,9 +214,18 @@ impl Request {
         let mut facts = self.facts;
         if let Some(brace) = body.iter().position(|byte| *byte == b'{') {
             let (model, is_empty) = (self.model_at, !self.has_members);
-            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty };
+            let usage = if self.has_data_sources { UsagePoint::None } else { self.usage_point };
+            facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty, usage };
         }
         Ok(facts)
+    }
+
+    fn stream_options(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
+        let (options, point) = StreamOptions::read(value)?;
+        self.facts.include_usage |= options.include_usage;
+        let is_second = std::mem::replace(&mut self.has_stream_options, true);
+        self.usage_point = if is_second { UsagePoint::None } else { point };
+        Ok(())
     }
 
     fn once(&mut self, field: &'static str) {
@@ -280,18 +295,6 @@ fn runs_at_client(kind: &str) -> bool {
     WHOLE.contains(&kind) || BEGINNINGS.iter().any(|beginning| kind.starts_with(beginning))
 }
 
-struct StreamOptions<'a>(&'a mut Facts);
-
-impl Object for StreamOptions<'_> {
-    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
-        if key != b"include_usage" {
-            return value.skip();
-        }
-        self.0.include_usage |= value.leaf()? == Leaf::Bool(true);
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,7 +316,12 @@ mod tests {
             include_usage: true,
             background: true,
             max_tokens: Some(100),
-            edit_points: EditPoints::Object { model, after_brace: 1, is_empty: false },
+            edit_points: EditPoints::Object {
+                model,
+                after_brace: 1,
+                is_empty: false,
+                usage: UsagePoint::None,
+            },
             ..Facts::default()
         };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), expected);
@@ -324,9 +332,12 @@ mod tests {
         let body =
             r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"max_output_tokens":1.5}"#;
         let model = Some(9..13);
-        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false };
+        let null = body.find("null,\"max_tokens").unwrap();
+        let usage = UsagePoint::NullOptions(null..null + 4);
+        let edit_points = EditPoints::Object { model, after_brace: 1, is_empty: false, usage };
         assert_eq!(Facts::read(body.as_bytes()).unwrap(), Facts { edit_points, ..Facts::default() });
-        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true };
+        let usage = UsagePoint::NoOptions;
+        let edit_points = EditPoints::Object { model: None, after_brace: 2, is_empty: true, usage };
         assert_eq!(Facts::read(b" {} \n").unwrap(), Facts { edit_points, ..Facts::default() });
     }
 

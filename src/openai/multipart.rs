@@ -10,6 +10,7 @@ use memchr::memmem;
 use super::{
     edit::{EditPoints, FormPoints},
     facts::{Facts, FactsError, MODEL_LIMIT, Type},
+    session_models::SessionModels,
 };
 
 /// The longest boundary (RFC 2046 §5.1.1), in bytes.
@@ -31,93 +32,359 @@ pub fn boundary(content_type: &str) -> Option<&str> {
 }
 
 impl Facts {
-    /// Reads the facts of a whole form with this `boundary`: its fields `model` and `stream`. A form that is not in order has none.
+    /// Reads the facts of a whole form with this `boundary`, as [`FormReader`] does.
+    ///
+    /// # Errors
+    /// As for [`FormReader::finish`].
+    pub fn read_form(body: &[u8], boundary: &str) -> Result<Self, FactsError> {
+        let mut reader = FormReader::new(boundary);
+        reader.feed(body);
+        reader.finish()
+    }
+}
+
+/// Reads a form as it arrives: its fields `model` and `stream`. Of the form it keeps no more than a piece, and the header of one part.
+#[derive(Debug)]
+pub struct FormReader {
+    /// Two hyphens and the boundary.
+    delimiter: String,
+    /// What has arrived and may be needed.
+    window: Vec<u8>,
+    /// Where the window begins in the form.
+    offset: usize,
+    /// Where what was not read yet begins in the window.
+    start: usize,
+    /// In the window: what is looked for does not begin before this.
+    searched: usize,
+    state: State,
+    /// The part whose content is being read.
+    part: Option<Part>,
+    /// Parts that are over.
+    parts: usize,
+    /// Where the first delimiter begins.
+    first: usize,
+    facts: Facts,
+    /// The content of the field `model`.
+    model: Option<Range<usize>>,
+    problem: Option<FactsError>,
+    /// Whether the model stands in the field `session`, a JSON text.
+    in_session: bool,
+}
+
+/// What is read next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Anything up to the next delimiter: the content of a part, or what comes before the first.
+    Text,
+    /// What follows a delimiter at once: two hyphens behind the last one.
+    Delimited,
+    /// The end of a delimiter's line.
+    Padding { is_last: bool },
+    /// The header of a part.
+    Head,
+    /// What follows the last delimiter, and is to be ignored.
+    Epilogue,
+    /// Another reader might find other parts in the form.
+    Unreadable,
+}
+
+/// A part whose content is being read.
+#[derive(Debug)]
+struct Part {
+    field: Field,
+    is_file: bool,
+    /// Where its content begins in the form.
+    begin: usize,
+    /// The content of a field that is read, as far as it is kept.
+    kept: Vec<u8>,
+    /// Whether there is more content than is kept.
+    is_longer: bool,
+}
+
+/// A field of the form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Model,
+    Stream,
+    Session,
+    Other,
+}
+
+impl Field {
+    /// How much of its content is kept, in bytes.
+    fn kept(self) -> usize {
+        match self {
+            Self::Model | Self::Stream => MODEL_LIMIT + 1,
+            Self::Session => 64 << 10,
+            Self::Other => 0,
+        }
+    }
+}
+
+/// The form is copied into the window in pieces of this size, in bytes.
+const PIECE: usize = 32 << 10;
+
+/// The longest header of a part, in bytes.
+const LONGEST_HEAD: usize = 16 << 10;
+
+impl FormReader {
+    /// A reader of a form with this `boundary`.
+    pub fn new(boundary: &str) -> Self {
+        Self {
+            delimiter: ["--", boundary].concat(),
+            window: Vec::new(),
+            offset: 0,
+            start: 0,
+            searched: 0,
+            state: State::Text,
+            part: None,
+            parts: 0,
+            first: 0,
+            facts: Facts::default(),
+            model: None,
+            problem: None,
+            in_session: false,
+        }
+    }
+
+    /// A reader of a form whose field `session` is a Realtime session, and names the model.
+    pub fn of_session(boundary: &str) -> Self {
+        Self { in_session: true, ..Self::new(boundary) }
+    }
+
+    /// Reads the next bytes of the form.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(PIECE) {
+            if self.state == State::Unreadable {
+                return;
+            }
+            self.window.extend_from_slice(piece);
+            while self.step() {}
+            self.window.drain(..self.start);
+            self.offset += self.start;
+            self.searched = self.searched.saturating_sub(self.start);
+            self.start = 0;
+        }
+    }
+
+    /// The facts of the form, which is over. A form that is not in order has none.
     ///
     /// # Errors
     /// `model` is there twice, is a file, or is too long.
-    pub fn read_form(body: &[u8], boundary: &str) -> Result<Self, FactsError> {
-        let delimiter = ["--", boundary].concat();
-        let Some(parts) = parts(body, delimiter.as_bytes()) else { return Ok(Self::default()) };
-        let first = parts.first().map_or(0, |part| part.delimiter);
-        let mut facts = Self::default();
-        let mut model: Option<Range<usize>> = None;
-        for part in parts {
-            let Some(head) = body.get(part.head).and_then(FieldHead::read) else {
-                return Ok(Self::default());
-            };
-            let content = body.get(part.content.clone()).unwrap_or_default();
-            match head.name {
-                "model" if model.is_some() => return Err(FactsError::Duplicate { field: "model" }),
-                "model" => {
-                    facts.model = Some(name_of(content, &head)?);
-                    model = Some(part.content);
-                }
-                "stream" => facts.stream |= matches!(content, b"true" | b"True" | b"1"),
-                _ => {}
-            }
+    pub fn finish(self) -> Result<Facts, FactsError> {
+        let is_whole = match self.state {
+            State::Epilogue => true,
+            State::Padding { is_last } => is_last && self.rest().is_empty(),
+            State::Text | State::Delimited | State::Head | State::Unreadable => false,
+        };
+        if !is_whole {
+            return Ok(Facts::default());
         }
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        let Self { mut facts, model, first, delimiter, in_session, .. } = self;
         facts.model.take_if(|model| model.is_empty());
-        facts.edit_points = EditPoints::Form(Box::new(FormPoints { model, first, delimiter }));
+        let points = FormPoints { model, is_json: in_session, first, delimiter };
+        facts.edit_points = EditPoints::Form(Box::new(points));
         Ok(facts)
     }
-}
 
-fn name_of(content: &[u8], head: &FieldHead<'_>) -> Result<String, FactsError> {
-    let text = std::str::from_utf8(content).ok().filter(|text| !head.is_file && !text.contains(['\r', '\n']));
-    match text {
-        None => Err(FactsError::WrongType { field: "model", expected: Type::String }),
-        Some(name) if name.len() > MODEL_LIMIT => Err(FactsError::ModelTooLong),
-        Some(name) => Ok(name.to_owned()),
+    fn rest(&self) -> &[u8] {
+        self.window.get(self.start..).unwrap_or_default()
     }
-}
 
-/// One part, as offsets in the body.
-struct FormField {
-    /// Where the delimiter before it begins.
-    delimiter: usize,
-    head: Range<usize>,
-    content: Range<usize>,
-}
+    /// Reads on. False: more of the form is needed.
+    fn step(&mut self) -> bool {
+        match self.state {
+            State::Text => self.text(),
+            State::Delimited => self.delimited(),
+            State::Padding { is_last } => self.padding(is_last),
+            State::Head => self.head(),
+            State::Epilogue => self.epilogue(),
+            State::Unreadable => false,
+        }
+    }
 
-/// All parts of a body; `None` if it is not in order: another reader might find other parts in it.
-fn parts(body: &[u8], delimiter: &[u8]) -> Option<Vec<FormField>> {
-    let mut parts = Vec::new();
-    // Behind the line of the last delimiter, and where that delimiter begins.
-    let mut open: Option<(usize, usize)> = None;
-    for at in memmem::find_iter(body, delimiter) {
-        let (before, behind) = (body.get(..at)?, body.get(at + delimiter.len()..)?);
-        let begins_line = at == 0 || before.ends_with(b"\n") || before.ends_with(b"\r");
-        if !begins_line {
-            continue;
+    fn give_up(&mut self) -> bool {
+        self.state = State::Unreadable;
+        self.window.clear();
+        self.start = 0;
+        false
+    }
+
+    fn text(&mut self) -> bool {
+        let Some(at) = self.find_delimiter() else {
+            // A delimiter may have begun, and the line end before it counts.
+            let end = self.window.len().saturating_sub(self.delimiter.len() + 1).max(self.start);
+            self.take_content(end);
+            self.start = end;
+            return false;
+        };
+        let before = self.window.get(self.start..at).unwrap_or_default();
+        let is_first_byte = self.offset + at == 0;
+        if !is_first_byte && !before.is_empty() && !before.ends_with(b"\n") && !before.ends_with(b"\r") {
+            self.searched = at + 1;
+            return true;
         }
-        let in_order = at == 0 || before.ends_with(b"\r\n");
-        let last = behind.strip_prefix(b"--");
-        let rest = last.unwrap_or(behind);
-        // White space may follow a delimiter.
-        let padding = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
-        let line_ends = rest.get(padding..)?.starts_with(b"\r\n");
-        let is_end = last.is_some() && (line_ends || rest.len() == padding);
-        if !in_order || !(line_ends || is_end) {
-            return None;
+        if !is_first_byte && !before.ends_with(b"\r\n") {
+            return self.give_up();
         }
-        if let Some((begun, delimiter)) = open {
-            let part = body.get(begun..at.checked_sub(2)?)?;
-            // A part without a header has no name.
-            if part.starts_with(b"\r\n") || parts.len() == MOST_PARTS {
-                return None;
+        self.take_content(at.saturating_sub(2));
+        match self.part.take() {
+            None => self.first = self.offset + at,
+            Some(_) if self.parts == MOST_PARTS => return self.give_up(),
+            Some(part) => {
+                self.parts += 1;
+                self.end_part(part, self.offset + at - 2);
             }
-            let head = memmem::find(part, b"\r\n\r\n")?;
-            let content = begun + head + 4..begun + part.len();
-            parts.push(FormField { delimiter, head: begun..begun + head, content });
         }
-        if is_end {
-            // What follows the end is to be ignored, and so must hold nothing that looks like a part.
-            let trailer = rest.get(padding..).unwrap_or_default();
-            return memmem::find(trailer, delimiter).is_none().then_some(parts);
-        }
-        open = Some((body.len() - rest.len() + padding + 2, at));
+        self.start = at + self.delimiter.len();
+        self.state = State::Delimited;
+        true
     }
-    None
+
+    fn delimited(&mut self) -> bool {
+        let rest = self.rest();
+        if matches!(rest, [] | [b'-']) {
+            return false;
+        }
+        let is_last = rest.starts_with(b"--");
+        self.start += if is_last { 2 } else { 0 };
+        self.state = State::Padding { is_last };
+        true
+    }
+
+    /// White space may follow a delimiter.
+    fn padding(&mut self, is_last: bool) -> bool {
+        let blank = self.rest().iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        self.start += blank;
+        match self.rest() {
+            [] | [b'\r'] => return false,
+            [b'\r', b'\n', ..] => self.start += 2,
+            _ => return self.give_up(),
+        }
+        self.searched = self.start;
+        self.state = if is_last { State::Epilogue } else { State::Head };
+        true
+    }
+
+    fn head(&mut self) -> bool {
+        // A part without a header has no name.
+        if self.rest().starts_with(b"\r\n") {
+            return self.give_up();
+        }
+        let unread = self.window.get(self.searched..).unwrap_or_default();
+        let Some(end) = memmem::find(unread, b"\r\n\r\n").map(|end| self.searched + end) else {
+            self.searched = self.window.len().saturating_sub(3).max(self.start);
+            return if self.rest().len() > LONGEST_HEAD { self.give_up() } else { false };
+        };
+        let head = self.window.get(self.start..end).unwrap_or_default();
+        let begin = self.offset + end + 4;
+        let part = if has_delimiter_line(head, self.delimiter.as_bytes()) {
+            None
+        } else {
+            FieldHead::read(head).map(|head| Part::new(&head, begin, self.in_session))
+        };
+        let Some(part) = part.filter(|_| head.len() <= LONGEST_HEAD) else { return self.give_up() };
+        self.part = Some(part);
+        self.start = end + 4;
+        self.searched = self.start;
+        self.state = State::Text;
+        true
+    }
+
+    /// What follows the end must hold nothing that looks like a part.
+    fn epilogue(&mut self) -> bool {
+        if self.find_delimiter().is_some() {
+            return self.give_up();
+        }
+        self.start = self.searched;
+        false
+    }
+
+    /// Where the next delimiter begins in the window.
+    fn find_delimiter(&mut self) -> Option<usize> {
+        let unread = self.window.get(self.searched..)?;
+        let found = memmem::find(unread, self.delimiter.as_bytes()).map(|at| self.searched + at);
+        if found.is_none() {
+            self.searched = self.window.len().saturating_sub(self.delimiter.len() - 1).max(self.searched);
+        }
+        found
+    }
+
+    /// Keeps what is read of the content up to `end` in the window.
+    fn take_content(&mut self, end: usize) {
+        let Some(part) = &mut self.part else { return };
+        if part.field == Field::Other {
+            return;
+        }
+        let content = self.window.get(self.start..end).unwrap_or_default();
+        let room = part.field.kept().saturating_sub(part.kept.len()).min(content.len());
+        part.is_longer |= room < content.len();
+        part.kept.extend_from_slice(&content[..room]);
+    }
+
+    /// Notes a part whose content ends at `end` in the form.
+    fn end_part(&mut self, part: Part, end: usize) {
+        match part.field {
+            Field::Other => {}
+            Field::Stream => {
+                self.facts.stream |= matches!(&*part.kept, b"true" | b"True" | b"1") && !part.is_longer;
+            }
+            Field::Session if self.model.is_some() => {
+                self.problem.get_or_insert(FactsError::Duplicate { field: "session" });
+            }
+            Field::Session if part.is_longer => {}
+            Field::Session => match SessionModels::read(&part.kept) {
+                Ok(SessionModels { range, model, others }) => {
+                    self.model = range.map(|range| part.begin + range.start..part.begin + range.end);
+                    (self.facts.model, self.facts.more_models) = (model, others);
+                }
+                Err(problem) => _ = self.problem.get_or_insert(problem),
+            },
+            Field::Model if self.model.is_some() => {
+                self.problem.get_or_insert(FactsError::Duplicate { field: "model" });
+            }
+            Field::Model => {
+                self.model = Some(part.begin..end);
+                match part.name() {
+                    Ok(name) => self.facts.model = Some(name),
+                    Err(problem) => _ = self.problem.get_or_insert(problem),
+                }
+            }
+        }
+    }
+}
+
+impl Part {
+    fn new(head: &FieldHead<'_>, begin: usize, in_session: bool) -> Self {
+        let field = match head.name {
+            "session" if in_session => Field::Session,
+            "model" if !in_session => Field::Model,
+            "stream" => Field::Stream,
+            _ => Field::Other,
+        };
+        Self { field, is_file: head.is_file, begin, kept: Vec::new(), is_longer: false }
+    }
+
+    /// The name of a model that it holds.
+    fn name(&self) -> Result<String, FactsError> {
+        if self.is_longer && !self.is_file {
+            return Err(FactsError::ModelTooLong);
+        }
+        let text = std::str::from_utf8(&self.kept).ok();
+        match text.filter(|text| !self.is_file && !text.contains(['\r', '\n'])) {
+            None => Err(FactsError::WrongType { field: "model", expected: Type::String }),
+            Some(name) if name.len() > MODEL_LIMIT => Err(FactsError::ModelTooLong),
+            Some(name) => Ok(name.to_owned()),
+        }
+    }
+}
+
+/// Whether a line of `text` begins with the delimiter.
+fn has_delimiter_line(text: &[u8], delimiter: &[u8]) -> bool {
+    memmem::find_iter(text, delimiter).any(|at| at == 0 || matches!(text.get(at - 1), Some(b'\r' | b'\n')))
 }
 
 /// What the header of a part says.
@@ -225,8 +492,15 @@ mod tests {
         format!("{parts}--xyz--\r\n")
     }
 
+    /// Reads a form, whole and in pieces of each size.
     fn read(body: &str) -> Result<Facts, String> {
-        Facts::read_form(body.as_bytes(), "xyz").map_err(|error| error.to_string())
+        let whole = Facts::read_form(body.as_bytes(), "xyz").map_err(|error| error.to_string());
+        for size in (1..=body.len()).take(100) {
+            let mut reader = FormReader::new("xyz");
+            body.as_bytes().chunks(size).for_each(|piece| reader.feed(piece));
+            assert_eq!(reader.finish().map_err(|error| error.to_string()), whole, "{size}: {body}");
+        }
+        whole
     }
 
     #[test]

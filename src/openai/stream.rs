@@ -91,6 +91,12 @@ impl StreamReader {
         if event.data.starts_with(b"[DONE]") || is_json() { self.event(event) } else { Notice::default() }
     }
 
+    /// Takes in the usage of a chunk that is not part of the stream as its reader gets it ([`is_usage_event`](super::is_usage_event)).
+    #[cold]
+    pub fn removed(&mut self, event: &Event<'_>) {
+        (self.dialect.definition().read_event)(&mut self.progress, event);
+    }
+
     /// What the stream has said so far.
     pub fn reading(&self) -> Reading {
         self.progress.gathered.reading(self.dialect.definition().cached_tokens)

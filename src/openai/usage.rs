@@ -1,9 +1,14 @@
 //! Token counts as the upstream reports them.
 
+mod chunk;
+mod point;
 mod tokens;
 
 use std::time::Duration;
 
+pub use chunk::is_usage_event;
+pub(super) use point::StreamOptions;
+pub use point::UsagePoint;
 pub(super) use tokens::{CachedTokens, Tokens};
 
 /// What the exchange used according to the upstream. A count that the upstream did not report is `None`; zero is a count.

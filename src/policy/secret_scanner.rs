@@ -66,6 +66,23 @@ impl<'k> SecretScanner<'k> {
         }
     }
 
+    /// The same scanner with more keys. Keys of less than eight bytes are found as whole values only.
+    #[must_use]
+    pub fn with(&self, keys: impl IntoIterator<Item = &'k [u8]>) -> Self {
+        let mut all = self.clone();
+        let more = Self::new(keys);
+        for key in more.keys {
+            key.beginnings().for_each(|beginning| all.beginnings.add(beginning));
+            all.keys.push(key);
+        }
+        all.short.extend(more.short);
+        all.least = match (self.keys.is_empty() && self.short.is_empty(), more.least) {
+            (true, least) => least,
+            (false, least) => self.least.min(least),
+        };
+        all
+    }
+
     /// Whether `key` is the scanner's only key. The comparison takes constant time for keys of one length: callers who share a connection
     /// behind another proxy could otherwise find out each other's key.
     pub fn is_for(&self, key: &[u8]) -> bool {

@@ -88,6 +88,14 @@ impl BodyMemory {
         later
     }
 
+    /// Empties it, so that it can be filled again.
+    pub(super) fn clear(&mut self) {
+        match self {
+            Self::Heap(bytes) => bytes.clear(),
+            Self::Mapped { length, .. } => *length = 0,
+        }
+    }
+
     /// The bytes, which `counted` belongs to: it is dropped with the last clone of them.
     pub(super) fn freeze(self, counted: impl Send + 'static) -> Bytes {
         match self {

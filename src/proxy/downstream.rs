@@ -21,3 +21,10 @@ pub struct Downstream {
     /// The client that sent the last request on the connection.
     pub memo: CallerMemo,
 }
+
+impl Downstream {
+    /// Whether the TCP peer is a proxy whose headers about the client are trusted.
+    pub(super) fn is_trusted_proxy(&self) -> bool {
+        self.trusted.is_some()
+    }
+}

@@ -34,6 +34,8 @@ pub struct Gateway {
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
     pub(super) buffered: AtomicU64,
+    /// Bytes of request bodies that all workers hold in files.
+    pub(super) spooled: Arc<AtomicU64>,
     /// Open WebSocket connections: each of them holds a clone.
     pub(super) tunnels: Arc<()>,
 }
@@ -62,6 +64,7 @@ impl Gateway {
             started,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
+            spooled: Arc::default(),
             tunnels: Arc::default(),
         })
     }
@@ -120,6 +123,11 @@ impl Gateway {
     /// Number of open WebSocket connections.
     pub fn open_tunnels(&self) -> usize {
         Arc::strong_count(&self.tunnels) - 1
+    }
+
+    /// Bytes of request bodies that all workers hold in files now.
+    pub fn spooled(&self) -> u64 {
+        self.spooled.load(Ordering::Relaxed)
     }
 
     /// Bytes of bodies that all workers hold in memory now.

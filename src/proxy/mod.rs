@@ -30,6 +30,7 @@ mod intake;
 mod key_use;
 mod local;
 mod memo;
+mod rewrite;
 mod sdk;
 mod tunnel;
 mod worker;
@@ -103,7 +104,10 @@ pub async fn handle(
         until_cut(&handle, answering).await
     };
     let response = match outcome {
-        Ok(Answer::Ready(response)) => response,
+        Ok(Answer::Ready(mut response)) => {
+            response.reword(&mut exchange, &context.snapshot);
+            response
+        }
         Ok(Answer::Detached(detached)) => return Ok(Box::pin(detach(context, exchange, detached)).await),
         Err(fault) => ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot),
     };
@@ -153,7 +157,10 @@ pub async fn handle_upgrade(
             let refusal = PageRefusal::of_response(response.status(), &mut exchange);
             accept_to_refuse(exchange, &handshake, refusal)
         }
-        Err(response) => (respond(*response, exchange, None), None),
+        Err(mut response) => {
+            response.reword(&mut exchange, &context.snapshot);
+            (respond(*response, exchange, None), None)
+        }
     }
 }
 
@@ -193,11 +200,11 @@ async fn answer(
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
     let routed = arrival::find_route(context, exchange, &head)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
@@ -256,8 +263,9 @@ async fn detach(
         Some(span) => tokio::time::timeout(span, &mut dispatch).await.ok(),
     };
     if let Some(DispatchResult { context, mut exchange, response }) = done {
-        let response = response
+        let mut response = response
             .unwrap_or_else(|fault| ClientResponse::of_fault(&fault, &mut exchange, &context.snapshot));
+        response.reword(&mut exchange, &context.snapshot);
         return respond(response, exchange, drains_on);
     }
     handle.status.commit_early();
@@ -297,7 +305,7 @@ fn respond(
     if exchange.record.method == Method::HEAD {
         response = response.for_head();
     }
-    exchange.record.status = Some(response.status());
+    exchange.record.status.get_or_insert(response.status());
     let headers = response.headers_mut();
     identify(headers, &exchange.record);
     headers.extend(std::mem::take(&mut exchange.response_headers));

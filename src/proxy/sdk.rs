@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use crate::fault::SHOULD_RETRY;
+use crate::fault::{SHOULD_RETRY, would_be_retried};
 
 /// An SDK's own count of its retries (openai-python `_base_client.py`, openai-node `client.ts`).
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
@@ -15,8 +15,7 @@ pub(super) fn retries_so_far(headers: &HeaderMap) -> u32 {
 
 /// Tells SDKs not to retry a response that they would retry by its status: the gateway has tried everything already.
 pub(super) fn forbid_retry(status: StatusCode, headers: &mut HeaderMap) {
-    let would_be_retried = matches!(status.as_u16(), 408 | 409 | 429 | 500..);
-    if would_be_retried {
+    if would_be_retried(status) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
 }

@@ -25,6 +25,8 @@ pub struct Handshake {
     pub version: Option<rustls::ProtocolVersion>,
     /// Whether the handshake resumed an earlier session.
     pub resumed: bool,
+    /// The protocol that ALPN has chosen.
+    pub alpn: Option<Vec<u8>>,
     /// The client certificate, DER.
     pub client_certificate: Option<Vec<u8>>,
 }
@@ -36,6 +38,7 @@ impl Handshake {
             server_name: connection.server_name().map(str::to_owned),
             version: connection.protocol_version(),
             resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
+            alpn: connection.alpn_protocol().map(<[u8]>::to_vec),
             client_certificate: certificates.first().map(|certificate| certificate.to_vec()),
         }
     }

@@ -19,7 +19,7 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers, Rights},
+    access::{Caller, Callers, Rights, Seal},
     config::{self, Config},
     policy::SecretScanner,
 };
@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
+    /// Makes and opens ephemeral keys; the same for the life of the process.
+    pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
     pub admin_token: Option<config::Secret>,
     /// Settings that were fixed when the process started.
@@ -113,6 +115,9 @@ pub enum CompileError {
         /// The cause.
         source: rustls::Error,
     },
+    /// Ephemeral keys cannot be sealed.
+    #[error("the key that seals ephemeral keys cannot be made")]
+    Seal,
     /// An upstream has no target.
     #[error("upstream.{0} has no target")]
     NoTarget(Arc<str>),
@@ -143,6 +148,10 @@ impl Snapshot {
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));
+        let seal = match previous {
+            Some(previous) => previous.seal.clone(),
+            None => Arc::new(seal(config.server.seal_key.as_ref()).map_err(|_| CompileError::Seal)?),
+        };
         let admin_token = match previous {
             // A changed or removed address takes effect after a restart; until then the open listener keeps its token.
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
@@ -160,6 +169,7 @@ impl Snapshot {
             callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
+            seal,
             admin_token,
             fixed,
             awaits_restart,
@@ -185,6 +195,7 @@ impl Snapshot {
             limits: LimitIndex::default(),
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
+            seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
             fixed: config::Fixed::default(),
             awaits_restart: Vec::new(),
@@ -192,6 +203,10 @@ impl Snapshot {
             tickets: Tickets::default(),
         }
     }
+}
+
+fn seal(key: Option<&config::Secret>) -> Result<Seal, aws_lc_rs::error::Unspecified> {
+    key.map_or_else(Seal::random, |key| Seal::new(key.expose().as_bytes()))
 }
 
 /// Returns listeners that were removed from the file, but whose sockets stay open until a restart. They keep their settings.

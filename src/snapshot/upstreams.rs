@@ -1,6 +1,10 @@
 //! Compiled upstreams: targets with their dialers, keys as header values.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,12 +18,13 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{
-        self, Auth, Azure, Balance, KeyAccount, ModelTables, ModelUpstreams, Secret, SetHeader, Timeouts,
+        self, Auth, Azure, Balance, IncludeUsage, KeyAccount, ModelTables, ModelUpstreams, Secret, SetHeader,
+        Timeouts,
     },
     policy::SecretScanner,
     upstream::{
         Account, Affinity, Budget, Dialer, DialerOptions, Egress, Key, KeyRing, PoolLimits, Rotation,
-        TargetState, bind_sessions,
+        TargetState, UsageSupport, bind_sessions,
     },
 };
 
@@ -58,6 +63,10 @@ pub struct Upstream {
     pub tls: ClientConfig,
     /// The retry budget; taken over from one configuration to the next.
     pub budget: Arc<Budget>,
+    /// Whether the usage of streams may be asked for here (`include_usage`).
+    pub include_usage: IncludeUsage,
+    /// Whether the upstream has refused that; taken over from one configuration to the next.
+    pub usage_support: Arc<UsageSupport>,
 }
 
 /// One compiled base URL.
@@ -97,6 +106,11 @@ impl Upstream {
     /// Iterates over all targets.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.rotation.iter()
+    }
+
+    /// Whether the upstream may be asked for the usage of a stream at `now`.
+    pub fn takes_usage(&self, now: Instant) -> bool {
+        self.include_usage == IncludeUsage::Accepts && self.usage_support.may_be_asked(now)
     }
 
     /// Number of targets; at least one.
@@ -273,6 +287,8 @@ impl Compiler<'_> {
             max_pending: written.max_pending,
             tls: tls.clone(),
             budget: self.previous.map(|previous| previous.budget.clone()).unwrap_or_default(),
+            include_usage: written.include_usage,
+            usage_support: self.previous.map(|previous| previous.usage_support.clone()).unwrap_or_default(),
         })
     }
 
@@ -336,7 +352,7 @@ impl Compiler<'_> {
             return known.clone();
         }
         let origin = Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build();
-        Arc::new(Dialer::new(DialerOptions {
+        Arc::new(Dialer::new(&DialerOptions {
             origin: origin.unwrap_or_else(|_| url.clone()),
             tls: way.tls.clone(),
             server_name: written.tls.server_name.clone(),

@@ -3,7 +3,7 @@
 //! [`Scanner`] finds the events in a stream that passes by: it never holds a byte back, never changes one, cannot fail,
 //! and copies only data that a chunk boundary splits or that spans several lines. [`LineScanner`] does the same for streams
 //! of one JSON document in each line. [`sniff`] recognises a stream that no
-//! header announces. [`writer`] formats the few events and
+//! header announces. [`Splitter`] says where events begin and end, for those who take one out. [`writer`] formats the few events and
 //! comments that the gateway itself inserts into a stream.
 //!
 //! The format is WHATWG HTML, section 9.2 "Server-sent events", subsections "Parsing an event stream" and
@@ -16,11 +16,13 @@ mod lines;
 mod reference;
 mod scanner;
 mod sniff;
+mod splitter;
 pub mod writer;
 
 pub use lines::LineScanner;
 pub use scanner::{DATA_LIMIT, NAME_LIMIT, Scanner};
 pub use sniff::{SNIFFED, Sniffed, sniff};
+pub use splitter::{Piece, PieceKind, Splitter};
 
 /// One event that a reader of the stream would dispatch.
 ///

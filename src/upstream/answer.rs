@@ -243,7 +243,7 @@ mod tests {
             .with_root_certificates(RootCertStore::empty())
             .with_no_client_auth();
         let limits = PoolLimits { idle: LONG, max_idle: 8, max_open: Some(1) };
-        Arc::new(Dialer::new(DialerOptions {
+        Arc::new(Dialer::new(&DialerOptions {
             origin: Uri::try_from(format!("http://{}", to.local_addr().unwrap())).unwrap(),
             tls,
             server_name: None,

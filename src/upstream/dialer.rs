@@ -11,7 +11,9 @@ use std::{
 };
 
 use http::{HeaderValue, Uri, uri::Scheme};
-use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{
+    DefaultServerNameResolver, FixedServerNameResolver, HttpsConnector, MaybeHttpsStream, ResolveServerName,
+};
 use hyper_util::client::legacy::connect::{Connection as _, HttpConnector, proxy::Tunnel};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
@@ -41,6 +43,8 @@ pub struct Dialer {
     connector: Connector,
     /// Counts the open connections to the target.
     connection_limit: Arc<WaitQueue>,
+    /// Opens connections that can switch protocols, if those of this dialer cannot.
+    for_upgrades: Option<Arc<Self>>,
 }
 
 /// A new connection with its permit.
@@ -114,6 +118,15 @@ pub enum DialError {
     Exhausted(#[source] Cause),
 }
 
+/// What a dialer's connections speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speaks {
+    Http1,
+    /// HTTP/1.1, which ALPN demands: a server that has only HTTP/2 refuses the handshake.
+    Http1Alone,
+    Http2,
+}
+
 #[derive(Clone)]
 enum Connector {
     Direct(HttpsConnector<HttpConnector<Resolver>>),
@@ -122,18 +135,31 @@ enum Connector {
 
 impl Dialer {
     /// A dialer with these `options`.
-    pub fn new(options: DialerOptions) -> Self {
+    pub fn new(options: &DialerOptions) -> Self {
+        if !options.http2 {
+            return Self::speaking(Speaks::Http1, options);
+        }
+        let for_upgrades = Some(Arc::new(Self::speaking(Speaks::Http1Alone, options)));
+        Self { for_upgrades, ..Self::speaking(Speaks::Http2, options) }
+    }
+
+    fn speaking(speaks: Speaks, options: &DialerOptions) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let connector = Connector::new(&options);
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
-            origin: options.origin,
-            identity: options.identity,
-            http2: options.http2,
-            connection_limit: options.connection_limit,
+            connector: Connector::new(options, speaks),
+            origin: options.origin.clone(),
+            identity: options.identity.clone(),
+            http2: speaks == Speaks::Http2,
+            connection_limit: options.connection_limit.clone(),
             limits: options.limits,
-            connector,
+            for_upgrades: None,
         }
+    }
+
+    /// The dialer of connections that can switch protocols: over HTTP/1.1, to the same origin, and counted in the same limit.
+    pub fn for_upgrades(self: &Arc<Self>) -> &Arc<Self> {
+        self.for_upgrades.as_ref().unwrap_or(self)
     }
 
     /// An id that is unique in the process; the pools' key.
@@ -255,16 +281,16 @@ impl Connector {
         }
     }
 
-    fn new(options: &DialerOptions) -> Self {
+    fn new(options: &DialerOptions, speaks: Speaks) -> Self {
         let tcp = tcp(Resolver::system(), options.connect);
         match &options.egress {
-            None => Self::Direct(tls(options, tcp)),
+            None => Self::Direct(tls(options, speaks, tcp)),
             Some(egress) => {
                 let mut tunnel = Tunnel::new(egress.proxy.clone(), tcp);
                 if let Some(authorization) = &egress.authorization {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
-                Self::Tunnelled(tls(options, tunnel))
+                Self::Tunnelled(tls(options, speaks, tunnel))
             }
         }
     }
@@ -304,16 +330,18 @@ fn tcp<R>(resolver: R, connect: Duration) -> HttpConnector<R> {
     tcp
 }
 
-fn tls<C>(options: &DialerOptions, inner: C) -> HttpsConnector<C> {
-    let mut builder = HttpsConnectorBuilder::new().with_tls_config(options.tls.clone()).https_or_http();
-    if let Some(name) = &options.server_name {
-        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name.clone()));
-    }
-    if options.http2 {
-        builder.enable_http2().wrap_connector(inner)
-    } else {
-        builder.enable_http1().wrap_connector(inner)
-    }
+fn tls<C>(options: &DialerOptions, speaks: Speaks, inner: C) -> HttpsConnector<C> {
+    let mut config = options.tls.clone();
+    config.alpn_protocols = match speaks {
+        Speaks::Http1 => Vec::new(),
+        Speaks::Http1Alone => vec![b"http/1.1".to_vec()],
+        Speaks::Http2 => vec![b"h2".to_vec()],
+    };
+    let resolver: Arc<dyn ResolveServerName + Send + Sync> = match &options.server_name {
+        Some(name) => Arc::new(FixedServerNameResolver::new(name.clone())),
+        None => Arc::new(DefaultServerNameResolver::default()),
+    };
+    HttpsConnector::new(inner, config, false, resolver)
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod pool;
 mod resolver;
 mod rotation;
 mod tls;
+mod usage_support;
 mod wait_queue;
 
 pub use account::Account;
@@ -42,4 +43,5 @@ pub use key_state::{Cooldown, CooldownReason, KeyFailure, Noted};
 pub use pool::{Connection, Delivery, Pools, SendError};
 pub use rotation::Rotation;
 pub use tls::bind_sessions;
+pub use usage_support::UsageSupport;
 pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};

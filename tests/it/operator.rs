@@ -215,8 +215,13 @@ async fn plain_http_on_a_tls_port_is_counted() {
     let gateway = Gateway::start(
         &GatewayToml::before(&upstream.url(), "")
             .listener(format!("tls = {{ certificate = \"{chain}\", key = \"{key}\" }}"))
+            .defaults("languages = [\"en\", \"zh\"]")
             .admin(),
     );
+    let mut raw = Raw::connect(gateway.address()).await;
+    raw.write("GET /v1/models HTTP/1.1\r\nAccept-Language: zh-CN\r\nhost: g\r\n\r\n").await;
+    let answer = String::from_utf8(raw.read_to_end().await.0).unwrap();
+    assert!(answer.contains("content-language: zh\r\n") && answer.contains("需要 TLS"), "{answer}");
     let mut raw = Raw::connect(gateway.address()).await;
     raw.write("GET /v1/models HTTP/1.1\r\nhost: g\r\n\r\n").await;
     let answer = String::from_utf8(raw.read_to_end().await.0).unwrap();
@@ -225,7 +230,7 @@ async fn plain_http_on_a_tls_port_is_counted() {
     assert_eq!(body["error"]["code"], "tls_required");
     assert!(body["error"]["message"].as_str().unwrap().contains("https://"), "{body}");
     let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
-    assert_eq!(scrape.sum(FAILURES, &["class=\"plain_http\""]), 1.0);
+    assert_eq!(scrape.sum(FAILURES, &["class=\"plain_http\""]), 2.0);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! compared with what the SDKs say they have sent. What they make of an upstream's faults is a table of its own, `rows`.
 
 mod bench;
+mod calls;
 mod faults;
 mod heartbeats;
 mod media;

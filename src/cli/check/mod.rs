@@ -163,7 +163,15 @@ fn upstream(f: &mut fmt::Formatter<'_>, name: &str, upstream: &Upstream) -> fmt:
         1 => "1 key".to_owned(),
         several => format!("{several} keys"),
     };
-    writeln!(f, "upstream  {name}: {}, {keys}", targets.join(", "))
+    let is_plain = upstream.targets.iter().any(|target| target.url.scheme_str() == Some("http"));
+    let http2 = match (upstream.http2, is_plain) {
+        (false, _) => "",
+        (true, false) => ", HTTP/2 (WebSocket over HTTP/1.1)",
+        (true, true) => {
+            ", HTTP/2 without negotiation (WebSocket over HTTP/1.1, which the server must speak too)"
+        }
+    };
+    writeln!(f, "upstream  {name}: {}, {keys}{http2}", targets.join(", "))
 }
 
 fn client(f: &mut fmt::Formatter<'_>, name: &str, client: &Client) -> fmt::Result {
@@ -186,9 +194,11 @@ mod tests {
             [upstream.openai]
             url = "https://api.openai.com"
             key = { env = "KEY" }
+            http2 = true
             [upstream.internal]
             url = "http://llm.example"
             key = { env = "KEY" }
+            http2 = true
             [route.openai]
             path = "/v1"
             methods = ["POST"]
@@ -212,7 +222,7 @@ mod tests {
 gateway.toml: ok, 1 warning
 
 warning: upstream.internal.url: the key and all content are sent without TLS
-  --> gateway.toml:8:19
+  --> gateway.toml:9:19
   help: write https://, unless the network to the upstream is trusted
 
 listener  127.0.0.1:8080, plain with h2c
@@ -220,8 +230,8 @@ admin     127.0.0.1:9901
 route     models: /m to openai, [model] tables only
 route     openai: POST /v1 as /x to openai, internal as llama-3, internal
 model     gpt-4o: to openai, internal as llama-3; also called gpt-4, default
-upstream  internal: http://llm.example/, 1 key
-upstream  openai: https://api.openai.com/, 1 key
+upstream  internal: http://llm.example/, 1 key, HTTP/2 without negotiation (WebSocket over HTTP/1.1, which the server must speak too)
+upstream  openai: https://api.openai.com/, 1 key, HTTP/2 (WebSocket over HTTP/1.1)
 client    team-a: all routes; gpt-4o*
 ";
         assert_eq!(shown, expected);

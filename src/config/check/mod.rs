@@ -11,9 +11,13 @@ use super::{
     naming::{shown, suggestion},
     problem::complaint,
     reader::{Node, Table},
-    schema::{Admin, Client, Config, Defaults, Group, Limit, Listener, Log, Route, Server, Upstream},
+    schema::{
+        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Route, Server, Upstream,
+        error_rule, errors_differ,
+    },
     source::Env,
 };
+use crate::fault::ErrorRule;
 
 /// Reads every table. The result is complete only if the report is without problems.
 pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Value) -> Config {
@@ -52,6 +56,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         admin: admin.map(|(_, admin)| admin),
         server,
         log: section::<Log>(root, "log", &context),
+        errors: errors(root, &context),
         languages: context.defaults.languages,
         cors: context.defaults.cors.clone(),
         upstreams: by_name(upstreams),
@@ -97,6 +102,23 @@ fn listeners<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Placed<'a, List
     }
     let items = list.some_items(help).unwrap_or_default();
     items.into_iter().filter_map(|node| placed(node, context)).collect()
+}
+
+/// The `[[error]]` tables.
+fn errors(root: &Table<'_>, context: &Context<'_>) -> Vec<ErrorRule> {
+    let Some(list) = root.get("error") else { return Vec::new() };
+    if list.is_table() {
+        let help = "write [[error]], with two brackets";
+        list.fail(complaint("is written as a single table, but there may be several", help));
+        return Vec::new();
+    }
+    let items = list.items().unwrap_or_default().into_iter();
+    let rules: Vec<_> = items
+        .filter_map(|node| placed::<ErrorTable>(node, context))
+        .map(|(node, table)| (node, error_rule(table)))
+        .collect();
+    errors_differ(&rules);
+    rules.into_iter().map(|(_, rule)| rule).collect()
 }
 
 fn placed<'a, T: Declared>(node: Node<'a>, context: &Context<'_>) -> Option<Placed<'a, T>> {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::config::{
     declare::{
-        Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff, count,
-        defaults_table, described, inherited_table, parse_as, size, span, table,
+        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff,
+        choice, count, defaults_table, described, inherited_table, parse_as, size, span, table,
     },
     problem::complaint,
     reader::{Node, Table},
@@ -40,6 +40,11 @@ table! {
             "Limits of every request: names of `[limit.NAME]` tables. A group, client, route or model adds its own `limits`. All that apply must \
              allow a request.",
             { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
+        usage: AskForUsage = usage(),
+            "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
+             always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
+             the usage from the response.",
+            { example: &[r#""always""#], since: "0.2.0" };
         languages: Languages = languages(),
             "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
              if none fits. The codes of errors are the same in all languages.",
@@ -62,6 +67,7 @@ impl Default for Defaults {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
             limits: Vec::new(),
+            usage: usage().default_value(),
             languages: Languages::default(),
             cors: None,
             timeout: Timeouts::default(),
@@ -69,6 +75,16 @@ impl Default for Defaults {
             breaker: Some(Breaker::default()),
         }
     }
+}
+
+/// Whether streams are asked for their token usage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum AskForUsage {
+    /// If the client asks for it.
+    #[default]
+    AsAsked,
+    /// Always: the gateway adds the member to the request, and removes the chunk from the response.
+    Always,
 }
 
 inherited_table! {
@@ -167,6 +183,11 @@ pub(super) fn body_limit() -> Or<Size<u64>> {
 /// `heartbeat`; `None`: "off".
 pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
+}
+
+/// `usage`
+pub(super) fn usage() -> Or<Choice<AskForUsage>> {
+    choice(&[("as_asked", AskForUsage::AsAsked), ("always", AskForUsage::Always)]).or(AskForUsage::AsAsked)
 }
 
 /// `timeout`, without a default.

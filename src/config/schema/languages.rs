@@ -17,7 +17,7 @@ pub(super) fn languages() -> Or<ParseAs<Languages>> {
 
 /// The language with this tag.
 pub(super) fn language(tag: &str) -> Result<Language, Complaint> {
-    Language::named(tag).ok_or_else(|| {
+    Language::named(tag).filter(|language| language.tag() == tag).ok_or_else(|| {
         let tags = || Language::all().map(Language::tag);
         let known: Vec<String> = tags().map(|tag| format!("{tag:?}")).collect();
         // The likely slip is a region: the messages are the same for all of them.

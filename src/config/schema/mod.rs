@@ -10,6 +10,7 @@ mod client;
 mod cors;
 mod defaults;
 mod egress;
+mod error;
 mod group;
 mod headers;
 mod languages;
@@ -25,7 +26,7 @@ mod upstream;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::fault::Languages;
+use crate::fault::{ErrorRule, Languages};
 
 pub use account::KeyAccount;
 pub(crate) use account::UpstreamKey;
@@ -35,9 +36,11 @@ pub(crate) use client::key_nodes;
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
-    Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate, Switch,
+    AskForUsage, Breaker, BreakerKeys, BreakerOverride, Retry, RetryKeys, RetryOverrides, SameCandidate,
+    Switch,
 };
 pub use egress::EgressProxy;
+pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
 pub use limit::{Burst, Each, Limit, Per, TokenWeights};
@@ -50,7 +53,7 @@ pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
-pub use upstream::{Auth, Balance, HashBy, Pool, Target, Upstream, UpstreamTls};
+pub use upstream::{Auth, Balance, HashBy, IncludeUsage, Pool, Target, Upstream, UpstreamTls};
 
 /// One `gateway.toml`, read whole: each table by its name, in the file's terms.
 #[derive(Debug)]
@@ -81,6 +84,8 @@ pub struct Config {
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[[error]]`
+    pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
     pub warnings: Vec<super::Problem>,
     /// What `/config` shows: the file as written, with references to secrets and without secrets.

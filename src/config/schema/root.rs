@@ -1,6 +1,8 @@
 //! The tables of the file.
 
-use super::{Admin, Client, Defaults, Group, Limit, Listener, Log, Model, Route, Server, Upstream};
+use super::{
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Route, Server, Upstream,
+};
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
 keys! {
@@ -34,5 +36,9 @@ keys! {
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";
+        error = described(Shape::List(Box::new(Shape::Table(ErrorTable::keys())))),
+            "Errors in other words: one `[[error]]` table for each kind of error, of the gateway or of an upstream, that clients get with \
+             another message, status or code. Applies to error responses, and not to error events within a stream. The log keeps the original.",
+            { since: "0.2.0" };
     }
 }

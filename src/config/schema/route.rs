@@ -8,7 +8,10 @@ use super::{
     BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
     client::limits,
     cors::cors,
-    defaults::{body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key},
+    defaults::{
+        AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
+        usage,
+    },
     headers::{no_secrets, not_both},
     languages::languages,
     timeouts::SPANS,
@@ -95,6 +98,10 @@ table! {
             choice(&[("cancel", OnDisconnect::Cancel), ("drain", OnDisconnect::Drain)]).or(OnDisconnect::Cancel),
             "What happens to the upstream's response when the client leaves: the request is cancelled, or the response is read on for its \
              usage, for at most 5 minutes and 16 MiB.";
+        usage = usage(),
+            "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
+             always.",
+            { default: "what `[defaults]` says", example: &["\"always\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         next_on_context_length: bool = flag().or(false),
             "Whether a request that is rejected with `context_length_exceeded` goes to the next upstream.";
         attempt_headers: bool = flag().or(false),
@@ -130,6 +137,8 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// Whether streams are asked for their token usage, that of `[defaults]` included.
+        usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
         cors: Option<Arc<Cors>> =
             Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));

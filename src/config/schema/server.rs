@@ -1,16 +1,20 @@
 //! `[server]`, `[log]` and `[admin]`.
 
-use std::{net::SocketAddr, ops::RangeInclusive, thread::available_parallelism, time::Duration};
+use std::{
+    net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, thread::available_parallelism,
+    time::Duration,
+};
 
-use super::timeouts::SPANS;
+use super::{Source, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Effect, Kind as _, Secrecy, choice, count, defaults_table, flag, secret, section, size, span, table,
-        text,
+        Context, Effect, Keys as _, Kind as _, Secrecy, Shape, choice, count, defaults_table, flag, parse_as,
+        secret, section, size, span, table, text,
     },
     problem::{Complaint, complaint},
-    reader::Table,
+    reader::{Node, Table},
     secret::Secret,
+    source, url,
 };
 
 const DRAINS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
@@ -68,6 +72,24 @@ defaults_table! {
             "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, \
              decoders, complete responses (`delivery = \"whole\"`), held starts of streams and held errors. A request body or a complete response that would exceed it gets \
              a 503; the start of a stream is then forwarded at once. The peak of the process is this plus at most 512 KiB for each request.";
+        seal_key: Option<Secret> = parse_as(|| Shape::Source(Source::keys()), seal_key).optional(),
+            "The secret that seals ephemeral keys (`POST /v1/realtime/client_secrets`), at least 32 characters. Gateways with the same one take each \
+             other's ephemeral keys, and they stay valid when a gateway is restarted.",
+            { default: "random at each start", example: &[r#"{ env = "SEAL_KEY" }"#], effect: Effect::Restart, secrecy: Secrecy::Secret, since: "0.2.0" };
+        public_url: Option<Arc<str>> = text("URL without a path", public_url).optional(),
+            "Scheme, host and port by which clients reach the gateway, for URLs in responses that lead back to it (an Anthropic batch's `results_url`).",
+            { default: "as each request names them: its host, and https if it came over TLS", example: &[r#""https://llm.example.com""#], since: "0.2.0" };
+        spool_above: u64 = size::<u64>(64 << 10..=1 << 30).or(8 << 20),
+            "Up to which size a multipart form is held in memory where the gateway has to know its `model` (`models` of the client, `[model]` tables, a model \
+             of the route's own, Azure deployments). A larger one is written to an unnamed file until it is complete. Other forms are forwarded as \
+             they arrive.",
+            { since: "0.2.0" };
+        spool_directory: Arc<Path> = text("path", spool_directory).or(usual_spool_directory()),
+            "Folder of these files. A relative path starts at the working directory of the process.",
+            { default: "the state directory of the systemd unit, else the system's folder for temporary files", example: &[r#""/var/tmp""#], since: "0.2.0" };
+        max_spooled: u64 = size::<u64>(1 << 20..=1 << 44).or(16 << 30),
+            "Maximum size of all these files together, in the whole process. A form that would exceed it gets a 503. Each form is bounded by `body_limit` of its route.",
+            { since: "0.2.0" };
         drain: Drain = section::<Drain>(),
             "What happens between SIGTERM and the end of the process.";
     }
@@ -128,6 +150,43 @@ table! {
             { example: &[r#"{ env = "SLUICEGATE_ADMIN_TOKEN" }"#], secrecy: Secrecy::Secret };
     }
     check { needs_token(table, address) }
+}
+
+fn public_url(text: &str) -> Result<Arc<str>, Complaint> {
+    let url = url::target(text)?;
+    if url.path() != "/" {
+        return Err(complaint("must not have a path", r#"for example "https://llm.example.com""#));
+    }
+    Ok(text.trim_end_matches('/').into())
+}
+
+fn spool_directory(text: &str) -> Result<Arc<Path>, Complaint> {
+    if text.is_empty() {
+        return Err(complaint("is an empty path", "write the path of a folder"));
+    }
+    Ok(Path::new(text).into())
+}
+
+/// `STATE_DIRECTORY` is set by systemd (systemd.exec(5)); of several folders the first.
+fn usual_spool_directory() -> Arc<Path> {
+    let state = std::env::var_os("STATE_DIRECTORY");
+    let first = state.as_ref().and_then(|all| std::env::split_paths(all).next());
+    first.filter(|path| path.is_absolute()).unwrap_or_else(std::env::temp_dir).into()
+}
+
+/// The fewest characters of a seal key.
+const SHORTEST_SEAL_KEY: usize = 32;
+
+fn seal_key(node: &Node<'_>, context: &Context<'_>) -> Option<Secret> {
+    let secret = source::secret(node, context.env)?;
+    if secret.expose().len() < SHORTEST_SEAL_KEY {
+        node.fail(complaint(
+            "refers to a secret of less than 32 characters",
+            "make one by `openssl rand -base64 32`",
+        ));
+        return None;
+    }
+    Some(secret)
 }
 
 fn needs_token(table: &Table<'_>, address: Option<SocketAddr>) {

@@ -18,8 +18,8 @@ use super::{
 use crate::config::{
     certificate::{authorities, chain_and_key},
     declare::{
-        Context, Declared, Inheritance, Keys, Kind, Or, ParseAs, Secrecy, Shape, count, defaults_table,
-        described, flag, keys, nested, parse_as, section, span, table, text,
+        Context, Declared, Inheritance, Keys, Kind, Or, ParseAs, Secrecy, Shape, choice, count,
+        defaults_table, described, flag, keys, nested, parse_as, section, span, table, text,
     },
     headers,
     problem::{Complaint, complaint},
@@ -66,8 +66,14 @@ table! {
              { file = \"path\" } or { credential = \"name\" }. Responses are searched for it as for a key.",
             { default: "none",
               example: &[r#"{ openai-organization = "org-example", cf-aig-authorization = { env = "CF_AIG_AUTHORIZATION" } }"#], secrecy: Secrecy::Headers };
+        include_usage: IncludeUsage =
+            choice(&[("accepts", IncludeUsage::Accepts), ("refuses", IncludeUsage::Refuses)]).or(IncludeUsage::Accepts),
+            "Whether the upstream accepts `stream_options.include_usage`, which the gateway adds to requests on routes with \
+             `usage = \"always\"`. With \"refuses\", it never adds the member for this upstream.",
+            { example: &["\"refuses\""], since: "0.2.0" };
         http2: bool = flag().or(false),
-            "Whether to use HTTP/2: negotiated by ALPN over https, assumed (prior knowledge) over http.";
+            "Whether to use HTTP/2: negotiated by ALPN over https, assumed (prior knowledge) over http. WebSocket connections are opened \
+             over HTTP/1.1 all the same, each counted in `max_connections`; over http the server has to speak HTTP/1.1 too for them.";
         tls: UpstreamTls = nested::<UpstreamTls>().or(UpstreamTls::default()),
             "TLS to the upstream.",
             { default: "the system's root certificates, no client certificate",
@@ -132,6 +138,16 @@ table! {
             secrets_have_tls(table, targets.as_deref(), auth.as_ref(), headers.as_deref());
         }
     }
+}
+
+/// Whether an upstream accepts `stream_options.include_usage` from the gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum IncludeUsage {
+    /// It does, unless its responses say otherwise.
+    #[default]
+    Accepts,
+    /// It does not: the member is never added.
+    Refuses,
 }
 
 /// Which of an upstream's targets gets a request.

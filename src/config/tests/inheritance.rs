@@ -272,6 +272,54 @@ fn the_warning_about_a_secret_without_tls_appears_only_where_one_is_sent() {
 }
 
 #[test]
+fn cors_of_a_route_replaces_that_of_the_defaults() {
+    let inherited =
+        "[defaults]\ncors = { origins = [\"https://a.test\"], max_age = \"5s\" }\n[upstream.openai]";
+    let cors = |own: &str| {
+        let config =
+            sound(&with("[upstream.openai]", inherited).replace("path =", &format!("{own}\npath =")));
+        assert!(config.cors.as_ref().is_some_and(|cors| cors.allows(b"https://a.test")));
+        config.routes["openai"].cors.clone()
+    };
+    let read = cors("").expect("that of the defaults");
+    assert!(read.allows(b"https://a.test") && !read.allows(b"https://b.test") && !read.allows_all());
+    assert_eq!(read.max_age, seconds(5));
+    let read = cors("cors = { origins = [\"https://b.test:443/\"] }").expect("its own");
+    assert!(read.allows(b"https://b.test") && !read.allows(b"https://a.test"));
+    assert_eq!(read.max_age, seconds(600));
+    assert!(cors("cors = \"off\"").is_none());
+    assert!(sound(SOUND).routes["openai"].cors.is_none() && sound(SOUND).cors.is_none());
+}
+
+#[test]
+fn what_keeps_pages_out_is_warned_of() {
+    let page = "cors = { origins = [\"https://app.test\"] }\n";
+    let warned = |listener: &str, more: &str| {
+        let text = with("address = \"127.0.0.1:8080\"", listener).replace("path =", &format!("{more}path ="));
+        warnings(&sound(&text)).join("\n")
+    };
+    let here = "address = \"127.0.0.1:8080\"";
+    assert_eq!(warned(here, page), "");
+    let plain = "route.openai.cors: lists pages with https, but no listener has TLS";
+    assert!(warned("address = \"0.0.0.0:8080\"", page).starts_with(plain));
+    let behind =
+        "address = \"0.0.0.0:8080\"\nclient_address = \"x-forwarded-for\"\ntrusted = [\"10.0.0.0/8\"]";
+    assert_eq!(warned(behind, page), "");
+    assert_eq!(
+        warned("address = \"0.0.0.0:8080\"", "cors = { origins = [\"http://localhost:3000\"] }\n"),
+        ""
+    );
+    let far = "route.openai.cors.origins[0]: is an origin without TLS";
+    assert!(warned(here, "cors = { origins = [\"http://app.test\"] }\n").starts_with(far));
+    let both = "route.openai.cors: has no effect: `refuse_origin` is true";
+    assert_eq!(warned(here, &format!("refuse_origin = true\n{page}")), both);
+    let set = "response_headers = { set = { access-control-allow-origin = \"*\" } }\n";
+    let ignored = "route.openai.response_headers: `access-control-allow-origin` has no effect";
+    assert!(warned(here, &format!("{page}{set}")).starts_with(ignored));
+    assert_eq!(warned(here, set), "");
+}
+
+#[test]
 fn what_is_likely_a_slip_is_warned_of() {
     let warned = |from: &str, to: &str| warnings(&sound(&with(from, to))).join("\n");
     assert!(warned("https://api.openai.com", "http://api.openai.com").contains("without TLS"));

@@ -156,6 +156,24 @@ const CLIENT: &str = "[client.team-a]";
 
 /// What is replaced, by what, and what the problem must say: one mistake each.
 const MISTAKES: &[(&str, &str, &str)] = &[
+    ("path =", "cors = true\npath =", "cors: must be a table or \"off\""),
+    ("path =", "cors = {}\npath =", "cors.origins: is missing"),
+    ("path =", "cors = { origins = [] }\npath =", "cors.origins: is an empty list"),
+    ("path =", "cors = { origins = [\"app.test\"] }\npath =", "cors.origins[0]: is not an origin"),
+    ("path =", "cors = { origins = [\"null\"] }\npath =", "cors.origins[0]: stands for pages of any site"),
+    (
+        "path =",
+        "cors = { origins = [\"https://*.com\"] }\npath =",
+        "origins[0]: stands for the pages of a whole",
+    ),
+    (
+        "path =",
+        "cors = { origins = [\"https://app.test\", \"https://APP.test:443\"] }\npath =",
+        "origins[1]: is in this list twice",
+    ),
+    ("path =", "cors = { origins = [\"*\"], max_age = \"2d\" }\npath =", "max_age: must be from 1s to "),
+    ("path =", "cors = { origins = [\"*\"], credentials = true }\npath =", "cors.credentials: unknown key"),
+    ("[route", "[defaults]\ncors = [\"*\"]\n[route", "defaults.cors: must be a table or \"off\""),
     (LISTENER, "h2c = true", "listener[0].address: is missing"),
     (LISTENER, "address = \"127.0.0.1:8080\"\nh2c = \"yes\"", "h2c: must be true or false, not a string"),
     (

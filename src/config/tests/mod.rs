@@ -2,6 +2,7 @@
 
 mod accounts;
 mod azure;
+mod errors;
 mod files;
 mod generated;
 mod inheritance;

@@ -83,6 +83,13 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("has no models to list", "depends on another key"),
     ("is empty", "an empty string where a string is wanted"),
     ("is ambiguous", "the environment"),
+    ("names no errors", "an empty table where a key is wanted, whichever it is"),
+    ("has no text", "an empty table where a key is wanted, whichever it is"),
+    ("changes nothing", "one of several keys is wanted"),
+    ("is not an error code", "the grammar of codes"),
+    ("is not a message", "a limit in bytes, and control characters"),
+    ("has a placeholder", "the grammar of messages"),
+    ("is for the same errors as", "compares two tables"),
     ("is a secret, and would be sent", "`request_headers` and `response_headers` are one declaration"),
 ];
 
@@ -102,6 +109,7 @@ fn is_expressible(problem: &Problem) -> bool {
         "must have exactly one of the keys",
         "is an empty list",
         "is written as a single table",
+        "there are no messages in the language",
     ];
     if is_word || is_type.iter().chain(&is_form).chain(&is_key).any(|words| message.contains(words)) {
         return true;

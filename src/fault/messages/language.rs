@@ -106,7 +106,7 @@ impl Texts {
 }
 
 /// Puts values in place of their names. The values themselves are not searched for placeholders.
-pub(super) fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
+pub(in crate::fault) fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
     let mut message = String::with_capacity(template.len());
     let mut rest = template;
     while let Some((before, opened)) = rest.split_once('{') {

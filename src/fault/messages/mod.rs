@@ -6,9 +6,13 @@ mod value;
 
 pub use choice::{LanguageChoice, Languages};
 pub use language::Language;
+pub(super) use language::fill;
 pub(super) use value::{Argument, IntoValue, Value, argument};
 
 use super::Fault;
+
+/// Room for the reason of a close frame, in bytes (RFC 6455 §5.5).
+const CLOSE_REASON: usize = 123;
 
 impl Fault {
     /// The message for the client: what happened, which setting or header is concerned, what to do next, and where more of it stands: the
@@ -20,9 +24,18 @@ impl Fault {
         message
     }
 
-    /// The message without the place where more of it stands.
-    pub fn short_message(&self, language: Language) -> String {
-        language.fill(self.text(), &self.arguments())
+    /// The message as the reason of a WebSocket close frame: without the place where more of it stands, or only its first sentences, if the
+    /// rest has no room there.
+    pub fn close_reason(&self, language: Language) -> String {
+        let message = self.message(language);
+        if message.len() <= CLOSE_REASON {
+            return message;
+        }
+        let message = language.fill(self.text(), &self.arguments());
+        let ends = message.match_indices(['。', '.']).map(|(at, mark)| at + mark.len());
+        let is_end = |end: &usize| matches!(message.as_bytes().get(*end), None | Some(b' ' | 0x80..));
+        let fitting = ends.filter(|end| *end <= CLOSE_REASON).filter(is_end).last();
+        fitting.and_then(|end| message.get(..end)).map_or_else(|| message.clone(), str::to_owned)
     }
 }
 

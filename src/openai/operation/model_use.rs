@@ -7,6 +7,8 @@ pub enum ModelUse {
     Named,
     /// The body may have a member `model`; without it, the request uses no other model than its client already may.
     Optional,
+    /// The body has a Realtime session, whose member `model` names it.
+    InSession,
     /// The request runs a model that it names elsewhere: in its path, in a nested member, in a file, by the id of something else. A member
     /// `model` of its body says nothing about that.
     Elsewhere,
@@ -19,7 +21,7 @@ pub enum ModelUse {
 impl ModelUse {
     /// Whether a client that is limited to some models must name one.
     pub fn is_required(self) -> bool {
-        matches!(self, Self::Named | Self::Elsewhere | Self::Unseen)
+        matches!(self, Self::Named | Self::InSession | Self::Elsewhere | Self::Unseen)
     }
 
     /// Whether a `model` in the body names the model that the request runs.
@@ -29,6 +31,6 @@ impl ModelUse {
 
     /// Whether a body of this operation is worth being read for its `model`.
     pub fn is_in_body(self) -> bool {
-        matches!(self, Self::Named | Self::Optional)
+        matches!(self, Self::Named | Self::InSession | Self::Optional)
     }
 }

@@ -8,7 +8,7 @@ use http::Method;
 use super::{
     model_use::{
         ModelUse,
-        ModelUse::{Elsewhere, Named, Optional},
+        ModelUse::{Elsewhere, InSession, Named, Optional},
     },
     repeat::{
         Repeat,
@@ -77,12 +77,13 @@ static TABLE: &[Row] = &[
     post(&["conversations", ID], Other, SameEnd, NO_MODEL),
     post(&["conversations", ID, "items"], Other, Create, NO_MODEL),
     // Sessions. The model of most is in a nested member.
-    post(&["realtime", "client_secrets"], Other, Create, Elsewhere),
-    post(&["realtime", "translations", "client_secrets"], Other, Create, Elsewhere),
-    post(&["realtime", "sessions"], Other, Create, Named),
-    post(&["realtime", "transcription_sessions"], Other, Create, Elsewhere),
-    post(&["realtime", "calls"], Other, Create, Elsewhere),
-    post(&["realtime", "calls", ID, "accept"], Other, Create, Named),
+    post(&["realtime", "client_secrets"], Other, Create, InSession),
+    post(&["realtime", "translations", "client_secrets"], Other, Create, InSession),
+    post(&["realtime", "sessions"], Other, Create, InSession),
+    post(&["realtime", "transcription_sessions"], Other, Create, InSession),
+    post(&["realtime", "calls"], Other, Create, InSession),
+    post(&["realtime", "translations", "calls"], Other, Create, InSession),
+    post(&["realtime", "calls", ID, "accept"], Other, Create, InSession),
     post(&["realtime", "calls", ID, "refer"], Other, Create, NO_MODEL),
     post(&["realtime", "calls", ID, "reject"], Other, SameEnd, NO_MODEL),
     post(&["realtime", "calls", ID, "hangup"], Other, SameEnd, NO_MODEL),

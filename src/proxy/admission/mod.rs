@@ -41,14 +41,16 @@ fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault>
     let Some(caller) = record.caller.as_ref().filter(|caller| caller.is_limited_to_models()) else {
         return Ok(());
     };
-    let mut named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref());
+    let more = prepared.more_models.iter().map(String::as_str);
+    let mut named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref()).chain(more);
     if let Some(forbidden) = named.find(|model| !caller.may_use_model(prepared.counted_name(model))) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
     }
     let use_of_model = prepared.operation.model;
     let is_named =
         prepared.path_model.is_some() || (use_of_model.may_be_in_body() && prepared.model.is_some());
-    if use_of_model.is_required() && !is_named {
+    // The session of an ephemeral key was checked when the key was issued.
+    if use_of_model.is_required() && !is_named && prepared.arrived.ephemeral.is_none() {
         return Err(Fault::ModelUnknown);
     }
     Ok(())

@@ -4,10 +4,13 @@ use std::{rc::Rc, sync::Arc};
 
 use http::request;
 
-use super::route::RoutedRequest;
+use super::{
+    ephemeral::{self, EphemeralAccess, EphemeralClient},
+    route::RoutedRequest,
+};
 use crate::{
     access::{self, Caller, Credential, Credentials, Refused, provider_of_key},
-    exchange::Record,
+    exchange::Exchange,
     fault::{Fault, Reason},
     policy::SecretScanner,
     proxy::context::{Presented, RequestContext},
@@ -17,17 +20,26 @@ use crate::{
 /// Path and method are logged and go upstream, so no key may stand in them.
 const KEY_IN_REQUEST_LINE: Fault = Fault::BadRequest(Reason::KeyInRequestLine);
 
-/// Identifies the client of the request and checks whether it may use the route. Returns a scanner for the client's key.
+/// How a client has proved who it is.
+#[derive(Debug)]
+pub(in crate::proxy) struct Authenticated {
+    /// Finds everything that it presents as a key.
+    pub(in crate::proxy) key: Rc<SecretScanner<'static>>,
+    /// What its ephemeral key opens, if it has one.
+    pub(in crate::proxy) ephemeral: Option<Rc<EphemeralAccess>>,
+}
+
+/// Identifies the client of the request and checks whether it may use the route.
 ///
 /// # Errors
 /// No key, an unknown key, the keys of two clients, or a key that may not use the route.
 pub(in crate::proxy) fn authenticate(
     context: &RequestContext,
-    record: &mut Record,
+    exchange: &mut Exchange,
     head: &request::Parts,
     routed: &RoutedRequest,
     presented: Presented,
-) -> Result<Rc<SecretScanner<'static>>, Fault> {
+) -> Result<Authenticated, Fault> {
     let credentials = access::credentials(&head.headers, head.uri.query()).map_err(refused)?;
     let only = credentials.only();
     // Nearly all requests present one key and nothing else. Then its scanner is there already, and the request line has been searched.
@@ -50,9 +62,17 @@ pub(in crate::proxy) fn authenticate(
         Some(only) => context.downstream.memo.caller(only, &key, &context.snapshot),
         None => context.snapshot.callers.find_one(&credentials).map_err(refused)?.cloned(),
     };
-    record.caller.clone_from(&known);
+    if known.is_none()
+        && let Some(client) = ephemeral::of(context, head, routed, &credentials)?
+    {
+        let EphemeralClient { caller, access } = client;
+        exchange.record.caller = caller;
+        exchange.secrets = Some(access.secrets.clone());
+        return Ok(Authenticated { key, ephemeral: Some(access) });
+    }
+    exchange.record.caller.clone_from(&known);
     authorize(known.as_deref(), &credentials, &routed.route)?;
-    Ok(key)
+    Ok(Authenticated { key, ephemeral: None })
 }
 
 /// Checks whether `caller`, the client that presented `credentials`, may use `route`.

@@ -63,6 +63,9 @@ pub(super) async fn begin(
     let start = exchange.begin_attempt(record_of(candidate));
     let limit = candidate.timeouts.first_token.filter(|_| candidate.may_be_late);
     candidate.head_limit = limit.map(|limit| HeadLimit { start, limit });
+    if request.adds_usage {
+        candidate.ask_for_usage(start);
+    }
     announce(exchange, request, candidate);
     ask(context, exchange, request, candidate).await
 }
@@ -88,6 +91,7 @@ pub(super) async fn finish(
     match result {
         Ok(mut response) => {
             candidate.permit.responded();
+            candidate.served();
             exchange.attempt_answered(response.status());
             let start = content_due_from(exchange, &candidate);
             response.comes_from(candidate.permit, candidate.timeouts.first_token, start);
@@ -240,7 +244,7 @@ fn report_to_breaker(
 fn request_hash(record: &Record, request: &PreparedRequest) -> RequestHash {
     match &request.content {
         RequestContent::Read(body) => RequestHash::of(&record.path, body),
-        RequestContent::Streamed(_) | RequestContent::Gone => {
+        RequestContent::Spooled(_) | RequestContent::Streamed(_) | RequestContent::Gone => {
             RequestHash::unique(record.request_id.as_str().as_bytes())
         }
     }

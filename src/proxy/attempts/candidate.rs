@@ -1,11 +1,12 @@
 //! One candidate of a request.
 
-use std::{sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use super::head::{HeadLimit, PendingHead};
 use crate::{
     config::Timeouts,
-    proxy::key_use::KeyUse,
+    policy::SecretScanner,
+    proxy::{arrival::EphemeralAccess, key_use::KeyUse},
     snapshot::{Target, Upstream},
     upstream::{Account, BudgetPermit, TargetPermit},
 };
@@ -21,8 +22,10 @@ pub(super) struct Candidate {
     /// The model to ask for instead of the request's own.
     pub(super) model: Option<Arc<str>>,
     pub(super) timeouts: Timeouts,
-    /// `None` if the upstream needs no key.
+    /// `None` if the upstream needs no key, or gets the client's own.
     pub(super) key: Option<KeyUse>,
+    /// What the client's ephemeral key opens, if it has one.
+    pub(super) ephemeral: Option<Rc<EphemeralAccess>>,
     pub(super) permit: TargetPermit,
     /// Whether something else is tried if the head of its response is late.
     pub(super) may_be_late: bool,
@@ -34,6 +37,19 @@ pub(super) struct Candidate {
     pub(super) answered: Option<Instant>,
     /// Counts the attempt in its upstream's retry budget.
     pub(super) budget: Option<BudgetPermit>,
+    pub(super) usage: AskedUsage,
+}
+
+/// Whether a candidate is asked for the usage of its stream although the client does not ask for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum AskedUsage {
+    /// It is not.
+    #[default]
+    No,
+    /// It is: the gateway has added `stream_options.include_usage`, and removes the chunk from the response.
+    Yes,
+    /// It was, and refused the request; so it is sent the request again without that.
+    Refused,
 }
 
 impl Candidate {
@@ -43,14 +59,55 @@ impl Candidate {
         self.answered.filter(|_| self.head_limit.is_none()).unwrap_or(start)
     }
 
+    /// Decides whether the attempt that begins at `now` asks for the usage of the stream, as the route wants.
+    pub(super) fn ask_for_usage(&mut self, now: Instant) {
+        if self.usage != AskedUsage::Refused {
+            let asks = self.upstream.takes_usage(now);
+            self.usage = if asks { AskedUsage::Yes } else { AskedUsage::No };
+        }
+    }
+
+    /// Whether the body of the request is changed for this candidate, if it can be.
+    pub(super) fn edits_body(&self) -> bool {
+        self.model.is_some() || self.usage == AskedUsage::Yes
+    }
+
+    /// Notes that the candidate has served the request. If it did so only without being asked for the usage, it is not asked for a while.
+    pub(super) fn served(&self) {
+        if self.usage != AskedUsage::Refused {
+            return;
+        }
+        let upstream = &self.upstream.name;
+        if let Some(span) = self.upstream.usage_support.refused(Instant::now()) {
+            tracing::warn!(
+                %upstream,
+                "upstream refused stream_options.include_usage; its streams are not asked for their usage for {span:?} \
+                 (include_usage = \"refuses\" in [upstream.{upstream}] says so for good)"
+            );
+        }
+    }
+
     pub(super) fn target(&self) -> &Target {
         self.upstream.target(self.target)
+    }
+
+    /// Whether the upstream is sent a key of the gateway's.
+    pub(super) fn has_key(&self) -> bool {
+        self.ephemeral.is_none() && self.upstream.auth.is_some()
+    }
+
+    /// Finds the keys of all upstreams, and the secret that this one is sent.
+    pub(super) fn secrets(&self) -> &Arc<SecretScanner<'static>> {
+        self.ephemeral.as_ref().map_or(&self.upstream.secrets, |ephemeral| &ephemeral.secrets)
     }
 
     /// The account that it belongs to: what a request makes there is known in this account alone.
     #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
     pub(super) fn account(&self) -> Option<&Account> {
-        self.upstream.account(self.target(), self.key_number())
+        match &self.ephemeral {
+            None => self.upstream.account(self.target(), self.key_number()),
+            Some(ephemeral) => Some(&ephemeral.account),
+        }
     }
 
     /// The number of its key, in the order of the configuration.

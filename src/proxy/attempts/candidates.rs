@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    rc::Rc,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 use super::{
     available::{NextAvailable, Unavailable},
     balance,
-    candidate::Candidate,
+    candidate::{AskedUsage, Candidate},
     key_waits::KeyWaits,
     target_waits::TargetWaits,
     tried::{FailureScope, Failures, StepTarget, Tried},
@@ -18,7 +19,7 @@ use super::{
 use crate::{
     proxy::{
         account_choice::AccountChoice,
-        arrival::CallerTimeouts,
+        arrival::{CallerTimeouts, EphemeralAccess},
         key_use::{KeyUse, RouteKeys},
     },
     snapshot::{Route, Step},
@@ -36,6 +37,8 @@ pub(super) struct Candidates {
     /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
     timeouts: CallerTimeouts,
+    /// What the client\'s ephemeral key opens, if it has one. It is sent in place of a key.
+    ephemeral: Option<Rc<EphemeralAccess>>,
     /// Steps before this one are not used any more.
     first: usize,
     /// Nor are steps from this one on.
@@ -83,6 +86,7 @@ impl Candidates {
             model,
             affinities,
             timeouts,
+            ephemeral: None,
             first: 0,
             end,
             accounts: None,
@@ -94,6 +98,16 @@ impl Candidates {
     /// The same for a request that may be sent only to the accounts of `choice`.
     pub(super) fn within(mut self, choice: Option<Box<AccountChoice>>) -> Self {
         self.accounts = choice;
+        self
+    }
+
+    /// The same for a request with an ephemeral key: the upstream of `access` alone, with its secret. If the route does not lead there, there are no
+    /// candidates.
+    pub(super) fn using(mut self, access: Rc<EphemeralAccess>) -> Self {
+        let step = self.route.steps.iter().position(|step| step.upstream.name == access.upstream);
+        self.first = step.unwrap_or(self.end);
+        self.end = step.map_or(self.end, |step| step + 1);
+        self.ephemeral = Some(access);
         self
     }
 
@@ -369,7 +383,7 @@ impl Candidates {
         }
         let mut excluded = foreign_keys(place, self.allowed())?;
         excluded.extend(self.tried.excluded_keys(place));
-        let (until, why) = match place.step.upstream.keys.peek(place.model, &excluded, now) {
+        let (until, why) = match self.peek(place, &excluded, now) {
             Pick::CoolingDown { until, why } if !self.is_only_key(place.number, why) => (until, why),
             Pick::AllUsed => return None,
             Pick::CoolingDown { .. } | Pick::Key(_) | Pick::Unneeded => {
@@ -381,6 +395,14 @@ impl Candidates {
             CooldownReason::Spent | CooldownReason::Refused => Unavailable::Refused,
         };
         available(until.saturating_duration_since(now), why)
+    }
+
+    /// Which key would be sent to `place` that is not among `used`.
+    fn peek(&self, place: &StepTarget<'_, '_>, used: &[Key], now: Instant) -> Pick {
+        if self.ephemeral.is_some() {
+            return Pick::Unneeded;
+        }
+        place.step.upstream.keys.peek(place.model, used, now)
     }
 
     /// The model that a request at `step` names.
@@ -429,6 +451,9 @@ impl Candidates {
     /// route. `None`: all are in cooldown or among `used`.
     fn key(&self, number: usize, used: &[Key], now: Instant) -> Option<Option<KeyPermit>> {
         let step = self.route.steps.get(number)?;
+        if self.ephemeral.is_some() {
+            return Some(None);
+        }
         let keys = &step.upstream.keys;
         let pick = match keys.pick(self.model(step), used, now) {
             Pick::CoolingDown { why, .. } if self.is_only_key(number, why) => keys.pick_any(used, now),
@@ -463,12 +488,14 @@ impl Candidates {
             model,
             timeouts,
             key,
+            ephemeral: self.ephemeral.clone(),
             permit,
             may_be_late: false,
             head_limit: None,
             pending_head: None,
             answered: None,
             budget: None,
+            usage: AskedUsage::default(),
         })
     }
 
@@ -488,7 +515,7 @@ impl Candidates {
         }
         let Some(mut used) = foreign_keys(place, self.allowed()) else { return false };
         used.extend(self.tried.used_keys(place));
-        matches!(place.step.upstream.keys.peek(place.model, &used, now), Pick::Key(_) | Pick::Unneeded)
+        matches!(self.peek(place, &used, now), Pick::Key(_) | Pick::Unneeded)
     }
 }
 

@@ -15,6 +15,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry;
+mod rewrite;
 mod rounds;
 mod schedule;
 mod send;
@@ -22,6 +23,7 @@ mod switch;
 mod target_waits;
 mod tried;
 mod upstream_error;
+mod usage_refused;
 mod wait;
 
 use std::{
@@ -42,7 +44,7 @@ use crate::{
     upstream::{CallerHash, CooldownReason},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
-use candidate::Candidate;
+use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
 use late::LateAttempt;
@@ -73,6 +75,8 @@ enum Next {
     Other,
     /// The same candidate after this wait.
     Same(Duration),
+    /// The same candidate at once, without a request for the usage of the stream.
+    WithoutUsage(Box<Candidate>),
 }
 
 /// Sends the request to one candidate after the other until there is a response for the client.
@@ -80,6 +84,19 @@ enum Next {
 /// # Errors
 /// No candidate gave one, and nothing is left to try.
 pub(super) async fn dispatch(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    mut request: Box<PreparedRequest>,
+) -> Result<ClientResponse, Fault> {
+    let rewrite = request.rewrite.take();
+    let response = try_candidates(context, exchange, request).await?;
+    match rewrite {
+        None => Ok(response),
+        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
+    }
+}
+
+async fn try_candidates(
     context: &RequestContext,
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
@@ -128,6 +145,7 @@ pub(super) async fn dispatch(
                 }
             }
             Next::Other => {}
+            Next::WithoutUsage(candidate) => same = Some(candidate),
             Next::Same(pause) => same = Box::pin(dispatch.rounds.wait_for_same(exchange, pause)).await,
         }
     }
@@ -141,7 +159,10 @@ impl Dispatch {
         let caller = caller_of(&exchange.record);
         let accounts = request.accounts.take();
         let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
-        let candidates = candidates.within(accounts);
+        let candidates = match request.arrived.ephemeral.clone() {
+            None => candidates.within(accounts),
+            Some(access) => candidates.using(access),
+        };
         let deadline = exchange.handle.abort.deadline();
         let schedule = RetrySchedule::new(route.retry, request.retries_so_far, deadline);
         Self {
@@ -184,6 +205,10 @@ impl Dispatch {
 
     /// Admits an attempt at `candidate`; false: its upstream has as many retries as its budget allows.
     fn admit(&mut self, candidate: &mut Candidate) -> bool {
+        if candidate.budget.is_some() {
+            // Its upstream has refused what the gateway has added to the request.
+            return true;
+        }
         let upstream = &candidate.upstream;
         // An upstream that was not asked yet gets no retry, but its first request.
         let asked_before = self.asked_upstreams.contains(&upstream.name);
@@ -201,6 +226,11 @@ impl Dispatch {
     /// Notes what the failure says, and decides what is next.
     fn after(&mut self, context: &RequestContext, request: &PreparedRequest, failed: FailedAttempt) -> Next {
         let FailedAttempt { mut candidate, error } = failed;
+        // The upstream has refused what the gateway has added. That costs the client no retry.
+        if candidate.usage == AskedUsage::Yes && error.may_refuse_usage() && request.can_be_sent() {
+            candidate.usage = AskedUsage::Refused;
+            return Next::WithoutUsage(candidate);
+        }
         let retry = RetryContext {
             repeat: request.repeat,
             // Models are the same everywhere; every other thing that is read or deleted belongs to one account.
@@ -257,7 +287,7 @@ impl Dispatch {
                 candidates.mark_failed(candidate, FailureScope::Model, excluded);
             }
             RetryDecision::OtherKey { excluded } => {
-                let is_only = candidate.upstream.keys.len() <= 1;
+                let is_only = candidate.key.is_none() || candidate.upstream.keys.len() <= 1;
                 let scope = if is_only { FailureScope::Model } else { FailureScope::Key };
                 candidates.mark_failed(candidate, scope, excluded);
             }

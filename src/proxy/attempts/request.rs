@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version, header, uri::PathAndQuery};
 use http_body::Body;
 
-use super::candidate::Candidate;
+use super::candidate::{AskedUsage, Candidate};
 use crate::{
-    body::{Outbound, RequestBody, Upload},
+    body::{FilePiece, FileUpload, Outbound, RequestBody, SpoolFile, Upload},
     exchange::{Exchange, Record},
     fault::{Fault, Reason},
-    openai::{EditPoints, NoDeployment, Splices},
+    openai::{EditError, EditedPiece, NoDeployment, Splices},
     policy::{self, SecretScanner, path},
     proxy::{
         arrival::{NOT_THE_ROUTES, with_model as in_query},
@@ -37,7 +37,7 @@ pub(super) fn build(
     candidate: &Candidate,
 ) -> Result<Request<Outbound>, Fault> {
     let target = candidate.target();
-    let http2 = target.dialer.http2();
+    let http2 = prepared.dialer(target).http2();
     let uri = uri(prepared, candidate)?;
     let body = body(context, exchange, prepared, candidate)?;
     let mut request = Request::new(body);
@@ -46,7 +46,7 @@ pub(super) fn build(
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let mut headers = prepared.head.headers.clone();
     // A compressed body is edited, and sent, without its coding.
-    if candidate.model.is_some() && prepared.decoded.is_some() && prepared.takes_model() {
+    if prepared.decoded.is_some() && is_edited(prepared, candidate) {
         headers.remove(header::CONTENT_ENCODING);
     }
     for (name, value) in &candidate.upstream.headers {
@@ -55,6 +55,9 @@ pub(super) fn build(
     if let (Some(name), Some(key)) = (&candidate.upstream.auth, &candidate.key) {
         policy::put_upstream(&mut headers, name, key.key().value());
     }
+    if let Some(ephemeral) = &candidate.ephemeral {
+        policy::put_upstream(&mut headers, &header::AUTHORIZATION, &ephemeral.authorization);
+    }
     if http2 {
         headers.remove(header::HOST);
     } else {
@@ -62,7 +65,7 @@ pub(super) fn build(
     }
     match request.body().size_hint().exact() {
         // The gateway writes the length itself: not every reader takes `007` for 7.
-        Some(length) if candidate.model.is_some() || headers.contains_key(header::CONTENT_LENGTH) => {
+        Some(length) if candidate.edits_body() || headers.contains_key(header::CONTENT_LENGTH) => {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         Some(_) => {}
@@ -96,7 +99,7 @@ fn uri(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Uri, Fault> 
     };
     let built = PathAndQuery::from_maybe_shared(Bytes::from(written)).map_err(http::Error::from).and_then(
         |path_and_query| {
-            if !target.dialer.http2() {
+            if !prepared.dialer(target).http2() {
                 return Ok(Uri::from(path_and_query));
             }
             let scheme = target.dialer.origin().scheme_str().unwrap_or("https");
@@ -120,12 +123,17 @@ fn body(
     match std::mem::replace(&mut prepared.content, RequestContent::Gone) {
         RequestContent::Read(bytes) => {
             prepared.content = RequestContent::Read(bytes.clone());
-            let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) else {
+            if !is_edited(prepared, candidate) {
                 return Ok(Outbound::held(bytes, upload));
-            };
+            }
             let text = prepared.decoded.as_ref().unwrap_or(&bytes);
-            let edited = with_model(context, text, &prepared.edit_points, model)?;
+            let edited = edited(context, text, &splices(prepared, candidate)?)?;
             Ok(Outbound::held(edited, upload))
+        }
+        RequestContent::Spooled(file) => {
+            prepared.content = RequestContent::Spooled(file.clone());
+            let pieces = file_pieces(&file, &splices(prepared, candidate)?)?;
+            Ok(Outbound::File(Box::new(FileUpload::new(file, pieces, upload.clone()))))
         }
         RequestContent::Streamed(body) => {
             let route = prepared.arrived.routed.route.clone();
@@ -136,15 +144,37 @@ fn body(
     }
 }
 
-/// A copy of a body that was read, with another model; counted beside the original.
-fn with_model(
-    context: &RequestContext,
-    bytes: &[u8],
-    points: &EditPoints,
-    model: &str,
-) -> Result<Bytes, Fault> {
+/// What is sent of a body in a file: all of it, but for these edits.
+fn file_pieces(file: &SpoolFile, splices: &Splices) -> Result<Vec<FilePiece>, EditError> {
+    let mut pieces = Vec::new();
+    splices.pieces(file.length() as usize, |piece| {
+        pieces.push(match piece {
+            EditedPiece::Kept(range) => FilePiece::File(range.start as u64..range.end as u64),
+            EditedPiece::New(bytes) => FilePiece::Bytes(Bytes::copy_from_slice(bytes)),
+        });
+    })?;
+    Ok(pieces)
+}
+
+/// Whether a body that was read is changed for `candidate`.
+fn is_edited(prepared: &PreparedRequest, candidate: &Candidate) -> bool {
+    (candidate.model.is_some() && prepared.takes_model()) || candidate.usage == AskedUsage::Yes
+}
+
+/// The edits of a body that was read, for `candidate`.
+fn splices(prepared: &PreparedRequest, candidate: &Candidate) -> Result<Splices, EditError> {
     let mut splices = Splices::new();
-    splices.set_model(points, model)?;
+    if let Some(model) = candidate.model.as_deref().filter(|_| prepared.takes_model()) {
+        splices.set_model(&prepared.edit_points, model)?;
+    }
+    if candidate.usage == AskedUsage::Yes {
+        splices.ask_for_usage(&prepared.edit_points)?;
+    }
+    Ok(splices)
+}
+
+/// A copy of a body that was read, with these edits; counted beside the original.
+fn edited(context: &RequestContext, bytes: &[u8], splices: &Splices) -> Result<Bytes, Fault> {
     let mut counted = Buffered::new(&context.worker.gateway);
     let length = splices.edited_length(bytes.len());
     counted.grow_to(length as u64, context.snapshot.server.max_buffered)?;

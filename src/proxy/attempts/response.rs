@@ -12,11 +12,12 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header
 use http_body::Body;
 
 use super::{
-    candidate::Candidate,
+    candidate::{AskedUsage, Candidate},
     error_body::ErrorBody,
     redirect::relocate,
     retry::AttemptError,
     upstream_error::{UpstreamError, judge_event},
+    usage_refused::may_refuse_usage,
     wait,
 };
 use crate::{
@@ -56,7 +57,6 @@ pub(super) async fn judge(
     candidate: &Candidate,
 ) -> Result<ClientResponse, AttemptError> {
     let (mut head, mut body) = (*answer).into_parts();
-    let upstream = &candidate.upstream;
     let mut kind = BodyKind::of(&head.headers);
     if kind == BodyKind::Unlabelled && exchange.record.stream == Some(true) && head.status.is_success() {
         let start = exchange.record.attempts.last().map_or_else(Instant::now, |attempt| attempt.start);
@@ -73,7 +73,7 @@ pub(super) async fn judge(
     if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
         return Err(AttemptError::Fault(Fault::UnusableHead(Reason::TransferCoding)));
     }
-    let id = policy::to_caller(&mut head.headers, &route.response_headers, &upstream.secrets);
+    let id = policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets());
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     head.version = exchange.record.version;
     head.extensions.clear();
@@ -85,13 +85,14 @@ pub(super) async fn judge(
     if head.status.as_u16() >= 400 {
         let is_head = exchange.record.method == Method::HEAD;
         let bytes = Box::pin(error_bytes(context, head.status, body, kind)).await;
-        let error = upstream_error(head, bytes, upstream, is_head);
+        let error = upstream_error(head, bytes, candidate, is_head);
         return Err(AttemptError::Upstream(Box::new(error)));
     }
     let close_delimited =
         exchange.record.version == Version::HTTP_10 && !head.headers.contains_key(header::CONTENT_LENGTH);
-    let policy = ResponsePolicy::new(route, upstream, judge_event);
+    let policy = ResponsePolicy::new(route, candidate.secrets(), candidate.has_key(), judge_event);
     let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
+    let pending = if candidate.usage == AskedUsage::Yes { pending.without_usage() } else { pending };
     Ok(ClientResponse::streamed(head, pending))
 }
 
@@ -128,23 +129,24 @@ fn write_length(head: &mut response::Parts, body: &AnswerBody, observer: &Respon
 fn upstream_error(
     mut head: response::Parts,
     bytes: Result<Bytes, Fault>,
-    upstream: &Upstream,
+    candidate: &Candidate,
     is_head: bool,
 ) -> UpstreamError {
     let status = head.status;
     let body = bytes.as_ref().ok().and_then(|bytes| ErrorBody::read(bytes));
-    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), upstream.auth.is_some());
+    let error = UpstreamError::of_response(status, &head.headers, body.as_ref(), candidate.has_key());
+    let may_refuse_usage = bytes.as_ref().is_ok_and(|bytes| may_refuse_usage(status, bytes));
     if !is_head {
         head.headers.remove(header::CONTENT_LENGTH);
     }
     wait::cap(&mut head.headers);
     let response = bytes.and_then(|bytes| {
-        if upstream.secrets.found_in(&bytes) {
+        if candidate.secrets().found_in(&bytes) {
             return Err(Fault::Withheld(status.as_u16()));
         }
-        Ok(ClientResponse::local(Response::from_parts(head, bytes)))
+        Ok(ClientResponse::of_upstream_error(Response::from_parts(head, bytes), &candidate.upstream.name))
     });
-    error.answered(response)
+    UpstreamError { may_refuse_usage, ..error }.answered(response)
 }
 
 /// Whether `chunked` is the only transfer coding. hyper accepts others too, and with the header gone they would be left in the body (RFC 9112

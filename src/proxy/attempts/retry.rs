@@ -68,6 +68,11 @@ impl AttemptError {
         }
     }
 
+    /// Whether the upstream may have refused the request because it asks for the usage of its stream.
+    pub(super) fn may_refuse_usage(&self) -> bool {
+        matches!(self, Self::Upstream(error) if error.may_refuse_usage)
+    }
+
     /// How long to wait before the next request, according to the upstream.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -132,8 +137,6 @@ fn after_fault(fault: &Fault, request: RetryContext<'_>) -> RetryDecision {
         }
         // Whatever is wrong with the head would be wrong with the next one too.
         Fault::UnusableHead(_) | Fault::Unreadable(_) => RetryDecision::Elsewhere { excluded: true },
-        // The gateway opens WebSocket connections over HTTP/1.1 alone.
-        Fault::WebSocketUnavailable => RetryDecision::Elsewhere { excluded: true },
         Fault::FirstByteTimeout(_) | Fault::FirstTokenTimeout(_) | Fault::Idle(_) => {
             RetryDecision::Elsewhere { excluded: true }
         }
@@ -178,6 +181,7 @@ mod tests {
             code: None,
             retry_after: retry_after.map(Duration::from_secs),
             hopeless: false,
+            may_refuse_usage: false,
             has_key: true,
             in_stream: false,
             response: Err(Fault::Overloaded),

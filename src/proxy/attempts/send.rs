@@ -2,6 +2,7 @@
 
 use std::{
     pin::{Pin, pin},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     openai::EditError,
     pause,
     proxy::{context::RequestContext, intake::PreparedRequest},
-    upstream::{Answer, Connection, Delivery, DialError, SendError},
+    upstream::{Answer, Connection, Delivery, DialError, Dialer, SendError},
 };
 
 /// The `retry-after` of a response to a client when a target is at its connection limit.
@@ -37,15 +38,12 @@ pub(super) async fn ask(
     if candidate.model.is_some() && request.lacks_place_for_model() {
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
-    let dialer = &candidate.target().dialer;
-    if request.handshake.is_some() && dialer.http2() {
-        return Err(Fault::WebSocketUnavailable);
-    }
+    let dialer = request.dialer(candidate.target());
     exchange.handle.status.enter(Phase::Connect);
     let kept = context.worker.pools.take(dialer);
     let connection = match kept {
         Some(kept) => kept,
-        None => Box::pin(dial(context, exchange, candidate)).await?,
+        None => Box::pin(dial(context, exchange, candidate, dialer)).await?,
     };
     // One that was waited for may have been used before, too.
     let reused = connection.is_reused();
@@ -64,7 +62,9 @@ pub(super) async fn ask(
         Err(SendOutcome::Harmless(cause)) if repeatable => Some(cause),
         Err(outcome) => return Err(outcome.into_fault()),
     };
-    let connection = match (Box::pin(dial(context, exchange, candidate)).await, may_have_been_seen) {
+    let dialer = request.dialer(candidate.target());
+    let dialled = Box::pin(dial(context, exchange, candidate, dialer)).await;
+    let connection = match (dialled, may_have_been_seen) {
         (Ok(connection), _) => connection,
         // That the target cannot be reached now does not mean that it has not acted on what it was sent before.
         (Err(Fault::Connect(_) | Fault::ConnectTimeout(_) | Fault::Full(_)), Some(cause)) => {
@@ -92,10 +92,11 @@ async fn dial(
     context: &RequestContext,
     exchange: &mut Exchange,
     candidate: &Candidate,
+    dialer: &Arc<Dialer>,
 ) -> Result<Connection, Fault> {
     exchange.handle.status.enter(Phase::Connect);
     let start = Instant::now();
-    let dialling = context.worker.pools.dial(&candidate.target().dialer, candidate.timeouts.connect);
+    let dialling = context.worker.pools.dial(dialer, candidate.timeouts.connect);
     let dialled = match candidate.head_limit {
         None => dialling.await,
         Some(limit) => limit.within(dialling).await?,
@@ -149,6 +150,7 @@ async fn send(
 fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless: bool) -> SendOutcome {
     match (upload.failure(), error.seen) {
         (Some(UploadFailure::Stalled(idle)), _) => SendOutcome::Failed(Fault::BodyStalled(idle)),
+        (Some(UploadFailure::File), _) => SendOutcome::Failed(Fault::SpoolFailed(error.cause)),
         (Some(UploadFailure::Broken), _) => SendOutcome::Failed(Fault::BodyBroken(error.cause)),
         (None, Delivery::Nothing(request)) => SendOutcome::Unseen(error.cause, request),
         (None, Delivery::Unreadable) => SendOutcome::Failed(Fault::Unreadable(error.cause)),

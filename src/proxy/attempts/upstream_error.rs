@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use super::{error_body::ErrorBody, error_class::ErrorClass, wait};
+use super::{error_body::ErrorBody, error_class::ErrorClass, usage_refused::may_refuse_usage, wait};
 use crate::{
     exchange::Record,
     fault::{ANTHROPIC_REQUEST_ID, ErrorForm, Fault, Reason, SHOULD_RETRY},
@@ -33,6 +33,8 @@ pub(super) struct UpstreamError {
     pub(super) retry_after: Option<Duration>,
     /// Whether the upstream forbids a retry (`x-should-retry: false`, which the SDKs obey).
     pub(super) hopeless: bool,
+    /// Whether it may be about the request for the usage of the stream ([`may_refuse_usage`]).
+    pub(super) may_refuse_usage: bool,
     /// Whether the upstream was sent a key.
     pub(super) has_key: bool,
     /// The client's response if no other candidate succeeds.
@@ -57,6 +59,7 @@ impl UpstreamError {
             code: body.and_then(ErrorBody::name),
             retry_after: wait::named(headers, body).or_else(limits),
             hopeless: headers.get(SHOULD_RETRY).is_some_and(|value| value == "false"),
+            may_refuse_usage: false,
             has_key,
             response: Err(Fault::Withheld(status.as_u16())),
         }
@@ -96,8 +99,10 @@ impl UpstreamError {
             Some(body) => error.as_response(body, &data, upstream, record),
         };
         let response = response
-            .map(|response| ClientResponse::local(response.map(|bytes| buffered::own(bytes, counted))));
-        Self { in_stream: true, ..error }.answered(response)
+            .map(|response| response.map(|bytes| buffered::own(bytes, counted)))
+            .map(|response| ClientResponse::of_upstream_error(response, &upstream.name));
+        Self { in_stream: true, may_refuse_usage: may_refuse_usage(status, &data), ..error }
+            .answered(response)
     }
 
     /// The same error with the client's `response` to it, which does not show what is about the gateway's own key.

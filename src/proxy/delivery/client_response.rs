@@ -1,18 +1,22 @@
 //! A response that is ready to go to the client.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response};
 
 use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
+    document,
     error_document::hold_error_document,
     whole::{self, Form},
 };
 use crate::{
-    exchange::Exchange,
-    fault::{Fault, Reason, Recipient, event_of},
+    exchange::{Exchange, Record},
+    fault::{Fault, Reason, Recipient, event_of, reword},
     openai::{Dialect, Endpoint},
     proxy::{key_use::KeyUse, sdk},
     snapshot::Snapshot,
@@ -31,10 +35,20 @@ pub(in crate::proxy) struct ClientResponse {
 enum ResponseContent {
     /// The gateway has all bytes.
     Local(Bytes),
+    /// The gateway has all bytes of an upstream's error.
+    UpstreamError(Box<UpstreamErrorContent>),
     /// The upstream sends it.
     Upstream(Box<PendingStream>),
     /// The upstream has switched to WebSocket.
     Switched(Box<SwitchedUpstream>),
+}
+
+/// An error response of an upstream.
+#[derive(Debug)]
+struct UpstreamErrorContent {
+    bytes: Bytes,
+    /// The name of the upstream.
+    upstream: Arc<str>,
 }
 
 /// Why a response cannot go on as an event stream whose head is out already.
@@ -50,15 +64,39 @@ impl ClientResponse {
     /// The response to a request that failed with `fault`, which also ends `exchange`.
     pub(in crate::proxy) fn of_fault(fault: &Fault, exchange: &mut Exchange, snapshot: &Snapshot) -> Self {
         exchange.fail(fault, |text| snapshot.upstream_keys.found_in(text));
-        let record = &exchange.record;
-        let recipient = Recipient {
-            form: record.error_form,
-            request_id: record.request_id.as_str(),
-            languages: &record.languages,
-        };
-        let response = Self::local(fault.render(recipient));
-        let was_retried = exchange.record.attempts.count() > 1;
-        if was_retried { response.not_to_be_retried() } else { response }
+        let status = fault.row().status;
+        // The log has the original status.
+        exchange.record.status = Some(status);
+        let last = exchange.record.attempts.last().map(|attempt| &*attempt.upstream);
+        let mut response = Self::local(fault.render(recipient(&exchange.record, snapshot, last)));
+        if exchange.record.attempts.count() > 1 {
+            sdk::forbid_retry(status, &mut response.head.headers);
+        }
+        response
+    }
+
+    /// An error response of `upstream`, which was read whole.
+    pub(in crate::proxy) fn of_upstream_error(response: Response<Bytes>, upstream: &Arc<str>) -> Self {
+        let (head, bytes) = response.into_parts();
+        let content = UpstreamErrorContent { bytes, upstream: upstream.clone() };
+        Self { head, content: ResponseContent::UpstreamError(Box::new(content)) }
+    }
+
+    /// Puts an upstream's error in other words, if the configuration has some for it.
+    pub(in crate::proxy) fn reword(&mut self, exchange: &mut Exchange, snapshot: &Snapshot) {
+        let ResponseContent::UpstreamError(error) = &mut self.content else { return };
+        // The log has the original status.
+        exchange.record.status = Some(self.head.status);
+        if snapshot.errors.rules.is_empty() {
+            return;
+        }
+        let UpstreamErrorContent { bytes, upstream } = &mut **error;
+        let original = bytes.clone();
+        reword(&mut self.head, bytes, recipient(&exchange.record, snapshot, Some(upstream)));
+        // Escapes of the original may have hidden a key, and are gone now.
+        if snapshot.upstream_keys.found_in(bytes) {
+            *bytes = original;
+        }
     }
 
     /// A response whose bytes the gateway has.
@@ -122,7 +160,10 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) if pending.observer.is_unfinished() => {
                 commit::hold_until_content(pending, clocks, endpoint, &bounds).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(()),
+            ResponseContent::Upstream(_)
+            | ResponseContent::Switched(_)
+            | ResponseContent::Local(_)
+            | ResponseContent::UpstreamError(_) => Ok(()),
         }
     }
 
@@ -142,7 +183,10 @@ impl ClientResponse {
             {
                 hold_error_document(pending, clocks, endpoint, bounds).await
             }
-            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => Ok(()),
+            ResponseContent::Upstream(_)
+            | ResponseContent::Switched(_)
+            | ResponseContent::Local(_)
+            | ResponseContent::UpstreamError(_) => Ok(()),
         }
     }
 
@@ -171,6 +215,32 @@ impl ClientResponse {
         whole::hold_until_complete(pending, clocks, form, bounds).await
     }
 
+    /// Reads the body whole. `None`: there is none of an upstream, or it is larger than `bounds` allow, and goes on as it came.
+    ///
+    /// # Errors
+    /// The body ended early, or stopped arriving.
+    pub(in crate::proxy) async fn read_document(
+        &mut self,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<Option<Bytes>, Fault> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => document::read_document(pending, bounds).await,
+            ResponseContent::Switched(_) | ResponseContent::Local(_) | ResponseContent::UpstreamError(_) => {
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts another document in the place of the body, which was read whole.
+    pub(in crate::proxy) fn replace_document(&mut self, document: Bytes) {
+        if let ResponseContent::Upstream(pending) = &mut self.content {
+            if self.head.headers.contains_key(header::CONTENT_LENGTH) {
+                self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(document.len()));
+            }
+            document::replace_document(pending, document);
+        }
+    }
+
     /// Notes that the response comes from the target of `permit`, which keeps the request pending there. Content is due within `first_token`
     /// after `start`, when the request was sent.
     pub(in crate::proxy) fn comes_from(
@@ -185,7 +255,7 @@ impl ClientResponse {
                 pending.permit = Some(permit);
             }
             ResponseContent::Switched(upstream) => upstream.permit = Some(permit),
-            ResponseContent::Local(_) => {}
+            ResponseContent::Local(_) | ResponseContent::UpstreamError(_) => {}
         }
     }
 
@@ -196,7 +266,10 @@ impl ClientResponse {
             ResponseContent::Upstream(pending) if pending.observer.is_events() => {
                 pending.key = Some(Box::new(key));
             }
-            ResponseContent::Upstream(_) | ResponseContent::Switched(_) | ResponseContent::Local(_) => {
+            ResponseContent::Upstream(_)
+            | ResponseContent::Switched(_)
+            | ResponseContent::Local(_)
+            | ResponseContent::UpstreamError(_) => {
                 key.works();
             }
         }
@@ -204,7 +277,12 @@ impl ClientResponse {
 
     /// Removes the body, because the request was a HEAD; hyper does so on HTTP/1.1 only. The length that GET would have stays in the head.
     pub(in crate::proxy) fn for_head(mut self) -> Self {
-        if let ResponseContent::Local(bytes) = &self.content {
+        let bytes = match &self.content {
+            ResponseContent::Local(bytes) => Some(bytes),
+            ResponseContent::UpstreamError(error) => Some(&error.bytes),
+            ResponseContent::Upstream(_) | ResponseContent::Switched(_) => None,
+        };
+        if let Some(bytes) = bytes {
             if !bytes.is_empty() {
                 self.head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
             }
@@ -222,6 +300,7 @@ impl ClientResponse {
     pub(in crate::proxy) fn into_relay(self, exchange: Box<Exchange>) -> (response::Parts, Relay) {
         let relay = match self.content {
             ResponseContent::Local(bytes) => Relay::local(bytes, exchange),
+            ResponseContent::UpstreamError(error) => Relay::local(error.bytes, exchange),
             ResponseContent::Upstream(pending) => Relay::upstream(*pending, exchange),
             // Its connection is closed: it goes on only by `into_switched`.
             ResponseContent::Switched(_) => Relay::local(Bytes::new(), exchange),
@@ -246,10 +325,27 @@ impl ClientResponse {
             ResponseContent::Upstream(_) | ResponseContent::Switched(_) => {
                 Err(NotAStream::Fault(Fault::BadAnswer(Reason::AnswerNotStream)))
             }
-            ResponseContent::Local(bytes) => Err(match event_of(&bytes, dialect) {
-                Some(event) => NotAStream::Error(event),
-                None => NotAStream::Fault(Fault::Withheld(self.head.status.as_u16())),
-            }),
+            ResponseContent::Local(bytes) => Err(as_event(&bytes, self.head.status, dialect)),
+            ResponseContent::UpstreamError(error) => Err(as_event(&error.bytes, self.head.status, dialect)),
         }
+    }
+}
+
+/// The client of an exchange as the recipient of an error that comes from `upstream`.
+fn recipient<'a>(record: &'a Record, snapshot: &'a Snapshot, upstream: Option<&'a str>) -> Recipient<'a> {
+    Recipient {
+        form: record.error_form,
+        request_id: record.request_id.as_str(),
+        languages: &record.languages,
+        rules: &snapshot.errors.rules,
+        upstream,
+    }
+}
+
+/// An error response as an event of a stream that has begun.
+fn as_event(bytes: &[u8], status: StatusCode, dialect: Dialect) -> NotAStream {
+    match event_of(bytes, dialect) {
+        Some(event) => NotAStream::Error(event),
+        None => NotAStream::Fault(Fault::Withheld(status.as_u16())),
     }
 }

@@ -98,6 +98,17 @@ impl ResponseObserver {
         }
     }
 
+    /// Reads the usage in an event, given by its bytes, that was asked for by the gateway and is not sent to the client. It is no event of what the
+    /// client gets, and counts as none.
+    #[cold]
+    pub(super) fn see_removed(&mut self, event: &[u8]) {
+        let Self::Events(events) = self else { return };
+        let mut scanner = Scanner::new();
+        let mut see = |event: Event<'_>| events.reader.removed(&event);
+        scanner.scan(event, &mut see);
+        scanner.finish(&mut see);
+    }
+
     /// Notes that the body has ended in order: a last event without its blank line counts.
     pub(super) fn at_end(&mut self) {
         if let Self::Events(events) = self {

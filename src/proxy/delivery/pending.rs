@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use http_body::Frame;
 
-use super::{ResponseObserver, ResponsePolicy};
+use super::{EventFilter, ResponseObserver, ResponsePolicy};
 use crate::{
     proxy::{buffered::Buffered, key_use::KeyUse},
     upstream::{AnswerBody, TargetPermit},
@@ -19,6 +19,8 @@ use crate::{
 pub(in crate::proxy) struct PendingStream {
     /// What was not read yet; `None` once the response was held to its end.
     pub(super) body: Option<AnswerBody>,
+    /// Removes what the client did not ask for.
+    pub(super) filter: Option<Box<EventFilter>>,
     pub(super) observer: ResponseObserver,
     /// Frames that were read while the response was held back.
     pub(super) held: VecDeque<Frame<Bytes>>,
@@ -49,6 +51,7 @@ impl PendingStream {
         let held = VecDeque::new();
         Self {
             body: Some(body),
+            filter: None,
             observer,
             held,
             counted: None,
@@ -59,5 +62,11 @@ impl PendingStream {
             key: None,
             close_delimited,
         }
+    }
+
+    /// Removes the usage from the response, because its client did not ask for it.
+    pub(in crate::proxy) fn without_usage(mut self) -> Self {
+        self.filter = self.observer.is_events().then(Box::default);
+        self
     }
 }

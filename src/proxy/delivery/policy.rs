@@ -10,7 +10,7 @@ use crate::{
     fault::Fault,
     policy::{self, SecretScanner},
     proxy::key_use::KeyCooldown,
-    snapshot::{Route, Upstream},
+    snapshot::Route,
 };
 
 /// The policy for an upstream's response after its head.
@@ -35,14 +35,14 @@ pub(in crate::proxy) struct EventVerdict {
 pub(in crate::proxy) type ErrorJudge = fn(&[u8], bool, Option<&str>) -> EventVerdict;
 
 impl ResponsePolicy {
-    /// The policy for a response of `upstream` on `route`.
-    pub(in crate::proxy) fn new(route: &Arc<Route>, upstream: &Upstream, judge: ErrorJudge) -> Self {
-        Self {
-            route: route.clone(),
-            secrets: upstream.secrets.clone(),
-            has_key: upstream.auth.is_some(),
-            judge,
-        }
+    /// The policy for a response on `route` in which `secrets` are searched for. `has_key`: the upstream was sent a key of the gateway's.
+    pub(in crate::proxy) fn new(
+        route: &Arc<Route>,
+        secrets: &Arc<SecretScanner<'static>>,
+        has_key: bool,
+        judge: ErrorJudge,
+    ) -> Self {
+        Self { route: route.clone(), secrets: secrets.clone(), has_key, judge }
     }
 
     /// The route that the response belongs to.

@@ -125,11 +125,13 @@ impl Relay {
         }
         let handle = &self.exchange.handle;
         handle.progress.polled();
-        if let Some(cut) = handle.abort.cause() {
+        if let Some(cut) = handle.abort.cause()
+            && !active.has_frames()
+        {
             let fault = active.clock.fault(cut);
             return self.rescue(&fault, cx);
         }
-        match active.source.poll_frame(cx) {
+        match active.poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) if frame.is_trailers() && active.observer.is_unfinished() => {
                 self.source_ended(cx)
             }
@@ -167,6 +169,7 @@ impl Relay {
         match self.exchange.record.upload.failure() {
             Some(UploadFailure::Stalled(idle)) => Fault::BodyStalled(idle),
             Some(UploadFailure::Broken) => Fault::BodyBroken(error.into()),
+            Some(UploadFailure::File) => Fault::SpoolFailed(error.into()),
             None => Fault::Truncated(error.into()),
         }
     }
@@ -262,10 +265,18 @@ impl Relay {
         }
         let lengthless = active.lengthless;
         let only_framing_missing = complete && lengthless;
-        let last = active
-            .observer
-            .last_event(fault, self.exchange.record.languages.language())
-            .filter(|_| lengthless);
+        let rest = active.filtered_rest();
+        let last = match &rest {
+            // All that came goes out first, and it ends within an event.
+            Some(rest) => {
+                active.observer.look(rest);
+                Some(LastEvent { event: rest.clone(), is_enough: false })
+            }
+            None => {
+                let language = self.exchange.record.languages.language();
+                active.observer.last_event(fault, language).filter(|_| lengthless)
+            }
+        };
         self.conclude();
         self.fail(fault);
         self.end_with(last, only_framing_missing, cx)
@@ -346,7 +357,7 @@ impl Relay {
     /// Decides whether the client was given a complete response. Nothing else decides that.
     fn conclude(&mut self) {
         let Stage::Active(active) = &mut self.stage else { return };
-        if active.source.is_whole() {
+        if active.is_whole() {
             active.observer.at_end();
         }
         if active.is_complete() {
@@ -359,7 +370,7 @@ impl Relay {
             self.exchange.connection().reset_when_closing(false);
             // A fault's own response was concluded with the fault, which stays.
             self.exchange.conclude(outcome);
-        } else if active.source.is_whole() {
+        } else if active.is_whole() {
             // hyper does not poll beyond the announced length.
             self.exchange.fail(&Fault::Truncated(UNFINISHED.into()), |_| false);
         }
@@ -392,7 +403,7 @@ impl Body for Relay {
     fn is_end_stream(&self) -> bool {
         match &self.stage {
             // The relay looks at a stream's end when it comes, so hyper has to ask for it.
-            Stage::Active(active) => active.source.is_end_stream() && !active.observer.is_unfinished(),
+            Stage::Active(active) => active.is_end_stream() && !active.observer.is_unfinished(),
             Stage::LastEvent { .. } | Stage::Aborting(_) => false,
             Stage::Ended => true,
         }

@@ -2,9 +2,11 @@
 
 mod address;
 mod affinity;
+mod bounds;
 mod models;
 mod prepared;
 mod read;
+mod spooled;
 
 use std::sync::Arc;
 
@@ -12,15 +14,22 @@ use http::request;
 use http_body::Body;
 use percent_encoding::percent_decode_str;
 
-use super::{arrival::Arrived, context::RequestContext, sdk};
+use super::{
+    arrival::{Arrived, RoutedRequest},
+    context::RequestContext,
+    rewrite::{Paths, Rewrite},
+    sdk,
+};
 use crate::{
-    body::RequestBody,
+    body::{RequestBody, Spool},
+    config::AskForUsage,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, Operation},
+    openai::{self, EditPoints, ModelUse, Operation},
     snapshot::Route,
 };
-use read::{BodyForm, Bounds, HeldBody};
+use bounds::{Bounds, SpoolBounds};
+use read::{BodyForm, HeldContent};
 
 pub(super) use address::address;
 pub(super) use prepared::{PreparedRequest, RequestContent};
@@ -41,17 +50,31 @@ pub(super) async fn prepare(
     let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
     exchange.record.endpoint = operation.endpoint;
     let form = BodyForm::of(&head.method, &head.headers, operation);
-    let form = form.filter(|form| !body.is_end_stream() && !is_streamed(form, &body, &arrived, exchange));
+    let is_needed = form.is_some() && is_model_needed(&arrived, exchange);
+    let limit = arrived.routed.route.body_limit;
+    let form = form.filter(|form| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed));
     let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
+    let mut more_models = Vec::new();
     let content = match form {
         None => RequestContent::Streamed(body),
         Some(form) => {
-            let held = read_body(context, exchange, &arrived, body, form).await?;
+            let spool = spool_bounds(context, &form, is_needed);
+            let bounds = bounds_on(context, &arrived, spool);
+            exchange.handle.status.enter(Phase::Intake);
+            let tally = &exchange.record.upload;
+            let mut held = read::read(body, form, bounds, &context.worker.gateway, tally).await?;
+            if operation.model == ModelUse::InSession {
+                held.take_session()?;
+            }
             repeat = operation.repeat(Some(&held.facts));
+            more_models = held.facts.more_models;
             exchange.record.model = held.facts.model;
             exchange.record.stream = Some(held.facts.stream);
             (edit_points, decoded) = (held.facts.edit_points, held.decoded);
-            RequestContent::Read(held.bytes)
+            match held.content {
+                HeldContent::Memory(bytes) => RequestContent::Read(bytes),
+                HeldContent::File(file) => RequestContent::Spooled(file),
+            }
         }
     };
     let record = &mut exchange.record;
@@ -61,15 +84,21 @@ pub(super) async fn prepare(
     record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
     let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
     record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    let RoutedRequest { path, upstream_path, .. } = &arrived.routed;
+    let rewrite = Rewrite::of(context, &head, operation.endpoint, Paths { path, upstream_path });
+    let stream = record.stream == Some(true);
+    let adds_usage = stream && adds_usage(&arrived.routed.route, operation, &edit_points);
     // Boxed, because it is moved often from here on.
     let mut request = Box::new(PreparedRequest {
         retries_so_far: sdk::retries_so_far(&head.headers),
-        stream: record.stream == Some(true),
+        stream,
+        adds_usage,
         arrived,
         head,
         content,
         decoded,
         model,
+        more_models,
         path_model,
         repeat,
         edit_points,
@@ -78,25 +107,30 @@ pub(super) async fn prepare(
         accounts: None,
         configured_route: None,
         handshake: None,
+        rewrite,
     });
     request.choose_upstreams(record.caller.as_deref())?;
     let route = &request.arrived.routed.route;
     let text = request.decoded.as_ref().or(request.content.held());
     request.affinities = affinity::of(route, record, &request.head.headers, text).await;
     // Only an edit needs it from here on.
-    if !sets_model(route) {
+    if !sets_model(route) && !request.adds_usage {
         request.decoded = None;
     }
     Ok(request)
 }
 
-/// Whether the body is forwarded as it arrives although it could be read.
-fn is_streamed(form: &BodyForm, body: &RequestBody, arrived: &Arrived, exchange: &Exchange) -> bool {
+/// Whether anything depends on the model of the request.
+fn is_model_needed(arrived: &Arrived, exchange: &Exchange) -> bool {
     let route = &arrived.routed.route;
     let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.is_limited_to_models());
     let is_in_path = || route.steps.iter().any(|step| step.upstream.needs_model());
-    let is_needed = is_limited || route.models.is_some() || sets_model(route) || is_in_path();
-    form.may_be_streamed(body, route.body_limit, is_needed)
+    is_limited || route.models.is_some() || sets_model(route) || is_in_path()
+}
+
+/// Whether the gateway asks for the usage of a stream, where the client does not.
+fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool {
+    route.usage == AskForUsage::Always && operation.endpoint.reports_usage_if_asked() && points.takes_usage()
 }
 
 /// Whether some candidate of the route has a model of its own.
@@ -104,21 +138,28 @@ fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
 }
 
-async fn read_body(
-    context: &RequestContext,
-    exchange: &Exchange,
-    arrived: &Arrived,
-    body: RequestBody,
-    form: BodyForm,
-) -> Result<HeldBody, Fault> {
-    exchange.handle.status.enter(Phase::Intake);
+fn bounds_on(context: &RequestContext, arrived: &Arrived, spool: Option<SpoolBounds>) -> Bounds {
     let server = &context.snapshot.server;
-    let bounds = Bounds {
+    Bounds {
         limit: arrived.routed.route.body_limit,
         idle: server.body_idle,
         buffered: server.max_buffered,
+        spool,
+    }
+}
+
+/// When a body of this form goes to a file: a form whose model has to be known.
+fn spool_bounds(context: &RequestContext, form: &BodyForm, is_needed: bool) -> Option<SpoolBounds> {
+    if !is_needed || !matches!(form, BodyForm::Multipart { .. }) {
+        return None;
+    }
+    let server = &context.snapshot.server;
+    let spool = Spool {
+        directory: server.spool_directory.clone(),
+        most: server.max_spooled,
+        total: context.worker.gateway.spooled.clone(),
     };
-    read::read(body, form, bounds, &context.worker.gateway, &exchange.record.upload).await
+    Some(SpoolBounds { above: server.spool_above, spool })
 }
 
 /// A segment of a path as the upstream reads it.

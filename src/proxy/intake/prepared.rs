@@ -9,15 +9,16 @@ use http_body::Body;
 use super::models::{self, Named};
 use crate::{
     access::Caller,
-    body::{Outbound, RequestBody},
-    fault::Fault,
+    body::{Outbound, RequestBody, SpoolFile},
+    fault::{Fault, Reason},
     openai::{EditPoints, Operation, Repeat},
     proxy::{
         account_choice::AccountChoice,
         arrival::{Arrived, Handshake},
+        rewrite::Rewrite,
     },
-    snapshot::Route,
-    upstream::Affinity,
+    snapshot::{Route, Target},
+    upstream::{Affinity, Dialer},
 };
 
 /// A request that is ready to be sent to a candidate.
@@ -30,6 +31,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) decoded: Option<Bytes>,
     /// The model that the request asks for; unlike the one in the record, it may look like the key of some upstream.
     pub(in crate::proxy) model: Option<Arc<str>>,
+    /// Other models that it names.
+    pub(in crate::proxy) more_models: Vec<String>,
     /// The model that the path names (Azure, Gemini).
     pub(in crate::proxy) path_model: Option<String>,
     /// Whether the same request may be sent again, judged by its operation and its body.
@@ -38,6 +41,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
     pub(in crate::proxy) stream: bool,
+    /// Whether upstreams are asked for the usage of the stream although the client does not ask for it.
+    pub(in crate::proxy) adds_usage: bool,
     pub(in crate::proxy) operation: Operation,
     /// How often an SDK has sent this request before.
     pub(in crate::proxy) retries_so_far: u32,
@@ -49,6 +54,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) configured_route: Option<Arc<Route>>,
     /// What a request for a WebSocket connection says; such a request has no body.
     pub(in crate::proxy) handshake: Option<Rc<Handshake>>,
+    /// What is rewritten in the response.
+    pub(in crate::proxy) rewrite: Option<Box<Rewrite>>,
 }
 
 /// The request's body, as far as it had to be read.
@@ -56,6 +63,8 @@ pub(in crate::proxy) struct PreparedRequest {
 pub(in crate::proxy) enum RequestContent {
     /// Read whole.
     Read(Bytes),
+    /// Read whole, into a file.
+    Spooled(Arc<SpoolFile>),
     /// Forwarded as it arrives.
     Streamed(RequestBody),
     /// The body was forwarded, and cannot be sent again.
@@ -83,7 +92,7 @@ impl PreparedRequest {
 
     /// Whether the body must be edited for a candidate with a model of its own, and cannot be.
     pub(in crate::proxy) fn lacks_place_for_model(&self) -> bool {
-        let is_read = matches!(self.content, RequestContent::Read(_));
+        let is_read = matches!(self.content, RequestContent::Read(_) | RequestContent::Spooled(_));
         is_read && self.edit_points == EditPoints::NotAnObject && self.takes_model()
     }
 
@@ -97,6 +106,11 @@ impl PreparedRequest {
         let Some(configured) = models::choose_upstreams(&mut self.arrived.routed, caller, named)? else {
             return Ok(());
         };
+        if let Some(ephemeral) = &self.arrived.ephemeral
+            && !self.arrived.routed.route.steps.iter().any(|step| step.upstream.name == ephemeral.upstream)
+        {
+            return Err(Fault::EphemeralKeyInvalid(Reason::EphemeralModel));
+        }
         self.configured_route = Some(configured);
         self.affinities.clear();
         Ok(())
@@ -115,6 +129,11 @@ impl PreparedRequest {
         route.models.as_ref().map_or(model, |models| models.counted_name(model))
     }
 
+    /// The dialer of the connections to `target` that can carry this request: only one of HTTP/1.1 switches to WebSocket.
+    pub(in crate::proxy) fn dialer<'t>(&self, target: &'t Target) -> &'t Arc<Dialer> {
+        if self.handshake.is_some() { target.dialer.for_upgrades() } else { &target.dialer }
+    }
+
     /// Whether its body is still there.
     pub(in crate::proxy) fn can_be_sent(&self) -> bool {
         !matches!(self.content, RequestContent::Gone)
@@ -122,7 +141,8 @@ impl PreparedRequest {
 
     /// Whether two upstreams may work on it at the same time: nothing is created twice, and its body is held.
     pub(in crate::proxy) fn can_be_sent_twice(&self) -> bool {
-        self.repeat.is_harmless() && (self.content.held().is_some() || self.content.is_empty())
+        let is_here = matches!(self.content, RequestContent::Read(_) | RequestContent::Spooled(_));
+        self.repeat.is_harmless() && (is_here || self.content.is_empty())
     }
 
     /// Takes back a streamed body of which nothing was sent.

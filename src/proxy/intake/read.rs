@@ -1,17 +1,20 @@
-//! Reads a request body whole, within bounds, and the facts in it: JSON, compressed or not, and forms.
+//! Reads a request body whole, within bounds, and the facts in it: JSON, compressed or not, and forms, large ones into a file.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, header};
 use http_body::Body;
 
+use super::{
+    bounds::{Bounds, SpoolBounds, next},
+    spooled::{self, Beginning, SpooledForm},
+};
 use crate::{
-    body::{RequestBody, UploadTally},
+    body::{RequestBody, SpoolFile, UploadTally},
     coding::{Coding, DecodeError, Need},
     fault::Fault,
-    openai::{self, Facts, FactsError, Operation},
-    pause,
+    openai::{self, EditPoints, Facts, FactsError, FormReader, ModelUse, Operation},
     proxy::{
         Gateway,
         body_memory::{BodyMemory, MAPPED_FROM},
@@ -32,11 +35,19 @@ const LARGE_CODED: usize = 16 << 10;
 /// A request body, held whole.
 #[derive(Debug)]
 pub(super) struct HeldBody {
-    /// The bytes count against the process-wide bound until their last clone is dropped.
-    pub(super) bytes: Bytes,
+    pub(super) content: HeldContent,
     /// The same, decoded, if they are compressed; counted in the same way.
     pub(super) decoded: Option<Bytes>,
     pub(super) facts: Facts,
+}
+
+/// Where a body is held.
+#[derive(Debug)]
+pub(super) enum HeldContent {
+    /// The bytes count against the process-wide bound until their last clone is dropped.
+    Memory(Bytes),
+    /// In a file.
+    File(Arc<SpoolFile>),
 }
 
 /// A body that can be read.
@@ -48,18 +59,19 @@ pub(super) enum BodyForm {
     /// A multipart form.
     Multipart {
         boundary: String,
+        /// Whether its field `session` names the model.
+        in_session: bool,
     },
 }
 
-/// Bounds on one body.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    /// In bytes.
-    pub(super) limit: u64,
-    /// The longest pause within it.
-    pub(super) idle: Duration,
-    /// Of all bodies that the process holds, in bytes.
-    pub(super) buffered: u64,
+impl HeldBody {
+    /// Has the models of the session in a JSON body in the place of its member `model`.
+    pub(super) fn take_session(&mut self) -> Result<(), Fault> {
+        let HeldContent::Memory(bytes) = &self.content else { return Ok(()) };
+        let text = self.decoded.as_ref().unwrap_or(bytes);
+        let is_json = matches!(self.facts.edit_points, EditPoints::Object { .. });
+        if is_json { self.facts.take_session(text).map_err(Fault::BodyInvalid) } else { Ok(()) }
+    }
 }
 
 impl BodyForm {
@@ -78,7 +90,14 @@ impl BodyForm {
             return None;
         }
         let boundary = openai::boundary(content_type.to_str().ok()?)?;
-        Some(Self::Multipart { boundary: boundary.to_owned() })
+        let in_session = operation.model == ModelUse::InSession;
+        Some(Self::Multipart { boundary: boundary.to_owned(), in_session })
+    }
+
+    /// A reader of a form.
+    fn reader(&self) -> Option<FormReader> {
+        let Self::Multipart { boundary, in_session } = self else { return None };
+        Some(if *in_session { FormReader::of_session(boundary) } else { FormReader::new(boundary) })
     }
 
     /// Whether a body of this form is forwarded as it arrives, without being read, because it may be larger than `limit` and nothing depends on
@@ -114,17 +133,31 @@ pub(super) async fn read(
         return Err(Fault::BodyTooLarge { limit: bounds.limit });
     }
     let mut gathered = Gathered::new(gateway);
+    // Of a form that goes to a file, no more room is made than for what is held in memory.
+    let in_memory = match (&form, &bounds.spool) {
+        (BodyForm::Multipart { .. }, Some(spool)) => spool.above.min(bounds.limit),
+        _ => bounds.limit,
+    };
+    let memory = Bounds { limit: in_memory, ..bounds.clone() };
     while let Some(frame) = next(&mut body, bounds.idle).await? {
         let Ok(data) = frame.into_data() else { continue };
-        gathered.take(data, announced, &bounds, tally)?;
+        if gathered.length() + data.len() as u64 > in_memory
+            && let (Some(reader), Some(SpoolBounds { spool, .. })) = (form.reader(), &bounds.spool)
+        {
+            let beginning = Beginning { bytes: [gathered.whole(), data], reader, spool: spool.clone() };
+            let spooled = Box::pin(spooled::read(body, beginning, bounds, gateway, tally)).await?;
+            let SpooledForm { file, facts } = spooled;
+            return Ok(HeldBody { content: HeldContent::File(file), decoded: None, facts });
+        }
+        gathered.take(data, announced.min(in_memory), &memory, tally)?;
     }
     let bytes = gathered.whole();
     let large = if matches!(form, BodyForm::Coded(_)) { LARGE_CODED } else { LARGE };
     if bytes.len() < large {
-        return with_facts(bytes, &form, bounds, gateway);
+        return with_facts(bytes, &form, &bounds, gateway);
     }
     let gateway = gateway.clone();
-    let reading = tokio::task::spawn_blocking(move || with_facts(bytes, &form, bounds, &gateway));
+    let reading = tokio::task::spawn_blocking(move || with_facts(bytes, &form, &bounds, &gateway));
     reading.await.map_err(|error| Fault::Internal(error.into()))?
 }
 
@@ -142,6 +175,11 @@ impl Gathered {
         Self { first: Bytes::new(), rest: None, held: Buffered::new(gateway) }
     }
 
+    /// Number of bytes that have arrived.
+    fn length(&self) -> u64 {
+        (self.first.len() + self.rest.as_ref().map_or(0, BodyMemory::len)) as u64
+    }
+
     /// Adds a piece. `announced` is the body's `content-length`, or 0 if it has none.
     fn take(
         &mut self,
@@ -150,7 +188,7 @@ impl Gathered {
         bounds: &Bounds,
         tally: &UploadTally,
     ) -> Result<(), Fault> {
-        let length = self.first.len() + self.rest.as_ref().map_or(0, BodyMemory::len) + data.len();
+        let length = self.length() as usize + data.len();
         tally.whole(length as u64);
         if length as u64 > bounds.limit {
             return Err(Fault::BodyTooLarge { limit: bounds.limit });
@@ -207,16 +245,6 @@ fn room(length: usize, small: Option<&BodyMemory>, announced: u64, limit: u64) -
     length.max(announced).max(small.map_or(0, |small| 2 * small.capacity()))
 }
 
-async fn next(body: &mut RequestBody, idle: Duration) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
-    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    match pause::timeout(idle, frame).await {
-        Err(_) => Err(Fault::BodyStalled(idle)),
-        Ok(None) => Ok(None),
-        Ok(Some(Ok(frame))) => Ok(Some(frame)),
-        Ok(Some(Err(error))) => Err(Fault::BodyBroken(error.into())),
-    }
-}
-
 /// The affinity of the beginning of the body's prompt, if it has one.
 pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
     let hash = |bytes: &[u8]| {
@@ -234,13 +262,19 @@ pub(super) async fn prompt(bytes: &Bytes) -> Option<Affinity> {
 fn with_facts(
     bytes: Bytes,
     form: &BodyForm,
-    bounds: Bounds,
+    bounds: &Bounds,
     gateway: &Arc<Gateway>,
 ) -> Result<HeldBody, Fault> {
     let mut decoded = None;
     let read = match form {
         BodyForm::Json => Facts::read(&bytes),
-        BodyForm::Multipart { boundary } => Facts::read_form(&bytes, boundary),
+        BodyForm::Multipart { .. } => form.reader().map_or_else(
+            || Ok(Facts::default()),
+            |mut reader| {
+                reader.feed(&bytes);
+                reader.finish()
+            },
+        ),
         BodyForm::Coded(coding) => {
             let mut held = Buffered::new(gateway);
             let mut decoder = Buffered::new(gateway);
@@ -255,10 +289,10 @@ fn with_facts(
         }
     };
     let facts = read.map_err(Fault::BodyInvalid)?;
-    Ok(HeldBody { bytes, decoded, facts })
+    Ok(HeldBody { content: HeldContent::Memory(bytes), decoded, facts })
 }
 
-fn undecoded(error: DecodeError<Fault>, bounds: Bounds) -> Fault {
+fn undecoded(error: DecodeError<Fault>, bounds: &Bounds) -> Fault {
     match error {
         DecodeError::Invalid { problem } => Fault::BodyInvalid(FactsError::NotDecodable { problem }),
         DecodeError::TooLarge => Fault::BodyTooLarge { limit: bounds.limit },
@@ -268,6 +302,8 @@ fn undecoded(error: DecodeError<Fault>, bounds: Bounds) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{config::Server, exchange::AccessLog, snapshot::Snapshot};
 
@@ -276,7 +312,8 @@ mod tests {
     fn what_room_is_made_for_is_counted() {
         let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
-        let bounds = Bounds { limit: 64 << 20, idle: Duration::from_secs(1), buffered: u64::MAX };
+        let idle = Duration::from_secs(1);
+        let bounds = Bounds { limit: 64 << 20, idle, buffered: u64::MAX, spool: None };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
             let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);

@@ -23,6 +23,8 @@ pub(super) enum Ending {
     Stalled,
     /// The upstream's connection ended without a close frame.
     UpstreamLost,
+    /// The upstream takes nothing of what the client sends, for this long.
+    UpstreamStalled(Duration),
     /// The client asks for a model that it may not use.
     ModelForbidden(String),
     /// The route serves the models of tables only, and the client asks for another one.
@@ -56,7 +58,7 @@ impl Ending {
     pub(super) fn code(&self) -> u16 {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
-            Self::UpstreamLost => Close::INTERNAL,
+            Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
             Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Close::POLICY,
         }
     }
@@ -65,8 +67,8 @@ impl Ending {
     pub(super) fn reason(&self, language: Language) -> String {
         match self {
             Self::Drain => CloseReason::Draining.text(language),
-            Self::UpstreamLost => CloseReason::UpstreamLost.text(language),
-            _ => self.fault().message(language),
+            Self::UpstreamLost | Self::UpstreamStalled(_) => CloseReason::UpstreamLost.text(language),
+            _ => self.fault().close_reason(language),
         }
     }
 
@@ -79,6 +81,10 @@ impl Ending {
             Self::Stalled => Fault::CallerStalled,
             Self::UpstreamLost => {
                 Fault::Truncated("the upstream connection ended without a close frame".into())
+            }
+            Self::UpstreamStalled(span) => {
+                let span = span.as_secs_f64();
+                Fault::Truncated(format!("the upstream has taken nothing for {span} s").into())
             }
             Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
             Self::ModelNotFound { model, names } => Fault::model_not_found(model, names),

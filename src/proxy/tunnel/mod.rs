@@ -8,8 +8,10 @@
 //!
 //! A key that is withdrawn does not end a connection: its client was known when it was opened.
 
+mod clocks;
 mod direction;
 mod ending;
+mod opened;
 mod refuse;
 mod relay;
 mod watch;
@@ -37,8 +39,10 @@ use crate::{
     snapshot::Route,
     websocket::handshake,
 };
+use clocks::TunnelTimeouts;
+use opened::{Opened, TunnelPermits, TunnelSecrets};
 pub(super) use refuse::PageRefusal;
-use relay::{Opened, TunnelPermits, TunnelRelay, TunnelSecrets, TunnelTimeouts};
+use relay::TunnelRelay;
 
 /// A request for a WebSocket connection.
 pub(super) struct UpgradeRequest {
@@ -69,11 +73,11 @@ pub(super) async fn answer(
     let UpgradeRequest { head, body, handshake, presented } = request;
     let routed = arrival::find_route(context, exchange, &head)?;
     admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
-    let key = arrival::authenticate(context, &mut exchange.record, &head, &routed, presented)?;
+    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
     let timeouts = CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived { routed, key, timeouts };
+    let arrived = Arrived::new(routed, authenticated, timeouts);
     let rungs = std::pin::pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         if !request.content.is_empty() {
@@ -168,7 +172,8 @@ impl OpenTunnel {
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
         let closed = closed_route(context, &exchange);
         let opened = Opened { upstream: io, timeouts, permits, closed };
-        let secrets = TunnelSecrets { upstreams: context.snapshot.upstream_keys.clone(), client: client_key };
+        let upstreams = exchange.secrets.clone().unwrap_or_else(|| context.snapshot.upstream_keys.clone());
+        let secrets = TunnelSecrets { upstreams, client: client_key };
         Self { exchange, what: What::Open(Box::new(opened), secrets) }
     }
 

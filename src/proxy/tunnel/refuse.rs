@@ -43,7 +43,7 @@ impl PageRefusal {
         exchange.fail(fault, |text| context.snapshot.upstream_keys.found_in(text));
         Self {
             code: code_of_refusal(fault.row().status),
-            reason: fault.message(exchange.record.languages.language()),
+            reason: fault.close_reason(exchange.record.languages.language()),
         }
     }
 

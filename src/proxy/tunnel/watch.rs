@@ -89,6 +89,11 @@ impl Watch {
         self.open_turns + self.asked > 0
     }
 
+    /// Whether a close frame of either peer has passed.
+    pub(super) fn has_close(&self) -> bool {
+        self.client_closed || self.server_closed
+    }
+
     /// Observes what the server has sent.
     pub(super) fn server(&mut self, seen: Observed<'_>) {
         let text = match seen {

@@ -52,14 +52,15 @@ impl Chromium {
             Err(error) => panic!("chromium does not start: {error}"),
         }
     }
+
+    /// What it has printed, with the console of the page.
+    pub fn printed(&self) -> String {
+        fs::read_to_string(self.folder.path("printed")).unwrap_or_default()
+    }
 }
 
 impl Drop for Chromium {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            let printed = fs::read_to_string(self.folder.path("printed")).unwrap_or_default();
-            eprintln!("chromium has printed:\n{printed}");
-        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,6 +1,6 @@
 //! The bytes: preflight requests, and the headers of every other response.
 
-use http::{HeaderMap, HeaderValue, StatusCode, request::Builder};
+use http::{HeaderValue, StatusCode, request::Builder};
 use sluicegate::simulator::{Gate, Head, Script, Step};
 
 use crate::harness::{
@@ -143,9 +143,11 @@ async fn a_malformed_preflight_is_a_bad_request_that_the_page_may_not_read() {
         assert_eq!((answer.status, &*answer.code()), (StatusCode::BAD_REQUEST, "invalid_request"), "{names}");
         assert_eq!(names_of_cors(&answer), [""; 0], "{answer:?}");
     }
-    let request = of_page(preflight(&gateway, Http::One, "/v1/models", "GE T"));
-    assert_eq!(ask(&gateway, Http::One, request).await.status, StatusCode::BAD_REQUEST);
-    gateway.finish(6).await;
+    for method in ["GE T", "", "TRACE", "CONNECT"] {
+        let request = of_page(preflight(&gateway, Http::One, "/v1/models", method));
+        assert_eq!(ask(&gateway, Http::One, request).await.status, StatusCode::BAD_REQUEST, "{method}");
+    }
+    gateway.finish(9).await;
 }
 
 #[tokio::test]
@@ -200,67 +202,69 @@ async fn the_announced_method_decides_the_route() {
     gateway.finish(3).await;
 }
 
+/// A response of an upstream that has CORS headers of its own.
+fn theirs(status: u16, body: &'static str, more: &[(&'static str, &'static str)]) -> Script {
+    let mut head = Head::json(StatusCode::from_u16(status).unwrap(), body.len());
+    let own = [
+        ("access-control-allow-origin", "*"),
+        ("access-control-allow-credentials", "true"),
+        ("access-control-expose-headers", "x-theirs"),
+        ("vary", "accept-encoding"),
+        ("x-request-id", "req_up"),
+    ];
+    for (name, value) in own.iter().chain(more) {
+        head.headers.insert(*name, HeaderValue::from_static(value));
+    }
+    Script::new(vec![Step::Head(head), Step::Send(body.into())])
+}
+
+/// A list of models, a route whose upstream is gone, and one that holds whole responses.
+fn many_routes(upstream: &str) -> Gateway {
+    let toml = GatewayToml::before(upstream, "retry = \"off\"")
+        .listener("h2c = true")
+        .defaults(CORS)
+        .route("model_tables = \"prefer\"\nmodel_list = \"configured\"")
+        .upstream("gone", "http://127.0.0.1:1", "retry = \"off\"")
+        .more(
+            "[route.gone]\npath = \"/gone\"\nupstreams = [\"gone\"]\n\
+             [route.whole]\npath = \"/whole\"\nrewrite = \"/v1\"\nupstreams = [\"sim\"]\ndelivery = \"whole\"\n\
+             [model.one]\nupstreams = [\"sim\"]",
+        );
+    Gateway::start(&toml)
+}
+
 #[tokio::test]
 async fn a_page_reads_every_response() {
     for http in BOTH {
         let upstream = simulator().await;
-        let lists = "model_tables = \"prefer\"\nmodel_list = \"configured\"";
-        let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"")
-            .listener("h2c = true")
-            .defaults(CORS)
-            .route(lists)
-            .upstream("gone", "http://127.0.0.1:1", "retry = \"off\"")
-            .more(
-                "[route.gone]\npath = \"/gone\"\nupstreams = [\"gone\"]\n\
-                 [route.whole]\npath = \"/whole\"\nrewrite = \"/v1\"\nupstreams = [\"sim\"]\ndelivery = \"whole\"\n\
-                 [model.one]\nupstreams = [\"sim\"]",
-            );
-        let gateway = Gateway::start(&toml);
-        let address = gateway.address();
-        let mut theirs = HeaderMap::new();
-        for (name, value) in [
-            ("access-control-allow-origin", "*"),
-            ("access-control-allow-credentials", "true"),
-            ("access-control-expose-headers", "x-theirs"),
-            ("vary", "accept-encoding"),
-            ("x-request-id", "req_up"),
-        ] {
-            theirs.insert(name, HeaderValue::from_static(value));
-        }
-        let json = |status: u16, body: &'static str, more: Option<(&'static str, &'static str)>| {
-            let mut head = Head::json(StatusCode::from_u16(status).unwrap(), body.len());
-            head.headers.extend(theirs.clone());
-            if let Some((name, value)) = more {
-                head.headers.insert(name, HeaderValue::from_static(value));
-            }
-            Script::new(vec![Step::Head(head), Step::Send(body.into())])
-        };
+        let gateway = many_routes(&upstream.url());
         let limited = r#"{"error":{"message":"slow down","type":"requests","code":"rate_limit_exceeded"}}"#;
-        upstream.queue(json(200, "{}", None));
-        upstream.queue(json(429, limited, Some(("retry-after", "1"))));
-        upstream.queue(json(201, "{}", Some(("location", "/v1/realtime/calls/rtc_1"))));
-        let key = |request: Builder| {
-            request.header("authorization", format!("Bearer {}", crate::harness::CLIENT_KEY))
-        };
-        let get = |path: &str| request(address, http, "GET", path);
+        upstream.queue(theirs(200, "{}", &[]));
+        upstream.queue(theirs(429, limited, &[("retry-after", "1")]));
+        upstream.queue(theirs(201, "{}", &[("location", "/v1/realtime/calls/rtc_1")]));
+        let post = |path: &str| post(gateway.address(), http, path);
+        let get = |path: &str| authorised(gateway.address(), http, "GET", path);
+        let without_key = || request(gateway.address(), http, "GET", "/v1/files");
+        let embed = r#"{"model":"m","input":"x"}"#;
         let cases = [
-            (200, post(address, http, "/v1/embeddings"), r#"{"model":"m","input":"x"}"#),
-            (429, post(address, http, "/v1/embeddings"), r#"{"model":"m","input":"x"}"#),
-            (201, post(address, http, "/v1/realtime/calls"), "{}"),
-            (200, post(address, http, "/v1/chat/completions"), CHAT),
-            (200, post(address, http, "/whole/chat/completions"), CHAT),
-            (200, key(get("/v1/models")), ""),
-            (404, key(get("/v1/models/none")), ""),
-            (401, get("/v1/files"), ""),
-            (401, get("/v1/files").header("authorization", "Bearer sk-wrong"), ""),
-            (404, key(get("/none")), ""),
-            (400, key(get("/v1/a%00b")), ""),
-            (400, post(address, http, "/v1/chat/completions"), "{"),
-            (502, post(address, http, "/gone/embeddings"), r#"{"model":"m","input":"x"}"#),
+            (200, post("/v1/embeddings"), embed),
+            (429, post("/v1/embeddings"), embed),
+            (201, post("/v1/realtime/calls"), "{}"),
+            (200, post("/v1/chat/completions"), CHAT),
+            (200, post("/whole/chat/completions"), CHAT),
+            (200, get("/v1/models"), ""),
+            (404, get("/v1/models/none"), ""),
+            (401, without_key(), ""),
+            (401, without_key().header("authorization", "Bearer sk-wrong"), ""),
+            (404, get("/none"), ""),
+            (400, get("/v1/a%00b"), ""),
+            (400, post("/v1/chat/completions"), "{"),
+            (502, post("/gone/embeddings"), embed),
         ];
         let count = cases.len();
         for (status, request, body) in cases {
-            let answer = send(address, http, of_page(request).body(whole(body)).unwrap()).await;
+            let request = of_page(request).body(whole(body)).unwrap();
+            let answer = send(gateway.address(), http, request).await;
             assert_eq!(answer.status, status, "{answer:?}");
             is_for_the_page(&answer);
         }

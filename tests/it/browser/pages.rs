@@ -48,7 +48,7 @@ async fn openai_in_a_page_sees_what_other_clients_see() {
     let mut site = Site::serve(listener, package, settings);
 
     let browser = Chromium::open(&site.page("app", "listed"), &certificate.digest);
-    let (seen, ()) = tokio::join!(site.report(), turn(&realtime));
+    let (seen, ()) = tokio::join!(site.report(&browser), turn(&realtime));
     drop(browser);
     for (base, protocol) in bases.iter().zip(["HTTP/2", "HTTP/1.1"]) {
         let other = expected(&gateway).await;
@@ -65,7 +65,7 @@ async fn openai_in_a_page_sees_what_other_clients_see() {
 
     let asked = upstream.records().len();
     let browser = Chromium::open(&site.page("other", "unlisted"), &certificate.digest);
-    let seen = site.report().await;
+    let seen = site.report(&browser).await;
     drop(browser);
     assert_eq!(
         (&seen["chat"]["kind"], &seen["chat"]["status"]),

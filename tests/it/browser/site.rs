@@ -7,10 +7,12 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::mpsc};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/browser");
+
+use super::chromium::Chromium;
 
 /// A browser that starts while other tests run is slower than anything else here. Nothing is measured with it.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -58,11 +60,12 @@ impl Site {
         format!("http://{name}.localhost:{}/#{fragment}", self.port)
     }
 
-    /// What a page has seen.
-    pub async fn report(&mut self) -> Value {
+    /// What the page of this browser has seen.
+    pub async fn report(&mut self, browser: &Chromium) -> Value {
         let reported = tokio::time::timeout(PATIENCE, self.reports.recv()).await;
-        let report = reported.unwrap_or_else(|_| panic!("the page has reported nothing")).unwrap();
-        assert!(report.get("failed").is_none(), "{report:#}");
+        let report = reported.ok().flatten().unwrap_or_else(|| json!({ "failed": "nothing was reported" }));
+        let printed = browser.printed();
+        assert!(report.get("failed").is_none(), "{report:#}\nchromium has printed:\n{printed}");
         report
     }
 }
@@ -73,7 +76,8 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     if path == "/report" {
-        let report = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let report =
+            request.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
         let _ = content.reports.send(serde_json::from_slice(&report).unwrap_or_default());
         return Ok(Response::new(Full::default()));
     }

@@ -20,7 +20,10 @@ async fn a_limit_on_requests_admits_its_burst_and_says_exactly_when_more() {
         assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
     }
     let refused = chat(gateway.address(), Http::Two).await;
-    assert_eq!((refused.status, refused.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded"));
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
+    );
     assert_eq!(header(&refused, "x-sluicegate-limit"), Some("fair-use"));
     assert!(refused.text().contains("`fair-use`"), "{}", refused.text());
     let millis: u64 = header(&refused, "retry-after-ms").unwrap().parse().unwrap();

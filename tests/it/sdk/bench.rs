@@ -182,14 +182,21 @@ pub(super) fn certificates(folder: &Path) {
 /// Tells a script where the gateway is and whom to trust, and nothing that the tester has set for themselves.
 pub(super) fn introduce(script: &mut Command, folder: &Path, gateway: &str) {
     let ca = folder.join("certs/ca.pem");
+    without_settings(script);
+    let url = format!("https://{gateway}");
+    script.env("GATEWAY_URL", url).env("GATEWAY_CA", &ca).env("NODE_EXTRA_CA_CERTS", &ca);
+}
+
+/// Removes what the tester has set for their own SDKs.
+pub(super) fn without_settings(script: &mut Command) {
     for (name, _) in env::vars_os() {
         let name = name.to_string_lossy();
-        if name.starts_with("OPENAI_") || name.to_ascii_lowercase().ends_with("_proxy") {
+        let is_an_sdks =
+            ["OPENAI_", "AZURE_OPENAI_", "ANTHROPIC_"].iter().any(|prefix| name.starts_with(prefix));
+        if is_an_sdks || name.to_ascii_lowercase().ends_with("_proxy") {
             script.env_remove(&*name);
         }
     }
-    let url = format!("https://{gateway}");
-    script.env("GATEWAY_URL", url).env("GATEWAY_CA", &ca).env("NODE_EXTRA_CA_CERTS", &ca);
 }
 
 fn simulator(folder: &Path) -> Process {

@@ -18,6 +18,9 @@ use crate::{
     harness::{CLIENT_KEY, Gateway, UPSTREAM_KEY, log, simulator},
 };
 
+/// What a program sees of an exception.
+type ClassAndCode = (&'static str, Option<&'static str>);
+
 const PYTHON: [&str; 4] = ["sync-1", "async-1", "sync-2", "async-2"];
 
 /// What a script says of one case.
@@ -48,17 +51,17 @@ struct Case<'a> {
 
 #[tokio::test]
 async fn python() {
-    run(packages::python("faults.py"), &PYTHON, |error| error.python).await;
+    run(packages::python("faults.py"), &PYTHON, |error| (error.python, error.code)).await;
 }
 
 #[tokio::test]
 async fn node() {
     let mut script = packages::node();
     script.arg("faults.mjs");
-    run(script, &["node"], |error| error.node).await;
+    run(script, &["node"], |error| (error.node, error.node_code.or(error.code))).await;
 }
 
-async fn run(script: Command, kinds: &[&str], class: fn(&Error) -> &'static str) {
+async fn run(script: Command, kinds: &[&str], raised: fn(&Error) -> ClassAndCode) {
     let (main, spare, rows) = (simulator().await, simulator().await, rows());
     let cases: Vec<Case<'_>> =
         rows.iter().flat_map(|row| [true, false].map(|alone| Case { row, alone })).collect();
@@ -86,7 +89,7 @@ async fn run(script: Command, kinds: &[&str], class: fn(&Error) -> &'static str)
                 |line: &&Value| line["path"].as_str().is_some_and(|path| path.starts_with(&beginning));
             let seen = (asked(&main, &id), asked(&spare, &id));
             let lines: Vec<&Value> = lines.iter().filter(of_it).collect();
-            let mut expected = case.expected().as_seen_by(class, &main.url(), case.row);
+            let mut expected = case.expected().as_seen_by(raised, &main.url(), case.row);
             if let Some(events) = case.row.events_among_heartbeats {
                 expected["events"] = events.into();
                 expected["heartbeats"] = true.into();
@@ -150,15 +153,15 @@ impl Case<'_> {
 }
 
 impl Expected {
-    fn as_seen_by(&self, class: fn(&Error) -> &'static str, main: &str, row: &Row) -> Value {
+    fn as_seen_by(&self, raised: fn(&Error) -> ClassAndCode, main: &str, row: &Row) -> Value {
         let (error, tried) = self.log;
         let tried: Vec<String> = tried.iter().map(|code| format!("{main} {code}")).collect();
         json!({
             "text": self.text,
             "error": self.error.map(|error| json!({
-                "class": class(&error),
+                "class": raised(&error).0,
                 "status": error.status,
-                "code": error.code,
+                "code": raised(&error).1,
                 "retry_after": error.retry_after,
                 "should_retry": error.should_retry,
             })),

@@ -60,6 +60,8 @@ pub fn node() -> Command {
         "anthropic.mjs",
         "aimock.mjs",
         "websocket.mjs",
+        "calls.mjs",
+        "clients.mjs",
     ] {
         fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
     }

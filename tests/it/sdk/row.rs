@@ -68,6 +68,8 @@ pub(super) struct Error {
     pub(super) node: &'static str,
     pub(super) status: Option<u16>,
     pub(super) code: Option<&'static str>,
+    /// Where Node's SDK has one and Python's has none.
+    pub(super) node_code: Option<&'static str>,
     /// Headers of the answer.
     pub(super) retry_after: Option<&'static str>,
     pub(super) should_retry: Option<&'static str>,
@@ -87,9 +89,15 @@ pub(super) const ABORTED: Error = Error {
     node: "TypeError",
     status: None,
     code: None,
+    node_code: None,
     retry_after: None,
     should_retry: None,
 };
+
+/// The same behind an error event: Node's SDK raises on it, Python's hands it on.
+pub(super) fn aborted_behind(code: &'static str) -> Error {
+    Error { node: "APIError", node_code: Some(code), ..ABORTED }
+}
 
 /// An answer or an event that is no JSON.
 pub(super) const UNREADABLE: Error = Error { python: "JSONDecodeError", node: "SyntaxError", ..ABORTED };

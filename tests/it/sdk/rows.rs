@@ -8,8 +8,8 @@ use sluicegate::simulator::{Cut, Head, Script, Step, WHOLE};
 use super::{
     heartbeats, media,
     row::{
-        ABORTED, Ask, COMPLETED, CREATED, Error, Expected, Row, UNREADABLE, broken, failed, hello, json, row,
-        spare, told,
+        ABORTED, Ask, COMPLETED, CREATED, Error, Expected, Row, UNREADABLE, aborted_behind, broken, failed,
+        hello, json, row, spare, told,
     },
 };
 use crate::faults::rig::{DONE, HELLO, ROLE, refusal, refusing, stream, stream_then};
@@ -200,9 +200,9 @@ fn batches() -> Vec<Row> {
     ]
 }
 
-/// The SDKs do not raise on an error event, but on the abort behind it.
+/// Python's SDK does not raise on an error event, but on the abort behind it.
 fn responses() -> Vec<Row> {
-    let cut = broken("Hello", TRUNCATED, ABORTED);
+    let cut = broken("Hello", TRUNCATED, aborted_behind(TRUNCATED));
     vec![
         row(
             "responses-cut-between-events",
@@ -213,7 +213,7 @@ fn responses() -> Vec<Row> {
         row(
             "responses-cut-in-an-event",
             || vec![stream_then(&[CREATED, DELTA, "event: respo"], Step::Cut(Cut::Close))],
-            cut,
+            broken("Hello", TRUNCATED, ABORTED),
             spare(&[TRUNCATED]),
         ),
         row("responses-ended-too-soon", || vec![stream(&[CREATED, DELTA])], cut, spare(&[TRUNCATED])),
@@ -224,8 +224,13 @@ fn responses() -> Vec<Row> {
             unreadable(),
             spare(&["error_event"]),
         ),
-        row("responses-late", late, failed(IN_STREAM, ABORTED, &["5xx"; 4]), spare(&["5xx"]))
-            .route("commit_after = \"50ms\""),
+        row(
+            "responses-late",
+            late,
+            failed(IN_STREAM, aborted_behind(OVERLOADED), &["5xx"; 4]),
+            spare(&["5xx"]),
+        )
+        .route("commit_after = \"50ms\""),
     ]
     .into_iter()
     .map(|row| row.asks(Ask::ResponsesStream))

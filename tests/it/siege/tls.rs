@@ -147,6 +147,11 @@ async fn plain_http_is_told_to_use_tls() {
         assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("TLS required"), "{said}");
         rig.counted("plain_http", number as f64 + 1.0).await;
     }
+    // The file of the rig has one language.
+    let mut tcp = rig.tcp().await;
+    tcp.write_all(b"GET / HTTP/1.1\r\naccept-language: zh\r\n\r\n").await.unwrap();
+    let said = String::from_utf8(said(&mut tcp).await).unwrap();
+    assert!(said.contains("content-language: en\r\n"), "{said}");
     rig.assert_serves().await;
 }
 

@@ -3,6 +3,7 @@
 mod connections;
 mod early;
 mod native;
+mod spooled;
 mod uploads;
 
 use aws_lc_rs::digest;

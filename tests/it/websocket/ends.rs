@@ -1,6 +1,9 @@
 //! How connections end: by either peer, by the gateway's clocks, by a drain, by a failure.
 
-use sluicegate::{app::Ended, websocket::writer};
+use sluicegate::{
+    app::Ended,
+    websocket::writer::{self, Sender},
+};
 
 use super::rig::{CLOSE, Upstream, ask, authorized, before, open, open_narrow};
 use crate::harness::Gateway;
@@ -264,6 +267,54 @@ async fn a_client_that_reads_nothing_is_cut() {
     assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
     flooding.await.unwrap();
     drop(client);
+}
+
+/// What was written fits into the kernels, so no write has to wait; the kernel knows that the client has not taken it.
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_what_fits_into_the_kernel_is_cut() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
+    let (client, mut server) = open_narrow(&gateway, &upstream, "/v1/realtime").await;
+    // More than the client's kernel takes, and less than the gateway's.
+    server.text(&"x".repeat(16 << 10)).await;
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["who"], &line["error"]), (&"downstream".into(), &"write_stall".into()), "{line}");
+    assert_eq!(server.next_close().await.0, 1001);
+    drop(client);
+}
+
+/// The time in which nothing was written does not count.
+#[tokio::test]
+async fn a_client_that_was_silent_for_long_has_the_whole_time_to_take_what_comes() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"2s\""));
+    let (mut client, mut server) = open_narrow(&gateway, &upstream, "/v1/realtime").await;
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    let text = "x".repeat(16 << 10);
+    server.text(&text).await;
+    // Longer than to the first look.
+    tokio::time::sleep(std::time::Duration::from_millis(900)).await;
+    assert_eq!(client.next_text().await, text);
+    client.text("still here").await;
+    assert_eq!(server.next_text().await, "still here");
+}
+
+#[tokio::test]
+async fn an_upstream_that_reads_nothing_is_lost() {
+    let upstream = Upstream::start().await;
+    let gateway = Gateway::start(&before(&upstream).server("write_stall = \"1s\""));
+    let (client, server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let (mut reading, mut writing) = client.split();
+    let flooding = tokio::spawn(async move {
+        let frame = writer::text(Sender::Client { mask: [1, 2, 3, 4] }, &"x".repeat(1 << 20));
+        while writing.try_raw(&frame).await {}
+    });
+    let (code, reason) = reading.next_close().await;
+    assert!(code == 1011 && reason.contains("upstream"), "{code} {reason}");
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["who"], &line["error"]), (&"upstream".into(), &"upstream_truncated".into()), "{line}");
+    flooding.await.unwrap();
+    drop(server);
 }
 
 /// Each of its reads makes less room than one of the gateway's, so that the gateway has to wait for several of them.

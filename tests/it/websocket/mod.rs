@@ -2,6 +2,7 @@
 
 mod cases;
 mod ends;
+mod http2;
 mod opened;
 mod peers;
 mod refused;

@@ -97,6 +97,47 @@ async fn a_page_is_accepted_and_told_why_it_is_closed() {
 }
 
 #[tokio::test]
+async fn reasons_are_in_the_clients_language() {
+    let upstream = Upstream::start().await;
+    let toml = before(&upstream)
+        .defaults("languages = [\"en\", \"zh\"]")
+        .route("cors = { origins = [\"https://app.test\"] }")
+        .client("models = [\"gpt-4o*\"]");
+    let gateway = Gateway::start(&toml);
+    // A program's handshake, a page's, and a message.
+    let chinese = "accept-language: zh-CN,zh;q=0.9\r\n";
+    let mut client =
+        ask(gateway.address(), "/v1/realtime", &format!("{chinese}authorization: Bearer x\r\n")).await;
+    assert!(client.head.starts_with("HTTP/1.1 401 "), "{}", client.head);
+    assert_eq!(client.header("content-language"), Some("zh"));
+    assert!(client.body().await["error"]["message"].as_str().unwrap().contains("密钥不正确"));
+    let page = format!(
+        "{chinese}origin: https://app.test\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.sk-wrong\r\n"
+    );
+    let mut client = ask(gateway.address(), "/v1/realtime", &page).await;
+    let (close, reason) = client.next_close().await;
+    assert!(
+        close == 3000 && reason.starts_with("API 密钥不正确。") && reason.len() <= 123,
+        "{close} {reason}"
+    );
+    client.close(3000, "").await;
+    let key = format!("{chinese}{}", authorized());
+    let asking = ask(gateway.address(), "/v1/realtime?model=gpt-4o", &key);
+    let accepting = async {
+        let mut server = upstream.next().await;
+        server.accept("").await;
+        server
+    };
+    let (mut client, _server) = tokio::join!(asking, accepting);
+    client.text(r#"{"type":"response.create","model":"o3"}"#).await;
+    let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+    assert_eq!(event["error"]["code"], "model_not_allowed", "{event}");
+    assert!(event["error"]["message"].as_str().unwrap().contains("无权使用模型 `o3`"), "{event}");
+    let (close, reason) = client.next_close().await;
+    assert!(close == 1008 && reason.contains("无权使用模型"), "{close} {reason}");
+}
+
+#[tokio::test]
 async fn an_upstreams_error_is_passed_on() {
     let upstream = Upstream::start().await;
     let gateway = Gateway::start(&before(&upstream));
@@ -260,25 +301,6 @@ async fn what_a_limited_client_may_do_passes() {
     client.raw(&writer::close(Sender::Client { mask: [1; 4] }, 1000, "")).await;
     let expected = Frame { fin: true, opcode: CLOSE, masked: true, payload: vec![3, 232] };
     assert_eq!(server.next().await, expected);
-}
-
-/// One stream of an HTTP/2 connection is no connection of its own.
-#[tokio::test]
-async fn an_upstream_of_http2_is_skipped() {
-    let (first, second) = (Upstream::start().await, Upstream::start().await);
-    let alone = Gateway::start(&GatewayToml::before(&first.url(), "http2 = true"));
-    let mut client = ask(alone.address(), "/v1/realtime", &authorized()).await;
-    assert!(client.head.starts_with("HTTP/1.1 426 "), "{}", client.head);
-    assert_eq!(client.body().await["error"]["code"], "upgrade_not_supported");
-    let both = GatewayToml::new().upstream("first", &first.url(), "http2 = true").upstream(
-        "second",
-        &second.url(),
-        "",
-    );
-    let both = Gateway::start(&both);
-    let (mut client, mut server) = open(&both, &second, "/v1/realtime").await;
-    client.text("hello").await;
-    assert_eq!(server.next_text().await, "hello");
 }
 
 /// Both readers of the gateway's keys must agree on who the client is.

@@ -8,7 +8,7 @@ use sluicegate::websocket::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream, tcp},
     sync::Notify,
 };
 
@@ -34,6 +34,12 @@ pub struct Peer {
     io: TcpStream,
     is_client: bool,
 }
+
+/// What a side reads.
+pub struct ReadHalf(tcp::OwnedReadHalf);
+
+/// What a side writes.
+pub struct WriteHalf(tcp::OwnedWriteHalf);
 
 /// A frame, unmasked.
 #[derive(Debug, PartialEq, Eq)]
@@ -205,6 +211,12 @@ impl Peer {
         safely(async { tokio::join!(writing, reading).1 }).await
     }
 
+    /// Its two halves.
+    pub fn split(self) -> (ReadHalf, WriteHalf) {
+        let (read, write) = self.io.into_split();
+        (ReadHalf(read), WriteHalf(write))
+    }
+
     /// Ends its side of the connection.
     pub async fn end(&mut self) {
         self.io.shutdown().await.unwrap();
@@ -224,10 +236,7 @@ impl Peer {
 
     /// The next frame, which closes the connection.
     pub async fn next_close(&mut self) -> (u16, String) {
-        let frame = self.next().await;
-        assert_eq!(frame.opcode, CLOSE, "{frame:?}");
-        let (code, reason) = frame.payload.split_at(2);
-        (u16::from_be_bytes(code.try_into().unwrap()), String::from_utf8(reason.to_vec()).unwrap())
+        self.next().await.into_close()
     }
 
     /// What comes before the end of the connection, in order or not.
@@ -250,6 +259,28 @@ impl Peer {
         let mut bytes = vec![0; count];
         safely(self.io.read_exact(&mut bytes)).await.unwrap();
         bytes
+    }
+}
+
+impl ReadHalf {
+    /// The next frame, which closes the connection.
+    pub async fn next_close(&mut self) -> (u16, String) {
+        safely(read_frame(&mut self.0)).await.unwrap().into_close()
+    }
+}
+
+impl WriteHalf {
+    /// Whether the other side takes these bytes.
+    pub async fn try_raw(&mut self, bytes: &[u8]) -> bool {
+        safely(self.0.write_all(bytes)).await.is_ok()
+    }
+}
+
+impl Frame {
+    fn into_close(self) -> (u16, String) {
+        assert_eq!(self.opcode, CLOSE, "{self:?}");
+        let (code, reason) = self.payload.split_at(2);
+        (u16::from_be_bytes(code.try_into().unwrap()), String::from_utf8(reason.to_vec()).unwrap())
     }
 }
 

@@ -1,0 +1,6 @@
+//! Realtime beside the WebSocket tunnel itself: ephemeral keys, and calls that are made with them.
+
+mod calls;
+mod issued;
+mod refused;
+mod rig;
