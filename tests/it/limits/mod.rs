@@ -1,7 +1,7 @@
 //! Limits: what is admitted, what is refused with which words, and what is given back.
 
 use http::StatusCode;
-use sluicegate::simulator::{Gate, Head, Script, Step};
+use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
 
 use super::harness::{Answer, Gateway, GatewayToml, Http, chat, safely, simulator};
 
@@ -72,7 +72,7 @@ async fn a_request_counts_as_concurrent_until_its_response_has_ended() {
 async fn a_request_that_no_response_came_for_is_given_back() {
     let upstream = simulator().await;
     for _ in 0..3 {
-        upstream.queue(Script::new(vec![Step::Reset]));
+        upstream.queue(Script::new(vec![Step::Cut(Cut::Reset)]));
     }
     let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"")
         .defaults("limits = [\"fair-use\"]")
