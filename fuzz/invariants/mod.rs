@@ -11,6 +11,7 @@ pub mod outline;
 pub mod path;
 pub mod scanner;
 pub mod splice;
+pub mod validate;
 pub mod websocket;
 
 mod find;

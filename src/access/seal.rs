@@ -4,7 +4,10 @@
 //! Nothing is kept of such a key: all that is known of it is in it, encrypted and authenticated (AES-256-GCM-SIV, RFC 8452). Gateways with the
 //! same seal key take each other's.
 
-use std::{fmt, str};
+use std::{
+    fmt, str,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use aws_lc_rs::{
     aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
@@ -93,6 +96,11 @@ impl Seal {
         let nonce = self.0.seal_in_place_append_tag(Aad::empty(), &mut *sealed)?;
         let all = [nonce.as_ref().as_slice(), sealed.as_slice()].concat();
         Ok([PREFIX, &URL_SAFE_NO_PAD.encode(all)].concat())
+    }
+
+    /// The time that ephemeral keys are compared with, in seconds since 1970.
+    pub fn now() -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     /// What `key` stands for, `now` seconds after 1970; `None`: it has not the form of an ephemeral key.

@@ -127,9 +127,19 @@ fn exchanges(out: &mut Exposition, counts: &Counts) {
         let reason = if reason.is_empty() { OTHER } else { reason };
         out.value(&[("upstream", name(upstream)), ("reason", reason)], count);
     }
-    out.family("sluicegate_tokens", Counter, "Tokens, as reported by the upstream.");
+    out.family(
+        "sluicegate_tokens",
+        Counter,
+        "Tokens, as reported by the upstream, by type. cached_input and cache_write are part of input, and reasoning is part of output.",
+    );
     for ([caller, route, upstream], tokens) in &counts.tokens {
-        for (kind, count) in [("input", tokens.input), ("output", tokens.output)] {
+        for (kind, count) in [
+            ("input", tokens.input),
+            ("output", tokens.output),
+            ("cached_input", tokens.cached_input),
+            ("cache_write", tokens.cache_write),
+            ("reasoning", tokens.reasoning),
+        ] {
             let labels = [
                 ("caller", name(caller)),
                 ("route", name(route)),

@@ -17,6 +17,9 @@ use crate::{
 /// Code that the log shows for an upstream error without a code of its own.
 const UPSTREAM_ERROR: &str = "upstream_error";
 
+/// Where the token counts of the log come from: nothing estimates them.
+const REPORTED: &str = "reported";
+
 /// A finished exchange.
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'e> {
@@ -55,9 +58,7 @@ impl Finished<'_> {
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
             turns: record.tunnel.as_deref().map(|tunnel| tunnel.turns),
-            tokens: self
-                .usage()
-                .map(|usage| Tokens { input: usage.input.unwrap_or(0), output: usage.output.unwrap_or(0) }),
+            tokens: self.usage().as_ref().map(tokens_of),
         }
     }
 
@@ -106,6 +107,7 @@ impl Finished<'_> {
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
+            usage: usage.map(|_| REPORTED),
             tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),
@@ -135,6 +137,17 @@ impl Finished<'_> {
         let status = if is_accepted { attempt.status } else { self.record.status };
         status.filter(|status| status.as_u16() >= 400)?;
         Some(attempt.code.as_deref().unwrap_or(UPSTREAM_ERROR))
+    }
+}
+
+/// The tokens that the metrics count.
+fn tokens_of(usage: &Usage) -> Tokens {
+    Tokens {
+        input: usage.input.unwrap_or(0),
+        output: usage.output.unwrap_or(0),
+        cached_input: usage.cached_input.unwrap_or(0),
+        cache_write: usage.cache_write.unwrap_or(0),
+        reasoning: usage.reasoning.unwrap_or(0),
     }
 }
 

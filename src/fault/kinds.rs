@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use super::{Language, Reason};
-use crate::openai::{EditError, FactsError};
+use crate::openai::{CheckError, EditError, FactsError, Invalid};
 
 /// What caused a fault. It is written to the log and never sent to the client, because it may name hosts and addresses.
 pub type Cause = Box<dyn Error + Send + Sync>;
@@ -119,6 +119,8 @@ pub enum Fault {
     },
     /// A body that should be JSON is not, or is ambiguous.
     BodyInvalid(FactsError),
+    /// The body breaks a rule of its operation, on a route that checks requests.
+    RequestInvalid(Box<Invalid>),
     /// The body has no place for a member that the route sets in it.
     BodyNotEditable(EditError),
     /// No data of the request body arrived for `server.body_idle`.
@@ -243,10 +245,11 @@ impl Fault {
 
 impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
-    pub fn param(&self) -> Option<&'static str> {
+    pub fn param(&self) -> Option<&str> {
         match self {
             Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
+            Self::RequestInvalid(invalid) => invalid.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),
             _ => None,
         }
@@ -263,6 +266,7 @@ impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::BodyInvalid(error) => Some(error),
+            Self::RequestInvalid(invalid) => Some(invalid),
             Self::BodyNotEditable(error) => Some(error),
             Self::BadPath(reason) | Self::KeyMalformed(reason) | Self::KeysConflict(reason) => Some(reason),
             Self::OriginUnlisted(cause)
@@ -276,6 +280,15 @@ impl Error for Fault {
             | Self::Truncated(cause)
             | Self::Internal(cause) => Some(&**cause),
             _ => None,
+        }
+    }
+}
+
+impl From<CheckError> for Fault {
+    fn from(error: CheckError) -> Self {
+        match error {
+            CheckError::Unreadable(error) => Self::BodyInvalid(error),
+            CheckError::Invalid(invalid) => Self::RequestInvalid(invalid),
         }
     }
 }

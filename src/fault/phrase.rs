@@ -2,12 +2,13 @@
 
 use std::{error::Error, fmt};
 
-#[cfg(test)]
-use super::messages::IntoValue;
-use super::{Language, messages::Value};
+use super::{
+    Language,
+    messages::{Argument, IntoValue, Value, argument},
+};
 use crate::{
     coding::Undecodable,
-    openai::{EditError, FactsError, MODEL_LIMIT, Type},
+    openai::{EditError, FactsError, Invalid, Kinds, MODEL_LIMIT, Names, Problem, Type},
 };
 
 /// Declares phrases: an enum, each variant of which has a text in the table `$table` of each language's file, with its fields for placeholders.
@@ -243,6 +244,59 @@ impl CloseReason {
     /// The text.
     pub fn text(self, language: Language) -> String {
         Value::of(&self).text(language)
+    }
+}
+
+/// The names from the API's documentation, the types in the words of JSON Schema and the numbers are the same in all languages.
+impl IntoValue for Invalid {
+    fn value(&self) -> Value {
+        let param = argument("param", self.param().unwrap_or_default());
+        let (text, mut arguments) = match self.problem {
+            Problem::NotAnObject { found } => {
+                return Value::Phrase("problem.not_an_object", vec![argument("found", &found)]);
+            }
+            Problem::TooDeep { most } => {
+                return Value::Phrase("problem.too_deep", vec![argument("limit", &most)]);
+            }
+            Problem::Missing => ("problem.missing", vec![]),
+            Problem::WrongType { found, allowed } => {
+                ("problem.wrong_type", vec![argument("found", &found), argument("allowed", &allowed)])
+            }
+            Problem::UnknownValue { length, allowed } => {
+                ("problem.unknown_value", vec![argument("length", &length), argument("allowed", &allowed)])
+            }
+            Problem::NotAName => ("problem.not_a_name", vec![]),
+            Problem::EmptyArray => ("problem.empty_array", vec![]),
+            Problem::ArrayTooLong { found, most } => ("problem.array_too_long", of_length(found, most)),
+            Problem::StringTooShort { length, least } => {
+                ("problem.string_too_short", of_length(length, least))
+            }
+            Problem::StringTooLong { length, most } => ("problem.string_too_long", of_length(length, most)),
+            Problem::TooManyMembers { found, most } => ("problem.too_many_members", of_length(found, most)),
+            Problem::NameTooLong { most } => ("problem.name_too_long", vec![argument("limit", &most)]),
+            Problem::TooSmall { least, .. } => ("problem.too_small", vec![argument("limit", &least)]),
+            Problem::TooLarge { most, .. } => ("problem.too_large", vec![argument("limit", &most)]),
+            Problem::Needs { other } => ("problem.needs", vec![argument("other", other)]),
+            Problem::Duplicate => ("problem.duplicate", vec![]),
+        };
+        arguments.push(param);
+        Value::Phrase(text, arguments)
+    }
+}
+
+fn of_length(found: usize, limit: usize) -> Vec<Argument> {
+    vec![argument("found", &found), argument("limit", &limit)]
+}
+
+impl IntoValue for Kinds {
+    fn value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+}
+
+impl IntoValue for Names {
+    fn value(&self) -> Value {
+        Value::Names(self.all().map(str::to_owned).collect())
     }
 }
 

@@ -182,16 +182,16 @@ impl Fault {
         Worded { language, message, status: rule.status.unwrap_or(status), code }
     }
 
-    fn enveloped<'a>(&self, message: &'a str) -> Enveloped<'a> {
+    fn enveloped<'a>(&'a self, message: &'a str) -> Enveloped<'a> {
         Enveloped { error: self.object(message) }
     }
 
-    fn object<'a>(&self, message: &'a str) -> ErrorObject<'a> {
+    fn object<'a>(&'a self, message: &'a str) -> ErrorObject<'a> {
         let Row { kind, code, .. } = self.row();
         ErrorObject { message, kind, param: self.param(), code }
     }
 
-    fn for_anthropic<'a>(&self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
+    fn for_anthropic<'a>(&'a self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
         let Worded { message, status, code, .. } = worded;
         let error = AnthropicError { kind: anthropic_type(*status), message, param: self.param(), code };
         AnthropicEnveloped { kind: "error", error, request_id }
@@ -300,4 +300,60 @@ pub fn event_of(body: &[u8], dialect: Dialect) -> Option<Bytes> {
 /// Serialising these plain structs cannot fail; should it ever, the caller still gets JSON.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| r#"{"error":{"message":null}}"#.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fault::Languages;
+
+    const DIALECTS: [Dialect; 5] =
+        [Dialect::CHAT, Dialect::COMPLETIONS, Dialect::RESPONSES, Dialect::MESSAGES, Dialect::OTHER];
+
+    fn rendered(fault: &Fault, form: ErrorForm, languages: &LanguageChoice) -> Response<Bytes> {
+        let rules = ErrorRules::default();
+        fault.render(Recipient { form, request_id: "req_1", languages, rules: &rules, upstream: None })
+    }
+
+    #[test]
+    fn every_error_is_json_in_every_language_and_form_and_only_its_message_differs() {
+        for fault in Fault::examples() {
+            for form in [ErrorForm::OpenAi, ErrorForm::Anthropic] {
+                let of = |language| LanguageChoice::read(Languages::of(language), false, &HeaderMap::new());
+                let english = rendered(&fault, form, &of(Language::EN));
+                let mut expected: Value = serde_json::from_slice(english.body()).unwrap();
+                for language in Language::all() {
+                    let response = rendered(&fault, form, &of(language));
+                    assert!(
+                        response.headers().values().all(|value| value.as_bytes().is_ascii()),
+                        "{response:?}"
+                    );
+                    assert_eq!(response.headers()[header::CONTENT_LANGUAGE], language.tag());
+                    assert_eq!(response.status(), english.status());
+                    let body: Value = serde_json::from_slice(response.body()).unwrap();
+                    assert_eq!(body["error"]["message"], fault.message(language));
+                    expected["error"]["message"] = body["error"]["message"].clone();
+                    assert_eq!(body, expected);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_event_is_one_event_in_every_language_and_dialect() {
+        for fault in Fault::examples() {
+            for language in Language::all() {
+                let message = serde_json::to_string(&fault.message(language)).unwrap();
+                for dialect in DIALECTS {
+                    let event = fault.event(dialect, 7, language);
+                    let event = std::str::from_utf8(&event).unwrap();
+                    assert!(event.contains(&message) && event.contains(fault.row().code), "{event}");
+                    assert_eq!(event.matches("data:").count(), 1, "{event}");
+                }
+                let text = fault.message_event("req_1", language);
+                let message: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(message["error"]["message"], fault.message(language));
+            }
+        }
+    }
 }

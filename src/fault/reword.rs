@@ -31,7 +31,7 @@ struct Changes<'a> {
 /// Applies the first fitting rule to an upstream's error response with this head and body. An error without a body has its status alone.
 pub fn reword(head: &mut response::Parts, body: &mut Bytes, recipient: Recipient<'_>) {
     let mut document: Option<Value> = serde_json::from_slice(body).ok();
-    let place = document.as_ref().and_then(|document| place_of_error(document));
+    let place = document.as_ref().and_then(place_of_error);
     let told =
         document.as_ref().zip(place.as_deref()).and_then(|(document, place)| Told::read(document, place));
     let (words, message) = told.as_ref().map_or((&[][..], ""), |told| (&told.words[..], told.message));

@@ -9,10 +9,11 @@ use super::{
     kinds::retry_seconds,
     messages::{Argument, argument},
 };
+use crate::openai::Problem;
 #[cfg(test)]
 use {
     super::{LimitReached, Mistake},
-    crate::openai::{EditError, FactsError},
+    crate::openai::{EditError, FactsError, Invalid},
     std::time::Duration,
 };
 
@@ -38,18 +39,28 @@ const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
 const QUOTA: &str = "insufficient_quota";
 
+/// The codes that a row can have.
+macro_rules! codes {
+    ($code:expr) => {
+        vec![$code]
+    };
+    ($code:expr, $codes:expr) => {
+        $codes.to_vec()
+    };
+}
+
 /// Makes the table's methods of its rows. A row is
 ///
 /// ```text
 /// pattern => [status, type, code, retry, who], "text", placeholder = value, …; e.g. a fault;
 /// ```
 ///
-/// with the columns of [`Row`], the name of the text in `messages`, what the text's placeholders stand for, and an example, which the tests and
+/// with the columns of [`Row`], the name of the text in `messages`, what the text's placeholders stand for, and an example of each code, which the tests and
 /// the page of error codes are made from. A fault with several texts has several rows; the last one has no condition.
 macro_rules! table {
     ($($fault:pat_param $(if $condition:expr)? =>
-        [$status:expr, $kind:expr, $code:expr, $retry:expr, $who:expr], $text:expr $(, $name:ident = $value:expr)*;
-        e.g. $example:expr;
+        [$status:expr, $kind:expr, $code:expr $(; one of $codes:expr)?, $retry:expr, $who:expr], $text:expr $(, $name:ident = $value:expr)*;
+        e.g. $($example:expr),+;
     )*) => {
         impl Fault {
             /// This fault's row of the table.
@@ -79,7 +90,7 @@ macro_rules! table {
 
             /// The codes of all faults, each once, in alphabetical order.
             pub fn codes() -> Vec<&'static str> {
-                let mut codes = vec![$($code),*];
+                let mut codes = [$(codes!($code $(, $codes)?)),*].concat();
                 codes.sort_unstable();
                 codes.dedup();
                 codes
@@ -88,7 +99,7 @@ macro_rules! table {
             /// One of each fault, and of each text of it.
             #[cfg(test)]
             pub(super) fn examples() -> Vec<Self> {
-                vec![$($example),*]
+                vec![$($($example),+),*]
             }
         }
     };
@@ -190,6 +201,12 @@ table! {
     Self::BodyInvalid(error) =>
         [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_invalid", reason = Reason::from(error);
         e.g. Self::BodyInvalid(FactsError::Empty);
+    Self::RequestInvalid(invalid) =>
+        [S::BAD_REQUEST, INVALID, invalid.problem.code(); one of Problem::CODES, None, Down], "request_invalid", problem = **invalid;
+        e.g. checked("missing_required_parameter"), checked("invalid_type"), checked("invalid_value"), checked("empty_array"),
+            checked("array_above_max_length"), checked("string_below_min_length"), checked("string_above_max_length"),
+            checked("object_above_max_properties"), checked("integer_below_min_value"), checked("integer_above_max_value"),
+            checked("decimal_below_min_value"), checked("decimal_above_max_value");
     Self::BodyNotEditable(error) =>
         [S::BAD_REQUEST, INVALID, "invalid_body", None, Down], "body_not_editable", reason = Reason::from(error);
         e.g. Self::BodyNotEditable(EditError::NotAnObject { member: "model" });
@@ -321,6 +338,14 @@ const EXAMPLE_SPAN: Duration = Duration::from_millis(1500);
 #[cfg(test)]
 fn limit_reached() -> LimitReached {
     LimitReached { limit: "fair-use".into(), wait: Some(EXAMPLE_SPAN) }
+}
+
+#[cfg(test)]
+fn checked(code: &str) -> Fault {
+    let mut examples = Invalid::examples().into_iter();
+    Fault::RequestInvalid(
+        examples.find(|invalid| invalid.problem.code() == code).expect("an example of each code"),
+    )
 }
 
 #[cfg(test)]

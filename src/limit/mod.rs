@@ -13,6 +13,7 @@ mod calendar;
 mod concurrency;
 mod counter;
 mod definition;
+mod estimate;
 mod price;
 mod rate;
 
@@ -21,5 +22,6 @@ pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
 pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Counters, Left, Moment, Remaining};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
+pub use estimate::Estimates;
 pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use rate::{Clock, Level, Now, Rate};

@@ -118,7 +118,7 @@ mod tests {
         };
         let url = "\"https://api.anthropic.com/v1/messages/batches/msgbatch_1/results\"";
         let rest = "/msgbatch_1/results".to_owned();
-        let found = Some(vec![(url.to_owned(), rest.clone())]);
+        let found = Some(vec![(url.to_owned(), rest)]);
         assert_eq!(rests(&format!("{{\"id\":\"x\", \"results_url\" : {url} }}")), found);
         let list =
             format!("{{\"data\":[{{\"results_url\":{url}}},7,{{\"results_url\":null}}],\"has_more\":false}}");

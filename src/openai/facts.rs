@@ -133,7 +133,7 @@ impl FactsError {
     }
 
     /// The message is serde_json's. It accepts some texts that are not UTF-8 here; then `at` gives the place of the error.
-    fn not_json(body: &[u8], at: usize) -> Self {
+    pub(super) fn not_json(body: &[u8], at: usize) -> Self {
         let source = match serde_json::from_slice::<IgnoredAny>(body) {
             Err(source) => source,
             Ok(_) => serde_json::Error::custom("what should be text is not UTF-8, or a number is too large"),
@@ -151,7 +151,7 @@ impl FactsError {
 /// The request object being read. After the first problem the rest of the body is still read, because a body that
 /// is not JSON at all is the more useful error.
 #[derive(Default)]
-struct Request {
+pub(super) struct Request {
     facts: Facts,
     seen: Vec<&'static str>,
     problem: Option<FactsError>,
@@ -185,10 +185,7 @@ impl Object for Request {
             }
             b"conversation" | b"previous_response_id" => self.facts.continues |= value.leaf()? != Leaf::Null,
             b"mcp_servers" => self.facts.mcp |= value.filled()?,
-            b"tools" => value.each(|tool: Tool| {
-                self.facts.mcp |= tool.is_mcp;
-                self.facts.hosted_tools |= tool.is_hosted;
-            })?,
+            b"tools" => value.each(|tool: Tool| self.note_tools(&tool))?,
             b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" => {
                 self.facts.max_tokens = self.facts.max_tokens.max(value.leaf()?.count());
             }
@@ -207,7 +204,7 @@ impl Object for Request {
 
 impl Request {
     /// The facts of an object that has been read from `body`.
-    fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
+    pub(super) fn facts(self, body: &[u8]) -> Result<Facts, FactsError> {
         if let Some(problem) = self.problem {
             return Err(problem);
         }
@@ -218,6 +215,12 @@ impl Request {
             facts.edit_points = EditPoints::Object { model, after_brace: brace + 1, is_empty, usage };
         }
         Ok(facts)
+    }
+
+    /// Notes what is known of one of the `tools`, or of all.
+    pub(super) fn note_tools(&mut self, tool: &Tool) {
+        self.facts.mcp |= tool.is_mcp;
+        self.facts.hosted_tools |= tool.is_hosted;
     }
 
     fn stream_options(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
@@ -266,9 +269,25 @@ impl Request {
     }
 }
 
-/// One of the `tools`.
-#[derive(Default)]
-struct Tool {
+/// The members of a request that are read into facts. Of `tools`, only the types are.
+pub(super) const FACTS: [&str; 12] = [
+    "model",
+    "stream",
+    "stream_options",
+    "background",
+    "store",
+    "conversation",
+    "previous_response_id",
+    "mcp_servers",
+    "tools",
+    "max_tokens",
+    "max_completion_tokens",
+    "max_output_tokens",
+];
+
+/// One of the `tools`, or what is known of all.
+#[derive(Debug, Default)]
+pub(super) struct Tool {
     is_hosted: bool,
     is_mcp: bool,
 }
@@ -279,10 +298,17 @@ impl Object for Tool {
             return value.skip();
         }
         if let Leaf::Text(kind) = value.leaf()? {
-            self.is_mcp |= matches!(&*kind, "mcp" | "mcp_toolset");
-            self.is_hosted |= !runs_at_client(&kind);
+            self.note(&kind);
         }
         Ok(())
+    }
+}
+
+impl Tool {
+    /// Notes a tool's type.
+    pub(super) fn note(&mut self, kind: &str) {
+        self.is_mcp |= matches!(kind, "mcp" | "mcp_toolset");
+        self.is_hosted |= !runs_at_client(kind);
     }
 }
 

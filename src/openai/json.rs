@@ -7,7 +7,10 @@ mod leaf;
 mod scan;
 
 pub(super) use leaf::{Leaf, NotJson};
+#[cfg(test)]
+pub(super) use scan::REWOUND;
 use scan::Scan;
+pub(super) use scan::{Written, word_of};
 
 /// Something that takes members of a JSON object.
 pub(super) trait Object {
@@ -34,6 +37,28 @@ pub(super) fn read(json: &[u8], object: &mut impl Object) -> Result<Shape, NotJs
     Ok(shape)
 }
 
+/// Why a document that may only be so deep cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unread {
+    NotJson(NotJson),
+    /// Objects and arrays are nested deeper than that.
+    TooDeep,
+}
+
+/// Reads a whole JSON document with `reader`. At most `depth_limit` objects and arrays may be around a value.
+///
+/// # Errors
+/// The text is not JSON, or is deeper.
+pub(super) fn read_with(
+    json: &[u8],
+    depth_limit: usize,
+    reader: impl FnOnce(&mut Value<'_>) -> Result<(), NotJson>,
+) -> Result<(), Unread> {
+    let mut document = Value(Scan::within(json, depth_limit));
+    let read = reader(&mut document).and_then(|()| document.0.end());
+    read.map_err(|error| if document.0.is_too_deep() { Unread::TooDeep } else { Unread::NotJson(error) })
+}
+
 /// Reads a JSON array of objects into `object`, one after the other; other items are skipped.
 ///
 /// # Errors
@@ -55,6 +80,13 @@ pub(super) fn read_each(json: &[u8], object: &mut impl Object) -> Result<(), Not
 /// A value that is to be read, in one of these ways.
 pub(super) struct Value<'j>(Scan<'j>);
 
+/// A place in a document to which a reader can go back.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    at: usize,
+    depth_left: usize,
+}
+
 impl<'j> Value<'j> {
     /// The offset of its first byte in the document, before it is read.
     pub(super) fn begins_at(&mut self) -> usize {
@@ -67,9 +99,74 @@ impl<'j> Value<'j> {
         self.0.offset()
     }
 
+    /// Its first byte, which tells its type; `None` at the end of the document.
+    pub(super) fn first_byte(&mut self) -> Option<u8> {
+        self.0.peek()
+    }
+
+    /// Whether it is an empty string; its first byte has been looked at.
+    #[inline(always)]
+    pub(super) fn is_empty_string(&self) -> bool {
+        self.0.is_empty_string()
+    }
+
+    /// The place before it.
+    #[inline(always)]
+    pub(super) fn mark(&self) -> Mark {
+        Mark { at: self.0.offset(), depth_left: self.0.depth_left() }
+    }
+
+    /// Goes back to a value that was read, so that it can be read again.
+    pub(super) fn rewind(&mut self, mark: Mark) {
+        self.0.rewind(mark.at);
+        self.0.ascend(mark.depth_left);
+    }
+
+    /// What was read since then.
+    pub(super) fn since(&self, mark: Mark) -> &'j [u8] {
+        self.0.since(mark.at)
+    }
+
+    /// Begins to read an array or object that ends with `closing`; false when it is empty, and read. Afterwards its parts are read, with
+    /// [`Self::key`] before each value of an object and [`Self::goes_on`] behind each value.
+    pub(super) fn enter(&mut self, closing: u8) -> Result<bool, NotJson> {
+        let filled = self.0.enter(closing);
+        if filled {
+            self.0.descend()?;
+        }
+        Ok(filled)
+    }
+
+    /// The key of a member of the object that was entered, as it is written.
+    #[inline(always)]
+    pub(super) fn key(&mut self) -> Result<Written<'j>, NotJson> {
+        self.0.written_key()
+    }
+
+    /// Whether the array or object that was entered has another value; otherwise it is read.
+    pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
+        let goes_on = self.0.goes_on(closing)?;
+        if !goes_on {
+            self.0.ascend(self.0.depth_left() + 1);
+        }
+        Ok(goes_on)
+    }
+
+    /// Reads a string as it is written.
+    #[inline(always)]
+    pub(super) fn written(&mut self) -> Result<Written<'j>, NotJson> {
+        self.0.written()
+    }
+
+    /// Reads whole numbers of an array as long as another value follows, up to so many; how many there were.
+    pub(super) fn counts(&mut self, most: usize) -> usize {
+        self.0.pass_counts(most)
+    }
+
     /// Skips it.
+    #[inline(always)]
     pub(super) fn skip(&mut self) -> Result<(), NotJson> {
-        self.0.value().map(drop)
+        self.0.skip()
     }
 
     /// Reads an object; any other value is skipped.

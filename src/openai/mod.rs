@@ -31,6 +31,7 @@ mod session_models;
 mod stream;
 mod turns;
 mod usage;
+mod validate;
 
 pub use answer::AnswerReader;
 pub use azure::{NoDeployment, azure_path};
@@ -51,3 +52,4 @@ pub use reading::{MODEL_KEPT, Reading};
 pub use stream::{Counts, Notice, StreamReader};
 pub use turns::{CLIENT_OUTLINED, ClientMessage, ServerKind, ServerMessage};
 pub use usage::{TokenClasses, Usage, UsagePoint, is_usage_event};
+pub use validate::{Check, CheckError, DEPTH_LIMIT, Invalid, Kinds, Level, Names, Problem};

@@ -58,7 +58,7 @@ pub struct FormReader {
     searched: usize,
     state: State,
     /// The part whose content is being read.
-    part: Option<Part>,
+    part: Option<FormPart>,
     /// Parts that are over.
     parts: usize,
     /// Where the first delimiter begins.
@@ -90,7 +90,7 @@ enum State {
 
 /// A part whose content is being read.
 #[derive(Debug)]
-struct Part {
+struct FormPart {
     field: Field,
     is_file: bool,
     /// Where its content begins in the form.
@@ -236,7 +236,7 @@ impl FormReader {
             Some(_) if self.parts == MOST_PARTS => return self.give_up(),
             Some(part) => {
                 self.parts += 1;
-                self.end_part(part, self.offset + at - 2);
+                self.end_part(&part, self.offset + at - 2);
             }
         }
         self.start = at + self.delimiter.len();
@@ -284,7 +284,7 @@ impl FormReader {
         let part = if has_delimiter_line(head, self.delimiter.as_bytes()) {
             None
         } else {
-            FieldHead::read(head).map(|head| Part::new(&head, begin, self.in_session))
+            FieldHead::read(head).map(|head| FormPart::new(&head, begin, self.in_session))
         };
         let Some(part) = part.filter(|_| head.len() <= LONGEST_HEAD) else { return self.give_up() };
         self.part = Some(part);
@@ -326,7 +326,7 @@ impl FormReader {
     }
 
     /// Notes a part whose content ends at `end` in the form.
-    fn end_part(&mut self, part: Part, end: usize) {
+    fn end_part(&mut self, part: &FormPart, end: usize) {
         match part.field {
             Field::Other => {}
             Field::Stream => {
@@ -357,7 +357,7 @@ impl FormReader {
     }
 }
 
-impl Part {
+impl FormPart {
     fn new(head: &FieldHead<'_>, begin: usize, in_session: bool) -> Self {
         let field = match head.name {
             "session" if in_session => Field::Session,

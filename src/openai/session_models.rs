@@ -56,7 +56,7 @@ impl SessionModels {
 
 /// Where a session, or a part of one, is read.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Level {
     /// A session, or what has one in it.
     #[default]
     Outside,
@@ -68,7 +68,7 @@ enum Place {
 
 #[derive(Default)]
 struct Session {
-    place: Place,
+    place: Level,
     answering: Option<(Range<usize>, String)>,
     transcribing: Vec<(Range<usize>, String)>,
     problem: Option<FactsError>,
@@ -88,7 +88,7 @@ impl Session {
         let begin = value.begins_at();
         let leaf = value.leaf()?;
         let at = begin..value.ends_at();
-        let is_answering = self.place != Place::Transcription;
+        let is_answering = self.place != Level::Transcription;
         let problem = match leaf {
             Leaf::Null => return Ok(()),
             Leaf::Text(name) if name.len() > MODEL_LIMIT => FactsError::ModelTooLong,
@@ -112,7 +112,7 @@ impl Session {
         Ok(())
     }
 
-    fn inside(&mut self, place: Place, value: &mut Value<'_>) -> Result<(), NotJson> {
+    fn inside(&mut self, place: Level, value: &mut Value<'_>) -> Result<(), NotJson> {
         let outer = std::mem::replace(&mut self.place, place);
         value.object(self)?;
         self.place = outer;
@@ -125,14 +125,14 @@ impl Object for Session {
         // Some upstreams do not look at case (Go's encoding/json).
         let is = |name: &[u8]| key.eq_ignore_ascii_case(name);
         match self.place {
-            Place::Outside | Place::Session | Place::Transcription if is(b"model") => self.read_model(value),
-            Place::Outside if is(b"session") => self.inside(Place::Session, value),
-            Place::Outside | Place::Session if is(b"audio") => self.inside(Place::Audio, value),
-            Place::Outside | Place::Session if is(b"input_audio_transcription") => {
-                self.inside(Place::Transcription, value)
+            Level::Outside | Level::Session | Level::Transcription if is(b"model") => self.read_model(value),
+            Level::Outside if is(b"session") => self.inside(Level::Session, value),
+            Level::Outside | Level::Session if is(b"audio") => self.inside(Level::Audio, value),
+            Level::Outside | Level::Session if is(b"input_audio_transcription") => {
+                self.inside(Level::Transcription, value)
             }
-            Place::Audio if is(b"input") => self.inside(Place::Input, value),
-            Place::Input if is(b"transcription") => self.inside(Place::Transcription, value),
+            Level::Audio if is(b"input") => self.inside(Level::Input, value),
+            Level::Input if is(b"transcription") => self.inside(Level::Transcription, value),
             _ => value.skip(),
         }
     }

@@ -1,7 +1,7 @@
 //! The few members of response bodies that are rewritten, because the client could not use them, or must not have them, as the upstream sends
 //! them. `SECURITY.md` lists them.
 
-use http::{HeaderMap, header, request};
+use http::{HeaderMap, header, request, uri::Authority};
 
 use super::context::RequestContext;
 use crate::openai::{Endpoint, batches_base, issues_ephemeral_keys};
@@ -62,12 +62,7 @@ fn public_url(context: &RequestContext, head: &request::Parts) -> String {
     let headers = &head.headers;
     let forwarded = context.downstream.is_trusted_proxy();
     let forwarded = |name| if forwarded { only(headers, name) } else { None };
-    let own = || {
-        head.uri
-            .authority()
-            .map(|authority| authority.as_str())
-            .or_else(|| only(headers, header::HOST.as_str()))
-    };
+    let own = || head.uri.authority().map(Authority::as_str).or_else(|| only(headers, header::HOST.as_str()));
     let Some(host) = forwarded("x-forwarded-host").or_else(own) else { return String::new() };
     let is_tls = match forwarded("x-forwarded-proto") {
         Some(scheme) => scheme.eq_ignore_ascii_case("https"),

@@ -36,6 +36,17 @@ pub(super) fn completion(dialect: Dialect, meta: &ResponseMeta, plan: &Plan) -> 
     }
 }
 
+/// How the ephemeral keys begin that the simulator issues.
+pub(super) const EPHEMERAL: &str = "ek_sim_";
+
+/// An ephemeral key, valid for ten minutes by its own word, and in fact as long as the simulator runs.
+pub(super) fn client_secret(number: u64, created: u64) -> Value {
+    json!({
+        "value": format!("{EPHEMERAL}{number:016}"), "expires_at": created + 600,
+        "session": { "type": "realtime", "object": "realtime.session", "id": format!("sess_sim{number}") },
+    })
+}
+
 /// The usage object of chat and completions.
 pub(super) fn usage_of_completions(plan: &Plan) -> String {
     let (input, output) = content::tokens(plan);

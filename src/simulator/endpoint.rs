@@ -17,6 +17,8 @@ pub(super) enum Endpoint {
     Messages,
     Transcriptions,
     Files,
+    /// An ephemeral key of the Realtime API.
+    ClientSecret,
     /// A GET of a WebSocket API.
     Socket,
 }
@@ -50,6 +52,7 @@ impl Endpoint {
             ("/messages", Self::Messages),
             ("/audio/transcriptions", Self::Transcriptions),
             ("/files", Self::Files),
+            ("/realtime/client_secrets", Self::ClientSecret),
         ];
         by_suffix.into_iter().find(|(suffix, _)| path.ends_with(suffix)).map(|(_, endpoint)| endpoint)
     }

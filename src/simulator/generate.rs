@@ -47,6 +47,7 @@ impl Generator<'_> {
             Endpoint::Model(id) => bodies::model(id, self.created),
             Endpoint::Embeddings => bodies::embeddings(&self.params, &self.plan),
             Endpoint::Files => bodies::file(self.number, self.created, upload),
+            Endpoint::ClientSecret => bodies::client_secret(self.number, self.created),
             Endpoint::Transcriptions => bodies::transcription(&self.plan, upload),
             Endpoint::Socket => return self.error(&ApiError::upgrade_required()),
         };

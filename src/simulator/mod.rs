@@ -50,6 +50,8 @@
 //! **The model name** `sim-f200-i10-b16-d50-s1000`: frames, interval (ms), batch, delay (ms), size. A model
 //! `missing-…` does not exist.
 //!
+//! **Ephemeral keys**: `POST …/realtime/client_secrets` issues one, which `…/realtime` takes.
+//!
 //! **WebSocket** (over HTTP/1.1): `…/realtime` plays OpenAI's Realtime API, `…/responses` its Responses API in WebSocket mode. The model, from the
 //! query, `session.update` or `response.create`, and `x-simulate` of the handshake set the content and the pace of every turn; `cut`, `stall`
 //! and `gate` count the bytes of frames of the whole connection. `expires=TIME` ends the session early, as an hour does (`session_expired`,

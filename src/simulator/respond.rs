@@ -9,7 +9,7 @@ use http::{Method, header};
 
 use super::{
     api_error::ApiError,
-    control,
+    bodies, control,
     ending::Ended,
     endpoint::{Endpoint, RequestParams},
     generate::Generator,
@@ -121,7 +121,15 @@ pub(super) fn invalid_key(request: &Request, key: &str) -> Option<ApiError> {
         .or_else(|| request.header("x-api-key"))
         .or_else(|| request.header("api-key"))
         .unwrap_or_default();
-    (given != key).then(|| ApiError::invalid_key(given))
+    let is_ephemeral = given.starts_with(bodies::EPHEMERAL) && takes_ephemeral_keys(request);
+    (given != key && !is_ephemeral).then(|| ApiError::invalid_key(given))
+}
+
+fn takes_ephemeral_keys(request: &Request) -> bool {
+    let path = request.path();
+    path.ends_with("/realtime")
+        || path.ends_with("/realtime/translations")
+        || path.ends_with("/realtime/calls")
 }
 
 /// Unix seconds now.

@@ -6,13 +6,15 @@ use super::Snapshot;
 use crate::{
     access::{self, Caller},
     config::{self, Burst, Each, Per},
-    limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Limit, Rate, Weights},
+    limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
 };
 
 /// The limits of a configuration, with the counts of all that they count.
 #[derive(Debug, Default)]
 pub struct LimitIndex {
     limits: Vec<CompiledLimit>,
+    /// What requests probably use. Outlives reloads.
+    pub estimates: Arc<Estimates>,
     /// The subjects that limits count.
     subjects: Subjects,
     /// Of every request.
@@ -84,6 +86,7 @@ impl LimitIndex {
             of_clients: lists(config.clients.iter().map(|(name, client)| (name, list(&client.limits)))),
             of_routes: lists(config.routes.iter().map(|(name, route)| (name, list(&route.limits)))),
             of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
+            estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
             subjects,
             limits,
         };

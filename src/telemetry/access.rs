@@ -91,6 +91,8 @@ pub struct AccessLine<'a> {
     pub tokens_cache_write: Option<u64>,
     /// Of `tokens_out`, those of the model's reasoning.
     pub tokens_reasoning: Option<u64>,
+    /// Where the token counts come from, if there are any.
+    pub usage: Option<&'static str>,
     /// What only a WebSocket connection has.
     pub tunnel: Option<TunnelLine>,
     /// The reason why the model stopped.
@@ -234,6 +236,7 @@ impl AccessLine<'_> {
         number(pairs, "tokens_cached_input", self.tokens_cached_input);
         number(pairs, "tokens_cache_write", self.tokens_cache_write);
         number(pairs, "tokens_reasoning", self.tokens_reasoning);
+        plain(pairs, "usage", self.usage);
         if let Some(tunnel) = &self.tunnel {
             number(pairs, "turns", Some(tunnel.turns));
             number(pairs, "turns_failed", Some(tunnel.turns_failed));
@@ -324,6 +327,7 @@ mod tests {
             tokens_cached_input: None,
             tokens_cache_write: None,
             tokens_reasoning: None,
+            usage: None,
             tunnel: None,
             finish_reason: None,
             error: None,
@@ -366,6 +370,7 @@ mod tests {
             tokens_cached_input: Some(4),
             tokens_cache_write: Some(0),
             tokens_reasoning: Some(2),
+            usage: Some("reported"),
             finish_reason: Some("stop"),
             error: Some("upstream_closed"),
             ..least()
@@ -403,7 +408,7 @@ mod tests {
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
-                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

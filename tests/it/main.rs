@@ -44,4 +44,5 @@ mod tolerance;
 mod tracing;
 mod truncation;
 mod usage;
+mod validation;
 mod websocket;

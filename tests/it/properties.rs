@@ -79,6 +79,41 @@ const OF_JSON: &[&str] = &[
     "\\",
 ];
 
+const OF_REQUESTS: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "null",
+    "true",
+    "-1",
+    "1.5",
+    "1e400",
+    "\"x\"",
+    "\"\\ud83d\"",
+    "\"Zx81yBq7\":1,",
+    "\"model\":\"m\",",
+    "\"mod\\u0065l\":4,",
+    "\"stream\":true,",
+    "\"messages\":[",
+    "\"input\":[",
+    "\"prompt\":[1,2,",
+    "\"tools\":[{\"type\":\"mcp\"},",
+    "{\"role\":\"user\",",
+    "\"role\":\"Zx81yBq7\",",
+    "\"content\":[",
+    "{\"type\":\"text\",",
+    "\"type\":\"tool_use\",",
+    "\"text\":1,",
+    "\"max_tokens\":-1,",
+    "\"metadata\":{\"Zx81yBq7\":",
+    "\"name\":\"a b\",",
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    "é",
+];
+
 const OF_CONFIGURATIONS: &[&str] = &[
     "[",
     "]",
@@ -315,6 +350,7 @@ macro_rules! properties {
 properties! {
     no_cut_changes_what_is_seen_of_a_stream: scanner of OF_STREAMS;
     the_facts_of_a_body_are_what_its_tree_says: facts of OF_JSON;
+    a_request_that_passes_a_check_has_the_facts_of_its_body: validate of OF_REQUESTS;
     the_facts_of_a_form_are_what_any_reader_finds: form of OF_FORMS;
     a_body_is_decoded_within_its_bounds: coding of OF_CODINGS;
     no_cut_changes_an_outline: outline of OF_JSON;

@@ -7,6 +7,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import Anthropic, { toFile as anthropicFile } from "@anthropic-ai/sdk";
 import OpenAI, { AzureOpenAI, toFile } from "openai";
 import { CLIENTS } from "./clients.mjs";
+import { CALLS } from "./sockets.mjs";
 
 const HELLO = [{ role: "user", content: "Hello" }];
 const TOOLS = [{ type: "function", function: { name: "look", parameters: { type: "object", properties: {} } } }];
@@ -27,6 +28,7 @@ function named(resource, python) {
 }
 
 async function call(of) {
+  if (CALLS[of.call]) return CALLS[of.call](of);
   const options = {
     apiKey: of.key,
     defaultHeaders: { "x-simulate-id": of.id },

@@ -17,6 +17,7 @@ import openai
 from anthropic._decoders.jsonl import AsyncJSONLDecoder, JSONLDecoder
 
 import clients
+import sockets
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
@@ -62,6 +63,8 @@ SDKS = {
 
 
 async def call(case, opened):
+    if case["call"] in sockets.CALLS:
+        return await sockets.CALLS[case["call"]](client(case, opened))
     method = client(case, opened).with_options(default_headers={"x-simulate-id": case["id"]})
     for name in case["call"].split("."):
         method = getattr(method, name)

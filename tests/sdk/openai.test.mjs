@@ -273,6 +273,35 @@ test("429", async () => {
   assert.equal(error.headers.get("retry-after"), "7");
 });
 
+const CHINESE = { "accept-language": "zh-CN" };
+
+test("errors in Chinese", async () => {
+  const wrong = client({ key: "sk-sg-nobody's", defaultHeaders: CHINESE });
+  const error = await refused(() => ask(wrong), OpenAI.AuthenticationError, 401, "invalid_api_key", INVALID);
+  assert.match(error.message, /API 密钥不正确/);
+  assert.equal(error.headers.get("content-language"), "zh");
+  // An event of a stream is, too.
+  const { stream, id } = await asked(client({ defaultHeaders: CHINESE }), "cut=0; by=close");
+  const broken = await textOf(stream).then(() => assert.fail("it is whole"), (error) => error);
+  assert.equal(broken.code, "upstream_truncated");
+  assert.match(broken.message, /响应不完整/);
+  expect(id, { error: "upstream_truncated" });
+  // Without a language, Node sends `*`.
+  const none = await refused(() => ask(client({ key: "sk-x" })), OpenAI.AuthenticationError, 401, "invalid_api_key");
+  assert.equal(none.headers.get("content-language"), "en");
+});
+
+test("errors in other words", async () => {
+  for (const [defaultHeaders, words] of [[{}, /All capacity is in use\./], [CHINESE, /当前容量已满/]]) {
+    const call = () => ask(client({ route: "/busy", defaultHeaders }), "gpt-4o", simulated("status=429; retry-after=7"));
+    const error = await refused(call, OpenAI.InternalServerError, 503, "capacity", "requests");
+    assert.match(error.message, words);
+    assert.equal(error.headers.get("retry-after"), "7");
+    // The log has the original.
+    expect(error.requestID, { status: 429, error: "rate_limit_exceeded" });
+  }
+});
+
 test("500 and 503", async () => {
   for (const [status, code] of [[500, null], [503, "server_is_overloaded"]]) {
     const call = () => ask(client(), "gpt-4o", simulated(`status=${status}`));

@@ -454,6 +454,33 @@ async def rate_limit(kind):
     assert error.response.headers["x-ratelimit-remaining-requests"] == "9999", error.response.headers
 
 
+CHINESE = {"accept-language": "zh-CN"}
+
+
+@test
+async def errors_in_chinese(kind):
+    client = kind.client(key="sk-sg-nobody's", default_headers=CHINESE)
+    error = await refused(ask(client), openai.AuthenticationError, 401, "invalid_api_key", "invalid_request_error")
+    assert "API 密钥不正确" in error.message, error.message
+    assert error.response.headers["content-language"] == "zh", error.response.headers
+    # An event of a stream is, too.
+    stream = await done(asked_stream(kind.client(default_headers=CHINESE), "cut=0; by=close"))
+    _, error = await read_until_it_breaks(stream)
+    assert error.code == "upstream_truncated" and "响应不完整" in error.message, repr(error)
+    expect(stream.response.headers["x-request-id"], error="upstream_truncated")
+
+
+@test
+async def errors_in_other_words(kind):
+    for headers, words in (({}, "All capacity is in use."), (CHINESE, "当前容量已满，请稍后重试。")):
+        client = kind.client("/busy", default_headers=headers)
+        call = ask(client, extra_headers=simulated("status=429; retry-after=7"))
+        error = await refused(call, openai.InternalServerError, 503, "capacity", "requests")
+        assert words in error.message and error.response.headers["retry-after"] == "7", repr(error)
+        # The log has the original.
+        expect(error.request_id, status=429, error="rate_limit_exceeded")
+
+
 @test
 async def server_errors(kind):
     client = kind.client()

@@ -15,7 +15,7 @@ use crate::config::{
     reader::{Node, Table},
     span as spans,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 const HEARTBEATS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 
@@ -40,6 +40,11 @@ table! {
             "Limits of every request: names of `[limit.NAME]` tables. A group, client, route or model adds its own `limits`. All that apply must \
              allow a request.",
             { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
+        validate: Option<Level> = validate(),
+            "How request bodies of chat completions, completions, embeddings, Responses and Anthropic's Messages are checked before an upstream \
+             is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
+             unknown members always pass. A wrong request is rejected with 400 and the `param` that is at fault.",
+            { since: "0.2.0" };
         usage: AskForUsage = usage(),
             "Whether streams of chat completions and completions are asked for their token usage: only if the client asks for it, or \
              always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
@@ -67,6 +72,7 @@ impl Default for Defaults {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
             limits: Vec::new(),
+            validate: validate().default_value(),
             usage: usage().default_value(),
             languages: Languages::default(),
             cors: None,
@@ -177,12 +183,17 @@ impl BreakerOverride {
 
 /// `body_limit`, in bytes.
 pub(super) fn body_limit() -> Or<Size<u64>> {
-    size(1 << 10..=1 << 30).or(32 << 20)
+    size(1 << 10..=1 << 40).or(32 << 20)
 }
 
 /// `heartbeat`; `None`: "off".
 pub(super) fn heartbeat() -> Or<SpanOrOff> {
     span(HEARTBEATS).or_off().or(None)
+}
+
+/// `validate`; `None`: "off".
+pub(super) fn validate() -> Or<Choice<Option<Level>>> {
+    choice(&[("off", None), ("basic", Some(Level::Basic)), ("strict", Some(Level::Strict))]).or(None)
 }
 
 /// `usage`

@@ -39,7 +39,7 @@ table! {
             "Status of the response. SDKs that would retry the original status still do, by `x-should-retry`.",
             { default: "stays as it is", example: &["503"], since: "0.2.0" };
         code: Option<String> = text("error code", new_code).optional(),
-            "`code` of the error.",
+            "Code of the error, for programs.",
             { default: "stays as it is", example: &[r#""busy""#], since: "0.2.0" };
     }
     derived {

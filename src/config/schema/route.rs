@@ -10,7 +10,7 @@ use super::{
     cors::cors,
     defaults::{
         AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
-        usage,
+        usage, validate,
     },
     headers::{no_secrets, not_both},
     languages::languages,
@@ -26,7 +26,7 @@ use crate::config::{
     reader::{Node, Table},
     url,
 };
-use crate::fault::Languages;
+use crate::{fault::Languages, openai::Level};
 
 /// What a route inherits.
 const INHERITED: &str = "what its upstream and `[defaults]` say";
@@ -71,8 +71,10 @@ table! {
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",
             { since: "0.2.0" };
-        body_limit = body_limit(), "Maximum size of a JSON body.",
+        body_limit = body_limit(), "Maximum size of a JSON body, or of a multipart form whose model the gateway has to know.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
+        validate = validate(), "How request bodies on this route are checked.",
+            { default: "what `[defaults]` says", example: &["\"strict\""], inheritance: Inheritance::Overrides, since: "0.2.0" };
         timeout = timeout_key(), "Timeouts of requests on this route.",
             { default: INHERITED, example: &[r#"{ total = "30m" }"#], inheritance: Inheritance::Overrides };
         retry = retry_key(), "Retries of requests on this route. What is not set is inherited from the first upstream.",
@@ -137,6 +139,9 @@ table! {
         /// Maximum size of a JSON body in bytes, that of `[defaults]` included.
         body_limit: u64 =
             Some(body_limit().read_written(table, "body_limit", context).unwrap_or(context.defaults.body_limit));
+        /// How request bodies are checked, as `[defaults]` says if the route does not; `None`: "off".
+        validate: Option<Level> =
+            Some(validate().read_written(table, "validate", context).unwrap_or(context.defaults.validate));
         /// Whether streams are asked for their token usage, that of `[defaults]` included.
         usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.

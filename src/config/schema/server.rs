@@ -182,7 +182,7 @@ fn seal_key(node: &Node<'_>, context: &Context<'_>) -> Option<Secret> {
     if secret.expose().len() < SHORTEST_SEAL_KEY {
         node.fail(complaint(
             "refers to a secret of less than 32 characters",
-            "make one by `openssl rand -base64 32`",
+            "make one by `head -c 32 /dev/urandom | base64`",
         ));
         return None;
     }

@@ -5,6 +5,7 @@ use crate::config::{
     Auth, Balance, Breaker, BreakerOverride, ClientAddress, Config, Retry, RetryOverrides, TimeoutOverrides,
     Timeouts,
 };
+use crate::openai::Level;
 
 const SECOND: fn(u64) -> Option<Duration> = |seconds| Some(Duration::from_secs(seconds));
 
@@ -376,4 +377,19 @@ fn a_way_out_is_read_from_the_file_or_the_environment() {
         proxy("{ url = \"http://proxy:3128\", credentials = { env = \"OPENAI_API_KEY\" } }");
     assert_eq!(referred.and_then(|proxy| proxy.credentials).expect("a reference").expose(), UPSTREAM_KEY);
     assert_eq!(warned, 0);
+}
+
+#[test]
+fn a_check_of_requests_is_inherited_from_the_defaults_and_can_be_switched_off() {
+    for (defaults, route, expected) in [
+        ("", "", None),
+        ("validate = \"basic\"", "", Some(Level::Basic)),
+        ("validate = \"basic\"", "validate = \"strict\"", Some(Level::Strict)),
+        ("validate = \"strict\"", "validate = \"off\"", None),
+        ("", "validate = \"basic\"", Some(Level::Basic)),
+    ] {
+        let text = with("[upstream.openai]", &format!("[defaults]\n{defaults}\n[upstream.openai]"));
+        let config = sound(&text.replace("path =", &format!("{route}\npath =")));
+        assert_eq!(config.routes["openai"].validate, expected, "{defaults} {route}");
+    }
 }

@@ -383,7 +383,7 @@ const MISTAKES: &[(&str, &str, &str)] = &[
     (PATH, "path = \"/v1\"\nhosts = [\"a\", \"A\"]", "hosts[1]: is in this list twice"),
     (PATH, "path = \"/v1\"\nmethods = [\"post\"]", "methods[0]: is not a method"),
     (PATH, "path = \"/v1\"\nmethods = [\"CONNECT\"]", "methods[0]: is a method that is never forwarded"),
-    (PATH, "path = \"/v1\"\nbody_limit = \"2GiB\"", "body_limit: must be from 1KiB to 1GiB"),
+    (PATH, "path = \"/v1\"\nbody_limit = \"2TiB\"", "body_limit: must be from 1KiB to 1TiB"),
     (
         PATH,
         "path = \"/v1\"\nrequest_headers = { allow = [\"authorization\"] }",

@@ -34,7 +34,7 @@ impl Fault {
         let message = language.fill(self.text(), &self.arguments());
         let ends = message.match_indices(['。', '.']).map(|(at, mark)| at + mark.len());
         let is_end = |end: &usize| matches!(message.as_bytes().get(*end), None | Some(b' ' | 0x80..));
-        let fitting = ends.filter(|end| *end <= CLOSE_REASON).filter(is_end).last();
+        let fitting = ends.filter(|end| *end <= CLOSE_REASON).rfind(is_end);
         fitting.and_then(|end| message.get(..end)).map_or_else(|| message.clone(), str::to_owned)
     }
 }

@@ -22,10 +22,13 @@ const INTRODUCTION: &str = "\
 Errors of the gateway are JSON in OpenAI's format with a `code` and an `x-request-id`, so that the SDKs raise the matching exception. `param` names the
 member of the body that is at fault. The message ends with the place of its code on this page, such as `(docs/errors#route_not_found)`.
 
+The message is in one of the [configured languages](how-to/languages.md), by default in English; `content-language` names it. The code is the same in all languages.
+The same page says how an error gets other words.
+
 Requests with the header `anthropic-version`, and requests to `/messages`, get errors in Anthropic's format, with Anthropic's error types and a
 `request-id`; the gateway's `code` and `param` are additional members of `error` there.
 
-A provider's own errors (400, 403, 404, 429, 500 …) are forwarded unchanged, including `retry-after` and `x-ratelimit-*`, if no retry gave a better
+A provider's own errors (400, 403, 404, 429, 500 …) are forwarded unchanged, unless an `[[error]]` table fits them, including `retry-after` and `x-ratelimit-*`, if no retry gave a better
 response.
 
 If the head of a request is not HTTP, or an HTTP/1.1 head has too many or too large headers, the response is a 400 or 431 without a body,
@@ -67,11 +70,10 @@ fn page(help: &BTreeMap<String, String>) -> String {
     for (code, faults) in by_code() {
         let help =
             help.get(code).unwrap_or_else(|| panic!("src/fault/messages/help.toml says nothing of `{code}`"));
-        write!(
-            page,
-            "\n## {code}\n\n{help}\n\n| status | type | retry | ended by | message |\n|---|---|---|---|---|\n"
-        )
-        .unwrap();
+        let others: String = others().map(|language| format!(" {} |", language.tag())).collect();
+        let columns = "---|".repeat(5 + others.matches('|').count());
+        let head = format!("| status | type | retry | ended by | message |{others}\n|{columns}\n");
+        write!(page, "\n## {code}\n\n{help}\n\n{head}").unwrap();
         let rows: BTreeSet<String> = faults.iter().map(row).collect();
         rows.iter().for_each(|row| page.push_str(row));
     }
@@ -90,9 +92,21 @@ fn row(fault: &Fault) -> String {
         Fault::Withheld(_) => "the provider's".to_owned(),
         _ => status.as_u16().to_string(),
     };
-    let template = Language::EN.text(fault.text());
-    let message = template.replace(['{', '}'], "*").replace('|', "\\|");
-    format!("| {status} | `{kind}` | {retry} | `{}` | {message} |\n", who.as_str())
+    let messages: String = std::iter::once(Language::EN)
+        .chain(others())
+        .map(|language| format!(" {} |", shown(language.text(fault.text()))))
+        .collect();
+    format!("| {status} | `{kind}` | {retry} | `{}` |{messages}\n", who.as_str())
+}
+
+/// The languages that have a column of their own.
+fn others() -> impl Iterator<Item = Language> {
+    Language::all().filter(|language| *language != Language::EN)
+}
+
+/// A text in a cell of a table, with its placeholders in italics.
+fn shown(template: &str) -> String {
+    template.replace(['{', '}'], "*").replace('|', "\\|")
 }
 
 #[test]

@@ -1,7 +1,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use super::{language::Texts, *};
-use crate::fault::{CloseReason, Decoding, Mistake, Reason, ValueType, phrase::Phrase};
+use crate::{
+    fault::{CloseReason, Decoding, Mistake, Reason, ValueType, phrase::Phrase},
+    openai::Invalid,
+};
 
 /// What follows messages and stands between names.
 const OF_THE_LANGUAGE: [(&str, &[&str]); 2] = [("language.list", &[]), ("language.reference", &["code"])];
@@ -60,6 +63,8 @@ fn wanted() -> Vec<(String, BTreeSet<&'static str>)> {
 fn phrases() -> Vec<Value> {
     let values = |phrases: Vec<Value>| phrases.into_iter();
     let reasons = values(Reason::values()).chain(values(Decoding::values()));
+    let problems = Invalid::examples().iter().map(|invalid| Value::of(&**invalid)).collect();
+    let reasons = reasons.chain(values(problems));
     reasons.chain(values(ValueType::values())).chain(values(CloseReason::values())).collect()
 }
 
@@ -99,8 +104,11 @@ fn chinese() -> Language {
 #[test]
 fn each_row_of_the_table_has_a_text_of_its_own() {
     // And an example that reaches this row.
-    let names: BTreeSet<_> = Fault::examples().iter().map(Fault::text).collect();
-    assert_eq!(names.len(), Fault::examples().len());
+    let examples = || Fault::examples().into_iter();
+    let names: BTreeSet<_> = examples().map(|fault| fault.text()).collect();
+    // A wrong request has one row, and an example of each code.
+    let of_requests = examples().filter(|fault| fault.text() == "request_invalid").count();
+    assert_eq!(names.len(), examples().len() - (of_requests - 1));
 }
 
 #[test]

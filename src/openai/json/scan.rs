@@ -4,17 +4,91 @@ use std::borrow::Cow;
 
 use super::leaf::{Leaf, NotJson};
 
+/// A string as it is written, without its quotes.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::openai) struct Written<'j> {
+    pub(in crate::openai) text: &'j [u8],
+    /// The first eight bytes, or as many as there are, as [`word_of`] gives them; of one with escapes it is [`ESCAPED`].
+    pub(in crate::openai) word: u64,
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many bytes scans on this thread went back. All else that a scan does is linear.
+    pub(in crate::openai) static REWOUND: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// No text in UTF-8 begins so.
+const ESCAPED: u64 = u64::MAX;
+
+impl Written<'_> {
+    /// Whether it may have escapes.
+    #[inline(always)]
+    pub(in crate::openai) fn is_escaped(&self) -> bool {
+        self.word == ESCAPED
+    }
+}
+
 /// A place in a JSON text.
 pub(super) struct Scan<'j> {
     json: &'j [u8],
     at: usize,
-    /// The objects and arrays around the value that is being skipped, as `{` and `[`.
-    enclosing: Vec<u8>,
+    /// The objects and arrays around the value that is being skipped.
+    enclosing: Enclosing,
+    /// How many objects and arrays may be around a value.
+    depth_limit: usize,
+    /// The scan ended because of that.
+    too_deep: bool,
 }
 
 impl<'j> Scan<'j> {
     pub(super) fn new(json: &'j [u8]) -> Self {
-        Self { json, at: 0, enclosing: Vec::new() }
+        Self { json, at: 0, enclosing: Enclosing::default(), depth_limit: usize::MAX, too_deep: false }
+    }
+
+    /// The same, for a text whose values may be that deep.
+    pub(super) fn within(json: &'j [u8], depth_limit: usize) -> Self {
+        Self { depth_limit, ..Self::new(json) }
+    }
+
+    /// Whether the scan ended at a value that is too deep, and not at something that is not JSON.
+    pub(super) fn is_too_deep(&self) -> bool {
+        self.too_deep
+    }
+
+    /// Goes back to an offset where a value began.
+    pub(super) fn rewind(&mut self, offset: usize) {
+        #[cfg(test)]
+        REWOUND.set(REWOUND.get() + self.at.saturating_sub(offset));
+        self.at = offset;
+    }
+
+    /// What was read since this offset.
+    pub(super) fn since(&self, offset: usize) -> &'j [u8] {
+        self.json.get(offset..self.at).unwrap_or_default()
+    }
+
+    /// Counts an object or array that was entered.
+    pub(super) fn descend(&mut self) -> Result<(), NotJson> {
+        let Some(left) = self.depth_limit.checked_sub(1) else { return self.deep() };
+        self.depth_limit = left;
+        Ok(())
+    }
+
+    /// How many objects and arrays may be around a value, beyond those that were counted.
+    pub(super) fn depth_left(&self) -> usize {
+        self.depth_limit
+    }
+
+    /// Sets it to what it was.
+    pub(super) fn ascend(&mut self, depth_left: usize) {
+        self.depth_limit = depth_left;
+    }
+
+    /// Whether the value that is to be read is an empty string.
+    #[inline]
+    pub(super) fn is_empty_string(&self) -> bool {
+        matches!(self.json.get(self.at..), Some([b'"', b'"', ..]))
     }
 
     /// How many bytes have been read.
@@ -23,7 +97,14 @@ impl<'j> Scan<'j> {
     }
 
     /// The next byte that is no white space.
+    #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
+        let byte = *self.json.get(self.at)?;
+        if byte > b' ' { Some(byte) } else { self.pass_white_space() }
+    }
+
+    #[inline(never)]
+    fn pass_white_space(&mut self) -> Option<u8> {
         loop {
             let byte = *self.json.get(self.at)?;
             if !matches!(byte, b' ' | b'\n' | b'\t' | b'\r') {
@@ -47,6 +128,7 @@ impl<'j> Scan<'j> {
     }
 
     /// After a member or element: whether there is another one.
+    #[inline]
     pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
         let next = self.peek();
         if next != Some(b',') && next != Some(closing) {
@@ -58,32 +140,73 @@ impl<'j> Scan<'j> {
 
     /// A member's key and its colon.
     pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
-        let (key, escaped) = self.string()?;
+        let key = self.string()?;
+        let decoded = if key.is_escaped() { Some(self.decoded::<String>(self.quoted(&key))?) } else { None };
         self.colon()?;
-        match escaped {
-            false => Ok(Cow::Borrowed(inner(key))),
-            true => Ok(Cow::Owned(self.decoded::<String>(key)?.into_bytes())),
-        }
+        Ok(decoded.map_or(Cow::Borrowed(key.text), |key| Cow::Owned(key.into_bytes())))
+    }
+
+    /// The same as it is written.
+    #[inline(always)]
+    pub(super) fn written_key(&mut self) -> Result<Written<'j>, NotJson> {
+        let key = self.string()?;
+        self.colon()?;
+        Ok(key)
     }
 
     /// A string's text.
     pub(super) fn text(&mut self) -> Result<Cow<'j, str>, NotJson> {
-        let (text, escaped) = self.string()?;
-        match std::str::from_utf8(inner(text)) {
-            Ok(text) if !escaped => Ok(Cow::Borrowed(text)),
-            _ => self.decoded(text).map(Cow::Owned),
+        let text = self.string()?;
+        match std::str::from_utf8(text.text) {
+            Ok(plain) if !text.is_escaped() => Ok(Cow::Borrowed(plain)),
+            _ => self.decoded(self.quoted(&text)).map(Cow::Owned),
         }
+    }
+
+    /// A string as it is written.
+    #[inline(always)]
+    pub(super) fn written(&mut self) -> Result<Written<'j>, NotJson> {
+        self.string()
     }
 
     /// Passes over a string; whether there is anything in it.
     pub(super) fn has_text(&mut self) -> Result<bool, NotJson> {
-        self.string().map(|(text, _)| !inner(text).is_empty())
+        self.string().map(|string| !string.text.is_empty())
+    }
+
+    /// Passes over one value.
+    #[inline(always)]
+    pub(super) fn skip(&mut self) -> Result<(), NotJson> {
+        match self.peek() {
+            Some(b'"') => self.string().map(drop),
+            _ => self.value().map(drop),
+        }
+    }
+
+    /// Passes over whole numbers with a comma behind each, up to so many, to the value after them; how many there were.
+    pub(super) fn pass_counts(&mut self, most: usize) -> usize {
+        let mut count = 0;
+        while count < most {
+            self.peek();
+            let rest = self.json.get(self.at..).unwrap_or_default();
+            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let leading_zero = digits > 1 && rest.first() == Some(&b'0');
+            if digits == 0 || leading_zero || rest.get(digits) != Some(&b',') {
+                break;
+            }
+            self.at += digits + 1;
+            count += 1;
+        }
+        count
     }
 
     /// A number, of the same kind that serde_json would choose.
     pub(super) fn number(&mut self) -> Result<Leaf<'j>, NotJson> {
         if let Some(count) = self.short_count() {
             return Ok(Leaf::Count(count));
+        }
+        if let Some(number) = self.short_decimal() {
+            return Ok(Leaf::Number(number));
         }
         let number = self.digits()?;
         let whole = std::str::from_utf8(number).ok().and_then(|number| number.parse().ok());
@@ -104,14 +227,15 @@ impl<'j> Scan<'j> {
                 Some(b'[') => {
                     if self.enter(b']') {
                         filled = true;
-                        self.enclosing.push(b'[');
+                        self.enclose(false)?;
+                        self.pass_counts(usize::MAX);
                         continue;
                     }
                 }
                 Some(b'{') => {
                     if self.enter(b'}') {
                         filled = true;
-                        self.enclosing.push(b'{');
+                        self.enclose(true)?;
                         self.pass_key()?;
                         continue;
                     }
@@ -126,8 +250,7 @@ impl<'j> Scan<'j> {
 
     /// After a value: leaves what it ends, and goes to the value after it; false when there is none.
     fn leave(&mut self) -> Result<bool, NotJson> {
-        while let Some(open) = self.enclosing.last() {
-            let object = *open == b'{';
+        while let Some(object) = self.enclosing.innermost() {
             if self.goes_on(if object { b'}' } else { b']' })? {
                 if object {
                     self.pass_key()?;
@@ -139,13 +262,27 @@ impl<'j> Scan<'j> {
         Ok(false)
     }
 
+    fn enclose(&mut self, object: bool) -> Result<(), NotJson> {
+        if self.enclosing.depth >= self.depth_limit {
+            return self.deep();
+        }
+        self.enclosing.push(object);
+        Ok(())
+    }
+
+    fn deep<T>(&mut self) -> Result<T, NotJson> {
+        self.too_deep = true;
+        self.wrong()
+    }
+
     fn pass_key(&mut self) -> Result<(), NotJson> {
         self.string()?;
         self.colon()
     }
 
+    #[inline(always)]
     fn colon(&mut self) -> Result<(), NotJson> {
-        if self.peek() != Some(b':') {
+        if self.json.get(self.at) != Some(&b':') && self.peek() != Some(b':') {
             return self.wrong();
         }
         self.at += 1;
@@ -160,25 +297,59 @@ impl<'j> Scan<'j> {
         Ok(())
     }
 
-    /// A string with its quotes, and whether it has escapes.
-    fn string(&mut self) -> Result<(&'j [u8], bool), NotJson> {
+    /// A string. Most are shorter than eight bytes and have no escapes: they are read here and now.
+    #[inline(always)]
+    fn string(&mut self) -> Result<Written<'j>, NotJson> {
+        if let Some([b'"', bytes @ ..]) = self.json.get(self.at..).and_then(|rest| rest.first_chunk::<9>()) {
+            let word = u64::from_le_bytes(*bytes);
+            let length = specials(word).trailing_zeros() as usize / 8;
+            if let Some((text, [b'"', ..])) = bytes.split_at_checked(length) {
+                self.at += length + 2;
+                return Ok(Written { text, word: first_bytes(word, length) });
+            }
+        }
+        self.long_string()
+    }
+
+    /// Any string.
+    #[inline(never)]
+    fn long_string(&mut self) -> Result<Written<'j>, NotJson> {
         if self.peek() != Some(b'"') {
             return self.wrong();
         }
-        let begun = self.at;
-        let mut escaped = false;
+        let begun = self.at + 1;
+        let rest = self.json.get(begun..).unwrap_or_default();
+        let length = ordinary(rest);
+        self.at = begun + length;
+        if rest.get(length) != Some(&b'"') {
+            return self.escaped(begun);
+        }
         self.at += 1;
+        let text = rest.get(..length).unwrap_or_default();
+        let word = text.first_chunk().map_or_else(|| word_of(text), |bytes| u64::from_le_bytes(*bytes));
+        Ok(Written { text, word })
+    }
+
+    /// A string that began there, from something within it that is not ordinary.
+    #[inline(never)]
+    fn escaped(&mut self, begun: usize) -> Result<Written<'j>, NotJson> {
         loop {
-            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
             match self.json.get(self.at) {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,
                 _ => return self.wrong(),
             }
-            escaped = true;
+            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
         }
+        let text = self.json.get(begun..self.at).unwrap_or_default();
         self.at += 1;
-        Ok((self.json.get(begun..self.at).unwrap_or_default(), escaped))
+        Ok(Written { text, word: ESCAPED })
+    }
+
+    /// A string that was just read, with its quotes.
+    fn quoted(&self, string: &Written<'_>) -> &'j [u8] {
+        // The colon of a key is not read yet.
+        self.json.get(self.at - string.text.len() - 2..self.at).unwrap_or_default()
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
@@ -215,6 +386,32 @@ impl<'j> Scan<'j> {
         }
         self.at += length;
         Some(count)
+    }
+
+    /// A number such as `0.7`: with so few digits that dividing gives the nearest `f64`, since both numbers are exact in it (W. D. Clinger,
+    /// How to Read Floating Point Numbers Accurately, 1990). Anything else is left where it is.
+    fn short_decimal(&mut self) -> Option<f64> {
+        const TENS: [f64; 16] =
+            [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+        let rest = self.json.get(self.at..)?;
+        let (mut digits, mut point, mut length) = (0_u64, None, 0);
+        for byte in rest.iter().take(TENS.len()) {
+            match byte {
+                b'0'..=b'9' => digits = digits * 10 + u64::from(byte - b'0'),
+                b'.' if point.is_none() && length > 0 => point = Some(length),
+                _ => break,
+            }
+            length += 1;
+        }
+        let point = point?;
+        let fraction = length - point - 1;
+        let leading_zero = point > 1 && rest.first() == Some(&b'0');
+        let goes_on = matches!(rest.get(length), Some(b'0'..=b'9' | b'.' | b'e' | b'E'));
+        if fraction == 0 || leading_zero || goes_on {
+            return None;
+        }
+        self.at += length;
+        Some(digits as f64 / TENS.get(fraction)?)
     }
 
     /// A number's text.
@@ -263,19 +460,61 @@ impl<'j> Scan<'j> {
     }
 }
 
-/// A string without its quotes.
-fn inner(string: &[u8]) -> &[u8] {
-    string.get(1..string.len() - 1).unwrap_or_default()
+/// The first eight bytes of `text`, or as many as there are, as one number.
+pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
+    let (mut word, mut at) = (0, 0);
+    while at < text.len() && at < 8 {
+        word |= (text[at] as u64) << (8 * at);
+        at += 1;
+    }
+    word
+}
+
+/// The first `length` bytes of a word, less than eight.
+#[inline(always)]
+fn first_bytes(word: u64, length: usize) -> u64 {
+    word & !(u64::MAX << (8 * length))
+}
+
+/// The objects and arrays around a value, one bit each: set for an object. Only what is deeper than 64 takes memory.
+#[derive(Default)]
+struct Enclosing {
+    /// The innermost 64, the last one lowest.
+    bits: u64,
+    depth: usize,
+    /// Those around them, 64 in each.
+    outer: Vec<u64>,
+}
+
+impl Enclosing {
+    fn push(&mut self, object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.bits);
+        }
+        self.bits = self.bits << 1 | u64::from(object);
+        self.depth += 1;
+    }
+
+    fn pop(&mut self) {
+        self.bits >>= 1;
+        self.depth -= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.bits = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    /// Whether the innermost is an object, if there is one.
+    fn innermost(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.bits & 1 == 1)
+    }
 }
 
 /// Any number of so many digits fits into 64 bits.
 const FITS: usize = 19;
 
-/// Most strings end within so many words of eight bytes.
-const NEAR: usize = 8;
-
 /// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
 fn ordinary(text: &[u8]) -> usize {
+    // Most strings end soon; of a longer one, blocks are looked at.
     let (words, _) = text.as_chunks::<8>();
     let near = words.get(..NEAR).unwrap_or(words);
     first_special(near).unwrap_or_else(|| ordinary_beyond(text, near.len() * 8))
@@ -294,6 +533,9 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
         })
 }
 
+/// So many words of eight bytes are looked at one by one.
+const NEAR: usize = 4;
+
 /// The end of a string, an escape, or a control character. With one bit turned over, the end is next to the control characters, and one
 /// comparison is for both.
 fn is_special(byte: u8) -> bool {
@@ -305,15 +547,20 @@ fn any_special(block: &[u8; 64]) -> bool {
     block.iter().fold(false, |any, byte| any | is_special(*byte))
 }
 
-/// Looks at eight bytes as one number: subtracting borrows from a byte's highest bit where the byte was less, and from nothing before
-/// the first such byte.
+/// The first of these bytes that is special.
 fn first_special(words: &[[u8; 8]]) -> Option<usize> {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
     words.iter().enumerate().find_map(|(at, word)| {
-        let bytes = u64::from_le_bytes(*word);
-        let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
-        let special = special & (EACH << 7);
+        let special = specials(u64::from_le_bytes(*word));
         (special != 0).then(|| at * 8 + special.trailing_zeros() as usize / 8)
     })
+}
+
+/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special: subtracting borrows from a byte's highest
+/// bit where the byte was less, and from nothing before the first such byte.
+#[inline]
+fn specials(bytes: u64) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
+    let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
+    special & (EACH << 7)
 }

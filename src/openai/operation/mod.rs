@@ -118,4 +118,6 @@ pub fn base_of_endpoint(path: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod rows;
+#[cfg(test)]
 mod tests;

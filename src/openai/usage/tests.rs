@@ -16,6 +16,8 @@ const fn of(input: u64, output: u64) -> Usage {
         cached_input: None,
         cache_write: None,
         reasoning: None,
+        audio_input: None,
+        audio_output: None,
         audio: None,
     }
 }
@@ -23,7 +25,7 @@ const fn of(input: u64, output: u64) -> Usage {
 /// Input, cached input, cache write, output, reasoning.
 fn classes(of: [Option<u64>; 5]) -> TokenClasses {
     let [input, cached_input, cache_write, output, reasoning] = of;
-    TokenClasses { input, cached_input, cache_write, output, reasoning }
+    TokenClasses { input, cached_input, cache_write, output, reasoning, ..TokenClasses::default() }
 }
 
 /// How a dialect counts the cache, an object of `usage`, its meaning, and its classes.
@@ -37,7 +39,7 @@ const SHAPES: &[Shape] = &[
         r#"{"prompt_tokens":19,"completion_tokens":10,"total_tokens":29,
             "prompt_tokens_details":{"cached_tokens":7,"audio_tokens":0},
             "completion_tokens_details":{"reasoning_tokens":3,"accepted_prediction_tokens":0}}"#,
-        Usage { cached_input: Some(7), reasoning: Some(3), ..of(19, 10) },
+        Usage { cached_input: Some(7), reasoning: Some(3), audio_input: Some(0), ..of(19, 10) },
         [Some(12), Some(7), None, Some(7), Some(3)],
     ),
     // OpenAI API reference, response object.
@@ -59,15 +61,15 @@ const SHAPES: &[Shape] = &[
     (
         PartOfInput,
         r#"{"type":"tokens","input_tokens":14,"input_token_details":{"text_tokens":0,"audio_tokens":14},"output_tokens":31,"total_tokens":45}"#,
-        of(14, 31),
-        [Some(14), None, None, Some(31), None],
+        Usage { audio_input: Some(14), ..of(14, 31) },
+        [Some(0), None, None, Some(31), None],
     ),
     // OpenAI API reference, Realtime `response.done`.
     (
         PartOfInput,
         r#"{"total_tokens":275,"input_tokens":127,"output_tokens":148,"input_token_details":{"cached_tokens":64,"text_tokens":119,"audio_tokens":8,"cached_tokens_details":{"text_tokens":64,"audio_tokens":0}},"output_token_details":{"text_tokens":36,"audio_tokens":112}}"#,
-        Usage { cached_input: Some(64), ..of(127, 148) },
-        [Some(63), Some(64), None, Some(148), None],
+        Usage { cached_input: Some(64), audio_input: Some(8), audio_output: Some(112), ..of(127, 148) },
+        [Some(55), Some(64), None, Some(36), None],
     ),
     // OpenAI API reference, embeddings: there is no output, and the total says so.
     (PartOfInput, r#"{"prompt_tokens":8,"total_tokens":8}"#, of(8, 0), [Some(8), None, None, Some(0), None]),
@@ -141,8 +143,24 @@ fn every_shape_by_its_provider() {
     for (cached_tokens, json, expected, expected_classes) in SHAPES {
         let usage = usage(*cached_tokens, json).unwrap();
         assert_eq!(usage, *expected, "{json}");
-        assert_eq!(usage.classes(), classes(*expected_classes), "{json}");
+        let (audio_input, audio_output) = (usage.audio_input, usage.audio_output);
+        let expected_classes = TokenClasses { audio_input, audio_output, ..classes(*expected_classes) };
+        assert_eq!(usage.classes(), expected_classes, "{json}");
     }
+}
+
+/// Whatever an upstream reports, the classes are together what was used.
+#[test]
+fn audio_is_a_class_of_its_own_and_never_more_than_all() {
+    let cached_audio = r#"{"input_tokens":127,"output_tokens":9,"input_token_details":{"cached_tokens":64,"audio_tokens":70,"cached_tokens_details":{"audio_tokens":60}}}"#;
+    let usage = usage(PartOfInput, cached_audio).unwrap();
+    assert_eq!(usage.audio_input, Some(10));
+    let classes = usage.classes();
+    assert_eq!((classes.input, classes.cached_input, classes.audio_input), (Some(53), Some(64), Some(10)));
+    let too_much = Usage { audio_input: Some(99), audio_output: Some(99), cached_input: Some(4), ..of(5, 6) };
+    let classes = too_much.classes();
+    assert_eq!((classes.input, classes.audio_input), (Some(0), Some(1)));
+    assert_eq!((classes.output, classes.audio_output), (Some(0), Some(6)));
 }
 
 /// Some OpenAI-like upstreams add Anthropic's names to counts that already hold them, others to counts that do not.

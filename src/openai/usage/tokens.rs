@@ -39,6 +39,9 @@ pub(in crate::openai) struct Tokens {
     cache_write: Option<u64>,
     cache_miss: Option<u64>,
     reasoning: Option<u64>,
+    audio_input: Option<u64>,
+    cached_audio: Option<u64>,
+    audio_output: Option<u64>,
     audio: Option<Duration>,
 }
 
@@ -59,6 +62,9 @@ impl Tokens {
             (&mut self.cache_write, later.cache_write),
             (&mut self.cache_miss, later.cache_miss),
             (&mut self.reasoning, later.reasoning),
+            (&mut self.audio_input, later.audio_input),
+            (&mut self.cached_audio, later.cached_audio),
+            (&mut self.audio_output, later.audio_output),
         ] {
             *count = later.filter(|later| *later > 0).or(*count).or(later);
         }
@@ -78,6 +84,8 @@ impl Tokens {
             cached_input: self.cached,
             cache_write: self.cache_write,
             reasoning: self.reasoning,
+            audio_input: self.audio_input.map(|audio| audio.saturating_sub(self.cached_audio.unwrap_or(0))),
+            audio_output: self.audio_output,
             audio: self.audio,
         })
     }
@@ -170,7 +178,21 @@ impl Object for InputDetails<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"cached_tokens" => count(&mut self.0.cached, value),
+            b"audio_tokens" => count(&mut self.0.audio_input, value),
+            b"cached_tokens_details" => value.object(&mut CachedDetails(self.0)).map(drop),
             b"cache_write_tokens" | b"cache_creation_tokens" => count(&mut self.0.cache_write, value),
+            _ => value.skip(),
+        }
+    }
+}
+
+/// Realtime: of which kind the cached tokens are.
+struct CachedDetails<'a>(&'a mut Tokens);
+
+impl Object for CachedDetails<'_> {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        match key {
+            b"audio_tokens" => count(&mut self.0.cached_audio, value),
             _ => value.skip(),
         }
     }
@@ -182,6 +204,7 @@ impl Object for OutputDetails<'_> {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         match key {
             b"reasoning_tokens" | b"thinking_tokens" => count(&mut self.0.reasoning, value),
+            b"audio_tokens" => count(&mut self.0.audio_output, value),
             _ => value.skip(),
         }
     }

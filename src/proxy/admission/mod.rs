@@ -1,12 +1,15 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
 mod limits;
+mod rate_headers;
 
 use std::sync::Arc;
 
+pub(super) use rate_headers::rename_upstreams;
+
 use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
-    exchange::{Permit, Record},
+    exchange::{Exchange, Permit, Record},
     fault::Fault,
     openai::EditError,
     snapshot::Upstream,
@@ -20,15 +23,15 @@ use crate::{
 /// candidate needs another model in the body, which has no place for it; or a limit is reached.
 pub(super) async fn admit(
     context: &RequestContext,
-    record: &Record,
+    exchange: &mut Exchange,
     prepared: &PreparedRequest,
 ) -> Result<Permit, Fault> {
-    allow_model(record, prepared)?;
+    allow_model(&exchange.record, prepared)?;
     let steps = &prepared.arrived.routed.route.steps;
     if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
-    limits::admit(context, record, prepared)
+    limits::admit(context, exchange, prepared)
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and

@@ -70,6 +70,9 @@ pub(in crate::proxy) fn authenticate(
         exchange.secrets = Some(access.secrets.clone());
         return Ok(Authenticated { key, ephemeral: Some(access) });
     }
+    if let (Some(known), None) = (&known, only) {
+        ephemeral::agrees(context, &credentials, known)?;
+    }
     exchange.record.caller.clone_from(&known);
     authorize(known.as_deref(), &credentials, &routed.route)?;
     Ok(Authenticated { key, ephemeral: None })

@@ -1,16 +1,12 @@
 //! Ephemeral keys of requests: what a client has got from this gateway for a browser.
 
-use std::{
-    rc::Rc,
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{rc::Rc, sync::Arc};
 
 use http::{HeaderValue, request};
 
 use super::route::RoutedRequest;
 use crate::{
-    access::{Caller, Credential, Credentials, EphemeralGrant, SealError},
+    access::{Caller, Credential, Credentials, EphemeralGrant, Seal, SealError},
     fault::{Fault, Reason},
     openai::takes_ephemeral_keys,
     policy::SecretScanner,
@@ -49,12 +45,7 @@ pub(super) fn of(
     routed: &RoutedRequest,
     credentials: &Credentials,
 ) -> Result<Option<EphemeralClient>, Fault> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let seal = &context.snapshot.seal;
-    let mut in_headers = credentials.iter().filter(|credential| !credential.in_query());
-    let Some(opened) = in_headers.find_map(|key: &Credential| seal.open(key.bytes(), now)) else {
-        return Ok(None);
-    };
+    let Some(opened) = opened(context, credentials) else { return Ok(None) };
     let grant = opened.map_err(|error| match error {
         SealError::Foreign => Fault::EphemeralKeyInvalid(Reason::EphemeralForeign),
         SealError::Altered => Fault::EphemeralKeyInvalid(Reason::EphemeralAltered),
@@ -66,6 +57,28 @@ pub(super) fn of(
     }
     let access = EphemeralAccess::of(&grant, &context.snapshot, &routed.route)?;
     Ok(Some(EphemeralClient { caller, access: Rc::new(access) }))
+}
+
+/// Checks that the ephemeral key beside the key of `caller`, if there is one that is valid, was issued for the same client.
+///
+/// # Errors
+/// The keys of two clients.
+pub(super) fn agrees(
+    context: &RequestContext,
+    credentials: &Credentials,
+    caller: &Caller,
+) -> Result<(), Fault> {
+    let opened = opened(context, credentials).and_then(Result::ok);
+    let is_others = opened.is_some_and(|grant| grant.client.as_deref() != Some(&*caller.name));
+    if is_others { Err(Fault::KeysConflict(Reason::CredentialsDiffer)) } else { Ok(()) }
+}
+
+/// The first ephemeral key in the headers.
+fn opened(context: &RequestContext, credentials: &Credentials) -> Option<Result<EphemeralGrant, SealError>> {
+    let now = Seal::now();
+    let seal = &context.snapshot.seal;
+    let mut in_headers = credentials.iter().filter(|credential| !credential.in_query());
+    in_headers.find_map(|key: &Credential| seal.open(key.bytes(), now))
 }
 
 /// The client of `grant`, if it still exists and may use both the route of the grant and this one.

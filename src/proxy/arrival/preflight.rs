@@ -57,7 +57,8 @@ fn answer(
     };
     let Some(cors) = cors else { return Ok(None) };
     exchange.record.route = route.as_ref().map(|route| route.name.clone());
-    exchange.response_headers.insert(header::VARY, VARIES_BY);
+    // No page may read an error; a page that may have the response gets all of its headers here.
+    exchange.readers = Some(Box::new(Readers::NoPage));
     let allowed = match cors::readers(cors, headers) {
         Readers::NoPage => return Err(cors::unlisted(headers)),
         Readers::Page(origin) => origin,
@@ -66,6 +67,7 @@ fn answer(
     let mut response = granted(cors, headers)?;
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_METHODS, method.clone());
+    exchange.readers = None;
     exchange.mark_preflight();
     Ok(Some(response))
 }
@@ -83,6 +85,7 @@ fn granted(cors: &Cors, asked: &HeaderMap) -> Result<Response<Bytes>, Fault> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
+    headers.insert(header::VARY, VARIES_BY);
     headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from(cors.max_age.as_secs()));
     if let Some(names) = asked_headers(asked)? {
         headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);

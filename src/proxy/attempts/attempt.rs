@@ -102,9 +102,8 @@ pub(super) async fn finish(
         }
         Err(error) => {
             report_to_breaker(exchange, request, &mut candidate, &error);
-            let holds_key = |code: &[u8]| {
-                request.arrived.key.found_in(code) || context.snapshot.upstream_keys.found_in(code)
-            };
+            let holds_key =
+                |code: &[u8]| request.arrived.key.found_in(code) || candidate.secrets().found_in(code);
             exchange.attempt_failed(error.name(), error.code().filter(|code| !holds_key(code.as_bytes())));
             Err(FailedAttempt { candidate, error })
         }

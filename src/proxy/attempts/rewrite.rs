@@ -1,12 +1,10 @@
 //! Rewrites the few members of response bodies that [`Rewrite`] names. Every other byte stays as it is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use http::{HeaderMap, HeaderName, header};
 use zeroize::Zeroizing;
 
 use crate::{
-    access::EphemeralGrant,
+    access::{EphemeralGrant, Seal},
     exchange::Exchange,
     fault::{Fault, Reason},
     openai::{EphemeralSecret, Splices, ephemeral_secrets, results_urls},
@@ -21,8 +19,8 @@ use crate::{
 /// The largest response that is searched, in bytes. A list of a thousand batches has about 700 KiB.
 const LARGEST: u64 = 2 << 20;
 
-/// How long an ephemeral key is valid if the upstream does not say it.
-const USUAL_LIFE: Duration = Duration::from_secs(600);
+/// How long an ephemeral key is valid if the upstream does not say it, in seconds.
+const USUAL_LIFE: u64 = 600;
 
 const NOT_READ: Fault = Fault::BadAnswer(Reason::AnswerSecretUnread);
 const NO_SECRET: Fault = Fault::BadAnswer(Reason::AnswerSecretMissing);
@@ -97,12 +95,11 @@ fn sealed(
     secrets: &[EphemeralSecret],
 ) -> Result<Splices, Fault> {
     let record = &exchange.record;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let (upstream, account) = asked(context, exchange);
     let mut splices = Splices::new();
     for EphemeralSecret { range, value, expires_at } in secrets {
         let grant = EphemeralGrant {
-            expires: expires_at.unwrap_or((now + USUAL_LIFE).as_secs()),
+            expires: expires_at.unwrap_or_else(|| Seal::now() + USUAL_LIFE),
             client: record.caller.as_ref().map(|caller| caller.name.to_string()),
             route: record.route.as_deref().unwrap_or_default().to_owned(),
             upstream: upstream.clone(),

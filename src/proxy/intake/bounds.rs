@@ -8,6 +8,7 @@ use http_body::Body;
 use crate::{
     body::{RequestBody, Spool},
     fault::Fault,
+    openai::Check,
     pause,
 };
 
@@ -22,6 +23,8 @@ pub(super) struct Bounds {
     pub(super) buffered: u64,
     /// Where a form goes that is larger than what is held in memory; `None`: all is held in memory.
     pub(super) spool: Option<SpoolBounds>,
+    /// What is checked of it.
+    pub(super) check: Option<Check>,
 }
 
 /// When a form goes to a file, and where.

@@ -10,6 +10,7 @@ mod spooled;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::request;
 use http_body::Body;
 use percent_encoding::percent_decode_str;
@@ -25,11 +26,11 @@ use crate::{
     config::AskForUsage,
     exchange::Exchange,
     fault::{Fault, Phase},
-    openai::{self, EditPoints, ModelUse, Operation},
+    openai::{self, Check, EditPoints, Endpoint, FactsError, ModelUse, Operation, Repeat},
     snapshot::Route,
 };
 use bounds::{Bounds, SpoolBounds};
-use read::{BodyForm, HeldContent};
+use read::{BodyForm, HeldBody, HeldContent};
 
 pub(super) use address::address;
 pub(super) use prepared::{PreparedRequest, RequestContent};
@@ -50,33 +51,8 @@ pub(super) async fn prepare(
     let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
     exchange.record.endpoint = operation.endpoint;
     let form = BodyForm::of(&head.method, &head.headers, operation);
-    let is_needed = form.is_some() && is_model_needed(&arrived, exchange);
-    let limit = arrived.routed.route.body_limit;
-    let form = form.filter(|form| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed));
-    let (mut repeat, mut edit_points, mut decoded) = (operation.repeat(None), EditPoints::default(), None);
-    let mut more_models = Vec::new();
-    let content = match form {
-        None => RequestContent::Streamed(body),
-        Some(form) => {
-            let spool = spool_bounds(context, &form, is_needed);
-            let bounds = bounds_on(context, &arrived, spool);
-            exchange.handle.status.enter(Phase::Intake);
-            let tally = &exchange.record.upload;
-            let mut held = read::read(body, form, bounds, &context.worker.gateway, tally).await?;
-            if operation.model == ModelUse::InSession {
-                held.take_session()?;
-            }
-            repeat = operation.repeat(Some(&held.facts));
-            more_models = held.facts.more_models;
-            exchange.record.model = held.facts.model;
-            exchange.record.stream = Some(held.facts.stream);
-            (edit_points, decoded) = (held.facts.edit_points, held.decoded);
-            match held.content {
-                HeldContent::Memory(bytes) => RequestContent::Read(bytes),
-                HeldContent::File(file) => RequestContent::Spooled(file),
-            }
-        }
-    };
+    let body = take_in(context, exchange, &arrived, operation, Arriving { form, body }).await?;
+    let TakenIn { content, decoded, repeat, edit_points, more_models } = body;
     let record = &mut exchange.record;
     let path_model = openai::path_model(&arrived.routed.upstream_path).map(decoded_segment);
     record.model = record.model.take().or_else(|| path_model.clone());
@@ -120,6 +96,65 @@ pub(super) async fn prepare(
     Ok(request)
 }
 
+/// A body that has not been read, and its form, if it is one that can be read.
+struct Arriving {
+    form: Option<BodyForm>,
+    body: RequestBody,
+}
+
+/// A body, and what it says about the request.
+struct TakenIn {
+    content: RequestContent,
+    decoded: Option<Bytes>,
+    repeat: Repeat,
+    edit_points: EditPoints,
+    more_models: Vec<String>,
+}
+
+/// Reads the body, if its facts are needed. The record learns its model, and whether it asks for a stream.
+async fn take_in(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    arrived: &Arrived,
+    operation: Operation,
+    arriving: Arriving,
+) -> Result<TakenIn, Fault> {
+    let Arriving { form, body } = arriving;
+    let is_form = matches!(form, Some(BodyForm::Multipart { .. }));
+    let is_needed = is_form && is_model_needed(arrived, exchange);
+    let limit = arrived.routed.route.body_limit;
+    let is_read = |form: &BodyForm| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed);
+    let Some(form) = form.filter(is_read) else {
+        if body.is_end_stream() && check(arrived, operation.endpoint).is_some() {
+            return Err(Fault::BodyInvalid(FactsError::Empty));
+        }
+        return Ok(TakenIn {
+            content: RequestContent::Streamed(body),
+            decoded: None,
+            repeat: operation.repeat(None),
+            edit_points: EditPoints::default(),
+            more_models: Vec::new(),
+        });
+    };
+    exchange.handle.status.enter(Phase::Intake);
+    let bounds = bounds_on(context, arrived, operation.endpoint, is_needed);
+    let (gateway, tally) = (&context.worker.gateway, &exchange.record.upload);
+    let mut held = read::read(body, form, bounds, gateway, tally).await?;
+    if operation.model == ModelUse::InSession {
+        held.take_session()?;
+    }
+    let repeat = operation.repeat(Some(&held.facts));
+    let HeldBody { content, decoded, facts } = held;
+    exchange.record.model = facts.model;
+    exchange.record.stream = Some(facts.stream);
+    let content = match content {
+        HeldContent::Memory(bytes) => RequestContent::Read(bytes),
+        HeldContent::File(file) => RequestContent::Spooled(file),
+    };
+    let (edit_points, more_models) = (facts.edit_points, facts.more_models);
+    Ok(TakenIn { content, decoded, repeat, edit_points, more_models })
+}
+
 /// Whether anything depends on the model of the request.
 fn is_model_needed(arrived: &Arrived, exchange: &Exchange) -> bool {
     let route = &arrived.routed.route;
@@ -138,28 +173,36 @@ fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
 }
 
-fn bounds_on(context: &RequestContext, arrived: &Arrived, spool: Option<SpoolBounds>) -> Bounds {
+/// What is checked of the request's body.
+fn check(arrived: &Arrived, endpoint: Endpoint) -> Option<Check> {
+    let check = Check::of(endpoint, arrived.routed.route.validate?)?;
+    let names_model = openai::path_model(&arrived.routed.upstream_path).is_some();
+    Some(if names_model || sets_model(&arrived.routed.route) { check.without_model() } else { check })
+}
+
+/// Bounds on a body that is read. A form whose model has to be known may be larger than what is held in memory.
+fn bounds_on(
+    context: &RequestContext,
+    arrived: &Arrived,
+    endpoint: Endpoint,
+    may_be_spooled: bool,
+) -> Bounds {
     let server = &context.snapshot.server;
+    let spool = may_be_spooled.then(|| SpoolBounds {
+        above: server.spool_above,
+        spool: Spool {
+            directory: server.spool_directory.clone(),
+            most: server.max_spooled,
+            total: context.worker.gateway.spooled.clone(),
+        },
+    });
     Bounds {
         limit: arrived.routed.route.body_limit,
         idle: server.body_idle,
         buffered: server.max_buffered,
+        check: check(arrived, endpoint),
         spool,
     }
-}
-
-/// When a body of this form goes to a file: a form whose model has to be known.
-fn spool_bounds(context: &RequestContext, form: &BodyForm, is_needed: bool) -> Option<SpoolBounds> {
-    if !is_needed || !matches!(form, BodyForm::Multipart { .. }) {
-        return None;
-    }
-    let server = &context.snapshot.server;
-    let spool = Spool {
-        directory: server.spool_directory.clone(),
-        most: server.max_spooled,
-        total: context.worker.gateway.spooled.clone(),
-    };
-    Some(SpoolBounds { above: server.spool_above, spool })
 }
 
 /// A segment of a path as the upstream reads it.

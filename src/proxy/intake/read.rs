@@ -14,7 +14,7 @@ use crate::{
     body::{RequestBody, SpoolFile, UploadTally},
     coding::{Coding, DecodeError, Need},
     fault::Fault,
-    openai::{self, EditPoints, Facts, FactsError, FormReader, ModelUse, Operation},
+    openai::{self, Check, EditPoints, Facts, FactsError, FormReader, ModelUse, Operation},
     proxy::{
         Gateway,
         body_memory::{BodyMemory, MAPPED_FROM},
@@ -267,12 +267,12 @@ fn with_facts(
 ) -> Result<HeldBody, Fault> {
     let mut decoded = None;
     let read = match form {
-        BodyForm::Json => Facts::read(&bytes),
+        BodyForm::Json => facts(&bytes, bounds.check),
         BodyForm::Multipart { .. } => form.reader().map_or_else(
             || Ok(Facts::default()),
             |mut reader| {
                 reader.feed(&bytes);
-                reader.finish()
+                reader.finish().map_err(Fault::BodyInvalid)
             },
         ),
         BodyForm::Coded(coding) => {
@@ -285,11 +285,19 @@ fn with_facts(
             let text =
                 coding.decode(&bytes, bounds.limit, reserve).map_err(|error| undecoded(error, bounds))?;
             let text = decoded.insert(buffered::own(text.into(), held));
-            Facts::read(text)
+            facts(text, bounds.check)
         }
     };
-    let facts = read.map_err(Fault::BodyInvalid)?;
+    let facts = read?;
     Ok(HeldBody { content: HeldContent::Memory(bytes), decoded, facts })
+}
+
+/// The facts of a JSON body, which is checked on the way.
+fn facts(text: &[u8], check: Option<Check>) -> Result<Facts, Fault> {
+    match check {
+        None => Facts::read(text).map_err(Fault::BodyInvalid),
+        Some(check) => check.read(text).map_err(Fault::from),
+    }
 }
 
 fn undecoded(error: DecodeError<Fault>, bounds: &Bounds) -> Fault {
@@ -313,7 +321,7 @@ mod tests {
         let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
         let gateway = Gateway::new(snapshot, AccessLog::discarding());
         let idle = Duration::from_secs(1);
-        let bounds = Bounds { limit: 64 << 20, idle, buffered: u64::MAX, spool: None };
+        let bounds = Bounds { limit: 64 << 20, idle, buffered: u64::MAX, check: None, spool: None };
         for announced in [0, 1, 100_000, 33_000_000, u64::MAX] {
             let mut gathered = Gathered::new(&gateway);
             let piece = Bytes::from(vec![b'x'; 60_000]);

@@ -85,7 +85,7 @@ pub(super) async fn answer(
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
-        let permit = admission::admit(context, &exchange.record, &request).await?;
+        let permit = admission::admit(context, exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         shake_hands(&mut request, handshake);

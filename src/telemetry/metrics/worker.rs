@@ -112,6 +112,12 @@ pub struct Tokens {
     pub input: u64,
     /// Output tokens.
     pub output: u64,
+    /// Of `input`, those that came from the provider's cache.
+    pub cached_input: u64,
+    /// Of `input`, those that were written to it.
+    pub cache_write: u64,
+    /// Of `output`, those of reasoning.
+    pub reasoning: u64,
 }
 
 /// A finished exchange.
@@ -309,6 +315,9 @@ impl Tokens {
     fn merge(&mut self, other: &Self) {
         self.input += other.input;
         self.output += other.output;
+        self.cached_input += other.cached_input;
+        self.cache_write += other.cache_write;
+        self.reasoning += other.reasoning;
     }
 }
 
@@ -361,7 +370,7 @@ mod tests {
             bytes_in: 1,
             bytes_out: 2,
             turns: None,
-            tokens: Some(Tokens { input: 3, output: 4 }),
+            tokens: Some(Tokens { input: 3, output: 4, reasoning: 1, ..Tokens::default() }),
         }
     }
 
@@ -380,7 +389,7 @@ mod tests {
         let a = total.routes.get(&Some("a".into())).unwrap();
         assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
         let tokens = total.tokens.get(&[Some("team".into()), Some("a".into()), None]).unwrap();
-        assert_eq!(tokens.output, 8);
+        assert_eq!((tokens.output, tokens.reasoning), (8, 2));
         assert_eq!(total.faults, Series::from_iter([((Some("b".into()), "upstream_idle"), 1)]));
         assert_eq!(
             total.attempts,

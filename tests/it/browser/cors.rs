@@ -115,7 +115,7 @@ async fn a_preflight_of_another_page_is_refused_and_logged() {
             let answer = ask(&gateway, http, request).await;
             assert_eq!((answer.status, &*answer.code()), (StatusCode::FORBIDDEN, "origin_not_allowed"));
             assert_eq!(names_of_cors(&answer), [""; 0], "{answer:?}");
-            assert_eq!(lines(&answer, "vary"), [ALL_OF_A_PREFLIGHT]);
+            assert!(lines(&answer, "vary").contains(&"Origin".to_owned()), "{answer:?}");
             let line = gateway.log.line_of(&answer).await;
             assert_eq!((&line["route"], &line["error"]), (&"main".into(), &"origin_not_allowed".into()));
             assert_eq!(line["cause"], format!("the origin is {origin}"), "{line}");

@@ -77,16 +77,27 @@ const closed = (socket) =>
 
 async function realtime(base, apiKey = key) {
   const connection = new OpenAIRealtimeWebSocket({ model: "gpt-realtime" }, client(base, { apiKey }));
-  const types = [];
+  const response = { output_modalities: ["text"] };
+  const [types, deltas] = [[], []];
   const over = closed(connection.socket);
   connection.on("error", (error) => types.push(`error: ${error.message}`));
-  connection.on("event", (event) => {
-    types.push(event.type);
-    if (event.type === "response.done") connection.close();
-  });
-  connection.socket.addEventListener("open", () => connection.send({ type: "response.create" }));
+  connection.on("event", (event) => types.push(event.type));
+  connection.on("session.created", () => connection.send({ type: "response.create", response }));
+  connection.on("response.output_text.delta", (event) => deltas.push(event.delta));
+  connection.on("response.done", () => connection.close());
   const [code, reason] = await over;
-  return { protocol: connection.socket.protocol, types, code, reason };
+  return { protocol: connection.socket.protocol, types, content: deltas.join(""), code, reason };
+}
+
+// With a key that lasts for minutes, which the page's own server would ask for.
+async function ephemeral(base) {
+  const response = await fetch(`${base}/realtime/client_secrets`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json", "x-simulate-id": "secret" },
+    body: JSON.stringify({ session: { type: "realtime", model: "gpt-realtime" } }),
+  });
+  const { value } = await response.json();
+  return { isOfGateway: value.startsWith("ek_sg_"), ...(await realtime(base, value)) };
 }
 
 // What any page can send without a preflight.
@@ -113,7 +124,12 @@ async function listed() {
     };
   }
   const [secure] = settings.bases;
-  return { seen, realtime: await realtime(secure), wrongKey: await realtime(secure, "sk-wrong") };
+  return {
+    seen,
+    realtime: await realtime(secure),
+    ephemeral: await ephemeral(secure),
+    wrongKey: await realtime(secure, "sk-wrong"),
+  };
 }
 
 async function unlisted() {

@@ -1,18 +1,19 @@
 //! openai-node in pages of two origins: one that the gateway's configuration lists, and one that it does not.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use aws_lc_rs::digest;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderValue, StatusCode};
 use rcgen::{CertificateParams, KeyPair, PublicKeyData as _};
 use serde_json::{Value, json};
-use sluicegate::simulator::{Framing, Head, Script, Step};
+use sluicegate::simulator::{Framing, Head, Options, Protocols, Script, Simulator, Step};
 
 use super::{chromium::Chromium, site::Site};
 use crate::{
     folder::Folder,
-    harness::{Answer, CLIENT_KEY, Gateway, GatewayToml, Http, post, send, simulator, whole},
+    harness::{Answer, CLIENT_KEY, Gateway, GatewayToml, Http, post, send, whole},
     sdk::packages,
-    websocket::rig::{Frame, Upstream},
 };
 
 /// Where a Realtime call over WebRTC is.
@@ -20,45 +21,34 @@ const CALL: &str = "/v1/realtime/calls/rtc_1";
 
 const MODEL: &str = "gpt-4o-mini";
 
-/// The events of one turn, as a provider sends them.
-const TURN: [&str; 4] = [
-    r#"{"type":"session.created","event_id":"e1","session":{"type":"realtime","model":"gpt-realtime"}}"#,
-    r#"{"type":"response.created","event_id":"e2","response":{"id":"resp_1","status":"in_progress"}}"#,
-    r#"{"type":"response.output_text.delta","event_id":"e3","response_id":"resp_1","delta":"Hello"}"#,
-    r#"{"type":"response.done","event_id":"e4","response":{"id":"resp_1","status":"completed","usage":{"input_tokens":2,"output_tokens":1,"total_tokens":3}}}"#,
-];
+/// A provider's ephemeral key.
+const SECRET: &str = "ek_68af296e8e408191a1120ab6383263c2";
 
 #[tokio::test]
 async fn openai_in_a_page_sees_what_other_clients_see() {
     let package = packages::node_package("openai");
-    let (upstream, realtime) = (simulator().await, Upstream::start().await);
+    // It takes any key, because an ephemeral one is the provider's own.
+    let options = Options { protocols: Protocols::Both, ..Options::default() };
+    let upstream = Simulator::start(options).await.unwrap();
     let (listener, port) = Site::bind().await;
     let folder = Folder::new();
     let certificate = Certificate::of_localhost(&folder);
-    let mut gateway = gateway(&upstream.url(), &realtime.url(), &certificate, port);
+    let mut gateway = gateway(&upstream.url(), &certificate, port);
     let [secure, plain] = [0, 1].map(|listener: usize| gateway.addresses[listener].port());
     let bases = [format!("https://localhost:{secure}/v1"), format!("http://127.0.0.2:{plain}/v1")];
-    for base in &bases {
-        let mut head = Head::new(StatusCode::CREATED, "application/sdp", Framing::Known(3));
-        head.headers.insert("location", HeaderValue::from_static(CALL));
-        let steps = vec![Step::Head(head), Step::Send("v=0".into())];
-        upstream.queue_for(&format!("call {base}"), Script::new(steps));
-    }
+    prepare(&upstream, &bases);
     let settings = json!({ "bases": bases, "key": CLIENT_KEY, "model": MODEL });
     let mut site = Site::serve(listener, package, settings);
 
     let browser = Chromium::open(&site.page("app", "listed"), &certificate.digest);
-    let (seen, ()) = tokio::join!(site.report(&browser), turn(&realtime));
+    let seen = site.report(&browser).await;
     drop(browser);
     for (base, protocol) in bases.iter().zip(["HTTP/2", "HTTP/1.1"]) {
         let other = expected(&gateway).await;
         is_seen(&seen["seen"][base], &other);
-        is_logged(&gateway, protocol);
+        is_logged(&gateway, protocol).await;
     }
-    let turn = &seen["realtime"];
-    let types = json!(["session.created", "response.created", "response.output_text.delta", "response.done"]);
-    assert_eq!((&turn["types"], &turn["protocol"]), (&types, &json!("realtime")), "{turn:#}");
-    assert_eq!(turn["code"], 1000, "{turn:#}");
+    are_turns(&seen);
     let refused = &seen["wrongKey"];
     assert_eq!(refused["code"], 3000, "{refused:#}");
     assert!(refused["reason"].as_str().unwrap().contains("Incorrect API key"), "{refused:#}");
@@ -67,15 +57,7 @@ async fn openai_in_a_page_sees_what_other_clients_see() {
     let browser = Chromium::open(&site.page("other", "unlisted"), &certificate.digest);
     let seen = site.report(&browser).await;
     drop(browser);
-    assert_eq!(
-        (&seen["chat"]["kind"], &seen["chat"]["status"]),
-        (&json!("APIConnectionError"), &Value::Null)
-    );
-    assert_eq!((&seen["plain"], &seen["opaque"]), (&json!("TypeError"), &json!("opaque")));
-    assert_eq!(seen["realtime"]["code"], 3000, "{seen:#}");
-    let reason = seen["realtime"]["reason"].as_str().unwrap();
-    assert!(reason.contains("does not accept requests from this web page"), "{reason}");
-    assert_eq!(seen["withoutSubprotocol"], json!([1006, ""]));
+    is_kept_out(&seen);
     assert_eq!(upstream.records().len(), asked, "no request of a page that is not listed goes upstream");
     gateway.ask_to_stop();
     gateway.ended().await;
@@ -91,35 +73,30 @@ async fn openai_in_a_page_sees_what_other_clients_see() {
 }
 
 /// TLS on the first listener, because Realtime in openai-node always uses it; the page on `app.localhost` is listed.
-fn gateway(upstream: &str, realtime: &str, certificate: &Certificate, site: u16) -> Gateway {
+fn gateway(upstream: &str, certificate: &Certificate, site: u16) -> Gateway {
     let once = "retry = \"off\"\nbreaker = \"off\"";
     let toml = GatewayToml::new()
         .listener(format!("tls = {{ {} }}\n[[listener]]\naddress = \"127.0.0.2:0\"", certificate.files))
         .defaults(format!("cors = {{ origins = [\"http://app.localhost:{site}\"] }}"))
         .upstream("sim", upstream, once)
-        .upstream("realtime", realtime, once)
         .upstream("gone", "http://127.0.0.1:1", once)
         .route_to("upstreams = [\"sim\"]")
-        .more(
-            "[route.realtime]\npath = \"/v1/realtime\"\nmethods = [\"GET\"]\nupstreams = [\"realtime\"]\n\
-             [route.calls]\npath = \"/v1/realtime/calls\"\nupstreams = [\"sim\"]\n\
-             [route.gone]\npath = \"/gone\"\nupstreams = [\"gone\"]",
-        );
+        .more("[route.gone]\npath = \"/gone\"\nupstreams = [\"gone\"]");
     Gateway::start(&toml)
 }
 
-/// Plays the provider in one turn.
-async fn turn(upstream: &Upstream) {
-    let mut server = upstream.accept().await;
-    let asked = server.next_text().await;
-    assert_eq!(asked, r#"{"type":"response.create"}"#);
-    for event in TURN {
-        server.text(event).await;
+/// What the upstream answers where its usual response would not do.
+fn prepare(upstream: &Simulator, bases: &[String]) {
+    for base in bases {
+        let mut head = Head::new(StatusCode::CREATED, "application/sdp", Framing::Known(3));
+        head.headers.insert("location", HeaderValue::from_static(CALL));
+        let steps = vec![Step::Head(head), Step::Send("v=0".into())];
+        upstream.queue_for(&format!("call {base}"), Script::new(steps));
     }
-    let Frame { payload, .. } = server.next().await;
-    assert_eq!(payload.get(..2), Some(&1000_u16.to_be_bytes()[..]));
-    server.close(1000, "").await;
-    server.rest().await;
+    let end = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + 600;
+    let body = json!({ "value": SECRET, "expires_at": end, "session": { "type": "realtime" } }).to_string();
+    let head = Head::json(StatusCode::OK, body.len());
+    upstream.queue_for("secret", Script::new(vec![Step::Head(head), Step::Send(body.into())]));
 }
 
 /// The same requests, from a client that is not a browser.
@@ -161,14 +138,39 @@ fn is_seen(seen: &Value, (chat, stream): &(Answer, Answer)) {
     assert_eq!(seen["created"], json!({ "status": 201, "location": CALL }), "{seen:#}");
 }
 
+/// Realtime, with both kinds of keys.
+fn are_turns(seen: &Value) {
+    let content = &seen["seen"].as_object().unwrap().values().next().unwrap()["chat"]["content"];
+    for turn in [&seen["realtime"], &seen["ephemeral"]] {
+        let types = turn["types"].as_array().unwrap();
+        let (first, last) = (types.first().unwrap(), types.last().unwrap());
+        assert_eq!((first, last), (&json!("session.created"), &json!("response.done")), "{turn:#}");
+        assert_eq!((&turn["content"], &turn["protocol"]), (content, &json!("realtime")), "{turn:#}");
+        assert_eq!(turn["code"], 1000, "{turn:#}");
+    }
+    assert_eq!(seen["ephemeral"]["isOfGateway"], true);
+}
+
 /// What the gateway says of the page's requests over this protocol.
-fn is_logged(gateway: &Gateway, protocol: &str) {
+async fn is_logged(gateway: &Gateway, protocol: &str) {
+    let of_page = |line: &&Value| line["protocol"] == protocol && line["status"] != 101;
+    let left = |line: &&Value| line["who"] == "downstream" && line["phase"] == "stream";
+    let aborted = gateway.log.wait_for(|lines| lines.iter().filter(of_page).find(left).cloned()).await;
+    assert_eq!(aborted["path"], "/v1/chat/completions");
     let lines = gateway.log.access();
-    let of_page = |line: &&Value| line["protocol"] == protocol && line["path"] != "/v1/realtime";
-    let of_page: Vec<&Value> = lines.iter().filter(of_page).collect();
-    let left = |line: &&&Value| line["who"] == "downstream" && line["phase"] == "stream";
-    assert_eq!(of_page.iter().filter(left).count(), 1, "one stream was aborted: {of_page:#?}");
-    assert!(of_page.iter().all(|line| line["method"] != "OPTIONS"), "{of_page:#?}");
+    assert_eq!(lines.iter().filter(of_page).filter(left).count(), 1, "{lines:#?}");
+    assert!(lines.iter().all(|line| line["method"] != "OPTIONS"), "{lines:#?}");
+}
+
+/// What a page sees that is not listed.
+fn is_kept_out(seen: &Value) {
+    let chat = &seen["chat"];
+    assert_eq!((&chat["kind"], &chat["status"]), (&json!("APIConnectionError"), &Value::Null));
+    assert_eq!((&seen["plain"], &seen["opaque"]), (&json!("TypeError"), &json!("opaque")));
+    assert_eq!(seen["realtime"]["code"], 3000, "{seen:#}");
+    let reason = seen["realtime"]["reason"].as_str().unwrap();
+    assert!(reason.contains("does not accept requests from this web page"), "{reason}");
+    assert_eq!(seen["withoutSubprotocol"], json!([1006, ""]));
 }
 
 /// A certificate for `localhost` that no authority has signed.

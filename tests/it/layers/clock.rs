@@ -3,7 +3,8 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 12] = [
+const READERS: [(&str, &str); 13] = [
+    ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),

@@ -13,7 +13,7 @@ use crate::harness::{
 use scrape::Scrape;
 
 const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n";
-const ANSWER: &str = r#"{"model":"m","usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12}}"#;
+const ANSWER: &str = r#"{"model":"m","usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":3,"cache_write_tokens":2},"completion_tokens_details":{"reasoning_tokens":1}}}"#;
 
 fn gateway(upstream: &Simulator) -> Gateway {
     let more = "[admin]\naddress = \"127.0.0.1:0\"";
@@ -118,6 +118,9 @@ async fn what_is_measured_is_what_passed() {
     is("sluicegate_upstream_attempts_total", &["upstream=\"sim\"", "result=\"2xx\""], 5.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"input\""], 7.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"output\""], 5.0);
+    is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"cached_input\""], 3.0);
+    is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"cache_write\""], 2.0);
+    is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"reasoning\""], 1.0);
     is("gen_ai_server_time_to_first_token_seconds_count", &[main], 4.0);
     is("sluicegate_exchange_duration_seconds_count", &[main], 6.0);
     is("sluicegate_exchange_duration_seconds_bucket", &[main, "le=\"+Inf\""], 6.0);

@@ -18,7 +18,7 @@ async fn each_place_of_a_secret_gets_a_key_of_the_gateway() {
         (
             0,
             "/v1/realtime/client_secrets",
-            format!("{{ \"value\" :\t"),
+            "{ \"value\" :\t".to_owned(),
             format!(" ,\"expires_at\":{end}}}\n"),
         ),
         (

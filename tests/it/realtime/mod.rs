@@ -2,5 +2,7 @@
 
 mod calls;
 mod issued;
+mod models;
 mod refused;
 mod rig;
+mod sdk;

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::rig::{Rig, SECRET, answer, in_seconds, secret};
 use crate::{
-    harness::{Answer, BOTH},
+    harness::{Answer, BOTH, CLIENT_KEY},
     websocket::rig::{HANDSHAKE, ask_plainly},
 };
 
@@ -74,8 +74,8 @@ async fn it_ends_with_what_it_was_issued_for() {
     };
     rig.gateway.reload(&other_client("")).await;
     is_refused(&rig.send(call()).await, 401, "invalid_ephemeral_key", "its client does not exist any more");
-    let elsewhere = format!("[route.other]\npath = \"/other\"\nupstreams = [\"spare\"]");
-    rig.gateway.reload(&rig.toml("").client("routes = [\"other\"]").more(&elsewhere)).await;
+    let elsewhere = "[route.other]\npath = \"/other\"\nupstreams = [\"spare\"]";
+    rig.gateway.reload(&rig.toml("").client("routes = [\"other\"]").more(elsewhere)).await;
     is_refused(&rig.send(call()).await, 401, "invalid_ephemeral_key", "its client may not use the route");
     let mut toml = rig.toml("");
     toml = toml.route_to("upstreams = [\"spare\"]");
@@ -110,5 +110,27 @@ async fn the_upstream_alone_that_has_issued_it_is_tried() {
     assert!(rig.issue().await.starts_with("ek_sg_"));
     for line in rig.gateway.log.access() {
         assert!(!line.to_string().contains(SECRET) && !line.to_string().contains("ek_sg_"), "{line}");
+    }
+}
+
+/// Of several keys the one of a known client counts, unless the ephemeral key is another client's.
+#[tokio::test]
+async fn an_ephemeral_key_beside_a_clients_own() {
+    let rig = Rig::new("").await;
+    let key = rig.issue().await;
+    let other = "sk-sg-the-key-of-another-client-0123456789";
+    let hash = sluicegate::config::KeyHash::of(other.as_bytes());
+    rig.gateway.reload(&rig.toml("").more(format!("[client.other]\nkey = \"{hash}\""))).await;
+    for (own, status) in [(CLIENT_KEY, 200), (other, 400), ("sk-nobodys", 201)] {
+        if status != 400 {
+            rig.upstream.queue(answer(StatusCode::from_u16(status).unwrap(), b"{}"));
+        }
+        let mut request = rig.with_key("POST", "/v1/realtime/calls", &key, "v=0");
+        request.headers_mut().insert("x-api-key", own.parse().unwrap());
+        let answered = rig.send(request).await;
+        assert_eq!(answered.status.as_u16(), status, "{answered:?}");
+        if status == 400 {
+            assert_eq!(answered.code(), "conflicting_credentials");
+        }
     }
 }

@@ -225,6 +225,19 @@ fn configuration(upstream: &str, closed: SocketAddr) -> String {
         [defaults]
         retry = "off"
         breaker = "off"
+        languages = ["en", "zh"]
+        [[error]]
+        when = {{ code = "rate_limit_exceeded", upstream = "busy" }}
+        message = {{ en = "All capacity is in use.", zh = "当前容量已满，请稍后重试。" }}
+        status = 503
+        code = "capacity"
+        [upstream.busy]
+        url = "{upstream}"
+        key = {{ env = "SDK_UPSTREAM_KEY" }}
+        [route.busy]
+        path = "/busy"
+        rewrite = "/v1"
+        upstreams = ["busy"]
         [upstream.main]
         url = "{upstream}"
         key = {{ env = "SDK_UPSTREAM_KEY" }}

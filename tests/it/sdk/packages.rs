@@ -21,6 +21,21 @@ pub fn interpreter() -> Command {
     Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
 }
 
+/// llama.cpp's server, which prints its URL, with a model made on the spot (`tests/first-token`).
+pub fn llama() -> Command {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/first-token");
+    let folder = folder("llama");
+    let python = venv(&folder, &sources.join("requirements.txt"));
+    let model = folder.join("tiny.gguf");
+    must(
+        Command::new(&python).arg("-B").arg(sources.join("model.py")).arg(&model),
+        "the model could not be made",
+    );
+    let mut server = Command::new(python);
+    server.arg("-B").arg(sources.join("server.py")).arg(model);
+    server
+}
+
 /// mdBook, in the version that `docs/requirements.txt` pins.
 pub fn mdbook() -> PathBuf {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.txt");
@@ -47,14 +62,24 @@ fn venv(folder: &Path, requirements: &Path) -> PathBuf {
     python
 }
 
+/// Python with LangChain, for one of the scripts in `tests/sdk/frameworks`.
+pub fn frameworks_python(name: &str) -> Command {
+    let scripts = Path::new(SCRIPTS).join("frameworks");
+    let mut script = Command::new(venv(&folder("frameworks-python"), &scripts.join("requirements.txt")));
+    script.arg("-B").arg(scripts.join(name));
+    script
+}
+
+/// Node with the AI SDK, for one of the scripts in `tests/sdk/frameworks`.
+pub fn frameworks_node(name: &str) -> Command {
+    let mut script = node_in(&folder("frameworks-node"), &Path::new(SCRIPTS).join("frameworks"), &[name]);
+    script.arg(name);
+    script
+}
+
 /// Node with the packages about it; the caller names a script.
 pub fn node() -> Command {
-    let folder = folder("node");
-    let _alone = lock(&folder);
-    // A module finds its packages beside itself, so it has to be where they are.
-    for file in [
-        "package.json",
-        "package-lock.json",
+    const FILES: [&str; 8] = [
         "openai.test.mjs",
         "faults.mjs",
         "anthropic.mjs",
@@ -62,22 +87,31 @@ pub fn node() -> Command {
         "websocket.mjs",
         "calls.mjs",
         "clients.mjs",
-    ] {
-        fs::copy(Path::new(SCRIPTS).join(file), folder.join(file)).unwrap();
+        "sockets.mjs",
+    ];
+    node_in(&folder("node"), Path::new(SCRIPTS), &FILES)
+}
+
+/// Node in `folder`, with the packages and the files of `scripts`.
+fn node_in(folder: &Path, scripts: &Path, files: &[&str]) -> Command {
+    let _alone = lock(folder);
+    // A module finds its packages beside itself, so it has to be where they are.
+    for file in ["package.json", "package-lock.json"].iter().chain(files) {
+        fs::copy(scripts.join(file), folder.join(file)).unwrap();
     }
     let wanted = fs::read_to_string(folder.join("package-lock.json")).unwrap();
-    install(&folder, &wanted, || {
+    install(folder, &wanted, || {
         let hint = "node (20 or newer) is needed; on Debian: apt-get install nodejs npm";
         must(
             Command::new("node").args(["-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
             hint,
         );
-        let hint = "npm could not install the packages in tests/sdk/package-lock.json; it needs npm and its registry";
+        let hint = "npm could not install the packages in a package-lock.json of tests/sdk; it needs npm and its registry";
         let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"];
-        must(Command::new("npm").args(arguments).current_dir(&folder), hint);
+        must(Command::new("npm").args(arguments).current_dir(folder), hint);
     });
     let mut script = Command::new("node");
-    script.current_dir(&folder);
+    script.current_dir(folder);
     script
 }
 

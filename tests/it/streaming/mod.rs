@@ -3,6 +3,7 @@
 mod connections;
 mod early;
 mod native;
+mod ranges;
 mod spooled;
 mod uploads;
 

@@ -1,7 +1,12 @@
 //! Routes with `usage = "always"`: the gateway asks for the usage of streams, counts it, and removes what its client did not ask for.
 
+mod clients;
+mod edits;
+mod endings;
 mod refused;
+mod streams;
 
+use serde_json::Value;
 use sluicegate::simulator::{Head, Script, Simulator, Step};
 
 use crate::harness::{Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, post, simulator, whole};
@@ -24,11 +29,24 @@ fn stream_of<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> Script {
     Script::new([Step::Head(Head::event_stream())].into_iter().chain(sent).collect())
 }
 
+/// What a client gets of `stream` that has not asked for its usage.
+fn without_usage(stream: &str) -> String {
+    let is_kept = |event: &&str| {
+        let data = event.trim_end().strip_prefix("data: ").unwrap_or_default();
+        let chunk: Value = serde_json::from_str(data).unwrap_or_default();
+        !(chunk["choices"].as_array().is_some_and(Vec::is_empty) && chunk["usage"].is_object())
+    };
+    stream.split_inclusive("\n\n").filter(is_kept).collect()
+}
+
 async fn ask(gateway: &Gateway, http: Http, body: &str) -> Answer {
+    ask_at(gateway, http, "/v1/chat/completions", body).await
+}
+
+async fn ask_at(gateway: &Gateway, http: Http, path: &str, body: &str) -> Answer {
     let address = gateway.address();
     let mut client = Client::connect(address, http).await;
-    let request = post(address, http, "/v1/chat/completions").body(whole(body.to_owned())).unwrap();
-    client.ask(request).await
+    client.ask(post(address, http, path).body(whole(body.to_owned())).unwrap()).await
 }
 
 #[tokio::test]
@@ -52,6 +70,7 @@ async fn usage_is_asked_for_counted_and_taken_out_again() {
                 .map(|name| line[name].as_u64());
         let bytes = answer.text().len() as u64;
         assert_eq!(counts, [Some(7), Some(5), Some(3), Some(2), Some(3), Some(bytes)], "{line}");
+        assert_eq!(line["usage"], "reported", "{line}");
         gateway.finish(1).await;
     }
 }

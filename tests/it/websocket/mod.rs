@@ -4,6 +4,6 @@ mod cases;
 mod ends;
 mod http2;
 mod opened;
-mod peers;
+pub mod peers;
 mod refused;
 pub mod rig;

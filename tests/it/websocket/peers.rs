@@ -26,10 +26,16 @@ impl Server {
         Self::start(packages::python("websocket_echo.py"))
     }
 
-    fn aimock() -> Self {
+    /// npm's imitation of OpenAI and Anthropic.
+    pub fn aimock() -> Self {
         let mut script = packages::node();
         script.arg("aimock.mjs");
         Self::start(script)
+    }
+
+    /// llama.cpp's own server with a model that is made for it.
+    pub fn llama() -> Self {
+        Self::start(packages::llama())
     }
 
     fn start(mut script: Command) -> Self {

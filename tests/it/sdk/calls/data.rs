@@ -11,10 +11,14 @@ use serde_json::{Map, Value};
 pub(super) struct Data {
     pub(super) section: Vec<Section>,
     /// Bodies of responses, and events of streams, by name.
+    #[serde(default)]
     pub(super) answer: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) stream: BTreeMap<String, String>,
+    #[serde(default)]
     pub(super) difference: Vec<Difference>,
     /// Methods that are in no section, by SDK: beginnings of their names, with the reason.
+    #[serde(default)]
     pub(super) left_out: BTreeMap<String, BTreeMap<String, String>>,
 }
 
@@ -25,8 +29,25 @@ pub(super) struct Section {
     pub(super) title: String,
     /// A sentence for the reader.
     pub(super) text: Option<String>,
+    #[serde(default)]
+    pub(super) upstream: Upstream,
     pub(super) clients: Vec<String>,
     pub(super) calls: Vec<Call>,
+}
+
+/// Who answers the calls of a section.
+#[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Upstream {
+    /// The simulated provider, with the scripts of the calls; it notes the requests.
+    #[default]
+    Scripted,
+    /// The same by its own rules over TLS, which some clients insist on. It has the WebSocket APIs.
+    Tls,
+    /// npm's `@copilotkit/aimock`.
+    Aimock,
+    /// llama.cpp's own server.
+    Llama,
 }
 
 /// One call: a line of the page.
@@ -52,6 +73,9 @@ pub(super) struct Call {
     /// How often the SDK itself may repeat it.
     #[serde(default)]
     pub(super) retries: u32,
+    /// Whether it fails at an upstream without scripts too.
+    #[serde(default)]
+    pub(super) fails: bool,
     /// Whether the client presents a key that nobody knows.
     #[serde(default)]
     pub(super) wrong_key: bool,
@@ -90,14 +114,28 @@ pub(super) struct Case<'a> {
     pub(super) ids: &'a [Value],
     pub(super) with: Map<String, Value>,
     pub(super) retries: u32,
-    pub(super) base: String,
+    pub(super) base: &'a str,
     pub(super) key: &'a str,
 }
 
 impl Data {
-    pub(super) fn read() -> Self {
-        let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/calls.toml")).unwrap();
+    /// A file of `tests/sdk`.
+    pub(super) fn read(name: &str) -> Self {
+        let path = format!("{}/tests/sdk/{name}", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(path).unwrap();
         toml::from_str(&text).unwrap()
+    }
+}
+
+impl Upstream {
+    /// As in the path of its route.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Scripted => "scripted",
+            Self::Tls => "tls",
+            Self::Aimock => "aimock",
+            Self::Llama => "llama",
+        }
     }
 }
 

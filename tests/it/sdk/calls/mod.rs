@@ -7,66 +7,69 @@ mod answers;
 mod compare;
 mod data;
 mod page;
+mod rig;
 
-use std::{collections::BTreeMap, fmt::Write as _, process::Command};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    process::{Command, Stdio},
+};
 
 use serde_json::Value;
-use sluicegate::simulator::{Options, Record, Simulator};
 
 use super::{bench, packages};
-use crate::{
-    folder::Folder,
-    harness::{CLIENT_KEY, Gateway, UPSTREAM_KEY},
-};
 use compare::Run;
-use data::{Call, Case, Data};
+use data::{Call, Case, Data, Section};
 use page::{Cell, Page};
+use rig::{Rig, Way};
 
 const WRONG_KEY: &str = "sk-that-nobody-knows";
 
-/// A cell of the page: one call by one client.
+/// A cell of the page: one call by one client, in both ways.
 struct Made<'a> {
+    section: &'a Section,
     call: &'a Call,
     client: &'a str,
     id: String,
-}
-
-/// Where the two ways begin.
-struct Ways {
-    direct: String,
-    through: String,
+    ways: [Way; 2],
 }
 
 #[tokio::test]
 async fn each_call_comes_to_the_same_as_without_the_gateway() {
-    let data = Data::read();
-    // Whoever presents a wrong key gets the provider's own error, which is scripted.
-    let upstream = Simulator::start(Options::default()).await.unwrap();
-    let gateway = Gateway::start(&configuration(&upstream));
-    let ways = Ways { direct: upstream.url(), through: format!("http://{}", gateway.address()) };
-    let cells = cells(&data);
+    made("calls.toml", "calls").await;
+}
+
+/// Makes the calls of a file and compares what came of them with a part of the page.
+async fn made(file: &str, part: &str) {
+    let data = Data::read(file);
+    let rig = Rig::start(&data).await;
+    let cells = cells(&data, &rig);
     for cell in &cells {
-        for way in ["direct", "through"] {
-            let scripts = answers::scripts(&data, cell.call, &ways.direct);
-            scripts.into_iter().for_each(|script| upstream.queue_for(&cell.named(way), script));
+        for way in &cell.ways {
+            let scripts = answers::scripts(&data, cell.call, &rig.scripted.url());
+            scripts.into_iter().for_each(|script| rig.scripted.queue_for(&cell.named(way), script));
         }
     }
-    let results = results(&cells, &ways).await;
-    let records = by_id(&upstream);
-    let run = |cell: &Made<'_>, way: &str, base: &str| {
-        let id = cell.named(way);
-        let requests = records.get(&id).cloned().unwrap_or_default();
-        Run { result: results[&id].clone(), requests, base: base.to_owned() }
-    };
-    let mut page = Page::new(&data);
+    let results = results(&cells, &rig).await;
+    let requests = rig.requests();
+    let mut page = Page::new(&data, part);
     for cell in &cells {
-        let direct = run(cell, "direct", &ways.direct);
-        let through = run(cell, "through", &ways.through);
-        page.put(cell.call, cell.client, Cell::of(cell.call, &direct, &through));
+        let [direct, through] = cell.ways.clone().map(|way| {
+            let id = cell.named(&way);
+            let requests = requests.get(&id).cloned().unwrap_or_default();
+            Run { result: results[&id].clone(), requests, base: way.base }
+        });
+        page.put(
+            cell.section,
+            cell.call,
+            cell.client,
+            Cell::of(cell.section, cell.call, [&direct, &through]),
+        );
     }
     page.check();
     page.is_committed();
-    gateway.stop().await;
+    rig.gateway.stop().await;
 }
 
 /// All methods that send requests are in the data, or are left out with a reason.
@@ -76,7 +79,7 @@ fn no_method_is_forgotten() {
     let output = script.arg("--list").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let methods: BTreeMap<String, Vec<String>> = serde_json::from_slice(&output.stdout).unwrap();
-    let data = Data::read();
+    let data = Data::read("calls.toml");
     let mut forgotten = String::new();
     for (sdk, methods) in &methods {
         let column = format!("{sdk}-python");
@@ -94,13 +97,13 @@ fn no_method_is_forgotten() {
     assert!(forgotten.is_empty(), "neither called nor left out:\n{forgotten}");
 }
 
-fn cells(data: &Data) -> Vec<Made<'_>> {
+fn cells<'a>(data: &'a Data, rig: &Rig) -> Vec<Made<'a>> {
     let mut cells = Vec::new();
     for section in &data.section {
         for call in &section.calls {
             for client in section.clients.iter().filter(|client| !call.not.contains(client)) {
-                let id = format!("{}", cells.len());
-                cells.push(Made { call, client, id });
+                let (id, ways) = (cells.len().to_string(), rig.ways(section.upstream, client));
+                cells.push(Made { section, call, client, id, ways });
             }
         }
     }
@@ -108,47 +111,43 @@ fn cells(data: &Data) -> Vec<Made<'_>> {
 }
 
 impl Made<'_> {
-    fn named(&self, way: &str) -> String {
-        format!("{}-{way}", self.id)
+    fn named(&self, way: &Way) -> String {
+        format!("{}-{}", self.id, way.name)
     }
 
-    fn cases(&self, ways: &Ways) -> [Case<'_>; 2] {
-        let prefix = if self.client.starts_with("anthropic") { "/anthropic" } else { "" };
-        let through = format!("{}{prefix}", ways.through);
-        [("direct", ways.direct.clone(), UPSTREAM_KEY), ("through", through, CLIENT_KEY)].map(
-            |(way, base, key)| Case {
-                id: self.named(way),
-                client: self.client,
-                call: &self.call.call,
-                ids: &self.call.ids,
-                with: self.call.arguments(self.client),
-                retries: self.call.retries,
-                base,
-                key: if self.call.wrong_key { WRONG_KEY } else { key },
-            },
-        )
+    fn cases(&self) -> impl Iterator<Item = Case<'_>> {
+        self.ways.iter().map(|way| Case {
+            id: self.named(way),
+            client: self.client,
+            call: &self.call.call,
+            ids: &self.call.ids,
+            with: self.call.arguments(self.client),
+            retries: self.call.retries,
+            base: &way.base,
+            key: if self.call.wrong_key { WRONG_KEY } else { way.key },
+        })
     }
 }
 
 /// Runs both scripts and gives what they say, by the id of cell and way.
-async fn results(cells: &[Made<'_>], ways: &Ways) -> BTreeMap<String, Value> {
-    let folder = Folder::new();
+async fn results(cells: &[Made<'_>], rig: &Rig) -> BTreeMap<String, Value> {
     let (mut python, mut node) = (packages::python("calls.py"), packages::node());
     node.arg("calls.mjs");
     let mut running = Vec::new();
     for (name, script) in [("python", &mut python), ("node", &mut node)] {
         let own = cells.iter().filter(|cell| cell.client.contains("node") == (name == "node"));
-        let cases: Vec<Case<'_>> = own.flat_map(|cell| cell.cases(ways)).collect();
-        let cases = folder.write(&format!("{name}.json"), &serde_json::to_string(&cases).unwrap());
-        let out = folder.path(&format!("{name}-results.json"));
+        let cases: Vec<Case<'_>> = own.flat_map(Made::cases).collect();
+        let cases = rig.folder.write(&format!("{name}.json"), &serde_json::to_string(&cases).unwrap());
+        let out = rig.folder.path(&format!("{name}-results.json"));
         bench::without_settings(script);
+        rig.introduce(script);
         script.arg(cases).arg(&out);
         running.push((out, tokio::task::spawn_blocking(said(script))));
     }
     let mut results = BTreeMap::new();
     for (out, running) in running {
         running.await.unwrap();
-        let some: BTreeMap<String, Value> = serde_json::from_slice(&std::fs::read(out).unwrap()).unwrap();
+        let some: BTreeMap<String, Value> = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
         results.extend(some);
     }
     results
@@ -156,57 +155,10 @@ async fn results(cells: &[Made<'_>], ways: &Ways) -> BTreeMap<String, Value> {
 
 /// Waits for a script in a thread of its own.
 fn said(script: &mut Command) -> impl FnOnce() + Send + 'static {
-    let child =
-        script.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let child = script.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     move || {
         let output = child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&said));
     }
-}
-
-fn by_id(upstream: &Simulator) -> BTreeMap<String, Vec<Record>> {
-    let mut records: BTreeMap<String, Vec<Record>> = BTreeMap::new();
-    for record in upstream.records() {
-        let Some(id) = record.headers.get("x-simulate-id") else { continue };
-        records.entry(id.to_str().unwrap().to_owned()).or_default().push(record);
-    }
-    records
-}
-
-/// As a newcomer would write it, except that retries do not wait long.
-fn configuration(upstream: &Simulator) -> String {
-    let url = upstream.url();
-    format!(
-        r#"
-        [[listener]]
-        address = "127.0.0.1:0"
-        [defaults]
-        retry = {{ backoff = "20ms" }}
-        breaker = "off"
-        [upstream.openai]
-        url = "{url}"
-        key = {{ env = "UPSTREAM_KEY" }}
-        [upstream.azure]
-        url = "{url}"
-        auth = {{ header = "api-key" }}
-        key = {{ env = "UPSTREAM_KEY" }}
-        [upstream.anthropic]
-        url = "{url}"
-        auth = {{ header = "x-api-key" }}
-        key = {{ env = "UPSTREAM_KEY" }}
-        [route.openai]
-        path = "/v1"
-        upstreams = ["openai"]
-        [route.azure]
-        path = "/openai"
-        upstreams = ["azure"]
-        [route.anthropic]
-        path = "/anthropic"
-        rewrite = "/"
-        upstreams = ["anthropic"]
-        [client.tester]
-        key = "$CLIENT_HASH"
-        "#
-    )
 }
