@@ -148,8 +148,8 @@ fn find(snapshot: &Snapshot) -> &Route {
 
 fn credential(snapshot: &Snapshot, headers: &HeaderMap) -> Credential {
     let credentials = access::credentials(headers, Some(QUERY)).expect("not refused");
-    let caller = snapshot.callers.find_one(&credentials).expect("no conflict").expect("known");
-    assert!(caller.may_use_route("openai"));
+    let known = snapshot.callers.find_one(&credentials).expect("no conflict").expect("known");
+    assert!(known.caller.may_use_route("openai"));
     credentials.iter().next().expect("one").clone()
 }
 

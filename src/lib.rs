@@ -14,6 +14,7 @@
 //! | **Caller** | a known client: the owner of client keys, `[client.NAME]` |
 //! | **Route → Upstream → Target** | match rule → named pool → one base URL with a weight |
 //! | **KeyRing** | the upstream keys of one pool, and which of them are in cooldown |
+//! | **Account**, **AccountChoice**, **AccountMap** | the keys and targets that know the same ids; the accounts that one request may be sent to; what is remembered of ids whose account the rule does not give |
 //! | **Step**, **Candidate** | one entry of a route's upstreams; a target with a key and a model, for one attempt |
 //! | **Permit**, **TargetPermit**, **BudgetPermit** | what admission grants to an exchange; a pending request at a target; one request or retry of an upstream's retry budget. Each is given back when it is dropped |
 //! | **TargetState** | circuit breaker and pending count of a target; it belongs to the process and outlives reloads |
@@ -39,7 +40,7 @@
 //! | [`listen`], [`admin`], [`simulator`] | accept, handshake, HTTP/1.1 and HTTP/2, drain; the operator's listener; an upstream that follows a script |
 //! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
-//! | [`access`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; how much they may use; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
+//! | [`access`], [`accounts`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; how much may be used; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
 //! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices |
 //!
@@ -57,6 +58,7 @@
 //! 5. The exchange is dropped: its permits are settled, its metrics counted, and its access line written.
 
 pub mod access;
+pub mod accounts;
 pub mod admin;
 pub mod app;
 pub mod body;

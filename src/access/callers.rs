@@ -16,6 +16,8 @@ pub struct Caller {
     pub group: Option<Arc<str>>,
     /// What the group allows. A caller may use what both allow.
     pub group_rights: Option<Rights>,
+    /// Whether open streams of the caller are cut when what they were granted is withdrawn.
+    pub cut_when_withdrawn: bool,
 }
 
 /// The routes and models that a table of the configuration allows.
@@ -25,6 +27,15 @@ pub struct Rights {
     pub routes: Option<Vec<Arc<str>>>,
     /// Models, a trailing `*` matching any rest; `None`: all.
     pub models: Option<Vec<String>>,
+}
+
+/// A caller, with the digest of the key by which it is known.
+#[derive(Debug, Clone)]
+pub struct KnownKey {
+    /// The digest.
+    pub key: KeyDigest,
+    /// The caller.
+    pub caller: Arc<Caller>,
 }
 
 impl Caller {
@@ -76,11 +87,22 @@ pub struct Callers(HashMap<KeyDigest, Arc<Caller>>);
 
 impl Callers {
     /// The caller that this key belongs to. A key in the query is not accepted, because every proxy on the way has written it to its log.
-    pub fn find(&self, credential: &Credential) -> Option<&Arc<Caller>> {
+    pub fn find(&self, credential: &Credential) -> Option<KnownKey> {
         if credential.in_query() {
             return None;
         }
-        self.0.get(&key_digest(credential.bytes()))
+        let key = key_digest(credential.bytes());
+        self.0.get(&key).map(|caller| KnownKey { key, caller: caller.clone() })
+    }
+
+    /// The caller that the key of this digest belongs to.
+    pub fn by_key(&self, key: &KeyDigest) -> Option<&Arc<Caller>> {
+        self.0.get(key)
+    }
+
+    /// Whether open streams of any caller may have to be cut.
+    pub fn may_cut(&self) -> bool {
+        self.0.values().any(|caller| caller.cut_when_withdrawn)
     }
 
     /// The caller of this name.
@@ -93,15 +115,16 @@ impl Callers {
     ///
     /// # Errors
     /// The keys of two different callers.
-    pub fn find_one(&self, credentials: &Credentials) -> Result<Option<&Arc<Caller>>, Refused> {
-        let mut found: Option<&Arc<Caller>> = None;
+    pub fn find_one(&self, credentials: &Credentials) -> Result<Option<KnownKey>, Refused> {
+        let mut found: Option<KnownKey> = None;
         let mut is_proven = false;
         for credential in credentials.iter() {
-            let Some(caller) = self.0.get(&key_digest(credential.bytes())) else { continue };
-            if found.is_some_and(|other| !Arc::ptr_eq(other, caller)) {
+            let key = key_digest(credential.bytes());
+            let Some(caller) = self.0.get(&key) else { continue };
+            if found.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.caller, caller)) {
                 return Err(Refused::Different);
             }
-            found = Some(caller);
+            found = Some(KnownKey { key, caller: caller.clone() });
             is_proven |= !credential.in_query();
         }
         Ok(found.filter(|_| is_proven))
@@ -133,6 +156,7 @@ mod tests {
         Rights {
             routes: routes.map(|all| all.iter().map(|&name| name.into()).collect()),
             models: models.map(|all| all.iter().map(|&name| name.into()).collect()),
+            cut_when_withdrawn: false,
         }
     }
 
@@ -186,7 +210,7 @@ mod tests {
             headers.insert("x-api-key", key.parse().unwrap());
             callers
                 .find(credentials(&headers, None).unwrap().only().unwrap())
-                .map(|caller| caller.name.to_string())
+                .map(|known| known.caller.name.to_string())
         };
         assert_eq!(found("abc").as_deref(), Some("team"));
         assert_eq!(found("abd"), None);
@@ -205,7 +229,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             keys.iter().for_each(|key| _ = headers.append("x-api-key", key.parse().unwrap()));
             let presented = credentials(&headers, query).unwrap();
-            callers.find_one(&presented).map(|caller| caller.map(|caller| caller.name.to_string()))
+            callers.find_one(&presented).map(|known| known.map(|known| known.caller.name.to_string()))
         };
         let known = |name: &str| Ok(Some(name.to_owned()));
         assert_eq!(found(&["sk-1", "sk-x"], None), known("one"));

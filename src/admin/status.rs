@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::AdminState;
 use crate::{
+    accounts::MapSize,
     body::OpenExchange,
     listen::WorkerView,
     proxy::Reload,
@@ -61,6 +62,7 @@ impl AdminState {
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
+            "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)
     }
@@ -94,6 +96,11 @@ fn exchanges_of(report: &Option<Report>, load: (usize, usize)) -> usize {
     report.as_ref().map_or(load.0, |report| report.exchanges)
 }
 
+/// Which account knows an id, where that is not the rule's.
+fn account_ids(size: MapSize) -> Value {
+    json!({ "count": size.entries, "limit": size.bound, "outlive_restart": size.is_kept })
+}
+
 fn last_reload(reload: &Reload) -> Value {
     json!({
         "at": humantime::format_rfc3339_millis(reload.at).to_string(),
@@ -117,7 +124,10 @@ fn upstream(upstream: &Arc<Upstream>) -> Value {
     };
     let targets: Vec<Value> = upstream.targets().map(target).collect();
     let (keys, cooling_down) = upstream.keys.cooling_down(now);
-    json!({ "name": *upstream.name, "targets": targets, "keys": keys, "keys_resting": cooling_down })
+    let mut accounts: Vec<&str> = upstream.accounts().map(|account| &**account.name()).collect();
+    accounts.sort_unstable();
+    accounts.dedup();
+    json!({ "name": *upstream.name, "accounts": accounts, "targets": targets, "keys": keys, "keys_resting": cooling_down })
 }
 
 fn exchange(open: &OpenExchange, now: Instant) -> Value {

@@ -3,6 +3,7 @@
 mod drain_display;
 mod reload;
 mod service;
+mod state;
 mod unbound;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     env, future,
     io::{self, IsTerminal as _},
     net::SocketAddr,
+    path::PathBuf,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -82,6 +84,8 @@ pub struct Surroundings {
     pub service: Service,
     /// Whether a person at a terminal reads stderr, and is shown how a drain goes on.
     pub terminal: bool,
+    /// The directory for what is to outlive a restart, unless the configuration names one: `$STATE_DIRECTORY` (systemd.exec(5)).
+    pub state: Option<PathBuf>,
 }
 
 /// A running gateway: its sockets are bound and its workers serve.
@@ -123,7 +127,12 @@ const SIGNAL_DEBOUNCE: Duration = Duration::from_millis(500);
 impl Surroundings {
     /// Reads the environment. Must be called once, before there are threads.
     pub fn from_env() -> Self {
-        Self { inherited: Inherited::from_env(), service: Service::from_env(), terminal: is_terminal() }
+        Self {
+            inherited: Inherited::from_env(),
+            service: Service::from_env(),
+            terminal: is_terminal(),
+            state: state::directory(),
+        }
     }
 
     /// Those of a gateway that a person has started: no sockets, no service manager, perhaps a terminal.
@@ -154,7 +163,7 @@ impl App {
     }
 
     fn assemble(config: Config, queue: Queue, surroundings: Surroundings) -> Result<Self, AppError> {
-        let Surroundings { mut inherited, service, terminal } = surroundings;
+        let Surroundings { mut inherited, service, terminal, state } = surroundings;
         reload::warn(&config.warnings);
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
         let runtime = runtime.map_err(AppError::Runtime)?;
@@ -173,7 +182,8 @@ impl App {
             .collect();
         let admin = admin.and_then(|admin| open("admin.address".to_owned(), admin.address));
         Unbound::unless(failed)?;
-        let gateway = Gateway::new(snapshot, log);
+        let accounts = state::accounts(&snapshot, state);
+        let gateway = Gateway::with_accounts(snapshot, log, accounts);
         inherited.report_left();
         let listening = start(&gateway, sockets)?;
         let admin = match admin {

@@ -19,6 +19,8 @@ pub enum Cut {
     Drain,
     /// The whole exchange took longer than `timeout.total`.
     Total,
+    /// What the client was granted is withdrawn, and it has `on_revoke = "cut"`.
+    Revoked,
 }
 
 /// Ends one exchange early.

@@ -27,4 +27,4 @@ pub use progress::Progress;
 pub use request_body::{RequestBody, RequestBodyError};
 pub use socket::{ClientSocket, SocketWatch};
 pub use spool::{Spool, SpoolError, SpoolFile};
-pub use status::{About, OpenExchange, Status};
+pub use status::{About, Grant, OpenExchange, OpenGrant, Status};

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use crate::{fault::Phase, telemetry::ids::RequestId};
+use crate::{fault::Phase, key_digest::KeyDigest, telemetry::ids::RequestId};
 
 /// Identifies an exchange.
 #[derive(Debug, Clone)]
@@ -36,10 +36,36 @@ pub struct OpenExchange {
     pub turns: Option<u64>,
 }
 
+/// What a client has proved, and what follows if that is withdrawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Grant {
+    /// The digest of the client key; `None` if the client has an ephemeral key.
+    pub key: Option<KeyDigest>,
+    /// Whether the exchange is then cut.
+    pub cut: bool,
+}
+
+/// What an open exchange was granted.
+#[derive(Debug, Clone)]
+pub struct OpenGrant {
+    /// `[client.NAME]`
+    pub caller: Arc<str>,
+    /// `[route.NAME]`
+    pub route: Option<Arc<str>>,
+    /// See [`Grant`].
+    pub key: Option<KeyDigest>,
+    /// See [`Grant`].
+    pub cut: bool,
+    /// The model, if the client may use some only.
+    pub model: Option<Box<str>>,
+}
+
 /// Identity and phase of an exchange.
 #[derive(Debug)]
 pub struct Status {
     about: RefCell<Option<About>>,
+    grant: Cell<Option<Grant>>,
+    model: RefCell<Option<Box<str>>>,
     phase: Cell<Phase>,
     /// The phase in which the client left an exchange that continues.
     left: Cell<Option<Phase>>,
@@ -58,6 +84,8 @@ impl Default for Status {
     fn default() -> Self {
         Self {
             about: RefCell::default(),
+            grant: Cell::default(),
+            model: RefCell::default(),
             phase: Cell::new(Phase::Request),
             left: Cell::default(),
             early: Cell::default(),
@@ -73,6 +101,25 @@ impl Status {
     /// Sets the identity of the exchange; called again when more is known.
     pub fn introduce(&self, about: About) {
         *self.about.borrow_mut() = Some(about);
+    }
+
+    /// Notes by what the client is known.
+    pub fn granted(&self, grant: Grant) {
+        self.grant.set(Some(grant));
+    }
+
+    /// Notes the model that a client may use which may not use all.
+    pub fn uses_model(&self, model: &str) {
+        *self.model.borrow_mut() = Some(model.into());
+    }
+
+    /// What the exchange was granted; `None` if its client is not known.
+    pub fn grant(&self) -> Option<OpenGrant> {
+        let Grant { key, cut } = self.grant.get()?;
+        let about = self.about.borrow();
+        let About { caller, route, .. } = about.as_ref()?;
+        let model = self.model.borrow().clone();
+        Some(OpenGrant { caller: caller.clone()?, route: route.clone(), key, cut, model })
     }
 
     /// The current phase of the exchange.

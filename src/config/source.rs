@@ -46,6 +46,11 @@ impl<'a> Env<'a> {
         Self { folder: folder.into(), variable, visited: RefCell::default() }
     }
 
+    /// The folder where relative paths start.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The files to which the configuration referred, including those that could not be read, and a digest of their contents.
     pub(crate) fn visited(&self) -> (BTreeSet<PathBuf>, Vec<u8>) {
         let Visited { files, contents } = self.visited.take();

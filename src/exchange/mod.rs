@@ -284,6 +284,7 @@ impl Exchange {
         match self.handle.abort.cause() {
             Some(Cut::WriteStall) => Fault::CallerStalled.outcome(phase),
             Some(Cut::Drain) => Fault::CutByDrain.outcome(phase),
+            Some(Cut::Revoked) => Fault::KeyRevoked.outcome(phase),
             Some(Cut::Total) => Fault::TotalTimeout(self.record.start.elapsed()).outcome(phase),
             None => Outcome::left(phase),
         }

@@ -110,6 +110,15 @@ pub enum Fault {
         /// Names like it that the client may use.
         names: Vec<String>,
     },
+    /// The account that requests of the client belong to does not know an id of the request, which is not looked for elsewhere because it
+    /// changes something.
+    IdUnknown,
+    /// An id belongs to an account to which the route does not lead any more.
+    IdOwnerGone,
+    /// The ids of the request belong to different accounts, so no account can serve it.
+    IdOwnersDiffer,
+    /// The account that the request belongs to cannot be asked now. The time until it may be.
+    IdOwnerUnavailable(Duration),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
     /// A JSON body is larger than the route's `body_limit`.
@@ -186,6 +195,8 @@ pub enum Fault {
     CallerStalled,
     /// The drain's deadline ended the response.
     CutByDrain,
+    /// The client's key, or its permission for the route or the model, was withdrawn while the response was under way.
+    KeyRevoked,
     /// A bug in the gateway.
     Internal(Cause),
 }

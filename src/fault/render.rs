@@ -115,7 +115,11 @@ impl Fault {
             headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
-        if let Self::Unavailable(wait) | Self::Full(wait) | Self::RateLimited(wait) = self {
+        if let Self::Unavailable(wait)
+        | Self::IdOwnerUnavailable(wait)
+        | Self::Full(wait)
+        | Self::RateLimited(wait) = self
+        {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
         if let Self::RateLimit(reached) | Self::ConcurrencyLimit(reached) | Self::CostLimit(reached) = self {

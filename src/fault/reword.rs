@@ -14,7 +14,7 @@ use super::{
 const MOST_NESTED: usize = 4;
 
 /// The error in a body, read for its code and its message.
-struct Told<'a> {
+struct ErrorDetails<'a> {
     /// Every word for the kind of error: `code`, `type`, and Google's `status` and `reason`.
     words: Vec<&'a str>,
     message: &'a str,
@@ -32,9 +32,12 @@ struct Changes<'a> {
 pub fn reword(head: &mut response::Parts, body: &mut Bytes, recipient: Recipient<'_>) {
     let mut document: Option<Value> = serde_json::from_slice(body).ok();
     let place = document.as_ref().and_then(place_of_error);
-    let told =
-        document.as_ref().zip(place.as_deref()).and_then(|(document, place)| Told::read(document, place));
-    let (words, message) = told.as_ref().map_or((&[][..], ""), |told| (&told.words[..], told.message));
+    let details = document
+        .as_ref()
+        .zip(place.as_deref())
+        .and_then(|(document, place)| ErrorDetails::read(document, place));
+    let (words, message) =
+        details.as_ref().map_or((&[][..], ""), |details| (&details.words[..], details.message));
     let before = head.status;
     let original = Original { words, status: before, upstream: recipient.upstream };
     let Some(rule) = recipient.rules.find(original) else { return };
@@ -88,7 +91,7 @@ fn place_of_error(document: &Value) -> Option<String> {
     None
 }
 
-impl<'a> Told<'a> {
+impl<'a> ErrorDetails<'a> {
     fn read(document: &'a Value, place: &str) -> Option<Self> {
         let error = document.pointer(place)?.as_object()?;
         let text = |name: &str| error.get(name).and_then(Value::as_str);

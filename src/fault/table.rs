@@ -190,6 +190,19 @@ table! {
     Self::ModelNotFound { model, names } =>
         [S::NOT_FOUND, INVALID, "model_not_found", None, Down], "model_not_found", model = model, names = names;
         e.g. Self::ModelNotFound { model: "gpt-5".into(), names: vec!["gpt-4".into(), "gpt-4o".into()] };
+    Self::IdUnknown =>
+        [S::NOT_FOUND, INVALID, "id_owner_unknown", Some(false), Down], "id_owner_unknown";
+        e.g. Self::IdUnknown;
+    Self::IdOwnerGone =>
+        [S::NOT_FOUND, INVALID, "id_owner_gone", Some(false), Us], "id_owner_gone";
+        e.g. Self::IdOwnerGone;
+    Self::IdOwnersDiffer =>
+        [S::BAD_REQUEST, INVALID, "id_owners_differ", Some(false), Down], "id_owners_differ";
+        e.g. Self::IdOwnersDiffer;
+    Self::IdOwnerUnavailable(wait) =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "id_owner_unavailable", Some(true), Up], "id_owner_unavailable",
+        seconds = retry_seconds(*wait);
+        e.g. Self::IdOwnerUnavailable(EXAMPLE_SPAN);
     Self::ModelUnknown =>
         [S::FORBIDDEN, PERMISSION, "model_required", None, Down], "model_unknown";
         e.g. Self::ModelUnknown;
@@ -314,6 +327,9 @@ table! {
     Self::CutByDrain =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_draining", None, Us], "cut_by_drain";
         e.g. Self::CutByDrain;
+    Self::KeyRevoked =>
+        [S::UNAUTHORIZED, INVALID, "key_revoked", Some(false), Us], "key_revoked";
+        e.g. Self::KeyRevoked;
     Self::Internal(_) =>
         [S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us], "internal";
         e.g. Self::Internal("a bug".into());

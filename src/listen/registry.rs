@@ -11,7 +11,11 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::body::{ConnectionState, Cut, OpenExchange};
+use crate::{
+    access::Callers,
+    body::{ConnectionState, Cut, OpenExchange},
+    snapshot::is_cut,
+};
 
 /// The phase of the process's life. It only advances.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +73,32 @@ impl ConnectionRegistry {
             state.wake_driver();
         }
         cut
+    }
+
+    /// Cuts the exchanges that these callers, of a new configuration, do not allow any more, as far as their clients want that.
+    pub(super) fn cut_withdrawn(&self, callers: &Callers) {
+        let may_cut = callers.may_cut();
+        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        let mut cut = 0;
+        for state in connections {
+            let handles = state.handles();
+            let grants = handles.iter().filter_map(|handle| Some((handle, handle.status.grant()?)));
+            let withdrawn = grants.filter(|(_, grant)| (may_cut || grant.cut) && is_cut(callers, grant));
+            let before = cut;
+            for (handle, _) in withdrawn {
+                handle.abort.cut(Cut::Revoked);
+                cut += 1;
+            }
+            if cut > before {
+                state.wake_driver();
+            }
+        }
+        if cut > 0 {
+            tracing::info!(
+                requests = cut,
+                "open requests cut: what their clients were granted was withdrawn"
+            );
+        }
     }
 
     /// The exchanges that are open on these connections, at most `most` of them.

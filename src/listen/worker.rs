@@ -49,6 +49,7 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
     let WorkerParts { gateway, counters, load, mut accepted, mut queries, mut phase, cut } = parts;
     let registry = Rc::new(ConnectionRegistry::default());
     let view = WorkerView { registry: registry.clone(), load };
+    let mut replaced = gateway.replaced.subscribe();
     let context = Rc::new(ServeContext { gateway, counters, handler });
     let mut coming = true;
     let mut watch = Box::pin(pause::watch());
@@ -69,6 +70,7 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
                     break;
                 }
             }
+            Ok(()) = replaced.changed() => registry.cut_withdrawn(&context.gateway.live.load().callers),
             Some(query) = queries.recv() => (query.0)(&view),
             connection = accepted.recv(), if coming => match connection {
                 Some(connection) => begin(connection, &context, &registry),

@@ -19,6 +19,7 @@ mod ephemeral;
 mod facts;
 mod finish;
 mod flat_error;
+mod ids;
 mod json;
 mod multipart;
 mod operation;
@@ -44,8 +45,9 @@ pub use ephemeral::{EphemeralSecret, ephemeral_secrets, issues_ephemeral_keys, t
 pub use facts::{Facts, FactsError, MODEL_LIMIT, Type};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
+pub use ids::{FoundId, IdScanner};
 pub use multipart::{FormReader, boundary};
-pub use operation::{ModelUse, Operation, Repeat, base_of_endpoint, operation_part};
+pub use operation::{Kept, ModelUse, Need, Operation, Repeat, base_of_endpoint, operation_part};
 pub use path_model::{path_model, with_path_model};
 pub use prompt::opening;
 pub use reading::{MODEL_KEPT, Reading};

@@ -59,6 +59,7 @@ where
         match handle.abort.cause() {
             None => Poll::Pending,
             Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
+            Some(Cut::Revoked) => Poll::Ready(Err(Fault::KeyRevoked)),
             Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),
             // The rungs run within the total timeout themselves, and are about to return its fault.
             Some(Cut::Total) => Poll::Pending,

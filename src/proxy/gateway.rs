@@ -9,8 +9,10 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::watch;
 
 use crate::{
+    accounts::{AccountMap, MemoryMap},
     config::{Config, Problems},
     exchange::AccessLog,
     snapshot::{CompileError, Snapshot},
@@ -26,10 +28,14 @@ pub struct Gateway {
     pub last_reload: ArcSwapOption<Reload>,
     /// The destination of access lines, if they are written.
     pub access_log: AccessLog,
+    /// Tells workers that `live` has changed.
+    pub replaced: watch::Sender<()>,
     /// Counts of successful and failed reloads.
     pub reloads: Reloads,
     /// When the gateway started.
     pub started: SystemTime,
+    /// Which account knows an id, where that is not the one that the rule gives.
+    pub accounts: Arc<dyn AccountMap>,
     /// The shares of the workers.
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
@@ -50,8 +56,17 @@ pub struct Reload {
 }
 
 impl Gateway {
-    /// A gateway with `snapshot` as its configuration.
+    /// A gateway with `snapshot` as its configuration, which forgets the accounts of ids when it ends.
     pub fn new(snapshot: Snapshot, access_log: AccessLog) -> Arc<Self> {
+        Self::with_accounts(snapshot, access_log, Arc::new(MemoryMap::default()))
+    }
+
+    /// A gateway with `snapshot` as its configuration, and with this memory of the accounts of ids.
+    pub fn with_accounts(
+        snapshot: Snapshot,
+        access_log: AccessLog,
+        accounts: Arc<dyn AccountMap>,
+    ) -> Arc<Self> {
         let live = ArcSwap::from_pointee(snapshot);
         let started = SystemTime::now();
         let reloads = Reloads::default();
@@ -59,9 +74,11 @@ impl Gateway {
         Arc::new(Self {
             live,
             last_reload: ArcSwapOption::empty(),
+            replaced: watch::Sender::default(),
             access_log,
             reloads,
             started,
+            accounts,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
             spooled: Arc::default(),
@@ -93,6 +110,7 @@ impl Gateway {
         self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             self.live.store(snapshot.clone());
+            self.replaced.send_replace(());
         }
         compiled
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    access::{Caller, Credential},
+    access::{Credential, KnownKey},
     policy::SecretScanner,
     snapshot::Snapshot,
 };
@@ -21,7 +21,7 @@ pub struct CallerMemo(RefCell<Option<Known>>);
 #[derive(Debug)]
 struct Known {
     scanner: Rc<SecretScanner<'static>>,
-    caller: Arc<Caller>,
+    client: KnownKey,
     /// The snapshot that knows the caller. Held weakly, since connections outlive snapshots; as long as it is held, no other snapshot has
     /// its address.
     snapshot: Weak<Snapshot>,
@@ -44,18 +44,18 @@ impl CallerMemo {
         credential: &Credential,
         scanner: &Rc<SecretScanner<'static>>,
         snapshot: &Arc<Snapshot>,
-    ) -> Option<Arc<Caller>> {
+    ) -> Option<KnownKey> {
         if let Some(known) = &*self.0.borrow()
             && !credential.in_query()
             && Rc::ptr_eq(&known.scanner, scanner)
             && std::ptr::eq(known.snapshot.as_ptr(), Arc::as_ptr(snapshot))
         {
-            return Some(known.caller.clone());
+            return Some(known.client.clone());
         }
-        let caller = snapshot.callers.find(credential)?.clone();
+        let client = snapshot.callers.find(credential)?;
         let known =
-            Known { scanner: scanner.clone(), caller: caller.clone(), snapshot: Arc::downgrade(snapshot) };
+            Known { scanner: scanner.clone(), client: client.clone(), snapshot: Arc::downgrade(snapshot) };
         self.0.replace(Some(known));
-        Some(caller)
+        Some(client)
     }
 }

@@ -16,6 +16,7 @@
 //! and import none of them. A test checks this, and that there is no import circle here. `ARCHITECTURE.md` has a picture of the whole way.
 
 mod account_choice;
+mod account_learning;
 mod admission;
 mod arrival;
 mod attempts;

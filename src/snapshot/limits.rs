@@ -170,9 +170,9 @@ impl CompiledLimit {
 
 /// The limit in the terms of those who count.
 fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
-    let (requests, tokens, cost) = match written.burst {
-        Burst::Span(_) => (None, None, None),
-        Burst::Sizes { requests, tokens, cost } => (requests, tokens, cost.map(|cost| cost.nanos())),
+    let (requests, tokens) = match written.burst {
+        Burst::Span(_) => (None, None),
+        Burst::Sizes { requests, tokens } => (requests, tokens),
     };
     let allowance = |quantity: Option<u64>, size| {
         let quantity = quantity?;
@@ -192,7 +192,7 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
         name: name.clone(),
         requests: allowance(written.requests, requests),
         tokens: allowance(written.tokens, tokens),
-        cost: allowance(written.cost.map(|cost| cost.nanos()), cost),
+        cost: None,
         concurrent: written.concurrent,
         weights: Weights {
             input: written.weights.input,

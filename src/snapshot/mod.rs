@@ -13,6 +13,7 @@ mod server_tls;
 #[cfg(test)]
 mod tests;
 mod upstreams;
+mod withdrawn;
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
@@ -20,7 +21,7 @@ use thiserror::Error;
 
 use crate::{
     access::{Caller, Callers, Rights, Seal},
-    config::{self, Config},
+    config::{self, Config, OnRevoke},
     policy::SecretScanner,
 };
 
@@ -32,6 +33,7 @@ use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
+pub use withdrawn::is_cut;
 
 /// Generation N of the configuration, compiled.
 #[derive(Debug)]
@@ -257,6 +259,7 @@ fn callers(
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
             group: client.group,
+            cut_when_withdrawn: client.on_revoke == OnRevoke::Cut,
         };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));

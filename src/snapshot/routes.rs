@@ -8,7 +8,7 @@ use super::{Target, Upstream, models::ModelIndex, upstreams::pairs};
 use crate::{
     config::{self, Commit, Delivery, Retry, Timeouts},
     policy::{Rules, path},
-    upstream::{Account, BreakerPolicy},
+    upstream::{Account, Affinity, BreakerPolicy},
 };
 
 /// The routes in the order in which they are matched.
@@ -38,8 +38,8 @@ pub struct Route {
     pub rewrite: String,
     /// The upstreams of the route, in the order in which they are tried; never empty.
     pub steps: Vec<Step>,
-    /// The accounts that its requests may belong to, if there are several; each once.
-    pub accounts: Option<Box<[Account]>>,
+    /// Whether its candidates belong to several accounts.
+    pub has_several_accounts: bool,
     /// Which models have upstreams of their own; `None`: no `[model.NAME]` table concerns the route.
     pub models: Option<Box<ModelIndex>>,
     /// The retry limits.
@@ -142,6 +142,25 @@ impl Route {
         path::rewrite(path, &self.prefix, &self.rewrite, &target.base)
     }
 
+    /// The accounts that requests of `client` may belong to, each once, that of the rule first: in the order of the route's upstreams, and within one
+    /// upstream by rendezvous hash, so that every process and every configuration with these accounts gives the same. All clients that are not
+    /// known (`None`) have the same: their addresses change.
+    pub fn accounts_of(&self, client: Option<&str>) -> Vec<Account> {
+        let client = Affinity::of(client.unwrap_or_default().as_bytes());
+        let value = client.and(b"\n").and(self.name.as_bytes());
+        let mut accounts: Vec<Account> = Vec::new();
+        for step in &self.steps {
+            let mut own: Vec<&Account> = step.upstream.accounts().collect();
+            own.sort_by(|a, b| a.distance(value).total_cmp(&b.distance(value)));
+            for account in own {
+                if !accounts.contains(account) {
+                    accounts.push(account.clone());
+                }
+            }
+        }
+        accounts
+    }
+
     /// The account of this name, if requests of the route may be sent to it.
     pub fn account(&self, name: &str) -> Option<&Account> {
         let mut accounts = self.steps.iter().flat_map(|step| step.upstream.accounts());
@@ -153,6 +172,11 @@ impl Route {
         let by_models =
             || self.models.iter().flat_map(|models| models.routes()).any(|route| route.leads_to(upstream));
         self.steps.iter().any(|step| *step.upstream.name == *upstream) || by_models()
+    }
+
+    /// The canonical `path`, which matched this route, as it decides which operation a request is.
+    pub fn upstream_path_of<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        self.rewritten(path).unwrap_or_default()
     }
 
     /// The canonical `path`, which matched this route, with the route's prefix replaced.
@@ -204,7 +228,7 @@ impl RouteCompiler<'_> {
         let steps: Vec<Step> = choices.iter().filter_map(|choice| self.step(choice)).collect();
         Some(Route {
             name: self.name.clone(),
-            accounts: several_accounts(&steps),
+            has_several_accounts: has_several_accounts(&steps),
             steps,
             models: None,
             retry: written.retry.over(first.retry),
@@ -227,15 +251,10 @@ impl RouteCompiler<'_> {
     }
 }
 
-/// The accounts of these steps, each once, if there are several.
-fn several_accounts(steps: &[Step]) -> Option<Box<[Account]>> {
-    let mut accounts: Vec<Account> = Vec::new();
-    for account in steps.iter().flat_map(|step| step.upstream.accounts()) {
-        if !accounts.contains(account) {
-            accounts.push(account.clone());
-        }
-    }
-    (accounts.len() > 1).then(|| accounts.into())
+fn has_several_accounts(steps: &[Step]) -> bool {
+    let mut accounts = steps.iter().flat_map(|step| step.upstream.accounts());
+    let first = accounts.next();
+    accounts.any(|account| Some(account) != first)
 }
 
 fn rules(written: &config::HeaderRules) -> Rules {

@@ -15,6 +15,9 @@ params.n_ctx = 512
 params.n_predict = 24
 params.cpuparams.n_threads = 1
 params.warmup = True
+# The same request gets the same response, however often it is sent.
+params.cache_prompt = False
+params.sampling.temp = 0
 server = xllamacpp.Server(params)
 print(f"{server.listening_address}/v1", flush=True)
 sys.stdin.read()

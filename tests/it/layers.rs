@@ -20,7 +20,7 @@ const ROWS: [&[&str]; 7] = [
     &["listen", "admin", "simulator"],
     &["proxy"],
     &["snapshot", "exchange"],
-    &["access", "limit", "upstream", "cache", "tape", "body", "policy"],
+    &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry"],
     &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause", "websocket", "money"],
 ];

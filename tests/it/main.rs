@@ -7,6 +7,7 @@
 )]
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
+mod accounts;
 mod browser;
 mod cli;
 mod docs;

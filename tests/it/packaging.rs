@@ -112,6 +112,13 @@ fn without_them_each_is_named() {
     assert!(problems[2].message.contains("`sluicegate.openai`"), "{:?}", problems[2]);
 }
 
+/// What outlives a restart is where `$STATE_DIRECTORY` says, and only the service reads it.
+#[test]
+fn the_service_has_a_state_directory_of_its_own() {
+    assert!(SERVICE.contains("\nStateDirectory=sluicegate\nStateDirectoryMode=0700\n"));
+    assert!(!GATEWAY.lines().any(|line| line.trim_start().starts_with("state_directory")));
+}
+
 #[test]
 fn systemd_waits_longer_than_the_drain_takes() {
     let config = read(&installed()).unwrap();

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
 
 import langchain_openai
 import openai
@@ -102,3 +106,31 @@ def message(of):
 
 
 CLIENTS = {"agents-python": agents, "langchain-python": langchain}
+
+
+# --- Claude Code, Codex, aider -------------------------------------------------------------------------------------------------
+
+
+async def tool_run(case):
+    """Runs a program in a home of its own, with settings that are a shell script, or Codex's file."""
+    settings, name = case["with"]["settings"], case["client"]
+    with tempfile.TemporaryDirectory() as home:
+        work = Path(home, "work")
+        work.mkdir()
+        if name == "codex":
+            Path(home, ".codex").mkdir()
+            Path(home, ".codex/config.toml").write_text(settings)
+            command = ["codex", "exec", "--skip-git-repo-check", "Say hello."]
+        else:
+            Path(home, "settings.sh").write_text(settings)
+            command = ["sh", "../settings.sh"]
+        environment = {"HOME": home, "PATH": os.environ["TOOLS"], "SLUICEGATE_CLIENT_KEY": case["key"], "TERM": "dumb"}
+        ran = subprocess.run(
+            command, cwd=work, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+        )
+    if ran.returncode != 0 or "nothing held back" not in ran.stdout:
+        raise RuntimeError(f"{name}: {ran.returncode} {ran.stdout[-2000:]} {ran.stderr[-2000:]}")
+    return {"code": ran.returncode, "out": ran.stdout}
+
+
+CLIENTS |= dict.fromkeys(("claude-code", "codex", "aider"), tool_run)

@@ -1,10 +1,11 @@
 // What the `ws` package and openai-node make of a server: prints it as JSON.
-// Arguments: URL of an echo server, base URL of a provider over TLS, key.
+// Arguments: URL of an echo server, base URL of a provider over TLS, key, base URL of the simulator over TLS.
 import OpenAI from "openai";
 import { OpenAIRealtimeWS } from "openai/realtime/ws";
+import { ResponsesWS } from "openai/resources/responses/ws";
 import WebSocket from "ws";
 
-const [echo, provider, key] = process.argv.slice(2);
+const [echo, provider, key, simulator] = process.argv.slice(2);
 const headers = { authorization: `Bearer ${key}` };
 
 // `ws` offers compression, and browsers offer subprotocols.
@@ -39,8 +40,8 @@ async function refused() {
 }
 
 // It always speaks TLS.
-async function realtime() {
-  const client = new OpenAI({ apiKey: key, baseURL: provider });
+async function realtime(baseURL) {
+  const client = new OpenAI({ apiKey: key, baseURL });
   const connection = new OpenAIRealtimeWS({ model: "gpt-realtime" }, client);
   const types = [];
   await new Promise((resolve, reject) => {
@@ -59,5 +60,34 @@ async function realtime() {
   return types;
 }
 
-console.log(JSON.stringify({ echoed: await echoed(), refused: await refused(), realtime: await realtime() }));
+// Two turns, the second continuing the first, and a mistake.
+async function responses(baseURL) {
+  const socket = new ResponsesWS(new OpenAI({ apiKey: key, baseURL }));
+  const seen = [];
+  const ask = (more) => socket.send({ type: "response.create", model: "gpt-4o", input: "hello", ...more });
+  await new Promise((resolve) => {
+    socket.on("error", (error) => {
+      seen.push(error.error?.error?.code ?? String(error));
+      resolve();
+    });
+    socket.on("event", (event) => {
+      if (event.type !== "response.completed") return;
+      seen.push(event.response.usage.output_tokens);
+      if (seen.length === 1) ask({ previous_response_id: event.response.id });
+      else ask({ previous_response_id: "resp_none" });
+    });
+    ask({});
+  });
+  socket.close();
+  return seen;
+}
+
+const result = {
+  echoed: await echoed(),
+  refused: await refused(),
+  realtime: await realtime(provider),
+  simulated: await realtime(simulator),
+  responses: await responses(simulator),
+};
+console.log(JSON.stringify(result));
 process.exit(0);

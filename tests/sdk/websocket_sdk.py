@@ -5,6 +5,7 @@ Arguments: base URL, key; "simulated" if the provider is the simulator, which ca
 
 import asyncio
 import json
+import os
 import sys
 
 from openai import AsyncOpenAI, OpenAI
@@ -70,6 +71,23 @@ def response_mistakes():
     return events
 
 
+async def agents():
+    """The kinds of events of a voice agent's turn (openai-agents), and how many of them are audio."""
+    os.environ["OPENAI_AGENTS_DISABLE_TRACING"] = "1"
+    from agents.realtime import RealtimeAgent, RealtimeRunner
+
+    runner = RealtimeRunner(RealtimeAgent(name="tester", instructions="Say hello."))
+    url = URL.replace("http", "ws", 1) + "/realtime?model=gpt-realtime"
+    kinds = []
+    async with await runner.run(model_config={"url": url, "api_key": KEY}) as session:
+        await session.send_message("hello")
+        async for event in session:
+            kinds.append(event.type)
+            if event.type in ("agent_end", "error"):
+                break
+    return [sorted(set(kinds)), kinds.count("audio")]
+
+
 def refused():
     try:
         with OpenAI(base_url=URL, api_key="sk-wrong").responses.connect():
@@ -80,5 +98,5 @@ def refused():
 
 result = {"realtime": asyncio.run(realtime()), "responses": responses(), "refused": refused()}
 if SIMULATED:
-    result |= {"mistakes": asyncio.run(mistakes()), "response_mistakes": response_mistakes()}
+    result |= {"mistakes": asyncio.run(mistakes()), "response_mistakes": response_mistakes(), "agents": asyncio.run(agents())}
 print(json.dumps(result))

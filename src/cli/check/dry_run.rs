@@ -7,7 +7,7 @@ use http::Method;
 use crate::{
     access::Caller,
     config::Config,
-    openai::NoDeployment,
+    openai::{Kept, Need, NoDeployment},
     policy::path,
     snapshot::{AskedModel, CompileError, Miss, Route, Snapshot},
 };
@@ -99,6 +99,7 @@ fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Res
     if !caller.may_use_route(&route.name) {
         return Err(Refused::Route { client: request.client.to_owned(), route: route.name.to_string() });
     }
+    let configured = route.clone();
     let (route, table) = by_model(route, caller, request)?;
     let named = table.as_ref().map_or(request.model, |table| Some(&*table.counted));
     if let Some(model) = named.filter(|model| !caller.may_use_model(model)) {
@@ -116,6 +117,7 @@ fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Res
         None => text.push_str("model      not given: --model NAME checks the client's `models`\n"),
     }
     text.push_str(&candidates(&route, request, &path));
+    text.push_str(&account(&configured, &route, request, &path));
     Ok(text)
 }
 
@@ -192,6 +194,32 @@ fn candidates(route: &Route, request: &Request<'_>, path: &str) -> String {
         }
     }
     text
+}
+
+/// The account that the request goes to, if the route has several and the request depends on what one of them keeps.
+fn account(configured: &Route, route: &Route, request: &Request<'_>, path: &str) -> String {
+    if !configured.has_several_accounts {
+        return String::new();
+    }
+    let accounts = route.accounts_of(Some(request.client));
+    let path = configured.upstream_path_of(path);
+    let kept = Kept::of(&request.method, &path, request.query);
+    let names: Vec<&str> = accounts.iter().map(|account| &**account.name()).collect();
+    let Some(first) = names.first() else { return String::new() };
+    let others = names.get(1..).unwrap_or_default().join(", ");
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    match kept.need {
+        Need::None => String::new(),
+        Need::Body | Need::MakesIfStored => {
+            format!("account    any; {first}, if the body names an id or has `store: true`\n")
+        }
+        Need::Makes => format!("account    {first}; if it fails: {others}\n"),
+        Need::Account if kept.ids.is_empty() => format!("account    {first}\n"),
+        Need::Account if reads => {
+            format!("account    the one that is known to have the id; else {first}, then: {others}\n")
+        }
+        Need::Account => format!("account    the one that is known to have the id; else {first}\n"),
+    }
 }
 
 /// The URL without its base path, which is in the rewritten path.

@@ -1,7 +1,8 @@
 //! Kinds of values: each reads one, writes one, and knows its own shape.
 
 use std::{
-    collections::BTreeMap, fmt::Display, marker::PhantomData, ops::RangeInclusive, sync::Arc, time::Duration,
+    collections::BTreeMap, fmt::Display, marker::PhantomData, ops::RangeInclusive, path::PathBuf, sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -240,6 +241,34 @@ impl<T> Kind for Text<T> {
 
     fn shape(&self) -> Shape {
         Shape::Text(self.what)
+    }
+}
+
+/// The path of a directory; a relative one starts at the folder of the file.
+pub(crate) struct Directory;
+
+pub(crate) const fn directory() -> Directory {
+    Directory
+}
+
+impl Kind for Directory {
+    type Value = PathBuf;
+
+    fn read(&self, node: &Node<'_>, context: &Context<'_>) -> Option<PathBuf> {
+        let path = node.string()?;
+        if path.is_empty() {
+            node.fail(complaint("is an empty path", "write the path of a directory"));
+            return None;
+        }
+        Some(context.env.folder().join(path))
+    }
+
+    fn written(&self, value: &PathBuf) -> String {
+        format!("{:?}", value.display().to_string())
+    }
+
+    fn shape(&self) -> Shape {
+        Shape::Text("path of a directory")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{
-    declare::{Kind, List, Or, Reference, Secrecy, Shape, described, list, reference, table, text},
+    declare::{Kind, List, Or, Reference, Secrecy, Shape, choice, described, list, reference, table, text},
     problem::{Complaint, complaint},
     reader::{Node, Table},
     secret::KeyHash,
@@ -34,6 +34,11 @@ table! {
         limits: Vec<Arc<str>> = limits(),
             "Limits of the client, in addition to those of `[defaults]`, its group, the route and the model.",
             { default: "none", example: &[r#"["team-a"]"#], since: "0.2.0" };
+        on_revoke: OnRevoke = choice(&[("finish", OnRevoke::Finish), ("cut", OnRevoke::Cut)]).or(OnRevoke::Finish),
+            "What happens to the client's open requests, streams and WebSocket connections when a reload withdraws what they were granted: \
+             the client or the key that they came with is removed, or the client may not use their route or model any more. They finish, \
+             or are cut at once. Of a client that is removed, the value counts that it had.",
+            { example: &["\"cut\""], since: "0.2.0" };
     }
     derived {
         /// Hashes of the client's keys, from `key` or `keys`; at least one, and none twice in the file.
@@ -44,6 +49,16 @@ table! {
 /// `limits`: names of limits, none by default.
 pub(super) fn limits() -> Or<List<Reference>> {
     list(reference("limit", |names| names.limits.clone())).or(Vec::new())
+}
+
+/// What happens to open streams of a client when their key is withdrawn.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnRevoke {
+    /// They go on to their end.
+    #[default]
+    Finish,
+    /// They are cut.
+    Cut,
 }
 
 const KEY_HELP: &str = "`sluicegate key new NAME` creates a key and prints its hash";

@@ -8,8 +8,9 @@ use super::{
 };
 use crate::config::{
     declare::{
-        Choice, Context, Declared as _, Defaulted as _, Described, Keys, Kind, Or, Shape, Size, SpanOrOff,
-        choice, count, defaults_table, described, inherited_table, parse_as, size, span, table,
+        Choice, Context, Declared as _, Defaulted as _, Described, Flag, Keys, Kind, Or, Shape, Size,
+        SpanOrOff, choice, count, defaults_table, described, flag, inherited_table, parse_as, size, span,
+        table,
     },
     problem::complaint,
     reader::{Node, Table},
@@ -50,6 +51,10 @@ table! {
              always. With \"always\", the gateway adds `stream_options.include_usage` to requests without it, and removes the chunk with \
              the usage from the response.",
             { example: &[r#""always""#], since: "0.2.0" };
+        websocket: bool = websocket(),
+            "Whether WebSocket connections are passed on to upstreams. If not, they are refused with 426, and clients that can do without go \
+             on with plain HTTP.",
+            { since: "0.2.0" };
         languages: Languages = languages(),
             "Languages of the gateway's own error messages. A client gets the one that fits its `accept-language` best, and the first one \
              if none fits. The codes of errors are the same in all languages.",
@@ -74,6 +79,7 @@ impl Default for Defaults {
             limits: Vec::new(),
             validate: validate().default_value(),
             usage: usage().default_value(),
+            websocket: websocket().default_value(),
             languages: Languages::default(),
             cors: None,
             timeout: Timeouts::default(),
@@ -199,6 +205,11 @@ pub(super) fn validate() -> Or<Choice<Option<Level>>> {
 /// `usage`
 pub(super) fn usage() -> Or<Choice<AskForUsage>> {
     choice(&[("as_asked", AskForUsage::AsAsked), ("always", AskForUsage::Always)]).or(AskForUsage::AsAsked)
+}
+
+/// `websocket`
+pub(super) fn websocket() -> Or<Flag> {
+    flag().or(true)
 }
 
 /// `timeout`, without a default.

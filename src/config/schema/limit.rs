@@ -5,16 +5,13 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use jiff::tz::TimeZone;
 
 use super::client::model_pattern;
-use crate::{
-    config::{
-        declare::{
-            Context, Declared as _, Keys as _, Kind as _, Shape, choice, count, described, flag, list,
-            parse_as, reference, table, text,
-        },
-        problem::{Complaint, complaint},
-        reader::{Node, Table},
+use crate::config::{
+    declare::{
+        Context, Declared as _, Keys as _, Kind as _, Shape, choice, count, described, flag, list, parse_as,
+        reference, table, text,
     },
-    money::Money,
+    problem::complaint,
+    reader::{Node, Table},
 };
 
 /// The most requests or tokens that a limit counts: a third of what a double of the shared store holds exactly.
@@ -44,13 +41,10 @@ table! {
         weights = described(Shape::Table(TokenWeights::keys())),
             "What a token of each class counts in `tokens`.",
             { default: "each counts as 1", example: &["{ cached_input = 0.1 }"], since: "0.2.0" };
-        cost: Option<Money> = text("decimal number", money).optional(),
-            "Amount of money per `per`, in the currency of `[pricing]`.",
-            { example: &[r#""500""#], since: "0.2.0" };
         per = described(Shape::Text("time span, \"day\" or \"month\"")),
-            "The time for which `requests`, `tokens` and `cost` are meant: a span, which has no beginning and no end, or \"day\" or \"month\" for the \
+            "The time for which `requests` and `tokens` are meant: a span, which has no beginning and no end, or \"day\" or \"month\" for the \
              days or months of the calendar in `timezone`. \"1d\" is a span of 24 hours.",
-            { default: "required with `requests`, `tokens` and `cost`", example: &[r#""1m""#, r#""month""#], since: "0.2.0" };
+            { default: "required with `requests` and `tokens`", example: &[r#""1m""#, r#""month""#], since: "0.2.0" };
         burst = described(Shape::Either(vec![
                 Shape::Text("time span"), Shape::Table(BurstSizes::keys()),
             ])),
@@ -136,14 +130,12 @@ pub enum Burst {
         requests: Option<u64>,
         /// Of the tokens.
         tokens: Option<u64>,
-        /// Of the money.
-        cost: Option<Money>,
     },
 }
 
 impl Burst {
     /// As if `burst` were not there.
-    pub const USUAL: Self = Self::Sizes { requests: None, tokens: None, cost: None };
+    pub const USUAL: Self = Self::Sizes { requests: None, tokens: None };
 
     /// How many units may be used at once of `quantity` per `per`, at least one; `size` is what a table of sizes says of this unit.
     pub fn of(self, quantity: u64, per: Duration, size: Option<u64>) -> u64 {
@@ -162,7 +154,6 @@ table! {
     pub(crate) struct BurstSizes(table, context) {
         requests: Option<u64> = count::<u64>(COUNTS).optional(), "Number of requests that may come at once.";
         tokens: Option<u64> = count::<u64>(COUNTS).optional(), "Number of tokens that may be used at once.";
-        cost: Option<Money> = text("decimal number", money).optional(), "Amount of money that may be spent at once.";
     }
 }
 
@@ -203,11 +194,6 @@ fn weight(node: &Node<'_>, _: &Context<'_>) -> Option<u32> {
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1,000,000")]
     Some((number * 1000.0).round() as u32)
-}
-
-fn money(text: &str) -> Result<Money, Complaint> {
-    Money::parse(text)
-        .map_err(|why| complaint(why.to_string(), r#"write an amount as text, for example "500" or "0.25""#))
 }
 
 fn per(table: &Table<'_>) -> Option<Option<Per>> {
@@ -258,7 +244,7 @@ fn burst(table: &Table<'_>, context: &Context<'_>, per: Option<&Option<Per>>) ->
         Some(None) => {
             node.fail(complaint(
                 "is not for requests at once",
-                "remove it, or add `requests`, `tokens` or `cost` with `per`",
+                "remove it, or add `requests` or `tokens` with `per`",
             ));
             return None;
         }
@@ -266,14 +252,14 @@ fn burst(table: &Table<'_>, context: &Context<'_>, per: Option<&Option<Per>>) ->
     }
     if node.is_table() {
         let sizes = BurstSizes::read(&node.table(BurstSizes::NAMES)?, context)?;
-        return Some(Burst::Sizes { requests: sizes.requests, tokens: sizes.tokens, cost: sizes.cost });
+        return Some(Burst::Sizes { requests: sizes.requests, tokens: sizes.tokens });
     }
     Some(Burst::Span(node.span(PERIODS)?))
 }
 
 /// A limit has something to limit, and `per` where that is per time.
 fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
-    let counted = ["requests", "tokens", "cost"].map(|key| table.get(key)).into_iter().flatten().next();
+    let counted = ["requests", "tokens"].map(|key| table.get(key)).into_iter().flatten().next();
     match (counted, table.get("concurrent"), per) {
         (Some(node), _, Some(None)) => node.fail(complaint("needs `per`", r#"for example: per = "1m""#)),
         (None, Some(_), Some(Some(_))) => {
@@ -281,7 +267,7 @@ fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
             node.iter().for_each(|node| {
                 node.fail(complaint(
                     "is not for requests at once",
-                    "remove it, or add `requests`, `tokens` or `cost`",
+                    "remove it, or add `requests` or `tokens`",
                 ));
             });
         }

@@ -31,8 +31,8 @@ use crate::fault::{ErrorRule, Languages};
 pub use account::KeyAccount;
 pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
-pub use client::Client;
 pub(crate) use client::key_nodes;
+pub use client::{Client, OnRevoke};
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{

@@ -10,7 +10,7 @@ use super::{
     cors::cors,
     defaults::{
         AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
-        usage, validate,
+        usage, validate, websocket,
     },
     headers::{no_secrets, not_both},
     languages::languages,
@@ -67,10 +67,10 @@ table! {
              adds CORS headers to every response, and refuses requests of other pages. Replaces `cors` of `[defaults]` as a whole.",
             { default: "what `[defaults]` says", example: &[r#"{ origins = ["https://app.example.com"], max_age = "10m" }"#],
               inheritance: Inheritance::Overrides, since: "0.2.0" };
-        websocket: bool = flag().or(true),
+        websocket = websocket(),
             "Whether WebSocket connections are passed on to the upstream. If not, they are refused with 426, and clients that can do without go \
              on with plain HTTP.",
-            { since: "0.2.0" };
+            { default: "what `[defaults]` says", example: &["false"], inheritance: Inheritance::Overrides, since: "0.2.0" };
         body_limit = body_limit(), "Maximum size of a JSON body, or of a multipart form whose model the gateway has to know.",
             { default: "what `[defaults]` says", example: &["\"32MiB\""], inheritance: Inheritance::Overrides };
         validate = validate(), "How request bodies on this route are checked.",
@@ -144,6 +144,9 @@ table! {
             Some(validate().read_written(table, "validate", context).unwrap_or(context.defaults.validate));
         /// Whether streams are asked for their token usage, that of `[defaults]` included.
         usage: AskForUsage = Some(usage().read_written(table, "usage", context).unwrap_or(context.defaults.usage));
+        /// Whether WebSocket connections are passed on, by `[defaults]` too.
+        websocket: bool =
+            Some(websocket().read_written(table, "websocket", context).unwrap_or(context.defaults.websocket));
         /// The web pages that may use the route, those of `[defaults]` included; `None`: none.
         cors: Option<Arc<Cors>> =
             Some(cors().read_written(table, "cors", context).unwrap_or_else(|| context.defaults.cors.clone()));

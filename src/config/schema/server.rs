@@ -1,15 +1,19 @@
 //! `[server]`, `[log]` and `[admin]`.
 
 use std::{
-    net::SocketAddr, ops::RangeInclusive, path::Path, sync::Arc, thread::available_parallelism,
+    net::SocketAddr,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::available_parallelism,
     time::Duration,
 };
 
 use super::{Source, timeouts::SPANS};
 use crate::config::{
     declare::{
-        Context, Effect, Keys as _, Kind as _, Secrecy, Shape, choice, count, defaults_table, flag, parse_as,
-        secret, section, size, span, table, text,
+        Context, Effect, Keys as _, Kind as _, Secrecy, Shape, choice, count, defaults_table, directory,
+        flag, parse_as, secret, section, size, span, table, text,
     },
     problem::{Complaint, complaint},
     reader::{Node, Table},
@@ -72,6 +76,11 @@ defaults_table! {
             "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, \
              decoders, complete responses (`delivery = \"whole\"`), held starts of streams and held errors. A request body or a complete response that would exceed it gets \
              a 503; the start of a stream is then forwarded at once. The peak of the process is this plus at most 512 KiB for each request.";
+        state_directory: Option<PathBuf> = directory().optional(),
+            "Directory for what is to outlive a restart: which provider account knows an id (see `account` of `upstream.keys`). It is made if \
+             it is not there.",
+            { default: "$STATE_DIRECTORY, which systemd sets for units with `StateDirectory=`; else nothing outlives a restart",
+              example: &[r#""/var/lib/sluicegate""#], effect: Effect::Restart, since: "0.2.0" };
         seal_key: Option<Secret> = parse_as(|| Shape::Source(Source::keys()), seal_key).optional(),
             "The secret that seals ephemeral keys (`POST /v1/realtime/client_secrets`), at least 32 characters. Gateways with the same one take each \
              other's ephemeral keys, and they stay valid when a gateway is restarted.",

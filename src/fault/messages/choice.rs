@@ -178,6 +178,8 @@ fn bit(language: Language) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn both() -> Languages {
@@ -268,5 +270,15 @@ mod tests {
         assert_eq!(LanguageChoice::read(both(), true, &headers).language().tag(), "zh");
         assert_eq!(LanguageChoice::read(both(), false, &headers).language().tag(), "en");
         assert_eq!(LanguageChoice::read(both(), true, &HeaderMap::new()).language().tag(), "en");
+    }
+
+    proptest! {
+        #[test]
+        fn any_header_finds_a_configured_language(accepted in any::<Vec<u8>>(), text in "[a-zA-Z0-9*,;=.q -]{0,1200}") {
+            for accepted in [&accepted[..], text.as_bytes()] {
+                let found = both().lookup(accepted);
+                prop_assert!(both().iter().any(|language| language == found));
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What an API operation is, and what follows from it: whether a request may be repeated, and whether it names a model.
 
+mod kept;
 mod model_use;
 mod native;
 mod repeat;
@@ -9,6 +10,7 @@ use http::Method;
 
 use super::{Dialect, Endpoint, Facts, segments::Segments};
 
+pub use kept::{Kept, Need};
 pub use model_use::ModelUse;
 use native::Native;
 pub(super) use native::gemini_model_at;

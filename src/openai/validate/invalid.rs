@@ -1,12 +1,26 @@
 //! What is wrong with a request. Nothing of the request's own text is in it: only names from the tables, indexes, types and lengths.
 
-use std::{error::Error, fmt};
+use std::fmt;
+
+use thiserror::Error;
 
 use super::{
     kinds::Kinds,
     notation::{Notation, Segment},
     schema::{Shape, Variant},
 };
+use crate::openai::FactsError;
+
+/// Why a request that is checked has no facts.
+#[derive(Debug, Error)]
+pub enum CheckError {
+    /// The body cannot be read, as it could not without the check.
+    #[error(transparent)]
+    Unreadable(#[from] FactsError),
+    /// The body breaks a rule.
+    #[error(transparent)]
+    Invalid(Box<Invalid>),
+}
 
 /// What is wrong with a request, and where.
 #[derive(Debug)]
@@ -191,7 +205,7 @@ impl Names {
     }
 }
 
-impl Error for Invalid {}
+impl std::error::Error for Invalid {}
 
 impl fmt::Display for Invalid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -208,6 +222,7 @@ impl PartialEq for Names {
 impl Invalid {
     /// One with each problem, each at a parameter, except where the whole body is concerned.
     #[cfg(test)]
+    #[expect(clippy::vec_box, reason = "a fault has it in a box")]
     pub(crate) fn examples() -> Vec<Box<Self>> {
         const WORDS: &[Variant] = &[super::schema::word("user")];
         let of_body = [Problem::NotAnObject { found: Kinds::ARRAY }, Problem::TooDeep { most: 128 }];

@@ -21,16 +21,13 @@ mod responses;
 mod schema;
 mod walk;
 
-pub use invalid::{Invalid, Names, Problem};
+pub use invalid::{CheckError, Invalid, Names, Problem};
 pub use kinds::Kinds;
+pub use reading::DEPTH_LIMIT;
 
-use thiserror::Error;
-
-use super::{Endpoint, Facts, FactsError};
+use super::{Endpoint, Facts};
+use reading::Rules;
 use schema::{Schema, Shape};
-
-/// How deep objects and arrays may be nested in a request that is checked. (serde_json and others stop at 128.)
-pub const DEPTH_LIMIT: usize = 128;
 
 /// How much of a request is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,17 +36,6 @@ pub enum Level {
     Basic,
     /// All documented types, ranges and shapes as well.
     Strict,
-}
-
-/// Why a request that is checked has no facts.
-#[derive(Debug, Error)]
-pub enum CheckError {
-    /// The body cannot be read, as it could not without the check.
-    #[error(transparent)]
-    Unreadable(#[from] FactsError),
-    /// The body breaks a rule.
-    #[error(transparent)]
-    Invalid(Box<Invalid>),
 }
 
 /// What is checked of a request.
@@ -86,7 +72,8 @@ impl Check {
     /// # Errors
     /// The body is not JSON, or a rule is broken.
     pub fn read(self, body: &[u8]) -> Result<Facts, CheckError> {
-        reading::read(self, body)
+        let (notation, model_elsewhere) = (self.schema.notation, self.model_elsewhere);
+        reading::read(Rules { shape: self.shape(), notation, model_elsewhere }, body)
     }
 
     fn shape(self) -> &'static Shape {

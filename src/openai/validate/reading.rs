@@ -1,11 +1,10 @@
 //! Reads a request's facts and checks it, in one pass.
 
 use super::{
-    Check, CheckError, DEPTH_LIMIT,
-    invalid::{Invalid, Problem},
+    invalid::{CheckError, Invalid, Problem},
     kinds::Kinds,
     member_set::MemberSet,
-    notation::Segment,
+    notation::{Notation, Segment},
     schema::{OnlyWith, Shape, Unless, decoded},
     walk::{Halt, Stop, Walk},
 };
@@ -15,10 +14,22 @@ use crate::openai::{
     json::{self, NotJson, Object, Unread, Value, Written},
 };
 
+/// How deep objects and arrays may be nested in a request that is checked. (serde_json and others stop at 128.)
+pub const DEPTH_LIMIT: usize = 128;
+
+/// The rules for one request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub(super) shape: &'static Shape,
+    pub(super) notation: Notation,
+    /// The model may be missing.
+    pub(super) model_elsewhere: bool,
+}
+
 /// Reads the facts of a body, and checks it on the way.
-pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
+pub(super) fn read(rules: Rules, body: &[u8]) -> Result<Facts, CheckError> {
     let Some(first) = body.trim_ascii_start().first() else { return Err(FactsError::Empty.into()) };
-    let shape = check.shape();
+    let shape = rules.shape;
     let mut reading = Reading {
         shape,
         seen: MemberSet::of(shape),
@@ -31,10 +42,10 @@ pub(super) fn read(check: Check, body: &[u8]) -> Result<Facts, CheckError> {
         Err(Unread::NotJson(NotJson { at })) => return Err(FactsError::not_json(body, at).into()),
         Err(Unread::TooDeep) => Some(Invalid::new(Problem::TooDeep { most: DEPTH_LIMIT })),
         Ok(()) if *first != b'{' => Some(Invalid::new(Problem::NotAnObject { found: Kinds::of(*first) })),
-        Ok(()) => reading.invalid.take().or_else(|| reading.lacking(check)),
+        Ok(()) => reading.invalid.take().or_else(|| reading.lacking(rules)),
     };
     match problem {
-        Some(invalid) => Err(CheckError::Invalid(invalid.written(check.schema.notation))),
+        Some(invalid) => Err(CheckError::Invalid(invalid.written(rules.notation))),
         None => Ok(reading.request.facts(body)?),
     }
 }
@@ -114,8 +125,8 @@ impl Reading {
     }
 
     /// What is lacking of the object, now that all of it is known.
-    fn lacking(&mut self, check: Check) -> Option<Box<Invalid>> {
-        if check.model_elsewhere
+    fn lacking(&mut self, rules: Rules) -> Option<Box<Invalid>> {
+        if rules.model_elsewhere
             && let Some(model) = self.shape.find_name(b"model")
         {
             self.seen.assume(model);

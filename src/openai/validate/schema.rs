@@ -3,6 +3,8 @@
 //! A [`Rule`] is built up in words: `string().up_to(64).or_null()`. Everything is made when the program is compiled, so a table of rules is a
 //! `static` and costs nothing at run time. What a rule does not mention is allowed.
 
+#![expect(clippy::panic, reason = "tables are made by the compiler, which stops at a mistake in one")]
+
 use std::borrow::Cow;
 
 use super::{kinds::Kinds, notation::Notation};

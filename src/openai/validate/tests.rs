@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::openai::json::REWOUND;
+use crate::openai::{FactsError, json::REWOUND};
 
 const OPERATIONS: [Endpoint; 5] = [
     Endpoint::ChatCompletions,

@@ -36,7 +36,7 @@ pub(super) struct Halt;
 type Walked = Result<(), Halt>;
 
 /// Which variant an object is.
-enum Told {
+enum TagValue {
     /// The object does not say.
     Nothing,
     /// One of the tag's.
@@ -211,11 +211,11 @@ impl Walk {
             (Stop::Invalid(invalid), Some(tag)) => (invalid, tag),
             (stop, _) => return self.halt(stop),
         };
-        let variant = match self.told_variant(value, shape, tag)? {
-            Told::Unknown if !tag.is_closed && invalid.problem != Problem::Duplicate => return Ok(()),
-            Told::Unknown => None,
-            Told::Known(name) => Some(name),
-            Told::Nothing => tag.default_name(),
+        let variant = match self.tag_value(value, shape, tag)? {
+            TagValue::Unknown if !tag.is_closed && invalid.problem != Problem::Duplicate => return Ok(()),
+            TagValue::Unknown => None,
+            TagValue::Known(name) => Some(name),
+            TagValue::Nothing => tag.default_name(),
         };
         self.halt(Stop::Invalid(match variant {
             Some(name) if tag.is_in_path => invalid.within_variant(name, shape),
@@ -224,10 +224,10 @@ impl Walk {
     }
 
     /// Reads an object for its tag alone.
-    fn told_variant(&mut self, value: &mut Value<'_>, shape: &Shape, tag: &Tag) -> Result<Told, Halt> {
-        let mut told = Told::Nothing;
+    fn tag_value(&mut self, value: &mut Value<'_>, shape: &Shape, tag: &Tag) -> Result<TagValue, Halt> {
+        let mut found = TagValue::Nothing;
         if !self.read(value.enter(b'}'))? {
-            return Ok(told);
+            return Ok(found);
         }
         loop {
             let key = self.read(value.key())?;
@@ -237,12 +237,12 @@ impl Walk {
                     self.note_tool(&name);
                 }
                 let known = Variant::find(tag.variants, &name).and_then(|number| tag.variants.get(number));
-                told = known.map_or(Told::Unknown, |variant| Told::Known(variant.name));
+                found = known.map_or(TagValue::Unknown, |variant| TagValue::Known(variant.name));
             } else {
                 self.read(value.skip())?;
             }
             if !self.read(value.goes_on(b'}'))? {
-                return Ok(told);
+                return Ok(found);
             }
         }
     }

@@ -9,7 +9,7 @@ pub(super) use rate_headers::rename_upstreams;
 
 use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
-    exchange::{Exchange, Permit, Record},
+    exchange::{Exchange, Permit},
     fault::Fault,
     openai::EditError,
     snapshot::Upstream,
@@ -26,7 +26,7 @@ pub(super) async fn admit(
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
 ) -> Result<Permit, Fault> {
-    allow_model(&exchange.record, prepared)?;
+    allow_model(exchange, prepared)?;
     let steps = &prepared.arrived.routed.route.steps;
     if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
         return Err(EditError::NotAnObject { member: "model" }.into());
@@ -40,14 +40,17 @@ pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) ->
     if asked_before { upstream.budget.retry_permit() } else { Some(upstream.budget.request_permit()) }
 }
 
-fn allow_model(record: &Record, prepared: &PreparedRequest) -> Result<(), Fault> {
-    let Some(caller) = record.caller.as_ref().filter(|caller| caller.is_limited_to_models()) else {
+fn allow_model(exchange: &Exchange, prepared: &PreparedRequest) -> Result<(), Fault> {
+    let Some(caller) = exchange.record.caller.as_ref().filter(|caller| caller.is_limited_to_models()) else {
         return Ok(());
     };
     let more = prepared.more_models.iter().map(String::as_str);
     let mut named = prepared.model.as_deref().into_iter().chain(prepared.path_model.as_deref()).chain(more);
     if let Some(forbidden) = named.find(|model| !caller.may_use_model(prepared.counted_name(model))) {
         return Err(Fault::ModelForbidden(forbidden.to_owned()));
+    }
+    if let Some(model) = prepared.model.as_deref().or(prepared.path_model.as_deref()) {
+        exchange.handle.status.uses_model(prepared.counted_name(model));
     }
     let use_of_model = prepared.operation.model;
     let is_named =

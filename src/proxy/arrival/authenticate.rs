@@ -9,7 +9,8 @@ use super::{
     route::RoutedRequest,
 };
 use crate::{
-    access::{self, Caller, Credential, Credentials, Refused, provider_of_key},
+    access::{self, Caller, Credential, Credentials, KnownKey, Refused, provider_of_key},
+    body::Grant,
     exchange::Exchange,
     fault::{Fault, Reason},
     policy::SecretScanner,
@@ -60,21 +61,28 @@ pub(in crate::proxy) fn authenticate(
     }
     let known = match only {
         Some(only) => context.downstream.memo.caller(only, &key, &context.snapshot),
-        None => context.snapshot.callers.find_one(&credentials).map_err(refused)?.cloned(),
+        None => context.snapshot.callers.find_one(&credentials).map_err(refused)?,
     };
     if known.is_none()
         && let Some(client) = ephemeral::of(context, head, routed, &credentials)?
     {
         let EphemeralClient { caller, access } = client;
+        if let Some(caller) = &caller {
+            exchange.handle.status.granted(Grant { key: None, cut: caller.cut_when_withdrawn });
+        }
         exchange.record.caller = caller;
         exchange.secrets = Some(access.secrets.clone());
         return Ok(Authenticated { key, ephemeral: Some(access) });
     }
-    if let (Some(known), None) = (&known, only) {
-        ephemeral::agrees(context, &credentials, known)?;
+    let caller = known.map(|KnownKey { key, caller }| {
+        exchange.handle.status.granted(Grant { key: Some(key), cut: caller.cut_when_withdrawn });
+        caller
+    });
+    if let (Some(caller), None) = (&caller, only) {
+        ephemeral::agrees(context, &credentials, caller)?;
     }
-    exchange.record.caller.clone_from(&known);
-    authorize(known.as_deref(), &credentials, &routed.route)?;
+    exchange.record.caller.clone_from(&caller);
+    authorize(caller.as_deref(), &credentials, &routed.route)?;
     Ok(Authenticated { key, ephemeral: None })
 }
 

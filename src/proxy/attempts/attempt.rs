@@ -5,8 +5,8 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::{
-    candidate::Candidate, head::HeadLimit, response::judge, retry::AttemptError, send::ask, switch::switched,
-    upstream_error::UpstreamError,
+    candidate::Candidate, head::HeadLimit, learn::learn, response::judge, retry::AttemptError, send::ask,
+    switch::switched, upstream_error::UpstreamError,
 };
 use crate::{
     exchange::{Attempt, Exchange, Record},
@@ -87,6 +87,15 @@ pub(super) async fn finish(
             Box::pin(held(context, exchange, response, &candidate, hold)).await
         }
         judged => judged,
+    };
+    let result = match (result, &request.accounts) {
+        (Ok(mut response), Some(choice)) => {
+            Box::pin(learn(context, exchange, choice, &candidate, &mut response))
+                .await
+                .map(|()| response)
+                .map_err(AttemptError::Fault)
+        }
+        (result, _) => result,
     };
     match result {
         Ok(mut response) => {

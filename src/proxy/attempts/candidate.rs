@@ -102,7 +102,6 @@ impl Candidate {
     }
 
     /// The account that it belongs to: what a request makes there is known in this account alone.
-    #[expect(dead_code, reason = "until requests with ids are bound to accounts")]
     pub(super) fn account(&self) -> Option<&Account> {
         match &self.ephemeral {
             None => self.upstream.account(self.target(), self.key_number()),

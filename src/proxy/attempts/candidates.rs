@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     proxy::{
-        account_choice::AccountChoice,
         arrival::{CallerTimeouts, EphemeralAccess},
         key_use::{KeyUse, RouteKeys},
     },
@@ -37,14 +36,14 @@ pub(super) struct Candidates {
     /// One for each step; empty if no step balances by a hash.
     affinities: Vec<Affinity>,
     timeouts: CallerTimeouts,
-    /// What the client\'s ephemeral key opens, if it has one. It is sent in place of a key.
+    /// What the client's ephemeral key opens, if it has one. It is sent in place of a key.
     ephemeral: Option<Rc<EphemeralAccess>>,
     /// Steps before this one are not used any more.
     first: usize,
     /// Nor are steps from this one on.
     end: usize,
     /// The only accounts to use, if not all may be.
-    accounts: Option<Box<AccountChoice>>,
+    accounts: Option<Vec<Account>>,
     tried: Failures,
     waits: TargetWaits,
 }
@@ -95,10 +94,22 @@ impl Candidates {
         }
     }
 
-    /// The same for a request that may be sent only to the accounts of `choice`.
-    pub(super) fn within(mut self, choice: Option<Box<AccountChoice>>) -> Self {
-        self.accounts = choice;
+    /// The same for a request that may be sent only to `accounts`, the best first.
+    pub(super) fn within(mut self, accounts: Option<&[Account]>) -> Self {
+        self.accounts = accounts.map(<[Account]>::to_vec);
         self
+    }
+
+    /// Uses the account of `candidate` no more. False if it was the last one.
+    pub(super) fn skip_account(&mut self, candidate: &Candidate) -> bool {
+        let (Some(accounts), Some(own)) = (&mut self.accounts, candidate.account()) else { return false };
+        accounts.retain(|account| account != own);
+        !accounts.is_empty()
+    }
+
+    /// Uses no account but that of `candidate`.
+    pub(super) fn stay_at_account(&mut self, candidate: &Candidate) {
+        self.accounts = candidate.account().map(|account| vec![account.clone()]);
     }
 
     /// The same for a request with an ephemeral key: the upstream of `access` alone, with its secret. If the route does not lead there, there are no
@@ -116,8 +127,7 @@ impl Candidates {
     pub(super) fn next(&mut self, now: Instant) -> Option<Box<Candidate>> {
         let candidate = match &self.accounts {
             None => self.first_within(None, now),
-            Some(choice) => choice
-                .order()
+            Some(accounts) => accounts
                 .iter()
                 .find_map(|account| self.first_within(Some(std::slice::from_ref(account)), now)),
         };
@@ -300,7 +310,7 @@ impl Candidates {
 
     /// The only accounts to use, if not all may be.
     fn allowed(&self) -> Option<&[Account]> {
-        self.accounts.as_ref().map(|choice| choice.order())
+        self.accounts.as_deref()
     }
 
     /// The keys that are not used at any target of `step`.

@@ -11,6 +11,7 @@ mod give_up;
 mod head;
 mod key_waits;
 mod late;
+mod learn;
 mod redirect;
 mod request;
 mod response;
@@ -34,7 +35,8 @@ use std::{
 };
 
 use super::{
-    admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse, intake::PreparedRequest,
+    account_choice::Search, admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse,
+    intake::PreparedRequest,
 };
 use crate::{
     exchange::{Exchange, Record},
@@ -88,19 +90,6 @@ pub(super) async fn dispatch(
     exchange: &mut Exchange,
     mut request: Box<PreparedRequest>,
 ) -> Result<ClientResponse, Fault> {
-    let rewrite = request.rewrite.take();
-    let response = try_candidates(context, exchange, request).await?;
-    match rewrite {
-        None => Ok(response),
-        Some(rewrite) => Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await,
-    }
-}
-
-async fn try_candidates(
-    context: &RequestContext,
-    exchange: &mut Exchange,
-    mut request: Box<PreparedRequest>,
-) -> Result<ClientResponse, Fault> {
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
@@ -117,7 +106,8 @@ async fn try_candidates(
                         if dispatch.rounds.wait_for_late(exchange).await {
                             continue;
                         }
-                        return give_up(exchange, dispatch.last, available);
+                        return give_up(exchange, dispatch.last, available)
+                            .map_err(|fault| of_account(fault, &request));
                     }
                 },
             };
@@ -135,13 +125,16 @@ async fn try_candidates(
             }
         };
         let failed = match finished {
-            Ok(response) => return Ok(response),
+            Ok(response) => {
+                let Some(rewrite) = request.rewrite else { return Ok(response) };
+                return Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await;
+            }
             Err(failed) => failed,
         };
         match dispatch.after(context, &request, failed) {
             Next::GiveUp(error) => {
                 if !dispatch.rounds.wait_for_late(exchange).await {
-                    return give_up(exchange, Some(error), None);
+                    return give_up(exchange, Some(error), None).map_err(|fault| of_account(fault, &request));
                 }
             }
             Next::Other => {}
@@ -157,7 +150,7 @@ impl Dispatch {
         let model = request.model.as_deref();
         let affinities = std::mem::take(&mut request.affinities);
         let caller = caller_of(&exchange.record);
-        let accounts = request.accounts.take();
+        let accounts = request.accounts.as_ref().map(|choice| choice.order());
         let candidates = Candidates::new(route.clone(), caller, model, affinities, request.arrived.timeouts);
         let candidates = match request.arrived.ephemeral.clone() {
             None => candidates.within(accounts),
@@ -226,6 +219,11 @@ impl Dispatch {
     /// Notes what the failure says, and decides what is next.
     fn after(&mut self, context: &RequestContext, request: &PreparedRequest, failed: FailedAttempt) -> Next {
         let FailedAttempt { mut candidate, error } = failed;
+        if let Some(choice) = &request.accounts
+            && error.is_unknown_id()
+        {
+            return self.after_unknown_id(choice.search(), &candidate, error);
+        }
         // The upstream has refused what the gateway has added. That costs the client no retry.
         if candidate.usage == AskedUsage::Yes && error.may_refuse_usage() && request.can_be_sent() {
             candidate.usage = AskedUsage::Refused;
@@ -235,7 +233,8 @@ impl Dispatch {
             repeat: request.repeat,
             // Models are the same everywhere; every other thing that is read or deleted belongs to one account.
             stays_at_upstream: request.repeat.is_about_kept_things()
-                && request.operation.endpoint != Endpoint::Models,
+                && request.operation.endpoint != Endpoint::Models
+                && request.accounts.is_none(),
             next_on_context_length: self.route.next_on_context_length,
             model: candidate.model.as_deref().or(self.model.as_deref()),
         };
@@ -243,6 +242,7 @@ impl Dispatch {
         let has_reached_it = !matches!(decision, RetryDecision::Never | RetryDecision::OtherTarget);
         let stays = retry.stays_at_upstream && has_reached_it;
         let key = error.cooldown(retry);
+        let key_is_out = key.is_some();
         let is_limit = key.as_ref().is_some_and(|key| key.what.why() == CooldownReason::Limited);
         let cooldown = key
             .zip(candidate.key.as_mut())
@@ -252,6 +252,12 @@ impl Dispatch {
         }
         if stays {
             self.rounds.candidates.stay_at(&candidate);
+        }
+        if creates(request) && !context.worker.gateway.accounts.can_write() {
+            let is_out = key_is_out || error.is_connection();
+            if !is_out {
+                self.rounds.candidates.stay_at_account(&candidate);
+            }
         }
         let goes_on =
             request.can_be_sent() && self.rounds.schedule.take() && self.apply(&candidate, &decision);
@@ -277,6 +283,22 @@ impl Dispatch {
         }
     }
 
+    /// What follows when the account of `candidate` does not know an id.
+    fn after_unknown_id(&mut self, search: Search, candidate: &Candidate, error: AttemptError) -> Next {
+        match search {
+            Search::Look => {
+                if self.rounds.candidates.skip_account(candidate) {
+                    // Looking in another account is no retry. While one is left that could not be asked, nothing is known to be missing.
+                    self.last = None;
+                    return Next::Other;
+                }
+                Next::GiveUp(error)
+            }
+            Search::Stay => Next::GiveUp(AttemptError::Fault(Fault::IdUnknown)),
+            Search::Known | Search::Create => Next::GiveUp(error),
+        }
+    }
+
     /// Applies the decision after `candidate` failed. False if nothing else is to be tried.
     fn apply(&mut self, candidate: &Candidate, decision: &RetryDecision) -> bool {
         let candidates = &mut self.rounds.candidates;
@@ -297,6 +319,11 @@ impl Dispatch {
     }
 }
 
+/// Whether the request makes something that is kept, and may make it in any account.
+fn creates(request: &PreparedRequest) -> bool {
+    request.accounts.as_ref().is_some_and(|choice| choice.search() == Search::Create)
+}
+
 /// Whether the same candidate may respond after a short wait.
 fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
     match decision {
@@ -305,6 +332,16 @@ fn is_worth_the_same(decision: &RetryDecision, is_limit: bool) -> bool {
         RetryDecision::Elsewhere { excluded: true } | RetryDecision::OtherUpstream | RetryDecision::Never => {
             false
         }
+    }
+}
+
+/// The fault of a request for which no candidate was available: if it belongs to one account, others may be.
+fn of_account(fault: Fault, request: &PreparedRequest) -> Fault {
+    let is_bound = request.accounts.as_ref().is_some_and(|choice| choice.search() != Search::Create);
+    match fault {
+        Fault::Unavailable(span) if is_bound => Fault::IdOwnerUnavailable(span),
+        Fault::KeyUnusable(_) if is_bound => Fault::IdOwnerUnavailable(Duration::ZERO),
+        fault => fault,
     }
 }
 

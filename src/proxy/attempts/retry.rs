@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::{error_class::ErrorClass, upstream_error::UpstreamError};
 use crate::{fault::Fault, openai::Repeat, proxy::key_use::KeyCooldown};
 
@@ -109,6 +111,13 @@ impl AttemptError {
         matches!(self, Self::Fault(fault) if fault.is_slowness())
     }
 
+    /// Whether the upstream does not know an id of the request. It may also not know the model, or the path.
+    pub(super) fn is_unknown_id(&self) -> bool {
+        let Self::Upstream(error) = self else { return false };
+        let is_other = matches!(self.code(), Some("model_not_found" | "unknown_url" | "DeploymentNotFound"));
+        error.status == StatusCode::NOT_FOUND && !error.in_stream && !is_other
+    }
+
     /// The provider's own error code, if it gave one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
@@ -169,7 +178,6 @@ fn after_upstream_error(error: &UpstreamError, request: RetryContext<'_>) -> Ret
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
 
     use super::*;
     use crate::upstream::{Cooldown, CooldownReason};

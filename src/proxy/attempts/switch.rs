@@ -42,6 +42,6 @@ pub(super) async fn switched(
     handshake.to_client(&mut head.headers);
     Ok(ClientResponse::switched(
         head,
-        SwitchedUpstream { io, permit: None, idle: candidate.timeouts.websocket_idle },
+        SwitchedUpstream { io, permit: None, ids: None, idle: candidate.timeouts.websocket_idle },
     ))
 }

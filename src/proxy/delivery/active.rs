@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::{EventFilter, PendingStream, ResponseObserver, ResponsePolicy, clock::Clock, source::Source};
 use crate::{
-    proxy::key_use::KeyUse,
+    proxy::{account_learning::IdWatch, key_use::KeyUse},
     upstream::{BodyError, TargetPermit},
 };
 
@@ -27,6 +27,8 @@ pub(super) struct ActiveStream {
     pub(super) permit: Option<TargetPermit>,
     /// The key that an event stream came with.
     pub(super) key: Option<Box<KeyUse>>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
     /// Whether the client was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, because a
     /// body that broke off no longer says so.
     pub(super) lengthless: bool,
@@ -46,6 +48,7 @@ impl ActiveStream {
             first_token,
             permit,
             key,
+            ids,
             ..
         } = pending;
         let source = Source::Upstream { held, counted, body };
@@ -54,7 +57,7 @@ impl ActiveStream {
         let first_token = first_token.filter(|_| observer.is_unfinished());
         let idle = idle.filter(|_| !observer.stays_open());
         let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
-        Self { source, filter, observer, clock, policy: Some(policy), permit, key, lengthless }
+        Self { source, filter, observer, clock, policy: Some(policy), permit, key, ids, lengthless }
     }
 
     /// A response whose bytes the gateway has.
@@ -67,6 +70,7 @@ impl ActiveStream {
             policy: None,
             permit: None,
             key: None,
+            ids: None,
             lengthless: false,
         }
     }

@@ -12,13 +12,15 @@ use super::{
     HoldBounds, HoldError, HoldTimeouts, PendingStream, Relay, ResponseObserver, SwitchedUpstream, commit,
     document,
     error_document::hold_error_document,
+    learning,
     whole::{self, Form},
 };
 use crate::{
+    config::Timeouts,
     exchange::{Exchange, Record},
     fault::{Fault, Reason, Recipient, event_of, reword},
     openai::{Dialect, Endpoint},
-    proxy::{key_use::KeyUse, sdk},
+    proxy::{account_learning::IdWatch, key_use::KeyUse, sdk},
     snapshot::Snapshot,
     upstream::TargetPermit,
 };
@@ -213,6 +215,32 @@ impl ClientResponse {
             ResponseObserver::Document(_) | ResponseObserver::Nothing => Form::Opaque,
         };
         whole::hold_until_complete(pending, clocks, form, bounds).await
+    }
+
+    /// Holds the response until the ids that it begins with are learnt by `watch` and written down, which goes on learning then.
+    ///
+    /// # Errors
+    /// The response ended early, or was silent for too long.
+    pub(in crate::proxy) async fn hold_until_learnt(
+        &mut self,
+        mut watch: Box<IdWatch>,
+        timeouts: Timeouts,
+        bounds: &HoldBounds<'_>,
+    ) -> Result<(), Fault> {
+        match &mut self.content {
+            ResponseContent::Upstream(pending) => {
+                learning::hold_until_learnt(pending, watch, timeouts, bounds).await
+            }
+            ResponseContent::Switched(upstream) => {
+                watch.learn().await;
+                upstream.ids = Some(watch);
+                Ok(())
+            }
+            ResponseContent::Local(_) | ResponseContent::UpstreamError(_) => {
+                watch.learn().await;
+                Ok(())
+            }
+        }
     }
 
     /// Reads the body whole. `None`: there is none of an upstream, or it is larger than `bounds` allow, and goes on as it came.

@@ -96,6 +96,7 @@ impl Clock {
     pub(super) fn fault(&self, cut: Cut) -> Fault {
         match cut {
             Cut::Drain => Fault::CutByDrain,
+            Cut::Revoked => Fault::KeyRevoked,
             Cut::Total => Fault::TotalTimeout(self.total.map(|(_, total)| total).unwrap_or_default()),
             Cut::WriteStall => Fault::CallerStalled,
         }

@@ -10,6 +10,7 @@ mod document;
 mod drain;
 mod error_document;
 mod filter;
+mod learning;
 mod observer;
 mod pending;
 mod policy;

@@ -10,7 +10,7 @@ use http_body::Frame;
 
 use super::{EventFilter, ResponseObserver, ResponsePolicy};
 use crate::{
-    proxy::{buffered::Buffered, key_use::KeyUse},
+    proxy::{account_learning::IdWatch, buffered::Buffered, key_use::KeyUse},
     upstream::{AnswerBody, TargetPermit},
 };
 
@@ -35,6 +35,8 @@ pub(in crate::proxy) struct PendingStream {
     pub(super) permit: Option<TargetPermit>,
     /// The key that it came with, if it is an event stream.
     pub(super) key: Option<Box<KeyUse>>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
     /// Whether the end of the connection is the end of the response.
     pub(super) close_delimited: bool,
 }
@@ -60,6 +62,7 @@ impl PendingStream {
             first_token: None,
             permit: None,
             key: None,
+            ids: None,
             close_delimited,
         }
     }

@@ -188,6 +188,9 @@ impl Relay {
         };
         let now = Instant::now();
         let first_content = active.observer.look(&data);
+        if let Some(ids) = &mut active.ids {
+            ids.look(&data);
+        }
         if let Some(error) = active.observer.take_error() {
             let instead = self.judge(&error);
             if let Some(fault) = instead.filter(|_| error.opens) {

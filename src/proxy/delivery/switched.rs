@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use hyper::upgrade::Upgraded;
 
-use crate::upstream::TargetPermit;
+use crate::{proxy::account_learning::IdWatch, upstream::TargetPermit};
 
 /// The connection of an upstream that has switched to WebSocket.
 pub(in crate::proxy) struct SwitchedUpstream {
@@ -12,6 +12,8 @@ pub(in crate::proxy) struct SwitchedUpstream {
     pub(in crate::proxy) io: Upgraded,
     /// The request stays pending at its target for as long as the connection is open.
     pub(in crate::proxy) permit: Option<TargetPermit>,
+    /// Learns which ids the account knows that answers.
+    pub(in crate::proxy) ids: Option<Box<IdWatch>>,
     /// The longest time in which nothing passes.
     pub(in crate::proxy) idle: Option<Duration>,
 }

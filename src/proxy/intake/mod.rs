@@ -1,5 +1,6 @@
 //! The request on its way in: its body is read where its facts are needed, and its headers are made fit to go upstream.
 
+mod accounts;
 mod address;
 mod affinity;
 mod bounds;
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     body::{RequestBody, Spool},
     config::AskForUsage,
-    exchange::Exchange,
+    exchange::{Exchange, Record},
     fault::{Fault, Phase},
     openai::{self, Check, EditPoints, Endpoint, FactsError, ModelUse, Operation, Repeat},
     snapshot::Route,
@@ -32,6 +33,7 @@ use crate::{
 use bounds::{Bounds, SpoolBounds};
 use read::{BodyForm, HeldBody, HeldContent};
 
+pub(super) use accounts::choose as choose_accounts;
 pub(super) use address::address;
 pub(super) use prepared::{PreparedRequest, RequestContent};
 pub(super) use read::is_json;
@@ -52,14 +54,10 @@ pub(super) async fn prepare(
     exchange.record.endpoint = operation.endpoint;
     let form = BodyForm::of(&head.method, &head.headers, operation);
     let body = take_in(context, exchange, &arrived, operation, Arriving { form, body }).await?;
-    let TakenIn { content, decoded, repeat, edit_points, more_models } = body;
+    let TakenIn { content, decoded, repeat, edit_points, stored, more_models } = body;
     let record = &mut exchange.record;
     let path_model = openai::path_model(&arrived.routed.upstream_path).map(decoded_segment);
-    record.model = record.model.take().or_else(|| path_model.clone());
-    // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
-    record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
-    let model: Option<Arc<str>> = record.model.as_deref().map(Into::into);
-    record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    let model = name_model(context, record, &arrived, path_model.as_ref());
     let RoutedRequest { path, upstream_path, .. } = &arrived.routed;
     let rewrite = Rewrite::of(context, &head, operation.endpoint, Paths { path, upstream_path });
     let stream = record.stream == Some(true);
@@ -79,21 +77,60 @@ pub(super) async fn prepare(
         repeat,
         edit_points,
         operation,
+        stored,
         affinities: Vec::new(),
         accounts: None,
         configured_route: None,
         handshake: None,
         rewrite,
     });
+    choose_candidates(context, record, &mut request).await?;
+    Ok(request)
+}
+
+fn content_of(held: HeldContent) -> RequestContent {
+    match held {
+        HeldContent::Memory(bytes) => RequestContent::Read(bytes),
+        HeldContent::File(file) => RequestContent::Spooled(file),
+    }
+}
+
+/// The model that the request asks for: that of the record, which is its body's, or else that of the path.
+fn name_model(
+    context: &RequestContext,
+    record: &mut Record,
+    arrived: &Arrived,
+    path_model: Option<&String>,
+) -> Option<Arc<str>> {
+    record.model = record.model.take().or_else(|| path_model.cloned());
+    // The model may be any text. One that holds the client's key decides nothing, and one that holds any key is not logged.
+    record.model.take_if(|model| arrived.key.found_in(model.as_bytes()));
+    let model = record.model.as_deref().map(Into::into);
+    record.model.take_if(|model| context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    model
+}
+
+/// Chooses the upstreams for the request, and what depends on them.
+async fn choose_candidates(
+    context: &RequestContext,
+    record: &Record,
+    request: &mut PreparedRequest,
+) -> Result<(), Fault> {
     request.choose_upstreams(record.caller.as_deref())?;
     let route = &request.arrived.routed.route;
     let text = request.decoded.as_ref().or(request.content.held());
     request.affinities = affinity::of(route, record, &request.head.headers, text).await;
+    if request.has_several_accounts() {
+        let text = text.cloned();
+        let map = &*context.worker.gateway.accounts;
+        Box::pin(accounts::choose(request, record, map, text)).await?;
+    }
+    let route = &request.arrived.routed.route;
     // Only an edit needs it from here on.
     if !sets_model(route) && !request.adds_usage {
         request.decoded = None;
     }
-    Ok(request)
+    Ok(())
 }
 
 /// A body that has not been read, and its form, if it is one that can be read.
@@ -108,6 +145,8 @@ struct TakenIn {
     decoded: Option<Bytes>,
     repeat: Repeat,
     edit_points: EditPoints,
+    /// Whether the upstream is asked to keep the response.
+    stored: bool,
     more_models: Vec<String>,
 }
 
@@ -125,14 +164,12 @@ async fn take_in(
     let limit = arrived.routed.route.body_limit;
     let is_read = |form: &BodyForm| !body.is_end_stream() && !form.may_be_streamed(&body, limit, is_needed);
     let Some(form) = form.filter(is_read) else {
-        if body.is_end_stream() && check(arrived, operation.endpoint).is_some() {
-            return Err(Fault::BodyInvalid(FactsError::Empty));
-        }
         return Ok(TakenIn {
-            content: RequestContent::Streamed(body),
+            content: unread(body, arrived, operation.endpoint)?,
             decoded: None,
             repeat: operation.repeat(None),
             edit_points: EditPoints::default(),
+            stored: false,
             more_models: Vec::new(),
         });
     };
@@ -147,12 +184,14 @@ async fn take_in(
     let HeldBody { content, decoded, facts } = held;
     exchange.record.model = facts.model;
     exchange.record.stream = Some(facts.stream);
-    let content = match content {
-        HeldContent::Memory(bytes) => RequestContent::Read(bytes),
-        HeldContent::File(file) => RequestContent::Spooled(file),
-    };
-    let (edit_points, more_models) = (facts.edit_points, facts.more_models);
-    Ok(TakenIn { content, decoded, repeat, edit_points, more_models })
+    Ok(TakenIn {
+        content: content_of(content),
+        decoded,
+        repeat,
+        edit_points: facts.edit_points,
+        stored: facts.store,
+        more_models: facts.more_models,
+    })
 }
 
 /// Whether anything depends on the model of the request.
@@ -171,6 +210,14 @@ fn adds_usage(route: &Route, operation: Operation, points: &EditPoints) -> bool 
 /// Whether some candidate of the route has a model of its own.
 fn sets_model(route: &Route) -> bool {
     route.steps.iter().any(|step| step.model.is_some())
+}
+
+/// The content of a request whose body is not read. Where bodies are checked, there must be one.
+fn unread(body: RequestBody, arrived: &Arrived, endpoint: Endpoint) -> Result<RequestContent, Fault> {
+    if body.is_end_stream() && check(arrived, endpoint).is_some() {
+        return Err(Fault::BodyInvalid(FactsError::Empty));
+    }
+    Ok(RequestContent::Streamed(body))
 }
 
 /// What is checked of the request's body.

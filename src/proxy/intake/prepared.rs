@@ -37,6 +37,8 @@ pub(in crate::proxy) struct PreparedRequest {
     pub(in crate::proxy) path_model: Option<String>,
     /// Whether the same request may be sent again, judged by its operation and its body.
     pub(in crate::proxy) repeat: Repeat,
+    /// The body says `store: true`.
+    pub(in crate::proxy) stored: bool,
     /// Where the body can be edited, if it was read.
     pub(in crate::proxy) edit_points: EditPoints,
     /// Whether the response is to be an event stream.
@@ -121,6 +123,11 @@ impl PreparedRequest {
         let index = self.configured_route.as_ref()?.models.as_ref()?;
         let deciding = self.path_model.as_deref().or(self.model.as_deref())?;
         Some(&index.find(deciding)?.table)
+    }
+
+    /// Whether the route, as it is configured, has several accounts.
+    pub(in crate::proxy) fn has_several_accounts(&self) -> bool {
+        self.configured_route.as_ref().unwrap_or(&self.arrived.routed.route).has_several_accounts
     }
 
     /// The name that the client's `models` are compared with when a request names `model`.

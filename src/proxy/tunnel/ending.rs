@@ -15,6 +15,8 @@ use crate::{
 pub(super) enum Ending {
     /// The process drains.
     Drain,
+    /// What the client was granted is withdrawn.
+    Revoked,
     /// Nothing passed for this long.
     Idle(Duration),
     /// The connection has lasted this long, its total timeout.
@@ -43,12 +45,13 @@ impl Ending {
     pub(super) fn of_cut(cut: Cut, age: Duration) -> Self {
         match cut {
             Cut::Drain => Self::Drain,
+            Cut::Revoked => Self::Revoked,
             Cut::Total => Self::Total(age),
             Cut::WriteStall => Self::Stalled,
         }
     }
 
-    /// Whether a message of the client is the reason, which then gets an error event too.
+    /// Whether the client has done what it may not do; it then gets an error event too.
     pub(super) fn is_refusal(&self) -> bool {
         self.code() == Close::POLICY
     }
@@ -59,7 +62,9 @@ impl Ending {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
             Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
-            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Close::POLICY,
+            Self::Revoked | Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => {
+                Close::POLICY
+            }
         }
     }
 
@@ -76,6 +81,7 @@ impl Ending {
     pub(super) fn fault(&self) -> Fault {
         match self {
             Self::Drain => Fault::CutByDrain,
+            Self::Revoked => Fault::KeyRevoked,
             Self::Idle(span) => Fault::TunnelIdle(*span),
             Self::Total(span) => Fault::TotalTimeout(*span),
             Self::Stalled => Fault::CallerStalled,

@@ -6,7 +6,7 @@
 //! One task drives both directions of a connection, which is the task of the client's connection. Nothing is read from one side while the other
 //! has not taken what was read before, so memory is bounded, and an idle connection keeps no buffer.
 //!
-//! A key that is withdrawn does not end a connection: its client was known when it was opened.
+//! A key that is withdrawn ends a connection only if its client has `on_revoke = "cut"`: it was known when the connection was opened.
 
 mod clocks;
 mod direction;
@@ -85,6 +85,10 @@ pub(super) async fn answer(
         }
         name_models(context, exchange, &mut request)?;
         request.choose_upstreams(exchange.record.caller.as_deref())?;
+        if request.has_several_accounts() {
+            let map = &*context.worker.gateway.accounts;
+            Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
+        }
         let permit = admission::admit(context, exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
@@ -167,11 +171,11 @@ impl OpenTunnel {
         upstream: SwitchedUpstream,
         client_key: Rc<SecretScanner<'static>>,
     ) -> Self {
-        let SwitchedUpstream { io, permit, idle } = upstream;
+        let SwitchedUpstream { io, permit, ids, idle } = upstream;
         let timeouts = TunnelTimeouts { idle, stall: context.snapshot.server.write_stall };
         let permits = TunnelPermits { _target: permit, _count: context.worker.gateway.tunnels.clone() };
         let closed = closed_route(context, &exchange);
-        let opened = Opened { upstream: io, timeouts, permits, closed };
+        let opened = Opened { upstream: io, timeouts, permits, closed, ids };
         let upstreams = exchange.secrets.clone().unwrap_or_else(|| context.snapshot.upstream_keys.clone());
         let secrets = TunnelSecrets { upstreams, client: client_key };
         Self { exchange, what: What::Open(Box::new(opened), secrets) }

@@ -5,7 +5,9 @@ use std::{rc::Rc, sync::Arc};
 use hyper::upgrade::Upgraded;
 
 use super::clocks::TunnelTimeouts;
-use crate::{policy::SecretScanner, snapshot::Route, upstream::TargetPermit};
+use crate::{
+    policy::SecretScanner, proxy::account_learning::IdWatch, snapshot::Route, upstream::TargetPermit,
+};
 
 /// What an open connection consists of, beside its client.
 pub(super) struct Opened {
@@ -14,6 +16,8 @@ pub(super) struct Opened {
     pub(super) permits: TunnelPermits,
     /// The route, if it serves the models of tables only.
     pub(super) closed: Option<Arc<Route>>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
 }
 
 /// What an open connection holds.

@@ -80,9 +80,10 @@ enum Next {
 impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     /// A connection on which nothing has passed.
     pub(super) fn new(client: C, opened: Opened, exchange: Box<Exchange>, secrets: TunnelSecrets) -> Self {
-        let Opened { upstream, timeouts, permits, closed } = opened;
+        let Opened { upstream, timeouts, permits, closed, ids } = opened;
         let record = &exchange.record;
-        let watch = Watch::new(record.caller.clone(), closed, record.model.clone());
+        let mut watch = Watch::new(record.caller.clone(), closed, record.model.clone());
+        watch.ids = ids;
         exchange.handle.status.enter(Phase::Stream);
         Self {
             client,
@@ -189,6 +190,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         match moved {
             Moved::Bytes(_) => {
                 self.note_traffic();
+                if let Some(model) = self.watch.new_model() {
+                    self.exchange.handle.status.uses_model(model);
+                }
                 if let Some(refused) = self.watch.refused.take() {
                     self.close(refused);
                 }

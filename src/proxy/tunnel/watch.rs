@@ -6,6 +6,7 @@ use super::ending::Ending;
 use crate::{
     access::Caller,
     openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
+    proxy::account_learning::IdWatch,
     snapshot::Route,
     websocket::{Interest, Observed},
 };
@@ -23,6 +24,7 @@ pub(super) struct Watch {
     closed: Option<Arc<Route>>,
     /// The model that the connection was opened for, or that its messages name first.
     pub(super) model: Option<String>,
+    is_model_new: bool,
     /// The model that answers.
     pub(super) response_model: Option<String>,
     pub(super) usage: Option<Usage>,
@@ -42,6 +44,8 @@ pub(super) struct Watch {
     pub(super) client_was_first: bool,
     /// Why a message of the client is not passed on.
     pub(super) refused: Option<Ending>,
+    /// Learns which ids the account knows that answers.
+    pub(super) ids: Option<Box<IdWatch>>,
 }
 
 impl Watch {
@@ -57,6 +61,7 @@ impl Watch {
             caller,
             closed,
             model,
+            is_model_new: false,
             response_model: None,
             usage: None,
             turns: 0,
@@ -69,6 +74,7 @@ impl Watch {
             server_closed: false,
             client_was_first: false,
             refused: None,
+            ids: None,
         }
     }
 
@@ -94,6 +100,11 @@ impl Watch {
         self.client_closed || self.server_closed
     }
 
+    /// The model that the client's messages have just named for the first time, if the client may use some only.
+    pub(super) fn new_model(&mut self) -> Option<&str> {
+        if std::mem::take(&mut self.is_model_new) { self.model.as_deref() } else { None }
+    }
+
     /// Observes what the server has sent.
     pub(super) fn server(&mut self, seen: Observed<'_>) {
         let text = match seen {
@@ -105,6 +116,11 @@ impl Watch {
                 return;
             }
         };
+        if let Some(ids) = &mut self.ids {
+            ids.look(text);
+            // The next message is another text.
+            ids.look(b"\n");
+        }
         let message = ServerMessage::read(text);
         if let Some(usage) = message.usage {
             self.usage = Some(self.usage.map_or(usage, |sum| sum.plus(usage)));
@@ -151,6 +167,7 @@ impl Watch {
         self.asked += u64::from(message.asks);
         if self.model.is_none() {
             self.model = message.models.into_iter().next();
+            self.is_model_new = self.is_limited && self.model.is_some();
         }
         true
     }

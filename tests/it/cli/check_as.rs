@@ -72,12 +72,29 @@ candidate  2. second for gpt-4o-eu, 1 key
            POST http://127.0.0.1:11/openai/v1/chat/completions
 candidate  3. local for gpt-4o-mini, no key
            POST http://127.0.0.1:12/v1/chat/completions
+account    any; first/env:UPSTREAM_KEY, if the body names an id or has `store: true`
 ";
     let request = ["POST", "/v1/chat/completions", "--model", "gpt-4o-mini"];
     assert_eq!(shown(&[&["--as", "team-a"], &request[..]].concat()), expected);
     // POST is what is left out.
     let short = shown(&["--as", "team-a", "/v1/chat/completions", "--model", "gpt-4o-mini"]);
     assert_eq!(short, expected);
+}
+
+#[test]
+fn the_account_is_shown_where_a_request_depends_on_one() {
+    let account = |client, method, path| {
+        let text = shown(&["--as", client, method, path]);
+        text.lines().find_map(|line| line.strip_prefix("account    ")).map(str::to_owned)
+    };
+    let made = account("team-a", "POST", "/v1/files").unwrap();
+    let (first, others) = made.split_once("; if it fails: ").unwrap();
+    assert_eq!(others.split(", ").count(), 3, "{others}");
+    let known = account("team-a", "POST", "/v1/responses/resp_12/cancel").unwrap();
+    assert_eq!(known, format!("the one that is known to have the id; else {first}"));
+    assert_eq!(account("team-a", "POST", "/v1/embeddings"), None);
+    // There is one account only.
+    assert_eq!(account("team-b", "POST", "/team/v1/files"), None);
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 13] = [
+const READERS: [(&str, &str); 14] = [
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
+    ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),

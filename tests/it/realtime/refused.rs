@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::rig::{Rig, SECRET, answer, in_seconds, secret};
 use crate::{
-    harness::{Answer, BOTH, CLIENT_KEY},
+    harness::{Answer, BOTH, CLIENT_KEY, request, whole},
     websocket::rig::{HANDSHAKE, ask_plainly},
 };
 
@@ -133,4 +133,41 @@ async fn an_ephemeral_key_beside_a_clients_own() {
             assert_eq!(answered.code(), "conflicting_credentials");
         }
     }
+}
+
+/// A page sees neither the status nor the body of a response that refuses its handshake.
+#[tokio::test]
+async fn a_page_is_told_in_a_close_frame() {
+    let rig = Rig::new("").await;
+    let body = secret(SECRET, in_seconds(-1)).to_string();
+    let expired = rig.issue_at(BOTH[0], "/v1/realtime/client_secrets", body.as_bytes()).await;
+    let expired = expired.json()["value"].as_str().unwrap().to_owned();
+    rig.gateway.reload(&rig.toml("").route("cors = { origins = [\"https://app.test\"] }")).await;
+    for (key, reason) in [(&*expired, "expired"), (SECRET, "not issued by this gateway")] {
+        let headers = format!(
+            "{HANDSHAKE}origin: https://app.test\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.{key}\r\n"
+        );
+        let mut page = ask_plainly(rig.gateway.address(), "/v1/realtime?model=m", &headers).await;
+        assert!(page.head.starts_with("HTTP/1.1 101 "), "{}", page.head);
+        let (code, told) = page.next_close().await;
+        assert!(code == 3000 && told.contains(reason), "{code} {told}");
+    }
+}
+
+/// A key of nobody is for open routes.
+#[tokio::test]
+async fn an_ephemeral_key_of_an_open_route_is_for_open_routes() {
+    let rig = Rig::new("").await;
+    let open = rig.toml("").route("access = \"open\"");
+    rig.gateway.reload(&open).await;
+    let body = secret(SECRET, in_seconds(60)).to_string();
+    rig.upstream.queue(answer(StatusCode::OK, body.as_bytes()));
+    let request = request(rig.gateway.address(), BOTH[0], "POST", "/v1/realtime/client_secrets");
+    let issued = rig.send(request.body(whole("{}")).unwrap()).await;
+    let key = issued.json()["value"].as_str().unwrap().to_owned();
+    let call = || rig.with_key("POST", "/v1/realtime/calls", &key, "v=0");
+    rig.upstream.queue(answer(StatusCode::CREATED, b"v=0"));
+    assert_eq!(rig.send(call()).await.status, 201);
+    rig.gateway.reload(&rig.toml("")).await;
+    is_refused(&rig.send(call()).await, 401, "invalid_ephemeral_key", "issued to no client");
 }

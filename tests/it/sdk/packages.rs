@@ -36,6 +36,27 @@ pub fn llama() -> Command {
     server
 }
 
+/// What `PATH` must be so that Claude Code, Codex and aider are found.
+pub fn tools() -> String {
+    let folder = folder("tools");
+    let scripts = Path::new(SCRIPTS);
+    let aider = venv(&folder, &scripts.join("aider.txt")).with_file_name("");
+    let npm = folder.join("npm");
+    fs::create_dir_all(&npm).unwrap();
+    let _alone = lock(&npm);
+    for file in ["package.json", "package-lock.json"] {
+        fs::copy(scripts.join("tools").join(file), npm.join(file)).unwrap();
+    }
+    let wanted = fs::read_to_string(npm.join("package-lock.json")).unwrap();
+    install(&npm, &wanted, || {
+        npm_install(&npm);
+        let script = npm.join("node_modules/@anthropic-ai/claude-code/install.cjs");
+        must(Command::new("node").arg(script), "Claude Code's own installation failed");
+    });
+    let own = std::env::var("PATH").unwrap();
+    format!("{}:{}:{own}", npm.join("node_modules/.bin").display(), aider.display())
+}
+
 /// mdBook, in the version that `docs/requirements.txt` pins.
 pub fn mdbook() -> PathBuf {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/requirements.txt");
@@ -106,9 +127,7 @@ fn node_in(folder: &Path, scripts: &Path, files: &[&str]) -> Command {
             Command::new("node").args(["-e", "process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)"]),
             hint,
         );
-        let hint = "npm could not install the packages in a package-lock.json of tests/sdk; it needs npm and its registry";
-        let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"];
-        must(Command::new("npm").args(arguments).current_dir(folder), hint);
+        npm_install(folder);
     });
     let mut script = Command::new("node");
     script.current_dir(folder);
@@ -120,6 +139,12 @@ pub fn node_package(name: &str) -> PathBuf {
     // Installs it first.
     drop(node());
     folder("node").join("node_modules").join(name)
+}
+
+fn npm_install(folder: &Path) {
+    let hint = "npm could not install the packages in package-lock.json; it needs npm and its registry";
+    let arguments = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--no-update-notifier"];
+    must(Command::new("npm").args(arguments).current_dir(folder), hint);
 }
 
 fn folder(name: &str) -> PathBuf {

@@ -1,13 +1,16 @@
 //! The cases of the Autobahn test suite (crossbario/autobahn-testsuite, `autobahntestsuite/case`), rebuilt: what a server that nobody here
 //! wrote answers to each is the same with the gateway between and without it, violations of the protocol included.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, rc::Rc};
 
 use super::{
-    peers::Server,
-    rig::{Frame, HANDSHAKE, Peer, ask_plainly, authorized},
+    peers::{Server, result},
+    rig::{Frame, HANDSHAKE, Peer, Upstream, ask_plainly, authorized},
 };
-use crate::harness::{Gateway, GatewayToml};
+use crate::{
+    harness::{CLIENT_KEY, Gateway, GatewayToml},
+    sdk::packages,
+};
 
 const MASK: [u8; 4] = [0x11, 0x9e, 0x00, 0xff];
 
@@ -70,6 +73,7 @@ fn cases() -> Vec<Case> {
     texts(&mut cases);
     closes(&mut cases);
     lengths(&mut cases);
+    large(&mut cases);
     cases
 }
 
@@ -89,6 +93,27 @@ fn sizes(cases: &mut Vec<Case>) {
         frames.push(frame(0x80, &payload));
         add(cases, format!("9.4 fragments of {fragment}"), &frames);
     }
+}
+
+/// Sections 9 and 10: large messages, whole, in fragments and in pieces; many messages.
+fn large(cases: &mut Vec<Case>) {
+    let most = vec![b'*'; 4 << 20];
+    add(cases, "9.1 text of 4 MiB", &[frame(0x81, &most)]);
+    add(cases, "9.2 binary of 4 MiB", &[frame(0x82, &most)]);
+    let of_64 = fragmented(&most, 64 << 10);
+    add(cases, "9.3 4 MiB in fragments of 64 KiB", &of_64);
+    add_in_pieces(cases, "9.5 1 MiB in pieces of 1 KiB", &[frame(0x81, &most[..1 << 20])], 1 << 10);
+    let thousand: Vec<_> =
+        (0..1000).map(|number| frame(0x81, format!("message {number:8}").as_bytes())).collect();
+    add(cases, "9.7 a thousand messages", &thousand);
+    add(cases, "10.1 64 KiB in fragments of 1300", &fragmented(&most[..64 << 10], 1300));
+}
+
+/// A message in fragments.
+fn fragmented(payload: &[u8], fragment: usize) -> Vec<Vec<u8>> {
+    let count = payload.len().div_ceil(fragment);
+    let first = |at: usize| if at == 0 { 0x01 } else { 0x00 } | if at + 1 == count { 0x80 } else { 0x00 };
+    payload.chunks(fragment).enumerate().map(|(at, piece)| frame(first(at), piece)).collect()
 }
 
 fn pings(cases: &mut Vec<Case>) {
@@ -225,4 +250,68 @@ async fn a_server_answers_every_case_as_without_the_gateway() {
         assert!(!expected.control.is_empty(), "{}: nothing came", case.name);
     }
     gateway.finish(cases.len()).await;
+}
+
+/// The same bytes as a server sends them: without masks.
+fn unmasked(mut bytes: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    while let [first, second, rest @ ..] = bytes {
+        let extended = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let length = rest[..extended].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        let length = if extended == 0 { usize::from(second & 0x7f) } else { length };
+        let (header, rest) = rest.split_at(extended);
+        let (mask, rest) = rest.split_at(4);
+        all.extend([&[*first, second & 0x7f], header].concat());
+        let (payload, rest) = rest.split_at(length);
+        all.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+        bytes = rest;
+    }
+    all
+}
+
+/// A server that sends the bytes of the case whose number ends the path, and answers the client's close frame.
+async fn serve(mut peer: Peer, cases: Rc<Vec<(Vec<u8>, usize)>>) {
+    let path = peer.head.split(' ').nth(1).unwrap();
+    let (bytes, piece) = &cases[path.rsplit('/').next().unwrap().parse::<usize>().unwrap()];
+    peer.accept_anybody().await;
+    let _ = peer.exchange(bytes, (*piece).max(1), b"nothing", b"\x88\x02\x03\xe8").await;
+}
+
+/// The other half of the suite: a client sees the frames of a server as without the gateway.
+#[tokio::test]
+async fn a_client_sees_every_case_as_without_the_gateway() {
+    tokio::task::LocalSet::new().run_until(clients_see_every_case()).await;
+}
+
+async fn clients_see_every_case() {
+    let upstream = Upstream::start().await;
+    let url = upstream.url();
+    let gateway = Gateway::start(&GatewayToml::before(&upstream.url(), "retry = \"off\"\nbreaker = \"off\""));
+    let mut all = cases();
+    // Forms of lengths and masks that only a client has.
+    all.retain(|case| {
+        !case.name.contains("length of") && !case.name.contains("length with") && !case.name.contains("mask")
+    });
+    let sent: Rc<Vec<_>> = Rc::new(all.iter().map(|case| (unmasked(&case.bytes), case.piece)).collect());
+    let serving = tokio::task::spawn_local(async move {
+        loop {
+            let peer = upstream.next_at_any_time().await;
+            tokio::task::spawn_local(serve(peer, sent.clone()));
+        }
+    });
+    let run = |url: String| {
+        let count = all.len().to_string();
+        let script = move || result(packages::python("websocket_client.py"), &[&url, &count, CLIENT_KEY]);
+        tokio::task::spawn_blocking(script)
+    };
+    let direct = run(format!("{url}/v1/cases/").replace("http", "ws")).await.unwrap();
+    let through = run(format!("ws://{}/v1/cases/", gateway.address())).await.unwrap();
+    for (number, case) in all.iter().enumerate() {
+        assert_eq!(through[number], direct[number], "{}", case.name);
+    }
+    serving.abort();
 }

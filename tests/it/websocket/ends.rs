@@ -5,7 +5,7 @@ use sluicegate::{
     websocket::writer::{self, Sender},
 };
 
-use super::rig::{CLOSE, Upstream, ask, authorized, before, open, open_narrow};
+use super::rig::{CLOSE, Upstream, before, open, open_narrow};
 use crate::harness::Gateway;
 
 const CREATED: &str = r#"{"type":"response.created","response":{}}"#;
@@ -179,23 +179,6 @@ async fn a_drain_that_is_cut_waits_for_no_turn_and_no_client() {
     assert_eq!(client.next_close().await.0, 1001);
     gateway.ended().await;
     assert!(client.rest().await.is_empty());
-}
-
-/// The client was known when the connection was opened.
-#[tokio::test]
-async fn a_key_that_is_withdrawn_ends_no_open_connection() {
-    let upstream = Upstream::start().await;
-    let gateway = Gateway::start(&before(&upstream));
-    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
-    let other = sluicegate::config::KeyHash::of(b"sk-sg-other-0123456789abcdef0123456789");
-    let without = before(&upstream).without_client().more(format!("[client.other]\nkey = \"{other}\""));
-    gateway.reload(&without).await;
-    let refused = ask(gateway.address(), "/v1/realtime", &authorized()).await;
-    assert!(refused.head.starts_with("HTTP/1.1 401 "), "{}", refused.head);
-    client.text("still here").await;
-    assert_eq!(server.next_text().await, "still here");
-    server.text("so am I").await;
-    assert_eq!(client.next_text().await, "so am I");
 }
 
 #[tokio::test]

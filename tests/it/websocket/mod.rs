@@ -6,4 +6,5 @@ mod http2;
 mod opened;
 pub mod peers;
 mod refused;
+mod revoked;
 pub mod rig;

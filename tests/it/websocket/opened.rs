@@ -233,3 +233,24 @@ async fn open_connections_are_shown() {
         assert!(metrics.contains(expected), "{expected} in {metrics}");
     }
 }
+
+/// The upstream that is asked first cannot be reached, so what is made belongs to an account that the rule does not give.
+#[tokio::test]
+async fn the_ids_of_turns_are_remembered_if_another_account_has_made_them() {
+    let upstream = Upstream::start().await;
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let retry = "retry = { backoff = \"1ms\" }";
+    let toml =
+        GatewayToml::before(&format!("http://{nobody}"), retry).upstream("other", &upstream.url(), retry);
+    let gateway = Gateway::start(&toml);
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/responses").await;
+    let remembered = || gateway.inside().accounts.size().entries;
+    assert_eq!(remembered(), 0);
+    for id in ["resp_first", "resp_second"] {
+        client.text(r#"{"type":"response.create"}"#).await;
+        server.next().await;
+        server.text(&format!(r#"{{"type":"response.created","response":{{"id":"{id}"}}}}"#)).await;
+        client.next_text().await;
+    }
+    assert_eq!(remembered(), 2);
+}

@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use sluicegate::simulator::{Options, Simulator};
 
 use crate::{
     folder::Folder,
@@ -35,7 +36,10 @@ impl Server {
 
     /// llama.cpp's own server with a model that is made for it.
     pub fn llama() -> Self {
-        Self::start(packages::llama())
+        let mut server = packages::llama();
+        // It logs each request.
+        server.stderr(Stdio::null());
+        Self::start(server)
     }
 
     fn start(mut script: Command) -> Self {
@@ -64,7 +68,7 @@ impl Drop for Server {
 }
 
 /// What a script has printed.
-fn result(mut script: Command, arguments: &[&str]) -> Value {
+pub fn result(mut script: Command, arguments: &[&str]) -> Value {
     let output = script.args(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -108,7 +112,7 @@ async fn openai_python_sees_the_simulator_as_without_the_gateway() {
     };
     let (found, expected) =
         (run(through, CLIENT_KEY).await.unwrap(), run(direct, UPSTREAM_KEY).await.unwrap());
-    for api in ["realtime", "responses", "mistakes", "response_mistakes"] {
+    for api in ["realtime", "responses", "mistakes", "response_mistakes", "agents"] {
         assert_eq!(found[api], expected[api], "{api}");
     }
     let errors = json!([
@@ -124,6 +128,9 @@ async fn openai_python_sees_the_simulator_as_without_the_gateway() {
         found["response_mistakes"],
         json!([["error", "previous_response_not_found"], ["error", "model_not_found"]])
     );
+    let kinds = found["agents"][0].as_array().unwrap();
+    assert!(kinds.contains(&"agent_end".into()) && !kinds.contains(&"error".into()), "{found}");
+    assert_eq!(found["agents"][1], 20, "{found}");
     let lines = gateway.log.access();
     let of_expired = lines.iter().find(|line| line["error"] == "session_expired").unwrap();
     assert_eq!(
@@ -146,19 +153,23 @@ fn ws_and_openai_node_over_tls() {
         ["certs/server.pem", "certs/server.key", "certs/ca.pem"].map(|name| folder.path(name));
     let files = format!("certificate = {certificate:?}, key = {key:?}");
     let (echo, provider) = (Server::echo(), Server::aimock());
+    let simulated = Simulator::spawn_threads(&Options::default(), 1).unwrap();
     let toml = GatewayToml::new()
         .listener(format!("tls = {{ {files} }}"))
         .upstream("echo", &echo.url(), "")
+        .upstream("simulated", &simulated.url(), "")
         .upstream("provider", provider.said(), "")
         .route_to("upstreams = [\"provider\"]")
-        .more("[route.echo]\npath = \"/echo\"\nupstreams = [\"echo\"]");
+        .more("[route.echo]\npath = \"/echo\"\nupstreams = [\"echo\"]")
+        .more("[route.simulated]\npath = \"/simulated\"\nupstreams = [\"simulated\"]");
     let gateway = Gateway::start(&toml);
     let port = gateway.address().port();
     let mut script = packages::node();
     script.env("NODE_EXTRA_CA_CERTS", &ca).arg("websocket.mjs");
-    let arguments =
-        [&format!("wss://localhost:{port}/echo"), &format!("https://localhost:{port}/v1"), CLIENT_KEY];
-    let found = result(script, &arguments.map(|argument: &str| argument));
+    let base = format!("https://localhost:{port}");
+    let [echo, provider, simulated] =
+        [format!("wss://localhost:{port}/echo"), format!("{base}/v1"), format!("{base}/simulated/v1")];
+    let found = result(script, &[&echo, &provider, CLIENT_KEY, &simulated]);
     let echoed = json!(["realtime", "", true, true, true, true, "beat", 4000, "enough"]);
     assert_eq!(found["echoed"], echoed);
     assert_eq!(found["refused"], 401);
@@ -166,4 +177,7 @@ fn ws_and_openai_node_over_tls() {
     assert!(
         types.contains(&"response.output_text.delta".into()) && types.last() == Some(&"response.done".into())
     );
+    let types = found["simulated"].as_array().unwrap();
+    assert!(types.contains(&"response.output_audio.delta".into()), "{types:?}");
+    assert_eq!(found["responses"], json!([20, 20, "previous_response_not_found"]));
 }

@@ -354,3 +354,37 @@ async fn a_page_with_a_body_is_refused_and_the_body_is_no_frame() {
     }
     gateway.finish(3).await;
 }
+
+#[tokio::test]
+async fn routes_override_the_default() {
+    let upstream = Upstream::start().await;
+    let more = "[route.voice]\npath = \"/voice\"\nupstreams = [\"sim\"]\nwebsocket = true\n";
+    let gateway = Gateway::start(&before(&upstream).defaults("websocket = false").more(more));
+    let client = ask(gateway.address(), "/v1/realtime", &authorized()).await;
+    assert!(client.head.starts_with("HTTP/1.1 426 "), "{}", client.head);
+    let (mut client, mut server) = open(&gateway, &upstream, "/voice/realtime").await;
+    client.text("hello").await;
+    assert_eq!(server.next_text().await, "hello");
+}
+
+/// Overload ends no tunnel that is open; it refuses new ones. A page gets the close code that means "try again later".
+#[tokio::test]
+async fn new_tunnels_beyond_a_limit_are_refused_and_open_ones_stay() {
+    let upstream = Upstream::start().await;
+    let lines = "retry = \"off\"\nmax_connections = 1\ntimeout = { connect = \"200ms\" }";
+    let toml = GatewayToml::before(&upstream.url(), lines);
+    let gateway = Gateway::start(&toml.route("cors = { origins = [\"https://app.test\"] }"));
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime").await;
+    let refused = ask(gateway.address(), "/v1/realtime", &authorized()).await;
+    assert!(refused.head.starts_with("HTTP/1.1 503 "), "{}", refused.head);
+    assert!(refused.header("retry-after").is_some(), "{}", refused.head);
+    let headers = format!(
+        "origin: https://app.test\r\nsec-websocket-protocol: realtime, openai-insecure-api-key.{CLIENT_KEY}\r\n"
+    );
+    let mut page = ask(gateway.address(), "/v1/realtime", &headers).await;
+    assert_eq!(page.next_close().await.0, 1013);
+    page.close(1013, "").await;
+    page.rest().await;
+    client.text("still here").await;
+    assert_eq!(server.next_text().await, "still here");
+}

@@ -67,6 +67,14 @@ impl Upstream {
         peer
     }
 
+    /// The same, however long it takes.
+    pub async fn next_at_any_time(&self) -> Peer {
+        let (io, _) = self.0.accept().await.unwrap();
+        let mut peer = Peer { head: String::new(), io, is_client: false };
+        peer.read_head().await;
+        peer
+    }
+
     /// The next connection, accepted as WebSocket.
     pub async fn accept(&self) -> Peer {
         let mut peer = self.next().await;
@@ -150,6 +158,15 @@ impl Peer {
     /// Accepts the handshake that was read, with these further headers.
     pub async fn accept(&mut self, headers: &str) {
         assert!(self.head.contains(&format!("Bearer {UPSTREAM_KEY}")), "{}", self.head);
+        self.switch(headers).await;
+    }
+
+    /// Accepts the handshake that was read, whatever key it has.
+    pub async fn accept_anybody(&mut self) {
+        self.switch("").await;
+    }
+
+    async fn switch(&mut self, headers: &str) {
         let accept = handshake::accept(self.header("sec-websocket-key").unwrap().as_bytes());
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\

@@ -105,7 +105,7 @@ fn transcriptions() {
         content: Some(1),
         terminal: Some(Terminal::Last),
         complete: true,
-        usage: Some(usage(14, 45)),
+        usage: Some(Usage { audio_input: Some(14), ..usage(14, 45) }),
         finish_reason: None,
     };
     // The first delta may be empty.

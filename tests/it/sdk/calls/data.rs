@@ -48,6 +48,8 @@ pub(super) enum Upstream {
     Aimock,
     /// llama.cpp's own server.
     Llama,
+    /// The simulated provider by its own rules, for programs whose requests carry no id: each has a path of its own.
+    Tools,
 }
 
 /// One call: a line of the page.
@@ -135,6 +137,7 @@ impl Upstream {
             Self::Tls => "tls",
             Self::Aimock => "aimock",
             Self::Llama => "llama",
+            Self::Tools => "tools",
         }
     }
 }

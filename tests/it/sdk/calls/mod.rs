@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::{bench, packages};
 use compare::Run;
-use data::{Call, Case, Data, Section};
+use data::{Call, Case, Data, Section, Upstream};
 use page::{Cell, Page};
 use rig::{Rig, Way};
 
@@ -38,6 +38,13 @@ struct Made<'a> {
 #[tokio::test]
 async fn each_call_comes_to_the_same_as_without_the_gateway() {
     made("calls.toml", "calls").await;
+}
+
+/// llama.cpp's server, Claude Code, Codex and aider.
+#[tokio::test]
+#[ignore = "installs programs of 2 GB; .ci/release runs it"]
+async fn programs_come_to_the_same_as_without_the_gateway() {
+    made("tools.toml", "tools").await;
 }
 
 /// Makes the calls of a file and compares what came of them with a part of the page.
@@ -58,7 +65,12 @@ async fn made(file: &str, part: &str) {
         let [direct, through] = cell.ways.clone().map(|way| {
             let id = cell.named(&way);
             let requests = requests.get(&id).cloned().unwrap_or_default();
-            Run { result: results[&id].clone(), requests, base: way.base }
+            let makes_ids = cell.section.upstream != Upstream::Scripted;
+            let mut result = results[&id].clone();
+            if cell.section.upstream == Upstream::Tools {
+                result["requests"] = rig.sent_by(cell.client, &way);
+            }
+            Run { result, requests, base: way.base, makes_ids }
         });
         page.put(
             cell.section,
@@ -115,13 +127,20 @@ impl Made<'_> {
         format!("{}-{}", self.id, way.name)
     }
 
-    fn cases(&self) -> impl Iterator<Item = Case<'_>> {
-        self.ways.iter().map(|way| Case {
+    fn cases(&self, rig: &Rig) -> impl Iterator<Item = Case<'_>> {
+        let arguments = |way| {
+            let mut arguments = self.call.arguments(self.client);
+            if self.section.upstream == Upstream::Tools {
+                arguments.insert("settings".to_owned(), rig.settings(self.client, way).into());
+            }
+            arguments
+        };
+        self.ways.iter().map(move |way| Case {
             id: self.named(way),
             client: self.client,
             call: &self.call.call,
             ids: &self.call.ids,
-            with: self.call.arguments(self.client),
+            with: arguments(way),
             retries: self.call.retries,
             base: &way.base,
             key: if self.call.wrong_key { WRONG_KEY } else { way.key },
@@ -136,11 +155,14 @@ async fn results(cells: &[Made<'_>], rig: &Rig) -> BTreeMap<String, Value> {
     let mut running = Vec::new();
     for (name, script) in [("python", &mut python), ("node", &mut node)] {
         let own = cells.iter().filter(|cell| cell.client.contains("node") == (name == "node"));
-        let cases: Vec<Case<'_>> = own.flat_map(Made::cases).collect();
+        let cases: Vec<Case<'_>> = own.flat_map(|cell| cell.cases(rig)).collect();
         let cases = rig.folder.write(&format!("{name}.json"), &serde_json::to_string(&cases).unwrap());
         let out = rig.folder.path(&format!("{name}-results.json"));
         bench::without_settings(script);
         rig.introduce(script);
+        if cells.iter().any(|cell| cell.section.upstream == Upstream::Tools) {
+            script.env("TOOLS", packages::tools());
+        }
         script.arg(cases).arg(&out);
         running.push((out, tokio::task::spawn_blocking(said(script))));
     }

@@ -179,17 +179,26 @@ impl<'a> Page<'a> {
             return "same".to_owned();
         }
         match self.reason(call, client, cell) {
-            Some(number) => format!("[{0}](#difference-{0})", number + 1),
+            Some(number) => format!("[{0}](#{1}-{0})", number + 1, self.anchor()),
             None => "differs".to_owned(),
         }
     }
 
+    /// Two parts stand in one page, so their differences have names of their own.
+    fn heading(&self) -> &'static str {
+        if self.part == "calls" { "Difference" } else { "Other difference" }
+    }
+
+    fn anchor(&self) -> String {
+        self.heading().to_lowercase().replace(' ', "-")
+    }
+
     fn reasons(&self, text: &mut String) {
-        writeln!(text, "\n### Differences\n").unwrap();
+        writeln!(text, "\n### {}s\n", self.heading()).unwrap();
         for (number, difference) in self.data.difference.iter().enumerate() {
             let at: Vec<String> = difference.at.iter().map(|at| format!("`{at}`")).collect();
-            writeln!(text, "#### Difference {}\n\n{} ({})\n", number + 1, difference.because, at.join(", "))
-                .unwrap();
+            let (number, because, at) = (number + 1, &difference.because, at.join(", "));
+            writeln!(text, "#### {} {number}\n\n{because} ({at})\n", self.heading()).unwrap();
         }
     }
 }

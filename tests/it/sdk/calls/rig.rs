@@ -1,14 +1,24 @@
 //! The upstreams of the calls, and a gateway before them.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::Command,
+};
 
-use sluicegate::simulator::{Identity, Options, Record, Simulator, Tls};
+use sluicegate::{
+    config::KeyHash,
+    simulator::{Identity, Options, Record, Simulator, Tls},
+};
+
+use serde_json::{Value, json};
 
 use super::{
     super::bench::certificates,
     data::{Data, Upstream},
 };
 use crate::{
+    cli::process::sluicegate,
     folder::Folder,
     harness::{CLIENT_KEY, Gateway, UPSTREAM_KEY, simulator_with},
     websocket::peers::Server,
@@ -19,6 +29,8 @@ pub(super) struct Rig {
     pub(super) folder: Folder,
     pub(super) scripted: Simulator,
     pub(super) gateway: Gateway,
+    /// The gateway's file, for `sluicegate client`.
+    file: String,
     over_tls: Simulator,
     /// Servers that nobody here wrote, as far as the data needs them.
     others: BTreeMap<Upstream, Server>,
@@ -42,13 +54,14 @@ impl Rig {
             ["certs/server.pem", "certs/server.key"].map(|name| std::fs::read(folder.path(name)).unwrap());
         let tls = Tls { identity: Identity::Pem { certificate, key }, client_ca: None };
         let over_tls = simulator_with(Options { tls: Some(tls), ..Options::default() }).await;
-        let needed = data.section.iter().map(|section| section.upstream);
+        let needed: BTreeSet<Upstream> = data.section.iter().map(|section| section.upstream).collect();
         let others: BTreeMap<Upstream, Server> =
-            needed.filter_map(|upstream| Some((upstream, other(upstream)?))).collect();
+            needed.into_iter().filter_map(|upstream| Some((upstream, other(upstream)?))).collect();
         let toml = configuration(&folder, &scripted, &over_tls)
             + &others.iter().map(|(name, server)| route(name.name(), root(server))).collect::<String>();
+        let file = folder.write("gateway.toml", &toml);
         let gateway = Gateway::start(&toml);
-        Self { folder, scripted, gateway, over_tls, others }
+        Self { folder, scripted, gateway, file, over_tls, others }
     }
 
     /// To the upstream itself, and through the gateway.
@@ -63,12 +76,41 @@ impl Rig {
                 let direct = format!("https://localhost:{}", self.over_tls.addr().port());
                 (direct, format!("https://localhost:{}/tls", tls.port()))
             }
+            Upstream::Tools => {
+                (format!("{}/direct/{client}", self.scripted.url()), format!("http://{plain}/{client}"))
+            }
             other => (root(&self.others[&other]).to_owned(), format!("http://{plain}/{}", other.name())),
         };
         [
             Way { name: "direct", base: direct, key: UPSTREAM_KEY },
             Way { name: "through", base: through, key: CLIENT_KEY },
         ]
+    }
+
+    /// What `sluicegate client` prints for a tool, with the address of one of the ways in it.
+    pub(super) fn settings(&self, tool: &str, way: &Way) -> String {
+        let url = format!("http://{}", self.gateway.addresses[0]);
+        let arguments = ["client", tool, "--config", &self.file, "--route", tool, "--url", &url];
+        let done = sluicegate(&arguments);
+        assert_eq!(done.code, Some(0), "{tool}: {}", done.err);
+        let (at, base) = (format!("{url}/{tool}"), &way.base);
+        assert!(done.out.contains(&at), "{}", done.out);
+        done.out.replace(&at, base)
+    }
+
+    /// What a tool has sent to the upstream on one of the ways, in alphabetical order.
+    pub(super) fn sent_by(&self, tool: &str, way: &Way) -> Value {
+        let path = format!("/{}/{tool}", way.name);
+        let mut sent: Vec<String> = Vec::new();
+        for record in self.scripted.records() {
+            let Some(target) = record.target.strip_prefix(&path) else { continue };
+            let body: Value = serde_json::from_slice(&record.body).unwrap_or_default();
+            let members: Vec<&String> =
+                body.as_object().into_iter().flat_map(|members| members.keys()).collect();
+            sent.push(format!("{} {target} {members:?}", record.method));
+        }
+        sent.sort();
+        json!(sent)
     }
 
     /// Makes a script trust the certificates, and only them.
@@ -95,7 +137,7 @@ fn root(server: &Server) -> &str {
 
 fn other(upstream: Upstream) -> Option<Server> {
     match upstream {
-        Upstream::Scripted | Upstream::Tls => None,
+        Upstream::Scripted | Upstream::Tls | Upstream::Tools => None,
         Upstream::Aimock => Some(Server::aimock()),
         Upstream::Llama => Some(Server::llama()),
     }
@@ -146,9 +188,22 @@ fn configuration(folder: &Folder, scripted: &Simulator, over_tls: &Simulator) ->
         path = "/tls"
         rewrite = "/"
         upstreams = ["tls"]
+        [route.claude-code]
+        path = "/claude-code"
+        rewrite = "/through/claude-code"
+        upstreams = ["anthropic"]
+        [route.codex]
+        path = "/codex"
+        rewrite = "/through/codex"
+        upstreams = ["openai"]
+        [route.aider]
+        path = "/aider"
+        rewrite = "/through/aider"
+        upstreams = ["openai"]
         [client.tester]
-        key = "$CLIENT_HASH"
-        "#
+        key = "{}"
+        "#,
+        KeyHash::of(CLIENT_KEY.as_bytes()),
     )
 }
 
