@@ -156,7 +156,6 @@ mod tests {
         Rights {
             routes: routes.map(|all| all.iter().map(|&name| name.into()).collect()),
             models: models.map(|all| all.iter().map(|&name| name.into()).collect()),
-            cut_when_withdrawn: false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::client::model_pattern;
 use crate::config::{
     declare::{
         Context, Declared as _, Keys as _, Kind as _, Shape, choice, count, described, flag, list, parse_as,
-        reference, table, text,
+        reference, span, table, text,
     },
     problem::complaint,
     reader::{Node, Table},
@@ -41,12 +41,12 @@ table! {
         weights = described(Shape::Table(TokenWeights::keys())),
             "What a token of each class counts in `tokens`.",
             { default: "each counts as 1", example: &["{ cached_input = 0.1 }"], since: "0.2.0" };
-        per = described(Shape::Text("time span, \"day\" or \"month\"")),
+        per = described(Shape::Either(vec![Shape::Choice(vec!["day", "month"]), a_span()])),
             "The time for which `requests` and `tokens` are meant: a span, which has no beginning and no end, or \"day\" or \"month\" for the \
              days or months of the calendar in `timezone`. \"1d\" is a span of 24 hours.",
             { default: "required with `requests` and `tokens`", example: &[r#""1m""#, r#""month""#], since: "0.2.0" };
         burst = described(Shape::Either(vec![
-                Shape::Text("time span"), Shape::Table(BurstSizes::keys()),
+                a_span(), Shape::Table(BurstSizes::keys()),
             ])),
             "How much of the numbers may be used at once: what they admit in this span, or as many as a table says.",
             { default: "a tenth of `per`; at least one request", example: &[r#""6s""#, "{ requests = 60, tokens = 20_000 }"], since: "0.2.0" };
@@ -55,7 +55,7 @@ table! {
             { default: "UTC", example: &[r#""Europe/Berlin""#], since: "0.2.0" };
         concurrent: Option<u32> = count::<u32>(1..=1_000_000).optional(),
             "Number of requests at once. A request counts until its response has ended.",
-            { example: &["50"], since: "0.2.0" };
+            { shipped: "50", since: "0.2.0" };
         enforce: bool = flag().or(true),
             "Whether the limit refuses requests. With `false` it only counts: the access line of a request that it would refuse has its name.",
             { since: "0.2.0" };
@@ -168,6 +168,11 @@ table! {
         output: u32 = parse_as(weight_shape, weight).written_as("1.0").or(1_000),
             "Output, reasoning included.";
     }
+}
+
+/// The shape of a span over which a limit may count.
+fn a_span() -> Shape {
+    span(PERIODS).shape()
 }
 
 fn weights(table: &Table<'_>, context: &Context<'_>) -> TokenWeights {
