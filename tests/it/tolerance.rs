@@ -97,7 +97,6 @@ async fn a_model_beside_those_that_cannot_be_read_counts_for_nothing() {
     let refused = [
         ("/v1/batches", r#"{"model":"allowed","input_file_id":"file-1"}"#),
         ("/v1/messages/batches", r#"{"model":"allowed","requests":[{"params":{"model":"o3"}}]}"#),
-        ("/v1/realtime/client_secrets", r#"{"model":"allowed","session":{"model":"o3"}}"#),
         ("/v1/evals/e/runs", r#"{"model":"allowed","data_source":{"model":"o3"}}"#),
         ("/v1/tunedModels/o3:generateContent", r#"{"model":"allowed","contents":[]}"#),
     ];
@@ -106,6 +105,10 @@ async fn a_model_beside_those_that_cannot_be_read_counts_for_nothing() {
             let answer = sends(&gateway, down, path, body).await;
             assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_required"), "{path}");
         }
+        // A session with two models is one that nobody can be sure of.
+        let twice = r#"{"model":"allowed","session":{"model":"o3"}}"#;
+        let answer = sends(&gateway, down, "/v1/realtime/client_secrets", twice).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (400, "invalid_body"));
         let encoded = "/v1/models/o3%3AgenerateContent";
         let answer = sends(&gateway, down, encoded, r#"{"model":"allowed","contents":[]}"#).await;
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "model_not_allowed"));

@@ -291,7 +291,7 @@ fn before(text: &str, simulator: &str) -> String {
     for (index, piece) in pieces.enumerate() {
         // Two targets of an upstream need two names.
         let simulator =
-            if index == 1 { simulator.replace("127.0.0.1", "localhost") } else { simulator.to_owned() };
+            if index % 2 == 1 { simulator.replace("127.0.0.1", "localhost") } else { simulator.to_owned() };
         let (url, rest) = piece.split_once('"').unwrap();
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         own.push_str(&format!("url = \"{simulator}{path}\"{rest}"));
