@@ -33,7 +33,7 @@ table! {
             { example: &[r#""research""#], since: "0.2.0" };
         limits: Vec<Arc<str>> = limits(),
             "Limits of the client, in addition to those of `[defaults]`, its group, the route and the model.",
-            { default: "none", example: &[r#"["team-a"]"#], since: "0.2.0" };
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
         on_revoke: OnRevoke = choice(&[("finish", OnRevoke::Finish), ("cut", OnRevoke::Cut)]).or(OnRevoke::Finish),
             "What happens to the client's open requests, streams and WebSocket connections when a reload withdraws what they were granted: \
              the client or the key that they came with is removed, or the client may not use their route or model any more. They finish, \

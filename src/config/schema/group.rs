@@ -18,6 +18,6 @@ table! {
             { default: "all", example: &[r#"["gpt-4o*", "text-embedding-*"]"#], since: "0.2.0" };
         limits: Vec<Arc<str>> = limits(),
             "Limits of all clients of the group, in addition to those of `[defaults]`, the client, the route and the model.",
-            { default: "none", example: &[r#"["research-month"]"#], since: "0.2.0" };
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
     }
 }
