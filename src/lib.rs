@@ -16,6 +16,7 @@
 //! | **KeyRing** | the upstream keys of one pool, and which of them are in cooldown |
 //! | **Account**, **AccountChoice**, **AccountMap** | the keys and targets that know the same ids; the accounts that one request may be sent to; what is remembered of ids whose account the rule does not give |
 //! | **Step**, **Candidate** | one entry of a route's upstreams; a target with a key and a model, for one attempt |
+//! | **Limit**, **Counter**, **Admitted** | how much may be used, `[limit.NAME]`; what one subject has used of it; a request that all of its limits admitted, until it is settled |
 //! | **Permit**, **TargetPermit**, **BudgetPermit** | what admission grants to an exchange; a pending request at a target; one request or retry of an upstream's retry budget. Each is given back when it is dropped |
 //! | **TargetState** | circuit breaker and pending count of a target; it belongs to the process and outlives reloads |
 //! | **Facts**, **Usage**, **Tally** | read from the request; reported by the upstream; measured here |

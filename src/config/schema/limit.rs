@@ -188,7 +188,7 @@ fn weight_shape() -> Shape {
 /// A number from 0 to 1000, in thousandths.
 fn weight(node: &Node<'_>, _: &Context<'_>) -> Option<u32> {
     let help = "write a number from 0 to 1000, for example 0.1";
-    let number = match node.value.as_float().map(|float| float.as_str()) {
+    let number = match node.value.as_float().map(toml::de::DeFloat::as_str) {
         Some(text) => text.parse::<f64>().ok(),
         None => node.value.as_integer().and_then(|whole| whole.as_str().parse::<f64>().ok()),
     };

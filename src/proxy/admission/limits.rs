@@ -55,7 +55,7 @@ pub(super) fn admit(
         Ok(admitted) => admitted,
         Err(refused) => {
             exchange.record.limit = Some(refused.limit.name.clone());
-            return Err(fault(refused));
+            return Err(fault(&refused));
         }
     };
     exchange.record.limit = admitted.would_refuse().map(|(limit, _)| limit.name.clone());
@@ -124,7 +124,7 @@ fn counted(usage: &Usage) -> TokenCount {
     }
 }
 
-fn fault(refused: Refused) -> Fault {
+fn fault(refused: &Refused) -> Fault {
     let reached = LimitReached { limit: refused.limit.name.clone(), wait: refused.wait };
     match refused.unit {
         Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),
