@@ -217,6 +217,7 @@ fn line() -> AccessLine<'static> {
         tokens_cache_write: None,
         tokens_reasoning: Some(64),
         usage: Some("reported"),
+        limit: None,
         tunnel: None,
         finish_reason: Some("stop"),
         error: None,

@@ -16,6 +16,7 @@
 //! | **KeyRing** | the upstream keys of one pool, and which of them are in cooldown |
 //! | **Account**, **AccountChoice**, **AccountMap** | the keys and targets that know the same ids; the accounts that one request may be sent to; what is remembered of ids whose account the rule does not give |
 //! | **Step**, **Candidate** | one entry of a route's upstreams; a target with a key and a model, for one attempt |
+//! | **Limit**, **Counter**, **Admitted** | how much may be used, `[limit.NAME]`; what one subject has used of it; a request that all of its limits admitted, until it is settled |
 //! | **Permit**, **TargetPermit**, **BudgetPermit** | what admission grants to an exchange; a pending request at a target; one request or retry of an upstream's retry budget. Each is given back when it is dropped |
 //! | **TargetState** | circuit breaker and pending count of a target; it belongs to the process and outlives reloads |
 //! | **Facts**, **Usage**, **Tally** | read from the request; reported by the upstream; measured here |
@@ -40,9 +41,9 @@
 //! | [`listen`], [`admin`], [`simulator`] | accept, handshake, HTTP/1.1 and HTTP/2, drain; the operator's listener; an upstream that follows a script |
 //! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
-//! | [`access`], [`accounts`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
+//! | [`access`], [`accounts`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; how much may be used; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices |
 //!
 //! # Life of a request
 //!
@@ -68,7 +69,9 @@ pub mod config;
 pub mod exchange;
 pub mod fault;
 pub mod key_digest;
+pub mod limit;
 pub mod listen;
+pub mod money;
 pub mod openai;
 pub mod outline;
 pub mod pause;

@@ -6,16 +6,27 @@ use super::{Credential, Credentials, Refused};
 use crate::key_digest::{KeyDigest, key_digest};
 
 /// The owner of one or several client keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Caller {
     /// `[client.NAME]`
     pub name: Arc<str>,
-    /// The routes that the caller may use, by name; `None`: all.
-    pub routes: Option<Vec<Arc<str>>>,
-    /// The models that the caller may use, a trailing `*` matching any rest; `None`: all.
-    pub models: Option<Vec<String>>,
+    /// What the caller's own table allows.
+    pub rights: Rights,
+    /// `[group.NAME]` that the caller belongs to.
+    pub group: Option<Arc<str>>,
+    /// What the group allows. A caller may use what both allow.
+    pub group_rights: Option<Rights>,
     /// Whether open streams of the caller are cut when what they were granted is withdrawn.
     pub cut_when_withdrawn: bool,
+}
+
+/// The routes and models that a table of the configuration allows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// Routes by name; `None`: all.
+    pub routes: Option<Vec<Arc<str>>>,
+    /// Models, a trailing `*` matching any rest; `None`: all.
+    pub models: Option<Vec<String>>,
 }
 
 /// A caller, with the digest of the key by which it is known.
@@ -30,16 +41,40 @@ pub struct KnownKey {
 impl Caller {
     /// Whether this caller may use the route of this name.
     pub fn may_use_route(&self, route: &str) -> bool {
-        self.routes.as_ref().is_none_or(|allowed| allowed.iter().any(|name| **name == *route))
+        self.all_rights().all(|rights| {
+            rights.routes.as_ref().is_none_or(|allowed| allowed.iter().any(|name| **name == *route))
+        })
     }
 
     /// Whether this caller may use the model of this name.
     pub fn may_use_model(&self, model: &str) -> bool {
-        self.models.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| fits(pattern, model)))
+        self.all_rights().all(|rights| {
+            rights.models.as_ref().is_none_or(|allowed| allowed.iter().any(|pattern| fits(pattern, model)))
+        })
+    }
+
+    /// Whether this caller may use some models only.
+    pub fn is_limited_to_models(&self) -> bool {
+        self.all_rights().any(|rights| rights.models.is_some())
+    }
+
+    /// The models that the caller's table or its group's lists, as they are written.
+    pub fn listed_models(&self) -> impl Iterator<Item = &str> {
+        self.all_rights().flat_map(|rights| rights.models.iter().flatten()).map(String::as_str)
+    }
+
+    /// The whole names, without a `*`, among the models that the caller's table or its group's lists.
+    pub fn named_models(&self) -> impl Iterator<Item = &str> {
+        self.listed_models().filter(|name| !name.ends_with('*'))
+    }
+
+    fn all_rights(&self) -> impl Iterator<Item = &Rights> {
+        std::iter::once(&self.rights).chain(&self.group_rights)
     }
 }
 
-fn fits(pattern: &str, model: &str) -> bool {
+/// Whether a pattern, in which a trailing `*` matches any rest, fits the name of a model.
+pub fn fits(pattern: &str, model: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == model, |beginning| model.starts_with(beginning))
 }
 
@@ -117,13 +152,15 @@ mod tests {
 
     use super::{super::credentials, *};
 
-    fn caller(routes: Option<&[&str]>, models: Option<&[&str]>) -> Caller {
-        Caller {
-            name: "team".into(),
+    fn rights(routes: Option<&[&str]>, models: Option<&[&str]>) -> Rights {
+        Rights {
             routes: routes.map(|all| all.iter().map(|&name| name.into()).collect()),
             models: models.map(|all| all.iter().map(|&name| name.into()).collect()),
-            cut_when_withdrawn: false,
         }
+    }
+
+    fn caller(routes: Option<&[&str]>, models: Option<&[&str]>) -> Caller {
+        Caller { name: "team".into(), rights: rights(routes, models), ..Caller::default() }
     }
 
     #[test]
@@ -144,6 +181,18 @@ mod tests {
 
         let none = caller(Some(&[]), Some(&[]));
         assert!(!none.may_use_route("openai") && !none.may_use_model("o3"));
+    }
+
+    #[test]
+    fn a_group_and_its_client_must_both_allow() {
+        let in_group = Caller {
+            group_rights: Some(rights(Some(&["openai", "local"]), Some(&["gpt-4o*"]))),
+            ..caller(Some(&["openai", "azure"]), None)
+        };
+        assert!(in_group.may_use_route("openai"));
+        assert!(!in_group.may_use_route("local") && !in_group.may_use_route("azure"));
+        assert!(in_group.may_use_model("gpt-4o-mini") && !in_group.may_use_model("o3"));
+        assert!(in_group.is_limited_to_models() && !caller(None, None).is_limited_to_models());
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod credential;
 mod issuer;
 mod seal;
 
-pub use callers::{Caller, Callers, KnownKey};
+pub use callers::{Caller, Callers, KnownKey, Rights, fits};
 pub use credential::{Credential, Credentials, Refused, credentials, is_credential_parameter, presented};
 pub use issuer::provider_of_key;
 pub use seal::{EphemeralGrant, Seal, SealError};

@@ -108,6 +108,7 @@ impl Finished<'_> {
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
             usage: usage.map(|_| REPORTED),
+            limit: record.limit.as_deref(),
             tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),

@@ -60,6 +60,8 @@ pub struct Record {
     pub model: Option<String>,
     /// Whether a stream was requested.
     pub stream: Option<bool>,
+    /// Name of the limit that refused the request, or would have if it did more than count.
+    pub limit: Option<Arc<str>>,
     /// The status sent to the client.
     pub status: Option<StatusCode>,
     /// The candidates that were tried, and the result of each.
@@ -106,6 +108,7 @@ impl Record {
             languages: opening.languages,
             model: None,
             stream: None,
+            limit: None,
             status: None,
             attempts: Attempts::default(),
             first_byte: None,

@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use super::{Language, Reason};
 use crate::openai::{CheckError, EditError, FactsError, Invalid};
@@ -14,6 +14,35 @@ const LONGEST_WAIT: Duration = Duration::from_secs(59);
 /// `span` as the seconds of a `retry-after`.
 pub fn retry_seconds(span: Duration) -> u64 {
     span.min(LONGEST_WAIT).as_secs_f64().ceil().max(1.0) as u64
+}
+
+/// The wait after which a request that found too many others in flight may be sent again: nobody knows when one of them ends.
+const WAIT_FOR_OTHERS: Duration = Duration::from_secs(1);
+
+/// A limit of the configuration that refused a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitReached {
+    /// Its configured name.
+    pub limit: Arc<str>,
+    /// Exactly the time until the request may be admitted, if nobody else is; `None`: nobody knows.
+    pub wait: Option<Duration>,
+}
+
+impl LimitReached {
+    /// The time after which the request may be sent again.
+    pub fn retry_after(&self) -> Duration {
+        self.wait.unwrap_or(WAIT_FOR_OTHERS)
+    }
+
+    /// The same in whole seconds, rounded up.
+    pub fn retry_seconds(&self) -> u64 {
+        self.retry_after().as_secs_f64().ceil().max(1.0) as u64
+    }
+
+    /// Whether an SDK should wait that long and try again by itself.
+    pub fn is_short(&self) -> bool {
+        self.retry_after() <= LONGEST_WAIT
+    }
 }
 
 /// A failure that the client can see: a code with its arguments. The text for the client is [`Fault::message`], in English also `Display`.
@@ -133,6 +162,12 @@ pub enum Fault {
     Full(Duration),
     /// Every key is in cooldown, because the upstream said that its rate limit is reached. The time until one is not.
     RateLimited(Duration),
+    /// A limit of the gateway on requests or tokens per time is reached.
+    RateLimit(LimitReached),
+    /// A limit of the gateway on requests at once is reached.
+    ConcurrencyLimit(LimitReached),
+    /// A limit of the gateway on money is reached.
+    CostLimit(LimitReached),
     /// The connection to the upstream ended, or violated the protocol, before a response head.
     NoAnswer(Cause),
     /// The upstream's response cannot be passed on.

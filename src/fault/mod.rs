@@ -15,7 +15,7 @@ mod rules;
 mod table;
 
 pub use form::ErrorForm;
-pub use kinds::{Cause, Fault, Mistake, retry_seconds};
+pub use kinds::{Cause, Fault, LimitReached, Mistake, retry_seconds};
 pub use messages::{Language, LanguageChoice, Languages};
 pub use outcome::{Outcome, Phase, Who};
 pub use phrase::{CloseReason, Decoding, Reason, ValueType};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    ErrorForm, ErrorRules, Fault, Language, LanguageChoice, Row, Who,
+    ErrorForm, ErrorRules, Fault, Language, LanguageChoice, LimitReached, Row, Who,
     kinds::retry_seconds,
     rules::{Original, Quoted},
 };
@@ -14,6 +14,12 @@ use crate::openai::{Dialect, ErrorNotice};
 
 /// Overrides what SDKs conclude from the status (openai-python `_base_client.py`, `_should_retry`).
 pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+
+/// The name of the limit that refused a request.
+const LIMIT: HeaderName = HeaderName::from_static("x-sluicegate-limit");
+
+/// A wait in milliseconds, which the SDKs prefer to `retry-after` (openai-python `_base_client.py`, `_parse_retry_after_header`).
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
 /// Where Anthropic's SDKs find the id of a request (anthropic-sdk-python `_exceptions.py`, anthropic-sdk-typescript `core/error.ts`).
 pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
@@ -116,6 +122,9 @@ impl Fault {
         {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
+        if let Self::RateLimit(reached) | Self::ConcurrencyLimit(reached) | Self::CostLimit(reached) = self {
+            name_limit(headers, reached);
+        }
         if let Self::MethodNotAllowed { allowed, .. } = self
             && let Ok(allowed) = HeaderValue::from_str(allowed)
         {
@@ -191,6 +200,16 @@ impl Fault {
         let error = AnthropicError { kind: anthropic_type(*status), message, param: self.param(), code };
         AnthropicEnveloped { kind: "error", error, request_id }
     }
+}
+
+/// The limit's name, and exactly the time after which the request may be sent again.
+fn name_limit(headers: &mut HeaderMap, reached: &LimitReached) {
+    if let Ok(name) = HeaderValue::from_str(&reached.limit) {
+        headers.insert(LIMIT, name);
+    }
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(reached.retry_seconds()));
+    let millis = u64::try_from(reached.retry_after().as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
 }
 
 /// Whether SDKs retry a response with this status if its headers say nothing about that (openai-python `_base_client.py`, `_should_retry`;

@@ -12,7 +12,7 @@ use super::{
 use crate::openai::Problem;
 #[cfg(test)]
 use {
-    super::Mistake,
+    super::{LimitReached, Mistake},
     crate::openai::{EditError, FactsError, Invalid},
     std::time::Duration,
 };
@@ -37,6 +37,7 @@ const INVALID: &str = "invalid_request_error";
 const SERVER: &str = "server_error";
 const PERMISSION: &str = "permission_error";
 const RATE_LIMIT: &str = "rate_limit_error";
+const QUOTA: &str = "insufficient_quota";
 
 /// The codes that a row can have.
 macro_rules! codes {
@@ -276,6 +277,18 @@ table! {
         [S::TOO_MANY_REQUESTS, RATE_LIMIT, "upstream_rate_limited", Some(true), Up], "rate_limited",
         seconds = retry_seconds(*wait);
         e.g. Self::RateLimited(EXAMPLE_SPAN);
+    Self::RateLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, RATE_LIMIT, "rate_limit_exceeded", Some(reached.is_short()), Down], "rate_limit",
+        limit = &*reached.limit, seconds = reached.retry_seconds();
+        e.g. Self::RateLimit(limit_reached());
+    Self::ConcurrencyLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, RATE_LIMIT, "concurrency_limit_exceeded", Some(true), Down], "concurrency_limit",
+        limit = &*reached.limit;
+        e.g. Self::ConcurrencyLimit(limit_reached());
+    Self::CostLimit(reached) =>
+        [S::TOO_MANY_REQUESTS, QUOTA, "insufficient_quota", Some(false), Down], "cost_limit",
+        limit = &*reached.limit, seconds = reached.retry_seconds();
+        e.g. Self::CostLimit(limit_reached());
     Self::NoAnswer(_) =>
         [S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up], "no_answer";
         e.g. Self::NoAnswer("closed".into());
@@ -337,6 +350,11 @@ fn withheld(status: u16) -> StatusCode {
 
 #[cfg(test)]
 const EXAMPLE_SPAN: Duration = Duration::from_millis(1500);
+
+#[cfg(test)]
+fn limit_reached() -> LimitReached {
+    LimitReached { limit: "fair-use".into(), wait: Some(EXAMPLE_SPAN) }
+}
 
 #[cfg(test)]
 fn checked(code: &str) -> Fault {

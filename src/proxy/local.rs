@@ -98,8 +98,7 @@ impl<'a> Models<'a> {
     /// The names in their order: those of tables and their aliases, and those that the client's `models` list and a table for a beginning fits.
     fn names(self) -> Vec<&'a str> {
         let of_tables = self.index.names().map(|name| &**name);
-        let of_client = self.caller.and_then(|caller| caller.models.as_ref()).into_iter().flatten();
-        let of_client = of_client.map(String::as_str).filter(|name| !name.ends_with('*'));
+        let of_client = self.caller.into_iter().flat_map(Caller::named_models);
         let mut names: Vec<&str> = of_tables.chain(of_client).filter(|name| self.may_be_used(name)).collect();
         names.sort_unstable();
         names.dedup();

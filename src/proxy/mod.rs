@@ -213,7 +213,7 @@ async fn answer(
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
-        let permit = admission::admit(exchange, &request).await?;
+        let permit = admission::admit(context, exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         if let Some(policy) = detach_policy(&request) {
@@ -309,7 +309,10 @@ fn respond(
     exchange.record.status.get_or_insert(response.status());
     let headers = response.headers_mut();
     identify(headers, &exchange.record);
-    headers.extend(std::mem::take(&mut exchange.response_headers));
+    if !exchange.response_headers.is_empty() {
+        admission::rename_upstreams(headers, &exchange.response_headers);
+        headers.extend(std::mem::take(&mut exchange.response_headers));
+    }
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

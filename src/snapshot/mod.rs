@@ -5,6 +5,7 @@
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
 mod errors;
+mod limits;
 mod models;
 mod paths;
 mod routes;
@@ -19,12 +20,13 @@ use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers, Seal},
+    access::{Caller, Callers, Rights, Seal},
     config::{self, Config, OnRevoke},
     policy::SecretScanner,
 };
 
 pub use errors::ErrorTexts;
+pub use limits::{LimitIndex, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 use routes::Written;
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub routes: RouteTable,
     /// The known clients and their keys.
     pub callers: Callers,
+    /// The limits, and what was used of them.
+    pub limits: LimitIndex,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
@@ -137,6 +141,7 @@ impl Snapshot {
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
+        let limits = LimitIndex::compile(&config, previous);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
@@ -162,7 +167,8 @@ impl Snapshot {
             errors,
             cors: config.cors,
             routes,
-            callers: callers(config.clients, previous),
+            limits,
+            callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
             seal,
@@ -188,6 +194,7 @@ impl Snapshot {
             cors: None,
             routes: RouteTable::default(),
             callers: Callers::default(),
+            limits: LimitIndex::default(),
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
@@ -237,12 +244,23 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
 }
 
 /// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.
-fn callers(written: BTreeMap<Arc<str>, config::Client>, previous: Option<&Snapshot>) -> Callers {
+fn callers(
+    written: BTreeMap<Arc<str>, config::Client>,
+    groups: &BTreeMap<Arc<str>, config::Group>,
+    previous: Option<&Snapshot>,
+) -> Callers {
     let mut callers = Callers::default();
     for (name, client) in written {
         let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
-        let cut_when_withdrawn = client.on_revoke == OnRevoke::Cut;
-        let compiled = Caller { name, routes: client.routes, models: client.models, cut_when_withdrawn };
+        let group = client.group.as_ref().and_then(|name| groups.get(name));
+        let compiled = Caller {
+            name,
+            rights: Rights { routes: client.routes, models: client.models },
+            group_rights: group
+                .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            group: client.group,
+            cut_when_withdrawn: client.on_revoke == OnRevoke::Cut,
+        };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
     }

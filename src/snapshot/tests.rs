@@ -116,7 +116,7 @@ fn a_client_that_has_not_changed_is_taken_over() {
     let limited = client("changed", "b", "models = [\"gpt-4o\"]");
     let after = compiled("", &[client("kept", "a", ""), limited].concat(), Some(&before));
     let find = |snapshot: &Snapshot, digit: u8| {
-        let caller = Caller { name: "kept".into(), routes: None, models: None, cut_when_withdrawn: false };
+        let caller = Caller { name: "kept".into(), ..Caller::default() };
         snapshot.callers.same(&[[digit; 32]], &caller)
     };
     assert!(Arc::ptr_eq(&find(&before, 0xaa).unwrap(), &find(&after, 0xaa).unwrap()));

@@ -19,10 +19,10 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::access::Caller;
+    use crate::access::{Caller, Rights};
 
     fn team(cut: bool) -> Caller {
-        Caller { name: "team".into(), routes: None, models: None, cut_when_withdrawn: cut }
+        Caller { name: "team".into(), cut_when_withdrawn: cut, ..Caller::default() }
     }
 
     /// An exchange of `team` by key 1 on route `openai` with model `gpt-4o`.
@@ -44,11 +44,31 @@ mod tests {
         for cut in [true, false] {
             let key = [1; 32];
             assert!(!is_cut_by(&[key, [2; 32]], team(cut)), "nothing");
-            assert!(!is_cut_by(&[key], Caller { routes: routes("openai"), ..team(cut) }));
-            assert!(!is_cut_by(&[key], Caller { models: models("gpt-4*"), ..team(cut) }));
+            assert!(!is_cut_by(
+                &[key],
+                Caller { rights: Rights { routes: routes("openai"), ..Rights::default() }, ..team(cut) }
+            ));
+            assert!(!is_cut_by(
+                &[key],
+                Caller { rights: Rights { models: models("gpt-4*"), ..Rights::default() }, ..team(cut) }
+            ));
             assert_eq!(is_cut_by(&[[2; 32]], team(cut)), cut, "the key");
-            assert_eq!(is_cut_by(&[key], Caller { routes: routes("other"), ..team(cut) }), cut, "the route");
-            assert_eq!(is_cut_by(&[key], Caller { models: models("o3"), ..team(cut) }), cut, "the model");
+            assert_eq!(
+                is_cut_by(
+                    &[key],
+                    Caller { rights: Rights { routes: routes("other"), ..Rights::default() }, ..team(cut) }
+                ),
+                cut,
+                "the route"
+            );
+            assert_eq!(
+                is_cut_by(
+                    &[key],
+                    Caller { rights: Rights { models: models("o3"), ..Rights::default() }, ..team(cut) }
+                ),
+                cut,
+                "the model"
+            );
             assert_eq!(is_cut(&Callers::default(), &grant(cut)), cut, "the client");
         }
     }

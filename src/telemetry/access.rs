@@ -91,6 +91,8 @@ pub struct AccessLine<'a> {
     pub tokens_cache_write: Option<u64>,
     /// Of `tokens_out`, those of the model's reasoning.
     pub tokens_reasoning: Option<u64>,
+    /// Name of the limit that refused the request, or would have if it did more than count.
+    pub limit: Option<&'a str>,
     /// Where the token counts come from, if there are any.
     pub usage: Option<&'static str>,
     /// What only a WebSocket connection has.
@@ -237,6 +239,7 @@ impl AccessLine<'_> {
         number(pairs, "tokens_cache_write", self.tokens_cache_write);
         number(pairs, "tokens_reasoning", self.tokens_reasoning);
         plain(pairs, "usage", self.usage);
+        text(pairs, "limit", self.limit);
         if let Some(tunnel) = &self.tunnel {
             number(pairs, "turns", Some(tunnel.turns));
             number(pairs, "turns_failed", Some(tunnel.turns_failed));
@@ -328,6 +331,7 @@ mod tests {
             tokens_cache_write: None,
             tokens_reasoning: None,
             usage: None,
+            limit: None,
             tunnel: None,
             finish_reason: None,
             error: None,
@@ -371,6 +375,7 @@ mod tests {
             tokens_cache_write: Some(0),
             tokens_reasoning: Some(2),
             usage: Some("reported"),
+            limit: Some("fair-use"),
             finish_reason: Some("stop"),
             error: Some("upstream_closed"),
             ..least()
@@ -408,7 +413,7 @@ mod tests {
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
-                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

@@ -19,6 +19,7 @@ mod harness;
 mod keys;
 mod languages;
 mod layers;
+mod limits;
 mod metrics;
 mod models;
 mod online;

@@ -191,8 +191,10 @@ impl Gateway<'_> {
 
     /// A model that the client may use.
     fn model(&self, client: Option<&Arc<Caller>>, route: &Route) -> Result<String, Error> {
-        let mut allowed = client.and_then(|client| client.models.as_ref()).into_iter().flatten();
-        let exact = allowed.find(|model| !model.ends_with('*')).cloned();
+        let exact = client.and_then(|client| {
+            let mut named = client.named_models().filter(|model| client.may_use_model(model));
+            named.next().map(str::to_owned)
+        });
         let upstream = route.steps.first().map(|step| &step.upstream);
         let usual =
             upstream.and_then(|upstream| upstream.targets().find_map(|target| usual_model(&target.url)));
@@ -336,6 +338,6 @@ fn plain_path(path: &Path) -> Result<PathBuf, Error> {
 
 /// The models that a client may use, as they are configured.
 fn allowed_patterns(client: Option<&Arc<Caller>>) -> String {
-    let models = client.and_then(|client| client.models.as_ref());
-    models.into_iter().flatten().map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ")
+    let models = client.into_iter().flat_map(|client| client.listed_models());
+    models.map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", ")
 }

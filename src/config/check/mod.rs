@@ -12,8 +12,8 @@ use super::{
     problem::complaint,
     reader::{Node, Table},
     schema::{
-        Admin, Client, Config, Defaults, ErrorTable, Listener, Log, Route, Server, Upstream, error_rule,
-        errors_differ,
+        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Route, Server, Upstream,
+        error_rule, errors_differ,
     },
     source::Env,
 };
@@ -34,6 +34,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let models = models::read(root, &context);
     models::names(&models);
     let routes = tables::<Route>(root, "route", &context);
+    let groups = tables::<Group>(root, "group", &context);
+    let limits = tables::<Limit>(root, "limit", &context);
     let clients = tables::<Client>(root, "client", &context);
     let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
     cors::works(inherited.as_ref(), &routes, &listeners);
@@ -60,6 +62,9 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         upstreams: by_name(upstreams),
         models: by_name(models),
         routes: by_name(routes),
+        groups: by_name(groups),
+        limits: by_name(limits),
+        default_limits: context.defaults.limits.clone(),
         clients: by_name(clients),
         warnings: Vec::new(),
         redacted,
@@ -76,7 +81,13 @@ fn names<'a>(root: &Table<'a>) -> Names<'a> {
         let tables = root.get(key).filter(Node::is_table).and_then(|node| node.entries());
         tables.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
     };
-    Names { upstreams: names("upstream"), routes: names("route") }
+    Names {
+        upstreams: names("upstream"),
+        routes: names("route"),
+        clients: names("client"),
+        groups: names("group"),
+        limits: names("limit"),
+    }
 }
 
 fn listeners<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Placed<'a, Listener>> {

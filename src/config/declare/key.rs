@@ -121,6 +121,8 @@ pub enum Shape {
     Flag,
     /// A whole number within a range.
     Count(u64, u64),
+    /// A number that may have a fraction, within a range.
+    Number(f64, f64),
     /// A span of time, as a string; the range as it would be written.
     Span(String, String),
     /// A size, as a string; the range as it would be written.
@@ -161,6 +163,7 @@ impl Shape {
         match self {
             Self::Flag => "true or false".to_owned(),
             Self::Count(least, most) => format!("whole number from {least} to {most}"),
+            Self::Number(least, most) => format!("number from {least} to {most}"),
             Self::Span(least, most) => format!("span of time from {least} to {most}"),
             Self::Size(least, most) => format!("size from {least} to {most}"),
             Self::Choice(words) => {

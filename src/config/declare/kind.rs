@@ -39,6 +39,9 @@ pub(crate) struct Context<'a> {
 pub(crate) struct Names<'a> {
     pub(crate) upstreams: Vec<&'a str>,
     pub(crate) routes: Vec<&'a str>,
+    pub(crate) clients: Vec<&'a str>,
+    pub(crate) groups: Vec<&'a str>,
+    pub(crate) limits: Vec<&'a str>,
 }
 
 /// A kind of value.

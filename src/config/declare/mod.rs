@@ -43,8 +43,8 @@ use super::reader::Table;
 pub(crate) use field::{Defaulted, Described, Field, Or, described, section};
 pub use key::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape};
 pub(crate) use kind::{
-    Choice, Context, Flag, Kind, Names, ParseAs, Size, SpanOrOff, Text, choice, count, directory, flag, list,
-    nested, parse_as, reference, secret, size, span, text,
+    Choice, Context, Flag, Kind, List, Names, ParseAs, Reference, Size, SpanOrOff, Text, choice, count,
+    directory, flag, list, nested, parse_as, reference, secret, size, span, text,
 };
 
 /// A table of the file whose keys are declared.

@@ -57,6 +57,7 @@ fn shape(of: &Shape) -> Value {
     match of {
         Shape::Flag => json!({ "type": "boolean" }),
         Shape::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
+        Shape::Number(least, most) => json!({ "type": "number", "minimum": least, "maximum": most }),
         Shape::Span(..) => json!({ "type": "string", "pattern": SPAN }),
         Shape::Size(..) => json!({ "type": "string", "pattern": SIZE }),
         Shape::Choice(words) => json!({ "type": "string", "enum": words }),

@@ -48,6 +48,8 @@ fn header(section: &Key) -> String {
     match (&section.shape, name) {
         (Shape::List(_), _) => format!("[[{name}]]"),
         (Shape::Named(_), "client") => "[client.team-a]".to_owned(),
+        (Shape::Named(_), "group") => "[group.research]".to_owned(),
+        (Shape::Named(_), "limit") => "[limit.fair-use]".to_owned(),
         (Shape::Named(_), "model") => "[model.\"gpt-4o\"]".to_owned(),
         (Shape::Named(_), _) => format!("[{name}.openai]"),
         _ => format!("[{name}]"),

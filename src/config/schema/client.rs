@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::config::{
-    declare::{Kind, Secrecy, Shape, choice, described, list, reference, table, text},
+    declare::{Kind, List, Or, Reference, Secrecy, Shape, choice, described, list, reference, table, text},
     problem::{Complaint, complaint},
     reader::{Node, Table},
     secret::KeyHash,
 };
 
-const ALL: &str = "leave the key out to allow all";
+pub(super) const ALL: &str = "leave the key out to allow all";
 
 table! {
     /// `[client.NAME]`: who may send requests.
@@ -25,9 +25,15 @@ table! {
         routes: Option<Vec<Arc<str>>> = list(reference("route", |names| names.routes.clone())).non_empty(ALL).optional(),
             "Routes that the client may use.",
             { default: "all", example: &[r#"["openai"]"#] };
-        models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model)).non_empty(ALL).optional(),
+        models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the client may use. A trailing `*` matches any rest of a name.",
             { default: "all", example: &[r#"["gpt-4o*"]"#] };
+        group: Option<Arc<str>> = reference("group", |names| names.groups.clone()).optional(),
+            "Group of the client. What the group may not use, the client may not use either.",
+            { example: &[r#""research""#], since: "0.2.0" };
+        limits: Vec<Arc<str>> = limits(),
+            "Limits of the client, in addition to those of `[defaults]`, its group, the route and the model.",
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
         on_revoke: OnRevoke = choice(&[("finish", OnRevoke::Finish), ("cut", OnRevoke::Cut)]).or(OnRevoke::Finish),
             "What happens to the client's open requests, streams and WebSocket connections when a reload withdraws what they were granted: \
              the client or the key that they came with is removed, or the client may not use their route or model any more. They finish, \
@@ -38,6 +44,11 @@ table! {
         /// Hashes of the client's keys, from `key` or `keys`; at least one, and none twice in the file.
         keys: Vec<KeyHash> = keys(table);
     }
+}
+
+/// `limits`: names of limits, none by default.
+pub(super) fn limits() -> Or<List<Reference>> {
+    list(reference("limit", |names| names.limits.clone())).or(Vec::new())
 }
 
 /// What happens to open streams of a client when their key is withdrawn.
@@ -83,7 +94,8 @@ fn hash(node: &Node<'_>) -> Option<KeyHash> {
     Some(hash)
 }
 
-fn model(text: &str) -> Result<String, Complaint> {
+/// The name of a model, or the beginning of names and `*`.
+pub(super) fn model_pattern(text: &str) -> Result<String, Complaint> {
     let stem = text.strip_suffix('*').unwrap_or(text);
     let sound = text.len() <= 256 && !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
     if !sound || stem.contains('*') {

@@ -3,7 +3,9 @@
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{Cors, TimeoutOverrides, Timeouts, cors::cors, languages::languages, timeouts::SPANS};
+use super::{
+    Cors, TimeoutOverrides, Timeouts, client::limits, cors::cors, languages::languages, timeouts::SPANS,
+};
 use crate::config::{
     declare::{
         Choice, Context, Declared as _, Defaulted as _, Described, Flag, Keys, Kind, Or, Shape, Size,
@@ -35,6 +37,10 @@ table! {
         heartbeat: Option<Duration> = heartbeat(),
             "After how much silence in an event stream the client gets a comment, so that proxies on the way keep the connection open.",
             { example: &[r#""15s""#] };
+        limits: Vec<Arc<str>> = limits(),
+            "Limits of every request: names of `[limit.NAME]` tables. A group, client, route or model adds its own `limits`. All that apply must \
+             allow a request.",
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
         validate: Option<Level> = validate(),
             "How request bodies of chat completions, completions, embeddings, Responses and Anthropic's Messages are checked before an upstream \
              is asked. \"basic\": a model, something to answer, known roles. \"strict\": all documented types, ranges and shapes as well; \
@@ -70,6 +76,7 @@ impl Default for Defaults {
         Self {
             body_limit: body_limit().default_value(),
             heartbeat: heartbeat().default_value(),
+            limits: Vec::new(),
             validate: validate().default_value(),
             usage: usage().default_value(),
             websocket: websocket().default_value(),

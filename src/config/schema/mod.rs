@@ -11,8 +11,10 @@ mod cors;
 mod defaults;
 mod egress;
 mod error;
+mod group;
 mod headers;
 mod languages;
+mod limit;
 mod listener;
 mod model;
 mod root;
@@ -39,7 +41,9 @@ pub use defaults::{
 };
 pub use egress::EgressProxy;
 pub(crate) use error::{ErrorTable, error_rule, errors_differ};
+pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
+pub use limit::{Burst, Each, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
@@ -72,6 +76,12 @@ pub struct Config {
     pub models: BTreeMap<Arc<str>, Model>,
     /// `[route.NAME]`: at least one.
     pub routes: BTreeMap<Arc<str>, Route>,
+    /// `[group.NAME]`
+    pub groups: BTreeMap<Arc<str>, Group>,
+    /// `[limit.NAME]`
+    pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `limits` of `[defaults]`, which apply to every request.
+    pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
     /// `[[error]]`

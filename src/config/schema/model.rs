@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::client::limits;
 use super::route::{Choice, ChoiceTable, model, upstreams};
 use crate::config::{
     declare::{Kind, Shape, described, list, table, text},
@@ -23,6 +24,9 @@ table! {
             "Other names of the model. The upstream is asked for the name of the table, or for the `model` of its entry. The aliases of a \
              table whose name ends with `*` need a `model` in each entry.",
             { default: "none", example: &[r#"["gpt-4", "default"]"#], since: "0.2.0" };
+        limits: Vec<Arc<str>> = limits(),
+            "Limits of the requests for this model, in addition to those of `[defaults]`, the client, its group and the route.",
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
     }
     derived {
         /// Upstreams in the order in which they are tried, no pair of upstream and model twice; at least one.

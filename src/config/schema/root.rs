@@ -1,6 +1,8 @@
 //! The tables of the file.
 
-use super::{Admin, Client, Defaults, ErrorTable, Listener, Log, Model, Route, Server, Upstream};
+use super::{
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Route, Server, Upstream,
+};
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
 keys! {
@@ -26,6 +28,11 @@ keys! {
         route = described(Shape::Named(Route::keys())).required(),
             "Which requests go to which upstreams: one `[route.NAME]` table for each. When several routes match a request, a route with \
              `hosts` wins over one without, then the longest `path` wins, then a route with `methods` wins over one without.";
+        group = described(Shape::Named(Group::keys())),
+            "What several clients have in common: one `[group.NAME]` table for each group. A client belongs to it by its `group`.";
+        limit = described(Shape::Named(Limit::keys())),
+            "How much may be used: one `[limit.NAME]` table for each limit. A limit applies where `limits` of `[defaults]`, a group, a client, a \
+             route or a model has its name. All limits that apply to a request must allow it.";
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";

@@ -6,6 +6,7 @@ use http::Method;
 
 use super::{
     BreakerOverride, Cors, HeaderRules, Retry, RetryOverrides, TimeoutOverrides,
+    client::limits,
     cors::cors,
     defaults::{
         AskForUsage, body_limit, breaker, breaker_key, heartbeat, retry, retry_key, timeout, timeout_key,
@@ -52,6 +53,9 @@ table! {
         methods: Vec<Method> = list(text("method", method)).non_empty("leave it out to match any method").or(Vec::new()),
             "Methods that the route matches.",
             { default: "any but CONNECT and TRACE", example: &[r#"["GET", "POST"]"#] };
+        limits: Vec<Arc<str>> = limits(),
+            "Limits of the requests of this route, in addition to those of `[defaults]`, the client, its group and the model.",
+            { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
         access = described(Shape::Choice(vec!["keys", "open"])).or("\"keys\""),
             "Whether a client key is required, or the route is open to everybody.";
         refuse_origin: bool = flag().or(false),

@@ -6,6 +6,7 @@ mod errors;
 mod files;
 mod generated;
 mod inheritance;
+mod limits;
 mod mistakes;
 mod models;
 mod sample;

@@ -81,7 +81,7 @@ fn mistakes_in_a_table_are_told_together() {
         [model.c]
         upstreams = ["opnai", { upstream = "openai", modle = "x" }]
         aliases = ["d*"]
-        limits = []
+        weight = 1
         [model.e]
         upstreams = []
         [model.f]
@@ -95,7 +95,7 @@ fn mistakes_in_a_table_are_told_together() {
         "model.c.upstreams[0]: no upstream `opnai` is defined",
         "model.c.upstreams[1].modle: unknown key",
         "model.c.aliases[0]: is not the name of a model",
-        "model.c.limits: unknown key",
+        "model.c.weight: unknown key",
         "model.e.upstreams: is an empty list",
         "model.f.upstreams: is missing",
     ];

@@ -90,6 +90,11 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("is not a message", "a limit in bytes, and control characters"),
     ("has a placeholder", "the grammar of messages"),
     ("is for the same errors as", "compares two tables"),
+    ("limits nothing", "depends on other keys"),
+    ("needs `per`", "depends on another key"),
+    ("is not for requests at once", "depends on other keys"),
+    ("is not for periods of the calendar", "depends on another key"),
+    ("is not the name of a time zone", "the names of the database of time zones"),
     ("is a secret, and would be sent", "`request_headers` and `response_headers` are one declaration"),
 ];
 

@@ -1,8 +1,13 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
+mod limits;
+mod rate_headers;
+
 use std::sync::Arc;
 
-use super::intake::PreparedRequest;
+pub(super) use rate_headers::rename_upstreams;
+
+use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
     exchange::{Exchange, Permit},
     fault::Fault,
@@ -15,14 +20,18 @@ use crate::{
 ///
 /// # Errors
 /// The client may not use the model, or is limited to some models and the operation runs one that the gateway cannot read; or every
-/// candidate needs another model in the body, which has no place for it.
-pub(super) async fn admit(exchange: &Exchange, prepared: &PreparedRequest) -> Result<Permit, Fault> {
+/// candidate needs another model in the body, which has no place for it; or a limit is reached.
+pub(super) async fn admit(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+) -> Result<Permit, Fault> {
     allow_model(exchange, prepared)?;
     let steps = &prepared.arrived.routed.route.steps;
     if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
-    Ok(Permit::unlimited())
+    limits::admit(context, exchange, prepared)
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and
@@ -32,7 +41,7 @@ pub(super) fn admit_to_upstream(upstream: &Arc<Upstream>, asked_before: bool) ->
 }
 
 fn allow_model(exchange: &Exchange, prepared: &PreparedRequest) -> Result<(), Fault> {
-    let Some(caller) = exchange.record.caller.as_ref().filter(|caller| caller.models.is_some()) else {
+    let Some(caller) = exchange.record.caller.as_ref().filter(|caller| caller.is_limited_to_models()) else {
         return Ok(());
     };
     let more = prepared.more_models.iter().map(String::as_str);

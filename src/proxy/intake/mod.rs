@@ -197,7 +197,7 @@ async fn take_in(
 /// Whether anything depends on the model of the request.
 fn is_model_needed(arrived: &Arrived, exchange: &Exchange) -> bool {
     let route = &arrived.routed.route;
-    let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.models.is_some());
+    let is_limited = exchange.record.caller.as_ref().is_some_and(|caller| caller.is_limited_to_models());
     let is_in_path = || route.steps.iter().any(|step| step.upstream.needs_model());
     is_limited || route.models.is_some() || sets_model(route) || is_in_path()
 }

@@ -118,6 +118,13 @@ impl PreparedRequest {
         Ok(())
     }
 
+    /// The name of the `[model.NAME]` table that has given the request its upstreams.
+    pub(in crate::proxy) fn model_table(&self) -> Option<&str> {
+        let index = self.configured_route.as_ref()?.models.as_ref()?;
+        let deciding = self.path_model.as_deref().or(self.model.as_deref())?;
+        Some(&index.find(deciding)?.table)
+    }
+
     /// Whether the route, as it is configured, has several accounts.
     pub(in crate::proxy) fn has_several_accounts(&self) -> bool {
         self.configured_route.as_ref().unwrap_or(&self.arrived.routed.route).has_several_accounts

@@ -89,7 +89,7 @@ pub(super) async fn answer(
             let map = &*context.worker.gateway.accounts;
             Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
         }
-        let permit = admission::admit(exchange, &request).await?;
+        let permit = admission::admit(context, exchange, &request).await?;
         exchange.hold(permit);
         intake::address(context, &exchange.record, &mut request);
         shake_hands(&mut request, handshake);

@@ -57,7 +57,7 @@ impl Watch {
         model: Option<String>,
     ) -> Self {
         Self {
-            is_limited: caller.as_ref().is_some_and(|caller| caller.models.is_some()),
+            is_limited: caller.as_ref().is_some_and(|caller| caller.is_limited_to_models()),
             caller,
             closed,
             model,

@@ -160,6 +160,11 @@ impl Gateway {
         tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
     }
 
+    /// Waits until so many exchanges have ended.
+    pub async fn finished(&self, exchanges: usize) {
+        safely(self.log.wait_for(|lines| (lines.len() >= exchanges).then_some(()))).await;
+    }
+
     /// Stops it in order: nothing may be under way, nothing held, and each of `exchanges` must have had its line.
     pub async fn finish(mut self, exchanges: usize) {
         self.ask_to_stop();

@@ -1,0 +1,184 @@
+//! The admission of one request by all limits that apply to it, in one step, and what becomes of it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Counter, Limit, Moment, Slot, TokenCount, Unit,
+    counter::{Meter, Taken},
+};
+use crate::money::Money;
+
+/// A limit that applies to a request, with the counter of the subject that it counts.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// The limit.
+    pub limit: Arc<Limit>,
+    /// The counts of the subject.
+    pub counter: Arc<Counter>,
+}
+
+/// What a request is expected to use. An expectation is reserved at admission, and corrected when the use is known.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Demand {
+    /// Tokens.
+    pub tokens: TokenCount,
+    /// Money.
+    pub cost: Money,
+}
+
+/// Why a request is not admitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refused {
+    /// The limit that refused, the first in the order of the request's limits.
+    pub limit: Arc<Limit>,
+    /// What there is too little of.
+    pub unit: Unit,
+    /// The time until it may be admitted, if nobody else uses any. `None` for requests at once: nobody knows when one ends.
+    pub wait: Option<Duration>,
+}
+
+/// An admitted request: what it has taken of each limit. When it is dropped without [`Admitted::settle`], all of it is given back.
+#[derive(Debug)]
+pub struct Admitted {
+    /// In the order of the limits.
+    shares: Vec<Share>,
+    /// Limits that do not enforce and would have refused, the first of them with its unit.
+    would_refuse: Option<(Arc<Limit>, Unit)>,
+}
+
+/// What a request has taken of one limit.
+#[derive(Debug)]
+struct Share {
+    applied: Applied,
+    requests: Taken,
+    tokens: Taken,
+    cost: Taken,
+    /// Counted as in flight until it is dropped.
+    _slot: Option<Slot>,
+}
+
+impl Admitted {
+    /// Admits a request under all of `limits`, or under none: what earlier ones granted is given back when a later one refuses. A limit that
+    /// is listed twice counts once, if it counts the same subject.
+    ///
+    /// # Errors
+    /// The first limit that refuses.
+    pub fn take(limits: &[Applied], demand: Demand, now: Moment) -> Result<Self, Refused> {
+        let mut admitted = Self { shares: Vec::with_capacity(limits.len()), would_refuse: None };
+        for (index, applied) in limits.iter().enumerate() {
+            let earlier = &limits[..index];
+            if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
+                continue;
+            }
+            match Share::take(applied, demand, now) {
+                Ok(share) => admitted.shares.push(share),
+                Err((unit, _)) if !applied.limit.enforce => {
+                    admitted.would_refuse.get_or_insert_with(|| (applied.limit.clone(), unit));
+                }
+                // Dropping `admitted` gives back what was granted.
+                Err((unit, wait)) => return Err(Refused { limit: applied.limit.clone(), unit, wait }),
+            }
+        }
+        Ok(admitted)
+    }
+
+    /// The first limit that only counts and would have refused this request.
+    pub fn would_refuse(&self) -> Option<&(Arc<Limit>, Unit)> {
+        self.would_refuse.as_ref()
+    }
+
+    /// The limits that count this request.
+    pub fn limits(&self) -> impl Iterator<Item = &Applied> {
+        self.shares.iter().map(|share| &share.applied)
+    }
+
+    /// Charges what a response that is still coming has used so far, where that is more than what was taken. Never gives anything back: what
+    /// was expected may still come.
+    pub fn charge_so_far(&mut self, used: Demand, now: Moment) {
+        for share in &mut self.shares {
+            share.charge_so_far(used, now);
+        }
+    }
+
+    /// Makes what was taken into what was used, and ends the request for limits on requests at once.
+    pub fn settle(mut self, used: Demand, now: Moment) {
+        for share in self.shares.drain(..) {
+            share.settle(used, now);
+        }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        for share in self.shares.drain(..) {
+            share.give_back();
+        }
+    }
+}
+
+impl Share {
+    fn take(applied: &Applied, demand: Demand, now: Moment) -> Result<Self, (Unit, Option<Duration>)> {
+        let Applied { limit, counter } = applied;
+        // Requests at once come first: nothing has to be given back for them.
+        let slot = match limit.concurrent {
+            None => None,
+            Some(most) => Some(counter.in_flight.enter(most).ok_or((Unit::Concurrent, None))?),
+        };
+        let wait = |unit| move |wait| (unit, Some(wait));
+        let requests =
+            counter.requests.take(limit.requests.as_ref(), 1, now).map_err(wait(Unit::Requests))?;
+        let mut share = Self {
+            applied: applied.clone(),
+            requests,
+            tokens: Taken::default(),
+            cost: Taken::default(),
+            _slot: slot,
+        };
+        if let Err(refused) = share.reserve(demand, now) {
+            share.give_back();
+            return Err(refused);
+        }
+        Ok(share)
+    }
+
+    fn reserve(&mut self, demand: Demand, now: Moment) -> Result<(), (Unit, Option<Duration>)> {
+        let Applied { limit, counter } = &self.applied;
+        let tokens = limit.weights.weigh(demand.tokens);
+        self.tokens = counter
+            .tokens
+            .take(limit.tokens.as_ref(), tokens, now)
+            .map_err(|wait| (Unit::Tokens, Some(wait)))?;
+        self.cost = counter
+            .cost
+            .take(limit.cost.as_ref(), demand.cost.nanos(), now)
+            .map_err(|wait| (Unit::Cost, Some(wait)))?;
+        Ok(())
+    }
+
+    fn charge_so_far(&mut self, used: Demand, now: Moment) {
+        let Applied { limit, counter } = &self.applied;
+        let charge = |meter: &Meter, allowance, taken: Taken, used: u64| {
+            if used > taken.units() { meter.correct(allowance, taken, used, now) } else { taken }
+        };
+        let tokens = limit.weights.weigh(used.tokens);
+        self.tokens = charge(&counter.tokens, limit.tokens.as_ref(), self.tokens, tokens);
+        self.cost = charge(&counter.cost, limit.cost.as_ref(), self.cost, used.cost.nanos());
+    }
+
+    fn settle(self, used: Demand, now: Moment) {
+        let Applied { limit, counter } = &self.applied;
+        let tokens = limit.weights.weigh(used.tokens);
+        counter.tokens.correct(limit.tokens.as_ref(), self.tokens, tokens, now);
+        counter.cost.correct(limit.cost.as_ref(), self.cost, used.cost.nanos(), now);
+    }
+
+    fn give_back(self) {
+        let Applied { limit, counter } = &self.applied;
+        counter.requests.give_back(limit.requests.as_ref(), self.requests);
+        counter.tokens.give_back(limit.tokens.as_ref(), self.tokens);
+        counter.cost.give_back(limit.cost.as_ref(), self.cost);
+    }
+}
+
+#[cfg(test)]
+mod tests;

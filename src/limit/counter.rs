@@ -1,0 +1,229 @@
+//! What one subject (a client, a group, a route, a model, or the gateway) has used of one limit.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount};
+
+/// The time of an admission or of a correction, by the clocks that limits use.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// For spans of time.
+    pub monotonic: Now,
+    /// For periods of the calendar.
+    pub wall: Timestamp,
+}
+
+/// The counts of one subject under one limit. Belongs to the process: a reload that keeps the limit keeps its counts.
+#[derive(Debug)]
+pub struct Counter {
+    pub(super) requests: Meter,
+    pub(super) tokens: Meter,
+    pub(super) cost: Meter,
+    pub(super) in_flight: InFlight,
+}
+
+impl Counter {
+    /// Creates the counts of a subject that has used nothing of `limit`.
+    pub fn new(limit: &Limit) -> Self {
+        Self {
+            requests: Meter::for_allowance(limit.requests.as_ref()),
+            tokens: Meter::for_allowance(limit.tokens.as_ref()),
+            cost: Meter::for_allowance(limit.cost.as_ref()),
+            in_flight: InFlight::default(),
+        }
+    }
+
+    /// Requests in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.count()
+    }
+
+    /// Whether this counter can go on counting for `limit`: it counts the same units in the same manner, whatever the numbers are.
+    pub fn fits(&self, limit: &Limit) -> bool {
+        self.requests.fits(limit.requests.as_ref())
+            && self.tokens.fits(limit.tokens.as_ref())
+            && self.cost.fits(limit.cost.as_ref())
+    }
+
+    /// What is left of each unit that `limit` restricts.
+    pub fn remaining(&self, limit: &Limit, now: Moment) -> Remaining {
+        Remaining {
+            requests: self.requests.remaining(limit.requests.as_ref(), now),
+            tokens: self.tokens.remaining(limit.tokens.as_ref(), now),
+            cost: self.cost.remaining(limit.cost.as_ref(), now),
+        }
+    }
+}
+
+/// What is left of a limit for one subject; `None` where the limit does not restrict the unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remaining {
+    /// Of the requests.
+    pub requests: Option<Left>,
+    /// Of the weighted tokens.
+    pub tokens: Option<Left>,
+    /// Of the money, in nano-units.
+    pub cost: Option<Left>,
+}
+
+/// What is left of one unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left {
+    /// Units per span or period.
+    pub quantity: u64,
+    /// Units that would be admitted now.
+    pub remaining: u64,
+    /// The time until nothing counts as used any more, if nothing else is used.
+    pub full_in: Duration,
+}
+
+/// The count of one unit.
+#[derive(Debug)]
+pub(super) enum Meter {
+    /// The limit does not restrict the unit.
+    Unused,
+    Clock(Clock),
+    Period(PeriodCount),
+}
+
+/// What a request has taken of one unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    units: u64,
+    /// Where the unit is counted by the calendar.
+    period: Option<Period>,
+}
+
+impl Taken {
+    /// The units that were taken.
+    pub(super) fn units(&self) -> u64 {
+        self.units
+    }
+}
+
+impl Meter {
+    fn for_allowance(allowance: Option<&Allowance>) -> Self {
+        match allowance {
+            None => Self::Unused,
+            Some(Allowance::Rate(_)) => Self::Clock(Clock::new()),
+            Some(Allowance::Period { .. }) => Self::Period(PeriodCount::default()),
+        }
+    }
+
+    fn fits(&self, allowance: Option<&Allowance>) -> bool {
+        matches!(
+            (self, allowance),
+            (Self::Unused, None)
+                | (Self::Clock(_), Some(Allowance::Rate(_)))
+                | (Self::Period(_), Some(Allowance::Period { .. }))
+        )
+    }
+
+    /// Takes `units`, or less if the allowance holds less.
+    ///
+    /// # Errors
+    /// They are not there: the time until they may be.
+    pub(super) fn take(
+        &self,
+        allowance: Option<&Allowance>,
+        units: u64,
+        now: Moment,
+    ) -> Result<Taken, Duration> {
+        match (self, allowance) {
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => {
+                let units = clock.take(rate, units, now.monotonic)?;
+                Ok(Taken { units, period: None })
+            }
+            (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
+                let (units, period) = count.take(calendar, *quantity, units, now.wall)?;
+                Ok(Taken { units, period: Some(period) })
+            }
+            _ => Ok(Taken::default()),
+        }
+    }
+
+    /// Gives back what was taken.
+    pub(super) fn give_back(&self, allowance: Option<&Allowance>, taken: Taken) {
+        match (self, allowance, taken.period) {
+            (Self::Clock(clock), Some(Allowance::Rate(rate)), _) => clock.refund(rate, taken.units),
+            (Self::Period(count), _, Some(period)) => count.refund(taken.units, period),
+            _ => {}
+        }
+    }
+
+    /// Makes what was taken into what was used, and returns that as what is taken now.
+    pub(super) fn correct(
+        &self,
+        allowance: Option<&Allowance>,
+        taken: Taken,
+        used: u64,
+        now: Moment,
+    ) -> Taken {
+        let less = taken.units.saturating_sub(used);
+        if less > 0 {
+            self.give_back(allowance, Taken { units: less, ..taken });
+            return Taken { units: used, ..taken };
+        }
+        let more = used - taken.units;
+        match (self, allowance) {
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.charge(rate, more, now.monotonic),
+            (Self::Period(count), Some(Allowance::Period { calendar, .. })) => {
+                count.charge(calendar, more, now.wall);
+            }
+            _ => return Taken::default(),
+        }
+        Taken { units: used, ..taken }
+    }
+
+    fn remaining(&self, allowance: Option<&Allowance>, now: Moment) -> Option<Left> {
+        match (self, allowance) {
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => {
+                let level = clock.level(rate, now.monotonic);
+                Some(Left { quantity: rate.quantity(), remaining: level.remaining, full_in: level.full_in })
+            }
+            (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
+                let (used, period) = count.used(calendar, now.wall);
+                let remaining = quantity.saturating_sub(used);
+                Some(Left { quantity: *quantity, remaining, full_in: period.rest(now.wall) })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The counters of one limit, for subjects that are numbered from 0. A counter is made when it is first needed, because most of many clients
+/// are idle. Holds at most as many counters as there are subjects.
+#[derive(Debug)]
+pub struct Counters {
+    counters: Box<[OnceLock<Arc<Counter>>]>,
+}
+
+impl Counters {
+    /// Creates the counters of `subjects` subjects, of which nobody has used anything.
+    pub fn new(subjects: usize) -> Self {
+        Self { counters: (0..subjects).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// The counter of a subject, which is made if it is the first time. `None`: there is no such subject.
+    pub fn of(&self, subject: usize, limit: &Limit) -> Option<&Arc<Counter>> {
+        Some(self.counters.get(subject)?.get_or_init(|| Arc::new(Counter::new(limit))))
+    }
+
+    /// The counter of a subject that has used anything.
+    pub fn used_by(&self, subject: usize) -> Option<&Arc<Counter>> {
+        self.counters.get(subject)?.get()
+    }
+
+    /// Lets a subject go on with the counter that it had before a reload, if that still fits.
+    pub fn keep(&self, subject: usize, counter: &Arc<Counter>, limit: &Limit) {
+        if let Some(place) = self.counters.get(subject).filter(|_| counter.fits(limit)) {
+            // Another counter can be there only if `keep` was called twice; the first one stays.
+            let _ = place.set(counter.clone());
+        }
+    }
+}

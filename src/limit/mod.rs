@@ -1,0 +1,27 @@
+//! Limits: how much a client, group, route or model may use. Pure counting; who is counted and where is decided above.
+//!
+//! - [`Limit`]: what is counted, and how much of it is admitted.
+//! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects.
+//! - [`Admitted`]: a request that all of its limits admitted, in one step, until it is settled.
+//! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
+//! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
+//! - [`InFlight`]: so many requests at once.
+//! - [`PriceList`]: what tokens cost.
+
+mod admission;
+mod calendar;
+mod concurrency;
+mod counter;
+mod definition;
+mod estimate;
+mod price;
+mod rate;
+
+pub use admission::{Admitted, Applied, Demand, Refused};
+pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
+pub use concurrency::{InFlight, Slot};
+pub use counter::{Counter, Counters, Left, Moment, Remaining};
+pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
+pub use estimate::Estimates;
+pub use price::{PriceList, PricedTokens, Prices, Tier};
+pub use rate::{Clock, Level, Now, Rate};

@@ -1,0 +1,310 @@
+//! The limits of a configuration, and which of them apply to a request.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::Snapshot;
+use crate::{
+    access::{self, Caller},
+    config::{self, Burst, Each, Per},
+    limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
+};
+
+/// The limits of a configuration, with the counts of all that they count.
+#[derive(Debug, Default)]
+pub struct LimitIndex {
+    limits: Vec<CompiledLimit>,
+    /// What requests probably use. Outlives reloads.
+    pub estimates: Arc<Estimates>,
+    /// The subjects that limits count.
+    subjects: Subjects,
+    /// Of every request.
+    of_all: LimitList,
+    of_groups: BTreeMap<Arc<str>, LimitList>,
+    of_clients: BTreeMap<Arc<str>, LimitList>,
+    of_routes: BTreeMap<Arc<str>, LimitList>,
+    of_models: BTreeMap<Arc<str>, LimitList>,
+}
+
+/// Limits by their positions in the index.
+type LimitList = Box<[usize]>;
+
+/// What limits need to know of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct LimitedRequest<'a> {
+    /// The known client; `None` on open routes.
+    pub caller: Option<&'a Caller>,
+    /// Name of the route.
+    pub route: &'a str,
+    /// Name of the `[model]` table that the model led to.
+    pub model_table: Option<&'a str>,
+    /// The model that answers, or is asked for.
+    pub model: Option<&'a str>,
+}
+
+/// One limit, compiled.
+#[derive(Debug)]
+struct CompiledLimit {
+    limit: Arc<Limit>,
+    each: Each,
+    filters: Filters,
+    counters: Counters,
+}
+
+/// What a limit is about; `None`: all.
+#[derive(Debug, Default)]
+struct Filters {
+    models: Option<Vec<String>>,
+    routes: Option<Vec<Arc<str>>>,
+    clients: Option<Vec<Arc<str>>>,
+    groups: Option<Vec<Arc<str>>>,
+}
+
+/// The names of everything that limits can count, each list in the order of the alphabet. The first subject of each kind is the one without a
+/// name: the callers of open routes, the models without a table.
+#[derive(Debug, Default)]
+struct Subjects {
+    clients: Vec<Arc<str>>,
+    groups: Vec<Arc<str>>,
+    routes: Vec<Arc<str>>,
+    models: Vec<Arc<str>>,
+}
+
+impl LimitIndex {
+    /// Compiles the limits of `config`. Counts of `previous` go on where the limit still counts the same units in the same manner.
+    pub(super) fn compile(config: &config::Config, previous: Option<&Snapshot>) -> Self {
+        let subjects = Subjects::of(config);
+        let limits: Vec<CompiledLimit> = config
+            .limits
+            .iter()
+            .map(|(name, written)| CompiledLimit::new(name, written, &subjects))
+            .collect();
+        let position = |name: &Arc<str>| limits.iter().position(|known| known.limit.name == *name);
+        let list = |names: &[Arc<str>]| -> LimitList { names.iter().filter_map(position).collect() };
+        let index = Self {
+            of_all: list(&config.default_limits),
+            of_groups: lists(config.groups.iter().map(|(name, group)| (name, list(&group.limits)))),
+            of_clients: lists(config.clients.iter().map(|(name, client)| (name, list(&client.limits)))),
+            of_routes: lists(config.routes.iter().map(|(name, route)| (name, list(&route.limits)))),
+            of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
+            estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
+            subjects,
+            limits,
+        };
+        if let Some(previous) = previous {
+            index.go_on_with(&previous.limits);
+        }
+        index
+    }
+
+    /// Whether there are no limits.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    /// The limits that apply to a request, in the order global, group, client, route, model.
+    pub fn applying(&self, request: &LimitedRequest<'_>) -> Vec<Applied> {
+        let group = request.caller.and_then(|caller| caller.group.as_ref());
+        let of = |lists: &BTreeMap<Arc<str>, LimitList>, name: Option<&str>| {
+            name.and_then(|name| lists.get(name)).cloned().unwrap_or_default()
+        };
+        let lists = [
+            self.of_all.clone(),
+            of(&self.of_groups, group.map(|name| &**name)),
+            of(&self.of_clients, request.caller.map(|caller| &*caller.name)),
+            of(&self.of_routes, Some(request.route)),
+            of(&self.of_models, request.model_table),
+        ];
+        let mut applying: Vec<Applied> = Vec::new();
+        for position in lists.iter().flatten() {
+            let Some(compiled) = self.limits.get(*position) else { continue };
+            let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
+            if is_known || !compiled.filters.fit(request) {
+                continue;
+            }
+            if let Some(counter) =
+                compiled.counters.of(self.subjects.of_request(compiled, request), &compiled.limit)
+            {
+                applying.push(Applied { limit: compiled.limit.clone(), counter: counter.clone() });
+            }
+        }
+        applying
+    }
+
+    fn go_on_with(&self, previous: &Self) {
+        for compiled in &self.limits {
+            let same = |old: &&CompiledLimit| {
+                old.limit.name == compiled.limit.name
+                    && old.each == compiled.each
+                    && same_periods(&old.limit, &compiled.limit)
+            };
+            let Some(old) = previous.limits.iter().find(same) else { continue };
+            for (subject, name) in self.subjects.names(compiled.each).enumerate() {
+                let Some(was) = previous.subjects.names(compiled.each).position(|known| known == name) else {
+                    continue;
+                };
+                if let Some(counter) = old.counters.used_by(was) {
+                    compiled.counters.keep(subject, counter, &compiled.limit);
+                }
+            }
+        }
+    }
+}
+
+impl CompiledLimit {
+    fn new(name: &Arc<str>, written: &config::Limit, subjects: &Subjects) -> Self {
+        let patterns =
+            if written.each == Each::Model { written.models.as_ref().map_or(0, Vec::len) } else { 0 };
+        Self {
+            limit: Arc::new(compiled(name, written)),
+            each: written.each,
+            filters: Filters {
+                models: written.models.clone(),
+                routes: written.routes.clone(),
+                clients: written.clients.clone(),
+                groups: written.groups.clone(),
+            },
+            counters: Counters::new(subjects.count(written.each) + patterns),
+        }
+    }
+}
+
+/// The limit in the terms of those who count.
+fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
+    let (requests, tokens) = match written.burst {
+        Burst::Span(_) => (None, None),
+        Burst::Sizes { requests, tokens } => (requests, tokens),
+    };
+    let allowance = |quantity: Option<u64>, size| {
+        let quantity = quantity?;
+        Some(match written.per.as_ref()? {
+            Per::Span(span) => {
+                Allowance::Rate(Rate::new(quantity, *span, written.burst.of(quantity, *span, size)))
+            }
+            Per::Day(zone) => {
+                Allowance::Period { calendar: Calendar::new(CalendarUnit::Day, zone.clone()), quantity }
+            }
+            Per::Month(zone) => {
+                Allowance::Period { calendar: Calendar::new(CalendarUnit::Month, zone.clone()), quantity }
+            }
+        })
+    };
+    Limit {
+        name: name.clone(),
+        requests: allowance(written.requests, requests),
+        tokens: allowance(written.tokens, tokens),
+        cost: None,
+        concurrent: written.concurrent,
+        weights: Weights {
+            input: written.weights.input,
+            cached_input: written.weights.cached_input,
+            output: written.weights.output,
+        },
+        enforce: written.enforce,
+    }
+}
+
+/// Whether the numbers of two limits are meant for the same time: with another, counts start anew.
+fn same_periods(one: &Limit, other: &Limit) -> bool {
+    let same = |one: &Option<Allowance>, other: &Option<Allowance>| match (one, other) {
+        (Some(Allowance::Rate(one)), Some(Allowance::Rate(other))) => one.period() == other.period(),
+        (Some(Allowance::Period { calendar: one, .. }), Some(Allowance::Period { calendar: other, .. })) => {
+            one == other
+        }
+        (None, None) => true,
+        _ => false,
+    };
+    same(&one.requests, &other.requests) && same(&one.tokens, &other.tokens) && same(&one.cost, &other.cost)
+}
+
+impl Filters {
+    fn fit(&self, request: &LimitedRequest<'_>) -> bool {
+        let has = |names: &Option<Vec<Arc<str>>>, name: Option<&str>| {
+            names
+                .as_ref()
+                .is_none_or(|names| name.is_some_and(|name| names.iter().any(|known| **known == *name)))
+        };
+        let group = request.caller.and_then(|caller| caller.group.as_deref());
+        has(&self.routes, Some(request.route))
+            && has(&self.clients, request.caller.map(|caller| &*caller.name))
+            && has(&self.groups, group)
+            && (self.models.is_none() || self.pattern(request).is_some())
+    }
+
+    /// The position of the pattern that the request's model fits: by the name of its table, else by its own.
+    fn pattern(&self, request: &LimitedRequest<'_>) -> Option<usize> {
+        let patterns = self.models.as_ref()?;
+        let fits = |model: &str| patterns.iter().position(|pattern| access::fits(pattern, model));
+        request.model_table.and_then(fits).or_else(|| request.model.and_then(fits))
+    }
+}
+
+impl Subjects {
+    fn of(config: &config::Config) -> Self {
+        Self {
+            clients: config.clients.keys().cloned().collect(),
+            groups: config.groups.keys().cloned().collect(),
+            routes: config.routes.keys().cloned().collect(),
+            models: config.models.keys().cloned().collect(),
+        }
+    }
+
+    /// How many there are of a kind, those without a name included.
+    fn count(&self, each: Each) -> usize {
+        self.names(each).count()
+    }
+
+    /// The names of all subjects of a kind, in the order of their numbers. The empty name is of the one without a name. A client without a group is
+    /// a group of its own, after the groups, with a name that no group has.
+    fn names(&self, each: Each) -> impl Iterator<Item = Subject<'_>> {
+        let (first, second): (&[Arc<str>], &[Arc<str>]) = match each {
+            Each::Client => (&self.clients, &[]),
+            Each::Group => (&self.groups, &self.clients),
+            Each::Route => (&self.routes, &[]),
+            Each::Model => (&self.models, &[]),
+            Each::Gateway => (&[], &[]),
+        };
+        let named = first.iter().map(|name| Subject::Named(name));
+        std::iter::once(Subject::Unnamed).chain(named).chain(second.iter().map(|name| Subject::Alone(name)))
+    }
+
+    /// The number of the subject whose use a request is.
+    fn of_request(&self, compiled: &CompiledLimit, request: &LimitedRequest<'_>) -> usize {
+        let named = |names: &[Arc<str>], name: Option<&str>| {
+            let position = name.and_then(|name| names.binary_search_by(|known| (**known).cmp(name)).ok());
+            position.map_or(0, |position| position + 1)
+        };
+        let client = request.caller.map(|caller| &*caller.name);
+        match compiled.each {
+            Each::Gateway => 0,
+            Each::Client => named(&self.clients, client),
+            Each::Route => named(&self.routes, Some(request.route)),
+            Each::Group => match request.caller.and_then(|caller| caller.group.as_deref()) {
+                Some(group) => named(&self.groups, Some(group)),
+                None => match named(&self.clients, client) {
+                    0 => 0,
+                    alone => self.groups.len() + alone,
+                },
+            },
+            Each::Model => {
+                match (named(&self.models, request.model_table), compiled.filters.pattern(request)) {
+                    (0, Some(pattern)) => self.models.len() + 1 + pattern,
+                    (table, _) => table,
+                }
+            }
+        }
+    }
+}
+
+/// A subject by its name, which is how it is found again after a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subject<'a> {
+    /// The callers of open routes, the models without a table, or the gateway.
+    Unnamed,
+    Named(&'a str),
+    /// A client without a group, as a group.
+    Alone(&'a str),
+}
+
+fn lists<'a>(entries: impl Iterator<Item = (&'a Arc<str>, LimitList)>) -> BTreeMap<Arc<str>, LimitList> {
+    entries.filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name.clone(), list)).collect()
+}
