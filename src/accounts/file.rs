@@ -1,7 +1,7 @@
 //! Remembers the accounts of ids in memory, and in a file to which a thread of its own appends.
 //!
 //! The file is read once, when it is opened. A line that was cut (the process or the machine stopped while it was written) says nothing, and is
-//! cut off; whatever else is no line is skipped. When more lines were appended than there are entries, the thread writes the file anew beside
+//! cut off; everything else that is not a line is skipped. When more lines were appended than there are entries, the thread writes a new file beside
 //! the old one and renames it.
 
 use std::{
@@ -30,7 +30,7 @@ const LOCK: &str = "accounts.lock";
 /// The most writes that wait for the thread; what is learnt beyond that is not written.
 const MOST_WAITING: usize = 1024;
 
-/// Lines beyond two for each entry after which the file is written anew.
+/// Lines beyond two for each entry after which a new file is written.
 const SLACK: usize = 4096;
 
 /// The largest file that is read, in bytes; of a larger one, only the beginning.
@@ -172,7 +172,7 @@ impl Drop for FileMap {
 /// The thread that writes.
 struct Writer {
     directory: PathBuf,
-    /// `None` after a failure, until the file was written anew.
+    /// `None` after a failure, until a new file was written.
     file: Option<File>,
     /// Lines in the file.
     lines: usize,
@@ -203,12 +203,12 @@ impl Writer {
         }
     }
 
-    /// Appends what the jobs have, or writes everything anew.
+    /// Appends what the jobs have, or writes a new file.
     fn write(&mut self, batch: &[Job]) -> io::Result<()> {
         let count: usize = batch.iter().map(|job| job.count).sum();
         let most = 2 * self.memory.size().entries + SLACK;
         let Some(file) = self.file.as_mut().filter(|_| self.lines + count <= most) else {
-            return self.write_anew();
+            return self.write_new();
         };
         let lines: Vec<&str> = batch.iter().map(|job| &*job.lines).collect();
         // Until it is known to have gone well: a line may be there in part.
@@ -221,7 +221,7 @@ impl Writer {
     }
 
     /// Writes what is in memory into a new file, in place of the old one.
-    fn write_anew(&mut self) -> io::Result<()> {
+    fn write_new(&mut self) -> io::Result<()> {
         self.file = None;
         let (path, next) = (self.directory.join(NAME), self.directory.join(NEXT));
         let mut lines = String::new();
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_is_written_anew_before_it_grows_without_bound() {
+    async fn a_new_file_is_written_before_it_grows_without_bound() {
         let folder = Folder::new();
         let map = FileMap::open(&folder.0).unwrap();
         for round in 0..30 {

@@ -22,7 +22,7 @@ pub const MOST_IDS: usize = 131_072;
 /// How long an id is remembered after it was last learnt or used, in hours: 90 days.
 pub const LIFETIME: u32 = 90 * 24;
 
-/// The digest of a client and an id: the first 16 bytes of SHA-256. It does not tell the id, and the id of one client is none of another's.
+/// The digest of a client and an id: the first 16 bytes of SHA-256. The id cannot be read from it, and the same id has another digest for each client.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct IdDigest([u8; 16]);
 

@@ -104,18 +104,15 @@ impl LimitIndex {
     /// The limits that apply to a request, in the order global, group, client, route, model.
     pub fn applying(&self, request: &LimitedRequest<'_>) -> Vec<Applied> {
         let group = request.caller.and_then(|caller| caller.group.as_ref());
-        let of = |lists: &BTreeMap<Arc<str>, LimitList>, name: Option<&str>| {
-            name.and_then(|name| lists.get(name)).cloned().unwrap_or_default()
-        };
         let lists = [
-            self.of_all.clone(),
+            &*self.of_all,
             of(&self.of_groups, group.map(|name| &**name)),
             of(&self.of_clients, request.caller.map(|caller| &*caller.name)),
             of(&self.of_routes, Some(request.route)),
             of(&self.of_models, request.model_table),
         ];
         let mut applying: Vec<Applied> = Vec::new();
-        for position in lists.iter().flatten() {
+        for position in lists.into_iter().flatten() {
             let Some(compiled) = self.limits.get(*position) else { continue };
             let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
             if is_known || !compiled.filters.fit(request) {
@@ -303,6 +300,11 @@ enum Subject<'a> {
     Named(&'a str),
     /// A client without a group, as a group.
     Alone(&'a str),
+}
+
+/// The limits of this name's table.
+fn of<'l>(lists: &'l BTreeMap<Arc<str>, LimitList>, name: Option<&str>) -> &'l [usize] {
+    name.and_then(|name| lists.get(name)).map_or(&[], |list| list)
 }
 
 fn lists<'a>(entries: impl Iterator<Item = (&'a Arc<str>, LimitList)>) -> BTreeMap<Arc<str>, LimitList> {
