@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -78,6 +78,9 @@ pub struct Status {
     frames: Cell<u64>,
     bytes: Cell<u64>,
     turns: Cell<Option<u64>>,
+    waited: Cell<Duration>,
+    /// Number of frames when a survey saw it change last, and when that was.
+    seen: Cell<Option<(u64, Instant)>>,
 }
 
 impl Default for Status {
@@ -93,6 +96,8 @@ impl Default for Status {
             frames: Cell::default(),
             bytes: Cell::default(),
             turns: Cell::default(),
+            waited: Cell::default(),
+            seen: Cell::default(),
         }
     }
 }
@@ -130,6 +135,16 @@ impl Status {
     /// Notes that the exchange has entered `phase`.
     pub fn enter(&self, phase: Phase) {
         self.phase.set(phase);
+    }
+
+    /// How long the exchange has waited for permits and between attempts.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Notes a wait for a permit, or between attempts. It does not count as time that the gateway itself adds.
+    pub fn add_wait(&self, wait: Duration) {
+        self.waited.set(self.waited.get() + wait);
     }
 
     /// Notes that the client has left while the upstream's response is still being read. The first call counts.
@@ -177,6 +192,29 @@ impl Status {
         (self.frames.get(), self.bytes.get())
     }
 
+    /// For how long the stream of the exchange has sent no frame, as far as calls of this have seen; `None`: it is not streaming. Whoever wants to
+    /// know calls it repeatedly, so that a frame need not note its time.
+    pub fn silence(&self, now: Instant) -> Option<Duration> {
+        if self.phase.get() != Phase::Stream || self.turns.get().is_some() {
+            return None;
+        }
+        let frames = self.frames.get();
+        match self.seen.get() {
+            Some((seen, since)) if seen == frames => Some(now.saturating_duration_since(since)),
+            _ => {
+                self.seen.set(Some((frames, now)));
+                Some(Duration::ZERO)
+            }
+        }
+    }
+
+    /// Shows the identity of the exchange, once it is set.
+    pub fn with_about(&self, show: impl FnOnce(&About)) {
+        if let Some(about) = &*self.about.borrow() {
+            show(about);
+        }
+    }
+
     pub(super) fn open_exchange(&self) -> Option<OpenExchange> {
         let about = self.about.borrow().clone()?;
         Some(OpenExchange {
@@ -192,5 +230,25 @@ impl Status {
             self.frames.set(self.frames.get() + 1);
             self.bytes.set(self.bytes.get() + bytes as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_last_frame_that_was_seen() {
+        let (status, start) = (Status::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(status.silence(start), None);
+        status.enter(Phase::Stream);
+        status.count_frame(1);
+        assert_eq!(status.silence(after(1)), Some(Duration::ZERO));
+        assert_eq!(status.silence(after(31)), Some(Duration::from_secs(30)));
+        status.count_frame(1);
+        assert_eq!(status.silence(after(32)), Some(Duration::ZERO));
+        status.tunnelled(1, 1, 0);
+        assert_eq!(status.silence(after(99)), None);
     }
 }

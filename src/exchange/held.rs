@@ -52,7 +52,10 @@ mod tests {
         body::ConnectionState,
         exchange::{Exchange, Load, Opening},
         fault::{ErrorForm, Fault, LanguageChoice, Outcome},
-        telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
+        telemetry::{
+            ids::TraceContext,
+            metrics::{sdk::Sdk, worker::WorkerMetrics},
+        },
     };
 
     fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Box<Exchange> {
@@ -66,6 +69,7 @@ mod tests {
             error_form: ErrorForm::OpenAi,
             languages: LanguageChoice::default(),
             caller_ids: None,
+            sdk: Sdk::default(),
         };
         let connection = ConnectionState::new(Instant::now());
         Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())

@@ -21,7 +21,7 @@ use crate::{
     policy::{Readers, SecretScanner},
     telemetry::{
         ids::{CallerIds, TraceContext},
-        metrics::worker::WorkerMetrics,
+        metrics::{sdk::Sdk, worker::WorkerMetrics},
         queue::Queue,
     },
 };
@@ -115,6 +115,8 @@ pub struct Opening {
     pub error_form: ErrorForm,
     /// The languages of the gateway's own errors for this client.
     pub languages: LanguageChoice,
+    /// The client's SDK.
+    pub sdk: Sdk,
 }
 
 impl Exchange {
@@ -190,6 +192,11 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         let start = attempt.start;
+        if self.record.attempts.count() == 0 {
+            let waited = self.record.upload.waited() + self.handle.status.waited();
+            let since = start.saturating_duration_since(self.record.start);
+            self.record.overhead = Some(since.saturating_sub(waited));
+        }
         self.record.attempts.begin(attempt);
         start
     }
@@ -214,6 +221,13 @@ impl Exchange {
     pub fn attempt_failed(&mut self, result: &'static str, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, code));
         self.count_attempt();
+    }
+
+    /// Notes that the response of the last attempt was judged as soon as its head was here, which adds to the overhead.
+    pub fn judged_at_once(&mut self) {
+        let Some(head) = self.record.first_byte else { return };
+        let since = self.record.start.elapsed().saturating_sub(head);
+        self.record.overhead = self.record.overhead.map(|before| before + since);
     }
 
     /// Notes that the attempt of that `number`, from 1, which was late, is the last one again.
@@ -313,7 +327,7 @@ impl Drop for Exchange {
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }
-        self.metrics.finished(finished.sample());
+        self.metrics.finished(&finished.sample());
         if let Some(log) = &self.log {
             log.write(&finished);
         }

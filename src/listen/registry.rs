@@ -108,6 +108,11 @@ impl ConnectionRegistry {
         handles.filter_map(|handle| handle.open_exchange()).take(most).collect()
     }
 
+    /// The open connections.
+    pub(super) fn connections(&self) -> Vec<Rc<ConnectionState>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
     /// The number of exchanges that are open on these connections.
     pub(super) fn exchanges(&self) -> usize {
         self.connections.borrow().values().map(|state| state.handles().len()).sum()
