@@ -8,6 +8,7 @@ mod candidates;
 mod error_body;
 mod error_class;
 mod give_up;
+mod granted;
 mod head;
 mod key_waits;
 mod late;
@@ -49,6 +50,7 @@ use attempt::{AttemptHead, FailedAttempt, Hold};
 use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
+use granted::{ModelGrants, NotGranted};
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
@@ -67,6 +69,8 @@ struct Dispatch {
     asked_upstreams: Vec<Arc<str>>,
     /// The error of the last attempt.
     last: Option<AttemptError>,
+    /// What limits by model have granted.
+    grants: ModelGrants,
 }
 
 /// What follows a failed attempt.
@@ -106,16 +110,30 @@ pub(super) async fn dispatch(
                         if dispatch.rounds.wait_for_late(exchange).await {
                             continue;
                         }
+                        if dispatch.last.is_none()
+                            && let Some(reached) = dispatch.grants.reached()
+                        {
+                            return Err(reached);
+                        }
                         return give_up(exchange, dispatch.last, available)
                             .map_err(|fault| of_account(fault, &request));
                     }
                 },
             };
+            match dispatch.grants.admit(context, exchange, &request, &candidate).await {
+                Ok(()) => {}
+                Err(NotGranted::Refuse(fault)) => return Err(fault),
+                Err(NotGranted::Skip) => {
+                    dispatch.rounds.candidates.mark_failed(&candidate, FailureScope::Model, true);
+                    continue;
+                }
+            }
             let Some(begun) = dispatch.send(context, exchange, &mut request, candidate).await else {
                 continue;
             };
             begun
         };
+        let model = begun.candidate.model.clone();
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.rounds.candidates);
         let finished = {
             let mut finishing = pin!(attempt::finish(context, exchange, &request, begun, hold));
@@ -126,6 +144,7 @@ pub(super) async fn dispatch(
         };
         let failed = match finished {
             Ok(response) => {
+                dispatch.grants.keep_for(model.as_ref(), exchange);
                 let Some(rewrite) = request.rewrite else { return Ok(response) };
                 return Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await;
             }
@@ -164,6 +183,7 @@ impl Dispatch {
             route,
             asked_upstreams: Vec::new(),
             last: None,
+            grants: ModelGrants::default(),
         }
     }
 
