@@ -112,7 +112,7 @@ impl Accounting {
 
     /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
     /// accepted has used nothing, and all of it is given back.
-    pub(super) fn settle(self: Box<Self>, finished: &Finished<'_>) {
+    pub(super) fn settle(self, finished: &Finished<'_>) {
         if !is_accepted(finished) {
             return;
         }

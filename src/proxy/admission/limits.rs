@@ -80,7 +80,7 @@ async fn take(exchange: &mut Exchange, limits: &[Applied], demand: Demand) -> Re
     let result = Admitted::take(limits, demand, moment);
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
-    rate_headers::write(&mut exchange.response_headers, granted.iter().chain(limits), moment);
+    rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
     match &result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {

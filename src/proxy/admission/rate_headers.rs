@@ -32,7 +32,7 @@ const BEGINNING: &str = "x-ratelimit-";
 /// enforce say nothing.
 pub(super) fn write<'a>(
     headers: &mut HeaderMap,
-    applying: impl Iterator<Item = &'a Applied> + Clone,
+    applying: &(impl Iterator<Item = &'a Applied> + Clone),
     now: Moment,
 ) {
     let enforced = || applying.clone().filter(|applied| applied.limit.enforce);

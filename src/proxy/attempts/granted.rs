@@ -46,9 +46,7 @@ impl ModelGrants {
         request: &PreparedRequest,
         candidate: &Candidate,
     ) -> Result<(), NotGranted> {
-        if !context.snapshot.limits.any_by_model()
-            || self.granted.iter().any(|(model, _)| *model == candidate.model)
-        {
+        if self.granted.iter().any(|(model, _)| *model == candidate.model) {
             return Ok(());
         }
         if self.refused.contains(&candidate.model) {
