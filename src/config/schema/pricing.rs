@@ -188,13 +188,14 @@ fn tiers(table: &Table<'_>, context: &Context<'_>) -> Vec<PriceTier> {
 
 /// A price that is forgotten makes tokens free, which nobody notices.
 fn has_prices(table: &Table<'_>) {
-    match (table.get("input"), table.get("output")) {
-        (None, None) => {
-            table.fail(complaint("has no prices", r#"for example: input = "2.50", output = "10.00""#))
+    let free = |class: &str| complaint(format!("has no `{class}`: {class} of this model is free"), FREE);
+    match (table.get("input").is_some(), table.get("output").is_some()) {
+        (true, true) => {}
+        (true, false) => table.warn(free("output")),
+        (false, true) => table.warn(free("input")),
+        (false, false) => {
+            table.fail(complaint("has no prices", r#"for example: input = "2.50", output = "10.00""#));
         }
-        (Some(_), None) => table.warn(complaint("has no `output`: output of this model is free", FREE)),
-        (None, Some(_)) => table.warn(complaint("has no `input`: input of this model is free", FREE)),
-        (Some(_), Some(_)) => {}
     }
 }
 
