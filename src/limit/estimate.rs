@@ -58,6 +58,13 @@ impl Estimates {
         TokenCount { input: whole(bytes as f32 / ratio), cached_input: 0, output: whole(output) }
     }
 
+    /// The tokens that a request of `bytes` uses on average: without the deviation, so that many requests use as much as is expected of them.
+    pub fn usual(&self, client: &str, model: &str, bytes: u64) -> u64 {
+        let Some(entry) = self.entry(client, model) else { return 1 };
+        let ratio = read(&entry.ratio).max(f32::MIN_POSITIVE);
+        whole(bytes as f32 / ratio).saturating_add(whole(read(&entry.output)))
+    }
+
     /// Learns what a request of `bytes` has used.
     pub fn learn(&self, client: &str, model: &str, bytes: u64, used: TokenCount) {
         let Some(entry) = self.entry(client, model) else { return };

@@ -21,8 +21,20 @@ const ROWS: [&[&str]; 7] = [
     &["proxy"],
     &["snapshot", "exchange"],
     &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
-    &["config", "telemetry"],
-    &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause", "websocket", "money"],
+    &["config", "telemetry", "wait_queue"],
+    &[
+        "sse",
+        "openai",
+        "fault",
+        "span",
+        "key_digest",
+        "outline",
+        "coding",
+        "pause",
+        "websocket",
+        "money",
+        "priority",
+    ],
 ];
 
 /// Where a room imports from its own row.

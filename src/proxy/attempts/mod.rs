@@ -36,7 +36,7 @@ use std::{
 
 use super::{
     account_choice::Search, admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse,
-    intake::PreparedRequest,
+    intake::PreparedRequest, queueing::queueing,
 };
 use crate::{
     exchange::{Exchange, Record},
@@ -46,6 +46,7 @@ use crate::{
     upstream::{CallerHash, CooldownReason},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
+use available::NextAvailable;
 use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
@@ -99,7 +100,7 @@ pub(super) async fn dispatch(
             let next = same.take().or_else(|| dispatch.rounds.candidates.next(Instant::now()));
             let candidate = match next {
                 Some(candidate) => candidate,
-                None => match Box::pin(dispatch.rounds.next_round(exchange)).await {
+                None => match dispatch.next_round(context, exchange).await {
                     Ok(Some(candidate)) => candidate,
                     Ok(None) => continue,
                     Err(available) => {
@@ -165,6 +166,17 @@ impl Dispatch {
             asked_upstreams: Vec::new(),
             last: None,
         }
+    }
+
+    /// As [`Rounds::next_round`], with the request's place in queues.
+    async fn next_round(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Box<Candidate>>, Option<NextAvailable>> {
+        let queueing = queueing(context, exchange, self.model.as_deref());
+        self.rounds.candidates.queue_as(queueing);
+        Box::pin(self.rounds.next_round(exchange)).await
     }
 
     /// Sends the request to `candidate` and waits for the head of the response. `None`: it was not admitted, or the late attempt was answered first.
