@@ -5,7 +5,6 @@ use std::{net::IpAddr, rc::Rc};
 use super::context::RequestContext;
 use crate::{
     exchange::{Exchange, Queueing, Record},
-    priority::Priority,
     wait_queue::{ArrivalNumber, FlowKey, Ticket},
 };
 
@@ -36,7 +35,7 @@ fn ticket(context: &RequestContext, record: &Record, model: Option<&str>) -> Tic
     let estimates = &context.snapshot.limits.estimates;
     Ticket {
         flow,
-        priority: Priority::default(),
+        priority: caller.map(|caller| caller.priority).unwrap_or_default(),
         arrival: ArrivalNumber::next(),
         weight: model.map_or(1, |model| estimates.usual(name, model, bytes)),
         bytes,

@@ -258,8 +258,9 @@ fn callers(
             rights: Rights { routes: client.routes, models: client.models },
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
+            cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
             group: client.group,
-            cut_when_withdrawn: client.on_revoke == OnRevoke::Cut,
         };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
