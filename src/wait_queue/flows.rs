@@ -1,12 +1,14 @@
 //! The waiters of one priority: deficit round robin over their flows.
 //!
-//! Flows take turns. When its turn comes, a flow is granted a quantum, and its waiters are served until the next one would cost more than what the
-//! flow has left, which it keeps for its next turn (M. Shreedhar and G. Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM
-//! 1995). Flows that always have waiters therefore get the same share of what is served, whatever their requests cost: two of them differ by at
-//! most a quantum and the cost of two requests. The quantum is the mean cost of the waiters at the beginning of a round.
+//! Flows take turns. When its turn comes, a flow is granted a quantum, and its waiters are served for as long as it has anything left (M. Shreedhar and
+//! G. Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995). The last one may cost more than that: the flow then owes the rest, and
+//! is passed over until its quanta have paid for it (H. Adiseshu, G. Parulkar and G. Varghese, "A Reliable and Scalable Striping Protocol", SIGCOMM
+//! 1996, call this form surplus round robin). So no client waits for several rounds because its first request is a large one. Flows that always have
+//! waiters get the same share of what is served, whatever their requests cost: two of them differ by at most a quantum and the cost of two
+//! requests. The quantum is the mean cost of the waiters at the beginning of a round.
 //!
-//! What a request will cost is an estimate. When its real cost is known, the difference is charged to its flow. A flow that owes more than it has been
-//! granted keeps its debt while it has no waiters, for as long as others of its priority wait.
+//! What a request will cost is an estimate. When its real cost is known, the difference is charged to its flow. A flow that owes anything keeps its
+//! debt while it has no waiters, for as long as others of its priority wait.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -29,6 +31,7 @@ pub(super) struct Flows<T> {
     turn_begun: bool,
     /// Number of the round. All flows get a quantum of the same size in it.
     round: u64,
+    /// 0: no round has begun.
     quantum: i64,
     waiting: usize,
     /// The sum of the costs of all waiters.
@@ -53,7 +56,7 @@ impl<T> Default for Flows<T> {
             turns: VecDeque::new(),
             turn_begun: false,
             round: 1,
-            quantum: 1,
+            quantum: 0,
             waiting: 0,
             cost: 0,
         }
@@ -92,7 +95,7 @@ impl<T> Flows<T> {
             let flow = self.flows.get_mut(key)?;
             let cost = flow.first(may).map(|(_, cost)| cost);
             if (cost.is_some() || flow.entries.is_empty()) && !self.turn_begun {
-                if flow.round == self.round {
+                if flow.round == self.round || self.quantum == 0 {
                     // All have had their turn.
                     self.round += 1;
                     self.quantum = mean(self.cost, self.waiting);
@@ -102,7 +105,7 @@ impl<T> Flows<T> {
                 self.turn_begun = true;
             }
             match cost {
-                Some(cost) if flow.deficit >= cost => return Some(cost),
+                Some(cost) if flow.deficit > 0 => return Some(cost),
                 None if flow.entries.is_empty() && flow.deficit >= 0 => self.forget_first(),
                 _ => self.end_turn(),
             }
@@ -130,7 +133,7 @@ impl<T> Flows<T> {
         flow.deficit -= cost;
         self.waiting -= 1;
         self.cost -= cost;
-        if flow.entries.is_empty() {
+        if flow.entries.is_empty() && flow.deficit >= 0 {
             // A flow saves nothing for the time when it has waiters again.
             self.forget_first();
         }
@@ -192,6 +195,7 @@ impl<T> Flows<T> {
             self.flows.clear();
             self.turns.clear();
             self.turn_begun = false;
+            self.quantum = 0;
         }
     }
 
@@ -199,16 +203,26 @@ impl<T> Flows<T> {
     fn skip_rounds(&mut self, may: &impl Fn(&T) -> bool) -> Option<()> {
         let quantum = mean(self.cost, self.waiting);
         let rounds = |flow: &Flow<T>| {
-            let (_, cost) = flow.first(may)?;
-            Some((cost - flow.deficit + quantum - 1) / quantum)
+            flow.first(may)?;
+            Some(flow.deficit.saturating_neg().max(0) / quantum)
         };
         let rounds = self.flows.values().filter_map(rounds).min()?;
-        let grant = quantum.saturating_mul((rounds - 1).max(0));
-        for flow in self.flows.values_mut() {
-            if flow.entries.is_empty() || flow.first(may).is_some() {
+        let grant = quantum.saturating_mul(rounds);
+        if grant == 0 {
+            return Some(());
+        }
+        self.turns.retain(|key| {
+            let Some(flow) = self.flows.get_mut(key) else { return false };
+            let owes = flow.entries.is_empty();
+            if owes || flow.first(may).is_some() {
                 flow.deficit = flow.deficit.saturating_add(grant);
             }
-        }
+            let is_paid = owes && flow.deficit >= 0;
+            if is_paid {
+                self.flows.remove(key);
+            }
+            !is_paid
+        });
         Some(())
     }
 }

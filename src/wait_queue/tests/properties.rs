@@ -110,7 +110,7 @@ proptest! {
         prop_assert!(most - least <= 3 * largest, "{served:?}, largest {largest}");
     }
 
-    /// A priority that always has waiters gets its least share, within one request. What nobody of a higher one wants is not wasted.
+    /// A priority that always has waiters gets its least share, within two requests. What nobody of a higher one wants is not wasted.
     #[test]
     fn no_priority_starves(weights in vec((1_u64..300, 1_u64..300, 1_u64..300), 1..5), services in 50_usize..600) {
         let mut schedule = Schedule::default();
@@ -131,8 +131,8 @@ proptest! {
         }
         let all: u64 = served.values().sum();
         let of = |priority| served.get(&priority).copied().unwrap_or_default();
-        prop_assert!(of(Priority::Low) + 300 >= all / 10, "{served:?}");
-        prop_assert!(of(Priority::Normal) + 300 >= all / 5, "{served:?}");
+        prop_assert!(of(Priority::Low) + 600 >= all / 10, "{served:?}");
+        prop_assert!(of(Priority::Normal) + 600 >= all / 5, "{served:?}");
         prop_assert!(of(Priority::High) + 600 >= all * 7 / 10, "{served:?}");
     }
 

@@ -61,10 +61,10 @@ impl Reference {
             Priority::ALL.into_iter().map(|priority| self.next_of(priority)).collect();
         let first = nexts.iter().position(Option::is_some)?;
         let mut chosen = first;
-        for index in first + 1..nexts.len() {
-            let Some(next) = nexts[index] else { continue };
-            let share = share(Priority::ALL[index]);
-            if self.classes[&Priority::ALL[index]].credit >= next.ticket.cost() * (100 - share) {
+        for (index, next) in nexts.iter().enumerate().skip(first + 1) {
+            let Some(next) = next else { continue };
+            let share = share(next.ticket.priority);
+            if self.classes[&next.ticket.priority].credit >= next.ticket.cost() * (100 - share) {
                 chosen = index;
             }
         }
@@ -117,7 +117,7 @@ impl Reference {
             }
             let deficit = ring.deficits[&flow];
             match next {
-                Some(next) if next.ticket.cost() <= deficit => return Some(*next),
+                Some(next) if deficit > 0 => return Some(*next),
                 None if deficit >= 0 => ring.leave(flow),
                 _ => {
                     ring.flows.rotate_left(1);
@@ -138,6 +138,7 @@ impl Reference {
             ring.flows.clear();
             ring.deficits.clear();
             ring.is_begun = false;
+            ring.quantum = 0;
             ring.credit = 0;
         } else if of_class.iter().all(|waiting| waiting.ticket.flow != flow) && ring.deficits[&flow] >= 0 {
             ring.leave(flow);
