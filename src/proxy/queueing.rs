@@ -5,6 +5,7 @@ use std::{net::IpAddr, rc::Rc};
 use super::context::RequestContext;
 use crate::{
     exchange::{Exchange, Queueing, Record},
+    limit::Likeness,
     wait_queue::{ArrivalNumber, FlowKey, Ticket},
 };
 
@@ -31,13 +32,16 @@ fn ticket(context: &RequestContext, record: &Record, model: Option<&str>) -> Tic
         (None, IpAddr::V6(address)) => FlowKey::of(&address.octets()),
     };
     let bytes = record.upload.bytes();
-    let name = caller.map(|caller| &*caller.name).unwrap_or_default();
-    let estimates = &context.snapshot.limits.estimates;
+    let usual = |model| {
+        let client = caller.map(|caller| &*caller.name).unwrap_or_default();
+        let like = Likeness { client, dialect: record.endpoint.as_str(), model };
+        context.snapshot.limits.estimates.usual(like, bytes)
+    };
     Ticket {
         flow,
         priority: caller.map(|caller| caller.priority).unwrap_or_default(),
         arrival: ArrivalNumber::next(),
-        weight: model.map_or(1, |model| estimates.usual(name, model, bytes)),
+        weight: model.map_or(1, usual),
         bytes,
     }
 }
