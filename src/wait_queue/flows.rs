@@ -107,9 +107,12 @@ impl<T> Flows<T> {
             match cost {
                 Some(cost) if flow.deficit > 0 => return Some(cost),
                 None if flow.entries.is_empty() && flow.deficit >= 0 => self.forget_first(),
-                _ => self.end_turn(),
+                _ => {
+                    self.end_turn();
+                    visited += 1;
+                }
             }
-            visited += 1;
+            // All have their quantum of this round.
             if visited > self.turns.len() {
                 self.skip_rounds(may)?;
                 visited = 0;

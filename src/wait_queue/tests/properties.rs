@@ -40,7 +40,7 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The same waiters are served in the same order by the schedule and by the reference. No waiter is lost, and none overtakes within its flow.
     #[test]
