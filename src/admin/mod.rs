@@ -107,7 +107,7 @@ impl AdminState {
             let text = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
             return plain(StatusCode::FORBIDDEN, text).map(Into::into);
         }
-        if let Some(file) = self.page(request) {
+        if let Some(file) = live::page(request) {
             return file;
         }
         if !self.is_authorized(request) {

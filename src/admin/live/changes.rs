@@ -8,11 +8,11 @@ const MOST: usize = 200;
 /// The keys that differ, each with its value before and after; a value that is not there is left out. At most [`MOST`].
 pub(super) fn between(before: &Value, after: &Value) -> Vec<Value> {
     let mut found = Vec::new();
-    compare(String::new(), Some(before), Some(after), &mut found);
+    compare("", Some(before), Some(after), &mut found);
     found
 }
 
-fn compare(path: String, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Value>) {
+fn compare(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mut Vec<Value>) {
     if before == after || found.len() >= MOST {
         return;
     }
@@ -29,7 +29,7 @@ fn compare(path: String, before: Option<&Value>, after: Option<&Value>, found: &
     let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     for name in names {
         let dot = if path.is_empty() { "" } else { "." };
-        compare(format!("{path}{dot}{name}"), old.get(name), new.get(name), found);
+        compare(&format!("{path}{dot}{name}"), old.get(name), new.get(name), found);
     }
 }
 

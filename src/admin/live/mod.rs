@@ -39,15 +39,15 @@ pub(super) async fn run(state: Rc<AdminState>) {
     Feed::new(state).run().await;
 }
 
-impl AdminState {
-    /// A file of the page. It holds nothing of this gateway, so it needs no token: a browser cannot send one before the page runs.
-    pub(super) fn page<B>(&self, request: &Request<B>) -> Option<Response<AdminBody>> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return None;
-        }
-        files::find(request.uri().path(), request.headers())
+/// A file of the page. It holds nothing of this gateway, so it needs no token: a browser cannot send one before the page runs.
+pub(super) fn page<B>(request: &Request<B>) -> Option<Response<AdminBody>> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return None;
     }
+    files::find(request.uri().path(), request.headers())
+}
 
+impl AdminState {
     /// The stream of events, or the result of an action.
     pub(super) async fn live<B>(&self, request: &Request<B>) -> Option<Response<AdminBody>> {
         let path = request.uri().path();

@@ -49,12 +49,12 @@ impl Notices {
 
     fn of_gateway(&mut self, admin: &AdminState, deaf: &[usize], generation: u64) {
         if !admin.ready.get() {
-            self.add(Owner::Gateway, "is draining: no new connections are accepted".to_owned());
+            self.add(Owner::Gateway, "is draining: no new connections are accepted");
         }
         for worker in deaf {
             self.add(
                 Owner::Gateway,
-                format!("worker {worker} does not respond; its requests are not listed"),
+                &format!("worker {worker} does not respond; its requests are not listed"),
             );
         }
         let reload = admin.gateway.last_reload.load();
@@ -63,7 +63,7 @@ impl Notices {
             let plural = if problems == 1 { "problem" } else { "problems" };
             self.add(
                 Owner::Gateway,
-                format!(
+                &format!(
                     "configuration refused ({problems} {plural}); generation {generation} stays in effect"
                 ),
             );
@@ -77,15 +77,18 @@ impl Notices {
             let open =
                 upstream.targets().filter(|target| target.state.circuit(now) != Circuit::Closed).count();
             if open > 0 {
-                self.add(Owner::Provider, format!("{name}: circuit breaker open at {open} of {all} targets"));
+                self.add(
+                    Owner::Provider,
+                    &format!("{name}: circuit breaker open at {open} of {all} targets"),
+                );
             }
             let (keys, resting) = upstream.keys.cooling_down(now);
             if resting > 0 {
-                self.add(Owner::Provider, format!("{name}: {resting} of {keys} keys in cooldown"));
+                self.add(Owner::Provider, &format!("{name}: {resting} of {keys} keys in cooldown"));
             }
             let waiting: usize = upstream.targets().map(|target| target.state.waiting()).sum();
             if waiting > 0 {
-                self.add(Owner::Provider, format!("{name}: {waiting} requests wait for max_pending"));
+                self.add(Owner::Provider, &format!("{name}: {waiting} requests wait for max_pending"));
             }
         }
     }
@@ -110,11 +113,11 @@ impl Notices {
                 (false, 1) => "1 request has had no response".to_owned(),
                 (false, count) => format!("{count} requests have had no response"),
             };
-            self.add(Owner::Provider, format!("{upstream}: {what} for more than {} s", SILENT.as_secs()));
+            self.add(Owner::Provider, &format!("{upstream}: {what} for more than {} s", SILENT.as_secs()));
         }
     }
 
-    fn add(&mut self, owner: Owner, text: String) {
+    fn add(&mut self, owner: Owner, text: &str) {
         self.0.push(json!({ "who": owner.as_str(), "text": text }));
     }
 }
