@@ -23,6 +23,7 @@ mod limits;
 mod live;
 mod metrics;
 mod models;
+mod money;
 mod online;
 mod operator;
 mod packaging;
