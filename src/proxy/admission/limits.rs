@@ -31,7 +31,8 @@ pub(super) async fn admit(
         return Ok(());
     }
     let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
-    let granted = take(exchange, &applying, accounting.demand()).await.map_err(|refused| limit_fault(&refused))?;
+    let granted =
+        take(exchange, &applying, accounting.demand()).await.map_err(|refused| limit_fault(&refused))?;
     accounting.add(granted);
     exchange.open_account(accounting);
     Ok(())

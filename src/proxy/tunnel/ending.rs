@@ -19,6 +19,8 @@ pub(super) enum Ending {
     Drain,
     /// What the client was granted is withdrawn.
     Revoked,
+    /// The operator has cancelled it.
+    Operator,
     /// Nothing passed for this long.
     Idle(Duration),
     /// The connection has lasted this long, its total timeout.
@@ -50,6 +52,7 @@ impl Ending {
         match cut {
             Cut::Drain => Self::Drain,
             Cut::Revoked => Self::Revoked,
+            Cut::Operator => Self::Operator,
             Cut::Total => Self::Total(age),
             Cut::WriteStall => Self::Stalled,
         }
@@ -67,6 +70,7 @@ impl Ending {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
             Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
             Self::Revoked
+            | Self::Operator
             | Self::ModelForbidden(_)
             | Self::ModelNotFound { .. }
             | Self::ModelUnknown
@@ -88,6 +92,7 @@ impl Ending {
         match self {
             Self::Drain => Fault::CutByDrain,
             Self::Revoked => Fault::KeyRevoked,
+            Self::Operator => Fault::CutByOperator,
             Self::Idle(span) => Fault::TunnelIdle(*span),
             Self::Total(span) => Fault::TotalTimeout(*span),
             Self::Stalled => Fault::CallerStalled,
