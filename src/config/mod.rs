@@ -25,6 +25,7 @@ pub mod secret;
 mod size;
 mod source;
 pub(crate) mod span;
+mod split;
 mod url;
 mod watch;
 
@@ -57,9 +58,9 @@ pub use self::{
         Admin, AskForUsage, Auth, Azure, Balance, Breaker, BreakerOverride, Burst, Certificate, Choice,
         Client, ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy, Group,
         HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log, LogFormat, Model,
-        ModelList, ModelTables, ModelUpstreams, Network, OnDisconnect, OnRevoke, Per, Pool, Retry,
-        RetryOverrides, Route, SameCandidate, Server, SetHeader, Tag, Target, TimeoutLimits,
-        TimeoutOverrides, Timeouts, TokenWeights, Upstream, UpstreamTls,
+        ModelList, ModelPrices, ModelTables, ModelUpstreams, Network, OnDisconnect, OnRevoke, Per, Pool,
+        PriceTier, Pricing, Retry, RetryOverrides, Route, SameCandidate, Server, SetHeader, Tag, Target,
+        TimeoutLimits, TimeoutOverrides, Timeouts, TokenWeights, UnknownPrice, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

@@ -7,6 +7,7 @@ use crate::{
     access::{self, Caller},
     config::{self, Burst, Each, Per},
     limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
+    money::Money,
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -167,9 +168,9 @@ impl CompiledLimit {
 
 /// The limit in the terms of those who count.
 fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
-    let (requests, tokens) = match written.burst {
-        Burst::Span(_) => (None, None),
-        Burst::Sizes { requests, tokens } => (requests, tokens),
+    let (requests, tokens, cost) = match written.burst {
+        Burst::Span(_) => (None, None, None),
+        Burst::Sizes { requests, tokens, cost } => (requests, tokens, cost),
     };
     let allowance = |quantity: Option<u64>, size| {
         let quantity = quantity?;
@@ -189,7 +190,7 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
         name: name.clone(),
         requests: allowance(written.requests, requests),
         tokens: allowance(written.tokens, tokens),
-        cost: None,
+        cost: allowance(written.cost.map(Money::nanos), cost.map(Money::nanos)),
         concurrent: written.concurrent,
         weights: Weights {
             input: written.weights.input,

@@ -18,7 +18,7 @@ fn a_limit_has_the_numbers_that_are_written() {
     assert!(limit.enforce);
     let of = |burst: Burst, quantity| burst.of(quantity, Duration::from_secs(60), None);
     assert_eq!((of(limit.burst, 600), of(Burst::USUAL, 600), of(Burst::USUAL, 5)), (60, 60, 1));
-    let sized = Burst::Sizes { requests: Some(7), tokens: None };
+    let sized = Burst::Sizes { requests: Some(7), tokens: None, cost: None };
     assert_eq!(sized.of(600, Duration::from_secs(60), Some(7)), 7);
 }
 

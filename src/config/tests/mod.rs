@@ -10,6 +10,7 @@ mod inheritance;
 mod limits;
 mod mistakes;
 mod models;
+mod pricing;
 mod sample;
 mod schema_agrees;
 mod secrets;
