@@ -27,7 +27,7 @@ use crate::{
 };
 
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitedRequest};
+pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 pub use pricing::{ModelNames, Pricing};
