@@ -21,6 +21,7 @@ mod keys;
 mod languages;
 mod layers;
 mod limits;
+mod live;
 mod metrics;
 mod models;
 mod money;

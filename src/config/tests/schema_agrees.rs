@@ -58,6 +58,7 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("is not a valid name", "names that look like a key are refused, which is no pattern"),
     ("is not an IP address", "the grammar of addresses"),
     ("is not a loopback address", "depends on another key"),
+    ("needs `token`", "depends on another key"),
     ("is not a URL", "the grammar of URLs"),
     ("must begin with", "the grammar of URLs and paths"),
     ("must not end with", "the grammar of paths"),

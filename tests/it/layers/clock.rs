@@ -3,7 +3,7 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 16] = [
+const READERS: [(&str, &str); 17] = [
     ("access/callers.rs", "whether a client's keys have expired, which is a date"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
@@ -19,6 +19,7 @@ const READERS: [(&str, &str); 16] = [
     ("simulator/respond.rs", "`created` in the simulator's responses"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
+    ("telemetry/state_line.rs", "the time on the line of state"),
     ("upstream/tls.rs", "whether a kept connection's certificate has expired, which is a date too"),
 ];
 
