@@ -7,6 +7,7 @@ mod accounting;
 mod attempt;
 mod finished;
 mod load;
+mod queueing;
 mod record;
 mod tally;
 
@@ -30,6 +31,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
+pub use queueing::{QueueWait, Queueing};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 

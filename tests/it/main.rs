@@ -30,6 +30,7 @@ mod operator;
 mod packaging;
 mod properties;
 mod providers;
+mod queue;
 mod realtime;
 mod regressions;
 mod reload;
