@@ -10,6 +10,7 @@
 mod accounts;
 mod browser;
 mod cli;
+mod clients;
 mod docs;
 mod endings;
 mod exactness;
