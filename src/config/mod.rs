@@ -10,6 +10,7 @@
 mod certificate;
 mod check;
 mod declare;
+mod expiry;
 mod fixed;
 mod generate;
 mod headers;
@@ -24,6 +25,7 @@ pub mod secret;
 mod size;
 mod source;
 pub(crate) mod span;
+mod split;
 mod url;
 mod watch;
 
@@ -46,6 +48,7 @@ use toml::de::DeTable;
 use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 pub use self::{
     declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
+    expiry::EXPIRES_SOON,
     fixed::Fixed,
     generate::{reference, sample, schema_json, schema_text},
     naming::{MAX_NAME, is_name},
@@ -53,11 +56,12 @@ pub use self::{
     problem::{Problem, Problems},
     schema::{
         Admin, AskForUsage, Auth, Azure, Balance, Breaker, BreakerOverride, Burst, Certificate, Choice,
-        Client, ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy, Group,
-        HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log, LogFormat, Model,
-        ModelList, ModelTables, ModelUpstreams, Network, OnDisconnect, OnRevoke, Per, Pool, Retry,
-        RetryOverrides, Route, SameCandidate, Server, SetHeader, Target, TimeoutLimits, TimeoutOverrides,
-        Timeouts, TokenWeights, Upstream, UpstreamTls,
+        Client, ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy,
+        Exhausted, Group, HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log,
+        LogFormat, Model, ModelList, ModelPrices, ModelTables, ModelUpstreams, Network, OnDisconnect,
+        OnRevoke, Per, Pool, PriceTier, Pricing, Retry, RetryOverrides, Route, SameCandidate, Server,
+        SetHeader, Tag, Target, TimeoutLimits, TimeoutOverrides, Timeouts, TokenWeights, UnknownPrice,
+        Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

@@ -57,7 +57,7 @@ fn open_requests(out: &mut Exposition, scraped: &Scraped) {
     out.family(
         "sluicegate_streams_silent",
         Gauge,
-        "Streams that have sent nothing for longer than the label over, as far as scrapes have seen.",
+        "Streams whose upstream has sent nothing for longer than the label over.",
     );
     for (route, seen) in &routes {
         for (span, count) in SILENCES.iter().zip(seen.silent) {

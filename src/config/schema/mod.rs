@@ -17,10 +17,12 @@ mod languages;
 mod limit;
 mod listener;
 mod model;
+mod pricing;
 mod root;
 mod route;
 mod server;
 mod source;
+mod tags;
 mod timeouts;
 mod upstream;
 
@@ -43,15 +45,17 @@ pub use egress::EgressProxy;
 pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
-pub use limit::{Burst, Each, Limit, Per, TokenWeights};
+pub use limit::{Burst, Each, Exhausted, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
+pub use pricing::{ModelPrices, PriceTier, Pricing, UnknownPrice};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
 pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
+pub use tags::Tag;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
 pub use upstream::{Auth, Balance, HashBy, IncludeUsage, Pool, Target, Upstream, UpstreamTls};
 
@@ -80,6 +84,8 @@ pub struct Config {
     pub groups: BTreeMap<Arc<str>, Group>,
     /// `[limit.NAME]`
     pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `[pricing]`: default none, so nothing has a cost.
+    pub pricing: Option<Pricing>,
     /// `limits` of `[defaults]`, which apply to every request.
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod azure;
+mod clients;
 mod errors;
 mod files;
 mod generated;
@@ -9,6 +10,7 @@ mod inheritance;
 mod limits;
 mod mistakes;
 mod models;
+mod pricing;
 mod sample;
 mod schema_agrees;
 mod secrets;

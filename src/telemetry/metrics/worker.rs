@@ -26,6 +26,7 @@ use super::{
     sdk::Sdk,
     series::Series,
 };
+use crate::telemetry::history::History;
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
@@ -52,6 +53,8 @@ pub struct WorkerMetrics {
     pub pool: PoolCounts,
     /// The models with series of their own, which are those of the process.
     models: Arc<ModelNames>,
+    /// Its last finished exchanges, for the operator.
+    pub history: History,
 }
 
 /// Counts of one worker, or the sum of several.
