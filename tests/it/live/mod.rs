@@ -2,4 +2,6 @@
 
 mod actions;
 mod events;
+mod pictures;
+mod see;
 mod viewer;
