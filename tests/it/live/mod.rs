@@ -4,4 +4,6 @@ mod actions;
 mod events;
 mod pictures;
 mod see;
+mod shipping;
+mod terminal;
 mod viewer;
