@@ -243,7 +243,7 @@ pub struct DemoOptions {
     /// Listen address without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub plain: SocketAddr,
-    /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
+    /// Listen address of the admin listener: /live, /healthz, /readyz, /metrics, /status, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = address)]
     pub admin: SocketAddr,
 }

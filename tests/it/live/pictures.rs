@@ -1,5 +1,7 @@
 //! The live page in Chromium. The pictures are in `target/tmp/live`, for people to look at.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use serde_json::{Value, json};
 use sluicegate::{
@@ -219,14 +221,28 @@ async fn a_refused_reload() {
             problem("client.team-b.key", 63, "is not the hash of a key"),
         ],
     });
+    // Something to read in the log.
+    let address = gateway.address();
+    let asking = tokio::spawn(async move {
+        loop {
+            chat(address, Http::One).await;
+            let nowhere = post(address, Http::One, "/nowhere").body(whole("{}")).unwrap();
+            send(address, Http::One, nowhere).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
     let page = look(&gateway, "configuration")
         .wait("document.querySelectorAll('.problem').length === 2")
         .pictures("refused-reload")
         .run("document.querySelector('main section:not([hidden])').innerText")
         .key("5")
+        .wait("document.querySelectorAll('ol.lines li').length > 8")
         .pictures("log")
+        .key("2")
+        .pictures("finished")
         .see()
         .await;
+    asking.abort();
     is_clean(&page, &gateway);
     let text = page.values[2].as_str().unwrap();
     for part in [
@@ -239,6 +255,9 @@ async fn a_refused_reload() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+/// Opens the details of each request that is listed, and returns what they say.
+const EACH_DETAIL: &str = "[...document.querySelectorAll('main section:not([hidden]) tbody tr')].map((row) => { row.click(); return document.querySelector('#detail').innerText; }).join(' ')";
 
 /// Texts that would do something if they were taken for markup or for a name of JavaScript.
 const HOSTILE: [&str; 5] = [
@@ -283,10 +302,12 @@ async fn hostile_models_and_paths_are_texts() {
         .run("document.querySelector('main section:not([hidden])').innerText")
         .pictures("hostile")
         .run("document.querySelector('tbody tr').click()")
+        .run("document.querySelector('#detail').innerText")
         .key("2")
-        .run("document.querySelector('main section:not([hidden])').innerText")
-        .key("5")
-        .run("document.querySelector('main section:not([hidden])').innerText")
+        // Paths with an encoded slash are refused before the client is known.
+        .wait("document.querySelectorAll('main section:not([hidden]) tbody tr').length >= 2")
+        .run(EACH_DETAIL)
+        .pictures("hostile-finished")
         .run("[window.hit, Object.prototype.start, document.querySelectorAll('main img, main svg, main script, #detail img').length]")
         .see()
         .await;
@@ -295,6 +316,8 @@ async fn hostile_models_and_paths_are_texts() {
     for text in &HOSTILE[..4] {
         assert!(shown.contains(text), "{text}: {shown}");
     }
+    let finished = page.values[5].as_str().unwrap();
+    assert!(finished.contains("/v1/%3Cimg%20src%3Dx%20onerror%3D%22window%2Ehit%3D1%22%3E"), "{finished}");
     assert_eq!(page.values.last(), Some(&json!([Value::Null, Value::Null, 0])));
     drop(open);
 }

@@ -68,7 +68,7 @@ impl Plan {
 
     /// Waits until the page has its state.
     pub fn begun(self) -> Self {
-        self.wait("document.querySelector('#connection')?.textContent === 'live'")
+        self.wait("document.querySelector('#connection')?.textContent === 'live' && document.querySelector('#headline dd') !== null")
     }
 
     /// Takes pictures in all sizes and colour schemes; the page must not be wider than the window in any.
