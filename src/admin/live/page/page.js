@@ -600,7 +600,7 @@ function finishedDetail(line) {
   const names = { caller: "client", client: "address" };
   const hidden = new Set(["kind", "attempts", "request_id"]);
   const facts = Object.entries(line).filter(([name]) => !hidden.has(name))
-    .map(([name, value]) => [names[name] ?? name.replaceAll("_", " "), name.endsWith("_ms") ? span(value) : String(value)]);
+    .map(([name, value]) => [names[name] ?? name.replace(/_ms$/, "").replaceAll("_", " "), name.endsWith("_ms") ? span(value) : String(value)]);
   return [facts, waterfall(attempts, Math.max(line.total_ms ?? 0, 1), line.first_token_ms)];
 }
 
