@@ -171,7 +171,7 @@ async fn a_broken_provider() {
         if number == 5 {
             let head = Head::json(StatusCode::INTERNAL_SERVER_ERROR, ERROR.len());
             (0..8).for_each(|_| {
-                second.queue(Script::new(vec![Step::Head(head.clone()), Step::Send(ERROR.into())]))
+                second.queue(Script::new(vec![Step::Head(head.clone()), Step::Send(ERROR.into())]));
             });
         }
         chat(gateway.address(), Http::One).await;

@@ -51,7 +51,7 @@ fn misfits(properties: &Map<String, Value>, object: &Map<String, Value>, open: b
                 found.extend(items.iter().flat_map(|item| misfits(inner, item.as_object().unwrap(), false)));
             }
             _ if !fits(field["type"].as_str().unwrap(), value) => {
-                found.push(format!("{name}: {value} is no {}", field["type"]))
+                found.push(format!("{name}: {value} is no {}", field["type"]));
             }
             _ => {}
         }
