@@ -45,6 +45,7 @@ impl AdminState {
         targets(&mut out, &self.gateway.live.load());
         configuration(&mut out, &self.gateway);
         certificates(&mut out, &self.gateway.live.load());
+        spans(&mut out, &self.gateway.live.load());
         let dropped = self.gateway.access_log.queue.dropped();
         out.family(
             "sluicegate_log_lines_dropped",
@@ -290,6 +291,20 @@ fn configuration(out: &mut Exposition, gateway: &Gateway) {
         "Unix time of the last successful reload.",
     );
     out.value(&[], reloads.last_success());
+}
+
+fn spans(out: &mut Exposition, snapshot: &Snapshot) {
+    let counts = snapshot.spans.counts();
+    out.family("sluicegate_spans_exported", Counter, "Spans that the collector of traces has taken.");
+    out.value(&[], counts.exported.value());
+    out.family(
+        "sluicegate_spans_dropped",
+        Counter,
+        "Spans that were not exported, by reason: queue_full, rejected (by the collector), failed (the collector was unavailable or refused the request).",
+    );
+    for (reason, count) in counts.drops() {
+        out.value(&[("reason", reason)], count);
+    }
 }
 
 fn certificates(out: &mut Exposition, snapshot: &Snapshot) {

@@ -8,6 +8,7 @@ mod finished;
 mod held;
 mod load;
 mod record;
+mod spans;
 mod tally;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
@@ -23,6 +24,7 @@ use crate::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
         queue::Queue,
+        trace::Tracer,
     },
 };
 
@@ -86,6 +88,8 @@ pub struct Exchange {
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
+    /// Exports the exchange as a trace; `None`: nothing is exported.
+    tracer: Option<Arc<Tracer>>,
     outcome: Option<Outcome>,
     is_preflight: bool,
     /// The permits granted by admission; at most one for each limit that applies.
@@ -140,6 +144,7 @@ impl Exchange {
             connection: connection.clone(),
             log,
             metrics,
+            tracer: None,
             outcome: None,
             is_preflight: false,
             held: Vec::new(),
@@ -175,6 +180,16 @@ impl Exchange {
     pub fn is_last(&self) -> bool {
         let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
+    }
+
+    /// Has the exchange exported as a trace.
+    pub fn trace_with(&mut self, tracer: &Arc<Tracer>) {
+        self.tracer = Some(tracer.clone());
+    }
+
+    /// Whether the exchange may be exported as a trace, in which each attempt is a span.
+    pub fn is_traced(&self) -> bool {
+        self.tracer.is_some()
     }
 
     /// Holds `permit` until the exchange is over.
@@ -316,6 +331,9 @@ impl Drop for Exchange {
         self.metrics.finished(finished.sample());
         if let Some(log) = &self.log {
             log.write(&finished);
+        }
+        if let Some(tracer) = &self.tracer {
+            finished.export(tracer);
         }
     }
 }

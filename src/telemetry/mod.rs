@@ -9,6 +9,7 @@ mod messages;
 pub mod metrics;
 mod pairs;
 pub mod queue;
+pub mod trace;
 
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt};

@@ -17,6 +17,7 @@ mod languages;
 mod limit;
 mod listener;
 mod model;
+mod otlp;
 mod root;
 mod route;
 mod server;
@@ -47,6 +48,7 @@ pub use limit::{Burst, Each, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
+pub use otlp::{Export, Otlp, Preset, Semconv, Sending};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
 pub(crate) use server::address;
@@ -84,6 +86,8 @@ pub struct Config {
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[otlp]`: default none, so nothing is exported.
+    pub otlp: Option<Box<Otlp>>,
     /// `[[error]]`
     pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
