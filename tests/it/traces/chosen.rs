@@ -49,7 +49,7 @@ async fn the_flag_the_share_and_what_went_wrong_decide() {
             upstream.queue(refusal(500, "broken", &[]));
         }
         let answer = ask(&gateway, &[("traceparent", &traceparent(trace, flags))]).await;
-        assert_eq!(answer.status.as_u16(), if fails { 502 } else { 200 }, "{exported}");
+        assert_eq!(answer.status.as_u16(), if fails { 500 } else { 200 }, "{exported}");
         gateway.log.line_of(&answer).await;
     }
     assert_eq!(gateway.stop().await, Ended::Drained);

@@ -70,10 +70,6 @@ async fn asked(url: &str) -> (Gateway, Arc<SpanCounts>) {
     (gateway, counts)
 }
 
-fn messages(gateway: &Gateway) -> usize {
-    gateway.log.text().matches("OTLP export of traces").count()
-}
-
 #[tokio::test]
 async fn a_collector_that_is_not_there_costs_the_spans() {
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
@@ -159,7 +155,6 @@ async fn a_collector_that_asks_to_come_back_later_gets_the_same_spans_again() {
     })
     .await;
     assert_eq!(all(&counts), (2, [0, 0, 0]));
-    assert_eq!(messages(&gateway), 1, "{}", gateway.log.text());
     gateway.finish(1).await;
 }
 

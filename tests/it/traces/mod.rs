@@ -21,7 +21,9 @@ fn exporting(upstream: &str, collector: &str, more: &str) -> GatewayToml {
 }
 
 fn prompt() -> String {
-    format!(r#"{{"model":"gpt-4o-mini","stream":true,"messages":[{{"role":"user","content":"{PROMPT}"}}]}}"#)
+    format!(
+        r#"{{"model":"gpt-4o-mini","stream":true,"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":"{PROMPT}"}}]}}"#
+    )
 }
 
 /// The root, and the attempts in their order.
@@ -82,6 +84,7 @@ async fn a_stream_is_a_server_span_with_one_attempt_below_it() {
     ] {
         assert_eq!(attempt.attribute(attribute), &line[field], "{attribute}");
     }
+    assert!(attempt.attribute("gen_ai.usage.output_tokens").is_u64());
     assert_eq!(attempt.attribute("gen_ai.operation.name"), "chat");
     assert_eq!(attempt.attribute("gen_ai.provider.name"), "sim", "an unknown host is named by its upstream");
     assert_eq!(attempt.attribute("gen_ai.response.finish_reasons"), &json!(["stop"]));

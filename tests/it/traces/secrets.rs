@@ -109,3 +109,26 @@ async fn the_binary_takes_the_usual_variables() {
     assert_eq!(received.get("resource")["service.name"], "llm-gateway");
     assert_eq!(received.get("resource")["deployment.environment.name"], "test");
 }
+
+/// Its state is logged when it changes, however often it is asked.
+#[tokio::test]
+async fn a_collector_that_is_away_is_one_line_of_the_log() {
+    let upstream = simulator().await;
+    let folder = Folder::new();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let otlp = format!("[otlp]\nendpoint = \"http://{closed}\"");
+    let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"").more(otlp).to_string();
+    let mut gateway = Running::start(&["serve", "--config", &folder.write("gateway.toml", &toml)]);
+    let address = gateway.address();
+    // More than one batch.
+    for _ in 0..300 {
+        let request = post(address, Http::One, "/v1/chat/completions").body(whole(super::prompt())).unwrap();
+        assert_eq!(send(address, Http::One, request).await.status, 200);
+    }
+    gateway.terminate();
+    let (code, lines) = gateway.ended();
+    assert_eq!(code, Some(0));
+    let told: Vec<&String> = lines.iter().filter(|line| line.contains("OTLP export of traces")).collect();
+    let [line] = told.as_slice() else { panic!("{told:#?}") };
+    assert!(line.contains("\"level\":\"warn\"") && line.contains("Connection refused"), "{line}");
+}
