@@ -5,6 +5,7 @@ mod exporter;
 mod reload;
 mod service;
 mod state;
+mod state_line;
 mod unbound;
 
 use std::{
@@ -259,6 +260,7 @@ impl App {
             let ended = tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},
+                never = state_line::keep_writing(&gateway, listening.workers()) => match never {},
             };
             exporters.finish().await;
             ended
@@ -312,6 +314,7 @@ impl Run<'_> {
                 listening.drain(Duration::ZERO, Duration::ZERO).await?;
             }
             () = stop() => {}
+            () = drain_requested(admin) => {}
         }
         let drain = gateway.live.load().server.drain;
         tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
@@ -345,6 +348,14 @@ impl Run<'_> {
     /// The number of requests that are not finished.
     fn in_flight(&self) -> usize {
         self.listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum()
+    }
+}
+
+/// Waits until an operator asks for a drain on the live page.
+async fn drain_requested(admin: Option<&Admin>) {
+    match admin {
+        Some(admin) => admin.drain_requested().await,
+        None => future::pending().await,
     }
 }
 

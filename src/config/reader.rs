@@ -267,7 +267,7 @@ impl<'a> Table<'a> {
         self.report.problem(&self.path, self.offset, complaint);
     }
 
-    /// Warns of the table as a whole.
+    /// Reports a warning about the table as a whole.
     pub(crate) fn warn(&self, complaint: Complaint) {
         self.report.warning(&self.path, self.offset, complaint);
     }

@@ -3,9 +3,9 @@
 //! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows the outcome calls [`Exchange::conclude`] or
 //! [`Exchange::fail`] before that. When neither was called, the client left, or the gateway cut the exchange.
 
+mod accounting;
 mod attempt;
 mod finished;
-mod held;
 mod load;
 mod record;
 mod spans;
@@ -28,9 +28,9 @@ use crate::{
     },
 };
 
+pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
-pub use held::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
@@ -92,8 +92,10 @@ pub struct Exchange {
     tracer: Option<Arc<Tracer>>,
     outcome: Option<Outcome>,
     is_preflight: bool,
-    /// The permits granted by admission; at most one for each limit that applies.
-    held: Vec<Permit>,
+    /// What limits have granted; `None` where no limit applies.
+    accounting: Option<Box<Accounting>>,
+    /// Events of the response at which it is charged for what it has used so far.
+    charge_at: u64,
     /// Released last, so that a drain waits for the access line.
     _in_flight: Counted,
 }
@@ -147,22 +149,20 @@ impl Exchange {
             tracer: None,
             outcome: None,
             is_preflight: false,
-            held: Vec::new(),
+            accounting: None,
+            charge_at: u64::MAX,
             _in_flight: in_flight,
         });
-        exchange.introduce();
+        let (request_id, start) = (exchange.record.request_id, exchange.record.start);
+        exchange.handle.status.introduce(About { request_id, start, caller: None, route: None });
         exchange
     }
 
-    /// Publishes the identity of the exchange for the operator's list of open exchanges.
+    /// Publishes the client and the route of the exchange for the operator's list of open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
-        self.handle.status.introduce(About {
-            request_id: record.request_id,
-            start: record.start,
-            caller: record.caller.as_ref().map(|caller| caller.name.clone()),
-            route: record.route.clone(),
-        });
+        let caller = record.caller.as_ref().map(|caller| caller.name.clone());
+        self.handle.status.belongs_to(caller, record.route.clone());
     }
 
     /// The downstream connection of the exchange.
@@ -192,11 +192,29 @@ impl Exchange {
         self.tracer.is_some()
     }
 
-    /// Holds `permit` until the exchange is over.
-    pub fn hold(&mut self, permit: Permit) {
-        if permit.is_needed() {
-            self.held.push(permit);
+    /// Opens the exchange's account with the limits that apply to it, which is settled when the exchange is over.
+    pub fn open_account(&mut self, accounting: Accounting) {
+        self.charge_at = accounting.step();
+        self.accounting = Some(Box::new(accounting));
+    }
+
+    /// The account with limits, if any apply.
+    pub fn accounting(&mut self) -> Option<&mut Accounting> {
+        self.accounting.as_deref_mut()
+    }
+
+    /// Charges a stream of which so many `events` have passed, if its next charge is due.
+    pub fn events_passed(&mut self, events: u64) {
+        if events >= self.charge_at {
+            self.charge(events);
         }
+    }
+
+    #[cold]
+    fn charge(&mut self, events: u64) {
+        let Some(accounting) = &mut self.accounting else { return };
+        accounting.charge_events(events);
+        self.charge_at = events.saturating_add(accounting.step());
     }
 
     /// Notes that an attempt begins.
@@ -205,6 +223,7 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         let start = attempt.start;
+        self.handle.attempts.begin(attempt.shown());
         self.record.attempts.begin(attempt);
         start
     }
@@ -217,6 +236,7 @@ impl Exchange {
             attempt.head = Some(now.saturating_duration_since(attempt.start));
             attempt.status = Some(status);
         });
+        self.show_attempt();
     }
 
     /// Notes that the response of the last attempt, with this status, goes to the client.
@@ -228,6 +248,7 @@ impl Exchange {
     /// Notes that the last attempt failed: `result` is the metrics' label value, `code` is the provider's, if it sent one.
     pub fn attempt_failed(&mut self, result: &'static str, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, code));
+        self.show_attempt();
         self.count_attempt();
     }
 
@@ -236,7 +257,17 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         self.record.attempts.resume(number);
+        self.handle.attempts.resume(number);
         self.handle.status.enter(Phase::FirstByte);
+    }
+
+    /// Shows operators what has become of the last attempt.
+    fn show_attempt(&self) {
+        let Some(last) = self.record.attempts.last() else { return };
+        self.handle.attempts.update(|shown| {
+            (shown.connect, shown.head, shown.end) = (last.connect, last.head, last.end);
+            (shown.status, shown.result) = (last.status.map(|status| status.as_u16()), last.result);
+        });
     }
 
     /// Counts the last attempt. One that was resumed stays counted with its first result.
@@ -300,6 +331,7 @@ impl Exchange {
             Some(Cut::WriteStall) => Fault::CallerStalled.outcome(phase),
             Some(Cut::Drain) => Fault::CutByDrain.outcome(phase),
             Some(Cut::Revoked) => Fault::KeyRevoked.outcome(phase),
+            Some(Cut::Operator) => Fault::CutByOperator.outcome(phase),
             Some(Cut::Total) => Fault::TotalTimeout(self.record.start.elapsed()).outcome(phase),
             None => Outcome::left(phase),
         }
@@ -320,15 +352,19 @@ impl Drop for Exchange {
             self.answered_early();
         }
         self.record.tally.not_written(lost);
-        let held = std::mem::take(&mut self.held);
+        let accounting = self.accounting.take();
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
-        for permit in held {
-            permit.settle(&finished);
+        if let Some(accounting) = accounting {
+            accounting.settle(&finished);
         }
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }
         self.metrics.finished(finished.sample());
+        let went_wrong = finished.went_wrong();
+        if went_wrong || self.metrics.history.keeps_all() {
+            finished.keep(&self.metrics.history, went_wrong);
+        }
         if let Some(log) = &self.log {
             log.write(&finished);
         }

@@ -197,6 +197,8 @@ pub enum Fault {
     CutByDrain,
     /// The client's key, or its permission for the route or the model, was withdrawn while the response was under way.
     KeyRevoked,
+    /// The operator has cancelled the request.
+    CutByOperator,
     /// A bug in the gateway.
     Internal(Cause),
 }

@@ -330,6 +330,9 @@ table! {
     Self::KeyRevoked =>
         [S::UNAUTHORIZED, INVALID, "key_revoked", Some(false), Us], "key_revoked";
         e.g. Self::KeyRevoked;
+    Self::CutByOperator =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "cancelled_by_operator", Some(false), Us], "cut_by_operator";
+        e.g. Self::CutByOperator;
     Self::Internal(_) =>
         [S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us], "internal";
         e.g. Self::Internal("a bug".into());

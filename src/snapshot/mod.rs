@@ -9,6 +9,7 @@ mod errors;
 mod limits;
 mod models;
 mod paths;
+mod pricing;
 mod routes;
 mod server_tls;
 #[cfg(test)]
@@ -30,9 +31,10 @@ use crate::{
 use collector::Exporting;
 pub use collector::{Collector, Endpoint};
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitedRequest};
+pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
+pub use pricing::{ModelNames, Pricing};
 use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
@@ -60,6 +62,8 @@ pub struct Snapshot {
     pub callers: Callers,
     /// The limits, and what was used of them.
     pub limits: LimitIndex,
+    /// What tokens cost; `None`: nothing has a cost.
+    pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
@@ -74,6 +78,10 @@ pub struct Snapshot {
     pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
     pub admin_token: Option<config::Secret>,
+    /// Whether operators may act on the live page.
+    pub admin_actions: bool,
+    /// Warnings about the configuration, one line each.
+    pub warnings: Vec<String>,
     /// Settings that were fixed when the process started.
     pub fixed: config::Fixed,
     /// Settings of this configuration that take effect only after a restart.
@@ -162,6 +170,7 @@ impl Snapshot {
         let limits = LimitIndex::compile(&config, previous);
         let upstream_keys =
             Arc::new(upstreams::scanner(&config.upstreams, &config.routes, config.otlp.as_deref()));
+        let pricing = Pricing::compile(&config);
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
         let upstreams = upstreams::compile(&written, &upstream_keys, previous)?;
@@ -174,6 +183,8 @@ impl Snapshot {
             Some(previous) => previous.seal.clone(),
             None => Arc::new(seal(config.server.seal_key.as_ref()).map_err(|_| CompileError::Seal)?),
         };
+        let admin_actions = config.admin.as_ref().is_some_and(|admin| admin.actions);
+        let warnings = config.warnings.iter().map(line_of).collect();
         let admin_token = match previous {
             // A changed or removed address takes effect after a restart; until then the open listener keeps its token.
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
@@ -188,6 +199,7 @@ impl Snapshot {
             cors: config.cors,
             routes,
             limits,
+            pricing,
             callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
@@ -195,7 +207,9 @@ impl Snapshot {
             collector: exporting.collector,
             spans: exporting.spans,
             seal,
+            admin_actions: admin_actions && admin_token.is_some(),
             admin_token,
+            warnings,
             fixed,
             awaits_restart,
             redacted: config.redacted,
@@ -218,6 +232,7 @@ impl Snapshot {
             routes: RouteTable::default(),
             callers: Callers::default(),
             limits: LimitIndex::default(),
+            pricing: None,
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
             tracer: None,
@@ -225,12 +240,21 @@ impl Snapshot {
             spans: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
+            admin_actions: false,
+            warnings: Vec::new(),
             fixed: config::Fixed::default(),
             awaits_restart: Vec::new(),
             redacted: serde_json::Value::Null,
             tickets: Tickets::default(),
         }
     }
+}
+
+/// A warning about the configuration, with its place in the file.
+fn line_of(warning: &config::Problem) -> String {
+    let place = if warning.line > 0 { format!("line {}: ", warning.line) } else { String::new() };
+    let colon = if warning.path.is_empty() { "" } else { ": " };
+    format!("{place}{}{colon}{}", warning.path, warning.message)
 }
 
 fn seal(key: Option<&config::Secret>) -> Result<Seal, aws_lc_rs::error::Unspecified> {
@@ -284,8 +308,9 @@ fn callers(
             rights: Rights { routes: client.routes, models: client.models },
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
+            cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
             group: client.group,
-            cut_when_withdrawn: client.on_revoke == OnRevoke::Cut,
         };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));

@@ -135,6 +135,8 @@ pub struct AttemptLine<'a> {
     pub code: Option<&'a str>,
     /// The result, with the metrics' label value.
     pub result: Option<&'static str>,
+    /// Time from the request to the attempt's start.
+    pub start: Duration,
     /// Time that the connection took to open.
     pub connect: Option<Duration>,
     /// Time from the attempt's start to the response head.
@@ -154,6 +156,7 @@ impl AttemptLine<'_> {
         number(pairs, "status", self.status.map(u64::from));
         text(pairs, "code", self.code);
         plain(pairs, "result", self.result);
+        millis(pairs, "start_ms", Some(self.start));
         millis(pairs, "connect_ms", self.connect);
         millis(pairs, "head_ms", self.head);
         millis(pairs, "first_token_ms", self.first_token);
@@ -457,6 +460,7 @@ mod tests {
             status,
             code,
             result: Some("5xx"),
+            start: Duration::from_micros(250),
             connect: None,
             head: Some(Duration::from_micros(1500)),
             first_token: None,
@@ -469,7 +473,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let expected = serde_json::json!({
             "upstream": "openai", "target": "https://a", "key": 2, "status": 503, "code": "over\"loaded",
-            "result": "5xx", "head_ms": 1.5, "ms": 2.0,
+            "result": "5xx", "start_ms": 0.25, "head_ms": 1.5, "ms": 2.0,
         });
         assert_eq!(read["attempts"][0], expected);
         assert_eq!(read["attempts"][1].get("status"), None);

@@ -147,6 +147,25 @@ impl TargetState {
         Some(Duration::from_micros(left))
     }
 
+    /// Keeps requests away from the target for `span` from `now` on, because the operator says so.
+    pub fn hold_open(&self, span: Duration, now: Instant) {
+        let until = self.since_epoch(now).saturating_add(micros(span));
+        self.failed_prober.store(0, Ordering::Release);
+        if self.open_until.swap(until, Ordering::AcqRel) == 0 {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!(url = %self.name, open = ?span, "circuit breaker opened by the operator");
+    }
+
+    /// Lets requests go to the target again, because the operator says so.
+    pub fn release(&self) {
+        self.failures.store(0, Ordering::Release);
+        self.failed_prober.store(0, Ordering::Release);
+        self.evidence.clear();
+        self.open_until.store(0, Ordering::Release);
+        tracing::warn!(url = %self.name, "circuit breaker closed by the operator");
+    }
+
     /// A permit for a request of `caller`, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending`
     /// requests are in flight, or others wait for one of them to end. Without a `policy` there is no circuit breaker.
     pub fn admit(

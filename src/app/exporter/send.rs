@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::{
     body::Outbound,
     snapshot::{Collector, Endpoint},
-    telemetry::trace::Verdict,
+    telemetry::trace::Receipt,
     upstream::{AnswerBody, Connection, Pools},
 };
 
@@ -35,7 +35,7 @@ pub(super) struct Payload {
 /// What became of a request.
 #[derive(Debug)]
 pub(super) struct Sent {
-    pub(super) verdict: Verdict,
+    pub(super) receipt: Receipt,
     /// Why it was not taken, for the log. Never holds text of the collector's.
     pub(super) why: String,
 }
@@ -98,20 +98,20 @@ impl Sender {
         let request = request(endpoint, payload);
         let answer = connection.send(request).await.map_err(|error| described(&error))?;
         let (head, body) = answer.into_parts();
-        let verdict = Verdict::of(head.status, &head.headers);
+        let receipt = Receipt::of(head.status, &head.headers);
         let why = if head.status.is_redirection() {
             format!("status {}: redirects are not followed", head.status.as_u16())
         } else {
             format!("status {}", head.status.as_u16())
         };
         let body = read(body).await;
-        Ok(Sent { verdict: verdict.with_body(&body), why })
+        Ok(Sent { receipt: receipt.with_body(&body), why })
     }
 }
 
 impl Sent {
     fn later(why: String) -> Self {
-        Self { verdict: Verdict::Later(None), why }
+        Self { receipt: Receipt::Later(None), why }
     }
 }
 

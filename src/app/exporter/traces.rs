@@ -12,7 +12,7 @@ use super::{
     health::Health,
     send::{Payload, Sender, Sent},
 };
-use crate::telemetry::trace::{Backoff, Batch, SpanQueue, Verdict};
+use crate::telemetry::trace::{Backoff, Batch, Receipt, SpanQueue};
 
 /// Spans wait so long at most before they are sent (the specification's default for batches).
 const EVERY: Duration = Duration::from_secs(5);
@@ -85,12 +85,12 @@ impl TraceExport {
         loop {
             let sent = self.send(&delivery.payload).await;
             let wait = match self.judge(&sent) {
-                Verdict::Taken { rejected } => {
+                Receipt::Taken { rejected } => {
                     delivery.unsent.taken(rejected);
                     return Next::GoOn;
                 }
-                Verdict::Refused => return Next::GoOn,
-                Verdict::Later(named) => self.backoff.after_failure(named),
+                Receipt::Refused => return Next::GoOn,
+                Receipt::Later(named) => self.backoff.after_failure(named),
             };
             let is_stopped = tokio::select! {
                 () = sleep(wait) => false,
@@ -124,7 +124,7 @@ impl TraceExport {
     /// Sends a batch once and returns whether it was taken.
     async fn try_once(&mut self, delivery: Delivery) -> bool {
         let sent = self.send(&delivery.payload).await;
-        let Verdict::Taken { rejected } = self.judge(&sent) else { return false };
+        let Receipt::Taken { rejected } = self.judge(&sent) else { return false };
         delivery.unsent.taken(rejected);
         true
     }
@@ -132,18 +132,18 @@ impl TraceExport {
     async fn send(&self, payload: &Payload) -> Sent {
         match &self.sender.collector().traces {
             Some(endpoint) => self.sender.send(endpoint, payload).await,
-            None => Sent { verdict: Verdict::Refused, why: String::new() },
+            None => Sent { receipt: Receipt::Refused, why: String::new() },
         }
     }
 
-    fn judge(&mut self, sent: &Sent) -> Verdict {
-        if matches!(sent.verdict, Verdict::Taken { .. }) {
+    fn judge(&mut self, sent: &Sent) -> Receipt {
+        if matches!(sent.receipt, Receipt::Taken { .. }) {
             self.backoff.success();
             self.health.good();
         } else {
             self.health.bad(&sent.why);
         }
-        sent.verdict
+        sent.receipt
     }
 }
 

@@ -18,6 +18,7 @@ mod limit;
 mod listener;
 mod model;
 mod otlp;
+mod pricing;
 mod root;
 mod route;
 mod server;
@@ -44,11 +45,12 @@ pub use egress::EgressProxy;
 pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
-pub use limit::{Burst, Each, Limit, Per, TokenWeights};
+pub use limit::{Burst, Each, Exhausted, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
 pub use otlp::{Export, Otlp, Preset, Semconv, Sending};
+pub use pricing::{ModelPrices, PriceTier, Pricing, UnknownPrice};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
 pub(crate) use server::address;
@@ -82,6 +84,8 @@ pub struct Config {
     pub groups: BTreeMap<Arc<str>, Group>,
     /// `[limit.NAME]`
     pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `[pricing]`: default none, so nothing has a cost.
+    pub pricing: Option<Pricing>,
     /// `limits` of `[defaults]`, which apply to every request.
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`

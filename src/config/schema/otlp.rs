@@ -68,9 +68,9 @@ table! {
     }
     derived {
         /// Where traces go; `None`: they are not exported.
-        traces: Option<Export> = export(table, context, Signal::Traces);
+        traces: Option<Export> = export(table, context, DataKind::Traces);
         /// Where metrics go; `None`: they are not exported.
-        metrics: Option<Export> = export(table, context, Signal::Metrics);
+        metrics: Option<Export> = export(table, context, DataKind::Metrics);
         /// How requests are sent.
         sending: Sending = sending(table, context.env);
         /// What describes this process, as pairs of names and values: `$OTEL_SERVICE_NAME` and `$OTEL_RESOURCE_ATTRIBUTES`.
@@ -125,12 +125,12 @@ pub struct Sending {
 
 /// A kind of data.
 #[derive(Debug, Clone, Copy)]
-enum Signal {
+enum DataKind {
     Traces,
     Metrics,
 }
 
-impl Signal {
+impl DataKind {
     fn key(self) -> &'static str {
         match self {
             Self::Traces => "traces",
@@ -157,7 +157,7 @@ impl Signal {
 }
 
 /// `Some(None)`: this kind is not exported.
-fn export(table: &Table<'_>, context: &Context<'_>, signal: Signal) -> Option<Option<Export>> {
+fn export(table: &Table<'_>, context: &Context<'_>, signal: DataKind) -> Option<Option<Export>> {
     let on = match table.get(signal.key()) {
         Some(node) => node.boolean()?,
         None => signal.is_on_by_default(),
@@ -170,7 +170,7 @@ fn export(table: &Table<'_>, context: &Context<'_>, signal: Signal) -> Option<Op
     Some(Some(Export { url, headers }))
 }
 
-fn endpoint(table: &Table<'_>, env: &Env<'_>, signal: Signal) -> Option<Uri> {
+fn endpoint(table: &Table<'_>, env: &Env<'_>, signal: DataKind) -> Option<Uri> {
     if let Some(node) = table.get("endpoint") {
         return node.parse(|text| base(text).and_then(|base| joined(&base, signal)));
     }
@@ -198,7 +198,7 @@ fn base(text: &str) -> Result<Uri, Complaint> {
     Ok(base)
 }
 
-fn joined(base: &Uri, signal: Signal) -> Result<Uri, Complaint> {
+fn joined(base: &Uri, signal: DataKind) -> Result<Uri, Complaint> {
     let mut parts = base.clone().into_parts();
     let path = format!("{}{}", base.path().trim_end_matches('/'), signal.path());
     let malformed = || complaint("is not a URL", r#"for example "http://localhost:4318""#);
@@ -206,7 +206,7 @@ fn joined(base: &Uri, signal: Signal) -> Result<Uri, Complaint> {
     Uri::from_parts(parts).map_err(|_| malformed())
 }
 
-fn headers(table: &Table<'_>, env: &Env<'_>, signal: Signal) -> Option<Vec<SetHeader>> {
+fn headers(table: &Table<'_>, env: &Env<'_>, signal: DataKind) -> Option<Vec<SetHeader>> {
     if let Some(node) = table.get("headers") {
         return Some(exporter_pairs(&node, env));
     }

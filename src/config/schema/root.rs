@@ -1,7 +1,8 @@
 //! The tables of the file.
 
 use super::{
-    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Route, Server, Upstream,
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Pricing, Route, Server,
+    Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -33,6 +34,9 @@ keys! {
         limit = described(Shape::Named(Limit::keys())),
             "How much may be used: one `[limit.NAME]` table for each limit. A limit applies where `limits` of `[defaults]`, a group, a client, a \
              route or a model has its name. All limits that apply to a request must allow it.";
+        pricing = described(Shape::Table(Pricing::keys())),
+            "What the tokens of each model cost. With this table, the log and the metrics have the cost of each request, and a limit may be one on `cost`.",
+            { since: "0.2.0" };
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";

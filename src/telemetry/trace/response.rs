@@ -15,7 +15,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// What is done after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Receipt {
     /// The collector has taken the data, except so many spans or data points.
     Taken {
         /// Number of spans or data points that it has rejected.
@@ -27,7 +27,7 @@ pub enum Verdict {
     Refused,
 }
 
-impl Verdict {
+impl Receipt {
     /// The meaning of a response whose head says this.
     pub fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         if status.is_success() {
@@ -98,26 +98,26 @@ mod tests {
 
     use super::*;
 
-    fn of(status: u16, retry_after: Option<&str>) -> Verdict {
+    fn of(status: u16, retry_after: Option<&str>) -> Receipt {
         let mut headers = HeaderMap::new();
         if let Some(text) = retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_str(text).unwrap());
         }
-        Verdict::of(StatusCode::from_u16(status).unwrap(), &headers)
+        Receipt::of(StatusCode::from_u16(status).unwrap(), &headers)
     }
 
     #[test]
     fn few_statuses_are_worth_another_try() {
         for status in [429, 502, 503, 504] {
-            assert_eq!(of(status, None), Verdict::Later(None));
-            assert_eq!(of(status, Some("7")), Verdict::Later(Some(Duration::from_secs(7))));
+            assert_eq!(of(status, None), Receipt::Later(None));
+            assert_eq!(of(status, Some("7")), Receipt::Later(Some(Duration::from_secs(7))));
         }
         for status in [301, 307, 308, 400, 401, 403, 404, 413, 500, 501] {
-            assert_eq!(of(status, Some("7")), Verdict::Refused, "{status}");
+            assert_eq!(of(status, Some("7")), Receipt::Refused, "{status}");
         }
-        assert_eq!(of(503, Some("999999999")), Verdict::Later(Some(LONGEST_WAIT)));
-        assert_eq!(of(503, Some("soon")), Verdict::Later(None));
-        assert_eq!(of(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Verdict::Later(Some(Duration::ZERO)));
+        assert_eq!(of(503, Some("999999999")), Receipt::Later(Some(LONGEST_WAIT)));
+        assert_eq!(of(503, Some("soon")), Receipt::Later(None));
+        assert_eq!(of(503, Some("Sun, 06 Nov 1994 08:49:37 GMT")), Receipt::Later(Some(Duration::ZERO)));
     }
 
     #[test]
@@ -125,10 +125,10 @@ mod tests {
         let taken = |body: &[u8]| of(200, None).with_body(body);
         // partial_success { rejected_spans: 300, error_message: "no" }, behind an unknown field.
         let body = [0x78, 1, 0x0a, 7, 0x08, 0xac, 0x02, 0x12, 2, b'n', b'o'];
-        assert_eq!(taken(&body), Verdict::Taken { rejected: 300 });
+        assert_eq!(taken(&body), Receipt::Taken { rejected: 300 });
         let negative = [0x0a, 11, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         for nothing in [&b""[..], b"<html>", b"\x0a\xff", &[0x0a, 0], &negative] {
-            assert_eq!(taken(nothing), Verdict::Taken { rejected: 0 }, "{nothing:?}");
+            assert_eq!(taken(nothing), Receipt::Taken { rejected: 0 }, "{nothing:?}");
         }
     }
 
