@@ -79,6 +79,8 @@ impl Finished<'_> {
             upstream_request_id: record.upstream_request_id.as_deref(),
             client: record.client,
             caller: record.caller.as_deref().map(|caller| &*caller.name),
+            group: record.caller.as_deref().and_then(|caller| caller.group.as_deref()),
+            tags: record.caller.as_deref().map_or(&[], |caller| &caller.tags),
             route: record.route.as_deref(),
             upstream: attempt.map(|attempt| &*attempt.upstream),
             target: attempt.map(|attempt| &*attempt.target),

@@ -7,6 +7,7 @@ mod accounting;
 mod attempt;
 mod finished;
 mod load;
+mod queueing;
 mod record;
 mod spans;
 mod tally;
@@ -32,6 +33,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
+pub use queueing::{QueueWait, Queueing};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 
@@ -201,6 +203,11 @@ impl Exchange {
     /// The account with limits, if any apply.
     pub fn accounting(&mut self) -> Option<&mut Accounting> {
         self.accounting.as_deref_mut()
+    }
+
+    /// The account with limits, to be looked at.
+    pub fn account(&self) -> Option<&Accounting> {
+        self.accounting.as_deref()
     }
 
     /// Charges a stream of which so many `events` have passed, if its next charge is due.

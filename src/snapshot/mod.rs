@@ -308,6 +308,8 @@ fn callers(
             rights: Rights { routes: client.routes, models: client.models },
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            expires: client.expires,
+            tags: client.tags.into_iter().map(|tag| (tag.name, tag.value)).collect(),
             priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
             cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
             group: client.group,

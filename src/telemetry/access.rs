@@ -33,6 +33,10 @@ pub struct AccessLine<'a> {
     pub client: IpAddr,
     /// `[client.NAME]`
     pub caller: Option<&'a str>,
+    /// `[group.NAME]` of the client.
+    pub group: Option<&'a str>,
+    /// The client's tags: names and values.
+    pub tags: &'a [(Box<str>, Box<str>)],
     /// `[route.NAME]`
     pub route: Option<&'a str>,
     /// `[upstream.NAME]`
@@ -196,6 +200,10 @@ impl AccessLine<'_> {
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
+        text(pairs, "group", self.group);
+        if !self.tags.is_empty() {
+            pairs.object("tags", self.tags);
+        }
         text(pairs, "route", self.route);
         text(pairs, "upstream", self.upstream);
         text(pairs, "target", self.target);
@@ -304,6 +312,8 @@ mod tests {
             upstream_request_id: None,
             client: Ipv4Addr::LOCALHOST.into(),
             caller: None,
+            group: None,
+            tags: &[],
             route: None,
             upstream: None,
             target: None,
@@ -340,6 +350,19 @@ mod tests {
             error: None,
             cause: None,
         }
+    }
+
+    #[test]
+    fn tags_are_an_object_in_both_formats() {
+        let tags = [("cost-center".into(), "4711".into()), ("team".into(), "a \"b\"\u{1b}".into())];
+        let line = || AccessLine { caller: Some("a"), group: Some("research"), tags: &tags, ..least() };
+        let json = written(|out| line().write_json(out));
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["group"], "research");
+        assert_eq!(read["tags"], serde_json::json!({ "cost-center": "4711", "team": "a \"b\"\u{1b}" }));
+        let text = written(|out| line().write_text(out));
+        assert!(text.contains(r#"group=research tags="{\"cost-center\":\"4711\","#), "{text}");
+        assert!(!text.contains('\u{1b}'));
     }
 
     fn whole() -> AccessLine<'static> {

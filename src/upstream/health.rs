@@ -14,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash},
-    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
+use super::evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash};
+use crate::{
+    pause,
+    wait_queue::{Bounds, QueuePermit, Ticket, WaitQueue, Waiter},
 };
-use crate::pause;
 
 /// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,9 +195,9 @@ impl TargetState {
         self.admit_to(circuit, self.permit(caller, policy, pending), now)
     }
 
-    /// Waits, in turn with other flows, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
-    pub fn enqueue(&self, max_pending: usize, flow: FlowKey) -> Option<Waiter> {
-        self.pending.enqueue(max_pending, flow)
+    /// Waits, in turn with other clients, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
+    pub fn enqueue(&self, max_pending: usize, ticket: Ticket) -> Option<Waiter> {
+        self.pending.enqueue(max_pending, Bounds::LARGEST, ticket)
     }
 
     fn circuit_under(&self, policy: Option<BreakerPolicy>, now: Instant) -> Circuit {

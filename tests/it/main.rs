@@ -10,6 +10,7 @@
 mod accounts;
 mod browser;
 mod cli;
+mod clients;
 mod docs;
 mod endings;
 mod exactness;
@@ -29,6 +30,7 @@ mod operator;
 mod packaging;
 mod properties;
 mod providers;
+mod queue;
 mod realtime;
 mod regressions;
 mod reload;
