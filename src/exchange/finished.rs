@@ -173,7 +173,7 @@ impl Finished<'_> {
     }
 
     /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
-    fn upstream_error(&self) -> Option<&str> {
+    pub(super) fn upstream_error(&self) -> Option<&str> {
         if let Some(tunnel) = &self.record.tunnel {
             return tunnel.error.as_deref();
         }

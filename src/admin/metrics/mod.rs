@@ -10,6 +10,7 @@ mod limits;
 mod models;
 mod requests;
 mod routes;
+mod spans;
 mod upstreams;
 
 use std::{
@@ -53,6 +54,7 @@ const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     limits::write,
     connections::write,
     gateway::write,
+    spans::write,
     |out, scraped| process::write(out, scraped.gateway.started),
 ];
 
