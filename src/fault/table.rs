@@ -154,6 +154,9 @@ table! {
     Self::KeyUnknown =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_unknown";
         e.g. Self::KeyUnknown;
+    Self::KeyExpired =>
+        [S::UNAUTHORIZED, INVALID, "key_expired", Some(false), Down], "key_expired";
+        e.g. Self::KeyExpired;
     Self::KeyOfProvider(provider) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_of_provider", provider = provider;
         e.g. Self::KeyOfProvider("OpenAI");

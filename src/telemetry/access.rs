@@ -33,6 +33,10 @@ pub struct AccessLine<'a> {
     pub client: IpAddr,
     /// `[client.NAME]`
     pub caller: Option<&'a str>,
+    /// `[group.NAME]` of the client.
+    pub group: Option<&'a str>,
+    /// The client's tags: names and values.
+    pub tags: &'a [(Box<str>, Box<str>)],
     /// `[route.NAME]`
     pub route: Option<&'a str>,
     /// `[upstream.NAME]`
@@ -73,6 +77,8 @@ pub struct AccessLine<'a> {
     pub total: Duration,
     /// The longest pause within the response.
     pub max_gap: Option<Duration>,
+    /// Time that the gateway itself added.
+    pub overhead: Option<Duration>,
     /// Bytes of the request body.
     pub bytes_in: u64,
     /// Bytes of the response body.
@@ -200,6 +206,10 @@ impl AccessLine<'_> {
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
+        text(pairs, "group", self.group);
+        if !self.tags.is_empty() {
+            pairs.object("tags", self.tags);
+        }
         text(pairs, "route", self.route);
         text(pairs, "upstream", self.upstream);
         text(pairs, "target", self.target);
@@ -235,6 +245,7 @@ impl AccessLine<'_> {
         millis(pairs, "max_gap_ms", self.max_gap);
         millis(pairs, "queue_ms", self.queue);
         number(pairs, "queue_position", self.queue_position);
+        millis(pairs, "overhead_ms", self.overhead);
     }
 
     fn write_counts(&self, pairs: &mut Pairs<'_>) {
@@ -310,6 +321,8 @@ mod tests {
             upstream_request_id: None,
             client: Ipv4Addr::LOCALHOST.into(),
             caller: None,
+            group: None,
+            tags: &[],
             route: None,
             upstream: None,
             target: None,
@@ -330,6 +343,7 @@ mod tests {
             first_token: None,
             total: Duration::from_micros(12_345),
             max_gap: None,
+            overhead: None,
             bytes_in: 0,
             bytes_out: 0,
             frames: 0,
@@ -348,6 +362,19 @@ mod tests {
             error: None,
             cause: None,
         }
+    }
+
+    #[test]
+    fn tags_are_an_object_in_both_formats() {
+        let tags = [("cost-center".into(), "4711".into()), ("team".into(), "a \"b\"\u{1b}".into())];
+        let line = || AccessLine { caller: Some("a"), group: Some("research"), tags: &tags, ..least() };
+        let json = written(|out| line().write_json(out));
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["group"], "research");
+        assert_eq!(read["tags"], serde_json::json!({ "cost-center": "4711", "team": "a \"b\"\u{1b}" }));
+        let text = written(|out| line().write_text(out));
+        assert!(text.contains(r#"group=research tags="{\"cost-center\":\"4711\","#), "{text}");
+        assert!(!text.contains('\u{1b}'));
     }
 
     fn whole() -> AccessLine<'static> {
@@ -376,6 +403,7 @@ mod tests {
             first_byte: Some(Duration::from_micros(6001)),
             first_token: Some(Duration::from_secs(2)),
             max_gap: Some(Duration::from_nanos(999)),
+            overhead: Some(Duration::from_micros(85)),
             bytes_in: 1,
             bytes_out: 2,
             frames: 3,
@@ -425,7 +453,7 @@ mod tests {
                 r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
-                r#""max_gap_ms":0.000,"queue_ms":3.000,"queue_position":2,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""max_gap_ms":0.000,"queue_ms":3.000,"queue_position":2,"overhead_ms":0.085,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
                 r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )

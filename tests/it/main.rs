@@ -10,6 +10,7 @@
 mod accounts;
 mod browser;
 mod cli;
+mod clients;
 mod docs;
 mod endings;
 mod exactness;
@@ -45,6 +46,7 @@ mod streaming;
 mod supply;
 mod tls;
 mod tolerance;
+mod traces;
 mod tracing;
 mod truncation;
 mod usage;

@@ -8,6 +8,7 @@ mod waiting;
 use std::sync::Arc;
 
 pub(super) use limits::ModelRefused;
+pub(super) use not_admitted::limit_fault;
 pub(super) use rate_headers::rename_upstreams;
 
 use not_admitted::NotAdmitted;

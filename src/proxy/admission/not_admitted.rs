@@ -27,19 +27,22 @@ impl NotAdmitted {
     /// The response.
     pub(super) fn fault(&self) -> Fault {
         match self {
-            Self::Refused(refused) => {
-                let reached = reached(refused);
-                match refused.unit {
-                    Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),
-                    Unit::Concurrent => Fault::ConcurrencyLimit(reached),
-                    Unit::Cost => Fault::CostLimit(reached),
-                }
-            }
+            Self::Refused(refused) => limit_fault(refused),
             Self::TimedOut { refused, waited } => {
                 Fault::QueueTimeout { reached: reached(refused), waited: *waited }
             }
             Self::Draining => Fault::Draining,
         }
+    }
+}
+
+/// What the client is answered when a limit has refused its request.
+pub(in crate::proxy) fn limit_fault(refused: &Refused) -> Fault {
+    let reached = reached(refused);
+    match refused.unit {
+        Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),
+        Unit::Concurrent => Fault::ConcurrencyLimit(reached),
+        Unit::Cost => Fault::CostLimit(reached),
     }
 }
 
