@@ -21,7 +21,7 @@ use http_body_util::Full;
 
 use super::AdminState;
 use crate::{
-    listen::Counters,
+    listen::{Counters, Listening, Workers},
     proxy::Gateway,
     snapshot::Snapshot,
     telemetry::metrics::{
@@ -60,6 +60,32 @@ struct Scraped {
     /// Open exchanges and open connections of each worker.
     loads: Vec<(usize, usize)>,
     connections: Arc<Counters>,
+}
+
+/// What a scrape is read from, for those who want its text without a request.
+#[derive(Debug, Clone)]
+pub struct ScrapeSource {
+    gateway: Arc<Gateway>,
+    workers: Workers,
+    counters: Arc<Counters>,
+}
+
+impl ScrapeSource {
+    /// The metrics of a running gateway.
+    pub fn new(gateway: &Arc<Gateway>, listening: &Listening) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            workers: listening.workers().clone(),
+            counters: listening.counters().clone(),
+        }
+    }
+
+    /// All families, in the OpenMetrics format. Blocks.
+    pub fn text(&self) -> String {
+        let loads = self.workers.loads();
+        let scraped = Scraped::read(self.gateway.clone(), self.counters.clone(), loads);
+        exposition(Format::OpenMetrics, &scraped)
+    }
 }
 
 impl AdminState {

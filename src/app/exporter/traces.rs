@@ -11,6 +11,7 @@ use super::{
     Unsent,
     health::Health,
     send::{Payload, Sender, Sent},
+    stop,
 };
 use crate::telemetry::trace::{Backoff, Batch, Receipt, SpanQueue};
 
@@ -145,10 +146,4 @@ impl TraceExport {
         }
         sent.receipt
     }
-}
-
-/// Waits until the exporter is stopped.
-async fn stop(stopped: &mut watch::Receiver<bool>) {
-    // A sender that is gone stops it too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
