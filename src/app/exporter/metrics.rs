@@ -62,11 +62,9 @@ impl MetricsExport {
     }
 
     async fn export(&mut self) {
-        let MetricsSource { gateway, scrape } = self.source.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            let period = Period { start: gateway.started, end: SystemTime::now() };
-            encode_metrics(&scrape.text(), period).0
-        });
+        let Some(text) = self.source.scrape.text().await else { return };
+        let period = Period { start: self.source.gateway.started, end: SystemTime::now() };
+        let made = tokio::task::spawn_blocking(move || encode_metrics(&text, period).0);
         let (Ok(metrics), Some(endpoint)) = (made.await, &self.sender.collector().metrics) else { return };
         let sent = self.sender.send(endpoint, &self.sender.payload(&metrics)).await;
         match sent.receipt {
