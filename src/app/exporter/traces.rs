@@ -91,6 +91,8 @@ impl TraceExport {
                     return Next::GoOn;
                 }
                 Receipt::Refused => return Next::GoOn,
+                // Its age is looked at before the wait: after one that the collector has named, it is always sent again.
+                Receipt::Later(_) if delivery.first_try.elapsed() > GIVE_UP => return Next::GoOn,
                 Receipt::Later(named) => self.backoff.after_failure(named),
             };
             let is_stopped = tokio::select! {
@@ -100,9 +102,6 @@ impl TraceExport {
             if is_stopped {
                 self.try_once(delivery).await;
                 return Next::Stop;
-            }
-            if delivery.first_try.elapsed() > GIVE_UP {
-                return Next::GoOn;
             }
         }
     }

@@ -230,7 +230,9 @@ fn unit(text: &str) -> &str {
     match text {
         "seconds" => "s",
         "bytes" => "By",
-        _ => "1",
+        "ratio" => "1",
+        // A gauge of unit 1 would become a ratio where the metrics are translated to Prometheus.
+        _ => "",
     }
 }
 
