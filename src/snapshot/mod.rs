@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod callers;
 mod errors;
 mod limits;
 mod models;
@@ -16,16 +17,18 @@ mod tests;
 mod upstreams;
 mod withdrawn;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers, Rights, Seal},
-    config::{self, Config, OnRevoke},
+    access::{Callers, Seal},
+    config::{self, Config},
     policy::SecretScanner,
 };
 
+use callers::CallerGroups;
+pub use callers::{ClientConflict, ClientsChanged};
 pub use errors::ErrorTexts;
 pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
@@ -37,9 +40,20 @@ pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
 pub use withdrawn::is_cut;
 
-/// Generation N of the configuration, compiled.
+/// Generation N of the configuration, compiled, with the clients of this moment.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// The known clients and their keys.
+    pub callers: Callers,
+    /// The limits, and what was used of them.
+    pub limits: Arc<LimitIndex>,
+    groups: Arc<CallerGroups>,
+    compiled: Arc<Compiled>,
+}
+
+/// The part of a [`Snapshot`] that only another configuration changes, and no file of a client.
+#[derive(Debug)]
+pub struct Compiled {
     /// Number of the configuration, from 1.
     pub generation: u64,
     /// Settings of the process and its downstream connections.
@@ -54,10 +68,6 @@ pub struct Snapshot {
     pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
-    /// The known clients and their keys.
-    pub callers: Callers,
-    /// The limits, and what was used of them.
-    pub limits: LimitIndex,
     /// What tokens cost; `None`: nothing has a cost.
     pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
@@ -80,6 +90,18 @@ pub struct Snapshot {
     pub redacted: serde_json::Value,
     /// The keys of the clients' TLS session tickets.
     tickets: Tickets,
+    /// The directory of the clients' files.
+    client_directory: Option<PathBuf>,
+    /// The lines of the clients' tables in the configuration.
+    client_lines: BTreeMap<Arc<str>, usize>,
+}
+
+impl Deref for Snapshot {
+    type Target = Compiled;
+
+    fn deref(&self) -> &Compiled {
+        &self.compiled
+    }
 }
 
 /// A listener, compiled.
@@ -149,7 +171,11 @@ impl Snapshot {
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
-        let limits = LimitIndex::compile(&config, previous);
+        let client_directory = config.client_files.clone();
+        let keeps_files = previous.is_some_and(|previous| previous.client_directory == client_directory);
+        let groups = CallerGroups::of(&config.groups);
+        let callers = callers::compile(config.clients.clone(), &groups, previous, keeps_files);
+        let limits = LimitIndex::compile(&config, &callers, previous);
         let pricing = Pricing::compile(&config);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
@@ -170,7 +196,7 @@ impl Snapshot {
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
             _ => config.admin.and_then(|admin| admin.token),
         };
-        Ok(Self {
+        let compiled = Compiled {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             server: config.server,
             log: config.log,
@@ -178,9 +204,7 @@ impl Snapshot {
             errors,
             cors: config.cors,
             routes,
-            limits,
             pricing,
-            callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
             seal,
@@ -191,7 +215,20 @@ impl Snapshot {
             awaits_restart,
             redacted: config.redacted,
             tickets,
-        })
+            client_directory,
+            client_lines: config.client_lines,
+        };
+        Ok(Self { callers, limits: Arc::new(limits), groups: Arc::new(groups), compiled: Arc::new(compiled) })
+    }
+
+    /// Another snapshot with the same parts.
+    fn share(&self) -> Self {
+        Self {
+            callers: self.callers.clone(),
+            limits: self.limits.clone(),
+            groups: self.groups.clone(),
+            compiled: self.compiled.clone(),
+        }
     }
 }
 
@@ -199,7 +236,7 @@ impl Snapshot {
 impl Snapshot {
     /// Creates a snapshot of listeners only, without routes.
     pub(crate) fn of_listeners(generation: u64, server: config::Server, listeners: Vec<Listener>) -> Self {
-        Self {
+        let compiled = Compiled {
             generation,
             server,
             log: config::Log::default(),
@@ -207,8 +244,6 @@ impl Snapshot {
             errors: ErrorTexts::default(),
             cors: None,
             routes: RouteTable::default(),
-            callers: Callers::default(),
-            limits: LimitIndex::default(),
             pricing: None,
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
@@ -220,6 +255,14 @@ impl Snapshot {
             awaits_restart: Vec::new(),
             redacted: serde_json::Value::Null,
             tickets: Tickets::default(),
+            client_directory: None,
+            client_lines: BTreeMap::new(),
+        };
+        Self {
+            callers: Callers::default(),
+            limits: Arc::default(),
+            groups: Arc::default(),
+            compiled: Arc::new(compiled),
         }
     }
 }
@@ -265,31 +308,4 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
     let name = certificate.names.first().cloned();
     let name = name.unwrap_or_else(|| certificate.path.display().to_string());
     Expiry { name, not_after: certificate.not_after }
-}
-
-/// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.
-fn callers(
-    written: BTreeMap<Arc<str>, config::Client>,
-    groups: &BTreeMap<Arc<str>, config::Group>,
-    previous: Option<&Snapshot>,
-) -> Callers {
-    let mut callers = Callers::default();
-    for (name, client) in written {
-        let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
-        let group = client.group.as_ref().and_then(|name| groups.get(name));
-        let compiled = Caller {
-            name,
-            rights: Rights { routes: client.routes, models: client.models },
-            group_rights: group
-                .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
-            expires: client.expires,
-            tags: client.tags.into_iter().map(|tag| (tag.name, tag.value)).collect(),
-            priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
-            cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
-            group: client.group,
-        };
-        let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
-        callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
-    }
-    callers
 }

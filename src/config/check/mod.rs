@@ -12,8 +12,8 @@ use super::{
     problem::complaint,
     reader::{Node, Table},
     schema::{
-        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Route, Server, Upstream,
-        error_rule, errors_differ,
+        Admin, Client, ClientDirectory, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Route,
+        Server, Upstream, error_rule, errors_differ,
     },
     source::Env,
     split::is_split,
@@ -44,7 +44,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     }
     let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
     cors::works(inherited.as_ref(), &routes, &listeners);
-    between::routes(&routes, &upstreams, &models, root.get("client").is_some());
+    between::routes(&routes, &upstreams, &models, root.get("client").is_some() || names.has_client_files);
     models::are_used(&models, &routes);
     between::clients(&clients);
     models::clients_name_tables(&models, &clients);
@@ -71,6 +71,10 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         limits: by_name(limits),
         pricing,
         default_limits: context.defaults.limits.clone(),
+        client_lines: clients.iter().map(|(name, node, _)| (Arc::from(*name), node.line())).collect(),
+        client_files: root
+            .get("client_files")
+            .and_then(|node| placed::<ClientDirectory>(node, &context)?.1.directory),
         clients: by_name(clients),
         warnings: Vec::new(),
         redacted,
@@ -93,6 +97,7 @@ fn names<'a>(root: &Table<'a>) -> Names<'a> {
         clients: names("client"),
         groups: names("group"),
         limits: names("limit"),
+        has_client_files: root.get("client_files").is_some_and(|files| files.child("directory").is_some()),
     }
 }
 

@@ -7,6 +7,7 @@
 mod account;
 mod azure;
 mod client;
+mod client_files;
 mod cors;
 mod defaults;
 mod egress;
@@ -26,7 +27,7 @@ mod tags;
 mod timeouts;
 mod upstream;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::fault::{ErrorRule, Languages};
 
@@ -35,6 +36,7 @@ pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
 pub(crate) use client::key_nodes;
 pub use client::{Client, OnRevoke};
+pub(crate) use client_files::ClientDirectory;
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
@@ -90,6 +92,10 @@ pub struct Config {
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// The lines of the `[client.NAME]` tables.
+    pub client_lines: BTreeMap<Arc<str>, usize>,
+    /// The directory of `[client_files]`: default none.
+    pub client_files: Option<PathBuf>,
     /// `[[error]]`
     pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).
