@@ -2,6 +2,7 @@
 
 mod clients;
 mod drain_display;
+mod exporter;
 mod reload;
 mod service;
 mod state;
@@ -37,6 +38,7 @@ use crate::{
 use clients::FileClients;
 pub use clients::compile_with_client_files;
 use drain_display::DrainDisplay;
+use exporter::Exporters;
 use reload::{Followed, Reloading};
 pub use service::Service;
 pub use unbound::{Unbound, Unlistened};
@@ -270,11 +272,14 @@ impl App {
             terminal,
         };
         let ended = runtime.block_on(async {
-            tokio::select! {
+            let exporters = Exporters::start(&gateway);
+            let ended = tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},
                 never = state_line::keep_writing(&gateway, listening.workers()) => match never {},
-            }
+            };
+            exporters.finish().await;
+            ended
         });
         match &ended {
             Ok(ended) => tracing::info!(cut = ended.cut(), "drain complete"),

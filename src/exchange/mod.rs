@@ -9,6 +9,7 @@ mod finished;
 mod load;
 mod queueing;
 mod record;
+mod spans;
 mod tally;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
@@ -24,6 +25,7 @@ use crate::{
         ids::{CallerIds, TraceContext},
         metrics::worker::WorkerMetrics,
         queue::Queue,
+        trace::Tracer,
     },
 };
 
@@ -88,6 +90,8 @@ pub struct Exchange {
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
+    /// Exports the exchange as a trace; `None`: nothing is exported.
+    tracer: Option<Arc<Tracer>>,
     outcome: Option<Outcome>,
     is_preflight: bool,
     /// What limits have granted; `None` where no limit applies.
@@ -144,6 +148,7 @@ impl Exchange {
             connection: connection.clone(),
             log,
             metrics,
+            tracer: None,
             outcome: None,
             is_preflight: false,
             accounting: None,
@@ -179,6 +184,16 @@ impl Exchange {
         unread && self.record.version != Version::HTTP_2
     }
 
+    /// Has the exchange exported as a trace.
+    pub fn trace_with(&mut self, tracer: &Arc<Tracer>) {
+        self.tracer = Some(tracer.clone());
+    }
+
+    /// Whether the exchange may be exported as a trace, in which each attempt is a span.
+    pub fn is_traced(&self) -> bool {
+        self.tracer.is_some()
+    }
+
     /// Opens the exchange's account with the limits that apply to it, which is settled when the exchange is over.
     pub fn open_account(&mut self, accounting: Accounting) {
         self.charge_at = accounting.step();
@@ -188,6 +203,11 @@ impl Exchange {
     /// The account with limits, if any apply.
     pub fn accounting(&mut self) -> Option<&mut Accounting> {
         self.accounting.as_deref_mut()
+    }
+
+    /// The account with limits, to be looked at.
+    pub fn account(&self) -> Option<&Accounting> {
+        self.accounting.as_deref()
     }
 
     /// Charges a stream of which so many `events` have passed, if its next charge is due.
@@ -354,6 +374,9 @@ impl Drop for Exchange {
         }
         if let Some(log) = &self.log {
             log.write(&finished);
+        }
+        if let Some(tracer) = &self.tracer {
+            finished.export(tracer);
         }
     }
 }

@@ -77,7 +77,11 @@ impl RequestContext {
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
-        Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight)
+        let mut exchange = Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight);
+        if let Some(tracer) = &self.snapshot.tracer {
+            exchange.trace_with(tracer);
+        }
+        exchange
     }
 
     /// Wraps a request's body so that the connection knows when it is not read to its end.

@@ -5,6 +5,7 @@
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
 mod callers;
+mod collector;
 mod errors;
 mod limits;
 mod models;
@@ -25,10 +26,13 @@ use crate::{
     access::{Callers, Seal},
     config::{self, Config},
     policy::SecretScanner,
+    telemetry::trace::{SpanQueue, Tracer},
 };
 
 use callers::CallerGroups;
 pub use callers::{ClientConflict, ClientsChanged};
+use collector::Exporting;
+pub use collector::{Collector, Endpoint};
 pub use errors::ErrorTexts;
 pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
@@ -74,6 +78,12 @@ pub struct Compiled {
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
+    /// Exports exchanges as traces; `None`: none are exported.
+    pub tracer: Option<Arc<Tracer>>,
+    /// Where traces and metrics are exported to, if they are.
+    pub collector: Option<Arc<Collector>>,
+    /// The spans that wait for export; the same for the life of the process.
+    pub spans: Arc<SpanQueue>,
     /// Makes and opens ephemeral keys; the same for the life of the process.
     pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
@@ -147,6 +157,14 @@ pub enum CompileError {
         /// The cause.
         source: rustls::Error,
     },
+    /// The collector's TLS cannot be set up.
+    #[error("otlp: TLS cannot be set up")]
+    Collector(#[source] rustls::Error),
+    /// The collector needs TLS, and the system trusts no certificate authority.
+    #[error(
+        "no trusted certificates were found on this system; install ca-certificates or set $OTEL_EXPORTER_OTLP_CERTIFICATE"
+    )]
+    NoRootsForCollector,
     /// Ephemeral keys cannot be sealed.
     #[error("the key that seals ephemeral keys cannot be made")]
     Seal,
@@ -176,12 +194,14 @@ impl Snapshot {
         let groups = CallerGroups::of(&config.groups);
         let callers = callers::compile(config.clients.clone(), &groups, previous, keeps_files);
         let limits = LimitIndex::compile(&config, &callers, previous);
+        let upstream_keys =
+            Arc::new(upstreams::scanner(&config.upstreams, &config.routes, config.otlp.as_deref()));
         let pricing = Pricing::compile(&config);
-        let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
         let upstreams = upstreams::compile(&written, &upstream_keys, previous)?;
         let routes = RouteTable::compile(&written, &upstreams);
+        let exporting = Exporting::compile(config.otlp.as_deref(), &config.routes, &upstreams, previous)?;
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));
@@ -207,6 +227,9 @@ impl Snapshot {
             pricing,
             upstreams,
             upstream_keys,
+            tracer: exporting.tracer,
+            collector: exporting.collector,
+            spans: exporting.spans,
             seal,
             admin_actions: admin_actions && admin_token.is_some(),
             admin_token,
@@ -247,6 +270,9 @@ impl Snapshot {
             pricing: None,
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
+            tracer: None,
+            collector: None,
+            spans: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
             admin_actions: false,

@@ -10,6 +10,7 @@ mod gateway;
 mod limits;
 mod requests;
 mod routes;
+mod spans;
 mod upstreams;
 
 use std::{io::Write, sync::Arc, time::Instant};
@@ -45,6 +46,7 @@ const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     connections::write,
     clients::write,
     gateway::write,
+    spans::write,
     |out, scraped| process::write(out, scraped.gateway.started),
 ];
 
