@@ -70,15 +70,15 @@ impl FileClients {
     pub(super) fn follow(&mut self, events: ClientEvents, gateway: &Gateway) {
         let Some(files) = &mut self.files else { return };
         let mut changes = if events.any { files.search() } else { files.read(events.files) };
+        let (mut all_changed, mut all_gone) = (0, 0);
         for _ in 0..ROUNDS {
             let names: BTreeSet<Arc<str>> = changes.iter().map(|change| change.name.clone()).collect();
             // Before this round's own conflicts are known.
             let freed = files.blocked_by(&names);
             if !changes.is_empty() {
                 let ClientsApplied { changed, gone, conflicts } = gateway.change_clients(changes);
-                if changed + gone > 0 {
-                    tracing::info!(changed, gone, "client files read");
-                }
+                all_changed += changed;
+                all_gone += gone;
                 refuse(files, conflicts);
             }
             if freed.is_empty() {
@@ -87,6 +87,9 @@ impl FileClients {
             changes = files.read(freed);
         }
         self.report(gateway);
+        if all_changed + all_gone > 0 {
+            tracing::info!(changed = all_changed, gone = all_gone, "client files read");
+        }
     }
 
     /// Logs what is wrong with files and was not logged before, and has `/status` show the state.
@@ -96,13 +99,13 @@ impl FileClients {
             return;
         };
         let broken = files.newly_broken();
+        gateway.client_files.store(Some(Arc::new(files.report())));
         for FileProblem { file, problem } in broken.iter().take(LOGGED) {
             tracing::error!(file, "client file not used, its client stays as it was: {problem}");
         }
         if broken.len() > LOGGED {
             tracing::error!(files = broken.len() - LOGGED, "more client files not used; /status lists them");
         }
-        gateway.client_files.store(Some(Arc::new(files.report())));
     }
 
     /// Notes the files that are in conflict with other clients.

@@ -160,7 +160,6 @@ async fn a_key_belongs_to_one_client() {
     assert!(line.contains("is a key of client `a` too, in") && line.contains("a.toml"), "{line}");
     files.client("a", TWO, "");
     serving.files_read();
-    serving.files_read();
     assert!(serving.admits(ONE).await && serving.admits(TWO).await);
     let line = serving.process.line(|line| line.contains("\"who\":\"b\""));
     assert!(line.contains("\"caller\":\"b\""), "{line}");

@@ -72,7 +72,7 @@ const BROKEN: &[(&str, Put, &str)] = &[
     (
         "nested",
         |files| files.write("nested.toml", &format!("[client.nested]\n{}", text())),
-        "client: unknown key",
+        "key: is missing",
     ),
     (
         "utf8",
