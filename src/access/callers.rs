@@ -200,7 +200,7 @@ impl Callers {
 
     /// Number of callers.
     pub fn count(&self) -> usize {
-        self.by_name.len()
+        self.by_name.count()
     }
 
     /// The caller that a request with these credentials comes from: that of the known ones among them. A key in the query proves nothing, but
@@ -262,7 +262,7 @@ impl Callers {
 
     /// Whether there are no callers.
     pub fn is_empty(&self) -> bool {
-        self.by_name.len() == 0
+        self.by_name.count() == 0
     }
 }
 

@@ -28,7 +28,7 @@ impl<K, V> Default for Sharded<K, V> {
 
 impl<K: Hash + Eq + Clone, V: Clone> Sharded<K, V> {
     /// Number of entries.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.len
     }
 
@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(map.insert(7, 8), Some(7));
         assert_eq!(map.remove(&9), Some(9));
         assert_eq!(map.remove(&9), None);
-        assert_eq!((original.get(&7), original.get(&9), original.len()), (Some(&7), Some(&9), 10_000));
-        assert_eq!((map.get(&7), map.get(&9), map.len()), (Some(&8), None, 9999));
+        assert_eq!((original.get(&7), original.get(&9), original.count()), (Some(&7), Some(&9), 10_000));
+        assert_eq!((map.get(&7), map.get(&9), map.count()), (Some(&8), None, 9999));
         assert_eq!((map.iter().count(), original.iter().count()), (9999, 10_000));
         let shared =
             map.shards.iter().zip(&original.shards).filter(|(one, other)| Arc::ptr_eq(one, other)).count();

@@ -5,7 +5,7 @@ mod cors;
 mod models;
 mod pricing;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     declare::{Context, Declared, Keys as _, Names},
@@ -75,10 +75,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         limits: by_name(limits),
         pricing,
         default_limits: context.defaults.limits.clone(),
-        client_lines: clients.iter().map(|(name, node, _)| (Arc::from(*name), node.line())).collect(),
-        client_files: root
-            .get("client_files")
-            .and_then(|node| placed::<ClientDirectory>(node, &context)?.1.directory),
+        client_lines: lines(&clients),
+        client_files: client_directory(root, &context),
         clients: by_name(clients),
         warnings: Vec::new(),
         redacted,
@@ -117,6 +115,17 @@ fn listeners<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Placed<'a, List
     }
     let items = list.some_items(help).unwrap_or_default();
     items.into_iter().filter_map(|node| placed(node, context)).collect()
+}
+
+/// The directory of the clients' files.
+fn client_directory(root: &Table<'_>, context: &Context<'_>) -> Option<PathBuf> {
+    let (_, table) = placed::<ClientDirectory>(root.get("client_files")?, context)?;
+    table.directory
+}
+
+/// The lines of tables, by their names.
+fn lines<T>(entries: &[Entry<'_, T>]) -> BTreeMap<Arc<str>, usize> {
+    entries.iter().map(|(name, node, _)| (Arc::from(*name), node.line())).collect()
 }
 
 /// The `[[error]]` tables.
