@@ -23,7 +23,7 @@ use crate::{
     policy::{Readers, SecretScanner},
     telemetry::{
         ids::{CallerIds, TraceContext},
-        metrics::worker::WorkerMetrics,
+        metrics::{sdk::Sdk, worker::WorkerMetrics},
         queue::Queue,
         trace::Tracer,
     },
@@ -123,6 +123,8 @@ pub struct Opening {
     pub error_form: ErrorForm,
     /// The languages of the gateway's own errors for this client.
     pub languages: LanguageChoice,
+    /// The client's SDK.
+    pub sdk: Sdk,
 }
 
 impl Exchange {
@@ -230,6 +232,11 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         let start = attempt.start;
+        if self.record.attempts.count() == 0 {
+            let waited = self.record.upload.waited() + self.handle.status.waited();
+            let since = start.saturating_duration_since(self.record.start);
+            self.record.overhead = Some(since.saturating_sub(waited));
+        }
         self.handle.attempts.begin(attempt.shown());
         self.record.attempts.begin(attempt);
         start
@@ -257,6 +264,13 @@ impl Exchange {
         self.record.attempts.update(|attempt| attempt.fail(result, code));
         self.show_attempt();
         self.count_attempt();
+    }
+
+    /// Notes that the response of the last attempt was judged as soon as its head was here, which adds to the overhead.
+    pub fn judged_at_once(&mut self) {
+        let Some(head) = self.record.first_byte else { return };
+        let since = self.record.start.elapsed().saturating_sub(head);
+        self.record.overhead = self.record.overhead.map(|before| before + since);
     }
 
     /// Notes that the attempt of that `number`, from 1, which was late, is the last one again.
@@ -367,7 +381,7 @@ impl Drop for Exchange {
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }
-        self.metrics.finished(finished.sample());
+        self.metrics.finished(&finished.sample());
         let went_wrong = finished.went_wrong();
         if went_wrong || self.metrics.history.keeps_all() {
             finished.keep(&self.metrics.history, went_wrong);

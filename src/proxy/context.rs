@@ -74,6 +74,7 @@ impl RequestContext {
             path: safe.path,
             error_form: ErrorForm::of(&head.headers, head.uri.path()),
             languages: self.snapshot.errors.languages_for(&head.headers),
+            sdk: self.worker.sdks.borrow_mut().read(&head.headers),
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();

@@ -76,6 +76,8 @@ pub struct Compiled {
     pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// The models that the configuration names: those of tables for one model, and their aliases.
+    pub model_names: Vec<Arc<str>>,
     /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
     /// Exports exchanges as traces; `None`: none are exported.
@@ -226,6 +228,7 @@ impl Snapshot {
             routes,
             pricing,
             upstreams,
+            model_names: model_names(&config.models),
             upstream_keys,
             tracer: exporting.tracer,
             collector: exporting.collector,
@@ -269,6 +272,7 @@ impl Snapshot {
             routes: RouteTable::default(),
             pricing: None,
             upstreams: BTreeMap::new(),
+            model_names: Vec::new(),
             upstream_keys: Arc::default(),
             tracer: None,
             collector: None,
@@ -334,4 +338,10 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
     let name = certificate.names.first().cloned();
     let name = name.unwrap_or_else(|| certificate.path.display().to_string());
     Expiry { name, not_after: certificate.not_after }
+}
+
+fn model_names(tables: &BTreeMap<Arc<str>, config::Model>) -> Vec<Arc<str>> {
+    let is_one = |name: &&Arc<str>| !name.ends_with('*');
+    let own = tables.keys().filter(is_one);
+    own.chain(tables.values().flat_map(|table| &table.aliases)).cloned().collect()
 }

@@ -126,6 +126,11 @@ impl TraceContext {
         self.named.as_deref().filter(|_| self.parent.is_some())
     }
 
+    /// The trace id that is sent upstream, if the trace is sampled.
+    pub fn sampled_id(&self) -> Option<&str> {
+        self.sampled.then(|| ascii(&self.trace))
+    }
+
     /// The trace id that is sent upstream, where [`TraceContext::trace_id`] is the client's own name of the trace.
     pub fn w3c_trace_id(&self) -> Option<&str> {
         (self.named.is_some() && self.parent.is_none()).then(|| ascii(&self.trace))
