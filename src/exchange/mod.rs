@@ -33,7 +33,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
-pub use queueing::{QueueWait, Queueing};
+pub use queueing::{QueueWait, Queueing, Server};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 
@@ -375,6 +375,9 @@ impl Drop for Exchange {
         self.record.tally.not_written(lost);
         let accounting = self.accounting.take();
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
+        if let Some(queueing) = &self.record.queueing {
+            queueing.settle(&finished, accounting.is_some());
+        }
         if let Some(accounting) = accounting {
             accounting.settle(&finished);
         }
