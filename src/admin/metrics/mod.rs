@@ -4,6 +4,7 @@
 //! and a row there. Nothing here runs on a worker, and the text is made on a thread for blocking work: however many series there are, neither
 //! streams nor probes wait for a scrape.
 
+mod clients;
 mod connections;
 mod gateway;
 mod limits;
@@ -53,6 +54,7 @@ const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     upstreams::write,
     limits::write,
     connections::write,
+    clients::write,
     gateway::write,
     spans::write,
     |out, scraped| process::write(out, scraped.gateway.started),

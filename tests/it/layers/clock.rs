@@ -10,8 +10,13 @@ const READERS: [(&str, &str); 19] = [
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("app/exporter/metrics.rs", "the time of exported metrics"),
     ("cli/cert.rs", "from when a development certificate is valid"),
+    ("cli/check/client_files.rs", "whether keys have expired, for a warning"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
     ("config/certificate.rs", "whether a certificate holds now, for a warning"),
+    (
+        "config/client_files/file.rs",
+        "whether a file was changed just now, by the clock of its time of change",
+    ),
     ("config/expiry.rs", "whether a client's keys expire soon, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
