@@ -64,7 +64,7 @@ fn nanos(nanos: i64) -> Moment {
     Moment { monotonic: Now::from_nanos(nanos), wall: Timestamp::from_second(1_800_000_000).unwrap() }
 }
 
-/// Runs callers that each begin a request as soon as their last one has ended, and wait exactly as long as a refusal says.
+/// Runs callers that each begin a request as soon as their last one has ended, and wait as long as a refusal says, and a little more.
 fn run(mix: Mix, seed: u64) -> Minute {
     let limits = [applied(Limit { tokens: rate(RATE, BURST), ..limit("team") })];
     let mut random = fastrand::Rng::with_seed(seed);
@@ -83,7 +83,9 @@ fn run(mix: Mix, seed: u64) -> Minute {
                 number += 1;
                 let plan = plan(mix, number, &mut random);
                 match Admitted::take(&limits, Demand { tokens: plan.expected, ..Demand::default() }, now) {
-                    Err(refused) => i64::try_from(refused.wait.unwrap().as_nanos()).unwrap(),
+                    Err(refused) => {
+                        i64::try_from(refused.wait.unwrap().as_nanos()).unwrap() + random.i64(0..200 * MILLI)
+                    }
                     Ok(admitted) => {
                         minute.admitted += 1;
                         minute.used += if plan.end == End::Failed { 0 } else { plan.input };
