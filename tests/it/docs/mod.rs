@@ -7,3 +7,4 @@ mod links;
 mod names;
 mod page;
 mod run;
+mod tests_named;
