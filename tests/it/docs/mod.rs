@@ -5,6 +5,6 @@ mod book;
 mod generated;
 mod links;
 mod names;
-mod page;
+pub mod page;
 mod run;
 mod tests_named;
