@@ -14,6 +14,7 @@ use super::AdminState;
 use crate::{
     accounts::MapSize,
     body::OpenExchange,
+    config::{ClientFilesReport, EXPIRES_SOON, FileProblem},
     listen::WorkerView,
     proxy::Reload,
     snapshot::{Snapshot, Target, Upstream},
@@ -21,6 +22,9 @@ use crate::{
 
 /// Open exchanges listed per worker. The counts cover all, and `exchanges_not_listed` says how many are missing from the list.
 const LISTED: usize = 1000;
+
+/// Clients listed whose keys have expired or expire soon.
+const LISTED_CLIENTS: usize = 100;
 
 /// A worker that has not responded within this time is reported as unresponsive.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,6 +66,8 @@ impl AdminState {
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
+            "clients": clients(&snapshot),
+            "client_files": self.gateway.client_files.load().as_deref().map(client_files),
             "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)
@@ -94,6 +100,30 @@ fn worker(number: usize, report: &Option<Report>, load: (usize, usize)) -> Value
 
 fn exchanges_of(report: &Option<Report>, load: (usize, usize)) -> usize {
     report.as_ref().map_or(load.0, |report| report.exchanges)
+}
+
+/// How many clients there are, and whose keys have expired or expire soon.
+fn clients(snapshot: &Snapshot) -> Value {
+    let expiries = snapshot.callers.expiries(EXPIRES_SOON, LISTED_CLIENTS);
+    let client = |(expires, name): &(SystemTime, Arc<str>)| json!({ "name": **name, "expires": humantime::format_rfc3339_seconds(*expires).to_string() });
+    json!({
+        "count": snapshot.callers.count(),
+        "expired": expiries.expired,
+        "expiring": expiries.soon,
+        "first": expiries.first.iter().map(client).collect::<Vec<_>>(),
+    })
+}
+
+fn client_files(report: &ClientFilesReport) -> Value {
+    let problem = |known: &FileProblem| json!({ "file": known.file, "problem": known.problem });
+    json!({
+        "directory": report.directory.display().to_string(),
+        "files": report.files,
+        "broken": report.broken,
+        "problems": report.listed.iter().map(problem).collect::<Vec<_>>(),
+        "unreadable": report.unreadable,
+        "reads": report.reads,
+    })
 }
 
 /// Which account knows an id, where that is not the rule's.
@@ -134,11 +164,22 @@ fn exchange(open: &OpenExchange, now: Instant) -> Value {
     let about = &open.about;
     json!({
         "request_id": about.request_id.as_str(),
-        "age_ms": u64::try_from(now.saturating_duration_since(about.start).as_millis()).unwrap_or(u64::MAX),
+        "age_ms": millis(now.saturating_duration_since(about.start)),
         "caller": about.caller.as_deref(),
         "route": about.route.as_deref(),
+        "model": open.model.as_deref(),
+        "upstream": open.attempts.last().map(|attempt| &*attempt.upstream),
+        "phase": open.phase.as_str(),
+        "attempts": open.attempt_count,
+        "first_token_ms": open.first_token.map(|at| millis(at.saturating_duration_since(about.start))),
+        "silent_ms": open.last_frame.map(|at| millis(now.saturating_duration_since(at))),
+        "events": open.events,
         "frames": open.frames,
         "bytes": open.bytes,
         "turns": open.turns,
     })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

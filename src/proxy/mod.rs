@@ -60,7 +60,7 @@ use tunnel::{PageRefusal, UpgradeRequest};
 pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
-pub use gateway::{Gateway, Reload};
+pub use gateway::{ClientsApplied, Gateway, Reload};
 pub use memo::CallerMemo;
 pub use tunnel::OpenTunnel;
 pub use worker::Worker;

@@ -1,13 +1,17 @@
 //! The limits of a configuration, and which of them apply to a request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::Snapshot;
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, Callers, OwnTerms, Sharded},
     config::{self, Burst, Each, Exhausted, Per},
     limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
     money::Money,
+    wait_queue::{QueueBounds, Room},
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -23,7 +27,7 @@ pub struct LimitIndex {
     /// Of every request.
     of_all: LimitList,
     of_groups: BTreeMap<Arc<str>, LimitList>,
-    of_clients: BTreeMap<Arc<str>, LimitList>,
+    of_clients: Sharded<Arc<str>, LimitList>,
     of_routes: BTreeMap<Arc<str>, LimitList>,
     of_models: BTreeMap<Arc<str>, LimitList>,
 }
@@ -53,13 +57,22 @@ pub struct LimitedRequest<'a> {
     pub model: Option<&'a str>,
 }
 
+/// The requests that wait for one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitQueued<'a> {
+    /// Name of the limit.
+    pub limit: &'a Arc<str>,
+    /// How many there are, of all subjects together.
+    pub depth: usize,
+}
+
 /// One limit, compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct CompiledLimit {
     limit: Arc<Limit>,
     each: Each,
-    filters: Filters,
-    counters: Counters,
+    filters: Arc<Filters>,
+    counters: Arc<Counters>,
 }
 
 /// What a limit is about; `None`: all.
@@ -73,7 +86,7 @@ struct Filters {
 
 /// The names of everything that limits can count, each list in the order of the alphabet. The first subject of each kind is the one without a
 /// name: the callers of open routes, the models without a table.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Subjects {
     clients: Vec<Arc<str>>,
     groups: Vec<Arc<str>>,
@@ -83,8 +96,10 @@ struct Subjects {
 
 impl LimitIndex {
     /// Compiles the limits of `config`. Counts of `previous` go on where the limit still counts the same units in the same manner.
-    pub(super) fn compile(config: &config::Config, previous: Option<&Snapshot>) -> Self {
-        let subjects = Subjects::of(config);
+    pub(super) fn compile(config: &config::Config, callers: &Callers, previous: Option<&Snapshot>) -> Self {
+        let mut subjects = Subjects::of(config);
+        let of_files = || callers.all().filter(|known| known.own.is_some());
+        subjects.add_clients(of_files().map(|known| &known.caller.name));
         let limits: Vec<CompiledLimit> = config
             .limits
             .iter()
@@ -92,10 +107,16 @@ impl LimitIndex {
             .collect();
         let position = |name: &Arc<str>| limits.iter().position(|known| known.limit.name == *name);
         let list = |names: &[Arc<str>]| -> LimitList { names.iter().filter_map(position).collect() };
+        let mut of_clients = Sharded::default();
+        let in_file = config.clients.iter().map(|(name, client)| (name, &*client.limits));
+        let own = callers.all().filter_map(|known| Some((&known.caller.name, &*known.own.as_ref()?.limits)));
+        for (name, names) in in_file.chain(own).filter(|(_, names)| !names.is_empty()) {
+            of_clients.insert(name.clone(), list(names));
+        }
         let index = Self {
             of_all: list(&config.default_limits),
             of_groups: lists(config.groups.iter().map(|(name, group)| (name, list(&group.limits)))),
-            of_clients: lists(config.clients.iter().map(|(name, client)| (name, list(&client.limits)))),
+            of_clients,
             of_routes: lists(config.routes.iter().map(|(name, route)| (name, list(&route.limits)))),
             of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
             estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
@@ -126,7 +147,7 @@ impl LimitIndex {
         let lists = [
             &*self.of_all,
             of(&self.of_groups, group.map(|name| &**name)),
-            of(&self.of_clients, request.caller.map(|caller| &*caller.name)),
+            request.caller.and_then(|caller| self.of_clients.get(&*caller.name)).map_or(&[], |list| list),
             of(&self.of_routes, Some(request.route)),
             of(&self.of_models, request.model_table),
         ];
@@ -146,6 +167,64 @@ impl LimitIndex {
         applying
     }
 
+    /// The same limits for other clients: those of these names may have come, gone, or have other limits. `None`: nothing of that concerns limits.
+    pub(super) fn with_clients(&self, names: &[Arc<str>], [before, after]: [&Callers; 2]) -> Option<Self> {
+        let terms = |callers: &Callers, name: &str| callers.known(name).map(|known| known.own.clone());
+        let limits_of =
+            |terms: Option<Option<Arc<OwnTerms>>>| terms.map(|own| own.map(|own| own.limits.clone()));
+        let is_same = |name: &&Arc<str>| limits_of(terms(before, name)) == limits_of(terms(after, name));
+        if self.limits.is_empty() || names.iter().all(|name| is_same(&name)) {
+            return None;
+        }
+        let mut index =
+            Self { limits: self.limits.clone(), of_clients: self.of_clients.clone(), ..self.share() };
+        let (there, gone): (Vec<_>, Vec<_>) = names.iter().partition(|name| after.by_name(name).is_some());
+        index.subjects.add_clients(there.iter().copied());
+        index.subjects.remove_clients(&gone.into_iter().collect());
+        for name in names {
+            index.of_clients.remove(&**name);
+            let own = terms(after, name).flatten();
+            if let Some(own) = own.filter(|own| !own.limits.is_empty()) {
+                index.of_clients.insert(name.clone(), index.list(&own.limits));
+            }
+        }
+        for compiled in
+            index.limits.iter_mut().filter(|limit| matches!(limit.each, Each::Client | Each::Group))
+        {
+            compiled.counters = Arc::new(Counters::new(index.subjects.count(compiled.each)));
+        }
+        index.go_on_with(self);
+        Some(index)
+    }
+
+    /// The same index without limits and without lists of clients.
+    fn share(&self) -> Self {
+        Self {
+            limits: Vec::new(),
+            any_by_model: self.any_by_model,
+            estimates: self.estimates.clone(),
+            subjects: self.subjects.clone(),
+            of_all: self.of_all.clone(),
+            of_groups: self.of_groups.clone(),
+            of_clients: Sharded::default(),
+            of_routes: self.of_routes.clone(),
+            of_models: self.of_models.clone(),
+        }
+    }
+
+    fn list(&self, names: &[Arc<str>]) -> LimitList {
+        let position = |name: &Arc<str>| self.limits.iter().position(|known| known.limit.name == *name);
+        names.iter().filter_map(position).collect()
+    }
+
+    /// The queues of all limits that have one, in the order of the limits' names.
+    pub fn queued(&self) -> impl Iterator<Item = LimitQueued<'_>> {
+        self.limits
+            .iter()
+            .filter(|compiled| compiled.limit.queue.is_some())
+            .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
+    }
+
     fn go_on_with(&self, previous: &Self) {
         for compiled in &self.limits {
             let same = |old: &&CompiledLimit| {
@@ -154,11 +233,10 @@ impl LimitIndex {
                     && same_periods(&old.limit, &compiled.limit)
             };
             let Some(old) = previous.limits.iter().find(same) else { continue };
-            for (subject, name) in self.subjects.names(compiled.each).enumerate() {
-                let Some(was) = previous.subjects.names(compiled.each).position(|known| known == name) else {
-                    continue;
-                };
-                if let Some(counter) = old.counters.used_by(was) {
+            for (was, name) in previous.subjects.names(compiled.each).enumerate() {
+                // Most of many clients have used nothing.
+                let Some(counter) = old.counters.used_by(was) else { continue };
+                if let Some(subject) = self.subjects.number(compiled.each, name) {
                     compiled.counters.keep(subject, counter, &compiled.limit);
                 }
             }
@@ -173,13 +251,13 @@ impl CompiledLimit {
         Self {
             limit: Arc::new(compiled(name, written)),
             each: written.each,
-            filters: Filters {
+            filters: Arc::new(Filters {
                 models: written.models.clone(),
                 routes: written.routes.clone(),
                 clients: written.clients.clone(),
                 groups: written.groups.clone(),
-            },
-            counters: Counters::new(subjects.count(written.each) + patterns),
+            }),
+            counters: Arc::new(Counters::new(subjects.count(written.each) + patterns)),
         }
     }
 
@@ -222,6 +300,10 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
         },
         enforce: written.enforce,
         goes_on: written.exhausted == Exhausted::Next,
+        queue: written.queue.map(|queue| QueueBounds {
+            room: Room { waiters: queue.size, bytes: queue.bytes },
+            wait: queue.wait,
+        }),
     }
 }
 
@@ -275,6 +357,35 @@ impl Subjects {
         let own =
             request.model.filter(|model| self.models.binary_search_by(|known| (**known).cmp(model)).is_ok());
         LimitedRequest { model_table: own.or(request.model_table), ..*request }
+    }
+
+    /// Adds clients; those that are here already stay.
+    fn add_clients<'n>(&mut self, names: impl Iterator<Item = &'n Arc<str>>) {
+        self.clients.extend(names.cloned());
+        // A stable sort finds the long part that is in order.
+        self.clients.sort();
+        self.clients.dedup();
+    }
+
+    fn remove_clients(&mut self, names: &BTreeSet<&Arc<str>>) {
+        if !names.is_empty() {
+            self.clients.retain(|name| !names.contains(name));
+        }
+    }
+
+    /// The number of a subject of a kind.
+    fn number(&self, each: Each, subject: Subject<'_>) -> Option<usize> {
+        let position =
+            |names: &[Arc<str>], name: &str| names.binary_search_by(|known| (**known).cmp(name)).ok();
+        match (each, subject) {
+            (_, Subject::Unnamed) => Some(0),
+            (Each::Client, Subject::Named(name)) => Some(position(&self.clients, name)? + 1),
+            (Each::Group, Subject::Named(name)) => Some(position(&self.groups, name)? + 1),
+            (Each::Route, Subject::Named(name)) => Some(position(&self.routes, name)? + 1),
+            (Each::Model, Subject::Named(name)) => Some(position(&self.models, name)? + 1),
+            (_, Subject::Alone(name)) => Some(self.groups.len() + position(&self.clients, name)? + 1),
+            (Each::Gateway, Subject::Named(_)) => None,
+        }
     }
 
     /// How many there are of a kind, those without a name included.
