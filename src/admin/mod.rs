@@ -1,8 +1,9 @@
-//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/limits`, `/metrics`.
 //!
 //! Served by the main thread, so that it responds whatever the workers are doing.
 
 mod connections;
+mod limits;
 mod metrics;
 mod status;
 
@@ -102,10 +103,11 @@ impl AdminState {
         match request.uri().path() {
             "/config" => self.config(),
             "/status" => self.status().await,
+            "/limits" => self.limits(request.uri()),
             "/metrics" => self.metrics(request.headers()).await,
             _ => plain(
                 StatusCode::NOT_FOUND,
-                "not found: available paths are /healthz, /readyz, /config, /status and /metrics\n",
+                "not found: available paths are /healthz, /readyz, /config, /status, /limits and /metrics\n",
             ),
         }
     }

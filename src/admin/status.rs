@@ -62,6 +62,7 @@ impl AdminState {
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
+            "limits": super::limits::for_status(&snapshot),
             "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)

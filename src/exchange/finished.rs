@@ -17,8 +17,9 @@ use crate::{
 /// Code that the log shows for an upstream error without a code of its own.
 const UPSTREAM_ERROR: &str = "upstream_error";
 
-/// Where the token counts of the log come from: nothing estimates them.
+/// Where the token counts of the log come from.
 const REPORTED: &str = "reported";
+const ESTIMATED: &str = "estimated";
 
 /// A finished exchange.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +60,7 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             turns: record.tunnel.as_deref().map(|tunnel| tunnel.turns),
             tokens: self.usage().as_ref().map(tokens_of),
+            cost: record.charge.as_deref().and_then(|charge| charge.cost.clone()),
         }
     }
 
@@ -67,6 +69,8 @@ impl Finished<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
         let usage = self.usage();
+        let charge = record.charge.as_deref();
+        let estimated = charge.filter(|charge| charge.is_estimated).map(|charge| charge.tokens);
         AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),
@@ -102,12 +106,19 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
             events: record.tally.events,
-            tokens_in: usage.and_then(|usage| usage.input),
-            tokens_out: usage.and_then(|usage| usage.output),
+            tokens_in: match estimated {
+                Some(tokens) => Some(tokens.all_input()),
+                None => usage.and_then(|usage| usage.input),
+            },
+            tokens_out: match estimated {
+                Some(tokens) => Some(tokens.output),
+                None => usage.and_then(|usage| usage.output),
+            },
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
-            usage: usage.map(|_| REPORTED),
+            usage: estimated.map(|_| ESTIMATED).or(usage.map(|_| REPORTED)),
+            cost: charge.and_then(|charge| charge.cost.as_ref()).map(|cost| cost.amount),
             limit: record.limit.as_deref(),
             tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),

@@ -30,7 +30,7 @@ pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use held::Permit;
 pub use load::{Counted, Load};
-pub use record::Record;
+pub use record::{Charge, Record};
 pub use tally::{Tally, TunnelTally};
 
 /// Bytes of HTTP/2 frames that belong to no response and may be unacknowledged at its end: a PING (17 bytes), SETTINGS (9), WINDOW_UPDATE (13), of the

@@ -206,6 +206,9 @@ table! {
     Self::ModelUnknown =>
         [S::FORBIDDEN, PERMISSION, "model_required", None, Down], "model_unknown";
         e.g. Self::ModelUnknown;
+    Self::ModelWithoutPrice(model) =>
+        [S::FORBIDDEN, PERMISSION, "model_without_price", Some(false), Down], "model_without_price", model = model;
+        e.g. Self::ModelWithoutPrice("gpt".into());
 
     // Its body.
     Self::BodyTooLarge { limit } =>

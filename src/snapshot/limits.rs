@@ -1,6 +1,10 @@
 //! The limits of a configuration, and which of them apply to a request.
 
+mod view;
+
 use std::{collections::BTreeMap, sync::Arc};
+
+pub use view::{LimitView, SubjectView, UnitView};
 
 use super::Snapshot;
 use crate::{
@@ -126,6 +130,11 @@ impl LimitIndex {
             }
         }
         applying
+    }
+
+    /// All limits, each with what its subjects have used.
+    pub fn views(&self) -> impl Iterator<Item = LimitView<'_>> {
+        self.limits.iter().map(|compiled| LimitView::new(self, compiled))
     }
 
     fn go_on_with(&self, previous: &Self) {

@@ -23,14 +23,14 @@ use thiserror::Error;
 use crate::{
     access::{Caller, Callers, Rights, Seal},
     config::{self, Config, OnRevoke},
+    limit::PriceBook,
     policy::SecretScanner,
 };
 
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitedRequest};
+pub use limits::{LimitIndex, LimitView, LimitedRequest, SubjectView, UnitView};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
-pub use pricing::{ModelNames, Pricing};
 use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
@@ -59,7 +59,7 @@ pub struct Snapshot {
     /// The limits, and what was used of them.
     pub limits: LimitIndex,
     /// What tokens cost; `None`: nothing has a cost.
-    pub pricing: Option<Arc<Pricing>>,
+    pub pricing: Option<Arc<PriceBook>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
@@ -146,7 +146,7 @@ impl Snapshot {
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
         let limits = LimitIndex::compile(&config, previous);
-        let pricing = Pricing::compile(&config);
+        let pricing = pricing::compile(&config);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };

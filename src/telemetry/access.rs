@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{clock, pairs::Pairs};
-use crate::config::LogFormat;
+use crate::{config::LogFormat, money::Money};
 
 /// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
 ///
@@ -95,6 +95,8 @@ pub struct AccessLine<'a> {
     pub limit: Option<&'a str>,
     /// Where the token counts come from, if there are any.
     pub usage: Option<&'static str>,
+    /// What the request has cost.
+    pub cost: Option<Money>,
     /// What only a WebSocket connection has.
     pub tunnel: Option<TunnelLine>,
     /// The reason why the model stopped.
@@ -239,6 +241,9 @@ impl AccessLine<'_> {
         number(pairs, "tokens_cache_write", self.tokens_cache_write);
         number(pairs, "tokens_reasoning", self.tokens_reasoning);
         plain(pairs, "usage", self.usage);
+        if let Some(cost) = self.cost {
+            pairs.plain("cost", cost.to_string().as_bytes());
+        }
         text(pairs, "limit", self.limit);
         if let Some(tunnel) = &self.tunnel {
             number(pairs, "turns", Some(tunnel.turns));
@@ -330,6 +335,7 @@ mod tests {
             tokens_cached_input: None,
             tokens_cache_write: None,
             tokens_reasoning: None,
+            cost: None,
             usage: None,
             limit: None,
             tunnel: None,
@@ -374,6 +380,7 @@ mod tests {
             tokens_cached_input: Some(4),
             tokens_cache_write: Some(0),
             tokens_reasoning: Some(2),
+            cost: Money::parse("0.0125").ok(),
             usage: Some("reported"),
             limit: Some("fair-use"),
             finish_reason: Some("stop"),
@@ -413,7 +420,7 @@ mod tests {
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
-                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","cost":"0.0125","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

@@ -22,6 +22,7 @@ use super::{
     scale::Scale,
     series::Series,
 };
+use crate::money::{Cost, Money};
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
@@ -59,6 +60,8 @@ pub struct Counts {
     pub routes: Series<Name, Measures>,
     /// Tokens by client, route and upstream.
     pub tokens: Series<[Name; 3], Tokens>,
+    /// Costs by client, route, upstream and currency.
+    pub costs: Series<[Name; 4], Costs>,
     /// Attempts by upstream, target and result.
     pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Cooldowns of upstream keys, by upstream and reason.
@@ -125,6 +128,15 @@ pub struct Tokens {
     pub reasoning: u64,
 }
 
+/// Money, by how the tokens are known that it was for.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Costs {
+    /// As the upstream reported them.
+    pub reported: Money,
+    /// As the gateway estimated them.
+    pub estimated: Money,
+}
+
 /// A finished exchange.
 #[derive(Debug)]
 pub struct Sample {
@@ -150,6 +162,8 @@ pub struct Sample {
     pub turns: Option<u64>,
     /// Tokens, if the upstream reported them.
     pub tokens: Option<Tokens>,
+    /// What it has cost, where tokens have prices.
+    pub cost: Option<Cost>,
 }
 
 /// Something that is counted.
@@ -227,6 +241,7 @@ impl WorkerMetrics {
         self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, |sum, more| *sum += more);
         self.copy(|counts| &counts.queue_waits, &mut total.queue_waits, Total::merge);
         self.copy(|counts| &counts.tokens, &mut total.tokens, Tokens::merge);
+        self.copy(|counts| &counts.costs, &mut total.costs, Costs::merge);
         self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
         total.overflowed += self.lock().overflowed;
     }
@@ -303,7 +318,7 @@ impl Counts {
 
     fn finished(&mut self, exchange: Sample) {
         let Sample { ending, caller, fault, .. } = exchange;
-        let Self { exchanges, faults, routes, tokens, overflowed, .. } = self;
+        let Self { exchanges, faults, routes, tokens, costs, overflowed, .. } = self;
         let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
         change(routes, route.clone(), overflowed, |measures| {
             measures.total.observe(Scale::LONG, exchange.total);
@@ -315,6 +330,10 @@ impl Counts {
             measures.tunnels += u64::from(exchange.turns.is_some());
             measures.turns += exchange.turns.unwrap_or(0);
         });
+        if let Some(cost) = exchange.cost {
+            let labels = [caller.clone(), route.clone(), upstream.clone(), Some(cost.currency.clone())];
+            change(costs, labels, overflowed, |costs| costs.add(&cost));
+        }
         if let Some(reported) = exchange.tokens {
             let labels = [caller, route.clone(), upstream];
             change(tokens, labels, overflowed, |tokens| tokens.merge(&reported));
@@ -348,6 +367,18 @@ impl Counts {
     fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {
         let labels = (Some(upstream), reason);
         change(&mut self.key_cooldowns, labels, &mut self.overflowed, |count| *count += 1);
+    }
+}
+
+impl Costs {
+    fn add(&mut self, cost: &Cost) {
+        let sum = if cost.is_estimated { &mut self.estimated } else { &mut self.reported };
+        *sum = sum.saturating_add(cost.amount);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.reported = self.reported.saturating_add(other.reported);
+        self.estimated = self.estimated.saturating_add(other.estimated);
     }
 }
 
@@ -422,6 +453,11 @@ mod tests {
             bytes_out: 2,
             turns: None,
             tokens: Some(Tokens { input: 3, output: 4, reasoning: 1, ..Tokens::default() }),
+            cost: Some(Cost {
+                amount: Money::from_nanos(7),
+                currency: "USD".into(),
+                is_estimated: route == "b",
+            }),
         }
     }
 
