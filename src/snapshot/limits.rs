@@ -9,7 +9,7 @@ pub use view::{LimitView, SubjectView, UnitView};
 use super::Snapshot;
 use crate::{
     access::{self, Caller},
-    config::{self, Burst, Each, Per},
+    config::{self, Burst, Each, Exhausted, Per},
     limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
     money::Money,
 };
@@ -18,6 +18,8 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct LimitIndex {
     limits: Vec<CompiledLimit>,
+    /// Whether any limit depends on the model that answers.
+    any_by_model: bool,
     /// What requests probably use. Outlives reloads.
     pub estimates: Arc<Estimates>,
     /// The subjects that limits count.
@@ -32,6 +34,15 @@ pub struct LimitIndex {
 
 /// Limits by their positions in the index.
 type LimitList = Box<[usize]>;
+
+/// Which limits are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitScope {
+    /// Those that apply to a request whoever answers it.
+    Request,
+    /// Those that depend on the model that answers it.
+    Model,
+}
 
 /// What limits need to know of a request.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +104,7 @@ impl LimitIndex {
             of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
             estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
             subjects,
+            any_by_model: limits.iter().any(|limit| limit.scope() == LimitScope::Model),
             limits,
         };
         if let Some(previous) = previous {
@@ -106,8 +118,14 @@ impl LimitIndex {
         self.limits.is_empty()
     }
 
-    /// The limits that apply to a request, in the order global, group, client, route, model.
-    pub fn applying(&self, request: &LimitedRequest<'_>) -> Vec<Applied> {
+    /// Whether any limit depends on the model that answers.
+    pub fn any_by_model(&self) -> bool {
+        self.any_by_model
+    }
+
+    /// The limits of this `scope` that apply to a request, in the order global, group, client, route, model.
+    pub fn applying(&self, request: &LimitedRequest<'_>, scope: LimitScope) -> Vec<Applied> {
+        let request = &self.subjects.with_own_table(request);
         let group = request.caller.and_then(|caller| caller.group.as_ref());
         let lists = [
             &*self.of_all,
@@ -120,7 +138,7 @@ impl LimitIndex {
         for position in lists.into_iter().flatten() {
             let Some(compiled) = self.limits.get(*position) else { continue };
             let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
-            if is_known || !compiled.filters.fit(request) {
+            if is_known || compiled.scope() != scope || !compiled.filters.fit(request) {
                 continue;
             }
             if let Some(counter) =
@@ -173,6 +191,11 @@ impl CompiledLimit {
             counters: Counters::new(subjects.count(written.each) + patterns),
         }
     }
+
+    fn scope(&self) -> LimitScope {
+        let is_by_model = self.each == Each::Model || self.filters.models.is_some();
+        if is_by_model { LimitScope::Model } else { LimitScope::Request }
+    }
 }
 
 /// The limit in the terms of those who count.
@@ -207,6 +230,7 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
             output: written.weights.output,
         },
         enforce: written.enforce,
+        goes_on: written.exhausted == Exhausted::Next,
     }
 }
 
@@ -253,6 +277,13 @@ impl Subjects {
             routes: config.routes.keys().cloned().collect(),
             models: config.models.keys().cloned().collect(),
         }
+    }
+
+    /// The request as one of the model that answers: a fallback that has a `[model]` table of its own is not counted as what it stands in for.
+    fn with_own_table<'r>(&self, request: &LimitedRequest<'r>) -> LimitedRequest<'r> {
+        let own =
+            request.model.filter(|model| self.models.binary_search_by(|known| (**known).cmp(model)).is_ok());
+        LimitedRequest { model_table: own.or(request.model_table), ..*request }
     }
 
     /// How many there are of a kind, those without a name included.

@@ -28,7 +28,7 @@ use crate::{
 };
 
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitView, LimitedRequest, SubjectView, UnitView};
+pub use limits::{LimitIndex, LimitScope, LimitView, LimitedRequest, SubjectView, UnitView};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
 use routes::Written;

@@ -69,6 +69,10 @@ table! {
         enforce: bool = flag().or(true),
             "Whether the limit refuses requests. With `false` it only counts: the access line of a request that it would refuse has its name.",
             { since: "0.2.0" };
+        exhausted: Exhausted = choice(EXHAUSTED).or(Exhausted::Refuse),
+            "What happens when the limit is reached: \"refuse\" answers with 429; \"next\" goes on to the next upstream or model of the route, \
+             and answers with 429 when none is left. For limits by model: with `each = \"model\"`, or with `models`.",
+            { since: "0.2.0" };
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the limit is about. A trailing `*` matches any rest of a name.",
             { default: "all", example: &[r#"["gpt-5*"]"#], since: "0.2.0" };
@@ -90,7 +94,12 @@ table! {
         /// How much may be used at once.
         burst: Burst = burst(table, context, per.as_ref());
     }
-    check { is_a_limit(table, per.as_ref()) }
+    check {
+        {
+            is_a_limit(table, per.as_ref());
+            may_go_on(table, exhausted, each, models.as_ref());
+        }
+    }
 }
 
 const ALL: &str = "leave the key out to mean all";
@@ -102,6 +111,17 @@ const EACH: &[(&str, Each)] = &[
     ("model", Each::Model),
     ("gateway", Each::Gateway),
 ];
+
+const EXHAUSTED: &[(&str, Exhausted)] = &[("refuse", Exhausted::Refuse), ("next", Exhausted::Next)];
+
+/// What happens when a limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The request is refused.
+    Refuse,
+    /// The next candidate is tried.
+    Next,
+}
 
 /// Whose use a limit counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -312,5 +332,24 @@ fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
             r#"for example: requests = 600, per = "1m"; or concurrent = 50"#,
         )),
         _ => {}
+    }
+}
+
+/// Only a limit by model can be reached for one candidate and not for another.
+fn may_go_on(
+    table: &Table<'_>,
+    exhausted: Option<Exhausted>,
+    each: Option<Each>,
+    models: Option<&Option<Vec<String>>>,
+) {
+    let is_by_model = each == Some(Each::Model) || matches!(models, Some(Some(_)));
+    if exhausted != Some(Exhausted::Next) || is_by_model {
+        return;
+    }
+    if let Some(node) = table.get("exhausted") {
+        node.fail(complaint(
+            "is for limits by model: another upstream would not help",
+            r#"remove it, or write each = "model", or name the limit's `models`"#,
+        ));
     }
 }

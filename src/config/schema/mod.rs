@@ -44,7 +44,7 @@ pub use egress::EgressProxy;
 pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
-pub use limit::{Burst, Each, Limit, Per, TokenWeights};
+pub use limit::{Burst, Each, Exhausted, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;

@@ -44,6 +44,7 @@ fn mistakes_say_what_to_write() {
         ("requests = 0\nper = \"1m\"", "must be from 1 to"),
         ("requests = 1\nper = \"1m\"\nweights = { output = 1001 }", "must be from 0 to 1000"),
         ("requests = 1\nper = \"1m\"\nweights = { output = \"2\" }", "must be a number"),
+        ("requests = 1\nper = \"1m\"\nexhausted = \"next\"", "is for limits by model"),
         ("requests = 1\nper = \"1m\"\nroutes = [\"opnai\"]", "is defined"),
         ("requests = 1\nper = \"1m\"\nmodels = [\"*gpt\"]", "is not the name of a model"),
     ] {
