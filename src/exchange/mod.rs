@@ -8,6 +8,7 @@ mod attempt;
 mod finished;
 mod load;
 mod record;
+mod request_prices;
 mod tally;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
@@ -31,6 +32,7 @@ pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
 pub use record::{Charge, Record};
+pub use request_prices::RequestPrices;
 pub use tally::{Tally, TunnelTally};
 
 /// Bytes of HTTP/2 frames that belong to no response and may be unacknowledged at its end: a PING (17 bytes), SETTINGS (9), WINDOW_UPDATE (13), of the
@@ -326,11 +328,11 @@ impl Drop for Exchange {
             self.answered_early();
         }
         self.record.tally.not_written(lost);
-        let accounting = self.accounting.take();
-        let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
-        if let Some(accounting) = accounting {
-            accounting.settle(&finished);
+        let total = self.record.start.elapsed();
+        if let Some(accounting) = self.accounting.take() {
+            self.record.charge = accounting.settle(&Finished { record: &self.record, outcome, total });
         }
+        let finished = Finished { record: &self.record, outcome, total };
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }

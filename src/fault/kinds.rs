@@ -123,6 +123,8 @@ pub enum Fault {
     ModelUnknown,
     /// A limit on cost applies, and the model has no price.
     ModelWithoutPrice(String),
+    /// A limit on cost applies, and the gateway cannot read which model the request is for.
+    CostUnknown,
     /// A JSON body is larger than the route's `body_limit`.
     BodyTooLarge {
         /// In bytes.
@@ -263,7 +265,8 @@ impl Fault {
             Self::ModelForbidden(_)
             | Self::ModelNotFound { .. }
             | Self::ModelUnknown
-            | Self::ModelWithoutPrice(_) => Some("model"),
+            | Self::ModelWithoutPrice(_)
+            | Self::CostUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
             Self::RequestInvalid(invalid) => invalid.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),

@@ -1,12 +1,13 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::rate_headers;
+use super::{prices, rate_headers};
 use crate::{
-    exchange::{Accounting, Exchange, Record, RequestKind, now},
+    exchange::{Accounting, Exchange, Record, RequestKind, RequestPrices, now},
     fault::{Fault, LimitReached},
     limit::{Admitted, Applied, Demand, Refused, Unit},
+    openai::ModelUse,
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
@@ -21,18 +22,25 @@ pub(super) async fn admit(
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
 ) -> Result<(), Fault> {
-    let limits = &context.snapshot.limits;
-    if limits.is_empty() {
+    let (limits, prices) = (&context.snapshot.limits, &context.snapshot.pricing);
+    if limits.is_empty() && prices.is_none() {
         return Ok(());
     }
     let request = limited(&exchange.record, prepared, prepared.model.as_deref());
     let applying = limits.applying(&request, LimitScope::Request);
-    if applying.is_empty() && !limits.any_by_model() {
+    if applying.is_empty() && !limits.any_by_model() && prices.is_none() {
         return Ok(());
     }
     let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
-    let granted = take(exchange, &applying, accounting.demand()).await.map_err(|refused| fault(&refused))?;
-    accounting.add(granted);
+    if let Some(book) = prices {
+        prices::of_request(book, &applying, prepared)?;
+        let table = prepared.model_table().map(Into::into);
+        accounting = accounting.priced(RequestPrices::new(book, prepared.model.as_deref(), table));
+    }
+    if !applying.is_empty() {
+        let demand = accounting.demand(None);
+        accounting.add(take(exchange, &applying, demand).await.map_err(|refused| fault(&refused))?);
+    }
     exchange.open_account(accounting);
     Ok(())
 }
@@ -66,7 +74,13 @@ pub(super) async fn admit_model(
     if applying.is_empty() {
         return Ok(None);
     }
-    let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
+    if let Some(fault) =
+        context.snapshot.pricing.as_ref().and_then(|book| prices::lacks(book, &applying, prepared, model))
+    {
+        let goes_on = applying.iter().any(|applied| applied.limit.cost.is_some() && applied.limit.goes_on);
+        return Err(ModelRefused { fault, wait: None, goes_on });
+    }
+    let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
     let refused = match take(exchange, &applying, demand).await {
         Ok(granted) => return Ok(Some(granted)),
         Err(refused) => refused,
@@ -81,6 +95,7 @@ async fn take(exchange: &mut Exchange, limits: &[Applied], demand: Demand) -> Re
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
     rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
+    count(exchange, limits, &result);
     match &result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {
@@ -90,6 +105,19 @@ async fn take(exchange: &mut Exchange, limits: &[Applied], demand: Demand) -> Re
         Err(refused) => exchange.record.limit = Some(refused.limit.name.clone()),
     }
     result
+}
+
+/// Counts what each of `limits` has decided.
+fn count(exchange: &Exchange, limits: &[Applied], result: &Result<Admitted, Refused>) {
+    let metrics = exchange.metrics();
+    let admitted = match result {
+        Ok(admitted) => admitted,
+        Err(refused) => return metrics.limit_decided(&refused.limit.name, "refused"),
+    };
+    for applied in limits {
+        let is_counted = admitted.limits().any(|counted| Arc::ptr_eq(&counted.counter, &applied.counter));
+        metrics.limit_decided(&applied.limit.name, if is_counted { "admitted" } else { "would_refuse" });
+    }
 }
 
 /// The request as limits see it, if `model` answers it.
@@ -113,6 +141,7 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
         dialect: record.endpoint.as_str(),
         model: prepared.model.as_deref().map(Into::into),
         bytes: record.upload.bytes(),
+        runs_model: prepared.operation.model != ModelUse::None,
         uses_tokens: prepared.handshake.is_none(),
     }
 }

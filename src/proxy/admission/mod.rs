@@ -1,6 +1,7 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
 mod limits;
+mod prices;
 mod rate_headers;
 
 use std::sync::Arc;
