@@ -10,7 +10,11 @@ use jiff::Timestamp;
 use super::{Charge, Finished, RequestPrices};
 use crate::{
     fault::Phase,
-    limit::{Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, PricedTokens, TokenCount},
+    limit::{
+        Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, PricedTokens, Refused,
+        TokenCount,
+    },
+    openai::Usage,
 };
 
 /// Bytes of a response that is no stream for each token of output that nobody has reported.
@@ -121,12 +125,29 @@ impl Accounting {
     }
 
     /// Charges `used`, where that is more than what was reserved and charged so far.
-    pub fn charge(&mut self, used: TokenCount) {
+    fn charge(&mut self, used: TokenCount) {
         let cost = self.prices.as_deref().map(|prices| prices.cost_of(None, used)).unwrap_or_default();
+        self.charge_demand(Demand { tokens: used, cost });
+    }
+
+    fn charge_demand(&mut self, used: Demand) {
         let moment = now();
         for granted in &mut self.grants {
-            granted.charge_so_far(Demand { tokens: used, cost }, moment);
+            granted.charge_so_far(used, moment);
         }
+    }
+
+    /// Charges what the turns of a WebSocket connection have used so far. `model` is the one that answers.
+    pub fn charge_turns(&mut self, reported: Option<&Usage>, unreported: u64, model: Option<&str>) {
+        let used = Used::of_turns(reported, unreported).tokens;
+        let cost = self.prices.as_deref_mut().map(|prices| prices.cost_of_turns(model, &used));
+        self.charge_demand(Demand { tokens: used.counted(), cost: cost.unwrap_or_default() });
+    }
+
+    /// The first limit on tokens or cost of which nothing is left.
+    pub fn exhausted(&self) -> Option<Refused> {
+        let moment = now();
+        self.grants.iter().find_map(|granted| granted.exhausted(moment))
     }
 
     /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
@@ -152,6 +173,9 @@ impl Accounting {
         let record = finished.record;
         if !self.kind.runs_model {
             return Used::NOTHING;
+        }
+        if let Some(tunnel) = &record.tunnel {
+            return Used::of_turns(finished.usage().as_ref(), tunnel.unreported_tokens);
         }
         if let Some(usage) = finished.usage() {
             let reported = PricedTokens::from(usage.classes());
@@ -219,6 +243,17 @@ impl Used {
 
     fn reported(tokens: PricedTokens) -> Self {
         Self { tokens, source: Source::Reported }
+    }
+
+    /// What was reported of the turns of a connection, and so many tokens of output that nobody has reported.
+    fn of_turns(reported: Option<&Usage>, unreported: u64) -> Self {
+        let tokens = reported.map(|usage| PricedTokens::from(usage.classes())).unwrap_or_default();
+        let source = match (unreported, reported) {
+            (1.., _) => Source::Estimated,
+            (0, Some(_)) => Source::Reported,
+            (0, None) => Source::Nothing,
+        };
+        Self { tokens: PricedTokens { output: tokens.output.saturating_add(unreported), ..tokens }, source }
     }
 
     /// What was reported, and of the output at least so much.

@@ -39,7 +39,7 @@ pub(super) async fn admit(
     }
     if !applying.is_empty() {
         let demand = accounting.demand(None);
-        accounting.add(take(exchange, &applying, demand).await.map_err(|refused| fault(&refused))?);
+        accounting.add(take(exchange, &applying, demand).await.map_err(|refused| limit_fault(&refused))?);
     }
     exchange.open_account(accounting);
     Ok(())
@@ -85,7 +85,7 @@ pub(super) async fn admit_model(
         Ok(granted) => return Ok(Some(granted)),
         Err(refused) => refused,
     };
-    Err(ModelRefused { fault: fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
+    Err(ModelRefused { fault: limit_fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
 }
 
 /// Takes what the request is expected to use from all of `limits`, or from none.
@@ -141,12 +141,13 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
         dialect: record.endpoint.as_str(),
         model: prepared.model.as_deref().map(Into::into),
         bytes: record.upload.bytes(),
-        runs_model: prepared.operation.model != ModelUse::None,
+        runs_model: prepared.handshake.is_some() || prepared.operation.model != ModelUse::None,
         uses_tokens: prepared.handshake.is_none(),
     }
 }
 
-fn fault(refused: &Refused) -> Fault {
+/// What the client is answered when a limit has refused its request.
+pub(in crate::proxy) fn limit_fault(refused: &Refused) -> Fault {
     let reached = LimitReached { limit: refused.limit.name.clone(), wait: refused.wait };
     match refused.unit {
         Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),

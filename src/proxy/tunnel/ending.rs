@@ -7,6 +7,8 @@ use http::StatusCode;
 use crate::{
     body::Cut,
     fault::{CloseReason, Fault, Language},
+    limit::Refused,
+    proxy::admission::limit_fault,
     websocket::Close,
 };
 
@@ -17,6 +19,8 @@ pub(super) enum Ending {
     Drain,
     /// What the client was granted is withdrawn.
     Revoked,
+    /// The operator has cancelled it.
+    Operator,
     /// Nothing passed for this long.
     Idle(Duration),
     /// The connection has lasted this long, its total timeout.
@@ -38,6 +42,8 @@ pub(super) enum Ending {
     },
     /// The client is limited to some models, and it cannot be read which one it asks for.
     ModelUnknown,
+    /// A limit on tokens or cost is used up, and the client asks for another turn.
+    LimitReached(Refused),
 }
 
 impl Ending {
@@ -46,6 +52,7 @@ impl Ending {
         match cut {
             Cut::Drain => Self::Drain,
             Cut::Revoked => Self::Revoked,
+            Cut::Operator => Self::Operator,
             Cut::Total => Self::Total(age),
             Cut::WriteStall => Self::Stalled,
         }
@@ -62,9 +69,12 @@ impl Ending {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
             Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
-            Self::Revoked | Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => {
-                Close::POLICY
-            }
+            Self::Revoked
+            | Self::Operator
+            | Self::ModelForbidden(_)
+            | Self::ModelNotFound { .. }
+            | Self::ModelUnknown
+            | Self::LimitReached(_) => Close::POLICY,
         }
     }
 
@@ -82,6 +92,7 @@ impl Ending {
         match self {
             Self::Drain => Fault::CutByDrain,
             Self::Revoked => Fault::KeyRevoked,
+            Self::Operator => Fault::CutByOperator,
             Self::Idle(span) => Fault::TunnelIdle(*span),
             Self::Total(span) => Fault::TotalTimeout(*span),
             Self::Stalled => Fault::CallerStalled,
@@ -95,6 +106,7 @@ impl Ending {
             Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
             Self::ModelNotFound { model, names } => Fault::model_not_found(model, names),
             Self::ModelUnknown => Fault::ModelUnknown,
+            Self::LimitReached(refused) => limit_fault(refused),
         }
     }
 }
