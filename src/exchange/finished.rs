@@ -72,6 +72,10 @@ impl Finished<'_> {
         let usage = self.usage();
         let charge = record.charge.as_deref();
         let estimated = charge.filter(|charge| charge.is_estimated).map(|charge| charge.tokens);
+        let (tokens_in, tokens_out) = match estimated {
+            Some(tokens) => (Some(tokens.all_input()), Some(tokens.output)),
+            None => usage.map_or((None, None), |usage| (usage.input, usage.output)),
+        };
         AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),
@@ -109,18 +113,12 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
             events: record.tally.events,
-            tokens_in: match estimated {
-                Some(tokens) => Some(tokens.all_input()),
-                None => usage.and_then(|usage| usage.input),
-            },
-            tokens_out: match estimated {
-                Some(tokens) => Some(tokens.output),
-                None => usage.and_then(|usage| usage.output),
-            },
+            tokens_in,
+            tokens_out,
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
-            usage: estimated.map(|_| ESTIMATED).or(usage.map(|_| REPORTED)),
+            usage: if estimated.is_some() { Some(ESTIMATED) } else { usage.map(|_| REPORTED) },
             cost: charge.and_then(|charge| charge.cost.as_ref()).map(|cost| cost.amount),
             limit: record.limit.as_deref(),
             tunnel: record.tunnel.as_deref().map(tunnel_line),

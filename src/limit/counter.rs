@@ -89,7 +89,7 @@ pub struct Left {
 impl Left {
     /// How much of what can be used at once is used, from 0 to 1.
     pub fn saturation(&self) -> f64 {
-        1.0 - self.remaining as f64 / self.at_once.max(1) as f64
+        self.at_once.saturating_sub(self.remaining) as f64 / self.at_once.max(1) as f64
     }
 }
 

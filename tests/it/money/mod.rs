@@ -2,3 +2,4 @@
 
 mod charges;
 mod classes;
+mod report;
