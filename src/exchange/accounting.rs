@@ -285,7 +285,10 @@ mod tests {
         fault::{ErrorForm, Fault, LanguageChoice, Outcome},
         limit::{Allowance, Counter, Limit, Rate, Weights},
         openai::Usage,
-        telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
+        telemetry::{
+            ids::TraceContext,
+            metrics::{sdk::Sdk, worker::WorkerMetrics},
+        },
     };
 
     fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Box<Exchange> {
@@ -299,6 +302,7 @@ mod tests {
             error_form: ErrorForm::OpenAi,
             languages: LanguageChoice::default(),
             caller_ids: None,
+            sdk: Sdk::default(),
         };
         let connection = ConnectionState::new(Instant::now());
         Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())
