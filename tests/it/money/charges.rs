@@ -93,23 +93,14 @@ const CHAT: &str = r#"{"model":"gpt-4o-mini","messages":[{"role":"user","content
 const STREAM: &str = r#"{"model":"gpt-4o-mini","stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
 const EVENT: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n";
 
-#[tokio::test]
-async fn money_adds_up_to_the_nano_unit() {
-    let upstream = simulator().await;
-    let gateway = Gateway::start(&before(&upstream.url(), BUDGET));
+/// A response, the request for it, and what it costs.
+type Call = (Script, &'static str, &'static str, Option<&'static str>);
+
+/// Calls of the dialects that count tokens of the cache and of reasoning.
+fn calls_of_models() -> Vec<Call> {
     let message = r#"{"type":"message","role":"assistant","model":"claude-sonnet-4-5","content":[],"stop_reason":"end_turn","usage":{"input_tokens":5,"cache_creation_input_tokens":100,"cache_read_input_tokens":1000,"cache_creation":{"ephemeral_5m_input_tokens":60,"ephemeral_1h_input_tokens":40},"output_tokens":2}}"#;
     let response = r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[],"usage":{"input_tokens":36,"input_tokens_details":{"cached_tokens":6},"output_tokens":87,"output_tokens_details":{"reasoning_tokens":64},"total_tokens":123}}"#;
-    let embedding = r#"{"object":"list","data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
-    let stream = [
-        EVENT,
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12}}\n\n",
-        "data: [DONE]\n\n",
-    ];
-    let error = r#"{"error":{"message":"no","type":"invalid_request_error","code":"bad","param":null}}"#;
-    let failed = |status: StatusCode| {
-        Script::new(vec![Step::Head(Head::json(status, error.len())), Step::Send(error.into())])
-    };
-    let mix: Vec<(Script, &str, &str, Option<&str>)> = vec![
+    vec![
         // 12 × 2.50 + 7 × 1.25 + 7 × 10 + 3 × 20
         (
             completion(
@@ -136,6 +127,18 @@ async fn money_adds_up_to_the_nano_unit() {
         ),
         // 30 × 2.50 + 6 × 1.25 + 23 × 10 + 64 × 20
         (json(response), "/v1/responses", r#"{"model":"gpt-4o-mini","input":"Hi"}"#, Some("0.0015925")),
+    ]
+}
+
+/// Calls without such tokens, of which some cost nothing.
+fn other_calls() -> Vec<Call> {
+    let embedding = r#"{"object":"list","data":[],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
+    let stream = [
+        EVENT,
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":5,\"total_tokens\":12}}\n\n",
+        "data: [DONE]\n\n",
+    ];
+    vec![
         // 8 × 0.02
         (
             json(embedding),
@@ -170,7 +173,19 @@ async fn money_adds_up_to_the_nano_unit() {
             None,
         ),
         (failed(StatusCode::BAD_REQUEST), "/v1/chat/completions", CHAT, None),
-    ];
+    ]
+}
+
+fn failed(status: StatusCode) -> Script {
+    let error = r#"{"error":{"message":"no","type":"invalid_request_error","code":"bad","param":null}}"#;
+    Script::new(vec![Step::Head(Head::json(status, error.len())), Step::Send(error.into())])
+}
+
+#[tokio::test]
+async fn money_adds_up_to_the_nano_unit() {
+    let upstream = simulator().await;
+    let gateway = Gateway::start(&before(&upstream.url(), BUDGET));
+    let mix: Vec<Call> = calls_of_models().into_iter().chain(other_calls()).collect();
     let (requests, mut logged) = (mix.len() + 2, Money::default());
     for (script, path, body, expected) in mix {
         upstream.queue(script);

@@ -73,6 +73,20 @@ fn limit<'v>(limits: &'v Value, name: &str) -> &'v Value {
     all.iter().find(|limit| limit["name"] == name).unwrap_or_else(|| panic!("no {name} in {limits}"))
 }
 
+fn metrics_have(metrics: &str) {
+    for line in [
+        r#"sluicegate_limit_saturation_ratio{limit="fair-use",unit="requests"} 0.3"#,
+        r#"sluicegate_limit_saturation_ratio{limit="fair-use",unit="concurrent"} 0.25"#,
+        r#"sluicegate_limit_saturation_ratio{limit="unused",unit="tokens"} 0"#,
+        r#"sluicegate_limit_decisions_total{limit="fair-use",decision="admitted"} 3"#,
+        r#"sluicegate_limit_decisions_total{limit="trial",decision="admitted"} 1"#,
+        r#"sluicegate_limit_decisions_total{limit="trial",decision="would_refuse"} 2"#,
+        r#"sluicegate_cost_total{caller="tester",route="main",upstream="sim",currency="EUR",usage="reported"} 0.001"#,
+    ] {
+        assert!(metrics.lines().any(|shown| shown == line), "{line}\n{}", metrics);
+    }
+}
+
 #[tokio::test]
 async fn limits_say_what_is_used_and_by_whom() {
     let upstream = simulator().await;
@@ -126,18 +140,7 @@ async fn limits_say_what_is_used_and_by_whom() {
     assert_eq!(names, ["fair-use", "team", "trial"]);
     assert_eq!(page(&gateway, "/limits?client=nobody").await.status, StatusCode::NOT_FOUND);
 
-    let metrics = page(&gateway, "/metrics").await;
-    for line in [
-        r#"sluicegate_limit_saturation_ratio{limit="fair-use",unit="requests"} 0.3"#,
-        r#"sluicegate_limit_saturation_ratio{limit="fair-use",unit="concurrent"} 0.25"#,
-        r#"sluicegate_limit_saturation_ratio{limit="unused",unit="tokens"} 0"#,
-        r#"sluicegate_limit_decisions_total{limit="fair-use",decision="admitted"} 3"#,
-        r#"sluicegate_limit_decisions_total{limit="trial",decision="admitted"} 1"#,
-        r#"sluicegate_limit_decisions_total{limit="trial",decision="would_refuse"} 2"#,
-        r#"sluicegate_cost_total{caller="tester",route="main",upstream="sim",currency="EUR",usage="reported"} 0.001"#,
-    ] {
-        assert!(metrics.text().lines().any(|shown| shown == line), "{line}\n{}", metrics.text());
-    }
+    metrics_have(page(&gateway, "/metrics").await.text());
     gate.open();
     third.await.unwrap();
     gateway.finish(3).await;
