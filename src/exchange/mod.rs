@@ -384,9 +384,12 @@ impl Drop for Exchange {
             return self.metrics.preflight(self.record.route.as_ref());
         }
         self.metrics.finished(&finished.sample());
-        let went_wrong = finished.went_wrong();
-        if went_wrong || self.metrics.history.keeps_all() {
-            finished.keep(&self.metrics.history, went_wrong);
+        let history = &self.metrics.history;
+        if history.is_on() {
+            let went_wrong = finished.went_wrong();
+            if went_wrong || history.keeps_all() {
+                finished.keep(history, went_wrong);
+            }
         }
         if let Some(log) = &self.log {
             log.write(&finished);
