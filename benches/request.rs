@@ -221,6 +221,8 @@ fn line() -> AccessLine<'static> {
         tokens_reasoning: Some(64),
         cost: None,
         usage: Some("reported"),
+        queue: None,
+        queue_position: None,
         limit: None,
         tunnel: None,
         finish_reason: Some("stop"),

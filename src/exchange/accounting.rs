@@ -57,6 +57,22 @@ pub struct RequestKind {
 }
 
 impl RequestKind {
+    /// The tokens that such requests use on average; 1 if they use none.
+    pub fn usual(&self) -> u64 {
+        if self.model.is_none() || !self.uses_tokens {
+            return 1;
+        }
+        self.estimates.usual(self.like(), self.bytes)
+    }
+
+    /// Learns what a request has `used`, if its response was whole.
+    pub(super) fn learn(&self, finished: &Finished<'_>, used: TokenCount) {
+        if self.uses_tokens && finished.outcome.phase == Phase::Done {
+            let lesson = Lesson { bytes: self.bytes, events: finished.record.tally.events, used };
+            self.estimates.learn(self.like(), lesson);
+        }
+    }
+
     fn like(&self) -> Likeness<'_> {
         Likeness {
             client: self.client.as_deref().unwrap_or_default(),
@@ -184,11 +200,7 @@ impl Accounting {
                 // What a provider reports at the beginning of a stream is not what it has sent since.
                 return Used::at_least(reported, self.output_of(events));
             }
-            if self.kind.uses_tokens && is_whole {
-                let used = reported.counted();
-                let lesson = Lesson { bytes: self.kind.bytes, events: record.tally.events, used };
-                self.kind.estimates.learn(self.kind.like(), lesson);
-            }
+            self.kind.learn(finished, reported.counted());
             // Audio that is charged by its length has no tokens.
             let is_known = usage.input.is_some() || usage.output.is_some();
             return if is_known { Used::reported(reported) } else { Used::NOTHING };
@@ -267,6 +279,11 @@ impl Used {
     }
 }
 
+/// The tokens of a reported usage, in the classes of limits.
+pub(super) fn counted(usage: &Usage) -> TokenCount {
+    PricedTokens::from(usage.classes()).counted()
+}
+
 /// This moment, by the clocks that limits use.
 pub fn now() -> Moment {
     Moment { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
@@ -321,6 +338,7 @@ mod tests {
             weights: Weights::default(),
             enforce: true,
             goes_on: false,
+            queue: None,
         });
         Applied { counter: Arc::new(Counter::new(&limit)), limit }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{StatusCode, Version};
 
-use super::{Attempt, Record, TunnelTally, class};
+use super::{Attempt, Queueing, Record, TunnelTally, class};
 use crate::{
     fault::Outcome,
     openai::{FinishReason, Usage, gen_ai_operation},
@@ -85,6 +85,7 @@ impl Finished<'_> {
             Some(tokens) => (Some(tokens.all_input()), Some(tokens.output)),
             None => usage.map_or((None, None), |usage| (usage.input, usage.output)),
         };
+        let queueing = record.queueing.as_deref().filter(|queueing| queueing.position().is_some());
         AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),
@@ -130,6 +131,8 @@ impl Finished<'_> {
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
             usage: if estimated.is_some() { Some(ESTIMATED) } else { usage.map(|_| REPORTED) },
             cost: charge.and_then(|charge| charge.cost.as_ref()).map(|cost| cost.amount),
+            queue: queueing.map(Queueing::waited),
+            queue_position: queueing.and_then(Queueing::position).map(|position| position as u64),
             limit: record.limit.as_deref(),
             tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),

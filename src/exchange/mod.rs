@@ -34,7 +34,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
-pub use queueing::{QueueWait, Queueing};
+pub use queueing::{QueueWait, Queueing, Server};
 pub use record::{Charge, Record};
 pub use request_prices::RequestPrices;
 pub use tally::{Tally, TunnelTally};
@@ -376,7 +376,11 @@ impl Drop for Exchange {
         }
         self.record.tally.not_written(lost);
         let total = self.record.start.elapsed();
-        if let Some(accounting) = self.accounting.take() {
+        let accounting = self.accounting.take();
+        if let Some(queueing) = &self.record.queueing {
+            queueing.settle(&Finished { record: &self.record, outcome, total }, accounting.is_some());
+        }
+        if let Some(accounting) = accounting {
             self.record.charge = accounting.settle(&Finished { record: &self.record, outcome, total });
         }
         let finished = Finished { record: &self.record, outcome, total };

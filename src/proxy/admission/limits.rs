@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{prices, rate_headers};
+use super::{NotAdmitted, prices, rate_headers, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, RequestPrices, now},
-    fault::{Fault, LimitReached},
-    limit::{Admitted, Applied, Demand, Refused, Unit},
+    fault::Fault,
+    limit::{Admitted, Applied, Demand},
     openai::ModelUse,
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
@@ -39,7 +39,8 @@ pub(super) async fn admit(
     }
     if !applying.is_empty() {
         let demand = accounting.demand(None);
-        accounting.add(take(exchange, &applying, demand).await.map_err(|refused| limit_fault(&refused))?);
+        let granted = take(context, exchange, &applying, demand).await;
+        accounting.add(granted.map_err(|refused| refused.fault())?);
     }
     exchange.open_account(accounting);
     Ok(())
@@ -54,6 +55,8 @@ pub(in crate::proxy) struct ModelRefused {
     pub(in crate::proxy) wait: Option<Duration>,
     /// Whether the next candidate is tried instead.
     pub(in crate::proxy) goes_on: bool,
+    /// Whether the request may wait for it, which it does when it holds no candidate: [`wait_for_model`].
+    pub(in crate::proxy) may_wait: bool,
 }
 
 /// Admits a request to a candidate under all limits that depend on `model`, the one that the candidate is asked for. `None`: there are none.
@@ -78,41 +81,84 @@ pub(super) async fn admit_model(
         context.snapshot.pricing.as_ref().and_then(|book| prices::lacks(book, &applying, prepared, model))
     {
         let goes_on = applying.iter().any(|applied| applied.limit.cost.is_some() && applied.limit.goes_on);
-        return Err(ModelRefused { fault, wait: None, goes_on });
+        return Err(ModelRefused { fault, wait: None, goes_on, may_wait: false });
     }
     let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
-    let refused = match take(exchange, &applying, demand).await {
-        Ok(granted) => return Ok(Some(granted)),
-        Err(refused) => refused,
-    };
-    Err(ModelRefused { fault: limit_fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
+    let result = Admitted::take(&applying, demand, now()).map_err(NotAdmitted::Refused);
+    note(exchange, &applying, &result);
+    match result {
+        Ok(granted) => Ok(Some(granted)),
+        Err(NotAdmitted::Refused(refused)) => Err(ModelRefused {
+            wait: refused.wait,
+            goes_on: refused.limit.goes_on,
+            may_wait: refused.limit.queue.is_some(),
+            fault: NotAdmitted::Refused(refused).fault(),
+        }),
+        Err(other) => Err(ModelRefused { fault: other.fault(), wait: None, goes_on: false, may_wait: false }),
+    }
 }
 
-/// Takes what the request is expected to use from all of `limits`, or from none.
-async fn take(exchange: &mut Exchange, limits: &[Applied], demand: Demand) -> Result<Admitted, Refused> {
+/// As [`admit_model`], and waits where a limit has a queue.
+///
+/// # Errors
+/// The limit that refuses the request, or that it has waited for for too long.
+pub(super) async fn wait_for_model(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+    model: Option<&str>,
+) -> Result<Admitted, Fault> {
+    let request = limited(&exchange.record, prepared, model);
+    let applying = context.snapshot.limits.applying(&request, LimitScope::Model);
+    let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
+    take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())
+}
+
+/// Takes what the request is expected to use from all of `limits`, or from none. Where the limit that refuses has a queue, the request waits in it.
+async fn take(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    limits: &[Applied],
+    demand: Demand,
+) -> Result<Admitted, NotAdmitted> {
+    let result = match Admitted::take(limits, demand, now()) {
+        Ok(admitted) => Ok(admitted),
+        Err(refused) if refused.limit.queue.is_none() => Err(NotAdmitted::Refused(refused)),
+        Err(refused) => Box::pin(waiting::wait(context, exchange, limits, demand, refused)).await,
+    };
+    note(exchange, limits, &result);
+    result
+}
+
+/// Notes what limits have said, for the response and the log.
+fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
     let moment = now();
-    let result = Admitted::take(limits, demand, moment);
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
     rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
-    count(exchange, limits, &result);
-    match &result {
+    count(exchange, limits, result);
+    match result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {
                 exchange.record.limit.get_or_insert_with(|| limit.name.clone());
             }
         }
-        Err(refused) => exchange.record.limit = Some(refused.limit.name.clone()),
+        Err(NotAdmitted::Refused(refused) | NotAdmitted::TimedOut { refused, .. }) => {
+            exchange.record.limit = Some(refused.limit.name.clone());
+        }
+        Err(NotAdmitted::Draining) => {}
     }
-    result
 }
 
 /// Counts what each of `limits` has decided.
-fn count(exchange: &Exchange, limits: &[Applied], result: &Result<Admitted, Refused>) {
+fn count(exchange: &Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
     let metrics = exchange.metrics();
     let admitted = match result {
         Ok(admitted) => admitted,
-        Err(refused) => return metrics.limit_decided(&refused.limit.name, "refused"),
+        Err(NotAdmitted::Refused(refused) | NotAdmitted::TimedOut { refused, .. }) => {
+            return metrics.limit_decided(&refused.limit.name, "refused");
+        }
+        Err(NotAdmitted::Draining) => return,
     };
     for applied in limits {
         let is_counted = admitted.limits().any(|counted| Arc::ptr_eq(&counted.counter, &applied.counter));
@@ -143,15 +189,5 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
         bytes: record.upload.bytes(),
         runs_model: prepared.handshake.is_some() || prepared.operation.model != ModelUse::None,
         uses_tokens: prepared.handshake.is_none(),
-    }
-}
-
-/// What the client is answered when a limit has refused its request.
-pub(in crate::proxy) fn limit_fault(refused: &Refused) -> Fault {
-    let reached = LimitReached { limit: refused.limit.name.clone(), wait: refused.wait };
-    match refused.unit {
-        Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),
-        Unit::Concurrent => Fault::ConcurrencyLimit(reached),
-        Unit::Cost => Fault::CostLimit(reached),
     }
 }
