@@ -219,6 +219,7 @@ fn line() -> AccessLine<'static> {
         tokens_cached_input: Some(128),
         tokens_cache_write: None,
         tokens_reasoning: Some(64),
+        cost: None,
         usage: Some("reported"),
         queue: None,
         queue_position: None,

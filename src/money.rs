@@ -1,6 +1,6 @@
 //! Money: decimal text outside, integers inside.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// An amount of money in billionths (nano-units) of the configured currency.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +47,23 @@ impl fmt::Display for Money {
         if fraction == 0 {
             return write!(f, "{whole}");
         }
-        let digits = format!("{fraction:09}");
-        write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+        let (mut fraction, mut width) = (fraction, MONEY_DECIMALS);
+        while fraction.is_multiple_of(10) {
+            (fraction, width) = (fraction / 10, width - 1);
+        }
+        write!(f, "{whole}.{fraction:0width$}")
     }
+}
+
+/// What a request has cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// How much.
+    pub amount: Money,
+    /// Of which currency.
+    pub currency: Arc<str>,
+    /// Whether the gateway has estimated the tokens, because the upstream has not reported all of them.
+    pub is_estimated: bool,
 }
 
 /// Why a text is not a price or an amount.

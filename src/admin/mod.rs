@@ -1,9 +1,10 @@
-//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`, and the live page.
+//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/limits`, `/metrics`, and the live page.
 //!
 //! Served by the main thread, so that it responds whatever the workers are doing.
 
 mod body;
 mod connections;
+mod limits;
 mod live;
 mod metrics;
 mod status;
@@ -129,10 +130,11 @@ impl AdminState {
         match request.uri().path() {
             "/config" => self.config(),
             "/status" => self.status().await,
+            "/limits" => self.limits(request.uri()),
             "/metrics" => self.metrics(request.headers()).await,
             _ => plain(
                 StatusCode::NOT_FOUND,
-                "not found: available paths are /healthz, /readyz, /config, /status, /metrics and /live\n",
+                "not found: available paths are /healthz, /readyz, /config, /status, /limits, /metrics and /live\n",
             ),
         }
     }

@@ -68,6 +68,7 @@ impl AdminState {
             "websockets": self.gateway.open_tunnels(),
             "clients": clients(&snapshot),
             "client_files": self.gateway.client_files.load().as_deref().map(client_files),
+            "limits": super::limits::for_status(&snapshot),
             "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)

@@ -1,15 +1,16 @@
 //! `health`: is the gateway ready? For the health check of a container.
 
 use std::{
-    io::{self, Read, Write},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use clap::Args;
 
+use super::ask::{self, Answer};
 use crate::config::{self, Problems};
 
 /// The most bytes of a response that are read: its head and a word.
@@ -50,21 +51,21 @@ enum Error {
 
 /// Prints "ready" and returns 0, or the reason and 1.
 pub(super) fn run(file: &Path, options: &HealthOptions) -> ExitCode {
-    match ask(file, options) {
+    match ready(file, options) {
         Ok(()) => super::print("ready\n"),
         Err(error) => super::fail(&error),
     }
 }
 
-fn ask(file: &Path, options: &HealthOptions) -> Result<(), Error> {
+fn ready(file: &Path, options: &HealthOptions) -> Result<(), Error> {
     let address = admin_listener(file, options.admin)?;
-    let answer = get(address, options.timeout).map_err(|error| Error::Unreachable(address, error))?;
-    let status = answer.split(' ').nth(1).unwrap_or_default();
+    let request =
+        ask::Request { address, path: "/readyz", token: None, timeout: options.timeout, most: MOST_READ };
+    let Answer { status, body } = ask::get(&request).map_err(|error| Error::Unreachable(address, error))?;
     if status == "200" {
         return Ok(());
     }
-    let said = answer.split("\r\n\r\n").nth(1).unwrap_or_default().trim();
-    Err(Error::NotReady(address, format!("{status} {said}").trim().to_owned()))
+    Err(Error::NotReady(address, format!("{status} {}", body.trim()).trim().to_owned()))
 }
 
 /// The address at which the admin listener is asked: `named`, or the one of the configuration file.
@@ -73,41 +74,5 @@ pub(super) fn admin_listener(file: &Path, named: Option<SocketAddr>) -> Result<S
         Some(address) => address,
         None => config::admin_address(file)?.ok_or_else(|| NoListener::NoAdmin(file.to_owned()))?,
     };
-    Ok(reachable(address))
-}
-
-/// A listener on all addresses is asked on loopback.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-/// The response to `GET /readyz`, which the admin listener gives in plain HTTP and without a token.
-fn get(address: SocketAddr, timeout: Duration) -> io::Result<String> {
-    let begun = Instant::now();
-    let left = || timeout.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()).ok_or_else(too_slow);
-    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
-    stream.set_write_timeout(Some(left()?))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n")?;
-    let (mut answer, mut piece) = (Vec::new(), [0; MOST_READ]);
-    while answer.len() < MOST_READ {
-        // The socket's own timeout would begin again with each byte.
-        stream.set_read_timeout(Some(left()?))?;
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(too_slow()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(String::from_utf8_lossy(&answer).into_owned())
-}
-
-fn too_slow() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the time of --timeout is over")
+    Ok(ask::reachable(address))
 }

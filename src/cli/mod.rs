@@ -1,11 +1,13 @@
 //! The command line: the subcommands, their options, and their implementations.
 
+mod ask;
 pub mod cert;
 mod check;
 mod client;
 mod demo;
 mod health;
 mod key;
+mod limits;
 mod log;
 mod pages;
 mod paint;
@@ -52,6 +54,7 @@ pub fn run() -> ExitCode {
         Command::Key(KeyCommand::New(options)) => key::new(&options),
         Command::Cert(options) => cert::run(&options),
         Command::Health(options) => health::run(&file, &options),
+        Command::Limits(options) => limits::run(&file, &options),
         Command::Client(options) => client::run(&file, &options),
         Command::Top(options) => top::run(&file, &options),
         Command::Log(options) => log::run(&options),
@@ -166,6 +169,15 @@ enum Command {
         after_long_help = "Examples:\n  sluicegate health --config /etc/sluicegate/gateway.toml\n  HEALTHCHECK CMD [\"sluicegate\", \"health\", \"--admin\", \"127.0.0.1:9901\"]"
     )]
     Health(health::HealthOptions),
+    /// Show what is used of the limits
+    ///
+    /// Asks /limits of the admin listener of a running gateway, and prints a line for each limit, subject and unit: what is used, of how much, and
+    /// when nothing counts as used any more. Of the configuration file only the address of [admin] is read; its token is that of the environment variable
+    /// SLUICEGATE_ADMIN_TOKEN.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate limits\n  sluicegate limits team-a --config /etc/sluicegate/gateway.toml\n  sluicegate limits --json"
+    )]
+    Limits(limits::LimitsOptions),
     /// Print the settings with which a program uses this gateway
     ///
     /// Ready to paste or to save: address, certificate authority, path and model are those of the configuration file; the key is read from the
@@ -215,6 +227,7 @@ impl Command {
             Self::Serve(config) => Some(config),
             Self::Check(options) => Some(&options.config),
             Self::Health(options) => Some(&options.config),
+            Self::Limits(options) => Some(&options.config),
             Self::Client(options) => Some(&options.config),
             Self::Top(options) => Some(&options.config),
             _ => None,
@@ -243,7 +256,7 @@ pub struct DemoOptions {
     /// Listen address without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub plain: SocketAddr,
-    /// Listen address of the admin listener: /live, /healthz, /readyz, /metrics, /status, /config
+    /// Listen address of the admin listener: /live, /healthz, /readyz, /metrics, /status, /limits, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = address)]
     pub admin: SocketAddr,
 }
@@ -303,7 +316,7 @@ mod tests {
             .filter(|command| named(command))
             .map(|command| command.get_name().to_owned())
             .collect();
-        assert_eq!(readers, ["serve", "check", "health", "client", "top"]);
+        assert_eq!(readers, ["serve", "check", "health", "limits", "client", "top"]);
         for line in ["key new team-a --config a", "demo --config a", "cert --config a", "schema --config a"] {
             let arguments = std::iter::once("sluicegate").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{line}");

@@ -7,10 +7,13 @@ use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 
-use super::Finished;
+use super::{Charge, Finished, RequestPrices};
 use crate::{
     fault::Phase,
-    limit::{Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, Refused, TokenCount},
+    limit::{
+        Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, PricedTokens, Refused,
+        TokenCount,
+    },
     openai::Usage,
 };
 
@@ -26,6 +29,8 @@ pub struct Accounting {
     kind: RequestKind,
     /// What the request will probably use.
     expected: TokenCount,
+    /// What tokens cost; `None`: nothing has a price.
+    prices: Option<Box<RequestPrices>>,
     /// What was granted at admission, and what was granted for the model that answers: at most two.
     grants: Vec<Admitted>,
     /// Events of a stream after which it is charged for the next time.
@@ -45,6 +50,8 @@ pub struct RequestKind {
     pub model: Option<Box<str>>,
     /// Bytes of the request; 0 where it is a handshake, which uses no tokens itself.
     pub bytes: u64,
+    /// Whether the operation runs a model. One that does not may report what an earlier request has used.
+    pub runs_model: bool,
     /// Whether the request itself uses tokens. That of a WebSocket connection does not: its messages do.
     pub uses_tokens: bool,
 }
@@ -75,7 +82,7 @@ impl RequestKind {
     }
 
     fn expected(&self) -> TokenCount {
-        if self.model.is_none() || !self.uses_tokens {
+        if self.model.is_none() || !self.runs_model || !self.uses_tokens {
             return TokenCount::default();
         }
         self.estimates.expected(self.like(), self.bytes)
@@ -89,12 +96,27 @@ impl Accounting {
         let per_event = kind.estimates.tokens_per_event(kind.like());
         #[expect(clippy::cast_sign_loss, reason = "both are positive")]
         let step = (STEP / per_event).ceil() as u64;
-        Self { kind, expected, grants: Vec::new(), step }
+        Self { kind, expected, prices: None, grants: Vec::new(), step }
     }
 
-    /// What the request will probably use.
-    pub fn demand(&self) -> Demand {
-        Demand { tokens: self.expected, ..Demand::default() }
+    /// Gives tokens these prices.
+    #[must_use]
+    pub fn priced(self, prices: RequestPrices) -> Self {
+        Self { prices: Some(Box::new(prices)), ..self }
+    }
+
+    /// What the request will probably use, if an upstream is asked for the model `sent`; `None`: for the one that the client asks for.
+    pub fn demand(&self, sent: Option<&str>) -> Demand {
+        let prices = self.prices.as_deref();
+        let cost = prices.map(|prices| prices.cost_of(sent, self.expected)).unwrap_or_default();
+        Demand { tokens: self.expected, cost }
+    }
+
+    /// Notes that the model `sent` answers; `None`: the one that the client asks for.
+    pub fn answered_by(&mut self, sent: Option<&str>) {
+        if let Some(prices) = &mut self.prices {
+            prices.ask_for(sent);
+        }
     }
 
     /// Adds what limits have granted.
@@ -120,15 +142,22 @@ impl Accounting {
 
     /// Charges `used`, where that is more than what was reserved and charged so far.
     fn charge(&mut self, used: TokenCount) {
+        let cost = self.prices.as_deref().map(|prices| prices.cost_of(None, used)).unwrap_or_default();
+        self.charge_demand(Demand { tokens: used, cost });
+    }
+
+    fn charge_demand(&mut self, used: Demand) {
         let moment = now();
         for granted in &mut self.grants {
-            granted.charge_so_far(Demand { tokens: used, ..Demand::default() }, moment);
+            granted.charge_so_far(used, moment);
         }
     }
 
-    /// Charges what the turns of a WebSocket connection have used so far.
-    pub fn charge_turns(&mut self, reported: Option<&Usage>, unreported: u64) {
-        self.charge(of_turns(reported, unreported));
+    /// Charges what the turns of a WebSocket connection have used so far. `model` is the one that answers.
+    pub fn charge_turns(&mut self, reported: Option<&Usage>, unreported: u64, model: Option<&str>) {
+        let used = Used::of_turns(reported, unreported).tokens;
+        let cost = self.prices.as_deref_mut().map(|prices| prices.cost_of_turns(model, &used));
+        self.charge_demand(Demand { tokens: used.counted(), cost: cost.unwrap_or_default() });
     }
 
     /// The first limit on tokens or cost of which nothing is left.
@@ -139,42 +168,53 @@ impl Accounting {
 
     /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
     /// accepted has used nothing, and all of it is given back.
-    pub(super) fn settle(self, finished: &Finished<'_>) {
+    pub(super) fn settle(self, finished: &Finished<'_>) -> Option<Box<Charge>> {
         if !is_accepted(finished) {
-            return;
+            return None;
         }
         let used = self.used(finished);
+        let tokens = used.tokens.counted();
+        let is_estimated = used.source == Source::Estimated;
+        let prices = self.prices.filter(|_| used.source != Source::Nothing);
+        let cost = prices.and_then(|prices| prices.cost(finished.record, &used.tokens, is_estimated));
+        let amount = cost.as_ref().map(|cost| cost.amount).unwrap_or_default();
         let moment = now();
         for granted in self.grants {
-            granted.settle(Demand { tokens: used, ..Demand::default() }, moment);
+            granted.settle(Demand { tokens, cost: amount }, moment);
         }
+        Some(Box::new(Charge { tokens, is_estimated, cost }))
     }
 
-    fn used(&self, finished: &Finished<'_>) -> TokenCount {
+    fn used(&self, finished: &Finished<'_>) -> Used {
         let record = finished.record;
+        if !self.kind.runs_model {
+            return Used::NOTHING;
+        }
         if let Some(tunnel) = &record.tunnel {
-            return of_turns(finished.usage().as_ref(), tunnel.unreported_tokens);
+            return Used::of_turns(finished.usage().as_ref(), tunnel.unreported_tokens);
         }
         if let Some(usage) = finished.usage() {
-            let used = counted(&usage);
+            let reported = PricedTokens::from(usage.classes());
             let is_whole = finished.outcome.phase == Phase::Done;
             if !is_whole && let Some(events) = record.tally.events {
                 // What a provider reports at the beginning of a stream is not what it has sent since.
-                return TokenCount { output: used.output.max(self.output_of(events)), ..used };
+                return Used::at_least(reported, self.output_of(events));
             }
-            self.kind.learn(finished, used);
-            return used;
+            self.kind.learn(finished, reported.counted());
+            // Audio that is charged by its length has no tokens.
+            let is_known = usage.input.is_some() || usage.output.is_some();
+            return if is_known { Used::reported(reported) } else { Used::NOTHING };
         }
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
         if self.kind.model.is_none() || !self.kind.uses_tokens || is_error {
-            return TokenCount::default();
+            return Used::NOTHING;
         }
         let output = match record.tally.events {
             Some(events) => self.output_of(events),
             // Not all bytes are text: no more is charged for them than requests of this kind usually use.
             None => self.expected.output.min(record.tally.bytes / BYTES_A_TOKEN),
         };
-        TokenCount { output, ..self.expected }
+        Used { tokens: TokenCount { output, ..self.expected }.into(), source: Source::Estimated }
     }
 
     /// The tokens that so many events probably have.
@@ -193,19 +233,55 @@ fn is_accepted(finished: &Finished<'_>) -> bool {
     record.first_byte.is_some() && !has_refused
 }
 
-fn of_turns(reported: Option<&Usage>, unreported: u64) -> TokenCount {
-    let used = reported.map(counted).unwrap_or_default();
-    TokenCount { output: used.output.saturating_add(unreported), ..used }
+/// What an exchange has used, and how that is known.
+struct Used {
+    tokens: PricedTokens,
+    source: Source,
+}
+
+/// How it is known what an exchange has used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// There is nothing to know.
+    Nothing,
+    /// The upstream has reported it.
+    Reported,
+    /// The gateway has estimated it, or a part of it.
+    Estimated,
+}
+
+impl Used {
+    const NOTHING: Self = Self { tokens: PricedTokens::NONE, source: Source::Nothing };
+
+    fn reported(tokens: PricedTokens) -> Self {
+        Self { tokens, source: Source::Reported }
+    }
+
+    /// What was reported of the turns of a connection, and so many tokens of output that nobody has reported.
+    fn of_turns(reported: Option<&Usage>, unreported: u64) -> Self {
+        let tokens = reported.map(|usage| PricedTokens::from(usage.classes())).unwrap_or_default();
+        let source = match (unreported, reported) {
+            (1.., _) => Source::Estimated,
+            (0, Some(_)) => Source::Reported,
+            (0, None) => Source::Nothing,
+        };
+        Self { tokens: PricedTokens { output: tokens.output.saturating_add(unreported), ..tokens }, source }
+    }
+
+    /// What was reported, and of the output at least so much.
+    fn at_least(reported: PricedTokens, output: u64) -> Self {
+        let more = output.saturating_sub(reported.all_output());
+        if more == 0 {
+            return Self::reported(reported);
+        }
+        let output = reported.output.saturating_add(more);
+        Self { tokens: PricedTokens { output, ..reported }, source: Source::Estimated }
+    }
 }
 
 /// The tokens of a reported usage, in the classes of limits.
 pub(super) fn counted(usage: &Usage) -> TokenCount {
-    let cached_input = usage.cached_input.unwrap_or(0);
-    TokenCount {
-        input: usage.input.unwrap_or(0).saturating_sub(cached_input),
-        cached_input,
-        output: usage.output.unwrap_or(0),
-    }
+    PricedTokens::from(usage.classes()).counted()
 }
 
 /// This moment, by the clocks that limits use.
@@ -225,6 +301,7 @@ mod tests {
         exchange::{Attempt, Exchange, Load, Opening},
         fault::{ErrorForm, Fault, LanguageChoice, Outcome},
         limit::{Allowance, Counter, Limit, Rate, Weights},
+        openai::Usage,
         telemetry::{
             ids::TraceContext,
             metrics::{sdk::Sdk, worker::WorkerMetrics},
@@ -273,6 +350,7 @@ mod tests {
             dialect: "chat_completions",
             model: Some("gpt".into()),
             bytes: 4_000,
+            runs_model: true,
             uses_tokens: true,
         }
     }
@@ -289,7 +367,7 @@ mod tests {
         let (metrics, load) = (Arc::default(), Arc::default());
         let mut exchange = exchange(&metrics, &load);
         let mut accounting = Accounting::new(kind());
-        let granted = Admitted::take(std::slice::from_ref(limit), accounting.demand(), now()).unwrap();
+        let granted = Admitted::take(std::slice::from_ref(limit), accounting.demand(None), now()).unwrap();
         accounting.add(granted);
         exchange.open_account(accounting);
         exchange.begin_attempt(Attempt::new("openai".into(), "http://openai".into(), None, None));

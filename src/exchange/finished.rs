@@ -18,8 +18,9 @@ use crate::{
 /// Code that the log shows for an upstream error without a code of its own.
 const UPSTREAM_ERROR: &str = "upstream_error";
 
-/// Where the token counts of the log come from: nothing estimates them.
+/// Where the token counts of the log come from.
 const REPORTED: &str = "reported";
+const ESTIMATED: &str = "estimated";
 
 /// A finished exchange.
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +66,7 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             turns: record.tunnel.as_deref().map(|tunnel| tunnel.turns),
             tokens: self.usage().as_ref().map(tokens_of),
+            cost: record.charge.as_deref().and_then(|charge| charge.cost.as_ref()),
             finish_reason: record.reading.finish_reason,
             sdk: record.sdk,
             trace: record.trace.sampled_id(),
@@ -77,6 +79,12 @@ impl Finished<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
         let usage = self.usage();
+        let charge = record.charge.as_deref();
+        let estimated = charge.filter(|charge| charge.is_estimated).map(|charge| charge.tokens);
+        let (tokens_in, tokens_out) = match estimated {
+            Some(tokens) => (Some(tokens.all_input()), Some(tokens.output)),
+            None => usage.map_or((None, None), |usage| (usage.input, usage.output)),
+        };
         let queueing = record.queueing.as_deref().filter(|queueing| queueing.position().is_some());
         AccessLine {
             time: record.time,
@@ -116,12 +124,13 @@ impl Finished<'_> {
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
             events: record.tally.events,
-            tokens_in: usage.and_then(|usage| usage.input),
-            tokens_out: usage.and_then(|usage| usage.output),
+            tokens_in,
+            tokens_out,
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
-            usage: usage.map(|_| REPORTED),
+            usage: if estimated.is_some() { Some(ESTIMATED) } else { usage.map(|_| REPORTED) },
+            cost: charge.and_then(|charge| charge.cost.as_ref()).map(|cost| cost.amount),
             queue: queueing.map(Queueing::waited),
             queue_position: queueing.and_then(Queueing::position).map(|position| position as u64),
             limit: record.limit.as_deref(),

@@ -9,6 +9,7 @@ mod finished;
 mod load;
 mod queueing;
 mod record;
+mod request_prices;
 mod spans;
 mod tally;
 
@@ -35,7 +36,8 @@ pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
 pub use queueing::{QueueWait, Queueing, Server};
-pub use record::Record;
+pub use record::{Charge, Record};
+pub use request_prices::RequestPrices;
 pub use tally::{Tally, TunnelTally};
 
 /// Bytes of HTTP/2 frames that belong to no response and may be unacknowledged at its end: a PING (17 bytes), SETTINGS (9), WINDOW_UPDATE (13), of the
@@ -382,14 +384,15 @@ impl Drop for Exchange {
             self.answered_early();
         }
         self.record.tally.not_written(lost);
+        let total = self.record.start.elapsed();
         let accounting = self.accounting.take();
-        let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
         if let Some(queueing) = &self.record.queueing {
-            queueing.settle(&finished, accounting.is_some());
+            queueing.settle(&Finished { record: &self.record, outcome, total }, accounting.is_some());
         }
         if let Some(accounting) = accounting {
-            accounting.settle(&finished);
+            self.record.charge = accounting.settle(&Finished { record: &self.record, outcome, total });
         }
+        let finished = Finished { record: &self.record, outcome, total };
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }

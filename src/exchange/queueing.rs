@@ -139,6 +139,7 @@ mod tests {
             dialect: "chat_completions",
             model: None,
             bytes: 0,
+            runs_model: true,
             uses_tokens: true,
         };
         let queueing = Queueing::new(Ticket::anonymous(), kind);

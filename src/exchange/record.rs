@@ -14,6 +14,8 @@ use crate::{
     access::Caller,
     body::UploadTally,
     fault::{ErrorForm, LanguageChoice},
+    limit::TokenCount,
+    money::Cost,
     openai::{Endpoint, Reading},
     telemetry::{
         ids::{CallerIds, RequestId, TraceContext},
@@ -23,6 +25,17 @@ use crate::{
 
 /// Limit in bytes of the path kept for the log.
 const PATH_KEPT: usize = 1024;
+
+/// What an exchange has used, as limits and prices count it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Charge {
+    /// Tokens.
+    pub tokens: TokenCount,
+    /// Whether the gateway has estimated some of them, because the upstream has not reported all.
+    pub is_estimated: bool,
+    /// What they cost; `None`: nothing has a price, or the model has none.
+    pub cost: Option<Cost>,
+}
 
 /// The record of an exchange.
 #[derive(Debug)]
@@ -88,6 +101,8 @@ pub struct Record {
     pub tunnel: Option<Box<TunnelTally>>,
     /// The facts read from the response: usage, model, finish reason.
     pub reading: Reading,
+    /// What the exchange was charged, where limits or prices apply; known when it is over.
+    pub charge: Option<Box<Charge>>,
     /// The causes of the fault, for the operator.
     pub cause: Option<String>,
 }
@@ -130,6 +145,7 @@ impl Record {
             tally: Tally::default(),
             tunnel: None,
             reading: Reading::default(),
+            charge: None,
             cause: None,
         }
     }

@@ -121,6 +121,10 @@ pub enum Fault {
     IdOwnerUnavailable(Duration),
     /// The client is limited to some models, and the gateway cannot read which model the request is for.
     ModelUnknown,
+    /// A limit on cost applies, and the model has no price.
+    ModelWithoutPrice(String),
+    /// A limit on cost applies, and the gateway cannot read which model the request is for.
+    CostUnknown,
     /// A JSON body is larger than the route's `body_limit`.
     BodyTooLarge {
         /// In bytes.
@@ -271,7 +275,11 @@ impl Fault {
     /// The parameter of the request that is at fault: a member of its body.
     pub fn param(&self) -> Option<&str> {
         match self {
-            Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => Some("model"),
+            Self::ModelForbidden(_)
+            | Self::ModelNotFound { .. }
+            | Self::ModelUnknown
+            | Self::ModelWithoutPrice(_)
+            | Self::CostUnknown => Some("model"),
             Self::BodyInvalid(error) => error.param(),
             Self::RequestInvalid(invalid) => invalid.param(),
             Self::BodyNotEditable(EditError::NotAnObject { member }) => Some(member),

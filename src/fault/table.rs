@@ -209,6 +209,12 @@ table! {
     Self::ModelUnknown =>
         [S::FORBIDDEN, PERMISSION, "model_required", None, Down], "model_unknown";
         e.g. Self::ModelUnknown;
+    Self::ModelWithoutPrice(model) =>
+        [S::FORBIDDEN, PERMISSION, "model_without_price", Some(false), Down], "model_without_price", model = model;
+        e.g. Self::ModelWithoutPrice("gpt".into());
+    Self::CostUnknown =>
+        [S::FORBIDDEN, PERMISSION, "model_without_price", Some(false), Down], "cost_unknown";
+        e.g. Self::CostUnknown;
 
     // Its body.
     Self::BodyTooLarge { limit } =>

@@ -31,6 +31,16 @@ impl Calendar {
         Self { unit, zone }
     }
 
+    /// What a period is.
+    pub fn unit(&self) -> CalendarUnit {
+        self.unit
+    }
+
+    /// The name of the time zone.
+    pub fn zone_name(&self) -> &str {
+        self.zone.iana_name().unwrap_or("UTC")
+    }
+
     /// The period that `now` is in.
     pub fn period(&self, now: Timestamp) -> Period {
         let day = now.to_zoned_datetime(self.zone.clone()).date();

@@ -97,10 +97,21 @@ pub struct Remaining {
 pub struct Left {
     /// Units per span or period.
     pub quantity: u64,
+    /// The most units that can be used at once: the burst, or all of a period.
+    pub at_once: u64,
+    /// Units that count as used, those included that are owed.
+    pub used: u64,
     /// Units that would be admitted now.
     pub remaining: u64,
     /// The time until nothing counts as used any more, if nothing else is used.
     pub full_in: Duration,
+}
+
+impl Left {
+    /// How much of what can be used at once is used, from 0 to 1.
+    pub fn saturation(&self) -> f64 {
+        self.at_once.saturating_sub(self.remaining) as f64 / self.at_once.max(1) as f64
+    }
 }
 
 /// The count of one unit.
@@ -217,12 +228,19 @@ impl Meter {
         match (self, allowance) {
             (Self::Clock(clock), Some(Allowance::Rate(rate))) => {
                 let level = clock.level(rate, now.monotonic);
-                Some(Left { quantity: rate.quantity(), remaining: level.remaining, full_in: level.full_in })
+                Some(Left {
+                    quantity: rate.quantity(),
+                    at_once: rate.burst(),
+                    used: level.used,
+                    remaining: level.remaining,
+                    full_in: level.full_in,
+                })
             }
             (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
                 let (used, period) = count.used(calendar, now.wall);
                 let remaining = quantity.saturating_sub(used);
-                Some(Left { quantity: *quantity, remaining, full_in: period.rest(now.wall) })
+                let full_in = period.rest(now.wall);
+                Some(Left { quantity: *quantity, at_once: *quantity, used, remaining, full_in })
             }
             _ => None,
         }

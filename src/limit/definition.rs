@@ -121,6 +121,13 @@ pub struct TokenCount {
     pub output: u64,
 }
 
+impl TokenCount {
+    /// The whole input.
+    pub fn all_input(&self) -> u64 {
+        self.input.saturating_add(self.cached_input)
+    }
+}
+
 impl Weights {
     /// What `tokens` count together, rounded up to a token.
     pub fn weigh(&self, tokens: TokenCount) -> u64 {

@@ -6,7 +6,7 @@
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
 //! - [`InFlight`]: so many requests at once.
-//! - [`PriceList`]: what tokens cost.
+//! - [`PriceBook`] and [`PriceList`]: what the tokens of a model cost.
 
 mod admission;
 mod calendar;
@@ -15,6 +15,7 @@ mod counter;
 mod definition;
 mod estimate;
 mod price;
+mod price_book;
 mod rate;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
@@ -24,4 +25,5 @@ pub use counter::{Counter, Counters, Left, Moment, Remaining};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
 pub use estimate::{Estimates, Lesson, Likeness};
 pub use price::{PriceList, PricedTokens, Prices, Tier};
+pub use price_book::{ModelNames, PriceBook};
 pub use rate::{Clock, Level, Now, Rate};

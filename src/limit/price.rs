@@ -49,6 +49,18 @@ pub struct PricedTokens {
 }
 
 impl PricedTokens {
+    /// No tokens.
+    pub const NONE: Self = Self {
+        input: 0,
+        cached_input: 0,
+        cache_write: 0,
+        cache_write_1h: 0,
+        output: 0,
+        reasoning: 0,
+        audio_input: 0,
+        audio_output: 0,
+    };
+
     /// All tokens of the input, by which a tier is chosen.
     pub fn all_input(&self) -> u64 {
         [self.cached_input, self.cache_write, self.cache_write_1h, self.audio_input]
@@ -56,12 +68,32 @@ impl PricedTokens {
             .fold(self.input, u64::saturating_add)
     }
 
+    /// The tokens that were used since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            input: self.input.saturating_sub(earlier.input),
+            cached_input: self.cached_input.saturating_sub(earlier.cached_input),
+            cache_write: self.cache_write.saturating_sub(earlier.cache_write),
+            cache_write_1h: self.cache_write_1h.saturating_sub(earlier.cache_write_1h),
+            output: self.output.saturating_sub(earlier.output),
+            reasoning: self.reasoning.saturating_sub(earlier.reasoning),
+            audio_input: self.audio_input.saturating_sub(earlier.audio_input),
+            audio_output: self.audio_output.saturating_sub(earlier.audio_output),
+        }
+    }
+
+    /// All tokens of the output.
+    pub fn all_output(&self) -> u64 {
+        self.output.saturating_add(self.reasoning).saturating_add(self.audio_output)
+    }
+
     /// The same tokens in the classes that limits on tokens distinguish.
     pub fn counted(&self) -> TokenCount {
         TokenCount {
             input: self.all_input().saturating_sub(self.cached_input),
             cached_input: self.cached_input,
-            output: self.output.saturating_add(self.reasoning).saturating_add(self.audio_output),
+            output: self.all_output(),
         }
     }
 }

@@ -149,6 +149,7 @@ impl Clock {
     pub fn level(&self, rate: &Rate, now: Now) -> Level {
         let ahead = self.arrival.load(Ordering::Relaxed).saturating_sub(now.0).max(0);
         Level {
+            used: rate.units_in(ahead),
             remaining: rate.units_in(rate.tolerance.saturating_sub(ahead)).min(rate.burst),
             full_in: Duration::from_nanos(ahead.unsigned_abs()),
             in_debt: ahead > rate.tolerance,
@@ -174,6 +175,8 @@ impl Default for Clock {
 /// What is left of a rate at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
+    /// Units that were used and are not paid for yet, rounded down.
+    pub used: u64,
     /// Units that would be admitted now.
     pub remaining: u64,
     /// The time until the burst is full, if nothing else is used.

@@ -48,6 +48,7 @@ fn kind(context: &RequestContext, record: &Record, model: Option<&str>) -> Reque
         dialect: record.endpoint.as_str(),
         model: model.map(Into::into),
         bytes: record.upload.bytes(),
+        runs_model: true,
         uses_tokens: true,
     }
 }

@@ -1,9 +1,13 @@
 //! The limits of a configuration, and which of them apply to a request.
 
+mod view;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
+
+pub use view::{LimitView, SubjectView, UnitView};
 
 use super::Snapshot;
 use crate::{
@@ -215,6 +219,11 @@ impl LimitIndex {
     fn list(&self, names: &[Arc<str>]) -> LimitList {
         let position = |name: &Arc<str>| self.limits.iter().position(|known| known.limit.name == *name);
         names.iter().filter_map(position).collect()
+    }
+
+    /// All limits, each with what its subjects have used.
+    pub fn views(&self) -> impl Iterator<Item = LimitView<'_>> {
+        self.limits.iter().map(|compiled| LimitView::new(self, compiled))
     }
 
     /// The queues of all limits that have one, in the order of the limits' names.

@@ -25,6 +25,7 @@ use thiserror::Error;
 use crate::{
     access::{Callers, Seal},
     config::{self, Config},
+    limit::PriceBook,
     policy::SecretScanner,
     telemetry::trace::{SpanQueue, Tracer},
 };
@@ -34,10 +35,9 @@ pub use callers::{ClientConflict, ClientsChanged};
 use collector::Exporting;
 pub use collector::{Collector, Endpoint};
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitScope, LimitedRequest};
+pub use limits::{LimitIndex, LimitScope, LimitView, LimitedRequest, SubjectView, UnitView};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
-pub use pricing::{ModelNames, Pricing};
 use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
@@ -73,7 +73,7 @@ pub struct Compiled {
     /// Maps requests to routes.
     pub routes: RouteTable,
     /// What tokens cost; `None`: nothing has a cost.
-    pub pricing: Option<Arc<Pricing>>,
+    pub pricing: Option<Arc<PriceBook>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// The models that the configuration names: those of tables for one model, and their aliases.
@@ -198,7 +198,7 @@ impl Snapshot {
         let limits = LimitIndex::compile(&config, &callers, previous);
         let upstream_keys =
             Arc::new(upstreams::scanner(&config.upstreams, &config.routes, config.otlp.as_deref()));
-        let pricing = Pricing::compile(&config);
+        let pricing = pricing::compile(&config);
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
         let upstreams = upstreams::compile(&written, &upstream_keys, previous)?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{clock, pairs::Pairs};
-use crate::config::LogFormat;
+use crate::{config::LogFormat, money::Money};
 
 /// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
 ///
@@ -105,6 +105,8 @@ pub struct AccessLine<'a> {
     pub limit: Option<&'a str>,
     /// Where the token counts come from, if there are any.
     pub usage: Option<&'static str>,
+    /// What the request has cost.
+    pub cost: Option<Money>,
     /// What only a WebSocket connection has.
     pub tunnel: Option<TunnelLine>,
     /// The reason why the model stopped.
@@ -259,6 +261,9 @@ impl AccessLine<'_> {
         number(pairs, "tokens_cache_write", self.tokens_cache_write);
         number(pairs, "tokens_reasoning", self.tokens_reasoning);
         plain(pairs, "usage", self.usage);
+        if let Some(cost) = self.cost {
+            pairs.plain("cost", cost.to_string().as_bytes());
+        }
         text(pairs, "limit", self.limit);
         if let Some(tunnel) = &self.tunnel {
             number(pairs, "turns", Some(tunnel.turns));
@@ -353,6 +358,7 @@ mod tests {
             tokens_cached_input: None,
             tokens_cache_write: None,
             tokens_reasoning: None,
+            cost: None,
             usage: None,
             queue: None,
             queue_position: None,
@@ -413,6 +419,7 @@ mod tests {
             tokens_cached_input: Some(4),
             tokens_cache_write: Some(0),
             tokens_reasoning: Some(2),
+            cost: Money::parse("0.0125").ok(),
             usage: Some("reported"),
             queue: Some(Duration::from_millis(3)),
             queue_position: Some(2),
@@ -454,7 +461,7 @@ mod tests {
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
                 r#""max_gap_ms":0.000,"queue_ms":3.000,"queue_position":2,"overhead_ms":0.085,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
-                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
+                r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","cost":"0.0125","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )
         );

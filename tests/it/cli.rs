@@ -2,7 +2,7 @@
 
 mod check_as;
 mod client;
-mod health;
+pub mod health;
 mod pages;
 pub mod process;
 mod providers;

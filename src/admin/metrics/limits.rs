@@ -1,12 +1,17 @@
 //! Limits: what they decide, and how much of them is used.
 
+use std::collections::BTreeMap;
+
 use super::{Scraped, constant, name};
-use crate::telemetry::metrics::{
-    exposition::{Exposition, MetricKind},
-    scale::Scale,
+use crate::{
+    exchange::now,
+    telemetry::metrics::{
+        exposition::{Exposition, MetricKind},
+        scale::Scale,
+    },
 };
 
-use MetricKind::{Counter, Histogram};
+use MetricKind::{Counter, Gauge, Histogram};
 
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     let counts = &scraped.counts;
@@ -18,6 +23,7 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     for ((limit, decision), count) in &counts.limit_decisions {
         out.value(&[("limit", name(limit)), ("decision", constant(decision))], count);
     }
+    saturation(out, scraped);
     out.family(
         "sluicegate_queue_wait_seconds",
         Histogram,
@@ -25,5 +31,25 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     );
     for (limit, waits) in &counts.queue_waits {
         out.histogram(&[("limit", name(limit))], Scale::LONG, waits);
+    }
+}
+
+/// One series for each unit that a limit restricts; the number of its subjects does not matter.
+fn saturation(out: &mut Exposition, scraped: &Scraped) {
+    out.family(
+        "sluicegate_limit_saturation_ratio",
+        Gauge,
+        "How much of a limit its fullest subject has used: 0 is nothing, at 1 requests are refused.",
+    );
+    let now = now();
+    for view in scraped.snapshot.limits.views() {
+        let mut fullest: BTreeMap<&str, f64> = view.units().map(|unit| (unit.name(), 0.0)).collect();
+        for unit in view.subjects().flat_map(|subject| subject.units(now)) {
+            let most = fullest.entry(unit.unit.name()).or_default();
+            *most = most.max(unit.left.saturation());
+        }
+        for (unit, ratio) in fullest {
+            out.value(&[("limit", &view.limit().name), ("unit", unit)], ratio);
+        }
     }
 }

@@ -23,6 +23,7 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
         out.value(&[("route", name(route))], count);
     }
     tokens(out, counts);
+    costs(out, counts);
     callers(out, counts);
     rescued(out, counts);
     broken(out, scraped);
@@ -78,6 +79,26 @@ fn tokens(out: &mut Exposition, counts: &Counts) {
                 ("gen_ai_token_type", kind),
             ];
             out.value(&labels, count);
+        }
+    }
+}
+
+fn costs(out: &mut Exposition, counts: &Counts) {
+    out.family(
+        "sluicegate_cost",
+        Counter,
+        "Cost of requests, in the currency of the label, by whether the upstream reported the tokens or the gateway estimated them.",
+    );
+    for ([caller, route, upstream, currency], costs) in &counts.costs {
+        for (usage, amount) in [("reported", costs.reported), ("estimated", costs.estimated)] {
+            let labels = [
+                ("caller", name(caller)),
+                ("route", name(route)),
+                ("upstream", name(upstream)),
+                ("currency", name(currency)),
+                ("usage", usage),
+            ];
+            out.value(&labels, amount);
         }
     }
 }

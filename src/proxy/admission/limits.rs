@@ -1,12 +1,13 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::{NotAdmitted, rate_headers, waiting};
+use super::{NotAdmitted, prices, rate_headers, waiting};
 use crate::{
-    exchange::{Accounting, Exchange, Record, RequestKind, now},
+    exchange::{Accounting, Exchange, Record, RequestKind, RequestPrices, now},
     fault::Fault,
     limit::{Admitted, Applied, Demand},
+    openai::ModelUse,
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
@@ -21,19 +22,26 @@ pub(super) async fn admit(
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
 ) -> Result<(), Fault> {
-    let limits = &context.snapshot.limits;
-    if limits.is_empty() {
+    let (limits, prices) = (&context.snapshot.limits, &context.snapshot.pricing);
+    if limits.is_empty() && prices.is_none() {
         return Ok(());
     }
     let request = limited(&exchange.record, prepared, prepared.model.as_deref());
     let applying = limits.applying(&request, LimitScope::Request);
-    if applying.is_empty() && !limits.any_by_model() {
+    if applying.is_empty() && !limits.any_by_model() && prices.is_none() {
         return Ok(());
     }
     let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
-    let demand = accounting.demand();
-    let granted = take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())?;
-    accounting.add(granted);
+    if let Some(book) = prices {
+        prices::of_request(book, &applying, prepared)?;
+        let table = prepared.model_table().map(Into::into);
+        accounting = accounting.priced(RequestPrices::new(book, prepared.model.as_deref(), table));
+    }
+    if !applying.is_empty() {
+        let demand = accounting.demand(None);
+        let granted = take(context, exchange, &applying, demand).await;
+        accounting.add(granted.map_err(|refused| refused.fault())?);
+    }
     exchange.open_account(accounting);
     Ok(())
 }
@@ -69,7 +77,13 @@ pub(super) async fn admit_model(
     if applying.is_empty() {
         return Ok(None);
     }
-    let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
+    if let Some(fault) =
+        context.snapshot.pricing.as_ref().and_then(|book| prices::lacks(book, &applying, prepared, model))
+    {
+        let goes_on = applying.iter().any(|applied| applied.limit.cost.is_some() && applied.limit.goes_on);
+        return Err(ModelRefused { fault, wait: None, goes_on, may_wait: false });
+    }
+    let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
     let result = Admitted::take(&applying, demand, now()).map_err(NotAdmitted::Refused);
     note(exchange, &applying, &result);
     match result {
@@ -96,7 +110,7 @@ pub(super) async fn wait_for_model(
 ) -> Result<Admitted, Fault> {
     let request = limited(&exchange.record, prepared, model);
     let applying = context.snapshot.limits.applying(&request, LimitScope::Model);
-    let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
+    let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
     take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())
 }
 
@@ -122,6 +136,7 @@ fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, N
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
     rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
+    count(exchange, limits, result);
     match result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {
@@ -132,6 +147,22 @@ fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, N
             exchange.record.limit = Some(refused.limit.name.clone());
         }
         Err(NotAdmitted::Draining) => {}
+    }
+}
+
+/// Counts what each of `limits` has decided.
+fn count(exchange: &Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
+    let metrics = exchange.metrics();
+    let admitted = match result {
+        Ok(admitted) => admitted,
+        Err(NotAdmitted::Refused(refused) | NotAdmitted::TimedOut { refused, .. }) => {
+            return metrics.limit_decided(&refused.limit.name, "refused");
+        }
+        Err(NotAdmitted::Draining) => return,
+    };
+    for applied in limits {
+        let is_counted = admitted.limits().any(|counted| Arc::ptr_eq(&counted.counter, &applied.counter));
+        metrics.limit_decided(&applied.limit.name, if is_counted { "admitted" } else { "would_refuse" });
     }
 }
 
@@ -156,6 +187,7 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
         dialect: record.endpoint.as_str(),
         model: prepared.model.as_deref().map(Into::into),
         bytes: record.upload.bytes(),
+        runs_model: prepared.handshake.is_some() || prepared.operation.model != ModelUse::None,
         uses_tokens: prepared.handshake.is_none(),
     }
 }

@@ -2,6 +2,7 @@
 
 mod limits;
 mod not_admitted;
+mod prices;
 mod rate_headers;
 mod waiting;
 

@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn the_tightest_limit_is_the_one_with_the_smallest_part_left() {
-        let left = |quantity, remaining| Left { quantity, remaining, full_in: Duration::ZERO };
+        let left = |quantity, remaining| Left {
+            quantity,
+            at_once: quantity,
+            used: quantity.saturating_sub(remaining),
+            remaining,
+            full_in: Duration::ZERO,
+        };
         let all = [left(100, 50), left(10, 4), left(1_000, 900)];
         assert_eq!(tightest(all.into_iter()), Some(left(10, 4)));
         assert_eq!(tightest(std::iter::empty()), None);

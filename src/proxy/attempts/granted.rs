@@ -89,6 +89,9 @@ impl ModelGrants {
 
     /// Gives what was granted for `model`, which answers, to the exchange. What was granted for others is given back.
     pub(super) fn keep_for(&mut self, model: Option<&Arc<str>>, exchange: &mut Exchange) {
+        if let Some(accounting) = exchange.accounting() {
+            accounting.answered_by(model.map(|model| &**model));
+        }
         for (known, granted) in self.granted.drain(..) {
             let (Some(granted), Some(accounting)) = (granted, exchange.accounting()) else { continue };
             if known.as_ref() == model {

@@ -223,7 +223,9 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         }
         self.charged_turns = self.watch.turns;
         if let Some(accounting) = self.exchange.accounting() {
-            accounting.charge_turns(self.watch.usage.as_ref(), self.watch.unreported_tokens());
+            let Watch { usage, response_model, model, .. } = &self.watch;
+            let model = response_model.as_deref().or(model.as_deref());
+            accounting.charge_turns(usage.as_ref(), self.watch.unreported_tokens(), model);
         }
     }
 

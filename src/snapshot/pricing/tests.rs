@@ -3,12 +3,12 @@ use std::path::Path;
 use super::*;
 use crate::{
     config::{Env, parse},
-    limit::PricedTokens,
+    limit::{ModelNames, PricedTokens},
     money::Money,
 };
 
 /// The prices of a file with these tables in `[pricing.model]`.
-fn pricing(tables: &str) -> Arc<Pricing> {
+fn pricing(tables: &str) -> Arc<PriceBook> {
     let text = format!(
         r#"
         [[listener]]
@@ -31,7 +31,7 @@ fn pricing(tables: &str) -> Arc<Pricing> {
     let none = |_: &str| None;
     let config =
         parse(&text, &Env::new(Path::new("."), &none)).unwrap_or_else(|problems| panic!("{problems:#?}"));
-    Pricing::compile(&config).unwrap()
+    compile(&config).unwrap()
 }
 
 /// Each price is a number of its own, so that the cost of a million tokens says whose it is.
@@ -53,7 +53,7 @@ const MODELS: &str = r#"
     output = "0"
 "#;
 
-fn of(pricing: &Pricing, names: &ModelNames<'_>) -> Option<String> {
+fn of(pricing: &PriceBook, names: &ModelNames<'_>) -> Option<String> {
     let tokens = PricedTokens { input: 1_000_000, ..PricedTokens::default() };
     pricing.of(names).map(|list| list.cost(&tokens).to_string())
 }

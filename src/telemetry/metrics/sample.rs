@@ -10,6 +10,7 @@ use http::StatusCode;
 use super::{histogram::Gaps, sdk::Sdk};
 use crate::{
     fault::{Outcome, Phase, Who},
+    money::Cost,
     openai::FinishReason,
 };
 
@@ -56,6 +57,8 @@ pub struct Sample<'a> {
     pub turns: Option<u64>,
     /// Tokens, if the upstream reported them.
     pub tokens: Option<Tokens>,
+    /// What the request has cost, where tokens have prices.
+    pub cost: Option<&'a Cost>,
     /// Why the model stopped.
     pub finish_reason: Option<FinishReason>,
     /// The client's SDK.
@@ -105,6 +108,7 @@ pub(super) struct OwnedSample {
     model: Option<Box<str>>,
     first_upstream: Option<Arc<str>>,
     gaps: Gaps,
+    cost: Option<Box<Cost>>,
     trace: Option<Box<str>>,
     /// The rest; its references are not used.
     plain: Sample<'static>,
@@ -211,6 +215,7 @@ impl OwnedSample {
             model: sample.model.map(Into::into),
             first_upstream: sample.first_upstream.cloned(),
             gaps: *sample.gaps,
+            cost: sample.cost.cloned().map(Box::new),
             trace: sample.trace.map(Into::into),
             plain: Sample {
                 route: None,
@@ -219,6 +224,7 @@ impl OwnedSample {
                 model: None,
                 first_upstream: None,
                 gaps: &NO_GAPS,
+                cost: None,
                 trace: None,
                 ..*sample
             },
@@ -233,6 +239,7 @@ impl OwnedSample {
             model: self.model.as_deref(),
             first_upstream: self.first_upstream.as_ref(),
             gaps: &self.gaps,
+            cost: self.cost.as_deref(),
             trace: self.trace.as_deref(),
             ..self.plain
         }

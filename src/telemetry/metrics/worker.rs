@@ -26,7 +26,10 @@ use super::{
     sdk::Sdk,
     series::Series,
 };
-use crate::telemetry::history::History;
+use crate::{
+    money::{Cost, Money},
+    telemetry::history::History,
+};
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
@@ -72,6 +75,8 @@ pub struct Counts {
     pub models: Series<ModelKey, ModelMeasures>,
     /// Requests by the client's SDK.
     pub sdks: Series<Option<Sdk>, u64>,
+    /// Costs by client, route, upstream and currency.
+    pub costs: Series<[Name; 4], Costs>,
     /// Attempts by upstream, target and result.
     pub attempts: Series<([Name; 2], &'static str), u64>,
     /// Time to open connections, by upstream.
@@ -137,6 +142,15 @@ pub struct Measures {
     pub tunnels: u64,
     /// Turns on them: responses of the model.
     pub turns: u64,
+}
+
+/// Money, by how the tokens are known that it was for.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Costs {
+    /// As the upstream reported them.
+    pub reported: Money,
+    /// As the gateway estimated them.
+    pub estimated: Money,
 }
 
 /// What a client used.
@@ -255,6 +269,7 @@ impl WorkerMetrics {
         self.copy(|counts| &counts.queue_waits, &mut total.queue_waits, Total::merge);
         self.copy(|counts| &counts.callers, &mut total.callers, CallerMeasures::merge);
         self.copy(|counts| &counts.models, &mut total.models, ModelMeasures::merge);
+        self.copy(|counts| &counts.costs, &mut total.costs, Costs::merge);
         self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
         total.overflowed += self.lock().overflowed;
     }
@@ -338,6 +353,9 @@ impl Counts {
         if let Some(operation) = exchange.operation {
             self.count_model(exchange, operation, models);
         }
+        if let Some(cost) = exchange.cost {
+            self.count_cost(exchange, cost);
+        }
         change(&mut self.sdks, Some(exchange.sdk), &mut self.overflowed, |count| *count += 1);
         if exchange.attempts > 1 || exchange.outcome.fault.is_some() {
             self.count_trouble(exchange);
@@ -373,6 +391,12 @@ impl Counts {
             let labels = names.map(Option::<&Arc<str>>::cloned);
             change(&mut self.callers, labels, &mut self.overflowed, |measures| measures.count(exchange));
         }
+    }
+
+    fn count_cost(&mut self, exchange: &Sample<'_>, cost: &Cost) {
+        let labels = [exchange.caller, exchange.route, exchange.upstream, Some(&cost.currency)];
+        let labels = labels.map(Option::<&Arc<str>>::cloned);
+        change(&mut self.costs, labels, &mut self.overflowed, |costs| costs.add(cost));
     }
 
     fn count_model(&mut self, exchange: &Sample<'_>, operation: &'static str, models: &ModelNames) {
@@ -450,6 +474,18 @@ impl Counts {
     fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {
         let labels = (Some(upstream), reason);
         change(&mut self.key_cooldowns, labels, &mut self.overflowed, |count| *count += 1);
+    }
+}
+
+impl Costs {
+    fn add(&mut self, cost: &Cost) {
+        let sum = if cost.is_estimated { &mut self.estimated } else { &mut self.reported };
+        *sum = sum.saturating_add(cost.amount);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.reported = self.reported.saturating_add(other.reported);
+        self.estimated = self.estimated.saturating_add(other.estimated);
     }
 }
 
@@ -615,6 +651,7 @@ mod tests {
                 bytes_out: 2,
                 turns: None,
                 tokens: Some(Tokens { input: 3, output: 4, reasoning: 1, ..Tokens::default() }),
+                cost: None,
                 finish_reason: Some(FinishReason::Stop),
                 sdk: Sdk::default(),
                 trace: Some("4bf92f3577b34da6a3ce929d0e0e4736"),

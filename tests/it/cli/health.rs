@@ -14,7 +14,7 @@ use super::{
 use crate::{folder::Folder, harness::GatewayToml};
 
 /// An address that nobody listens on now.
-pub(super) fn free() -> String {
+pub fn free() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 

@@ -17,16 +17,7 @@ struct Row {
     total: u64,
 }
 
-const NONE: PricedTokens = PricedTokens {
-    input: 0,
-    cached_input: 0,
-    cache_write: 0,
-    cache_write_1h: 0,
-    output: 0,
-    reasoning: 0,
-    audio_input: 0,
-    audio_output: 0,
-};
+const NONE: PricedTokens = PricedTokens::NONE;
 
 const ROWS: &[Row] = &[
     Row {

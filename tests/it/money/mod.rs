@@ -1,3 +1,5 @@
 //! Money: which tokens an upstream reports, what they cost, and where that is counted.
 
+mod charges;
 mod classes;
+mod report;
