@@ -81,6 +81,7 @@ pub mod simulator;
 pub mod snapshot;
 pub mod span;
 pub mod sse;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;
 pub mod websocket;

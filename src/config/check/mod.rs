@@ -12,8 +12,8 @@ use super::{
     problem::complaint,
     reader::{Node, Table},
     schema::{
-        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Route, Server, Upstream,
-        error_rule, errors_differ,
+        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Redis, Route, Server,
+        Upstream, error_rule, errors_differ,
     },
     source::Env,
 };
@@ -64,6 +64,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         routes: by_name(routes),
         groups: by_name(groups),
         limits: by_name(limits),
+        redis: root.get("redis").and_then(|node| placed::<Redis>(node, &context)).map(|(_, redis)| redis),
         default_limits: context.defaults.limits.clone(),
         clients: by_name(clients),
         warnings: Vec::new(),

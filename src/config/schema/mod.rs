@@ -17,6 +17,7 @@ mod languages;
 mod limit;
 mod listener;
 mod model;
+mod redis;
 mod root;
 mod route;
 mod server;
@@ -47,6 +48,7 @@ pub use limit::{Burst, Each, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
+pub use redis::{Redis, RedisAddress, RedisServers, RedisTls, Sentinel};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
 pub(crate) use server::address;
@@ -80,6 +82,8 @@ pub struct Config {
     pub groups: BTreeMap<Arc<str>, Group>,
     /// `[limit.NAME]`
     pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `[redis]`: default none, so each gateway counts by itself.
+    pub redis: Option<Redis>,
     /// `limits` of `[defaults]`, which apply to every request.
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`

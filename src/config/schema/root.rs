@@ -1,7 +1,7 @@
 //! The tables of the file.
 
 use super::{
-    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Route, Server, Upstream,
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Redis, Route, Server, Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -33,6 +33,9 @@ keys! {
         limit = described(Shape::Named(Limit::keys())),
             "How much may be used: one `[limit.NAME]` table for each limit. A limit applies where `limits` of `[defaults]`, a group, a client, a \
              route or a model has its name. All limits that apply to a request must allow it.";
+        redis = described(Shape::Table(Redis::keys())),
+            "State that several gateways share, in Redis or Valkey: what they count for limits. Without this table the counts are this process' own.",
+            { since: "0.2.0" };
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";
