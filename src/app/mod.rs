@@ -258,6 +258,9 @@ impl App {
                 never = service.keep_watch(listening.workers()) => match never {},
             }
         });
+        if let Some(sharing) = gateway.live.load().limits.sharing() {
+            sharing.finish();
+        }
         match &ended {
             Ok(ended) => tracing::info!(cut = ended.cut(), "drain complete"),
             Err(error) => tracing::error!(%error, "gateway stops because of an error"),

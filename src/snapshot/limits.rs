@@ -1,12 +1,19 @@
 //! The limits of a configuration, and which of them apply to a request.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Arc, OnceLock},
+};
 
 use super::Snapshot;
 use crate::{
     access::{self, Caller},
     config::{self, Burst, Each, Per},
-    limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
+    limit::{
+        Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights,
+        shared::{Sharing, Subject as SharedSubject},
+    },
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -23,6 +30,10 @@ pub struct LimitIndex {
     of_clients: BTreeMap<Arc<str>, LimitList>,
     of_routes: BTreeMap<Arc<str>, LimitList>,
     of_models: BTreeMap<Arc<str>, LimitList>,
+    /// Where the counts are shared with other gateways, by the configuration.
+    redis: Option<config::Redis>,
+    /// The same, once it has been started.
+    sharing: OnceLock<Arc<Sharing>>,
 }
 
 /// Limits by their positions in the index.
@@ -64,6 +75,8 @@ struct Filters {
 #[derive(Debug, Default)]
 struct Subjects {
     clients: Vec<Arc<str>>,
+    /// The group of each client.
+    groups_of_clients: Vec<Option<Arc<str>>>,
     groups: Vec<Arc<str>>,
     routes: Vec<Arc<str>>,
     models: Vec<Arc<str>>,
@@ -89,11 +102,45 @@ impl LimitIndex {
             estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
             subjects,
             limits,
+            redis: config.redis.clone(),
+            sharing: OnceLock::new(),
         };
-        if let Some(previous) = previous {
+        if let Some(previous) = previous
+            && index.shares_with(&previous.limits)
+        {
             index.go_on_with(&previous.limits);
         }
         index
+    }
+
+    /// Starts to share the counts, if the configuration says so and they are not shared already.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_sharing(&self) -> io::Result<()> {
+        if let Some(redis) = self.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
+            let _ = self.sharing.set(Sharing::start(redis.clone())?);
+        }
+        Ok(())
+    }
+
+    /// Where the counts are shared.
+    pub fn sharing(&self) -> Option<&Arc<Sharing>> {
+        self.sharing.get()
+    }
+
+    /// Whether the counts of `previous` are kept where these are. If they are shared, so is the connection.
+    fn shares_with(&self, previous: &Self) -> bool {
+        match (&self.redis, &previous.redis) {
+            (None, None) => true,
+            (Some(redis), Some(other)) if redis.is_same(other) => {
+                if let Some(sharing) = previous.sharing.get() {
+                    let _ = self.sharing.set(sharing.clone());
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether there are no limits.
@@ -121,6 +168,9 @@ impl LimitIndex {
             if let Some(counter) =
                 compiled.counters.of(self.subjects.of_request(compiled, request), &compiled.limit)
             {
+                if let Some(redis) = &self.redis {
+                    counter.share(&compiled.limit, || compiled.shared_subject(&redis.prefix, request));
+                }
                 applying.push(Applied { limit: compiled.limit.clone(), counter: counter.clone() });
             }
         }
@@ -139,7 +189,11 @@ impl LimitIndex {
                 let Some(was) = previous.subjects.names(compiled.each).position(|known| known == name) else {
                     continue;
                 };
-                if let Some(counter) = old.counters.used_by(was) {
+                // A client that has moved to another group is another subject for the shared store.
+                let has_moved = self.redis.is_some()
+                    && self.subjects.group_of(compiled.each, subject)
+                        != previous.subjects.group_of(compiled.each, was);
+                if let Some(counter) = old.counters.used_by(was).filter(|_| !has_moved) {
                     compiled.counters.keep(subject, counter, &compiled.limit);
                 }
             }
@@ -148,6 +202,25 @@ impl LimitIndex {
 }
 
 impl CompiledLimit {
+    /// The subject of a request in the shared store.
+    fn shared_subject(&self, prefix: &str, request: &LimitedRequest<'_>) -> SharedSubject {
+        let client = request.caller.map(|caller| &*caller.name);
+        let group = request.caller.and_then(|caller| caller.group.as_deref());
+        match self.each {
+            Each::Client => SharedSubject::client(prefix, client, group),
+            Each::Group => SharedSubject::group(prefix, client, group),
+            Each::Route => SharedSubject::route(prefix, request.route),
+            Each::Model => {
+                let pattern = || {
+                    let position = self.filters.pattern(request)?;
+                    self.filters.models.as_ref()?.get(position).map(String::as_str)
+                };
+                SharedSubject::model(prefix, request.model_table.or_else(pattern))
+            }
+            Each::Gateway => SharedSubject::gateway(prefix),
+        }
+    }
+
     fn new(name: &Arc<str>, written: &config::Limit, subjects: &Subjects) -> Self {
         let patterns =
             if written.each == Each::Model { written.models.as_ref().map_or(0, Vec::len) } else { 0 };
@@ -239,6 +312,7 @@ impl Subjects {
     fn of(config: &config::Config) -> Self {
         Self {
             clients: config.clients.keys().cloned().collect(),
+            groups_of_clients: config.clients.values().map(|client| client.group.clone()).collect(),
             groups: config.groups.keys().cloned().collect(),
             routes: config.routes.keys().cloned().collect(),
             models: config.models.keys().cloned().collect(),
@@ -262,6 +336,14 @@ impl Subjects {
         };
         let named = first.iter().map(|name| Subject::Named(name));
         std::iter::once(Subject::Unnamed).chain(named).chain(second.iter().map(|name| Subject::Alone(name)))
+    }
+
+    /// The group of a client by its number, where subjects are clients.
+    fn group_of(&self, each: Each, subject: usize) -> Option<&str> {
+        if each != Each::Client {
+            return None;
+        }
+        self.groups_of_clients.get(subject.checked_sub(1)?)?.as_deref()
     }
 
     /// The number of the subject whose use a request is.

@@ -94,7 +94,15 @@ impl Running {
     /// Waits for the result on the store's thread, and gives it to `then`.
     pub fn finish_with(mut self, then: impl FnOnce(Result<Vec<u8>, CallError>) + Send + 'static) {
         if let Some(future) = self.future.take() {
-            self.runtime.spawn(async move { then(future.await) });
+            let session = self.session.clone();
+            self.runtime.spawn(async move {
+                let result = future.await;
+                // Nobody knows whether it was executed: with the next connection, the server is told what is true.
+                if let Err(CallError::Failed(trouble @ Trouble::Connection(_))) = &result {
+                    session.end(trouble.clone());
+                }
+                then(result);
+            });
         }
     }
 }

@@ -21,18 +21,19 @@ const ROWS: [&[&str]; 7] = [
     &["proxy"],
     &["snapshot", "exchange"],
     &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
-    &["config", "telemetry"],
+    &["config", "telemetry", "store"],
     &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause", "websocket", "money"],
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 13] = [
+const BESIDE: [(&str, &str); 14] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
     ("upstream", "body"),
     ("policy", "access"),
     ("telemetry", "config"),
+    ("store", "config"),
     ("fault", "openai"),
     ("fault", "coding"),
     ("openai", "coding"),

@@ -2,14 +2,14 @@
 --
 -- KEYS[1]: the number of the last batch of this gateway, if the batch has a number. KEYS[2…]: the values of the subjects.
 -- ARGV[1], little-endian: I6 node, I3 session, d number of the batch (0: applying it twice does no harm), I2 items; for each item
---   B position of the key, B kind, I4 tag, three d:
+--   I2 position of the key, B kind, I4 tag, three d:
 --   1 clock: time, which is added          2 period: units, which are added; end of the period
 --   3 in flight: requests that have ended  4 in flight: requests that there are   5 in flight: requests that there are at least
 --   6 period: sum that this gateway has seen, end of the period, when that value was born
 -- Reply: B version, B whether the batch had been applied before, d now; for each item two d: clock: time until which everything is paid for;
 -- period: sum, born; in flight: requests of this gateway
 local node, session, batch, items, at = struct.unpack('<I6I3dI2', ARGV[1])
-local all = { struct.unpack('<' .. string.rep('BBI4ddd', items), ARGV[1], at) }
+local all = { struct.unpack('<' .. string.rep('I2BI4ddd', items), ARGV[1], at) }
 local repeated = false
 if batch > 0 then
   local last = redis.call('GET', KEYS[1])
