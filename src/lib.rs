@@ -43,7 +43,7 @@
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`accounts`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; how much may be used; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
 //! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
-//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices |
+//! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`], [`priority`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices; which requests go first |
 //!
 //! # Life of a request
 //!
@@ -76,6 +76,7 @@ pub mod openai;
 pub mod outline;
 pub mod pause;
 pub mod policy;
+pub mod priority;
 pub mod proxy;
 pub mod simulator;
 pub mod snapshot;

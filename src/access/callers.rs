@@ -3,7 +3,10 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Credential, Credentials, Refused};
-use crate::key_digest::{KeyDigest, key_digest};
+use crate::{
+    key_digest::{KeyDigest, key_digest},
+    priority::Priority,
+};
 
 /// The owner of one or several client keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,6 +19,8 @@ pub struct Caller {
     pub group: Option<Arc<str>>,
     /// What the group allows. A caller may use what both allow.
     pub group_rights: Option<Rights>,
+    /// Priority of the caller's requests.
+    pub priority: Priority,
     /// Whether open streams of the caller are cut when what they were granted is withdrawn.
     pub cut_when_withdrawn: bool,
 }

@@ -102,7 +102,7 @@ impl AdminState {
         match request.uri().path() {
             "/config" => self.config(),
             "/status" => self.status().await,
-            "/metrics" => self.metrics(request.headers()),
+            "/metrics" => self.metrics(request.headers()).await,
             _ => plain(
                 StatusCode::NOT_FOUND,
                 "not found: available paths are /healthz, /readyz, /config, /status and /metrics\n",

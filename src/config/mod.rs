@@ -24,6 +24,7 @@ pub mod secret;
 mod size;
 mod source;
 pub(crate) mod span;
+mod split;
 mod url;
 mod watch;
 
@@ -53,11 +54,12 @@ pub use self::{
     problem::{Problem, Problems},
     schema::{
         Admin, AskForUsage, Auth, Azure, Balance, Breaker, BreakerOverride, Burst, Certificate, Choice,
-        Client, ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy, Group,
-        HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log, LogFormat, Model,
-        ModelList, ModelTables, ModelUpstreams, Network, OnDisconnect, OnRevoke, Per, Pool, Redis,
-        RedisAddress, RedisServers, RedisTls, Retry, RetryOverrides, Route, SameCandidate, Sentinel, Server,
-        SetHeader, Target, TimeoutLimits, TimeoutOverrides, Timeouts, TokenWeights, Upstream, UpstreamTls,
+        Client, ClientAddress, Commit, Config, Cors, Delivery, Deployment, Drain, Each, EgressProxy,
+        Exhausted, Group, HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log,
+        LogFormat, Model, ModelList, ModelPrices, ModelTables, ModelUpstreams, Network, OnDisconnect,
+        OnRevoke, Per, Pool, PriceTier, Pricing, Redis, RedisAddress, RedisServers, RedisTls, Retry,
+        RetryOverrides, Route, SameCandidate, Sentinel, Server, SetHeader, Target, TimeoutLimits,
+        TimeoutOverrides, Timeouts, TokenWeights, UnknownPrice, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,

@@ -267,6 +267,11 @@ impl<'a> Table<'a> {
         self.report.problem(&self.path, self.offset, complaint);
     }
 
+    /// Reports a warning about the table as a whole.
+    pub(crate) fn warn(&self, complaint: Complaint) {
+        self.report.warning(&self.path, self.offset, complaint);
+    }
+
     /// Reports every key that is not among these.
     fn knowing(self, known: &'static [&'static str]) -> Self {
         for (key, node) in self.entries.iter().filter(|(key, _)| !known.contains(key)) {

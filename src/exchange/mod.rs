@@ -3,9 +3,9 @@
 //! An [`Exchange`] finishes exactly once: when it is dropped. The part that knows the outcome calls [`Exchange::conclude`] or
 //! [`Exchange::fail`] before that. When neither was called, the client left, or the gateway cut the exchange.
 
+mod accounting;
 mod attempt;
 mod finished;
-mod held;
 mod load;
 mod record;
 mod tally;
@@ -26,9 +26,9 @@ use crate::{
     },
 };
 
+pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
-pub use held::Permit;
 pub use load::{Counted, Load};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
@@ -88,8 +88,10 @@ pub struct Exchange {
     metrics: Arc<WorkerMetrics>,
     outcome: Option<Outcome>,
     is_preflight: bool,
-    /// The permits granted by admission; at most one for each limit that applies.
-    held: Vec<Permit>,
+    /// What limits have granted; `None` where no limit applies.
+    accounting: Option<Box<Accounting>>,
+    /// Events of the response at which it is charged for what it has used so far.
+    charge_at: u64,
     /// Released last, so that a drain waits for the access line.
     _in_flight: Counted,
 }
@@ -142,7 +144,8 @@ impl Exchange {
             metrics,
             outcome: None,
             is_preflight: false,
-            held: Vec::new(),
+            accounting: None,
+            charge_at: u64::MAX,
             _in_flight: in_flight,
         });
         exchange.introduce();
@@ -177,11 +180,29 @@ impl Exchange {
         unread && self.record.version != Version::HTTP_2
     }
 
-    /// Holds `permit` until the exchange is over.
-    pub fn hold(&mut self, permit: Permit) {
-        if permit.is_needed() {
-            self.held.push(permit);
+    /// Opens the exchange's account with the limits that apply to it, which is settled when the exchange is over.
+    pub fn open_account(&mut self, accounting: Accounting) {
+        self.charge_at = accounting.step();
+        self.accounting = Some(Box::new(accounting));
+    }
+
+    /// The account with limits, if any apply.
+    pub fn accounting(&mut self) -> Option<&mut Accounting> {
+        self.accounting.as_deref_mut()
+    }
+
+    /// Charges a stream of which so many `events` have passed, if its next charge is due.
+    pub fn events_passed(&mut self, events: u64) {
+        if events >= self.charge_at {
+            self.charge(events);
         }
+    }
+
+    #[cold]
+    fn charge(&mut self, events: u64) {
+        let Some(accounting) = &mut self.accounting else { return };
+        accounting.charge_events(events);
+        self.charge_at = events.saturating_add(accounting.step());
     }
 
     /// Notes that an attempt begins.
@@ -305,10 +326,10 @@ impl Drop for Exchange {
             self.answered_early();
         }
         self.record.tally.not_written(lost);
-        let held = std::mem::take(&mut self.held);
+        let accounting = self.accounting.take();
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
-        for permit in held {
-            permit.settle(&finished);
+        if let Some(accounting) = accounting {
+            accounting.settle(&finished);
         }
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());

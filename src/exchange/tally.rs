@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metrics::histogram::Histogram;
+use crate::telemetry::metrics::histogram::Gaps;
 
 /// Measurements of a response body.
 #[derive(Debug, Default, Clone, Copy)]
@@ -15,7 +15,7 @@ pub struct Tally {
     pub events: Option<u64>,
     /// The longest time between two frames.
     pub max_gap: Option<Duration>,
-    pub(super) gaps: Histogram,
+    pub(super) gaps: Gaps,
     last: Option<Instant>,
 }
 

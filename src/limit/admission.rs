@@ -75,7 +75,8 @@ impl Admitted {
     /// # Errors
     /// The first limit that refuses.
     pub fn take(limits: &[Applied], demand: Demand, now: Moment) -> Result<Self, Refused> {
-        let mut admitted = Self { shares: Vec::with_capacity(limits.len()), would_refuse: None, sharing: None };
+        let mut admitted =
+            Self { shares: Vec::with_capacity(limits.len()), would_refuse: None, sharing: None };
         for (index, applied) in limits.iter().enumerate() {
             let earlier = &limits[..index];
             if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
@@ -181,11 +182,7 @@ impl Share {
     /// Charges the shared counts where the request has used more than it took.
     fn charge_store(&mut self, sharing: &Sharing, used: Demand, now: Moment) {
         let [_, tokens, cost] = self.used(used);
-        let more = [
-            self.requests.units(),
-            tokens.max(self.tokens.units()),
-            cost.max(self.cost.units()),
-        ];
+        let more = [self.requests.units(), tokens.max(self.tokens.units()), cost.max(self.cost.units())];
         if more == self.taken().map(|taken| taken.units()) {
             return;
         }

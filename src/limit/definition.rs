@@ -21,6 +21,8 @@ pub struct Limit {
     pub weights: Weights,
     /// False: the limit only counts, and refuses nothing.
     pub enforce: bool,
+    /// Whether another candidate is tried when the limit is reached for one.
+    pub goes_on: bool,
 }
 
 /// How much of a unit is admitted, and in what time.

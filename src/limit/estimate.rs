@@ -2,13 +2,13 @@
 //! what it could improve, and what is expected is corrected by what is reported anyway.
 
 use std::{
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     sync::atomic::{AtomicU32, Ordering},
 };
 
 use super::TokenCount;
 
-/// Entries of the table. Two kinds of requests that share an entry are expected to use what both do on average.
+/// Entries of each table. Two kinds of requests that share an entry are expected to use what both do on average.
 const ENTRIES: usize = 4_096;
 
 /// Bytes of a request per token of input, before anything is known. English text in JSON has about that.
@@ -17,63 +17,116 @@ const USUAL_RATIO: f32 = 4.0;
 /// Tokens of output before anything is known.
 const USUAL_OUTPUT: f32 = 256.0;
 
+/// Tokens in an event of a stream before anything is known.
+const USUAL_EVENT: f32 = 1.0;
+
 /// The part of an average that one request makes up.
 const SHARE: f32 = 0.125;
 
-/// Averages of what requests of one kind used. A kind is a client and a model.
+/// Averages of what requests used: of the input by dialect and model, of the output by client and model.
 #[derive(Debug)]
 pub struct Estimates {
-    entries: Box<[Entry]>,
+    inputs: Box<[Input]>,
+    outputs: Box<[Output]>,
     hash: RandomState,
+}
+
+/// The requests that a request is like, by what they use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Likeness<'a> {
+    /// Name of the client; empty on open routes.
+    pub client: &'a str,
+    /// The dialect that the request is written in, by name.
+    pub dialect: &'a str,
+    /// The model that is asked for.
+    pub model: &'a str,
+}
+
+/// What a request has used, and what that could have been seen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lesson {
+    /// Bytes of the request.
+    pub bytes: u64,
+    /// Events of the response; `None` if it was no stream, or not complete.
+    pub events: Option<u64>,
+    /// The tokens.
+    pub used: TokenCount,
 }
 
 /// Averages, as the bits of `f32`s. They are read and written without a lock: an update that is lost by another changes little.
 #[derive(Debug)]
-struct Entry {
+struct Input {
     /// Bytes of the request per token of input.
     ratio: AtomicU32,
+}
+
+/// As [`Input`].
+#[derive(Debug)]
+struct Output {
     /// Tokens of output.
-    output: AtomicU32,
+    tokens: AtomicU32,
     /// How far they are from that on average.
     deviation: AtomicU32,
+    /// Tokens of output per event of a stream.
+    per_event: AtomicU32,
 }
 
 impl Default for Estimates {
     fn default() -> Self {
-        let entry = || Entry {
-            ratio: AtomicU32::new(USUAL_RATIO.to_bits()),
-            output: AtomicU32::new(USUAL_OUTPUT.to_bits()),
-            deviation: AtomicU32::new(0),
-        };
-        Self { entries: (0..ENTRIES).map(|_| entry()).collect(), hash: RandomState::new() }
+        let bits = |value: f32| AtomicU32::new(value.to_bits());
+        let input = || Input { ratio: bits(USUAL_RATIO) };
+        let output =
+            || Output { tokens: bits(USUAL_OUTPUT), deviation: bits(0.0), per_event: bits(USUAL_EVENT) };
+        Self {
+            inputs: (0..ENTRIES).map(|_| input()).collect(),
+            outputs: (0..ENTRIES).map(|_| output()).collect(),
+            hash: RandomState::new(),
+        }
     }
 }
 
 impl Estimates {
     /// What a request of `bytes` will probably use: the average output and its usual deviation.
-    pub fn expected(&self, client: &str, model: &str, bytes: u64) -> TokenCount {
-        let Some(entry) = self.entry(client, model) else { return TokenCount::default() };
-        let ratio = read(&entry.ratio).max(f32::MIN_POSITIVE);
-        let output = read(&entry.output) + read(&entry.deviation);
+    pub fn expected(&self, like: Likeness<'_>, bytes: u64) -> TokenCount {
+        let ratio = self.input(like).map_or(USUAL_RATIO, |input| read(&input.ratio)).max(f32::MIN_POSITIVE);
+        let output =
+            self.output(like).map_or(USUAL_OUTPUT, |output| read(&output.tokens) + read(&output.deviation));
         TokenCount { input: whole(bytes as f32 / ratio), cached_input: 0, output: whole(output) }
     }
 
-    /// Learns what a request of `bytes` has used.
-    pub fn learn(&self, client: &str, model: &str, bytes: u64, used: TokenCount) {
-        let Some(entry) = self.entry(client, model) else { return };
-        let input = used.input.saturating_add(used.cached_input);
-        if input > 0 && bytes > 0 {
-            // A request with an image has many bytes per token, and one whose prompt the provider keeps few.
-            approach(&entry.ratio, (bytes as f32 / input as f32).clamp(0.25, 4_096.0));
-        }
-        let output = used.output as f32;
-        approach(&entry.deviation, (output - read(&entry.output)).abs());
-        approach(&entry.output, output);
+    /// The tokens that an event of a stream probably has; more than 0.
+    pub fn tokens_per_event(&self, like: Likeness<'_>) -> f32 {
+        self.output(like).map_or(USUAL_EVENT, |output| read(&output.per_event)).max(0.01)
     }
 
-    fn entry(&self, client: &str, model: &str) -> Option<&Entry> {
-        let hash = self.hash.hash_one((client, model));
-        self.entries.get(usize::try_from(hash % ENTRIES as u64).unwrap_or(0))
+    /// Learns what a request has used.
+    pub fn learn(&self, like: Likeness<'_>, lesson: Lesson) {
+        let Lesson { bytes, events, used } = lesson;
+        let tokens = used.input.saturating_add(used.cached_input);
+        if let Some(input) = self.input(like).filter(|_| tokens > 0 && bytes > 0) {
+            // A request with an image has many bytes per token, and one whose prompt the provider keeps few.
+            approach(&input.ratio, (bytes as f32 / tokens as f32).clamp(0.25, 4_096.0));
+        }
+        let Some(output) = self.output(like) else { return };
+        let tokens = used.output as f32;
+        approach(&output.deviation, (tokens - read(&output.tokens)).abs());
+        approach(&output.tokens, tokens);
+        if let Some(events) = events.filter(|events| *events > 0) {
+            // What a model thinks may be counted without being sent.
+            approach(&output.per_event, (tokens / events as f32).clamp(0.01, 64.0));
+        }
+    }
+
+    fn input(&self, like: Likeness<'_>) -> Option<&Input> {
+        self.inputs.get(self.index((like.dialect, like.model)))
+    }
+
+    fn output(&self, like: Likeness<'_>) -> Option<&Output> {
+        self.outputs.get(self.index((like.client, like.model)))
+    }
+
+    fn index(&self, names: impl Hash) -> usize {
+        usize::try_from(self.hash.hash_one(names) % ENTRIES as u64).unwrap_or(0)
     }
 }
 
@@ -96,35 +149,65 @@ fn whole(tokens: f32) -> u64 {
 mod tests {
     use super::*;
 
+    const TEAM: Likeness<'_> = Likeness { client: "team", dialect: "chat", model: "gpt" };
+
     fn used(input: u64, output: u64) -> TokenCount {
         TokenCount { input, cached_input: 0, output }
     }
 
+    fn lesson(bytes: u64, input: u64, output: u64) -> Lesson {
+        Lesson { bytes, events: None, used: used(input, output) }
+    }
+
     #[test]
     fn nothing_known_is_text_and_a_short_answer() {
-        assert_eq!(Estimates::default().expected("team", "gpt", 4_000), used(1_000, 256));
+        assert_eq!(Estimates::default().expected(TEAM, 4_000), used(1_000, 256));
     }
 
     #[test]
     fn what_a_client_uses_of_a_model_is_learnt() {
         let estimates = Estimates::default();
         for _ in 0..100 {
-            estimates.learn("team", "gpt", 8_000, used(1_000, 50));
+            estimates.learn(TEAM, lesson(8_000, 1_000, 50));
         }
-        let expected = estimates.expected("team", "gpt", 16_000);
+        let expected = estimates.expected(TEAM, 16_000);
         assert!((1_990..=2_010).contains(&expected.input), "{expected:?}");
         assert!((50..=55).contains(&expected.output), "{expected:?}");
+    }
+
+    #[test]
+    fn bytes_per_token_are_those_of_the_dialect_and_the_model_and_outputs_those_of_the_client() {
+        let estimates = Estimates::default();
+        for _ in 0..100 {
+            estimates.learn(TEAM, lesson(8_000, 1_000, 50));
+        }
+        let other = estimates.expected(Likeness { client: "other", ..TEAM }, 16_000);
+        assert!((1_990..=2_010).contains(&other.input), "{other:?}");
+        assert_eq!(other.output, 256);
+        let dialect = estimates.expected(Likeness { dialect: "messages", ..TEAM }, 16_000);
+        assert_eq!(dialect.input, 4_000);
+        assert!((50..=55).contains(&dialect.output), "{dialect:?}");
     }
 
     #[test]
     fn outputs_that_vary_are_expected_to_be_longer_than_the_average() {
         let estimates = Estimates::default();
         for _ in 0..100 {
-            estimates.learn("team", "gpt", 100, used(25, 100));
-            estimates.learn("team", "gpt", 100, used(25, 900));
+            estimates.learn(TEAM, lesson(100, 25, 100));
+            estimates.learn(TEAM, lesson(100, 25, 900));
         }
-        let expected = estimates.expected("team", "gpt", 100).output;
+        let expected = estimates.expected(TEAM, 100).output;
         assert!((700..=1_100).contains(&expected), "{expected}");
+    }
+
+    #[test]
+    fn events_of_several_tokens_are_learnt() {
+        let estimates = Estimates::default();
+        assert!((estimates.tokens_per_event(TEAM) - 1.0).abs() < f32::EPSILON);
+        for _ in 0..100 {
+            estimates.learn(TEAM, Lesson { events: Some(100), ..lesson(100, 25, 800) });
+        }
+        assert!((7.9..=8.1).contains(&estimates.tokens_per_event(TEAM)));
     }
 
     #[test]
@@ -132,18 +215,19 @@ mod tests {
         let estimates = Estimates::default();
         for _ in 0..100 {
             let cached = TokenCount { input: 100, cached_input: 900, output: 1 };
-            estimates.learn("team", "gpt", 4_000, cached);
+            estimates.learn(TEAM, Lesson { bytes: 4_000, events: None, used: cached });
         }
-        let expected = estimates.expected("team", "gpt", 4_000).input;
+        let expected = estimates.expected(TEAM, 4_000).input;
         assert!((999..=1_001).contains(&expected), "{expected}");
     }
 
     #[test]
     fn nothing_overflows() {
         let estimates = Estimates::default();
-        estimates.learn("team", "gpt", u64::MAX, used(u64::MAX, u64::MAX));
-        estimates.learn("team", "gpt", 0, used(0, 0));
-        let expected = estimates.expected("team", "gpt", u64::MAX);
+        estimates.learn(TEAM, Lesson { events: Some(u64::MAX), ..lesson(u64::MAX, u64::MAX, u64::MAX) });
+        estimates.learn(TEAM, Lesson { events: Some(0), ..lesson(0, 0, 0) });
+        let expected = estimates.expected(TEAM, u64::MAX);
         assert!(expected.input > 0 && expected.output > 0);
+        assert!(estimates.tokens_per_event(TEAM) > 0.0);
     }
 }

@@ -23,6 +23,6 @@ pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
 pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Counters, Left, Moment, Remaining};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
-pub use estimate::Estimates;
+pub use estimate::{Estimates, Lesson, Likeness};
 pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use rate::{Clock, Level, Now, Rate};

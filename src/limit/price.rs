@@ -1,6 +1,10 @@
 //! What the tokens of a request cost. No rounding happens before the cost of the whole request is known.
 
-use crate::money::{Money, TokenPrice};
+use super::TokenCount;
+use crate::{
+    money::{Money, TokenPrice},
+    openai::TokenClasses,
+};
 
 /// What the tokens of each class cost.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -9,8 +13,10 @@ pub struct Prices {
     pub input: TokenPrice,
     /// Input that was read from the cache.
     pub cached_input: TokenPrice,
-    /// Input that was written to the cache.
+    /// Input that was written to the cache, for less than an hour.
     pub cache_write: TokenPrice,
+    /// Input that was written to the cache for an hour.
+    pub cache_write_1h: TokenPrice,
     /// Output that is neither reasoning nor audio.
     pub output: TokenPrice,
     /// Reasoning.
@@ -30,6 +36,8 @@ pub struct PricedTokens {
     pub cached_input: u64,
     /// As [`Prices::cache_write`].
     pub cache_write: u64,
+    /// As [`Prices::cache_write_1h`].
+    pub cache_write_1h: u64,
     /// As [`Prices::output`].
     pub output: u64,
     /// As [`Prices::reasoning`].
@@ -43,9 +51,47 @@ pub struct PricedTokens {
 impl PricedTokens {
     /// All tokens of the input, by which a tier is chosen.
     pub fn all_input(&self) -> u64 {
-        [self.cached_input, self.cache_write, self.audio_input]
+        [self.cached_input, self.cache_write, self.cache_write_1h, self.audio_input]
             .into_iter()
             .fold(self.input, u64::saturating_add)
+    }
+
+    /// The same tokens in the classes that limits on tokens distinguish.
+    pub fn counted(&self) -> TokenCount {
+        TokenCount {
+            input: self.all_input().saturating_sub(self.cached_input),
+            cached_input: self.cached_input,
+            output: self.output.saturating_add(self.reasoning).saturating_add(self.audio_output),
+        }
+    }
+}
+
+impl From<TokenClasses> for PricedTokens {
+    /// What the upstream has not reported counts as nothing.
+    fn from(classes: TokenClasses) -> Self {
+        let of = |count: Option<u64>| count.unwrap_or(0);
+        Self {
+            input: of(classes.input),
+            cached_input: of(classes.cached_input),
+            cache_write: of(classes.cache_write),
+            cache_write_1h: of(classes.cache_write_1h),
+            output: of(classes.output),
+            reasoning: of(classes.reasoning),
+            audio_input: of(classes.audio_input),
+            audio_output: of(classes.audio_output),
+        }
+    }
+}
+
+impl From<TokenCount> for PricedTokens {
+    /// Tokens of which nobody knows more than [`TokenCount`] says.
+    fn from(tokens: TokenCount) -> Self {
+        Self {
+            input: tokens.input,
+            cached_input: tokens.cached_input,
+            output: tokens.output,
+            ..Self::default()
+        }
     }
 }
 
@@ -81,6 +127,7 @@ impl PriceList {
         let picos = prices.input.of(tokens.input)
             + prices.cached_input.of(tokens.cached_input)
             + prices.cache_write.of(tokens.cache_write)
+            + prices.cache_write_1h.of(tokens.cache_write_1h)
             + prices.output.of(tokens.output)
             + prices.reasoning.of(tokens.reasoning)
             + prices.audio_input.of(tokens.audio_input)
@@ -105,6 +152,7 @@ mod tests {
             input: price("2.50"),
             cached_input: price("1.25"),
             cache_write: price("3"),
+            cache_write_1h: price("6"),
             output: price("10"),
             reasoning: price("10"),
             audio_input: price("40"),
@@ -115,13 +163,15 @@ mod tests {
             input: 1_000,
             cached_input: 2_000,
             cache_write: 100,
+            cache_write_1h: 50,
             output: 300,
             reasoning: 200,
             audio_input: 10,
             audio_output: 20,
         };
-        // 0.0025 + 0.0025 + 0.0003 + 0.003 + 0.002 + 0.0004 + 0.0016
-        assert_eq!(list.cost(&tokens).to_string(), "0.0123");
+        // 0.0025 + 0.0025 + 0.0003 + 0.0003 + 0.003 + 0.002 + 0.0004 + 0.0016
+        assert_eq!(list.cost(&tokens).to_string(), "0.0126");
+        assert_eq!(tokens.counted(), TokenCount { input: 1_160, cached_input: 2_000, output: 520 });
         assert_eq!(list.cost(&PricedTokens::default()), Money::default());
     }
 

@@ -24,6 +24,8 @@ pub struct Usage {
     pub cached_input: Option<u64>,
     /// Of `input`, those that were written to the provider's prompt cache.
     pub cache_write: Option<u64>,
+    /// Of `cache_write`, those that the cache keeps for an hour.
+    pub cache_write_1h: Option<u64>,
     /// Of `output`, those spent on reasoning.
     pub reasoning: Option<u64>,
     /// Of `input`, those of audio, without audio that came from the cache.
@@ -48,6 +50,7 @@ impl Usage {
             total: sum(self.total, other.total),
             cached_input: sum(self.cached_input, other.cached_input),
             cache_write: sum(self.cache_write, other.cache_write),
+            cache_write_1h: sum(self.cache_write_1h, other.cache_write_1h),
             reasoning: sum(self.reasoning, other.reasoning),
             audio_input: sum(self.audio_input, other.audio_input),
             audio_output: sum(self.audio_output, other.audio_output),
@@ -58,24 +61,41 @@ impl Usage {
         }
     }
 
-    /// The tokens in classes of which none is a part of another, as they are priced.
+    /// The tokens in classes of which none is a part of another, as they are priced. No class is larger than what it is a part of, whatever the
+    /// upstream reports.
     pub fn classes(&self) -> TokenClasses {
-        let of_cache = self.cached_input.unwrap_or(0).saturating_add(self.cache_write.unwrap_or(0));
-        let fresh = self.input.map(|input| input.saturating_sub(of_cache));
-        let spoken = self.output.map(|output| output.saturating_sub(self.reasoning.unwrap_or(0)));
-        // No class is larger than what it is a part of, whatever the upstream reports.
-        let part = |part: Option<u64>, of: Option<u64>| part.map(|part| of.map_or(part, |of| part.min(of)));
-        let rest = |of: Option<u64>, part: Option<u64>| of.map(|of| of.saturating_sub(part.unwrap_or(0)));
-        let (audio_input, audio_output) = (part(self.audio_input, fresh), part(self.audio_output, spoken));
+        let mut input = Whole(self.input);
+        let cached_input = input.take(self.cached_input);
+        let mut written = Whole(input.take(self.cache_write.or(self.cache_write_1h)));
+        let cache_write_1h = written.take(self.cache_write_1h);
+        let audio_input = input.take(self.audio_input);
+        let mut output = Whole(self.output);
+        let reasoning = output.take(self.reasoning);
+        let audio_output = output.take(self.audio_output);
         TokenClasses {
-            input: rest(fresh, audio_input),
-            cached_input: self.cached_input,
-            cache_write: self.cache_write,
-            output: rest(spoken, audio_output),
-            reasoning: self.reasoning,
+            input: input.0,
+            cached_input,
+            cache_write: written.0,
+            cache_write_1h,
+            output: output.0,
+            reasoning,
             audio_input,
             audio_output,
         }
+    }
+}
+
+/// Tokens of which parts are taken; `None`: nobody knows how many there are.
+struct Whole(Option<u64>);
+
+impl Whole {
+    /// Takes a part, at most what is left.
+    fn take(&mut self, part: Option<u64>) -> Option<u64> {
+        let part = part?;
+        let Some(left) = &mut self.0 else { return Some(part) };
+        let part = part.min(*left);
+        *left -= part;
+        Some(part)
     }
 }
 
@@ -86,8 +106,10 @@ pub struct TokenClasses {
     pub input: Option<u64>,
     /// Input that came from the provider's cache.
     pub cached_input: Option<u64>,
-    /// Input that was written to the provider's cache.
+    /// Input that was written to the provider's cache, for less than an hour.
     pub cache_write: Option<u64>,
+    /// Input that was written to the provider's cache for an hour.
+    pub cache_write_1h: Option<u64>,
     /// Output that is neither reasoning nor audio.
     pub output: Option<u64>,
     /// Reasoning.

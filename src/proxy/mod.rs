@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `arrival` | before the body is read: route, client, the client's own timeouts | `Arrived` |
 //! | `intake` | what the request says: its body is read where its facts are needed, and its headers are made fit to go upstream | `PreparedRequest` |
-//! | `admission` | whether the request may go on, and whether an upstream may be sent it once more | `Permit`, held by the exchange |
+//! | `admission` | whether the request may go on, and whether an upstream may be sent it once more | `Accounting`, held by the exchange |
 //! | `attempts` | which candidates are tried, how often, and what the client gets of their responses | `ClientResponse` |
 //! | `delivery` | how the response reaches the client, and what happens when the client leaves | [`Relay`], in a [`ResponseBody`] |
 //! | `tunnel` | how a WebSocket connection is opened, and what passes on it | [`OpenTunnel`], beside a response of 101 |
@@ -213,8 +213,7 @@ async fn answer(
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
-        let permit = admission::admit(context, exchange, &request).await?;
-        exchange.hold(permit);
+        admission::admit(context, exchange, &request).await?;
         intake::address(context, &exchange.record, &mut request);
         if let Some(policy) = detach_policy(&request) {
             return Ok(Answer::Detached(Detached { policy, request, total }));

@@ -9,17 +9,20 @@ use std::{
 use super::Snapshot;
 use crate::{
     access::{self, Caller},
-    config::{self, Burst, Each, Per},
+    config::{self, Burst, Each, Exhausted, Per},
     limit::{
         Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights,
         shared::{Sharing, Subject as SharedSubject},
     },
+    money::Money,
 };
 
 /// The limits of a configuration, with the counts of all that they count.
 #[derive(Debug, Default)]
 pub struct LimitIndex {
     limits: Vec<CompiledLimit>,
+    /// Whether any limit depends on the model that answers.
+    any_by_model: bool,
     /// What requests probably use. Outlives reloads.
     pub estimates: Arc<Estimates>,
     /// The subjects that limits count.
@@ -38,6 +41,15 @@ pub struct LimitIndex {
 
 /// Limits by their positions in the index.
 type LimitList = Box<[usize]>;
+
+/// Which limits are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitScope {
+    /// Those that apply to a request whoever answers it.
+    Request,
+    /// Those that depend on the model that answers it.
+    Model,
+}
 
 /// What limits need to know of a request.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +113,7 @@ impl LimitIndex {
             of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
             estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
             subjects,
+            any_by_model: limits.iter().any(|limit| limit.scope() == LimitScope::Model),
             limits,
             redis: config.redis.clone(),
             sharing: OnceLock::new(),
@@ -148,8 +161,14 @@ impl LimitIndex {
         self.limits.is_empty()
     }
 
-    /// The limits that apply to a request, in the order global, group, client, route, model.
-    pub fn applying(&self, request: &LimitedRequest<'_>) -> Vec<Applied> {
+    /// Whether any limit depends on the model that answers.
+    pub fn any_by_model(&self) -> bool {
+        self.any_by_model
+    }
+
+    /// The limits of this `scope` that apply to a request, in the order global, group, client, route, model.
+    pub fn applying(&self, request: &LimitedRequest<'_>, scope: LimitScope) -> Vec<Applied> {
+        let request = &self.subjects.with_own_table(request);
         let group = request.caller.and_then(|caller| caller.group.as_ref());
         let lists = [
             &*self.of_all,
@@ -162,7 +181,7 @@ impl LimitIndex {
         for position in lists.into_iter().flatten() {
             let Some(compiled) = self.limits.get(*position) else { continue };
             let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
-            if is_known || !compiled.filters.fit(request) {
+            if is_known || compiled.scope() != scope || !compiled.filters.fit(request) {
                 continue;
             }
             if let Some(counter) =
@@ -236,13 +255,18 @@ impl CompiledLimit {
             counters: Counters::new(subjects.count(written.each) + patterns),
         }
     }
+
+    fn scope(&self) -> LimitScope {
+        let is_by_model = self.each == Each::Model || self.filters.models.is_some();
+        if is_by_model { LimitScope::Model } else { LimitScope::Request }
+    }
 }
 
 /// The limit in the terms of those who count.
 fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
-    let (requests, tokens) = match written.burst {
-        Burst::Span(_) => (None, None),
-        Burst::Sizes { requests, tokens } => (requests, tokens),
+    let (requests, tokens, cost) = match written.burst {
+        Burst::Span(_) => (None, None, None),
+        Burst::Sizes { requests, tokens, cost } => (requests, tokens, cost),
     };
     let allowance = |quantity: Option<u64>, size| {
         let quantity = quantity?;
@@ -262,7 +286,7 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
         name: name.clone(),
         requests: allowance(written.requests, requests),
         tokens: allowance(written.tokens, tokens),
-        cost: None,
+        cost: allowance(written.cost.map(Money::nanos), cost.map(Money::nanos)),
         concurrent: written.concurrent,
         weights: Weights {
             input: written.weights.input,
@@ -270,6 +294,7 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
             output: written.weights.output,
         },
         enforce: written.enforce,
+        goes_on: written.exhausted == Exhausted::Next,
     }
 }
 
@@ -317,6 +342,13 @@ impl Subjects {
             routes: config.routes.keys().cloned().collect(),
             models: config.models.keys().cloned().collect(),
         }
+    }
+
+    /// The request as one of the model that answers: a fallback that has a `[model]` table of its own is not counted as what it stands in for.
+    fn with_own_table<'r>(&self, request: &LimitedRequest<'r>) -> LimitedRequest<'r> {
+        let own =
+            request.model.filter(|model| self.models.binary_search_by(|known| (**known).cmp(model)).is_ok());
+        LimitedRequest { model_table: own.or(request.model_table), ..*request }
     }
 
     /// How many there are of a kind, those without a name included.

@@ -8,6 +8,7 @@ mod errors;
 mod limits;
 mod models;
 mod paths;
+mod pricing;
 mod routes;
 mod server_tls;
 #[cfg(test)]
@@ -26,9 +27,10 @@ use crate::{
 };
 
 pub use errors::ErrorTexts;
-pub use limits::{LimitIndex, LimitedRequest};
+pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
 pub use paths::AskedModel;
+pub use pricing::{ModelNames, Pricing};
 use routes::Written;
 pub use routes::{Miss, Route, RouteTable, Step};
 pub use server_tls::{ServerTlsError, Tickets, server_config};
@@ -56,6 +58,8 @@ pub struct Snapshot {
     pub callers: Callers,
     /// The limits, and what was used of them.
     pub limits: LimitIndex,
+    /// What tokens cost; `None`: nothing has a cost.
+    pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
     /// Finds the keys of all upstreams in texts.
@@ -142,6 +146,7 @@ impl Snapshot {
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
         let limits = LimitIndex::compile(&config, previous);
+        let pricing = Pricing::compile(&config);
         let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
@@ -168,6 +173,7 @@ impl Snapshot {
             cors: config.cors,
             routes,
             limits,
+            pricing,
             callers: callers(config.clients, &config.groups, previous),
             upstreams,
             upstream_keys,
@@ -195,6 +201,7 @@ impl Snapshot {
             routes: RouteTable::default(),
             callers: Callers::default(),
             limits: LimitIndex::default(),
+            pricing: None,
             upstreams: BTreeMap::new(),
             upstream_keys: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
@@ -258,8 +265,9 @@ fn callers(
             rights: Rights { routes: client.routes, models: client.models },
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
+            cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
             group: client.group,
-            cut_when_withdrawn: client.on_revoke == OnRevoke::Cut,
         };
         let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
         callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));

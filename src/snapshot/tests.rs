@@ -4,7 +4,10 @@ use http::Method;
 use rcgen::{BasicConstraints, CertificateParams, GeneralSubtree, IsCa, KeyPair, NameConstraints};
 
 use super::*;
-use crate::config::{Env, parse};
+use crate::{
+    config::{Env, parse},
+    priority::Priority,
+};
 
 /// Compiles a configuration of one upstream and one route, with the additional keys `upstream` and `route`.
 fn compiled(upstream: &str, route: &str, previous: Option<&Snapshot>) -> Snapshot {
@@ -121,4 +124,26 @@ fn a_client_that_has_not_changed_is_taken_over() {
     };
     assert!(Arc::ptr_eq(&find(&before, 0xaa).unwrap(), &find(&after, 0xaa).unwrap()));
     assert!(find(&after, 0xbb).is_none());
+}
+
+#[test]
+fn a_client_has_the_priority_and_the_on_revoke_of_its_group_unless_its_own_table_says_otherwise() {
+    let client = |name: &str, digit: &str, more: &str| {
+        format!("[client.{name}]\nkey = \"sha256:{}\"\n{more}\n", digit.repeat(64))
+    };
+    let tables = [
+        "[group.batch]\npriority = \"low\"\non_revoke = \"cut\"\n".to_owned(),
+        client("plain", "a", ""),
+        client("member", "b", "group = \"batch\""),
+        client("own", "c", "group = \"batch\"\npriority = \"high\"\non_revoke = \"finish\""),
+    ];
+    let snapshot = compiled("", &tables.concat(), None);
+    let of = |name: &str| {
+        let caller = snapshot.callers.by_name(name).unwrap();
+        (caller.priority, caller.cut_when_withdrawn)
+    };
+    assert_eq!(of("plain"), (Priority::Normal, false));
+    assert_eq!(of("member"), (Priority::Low, true));
+    assert_eq!(of("own"), (Priority::High, false));
+    assert!(Priority::Low < Priority::Normal && Priority::Normal < Priority::High);
 }

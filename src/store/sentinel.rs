@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, FromRedisValue as _, PushInfo, PushKind, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, FromRedisValue as _, PushInfo, PushKind, aio::MultiplexedConnection,
+};
 use tokio::sync::mpsc;
 
 use super::{Trouble, connection};

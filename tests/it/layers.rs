@@ -22,7 +22,19 @@ const ROWS: [&[&str]; 7] = [
     &["snapshot", "exchange"],
     &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
     &["config", "telemetry", "store"],
-    &["sse", "openai", "fault", "span", "key_digest", "outline", "coding", "pause", "websocket", "money"],
+    &[
+        "sse",
+        "openai",
+        "fault",
+        "span",
+        "key_digest",
+        "outline",
+        "coding",
+        "pause",
+        "websocket",
+        "money",
+        "priority",
+    ],
 ];
 
 /// Where a room imports from its own row.

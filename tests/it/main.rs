@@ -22,6 +22,7 @@ mod layers;
 mod limits;
 mod metrics;
 mod models;
+mod money;
 mod online;
 mod operator;
 mod packaging;

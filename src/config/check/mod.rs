@@ -3,12 +3,12 @@
 mod between;
 mod cors;
 mod models;
+mod pricing;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     declare::{Context, Declared, Keys as _, Names},
-    naming::{shown, suggestion},
     problem::complaint,
     reader::{Node, Table},
     schema::{
@@ -16,6 +16,7 @@ use super::{
         Upstream, error_rule, errors_differ,
     },
     source::Env,
+    split::is_split,
 };
 use crate::fault::ErrorRule;
 
@@ -37,6 +38,10 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     let groups = tables::<Group>(root, "group", &context);
     let limits = tables::<Limit>(root, "limit", &context);
     let clients = tables::<Client>(root, "client", &context);
+    let pricing = pricing::read(root, &context, &limits);
+    if let Some(pricing) = &pricing {
+        pricing::are_complete(pricing, &models, &routes);
+    }
     let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
     cors::works(inherited.as_ref(), &routes, &listeners);
     between::routes(&routes, &upstreams, &models, root.get("client").is_some());
@@ -65,6 +70,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         groups: by_name(groups),
         limits: by_name(limits),
         redis: root.get("redis").and_then(|node| placed::<Redis>(node, &context)).map(|(_, redis)| redis),
+        pricing,
         default_limits: context.defaults.limits.clone(),
         clients: by_name(clients),
         warnings: Vec::new(),
@@ -138,36 +144,6 @@ fn tables<'a, T: Declared>(root: &Table<'a>, key: &'static str, context: &Contex
     let entries = entries.into_iter().filter(|(name, node)| !is_split(key, name, node, T::NAMES));
     let read = |(name, node)| placed(node, context).map(|(node, read)| (name, node, read));
     entries.filter_map(read).collect()
-}
-
-/// Reports a name whose dot has split it: `[model.gpt-3.5-turbo]` is a table `5-turbo` within `[model.gpt-3]`.
-fn is_split(kind: &str, name: &str, node: &Node<'_>, known: &[&str]) -> bool {
-    let entries = node.is_table().then(|| node.entries()).flatten().unwrap_or_default();
-    // What is like a known key is a slip of another kind.
-    let is_foreign = |key: &str| !known.contains(&key) && suggestion(key, known.iter().copied()).is_none();
-    let is_part = |(key, inner): &(&str, Node<'_>)| inner.is_table() && is_foreign(key);
-    let Some((key, inner)) = entries.first().filter(|_| entries.iter().all(is_part)) else { return false };
-    let mut whole = format!("{name}.{key}");
-    let mut here = inner.clone();
-    while let Some(next) = only_table(&here).filter(|(key, _)| !known.contains(key)) {
-        whole = format!("{whole}.{}", next.0);
-        here = next.1;
-    }
-    let help = match shown(&whole, "") {
-        hidden if hidden.is_empty() => format!("write [{kind}.\"NAME\"]"),
-        _ => format!("write [{kind}.{whole:?}]"),
-    };
-    inner.fail(complaint("a name with a dot needs quotes", help));
-    true
-}
-
-/// The entry of a table that has one, which is a table.
-fn only_table<'a>(node: &Node<'a>) -> Option<(&'a str, Node<'a>)> {
-    let mut entries = node.entries()?;
-    if entries.len() != 1 {
-        return None;
-    }
-    entries.pop().filter(|(_, inner)| inner.is_table())
 }
 
 fn one_at_least(root: &Table<'_>, key: &'static str, help: &'static str) {

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Entry, is_split, placed};
+use super::{Entry, placed};
 use crate::config::{
     declare::{Context, Keys as _},
     naming::shown,
     problem::complaint,
     reader::{Node, Table},
     schema::{Client, Model, ModelTables, ModelUpstreams, Route, alias_nodes},
+    split::is_split,
 };
 
 /// The longest list of aliases of one table.

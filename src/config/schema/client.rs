@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::config::{
-    declare::{Kind, List, Or, Reference, Secrecy, Shape, choice, described, list, reference, table, text},
-    problem::{Complaint, complaint},
-    reader::{Node, Table},
-    secret::KeyHash,
+use crate::{
+    config::{
+        declare::{
+            Kind, List, Or, Reference, Secrecy, Shape, choice, described, list, reference, table, text,
+        },
+        problem::{Complaint, complaint},
+        reader::{Node, Table},
+        secret::KeyHash,
+    },
+    priority::Priority,
 };
 
 pub(super) const ALL: &str = "leave the key out to allow all";
@@ -34,17 +39,27 @@ table! {
         limits: Vec<Arc<str>> = limits(),
             "Limits of the client, in addition to those of `[defaults]`, its group, the route and the model.",
             { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
-        on_revoke: OnRevoke = choice(&[("finish", OnRevoke::Finish), ("cut", OnRevoke::Cut)]).or(OnRevoke::Finish),
+        priority: Option<Priority> = choice(PRIORITIES).optional(),
+            "Priority of the client's requests, where they wait in a queue and in overload. Wins over the group's.",
+            { default: "that of the group, else `\"normal\"`", example: &["\"high\""], since: "0.2.0" };
+        on_revoke: Option<OnRevoke> = choice(ON_REVOKE).optional(),
             "What happens to the client's open requests, streams and WebSocket connections when a reload withdraws what they were granted: \
              the client or the key that they came with is removed, or the client may not use their route or model any more. They finish, \
-             or are cut at once. Of a client that is removed, the value counts that it had.",
-            { example: &["\"cut\""], since: "0.2.0" };
+             or are cut at once. Of a client that is removed, the value counts that it had. Wins over the group's.",
+            { default: "that of the group, else `\"finish\"`", example: &["\"cut\""], since: "0.2.0" };
     }
     derived {
         /// Hashes of the client's keys, from `key` or `keys`; at least one, and none twice in the file.
         keys: Vec<KeyHash> = keys(table);
     }
 }
+
+/// The words for [`Priority`].
+pub(super) const PRIORITIES: &[(&str, Priority)] =
+    &[("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
+
+/// The words for [`OnRevoke`].
+pub(super) const ON_REVOKE: &[(&str, OnRevoke)] = &[("finish", OnRevoke::Finish), ("cut", OnRevoke::Cut)];
 
 /// `limits`: names of limits, none by default.
 pub(super) fn limits() -> Or<List<Reference>> {

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use super::client::{ALL, limits, model_pattern};
-use crate::config::declare::{Kind as _, list, reference, table, text};
+use super::client::{ALL, ON_REVOKE, OnRevoke, PRIORITIES, limits, model_pattern};
+use crate::{
+    config::declare::{Kind as _, choice, list, reference, table, text},
+    priority::Priority,
+};
 
 table! {
     /// `[group.NAME]`: what several clients have in common.
@@ -19,5 +22,11 @@ table! {
         limits: Vec<Arc<str>> = limits(),
             "Limits of all clients of the group, in addition to those of `[defaults]`, the client, the route and the model.",
             { default: "none", example: &[r#"["fair-use"]"#], since: "0.2.0" };
+        priority: Option<Priority> = choice(PRIORITIES).optional(),
+            "Priority of the requests of the group's clients, where they wait in a queue and in overload. A client's own `priority` wins.",
+            { default: "`\"normal\"`", example: &["\"low\""], since: "0.2.0" };
+        on_revoke: Option<OnRevoke> = choice(ON_REVOKE).optional(),
+            "What happens to open requests of the group's clients when what they were granted is withdrawn. A client's own `on_revoke` wins.",
+            { default: "`\"finish\"`", example: &["\"cut\""], since: "0.2.0" };
     }
 }

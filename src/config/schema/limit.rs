@@ -5,17 +5,23 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use jiff::tz::TimeZone;
 
 use super::client::model_pattern;
-use crate::config::{
-    declare::{
-        Context, Declared as _, Keys as _, Kind as _, Shape, choice, count, described, flag, list, parse_as,
-        reference, span, table, text,
+use crate::{
+    config::{
+        declare::{
+            Context, Declared as _, Keys as _, Kind as _, ParseAs, Shape, choice, count, described, flag,
+            list, parse_as, reference, span, table, text,
+        },
+        problem::complaint,
+        reader::{Node, Table},
     },
-    problem::complaint,
-    reader::{Node, Table},
+    money::Money,
 };
 
 /// The most requests or tokens that a limit counts: a third of what a double of the shared store holds exactly.
 const COUNTS: RangeInclusive<u64> = 1..=1_000_000_000_000;
+
+/// The most money that a limit counts. In nano-units, that is what a double of the shared store holds exactly.
+const MOST_MONEY: Money = Money::from_nanos(9_000_000_000_000_000);
 
 /// The spans over which a limit may count.
 const PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
@@ -38,13 +44,17 @@ table! {
             "Number of tokens per `per`, input and output together. What a request will probably use is reserved when it is admitted, and \
              corrected when the upstream has reported what it did use.",
             { example: &["200_000"], since: "0.2.0" };
+        cost: Option<Money> = amount().optional(),
+            "Money per `per`, as text, in the currency of `[pricing]`. What a request will probably cost is reserved when it is admitted, and \
+             corrected by what it did cost.",
+            { example: &[r#""500""#], since: "0.2.0" };
         weights = described(Shape::Table(TokenWeights::keys())),
             "What a token of each class counts in `tokens`.",
             { default: "each counts as 1", example: &["{ cached_input = 0.1 }"], since: "0.2.0" };
         per = described(Shape::Either(vec![Shape::Choice(vec!["day", "month"]), a_span()])),
-            "The time for which `requests` and `tokens` are meant: a span, which has no beginning and no end, or \"day\" or \"month\" for the \
+            "The time for which `requests`, `tokens` and `cost` are meant: a span, which has no beginning and no end, or \"day\" or \"month\" for the \
              days or months of the calendar in `timezone`. \"1d\" is a span of 24 hours.",
-            { default: "required with `requests` and `tokens`", example: &[r#""1m""#, r#""month""#], since: "0.2.0" };
+            { default: "required with `requests`, `tokens` and `cost`", example: &[r#""1m""#, r#""month""#], since: "0.2.0" };
         burst = described(Shape::Either(vec![
                 a_span(), Shape::Table(BurstSizes::keys()),
             ])),
@@ -58,6 +68,10 @@ table! {
             { shipped: "50", since: "0.2.0" };
         enforce: bool = flag().or(true),
             "Whether the limit refuses requests. With `false` it only counts: the access line of a request that it would refuse has its name.",
+            { since: "0.2.0" };
+        exhausted: Exhausted = choice(EXHAUSTED).or(Exhausted::Refuse),
+            "What happens when the limit is reached: \"refuse\" answers with 429; \"next\" goes on to the next upstream or model of the route, \
+             and answers with 429 when none is left. For limits by model: with `each = \"model\"`, or with `models`.",
             { since: "0.2.0" };
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the limit is about. A trailing `*` matches any rest of a name.",
@@ -80,7 +94,12 @@ table! {
         /// How much may be used at once.
         burst: Burst = burst(table, context, per.as_ref());
     }
-    check { is_a_limit(table, per.as_ref()) }
+    check {
+        {
+            is_a_limit(table, per.as_ref());
+            may_go_on(table, exhausted, each, models.as_ref());
+        }
+    }
 }
 
 const ALL: &str = "leave the key out to mean all";
@@ -92,6 +111,17 @@ const EACH: &[(&str, Each)] = &[
     ("model", Each::Model),
     ("gateway", Each::Gateway),
 ];
+
+const EXHAUSTED: &[(&str, Exhausted)] = &[("refuse", Exhausted::Refuse), ("next", Exhausted::Next)];
+
+/// What happens when a limit is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exhausted {
+    /// The request is refused.
+    Refuse,
+    /// The next candidate is tried.
+    Next,
+}
 
 /// Whose use a limit counts together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,12 +160,14 @@ pub enum Burst {
         requests: Option<u64>,
         /// Of the tokens.
         tokens: Option<u64>,
+        /// Of the money.
+        cost: Option<Money>,
     },
 }
 
 impl Burst {
     /// As if `burst` were not there.
-    pub const USUAL: Self = Self::Sizes { requests: None, tokens: None };
+    pub const USUAL: Self = Self::Sizes { requests: None, tokens: None, cost: None };
 
     /// How many units may be used at once of `quantity` per `per`, at least one; `size` is what a table of sizes says of this unit.
     pub fn of(self, quantity: u64, per: Duration, size: Option<u64>) -> u64 {
@@ -154,6 +186,7 @@ table! {
     pub(crate) struct BurstSizes(table, context) {
         requests: Option<u64> = count::<u64>(COUNTS).optional(), "Number of requests that may come at once.";
         tokens: Option<u64> = count::<u64>(COUNTS).optional(), "Number of tokens that may be used at once.";
+        cost: Option<Money> = amount().optional(), "Money that may be spent at once, as text.";
     }
 }
 
@@ -168,6 +201,24 @@ table! {
         output: u32 = parse_as(weight_shape, weight).written_as("1.0").or(1_000),
             "Output, reasoning included.";
     }
+}
+
+/// An amount of money of which there is some.
+fn amount() -> ParseAs<Money> {
+    parse_as(
+        || Shape::Text("amount of money, as decimal text"),
+        |node, _| {
+            let help = r#"write the amount as text, for example "500" or "0.25""#;
+            let text = node.value.as_str().or_else(|| node.mistyped("an amount, as a string", help))?;
+            let amount =
+                node.accept(Money::parse(text).map_err(|error| complaint(error.to_string(), help)))?;
+            if (Money::from_nanos(1)..=MOST_MONEY).contains(&amount) {
+                return Some(amount);
+            }
+            node.fail(complaint(format!("must be more than 0 and at most {MOST_MONEY}"), help));
+            None
+        },
+    )
 }
 
 /// The shape of a span over which a limit may count.
@@ -249,7 +300,7 @@ fn burst(table: &Table<'_>, context: &Context<'_>, per: Option<&Option<Per>>) ->
         Some(None) => {
             node.fail(complaint(
                 "is not for requests at once",
-                "remove it, or add `requests` or `tokens` with `per`",
+                "remove it, or add `requests`, `tokens` or `cost` with `per`",
             ));
             return None;
         }
@@ -257,14 +308,14 @@ fn burst(table: &Table<'_>, context: &Context<'_>, per: Option<&Option<Per>>) ->
     }
     if node.is_table() {
         let sizes = BurstSizes::read(&node.table(BurstSizes::NAMES)?, context)?;
-        return Some(Burst::Sizes { requests: sizes.requests, tokens: sizes.tokens });
+        return Some(Burst::Sizes { requests: sizes.requests, tokens: sizes.tokens, cost: sizes.cost });
     }
     Some(Burst::Span(node.span(PERIODS)?))
 }
 
 /// A limit has something to limit, and `per` where that is per time.
 fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
-    let counted = ["requests", "tokens"].map(|key| table.get(key)).into_iter().flatten().next();
+    let counted = ["requests", "tokens", "cost"].map(|key| table.get(key)).into_iter().flatten().next();
     match (counted, table.get("concurrent"), per) {
         (Some(node), _, Some(None)) => node.fail(complaint("needs `per`", r#"for example: per = "1m""#)),
         (None, Some(_), Some(Some(_))) => {
@@ -272,7 +323,7 @@ fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
             node.iter().for_each(|node| {
                 node.fail(complaint(
                     "is not for requests at once",
-                    "remove it, or add `requests` or `tokens`",
+                    "remove it, or add `requests`, `tokens` or `cost`",
                 ));
             });
         }
@@ -281,5 +332,24 @@ fn is_a_limit(table: &Table<'_>, per: Option<&Option<Per>>) {
             r#"for example: requests = 600, per = "1m"; or concurrent = 50"#,
         )),
         _ => {}
+    }
+}
+
+/// Only a limit by model can be reached for one candidate and not for another.
+fn may_go_on(
+    table: &Table<'_>,
+    exhausted: Option<Exhausted>,
+    each: Option<Each>,
+    models: Option<&Option<Vec<String>>>,
+) {
+    let is_by_model = each == Some(Each::Model) || matches!(models, Some(Some(_)));
+    if exhausted != Some(Exhausted::Next) || is_by_model {
+        return;
+    }
+    if let Some(node) = table.get("exhausted") {
+        node.fail(complaint(
+            "is for limits by model: another upstream would not help",
+            r#"remove it, or write each = "model", or name the limit's `models`"#,
+        ));
     }
 }

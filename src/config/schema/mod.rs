@@ -17,6 +17,7 @@ mod languages;
 mod limit;
 mod listener;
 mod model;
+mod pricing;
 mod redis;
 mod root;
 mod route;
@@ -44,10 +45,11 @@ pub use egress::EgressProxy;
 pub(crate) use error::{ErrorTable, error_rule, errors_differ};
 pub use group::Group;
 pub use headers::{HeaderRules, SetHeader};
-pub use limit::{Burst, Each, Limit, Per, TokenWeights};
+pub use limit::{Burst, Each, Exhausted, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
+pub use pricing::{ModelPrices, PriceTier, Pricing, UnknownPrice};
 pub use redis::{Redis, RedisAddress, RedisServers, RedisTls, Sentinel};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
@@ -82,6 +84,8 @@ pub struct Config {
     pub groups: BTreeMap<Arc<str>, Group>,
     /// `[limit.NAME]`
     pub limits: BTreeMap<Arc<str>, Limit>,
+    /// `[pricing]`: default none, so nothing has a cost.
+    pub pricing: Option<Pricing>,
     /// `[redis]`: default none, so each gateway counts by itself.
     pub redis: Option<Redis>,
     /// `limits` of `[defaults]`, which apply to every request.

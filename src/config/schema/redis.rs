@@ -33,7 +33,7 @@ table! {
     pub struct Redis(table, context) {
         url = described(Shape::Text("URL that begins with redis:// or rediss://")),
             "The server, where there is one: `redis://HOST:PORT/DATABASE`, or `rediss://…` for TLS. One of `url`, `sentinel` and `cluster` is required.",
-            { example: &[r#""redis://127.0.0.1:6379/0""#], since: "0.2.0" };
+            { shipped: r#""redis://127.0.0.1:6379/0""#, since: "0.2.0" };
         sentinel = described(Shape::Table(Sentinel::keys())),
             "The Sentinels that know which server is the master. The gateway follows them.",
             { example: &[r#"{ master = "main", addresses = ["10.0.0.1:26379", "10.0.0.2:26379", "10.0.0.3:26379"] }"#], since: "0.2.0" };
@@ -59,7 +59,7 @@ table! {
             { default: r#""auto""#, example: &["0.25"], since: "0.2.0" };
         prefix: Arc<str> = text("word", prefix).or(Arc::from("sluicegate")),
             "How the names of all keys in Redis begin. Gateways with the same prefix count together.",
-            { since: "0.2.0" };
+            { default: r#""sluicegate""#, since: "0.2.0" };
     }
     derived {
         /// Where the servers are.
@@ -176,7 +176,10 @@ fn servers(table: &Table<'_>, context: &Context<'_>) -> Option<RedisServers> {
     let node = table.required("url", SERVERS_HELP)?;
     let (address, database, is_encrypted) = node.parse(url)?;
     if let (false, Some(tls)) = (is_encrypted, table.get("tls")) {
-        tls.fail(complaint("is not for a URL that begins with redis://", "write rediss://, or remove `tls`"));
+        tls.fail(complaint(
+            "has no meaning when the URL begins with redis://",
+            "write rediss://, or remove `tls`",
+        ));
         return None;
     }
     Some(RedisServers::Single { address, database })

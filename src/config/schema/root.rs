@@ -1,7 +1,8 @@
 //! The tables of the file.
 
 use super::{
-    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Redis, Route, Server, Upstream,
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Pricing, Redis, Route, Server,
+    Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -33,6 +34,9 @@ keys! {
         limit = described(Shape::Named(Limit::keys())),
             "How much may be used: one `[limit.NAME]` table for each limit. A limit applies where `limits` of `[defaults]`, a group, a client, a \
              route or a model has its name. All limits that apply to a request must allow it.";
+        pricing = described(Shape::Table(Pricing::keys())),
+            "What the tokens of each model cost. With this table, the log and the metrics have the cost of each request, and a limit may be one on `cost`.",
+            { since: "0.2.0" };
         redis = described(Shape::Table(Redis::keys())),
             "State that several gateways share, in Redis or Valkey: what they count for limits. Without this table the counts are this process' own.",
             { since: "0.2.0" };

@@ -18,7 +18,7 @@ fn a_limit_has_the_numbers_that_are_written() {
     assert!(limit.enforce);
     let of = |burst: Burst, quantity| burst.of(quantity, Duration::from_secs(60), None);
     assert_eq!((of(limit.burst, 600), of(Burst::USUAL, 600), of(Burst::USUAL, 5)), (60, 60, 1));
-    let sized = Burst::Sizes { requests: Some(7), tokens: None };
+    let sized = Burst::Sizes { requests: Some(7), tokens: None, cost: None };
     assert_eq!(sized.of(600, Duration::from_secs(60), Some(7)), 7);
 }
 
@@ -44,6 +44,7 @@ fn mistakes_say_what_to_write() {
         ("requests = 0\nper = \"1m\"", "must be from 1 to"),
         ("requests = 1\nper = \"1m\"\nweights = { output = 1001 }", "must be from 0 to 1000"),
         ("requests = 1\nper = \"1m\"\nweights = { output = \"2\" }", "must be a number"),
+        ("requests = 1\nper = \"1m\"\nexhausted = \"next\"", "is for limits by model"),
         ("requests = 1\nper = \"1m\"\nroutes = [\"opnai\"]", "is defined"),
         ("requests = 1\nper = \"1m\"\nmodels = [\"*gpt\"]", "is not the name of a model"),
     ] {

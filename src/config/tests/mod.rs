@@ -9,6 +9,7 @@ mod inheritance;
 mod limits;
 mod mistakes;
 mod models;
+mod pricing;
 mod sample;
 mod schema_agrees;
 mod secrets;

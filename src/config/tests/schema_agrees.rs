@@ -94,7 +94,15 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("needs `per`", "depends on another key"),
     ("is not for requests at once", "depends on other keys"),
     ("is not for periods of the calendar", "depends on another key"),
+    ("is for limits by model", "depends on other keys"),
     ("is not the name of a time zone", "the names of the database of time zones"),
+    ("needs the prices of models", "depends on another table"),
+    ("has no prices", "one of two keys is wanted"),
+    ("is not a decimal number", "the grammar of numbers in strings"),
+    ("has more than ", "a limit on decimals, or on the number of tables"),
+    ("must be more than 0", "a range of numbers in strings"),
+    ("is not the name of a currency", "the grammar of names"),
+    ("is for the same input as", "compares two tables"),
     ("is a secret, and would be sent", "`request_headers` and `response_headers` are one declaration"),
 ];
 
@@ -135,6 +143,8 @@ fn is_always_required(path: &str) -> bool {
     matches!(
         names[..],
         ["listener" | "upstream" | "route"]
+            | ["pricing", "model"]
+            | ["pricing", "model", _, "tiers", "above"]
             | ["listener" | "admin", "address"]
             | ["route", _, "path" | "upstreams"]
             | ["route", _, "upstreams", "upstream"]

@@ -20,6 +20,7 @@ fn limit(name: &str) -> Limit {
         concurrent: None,
         weights: Weights::default(),
         enforce: true,
+        goes_on: false,
     }
 }
 

@@ -7,7 +7,10 @@ use super::{
     replica::{Alone, TIMED},
     sharing::{Sharing, allowance},
 };
-use crate::limit::{Admitted, Allowance, Applied, Counter, Demand, Limit, Moment, Refused, Unit, counter::{Meter, Taken}};
+use crate::limit::{
+    Admitted, Allowance, Applied, Counter, Demand, Limit, Moment, Refused, Unit,
+    counter::{Meter, Taken},
+};
 
 impl Sharing {
     /// Admits a request by this process alone, up to its share of each limit. The counts go on where the shared ones were.

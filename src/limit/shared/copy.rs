@@ -1,10 +1,6 @@
 //! Makes a process' own counts copies of the shared ones.
 
-use super::{
-    plan::timed,
-    replica::Seen,
-    wire::nanos,
-};
+use super::{plan::timed, replica::Seen, wire::nanos};
 use crate::limit::{Counter, Now, Period, Unit, counter::Meter};
 
 /// For how long a copy is good enough to refuse a request. Other gateways may give something back meanwhile.

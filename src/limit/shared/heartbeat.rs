@@ -310,4 +310,3 @@ fn is_needed(replica: &Replica, sharing: &Sharing) -> bool {
     known.is_listed = replica.held() > 0 || known.alone_since.is_some() || has_period;
     known.is_listed
 }
-

@@ -120,7 +120,12 @@ impl Open {
 }
 
 /// What has to be added to the shared counts, for a request that has taken so much and used so much, at the server's time `wall`.
-pub(super) fn corrections(applied: &Applied, taken: [Taken; 3], used: [u64; 3], wall: Timestamp) -> Vec<Entry> {
+pub(super) fn corrections(
+    applied: &Applied,
+    taken: [Taken; 3],
+    used: [u64; 3],
+    wall: Timestamp,
+) -> Vec<Entry> {
     let mut entries = Vec::new();
     for ((unit, taken), used) in TIMED.into_iter().zip(taken).zip(used) {
         let Some(allowance) = allowance(applied, unit) else { continue };

@@ -18,8 +18,8 @@ mod wire;
 
 pub use replica::Replica;
 pub use script::{ADMIT, APPLY, NODES};
-pub use sharing::{Sharing, SharingState};
 pub(super) use sharing::now;
+pub use sharing::{Sharing, SharingState};
 pub use subject::Subject;
 
 #[cfg(test)]

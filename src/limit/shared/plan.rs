@@ -171,7 +171,9 @@ impl Plan {
         let unit = asked.unit;
         Some(match ask.what {
             What::Clock { time, .. } => Entry { counter, unit, amount: -time, end: None },
-            What::Period { end, .. } => Entry { counter, unit, amount: -taken, end: Some((end, asked.period?)) },
+            What::Period { end, .. } => {
+                Entry { counter, unit, amount: -taken, end: Some((end, asked.period?)) }
+            }
             What::InFlight { .. } => Entry { counter, unit, amount: 1.0, end: None },
         })
     }

@@ -273,8 +273,7 @@ impl Sharing {
     ) {
         let used = used.unwrap_or_default();
         let is_online = self.online.load(Ordering::Relaxed) != 0;
-        let mut entries =
-            if is_online { self.corrections(applied, taken, used, now) } else { Vec::new() };
+        let mut entries = if is_online { self.corrections(applied, taken, used, now) } else { Vec::new() };
         if !is_online {
             self.correct_alone(applied, taken, used, now);
         }
@@ -303,15 +302,19 @@ impl Sharing {
     }
 
     /// Takes of this process' copies what is asked of the store.
-    fn take_of_copies(&self, limits: &[Applied], demand: Demand, moment: Moment) -> Result<Admitted, Refused> {
+    fn take_of_copies(
+        &self,
+        limits: &[Applied],
+        demand: Demand,
+        moment: Moment,
+    ) -> Result<Admitted, Refused> {
         let refused = match Admitted::take(limits, demand, moment) {
             Ok(admitted) => return Ok(admitted),
             Err(refused) => refused,
         };
         let by = limits.iter().find(|applied| Arc::ptr_eq(&applied.limit, &refused.limit));
         let replica = by.and_then(|applied| applied.counter.shared.get());
-        let is_fresh =
-            replica.is_some_and(|replica| replica.known().fresh_until > moment.monotonic.nanos());
+        let is_fresh = replica.is_some_and(|replica| replica.known().fresh_until > moment.monotonic.nanos());
         // This process' own requests in flight are never more than those of all.
         if is_fresh || refused.unit == Unit::Concurrent {
             self.remembered.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ const fn of(input: u64, output: u64) -> Usage {
         total: Some(input + output),
         cached_input: None,
         cache_write: None,
+        cache_write_1h: None,
         reasoning: None,
         audio_input: None,
         audio_output: None,
@@ -26,6 +27,24 @@ const fn of(input: u64, output: u64) -> Usage {
 fn classes(of: [Option<u64>; 5]) -> TokenClasses {
     let [input, cached_input, cache_write, output, reasoning] = of;
     TokenClasses { input, cached_input, cache_write, output, reasoning, ..TokenClasses::default() }
+}
+
+/// All tokens, as classes that do not overlap have them.
+fn sum(classes: TokenClasses) -> u64 {
+    let TokenClasses {
+        input,
+        cached_input,
+        cache_write,
+        cache_write_1h,
+        output,
+        reasoning,
+        audio_input,
+        audio_output,
+    } = classes;
+    [input, cached_input, cache_write, cache_write_1h, output, reasoning, audio_input, audio_output]
+        .into_iter()
+        .flatten()
+        .sum()
 }
 
 /// How a dialect counts the cache, an object of `usage`, its meaning, and its classes.
@@ -85,14 +104,20 @@ const SHAPES: &[Shape] = &[
         r#"{"input_tokens":2048,"cache_read_input_tokens":1800,"cache_creation_input_tokens":248,"output_tokens":503,
             "cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},
             "output_tokens_details":{"thinking_tokens":300},"server_tool_use":{"web_search_requests":1},"service_tier":"standard"}"#,
-        Usage { cached_input: Some(1800), cache_write: Some(248), reasoning: Some(300), ..of(4096, 503) },
-        [Some(2048), Some(1800), Some(248), Some(203), Some(300)],
+        Usage {
+            cached_input: Some(1800),
+            cache_write: Some(248),
+            cache_write_1h: Some(100),
+            reasoning: Some(300),
+            ..of(4096, 503)
+        },
+        [Some(2048), Some(1800), Some(148), Some(203), Some(300)],
     ),
     (
         BesideInput,
         r#"{"input_tokens":1,"cache_creation":{"ephemeral_5m_input_tokens":148,"ephemeral_1h_input_tokens":100},"output_tokens":2}"#,
-        Usage { cache_write: Some(248), ..of(249, 2) },
-        [Some(1), None, Some(248), Some(2), None],
+        Usage { cache_write: Some(248), cache_write_1h: Some(100), ..of(249, 2) },
+        [Some(1), None, Some(148), Some(2), None],
     ),
     // DeepSeek API docs, chat completion object.
     (
@@ -136,6 +161,44 @@ const SHAPES: &[Shape] = &[
         Usage { cached_input: Some(10), ..of(19, 21) },
         [Some(9), Some(10), None, Some(21), None],
     ),
+    // Gemini API reference, `UsageMetadata`; thoughts and the prompts of tools are beside the others.
+    (
+        PartOfInput,
+        r#"{"promptTokenCount":120,"candidatesTokenCount":30,"thoughtsTokenCount":20,"toolUsePromptTokenCount":50,"cachedContentTokenCount":40,"totalTokenCount":220,
+            "promptTokensDetails":[{"modality":"TEXT","tokenCount":90},{"modality":"AUDIO","tokenCount":30}],
+            "cacheTokensDetails":[{"modality":"TEXT","tokenCount":30},{"modality":"AUDIO","tokenCount":10}],
+            "candidatesTokensDetails":[{"modality":"TEXT","tokenCount":25},{"modality":"AUDIO","tokenCount":5}]}"#,
+        Usage {
+            cached_input: Some(40),
+            reasoning: Some(20),
+            audio_input: Some(20),
+            audio_output: Some(5),
+            ..of(170, 50)
+        },
+        [Some(110), Some(40), None, Some(25), Some(20)],
+    ),
+    // OpenAI API reference, chat completion object with audio.
+    (
+        PartOfInput,
+        r#"{"prompt_tokens":100,"completion_tokens":60,"total_tokens":160,
+            "prompt_tokens_details":{"cached_tokens":20,"audio_tokens":50,"text_tokens":50},
+            "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":45,"text_tokens":15}}"#,
+        Usage {
+            cached_input: Some(20),
+            reasoning: Some(0),
+            audio_input: Some(50),
+            audio_output: Some(45),
+            ..of(100, 60)
+        },
+        [Some(30), Some(20), None, Some(15), Some(0)],
+    ),
+    // Ollama API documentation, "Usage".
+    (
+        PartOfInput,
+        r#"{"prompt_eval_count":26,"eval_count":259,"total_duration":5191566416}"#,
+        of(26, 259),
+        [Some(26), None, None, Some(259), None],
+    ),
 ];
 
 #[test]
@@ -143,9 +206,11 @@ fn every_shape_by_its_provider() {
     for (cached_tokens, json, expected, expected_classes) in SHAPES {
         let usage = usage(*cached_tokens, json).unwrap();
         assert_eq!(usage, *expected, "{json}");
-        let (audio_input, audio_output) = (usage.audio_input, usage.audio_output);
-        let expected_classes = TokenClasses { audio_input, audio_output, ..classes(*expected_classes) };
+        let Usage { audio_input, audio_output, cache_write_1h, .. } = usage;
+        let expected_classes =
+            TokenClasses { audio_input, audio_output, cache_write_1h, ..classes(*expected_classes) };
         assert_eq!(usage.classes(), expected_classes, "{json}");
+        assert_eq!(Some(sum(usage.classes())), usage.total, "{json}");
     }
 }
 
@@ -161,6 +226,28 @@ fn audio_is_a_class_of_its_own_and_never_more_than_all() {
     let classes = too_much.classes();
     assert_eq!((classes.input, classes.audio_input), (Some(0), Some(1)));
     assert_eq!((classes.output, classes.audio_output), (Some(0), Some(6)));
+}
+
+proptest::proptest! {
+    /// Classes are together what was used, whatever an upstream reports of their sizes.
+    #[test]
+    fn classes_add_up(counts: [Option<u16>; 8]) {
+        let [input, output, cached_input, cache_write, cache_write_1h, reasoning, audio_input, audio_output] =
+            counts.map(|count| count.map(u64::from));
+        let usage = Usage {
+            input: input.or(Some(0)),
+            output: output.or(Some(0)),
+            total: None,
+            cached_input,
+            cache_write,
+            cache_write_1h,
+            reasoning,
+            audio_input,
+            audio_output,
+            audio: None,
+        };
+        proptest::prop_assert_eq!(sum(usage.classes()), input.unwrap_or(0) + output.unwrap_or(0));
+    }
 }
 
 /// Some OpenAI-like upstreams add Anthropic's names to counts that already hold them, others to counts that do not.

@@ -28,6 +28,8 @@ pub(in crate::openai) enum CachedTokens {
 /// - `reasoning_tokens` on top: Perplexity API reference, `UsageInfo`.
 /// - `cache_write_tokens`: OpenRouter docs, "Prompt Caching".
 /// - `promptTokenCount`, `candidatesTokenCount`, `thoughtsTokenCount`, `cachedContentTokenCount`: Gemini API reference, `UsageMetadata`.
+/// - `toolUsePromptTokenCount`, which is a part of neither: Google Cloud, Vertex AI API reference, `UsageMetadata`. `promptTokensDetails`,
+///   `cacheTokensDetails`, `candidatesTokensDetails`: Gemini API reference, `ModalityTokenCount`.
 /// - `prompt_eval_count`, `eval_count`: Ollama API documentation, "Usage".
 /// - `seconds`: OpenAI API reference, `TranscriptTextUsageDuration`.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +39,12 @@ pub(in crate::openai) struct Tokens {
     total: Option<u64>,
     cached: Option<u64>,
     cache_write: Option<u64>,
+    cache_write_1h: Option<u64>,
     cache_miss: Option<u64>,
     reasoning: Option<u64>,
     audio_input: Option<u64>,
     cached_audio: Option<u64>,
+    tool_use: Option<u64>,
     audio_output: Option<u64>,
     audio: Option<Duration>,
 }
@@ -60,10 +64,12 @@ impl Tokens {
             (&mut self.total, later.total),
             (&mut self.cached, later.cached),
             (&mut self.cache_write, later.cache_write),
+            (&mut self.cache_write_1h, later.cache_write_1h),
             (&mut self.cache_miss, later.cache_miss),
             (&mut self.reasoning, later.reasoning),
             (&mut self.audio_input, later.audio_input),
             (&mut self.cached_audio, later.cached_audio),
+            (&mut self.tool_use, later.tool_use),
             (&mut self.audio_output, later.audio_output),
         ] {
             *count = later.filter(|later| *later > 0).or(*count).or(later);
@@ -83,6 +89,7 @@ impl Tokens {
             total: self.total.or(sum),
             cached_input: self.cached,
             cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
             reasoning: self.reasoning,
             audio_input: self.audio_input.map(|audio| audio.saturating_sub(self.cached_audio.unwrap_or(0))),
             audio_output: self.audio_output,
@@ -112,7 +119,8 @@ impl Tokens {
         let is_beside = cached_tokens == CachedTokens::BesideInput
             || of_cache > input
             || self.total == Some(with_cache.saturating_add(self.output.unwrap_or(0)));
-        Some(if is_beside { with_cache } else { input })
+        let input = if is_beside { with_cache } else { input };
+        Some(input.saturating_add(self.tool_use.unwrap_or(0)))
     }
 
     /// The output with the reasoning. xAI (docs, "Consumption and Rate Limits") and Gemini's compatible endpoint count reasoning apart, in
@@ -151,6 +159,10 @@ impl Object for Tokens {
                 return value.object(&mut OutputDetails(self)).map(drop);
             }
             b"cache_creation" => return self.read_cache_creation(value),
+            b"toolUsePromptTokenCount" => &mut self.tool_use,
+            b"promptTokensDetails" => return audio_of(&mut self.audio_input, value),
+            b"cacheTokensDetails" => return audio_of(&mut self.cached_audio, value),
+            b"candidatesTokensDetails" => return audio_of(&mut self.audio_output, value),
             b"seconds" => {
                 self.audio = seconds(&value.leaf()?).or(self.audio);
                 return Ok(());
@@ -166,8 +178,9 @@ impl Tokens {
     fn read_cache_creation(&mut self, value: &mut Value<'_>) -> Result<(), NotJson> {
         let mut written = CacheCreation::default();
         value.object(&mut written)?;
-        let written = written.0.filter(|written| *written > 0 || self.cache_write.is_none());
-        self.cache_write = written.or(self.cache_write);
+        let all = written.all.filter(|written| *written > 0 || self.cache_write.is_none());
+        self.cache_write = all.or(self.cache_write);
+        self.cache_write_1h = written.for_an_hour.filter(|hour| *hour > 0).or(self.cache_write_1h);
         Ok(())
     }
 }
@@ -210,18 +223,47 @@ impl Object for OutputDetails<'_> {
     }
 }
 
-/// The sum of all members, one for each time to live.
+/// The sum of all members, one for each time to live: `ephemeral_5m_input_tokens` and `ephemeral_1h_input_tokens`.
 #[derive(Default)]
-struct CacheCreation(Option<u64>);
+struct CacheCreation {
+    all: Option<u64>,
+    for_an_hour: Option<u64>,
+}
 
 impl Object for CacheCreation {
     fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
         let counted = value.leaf()?.count().filter(|_| key.starts_with(b"ephemeral_"));
         if let Some(counted) = counted {
-            self.0 = Some(self.0.unwrap_or(0).saturating_add(counted));
+            self.all = Some(self.all.unwrap_or(0).saturating_add(counted));
+            if key == b"ephemeral_1h_input_tokens" {
+                self.for_an_hour = Some(counted);
+            }
         }
         Ok(())
     }
+}
+
+/// Gemini: tokens of one modality.
+#[derive(Default)]
+struct Modality {
+    is_audio: bool,
+    count: Option<u64>,
+}
+
+impl Object for Modality {
+    fn member(&mut self, key: &[u8], value: &mut Value<'_>) -> Result<(), NotJson> {
+        match key {
+            b"modality" => self.is_audio = value.leaf()?.text() == Some("AUDIO"),
+            b"tokenCount" => self.count = value.leaf()?.count(),
+            _ => value.skip()?,
+        }
+        Ok(())
+    }
+}
+
+/// Reads the tokens of audio from a list of modalities.
+fn audio_of(slot: &mut Option<u64>, value: &mut Value<'_>) -> Result<(), NotJson> {
+    value.each(|modality: Modality| *slot = modality.count.filter(|_| modality.is_audio).or(*slot))
 }
 
 /// Reads a count. One count has several names, and some upstreams write them all, the unused ones with zero.

@@ -1,126 +1,129 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::{sync::Arc, time::Instant};
-
-use jiff::Timestamp;
+use std::time::Duration;
 
 use super::rate_headers;
 use crate::{
-    exchange::{Exchange, Finished, Permit},
+    exchange::{Accounting, Exchange, Record, RequestKind, now},
     fault::{Fault, LimitReached},
-    limit::{Admitted, Demand, Estimates, Moment, Now, Refused, TokenCount, Unit},
-    openai::Usage,
+    limit::{Admitted, Applied, Demand, Refused, Unit},
     proxy::{context::RequestContext, intake::PreparedRequest},
-    snapshot::LimitedRequest,
+    snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
 
-/// Bytes of a response that is no stream for each token of output that nobody has reported.
-const BYTES_A_TOKEN: u64 = 4;
-
-/// Admits a request under all limits that apply to it. The permit gives back what the request did not use. The headers of the response say what
-/// is left.
+/// Admits a request under all limits that apply to it whoever answers it. The exchange's account gives back what it did not use. The headers of
+/// the response say what is left.
 ///
 /// # Errors
 /// The first limit that refuses it.
-pub(super) fn admit(
+pub(super) async fn admit(
     context: &RequestContext,
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
-) -> Result<Permit, Fault> {
+) -> Result<(), Fault> {
     let limits = &context.snapshot.limits;
     if limits.is_empty() {
-        return Ok(Permit::unlimited());
+        return Ok(());
     }
-    let record = &exchange.record;
-    let applying = limits.applying(&LimitedRequest {
+    let request = limited(&exchange.record, prepared, prepared.model.as_deref());
+    let applying = limits.applying(&request, LimitScope::Request);
+    if applying.is_empty() && !limits.any_by_model() {
+        return Ok(());
+    }
+    let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
+    let granted =
+        take(limits, exchange, &applying, accounting.demand()).await.map_err(|refused| fault(&refused))?;
+    accounting.add(granted);
+    exchange.open_account(accounting);
+    Ok(())
+}
+
+/// A limit by model that is reached.
+#[derive(Debug)]
+pub(in crate::proxy) struct ModelRefused {
+    /// The response, if nothing else is to be tried.
+    pub(in crate::proxy) fault: Fault,
+    /// The time until the model may be asked again; `None` if nobody knows.
+    pub(in crate::proxy) wait: Option<Duration>,
+    /// Whether the next candidate is tried instead.
+    pub(in crate::proxy) goes_on: bool,
+}
+
+/// Admits a request to a candidate under all limits that depend on `model`, the one that the candidate is asked for. `None`: there are none.
+///
+/// # Errors
+/// The first limit that refuses it.
+pub(super) async fn admit_model(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+    model: Option<&str>,
+) -> Result<Option<Admitted>, ModelRefused> {
+    let limits = &context.snapshot.limits;
+    if !limits.any_by_model() {
+        return Ok(None);
+    }
+    let applying = limits.applying(&limited(&exchange.record, prepared, model), LimitScope::Model);
+    if applying.is_empty() {
+        return Ok(None);
+    }
+    let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
+    let refused = match take(limits, exchange, &applying, demand).await {
+        Ok(granted) => return Ok(Some(granted)),
+        Err(refused) => refused,
+    };
+    Err(ModelRefused { fault: fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
+}
+
+/// Takes what the request is expected to use from all of `limits`, or from none.
+async fn take(
+    index: &LimitIndex,
+    exchange: &mut Exchange,
+    limits: &[Applied],
+    demand: Demand,
+) -> Result<Admitted, Refused> {
+    let moment = now();
+    let result = match index.sharing() {
+        None => Admitted::take(limits, demand, moment),
+        // Boxed: without a shared store, the future of a request is no larger.
+        Some(sharing) => Box::pin(sharing.take(limits, demand, moment)).await,
+    };
+    let granted: Vec<Applied> =
+        exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
+    rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
+    match &result {
+        Ok(admitted) => {
+            if let Some((limit, _)) = admitted.would_refuse() {
+                exchange.record.limit.get_or_insert_with(|| limit.name.clone());
+            }
+        }
+        Err(refused) => exchange.record.limit = Some(refused.limit.name.clone()),
+    }
+    result
+}
+
+/// The request as limits see it, if `model` answers it.
+fn limited<'a>(
+    record: &'a Record,
+    prepared: &'a PreparedRequest,
+    model: Option<&'a str>,
+) -> LimitedRequest<'a> {
+    LimitedRequest {
         caller: record.caller.as_deref(),
         route: record.route.as_deref().unwrap_or_default(),
         model_table: prepared.model_table(),
-        model: prepared.model.as_deref(),
-    });
-    if applying.is_empty() {
-        return Ok(Permit::unlimited());
+        model,
     }
-    let kind = Kind {
+}
+
+fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> RequestKind {
+    RequestKind {
         estimates: limits.estimates.clone(),
         client: record.caller.as_ref().map(|caller| caller.name.clone()),
-        model: prepared.model.clone(),
+        dialect: record.endpoint.as_str(),
+        model: prepared.model.as_deref().map(Into::into),
         bytes: record.upload.bytes(),
-    };
-    let demand = Demand { tokens: kind.expected(), ..Demand::default() };
-    let moment = now();
-    let result = Admitted::take(&applying, demand, moment);
-    rate_headers::write(&mut exchange.response_headers, &applying, moment);
-    let admitted = match result {
-        Ok(admitted) => admitted,
-        Err(refused) => {
-            exchange.record.limit = Some(refused.limit.name.clone());
-            return Err(fault(&refused));
-        }
-    };
-    exchange.record.limit = admitted.would_refuse().map(|(limit, _)| limit.name.clone());
-    Ok(Permit::settled_by(move |finished| settle(admitted, &kind, finished)))
-}
-
-/// The requests that a request is like, by what they use.
-struct Kind {
-    estimates: Arc<Estimates>,
-    client: Option<Arc<str>>,
-    model: Option<Arc<str>>,
-    /// The size of this request.
-    bytes: u64,
-}
-
-impl Kind {
-    fn names(&self) -> (&str, &str) {
-        (self.client.as_deref().unwrap_or_default(), self.model.as_deref().unwrap_or_default())
-    }
-
-    /// What this request will probably use.
-    fn expected(&self) -> TokenCount {
-        let (client, model) = self.names();
-        // A request that names no model uses none.
-        if self.model.is_none() {
-            TokenCount::default()
-        } else {
-            self.estimates.expected(client, model, self.bytes)
-        }
-    }
-
-    fn learn(&self, used: TokenCount) {
-        let (client, model) = self.names();
-        self.estimates.learn(client, model, self.bytes, used);
-    }
-}
-
-/// A request for which no response head came has used nothing. Otherwise the reported usage counts, and where the upstream did not report any,
-/// what was seen: the request, and a token for each event.
-fn settle(admitted: Admitted, kind: &Kind, finished: &Finished<'_>) {
-    let record = finished.record;
-    if record.first_byte.is_none() {
-        return;
-    }
-    let tokens = match finished.usage() {
-        Some(usage) => {
-            let used = counted(&usage);
-            kind.learn(used);
-            used
-        }
-        None if kind.model.is_none() => TokenCount::default(),
-        None => {
-            let output = record.tally.events.unwrap_or(record.tally.bytes / BYTES_A_TOKEN);
-            TokenCount { output, ..kind.expected() }
-        }
-    };
-    admitted.settle(Demand { tokens, ..Demand::default() }, now());
-}
-
-fn counted(usage: &Usage) -> TokenCount {
-    let cached_input = usage.cached_input.unwrap_or(0);
-    TokenCount {
-        input: usage.input.unwrap_or(0).saturating_sub(cached_input),
-        cached_input,
-        output: usage.output.unwrap_or(0),
+        uses_tokens: prepared.handshake.is_none(),
     }
 }
 
@@ -131,8 +134,4 @@ fn fault(refused: &Refused) -> Fault {
         Unit::Concurrent => Fault::ConcurrencyLimit(reached),
         Unit::Cost => Fault::CostLimit(reached),
     }
-}
-
-fn now() -> Moment {
-    Moment { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
 }

@@ -5,18 +5,16 @@ mod rate_headers;
 
 use std::sync::Arc;
 
+pub(super) use limits::ModelRefused;
 pub(super) use rate_headers::rename_upstreams;
 
 use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
-    exchange::{Exchange, Permit},
-    fault::Fault,
-    openai::EditError,
-    snapshot::Upstream,
+    exchange::Exchange, fault::Fault, limit::Admitted, openai::EditError, snapshot::Upstream,
     upstream::BudgetPermit,
 };
 
-/// Admits a request, as far as that does not depend on the candidate. The permit is the exchange's to hold.
+/// Admits a request, as far as that does not depend on the candidate. What limits have granted is in the exchange's account.
 ///
 /// # Errors
 /// The client may not use the model, or is limited to some models and the operation runs one that the gateway cannot read; or every
@@ -25,13 +23,26 @@ pub(super) async fn admit(
     context: &RequestContext,
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
-) -> Result<Permit, Fault> {
+) -> Result<(), Fault> {
     allow_model(exchange, prepared)?;
     let steps = &prepared.arrived.routed.route.steps;
     if prepared.lacks_place_for_model() && steps.iter().all(|step| step.model.is_some()) {
         return Err(EditError::NotAnObject { member: "model" }.into());
     }
-    limits::admit(context, exchange, prepared)
+    limits::admit(context, exchange, prepared).await
+}
+
+/// Admits a request to a candidate under all limits that depend on `model`, the one that the candidate is asked for. `None`: there are none.
+///
+/// # Errors
+/// The first limit that refuses it.
+pub(super) async fn admit_model(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+    model: Option<&str>,
+) -> Result<Option<Admitted>, ModelRefused> {
+    limits::admit_model(context, exchange, prepared, model).await
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and

@@ -30,8 +30,12 @@ const BEGINNING: &str = "x-ratelimit-";
 
 /// Writes what is left of the tightest of the limits for each unit: the one with the smallest part of its quantity left. Limits that do not
 /// enforce say nothing.
-pub(super) fn write(headers: &mut HeaderMap, applying: &[Applied], now: Moment) {
-    let enforced = || applying.iter().filter(|applied| applied.limit.enforce);
+pub(super) fn write<'a>(
+    headers: &mut HeaderMap,
+    applying: &(impl Iterator<Item = &'a Applied> + Clone),
+    now: Moment,
+) {
+    let enforced = || applying.clone().filter(|applied| applied.limit.enforce);
     let left = || enforced().map(|applied| applied.counter.remaining(&applied.limit, now));
     if let Some(requests) = tightest(left().filter_map(|left| left.requests)) {
         insert(headers, &REQUESTS, requests);

@@ -8,6 +8,7 @@ mod candidates;
 mod error_body;
 mod error_class;
 mod give_up;
+mod granted;
 mod head;
 mod key_waits;
 mod late;
@@ -46,9 +47,11 @@ use crate::{
     upstream::{CallerHash, CooldownReason},
 };
 use attempt::{AttemptHead, FailedAttempt, Hold};
+use available::NextAvailable;
 use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
+use granted::{ModelGrants, NotGranted};
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
@@ -67,6 +70,18 @@ struct Dispatch {
     asked_upstreams: Vec<Arc<str>>,
     /// The error of the last attempt.
     last: Option<AttemptError>,
+    /// What limits by model have granted.
+    grants: ModelGrants,
+}
+
+/// What has become of the beginning of an attempt.
+enum Begun {
+    /// There is the head of a response, or the fault instead of it.
+    Head(AttemptHead),
+    /// Nothing was tried, and other candidates may be.
+    LookAgain,
+    /// Nothing is left to try.
+    Over(Result<ClientResponse, Fault>),
 }
 
 /// What follows a failed attempt.
@@ -93,29 +108,15 @@ pub(super) async fn dispatch(
     let mut dispatch = Dispatch::new(exchange, &mut request);
     let mut same = None;
     loop {
-        let begun = if let Some(late) = dispatch.rounds.late_answer(exchange, &request) {
-            late
-        } else {
-            let next = same.take().or_else(|| dispatch.rounds.candidates.next(Instant::now()));
-            let candidate = match next {
-                Some(candidate) => candidate,
-                None => match Box::pin(dispatch.rounds.next_round(exchange)).await {
-                    Ok(Some(candidate)) => candidate,
-                    Ok(None) => continue,
-                    Err(available) => {
-                        if dispatch.rounds.wait_for_late(exchange).await {
-                            continue;
-                        }
-                        return give_up(exchange, dispatch.last, available)
-                            .map_err(|fault| of_account(fault, &request));
-                    }
-                },
-            };
-            let Some(begun) = dispatch.send(context, exchange, &mut request, candidate).await else {
-                continue;
-            };
-            begun
+        let begun = match dispatch.rounds.late_answer(exchange, &request) {
+            Some(late) => late,
+            None => match dispatch.begin(context, exchange, &mut request, same.take()).await {
+                Begun::Head(head) => head,
+                Begun::LookAgain => continue,
+                Begun::Over(result) => return result,
+            },
         };
+        let model = begun.candidate.model.clone();
         let hold = how_much_to_hold(&dispatch.route, &request, &dispatch.rounds.candidates);
         let finished = {
             let mut finishing = pin!(attempt::finish(context, exchange, &request, begun, hold));
@@ -126,6 +127,7 @@ pub(super) async fn dispatch(
         };
         let failed = match finished {
             Ok(response) => {
+                dispatch.grants.keep_for(model.as_ref(), exchange);
                 let Some(rewrite) = request.rewrite else { return Ok(response) };
                 return Box::pin(rewrite::apply(&rewrite, context, exchange, response)).await;
             }
@@ -164,7 +166,57 @@ impl Dispatch {
             route,
             asked_upstreams: Vec::new(),
             last: None,
+            grants: ModelGrants::default(),
         }
+    }
+
+    /// Begins an attempt at the candidate whose turn it is: the `same` as before, if there is one.
+    async fn begin(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+        request: &mut PreparedRequest,
+        same: Option<Box<Candidate>>,
+    ) -> Begun {
+        let candidate = match same.or_else(|| self.rounds.candidates.next(Instant::now())) {
+            Some(candidate) => candidate,
+            None => match Box::pin(self.rounds.next_round(exchange)).await {
+                Ok(Some(candidate)) => candidate,
+                Ok(None) => return Begun::LookAgain,
+                Err(_) if self.rounds.wait_for_late(exchange).await => return Begun::LookAgain,
+                Err(available) => return Begun::Over(self.nothing_left(exchange, request, available)),
+            },
+        };
+        if context.snapshot.limits.any_by_model() {
+            match Box::pin(self.grants.admit(context, exchange, request, &candidate)).await {
+                Ok(()) => {}
+                Err(NotGranted::Refuse(fault)) => return Begun::Over(Err(fault)),
+                Err(NotGranted::Skip) => {
+                    self.rounds.candidates.mark_failed(&candidate, FailureScope::Model, true);
+                    return Begun::LookAgain;
+                }
+            }
+        }
+        match self.send(context, exchange, request, candidate).await {
+            Some(head) => Begun::Head(head),
+            None => Begun::LookAgain,
+        }
+    }
+
+    /// The client's response when no candidate is left: what the last attempt has brought, else the limit that is free soonest.
+    fn nothing_left(
+        &mut self,
+        exchange: &Exchange,
+        request: &PreparedRequest,
+        available: Option<NextAvailable>,
+    ) -> Result<ClientResponse, Fault> {
+        let last = self.last.take();
+        if last.is_none()
+            && let Some(reached) = self.grants.reached()
+        {
+            return Err(reached);
+        }
+        give_up(exchange, last, available).map_err(|fault| of_account(fault, request))
     }
 
     /// Sends the request to `candidate` and waits for the head of the response. `None`: it was not admitted, or the late attempt was answered first.

@@ -188,6 +188,7 @@ impl Relay {
         };
         let now = Instant::now();
         let first_content = active.observer.look(&data);
+        self.exchange.events_passed(active.observer.count().unwrap_or(0));
         if let Some(ids) = &mut active.ids {
             ids.look(&data);
         }

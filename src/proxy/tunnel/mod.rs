@@ -89,10 +89,9 @@ pub(super) async fn answer(
             let map = &*context.worker.gateway.accounts;
             Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
         }
-        let permit = admission::admit(context, exchange, &request).await?;
-        exchange.hold(permit);
-        intake::address(context, &exchange.record, &mut request);
         shake_hands(&mut request, handshake);
+        admission::admit(context, exchange, &request).await?;
+        intake::address(context, &exchange.record, &mut request);
         attempts::dispatch(context, exchange, request).await
     });
     total.bound(rungs).await

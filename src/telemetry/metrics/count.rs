@@ -9,6 +9,10 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
 
+/// A level that goes up and down.
+#[derive(Debug, Default)]
+pub struct Level(AtomicU64);
+
 /// Counts of events of a worker's upstream connections.
 #[derive(Debug, Default)]
 pub struct PoolCounts {
@@ -39,6 +43,18 @@ impl Count {
     /// Adds one.
     pub fn add(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Level {
+    /// The current value.
+    pub fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 }
 

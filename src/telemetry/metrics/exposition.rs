@@ -5,7 +5,10 @@
 
 use std::fmt::{Display, Write};
 
-use super::histogram::Total;
+use super::{histogram::Total, scale::Scale};
+
+/// The units that names of families end with. OpenMetrics states them (its section "Unit").
+const UNITS: [&str; 3] = ["_seconds", "_bytes", "_ratio"];
 
 /// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +43,6 @@ pub struct Exposition {
 }
 
 impl Format {
-    /// Chooses the format for a scraper's `accept` header. Prometheus itself lists OpenMetrics first.
-    pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
-    }
-
     /// The value for the `content-type` header.
     pub fn content_type(self) -> &'static str {
         match self {
@@ -62,6 +60,15 @@ impl Exposition {
 
     /// Begins a family; all its samples must follow. `help` is a sentence without characters that need escaping.
     pub fn family(&mut self, name: &'static str, kind: MetricKind, help: &'static str) -> &mut Self {
+        self.declare(name, kind, format_args!("{help}"))
+    }
+
+    /// Begins a family under the name that it had before; it is exported for one version more.
+    pub fn old_family(&mut self, name: &'static str, kind: MetricKind, new: &'static str) -> &mut Self {
+        self.declare(name, kind, format_args!("Old name of {new}; it will be removed in the next version."))
+    }
+
+    fn declare(&mut self, name: &'static str, kind: MetricKind, help: std::fmt::Arguments<'_>) -> &mut Self {
         (self.name, self.kind) = (name, kind);
         let declared = match (self.format, kind) {
             (Format::Prometheus, MetricKind::Counter) => "_total",
@@ -74,6 +81,10 @@ impl Exposition {
         };
         self.line(format_args!("# HELP {name}{declared} {help}"));
         self.line(format_args!("# TYPE {name}{declared} {word}"));
+        let unit = UNITS.iter().find(|unit| name.ends_with(*unit)).and_then(|unit| unit.strip_prefix('_'));
+        if let (Format::OpenMetrics, Some(unit)) = (self.format, unit) {
+            self.line(format_args!("# UNIT {name} {unit}"));
+        }
         self
     }
 
@@ -85,8 +96,8 @@ impl Exposition {
     }
 
     /// Writes one histogram of the family.
-    pub fn histogram(&mut self, labels: Labels<'_>, total: &Total) -> &mut Self {
-        for (bound, count) in total.cumulative() {
+    pub fn histogram(&mut self, labels: Labels<'_>, scale: Scale, total: &Total) -> &mut Self {
+        for (bound, count) in total.cumulative(scale) {
             self.sample("_bucket", labels, Some(&format!("{bound:?}")), count);
         }
         self.sample("_bucket", labels, Some("+Inf"), total.count());
@@ -167,9 +178,15 @@ mod tests {
     #[test]
     fn buckets_are_cumulative_and_end_with_all() {
         let mut total = Total::default();
-        [1, 3, 700_000].into_iter().for_each(|millis| total.observe(Duration::from_millis(millis)));
+        [1, 3, 700_000]
+            .into_iter()
+            .for_each(|millis| total.observe(Scale::LONG, Duration::from_millis(millis)));
         let mut exposition = Exposition::new(Format::Prometheus);
-        exposition.family("a_seconds", MetricKind::Histogram, "Spans.").histogram(&[("route", "r")], &total);
+        exposition.family("a_seconds", MetricKind::Histogram, "Spans.").histogram(
+            &[("route", "r")],
+            Scale::LONG,
+            &total,
+        );
         let text = exposition.finish();
         assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"0.001\"} 1\n"), "{text}");
         assert!(text.contains("a_seconds_bucket{route=\"r\",le=\"600.0\"} 2\n"), "{text}");
@@ -182,10 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn the_format_is_negotiated() {
-        let prometheus =
-            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.1";
-        assert_eq!(Format::accepted(prometheus), Format::OpenMetrics);
-        assert_eq!(Format::accepted("*/*"), Format::Prometheus);
+    fn open_metrics_states_units_and_an_old_name_names_the_new_one() {
+        let mut exposition = Exposition::new(Format::OpenMetrics);
+        exposition.family("cpu_seconds", MetricKind::Counter, "Time.");
+        exposition.old_family("cpu", MetricKind::Counter, "cpu_seconds");
+        let expected = "# HELP cpu_seconds Time.\n# TYPE cpu_seconds counter\n# UNIT cpu_seconds seconds\n\
+                        # HELP cpu Old name of cpu_seconds; it will be removed in the next version.\n# TYPE cpu counter\n# EOF\n";
+        assert_eq!(exposition.finish(), expected);
     }
 }

@@ -1,53 +1,45 @@
-//! Histograms of time spans.
+//! Histograms of time spans. A histogram does not know its [`Scale`], because that belongs to the family: all values of a family have one.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
-/// Upper bounds of the buckets, in seconds: from the delay of a frame to the ten minutes of a long response.
-pub const BOUNDS: [f64; 18] = [
-    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0,
-    600.0,
-];
+use super::scale::{MOST_BOUNDS, Scale};
 
-/// The bounds in microseconds, for comparison without floating-point arithmetic.
-const MICROS: [u64; BOUNDS.len()] = [
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    5_000_000,
-    10_000_000,
-    30_000_000,
-    60_000_000,
-    120_000_000,
-    300_000_000,
-    600_000_000,
-];
+/// The scale of [`Gaps`].
+pub const GAP_SCALE: Scale = Scale::LONG;
 
-/// Counts spans by bucket. The last bucket counts spans longer than all bounds.
+/// Number of buckets of [`Gaps`]: one for each bound, and one for longer spans.
+const GAP_BUCKETS: usize = 19;
+
+/// Counts the times between frames of one response, by bucket of [`GAP_SCALE`]. It is small, because each open exchange has one.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Histogram {
-    counts: [u32; BOUNDS.len() + 1],
+pub struct Gaps {
+    counts: [u32; GAP_BUCKETS],
     sum: Duration,
 }
 
-/// A sum of histograms.
+/// Counts spans by bucket.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Total {
-    counts: [u64; BOUNDS.len() + 1],
+    counts: [u64; MOST_BOUNDS + 1],
     sum: Duration,
 }
 
-impl Histogram {
+/// Counts spans by bucket, on any thread.
+#[derive(Debug)]
+pub struct SharedTotal {
+    scale: Scale,
+    counts: [AtomicU64; MOST_BOUNDS + 1],
+    /// In microseconds.
+    sum: AtomicU64,
+}
+
+impl Gaps {
     /// Counts one span.
     pub fn observe(&mut self, span: Duration) {
-        if let Some(count) = self.counts.get_mut(bucket(span)) {
+        if let Some(count) = self.counts.get_mut(GAP_SCALE.bucket(span)) {
             *count = count.saturating_add(1);
             self.sum += span;
         }
@@ -56,29 +48,32 @@ impl Histogram {
 
 impl Total {
     /// Counts one span.
-    pub fn observe(&mut self, span: Duration) {
-        if let Some(count) = self.counts.get_mut(bucket(span)) {
+    pub fn observe(&mut self, scale: Scale, span: Duration) {
+        if let Some(count) = self.counts.get_mut(scale.bucket(span)) {
             *count += 1;
             self.sum += span;
         }
     }
 
-    /// Adds all spans of another histogram.
-    pub fn add(&mut self, other: &Histogram) {
-        self.counts.iter_mut().zip(&other.counts).for_each(|(total, count)| *total += u64::from(*count));
-        self.sum += other.sum;
+    /// Adds the times between the frames of a response. The scale must be [`GAP_SCALE`].
+    pub fn add(&mut self, gaps: &Gaps) {
+        if gaps.sum.is_zero() && gaps.counts[0] == 0 {
+            return;
+        }
+        self.counts.iter_mut().zip(&gaps.counts).for_each(|(total, count)| *total += u64::from(*count));
+        self.sum += gaps.sum;
     }
 
-    /// Adds all spans of another total.
+    /// Adds all spans of another total of the same scale.
     pub fn merge(&mut self, other: &Self) {
         self.counts.iter_mut().zip(&other.counts).for_each(|(total, count)| *total += count);
         self.sum += other.sum;
     }
 
-    /// For each bound, the number of spans that were not longer.
-    pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> {
+    /// For each bound of `scale`, the number of spans that were not longer.
+    pub fn cumulative(&self, scale: Scale) -> impl Iterator<Item = (f64, u64)> {
         let mut below = 0;
-        BOUNDS.into_iter().zip(self.counts).map(move |(bound, count)| {
+        scale.seconds().zip(self.counts).map(move |(bound, count)| {
             below += count;
             (bound, below)
         })
@@ -95,10 +90,33 @@ impl Total {
     }
 }
 
-/// Returns the bucket of a span. A linear search suffices: most spans are short, and there are few bounds.
-fn bucket(span: Duration) -> usize {
-    let micros = u64::try_from(span.as_nanos().div_ceil(1000)).unwrap_or(u64::MAX);
-    MICROS.iter().position(|bound| micros <= *bound).unwrap_or(MICROS.len())
+impl SharedTotal {
+    /// Creates a histogram that has counted nothing.
+    pub const fn new(scale: Scale) -> Self {
+        Self { scale, counts: [const { AtomicU64::new(0) }; MOST_BOUNDS + 1], sum: AtomicU64::new(0) }
+    }
+
+    /// Counts one span.
+    pub fn observe(&self, span: Duration) {
+        if let Some(count) = self.counts.get(self.scale.bucket(span)) {
+            count.fetch_add(1, Ordering::Relaxed);
+            let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+            self.sum.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
+
+    /// The scale of its buckets.
+    pub fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    /// What is counted so far. Spans that are counted meanwhile may be missing in part.
+    pub fn total(&self) -> Total {
+        let counts = std::array::from_fn(|bucket| {
+            self.counts.get(bucket).map_or(0, |count| count.load(Ordering::Relaxed))
+        });
+        Total { counts, sum: Duration::from_micros(self.sum.load(Ordering::Relaxed)) }
+    }
 }
 
 #[cfg(test)]
@@ -106,24 +124,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_scales_are_one() {
-        for (seconds, micros) in BOUNDS.iter().zip(MICROS) {
-            assert_eq!(Duration::from_secs_f64(*seconds), Duration::from_micros(micros));
-        }
-        assert!(BOUNDS.is_sorted() && BOUNDS.last() == Some(&600.0));
+    fn gaps_have_a_bucket_for_each_bound_and_one_more() {
+        assert_eq!(GAP_BUCKETS, GAP_SCALE.len() + 1);
     }
 
     #[test]
-    fn a_bound_belongs_to_its_bucket_and_nothing_is_lost() {
-        let mut one = Histogram::default();
-        one.observe(Duration::from_millis(1));
-        one.observe(Duration::from_nanos(1_000_001));
-        one.observe(Duration::from_secs(601));
+    fn nothing_is_lost() {
+        let mut gaps = Gaps::default();
+        gaps.observe(Duration::from_millis(1));
+        gaps.observe(Duration::from_nanos(1_000_001));
+        gaps.observe(Duration::from_secs(601));
         let mut total = Total::default();
-        total.add(&one);
-        total.observe(Duration::ZERO);
-        let cumulative: Vec<_> = total.cumulative().collect();
+        total.add(&gaps);
+        total.observe(GAP_SCALE, Duration::ZERO);
+        let cumulative: Vec<_> = total.cumulative(GAP_SCALE).collect();
         assert_eq!((cumulative[0], cumulative[1], cumulative[17]), ((0.001, 2), (0.0025, 3), (600.0, 3)));
         assert_eq!((total.count(), total.sum()), (4, 601.002_000_001));
+    }
+
+    #[test]
+    fn threads_may_share_one() {
+        let shared = SharedTotal::new(Scale::SHORT);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..1000).for_each(|_| shared.observe(Duration::from_micros(20))));
+            }
+        });
+        let total = shared.total();
+        assert_eq!((total.count(), total.sum()), (4000, 0.08));
+        assert_eq!(total.cumulative(shared.scale()).next(), Some((0.00002, 4000)));
     }
 }

@@ -1,8 +1,16 @@
 //! Metrics: each worker counts its own events, and a scrape adds the counts up.
+//!
+//! - What belongs to requests: [`worker::WorkerMetrics`], one for each worker.
+//! - What belongs to something that lives as long as the process (a target, a limit, the store): a [`count::Count`], [`count::Level`] or
+//!   [`histogram::SharedTotal`] in it, which any thread may change.
+//!
+//! What is exported, and how it is named, is in `admin::metrics`.
 
+pub mod accept;
 pub mod count;
 pub mod exposition;
 pub mod histogram;
 pub mod process;
+pub mod scale;
 pub mod series;
 pub mod worker;

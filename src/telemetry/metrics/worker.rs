@@ -18,7 +18,8 @@ use std::{
 
 use super::{
     count::PoolCounts,
-    histogram::{Histogram, Total},
+    histogram::{Gaps, Total},
+    scale::Scale,
     series::Series,
 };
 
@@ -64,6 +65,10 @@ pub struct Counts {
     pub key_cooldowns: Series<(Name, &'static str), u64>,
     /// Preflight requests of browsers that were granted, by route.
     pub preflights: Series<Name, u64>,
+    /// Decisions of limits, by limit and decision.
+    pub limit_decisions: Series<(Name, &'static str), u64>,
+    /// Waits in the queues of limits, by limit.
+    pub queue_waits: Series<Name, Total>,
     /// Values that were counted under `_other` because a map was full. An exchange has up to four values, and each of its
     /// attempts one.
     pub overflowed: u64,
@@ -136,7 +141,7 @@ pub struct Sample {
     /// See [`Measures::first_token`].
     pub first_token: Option<Duration>,
     /// See [`Measures::gaps`].
-    pub gaps: Histogram,
+    pub gaps: Gaps,
     /// See [`Measures::bytes_in`].
     pub bytes_in: u64,
     /// See [`Measures::bytes_out`].
@@ -154,6 +159,8 @@ enum Event {
     Attempted { upstream: Arc<str>, target: Option<Arc<str>>, result: &'static str },
     KeyCooldown { upstream: Arc<str>, reason: &'static str },
     Preflight { route: Name },
+    LimitDecision { limit: Arc<str>, decision: &'static str },
+    QueueWait { limit: Arc<str>, wait: Duration },
 }
 
 impl WorkerMetrics {
@@ -192,6 +199,24 @@ impl WorkerMetrics {
         }
     }
 
+    /// Counts a decision of a limit: `admitted`, `refused` or `would_refuse`.
+    pub fn limit_decided(&self, limit: &Arc<str>, decision: &'static str) {
+        let limit = limit.clone();
+        match self.free() {
+            Some(mut counts) => counts.limit_decided(limit, decision),
+            None => self.note(Event::LimitDecision { limit, decision }),
+        }
+    }
+
+    /// Counts a wait in the queue of a limit, whether or not the request was admitted after it.
+    pub fn queue_waited(&self, limit: &Arc<str>, wait: Duration) {
+        let limit = limit.clone();
+        match self.free() {
+            Some(mut counts) => counts.queue_waited(limit, wait),
+            None => self.note(Event::QueueWait { limit, wait }),
+        }
+    }
+
     /// Adds the worker's counts to `total`. Blocks, but not the worker.
     pub fn add_to(&self, total: &mut Counts) {
         self.copy(|counts| &counts.exchanges, &mut total.exchanges, |sum, more| *sum += more);
@@ -199,6 +224,8 @@ impl WorkerMetrics {
         self.copy(|counts| &counts.attempts, &mut total.attempts, |sum, more| *sum += more);
         self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, |sum, more| *sum += more);
         self.copy(|counts| &counts.preflights, &mut total.preflights, |sum, more| *sum += more);
+        self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, |sum, more| *sum += more);
+        self.copy(|counts| &counts.queue_waits, &mut total.queue_waits, Total::merge);
         self.copy(|counts| &counts.tokens, &mut total.tokens, Tokens::merge);
         self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
         total.overflowed += self.lock().overflowed;
@@ -269,6 +296,8 @@ impl Counts {
             Event::Attempted { upstream, target, result } => self.attempted(upstream, target, result),
             Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
             Event::Preflight { route } => self.preflight(route),
+            Event::LimitDecision { limit, decision } => self.limit_decided(limit, decision),
+            Event::QueueWait { limit, wait } => self.queue_waited(limit, wait),
         }
     }
 
@@ -277,9 +306,9 @@ impl Counts {
         let Self { exchanges, faults, routes, tokens, overflowed, .. } = self;
         let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
         change(routes, route.clone(), overflowed, |measures| {
-            measures.total.observe(exchange.total);
-            exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(span));
-            exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(span));
+            measures.total.observe(Scale::LONG, exchange.total);
+            exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(Scale::LONG, span));
+            exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(Scale::LONG, span));
             measures.gaps.add(&exchange.gaps);
             measures.bytes_in += exchange.bytes_in;
             measures.bytes_out += exchange.bytes_out;
@@ -305,6 +334,17 @@ impl Counts {
         change(&mut self.preflights, route, &mut self.overflowed, |count| *count += 1);
     }
 
+    fn limit_decided(&mut self, limit: Arc<str>, decision: &'static str) {
+        let labels = (Some(limit), decision);
+        change(&mut self.limit_decisions, labels, &mut self.overflowed, |count| *count += 1);
+    }
+
+    fn queue_waited(&mut self, limit: Arc<str>, wait: Duration) {
+        change(&mut self.queue_waits, Some(limit), &mut self.overflowed, |waits| {
+            waits.observe(Scale::LONG, wait);
+        });
+    }
+
     fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {
         let labels = (Some(upstream), reason);
         change(&mut self.key_cooldowns, labels, &mut self.overflowed, |count| *count += 1);
@@ -312,6 +352,17 @@ impl Counts {
 }
 
 impl Tokens {
+    /// The types of tokens, as the labels have them, and the number of each.
+    pub fn by_type(&self) -> [(&'static str, u64); 5] {
+        [
+            ("input", self.input),
+            ("output", self.output),
+            ("cached_input", self.cached_input),
+            ("cache_write", self.cache_write),
+            ("reasoning", self.reasoning),
+        ]
+    }
+
     fn merge(&mut self, other: &Self) {
         self.input += other.input;
         self.output += other.output;
@@ -352,7 +403,7 @@ fn change<K: Eq + Hash + Clone + Default, V: Default>(
 mod tests {
     use super::*;
 
-    fn finished(route: &str, gaps: Histogram) -> Sample {
+    fn finished(route: &str, gaps: Gaps) -> Sample {
         Sample {
             ending: Ending {
                 route: Some(route.into()),
@@ -377,7 +428,7 @@ mod tests {
     #[test]
     fn the_shares_of_workers_add_up() {
         let (one, two, mut total) = (WorkerMetrics::default(), WorkerMetrics::default(), Counts::default());
-        let mut gaps = Histogram::default();
+        let mut gaps = Gaps::default();
         gaps.observe(Duration::from_millis(3));
         one.finished(finished("a", gaps));
         two.finished(finished("a", gaps));
@@ -400,7 +451,7 @@ mod tests {
     #[test]
     fn past_the_bound_names_become_other_and_nothing_is_lost() {
         let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
-        let gaps = Histogram::default();
+        let gaps = Gaps::default();
         for route in 0..MAX_SERIES + 10 {
             worker.finished(finished(&route.to_string(), gaps));
         }
@@ -416,7 +467,7 @@ mod tests {
         let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
         let scrape = worker.lock();
         // This would wait for itself.
-        worker.finished(finished("a", Histogram::default()));
+        worker.finished(finished("a", Gaps::default()));
         worker.attempted(&"up".into(), None, "2xx");
         worker.key_cooldown(&"up".into(), "rate_limited");
         drop(scrape);
@@ -431,8 +482,7 @@ mod tests {
         let routes = MAX_SERIES / 4;
         std::thread::scope(|scope| {
             let counting = scope.spawn(|| {
-                (0..routes)
-                    .for_each(|route| worker.finished(finished(&route.to_string(), Histogram::default())));
+                (0..routes).for_each(|route| worker.finished(finished(&route.to_string(), Gaps::default())));
             });
             while !counting.is_finished() {
                 let mut total = Counts::default();

@@ -1,7 +1,8 @@
 //! Limits: what is admitted, what is refused with which words, and what is given back.
 
 use http::StatusCode;
-use sluicegate::simulator::{Cut, Gate, Head, Script, Step};
+use serde_json::Value;
+use sluicegate::simulator::{Cut, Gate, Head, Record, Script, Step};
 
 use super::harness::{Answer, Gateway, GatewayToml, Http, chat, safely, simulator};
 
@@ -159,4 +160,64 @@ async fn a_limit_that_does_not_enforce_is_named_in_the_log() {
     assert_eq!(gateway.log.line_of(&first).await.get("limit"), None);
     assert_eq!(gateway.log.line_of(&second).await["limit"], "trial");
     gateway.finish(2).await;
+}
+
+/// A route of two models, of which the first is limited.
+fn big_and_small(url: &str, limit: &str) -> GatewayToml {
+    GatewayToml::new()
+        .upstream("main", url, "")
+        .route_to("upstreams = [{ upstream = \"main\", model = \"big\" }, { upstream = \"main\", model = \"small\" }]")
+        .defaults("limits = [\"by-model\"]")
+        .more(format!("[limit.by-model]\nper = \"day\"\n{limit}\n"))
+}
+
+/// The models that the upstream was asked for.
+fn models(records: &[Record]) -> Vec<String> {
+    let model = |record: &Record| serde_json::from_slice::<Value>(&record.body).unwrap()["model"].to_string();
+    records.iter().map(model).collect()
+}
+
+#[tokio::test]
+async fn an_exhausted_model_is_left_for_the_next_one_and_the_model_that_answers_counts() {
+    let upstream = simulator().await;
+    let limit = "models = [\"big\", \"small\"]\neach = \"model\"\nrequests = 2\nexhausted = \"next\"";
+    let gateway = Gateway::start(&big_and_small(&upstream.url(), limit));
+    for _ in 0..4 {
+        assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    }
+    let refused = chat(gateway.address(), Http::One).await;
+    assert_eq!(
+        (refused.status, refused.code().as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded")
+    );
+    assert_eq!(header(&refused, "x-sluicegate-limit"), Some("by-model"));
+    assert_eq!(models(&upstream.records()), [r#""big""#, r#""big""#, r#""small""#, r#""small""#]);
+    gateway.finish(5).await;
+}
+
+#[tokio::test]
+async fn a_limit_of_a_model_that_refuses_ends_the_request() {
+    let upstream = simulator().await;
+    let gateway = Gateway::start(&big_and_small(&upstream.url(), "models = [\"big\"]\nrequests = 1"));
+    assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(upstream.records().len(), 1);
+    gateway.finish(2).await;
+}
+
+#[tokio::test]
+async fn a_model_that_fails_is_not_charged_for_what_another_answers() {
+    let upstream = simulator().await;
+    let limit = "models = [\"big\", \"small\"]\neach = \"model\"\nrequests = 2";
+    let gateway = Gateway::start(&big_and_small(&upstream.url(), limit));
+    // The first model fails, and the second one answers: only that one is counted.
+    for _ in 0..2 {
+        upstream.queue(Script::new(vec![Step::Cut(Cut::Reset)]));
+        assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    }
+    for _ in 0..2 {
+        assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    }
+    assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::TOO_MANY_REQUESTS);
+    gateway.finish(5).await;
 }

@@ -40,11 +40,7 @@ pub(super) struct StoreGateway {
 
 impl StoreGateway {
     pub(super) fn new(server: &RedisServer, node: u64) -> Self {
-        Self {
-            client: server.client(),
-            asker: Asker { node, session: 1 },
-            ledger: Ledger::default(),
-        }
+        Self { client: server.client(), asker: Asker { node, session: 1 }, ledger: Ledger::default() }
     }
 
     /// Runs a call at a time of the test's, in milliseconds after the beginning.
@@ -67,10 +63,8 @@ impl StoreGateway {
         let wall = moment(millis).wall;
         let plan = Plan::new(limits, demand, PlanTime { wall, servers: 0 }).unwrap();
         let calls = plan.calls(self.asker);
-        let replies: Vec<AdmissionReply> = calls
-            .iter()
-            .map(|call| AdmissionReply::read(&self.run(call, millis)).unwrap())
-            .collect();
+        let replies: Vec<AdmissionReply> =
+            calls.iter().map(|call| AdmissionReply::read(&self.run(call, millis)).unwrap()).collect();
         for (part, reply) in replies.iter().enumerate() {
             let copying = Copying { sent: moment(millis).monotonic, now: reply.now, servers: 0 };
             plan.copy(part, reply, copying);
@@ -110,9 +104,18 @@ impl StoreGateway {
             let again = ChangesReply::read(&self.run(&call, millis)).unwrap();
             // A clock that has caught up is not kept.
             let states = |reply: &ChangesReply| -> Vec<f64> {
-                reply.states.iter().zip(&batch.entries).map(|((value, _), entry)| {
-                    if entry.end.is_none() && entry.unit != Unit::Concurrent { value.max(reply.now) } else { *value }
-                }).collect()
+                reply
+                    .states
+                    .iter()
+                    .zip(&batch.entries)
+                    .map(|((value, _), entry)| {
+                        if entry.end.is_none() && entry.unit != Unit::Concurrent {
+                            value.max(reply.now)
+                        } else {
+                            *value
+                        }
+                    })
+                    .collect()
             };
             assert_eq!(states(&first), states(&again));
             self.ledger.confirmed(&batch);
@@ -146,6 +149,7 @@ pub(super) fn limit(name: &str) -> Limit {
         concurrent: None,
         weights: Weights::default(),
         enforce: true,
+        goes_on: false,
     }
 }
 

@@ -1,0 +1,357 @@
+//! What limits have granted to an exchange, and how what it uses becomes a charge.
+//!
+//! Tokens are reserved as expected when a request is admitted, charged while a response outruns that, and corrected at its end. All of it is
+//! given back if the exchange ends without a response.
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+
+use super::Finished;
+use crate::{
+    fault::Phase,
+    limit::{Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, TokenCount},
+    openai::Usage,
+};
+
+/// Bytes of a response that is no stream for each token of output that nobody has reported.
+const BYTES_A_TOKEN: u64 = 4;
+
+/// A stream is charged each time that it has used so many tokens more.
+const STEP: f32 = 256.0;
+
+/// The account of one exchange with the limits that apply to it.
+#[derive(Debug)]
+pub struct Accounting {
+    kind: RequestKind,
+    /// What the request will probably use.
+    expected: TokenCount,
+    /// What was granted at admission, and what was granted for the model that answers: at most two.
+    grants: Vec<Admitted>,
+    /// Events of a stream after which it is charged for the next time.
+    step: u64,
+}
+
+/// The requests that a request is like, by what they use.
+#[derive(Debug)]
+pub struct RequestKind {
+    /// What earlier requests used.
+    pub estimates: Arc<Estimates>,
+    /// Name of the client; `None` on open routes.
+    pub client: Option<Arc<str>>,
+    /// Name of the dialect.
+    pub dialect: &'static str,
+    /// The model; a request that names none uses no tokens.
+    pub model: Option<Box<str>>,
+    /// Bytes of the request; 0 where it is a handshake, which uses no tokens itself.
+    pub bytes: u64,
+    /// Whether the request itself uses tokens. That of a WebSocket connection does not: its messages do.
+    pub uses_tokens: bool,
+}
+
+impl RequestKind {
+    fn like(&self) -> Likeness<'_> {
+        Likeness {
+            client: self.client.as_deref().unwrap_or_default(),
+            dialect: self.dialect,
+            model: self.model.as_deref().unwrap_or_default(),
+        }
+    }
+
+    fn expected(&self) -> TokenCount {
+        if self.model.is_none() || !self.uses_tokens {
+            return TokenCount::default();
+        }
+        self.estimates.expected(self.like(), self.bytes)
+    }
+}
+
+impl Accounting {
+    /// Opens the account of a request of this `kind`, to which nothing is granted yet.
+    pub fn new(kind: RequestKind) -> Self {
+        let expected = kind.expected();
+        let per_event = kind.estimates.tokens_per_event(kind.like());
+        #[expect(clippy::cast_sign_loss, reason = "both are positive")]
+        let step = (STEP / per_event).ceil() as u64;
+        Self { kind, expected, grants: Vec::new(), step }
+    }
+
+    /// What the request will probably use.
+    pub fn demand(&self) -> Demand {
+        Demand { tokens: self.expected, ..Demand::default() }
+    }
+
+    /// Adds what limits have granted.
+    pub fn add(&mut self, granted: Admitted) {
+        self.grants.push(granted);
+    }
+
+    /// The limits that count the exchange.
+    pub fn limits(&self) -> impl Iterator<Item = &Applied> {
+        self.grants.iter().flat_map(Admitted::limits)
+    }
+
+    /// Events of a stream between two charges.
+    pub(super) fn step(&self) -> u64 {
+        self.step
+    }
+
+    /// Charges a stream that goes on after so many `events`, where that is more than what was reserved.
+    pub(super) fn charge_events(&mut self, events: u64) {
+        let output = self.output_of(events);
+        self.charge(TokenCount { output, ..self.expected });
+    }
+
+    /// Charges `used`, where that is more than what was reserved and charged so far.
+    pub fn charge(&mut self, used: TokenCount) {
+        let moment = now();
+        for granted in &mut self.grants {
+            granted.charge_so_far(Demand { tokens: used, ..Demand::default() }, moment);
+        }
+    }
+
+    /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
+    /// accepted has used nothing, and all of it is given back.
+    pub(super) fn settle(self, finished: &Finished<'_>) {
+        if !is_accepted(finished) {
+            return;
+        }
+        let used = self.used(finished);
+        let moment = now();
+        for granted in self.grants {
+            granted.settle(Demand { tokens: used, ..Demand::default() }, moment);
+        }
+    }
+
+    fn used(&self, finished: &Finished<'_>) -> TokenCount {
+        let record = finished.record;
+        if let Some(usage) = finished.usage() {
+            let used = counted(&usage);
+            let is_whole = finished.outcome.phase == Phase::Done;
+            if !is_whole && let Some(events) = record.tally.events {
+                // What a provider reports at the beginning of a stream is not what it has sent since.
+                return TokenCount { output: used.output.max(self.output_of(events)), ..used };
+            }
+            if self.kind.uses_tokens && is_whole {
+                let lesson = Lesson { bytes: self.kind.bytes, events: record.tally.events, used };
+                self.kind.estimates.learn(self.kind.like(), lesson);
+            }
+            return used;
+        }
+        let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
+        if self.kind.model.is_none() || !self.kind.uses_tokens || is_error {
+            return TokenCount::default();
+        }
+        let output = match record.tally.events {
+            Some(events) => self.output_of(events),
+            // Not all bytes are text: no more is charged for them than requests of this kind usually use.
+            None => self.expected.output.min(record.tally.bytes / BYTES_A_TOKEN),
+        };
+        TokenCount { output, ..self.expected }
+    }
+
+    /// The tokens that so many events probably have.
+    #[expect(clippy::cast_sign_loss, reason = "both factors are positive")]
+    fn output_of(&self, events: u64) -> u64 {
+        let per_event = self.kind.estimates.tokens_per_event(self.kind.like());
+        (events as f32 * per_event).ceil() as u64
+    }
+}
+
+/// Whether an upstream has accepted the request. One that has failed, or whose own limit is reached, has not.
+fn is_accepted(finished: &Finished<'_>) -> bool {
+    let record = finished.record;
+    let status = record.attempts.last().and_then(|attempt| attempt.status);
+    let has_refused = status.is_some_and(|status| status.is_server_error() || status.as_u16() == 429);
+    record.first_byte.is_some() && !has_refused
+}
+
+fn counted(usage: &Usage) -> TokenCount {
+    let cached_input = usage.cached_input.unwrap_or(0);
+    TokenCount {
+        input: usage.input.unwrap_or(0).saturating_sub(cached_input),
+        cached_input,
+        output: usage.output.unwrap_or(0),
+    }
+}
+
+/// This moment, by the clocks that limits use.
+pub fn now() -> Moment {
+    Moment { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use http::{Method, StatusCode, Version};
+
+    use super::*;
+    use crate::{
+        body::ConnectionState,
+        exchange::{Attempt, Exchange, Load, Opening},
+        fault::{ErrorForm, Fault, LanguageChoice, Outcome},
+        limit::{Allowance, Counter, Limit, Rate, Weights},
+        telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
+    };
+
+    fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Box<Exchange> {
+        let opening = Opening {
+            client: Ipv4Addr::LOCALHOST.into(),
+            tls: false,
+            trace: TraceContext::random(),
+            version: Version::HTTP_11,
+            method: Method::POST,
+            path: "/v1/chat/completions".to_owned(),
+            error_form: ErrorForm::OpenAi,
+            languages: LanguageChoice::default(),
+            caller_ids: None,
+        };
+        let connection = ConnectionState::new(Instant::now());
+        Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())
+    }
+
+    /// A limit of 10 requests and 10,000 tokens that nothing restores within a test.
+    fn limit() -> Applied {
+        let rate =
+            |quantity| Some(Allowance::Rate(Rate::new(quantity, Duration::from_hours(1_000), quantity)));
+        let limit = Arc::new(Limit {
+            name: "team".into(),
+            requests: rate(10),
+            tokens: rate(10_000),
+            cost: None,
+            concurrent: Some(1),
+            weights: Weights::default(),
+            enforce: true,
+            goes_on: false,
+        });
+        Applied { counter: Arc::new(Counter::new(&limit)), limit }
+    }
+
+    fn kind() -> RequestKind {
+        RequestKind {
+            estimates: Arc::default(),
+            client: Some("team".into()),
+            dialect: "chat_completions",
+            model: Some("gpt".into()),
+            bytes: 4_000,
+            uses_tokens: true,
+        }
+    }
+
+    /// Requests and tokens that are used, and requests in flight.
+    fn used(applied: &Applied) -> (u64, u64, u32) {
+        let left = applied.counter.remaining(&applied.limit, now());
+        let used = |left: Option<crate::limit::Left>| left.map_or(0, |left| left.quantity - left.remaining);
+        (used(left.requests), used(left.tokens), applied.counter.in_flight())
+    }
+
+    /// An exchange that the limit has admitted, with a response head of this `status` if there is one.
+    fn admitted(limit: &Applied, status: Option<u16>) -> Box<Exchange> {
+        let (metrics, load) = (Arc::default(), Arc::default());
+        let mut exchange = exchange(&metrics, &load);
+        let mut accounting = Accounting::new(kind());
+        let granted = Admitted::take(std::slice::from_ref(limit), accounting.demand(), now()).unwrap();
+        accounting.add(granted);
+        exchange.open_account(accounting);
+        exchange.begin_attempt(Attempt::new("openai".into(), "http://openai".into(), None, None));
+        if let Some(status) = status {
+            let status = StatusCode::from_u16(status).unwrap();
+            exchange.head_received(status);
+            exchange.record.status = Some(status);
+        }
+        exchange
+    }
+
+    fn usage(input: u64, output: u64) -> Option<Usage> {
+        Some(Usage { input: Some(input), output: Some(output), ..Usage::default() })
+    }
+
+    #[test]
+    fn what_is_expected_is_reserved_and_what_is_reported_is_charged() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(200));
+        // 4,000 bytes are about 1,000 tokens.
+        assert_eq!(used(&limit), (1, 1_256, 1));
+        exchange.record.reading.usage = usage(900, 3_100);
+        exchange.conclude(Outcome::COMPLETE);
+        drop(exchange);
+        assert_eq!(used(&limit), (1, 4_000, 0));
+    }
+
+    #[test]
+    fn what_no_upstream_has_accepted_is_given_back() {
+        for status in [None, Some(500), Some(503), Some(529), Some(429)] {
+            let limit = limit();
+            let mut exchange = admitted(&limit, status);
+            exchange.fail(&Fault::Overloaded, |_| false);
+            drop(exchange);
+            assert_eq!(used(&limit), (0, 0, 0), "{status:?}");
+        }
+        // A client that leaves before anything has come is not charged either.
+        let limit = limit();
+        drop(admitted(&limit, None));
+        assert_eq!(used(&limit), (0, 0, 0));
+    }
+
+    #[test]
+    fn an_error_of_the_clients_own_counts_as_a_request_without_tokens() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(400));
+        exchange.record.tally.bytes = 4_000;
+        exchange.conclude(Outcome::COMPLETE);
+        drop(exchange);
+        assert_eq!(used(&limit), (1, 0, 0));
+    }
+
+    #[test]
+    fn a_stream_that_outruns_its_estimate_is_charged_while_it_runs() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(200));
+        exchange.events_passed(255);
+        exchange.events_passed(256);
+        assert_eq!(used(&limit).1, 1_256, "that much was reserved");
+        exchange.events_passed(511);
+        assert_eq!(used(&limit).1, 1_256, "no step is complete");
+        exchange.events_passed(512);
+        assert_eq!(used(&limit).1, 1_512);
+        exchange.events_passed(5_000);
+        assert_eq!(used(&limit).1, 6_000);
+        // The client leaves: what has passed is charged.
+        exchange.record.tally.events = Some(5_100);
+        drop(exchange);
+        assert_eq!(used(&limit), (1, 6_100, 0));
+    }
+
+    #[test]
+    fn what_is_reported_at_the_beginning_of_a_broken_stream_is_not_all() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(200));
+        exchange.handle.status.enter(Phase::Stream);
+        exchange.record.reading.usage = usage(2_000, 1);
+        exchange.record.tally.events = Some(300);
+        drop(exchange);
+        assert_eq!(used(&limit).1, 2_300);
+    }
+
+    #[test]
+    fn zero_that_is_reported_is_zero() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(200));
+        exchange.record.reading.usage = usage(0, 0);
+        exchange.record.tally.events = Some(300);
+        exchange.conclude(Outcome::COMPLETE);
+        drop(exchange);
+        assert_eq!(used(&limit), (1, 0, 0));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_charged_as_requests_like_it_usually_are() {
+        let limit = limit();
+        let mut exchange = admitted(&limit, Some(200));
+        exchange.record.tally.bytes = 1_000_000;
+        exchange.conclude(Outcome::COMPLETE);
+        drop(exchange);
+        assert_eq!(used(&limit).1, 1_256);
+    }
+}

@@ -1,0 +1,90 @@
+//! What limits by model have granted to a request, by the model that its candidates are asked for.
+
+use std::{sync::Arc, time::Duration};
+
+use super::candidate::Candidate;
+use crate::{
+    exchange::Exchange,
+    fault::Fault,
+    limit::Admitted,
+    proxy::{
+        admission::{ModelRefused, admit_model},
+        context::RequestContext,
+        intake::PreparedRequest,
+    },
+};
+
+/// The grants for the models that were tried. All candidates with one model share one grant, also when a late one is answered beside another.
+#[derive(Debug, Default)]
+pub(super) struct ModelGrants {
+    /// At most one for each model of the route. The grant is `None` where no limit applies.
+    granted: Vec<(Option<Arc<str>>, Option<Admitted>)>,
+    /// The models whose limits were reached; at most those of the route.
+    refused: Vec<Option<Arc<str>>>,
+    /// Of the limits that were reached, the one that is free soonest, and in what time.
+    reached: Option<(Duration, Fault)>,
+}
+
+/// Why a candidate is not tried.
+#[derive(Debug)]
+pub(super) enum NotGranted {
+    /// A limit is reached, and another model may be tried.
+    Skip,
+    /// A limit is reached, and the request ends with it.
+    Refuse(Fault),
+}
+
+impl ModelGrants {
+    /// Admits the request under the limits on the model of `candidate`, unless it has been already.
+    ///
+    /// # Errors
+    /// A limit is reached.
+    pub(super) async fn admit(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+        request: &PreparedRequest,
+        candidate: &Candidate,
+    ) -> Result<(), NotGranted> {
+        if self.granted.iter().any(|(model, _)| *model == candidate.model) {
+            return Ok(());
+        }
+        if self.refused.contains(&candidate.model) {
+            return Err(NotGranted::Skip);
+        }
+        let model = candidate.model.as_deref().or(request.model.as_deref());
+        match admit_model(context, exchange, request, model).await {
+            Ok(granted) => {
+                self.granted.push((candidate.model.clone(), granted));
+                Ok(())
+            }
+            Err(ModelRefused { fault, goes_on: false, .. }) => Err(NotGranted::Refuse(fault)),
+            Err(ModelRefused { fault, wait, goes_on: true }) => {
+                self.refused.push(candidate.model.clone());
+                self.note(fault, wait.unwrap_or(Duration::MAX));
+                Err(NotGranted::Skip)
+            }
+        }
+    }
+
+    /// Gives what was granted for `model`, which answers, to the exchange. What was granted for others is given back.
+    pub(super) fn keep_for(&mut self, model: Option<&Arc<str>>, exchange: &mut Exchange) {
+        for (known, granted) in self.granted.drain(..) {
+            let (Some(granted), Some(accounting)) = (granted, exchange.accounting()) else { continue };
+            if known.as_ref() == model {
+                accounting.add(granted);
+            }
+        }
+    }
+
+    /// The limit that is free soonest, of those that were reached.
+    pub(super) fn reached(&mut self) -> Option<Fault> {
+        self.reached.take().map(|(_, fault)| fault)
+    }
+
+    fn note(&mut self, fault: Fault, wait: Duration) {
+        if self.reached.as_ref().is_none_or(|(known, _)| wait < *known) {
+            self.reached = Some((wait, fault));
+        }
+    }
+}

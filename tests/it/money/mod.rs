@@ -1,0 +1,3 @@
+//! Money: which tokens an upstream reports, what they cost, and where that is counted.
+
+mod classes;
