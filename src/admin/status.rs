@@ -62,6 +62,7 @@ impl AdminState {
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
+            "redis": redis(&snapshot),
             "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)
@@ -94,6 +95,20 @@ fn worker(number: usize, report: &Option<Report>, load: (usize, usize)) -> Value
 
 fn exchanges_of(report: &Option<Report>, load: (usize, usize)) -> usize {
     report.as_ref().map_or(load.0, |report| report.exchanges)
+}
+
+/// How limits are shared; null: they are not.
+fn redis(snapshot: &Snapshot) -> Option<Value> {
+    let state = snapshot.limits.sharing()?.state();
+    Some(json!({
+        "available": state.is_available,
+        "reason": state.trouble,
+        "gateways": state.nodes,
+        "fallback_share": state.fallback_share,
+        "fallbacks": state.fallbacks,
+        "remembered_refusals": state.remembered,
+        "pending_corrections": state.pending,
+    }))
 }
 
 /// Which account knows an id, where that is not the rule's.

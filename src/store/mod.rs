@@ -34,7 +34,7 @@ use breaker::Session;
 pub use call::{Call, Running, Script};
 pub use connection::check;
 use keeper::Keeper;
-pub use statistics::{LATENCY_BUCKETS, Statistics};
+pub use statistics::Statistics;
 pub use trouble::{CallError, Trouble};
 
 /// How long the thread may take to end: what is queued is sent before.

@@ -5,31 +5,31 @@ use std::{
     time::Duration,
 };
 
-/// Upper bounds of the histogram of admissions, in seconds.
-pub const LATENCY_BUCKETS: [f64; 12] =
-    [0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.512, 1.024];
+use crate::telemetry::metrics::{
+    histogram::{SharedTotal, Total},
+    scale::Scale,
+};
 
 /// Counts since the start.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Statistics {
-    /// Admissions by their duration; the last is for those above all bounds.
-    durations: [AtomicU64; LATENCY_BUCKETS.len() + 1],
-    /// The sum of the durations, in nanoseconds.
-    duration_sum: AtomicU64,
-    /// Connections made.
+    durations: SharedTotal,
     connections: AtomicU64,
 }
 
+impl Default for Statistics {
+    fn default() -> Self {
+        Self { durations: SharedTotal::new(Self::SCALE), connections: AtomicU64::new(0) }
+    }
+}
+
 impl Statistics {
+    /// The buckets of [`Statistics::durations`].
+    pub const SCALE: Scale = Scale::STORE;
+
     /// Counts an admission that waited for the store for so long.
     pub fn admission(&self, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let bucket = LATENCY_BUCKETS.iter().position(|bound| seconds <= *bound);
-        if let Some(count) = self.durations.get(bucket.unwrap_or(LATENCY_BUCKETS.len())) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.duration_sum.fetch_add(nanos, Ordering::Relaxed);
+        self.durations.observe(duration);
     }
 
     /// Counts a connection that was made.
@@ -37,16 +37,9 @@ impl Statistics {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Admissions by their duration, beside [`LATENCY_BUCKETS`]; the last is for those above all bounds.
-    pub fn durations(&self) -> [u64; LATENCY_BUCKETS.len() + 1] {
-        std::array::from_fn(|bucket| {
-            self.durations.get(bucket).map_or(0, |count| count.load(Ordering::Relaxed))
-        })
-    }
-
-    /// The sum of the durations of admissions.
-    pub fn duration_sum(&self) -> Duration {
-        Duration::from_nanos(self.duration_sum.load(Ordering::Relaxed))
+    /// How long admissions have waited for the store.
+    pub fn durations(&self) -> Total {
+        self.durations.total()
     }
 
     /// Connections made since the start.

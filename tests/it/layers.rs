@@ -38,7 +38,7 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 14] = [
+const BESIDE: [(&str, &str); 15] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
@@ -46,6 +46,7 @@ const BESIDE: [(&str, &str); 14] = [
     ("policy", "access"),
     ("telemetry", "config"),
     ("store", "config"),
+    ("store", "telemetry"),
     ("fault", "openai"),
     ("fault", "coding"),
     ("openai", "coding"),

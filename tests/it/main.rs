@@ -29,6 +29,7 @@ mod packaging;
 mod properties;
 mod providers;
 mod realtime;
+mod redis;
 mod regressions;
 mod reload;
 mod requests;

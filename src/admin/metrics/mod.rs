@@ -9,6 +9,7 @@ mod gateway;
 mod limits;
 mod requests;
 mod routes;
+mod store;
 mod upstreams;
 
 use std::{io::Write, sync::Arc, time::Instant};
@@ -41,6 +42,7 @@ const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     routes::write,
     upstreams::write,
     limits::write,
+    store::write,
     connections::write,
     gateway::write,
     |out, scraped| process::write(out, scraped.gateway.started),

@@ -1,6 +1,6 @@
 //! `[redis]`
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{fmt, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use super::{Source, listener::pem};
 use crate::config::{
@@ -59,7 +59,7 @@ table! {
             { default: r#""auto""#, example: &["0.25"], since: "0.2.0" };
         prefix: Arc<str> = text("word", prefix).or(Arc::from("sluicegate")),
             "How the names of all keys in Redis begin. Gateways with the same prefix count together.",
-            { default: r#""sluicegate""#, since: "0.2.0" };
+            { default: r#""sluicegate""#, example: &[r#""sluicegate-test""#], since: "0.2.0" };
     }
     derived {
         /// Where the servers are.
@@ -153,6 +153,24 @@ impl Redis {
             && self.timeout == other.timeout
             && self.fallback_share == other.fallback_share
             && self.prefix == other.prefix
+    }
+}
+
+impl fmt::Display for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.servers {
+            RedisServers::Single { address, database } => write!(f, "{address}, database {database}"),
+            RedisServers::Sentinel(sentinel) => {
+                write!(f, "master {} of {} Sentinels", sentinel.master, sentinel.addresses.len())
+            }
+            RedisServers::Cluster(_) => f.write_str("a cluster"),
+        }
+    }
+}
+
+impl fmt::Display for RedisAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
     }
 }
 

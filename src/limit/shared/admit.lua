@@ -6,11 +6,11 @@
 --   period:    units, quantity, end of the period in seconds, sum that this gateway has seen, when that value was born
 --   in flight: most, requests of this gateway that are in flight
 -- Reply: B version, B admitted (1) or not (0; 2: a later session of the gateway was here), I2 item that refused, d wait in microseconds
--- (-1: unknown), d now; for each item: B whether the limit only counts and would have refused, and three d:
+-- (-1: unknown), d now; for each item: B 0, or 1 where the limit only counts and would have refused, 2 because of this item; and three d:
 --   clock: time until which everything is paid for; period: sum, born, units taken; in flight: all requests
 local node, session, items, at = struct.unpack('<I6I3I2', ARGV[1])
 local all = { struct.unpack('<' .. string.rep('BI2BI4ddddd', items), ARGV[1], at) }
-local subjects, skipped, plans, states = {}, {}, {}, {}
+local subjects, skipped, plans, states, flags = {}, {}, {}, {}, {}
 local refused, wait = 0, 0
 for position, key in ipairs(KEYS) do subjects[position] = read(key) end
 
@@ -43,6 +43,7 @@ for i = 1, items do
   end
   if missing and counts_only then
     skipped[limit] = true
+    flags[i] = 2
   elseif missing and refused == 0 then
     refused, wait = i, missing
   end
@@ -76,7 +77,7 @@ end
 local form, out = { '<BBI2dd' }, { VERSION, refused == 0 and 1 or 0, refused, wait, now }
 for i = 1, items do
   form[#form + 1] = 'Bddd'
-  out[#out + 1] = skipped[all[9 * i - 7]] and 1 or 0
+  out[#out + 1] = flags[i] or (skipped[all[9 * i - 7]] and 1 or 0)
   local state = states[i]
   out[#out + 1], out[#out + 2], out[#out + 3] = state[1], state[2], state[3]
 end

@@ -117,7 +117,7 @@ impl Plan {
         let mut skipped: Vec<Option<Unit>> = vec![None; self.limits.len()];
         for (part, reply) in self.parts.iter().zip(replies) {
             for (asked, state) in part.asked.iter().zip(&reply.states) {
-                if state.would_refuse
+                if state.is_why
                     && let Some(skipped) = skipped.get_mut(asked.limit)
                 {
                     skipped.get_or_insert(asked.unit);

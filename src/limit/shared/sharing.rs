@@ -428,6 +428,11 @@ pub(super) fn allowance(applied: &Applied, unit: Unit) -> Option<&Allowance> {
     }
 }
 
+/// A call that shows whether the store takes scripts that write. It leaves nothing behind.
+pub fn ping(prefix: &str) -> Call {
+    nodes_call(prefix, 0, false)
+}
+
 /// The call that says that a gateway is there, or that it leaves.
 pub(super) fn nodes_call(prefix: &str, node: u64, is_there: bool) -> Call {
     let arguments = vec![format!("{node:x}").into_bytes(), if is_there { b"1" } else { b"0" }.to_vec()];

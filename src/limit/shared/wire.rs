@@ -122,6 +122,8 @@ pub(super) enum ScriptVerdict {
 pub(super) struct AskState {
     /// The limit only counts, and would have refused.
     pub(super) would_refuse: bool,
+    /// It would have because of this count.
+    pub(super) is_why: bool,
     /// The theoretical arrival time, the sum of a period, or the requests in flight.
     pub(super) value: f64,
     /// When the value of the subject was born, for a period.
@@ -151,8 +153,10 @@ impl AdmissionReply {
         };
         let mut states = Vec::with_capacity(reader.0.len() / 25);
         while !reader.0.is_empty() {
+            let flag = reader.byte()?;
             states.push(AskState {
-                would_refuse: reader.byte()? != 0,
+                would_refuse: flag != 0,
+                is_why: flag == 2,
                 value: reader.number()?,
                 born: reader.number()?,
                 taken: reader.number()?,
