@@ -187,6 +187,8 @@ fn line() -> AccessLine<'static> {
         upstream_request_id: Some("req_011CSHoEeqs5C35K2UUqR7Fy"),
         client: Ipv4Addr::new(192, 0, 2, 17).into(),
         caller: Some("team-50"),
+        group: None,
+        tags: &[],
         route: Some("openai"),
         upstream: Some("openai"),
         target: Some("https://api.openai.com"),

@@ -42,7 +42,7 @@
 //! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`accounts`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; how much may be used; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
-//! | [`config`], [`telemetry`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids |
+//! | [`config`], [`telemetry`], [`wait_queue`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids; the queue in which requests wait their turn |
 //! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`], [`priority`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices; which requests go first |
 //!
 //! # Life of a request
@@ -85,4 +85,5 @@ pub mod sse;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
+pub mod wait_queue;
 pub mod websocket;

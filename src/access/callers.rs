@@ -1,6 +1,6 @@
 //! The known callers, and which routes and models each may use.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
 
 use super::{Credential, Credentials, Refused};
 use crate::{
@@ -19,6 +19,10 @@ pub struct Caller {
     pub group: Option<Arc<str>>,
     /// What the group allows. A caller may use what both allow.
     pub group_rights: Option<Rights>,
+    /// When the caller's keys expire.
+    pub expires: Option<SystemTime>,
+    /// What the caller's access lines have as `tags`, names and values.
+    pub tags: Box<[(Box<str>, Box<str>)]>,
     /// Priority of the caller's requests.
     pub priority: Priority,
     /// Whether open streams of the caller are cut when what they were granted is withdrawn.
@@ -44,6 +48,11 @@ pub struct KnownKey {
 }
 
 impl Caller {
+    /// Whether the caller's keys have expired. Reads the clock only for a caller whose keys expire at all.
+    pub fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|expires| expires <= SystemTime::now())
+    }
+
     /// Whether this caller may use the route of this name.
     pub fn may_use_route(&self, route: &str) -> bool {
         self.all_rights().all(|rights| {
@@ -108,6 +117,11 @@ impl Callers {
     /// Whether open streams of any caller may have to be cut.
     pub fn may_cut(&self) -> bool {
         self.0.values().any(|caller| caller.cut_when_withdrawn)
+    }
+
+    /// Whether open streams of any caller are to be cut when its keys expire.
+    pub fn may_cut_at_expiry(&self) -> bool {
+        self.0.values().any(|caller| caller.cut_when_withdrawn && caller.expires.is_some())
     }
 
     /// The caller of this name.

@@ -6,14 +6,15 @@
 use std::{
     cell::{Cell, RefCell},
     convert::Infallible,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -30,7 +31,8 @@ pub(super) const MAX_CONNECTIONS: usize = 128;
 /// Time limit for a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection stays open after its last request began: idle, or until its response has been read.
+/// How long a connection stays open after its last request began, or after it was given the last piece of its response: idle, or until the
+/// response has been read.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The bounds of the connections.
@@ -58,7 +60,7 @@ pub(super) struct Connections {
 
 #[derive(Debug)]
 struct Connection {
-    /// When the last request began, or the connection was accepted.
+    /// When the last request began or was given a piece of its response, or the connection was accepted.
     active: Cell<Instant>,
     /// Whether a response is being made. It takes a second at most.
     answering: Cell<bool>,
@@ -105,12 +107,13 @@ impl Connections {
 
 impl Entry {
     /// Serves the connection to its end, with the responses that `answer` makes.
-    pub(super) async fn serve<F>(
+    pub(super) async fn serve<F, B>(
         self,
         io: impl AsyncRead + AsyncWrite + Unpin,
         answer: impl Fn(Request<Incoming>) -> F,
     ) where
-        F: Future<Output = Response<Full<Bytes>>>,
+        F: Future<Output = Response<B>>,
+        B: Body<Data = Bytes, Error = Infallible> + Unpin + 'static,
     {
         let service = service_fn(|request| {
             self.connection.active.set(Instant::now());
@@ -122,7 +125,8 @@ impl Entry {
                 yield_now().await;
                 self.connection.answering.set(false);
                 self.all.changed.notify_one();
-                Ok::<_, Infallible>(response)
+                let connection = self.connection.clone();
+                Ok::<_, Infallible>(response.map(|body| Tracked { body, connection }))
             }
         });
         let mut builder = http1::Builder::new();
@@ -153,6 +157,36 @@ impl Connection {
     }
 }
 
+/// A response body that keeps its connection open as long as the client takes pieces of it.
+struct Tracked<B> {
+    body: B,
+    connection: Rc<Connection>,
+}
+
+impl<B: Body<Data = Bytes, Error = Infallible> + Unpin> Body for Tracked<B> {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if polled.is_ready() {
+            self.connection.active.set(Instant::now());
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         self.all.open.borrow_mut().retain(|other| !Rc::ptr_eq(other, &self.connection));
@@ -162,6 +196,7 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
         task::{LocalSet, spawn_local},

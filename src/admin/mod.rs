@@ -1,8 +1,10 @@
-//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`.
+//! The admin listener: `/healthz`, `/readyz`, `/config`, `/status`, `/metrics`, and the live page.
 //!
 //! Served by the main thread, so that it responds whatever the workers are doing.
 
+mod body;
 mod connections;
+mod live;
 mod metrics;
 mod status;
 
@@ -20,9 +22,11 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, uri::Authority};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
+use body::AdminBody;
 use connections::{Connections, MAX_CONNECTIONS};
+use live::Live;
 
 use crate::{
     listen::{Counters, Listening, Socket, Workers},
@@ -34,6 +38,7 @@ use crate::{
 pub struct Admin {
     address: SocketAddr,
     ready: Rc<Cell<bool>>,
+    drain: Rc<Notify>,
 }
 
 /// The state that its responses are made from.
@@ -45,6 +50,9 @@ struct AdminState {
     /// Addresses as configured, and as bound.
     listeners: Vec<(SocketAddr, SocketAddr)>,
     ready: Rc<Cell<bool>>,
+    /// Notified when an operator asks for a drain.
+    drain: Rc<Notify>,
+    live: Live,
 }
 
 impl Admin {
@@ -56,6 +64,7 @@ impl Admin {
         let address = socket.local();
         let listener = TcpListener::from_std(socket.into_listener())?;
         let ready = Rc::new(Cell::new(true));
+        let drain = Rc::<Notify>::default();
         let snapshot = gateway.live.load_full();
         let asked = snapshot.listeners.iter().map(|listener| listener.address);
         let state = Rc::new(AdminState {
@@ -64,14 +73,22 @@ impl Admin {
             counters: listening.counters().clone(),
             listeners: asked.zip(listening.addresses().iter().copied()).collect(),
             ready: ready.clone(),
+            drain: drain.clone(),
+            live: Live::default(),
         });
+        tokio::task::spawn_local(live::run(state.clone()));
         tokio::task::spawn_local(accept(listener, state));
-        Ok(Self { address, ready })
+        Ok(Self { address, ready, drain })
     }
 
     /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until an operator asks for a drain.
+    pub async fn drain_requested(&self) {
+        self.drain.notified().await;
     }
 
     /// Makes `/readyz` fail from now on: the gateway is draining.
@@ -81,21 +98,30 @@ impl Admin {
 }
 
 impl AdminState {
-    async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    async fn answer<B>(&self, request: &Request<B>) -> Response<AdminBody> {
         // Load balancers and kubelets have no token; these two paths reveal nothing else.
         if let Some(health) = self.health(request) {
-            return health;
-        }
-        if !self.is_authorized(request) {
-            return plain(
-                StatusCode::UNAUTHORIZED,
-                "admin token required: send Authorization: Bearer TOKEN\n",
-            );
+            return health.map(Into::into);
         }
         if !self.has_allowed_host(request) {
             let text = "host not allowed: without admin.token, use an IP address or localhost as the host (protection against DNS rebinding)\n";
-            return plain(StatusCode::FORBIDDEN, text);
+            return plain(StatusCode::FORBIDDEN, text).map(Into::into);
         }
+        if let Some(file) = live::page(request) {
+            return file;
+        }
+        if !self.is_authorized(request) {
+            let text = "admin token required: send Authorization: Bearer TOKEN\n";
+            return plain(StatusCode::UNAUTHORIZED, text).map(Into::into);
+        }
+        match self.live(request).await {
+            Some(response) => response,
+            None => self.report(request).await.map(Into::into),
+        }
+    }
+
+    /// What is read at once.
+    async fn report<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed: use GET\n");
         }
@@ -105,7 +131,7 @@ impl AdminState {
             "/metrics" => self.metrics(request.headers()).await,
             _ => plain(
                 StatusCode::NOT_FOUND,
-                "not found: available paths are /healthz, /readyz, /config, /status and /metrics\n",
+                "not found: available paths are /healthz, /readyz, /config, /status, /metrics and /live\n",
             ),
         }
     }

@@ -4,6 +4,7 @@ mod drain_display;
 mod reload;
 mod service;
 mod state;
+mod state_line;
 mod unbound;
 
 use std::{
@@ -256,6 +257,7 @@ impl App {
             tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},
+                never = state_line::keep_writing(&gateway, listening.workers()) => match never {},
             }
         });
         if let Some(sharing) = gateway.live.load().limits.sharing() {
@@ -310,6 +312,7 @@ impl Run<'_> {
                 listening.drain(Duration::ZERO, Duration::ZERO).await?;
             }
             () = stop() => {}
+            () = drain_requested(admin) => {}
         }
         let drain = gateway.live.load().server.drain;
         tracing::info!(announce = ?drain.announce, deadline = ?drain.deadline, "drain started");
@@ -343,6 +346,14 @@ impl Run<'_> {
     /// The number of requests that are not finished.
     fn in_flight(&self) -> usize {
         self.listening.workers().loads().iter().map(|(exchanges, _)| exchanges).sum()
+    }
+}
+
+/// Waits until an operator asks for a drain on the live page.
+async fn drain_requested(admin: Option<&Admin>) {
+    match admin {
+        Some(admin) => admin.drain_requested().await,
+        None => future::pending().await,
     }
 }
 

@@ -21,6 +21,8 @@ pub enum Cut {
     Total,
     /// What the client was granted is withdrawn, and it has `on_revoke = "cut"`.
     Revoked,
+    /// The operator has cancelled it.
+    Operator,
 }
 
 /// Ends one exchange early.

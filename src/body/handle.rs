@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Abort, Cut, OpenExchange, Progress, Status};
+use super::{Abort, Cut, OpenAttempts, OpenExchange, Progress, Status};
 
 /// State shared by the exchange, its response body and the driver of its connection, on one thread.
 ///
@@ -15,12 +15,17 @@ pub struct ExchangeHandle {
     pub progress: Progress,
     /// Deadline and cause of an early end.
     pub abort: Abort,
+    /// The attempts at upstreams.
+    pub attempts: OpenAttempts,
 }
 
 impl ExchangeHandle {
     /// The current state of the exchange; `None` before [`Status::introduce`].
     pub fn open_exchange(&self) -> Option<OpenExchange> {
-        self.status.open_exchange()
+        let mut open = self.status.open_exchange()?;
+        open.attempt_count = self.attempts.count();
+        open.attempts = self.attempts.list();
+        Some(open)
     }
 
     /// Returns the cause to end the exchange at `now`, if there is one: the client has read nothing for `stall`, or `timeout.total` has passed.

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+use super::OpenAttempt;
 use crate::{fault::Phase, key_digest::KeyDigest, telemetry::ids::RequestId};
 
 /// Identifies an exchange.
@@ -34,6 +35,20 @@ pub struct OpenExchange {
     pub bytes: u64,
     /// Number of turns that have ended on a WebSocket connection; `None` for any other exchange.
     pub turns: Option<u64>,
+    /// The requested model. It has been searched for keys.
+    pub model: Option<Arc<str>>,
+    /// The current phase.
+    pub phase: Phase,
+    /// Number of events of an event stream so far.
+    pub events: u64,
+    /// When the last frame of the upstream's response was passed on.
+    pub last_frame: Option<Instant>,
+    /// When the first content of a stream was passed on.
+    pub first_token: Option<Instant>,
+    /// The attempts that are kept, in order.
+    pub attempts: Vec<OpenAttempt>,
+    /// Number of all attempts.
+    pub attempt_count: u32,
 }
 
 /// What a client has proved, and what follows if that is withdrawn.
@@ -65,7 +80,9 @@ pub struct OpenGrant {
 pub struct Status {
     about: RefCell<Option<About>>,
     grant: Cell<Option<Grant>>,
-    model: RefCell<Option<Box<str>>>,
+    /// The model, if the client may use some only.
+    granted_model: RefCell<Option<Box<str>>>,
+    model: RefCell<Option<Arc<str>>>,
     phase: Cell<Phase>,
     /// The phase in which the client left an exchange that continues.
     left: Cell<Option<Phase>>,
@@ -78,6 +95,10 @@ pub struct Status {
     frames: Cell<u64>,
     bytes: Cell<u64>,
     turns: Cell<Option<u64>>,
+    /// Number of events, and time of the last frame, of the upstream's response.
+    events: Cell<u64>,
+    last_frame: Cell<Option<Instant>>,
+    first_token: Cell<Option<Instant>>,
 }
 
 impl Default for Status {
@@ -85,6 +106,7 @@ impl Default for Status {
         Self {
             about: RefCell::default(),
             grant: Cell::default(),
+            granted_model: RefCell::default(),
             model: RefCell::default(),
             phase: Cell::new(Phase::Request),
             left: Cell::default(),
@@ -93,14 +115,34 @@ impl Default for Status {
             frames: Cell::default(),
             bytes: Cell::default(),
             turns: Cell::default(),
+            events: Cell::default(),
+            last_frame: Cell::default(),
+            first_token: Cell::default(),
         }
     }
 }
 
 impl Status {
-    /// Sets the identity of the exchange; called again when more is known.
+    /// Sets the identity of the exchange.
     pub fn introduce(&self, about: About) {
         *self.about.borrow_mut() = Some(about);
+    }
+
+    /// Notes who calls, and which route the request takes.
+    pub fn belongs_to(&self, caller: Option<Arc<str>>, route: Option<Arc<str>>) {
+        if let Some(about) = &mut *self.about.borrow_mut() {
+            (about.caller, about.route) = (caller, route);
+        }
+    }
+
+    /// When the request arrived.
+    pub fn start(&self) -> Option<Instant> {
+        self.about.borrow().as_ref().map(|about| about.start)
+    }
+
+    /// Whether the exchange has this request id.
+    pub fn is(&self, request_id: &str) -> bool {
+        self.about.borrow().as_ref().is_some_and(|about| about.request_id.as_str() == request_id)
     }
 
     /// Notes by what the client is known.
@@ -110,7 +152,23 @@ impl Status {
 
     /// Notes the model that a client may use which may not use all.
     pub fn uses_model(&self, model: &str) {
-        *self.model.borrow_mut() = Some(model.into());
+        *self.granted_model.borrow_mut() = Some(model.into());
+    }
+
+    /// Notes the requested model, which may be shown: no key was found in it.
+    pub fn asks_for(&self, model: Arc<str>) {
+        *self.model.borrow_mut() = Some(model);
+    }
+
+    /// Notes that a frame of the upstream's response was passed on at `now`, the last of so many `events`.
+    pub fn passed_on(&self, now: Instant, events: u64) {
+        self.last_frame.set(Some(now));
+        self.events.set(events);
+    }
+
+    /// Notes that the first content of a stream was passed on at `now`.
+    pub fn first_token_sent(&self, now: Instant) {
+        self.first_token.set(Some(now));
     }
 
     /// What the exchange was granted; `None` if its client is not known.
@@ -118,7 +176,7 @@ impl Status {
         let Grant { key, cut } = self.grant.get()?;
         let about = self.about.borrow();
         let About { caller, route, .. } = about.as_ref()?;
-        let model = self.model.borrow().clone();
+        let model = self.granted_model.borrow().clone();
         Some(OpenGrant { caller: caller.clone()?, route: route.clone(), key, cut, model })
     }
 
@@ -184,6 +242,13 @@ impl Status {
             frames: self.frames.get(),
             bytes: self.bytes.get(),
             turns: self.turns.get(),
+            model: self.model.borrow().clone(),
+            phase: self.phase.get(),
+            events: self.events.get(),
+            last_frame: self.last_frame.get(),
+            first_token: self.first_token.get(),
+            attempts: Vec::new(),
+            attempt_count: 0,
         })
     }
 

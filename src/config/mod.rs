@@ -10,6 +10,7 @@
 mod certificate;
 mod check;
 mod declare;
+mod expiry;
 mod fixed;
 mod generate;
 mod headers;
@@ -47,6 +48,7 @@ use toml::de::DeTable;
 use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 pub use self::{
     declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
+    expiry::EXPIRES_SOON,
     fixed::Fixed,
     generate::{reference, sample, schema_json, schema_text},
     naming::{MAX_NAME, is_name},
@@ -58,7 +60,7 @@ pub use self::{
         Exhausted, Group, HashBy, HeaderRules, IncludeUsage, KeyAccount, Limit, Listener, ListenerTls, Log,
         LogFormat, Model, ModelList, ModelPrices, ModelTables, ModelUpstreams, Network, OnDisconnect,
         OnRevoke, Per, Pool, PriceTier, Pricing, Redis, RedisAddress, RedisServers, RedisTls, Retry,
-        RetryOverrides, Route, SameCandidate, Sentinel, Server, SetHeader, Target, TimeoutLimits,
+        RetryOverrides, Route, SameCandidate, Sentinel, Server, SetHeader, Tag, Target, TimeoutLimits,
         TimeoutOverrides, Timeouts, TokenWeights, UnknownPrice, Upstream, UpstreamTls,
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},

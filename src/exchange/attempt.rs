@@ -7,6 +7,8 @@ use std::{
 
 use http::StatusCode;
 
+use crate::body::OpenAttempt;
+
 /// Limit of the attempts of one exchange that are kept in detail. Later attempts are still counted, and the last attempt is always kept.
 const MOST_KEPT: usize = 16;
 
@@ -87,6 +89,21 @@ impl Attempt {
             code[..end.unwrap_or(0)].into()
         });
         self.end = Some(self.start.elapsed());
+    }
+
+    /// The attempt as operators see it.
+    pub(super) fn shown(&self) -> OpenAttempt {
+        OpenAttempt {
+            upstream: self.upstream.clone(),
+            target: self.target.clone(),
+            key: self.key,
+            start: self.start,
+            connect: self.connect,
+            head: self.head,
+            end: self.end,
+            status: self.status.map(|status| status.as_u16()),
+            result: self.result,
+        }
     }
 
     /// Notes that the attempt has not failed after all.

@@ -10,6 +10,7 @@ use crate::{
     openai::{FinishReason, Usage},
     telemetry::{
         access::{AccessLine, AttemptLine, TunnelLine},
+        history::History,
         metrics::worker::{Ending, Sample, Tokens},
     },
 };
@@ -78,6 +79,8 @@ impl Finished<'_> {
             upstream_request_id: record.upstream_request_id.as_deref(),
             client: record.client,
             caller: record.caller.as_deref().map(|caller| &*caller.name),
+            group: record.caller.as_deref().and_then(|caller| caller.group.as_deref()),
+            tags: record.caller.as_deref().map_or(&[], |caller| &caller.tags),
             route: record.route.as_deref(),
             upstream: attempt.map(|attempt| &*attempt.upstream),
             target: attempt.map(|attempt| &*attempt.target),
@@ -116,6 +119,21 @@ impl Finished<'_> {
         }
     }
 
+    /// Keeps the exchange in `history`, with all of its attempts.
+    #[cold]
+    pub(super) fn keep(&self, history: &History, failed: bool) {
+        let attempts = self.record.attempts.iter().map(|attempt| self.line_of(attempt)).collect();
+        let mut line = Vec::new();
+        AccessLine { attempts, ..self.line() }.write_json(&mut line);
+        history.push(&line, failed);
+    }
+
+    /// Whether something went wrong that an operator may look for later: a known client's request failed, or needed a further attempt.
+    pub(super) fn went_wrong(&self) -> bool {
+        let failed = self.outcome.fault.is_some() && self.record.caller.is_some();
+        failed || self.record.attempts.count() > 1
+    }
+
     /// The attempts for the log; empty when a single attempt succeeded, since the line itself describes it.
     fn attempts(&self) -> Vec<AttemptLine<'_>> {
         let attempts = &self.record.attempts;
@@ -124,7 +142,24 @@ impl Finished<'_> {
         if attempts.count() <= 1 && !any_failed {
             return Vec::new();
         }
-        attempts.iter().map(line_of).collect()
+        attempts.iter().map(|attempt| self.line_of(attempt)).collect()
+    }
+
+    fn line_of<'a>(&self, attempt: &'a Attempt) -> AttemptLine<'a> {
+        AttemptLine {
+            upstream: &attempt.upstream,
+            target: &attempt.target,
+            key: attempt.key,
+            model: attempt.model.as_deref(),
+            status: attempt.status.map(|status| status.as_u16()),
+            code: attempt.code.as_deref(),
+            result: attempt.result,
+            start: attempt.start.saturating_duration_since(self.record.start),
+            connect: attempt.connect,
+            head: attempt.head,
+            first_token: attempt.first_token,
+            total: attempt.end.unwrap_or_else(|| attempt.start.elapsed()),
+        }
     }
 
     /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
@@ -158,22 +193,6 @@ fn tunnel_line(tunnel: &TunnelTally) -> TunnelLine {
         turns_failed: tunnel.failed_turns,
         frames_in: tunnel.frames_in,
         close_code: tunnel.close_code,
-    }
-}
-
-fn line_of(attempt: &Attempt) -> AttemptLine<'_> {
-    AttemptLine {
-        upstream: &attempt.upstream,
-        target: &attempt.target,
-        key: attempt.key,
-        model: attempt.model.as_deref(),
-        status: attempt.status.map(|status| status.as_u16()),
-        code: attempt.code.as_deref(),
-        result: attempt.result,
-        connect: attempt.connect,
-        head: attempt.head,
-        first_token: attempt.first_token,
-        total: attempt.end.unwrap_or_else(|| attempt.start.elapsed()),
     }
 }
 

@@ -7,6 +7,7 @@ mod accounting;
 mod attempt;
 mod finished;
 mod load;
+mod queueing;
 mod record;
 mod tally;
 
@@ -30,6 +31,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
+pub use queueing::{QueueWait, Queueing};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 
@@ -148,19 +150,16 @@ impl Exchange {
             charge_at: u64::MAX,
             _in_flight: in_flight,
         });
-        exchange.introduce();
+        let (request_id, start) = (exchange.record.request_id, exchange.record.start);
+        exchange.handle.status.introduce(About { request_id, start, caller: None, route: None });
         exchange
     }
 
-    /// Publishes the identity of the exchange for the operator's list of open exchanges.
+    /// Publishes the client and the route of the exchange for the operator's list of open exchanges.
     pub fn introduce(&self) {
         let record = &self.record;
-        self.handle.status.introduce(About {
-            request_id: record.request_id,
-            start: record.start,
-            caller: record.caller.as_ref().map(|caller| caller.name.clone()),
-            route: record.route.clone(),
-        });
+        let caller = record.caller.as_ref().map(|caller| caller.name.clone());
+        self.handle.status.belongs_to(caller, record.route.clone());
     }
 
     /// The downstream connection of the exchange.
@@ -211,6 +210,7 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         let start = attempt.start;
+        self.handle.attempts.begin(attempt.shown());
         self.record.attempts.begin(attempt);
         start
     }
@@ -223,6 +223,7 @@ impl Exchange {
             attempt.head = Some(now.saturating_duration_since(attempt.start));
             attempt.status = Some(status);
         });
+        self.show_attempt();
     }
 
     /// Notes that the response of the last attempt, with this status, goes to the client.
@@ -234,6 +235,7 @@ impl Exchange {
     /// Notes that the last attempt failed: `result` is the metrics' label value, `code` is the provider's, if it sent one.
     pub fn attempt_failed(&mut self, result: &'static str, code: Option<&str>) {
         self.record.attempts.update(|attempt| attempt.fail(result, code));
+        self.show_attempt();
         self.count_attempt();
     }
 
@@ -242,7 +244,17 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         self.record.attempts.resume(number);
+        self.handle.attempts.resume(number);
         self.handle.status.enter(Phase::FirstByte);
+    }
+
+    /// Shows operators what has become of the last attempt.
+    fn show_attempt(&self) {
+        let Some(last) = self.record.attempts.last() else { return };
+        self.handle.attempts.update(|shown| {
+            (shown.connect, shown.head, shown.end) = (last.connect, last.head, last.end);
+            (shown.status, shown.result) = (last.status.map(|status| status.as_u16()), last.result);
+        });
     }
 
     /// Counts the last attempt. One that was resumed stays counted with its first result.
@@ -306,6 +318,7 @@ impl Exchange {
             Some(Cut::WriteStall) => Fault::CallerStalled.outcome(phase),
             Some(Cut::Drain) => Fault::CutByDrain.outcome(phase),
             Some(Cut::Revoked) => Fault::KeyRevoked.outcome(phase),
+            Some(Cut::Operator) => Fault::CutByOperator.outcome(phase),
             Some(Cut::Total) => Fault::TotalTimeout(self.record.start.elapsed()).outcome(phase),
             None => Outcome::left(phase),
         }
@@ -335,6 +348,10 @@ impl Drop for Exchange {
             return self.metrics.preflight(self.record.route.as_ref());
         }
         self.metrics.finished(finished.sample());
+        let went_wrong = finished.went_wrong();
+        if went_wrong || self.metrics.history.keeps_all() {
+            finished.keep(&self.metrics.history, went_wrong);
+        }
         if let Some(log) = &self.log {
             log.write(&finished);
         }

@@ -9,7 +9,7 @@ use std::{
 
 use http::{Method, StatusCode, Version};
 
-use super::{Attempts, Opening, Tally, TunnelTally};
+use super::{Attempts, Opening, Queueing, Tally, TunnelTally};
 use crate::{
     access::Caller,
     body::UploadTally,
@@ -62,6 +62,8 @@ pub struct Record {
     pub stream: Option<bool>,
     /// Name of the limit that refused the request, or would have if it did more than count.
     pub limit: Option<Arc<str>>,
+    /// How the request has waited in queues; `None` if it never had to.
+    pub queueing: Option<Rc<Queueing>>,
     /// The status sent to the client.
     pub status: Option<StatusCode>,
     /// The candidates that were tried, and the result of each.
@@ -109,6 +111,7 @@ impl Record {
             model: None,
             stream: None,
             limit: None,
+            queueing: None,
             status: None,
             attempts: Attempts::default(),
             first_byte: None,

@@ -195,8 +195,12 @@ pub enum Fault {
     CallerStalled,
     /// The drain's deadline ended the response.
     CutByDrain,
+    /// The client's keys have expired.
+    KeyExpired,
     /// The client's key, or its permission for the route or the model, was withdrawn while the response was under way.
     KeyRevoked,
+    /// The operator has cancelled the request.
+    CutByOperator,
     /// A bug in the gateway.
     Internal(Cause),
 }

@@ -154,6 +154,9 @@ table! {
     Self::KeyUnknown =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_unknown";
         e.g. Self::KeyUnknown;
+    Self::KeyExpired =>
+        [S::UNAUTHORIZED, INVALID, "key_expired", Some(false), Down], "key_expired";
+        e.g. Self::KeyExpired;
     Self::KeyOfProvider(provider) =>
         [S::UNAUTHORIZED, INVALID, "invalid_api_key", None, Down], "key_of_provider", provider = provider;
         e.g. Self::KeyOfProvider("OpenAI");
@@ -330,6 +333,9 @@ table! {
     Self::KeyRevoked =>
         [S::UNAUTHORIZED, INVALID, "key_revoked", Some(false), Us], "key_revoked";
         e.g. Self::KeyRevoked;
+    Self::CutByOperator =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "cancelled_by_operator", Some(false), Us], "cut_by_operator";
+        e.g. Self::CutByOperator;
     Self::Internal(_) =>
         [S::INTERNAL_SERVER_ERROR, SERVER, "internal_error", None, Us], "internal";
         e.g. Self::Internal("a bug".into());

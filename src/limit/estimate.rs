@@ -94,6 +94,13 @@ impl Estimates {
         TokenCount { input: whole(bytes as f32 / ratio), cached_input: 0, output: whole(output) }
     }
 
+    /// The tokens that a request of `bytes` uses on average: without the deviation, so that many requests use as much as is expected of them.
+    pub fn usual(&self, like: Likeness<'_>, bytes: u64) -> u64 {
+        let ratio = self.input(like).map_or(USUAL_RATIO, |input| read(&input.ratio)).max(f32::MIN_POSITIVE);
+        let output = self.output(like).map_or(USUAL_OUTPUT, |output| read(&output.tokens));
+        whole(bytes as f32 / ratio).saturating_add(whole(output))
+    }
+
     /// The tokens that an event of a stream probably has; more than 0.
     pub fn tokens_per_event(&self, like: Likeness<'_>) -> f32 {
         self.output(like).map_or(USUAL_EVENT, |output| read(&output.per_event)).max(0.01)

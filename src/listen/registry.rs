@@ -101,11 +101,37 @@ impl ConnectionRegistry {
         }
     }
 
+    /// Cuts the exchange with this id for `cause`, if it is open on these connections.
+    pub(super) fn cut(&self, request_id: &str, cause: Cut) -> bool {
+        let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+        connections.iter().any(|state| {
+            let handles = state.handles();
+            let Some(handle) = handles.iter().find(|handle| handle.status.is(request_id)) else {
+                return false;
+            };
+            handle.abort.cut(cause);
+            state.wake_driver();
+            true
+        })
+    }
+
     /// The exchanges that are open on these connections, at most `most` of them.
     pub(super) fn open_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         let connections = self.connections.borrow();
         let handles = connections.values().flat_map(|state| state.handles());
         handles.filter_map(|handle| handle.open_exchange()).take(most).collect()
+    }
+
+    /// The exchanges that are open on these connections: the `most` that began first.
+    pub(super) fn oldest_exchanges(&self, most: usize) -> Vec<OpenExchange> {
+        let connections = self.connections.borrow();
+        let handles = connections.values().flat_map(|state| state.handles());
+        let mut begun: Vec<_> = handles.filter_map(|handle| Some((handle.status.start()?, handle))).collect();
+        if begun.len() > most {
+            begun.select_nth_unstable_by_key(most, |(start, _)| *start);
+            begun.truncate(most);
+        }
+        begun.iter().filter_map(|(_, handle)| handle.open_exchange()).collect()
     }
 
     /// The number of exchanges that are open on these connections.

@@ -31,6 +31,10 @@ use crate::{
 /// What has not ended this long after a cut and its grace period is dropped with its worker.
 pub(super) const LAST_GRACE: Duration = Duration::from_secs(1);
 
+/// How often open requests are compared with the times at which keys expire, if any request may have to be cut then. The wall clock may be
+/// stepped, so no timer is set for such a time.
+const EXPIRY_CHECK: Duration = Duration::from_secs(1);
+
 /// What a worker is started with.
 #[derive(Debug)]
 pub(super) struct WorkerParts {
@@ -51,6 +55,9 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
     let view = WorkerView { registry: registry.clone(), load };
     let mut replaced = gateway.replaced.subscribe();
     let context = Rc::new(ServeContext { gateway, counters, handler });
+    let mut expiries = time::interval(EXPIRY_CHECK);
+    expiries.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
+    let mut may_expire = context.gateway.live.load().callers.may_cut_at_expiry();
     let mut coming = true;
     let mut watch = Box::pin(pause::watch());
     loop {
@@ -70,7 +77,12 @@ pub(super) async fn work<H: Handler>(parts: WorkerParts, handler: H) {
                     break;
                 }
             }
-            Ok(()) = replaced.changed() => registry.cut_withdrawn(&context.gateway.live.load().callers),
+            Ok(()) = replaced.changed() => {
+                let snapshot = context.gateway.live.load();
+                may_expire = snapshot.callers.may_cut_at_expiry();
+                registry.cut_withdrawn(&snapshot.callers);
+            }
+            _ = expiries.tick(), if may_expire => registry.cut_withdrawn(&context.gateway.live.load().callers),
             Some(query) = queries.recv() => (query.0)(&view),
             connection = accepted.recv(), if coming => match connection {
                 Some(connection) => begin(connection, &context, &registry),

@@ -8,7 +8,10 @@ use tokio::{
 };
 
 use super::registry::ConnectionRegistry;
-use crate::{body::OpenExchange, proxy::Load};
+use crate::{
+    body::{Cut, OpenExchange},
+    proxy::Load,
+};
 
 /// Queries that may wait for one worker. The queue fills only if the worker has stopped responding.
 pub(super) const QUERY_QUEUE: usize = 16;
@@ -100,6 +103,16 @@ impl WorkerView {
     pub(super) async fn idle(&self) {
         self.registry.empty().await;
         self.load.no_exchange().await;
+    }
+
+    /// Cuts the exchange with this id for `cause`. False if it is not open on the worker's connections.
+    pub fn cut(&self, request_id: &str, cause: Cut) -> bool {
+        self.registry.cut(request_id, cause)
+    }
+
+    /// The exchanges that are open on the worker's connections: the `most` that began first, in no order.
+    pub fn oldest_exchanges(&self, most: usize) -> Vec<OpenExchange> {
+        self.registry.oldest_exchanges(most)
     }
 
     /// The exchanges that are open on the worker's connections, at most `most` of them, in no order.

@@ -60,6 +60,7 @@ where
             None => Poll::Pending,
             Some(Cut::Drain) => Poll::Ready(Err(Fault::Draining)),
             Some(Cut::Revoked) => Poll::Ready(Err(Fault::KeyRevoked)),
+            Some(Cut::Operator) => Poll::Ready(Err(Fault::CutByOperator)),
             Some(Cut::WriteStall) => Poll::Ready(Err(Fault::CallerStalled)),
             // The rungs run within the total timeout themselves, and are about to return its fault.
             Some(Cut::Total) => Poll::Pending,

@@ -26,6 +26,8 @@ pub struct Gateway {
     pub live: ArcSwap<Snapshot>,
     /// The result of the last reload; `None` before the first.
     pub last_reload: ArcSwapOption<Reload>,
+    /// The configuration before the current one, as it may be shown.
+    pub replaced_configuration: ArcSwapOption<serde_json::Value>,
     /// The destination of access lines, if they are written.
     pub access_log: AccessLog,
     /// Tells workers that `live` has changed.
@@ -75,6 +77,7 @@ impl Gateway {
         Arc::new(Self {
             live,
             last_reload: ArcSwapOption::empty(),
+            replaced_configuration: ArcSwapOption::empty(),
             replaced: watch::Sender::default(),
             access_log,
             reloads,
@@ -111,7 +114,8 @@ impl Gateway {
         self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             start_sharing(snapshot);
-            self.live.store(snapshot.clone());
+            let before = self.live.swap(snapshot.clone());
+            self.replaced_configuration.store(Some(Arc::new(before.redacted.clone())));
             self.replaced.send_replace(());
         }
         compiled

@@ -31,6 +31,7 @@ mod intake;
 mod key_use;
 mod local;
 mod memo;
+mod queueing;
 mod rewrite;
 mod sdk;
 mod tunnel;

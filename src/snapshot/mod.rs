@@ -68,6 +68,10 @@ pub struct Snapshot {
     pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
     pub admin_token: Option<config::Secret>,
+    /// Whether operators may act on the live page.
+    pub admin_actions: bool,
+    /// Warnings about the configuration, one line each.
+    pub warnings: Vec<String>,
     /// Settings that were fixed when the process started.
     pub fixed: config::Fixed,
     /// Settings of this configuration that take effect only after a restart.
@@ -159,6 +163,8 @@ impl Snapshot {
             Some(previous) => previous.seal.clone(),
             None => Arc::new(seal(config.server.seal_key.as_ref()).map_err(|_| CompileError::Seal)?),
         };
+        let admin_actions = config.admin.as_ref().is_some_and(|admin| admin.actions);
+        let warnings = config.warnings.iter().map(line_of).collect();
         let admin_token = match previous {
             // A changed or removed address takes effect after a restart; until then the open listener keeps its token.
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
@@ -178,7 +184,9 @@ impl Snapshot {
             upstreams,
             upstream_keys,
             seal,
+            admin_actions: admin_actions && admin_token.is_some(),
             admin_token,
+            warnings,
             fixed,
             awaits_restart,
             redacted: config.redacted,
@@ -206,12 +214,21 @@ impl Snapshot {
             upstream_keys: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
+            admin_actions: false,
+            warnings: Vec::new(),
             fixed: config::Fixed::default(),
             awaits_restart: Vec::new(),
             redacted: serde_json::Value::Null,
             tickets: Tickets::default(),
         }
     }
+}
+
+/// A warning about the configuration, with its place in the file.
+fn line_of(warning: &config::Problem) -> String {
+    let place = if warning.line > 0 { format!("line {}: ", warning.line) } else { String::new() };
+    let colon = if warning.path.is_empty() { "" } else { ": " };
+    format!("{place}{}{colon}{}", warning.path, warning.message)
 }
 
 fn seal(key: Option<&config::Secret>) -> Result<Seal, aws_lc_rs::error::Unspecified> {
@@ -265,6 +282,8 @@ fn callers(
             rights: Rights { routes: client.routes, models: client.models },
             group_rights: group
                 .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
+            expires: client.expires,
+            tags: client.tags.into_iter().map(|tag| (tag.name, tag.value)).collect(),
             priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
             cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
             group: client.group,

@@ -1,14 +1,15 @@
-//! What a changed configuration takes away from requests that are open.
+//! What a changed configuration, or the time at which a key expires, takes away from requests that are open.
 
 use crate::{access::Callers, body::OpenGrant};
 
-/// Whether an open exchange is to be cut because what it was granted is withdrawn: its key is not a key of its client any more, or its client
+/// Whether an open exchange is to be cut because what it was granted is withdrawn: its key is not a key of its client any more or has expired, or its client
 /// may not use its route, or its model, any more. `on_revoke` is that of the client now; of a client that is not there any more, as it was.
 pub fn is_cut(callers: &Callers, grant: &OpenGrant) -> bool {
     let Some(caller) = callers.by_name(&grant.caller) else { return grant.cut };
     let is_key_known =
         grant.key.is_none_or(|key| callers.by_key(&key).is_some_and(|owner| owner.name == caller.name));
     let is_granted = is_key_known
+        && !caller.is_expired()
         && grant.route.as_deref().is_none_or(|route| caller.may_use_route(route))
         && grant.model.as_deref().is_none_or(|model| caller.may_use_model(model));
     !is_granted && caller.cut_when_withdrawn
@@ -16,7 +17,10 @@ pub fn is_cut(callers: &Callers, grant: &OpenGrant) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{
+        sync::Arc,
+        time::{Duration, SystemTime},
+    };
 
     use super::*;
     use crate::access::{Caller, Rights};
@@ -70,6 +74,10 @@ mod tests {
                 "the model"
             );
             assert_eq!(is_cut(&Callers::default(), &grant(cut)), cut, "the client");
+            let expires = |expires| Caller { expires: Some(expires), ..team(cut) };
+            let now = SystemTime::now();
+            assert_eq!(is_cut_by(&[key], expires(now)), cut, "the time");
+            assert!(!is_cut_by(&[key], expires(now + Duration::from_secs(3600))), "not yet");
         }
     }
 

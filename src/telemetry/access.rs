@@ -33,6 +33,10 @@ pub struct AccessLine<'a> {
     pub client: IpAddr,
     /// `[client.NAME]`
     pub caller: Option<&'a str>,
+    /// `[group.NAME]` of the client.
+    pub group: Option<&'a str>,
+    /// The client's tags: names and values.
+    pub tags: &'a [(Box<str>, Box<str>)],
     /// `[route.NAME]`
     pub route: Option<&'a str>,
     /// `[upstream.NAME]`
@@ -135,6 +139,8 @@ pub struct AttemptLine<'a> {
     pub code: Option<&'a str>,
     /// The result, with the metrics' label value.
     pub result: Option<&'static str>,
+    /// Time from the request to the attempt's start.
+    pub start: Duration,
     /// Time that the connection took to open.
     pub connect: Option<Duration>,
     /// Time from the attempt's start to the response head.
@@ -154,6 +160,7 @@ impl AttemptLine<'_> {
         number(pairs, "status", self.status.map(u64::from));
         text(pairs, "code", self.code);
         plain(pairs, "result", self.result);
+        millis(pairs, "start_ms", Some(self.start));
         millis(pairs, "connect_ms", self.connect);
         millis(pairs, "head_ms", self.head);
         millis(pairs, "first_token_ms", self.first_token);
@@ -193,6 +200,10 @@ impl AccessLine<'_> {
         text(pairs, "upstream_request_id", self.upstream_request_id);
         pairs.address("client", self.client);
         text(pairs, "caller", self.caller);
+        text(pairs, "group", self.group);
+        if !self.tags.is_empty() {
+            pairs.object("tags", self.tags);
+        }
         text(pairs, "route", self.route);
         text(pairs, "upstream", self.upstream);
         text(pairs, "target", self.target);
@@ -301,6 +312,8 @@ mod tests {
             upstream_request_id: None,
             client: Ipv4Addr::LOCALHOST.into(),
             caller: None,
+            group: None,
+            tags: &[],
             route: None,
             upstream: None,
             target: None,
@@ -337,6 +350,19 @@ mod tests {
             error: None,
             cause: None,
         }
+    }
+
+    #[test]
+    fn tags_are_an_object_in_both_formats() {
+        let tags = [("cost-center".into(), "4711".into()), ("team".into(), "a \"b\"\u{1b}".into())];
+        let line = || AccessLine { caller: Some("a"), group: Some("research"), tags: &tags, ..least() };
+        let json = written(|out| line().write_json(out));
+        let read: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["group"], "research");
+        assert_eq!(read["tags"], serde_json::json!({ "cost-center": "4711", "team": "a \"b\"\u{1b}" }));
+        let text = written(|out| line().write_text(out));
+        assert!(text.contains(r#"group=research tags="{\"cost-center\":\"4711\","#), "{text}");
+        assert!(!text.contains('\u{1b}'));
     }
 
     fn whole() -> AccessLine<'static> {
@@ -457,6 +483,7 @@ mod tests {
             status,
             code,
             result: Some("5xx"),
+            start: Duration::from_micros(250),
             connect: None,
             head: Some(Duration::from_micros(1500)),
             first_token: None,
@@ -469,7 +496,7 @@ mod tests {
         let read: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let expected = serde_json::json!({
             "upstream": "openai", "target": "https://a", "key": 2, "status": 503, "code": "over\"loaded",
-            "result": "5xx", "head_ms": 1.5, "ms": 2.0,
+            "result": "5xx", "start_ms": 0.25, "head_ms": 1.5, "ms": 2.0,
         });
         assert_eq!(read["attempts"][0], expected);
         assert_eq!(read["attempts"][1].get("status"), None);

@@ -4,11 +4,13 @@
 
 pub mod access;
 mod clock;
+pub mod history;
 pub mod ids;
 mod messages;
 pub mod metrics;
 mod pairs;
 pub mod queue;
+pub mod state_line;
 
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt};
@@ -52,7 +54,7 @@ mod tests {
     fn logged(format: LogFormat, level: Level, speak: impl FnOnce()) -> Vec<String> {
         let sink = Sink::default();
         let queue = Queue::start(Box::new(sink.clone()), 1 << 16, format);
-        let log = Log { format, access: true, level };
+        let log = Log { format, access: true, level, state: None };
         tracing::subscriber::with_default(subscriber(&log, &queue), speak);
         assert!(queue.flush(Duration::from_secs(60)));
         sink.lines()

@@ -110,6 +110,21 @@ impl<'b> Pairs<'b> {
         }
     }
 
+    /// Writes an object of texts, whose names need no escaping: as JSON in a JSON line, and as the same JSON in quotes in a text line.
+    pub(super) fn object(&mut self, key: &str, members: &[(Box<str>, Box<str>)]) {
+        self.key(key);
+        match self.format {
+            LogFormat::Json => write_object(self.out, members),
+            LogFormat::Text => {
+                let mut object = Vec::new();
+                write_object(&mut object, members);
+                self.out.push(b'"');
+                escape(&String::from_utf8_lossy(&object), self.out);
+                self.out.push(b'"');
+            }
+        }
+    }
+
     fn key(&mut self, key: &str) {
         let first = std::mem::take(&mut self.first);
         match self.format {
@@ -158,6 +173,15 @@ fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Pairs<'
         pairs.end();
     }
     out.push(b']');
+}
+
+/// Appends a JSON object of texts.
+fn write_object(out: &mut Vec<u8>, members: &[(Box<str>, Box<str>)]) {
+    let mut pairs = Pairs::begin(out, LogFormat::Json);
+    for (name, value) in members {
+        pairs.text(name, value);
+    }
+    pairs.end();
 }
 
 fn escape(value: &str, out: &mut Vec<u8>) {

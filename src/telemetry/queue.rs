@@ -12,7 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{clock, pairs::Pairs};
+use super::{clock, history::History, pairs::Pairs};
 use crate::config::LogFormat;
 
 /// Default limit in bytes of queued lines.
@@ -22,6 +22,8 @@ pub const DEFAULT_BOUND: usize = 8 << 20;
 const GATHER: Duration = Duration::from_millis(5);
 /// Pause before the writer retries a full non-blocking output.
 const AGAIN: Duration = Duration::from_millis(10);
+/// Limit of the lines in [`Queue::tail`].
+const TAIL: usize = 500;
 /// Capacity in bytes above which a buffer is freed after a burst.
 const KEPT: usize = 256 << 10;
 
@@ -50,6 +52,7 @@ struct Shared {
     settled: Condvar,
     bound: usize,
     dropped: AtomicU64,
+    tail: History,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,7 @@ impl Queue {
             settled: Condvar::new(),
             bound,
             dropped: AtomicU64::new(0),
+            tail: History::of(TAIL),
         });
         let writer = Writer { shared: shared.clone(), out, format, torn: false };
         let _detached = thread::Builder::new().name("log".into()).spawn(move || writer.run());
@@ -118,6 +122,11 @@ impl Queue {
     /// The number of dropped lines since the start.
     pub fn dropped(&self) -> u64 {
         self.handle.shared.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The last lines, for an operator who looks. None are kept unless [`History::keep_all`] asks for them.
+    pub fn tail(&self) -> &History {
+        &self.handle.shared.tail
     }
 
     /// Waits at most `timeout` until everything is written, and returns whether it was. Blocks: call it only at the end of the
@@ -167,6 +176,14 @@ impl Shared {
         Some(std::mem::take(&mut state.unreported))
     }
 
+    /// Keeps the lines of `chunk` for operators, if one looks.
+    fn show(&self, chunk: &[u8]) {
+        if self.tail.keeps_all() {
+            let lines = chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            lines.for_each(|line| self.tail.push(line, false));
+        }
+    }
+
     /// Notes that the chunk has been handled. `lost` of its lines did not reach the output, and `unreported` dropped lines are
     /// still to be reported.
     fn finish(&self, failing: bool, lost: u64, unreported: u64) {
@@ -204,6 +221,7 @@ impl Writer {
     fn run(mut self) {
         let mut chunk = Vec::new();
         while let Some(unreported) = self.shared.take(&mut chunk) {
+            self.shared.show(&chunk);
             self.write(&mut chunk, unreported);
             chunk.clear();
             chunk.shrink_to(KEPT);

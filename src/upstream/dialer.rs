@@ -24,9 +24,12 @@ use super::{
     io::{Socket, bare},
     resolver::Resolver,
     tls::expiry_of_connection,
-    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
 };
-use crate::{fault::Cause, pause};
+use crate::{
+    fault::Cause,
+    pause,
+    wait_queue::{Bounds, QueuePermit, Ticket, WaitQueue, Waiter},
+};
 
 /// Interval between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
 /// A peer that vanished is detected within it.
@@ -221,7 +224,9 @@ impl Dialer {
     /// # Errors
     /// [`DialError::Full`]: too many wait already.
     pub(super) fn enqueue(&self) -> Result<Waiter, DialError> {
-        self.connection_limit.enqueue(self.max_open(), FlowKey::default()).ok_or(DialError::Full)
+        self.connection_limit
+            .enqueue(self.max_open(), Bounds::LARGEST, Ticket::anonymous())
+            .ok_or(DialError::Full)
     }
 
     /// A new socket. An address has its share of the time; if the process was paused meanwhile, all of them are tried once more.

@@ -14,11 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash},
-    wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter},
+use super::evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash};
+use crate::{
+    pause,
+    wait_queue::{Bounds, QueuePermit, Ticket, WaitQueue, Waiter},
 };
-use crate::pause;
 
 /// When a circuit breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +147,25 @@ impl TargetState {
         Some(Duration::from_micros(left))
     }
 
+    /// Keeps requests away from the target for `span` from `now` on, because the operator says so.
+    pub fn hold_open(&self, span: Duration, now: Instant) {
+        let until = self.since_epoch(now).saturating_add(micros(span));
+        self.failed_prober.store(0, Ordering::Release);
+        if self.open_until.swap(until, Ordering::AcqRel) == 0 {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        tracing::warn!(url = %self.name, open = ?span, "circuit breaker opened by the operator");
+    }
+
+    /// Lets requests go to the target again, because the operator says so.
+    pub fn release(&self) {
+        self.failures.store(0, Ordering::Release);
+        self.failed_prober.store(0, Ordering::Release);
+        self.evidence.clear();
+        self.open_until.store(0, Ordering::Release);
+        tracing::warn!(url = %self.name, "circuit breaker closed by the operator");
+    }
+
     /// A permit for a request of `caller`, unless the circuit breaker is open, or half-open with its probe in flight, or `max_pending`
     /// requests are in flight, or others wait for one of them to end. Without a `policy` there is no circuit breaker.
     pub fn admit(
@@ -176,9 +195,9 @@ impl TargetState {
         self.admit_to(circuit, self.permit(caller, policy, pending), now)
     }
 
-    /// Waits, in turn with other flows, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
-    pub fn enqueue(&self, max_pending: usize, flow: FlowKey) -> Option<Waiter> {
-        self.pending.enqueue(max_pending, flow)
+    /// Waits, in turn with other clients, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
+    pub fn enqueue(&self, max_pending: usize, ticket: Ticket) -> Option<Waiter> {
+        self.pending.enqueue(max_pending, Bounds::LARGEST, ticket)
     }
 
     fn circuit_under(&self, policy: Option<BreakerPolicy>, now: Instant) -> Circuit {

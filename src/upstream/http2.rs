@@ -18,8 +18,8 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::Notify;
 
-use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, tls::has_passed, wait_queue::WaitQueue};
-use crate::{body::Outbound, pause};
+use super::{dialer::Dialled, http1::MAX_HEAD, io::Io, tls::has_passed};
+use crate::{body::Outbound, pause, wait_queue::WaitQueue};
 
 /// Streams opened on one connection before another connection is made: the minimum that RFC 9113 §6.5.2 recommends for
 /// SETTINGS_MAX_CONCURRENT_STREAMS. An upstream that allows fewer gets fewer.

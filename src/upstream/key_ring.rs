@@ -206,6 +206,12 @@ impl KeyRing {
         (self.keys.len(), self.keys.iter().filter(|key| key.state.is_cooling_down(now)).count())
     }
 
+    /// The number of each key, from 1, that is in cooldown at `now`.
+    pub fn numbers_in_cooldown(&self, now: Instant) -> Vec<usize> {
+        let cooling = self.keys.iter().enumerate().filter(|(_, key)| key.state.is_cooling_down(now));
+        cooling.map(|(index, _)| index + 1).collect()
+    }
+
     fn from(
         &self,
         turn: usize,

@@ -3,7 +3,7 @@
 //! A [`Dialer`] makes connections for one connect identity (scheme, host, port, TLS, proxy). It is part of a Snapshot and carried
 //! to the next one. [`Pools`] keep the idle connections of one worker and never leave its thread.
 //!
-//! The state of targets and keys (a [`TargetState`] and a [`WaitQueue`] of connections for each target, the cooldowns and the queue of a [`KeyRing`],
+//! The state of targets and keys (a [`TargetState`] and a [`WaitQueue`](crate::wait_queue::WaitQueue) of connections for each target, the cooldowns and the queue of a [`KeyRing`],
 //! the retry [`Budget`]) belongs to the process, not to a worker, and outlives reloads.
 //!
 //! An HTTP/1.1 connection has no task of its own: the task that waits for its response polls it. No frame crosses a task, all
@@ -29,7 +29,6 @@ mod resolver;
 mod rotation;
 mod tls;
 mod usage_support;
-mod wait_queue;
 
 pub use account::Account;
 pub use affinity::Affinity;
@@ -44,4 +43,3 @@ pub use pool::{Connection, Delivery, Pools, SendError};
 pub use rotation::Rotation;
 pub use tls::bind_sessions;
 pub use usage_support::UsageSupport;
-pub use wait_queue::{FlowKey, QueuePermit, WaitQueue, Waiter};

@@ -25,9 +25,10 @@ use super::{
     answer::Source,
     http1::{self, Http1, Http1Body},
     http2::{self, Http2, Lease},
-    wait_queue::QueuePermit,
 };
-use crate::{body::Outbound, fault::Cause, pause, telemetry::metrics::worker::WorkerMetrics};
+use crate::{
+    body::Outbound, fault::Cause, pause, telemetry::metrics::worker::WorkerMetrics, wait_queue::QueuePermit,
+};
 
 /// A connection that is closed so soon after a request was sent was being closed when the request was sent.
 const CROSSING: Duration = Duration::from_secs(1);

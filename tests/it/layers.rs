@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 7] = [
     &["proxy"],
     &["snapshot", "exchange"],
     &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
-    &["config", "telemetry", "store"],
+    &["config", "telemetry", "store", "wait_queue"],
     &[
         "sse",
         "openai",

@@ -135,6 +135,8 @@ pub enum Shape {
     Source(Vec<Key>),
     /// Header values by header name; a value may also be read from where a table of these keys says.
     Headers(Vec<Key>),
+    /// Strings by names that the author of the file chooses, and what they are.
+    Texts(&'static str),
     /// A list of such values.
     List(Box<Self>),
     /// A table with these keys.
@@ -173,6 +175,7 @@ impl Shape {
             Self::Text(what) => (*what).to_owned(),
             Self::Source(_) => r#"{ env = "NAME" }, { file = "path" } or { credential = "name" }"#.to_owned(),
             Self::Headers(_) => "table of header names and values".to_owned(),
+            Self::Texts(what) => (*what).to_owned(),
             Self::List(item) => format!("list, each item: {}", item.words()),
             Self::Table(keys) => {
                 let names: Vec<&str> = keys.iter().map(|key| key.name).collect();

@@ -67,6 +67,7 @@ fn shape(of: &Shape) -> Value {
             "type": "object",
             "additionalProperties": { "anyOf": [{ "type": "string" }, source(keys)] },
         }),
+        Shape::Texts(_) => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
         Shape::List(item) => json!({ "type": "array", "items": shape(item) }),
         Shape::Table(keys) => table(&keys.iter().collect::<Vec<_>>()),
         Shape::Named(keys) => {

@@ -1,12 +1,14 @@
 //! `[client.NAME]`
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
+use super::tags::{Tag, tags};
 use crate::{
     config::{
         declare::{
             Kind, List, Or, Reference, Secrecy, Shape, choice, described, list, reference, table, text,
         },
+        expiry::{rfc3339, warn_of_expiry},
         problem::{Complaint, complaint},
         reader::{Node, Table},
         secret::KeyHash,
@@ -42,6 +44,13 @@ table! {
         priority: Option<Priority> = choice(PRIORITIES).optional(),
             "Priority of the client's requests, where they wait in a queue and in overload. Wins over the group's.",
             { default: "that of the group, else `\"normal\"`", example: &["\"high\""], since: "0.2.0" };
+        expires: Option<SystemTime> = text("time with its zone, as in RFC 3339", rfc3339).optional(),
+            "When the client's keys expire. From that time on they are refused with 401, without a reload. Open requests finish or are cut, \
+             as `on_revoke` says.",
+            { example: &[r#""2027-01-01T00:00:00Z""#], since: "0.2.0" };
+        tags: Vec<Tag> = tags().or(Vec::new()),
+            "Names and values that the access lines of the client's requests have as `tags`, at most 16. They are never sent upstream.",
+            { default: "none", example: &[r#"{ cost-center = "4711" }"#], since: "0.2.0" };
         on_revoke: Option<OnRevoke> = choice(ON_REVOKE).optional(),
             "What happens to the client's open requests, streams and WebSocket connections when a reload withdraws what they were granted: \
              the client or the key that they came with is removed, or the client may not use their route or model any more. They finish, \
@@ -52,6 +61,7 @@ table! {
         /// Hashes of the client's keys, from `key` or `keys`; at least one, and none twice in the file.
         keys: Vec<KeyHash> = keys(table);
     }
+    check { warn_of_expiry(table, expires.flatten()) }
 }
 
 /// The words for [`Priority`].

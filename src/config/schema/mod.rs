@@ -23,6 +23,7 @@ mod root;
 mod route;
 mod server;
 mod source;
+mod tags;
 mod timeouts;
 mod upstream;
 
@@ -56,6 +57,7 @@ pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams
 pub(crate) use server::address;
 pub use server::{Admin, Drain, Log, LogFormat, Server};
 pub(crate) use source::Source;
+pub use tags::Tag;
 pub use timeouts::{TimeoutLimits, TimeoutOverrides, Timeouts};
 pub use upstream::{Auth, Balance, HashBy, IncludeUsage, Pool, Target, Upstream, UpstreamTls};
 

@@ -23,6 +23,8 @@ use crate::config::{
 
 const DRAINS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(86_400);
 
+const STATE_SPANS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
+
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -127,6 +129,9 @@ defaults_table! {
         level: tracing::Level = choice(LEVELS).or(tracing::Level::INFO),
             "Level of the gateway's own messages.",
             { effect: Effect::Restart };
+        state: Option<Duration> = span(STATE_SPANS).or_off().or(None),
+            "How often a line of state is written: requests in flight, and what has ended since the last line, with tokens and errors.",
+            { example: &[r#""10s""#], since: "0.2.0" };
     }
 }
 
@@ -157,8 +162,12 @@ table! {
         token: Option<Secret> = secret().optional(),
             "Required from operators as `Authorization: Bearer …`. Must be set unless `address` is a loopback address.",
             { example: &[r#"{ env = "SLUICEGATE_ADMIN_TOKEN" }"#], secrecy: Secrecy::Secret };
+        actions: bool = flag().or(false),
+            "Whether operators may act on the live page: cancel requests, open and close circuit breakers, drain. Needs `token`, also on a \
+             loopback address.",
+            { since: "0.2.0" };
     }
-    check { needs_token(table, address) }
+    check { needs_token(table, address, actions) }
 }
 
 fn public_url(text: &str) -> Result<Arc<str>, Complaint> {
@@ -198,7 +207,14 @@ fn seal_key(node: &Node<'_>, context: &Context<'_>) -> Option<Secret> {
     Some(secret)
 }
 
-fn needs_token(table: &Table<'_>, address: Option<SocketAddr>) {
+fn needs_token(table: &Table<'_>, address: Option<SocketAddr>, actions: Option<bool>) {
+    if let Some(node) = table.get("actions").filter(|_| actions == Some(true) && table.get("token").is_none())
+    {
+        node.fail(complaint(
+            "needs `token`, which is not set",
+            r#"add token = { env = "SLUICEGATE_ADMIN_TOKEN" }"#,
+        ));
+    }
     let exposed = address.is_some_and(|address| !address.ip().to_canonical().is_loopback());
     if let Some(node) = table.get("address").filter(|_| exposed && table.get("token").is_none()) {
         node.fail(complaint(

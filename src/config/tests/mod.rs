@@ -2,6 +2,7 @@
 
 mod accounts;
 mod azure;
+mod clients;
 mod errors;
 mod files;
 mod generated;

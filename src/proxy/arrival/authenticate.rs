@@ -33,7 +33,7 @@ pub(in crate::proxy) struct Authenticated {
 /// Identifies the client of the request and checks whether it may use the route.
 ///
 /// # Errors
-/// No key, an unknown key, the keys of two clients, or a key that may not use the route.
+/// No key, an unknown key, an expired key, the keys of two clients, or a key that may not use the route.
 pub(in crate::proxy) fn authenticate(
     context: &RequestContext,
     exchange: &mut Exchange,
@@ -89,6 +89,9 @@ pub(in crate::proxy) fn authenticate(
 /// Checks whether `caller`, the client that presented `credentials`, may use `route`.
 fn authorize(caller: Option<&Caller>, credentials: &Credentials, route: &Arc<Route>) -> Result<(), Fault> {
     if let Some(caller) = caller {
+        if caller.is_expired() {
+            return Err(Fault::KeyExpired);
+        }
         return if caller.may_use_route(&route.name) { Ok(()) } else { Err(Fault::RouteForbidden) };
     }
     if let Some(malformed) = credentials.malformed() {

@@ -93,6 +93,9 @@ fn caller_of(
     };
     let caller = snapshot.callers.by_name(name);
     let caller = caller.ok_or(Fault::EphemeralKeyInvalid(Reason::EphemeralClientGone))?;
+    if caller.is_expired() {
+        return Err(Fault::KeyExpired);
+    }
     if !caller.may_use_route(&grant.route) || !caller.may_use_route(&route.name) {
         return Err(Fault::EphemeralKeyInvalid(Reason::EphemeralRoute));
     }

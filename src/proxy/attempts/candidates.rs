@@ -17,6 +17,7 @@ use super::{
     tried::{FailureScope, Failures, StepTarget, Tried},
 };
 use crate::{
+    exchange::Queueing,
     proxy::{
         arrival::{CallerTimeouts, EphemeralAccess},
         key_use::{KeyUse, RouteKeys},
@@ -143,6 +144,11 @@ impl Candidates {
         steps.find_map(|(number, step)| {
             self.by_balance(number, step, now, |target| self.take(number, target, accounts, now))
         })
+    }
+
+    /// From now on the request joins queues with its ticket.
+    pub(super) fn queue_as(&mut self, queueing: Rc<Queueing>) {
+        self.waits.queue_as(queueing);
     }
 
     /// Joins the queue of each target that lacks nothing at `now` but a request that ends (`max_pending`), and leaves the queues of all others.

@@ -37,7 +37,7 @@ use std::{
 
 use super::{
     account_choice::Search, admission::admit_to_upstream, context::RequestContext, delivery::ClientResponse,
-    intake::PreparedRequest,
+    intake::PreparedRequest, queueing::queueing,
 };
 use crate::{
     exchange::{Exchange, Record},
@@ -170,6 +170,17 @@ impl Dispatch {
         }
     }
 
+    /// As [`Rounds::next_round`], with the request's place in queues.
+    async fn next_round(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+    ) -> Result<Option<Box<Candidate>>, Option<NextAvailable>> {
+        let queueing = queueing(context, exchange, self.model.as_deref());
+        self.rounds.candidates.queue_as(queueing);
+        Box::pin(self.rounds.next_round(exchange)).await
+    }
+
     /// Begins an attempt at the candidate whose turn it is: the `same` as before, if there is one.
     async fn begin(
         &mut self,
@@ -180,7 +191,7 @@ impl Dispatch {
     ) -> Begun {
         let candidate = match same.or_else(|| self.rounds.candidates.next(Instant::now())) {
             Some(candidate) => candidate,
-            None => match Box::pin(self.rounds.next_round(exchange)).await {
+            None => match self.next_round(context, exchange).await {
                 Ok(Some(candidate)) => candidate,
                 Ok(None) => return Begun::LookAgain,
                 Err(_) if self.rounds.wait_for_late(exchange).await => return Begun::LookAgain,

@@ -1,20 +1,25 @@
-//! The queues of targets at their `max_pending` in which one request waits at the same time.
+//! The queues of targets at their `max_pending` in which one request waits at the same time. Its ticket is the same in all of them.
 
 use std::{
     cell::RefCell,
     pin::Pin,
+    rc::Rc,
     sync::Arc,
     task::{Context, Poll},
 };
 
 use crate::{
+    exchange::{QueueWait, Queueing},
     snapshot::{Step, Target},
-    upstream::{FlowKey, QueuePermit, TargetState, Waiter},
+    upstream::TargetState,
+    wait_queue::{QueuePermit, Waiter},
 };
 
 /// The places of one request in the queues of targets, at most one for each target. Dropping them leaves the queues.
 #[derive(Debug, Default)]
 pub(super) struct TargetWaits {
+    /// With what it joins queues; `None` as long as it need not.
+    queueing: Option<Rc<Queueing>>,
     queued: Vec<Queued>,
     /// The permit that one of the queues has granted.
     granted: RefCell<Option<Granted>>,
@@ -25,6 +30,7 @@ pub(super) struct TargetWaits {
 struct Queued {
     state: Arc<TargetState>,
     waiter: Waiter,
+    _wait: QueueWait,
 }
 
 /// What a place in a target's queue has led to.
@@ -35,6 +41,11 @@ struct Granted {
 }
 
 impl TargetWaits {
+    /// From now on the request joins queues with its ticket.
+    pub(super) fn queue_as(&mut self, queueing: Rc<Queueing>) {
+        self.queueing = Some(queueing);
+    }
+
     /// Leaves the queues of all targets but `these`.
     pub(super) fn stay_at(&mut self, these: &[(&Step, &Target)]) {
         let stays =
@@ -48,8 +59,10 @@ impl TargetWaits {
         if self.queued.iter().any(|queued| Arc::ptr_eq(&queued.state, &target.state)) {
             return;
         }
-        if let Some(waiter) = target.state.enqueue(max_pending, FlowKey::default()) {
-            self.queued.push(Queued { state: target.state.clone(), waiter });
+        let Some(queueing) = &self.queueing else { return };
+        if let Some(waiter) = target.state.enqueue(max_pending, queueing.ticket) {
+            let wait = queueing.join(waiter.position());
+            self.queued.push(Queued { state: target.state.clone(), waiter, _wait: wait });
         }
     }
 
@@ -66,7 +79,7 @@ impl TargetWaits {
     /// Whether one of the queues has granted a permit, which [`take`](Self::take) then gives. The request leaves the others.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> bool {
         let granted =
-            self.queued.iter_mut().find_map(|Queued { state, waiter }| match Pin::new(waiter).poll(cx) {
+            self.queued.iter_mut().find_map(|Queued { state, waiter, .. }| match Pin::new(waiter).poll(cx) {
                 Poll::Ready(permit) => Some(Granted { state: state.clone(), permit }),
                 Poll::Pending => None,
             });

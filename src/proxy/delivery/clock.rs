@@ -97,6 +97,7 @@ impl Clock {
         match cut {
             Cut::Drain => Fault::CutByDrain,
             Cut::Revoked => Fault::KeyRevoked,
+            Cut::Operator => Fault::CutByOperator,
             Cut::Total => Fault::TotalTimeout(self.total.map(|(_, total)| total).unwrap_or_default()),
             Cut::WriteStall => Fault::CallerStalled,
         }

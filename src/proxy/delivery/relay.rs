@@ -207,9 +207,11 @@ impl Relay {
         if first_content {
             active.clock.first_token = None;
             self.exchange.record.first_token_sent(now);
+            self.exchange.handle.status.first_token_sent(now);
         }
         if self.exchange.handle.status.left().is_none() {
             self.exchange.record.tally.frame(data.len(), now);
+            self.exchange.handle.status.passed_on(now, active.observer.count().unwrap_or_default());
         }
         Poll::Ready(Some(Ok(self.hand_over(data, now))))
     }

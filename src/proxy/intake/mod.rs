@@ -58,6 +58,9 @@ pub(super) async fn prepare(
     let record = &mut exchange.record;
     let path_model = openai::path_model(&arrived.routed.upstream_path).map(decoded_segment);
     let model = name_model(context, record, &arrived, path_model.as_ref());
+    if let Some(model) = model.as_ref().filter(|_| record.model.is_some()) {
+        exchange.handle.status.asks_for(model.clone());
+    }
     let RoutedRequest { path, upstream_path, .. } = &arrived.routed;
     let rewrite = Rewrite::of(context, &head, operation.endpoint, Paths { path, upstream_path });
     let stream = record.stream == Some(true);

@@ -17,6 +17,8 @@ pub(super) enum Ending {
     Drain,
     /// What the client was granted is withdrawn.
     Revoked,
+    /// The operator has cancelled it.
+    Operator,
     /// Nothing passed for this long.
     Idle(Duration),
     /// The connection has lasted this long, its total timeout.
@@ -46,6 +48,7 @@ impl Ending {
         match cut {
             Cut::Drain => Self::Drain,
             Cut::Revoked => Self::Revoked,
+            Cut::Operator => Self::Operator,
             Cut::Total => Self::Total(age),
             Cut::WriteStall => Self::Stalled,
         }
@@ -62,9 +65,11 @@ impl Ending {
         match self {
             Self::Drain | Self::Idle(_) | Self::Total(_) | Self::Stalled => Close::GOING_AWAY,
             Self::UpstreamLost | Self::UpstreamStalled(_) => Close::INTERNAL,
-            Self::Revoked | Self::ModelForbidden(_) | Self::ModelNotFound { .. } | Self::ModelUnknown => {
-                Close::POLICY
-            }
+            Self::Revoked
+            | Self::Operator
+            | Self::ModelForbidden(_)
+            | Self::ModelNotFound { .. }
+            | Self::ModelUnknown => Close::POLICY,
         }
     }
 
@@ -82,6 +87,7 @@ impl Ending {
         match self {
             Self::Drain => Fault::CutByDrain,
             Self::Revoked => Fault::KeyRevoked,
+            Self::Operator => Fault::CutByOperator,
             Self::Idle(span) => Fault::TunnelIdle(*span),
             Self::Total(span) => Fault::TotalTimeout(*span),
             Self::Stalled => Fault::CallerStalled,

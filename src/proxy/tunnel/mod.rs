@@ -143,6 +143,9 @@ fn name_models(
     request.model = Some(model.as_str().into());
     exchange.record.model =
         Some(model).filter(|model| !context.snapshot.upstream_keys.found_in(model.as_bytes()));
+    if let Some(model) = &exchange.record.model {
+        exchange.handle.status.asks_for(model.as_str().into());
+    }
     Ok(())
 }
 

@@ -123,9 +123,14 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_are_not_too_many() {
-        for Scale(bounds) in
-            [Scale::LONG, Scale::SHORT, Scale::MODEL_DURATION, Scale::FIRST_TOKEN, Scale::OUTPUT_TOKEN, Scale::STORE]
-        {
+        for Scale(bounds) in [
+            Scale::LONG,
+            Scale::SHORT,
+            Scale::MODEL_DURATION,
+            Scale::FIRST_TOKEN,
+            Scale::OUTPUT_TOKEN,
+            Scale::STORE,
+        ] {
             assert!(bounds.is_sorted_by(|one, next| one < next) && bounds.len() <= MOST_BOUNDS);
         }
     }

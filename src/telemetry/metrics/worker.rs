@@ -22,6 +22,7 @@ use super::{
     scale::Scale,
     series::Series,
 };
+use crate::telemetry::history::History;
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
@@ -46,6 +47,8 @@ pub struct WorkerMetrics {
     has_noted: AtomicBool,
     /// Counts of its upstream connections.
     pub pool: PoolCounts,
+    /// Its last finished exchanges, for the operator.
+    pub history: History,
 }
 
 /// Counts of one worker, or the sum of several.

@@ -3,13 +3,15 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 14] = [
+const READERS: [(&str, &str); 17] = [
+    ("access/callers.rs", "whether a client's keys have expired, which is a date"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
     ("config/certificate.rs", "whether a certificate holds now, for a warning"),
+    ("config/expiry.rs", "whether a client's keys expire soon, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
@@ -17,6 +19,7 @@ const READERS: [(&str, &str); 14] = [
     ("simulator/respond.rs", "`created` in the simulator's responses"),
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
+    ("telemetry/state_line.rs", "the time on the line of state"),
     ("upstream/tls.rs", "whether a kept connection's certificate has expired, which is a date too"),
 ];
 

@@ -125,7 +125,8 @@ async fn all_succeed(gateway: &Gateway, requests: usize) {
 /// By the metric: the deadline is 40 ms. What is above it is the machine's own delay.
 fn waits_are_bounded(gateway: &Gateway, name: &str) {
     let durations = sharing(gateway).statistics().durations();
-    let within = durations.cumulative(Statistics::SCALE).find(|(bound, _)| *bound >= 0.25).map(|(_, count)| count);
+    let within =
+        durations.cumulative(Statistics::SCALE).find(|(bound, _)| *bound >= 0.25).map(|(_, count)| count);
     assert_eq!(within, Some(durations.count()), "{name}: {durations:?}");
 }
 

@@ -1,0 +1,217 @@
+//! Sends viewers the state, and then what changes, twice a second at most.
+
+use std::{pin::pin, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    changes, patch,
+    state::{Observation, StateMaker},
+    viewers::Viewers,
+};
+use crate::{admin::AdminState, telemetry::history::HistoryPart};
+
+/// The pause between two messages with changes.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How long a viewer hears nothing at most, so that it knows that the connection works.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long requests that went well are kept after the last viewer has left.
+const KEPT_FOR: Duration = Duration::from_secs(600);
+
+/// Finished requests that a new viewer gets, and that one message has.
+const FINISHED_AT_FIRST: usize = 1000;
+const FINISHED_AT_ONCE: usize = 250;
+const FINISHED_PER_TICK: usize = 100;
+
+/// Log lines that a viewer gets at first, and with each message.
+const LOG_LINES: usize = 200;
+
+/// Sends the state to viewers.
+#[derive(Debug)]
+pub(super) struct Feed {
+    admin: Rc<AdminState>,
+    maker: StateMaker,
+    sent: Value,
+    configuration: Value,
+    /// Where to read on in the history of each worker, and in the log.
+    finished: Vec<u64>,
+    log: u64,
+    heard: Instant,
+}
+
+impl Feed {
+    pub(super) fn new(admin: Rc<AdminState>) -> Self {
+        Self {
+            admin,
+            maker: StateMaker::new(),
+            sent: Value::Null,
+            configuration: Value::Null,
+            finished: Vec::new(),
+            log: 0,
+            heard: Instant::now(),
+        }
+    }
+
+    /// Serves viewers whenever there are any. Never returns.
+    pub(super) async fn run(mut self) {
+        self.bound_histories();
+        loop {
+            self.viewers().wait().await;
+            self.keep_all(true);
+            loop {
+                self.serve().await;
+                if timeout(KEPT_FOR, self.viewers().wait()).await.is_err() {
+                    break;
+                }
+            }
+            self.keep_all(false);
+        }
+    }
+
+    /// Serves the viewers until none is left.
+    async fn serve(&mut self) {
+        self.keep_log(true);
+        while self.viewers().count() > 0 {
+            let next = pin!(sleep(TICK));
+            self.tick().await;
+            next.await;
+        }
+        self.keep_log(false);
+        self.sent = Value::Null;
+    }
+
+    /// Sends what has changed, and to new viewers all there is.
+    async fn tick(&mut self) {
+        let seen = Observation::make(&self.admin).await;
+        let now = self.maker.millis(seen.at);
+        let state = self.maker.make(&self.admin, &seen);
+        let configuration = configuration(&self.admin);
+        self.send_changes(now, &state, &configuration);
+        (self.sent, self.configuration) = (state, configuration);
+        if self.viewers().has_new() {
+            let messages = self.first_messages(now);
+            self.viewers().inform(&messages);
+        }
+    }
+
+    fn send_changes(&mut self, now: i64, state: &Value, configuration: &Value) {
+        let mut messages = Vec::new();
+        if let Some(change) = patch::between(&self.sent, state) {
+            messages.push(message("delta", &json!({ "now": now, "patch": change })));
+        }
+        if self.configuration != *configuration {
+            messages.push(message("configuration", configuration));
+        }
+        let finished = self.newly_finished();
+        if !finished.is_empty() {
+            messages.push(lines("finished", &finished));
+        }
+        let log = self.new_log_lines();
+        if !log.lines.is_empty() {
+            messages.push(texts("log", &log));
+        }
+        if messages.is_empty() && self.heard.elapsed() >= HEARTBEAT {
+            messages.push(message("delta", &json!({ "now": now, "patch": {} })));
+        }
+        if !messages.is_empty() {
+            self.heard = Instant::now();
+        }
+        messages.iter().for_each(|message| self.viewers().send(message));
+    }
+
+    /// All that a new viewer gets: at most eight messages.
+    fn first_messages(&self, now: i64) -> Vec<Bytes> {
+        let mut messages = vec![
+            message("state", &json!({ "now": now, "state": self.sent })),
+            message("configuration", &self.configuration),
+        ];
+        let mut finished: Vec<_> = self.read_finished(&[], FINISHED_AT_FIRST).collect();
+        finished.iter_mut().for_each(|part| part.lines.reverse());
+        let all: Vec<_> = finished.into_iter().flat_map(|part| part.lines).collect();
+        // What a worker kept last comes first, so that each worker has its share.
+        let newest = &all[..all.len().min(FINISHED_AT_FIRST)];
+        messages.extend(newest.chunks(FINISHED_AT_ONCE).map(|lines_| lines("finished", lines_)));
+        let log = self.admin.gateway.access_log.queue.tail().read(0, LOG_LINES);
+        messages.push(texts("log", &log));
+        messages
+    }
+
+    fn newly_finished(&mut self) -> Vec<std::sync::Arc<[u8]>> {
+        let parts: Vec<_> = self.read_finished(&self.finished, FINISHED_PER_TICK).collect();
+        self.finished = parts.iter().map(|part| part.next).collect();
+        parts.into_iter().flat_map(|part| part.lines).take(FINISHED_PER_TICK).collect()
+    }
+
+    /// What the history of each worker has from these numbers on.
+    fn read_finished(&self, from: &[u64], most: usize) -> impl Iterator<Item = HistoryPart> {
+        let workers = self.admin.gateway.all_metrics();
+        let from = from.to_vec();
+        let numbered = workers.into_iter().enumerate();
+        numbered.map(move |(index, worker)| worker.history.read(from.get(index).copied().unwrap_or(0), most))
+    }
+
+    fn new_log_lines(&mut self) -> HistoryPart {
+        let read = self.admin.gateway.access_log.queue.tail().read(self.log, LOG_LINES);
+        self.log = read.next;
+        read
+    }
+
+    /// All workers together keep as many finished requests as a viewer gets.
+    fn bound_histories(&self) {
+        let workers = self.admin.gateway.all_metrics();
+        let each = FINISHED_AT_FIRST.div_ceil(workers.len().max(1));
+        workers.iter().for_each(|worker| worker.history.bound(each));
+    }
+
+    fn keep_all(&self, keep: bool) {
+        self.admin.gateway.all_metrics().iter().for_each(|worker| worker.history.keep_all(keep));
+    }
+
+    fn keep_log(&self, keep: bool) {
+        self.admin.gateway.access_log.queue.tail().keep_all(keep);
+    }
+
+    fn viewers(&self) -> &Viewers {
+        &self.admin.live.viewers
+    }
+}
+
+/// The configuration in effect, what the last change has changed, and what is wrong with what was read last.
+fn configuration(admin: &AdminState) -> Value {
+    let gateway = &admin.gateway;
+    let snapshot = gateway.live.load();
+    let replaced = gateway.replaced_configuration.load();
+    let changes = replaced.as_deref().map(|before| changes::between(before, &snapshot.redacted));
+    let reload = gateway.last_reload.load();
+    let problems = reload.as_deref().map(|reload| reload.problems.as_slice()).unwrap_or_default();
+    json!({
+        "generation": snapshot.generation,
+        "problems": problems,
+        "warnings": snapshot.warnings,
+        "awaits_restart": snapshot.awaits_restart,
+        "changes": changes.unwrap_or_default(),
+        "config": snapshot.redacted,
+    })
+}
+
+fn message(event: &str, data: &Value) -> Bytes {
+    format!("event: {event}\ndata: {data}\n\n").into()
+}
+
+/// A message with lines that are JSON objects.
+fn lines(event: &str, lines: &[std::sync::Arc<[u8]>]) -> Bytes {
+    let mut data = format!("event: {event}\ndata: [").into_bytes();
+    data.extend(lines.join(&b','));
+    data.extend(b"]\n\n");
+    data.into()
+}
+
+/// A message with lines of any form.
+fn texts(event: &str, part: &HistoryPart) -> Bytes {
+    let texts: Vec<_> = part.lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
+    message(event, &json!(texts))
+}

@@ -1,0 +1,70 @@
+//! Writes a line of state to the log every so often, if the configuration says so.
+
+use std::{convert::Infallible, time::Instant};
+
+use tokio::time::sleep;
+
+use crate::{
+    listen::Workers,
+    proxy::Gateway,
+    telemetry::{metrics::worker::Counts, state_line::StateLine},
+};
+
+/// What had been counted when the last line was written.
+struct Before {
+    at: Instant,
+    counted: StateLine,
+}
+
+impl Before {
+    fn now(gateway: &Gateway, workers: &Workers) -> Self {
+        Self { at: Instant::now(), counted: counted(gateway, workers) }
+    }
+}
+
+/// Writes lines as `log.state` of the current configuration says. Never returns.
+pub(super) async fn keep_writing(gateway: &Gateway, workers: &Workers) -> Infallible {
+    let mut replaced = gateway.replaced.subscribe();
+    loop {
+        let Some(pause) = gateway.live.load().log.state else {
+            // The sender is the gateway's own, so this waits for a reload.
+            let _changed = replaced.changed().await;
+            continue;
+        };
+        let before = Before::now(gateway, workers);
+        tokio::select! {
+            () = sleep(pause) => write(gateway, workers, &before),
+            Ok(()) = replaced.changed() => {}
+        }
+    }
+}
+
+fn write(gateway: &Gateway, workers: &Workers, before: &Before) {
+    let (now, then) = (counted(gateway, workers), before.counted);
+    let line = StateLine {
+        span: before.at.elapsed(),
+        finished: now.finished.saturating_sub(then.finished),
+        failed: now.failed.saturating_sub(then.failed),
+        tokens_in: now.tokens_in.saturating_sub(then.tokens_in),
+        tokens_out: now.tokens_out.saturating_sub(then.tokens_out),
+        ..now
+    };
+    line.write(&gateway.access_log.queue, gateway.access_log.format);
+}
+
+/// What is open now, and what has been counted since the start.
+fn counted(gateway: &Gateway, workers: &Workers) -> StateLine {
+    let mut counts = Counts::default();
+    gateway.all_metrics().iter().for_each(|worker| worker.add_to(&mut counts));
+    let loads = workers.loads();
+    StateLine {
+        in_flight: loads.iter().map(|(exchanges, _)| exchanges).sum(),
+        connections: loads.iter().map(|(_, connections)| connections).sum(),
+        finished: counts.exchanges.values().sum(),
+        failed: counts.faults.values().sum(),
+        tokens_in: counts.tokens.values().map(|tokens| tokens.input).sum(),
+        tokens_out: counts.tokens.values().map(|tokens| tokens.output).sum(),
+        buffered: gateway.buffered(),
+        ..StateLine::default()
+    }
+}

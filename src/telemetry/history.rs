@@ -1,0 +1,155 @@
+//! The last finished requests of one worker, for the operator's live page.
+//!
+//! A request that went well is kept only while somebody looks. One that failed, or needed more than one attempt, is always kept, so that
+//! an operator who comes later finds it; it costs a line, as the log does. Each kind has its own bound, so that neither replaces the other.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+/// Limit in bytes of a line; a longer one is not kept.
+const LONGEST: usize = 16 << 10;
+
+/// The last finished requests of one worker, as JSON objects with the fields of the access line.
+#[derive(Debug)]
+pub struct History {
+    /// Whether requests that went well are kept too.
+    keeps_all: AtomicBool,
+    kept: Mutex<Kept>,
+    /// Lines that were not kept because the operator's thread was reading.
+    missed: AtomicU64,
+}
+
+/// The lines, each with its number.
+#[derive(Debug)]
+struct Kept {
+    /// Limit of the lines of each kind.
+    most: usize,
+    /// The number of the next line, from 1.
+    next: u64,
+    failed: VecDeque<(u64, Arc<[u8]>)>,
+    other: VecDeque<(u64, Arc<[u8]>)>,
+}
+
+/// Lines that were read.
+#[derive(Debug, Default)]
+pub struct HistoryPart {
+    /// The lines, oldest first.
+    pub lines: Vec<Arc<[u8]>>,
+    /// The number to read on from.
+    pub next: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self::of(1000)
+    }
+}
+
+impl History {
+    /// A history of at most `most` requests that failed, and of as many that did not.
+    pub fn of(most: usize) -> Self {
+        let kept = Kept { most, next: 1, failed: VecDeque::new(), other: VecDeque::new() };
+        Self { keeps_all: AtomicBool::new(false), kept: Mutex::new(kept), missed: AtomicU64::new(0) }
+    }
+
+    /// Whether requests that went well are kept.
+    pub fn keeps_all(&self) -> bool {
+        self.keeps_all.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether requests that went well are kept, and forgets them if not.
+    pub fn keep_all(&self, keep: bool) {
+        self.keeps_all.store(keep, Ordering::Relaxed);
+        if !keep {
+            self.lock().other = VecDeque::new();
+        }
+    }
+
+    /// Sets how many requests of each kind are kept.
+    pub fn bound(&self, most: usize) {
+        self.lock().most = most;
+    }
+
+    /// Keeps the line of a finished request. Never waits: a line that comes while another thread reads is counted as missed.
+    pub fn push(&self, line: &[u8], failed: bool) {
+        if line.len() > LONGEST {
+            return;
+        }
+        let Ok(mut kept) = self.kept.try_lock() else {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        let number = kept.next;
+        kept.next += 1;
+        let most = kept.most;
+        let ring = if failed { &mut kept.failed } else { &mut kept.other };
+        while ring.len() >= most.max(1) {
+            ring.pop_front();
+        }
+        ring.push_back((number, line.into()));
+    }
+
+    /// The newest lines from number `from` on, at most `most` of them.
+    pub fn read(&self, from: u64, most: usize) -> HistoryPart {
+        let kept = self.lock();
+        let newer = |ring: &VecDeque<(u64, Arc<[u8]>)>| -> Vec<(u64, Arc<[u8]>)> {
+            ring.iter().rev().take_while(|(number, _)| *number >= from).take(most).cloned().collect()
+        };
+        let (mut lines, next) = (newer(&kept.failed), kept.next);
+        lines.extend(newer(&kept.other));
+        drop(kept);
+        lines.sort_unstable_by_key(|(number, _)| *number);
+        let excess = lines.len().saturating_sub(most);
+        HistoryPart { lines: lines.into_iter().skip(excess).map(|(_, line)| line).collect(), next }
+    }
+
+    /// Number of lines that were not kept because another thread was reading.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
+    /// No code panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(part: &HistoryPart) -> Vec<String> {
+        part.lines.iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_own_bound_and_the_order_is_that_of_their_ends() {
+        let history = History::of(2);
+        for number in 0..6 {
+            history.push(format!("{number}").as_bytes(), number < 3);
+        }
+        let all = history.read(0, 100);
+        assert_eq!((texts(&all), all.next), (["1", "2", "4", "5"].map(String::from).to_vec(), 7));
+        assert_eq!(texts(&history.read(0, 3)), ["2", "4", "5"]);
+        assert_eq!(texts(&history.read(all.next, 100)), [""; 0]);
+        history.push(b"6", true);
+        assert_eq!(texts(&history.read(all.next, 100)), ["6"]);
+        history.keep_all(false);
+        assert_eq!(texts(&history.read(0, 100)), ["2", "6"]);
+    }
+
+    #[test]
+    fn who_writes_never_waits() {
+        let history = History::of(2);
+        let reading = history.lock();
+        history.push(b"late", true);
+        drop(reading);
+        history.push(&[b'x'; LONGEST + 1], true);
+        assert_eq!((history.missed(), history.read(0, 9).lines.len()), (1, 0));
+    }
+}

@@ -1,0 +1,244 @@
+//! The waiters of one priority: deficit round robin over their flows.
+//!
+//! Flows take turns. When its turn comes, a flow is granted a quantum, and its waiters are served for as long as it has anything left (M. Shreedhar and
+//! G. Varghese, "Efficient Fair Queueing using Deficit Round Robin", SIGCOMM 1995). The last one may cost more than that: the flow then owes the rest, and
+//! is passed over until its quanta have paid for it (H. Adiseshu, G. Parulkar and G. Varghese, "A Reliable and Scalable Striping Protocol", SIGCOMM
+//! 1996, call this form surplus round robin). So no client waits for several rounds because its first request is a large one. Flows that always have
+//! waiters get the same share of what is served, whatever their requests cost: two of them differ by at most a quantum and the cost of two
+//! requests. The quantum is the mean cost of the waiters at the beginning of a round.
+//!
+//! What a request will cost is an estimate. When its real cost is known, the difference is charged to its flow. A flow that owes anything keeps its
+//! debt while it has no waiters, for as long as others of its priority wait.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::ticket::{FlowKey, Ticket};
+
+/// A waiter, and what its queue keeps for it.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) ticket: Ticket,
+    pub(super) item: T,
+}
+
+/// The waiters of one priority. The number of flows is bounded by that of the waiters, and of permits whose cost is corrected.
+#[derive(Debug)]
+pub(super) struct Flows<T> {
+    flows: HashMap<FlowKey, Flow<T>>,
+    /// The flows in the order of their turns; each once.
+    turns: VecDeque<FlowKey>,
+    /// Whether the first flow has its quantum of this turn.
+    turn_begun: bool,
+    /// Number of the round. All flows get a quantum of the same size in it.
+    round: u64,
+    /// 0: no round has begun.
+    quantum: i64,
+    waiting: usize,
+    /// The sum of the costs of all waiters.
+    cost: i64,
+}
+
+/// The waiters of one client.
+#[derive(Debug)]
+struct Flow<T> {
+    /// What it may still be served; negative: what it owes.
+    deficit: i64,
+    /// The round in which it got its last quantum.
+    round: u64,
+    /// In the order of arrival. Empty while the flow is in debt.
+    entries: VecDeque<Entry<T>>,
+}
+
+impl<T> Default for Flows<T> {
+    fn default() -> Self {
+        Self {
+            flows: HashMap::new(),
+            turns: VecDeque::new(),
+            turn_begun: false,
+            round: 1,
+            quantum: 0,
+            waiting: 0,
+            cost: 0,
+        }
+    }
+}
+
+impl<T> Flows<T> {
+    /// The number of waiters.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Adds a waiter behind those of its flow that arrived before it. Returns how many waiters will be served before it if all cost the same and
+    /// none comes or leaves; where flows have fewer waiters than it has before it in its own, it is more than that.
+    pub(super) fn insert(&mut self, entry: Entry<T>) -> usize {
+        let Ticket { flow: key, arrival, .. } = entry.ticket;
+        self.waiting += 1;
+        self.cost += entry.ticket.cost();
+        if !self.flows.contains_key(&key) {
+            self.turns.push_back(key);
+        }
+        let round = self.round.saturating_sub(1);
+        let flow =
+            self.flows.entry(key).or_insert_with(|| Flow { deficit: 0, round, entries: VecDeque::new() });
+        let index = flow.entries.partition_point(|other| other.ticket.arrival <= arrival);
+        flow.entries.insert(index, entry);
+        let of_others = self.waiting - flow.entries.len();
+        let turns_of_others = (self.flows.len() - 1).saturating_mul(index + 1);
+        index + of_others.min(turns_of_others)
+    }
+
+    /// The cost of the waiter that is served next, of those that `may` be: its flow's turn begins, if it has not begun.
+    pub(super) fn next(&mut self, may: &impl Fn(&T) -> bool) -> Option<i64> {
+        let mut visited = 0;
+        while let Some(key) = self.turns.front() {
+            let flow = self.flows.get_mut(key)?;
+            let cost = flow.first(may).map(|(_, cost)| cost);
+            if (cost.is_some() || flow.entries.is_empty()) && !self.turn_begun {
+                if flow.round == self.round || self.quantum == 0 {
+                    // All have had their turn.
+                    self.round += 1;
+                    self.quantum = mean(self.cost, self.waiting);
+                }
+                flow.round = self.round;
+                flow.deficit = flow.deficit.saturating_add(self.quantum);
+                self.turn_begun = true;
+            }
+            match cost {
+                Some(cost) if flow.deficit > 0 => return Some(cost),
+                None if flow.entries.is_empty() && flow.deficit >= 0 => self.forget_first(),
+                _ => {
+                    self.end_turn();
+                    visited += 1;
+                }
+            }
+            // All have their quantum of this round.
+            if visited > self.turns.len() {
+                self.skip_rounds(may)?;
+                visited = 0;
+            }
+        }
+        None
+    }
+
+    /// The waiter that [`next`](Self::next) has found.
+    pub(super) fn peek(&self, may: &impl Fn(&T) -> bool) -> Option<&T> {
+        let flow = self.flows.get(self.turns.front()?)?;
+        let (index, _) = flow.first(may)?;
+        Some(&flow.entries.get(index)?.item)
+    }
+
+    /// Takes the waiter out that [`next`](Self::next) has found, and charges its cost to its flow.
+    pub(super) fn take(&mut self, may: &impl Fn(&T) -> bool) -> Option<Entry<T>> {
+        let flow = self.flows.get_mut(self.turns.front()?)?;
+        let (index, cost) = flow.first(may)?;
+        let entry = flow.entries.remove(index)?;
+        flow.deficit -= cost;
+        self.waiting -= 1;
+        self.cost -= cost;
+        if flow.entries.is_empty() && flow.deficit >= 0 {
+            // A flow saves nothing for the time when it has waiters again.
+            self.forget_first();
+        }
+        self.forget_debts_if_idle();
+        Some(entry)
+    }
+
+    /// Takes the waiter with this ticket out, which is not served.
+    pub(super) fn remove(&mut self, ticket: &Ticket) -> Option<Entry<T>> {
+        let flow = self.flows.get_mut(&ticket.flow)?;
+        let index = flow.entries.binary_search_by_key(&ticket.arrival, |entry| entry.ticket.arrival).ok()?;
+        let entry = flow.entries.remove(index)?;
+        self.waiting -= 1;
+        self.cost -= entry.ticket.cost();
+        if flow.entries.is_empty() && flow.deficit >= 0 {
+            self.forget(ticket.flow);
+        }
+        self.forget_debts_if_idle();
+        Some(entry)
+    }
+
+    /// Charges `excess` more to a flow; negative: what it was charged too much.
+    pub(super) fn charge(&mut self, key: FlowKey, excess: i64) {
+        if self.waiting == 0 {
+            return;
+        }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.deficit = flow.deficit.saturating_sub(excess);
+        } else if excess > 0 {
+            let round = self.round.saturating_sub(1);
+            self.flows.insert(key, Flow { deficit: -excess, round, entries: VecDeque::new() });
+            self.turns.push_back(key);
+        }
+    }
+
+    fn end_turn(&mut self) {
+        self.turn_begun = false;
+        self.turns.rotate_left(1.min(self.turns.len()));
+    }
+
+    fn forget_first(&mut self) {
+        self.turn_begun = false;
+        if let Some(key) = self.turns.pop_front() {
+            self.flows.remove(&key);
+        }
+    }
+
+    fn forget(&mut self, key: FlowKey) {
+        if self.turns.front() == Some(&key) {
+            return self.forget_first();
+        }
+        self.flows.remove(&key);
+        self.turns.retain(|turn| *turn != key);
+    }
+
+    /// Nobody is owed anything when nobody waits.
+    fn forget_debts_if_idle(&mut self) {
+        if self.waiting == 0 {
+            self.flows.clear();
+            self.turns.clear();
+            self.turn_begun = false;
+            self.quantum = 0;
+        }
+    }
+
+    /// Grants the quanta of all rounds in which no waiter would be served. `None`: there is no waiter that `may` be served.
+    fn skip_rounds(&mut self, may: &impl Fn(&T) -> bool) -> Option<()> {
+        let quantum = mean(self.cost, self.waiting);
+        let rounds = |flow: &Flow<T>| {
+            flow.first(may)?;
+            Some(flow.deficit.saturating_neg().max(0) / quantum)
+        };
+        let rounds = self.flows.values().filter_map(rounds).min()?;
+        let grant = quantum.saturating_mul(rounds);
+        if grant == 0 {
+            return Some(());
+        }
+        self.turns.retain(|key| {
+            let Some(flow) = self.flows.get_mut(key) else { return false };
+            let owes = flow.entries.is_empty();
+            if owes || flow.first(may).is_some() {
+                flow.deficit = flow.deficit.saturating_add(grant);
+            }
+            let is_paid = owes && flow.deficit >= 0;
+            if is_paid {
+                self.flows.remove(key);
+            }
+            !is_paid
+        });
+        Some(())
+    }
+}
+
+impl<T> Flow<T> {
+    /// The first waiter that `may` be served: its index and its cost.
+    fn first(&self, may: &impl Fn(&T) -> bool) -> Option<(usize, i64)> {
+        let index = self.entries.iter().position(|entry| may(&entry.item))?;
+        Some((index, self.entries.get(index)?.ticket.cost()))
+    }
+}
+
+fn mean(sum: i64, count: usize) -> i64 {
+    let count = i64::try_from(count).unwrap_or(i64::MAX).max(1);
+    (sum / count).max(1)
+}

@@ -1,0 +1,5 @@
+//! The live page: what it is sent, what an operator may do on it, and what it looks like in a browser.
+
+mod actions;
+mod events;
+mod viewer;

@@ -1,0 +1,4 @@
+//! Requests that wait their turn: who is served next, what ends a wait, and what clients and operators see of it.
+
+mod rig;
+mod targets;
