@@ -52,6 +52,21 @@ impl RedisServer {
         server
     }
 
+    /// Starts a Sentinel that watches the master `main` at a port, with two others.
+    pub(crate) fn sentinel(master: u16) -> Self {
+        let (port, folder) = (free_port(), folder());
+        let file = folder.join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds main 700\nsentinel failover-timeout main 3000\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let child = quiet(Command::new("redis-server").arg(&file).arg("--sentinel"));
+        let server = Self { child, port, folder, settings: Vec::new() };
+        server.wait();
+        server
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -192,11 +207,13 @@ pub(crate) fn free_port() -> u16 {
 }
 
 fn spawn(port: u16, folder: &PathBuf, settings: &[String]) -> Child {
-    Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .arg("--dir")
-        .arg(folder)
-        .args(settings)
+    let mut command = Command::new("redis-server");
+    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    quiet(command.arg("--dir").arg(folder).args(settings))
+}
+
+fn quiet(command: &mut Command) -> Child {
+    command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

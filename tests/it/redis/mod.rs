@@ -1,7 +1,9 @@
 //! Limits that several gateways share in a real Redis.
 
+mod cluster;
 mod exact;
 mod hazards;
+mod sentinel;
 
 use std::{sync::Arc, time::Duration};
 
