@@ -5,12 +5,16 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use super::{CallError, Trouble, breaker::Session, connection::Connection};
+
+/// How long the result of a call is waited for that nobody needs in time any more.
+const LATE: Duration = Duration::from_secs(2);
 
 /// A script in Lua, which the server knows by its digest once it has seen it.
 #[derive(Debug)]
@@ -96,10 +100,12 @@ impl Running {
         if let Some(future) = self.future.take() {
             let session = self.session.clone();
             self.runtime.spawn(async move {
-                let result = future.await;
+                let result = timeout(LATE, future).await.unwrap_or(Err(CallError::Late));
                 // Nobody knows whether it was executed: with the next connection, the server is told what is true.
-                if let Err(CallError::Failed(trouble @ Trouble::Connection(_))) = &result {
-                    session.end(trouble.clone());
+                match &result {
+                    Err(CallError::Failed(trouble @ Trouble::Connection(_))) => session.end(trouble.clone()),
+                    Err(CallError::Late) => session.end(Trouble::Slow),
+                    _ => {}
                 }
                 then(result);
             });

@@ -18,7 +18,7 @@ use crate::config::{Redis, RedisAddress, RedisServers, RedisTls, Secret};
 /// How long making a connection may take, with TLS and authentication.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long the result of a call is waited for on its connection, whoever still wants it.
+/// How long one server of a cluster may take. Who waits for a call waits for less.
 const RESPONSE: Duration = Duration::from_secs(2);
 
 /// Calls that may be queued in one connection. More wait, each within its own time.
@@ -148,7 +148,8 @@ async fn single(settings: &Redis, address: &RedisAddress, database: i64) -> Resu
     let notified = broken.clone();
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT))
-        .set_response_timeout(Some(RESPONSE))
+        // A timer would belong to the thread on which the call is polled first, which may end before the call does.
+        .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUED)
         .set_push_sender(move |info: PushInfo| -> Result<(), redis::aio::SendError> {
             if info.kind == PushKind::Disconnection {
@@ -175,6 +176,7 @@ async fn cluster(settings: &Redis, addresses: &[RedisAddress]) -> Result<Connect
     let mut builder = ClusterClientBuilder::new(nodes)
         .connection_timeout(CONNECT)
         .response_timeout(RESPONSE)
+        .overall_response_timeout(None)
         .retries(2)
         .min_retry_wait(1)
         .max_retry_wait(10);

@@ -35,6 +35,10 @@ pub(super) fn copy(
     let (Some(position), Some(replica)) = (timed(unit), counter.shared.get()) else { return };
     let (value, born) = state;
     let mut known = replica.known();
+    match known.copied.get_mut(position) {
+        Some(last) if *last <= copying.now => *last = copying.now,
+        _ => return,
+    }
     known.fresh_until = copying.sent.nanos().saturating_add(FRESH);
     match (counter.timed(unit), period) {
         (Some(Meter::Clock(clock)), _) => clock.set(copying.local(value)),

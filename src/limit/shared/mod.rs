@@ -11,6 +11,7 @@ mod heartbeat;
 mod ledger;
 mod plan;
 mod replica;
+mod reserved;
 mod script;
 mod sharing;
 mod subject;

@@ -256,7 +256,7 @@ pub(super) fn timed(unit: Unit) -> Option<usize> {
 }
 
 /// How much of a unit a limit allows, and how much of it a request needs.
-fn demanded(applied: &Applied, unit: Unit, demand: Demand) -> (Option<&Allowance>, u64) {
+pub(super) fn demanded(applied: &Applied, unit: Unit, demand: Demand) -> (Option<&Allowance>, u64) {
     let limit = &applied.limit;
     match unit {
         Unit::Requests => (limit.requests.as_ref(), 1),

@@ -29,6 +29,12 @@ pub struct Replica {
 pub(super) struct Known {
     /// Until when the copies are good enough to refuse a request, in nanoseconds as those of [`Now`](crate::limit::Now).
     pub(super) fresh_until: i64,
+    /// The server's time of the replies that were copied last: an older reply changes nothing.
+    pub(super) copied: [f64; 3],
+    /// What requests whose calls are on their way ask for: nanoseconds of a clock, or units of a period.
+    pub(super) asked: [i64; 3],
+    /// Such requests, where the limit is on requests at once.
+    pub(super) asking: u32,
     /// The last sums of calendar periods.
     pub(super) seen: [Option<Seen>; 3],
     /// Where this process began to count by itself.

@@ -20,6 +20,7 @@ use super::{
     heartbeat,
     ledger::{Entry, Ledger, corrections},
     plan::{Decision, Plan, PlanTime},
+    reserved::{Arrival, Reserved},
     script::NODES,
     wire::{self, AdmissionReply, Asker},
 };
@@ -134,13 +135,16 @@ impl Sharing {
         let Some(plan) = Plan::new(limits, demand, time) else {
             return self.take_alone(limits, demand, moment);
         };
-        // Taken of the copies while the call is on its way, so that requests which come meanwhile are not all sent.
-        let copies = self.take_of_copies(plan.limits(), demand, moment)?;
+        // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
+        let arrival = Arrival { now: moment.monotonic, wall: time.wall };
+        let reserved = Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| {
+            self.remembered.fetch_add(1, Ordering::Relaxed);
+        })?;
         let start = Instant::now();
         let mut sending = match Sending::start(self, Arc::new(plan), session) {
             Some(sending) => sending,
             None => {
-                drop(copies);
+                drop(reserved);
                 return self.take_alone(limits, demand, moment);
             }
         };
@@ -149,8 +153,9 @@ impl Sharing {
         if !is_complete {
             sending.is_late();
         }
-        drop(copies);
-        match sending.decide() {
+        let decision = sending.decide();
+        drop(reserved);
+        match decision {
             Decision::Admitted { granted, would_refuse } => {
                 Ok(Admitted::by_store(self, granted, would_refuse))
             }
@@ -299,29 +304,6 @@ impl Sharing {
         now: Moment,
     ) -> Vec<Entry> {
         corrections(applied, taken, used, self.wall(now))
-    }
-
-    /// Takes of this process' copies what is asked of the store.
-    fn take_of_copies(
-        &self,
-        limits: &[Applied],
-        demand: Demand,
-        moment: Moment,
-    ) -> Result<Admitted, Refused> {
-        let refused = match Admitted::take(limits, demand, moment) {
-            Ok(admitted) => return Ok(admitted),
-            Err(refused) => refused,
-        };
-        let by = limits.iter().find(|applied| Arc::ptr_eq(&applied.limit, &refused.limit));
-        let replica = by.and_then(|applied| applied.counter.shared.get());
-        let is_fresh = replica.is_some_and(|replica| replica.known().fresh_until > moment.monotonic.nanos());
-        // This process' own requests in flight are never more than those of all.
-        if is_fresh || refused.unit == Unit::Concurrent {
-            self.remembered.fetch_add(1, Ordering::Relaxed);
-            return Err(refused);
-        }
-        // The copy is old: the store may have been given something back. It is asked without taking anything here.
-        Admitted::take(&[], demand, moment)
     }
 }
 

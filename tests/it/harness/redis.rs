@@ -172,13 +172,6 @@ impl RedisClient {
 }
 
 impl Reply {
-    pub(crate) fn bytes(self) -> Vec<u8> {
-        match self {
-            Self::Bytes(Some(bytes)) => bytes,
-            other => panic!("{other:?}"),
-        }
-    }
-
     pub(crate) fn number(&self) -> i64 {
         match self {
             Self::Number(number) => *number,

@@ -47,7 +47,7 @@ async fn cluster() -> Vec<RedisServer> {
 fn setting(servers: &[RedisServer]) -> String {
     let addresses: Vec<String> =
         servers.iter().take(2).map(|one| format!("\"127.0.0.1:{}\"", one.port())).collect();
-    format!("cluster = [{}]", addresses.join(", "))
+    format!("cluster = [{}]\ntimeout = \"1s\"", addresses.join(", "))
 }
 
 /// The master that has a slot: its index, and its id.

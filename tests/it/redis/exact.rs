@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use sluicegate::simulator::{Gate, Head, Script, Step};
 
-use super::{admitted, all_at_once, is_shared, sharing, start, toml};
+use super::{admitted, all_at_once, is_shared, patient, sharing, start, toml};
 use crate::harness::{Gateway, Http, chat, redis::RedisServer, safely, simulator};
 
 /// Nothing comes back within a test.
@@ -16,7 +16,7 @@ async fn gateways_admit_a_burst_together() {
     let upstream = simulator().await;
     for count in [1, 2, 4] {
         let redis = RedisServer::start(&[]);
-        let servers = format!("url = \"{}\"", redis.url());
+        let servers = patient(&redis);
         let gateways: Vec<Gateway> = (0..count).map(|_| start(&upstream, &servers, A_HUNDRED)).collect();
         for gateway in &gateways {
             is_shared(gateway, true).await;
@@ -48,7 +48,7 @@ async fn requests_at_once_are_counted_over_all_gateways_to_the_end_of_their_resp
         ]));
     }
     let redis = RedisServer::start(&[]);
-    let servers = format!("url = \"{}\"", redis.url());
+    let servers = patient(&redis);
     let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers, "concurrent = 10")).collect();
     for gateway in &gateways {
         is_shared(gateway, true).await;
@@ -81,7 +81,7 @@ async fn what_was_not_used_is_given_back_to_all() {
         upstream.queue(Script::new(vec![Step::Cut(sluicegate::simulator::Cut::Reset)]));
     }
     let redis = RedisServer::start(&[]);
-    let servers = format!("url = \"{}\"", redis.url());
+    let servers = patient(&redis);
     let limit = "requests = 3\nper = \"month\"";
     let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers, limit)).collect();
     for gateway in &gateways {
@@ -109,7 +109,7 @@ async fn what_was_not_used_is_given_back_to_all() {
 async fn a_reload_keeps_the_connection_and_a_changed_server_gets_another_one() {
     let upstream = simulator().await;
     let (one, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
-    let url = |redis: &RedisServer| format!("url = \"{}\"", redis.url());
+    let url = patient;
     let gateway = start(&upstream, &url(&one), "requests = 2\nper = \"day\"");
     is_shared(&gateway, true).await;
     let first = sharing(&gateway);

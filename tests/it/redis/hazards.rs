@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use sluicegate::store::Statistics;
 
-use super::{admitted, all_at_once, is_shared, sharing, start};
+use super::{admitted, all_at_once, is_shared, patient, sharing, start};
 use crate::harness::{
     Gateway, Http, chat,
     redis::{RedisServer, free_port},
@@ -134,7 +134,7 @@ fn waits_are_bounded(gateway: &Gateway, name: &str) {
 async fn while_it_is_away_each_gateway_admits_its_share() {
     let upstream = simulator().await;
     let mut redis = RedisServer::start(&[]);
-    let servers = format!("url = \"{}\"", redis.url());
+    let servers = patient(&redis);
     let limit = "requests = 100\nper = \"366d\"\nburst = { requests = 100 }";
     let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers, limit)).collect();
     for gateway in &gateways {
@@ -154,18 +154,18 @@ async fn while_it_is_away_each_gateway_admits_its_share() {
             chat(gateway.address(), Http::One).await;
         }
     }
-    // Forty were used; of the other sixty each may admit half. A few were admitted while the gateways found out.
+    // Forty were used; of the other sixty each may admit half, those included that were admitted while the gateways found out.
     let found_out: usize = gateways.iter().map(|gateway| sharing(gateway).state().fallbacks as usize).sum();
     let more = admitted(&all_at_once(&gateways, 120).await);
     let all = 40 + found_out + more;
-    assert!((90..=110).contains(&all), "{found_out} {more}");
+    assert!((90..=102).contains(&all), "{found_out} {more}");
     // When it is back, what was used meanwhile counts.
     redis.signal("CONT");
     for gateway in &gateways {
         is_shared(gateway, true).await;
     }
     let rest = admitted(&all_at_once(&gateways, 40).await);
-    assert!(rest <= 10, "{rest}");
+    assert!(rest <= 100 - all.min(100), "{rest}");
     redis.kill();
 }
 
@@ -173,7 +173,7 @@ async fn while_it_is_away_each_gateway_admits_its_share() {
 async fn a_day_is_restored_from_what_gateways_have_seen() {
     let upstream = simulator().await;
     let redis = RedisServer::start(&[]);
-    let servers = format!("url = \"{}\"", redis.url());
+    let servers = patient(&redis);
     let gateways: Vec<Gateway> =
         (0..2).map(|_| start(&upstream, &servers, "requests = 50\nper = \"day\"")).collect();
     for gateway in &gateways {

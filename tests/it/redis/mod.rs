@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 use sluicegate::{limit::shared::Sharing, simulator::Simulator};
 
-use super::harness::{Answer, Gateway, GatewayToml, Http, chat, safely};
+use super::harness::{Answer, Gateway, GatewayToml, Http, chat, redis::RedisServer, safely};
 
 /// A gateway with one limit on all of its one client's requests, counted in these servers.
 fn toml(upstream: &Simulator, servers: &str, limit: &str) -> GatewayToml {
@@ -25,6 +25,11 @@ fn start(upstream: &Simulator, servers: &str, limit: &str) -> Gateway {
 
 fn sharing(gateway: &Gateway) -> Arc<Sharing> {
     gateway.inside().live.load().limits.sharing().expect("[redis]").clone()
+}
+
+/// The setting for one server, with a timeout that no load of the machine exceeds.
+fn patient(redis: &RedisServer) -> String {
+    format!("url = \"{}\"\ntimeout = \"1s\"", redis.url())
 }
 
 /// Waits until limits are shared, or are not.
