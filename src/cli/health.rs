@@ -28,13 +28,20 @@ pub(super) struct HealthOptions {
     timeout: Duration,
 }
 
-/// Why the gateway does not count as ready.
+/// Why no admin listener is known.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub(super) enum NoListener {
     #[error(transparent)]
     Config(#[from] Problems),
     #[error("{} has no [admin] table, so nothing can be asked: add one, or name the address with --admin", .0.display())]
     NoAdmin(PathBuf),
+}
+
+/// Why the gateway does not count as ready.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    NoListener(#[from] NoListener),
     #[error("admin listener {0} does not answer")]
     Unreachable(SocketAddr, #[source] io::Error),
     #[error("not ready: admin listener {0} answers {1:?}")]
@@ -50,11 +57,7 @@ pub(super) fn run(file: &Path, options: &HealthOptions) -> ExitCode {
 }
 
 fn ask(file: &Path, options: &HealthOptions) -> Result<(), Error> {
-    let address = match options.admin {
-        Some(address) => address,
-        None => config::admin_address(file)?.ok_or_else(|| Error::NoAdmin(file.to_owned()))?,
-    };
-    let address = reachable(address);
+    let address = admin_listener(file, options.admin)?;
     let answer = get(address, options.timeout).map_err(|error| Error::Unreachable(address, error))?;
     let status = answer.split(' ').nth(1).unwrap_or_default();
     if status == "200" {
@@ -62,6 +65,15 @@ fn ask(file: &Path, options: &HealthOptions) -> Result<(), Error> {
     }
     let said = answer.split("\r\n\r\n").nth(1).unwrap_or_default().trim();
     Err(Error::NotReady(address, format!("{status} {said}").trim().to_owned()))
+}
+
+/// The address at which the admin listener is asked: `named`, or the one of the configuration file.
+pub(super) fn admin_listener(file: &Path, named: Option<SocketAddr>) -> Result<SocketAddr, NoListener> {
+    let address = match named {
+        Some(address) => address,
+        None => config::admin_address(file)?.ok_or_else(|| NoListener::NoAdmin(file.to_owned()))?,
+    };
+    Ok(reachable(address))
 }
 
 /// A listener on all addresses is asked on loopback.

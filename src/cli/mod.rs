@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod health;
 mod key;
+mod log;
 mod pages;
 mod paint;
 mod paste;
@@ -13,6 +14,7 @@ mod probe;
 mod run;
 mod serve;
 mod simulate;
+mod top;
 mod version;
 
 use std::{
@@ -51,6 +53,8 @@ pub fn run() -> ExitCode {
         Command::Cert(options) => cert::run(&options),
         Command::Health(options) => health::run(&file, &options),
         Command::Client(options) => client::run(&file, &options),
+        Command::Top(options) => top::run(&file, &options),
+        Command::Log(options) => log::run(&options),
         Command::Schema => pages::schema(),
         Command::Completions { shell } => pages::completions(shell),
         Command::Man(options) => pages::man(&options),
@@ -170,6 +174,22 @@ enum Command {
         after_long_help = "Examples:\n  sluicegate client\n  sluicegate client openai-python --as team-a > hello.py\n  sluicegate client claude-code --url https://llm.example.com"
     )]
     Client(client::ClientOptions),
+    /// Show what the gateway does now
+    ///
+    /// The live page of the admin listener, in a terminal: what is wrong, upstreams, and the requests in flight with their clients, models and times.
+    /// Ctrl-C ends it. Over a pipe, shows it once. The admin token is read from the environment variable SLUICEGATE_ADMIN_TOKEN.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate top --config /etc/sluicegate/gateway.toml\n  sluicegate top --admin 127.0.0.1:9901 --sort silence\n  sluicegate top --json | jq .totals"
+    )]
+    Top(top::TopOptions),
+    /// Show the gateway's log to people
+    ///
+    /// Reads the JSON lines of the gateway from a file, a pipe or the journal, also as journalctl, Docker and Kubernetes wrap them, and shows one line for
+    /// each request, with its failed attempts and its error below. Other lines are shown as they are.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate log --follow\n  sluicegate log --errors /var/log/sluicegate.log\n  kubectl logs deploy/sluicegate | sluicegate log --client 'team-*' --model 'gpt-4o*'\n  sluicegate log --id req_26e8dd6b0ae5a620512986593b66fdb0 --raw | jq .attempts"
+    )]
+    Log(log::LogOptions),
     /// Print the JSON Schema (draft-07) of the configuration file
     ///
     /// For editors. `#:schema ./gateway.schema.json` in the first line of a TOML file names its schema for Taplo and for "Even Better TOML".
@@ -196,6 +216,7 @@ impl Command {
             Self::Check(options) => Some(&options.config),
             Self::Health(options) => Some(&options.config),
             Self::Client(options) => Some(&options.config),
+            Self::Top(options) => Some(&options.config),
             _ => None,
         }
     }
@@ -222,7 +243,7 @@ pub struct DemoOptions {
     /// Listen address without TLS
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     pub plain: SocketAddr,
-    /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
+    /// Listen address of the admin listener: /live, /healthz, /readyz, /metrics, /status, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = address)]
     pub admin: SocketAddr,
 }
@@ -282,7 +303,7 @@ mod tests {
             .filter(|command| named(command))
             .map(|command| command.get_name().to_owned())
             .collect();
-        assert_eq!(readers, ["serve", "check", "health", "client"]);
+        assert_eq!(readers, ["serve", "check", "health", "client", "top"]);
         for line in ["key new team-a --config a", "demo --config a", "cert --config a", "schema --config a"] {
             let arguments = std::iter::once("sluicegate").chain(line.split(' '));
             assert!(Cli::try_parse_from(arguments).is_err(), "{line}");

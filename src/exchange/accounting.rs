@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Finished;
 use crate::{
     fault::Phase,
-    limit::{Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, TokenCount},
+    limit::{Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, Refused, TokenCount},
     openai::Usage,
 };
 
@@ -103,11 +103,22 @@ impl Accounting {
     }
 
     /// Charges `used`, where that is more than what was reserved and charged so far.
-    pub fn charge(&mut self, used: TokenCount) {
+    fn charge(&mut self, used: TokenCount) {
         let moment = now();
         for granted in &mut self.grants {
             granted.charge_so_far(Demand { tokens: used, ..Demand::default() }, moment);
         }
+    }
+
+    /// Charges what the turns of a WebSocket connection have used so far.
+    pub fn charge_turns(&mut self, reported: Option<&Usage>, unreported: u64) {
+        self.charge(of_turns(reported, unreported));
+    }
+
+    /// The first limit on tokens or cost of which nothing is left.
+    pub fn exhausted(&self) -> Option<Refused> {
+        let moment = now();
+        self.grants.iter().find_map(|granted| granted.exhausted(moment))
     }
 
     /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
@@ -125,6 +136,9 @@ impl Accounting {
 
     fn used(&self, finished: &Finished<'_>) -> TokenCount {
         let record = finished.record;
+        if let Some(tunnel) = &record.tunnel {
+            return of_turns(finished.usage().as_ref(), tunnel.unreported_tokens);
+        }
         if let Some(usage) = finished.usage() {
             let used = counted(&usage);
             let is_whole = finished.outcome.phase == Phase::Done;
@@ -164,6 +178,11 @@ fn is_accepted(finished: &Finished<'_>) -> bool {
     let status = record.attempts.last().and_then(|attempt| attempt.status);
     let has_refused = status.is_some_and(|status| status.is_server_error() || status.as_u16() == 429);
     record.first_byte.is_some() && !has_refused
+}
+
+fn of_turns(reported: Option<&Usage>, unreported: u64) -> TokenCount {
+    let used = reported.map(counted).unwrap_or_default();
+    TokenCount { output: used.output.saturating_add(unreported), ..used }
 }
 
 fn counted(usage: &Usage) -> TokenCount {

@@ -130,8 +130,8 @@ impl Finished<'_> {
 
     /// Whether something went wrong that an operator may look for later: a known client's request failed, or needed a further attempt.
     pub(super) fn went_wrong(&self) -> bool {
-        let failed = self.outcome.fault.is_some() && self.record.caller.is_some();
-        failed || self.record.attempts.count() > 1
+        let failed = self.outcome.fault.is_some() || self.upstream_error().is_some();
+        (failed && self.record.caller.is_some()) || self.record.attempts.count() > 1
     }
 
     /// The attempts for the log; empty when a single attempt succeeded, since the line itself describes it.

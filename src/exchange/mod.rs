@@ -190,6 +190,11 @@ impl Exchange {
         self.accounting.as_deref_mut()
     }
 
+    /// The account with limits, to be looked at.
+    pub fn account(&self) -> Option<&Accounting> {
+        self.accounting.as_deref()
+    }
+
     /// Charges a stream of which so many `events` have passed, if its next charge is due.
     pub fn events_passed(&mut self, events: u64) {
         if events >= self.charge_at {

@@ -26,6 +26,8 @@ pub struct TunnelTally {
     pub turns: u64,
     /// Of `turns`, those that failed.
     pub failed_turns: u64,
+    /// Tokens of output of turns that ended without a report of their usage: one for each message of theirs.
+    pub unreported_tokens: u64,
     /// Frames from the client.
     pub frames_in: u64,
     /// The status code of the first close frame; 1005 if it has none.

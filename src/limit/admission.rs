@@ -144,6 +144,11 @@ impl Admitted {
         }
     }
 
+    /// The first limit on tokens or cost of which nothing is left, so that a connection that goes on may ask for nothing more.
+    pub fn exhausted(&self, now: Moment) -> Option<Refused> {
+        self.shares.iter().find_map(|share| share.exhausted(now))
+    }
+
     /// Makes what was taken into what was used, and ends the request for limits on requests at once.
     pub fn settle(mut self, used: Demand, now: Moment) {
         let sharing = self.sharing.take();
@@ -237,6 +242,17 @@ impl Share {
         let tokens = limit.weights.weigh(used.tokens);
         self.tokens = charge(&counter.tokens, limit.tokens.as_ref(), self.tokens, tokens);
         self.cost = charge(&counter.cost, limit.cost.as_ref(), self.cost, used.cost.nanos());
+    }
+
+    fn exhausted(&self, now: Moment) -> Option<Refused> {
+        let Applied { limit, counter } = &self.applied;
+        if !limit.enforce {
+            return None;
+        }
+        let tokens = counter.tokens.wait(limit.tokens.as_ref(), now).map(|wait| (Unit::Tokens, wait));
+        let cost = || counter.cost.wait(limit.cost.as_ref(), now).map(|wait| (Unit::Cost, wait));
+        let (unit, wait) = tokens.or_else(cost)?;
+        Some(Refused { limit: limit.clone(), unit, wait: Some(wait) })
     }
 
     fn settle(self, used: Demand, now: Moment) {

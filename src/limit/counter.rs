@@ -178,6 +178,18 @@ impl Meter {
         }
     }
 
+    /// The time until any unit is left; `None`: one is.
+    pub(super) fn wait(&self, allowance: Option<&Allowance>, now: Moment) -> Option<Duration> {
+        match (self, allowance) {
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.wait(rate, now.monotonic),
+            (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
+                let (used, period) = count.used(calendar, now.wall);
+                (used >= *quantity).then(|| period.rest(now.wall))
+            }
+            _ => None,
+        }
+    }
+
     /// Gives back what was taken.
     pub(super) fn give_back(&self, allowance: Option<&Allowance>, taken: Taken) {
         match (self, allowance, taken.period) {

@@ -144,6 +144,13 @@ impl Clock {
         }
     }
 
+    /// The time until anything may be used; `None`: something may be now.
+    pub fn wait(&self, rate: &Rate, now: Now) -> Option<Duration> {
+        let next = self.arrival.load(Ordering::Relaxed).max(now.0).saturating_add(rate.time_of(1));
+        let excess = next.saturating_sub(now.0).saturating_sub(rate.tolerance);
+        (excess > 0).then(|| Duration::from_nanos(excess.unsigned_abs()))
+    }
+
     /// Charges `units` more, whether or not they are there. What is missing is debt: it delays later requests until it is paid for.
     pub fn charge(&self, rate: &Rate, units: u64, now: Now) {
         let time = rate.time_of(units);

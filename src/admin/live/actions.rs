@@ -110,10 +110,11 @@ impl AdminState {
     }
 }
 
-/// Whether no web page has sent this, or one of this listener (Fetch Standard: browsers send `origin` with each POST).
-fn is_of_own_page(headers: &HeaderMap) -> bool {
+/// Whether no web page has sent this, or one of this listener. Browsers send `origin` with each POST (Fetch Standard) and `sec-fetch-site` with all
+/// requests (Fetch Metadata), where `none` means that a person has asked for it.
+pub(super) fn is_of_own_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if site.is_some_and(|site| site != b"same-origin") {
+    if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) {
         return false;
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();

@@ -15,7 +15,7 @@ mod viewers;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AdminState, body::AdminBody};
 use feed::Feed;
@@ -52,7 +52,7 @@ impl AdminState {
     pub(super) async fn live<B>(&self, request: &Request<B>) -> Option<Response<AdminBody>> {
         let path = request.uri().path();
         if path == EVENTS && *request.method() == Method::GET {
-            return Some(self.watch());
+            return Some(self.watch(request.headers()));
         }
         let action = path.strip_prefix(PAGE)?.strip_prefix('/')?;
         if *request.method() == Method::POST {
@@ -61,7 +61,14 @@ impl AdminState {
         None
     }
 
-    fn watch(&self) -> Response<AdminBody> {
+    fn watch(&self, headers: &HeaderMap) -> Response<AdminBody> {
+        // No other page can read the events, but it could take the room of those who may.
+        if !actions::is_of_own_page(headers) {
+            return text(
+                StatusCode::FORBIDDEN,
+                "origin not allowed: requests of other web pages are refused\n",
+            );
+        }
         let Some(body) = self.live.viewers.join() else {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,

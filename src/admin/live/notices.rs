@@ -121,3 +121,66 @@ impl Notices {
         self.0.push(json!({ "who": owner.as_str(), "text": text }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        body::{About, OpenAttempt},
+        telemetry::ids::RequestId,
+    };
+
+    fn open(phase: Phase, last_frame: Option<Instant>, start: Instant) -> OpenExchange {
+        let attempt = OpenAttempt {
+            upstream: "openai".into(),
+            target: "https://a".into(),
+            key: None,
+            start,
+            connect: None,
+            head: None,
+            end: None,
+            status: None,
+            result: None,
+        };
+        OpenExchange {
+            about: About { request_id: RequestId::random(), start, caller: None, route: None },
+            frames: 0,
+            bytes: 0,
+            turns: None,
+            model: None,
+            phase,
+            events: 0,
+            last_frame,
+            first_token: None,
+            attempts: vec![attempt],
+            attempt_count: 1,
+        }
+    }
+
+    #[test]
+    fn silence_is_counted_by_upstream_and_belongs_to_the_provider() {
+        let start = Instant::now();
+        let now = start + SILENT;
+        let recently = Some(now - Duration::from_secs(1));
+        let mut tunnel = open(Phase::Stream, Some(start), start);
+        tunnel.turns = Some(1);
+        let all = [
+            open(Phase::Stream, Some(start), start),
+            open(Phase::Stream, Some(start), start),
+            open(Phase::Stream, recently, start),
+            open(Phase::FirstByte, None, start),
+            open(Phase::FirstByte, None, now),
+            open(Phase::Intake, None, start),
+            tunnel,
+        ];
+        let mut notices = Notices::default();
+        notices.of_silence(&all.iter().collect::<Vec<_>>(), now);
+        let texts: Vec<&str> = notices.0.iter().filter_map(|notice| notice["text"].as_str()).collect();
+        let expected = [
+            "openai: 1 request has had no response for more than 30 s",
+            "openai: 2 responses have been silent for more than 30 s",
+        ];
+        assert_eq!(texts, expected);
+        assert!(notices.0.iter().all(|notice| notice["who"] == "provider"));
+    }
+}

@@ -84,7 +84,7 @@ impl Plan<'_> {
         put(text, "# tls = { certificate = \"certs/server.pem\", key = \"certs/server.key\" }");
         put(text, "[[listener]]");
         put(text, &format!("address = {:?}\n", self.listen.to_string()));
-        put(text, "# /healthz, /readyz, /metrics, /status and /config");
+        put(text, "# /live, /healthz, /readyz, /metrics, /status and /config");
         put(text, "[admin]");
         put(text, &format!("address = {:?}\n", self.admin.to_string()));
         put(text, "[log]");

@@ -47,7 +47,7 @@ pub(super) struct RunOptions {
     /// Listen address, without TLS; loopback only
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = super::address)]
     listen: SocketAddr,
-    /// Listen address of the admin listener: /healthz, /readyz, /metrics, /status, /config
+    /// Listen address of the admin listener: /live, /healthz, /readyz, /metrics, /status, /config
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9901", value_parser = super::address)]
     admin: SocketAddr,
     /// Keep the client key in this file; it is created with a new key if it does not exist

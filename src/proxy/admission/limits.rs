@@ -31,8 +31,9 @@ pub(super) async fn admit(
         return Ok(());
     }
     let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
-    let granted =
-        take(limits, exchange, &applying, accounting.demand()).await.map_err(|refused| fault(&refused))?;
+    let granted = take(limits, exchange, &applying, accounting.demand())
+        .await
+        .map_err(|refused| limit_fault(&refused))?;
     accounting.add(granted);
     exchange.open_account(accounting);
     Ok(())
@@ -72,7 +73,7 @@ pub(super) async fn admit_model(
         Ok(granted) => return Ok(Some(granted)),
         Err(refused) => refused,
     };
-    Err(ModelRefused { fault: fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
+    Err(ModelRefused { fault: limit_fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
 }
 
 /// Takes what the request is expected to use from all of `limits`, or from none.
@@ -127,7 +128,8 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
     }
 }
 
-fn fault(refused: &Refused) -> Fault {
+/// What the client is answered when a limit has refused its request.
+pub(in crate::proxy) fn limit_fault(refused: &Refused) -> Fault {
     let reached = LimitReached { limit: refused.limit.name.clone(), wait: refused.wait };
     match refused.unit {
         Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),

@@ -5,7 +5,7 @@ mod rate_headers;
 
 use std::sync::Arc;
 
-pub(super) use limits::ModelRefused;
+pub(super) use limits::{ModelRefused, limit_fault};
 pub(super) use rate_headers::rename_upstreams;
 
 use super::{context::RequestContext, intake::PreparedRequest};

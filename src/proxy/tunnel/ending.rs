@@ -7,6 +7,8 @@ use http::StatusCode;
 use crate::{
     body::Cut,
     fault::{CloseReason, Fault, Language},
+    limit::Refused,
+    proxy::admission::limit_fault,
     websocket::Close,
 };
 
@@ -40,6 +42,8 @@ pub(super) enum Ending {
     },
     /// The client is limited to some models, and it cannot be read which one it asks for.
     ModelUnknown,
+    /// A limit on tokens or cost is used up, and the client asks for another turn.
+    LimitReached(Refused),
 }
 
 impl Ending {
@@ -69,7 +73,8 @@ impl Ending {
             | Self::Operator
             | Self::ModelForbidden(_)
             | Self::ModelNotFound { .. }
-            | Self::ModelUnknown => Close::POLICY,
+            | Self::ModelUnknown
+            | Self::LimitReached(_) => Close::POLICY,
         }
     }
 
@@ -101,6 +106,7 @@ impl Ending {
             Self::ModelForbidden(model) => Fault::ModelForbidden(model.clone()),
             Self::ModelNotFound { model, names } => Fault::model_not_found(model, names),
             Self::ModelUnknown => Fault::ModelUnknown,
+            Self::LimitReached(refused) => limit_fault(refused),
         }
     }
 }

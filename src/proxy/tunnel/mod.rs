@@ -89,9 +89,11 @@ pub(super) async fn answer(
             let map = &*context.worker.gateway.accounts;
             Box::pin(intake::choose_accounts(&mut request, &exchange.record, map, None)).await?;
         }
-        shake_hands(&mut request, handshake);
+        // The handshake itself uses no tokens.
+        request.handshake = Some(handshake.clone());
         admission::admit(context, exchange, &request).await?;
         intake::address(context, &exchange.record, &mut request);
+        shake_hands(&mut request, &handshake);
         attempts::dispatch(context, exchange, request).await
     });
     total.bound(rungs).await
@@ -150,12 +152,11 @@ fn name_models(
 }
 
 /// Makes the request a handshake with an upstream. Nothing is created before the connection is open, so that any failure may be retried.
-fn shake_hands(request: &mut PreparedRequest, handshake: Rc<Handshake>) {
+fn shake_hands(request: &mut PreparedRequest, handshake: &Handshake) {
     let PreparedRequest { arrived, head, .. } = request;
     let allowed = &arrived.routed.route.request_headers.allow;
     handshake.to_upstream(&mut head.headers, allowed, |text| arrived.key.found_in(text));
     request.repeat = Repeat::Compute;
-    request.handshake = Some(handshake);
 }
 
 /// The route of the exchange, if it serves the models of tables only.

@@ -49,6 +49,8 @@ pub(super) struct TunnelRelay<C> {
     /// From the client to the upstream.
     up: Direction,
     watch: Watch,
+    /// Turns that limits have been charged for.
+    charged_turns: u64,
     exchange: Box<Exchange>,
     secrets: TunnelSecrets,
     clocks: Clocks,
@@ -92,6 +94,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             down: Direction::new(Watch::of_server()),
             up: Direction::new(watch.of_client()),
             watch,
+            charged_turns: 0,
             exchange,
             secrets,
             clocks: Clocks::new(timeouts),
@@ -172,7 +175,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             return Poll::Pending;
         };
         match moved {
-            Moved::Bytes(_) => self.note_traffic(),
+            Moved::Bytes(_) => {
+                self.note_traffic();
+                self.charge_turns();
+            }
             Moved::ReceiverGone => self.client_gone(),
             Moved::Ended if self.watch.has_close() || matches!(self.stage, Stage::ClientLeft) => {
                 self.clocks.close_within(CLOSE_GRACE);
@@ -183,8 +189,10 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { client, upstream, up, watch, .. } = self;
-        let Poll::Ready(moved) = up.poll_move(client, upstream, cx, &mut |seen| watch.client(seen)) else {
+        let Self { client, upstream, up, watch, exchange, .. } = self;
+        let account = exchange.account();
+        let Poll::Ready(moved) = up.poll_move(client, upstream, cx, &mut |seen| watch.client(seen, account))
+        else {
             return Poll::Pending;
         };
         match moved {
@@ -207,8 +215,20 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         Poll::Ready(())
     }
 
+    /// Charges what the turns have used, after each turn.
+    fn charge_turns(&mut self) {
+        if self.watch.turns == self.charged_turns {
+            return;
+        }
+        self.charged_turns = self.watch.turns;
+        if let Some(accounting) = self.exchange.accounting() {
+            accounting.charge_turns(self.watch.usage.as_ref(), self.watch.unreported_tokens());
+        }
+    }
+
     fn note_traffic(&mut self) {
         self.clocks.passed();
+        self.watch.frames_down = self.down.frames();
         let (frames, bytes, turns) = (self.down.frames(), self.down.bytes, self.watch.turns);
         self.exchange.handle.status.tunnelled(frames, bytes, turns);
     }
@@ -317,6 +337,7 @@ impl<C> Drop for TunnelRelay<C> {
         record.tunnel = Some(Box::new(TunnelTally {
             turns: watch.turns,
             failed_turns: watch.failed_turns,
+            unreported_tokens: watch.unreported_tokens(),
             frames_in: up.frames(),
             close_code: watch.close_code,
             error: watch.error.take().filter(|code| !secrets.found_in(code.as_bytes())),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::ending::Ending;
 use crate::{
     access::Caller,
+    exchange::Accounting,
     openai::{CLIENT_OUTLINED, ClientMessage, OUTLINED, ServerKind, ServerMessage, Usage},
     proxy::account_learning::IdWatch,
     snapshot::Route,
@@ -34,6 +35,12 @@ pub(super) struct Watch {
     open_turns: u64,
     /// Turns that the client has asked for and that have not begun.
     asked: u64,
+    /// Frames that the server has sent so far.
+    pub(super) frames_down: u64,
+    /// Frames that it had sent when the last turn began.
+    turn_start: u64,
+    /// Frames of the turns that ended without a report of their usage.
+    unreported: u64,
     /// The last error.
     pub(super) error: Option<String>,
     /// The code of the first close frame.
@@ -68,6 +75,9 @@ impl Watch {
             failed_turns: 0,
             open_turns: 0,
             asked: 0,
+            frames_down: 0,
+            turn_start: 0,
+            unreported: 0,
             error: None,
             close_code: None,
             client_closed: false,
@@ -93,6 +103,16 @@ impl Watch {
     /// Whether a turn is under way.
     pub(super) fn is_in_turn(&self) -> bool {
         self.open_turns + self.asked > 0
+    }
+
+    /// Tokens of output that nobody has reported: one for each frame of a turn, also of those that are under way.
+    pub(super) fn unreported_tokens(&self) -> u64 {
+        let under_way = if self.open_turns > 0 { self.turn_frames() } else { 0 };
+        self.unreported.saturating_add(under_way)
+    }
+
+    fn turn_frames(&self) -> u64 {
+        self.frames_down.saturating_sub(self.turn_start).max(1)
     }
 
     /// Whether a close frame of either peer has passed.
@@ -122,6 +142,7 @@ impl Watch {
             ids.look(b"\n");
         }
         let message = ServerMessage::read(text);
+        let has_usage = message.usage.is_some();
         if let Some(usage) = message.usage {
             self.usage = Some(self.usage.map_or(usage, |sum| sum.plus(usage)));
         }
@@ -130,10 +151,14 @@ impl Watch {
         match message.kind {
             ServerKind::Begun => {
                 self.open_turns += 1;
+                self.turn_start = self.frames_down;
                 self.asked = self.asked.saturating_sub(1);
             }
             ServerKind::Ended | ServerKind::Failed => {
                 self.turns += 1;
+                if !has_usage {
+                    self.unreported += self.turn_frames();
+                }
                 self.failed_turns += u64::from(message.kind == ServerKind::Failed);
                 self.open_turns = self.open_turns.saturating_sub(1);
             }
@@ -144,7 +169,7 @@ impl Watch {
     }
 
     /// Observes what the client has sent. False: it is not to be passed on, because of [`Watch::refused`].
-    pub(super) fn client(&mut self, seen: Observed<'_>) -> bool {
+    pub(super) fn client(&mut self, seen: Observed<'_>, account: Option<&Accounting>) -> bool {
         let (text, certain) = match seen {
             Observed::Message { text, certain, .. } => (text, certain),
             Observed::Unreadable if self.is_limited => {
@@ -162,6 +187,12 @@ impl Watch {
         let message = ClientMessage::read(text);
         if let Some(refused) = self.refusal(&message, certain) {
             self.refused.get_or_insert(refused);
+            return false;
+        }
+        if message.asks
+            && let Some(exhausted) = account.and_then(Accounting::exhausted)
+        {
+            self.refused.get_or_insert(Ending::LimitReached(exhausted));
             return false;
         }
         self.asked += u64::from(message.asks);

@@ -1,5 +1,7 @@
 //! Limits: what is admitted, what is refused with which words, and what is given back.
 
+mod turns;
+
 use http::StatusCode;
 use serde_json::Value;
 use sluicegate::simulator::{Cut, Gate, Head, Record, Script, Step};

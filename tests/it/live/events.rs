@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::json;
 use sluicegate::simulator::{Gate, Head, Script, Step};
 
-use super::viewer::{TOKEN, Viewer};
+use super::viewer::Viewer;
 use crate::harness::{
     CHAT, Client, Gateway, GatewayToml, Http, chat, post, request, safely, send, simulator, take, whole,
 };
@@ -141,7 +141,7 @@ async fn a_change_of_the_configuration_is_shown_with_what_differs_and_what_is_wr
 #[tokio::test]
 async fn events_need_the_token_and_the_files_do_not() {
     let upstream = simulator().await;
-    let more = format!("[admin]\naddress = \"127.0.0.1:0\"\ntoken = {{ env = \"UPSTREAM_KEY\" }}\n# {TOKEN}");
+    let more = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = { env = \"UPSTREAM_KEY\" }";
     let gateway = Gateway::start(&GatewayToml::before(&upstream.url(), "").more(more));
     let admin = gateway.admin.unwrap();
     let get = async |path: &str| {
@@ -171,6 +171,10 @@ async fn events_need_the_token_and_the_files_do_not() {
         (get("/").await.status, &get("/").await.headers["location"]),
         (StatusCode::FOUND, &"/live".parse().unwrap())
     );
+    let foreign = request(admin, Http::One, "GET", "/live/events")
+        .header("authorization", format!("Bearer {}", crate::harness::UPSTREAM_KEY))
+        .header("sec-fetch-site", "cross-site");
+    assert_eq!(send(admin, Http::One, foreign.body(whole("")).unwrap()).await.status, 403);
     let mut viewer = Viewer::with_token(admin, Some(crate::harness::UPSTREAM_KEY)).await;
     viewer.until(|viewer| viewer.state.is_object().then_some(())).await;
 }

@@ -2,4 +2,8 @@
 
 mod actions;
 mod events;
+mod pictures;
+mod see;
+mod shipping;
+mod terminal;
 mod viewer;

@@ -9,9 +9,6 @@ use serde_json::Value;
 
 use crate::harness::{Client, Http, request, safely, whole};
 
-/// The token of the gateways here.
-pub const TOKEN: &str = "live-token-0123456789";
-
 /// A viewer, with the state as it knows it.
 pub struct Viewer {
     _client: Client,

@@ -28,14 +28,20 @@ function make(tag, options = {}, ...children) {
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else element.setAttribute(name, value);
   }
-  element.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  const shown = children.filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...shown.map((child) => (typeof child === "string" ? clean(child) : child)));
   return element;
 }
 
 const byId = (id) => document.getElementById(id);
 
+// A client chooses models and paths: no control characters, and none that turn the direction of what follows.
+const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const clean = (text) => text.replace(HARMFUL, "\ufffd");
+
 function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = clean(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 function setClass(element, name) {
@@ -371,10 +377,10 @@ const circuitMood = (circuit) => ({ closed: "good", open: "bad" })[circuit] ?? "
 
 function targetElement(upstream, number, target) {
   const left = target.until === undefined ? 0 : target.until - gatewayNow();
-  const circuit = target.circuit === "open" && left > 0 ? `open, ${span(left)} left` : target.circuit;
+  const circuit = `circuit ${target.circuit}${target.circuit === "open" && left > 0 ? `, ${span(left)} left` : ""}`;
   const path = `upstreams/${upstream}/targets/${number}`;
   const facts = [`${target.pending} pending`, target.waiting > 0 && `${target.waiting} waiting`, `weight ${target.weight}`, target.opened > 0 && `opened ${target.opened}×`];
-  const button = target.circuit === "closed" ? actionButton("open", `${path}/open`) : actionButton("close", `${path}/close`);
+  const button = target.circuit === "closed" ? actionButton("open the circuit", `${path}/open`) : actionButton("close the circuit", `${path}/close`);
   return make("div", { class: "target" },
     make("span", { class: "url" }, target.url),
     make("span", { class: `pill ${circuitMood(target.circuit)}` }, circuit),
@@ -552,8 +558,8 @@ function trackOf(attempt, whole, firstToken) {
   const opened = start + (attempt.connect ?? 0);
   const head = attempt.head === undefined ? null : start + attempt.head;
   const bars = [];
-  if (attempt.connect !== undefined) bars.push(bar("connect", start, Math.min(opened, end), whole));
-  bars.push(bar(head === null && failed ? "failed" : "head", opened, head ?? end, whole));
+  if (attempt.connect !== undefined && !(failed && head === null)) bars.push(bar("connect", start, Math.min(opened, end), whole));
+  bars.push(head === null && failed ? bar("failed", start, end, whole) : bar("head", opened, head ?? end, whole));
   if (head !== null) bars.push(bar(failed ? "failed" : "stream", head, end, whole));
   if (firstToken !== undefined && !failed) bars.push(bar("mark", firstToken, firstToken, whole));
   return make("div", { class: "track" }, ...bars);
@@ -594,7 +600,7 @@ function finishedDetail(line) {
   const names = { caller: "client", client: "address" };
   const hidden = new Set(["kind", "attempts", "request_id"]);
   const facts = Object.entries(line).filter(([name]) => !hidden.has(name))
-    .map(([name, value]) => [names[name] ?? name.replaceAll("_", " "), name.endsWith("_ms") ? span(value) : String(value)]);
+    .map(([name, value]) => [names[name] ?? name.replace(/_ms$/, "").replaceAll("_", " "), name.endsWith("_ms") ? span(value) : String(value)]);
   return [facts, waterfall(attempts, Math.max(line.total_ms ?? 0, 1), line.first_token_ms)];
 }
 
@@ -658,6 +664,7 @@ function drawTabs() {
 
 function draw() {
   drawTabs();
+  document.querySelector("main").hidden = state === null;
   if (state === null) return;
   drawHeadline();
   views[view][1].draw();
