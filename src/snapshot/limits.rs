@@ -12,9 +12,10 @@ use crate::{
     config::{self, Burst, Each, Exhausted, Per},
     limit::{
         Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights,
-        shared::{Sharing, Subject as SharedSubject},
+        shared::{Sharing, SharingSettings, Subject as SharedSubject},
     },
     money::Money,
+    store::Store,
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -132,7 +133,9 @@ impl LimitIndex {
     /// The system gives no thread.
     pub fn start_sharing(&self) -> io::Result<()> {
         if let Some(redis) = self.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
-            let _ = self.sharing.set(Sharing::start(redis.clone())?);
+            let settings =
+                SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
+            let _ = self.sharing.set(Sharing::start(settings, |probe| Store::start(redis, probe))?);
         }
         Ok(())
     }

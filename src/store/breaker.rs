@@ -7,7 +7,7 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-use super::{Link, Trouble, connection::Connection};
+use super::{Published, Trouble, connection::Connection};
 
 /// So many calls in a row without a reply in time are a server that is too slow.
 const FAILURES: u32 = 3;
@@ -18,14 +18,14 @@ pub(super) struct Session {
     /// Each is higher than the one before.
     pub(super) number: u32,
     pub(super) connection: Connection,
-    link: Weak<Link>,
+    link: Weak<Published>,
     failures: AtomicU32,
     trouble: Mutex<Option<Trouble>>,
     over: Notify,
 }
 
 impl Session {
-    pub(super) fn new(number: u32, connection: Connection, link: &Arc<Link>) -> Arc<Self> {
+    pub(super) fn new(number: u32, connection: Connection, link: &Arc<Published>) -> Arc<Self> {
         Arc::new(Self {
             number,
             connection,

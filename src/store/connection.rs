@@ -12,7 +12,7 @@ use redis::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{Call, Trouble, sentinel};
+use super::{ScriptCall, Trouble, sentinel};
 use crate::config::{Redis, RedisAddress, RedisServers, RedisTls, Secret};
 
 /// How long making a connection may take, with TLS and authentication.
@@ -101,7 +101,7 @@ impl std::fmt::Debug for Connection {
 ///
 /// # Errors
 /// Why the servers cannot be used.
-pub async fn check(settings: &Redis, probe: &Call) -> Result<(), Trouble> {
+pub async fn check(settings: &Redis, probe: &ScriptCall) -> Result<(), Trouble> {
     let mut connected = Connection::open(settings).await?;
     match timeout(CONNECT, probe.run(&mut connected.connection)).await {
         Ok(Ok(_)) => Ok(()),

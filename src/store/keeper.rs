@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    Call, Link, State, Trouble,
+    Published, ScriptCall, State, Trouble,
     breaker::Session,
     connection::{Connected, Connection},
     sentinel,
@@ -18,12 +18,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// Keeps a connection.
 pub(super) struct Keeper {
     settings: Redis,
-    probe: Call,
-    link: Arc<Link>,
+    probe: ScriptCall,
+    link: Arc<Published>,
 }
 
 impl Keeper {
-    pub(super) fn new(settings: Redis, probe: Call, link: Arc<Link>) -> Self {
+    pub(super) fn new(settings: Redis, probe: ScriptCall, link: Arc<Published>) -> Self {
         Self { settings, probe, link }
     }
 

@@ -1,7 +1,7 @@
 //! State that several gateways share, in Redis or Valkey. Nothing else speaks to these servers.
 //!
 //! - [`Store`]: one connection for the whole process, which a thread of its own makes and watches. It runs scripts.
-//! - [`Script`] and [`Call`]: what is run, on which keys.
+//! - [`Script`] and [`ScriptCall`]: what is run, on which keys.
 //! - [`Running`]: a call that has been sent. Nobody has to wait for it.
 //!
 //! **No request waits for a connection.** While there is none, [`Store::begin`] says so at once. A connection is given up when three calls in
@@ -10,9 +10,9 @@
 //! probe, which writes, within the time that a call may take.
 
 mod breaker;
-mod call;
 mod connection;
 mod keeper;
+mod script_call;
 mod sentinel;
 mod statistics;
 mod trouble;
@@ -31,9 +31,9 @@ use tokio::{
 
 use crate::config;
 use breaker::Session;
-pub use call::{Call, Running, Script};
 pub use connection::check;
 use keeper::Keeper;
+pub use script_call::{Running, Script, ScriptCall};
 pub use statistics::Statistics;
 pub use trouble::{CallError, Trouble};
 
@@ -43,7 +43,7 @@ const LAST_CALLS: Duration = Duration::from_secs(1);
 /// A connection to the servers that share state. Dropping it ends its thread.
 #[derive(Debug)]
 pub struct Store {
-    link: Arc<Link>,
+    link: Arc<Published>,
     runtime: Handle,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -51,7 +51,7 @@ pub struct Store {
 
 /// What the thread of a [`Store`] and its users share.
 #[derive(Debug)]
-struct Link {
+struct Published {
     /// The connection that calls are sent over, while there is one.
     current: Mutex<Option<Arc<Session>>>,
     state: watch::Sender<State>,
@@ -78,10 +78,10 @@ impl Store {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(settings: &config::Redis, probe: Call) -> io::Result<Self> {
+    pub fn start(settings: &config::Redis, probe: ScriptCall) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
-        let link = Arc::new(Link {
+        let link = Arc::new(Published {
             current: Mutex::default(),
             state: watch::Sender::default(),
             statistics: Statistics::default(),
@@ -105,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no connection.
-    pub fn begin(&self, call: Call) -> Result<Running, CallError> {
+    pub fn begin(&self, call: ScriptCall) -> Result<Running, CallError> {
         let session = self.link.current().ok_or(CallError::Away)?;
         Ok(Running::new(session, call, self.runtime.clone()))
     }
@@ -145,7 +145,7 @@ impl Drop for Store {
     }
 }
 
-impl Link {
+impl Published {
     fn current(&self) -> Option<Arc<Session>> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

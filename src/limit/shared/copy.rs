@@ -1,6 +1,6 @@
 //! Makes a process' own counts copies of the shared ones.
 
-use super::{plan::timed, replica::Seen, wire::nanos};
+use super::{plan::timed, replica::LastSum, wire::nanos};
 use crate::limit::{Counter, Now, Period, Unit, counter::Meter};
 
 /// For how long a copy is good enough to refuse a request. Other gateways may give something back meanwhile.
@@ -46,7 +46,7 @@ pub(super) fn copy(
             #[expect(clippy::cast_sign_loss, reason = "not negative")]
             count.set(period, value as u64);
             if let Some(seen) = known.seen.get_mut(position) {
-                *seen = Some(Seen { end, sum: value, born, servers: copying.servers });
+                *seen = Some(LastSum { end, sum: value, born, servers: copying.servers });
             }
         }
         _ => {}

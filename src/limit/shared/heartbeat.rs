@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     limit::{Counter, Now, Unit, counter::Meter},
-    store::{Call, Running, State},
+    store::{Running, ScriptCall, State},
 };
 
 /// How long corrections may wait for others.
@@ -216,7 +216,7 @@ impl Sharing {
         counters: &[Arc<Counter>],
         asker: super::wire::Asker,
         changes: impl Fn(&Arc<Counter>) -> Vec<(Unit, ChangeKind)>,
-    ) -> Vec<Call> {
+    ) -> Vec<ScriptCall> {
         let mut by_slot: std::collections::BTreeMap<Arc<str>, Vec<(&Replica, Unit, ChangeKind)>> =
             std::collections::BTreeMap::new();
         for counter in counters {
@@ -246,7 +246,7 @@ impl Sharing {
     }
 
     /// Sends calls at once and waits for their replies.
-    async fn send(&self, calls: Vec<Call>) -> Vec<Option<Vec<u8>>> {
+    async fn send(&self, calls: Vec<ScriptCall>) -> Vec<Option<Vec<u8>>> {
         let mut running: Vec<Option<Running>> =
             calls.into_iter().map(|call| self.store.begin(call).ok()).collect();
         let mut replies: Vec<Option<Vec<u8>>> = running.iter().map(|_| None).collect();

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     limit::{Allowance, Applied, Counter, Period, Unit, counter::Taken},
-    store::Call,
+    store::ScriptCall,
 };
 
 /// Changes in one call.
@@ -146,7 +146,7 @@ pub(super) fn corrections(
 
 impl Batch {
     /// The call that makes the changes.
-    pub(super) fn call(&self, asker: Asker, prefix: &str) -> Call {
+    pub(super) fn call(&self, asker: Asker, prefix: &str) -> ScriptCall {
         let changes = self.entries.iter().filter_map(|entry| {
             let replica = entry.counter.shared.get()?;
             let amount = entry.amount;
@@ -168,7 +168,7 @@ pub(super) fn call<'a>(
     batch: u64,
     marker: &str,
     all: impl Iterator<Item = (&'a Replica, Unit, ChangeKind)>,
-) -> Call {
+) -> ScriptCall {
     let mut keys: Vec<Arc<str>> = vec![marker.into()];
     let mut made = Vec::new();
     for (replica, unit, what) in all {
@@ -180,5 +180,5 @@ pub(super) fn call<'a>(
         let Ok(key) = u16::try_from(position + 1) else { continue };
         made.push(Change { key, tag: replica.tag(unit), what });
     }
-    Call { script: &APPLY, keys, arguments: vec![changes(asker, batch, &made)] }
+    ScriptCall { script: &APPLY, keys, arguments: vec![changes(asker, batch, &made)] }
 }

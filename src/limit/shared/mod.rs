@@ -20,7 +20,7 @@ mod wire;
 pub use replica::Replica;
 pub use script::{ADMIT, APPLY, NODES};
 pub(super) use sharing::now;
-pub use sharing::{Sharing, SharingState, ping};
+pub use sharing::{Sharing, SharingSettings, SharingState, ping};
 pub use subject::Subject;
 
 #[cfg(test)]

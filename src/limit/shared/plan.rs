@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     limit::{Allowance, Applied, Demand, Limit, Period, Refused, Unit, admission::Granted, counter::Taken},
-    store::Call,
+    store::ScriptCall,
 };
 
 /// An admission: at most one call for the client and its group, and one for everything else.
@@ -21,21 +21,21 @@ use crate::{
 pub(super) struct Plan {
     /// The limits, each subject of each limit once.
     limits: Vec<Applied>,
-    parts: Vec<Part>,
+    parts: Vec<PlannedCall>,
 }
 
 /// What is asked in one call.
 #[derive(Debug)]
-struct Part {
+struct PlannedCall {
     slot: Arc<str>,
     keys: Vec<Arc<str>>,
     asks: Vec<Ask>,
     /// One for each ask.
-    asked: Vec<Asked>,
+    asked: Vec<PlannedCount>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Asked {
+struct PlannedCount {
     /// The position of the limit.
     limit: usize,
     unit: Unit,
@@ -87,8 +87,8 @@ impl Plan {
     }
 
     /// The calls, one for each part.
-    pub(super) fn calls(&self, asker: Asker) -> Vec<Call> {
-        let call = |part: &Part| Call {
+    pub(super) fn calls(&self, asker: Asker) -> Vec<ScriptCall> {
+        let call = |part: &PlannedCall| ScriptCall {
             script: &ADMIT,
             keys: part.keys.clone(),
             arguments: vec![admission(asker, &part.asks)],
@@ -98,7 +98,7 @@ impl Plan {
 
     /// What follows from the replies, one for each part.
     pub(super) fn decide(&self, replies: &[AdmissionReply]) -> Decision {
-        let fits = |(part, reply): (&Part, &AdmissionReply)| {
+        let fits = |(part, reply): (&PlannedCall, &AdmissionReply)| {
             reply.verdict != ScriptVerdict::Outdated && reply.states.len() == part.asks.len()
         };
         if replies.len() != self.parts.len() || !self.parts.iter().zip(replies).all(fits) {
@@ -166,7 +166,7 @@ impl Plan {
         counted.filter_map(|((asked, ask), state)| self.undone(asked, ask, state.taken)).collect()
     }
 
-    fn undone(&self, asked: &Asked, ask: &Ask, taken: f64) -> Option<Entry> {
+    fn undone(&self, asked: &PlannedCount, ask: &Ask, taken: f64) -> Option<Entry> {
         let counter = self.limits.get(asked.limit)?.counter.clone();
         let unit = asked.unit;
         Some(match ask.what {
@@ -185,7 +185,7 @@ impl Plan {
         self.limits.push(applied.clone());
         if let Some(most) = limit.concurrent {
             let what = What::InFlight { most: f64::from(most), held: f64::from(replica.held()) };
-            let asked = Asked { limit: index, unit: Unit::Concurrent, units: 1, period: None };
+            let asked = PlannedCount { limit: index, unit: Unit::Concurrent, units: 1, period: None };
             self.ask(applied, replica, asked, what)?;
         }
         let known = replica.known();
@@ -199,7 +199,7 @@ impl Plan {
                         time: micros(rate.time_of(units)),
                         tolerance: micros(rate.tolerance()),
                     };
-                    (Asked { limit: index, unit, units, period: None }, what)
+                    (PlannedCount { limit: index, unit, units, period: None }, what)
                 }
                 Allowance::Period { calendar, quantity } => {
                     let period = calendar.period(time.wall);
@@ -207,7 +207,7 @@ impl Plan {
                     let (seen, born) = known.seen(position, end, time.servers);
                     let what =
                         What::Period { units: units as f64, quantity: *quantity as f64, end, seen, born };
-                    (Asked { limit: index, unit, units, period: Some(period) }, what)
+                    (PlannedCount { limit: index, unit, units, period: Some(period) }, what)
                 }
             };
             self.ask(applied, replica, asked, what)?;
@@ -215,10 +215,10 @@ impl Plan {
         Some(())
     }
 
-    fn ask(&mut self, applied: &Applied, replica: &Replica, asked: Asked, what: What) -> Option<()> {
+    fn ask(&mut self, applied: &Applied, replica: &Replica, asked: PlannedCount, what: What) -> Option<()> {
         let slot = &replica.subject.slot;
         let position = self.parts.iter().position(|part| part.slot == *slot).unwrap_or_else(|| {
-            self.parts.push(Part {
+            self.parts.push(PlannedCall {
                 slot: slot.clone(),
                 keys: Vec::new(),
                 asks: Vec::new(),
@@ -243,8 +243,8 @@ impl Plan {
     }
 }
 
-impl Part {
-    fn refused(&self, reply: &AdmissionReply) -> Option<(Asked, Option<Duration>)> {
+impl PlannedCall {
+    fn refused(&self, reply: &AdmissionReply) -> Option<(PlannedCount, Option<Duration>)> {
         let ScriptVerdict::Refused(position, wait) = reply.verdict else { return None };
         Some((*self.asked.get(position)?, wait))
     }

@@ -31,12 +31,14 @@ pub(super) struct Known {
     pub(super) fresh_until: i64,
     /// The server's time of the replies that were copied last: an older reply changes nothing.
     pub(super) copied: [f64; 3],
-    /// What requests whose calls are on their way ask for: nanoseconds of a clock, or units of a period.
+    /// What requests have asked for since the start: nanoseconds of a clock, or units of a period.
     pub(super) asked: [i64; 3],
+    /// How much of that is in the copies, or was not granted. A reply counts all requests that were sent before its own.
+    pub(super) answered: [i64; 3],
     /// Such requests, where the limit is on requests at once.
     pub(super) asking: u32,
     /// The last sums of calendar periods.
-    pub(super) seen: [Option<Seen>; 3],
+    pub(super) seen: [Option<LastSum>; 3],
     /// Where this process began to count by itself.
     pub(super) alone_since: Option<Alone>,
     /// Whether the counter is in the list of those that have to be looked after.
@@ -45,7 +47,7 @@ pub(super) struct Known {
 
 /// A sum that the store had.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Seen {
+pub(super) struct LastSum {
     pub(super) end: f64,
     pub(super) sum: f64,
     pub(super) born: f64,

@@ -18,7 +18,8 @@ pub(super) struct Reserved(Vec<OfCounter>);
 #[derive(Debug)]
 struct OfCounter {
     counter: Arc<Counter>,
-    amounts: [i64; 3],
+    /// What had been asked for with this request.
+    asked: [i64; 3],
     in_flight: u32,
 }
 
@@ -60,8 +61,12 @@ impl Reserved {
                 }
             }
             known.asking += in_flight;
-            known.asked.iter_mut().zip(amounts).for_each(|(asked, amount)| *asked += amount);
-            reserved.0.push(OfCounter { counter: applied.counter.clone(), amounts, in_flight });
+            known
+                .asked
+                .iter_mut()
+                .zip(amounts)
+                .for_each(|(asked, amount)| *asked = asked.wrapping_add(amount));
+            reserved.0.push(OfCounter { counter: applied.counter.clone(), asked: known.asked, in_flight });
         }
         Ok(reserved)
     }
@@ -69,11 +74,15 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        for OfCounter { counter, amounts, in_flight } in &self.0 {
+        for OfCounter { counter, asked, in_flight } in &self.0 {
             let Some(replica) = counter.shared.get() else { continue };
             let mut known = replica.known();
             known.asking = known.asking.saturating_sub(*in_flight);
-            known.asked.iter_mut().zip(amounts).for_each(|(asked, amount)| *asked -= amount);
+            for (answered, asked) in known.answered.iter_mut().zip(asked) {
+                if asked.wrapping_sub(*answered) > 0 {
+                    *answered = *asked;
+                }
+            }
         }
     }
 }
@@ -98,7 +107,10 @@ fn lacks(
     known: &Known,
     arrival: Arrival,
 ) -> Option<Duration> {
-    let waiting = known.asked.get(position).copied().unwrap_or(0);
+    let waiting = match (known.asked.get(position), known.answered.get(position)) {
+        (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
+        _ => 0,
+    };
     let now = arrival.now.nanos();
     match (applied.counter.timed(unit)?, demanded(applied, unit, Demand::default()).0?) {
         (Meter::Clock(clock), Allowance::Rate(rate)) => {

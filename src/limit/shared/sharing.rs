@@ -25,9 +25,8 @@ use super::{
     wire::{self, AdmissionReply, Asker},
 };
 use crate::{
-    config,
     limit::{Admitted, Allowance, Applied, Counter, Demand, Moment, Now, Refused, Unit, counter::Taken},
-    store::{Call, Running, Statistics, Store},
+    store::{Running, ScriptCall, Statistics, Store},
 };
 
 /// How long the end of the process may wait for what the store is still to be told.
@@ -37,7 +36,7 @@ const LAST: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Sharing {
     pub(super) store: Store,
-    pub(super) settings: config::Redis,
+    pub(super) settings: SharingSettings,
     /// This gateway, until its end.
     pub(super) node: u64,
     pub(super) ledger: Ledger,
@@ -63,6 +62,15 @@ pub struct Sharing {
     left: Condvar,
 }
 
+/// What sharing needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct SharingSettings {
+    /// How the names of all keys in the store begin.
+    pub prefix: Arc<str>,
+    /// The part of each limit that is admitted while the store is away; `None`: by the number of gateways.
+    pub fallback_share: Option<f64>,
+}
+
 /// How sharing goes, for operators.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SharingState {
@@ -83,13 +91,17 @@ pub struct SharingState {
 }
 
 impl Sharing {
-    /// Starts to share limits as `settings` say. Until the store is there, limits are local.
+    /// Starts to share limits as `settings` say. `start` starts the store, of which the argument is the probe. Until the store is there, limits
+    /// are local.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(settings: config::Redis) -> io::Result<Arc<Self>> {
+    pub fn start(
+        settings: SharingSettings,
+        start: impl FnOnce(ScriptCall) -> io::Result<Store>,
+    ) -> io::Result<Arc<Self>> {
         let node = fastrand::u64(1..1 << 48);
-        let store = Store::start(&settings, nodes_call(&settings.prefix, node, true))?;
+        let store = start(nodes_call(&settings.prefix, node, true))?;
         let sharing = Arc::new(Self {
             store,
             settings,
@@ -109,11 +121,6 @@ impl Sharing {
         });
         sharing.store.spawn(heartbeat::run(Arc::downgrade(&sharing)));
         Ok(sharing)
-    }
-
-    /// What it was started with.
-    pub fn settings(&self) -> &config::Redis {
-        &self.settings
     }
 
     /// Admits a request under all of `limits`, or under none. Waits for the store no longer than `redis.timeout`; if it does not answer in
@@ -153,9 +160,9 @@ impl Sharing {
         if !is_complete {
             sending.is_late();
         }
-        let decision = sending.decide();
+        // Before the replies are copied: they count what is reserved here.
         drop(reserved);
-        match decision {
+        match sending.decide() {
             Decision::Admitted { granted, would_refuse } => {
                 Ok(Admitted::by_store(self, granted, would_refuse))
             }
@@ -411,14 +418,14 @@ pub(super) fn allowance(applied: &Applied, unit: Unit) -> Option<&Allowance> {
 }
 
 /// A call that shows whether the store takes scripts that write. It leaves nothing behind.
-pub fn ping(prefix: &str) -> Call {
+pub fn ping(prefix: &str) -> ScriptCall {
     nodes_call(prefix, 0, false)
 }
 
 /// The call that says that a gateway is there, or that it leaves.
-pub(super) fn nodes_call(prefix: &str, node: u64, is_there: bool) -> Call {
+pub(super) fn nodes_call(prefix: &str, node: u64, is_there: bool) -> ScriptCall {
     let arguments = vec![format!("{node:x}").into_bytes(), if is_there { b"1" } else { b"0" }.to_vec()];
-    Call { script: &NODES, keys: vec![format!("{prefix}:nodes").into()], arguments }
+    ScriptCall { script: &NODES, keys: vec![format!("{prefix}:nodes").into()], arguments }
 }
 
 /// This moment, by the clocks that limits use.

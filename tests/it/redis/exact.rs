@@ -59,7 +59,7 @@ async fn requests_at_once_are_counted_over_all_gateways_to_the_end_of_their_resp
         .collect();
     safely(upstream.wait_for(|records| (records.len() == 10).then_some(()))).await;
     assert_eq!(admitted(&all_at_once(&gateways, 20).await), 0);
-    gate.open();
+    (0..10).for_each(|_| gate.open());
     for response in open {
         assert!(response.await.unwrap().whole);
     }

@@ -25,7 +25,7 @@ use crate::{
         TokenCount, Unit, Weights, admission::Granted,
     },
     money::Money,
-    store::Call,
+    store::ScriptCall,
 };
 
 /// Seconds since 1970 at which each sequence begins: shortly before the end of a day.
@@ -44,7 +44,7 @@ impl StoreGateway {
     }
 
     /// Runs a call at a time of the test's, in milliseconds after the beginning.
-    fn run(&mut self, call: &Call, millis: i64) -> Vec<u8> {
+    fn run(&mut self, call: &ScriptCall, millis: i64) -> Vec<u8> {
         let script = call.script.body().replace("redis.call('TIME')", "{ ARGV[2], ARGV[3] }");
         let keys = call.keys.len().to_string();
         let (seconds, micros) = (BEGINNING + millis / 1_000, millis % 1_000 * 1_000);

@@ -39,7 +39,7 @@ impl Script {
 
 /// One run of a script.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct ScriptCall {
     /// What is run.
     pub script: &'static Script,
     /// The keys, which are all in one slot of a cluster.
@@ -48,7 +48,7 @@ pub struct Call {
     pub arguments: Vec<Vec<u8>>,
 }
 
-impl Call {
+impl ScriptCall {
     fn command(&self, name: &str, script: &str) -> Cmd {
         let mut command = redis::cmd(name);
         command.arg(script).arg(self.keys.len());
@@ -80,7 +80,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn new(session: Arc<Session>, call: Call, runtime: Handle) -> Self {
+    pub(super) fn new(session: Arc<Session>, call: ScriptCall, runtime: Handle) -> Self {
         let future = Box::pin(execute(session.clone(), call));
         Self { future: Some(future), session, runtime }
     }
@@ -130,7 +130,7 @@ impl fmt::Debug for Running {
     }
 }
 
-async fn execute(session: Arc<Session>, call: Call) -> Result<Vec<u8>, CallError> {
+async fn execute(session: Arc<Session>, call: ScriptCall) -> Result<Vec<u8>, CallError> {
     let mut connection = session.connection.clone();
     match call.run(&mut connection).await {
         Ok(reply) => {
