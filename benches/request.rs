@@ -209,6 +209,7 @@ fn line() -> AccessLine<'static> {
         first_token: Some(Duration::from_micros(456_789)),
         total: Duration::from_micros(7_654_321),
         max_gap: Some(Duration::from_micros(98_765)),
+        overhead: None,
         bytes_in: 1234,
         bytes_out: 98_765,
         frames: 321,

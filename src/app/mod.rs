@@ -1,6 +1,7 @@
 //! The composition root: configuration → gateway → listeners → signals → drain.
 
 mod drain_display;
+mod exporter;
 mod reload;
 mod service;
 mod state;
@@ -34,6 +35,7 @@ use crate::{
     telemetry::{self, queue::Queue},
 };
 use drain_display::DrainDisplay;
+use exporter::Exporters;
 use reload::Reloading;
 pub use service::Service;
 pub use unbound::{Unbound, Unlistened};
@@ -254,11 +256,14 @@ impl App {
             terminal,
         };
         let ended = runtime.block_on(async {
-            tokio::select! {
+            let exporters = Exporters::start(&gateway);
+            let ended = tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},
                 never = state_line::keep_writing(&gateway, listening.workers()) => match never {},
-            }
+            };
+            exporters.finish().await;
+            ended
         });
         if let Some(sharing) = gateway.live.load().limits.sharing() {
             sharing.finish();

@@ -62,8 +62,8 @@ fn counted(gateway: &Gateway, workers: &Workers) -> StateLine {
         connections: loads.iter().map(|(_, connections)| connections).sum(),
         finished: counts.exchanges.values().sum(),
         failed: counts.faults.values().sum(),
-        tokens_in: counts.tokens.values().map(|tokens| tokens.input).sum(),
-        tokens_out: counts.tokens.values().map(|tokens| tokens.output).sum(),
+        tokens_in: counts.callers.values().map(|used| used.tokens.input).sum(),
+        tokens_out: counts.callers.values().map(|used| used.tokens.output).sum(),
         buffered: gateway.buffered(),
         ..StateLine::default()
     }

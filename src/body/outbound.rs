@@ -66,6 +66,7 @@ pub struct UploadTally {
     moved: Cell<Option<Instant>>,
     under_way: Cell<bool>,
     failure: Cell<Option<UploadFailure>>,
+    waited: Cell<Duration>,
 }
 
 /// The kind of an [`UploadError`], kept for the exchange because hyper does not return every error (on HTTP/2 it only reports
@@ -128,6 +129,16 @@ impl UploadTally {
     /// The reason of an early end, if there was one.
     pub fn failure(&self) -> Option<UploadFailure> {
         self.failure.get()
+    }
+
+    /// How long a body that is read whole was waited for.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Notes a wait for a body that is read whole.
+    pub fn add_wait(&self, wait: Duration) {
+        self.waited.set(self.waited.get() + wait);
     }
 
     /// Sets the number of bytes received of a body that is read whole.

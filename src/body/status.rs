@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -95,6 +95,7 @@ pub struct Status {
     frames: Cell<u64>,
     bytes: Cell<u64>,
     turns: Cell<Option<u64>>,
+    waited: Cell<Duration>,
     /// Number of events, and time of the last frame, of the upstream's response.
     events: Cell<u64>,
     last_frame: Cell<Option<Instant>>,
@@ -115,6 +116,7 @@ impl Default for Status {
             frames: Cell::default(),
             bytes: Cell::default(),
             turns: Cell::default(),
+            waited: Cell::default(),
             events: Cell::default(),
             last_frame: Cell::default(),
             first_token: Cell::default(),
@@ -190,6 +192,16 @@ impl Status {
         self.phase.set(phase);
     }
 
+    /// How long the exchange has waited for permits and between attempts.
+    pub fn waited(&self) -> Duration {
+        self.waited.get()
+    }
+
+    /// Notes a wait for a permit, or between attempts. It does not count as time that the gateway itself adds.
+    pub fn add_wait(&self, wait: Duration) {
+        self.waited.set(self.waited.get() + wait);
+    }
+
     /// Notes that the client has left while the upstream's response is still being read. The first call counts.
     pub fn leave(&self) {
         if self.left.get().is_none() {
@@ -235,6 +247,21 @@ impl Status {
         (self.frames.get(), self.bytes.get())
     }
 
+    /// For how long the stream of the exchange has sent no frame at `now`; `None`: it is not streaming.
+    pub fn silence(&self, now: Instant) -> Option<Duration> {
+        if self.phase.get() != Phase::Stream || self.turns.get().is_some() {
+            return None;
+        }
+        self.last_frame.get().map(|last| now.saturating_duration_since(last))
+    }
+
+    /// Shows the identity of the exchange, once it is set.
+    pub fn with_about(&self, show: impl FnOnce(&About)) {
+        if let Some(about) = &*self.about.borrow() {
+            show(about);
+        }
+    }
+
     pub(super) fn open_exchange(&self) -> Option<OpenExchange> {
         let about = self.about.borrow().clone()?;
         Some(OpenExchange {
@@ -257,5 +284,21 @@ impl Status {
             self.frames.set(self.frames.get() + 1);
             self.bytes.set(self.bytes.get() + bytes as u64);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_counts_from_the_last_frame() {
+        let (status, start) = (Status::default(), Instant::now());
+        status.passed_on(start, 1);
+        assert_eq!(status.silence(start), None);
+        status.enter(Phase::Stream);
+        assert_eq!(status.silence(start + Duration::from_secs(30)), Some(Duration::from_secs(30)));
+        status.tunnelled(1, 1, 0);
+        assert_eq!(status.silence(start), None);
     }
 }

@@ -25,7 +25,7 @@ use super::{
     problem::{Complaint, complaint},
     reader::Node,
     schema::Certificate,
-    source::{Env, path_or_reference},
+    source::{Env, from_file, path_or_reference},
 };
 
 /// Seconds before its expiry at which a certificate causes a warning: five days. By then it should have been renewed.
@@ -76,18 +76,29 @@ fn validity(chain: &[CertificateDer<'_>]) -> Result<Validity, Complaint> {
 /// Reads all certificates of a file as authorities to trust, and the SHA-256 of all of them together.
 pub(crate) fn authorities(node: &Node<'_>, env: &Env<'_>) -> Option<(Arc<RootCertStore>, [u8; 32])> {
     let loaded = path_or_reference(node, env)?;
-    let certificates = node.accept(certificates(&loaded.bytes))?;
+    node.accept(trusted(&loaded.bytes))
+}
+
+/// The same of the file at `path`.
+pub(crate) fn trusted_in_file(
+    path: &str,
+    env: &Env<'_>,
+) -> Result<(Arc<RootCertStore>, [u8; 32]), Complaint> {
+    trusted(&from_file(path, env)?.bytes)
+}
+
+fn trusted(pem: &[u8]) -> Result<(Arc<RootCertStore>, [u8; 32]), Complaint> {
     let mut store = RootCertStore::empty();
     let mut context = Context::new(&SHA256);
-    for certificate in certificates {
+    for certificate in certificates(pem)? {
         context.update(&certificate);
         let unusable =
             |_| complaint("has a certificate that cannot be used as an authority", "use a CA certificate");
-        node.accept(store.add(certificate).map_err(unusable))?;
+        store.add(certificate).map_err(unusable)?;
     }
     let mut digest = [0; 32];
     digest.iter_mut().zip(context.finish().as_ref()).for_each(|(to, from)| *to = *from);
-    Some((Arc::new(store), digest))
+    Ok((Arc::new(store), digest))
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Complaint> {

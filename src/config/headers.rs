@@ -67,9 +67,27 @@ pub(crate) fn name(text: &str) -> Result<HeaderName, Complaint> {
 /// Reads headers with their values, as `{ x-team = "blue", x-gateway-token = { env = "TOKEN" } }`. Headers that carry the keys of clients
 /// and upstreams are refused. Values of headers whose name suggests a secret are marked sensitive, so that nothing prints them.
 pub(crate) fn pairs(node: &Node<'_>, env: &Env<'_>) -> Vec<SetHeader> {
+    each(node, |written, entry| pair(allowed_name(written), entry, env))
+}
+
+/// The same for requests of the gateway's own, which may carry keys. A key in clear is refused.
+pub(crate) fn exporter_pairs(node: &Node<'_>, env: &Env<'_>) -> Vec<SetHeader> {
+    each(node, |written, entry| {
+        let pair = pair(name(written), entry, env)?;
+        if CREDENTIALS.contains(&pair.name.as_str()) && !pair.secret {
+            entry.fail(complaint(
+                "is a secret in clear, which must not be written in this file",
+                r#"say where to read it from: { env = "NAME" }, { file = "path" }, or { credential = "name" } (systemd)"#,
+            ));
+        }
+        Some(pair)
+    })
+}
+
+fn each(node: &Node<'_>, read: impl Fn(&str, &Node<'_>) -> Option<SetHeader>) -> Vec<SetHeader> {
     let mut pairs: Vec<SetHeader> = Vec::new();
     for (written, entry) in node.entries().unwrap_or_default() {
-        let Some(pair) = pair(written, &entry, env) else { continue };
+        let Some(pair) = read(written, &entry) else { continue };
         if pairs.iter().any(|other| other.name == pair.name) {
             entry.fail(complaint("is set twice: header names are case-insensitive", "remove one of the two"));
         }
@@ -78,8 +96,8 @@ pub(crate) fn pairs(node: &Node<'_>, env: &Env<'_>) -> Vec<SetHeader> {
     pairs
 }
 
-fn pair(written: &str, node: &Node<'_>, env: &Env<'_>) -> Option<SetHeader> {
-    let name = node.accept(name(written).and_then(no_credential))?;
+fn pair(name: Result<HeaderName, Complaint>, node: &Node<'_>, env: &Env<'_>) -> Option<SetHeader> {
+    let name = node.accept(name)?;
     let malformed = |_| complaint("is not a valid header value", "use visible ASCII and spaces, in one line");
     let secret = node.is_table();
     let mut value = if secret {

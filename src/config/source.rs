@@ -202,7 +202,8 @@ fn from_credential(name: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
     visit(Path::new(&folder).join(name), &shown(name, "named here"), help, env)
 }
 
-fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
+/// Reads the file at `path`.
+pub(crate) fn from_file(path: &str, env: &Env<'_>) -> Result<Loaded, Complaint> {
     if path.is_empty() {
         return Err(complaint("is an empty path", "write the path of a file"));
     }

@@ -211,7 +211,10 @@ mod tests {
         exchange::{Attempt, Exchange, Load, Opening},
         fault::{ErrorForm, Fault, LanguageChoice, Outcome},
         limit::{Allowance, Counter, Limit, Rate, Weights},
-        telemetry::{ids::TraceContext, metrics::worker::WorkerMetrics},
+        telemetry::{
+            ids::TraceContext,
+            metrics::{sdk::Sdk, worker::WorkerMetrics},
+        },
     };
 
     fn exchange(metrics: &Arc<WorkerMetrics>, load: &Arc<Load>) -> Box<Exchange> {
@@ -225,6 +228,7 @@ mod tests {
             error_form: ErrorForm::OpenAi,
             languages: LanguageChoice::default(),
             caller_ids: None,
+            sdk: Sdk::default(),
         };
         let connection = ConnectionState::new(Instant::now());
         Exchange::open(opening, &connection, None, metrics.clone(), load.exchange())

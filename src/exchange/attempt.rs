@@ -18,6 +18,8 @@ const CODE_KEPT: usize = 64;
 /// One attempt at one candidate.
 #[derive(Debug)]
 pub struct Attempt {
+    /// Its number among the attempts of the exchange, from 1.
+    pub number: u32,
     /// `[upstream.NAME]`
     pub upstream: Arc<str>,
     /// The target's base URL.
@@ -63,6 +65,7 @@ impl Attempt {
     /// Creates an attempt that begins now.
     pub fn new(upstream: Arc<str>, target: Arc<str>, key: Option<usize>, model: Option<Arc<str>>) -> Self {
         Self {
+            number: 0,
             upstream,
             target,
             key,
@@ -146,8 +149,9 @@ impl Attempts {
         self.last.as_ref().is_some_and(|last| self.has_blamed(&last.upstream, &last.target))
     }
 
-    pub(super) fn begin(&mut self, attempt: Attempt) {
+    pub(super) fn begin(&mut self, mut attempt: Attempt) {
         self.count += 1;
+        attempt.number = self.count;
         let Some(before) = self.last.replace(attempt) else { return };
         if self.earlier.len() < MOST_KEPT - 1 {
             self.earlier.push(before);

@@ -7,11 +7,11 @@ use http::{StatusCode, Version};
 use super::{Attempt, Record, TunnelTally, class};
 use crate::{
     fault::Outcome,
-    openai::{FinishReason, Usage},
+    openai::{FinishReason, Usage, gen_ai_operation},
     telemetry::{
         access::{AccessLine, AttemptLine, TunnelLine},
         history::History,
-        metrics::worker::{Ending, Sample, Tokens},
+        metrics::sample::{RequestResult, Sample, Tokens},
     },
 };
 
@@ -39,27 +39,36 @@ impl Finished<'_> {
     }
 
     /// The values that the metrics count.
-    pub(super) fn sample(&self) -> Sample {
-        let Self { record, outcome, total } = *self;
-        let attempt = record.attempts.last();
+    pub(super) fn sample(&self) -> Sample<'_> {
+        let Self { record, outcome, total } = self;
+        let attempts = &record.attempts;
+        let last = attempts.last();
+        let first = attempts.iter().next().filter(|_| attempts.count() > 1);
         Sample {
-            ending: Ending {
-                route: record.route.clone(),
-                upstream: attempt.map(|attempt| attempt.upstream.clone()),
-                status: record.status.map_or("none", class),
-                who: outcome.who.as_str(),
-                phase: outcome.phase.as_str(),
-            },
-            caller: record.caller.as_deref().map(|caller| caller.name.clone()),
-            fault: outcome.fault,
-            total,
+            route: record.route.as_ref(),
+            upstream: last.map(|attempt| &attempt.upstream),
+            caller: record.caller.as_deref().map(|caller| &caller.name),
+            model: record.model.as_deref(),
+            operation: last.and_then(|_| gen_ai_operation(record.endpoint)),
+            status: record.status.map_or("none", class),
+            outcome: *outcome,
+            result: RequestResult::of(record.status, *outcome),
+            knows_model: last.and_then(|attempt| attempt.status).is_some_and(|status| status.is_success()),
+            attempts: attempts.count(),
+            first_upstream: first.map(|attempt| &attempt.upstream),
+            total: *total,
             first_byte: record.first_byte,
             first_token: record.first_token,
-            gaps: record.tally.gaps,
+            overhead: record.overhead,
+            gaps: &record.tally.gaps,
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
             turns: record.tunnel.as_deref().map(|tunnel| tunnel.turns),
             tokens: self.usage().as_ref().map(tokens_of),
+            finish_reason: record.reading.finish_reason,
+            sdk: record.sdk,
+            trace: record.trace.sampled_id(),
+            time: record.time,
         }
     }
 
@@ -101,6 +110,7 @@ impl Finished<'_> {
             first_token: record.first_token,
             total,
             max_gap: record.tally.max_gap,
+            overhead: record.overhead,
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
             frames: record.tally.frames,
@@ -163,7 +173,7 @@ impl Finished<'_> {
     }
 
     /// The code of a forwarded upstream error: the upstream's own code, or [`UPSTREAM_ERROR`].
-    fn upstream_error(&self) -> Option<&str> {
+    pub(super) fn upstream_error(&self) -> Option<&str> {
         if let Some(tunnel) = &self.record.tunnel {
             return tunnel.error.as_deref();
         }

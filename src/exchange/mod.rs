@@ -9,6 +9,7 @@ mod finished;
 mod load;
 mod queueing;
 mod record;
+mod spans;
 mod tally;
 
 use std::{cell::RefCell, net::IpAddr, rc::Rc, sync::Arc, time::Instant};
@@ -22,8 +23,9 @@ use crate::{
     policy::{Readers, SecretScanner},
     telemetry::{
         ids::{CallerIds, TraceContext},
-        metrics::worker::WorkerMetrics,
+        metrics::{sdk::Sdk, worker::WorkerMetrics},
         queue::Queue,
+        trace::Tracer,
     },
 };
 
@@ -88,6 +90,8 @@ pub struct Exchange {
     connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
+    /// Exports the exchange as a trace; `None`: nothing is exported.
+    tracer: Option<Arc<Tracer>>,
     outcome: Option<Outcome>,
     is_preflight: bool,
     /// What limits have granted; `None` where no limit applies.
@@ -119,6 +123,8 @@ pub struct Opening {
     pub error_form: ErrorForm,
     /// The languages of the gateway's own errors for this client.
     pub languages: LanguageChoice,
+    /// The client's SDK.
+    pub sdk: Sdk,
 }
 
 impl Exchange {
@@ -144,6 +150,7 @@ impl Exchange {
             connection: connection.clone(),
             log,
             metrics,
+            tracer: None,
             outcome: None,
             is_preflight: false,
             accounting: None,
@@ -177,6 +184,16 @@ impl Exchange {
     pub fn is_last(&self) -> bool {
         let unread = self.connection.unread_body() || self.record.upload.is_under_way();
         unread && self.record.version != Version::HTTP_2
+    }
+
+    /// Has the exchange exported as a trace.
+    pub fn trace_with(&mut self, tracer: &Arc<Tracer>) {
+        self.tracer = Some(tracer.clone());
+    }
+
+    /// Whether the exchange may be exported as a trace, in which each attempt is a span.
+    pub fn is_traced(&self) -> bool {
+        self.tracer.is_some()
     }
 
     /// Opens the exchange's account with the limits that apply to it, which is settled when the exchange is over.
@@ -215,6 +232,11 @@ impl Exchange {
         self.record.upstream_request_id = None;
         self.record.first_byte = None;
         let start = attempt.start;
+        if self.record.attempts.count() == 0 {
+            let waited = self.record.upload.waited() + self.handle.status.waited();
+            let since = start.saturating_duration_since(self.record.start);
+            self.record.overhead = Some(since.saturating_sub(waited));
+        }
         self.handle.attempts.begin(attempt.shown());
         self.record.attempts.begin(attempt);
         start
@@ -242,6 +264,13 @@ impl Exchange {
         self.record.attempts.update(|attempt| attempt.fail(result, code));
         self.show_attempt();
         self.count_attempt();
+    }
+
+    /// Notes that the response of the last attempt was judged as soon as its head was here, which adds to the overhead.
+    pub fn judged_at_once(&mut self) {
+        let Some(head) = self.record.first_byte else { return };
+        let since = self.record.start.elapsed().saturating_sub(head);
+        self.record.overhead = self.record.overhead.map(|before| before + since);
     }
 
     /// Notes that the attempt of that `number`, from 1, which was late, is the last one again.
@@ -352,13 +381,16 @@ impl Drop for Exchange {
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }
-        self.metrics.finished(finished.sample());
+        self.metrics.finished(&finished.sample());
         let went_wrong = finished.went_wrong();
         if went_wrong || self.metrics.history.keeps_all() {
             finished.keep(&self.metrics.history, went_wrong);
         }
         if let Some(log) = &self.log {
             log.write(&finished);
+        }
+        if let Some(tracer) = &self.tracer {
+            finished.export(tracer);
         }
     }
 }

@@ -15,7 +15,10 @@ use crate::{
     body::UploadTally,
     fault::{ErrorForm, LanguageChoice},
     openai::{Endpoint, Reading},
-    telemetry::ids::{CallerIds, RequestId, TraceContext},
+    telemetry::{
+        ids::{CallerIds, RequestId, TraceContext},
+        metrics::sdk::Sdk,
+    },
 };
 
 /// Limit in bytes of the path kept for the log.
@@ -68,6 +71,11 @@ pub struct Record {
     pub status: Option<StatusCode>,
     /// The candidates that were tried, and the result of each.
     pub attempts: Attempts,
+    /// The client's SDK.
+    pub sdk: Sdk,
+    /// Time that the gateway itself added: from the request's head to the first attempt, without waits for the body or for permits, and from
+    /// the response's head to the decision that it is for the client. `None` before the first attempt.
+    pub overhead: Option<Duration>,
     /// Time from the start to the upstream's response head.
     pub first_byte: Option<Duration>,
     /// Time from the start to the first content of a stream.
@@ -114,6 +122,8 @@ impl Record {
             queueing: None,
             status: None,
             attempts: Attempts::default(),
+            sdk: opening.sdk,
+            overhead: None,
             first_byte: None,
             first_token: None,
             upload: Rc::default(),

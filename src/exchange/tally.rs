@@ -44,6 +44,11 @@ impl Tally {
         }
     }
 
+    /// When the last data frame was sent.
+    pub fn last_frame(&self) -> Option<Instant> {
+        self.last
+    }
+
     /// Notes that `bytes` of those that were handed over have not been written.
     pub(super) fn not_written(&mut self, bytes: u64) {
         self.bytes = self.bytes.saturating_sub(bytes);

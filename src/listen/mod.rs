@@ -29,6 +29,7 @@ mod proxy_handler;
 mod proxy_header;
 mod registry;
 mod serve;
+mod survey;
 mod syn_filter;
 #[cfg(test)]
 mod tests;
@@ -40,4 +41,5 @@ pub use bind::{BindError, Socket, bind};
 pub use counters::Counters;
 pub use inherit::Inherited;
 pub use listening::{Listening, Lost, StartError, start};
+pub use survey::{RouteSurvey, SILENCES, Survey};
 pub use workers::{WorkerView, Workers};

@@ -122,6 +122,11 @@ impl ConnectionRegistry {
         handles.filter_map(|handle| handle.open_exchange()).take(most).collect()
     }
 
+    /// The open connections.
+    pub(super) fn connections(&self) -> Vec<Rc<ConnectionState>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
     /// The exchanges that are open on these connections: the `most` that began first.
     pub(super) fn oldest_exchanges(&self, most: usize) -> Vec<OpenExchange> {
         let connections = self.connections.borrow();

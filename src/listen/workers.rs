@@ -4,10 +4,11 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, oneshot},
+    task::spawn_local,
     time::{Instant, timeout_at},
 };
 
-use super::registry::ConnectionRegistry;
+use super::{registry::ConnectionRegistry, survey::Survey};
 use crate::{
     body::{Cut, OpenExchange},
     proxy::Load,
@@ -58,11 +59,28 @@ impl Workers {
         within: Duration,
         query: impl Fn(&WorkerView) -> T + Clone + Send + 'static,
     ) -> Vec<Option<T>> {
+        self.collect(within, move |view, reply| _ = reply.send(query(view))).await
+    }
+
+    /// Surveys the open exchanges of each worker, in the order of the workers; `None` for a worker that has not done so `within` this time.
+    pub async fn survey(&self, within: Duration) -> Vec<Option<Survey>> {
+        let survey = |view: &WorkerView, reply: oneshot::Sender<Survey>| {
+            let connections = view.registry.connections();
+            spawn_local(async move { reply.send(Survey::of(connections).await) });
+        };
+        self.collect(within, survey).await
+    }
+
+    async fn collect<T: Send + 'static>(
+        &self,
+        within: Duration,
+        query: impl Fn(&WorkerView, oneshot::Sender<T>) + Clone + Send + 'static,
+    ) -> Vec<Option<T>> {
         let deadline = Instant::now() + within;
         let put = |sender: &mpsc::Sender<WorkerQuery>| {
             let (reply, replied) = oneshot::channel();
             let query = query.clone();
-            let asked = WorkerQuery(Box::new(move |view| _ = reply.send(query(view))));
+            let asked = WorkerQuery(Box::new(move |view| query(view, reply)));
             sender.try_send(asked).ok().map(|()| replied)
         };
         let waiting: Vec<_> = self.senders.iter().map(put).collect();

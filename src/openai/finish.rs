@@ -20,6 +20,22 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
+    /// All reasons, in the order of their indexes.
+    pub const ALL: [Self; 7] = [
+        Self::Stop,
+        Self::Length,
+        Self::ToolCalls,
+        Self::ContentFilter,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Other,
+    ];
+
+    /// Its index in [`FinishReason::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The reason for an upstream's own word: `finish_reason` of chat and completions, `stop_reason` of Messages. An empty word and the
     /// word `null` are no reason: several compatible servers write them where OpenAI writes the value `null`, in each chunk.
     ///

@@ -19,6 +19,7 @@ mod ephemeral;
 mod facts;
 mod finish;
 mod flat_error;
+mod gen_ai;
 mod ids;
 mod json;
 mod multipart;
@@ -45,6 +46,7 @@ pub use ephemeral::{EphemeralSecret, ephemeral_secrets, issues_ephemeral_keys, t
 pub use facts::{Facts, FactsError, MODEL_LIMIT, Type};
 pub use finish::FinishReason;
 pub use flat_error::is_flat_error;
+pub use gen_ai::{gen_ai_operation, provider_of_host};
 pub use ids::{FoundId, IdScanner};
 pub use multipart::{FormReader, boundary};
 pub use operation::{Kept, ModelUse, Need, Operation, Repeat, base_of_endpoint, operation_part};

@@ -74,10 +74,15 @@ impl RequestContext {
             path: safe.path,
             error_form: ErrorForm::of(&head.headers, head.uri.path()),
             languages: self.snapshot.errors.languages_for(&head.headers),
+            sdk: self.worker.sdks.borrow_mut().read(&head.headers),
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
-        Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight)
+        let mut exchange = Exchange::open(opening, &self.downstream.connection, log, metrics, in_flight);
+        if let Some(tracer) = &self.snapshot.tracer {
+            exchange.trace_with(tracer);
+        }
+        exchange
     }
 
     /// Wraps a request's body so that the connection knows when it is not read to its end.

@@ -16,7 +16,7 @@ use crate::{
     config::{Config, Problems},
     exchange::AccessLog,
     snapshot::{CompileError, Snapshot},
-    telemetry::metrics::{count::Reloads, worker::WorkerMetrics},
+    telemetry::metrics::{count::Reloads, models::ModelNames, worker::WorkerMetrics},
 };
 
 /// The state that all workers share. Workers change only its atomics.
@@ -38,6 +38,8 @@ pub struct Gateway {
     pub started: SystemTime,
     /// Which account knows an id, where that is not the one that the rule gives.
     pub accounts: Arc<dyn AccountMap>,
+    /// The models with metrics of their own.
+    pub models: Arc<ModelNames>,
     /// The shares of the workers.
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
@@ -70,6 +72,8 @@ impl Gateway {
         accounts: Arc<dyn AccountMap>,
     ) -> Arc<Self> {
         start_sharing(&snapshot);
+        let models = Arc::new(ModelNames::default());
+        models.configure(&snapshot.model_names);
         let live = ArcSwap::from_pointee(snapshot);
         let started = SystemTime::now();
         let reloads = Reloads::default();
@@ -83,6 +87,7 @@ impl Gateway {
             reloads,
             started,
             accounts,
+            models,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
             spooled: Arc::default(),
@@ -92,7 +97,7 @@ impl Gateway {
 
     /// A new share of the metrics, for a new worker.
     pub fn worker_metrics(&self) -> Arc<WorkerMetrics> {
-        let metrics = Arc::new(WorkerMetrics::default());
+        let metrics = Arc::new(WorkerMetrics::new(self.models.clone()));
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).push(metrics.clone());
         metrics
     }
@@ -114,6 +119,7 @@ impl Gateway {
         self.reloaded(problems);
         if let Ok(snapshot) = &compiled {
             start_sharing(snapshot);
+            self.models.configure(&snapshot.model_names);
             let before = self.live.swap(snapshot.clone());
             self.replaced_configuration.store(Some(Arc::new(before.redacted.clone())));
             self.replaced.send_replace(());

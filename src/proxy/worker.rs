@@ -1,9 +1,13 @@
 //! The state of one worker, which stays on the worker's thread.
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use super::Gateway;
-use crate::{exchange::Load, telemetry::metrics::worker::WorkerMetrics, upstream::Pools};
+use crate::{
+    exchange::Load,
+    telemetry::metrics::{sdk::SdkMemo, worker::WorkerMetrics},
+    upstream::Pools,
+};
 
 /// The state of one worker. It never leaves the worker's thread.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Worker {
     pub pools: Rc<Pools>,
     /// The worker's share of the metrics.
     pub metrics: Arc<WorkerMetrics>,
+    /// Reads the SDKs of clients.
+    pub(super) sdks: RefCell<SdkMemo>,
     /// Counts the responses that are read without a client: each of them holds a clone.
     pub(super) detached: Rc<()>,
 }
@@ -24,6 +30,7 @@ impl Worker {
     /// The worker whose work `load` counts; made on its own thread.
     pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
         let metrics = gateway.worker_metrics();
-        Self { pools: Rc::new(Pools::new(metrics.clone())), gateway, load, metrics, detached: Rc::default() }
+        let pools = Rc::new(Pools::new(metrics.clone()));
+        Self { pools, gateway, load, metrics, sdks: RefCell::default(), detached: Rc::default() }
     }
 }

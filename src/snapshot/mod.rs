@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod collector;
 mod errors;
 mod limits;
 mod models;
@@ -24,8 +25,11 @@ use crate::{
     access::{Caller, Callers, Rights, Seal},
     config::{self, Config, OnRevoke},
     policy::SecretScanner,
+    telemetry::trace::{SpanQueue, Tracer},
 };
 
+use collector::Exporting;
+pub use collector::{Collector, Endpoint};
 pub use errors::ErrorTexts;
 pub use limits::{LimitIndex, LimitScope, LimitedRequest};
 pub use models::{ModelIndex, ModelRoute};
@@ -62,8 +66,16 @@ pub struct Snapshot {
     pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
     pub upstreams: BTreeMap<Arc<str>, Arc<Upstream>>,
+    /// The models that the configuration names: those of tables for one model, and their aliases.
+    pub model_names: Vec<Arc<str>>,
     /// Finds the keys of all upstreams in texts.
     pub upstream_keys: Arc<SecretScanner<'static>>,
+    /// Exports exchanges as traces; `None`: none are exported.
+    pub tracer: Option<Arc<Tracer>>,
+    /// Where traces and metrics are exported to, if they are.
+    pub collector: Option<Arc<Collector>>,
+    /// The spans that wait for export; the same for the life of the process.
+    pub spans: Arc<SpanQueue>,
     /// Makes and opens ephemeral keys; the same for the life of the process.
     pub seal: Arc<Seal>,
     /// The token required by the admin listener, if any.
@@ -125,6 +137,14 @@ pub enum CompileError {
         /// The cause.
         source: rustls::Error,
     },
+    /// The collector's TLS cannot be set up.
+    #[error("otlp: TLS cannot be set up")]
+    Collector(#[source] rustls::Error),
+    /// The collector needs TLS, and the system trusts no certificate authority.
+    #[error(
+        "no trusted certificates were found on this system; install ca-certificates or set $OTEL_EXPORTER_OTLP_CERTIFICATE"
+    )]
+    NoRootsForCollector,
     /// Ephemeral keys cannot be sealed.
     #[error("the key that seals ephemeral keys cannot be made")]
     Seal,
@@ -150,12 +170,14 @@ impl Snapshot {
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
         let limits = LimitIndex::compile(&config, previous);
+        let upstream_keys =
+            Arc::new(upstreams::scanner(&config.upstreams, &config.routes, config.otlp.as_deref()));
         let pricing = Pricing::compile(&config);
-        let upstream_keys = Arc::new(upstreams::scanner(&config.upstreams, &config.routes));
         let written =
             Written { routes: &config.routes, models: &config.models, upstreams: &config.upstreams };
         let upstreams = upstreams::compile(&written, &upstream_keys, previous)?;
         let routes = RouteTable::compile(&written, &upstreams);
+        let exporting = Exporting::compile(config.otlp.as_deref(), &config.routes, &upstreams, previous)?;
         let mut tickets = previous.map(|previous| Tickets::following(&previous.tickets)).unwrap_or_default();
         let mut listeners = listeners(&config.listeners, &mut tickets)?;
         listeners.extend(still_open(&listeners, previous));
@@ -182,7 +204,11 @@ impl Snapshot {
             pricing,
             callers: callers(config.clients, &config.groups, previous),
             upstreams,
+            model_names: model_names(&config.models),
             upstream_keys,
+            tracer: exporting.tracer,
+            collector: exporting.collector,
+            spans: exporting.spans,
             seal,
             admin_actions: admin_actions && admin_token.is_some(),
             admin_token,
@@ -211,7 +237,11 @@ impl Snapshot {
             limits: LimitIndex::default(),
             pricing: None,
             upstreams: BTreeMap::new(),
+            model_names: Vec::new(),
             upstream_keys: Arc::default(),
+            tracer: None,
+            collector: None,
+            spans: Arc::default(),
             seal: Arc::new(seal(None).unwrap()),
             admin_token: None,
             admin_actions: false,
@@ -265,6 +295,12 @@ fn expiry(certificate: &config::Certificate) -> Expiry {
     let name = certificate.names.first().cloned();
     let name = name.unwrap_or_else(|| certificate.path.display().to_string());
     Expiry { name, not_after: certificate.not_after }
+}
+
+fn model_names(tables: &BTreeMap<Arc<str>, config::Model>) -> Vec<Arc<str>> {
+    let is_one = |name: &&Arc<str>| !name.ends_with('*');
+    let own = tables.keys().filter(is_one);
+    own.chain(tables.values().flat_map(|table| &table.aliases)).cloned().collect()
 }
 
 /// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.

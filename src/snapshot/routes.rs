@@ -77,6 +77,18 @@ pub enum Miss {
 }
 
 impl RouteTable {
+    /// The names of all routes.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.routes.iter().map(|route| &route.name)
+    }
+
+    /// The names of all routes, each with that of each of its upstreams.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.routes
+            .iter()
+            .flat_map(|route| route.steps.iter().map(|step| (&*route.name, &*step.upstream.name)))
+    }
+
     /// Compiles and orders the routes: routes with hosts before routes without, then the longest prefix first, then routes with methods
     /// before routes without.
     pub(super) fn compile(written: &Written<'_>, upstreams: &BTreeMap<Arc<str>, Arc<Upstream>>) -> Self {

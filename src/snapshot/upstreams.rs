@@ -18,8 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     config::{
-        self, Auth, Azure, Balance, IncludeUsage, KeyAccount, ModelTables, ModelUpstreams, Secret, SetHeader,
-        Timeouts,
+        self, Auth, Azure, Balance, IncludeUsage, KeyAccount, ModelTables, ModelUpstreams, Otlp, Secret,
+        SetHeader, Timeouts,
     },
     policy::SecretScanner,
     upstream::{
@@ -170,16 +170,20 @@ pub(super) fn compile(
         .collect()
 }
 
-/// Builds one scanner for every secret that may go upstream: the keys of all upstreams, and secret values of upstream and route headers.
+/// Builds one scanner for every secret of the gateway's own: the keys of all upstreams, and secret values of upstream, route and collector
+/// headers.
 /// An upstream that repeats another upstream's key is detected too.
 pub(super) fn scanner(
     upstreams: &BTreeMap<Arc<str>, config::Upstream>,
     routes: &BTreeMap<Arc<str>, config::Route>,
+    otlp: Option<&Otlp>,
 ) -> SecretScanner<'static> {
     let keys = upstreams.values().flat_map(|upstream| &upstream.keys).map(|key| key.expose().as_bytes());
     let of_upstreams = upstreams.values().flat_map(|upstream| &upstream.headers);
     let of_routes = routes.values().flat_map(|route| &route.request_headers.set);
-    let headers = of_upstreams.chain(of_routes).filter(|set| is_secret(set));
+    let exports = otlp.into_iter().flat_map(|otlp| otlp.traces.iter().chain(&otlp.metrics));
+    let of_collectors = exports.flat_map(|export| &export.headers);
+    let headers = of_upstreams.chain(of_routes).chain(of_collectors).filter(|set| is_secret(set));
     let in_headers: Vec<Zeroizing<Vec<u8>>> =
         headers.flat_map(|set| secret_parts(set.value.as_bytes())).collect();
     let mut secrets: Vec<&[u8]> = keys.chain(in_headers.iter().map(|part| part.as_slice())).collect();
@@ -226,6 +230,24 @@ fn is_secret(set: &SetHeader) -> bool {
     set.secret || (set.value.is_sensitive() && set.value.len() >= SHORTEST_SECRET)
 }
 
+/// The TLS settings of connections to servers that `roots` vouch for, with this certificate of the gateway's own.
+pub(super) fn client_tls(
+    roots: Arc<RootCertStore>,
+    certificate: Option<&Arc<CertifiedKey>>,
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots.clone());
+    let mut config = match certificate {
+        Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
+        None => builder.with_no_client_auth(),
+    };
+    bind_sessions(&mut config, roots, SESSIONS)
+        .map_err(|source| rustls::Error::General(source.to_string()))?;
+    Ok(config)
+}
+
 /// Returns the digest of the distinguishing parts of all trusted authorities, sorted so that their order has no effect.
 fn trusted(roots: &RootCertStore) -> Digest {
     let part = |part: &[u8]| [&(part.len() as u64).to_be_bytes(), part].concat();
@@ -263,7 +285,7 @@ struct Way<'a> {
 
 /// The system's trusted certificates, read on first use.
 #[derive(Default)]
-struct SystemRoots(Option<Arc<RootCertStore>>);
+pub(super) struct SystemRoots(Option<Arc<RootCertStore>>);
 
 impl Compiler<'_> {
     fn upstream(&self, system: &mut SystemRoots) -> Result<Upstream, CompileError> {
@@ -412,25 +434,14 @@ impl Compiler<'_> {
     }
 
     fn tls(&self, roots: Arc<RootCertStore>) -> Result<ClientConfig, CompileError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })?
-            .with_root_certificates(roots.clone());
-        let mut config = match &self.written.tls.certificate {
-            Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
-            None => builder.with_no_client_auth(),
-        };
-        bind_sessions(&mut config, roots, SESSIONS).map_err(|source| {
-            let source = rustls::Error::General(source.to_string());
-            CompileError::Upstream { name: self.name.clone(), source }
-        })?;
-        Ok(config)
+        client_tls(roots, self.written.tls.certificate.as_ref())
+            .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })
     }
 }
 
 impl SystemRoots {
-    fn get(&mut self) -> Option<Arc<RootCertStore>> {
+    /// The certificates; `None`: there are none.
+    pub(super) fn get(&mut self) -> Option<Arc<RootCertStore>> {
         if self.0.is_none() {
             let mut roots = RootCertStore::empty();
             let found = rustls_native_certs::load_native_certs();

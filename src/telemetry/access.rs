@@ -77,6 +77,8 @@ pub struct AccessLine<'a> {
     pub total: Duration,
     /// The longest pause within the response.
     pub max_gap: Option<Duration>,
+    /// Time that the gateway itself added.
+    pub overhead: Option<Duration>,
     /// Bytes of the request body.
     pub bytes_in: u64,
     /// Bytes of the response body.
@@ -237,6 +239,7 @@ impl AccessLine<'_> {
         millis(pairs, "first_token_ms", self.first_token);
         millis(pairs, "total_ms", Some(self.total));
         millis(pairs, "max_gap_ms", self.max_gap);
+        millis(pairs, "overhead_ms", self.overhead);
     }
 
     fn write_counts(&self, pairs: &mut Pairs<'_>) {
@@ -334,6 +337,7 @@ mod tests {
             first_token: None,
             total: Duration::from_micros(12_345),
             max_gap: None,
+            overhead: None,
             bytes_in: 0,
             bytes_out: 0,
             frames: 0,
@@ -391,6 +395,7 @@ mod tests {
             first_byte: Some(Duration::from_micros(6001)),
             first_token: Some(Duration::from_secs(2)),
             max_gap: Some(Duration::from_nanos(999)),
+            overhead: Some(Duration::from_micros(85)),
             bytes_in: 1,
             bytes_out: 2,
             frames: 3,
@@ -438,7 +443,7 @@ mod tests {
                 r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
-                r#""max_gap_ms":0.000,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""max_gap_ms":0.000,"overhead_ms":0.085,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
                 r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )

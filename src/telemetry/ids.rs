@@ -55,7 +55,8 @@ pub struct TraceContext {
     /// The gateway's span, the parent of the upstream's span.
     span: [u8; 16],
     sampled: bool,
-    continued: bool,
+    /// The client's span, if this continues its trace.
+    parent: Option<[u8; 16]>,
     /// Whether the client chose `trace` or `named`.
     given: bool,
     /// The client's name of the trace, if it cannot be sent as a trace id, or another one is.
@@ -93,9 +94,9 @@ impl TraceContext {
     pub fn of(headers: &HeaderMap) -> Self {
         let name = only(headers, &X_TRACE_ID).filter(|name| is_trace_name(name));
         let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
-        if let Some(Parent { trace, sampled }) = parent {
+        if let Some(Parent { trace, span: parent, sampled }) = parent {
             let named = name.filter(|name| !name.eq_ignore_ascii_case(&trace)).map(|name| ascii(name).into());
-            return Self { trace, span: span(), sampled, continued: true, given: true, named };
+            return Self { trace, span: span(), sampled, parent: Some(parent), given: true, named };
         }
         let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
         let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
@@ -103,7 +104,7 @@ impl TraceContext {
             trace: given.unwrap_or_else(trace),
             span: span(),
             sampled: true,
-            continued: false,
+            parent: None,
             given: name.is_some(),
             named,
         }
@@ -111,29 +112,35 @@ impl TraceContext {
 
     /// Begins a new trace, regardless of the request's headers.
     pub fn random() -> Self {
-        Self { trace: trace(), span: span(), sampled: true, continued: false, given: false, named: None }
+        Self { trace: trace(), span: span(), sampled: true, parent: None, given: false, named: None }
     }
 
     /// The trace id for the log, which the client gets too: that of its `traceparent`, else its own name of the trace, else the one that is
     /// sent upstream.
     pub fn trace_id(&self) -> &str {
-        self.named.as_deref().filter(|_| !self.continued).unwrap_or_else(|| ascii(&self.trace))
+        self.named.as_deref().filter(|_| self.parent.is_none()).unwrap_or_else(|| ascii(&self.trace))
     }
 
     /// The client's own name of the trace, where [`TraceContext::trace_id`] is that of its `traceparent`.
     pub fn trace_name(&self) -> Option<&str> {
-        self.named.as_deref().filter(|_| self.continued)
+        self.named.as_deref().filter(|_| self.parent.is_some())
+    }
+
+    /// The trace id that is sent upstream, if the trace is sampled.
+    pub fn sampled_id(&self) -> Option<&str> {
+        self.sampled.then(|| ascii(&self.trace))
     }
 
     /// The trace id that is sent upstream, where [`TraceContext::trace_id`] is the client's own name of the trace.
     pub fn w3c_trace_id(&self) -> Option<&str> {
-        (self.named.is_some() && !self.continued).then(|| ascii(&self.trace))
+        (self.named.is_some() && self.parent.is_none()).then(|| ascii(&self.trace))
     }
 
     /// Whether `is_secret` finds a key in what the client chose.
     pub fn holds_secret(&self, is_secret: impl Fn(&[u8]) -> bool) -> bool {
         let in_name = self.named.as_deref().is_some_and(|name| is_secret(name.as_bytes()));
-        in_name || (self.given && is_secret(&self.trace))
+        let in_parent = self.parent.is_some_and(|parent| is_secret(&parent));
+        in_name || in_parent || (self.given && is_secret(&self.trace))
     }
 
     /// The value for `x-trace-id`.
@@ -144,14 +151,50 @@ impl TraceContext {
     /// Whether the client's `tracestate` may be forwarded: it belongs to the trace that it came with (section 3.3 of Trace Context:
     /// a `tracestate` without a valid `traceparent` is discarded).
     pub fn keeps_tracestate(&self) -> bool {
-        self.continued
+        self.parent.is_some()
+    }
+
+    /// Whether the client has not said that the trace is not recorded.
+    pub fn is_sampled(&self) -> bool {
+        self.sampled
+    }
+
+    /// The trace id as a number.
+    pub fn trace_number(&self) -> u128 {
+        u128::from_str_radix(ascii(&self.trace), 16).unwrap_or_default()
+    }
+
+    /// The gateway's span, as a number.
+    pub fn span_number(&self) -> u64 {
+        u64::from_str_radix(ascii(&self.span), 16).unwrap_or_default()
+    }
+
+    /// The client's span of which the gateway's is a child, as a number.
+    pub fn parent_number(&self) -> Option<u64> {
+        u64::from_str_radix(ascii(&self.parent?), 16).ok()
+    }
+
+    /// The span of the attempt with this number, counted from 1. It follows from the gateway's span, so that nothing needs to remember it.
+    pub fn attempt_span_number(&self, attempt: u32) -> u64 {
+        // An odd factor maps different numbers to different spans; it is that of splitmix64.
+        let mixed = self.span_number().wrapping_add(u64::from(attempt).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        if mixed == 0 { 1 } else { mixed }
     }
 
     /// The `traceparent` to send upstream, with the gateway's span as the parent.
     pub fn traceparent(&self) -> HeaderValue {
+        self.traceparent_with(&self.span)
+    }
+
+    /// The same with the span of an attempt as the parent.
+    pub fn traceparent_of(&self, attempt: u32) -> HeaderValue {
+        self.traceparent_with(&hex(self.attempt_span_number(attempt).into()))
+    }
+
+    fn traceparent_with(&self, span: &[u8; 16]) -> HeaderValue {
         let mut parent = [b'-'; 55];
         let sampled = if self.sampled { b"01" } else { b"00" };
-        for (at, part) in [(0, &b"00"[..]), (3, &self.trace), (36, &self.span), (53, sampled)] {
+        for (at, part) in [(0, &b"00"[..]), (3, &self.trace), (36, span), (53, sampled)] {
             if let Some(place) = parent.get_mut(at..at + part.len()) {
                 place.copy_from_slice(part);
             }
@@ -163,6 +206,7 @@ impl TraceContext {
 /// The fields used of a `traceparent`.
 struct Parent {
     trace: [u8; 32],
+    span: [u8; 16],
     sampled: bool,
 }
 
@@ -178,7 +222,7 @@ impl Parent {
         let ends = rest.is_empty() || (&version != b"00" && rest.starts_with(b"-"));
         let valid = ends && &version != b"ff" && is_id(&trace) && is_id(&span);
         let flags = u8::from_str_radix(ascii(&flags), 16).ok()?;
-        valid.then_some(Self { trace, sampled: flags & 1 == 1 })
+        valid.then_some(Self { trace, span, sampled: flags & 1 == 1 })
     }
 }
 

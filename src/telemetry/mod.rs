@@ -11,6 +11,7 @@ pub mod metrics;
 mod pairs;
 pub mod queue;
 pub mod state_line;
+pub mod trace;
 
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{Registry, filter::Targets, layer::SubscriberExt};

@@ -13,6 +13,7 @@ use http::HeaderValue;
 use super::{
     key_queue::{KeyQueue, Queued},
     key_state::{Availability, Claim, CooldownReason, KeyFailure, KeyState, Noted},
+    quota::Quota,
 };
 
 /// The upstream keys of one pool, as the header values that carry them.
@@ -206,6 +207,11 @@ impl KeyRing {
         (self.keys.len(), self.keys.iter().filter(|key| key.state.is_cooling_down(now)).count())
     }
 
+    /// The keys, in the order of the configuration.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter()
+    }
+
     /// The number of each key, from 1, that is in cooldown at `now`.
     pub fn numbers_in_cooldown(&self, now: Instant) -> Vec<usize> {
         let cooling = self.keys.iter().enumerate().filter(|(_, key)| key.state.is_cooling_down(now));
@@ -280,6 +286,16 @@ impl Key {
     /// The header's value.
     pub fn value(&self) -> &HeaderValue {
         &self.value
+    }
+
+    /// Whether the key works: its last use did not fail because of it, and it is not in cooldown for all models.
+    pub fn is_up(&self, now: Instant) -> bool {
+        !self.state.is_out(now)
+    }
+
+    /// What the provider says of the key's quota.
+    pub fn quota(&self) -> &Quota {
+        &self.state.quota
     }
 
     /// When the key may be used for `model` by the first request in the queue.

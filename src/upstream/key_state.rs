@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::quota::Quota;
+
 /// Models for which one key may be in cooldown at the same time. With more, the key is in cooldown for all models.
 pub(super) const MAX_MODELS: usize = 64;
 
@@ -113,6 +115,8 @@ pub(super) struct Ended {
 pub(super) struct KeyState {
     /// The number of cooldowns and outages: most keys have none, and need no lock.
     noted: AtomicUsize,
+    /// What the provider says of the key's quota.
+    pub(super) quota: Quota,
     inner: Mutex<Inner>,
 }
 
@@ -269,6 +273,13 @@ impl KeyState {
         let inner = self.lock();
         let is_out = inner.outage.as_ref().is_some_and(|outage| outage.until.is_some());
         is_out || inner.limits.values().any(|limit| limit.until > now)
+    }
+
+    /// Whether the last use of the key failed because of the key, or requests are kept away from it for all models.
+    pub(super) fn is_out(&self, now: Instant) -> bool {
+        let inner = self.lock();
+        let for_all = inner.limits.iter().any(|(what, limit)| limit.until > now && what.concerns(None));
+        inner.outage.is_some() || for_all
     }
 
     fn count(&self, inner: &Inner) {

@@ -47,6 +47,7 @@ mod streaming;
 mod supply;
 mod tls;
 mod tolerance;
+mod traces;
 mod tracing;
 mod truncation;
 mod usage;

@@ -17,7 +17,7 @@ use crate::{
     body::{OpenAttempt, OpenExchange},
     listen::WorkerView,
     snapshot::{Snapshot, Target, Upstream},
-    telemetry::metrics::worker::{Counts, Tokens},
+    telemetry::metrics::{sample::Tokens, worker::Counts},
 };
 
 /// Open requests that are listed, over all workers: the oldest ones.
@@ -259,7 +259,8 @@ fn clients(open: &[&OpenExchange], counts: &Counts) -> Value {
     for exchange in open {
         found.entry(exchange.about.caller.as_deref().unwrap_or(UNKNOWN)).or_default().0 += 1;
     }
-    for ([client, ..], tokens) in counts.tokens.iter() {
+    for ([client, ..], used) in counts.callers.iter().filter(|(_, used)| !used.tokens.is_empty()) {
+        let tokens = &used.tokens;
         let (_, sum) = found.entry(client.as_deref().unwrap_or(UNKNOWN)).or_default();
         sum.input += tokens.input;
         sum.output += tokens.output;

@@ -1,15 +1,21 @@
 //! Client connections, and what is in flight on them.
 
-use super::{Scraped, renamed};
+use std::collections::BTreeMap;
+
+use super::{Scraped, name, renamed};
 use crate::{
-    listen::Counters,
-    telemetry::metrics::exposition::{Exposition, MetricKind},
+    listen::{Counters, RouteSurvey, SILENCES},
+    telemetry::metrics::{
+        exposition::{Exposition, MetricKind},
+        worker::Name,
+    },
 };
 
 use MetricKind::{Counter, Gauge};
 
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     load(out, scraped);
+    open_requests(out, scraped);
     connections(out, &scraped.connections);
 }
 
@@ -25,6 +31,8 @@ fn load(out: &mut Exposition, scraped: &Scraped) {
     for (worker, (_, connections)) in scraped.loads.iter().enumerate() {
         out.value(&[("worker", &worker.to_string())], connections);
     }
+    out.family("sluicegate_connections_max", Gauge, "server.max_connections of the process.");
+    out.value(&[], scraped.snapshot.server.max_connections);
     out.family("sluicegate_websocket_connections_open", Gauge, "Open WebSocket connections.");
     out.value(&[], scraped.gateway.open_tunnels());
     out.family(
@@ -33,6 +41,30 @@ fn load(out: &mut Exposition, scraped: &Scraped) {
         "Bytes of requests and responses held in memory, as `max_buffered` counts them.",
     );
     out.value(&[], scraped.gateway.buffered());
+    out.family("sluicegate_buffered_bytes_max", Gauge, "server.max_buffered of the process, in bytes.");
+    out.value(&[], scraped.snapshot.server.max_buffered);
+}
+
+/// Each route of the configuration has its series, also when nothing is open.
+fn open_requests(out: &mut Exposition, scraped: &Scraped) {
+    let configured = scraped.snapshot.routes.names().map(|name| (Some(name.clone()), RouteSurvey::default()));
+    let mut routes: BTreeMap<Name, RouteSurvey> = configured.collect();
+    routes.extend(scraped.survey.0.iter().map(|(route, seen)| (route.clone(), *seen)));
+    out.family("sluicegate_oldest_request_seconds", Gauge, "Age of the oldest request in flight.");
+    for (route, seen) in &routes {
+        out.value(&[("route", name(route))], seen.oldest.as_secs_f64());
+    }
+    out.family(
+        "sluicegate_streams_silent",
+        Gauge,
+        "Streams whose upstream has sent nothing for longer than the label over.",
+    );
+    for (route, seen) in &routes {
+        for (span, count) in SILENCES.iter().zip(seen.silent) {
+            let over = format!("{}s", span.as_secs());
+            out.value(&[("route", name(route)), ("over", &over)], count);
+        }
+    }
 }
 
 fn connections(out: &mut Exposition, counters: &Counters) {

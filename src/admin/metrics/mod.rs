@@ -7,12 +7,18 @@
 mod connections;
 mod gateway;
 mod limits;
+mod models;
 mod requests;
 mod routes;
+mod spans;
 mod store;
 mod upstreams;
 
-use std::{io::Write, sync::Arc, time::Instant};
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -21,7 +27,8 @@ use http_body_util::Full;
 
 use super::AdminState;
 use crate::{
-    listen::Counters,
+    listen::{Counters, Survey},
+    openai::provider_of_host,
     proxy::Gateway,
     snapshot::Snapshot,
     telemetry::metrics::{
@@ -36,15 +43,20 @@ use crate::{
 /// with the same labels.
 const OTHER: &str = "_other";
 
+/// How long a scrape waits for what workers see of their open requests. Those of a worker that takes longer are left out.
+const SURVEY_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// What writes the families, in the order of the text.
 const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     requests::write,
     routes::write,
+    models::write,
     upstreams::write,
     limits::write,
     store::write,
     connections::write,
     gateway::write,
+    spans::write,
     |out, scraped| process::write(out, scraped.gateway.started),
 ];
 
@@ -60,6 +72,15 @@ struct Scraped {
     /// Open exchanges and open connections of each worker.
     loads: Vec<(usize, usize)>,
     connections: Arc<Counters>,
+    /// What is open.
+    survey: Survey,
+}
+
+/// What of it the main thread reads.
+struct Gauges {
+    loads: Vec<(usize, usize)>,
+    connections: Arc<Counters>,
+    survey: Survey,
 }
 
 impl AdminState {
@@ -68,10 +89,14 @@ impl AdminState {
         let text_of = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let format = Format::accepted(text_of(header::ACCEPT).unwrap_or_default());
         let gzip = takes_gzip(text_of(header::ACCEPT_ENCODING).unwrap_or_default());
-        let (gateway, connections) = (self.gateway.clone(), self.counters.clone());
-        let loads = self.workers.loads();
+        let gauges = Gauges {
+            loads: self.workers.loads(),
+            connections: self.counters.clone(),
+            survey: merged(&self.workers.survey(SURVEY_TIMEOUT).await),
+        };
+        let gateway = self.gateway.clone();
         let made = tokio::task::spawn_blocking(move || {
-            let scraped = Scraped::read(gateway, connections, loads);
+            let scraped = Scraped::read(gateway, gauges);
             let text = exposition(format, &scraped);
             if gzip { zipped(&text) } else { text.into_bytes() }
         });
@@ -90,13 +115,20 @@ impl AdminState {
 }
 
 impl Scraped {
-    fn read(gateway: Arc<Gateway>, connections: Arc<Counters>, loads: Vec<(usize, usize)>) -> Self {
+    fn read(gateway: Arc<Gateway>, gauges: Gauges) -> Self {
         let workers = gateway.all_metrics();
         let mut counts = Counts::default();
         workers.iter().for_each(|worker| worker.add_to(&mut counts));
         let snapshot = gateway.live.load_full();
-        Self { gateway, snapshot, now: Instant::now(), workers, counts, loads, connections }
+        let Gauges { loads, connections, survey } = gauges;
+        Self { gateway, snapshot, now: Instant::now(), workers, counts, loads, connections, survey }
     }
+}
+
+fn merged(surveys: &[Option<Survey>]) -> Survey {
+    let mut all = Survey::default();
+    surveys.iter().flatten().for_each(|survey| all.merge(survey));
+    all
 }
 
 fn exposition(format: Format, scraped: &Scraped) -> String {
@@ -122,6 +154,12 @@ fn renamed(
 ) {
     values(out.family(name, kind, help));
     values(out.old_family(old, kind, name));
+}
+
+/// What OpenTelemetry's conventions call the provider behind an upstream; its configured name if they have no name for it.
+fn provider<'a>(snapshot: &'a Snapshot, upstream: &'a str) -> &'a str {
+    let target = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.targets().next());
+    target.and_then(|target| provider_of_host(target.authority.host())).unwrap_or(upstream)
 }
 
 /// The label for a configured name.

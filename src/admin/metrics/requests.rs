@@ -1,9 +1,15 @@
 //! Finished requests: how they ended, and the tokens that they used.
 
+use std::collections::BTreeMap;
+
 use super::{Scraped, constant, name, renamed};
-use crate::telemetry::metrics::{
-    exposition::{Exposition, MetricKind},
-    worker::Counts,
+use crate::{
+    fault::Who,
+    telemetry::metrics::{
+        exposition::{Exposition, MetricKind},
+        sample::RequestResult,
+        worker::Counts,
+    },
 };
 
 use MetricKind::Counter;
@@ -17,6 +23,18 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
         out.value(&[("route", name(route))], count);
     }
     tokens(out, counts);
+    callers(out, counts);
+    rescued(out, counts);
+    broken(out, scraped);
+    out.family(
+        "sluicegate_client_sdk_requests",
+        Counter,
+        "Requests by SDK or tool of the client, and its major version.",
+    );
+    for (sdk, count) in &counts.sdks {
+        let sdk = sdk.unwrap_or_default();
+        out.value(&[("sdk", sdk.family), ("version", &sdk.major())], count);
+    }
 }
 
 fn endings(out: &mut Exposition, counts: &Counts) {
@@ -50,8 +68,9 @@ fn tokens(out: &mut Exposition, counts: &Counts) {
         Counter,
         "Tokens, as reported by the upstream, by type. cached_input and cache_write are part of input, and reasoning is part of output.",
     );
-    for ([caller, route, upstream], tokens) in &counts.tokens {
-        for (kind, count) in tokens.by_type() {
+    for ([caller, route, upstream], used) in counts.callers.iter().filter(|(_, used)| !used.tokens.is_empty())
+    {
+        for (kind, count) in used.tokens.by_type() {
             let labels = [
                 ("caller", name(caller)),
                 ("route", name(route)),
@@ -60,5 +79,55 @@ fn tokens(out: &mut Exposition, counts: &Counts) {
             ];
             out.value(&labels, count);
         }
+    }
+}
+
+fn callers(out: &mut Exposition, counts: &Counts) {
+    out.family(
+        "sluicegate_caller_requests",
+        Counter,
+        "Requests by client and result: ok, limited (429), rejected (another 4xx), failed or left (the client left).",
+    );
+    let mut sums = BTreeMap::<&str, [u64; RequestResult::ALL.len()]>::new();
+    for ([caller, ..], used) in &counts.callers {
+        let sum = sums.entry(name(caller)).or_default();
+        sum.iter_mut().zip(used.results).for_each(|(sum, more)| *sum += more);
+    }
+    for (caller, counts) in sums {
+        for (result, count) in RequestResult::ALL.into_iter().zip(counts) {
+            out.value(&[("caller", caller), ("result", result.as_str())], count);
+        }
+    }
+}
+
+fn rescued(out: &mut Exposition, counts: &Counts) {
+    out.family(
+        "sluicegate_rescued_requests",
+        Counter,
+        "Requests of which an attempt failed, and that were answered even so; from the upstream of the first attempt to that of the last.",
+    );
+    for ([route, from, to], count) in &counts.rescued {
+        out.value(&[("route", name(route)), ("from", name(from)), ("to", name(to))], count);
+    }
+}
+
+/// Each route and upstream of the configuration has its series from the start, because `increase` does not see the first event of a new one.
+fn broken(out: &mut Exposition, scraped: &Scraped) {
+    out.family(
+        "sluicegate_broken_streams",
+        Counter,
+        "Responses that had begun and were not completed, unless the client left; by who ended them.",
+    );
+    let mut sums = BTreeMap::new();
+    for (route, upstream) in scraped.snapshot.routes.pairs() {
+        for who in [Who::Upstream, Who::Gateway] {
+            sums.insert((route, upstream, who.as_str()), 0);
+        }
+    }
+    for (([route, upstream], who), count) in &scraped.counts.broken {
+        sums.insert((name(route), name(upstream), constant(who)), *count);
+    }
+    for ((route, upstream, who), count) in sums {
+        out.value(&[("route", route), ("upstream", upstream), ("who", who)], count);
     }
 }

@@ -1,6 +1,6 @@
 //! Measurements of requests by route.
 
-use super::{Scraped, name, renamed};
+use super::{Scraped, constant, name, renamed};
 use crate::telemetry::metrics::{
     exposition::{Exposition, MetricKind},
     histogram::{GAP_SCALE, Total},
@@ -17,6 +17,7 @@ type Routes = Series<Name, Measures>;
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     let routes = &scraped.counts.routes;
     times(out, routes);
+    retries(out, scraped);
     bytes(out, routes);
     websockets(out, routes);
 }
@@ -24,7 +25,10 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
 fn times(out: &mut Exposition, routes: &Routes) {
     let names = ("sluicegate_request_duration_seconds", "sluicegate_exchange_duration_seconds");
     renamed(out, names, Histogram, "Time from the request to the end of the response.", |out| {
-        histograms(out, routes, Scale::LONG, |measures| &measures.total);
+        for (route, measures) in routes {
+            let (total, exemplars) = (&measures.total, Some(&measures.exemplars));
+            out.histogram_with(&[("route", name(route))], Scale::LONG, total, exemplars);
+        }
     });
     out.family(
         "sluicegate_first_byte_seconds",
@@ -33,7 +37,7 @@ fn times(out: &mut Exposition, routes: &Routes) {
     );
     histograms(out, routes, Scale::LONG, |measures| &measures.first_byte);
     out.family(
-        "gen_ai_server_time_to_first_token_seconds",
+        "sluicegate_first_token_seconds",
         Histogram,
         "Time from the request to the first content of a streamed response.",
     );
@@ -44,11 +48,32 @@ fn times(out: &mut Exposition, routes: &Routes) {
         "Time between two consecutive frames of a response body.",
     );
     histograms(out, routes, GAP_SCALE, |measures| &measures.gaps);
+    out.family(
+        "sluicegate_overhead_seconds",
+        Histogram,
+        "Time that the gateway itself added to a request, without waits for the client, for permits or for the upstream.",
+    );
+    histograms(out, routes, Scale::SHORT, |measures| &measures.overhead);
 }
 
 fn histograms(out: &mut Exposition, routes: &Routes, scale: Scale, part: fn(&Measures) -> &Total) {
     for (route, measures) in routes {
         out.histogram(&[("route", name(route))], scale, part(measures));
+    }
+}
+
+fn retries(out: &mut Exposition, scraped: &Scraped) {
+    out.family("sluicegate_retries", Counter, "Attempts beside the first one of a request.");
+    for (route, measures) in &scraped.counts.routes {
+        out.value(&[("route", name(route))], measures.retries);
+    }
+    out.family(
+        "sluicegate_wait_seconds",
+        Histogram,
+        "Waits of requests between attempts: backoff after a failure, or busy because all targets and keys were in use.",
+    );
+    for ((route, why), total) in &scraped.counts.waits {
+        out.histogram(&[("route", name(route)), ("why", constant(why))], Scale::LONG, total);
     }
 }
 

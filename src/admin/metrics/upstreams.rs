@@ -4,22 +4,26 @@ use std::time::Instant;
 
 use super::{Scraped, constant, name, renamed};
 use crate::{
-    snapshot::Snapshot,
+    snapshot::{Snapshot, Target, Upstream},
     telemetry::metrics::{
         count::Count,
         exposition::{Exposition, MetricKind},
+        scale::Scale,
         worker::{Counts, WorkerMetrics},
     },
-    upstream::{Circuit, TargetState},
+    upstream::{Circuit, QuotaLeft, TargetState},
 };
 
-use MetricKind::{Counter, Gauge};
+use MetricKind::{Counter, Gauge, Histogram};
 
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     attempts(out, &scraped.counts);
     connections(out, scraped);
+    connects(out, &scraped.counts);
     targets(out, &scraped.snapshot, scraped.now);
+    bounds(out, &scraped.snapshot);
     keys(out, scraped);
+    quotas(out, &scraped.snapshot);
 }
 
 fn attempts(out: &mut Exposition, counts: &Counts) {
@@ -45,6 +49,17 @@ fn connections(out: &mut Exposition, scraped: &Scraped) {
         out.value(&[("event", "reused")], total(|worker| &worker.pool.reused));
         out.value(&[("event", "dead")], total(|worker| &worker.pool.dead));
     });
+}
+
+fn connects(out: &mut Exposition, counts: &Counts) {
+    out.family(
+        "sluicegate_upstream_connect_seconds",
+        Histogram,
+        "Time to open a connection to an upstream: name, TCP, TLS, and the wait for max_connections.",
+    );
+    for (upstream, total) in &counts.connects {
+        out.histogram(&[("upstream", name(upstream))], Scale::LONG, total);
+    }
 }
 
 fn targets(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
@@ -77,7 +92,89 @@ fn targets(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
     }
 }
 
+/// The configured maximum of each level of a target.
+fn bounds(out: &mut Exposition, snapshot: &Snapshot) {
+    out.family("sluicegate_target_waiting", Gauge, "Requests that wait because of max_pending of a target.");
+    each_target(out, snapshot, |_, target| Some(target.state.waiting()));
+    out.family("sluicegate_target_pending_max", Gauge, "max_pending of a target, where there is one.");
+    each_target(out, snapshot, |upstream, _| upstream.max_pending);
+    out.family(
+        "sluicegate_target_connections",
+        Gauge,
+        "Open connections to a target, where max_connections bounds them.",
+    );
+    each_target(out, snapshot, |_, target| {
+        target.dialer.limits().max_open.map(|_| target.dialer.connection_limit().taken())
+    });
+    out.family(
+        "sluicegate_target_connections_max",
+        Gauge,
+        "max_connections of a target, where there is one.",
+    );
+    each_target(out, snapshot, |_, target| target.dialer.limits().max_open);
+}
+
+fn each_target(
+    out: &mut Exposition,
+    snapshot: &Snapshot,
+    value: impl Fn(&Upstream, &Target) -> Option<usize>,
+) {
+    for upstream in snapshot.upstreams.values() {
+        for target in upstream.targets() {
+            if let Some(value) = value(upstream, target) {
+                out.value(&[("upstream", &*upstream.name), ("target", &*target.url)], value);
+            }
+        }
+    }
+}
+
+/// What providers say of the quotas of keys.
+fn quotas(out: &mut Exposition, snapshot: &Snapshot) {
+    type Reading = fn(&QuotaLeft) -> Option<u64>;
+    let families: [(&'static str, &'static str, Reading); 2] = [
+        (
+            "sluicegate_upstream_quota_remaining",
+            "What is left of a key's quota, according to the last response of its provider that said so.",
+            |left| left.remaining,
+        ),
+        (
+            "sluicegate_upstream_quota_limit",
+            "A key's quota, according to the last response of its provider that said so.",
+            |left| left.limit,
+        ),
+    ];
+    for (family, help, part) in families {
+        out.family(family, Gauge, help);
+        for upstream in snapshot.upstreams.values() {
+            for (number, key) in upstream.keys.iter().enumerate() {
+                for left in key.quota().left() {
+                    let Some(value) = part(&left) else { continue };
+                    let number = (number + 1).to_string();
+                    let labels = [("upstream", &*upstream.name), ("key", &*number), ("unit", left.unit)];
+                    out.value(&labels, value);
+                }
+            }
+        }
+    }
+}
+
 fn keys(out: &mut Exposition, scraped: &Scraped) {
+    out.family(
+        "sluicegate_upstream_key_up",
+        Gauge,
+        "0 if the last use of a key failed because of the key, or it is in cooldown for all models. The label is its number in the configuration.",
+    );
+    for upstream in scraped.snapshot.upstreams.values() {
+        for (number, key) in upstream.keys.iter().enumerate() {
+            let number = (number + 1).to_string();
+            let labels = [("upstream", &*upstream.name), ("key", &*number)];
+            out.value(&labels, u8::from(key.is_up(scraped.now)));
+        }
+    }
+    out.family("sluicegate_upstream_keys", Gauge, "Keys of an upstream.");
+    for upstream in scraped.snapshot.upstreams.values() {
+        out.value(&[("upstream", &*upstream.name)], upstream.keys.len());
+    }
     let names = ("sluicegate_upstream_keys_in_cooldown", "sluicegate_upstream_keys_resting");
     renamed(out, names, Gauge, "Upstream keys in cooldown.", |out| {
         for upstream in scraped.snapshot.upstreams.values() {

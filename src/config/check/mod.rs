@@ -12,7 +12,7 @@ use super::{
     problem::complaint,
     reader::{Node, Table},
     schema::{
-        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Redis, Route, Server,
+        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Otlp, Redis, Route, Server,
         Upstream, error_rule, errors_differ,
     },
     source::Env,
@@ -61,6 +61,10 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         admin: admin.map(|(_, admin)| admin),
         server,
         log: section::<Log>(root, "log", &context),
+        otlp: root
+            .get("otlp")
+            .and_then(|node| placed::<Otlp>(node, &context))
+            .map(|(_, otlp)| Box::new(otlp)),
         errors: errors(root, &context),
         languages: context.defaults.languages,
         cors: context.defaults.cors.clone(),

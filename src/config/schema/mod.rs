@@ -17,6 +17,7 @@ mod languages;
 mod limit;
 mod listener;
 mod model;
+mod otlp;
 mod pricing;
 mod redis;
 mod root;
@@ -50,6 +51,7 @@ pub use limit::{Burst, Each, Exhausted, Limit, Per, TokenWeights};
 pub use listener::{Certificate, ClientAddress, Listener, ListenerTls, Network};
 pub use model::Model;
 pub(crate) use model::alias_nodes;
+pub use otlp::{Export, Otlp, Preset, Semconv, Sending};
 pub use pricing::{ModelPrices, PriceTier, Pricing, UnknownPrice};
 pub use redis::{Redis, RedisAddress, RedisServers, RedisTls, Sentinel};
 pub(crate) use root::Root;
@@ -94,6 +96,8 @@ pub struct Config {
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// `[otlp]`: default none, so nothing is exported.
+    pub otlp: Option<Box<Otlp>>,
     /// `[[error]]`
     pub errors: Vec<ErrorRule>,
     /// Valid, but probably not intended (a key that has no effect, a certificate that expires soon or has expired).

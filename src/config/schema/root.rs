@@ -1,8 +1,8 @@
 //! The tables of the file.
 
 use super::{
-    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Pricing, Redis, Route, Server,
-    Upstream,
+    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Pricing, Redis, Route,
+    Server, Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -43,6 +43,10 @@ keys! {
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";
+        otlp = described(Shape::Table(Otlp::keys())),
+            "Traces, and metrics if wanted, exported by the OpenTelemetry protocol (OTLP over HTTP). Without this table nothing is exported, and the \
+             variables $OTEL_EXPORTER_OTLP_* do nothing.",
+            { since: "0.2.0" };
         error = described(Shape::List(Box::new(Shape::Table(ErrorTable::keys())))),
             "Errors in other words: one `[[error]]` table for each kind of error, of the gateway or of an upstream, that clients get with \
              another message, status or code. Applies to error responses, and not to error events within a stream. The log keeps the original.",

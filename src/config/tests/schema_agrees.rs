@@ -38,6 +38,8 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("requires a client key", "depends on another table"),
     (" is defined", "the name of a table that must exist"),
     ("is not set", "the environment"),
+    ("uses the environment variable", "the environment"),
+    ("ends with a path that the gateway appends", "the end of a URL"),
     (
         "is not a valid name of",
         "the rules for names of variables and credentials are no pattern of the file's",

@@ -86,7 +86,10 @@ pub(super) async fn finish(
         Ok(response) if is_held(exchange, &response, hold) => {
             Box::pin(held(context, exchange, response, &candidate, hold)).await
         }
-        judged => judged,
+        judged => {
+            exchange.judged_at_once();
+            judged
+        }
     };
     let result = match (result, &request.accounts) {
         (Ok(mut response), Some(choice)) => {
@@ -148,7 +151,11 @@ async fn judge_head(
 ) -> Result<ClientResponse, AttemptError> {
     let answer = head.map_err(AttemptError::Fault)?;
     candidate.permit.has_answered();
-    candidate.answered = Some(Instant::now());
+    let now = Instant::now();
+    candidate.answered = Some(now);
+    if let Some(key) = &candidate.key {
+        key.key().quota().note(answer.headers(), now);
+    }
     if let Some(handshake) = &request.handshake
         && answer.status() == StatusCode::SWITCHING_PROTOCOLS
     {

@@ -18,7 +18,7 @@ use crate::{
         body_memory::BodyMemory,
         buffered::Buffered,
         context::RequestContext,
-        intake::{PreparedRequest, RequestContent},
+        intake::{PreparedRequest, RequestContent, TRACEPARENT},
     },
     snapshot::{AskedModel, Route},
 };
@@ -62,6 +62,11 @@ pub(super) fn build(
         headers.remove(header::HOST);
     } else {
         headers.insert(header::HOST, target.host.clone());
+    }
+    // With traces on, each attempt is a span, of which the upstream's is a child.
+    if exchange.is_traced() {
+        let record = &exchange.record;
+        headers.insert(TRACEPARENT, record.trace.traceparent_of(record.attempts.count()));
     }
     match request.body().size_hint().exact() {
         // The gateway writes the length itself: not every reader takes `007` for 7.

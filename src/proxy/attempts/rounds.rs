@@ -158,7 +158,11 @@ impl Rounds {
         let mut late = self.late.take();
         let result = late::beside(&mut late, wait(self)).await;
         self.late = late;
-        self.schedule.note_wait(start.elapsed());
+        let waited = start.elapsed();
+        self.schedule.note_wait(waited);
+        status.add_wait(waited);
+        let why = if self.has_failed { "backoff" } else { "busy" };
+        exchange.metrics().waited(exchange.record.route.as_ref(), why, waited);
         status.enter(failed_in);
         result
     }

@@ -101,7 +101,11 @@ async fn dial(
         None => dialling.await,
         Some(limit) => limit.within(dialling).await?,
     };
-    exchange.record.attempts.update(|attempt| attempt.connect = Some(start.elapsed()));
+    let took = start.elapsed();
+    exchange.record.attempts.update(|attempt| attempt.connect = Some(took));
+    if dialled.is_ok() {
+        exchange.metrics().connected(&candidate.upstream.name, took);
+    }
     dialled.map_err(unreachable)
 }
 

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 use super::PreparedRequest;
 use crate::{exchange::Record, policy, proxy::context::RequestContext};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(in crate::proxy) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");

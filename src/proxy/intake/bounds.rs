@@ -1,12 +1,16 @@
 //! Bounds on a request body that is read, in size and in time.
 
-use std::{future::poll_fn, pin::Pin, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use http_body::Body;
 
 use crate::{
-    body::{RequestBody, Spool},
+    body::{RequestBody, Spool, UploadTally},
     fault::Fault,
     openai::Check,
     pause,
@@ -35,13 +39,25 @@ pub(super) struct SpoolBounds {
     pub(super) spool: Spool,
 }
 
-/// The next frame of `body`, after a pause of `idle` at most.
+/// The next frame of `body`, after a pause of `idle` at most. `tally` learns of the pause.
 pub(super) async fn next(
     body: &mut RequestBody,
     idle: Duration,
+    tally: &UploadTally,
 ) -> Result<Option<http_body::Frame<Bytes>>, Fault> {
-    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-    match pause::timeout(idle, frame).await {
+    let mut waiting = None;
+    let frame = poll_fn(|cx| {
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        if frame.is_pending() {
+            waiting.get_or_insert_with(Instant::now);
+        }
+        frame
+    });
+    let frame = pause::timeout(idle, frame).await;
+    if let Some(since) = waiting {
+        tally.add_wait(since.elapsed());
+    }
+    match frame {
         Err(_) => Err(Fault::BodyStalled(idle)),
         Ok(None) => Ok(None),
         Ok(Some(Ok(frame))) => Ok(Some(frame)),

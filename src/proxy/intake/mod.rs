@@ -34,7 +34,7 @@ use bounds::{Bounds, SpoolBounds};
 use read::{BodyForm, HeldBody, HeldContent};
 
 pub(super) use accounts::choose as choose_accounts;
-pub(super) use address::address;
+pub(super) use address::{TRACEPARENT, address};
 pub(super) use prepared::{PreparedRequest, RequestContent};
 pub(super) use read::is_json;
 

@@ -139,7 +139,7 @@ pub(super) async fn read(
         _ => bounds.limit,
     };
     let memory = Bounds { limit: in_memory, ..bounds.clone() };
-    while let Some(frame) = next(&mut body, bounds.idle).await? {
+    while let Some(frame) = next(&mut body, bounds.idle, tally).await? {
         let Ok(data) = frame.into_data() else { continue };
         if gathered.length() + data.len() as u64 > in_memory
             && let (Some(reader), Some(SpoolBounds { spool, .. })) = (form.reader(), &bounds.spool)

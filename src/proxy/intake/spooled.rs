@@ -58,7 +58,7 @@ pub(super) async fn read(
     let mut held = Buffered::new(gateway);
     held.grow_to(BLOCK as u64, bounds.buffered)?;
     let mut block = BodyMemory::with_capacity(BLOCK);
-    while let Some(frame) = next(&mut body, bounds.idle).await? {
+    while let Some(frame) = next(&mut body, bounds.idle, tally).await? {
         let Ok(data) = frame.into_data() else { continue };
         total += data.len() as u64;
         tally.whole(total);

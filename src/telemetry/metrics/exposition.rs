@@ -3,9 +3,13 @@
 //! The formats differ little: OpenMetrics names a counter's family without `_total`, states units, and ends with `# EOF`.
 //! Sources: prometheus.io/docs/instrumenting/exposition_formats, the OpenMetrics specification.
 
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
-use super::{histogram::Total, scale::Scale};
+use super::{
+    exemplar::{Exemplar, Exemplars},
+    histogram::Total,
+    scale::Scale,
+};
 
 /// The units that names of families end with. OpenMetrics states them (its section "Unit").
 const UNITS: [&str; 3] = ["_seconds", "_bytes", "_ratio"];
@@ -42,6 +46,12 @@ pub struct Exposition {
     kind: MetricKind,
 }
 
+/// A count with an exemplar.
+struct Sampled<'a> {
+    count: u64,
+    exemplar: Option<&'a Exemplar>,
+}
+
 impl Format {
     /// The value for the `content-type` header.
     pub fn content_type(self) -> &'static str {
@@ -68,7 +78,7 @@ impl Exposition {
         self.declare(name, kind, format_args!("Old name of {new}; it will be removed in the next version."))
     }
 
-    fn declare(&mut self, name: &'static str, kind: MetricKind, help: std::fmt::Arguments<'_>) -> &mut Self {
+    fn declare(&mut self, name: &'static str, kind: MetricKind, help: fmt::Arguments<'_>) -> &mut Self {
         (self.name, self.kind) = (name, kind);
         let declared = match (self.format, kind) {
             (Format::Prometheus, MetricKind::Counter) => "_total",
@@ -97,10 +107,25 @@ impl Exposition {
 
     /// Writes one histogram of the family.
     pub fn histogram(&mut self, labels: Labels<'_>, scale: Scale, total: &Total) -> &mut Self {
-        for (bound, count) in total.cumulative(scale) {
-            self.sample("_bucket", labels, Some(&format!("{bound:?}")), count);
+        self.histogram_with(labels, scale, total, None)
+    }
+
+    /// Writes one histogram of the family, with these exemplars, which only OpenMetrics has.
+    pub fn histogram_with(
+        &mut self,
+        labels: Labels<'_>,
+        scale: Scale,
+        total: &Total,
+        exemplars: Option<&Exemplars>,
+    ) -> &mut Self {
+        let exemplars = exemplars.filter(|_| self.format == Format::OpenMetrics);
+        let of_bucket = |bucket: usize| exemplars.and_then(|exemplars| exemplars.of_bucket(bucket));
+        for (bucket, (bound, count)) in total.cumulative(scale).enumerate() {
+            let sampled = Sampled { count, exemplar: of_bucket(bucket) };
+            self.sample("_bucket", labels, Some(&format!("{bound:?}")), sampled);
         }
-        self.sample("_bucket", labels, Some("+Inf"), total.count());
+        let sampled = Sampled { count: total.count(), exemplar: of_bucket(scale.len()) };
+        self.sample("_bucket", labels, Some("+Inf"), sampled);
         self.sample("_sum", labels, None, total.sum());
         self.sample("_count", labels, None, total.count());
         self
@@ -133,10 +158,19 @@ impl Exposition {
         self.line(format_args!(" {value}"));
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
         // Writing to a string cannot fail.
         let _ = self.text.write_fmt(line);
         self.text.push('\n');
+    }
+}
+
+impl Display for Sampled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.count.fmt(f)?;
+        let Some(exemplar) = self.exemplar else { return Ok(()) };
+        let (trace, span, at) = (exemplar.trace(), exemplar.span.as_secs_f64(), exemplar.timestamp());
+        write!(f, " # {{trace_id=\"{trace}\"}} {span} {at:.3}")
     }
 }
 

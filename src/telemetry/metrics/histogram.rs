@@ -37,6 +37,9 @@ pub struct SharedTotal {
 }
 
 impl Gaps {
+    /// No gaps.
+    pub const NONE: Self = Self { counts: [0; GAP_BUCKETS], sum: Duration::ZERO };
+
     /// Counts one span.
     pub fn observe(&mut self, span: Duration) {
         if let Some(count) = self.counts.get_mut(GAP_SCALE.bucket(span)) {

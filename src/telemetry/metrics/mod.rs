@@ -8,9 +8,13 @@
 
 pub mod accept;
 pub mod count;
+pub mod exemplar;
 pub mod exposition;
 pub mod histogram;
+pub mod models;
 pub mod process;
+pub mod sample;
 pub mod scale;
+pub mod sdk;
 pub mod series;
 pub mod worker;

@@ -73,6 +73,15 @@ impl<K: Eq + Hash + Clone, V: Default> Series<K, V> {
         }
     }
 
+    /// Changes the value of the series that was changed last, if `is_it` accepts its labels. Spares making labels for a comparison.
+    pub fn change_last(&mut self, is_it: impl FnOnce(&K) -> bool, change: impl FnOnce(&mut V)) -> bool {
+        let Some((_, value)) = self.rows.get_mut(self.last).filter(|(last, _)| is_it(last)) else {
+            return false;
+        };
+        change(value);
+        true
+    }
+
     /// Adds a series, and returns the number of its row.
     fn add(&mut self, key: K) -> usize {
         let row = self.rows.len();

@@ -18,17 +18,21 @@ use std::{
 
 use super::{
     count::PoolCounts,
-    histogram::{Gaps, Total},
+    exemplar::{Exemplar, Exemplars},
+    histogram::Total,
+    models::{ModelKey, ModelMeasures, ModelNames},
+    sample::{OwnedSample, RequestResult, Sample, Tokens},
     scale::Scale,
+    sdk::Sdk,
     series::Series,
 };
 use crate::telemetry::history::History;
 
 /// Limit of series per kind and worker. Labels are configured names, so only many reloads with renamed entries can reach it. Values
 /// beyond the limit are counted under `_other`.
-const MAX_SERIES: usize = 4096;
+pub const MAX_SERIES: usize = 4096;
 
-/// Series that a scrape copies at a time: some 50 KiB at most.
+/// Series that a scrape copies at a time: some 200 KiB at most.
 const PART: usize = 64;
 
 /// Events that may wait for the lock; at the limit, a worker waits for it. They gather only while a part is copied.
@@ -47,6 +51,8 @@ pub struct WorkerMetrics {
     has_noted: AtomicBool,
     /// Counts of its upstream connections.
     pub pool: PoolCounts,
+    /// The models with series of their own, which are those of the process.
+    models: Arc<ModelNames>,
     /// Its last finished exchanges, for the operator.
     pub history: History,
 }
@@ -60,10 +66,22 @@ pub struct Counts {
     pub faults: Series<(Name, &'static str), u64>,
     /// Measurements by route.
     pub routes: Series<Name, Measures>,
-    /// Tokens by client, route and upstream.
-    pub tokens: Series<[Name; 3], Tokens>,
+    /// What clients used, by client, route and upstream.
+    pub callers: Series<[Name; 3], CallerMeasures>,
+    /// Measurements by operation, upstream and model.
+    pub models: Series<ModelKey, ModelMeasures>,
+    /// Requests by the client's SDK.
+    pub sdks: Series<Option<Sdk>, u64>,
     /// Attempts by upstream, target and result.
     pub attempts: Series<([Name; 2], &'static str), u64>,
+    /// Time to open connections, by upstream.
+    pub connects: Series<Name, Total>,
+    /// Waits between attempts, by route and reason.
+    pub waits: Series<(Name, &'static str), Total>,
+    /// Requests that another attempt has served after one had failed, by route, upstream of the first attempt and upstream of the last.
+    pub rescued: Series<[Name; 3], u64>,
+    /// Responses that began and were not completed, by route and upstream, and by who ended them.
+    pub broken: Series<([Name; 2], &'static str), u64>,
     /// Cooldowns of upstream keys, by upstream and reason.
     pub key_cooldowns: Series<(Name, &'static str), u64>,
     /// Preflight requests of browsers that were granted, by route.
@@ -72,9 +90,11 @@ pub struct Counts {
     pub limit_decisions: Series<(Name, &'static str), u64>,
     /// Waits in the queues of limits, by limit.
     pub queue_waits: Series<Name, Total>,
-    /// Values that were counted under `_other` because a map was full. An exchange has up to four values, and each of its
+    /// Values that were counted under `_other` because a map was full. An exchange has several values, and each of its
     /// attempts one.
     pub overflowed: u64,
+    /// The last model that has series of its own: the next request is often for the same.
+    last_model: Name,
 }
 
 /// The labels of a finished exchange.
@@ -93,73 +113,48 @@ pub struct Ending {
 }
 
 /// The measurements of exchanges.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub struct Measures {
     /// Time from the request to the end.
     pub total: Total,
+    /// Exemplars of `total`.
+    pub exemplars: Exemplars,
     /// Time from the request to the upstream's response head.
     pub first_byte: Total,
     /// Time from the request to the first content of a stream.
     pub first_token: Total,
+    /// Time that the gateway itself added.
+    pub overhead: Total,
     /// Time between two frames of a response.
     pub gaps: Total,
     /// Bytes of request bodies.
     pub bytes_in: u64,
     /// Bytes of response bodies.
     pub bytes_out: u64,
+    /// Attempts beside the first ones.
+    pub retries: u64,
     /// WebSocket connections that have ended.
     pub tunnels: u64,
     /// Turns on them: responses of the model.
     pub turns: u64,
 }
 
-/// Tokens, as reported by the upstream.
+/// What a client used.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Tokens {
-    /// Input tokens.
-    pub input: u64,
-    /// Output tokens.
-    pub output: u64,
-    /// Of `input`, those that came from the provider's cache.
-    pub cached_input: u64,
-    /// Of `input`, those that were written to it.
-    pub cache_write: u64,
-    /// Of `output`, those of reasoning.
-    pub reasoning: u64,
-}
-
-/// A finished exchange.
-#[derive(Debug)]
-pub struct Sample {
-    /// Its labels.
-    pub ending: Ending,
-    /// `[client.NAME]`
-    pub caller: Name,
-    /// The code of the fault, if any.
-    pub fault: Option<&'static str>,
-    /// See [`Measures::total`].
-    pub total: Duration,
-    /// See [`Measures::first_byte`].
-    pub first_byte: Option<Duration>,
-    /// See [`Measures::first_token`].
-    pub first_token: Option<Duration>,
-    /// See [`Measures::gaps`].
-    pub gaps: Gaps,
-    /// See [`Measures::bytes_in`].
-    pub bytes_in: u64,
-    /// See [`Measures::bytes_out`].
-    pub bytes_out: u64,
-    /// Turns of a WebSocket connection; `None` for any other exchange.
-    pub turns: Option<u64>,
-    /// Tokens, if the upstream reported them.
-    pub tokens: Option<Tokens>,
+pub struct CallerMeasures {
+    /// Requests, in the order of [`RequestResult::ALL`].
+    pub results: [u64; RequestResult::ALL.len()],
+    /// Tokens, as reported by the upstream.
+    pub tokens: Tokens,
 }
 
 /// Something that is counted.
 #[derive(Debug)]
 enum Event {
-    Finished(Box<Sample>),
+    Finished(Box<OwnedSample>),
     Attempted { upstream: Arc<str>, target: Option<Arc<str>>, result: &'static str },
+    Connected { upstream: Arc<str>, took: Duration },
+    Waited { route: Name, why: &'static str, wait: Duration },
     KeyCooldown { upstream: Arc<str>, reason: &'static str },
     Preflight { route: Name },
     LimitDecision { limit: Arc<str>, decision: &'static str },
@@ -167,11 +162,16 @@ enum Event {
 }
 
 impl WorkerMetrics {
+    /// Creates the metrics of a worker in a process whose models have these names.
+    pub fn new(models: Arc<ModelNames>) -> Self {
+        Self { models, ..Self::default() }
+    }
+
     /// Counts a finished exchange.
-    pub fn finished(&self, exchange: Sample) {
+    pub fn finished(&self, exchange: &Sample<'_>) {
         match self.free() {
-            Some(mut counts) => counts.finished(exchange),
-            None => self.note(Event::Finished(Box::new(exchange))),
+            Some(mut counts) => counts.finished(exchange, &self.models),
+            None => self.note(Event::Finished(Box::new(OwnedSample::of(exchange)))),
         }
     }
 
@@ -181,6 +181,24 @@ impl WorkerMetrics {
         match self.free() {
             Some(mut counts) => counts.attempted(upstream, target, result),
             None => self.note(Event::Attempted { upstream, target, result }),
+        }
+    }
+
+    /// Counts the time that it took to open a connection to an upstream.
+    pub fn connected(&self, upstream: &Arc<str>, took: Duration) {
+        let upstream = upstream.clone();
+        match self.free() {
+            Some(mut counts) => counts.connected(upstream, took),
+            None => self.note(Event::Connected { upstream, took }),
+        }
+    }
+
+    /// Counts a wait of a request before its next attempt.
+    pub fn waited(&self, route: Option<&Arc<str>>, why: &'static str, wait: Duration) {
+        let route = route.cloned();
+        match self.free() {
+            Some(mut counts) => counts.waited(route, why, wait),
+            None => self.note(Event::Waited { route, why, wait }),
         }
     }
 
@@ -222,14 +240,21 @@ impl WorkerMetrics {
 
     /// Adds the worker's counts to `total`. Blocks, but not the worker.
     pub fn add_to(&self, total: &mut Counts) {
-        self.copy(|counts| &counts.exchanges, &mut total.exchanges, |sum, more| *sum += more);
-        self.copy(|counts| &counts.faults, &mut total.faults, |sum, more| *sum += more);
-        self.copy(|counts| &counts.attempts, &mut total.attempts, |sum, more| *sum += more);
-        self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, |sum, more| *sum += more);
-        self.copy(|counts| &counts.preflights, &mut total.preflights, |sum, more| *sum += more);
-        self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, |sum, more| *sum += more);
+        let sum = |sum: &mut u64, more: &u64| *sum += more;
+        self.copy(|counts| &counts.exchanges, &mut total.exchanges, sum);
+        self.copy(|counts| &counts.faults, &mut total.faults, sum);
+        self.copy(|counts| &counts.attempts, &mut total.attempts, sum);
+        self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, sum);
+        self.copy(|counts| &counts.preflights, &mut total.preflights, sum);
+        self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, sum);
+        self.copy(|counts| &counts.sdks, &mut total.sdks, sum);
+        self.copy(|counts| &counts.rescued, &mut total.rescued, sum);
+        self.copy(|counts| &counts.broken, &mut total.broken, sum);
+        self.copy(|counts| &counts.connects, &mut total.connects, Total::merge);
+        self.copy(|counts| &counts.waits, &mut total.waits, Total::merge);
         self.copy(|counts| &counts.queue_waits, &mut total.queue_waits, Total::merge);
-        self.copy(|counts| &counts.tokens, &mut total.tokens, Tokens::merge);
+        self.copy(|counts| &counts.callers, &mut total.callers, CallerMeasures::merge);
+        self.copy(|counts| &counts.models, &mut total.models, ModelMeasures::merge);
         self.copy(|counts| &counts.routes, &mut total.routes, Measures::merge);
         total.overflowed += self.lock().overflowed;
     }
@@ -275,7 +300,7 @@ impl WorkerMetrics {
             self.has_noted.store(false, Ordering::Release);
             let events = mem::take(&mut *noted);
             drop(noted);
-            events.into_iter().for_each(|event| counts.count(event));
+            events.into_iter().for_each(|event| counts.count(event, &self.models));
         }
         counts
     }
@@ -288,15 +313,17 @@ impl WorkerMetrics {
             return;
         }
         drop(noted);
-        self.lock().count(event);
+        self.lock().count(event, &self.models);
     }
 }
 
 impl Counts {
-    fn count(&mut self, event: Event) {
+    fn count(&mut self, event: Event, models: &ModelNames) {
         match event {
-            Event::Finished(exchange) => self.finished(*exchange),
+            Event::Finished(exchange) => self.finished(&exchange.borrow(), models),
             Event::Attempted { upstream, target, result } => self.attempted(upstream, target, result),
+            Event::Connected { upstream, took } => self.connected(upstream, took),
+            Event::Waited { route, why, wait } => self.waited(route, why, wait),
             Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
             Event::Preflight { route } => self.preflight(route),
             Event::LimitDecision { limit, decision } => self.limit_decided(limit, decision),
@@ -304,28 +331,100 @@ impl Counts {
         }
     }
 
-    fn finished(&mut self, exchange: Sample) {
-        let Sample { ending, caller, fault, .. } = exchange;
-        let Self { exchanges, faults, routes, tokens, overflowed, .. } = self;
-        let (route, upstream) = (ending.route.clone(), ending.upstream.clone());
-        change(routes, route.clone(), overflowed, |measures| {
-            measures.total.observe(Scale::LONG, exchange.total);
-            exchange.first_byte.into_iter().for_each(|span| measures.first_byte.observe(Scale::LONG, span));
-            exchange.first_token.into_iter().for_each(|span| measures.first_token.observe(Scale::LONG, span));
-            measures.gaps.add(&exchange.gaps);
-            measures.bytes_in += exchange.bytes_in;
-            measures.bytes_out += exchange.bytes_out;
-            measures.tunnels += u64::from(exchange.turns.is_some());
-            measures.turns += exchange.turns.unwrap_or(0);
+    fn finished(&mut self, exchange: &Sample<'_>, models: &ModelNames) {
+        self.count_ending(exchange);
+        self.count_route(exchange);
+        self.count_caller(exchange);
+        if let Some(operation) = exchange.operation {
+            self.count_model(exchange, operation, models);
+        }
+        change(&mut self.sdks, Some(exchange.sdk), &mut self.overflowed, |count| *count += 1);
+        if exchange.attempts > 1 || exchange.outcome.fault.is_some() {
+            self.count_trouble(exchange);
+        }
+    }
+
+    fn count_ending(&mut self, exchange: &Sample<'_>) {
+        let (who, phase) = (exchange.outcome.who.as_str(), exchange.outcome.phase.as_str());
+        let is_last = |last: &Ending| {
+            is(&last.route, exchange.route)
+                && is(&last.upstream, exchange.upstream)
+                && (last.status, last.who, last.phase) == (exchange.status, who, phase)
+        };
+        if self.exchanges.change_last(is_last, |count| *count += 1) {
+            return;
+        }
+        let (route, upstream) = (exchange.route.cloned(), exchange.upstream.cloned());
+        let ending = Ending { route, upstream, status: exchange.status, who, phase };
+        change(&mut self.exchanges, ending, &mut self.overflowed, |count| *count += 1);
+    }
+
+    fn count_route(&mut self, exchange: &Sample<'_>) {
+        if !self.routes.change_last(|last| is(last, exchange.route), |measures| measures.count(exchange)) {
+            let route = exchange.route.cloned();
+            change(&mut self.routes, route, &mut self.overflowed, |measures| measures.count(exchange));
+        }
+    }
+
+    fn count_caller(&mut self, exchange: &Sample<'_>) {
+        let names = [exchange.caller, exchange.route, exchange.upstream];
+        let is_last = |last: &[Name; 3]| last.iter().zip(names).all(|(last, name)| is(last, name));
+        if !self.callers.change_last(is_last, |measures| measures.count(exchange)) {
+            let labels = names.map(Option::<&Arc<str>>::cloned);
+            change(&mut self.callers, labels, &mut self.overflowed, |measures| measures.count(exchange));
+        }
+    }
+
+    fn count_model(&mut self, exchange: &Sample<'_>, operation: &'static str, models: &ModelNames) {
+        let model = self.model_of(exchange, models);
+        let is_last = |last: &ModelKey| {
+            last.operation == operation && is(&last.upstream, exchange.upstream) && last.model == model
+        };
+        if self.models.change_last(is_last, |measures| measures.count(exchange)) {
+            return;
+        }
+        let key = ModelKey { operation, upstream: exchange.upstream.cloned(), model };
+        let is_known = self.models.contains_key(&key) || models.admit(&key);
+        self.overflowed += u64::from(!is_known);
+        let key = if is_known { key } else { ModelKey::default() };
+        self.models.change(key, |measures| measures.count(exchange));
+    }
+
+    /// The label for the model of a request.
+    fn model_of(&mut self, exchange: &Sample<'_>, models: &ModelNames) -> Name {
+        let named = exchange.model?;
+        if self.last_model.as_deref() != Some(named) {
+            self.last_model = Some(models.label(named, exchange.knows_model)?);
+        }
+        self.last_model.clone()
+    }
+
+    /// Counts what most requests do not have: errors, breaks, rescues.
+    fn count_trouble(&mut self, exchange: &Sample<'_>) {
+        let (route, upstream) = (exchange.route.cloned(), exchange.upstream.cloned());
+        let overflowed = &mut self.overflowed;
+        if exchange.is_rescued() {
+            let first = exchange.first_upstream.or(exchange.upstream).cloned();
+            let labels = [route.clone(), first, upstream.clone()];
+            change(&mut self.rescued, labels, overflowed, |count| *count += 1);
+        }
+        if exchange.is_broken() {
+            let labels = ([route.clone(), upstream], exchange.outcome.who.as_str());
+            change(&mut self.broken, labels, overflowed, |count| *count += 1);
+        }
+        if let Some(fault) = exchange.outcome.fault {
+            change(&mut self.faults, (route, fault), overflowed, |count| *count += 1);
+        }
+    }
+
+    fn connected(&mut self, upstream: Arc<str>, took: Duration) {
+        change(&mut self.connects, Some(upstream), &mut self.overflowed, |total| {
+            total.observe(Scale::LONG, took);
         });
-        if let Some(reported) = exchange.tokens {
-            let labels = [caller, route.clone(), upstream];
-            change(tokens, labels, overflowed, |tokens| tokens.merge(&reported));
-        }
-        if let Some(fault) = fault {
-            change(faults, (route, fault), overflowed, |count| *count += 1);
-        }
-        change(exchanges, ending, overflowed, |count| *count += 1);
+    }
+
+    fn waited(&mut self, route: Name, why: &'static str, wait: Duration) {
+        change(&mut self.waits, (route, why), &mut self.overflowed, |total| total.observe(Scale::LONG, wait));
     }
 
     fn attempted(&mut self, upstream: Arc<str>, target: Name, result: &'static str) {
@@ -354,37 +453,105 @@ impl Counts {
     }
 }
 
-impl Tokens {
-    /// The types of tokens, as the labels have them, and the number of each.
-    pub fn by_type(&self) -> [(&'static str, u64); 5] {
-        [
-            ("input", self.input),
-            ("output", self.output),
-            ("cached_input", self.cached_input),
-            ("cache_write", self.cache_write),
-            ("reasoning", self.reasoning),
-        ]
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.input += other.input;
-        self.output += other.output;
-        self.cached_input += other.cached_input;
-        self.cache_write += other.cache_write;
-        self.reasoning += other.reasoning;
-    }
-}
-
 impl Measures {
+    fn count(&mut self, exchange: &Sample<'_>) {
+        self.total.observe(Scale::LONG, exchange.total);
+        if let Some(exemplar) = exemplar(exchange, exchange.total) {
+            self.exemplars.keep(Scale::LONG, exemplar);
+        }
+        if let Some(span) = exchange.first_byte {
+            self.first_byte.observe(Scale::LONG, span);
+        }
+        if let Some(span) = exchange.first_token {
+            self.first_token.observe(Scale::LONG, span);
+        }
+        if let Some(span) = exchange.overhead {
+            self.overhead.observe(Scale::SHORT, span);
+        }
+        self.gaps.add(exchange.gaps);
+        self.bytes_in += exchange.bytes_in;
+        self.bytes_out += exchange.bytes_out;
+        self.retries += u64::from(exchange.attempts.saturating_sub(1));
+        if let Some(turns) = exchange.turns {
+            self.tunnels += 1;
+            self.turns += turns;
+        }
+    }
+
     fn merge(&mut self, other: &Self) {
         self.total.merge(&other.total);
+        self.exemplars.merge(&other.exemplars);
         self.first_byte.merge(&other.first_byte);
         self.first_token.merge(&other.first_token);
+        self.overhead.merge(&other.overhead);
         self.gaps.merge(&other.gaps);
         self.bytes_in += other.bytes_in;
         self.bytes_out += other.bytes_out;
+        self.retries += other.retries;
         self.tunnels += other.tunnels;
         self.turns += other.turns;
+    }
+}
+
+impl CallerMeasures {
+    fn count(&mut self, exchange: &Sample<'_>) {
+        if let Some(count) = self.results.get_mut(exchange.result.index()) {
+            *count += 1;
+        }
+        if let Some(tokens) = &exchange.tokens {
+            self.tokens.merge(tokens);
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.results.iter_mut().zip(other.results).for_each(|(own, other)| *own += other);
+        self.tokens.merge(&other.tokens);
+    }
+}
+
+impl ModelMeasures {
+    fn count(&mut self, exchange: &Sample<'_>) {
+        if let Some(count) = self.results.get_mut(exchange.result.index()) {
+            *count += 1;
+        }
+        if let Some(tokens) = &exchange.tokens {
+            self.tokens.merge(tokens);
+        }
+        if let Some(count) = exchange.finish_reason.and_then(|why| self.finish_reasons.get_mut(why.index())) {
+            *count += 1;
+        }
+        // A WebSocket connection has many responses, and no duration of one.
+        if exchange.turns.is_some() {
+            return;
+        }
+        let duration = match exchange.error() {
+            None => &mut self.duration,
+            Some(error) => self.of_error(error),
+        };
+        duration.observe(Scale::MODEL_DURATION, exchange.total);
+        if let Some(span) = exchange.first_token {
+            self.first_token.observe(Scale::FIRST_TOKEN, span);
+            if let Some(exemplar) = exemplar(exchange, span) {
+                self.exemplars.keep(Scale::FIRST_TOKEN, exemplar);
+            }
+        }
+        if let Some(span) = exchange.per_token() {
+            self.per_token.observe(Scale::OUTPUT_TOKEN, span);
+        }
+    }
+}
+
+/// The exemplar of a request for one of its values.
+fn exemplar(exchange: &Sample<'_>, span: Duration) -> Option<Exemplar> {
+    let trace = exchange.trace?.as_bytes().try_into().ok()?;
+    Some(Exemplar { trace, span, at: exchange.time + exchange.total })
+}
+
+/// Whether a label is that name.
+fn is(label: &Name, name: Option<&Arc<str>>) -> bool {
+    match (label, name) {
+        (Some(label), Some(name)) => Arc::ptr_eq(label, name) || label == name,
+        (label, name) => label.is_none() && name.is_none(),
     }
 }
 
@@ -404,28 +571,64 @@ fn change<K: Eq + Hash + Clone + Default, V: Default>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::SystemTime;
 
-    fn finished(route: &str, gaps: Gaps) -> Sample {
-        Sample {
-            ending: Ending {
-                route: Some(route.into()),
-                status: "2xx",
-                who: "upstream",
-                phase: "done",
-                upstream: None,
-            },
-            caller: Some("team".into()),
-            fault: None,
-            total: Duration::from_secs(1),
-            first_byte: None,
-            first_token: Some(Duration::from_millis(2)),
-            gaps,
-            bytes_in: 1,
-            bytes_out: 2,
-            turns: None,
-            tokens: Some(Tokens { input: 3, output: 4, reasoning: 1, ..Tokens::default() }),
+    use super::*;
+    use crate::{
+        fault::{Outcome, Phase, Who},
+        openai::FinishReason,
+        telemetry::metrics::histogram::Gaps,
+    };
+
+    /// The names of a sample.
+    struct Names {
+        route: Arc<str>,
+        caller: Arc<str>,
+        upstream: Arc<str>,
+        gaps: Gaps,
+    }
+
+    impl Names {
+        fn new(route: &str, gaps: Gaps) -> Self {
+            Self { route: route.into(), caller: "team".into(), upstream: "up".into(), gaps }
         }
+
+        fn sample(&self) -> Sample<'_> {
+            Sample {
+                route: Some(&self.route),
+                upstream: Some(&self.upstream),
+                caller: Some(&self.caller),
+                model: Some("gpt"),
+                operation: Some("chat"),
+                status: "2xx",
+                outcome: Outcome::COMPLETE,
+                result: RequestResult::Ok,
+                knows_model: true,
+                attempts: 1,
+                first_upstream: None,
+                total: Duration::from_secs(1),
+                first_byte: None,
+                first_token: Some(Duration::from_millis(400)),
+                overhead: Some(Duration::from_micros(30)),
+                gaps: &self.gaps,
+                bytes_in: 1,
+                bytes_out: 2,
+                turns: None,
+                tokens: Some(Tokens { input: 3, output: 4, reasoning: 1, ..Tokens::default() }),
+                finish_reason: Some(FinishReason::Stop),
+                sdk: Sdk::default(),
+                trace: Some("4bf92f3577b34da6a3ce929d0e0e4736"),
+                time: SystemTime::UNIX_EPOCH,
+            }
+        }
+    }
+
+    fn finish(worker: &WorkerMetrics, route: &str) {
+        worker.finished(&Names::new(route, Gaps::default()).sample());
+    }
+
+    fn broken() -> Outcome {
+        Outcome { who: Who::Upstream, phase: Phase::Stream, fault: Some("upstream_idle") }
     }
 
     #[test]
@@ -433,17 +636,28 @@ mod tests {
         let (one, two, mut total) = (WorkerMetrics::default(), WorkerMetrics::default(), Counts::default());
         let mut gaps = Gaps::default();
         gaps.observe(Duration::from_millis(3));
-        one.finished(finished("a", gaps));
-        two.finished(finished("a", gaps));
-        two.finished(Sample { fault: Some("upstream_idle"), ..finished("b", gaps) });
+        let (a, b) = (Names::new("a", gaps), Names::new("b", gaps));
+        one.finished(&a.sample());
+        two.finished(&a.sample());
+        two.finished(&Sample { outcome: broken(), result: RequestResult::Failed, ..b.sample() });
         two.attempted(&"up".into(), Some(&"http://up".into()), "2xx");
         one.add_to(&mut total);
         two.add_to(&mut total);
         assert_eq!(total.exchanges.values().sum::<u64>(), 3);
         let a = total.routes.get(&Some("a".into())).unwrap();
         assert_eq!((a.total.count(), a.gaps.count(), a.first_token.count(), a.bytes_out), (2, 2, 2, 4));
-        let tokens = total.tokens.get(&[Some("team".into()), Some("a".into()), None]).unwrap();
-        assert_eq!((tokens.output, tokens.reasoning), (8, 2));
+        let of_team = total.callers.get(&[Some("team".into()), Some("a".into()), Some("up".into())]).unwrap();
+        assert_eq!((of_team.tokens.output, of_team.tokens.reasoning, of_team.results[0]), (8, 2, 2));
+        let key = ModelKey { operation: "chat", upstream: Some("up".into()), model: Some("gpt".into()) };
+        let gpt = total.models.get(&key).unwrap();
+        assert_eq!((gpt.duration.count(), gpt.first_token.count(), gpt.finish_reasons[0]), (2, 3, 3));
+        assert_eq!((gpt.per_token.count(), gpt.per_token.sum()), (3, 0.6));
+        assert_eq!(
+            gpt.errors.first().map(|(code, total)| (*code, total.count())),
+            Some(("upstream_idle", 1))
+        );
+        let labels = ([Some("b".into()), Some("up".into())], "upstream");
+        assert_eq!(total.broken, Series::from_iter([(labels, 1)]));
         assert_eq!(total.faults, Series::from_iter([((Some("b".into()), "upstream_idle"), 1)]));
         assert_eq!(
             total.attempts,
@@ -454,9 +668,8 @@ mod tests {
     #[test]
     fn past_the_bound_names_become_other_and_nothing_is_lost() {
         let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
-        let gaps = Gaps::default();
         for route in 0..MAX_SERIES + 10 {
-            worker.finished(finished(&route.to_string(), gaps));
+            finish(&worker, &route.to_string());
         }
         worker.add_to(&mut total);
         assert_eq!(total.exchanges.len(), MAX_SERIES + 1);
@@ -470,7 +683,7 @@ mod tests {
         let (worker, mut total) = (WorkerMetrics::default(), Counts::default());
         let scrape = worker.lock();
         // This would wait for itself.
-        worker.finished(finished("a", Gaps::default()));
+        finish(&worker, "a");
         worker.attempted(&"up".into(), None, "2xx");
         worker.key_cooldown(&"up".into(), "rate_limited");
         drop(scrape);
@@ -485,7 +698,7 @@ mod tests {
         let routes = MAX_SERIES / 4;
         std::thread::scope(|scope| {
             let counting = scope.spawn(|| {
-                (0..routes).for_each(|route| worker.finished(finished(&route.to_string(), Gaps::default())));
+                (0..routes).for_each(|route| finish(&worker, &route.to_string()));
             });
             while !counting.is_finished() {
                 let mut total = Counts::default();
@@ -495,7 +708,10 @@ mod tests {
         });
         let mut total = Counts::default();
         worker.add_to(&mut total);
-        assert_eq!((total.exchanges.len(), total.routes.len(), total.tokens.len()), (routes, routes, routes));
+        assert_eq!(
+            (total.exchanges.len(), total.routes.len(), total.callers.len()),
+            (routes, routes, routes)
+        );
         assert_eq!(total.routes.values().map(|measures| measures.total.count()).sum::<u64>(), routes as u64);
     }
 }

@@ -5,5 +5,5 @@ mod book;
 mod generated;
 mod links;
 mod names;
-mod page;
+pub mod page;
 mod run;

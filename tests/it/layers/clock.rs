@@ -4,7 +4,6 @@ use super::program;
 
 /// Where the wall clock is read, and for what.
 const READERS: [(&str, &str); 17] = [
-    ("access/callers.rs", "whether a client's keys have expired, which is a date"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
@@ -20,6 +19,7 @@ const READERS: [(&str, &str); 17] = [
     ("telemetry/messages.rs", "the time on a message"),
     ("telemetry/queue.rs", "the time on the line that tells of lost ones"),
     ("telemetry/state_line.rs", "the time on the line of state"),
+    ("telemetry/trace/response.rs", "a `retry-after` that is a date"),
     ("upstream/tls.rs", "whether a kept connection's certificate has expired, which is a date too"),
 ];
 

@@ -1,7 +1,9 @@
 //! What is counted is what happened.
 
+mod models;
 mod prometheus;
 pub mod scrape;
+mod series;
 
 use http::StatusCode;
 use sluicegate::simulator::{Cut, Gate, Head, Script, Simulator, Step};
@@ -73,8 +75,8 @@ async fn outcomes_add_up_to_log_lines_and_requests() {
     upstream.queue(held());
     let (_client, response) = begun(&gateway).await;
     let scrape = Scrape::of(admin, "").await;
-    assert_eq!(scrape.sum("sluicegate_exchanges_in_flight", &[]), 1.0, "{}", scrape.text);
-    assert_eq!(scrape.sum("sluicegate_exchanges_total", &[]), MIX as f64, "{}", scrape.text);
+    assert_eq!(scrape.sum("sluicegate_requests_in_flight", &[]), 1.0, "{}", scrape.text);
+    assert_eq!(scrape.sum("sluicegate_requests_total", &[]), MIX as f64, "{}", scrape.text);
     gateway.ask_to_stop();
     gateway.ask_to_stop();
     assert!(safely(Answer::read(response)).await.text().contains("gateway_draining"));
@@ -110,30 +112,30 @@ async fn what_is_measured_is_what_passed() {
         assert_eq!(scrape.sum(name, labels), value, "{name} {labels:?}\n{}", scrape.text);
     };
     let main = "route=\"main\"";
-    is("sluicegate_exchanges_total", &[main, "status=\"2xx\"", "who=\"upstream\"", "phase=\"done\""], 3.0);
-    is("sluicegate_exchanges_total", &["route=\"_other\"", "status=\"4xx\"", "phase=\"request\""], 1.0);
-    is("sluicegate_faults_total", &[main, "code=\"upstream_truncated\""], 1.0);
-    is("sluicegate_faults_total", &[main, "code=\"missing_api_key\""], 1.0);
-    is("sluicegate_faults_total", &[main, "code=\"caller_left\""], 1.0);
+    is("sluicegate_requests_total", &[main, "status=\"2xx\"", "who=\"upstream\"", "phase=\"done\""], 3.0);
+    is("sluicegate_requests_total", &["route=\"_other\"", "status=\"4xx\"", "phase=\"request\""], 1.0);
+    is("sluicegate_request_errors_total", &[main, "code=\"upstream_truncated\""], 1.0);
+    is("sluicegate_request_errors_total", &[main, "code=\"missing_api_key\""], 1.0);
+    is("sluicegate_request_errors_total", &[main, "code=\"caller_left\""], 1.0);
     is("sluicegate_upstream_attempts_total", &["upstream=\"sim\"", "result=\"2xx\""], 5.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"input\""], 7.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"output\""], 5.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"cached_input\""], 3.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"cache_write\""], 2.0);
     is("sluicegate_tokens_total", &["caller=\"tester\"", "gen_ai_token_type=\"reasoning\""], 1.0);
-    is("gen_ai_server_time_to_first_token_seconds_count", &[main], 4.0);
-    is("sluicegate_exchange_duration_seconds_count", &[main], 6.0);
-    is("sluicegate_exchange_duration_seconds_bucket", &[main, "le=\"+Inf\""], 6.0);
+    is("sluicegate_first_token_seconds_count", &[main], 4.0);
+    is("sluicegate_request_duration_seconds_count", &[main], 6.0);
+    is("sluicegate_request_duration_seconds_bucket", &[main, "le=\"+Inf\""], 6.0);
     is("sluicegate_request_bytes_total", &[main], (5 * CHAT.len()) as f64);
-    is("sluicegate_exchanges_in_flight", &[], 0.0);
+    is("sluicegate_requests_in_flight", &[], 0.0);
     is("sluicegate_connections_accepted_total", &[], MIX as f64);
     is("sluicegate_log_lines_dropped_total", &[], 0.0);
     is("sluicegate_config_generation", &[], 1.0);
     let frames: u64 = gateway.log.access().iter().map(|line| line["frames"].as_u64().unwrap()).sum();
     let answers = gateway.log.access().iter().filter(|line| line["frames"] != 0).count() as u64;
     is("sluicegate_frame_gap_seconds_count", &[], (frames - answers) as f64);
-    let opened = scrape.sum("sluicegate_upstream_connections_total", &["event=\"opened\""]);
-    let reused = scrape.sum("sluicegate_upstream_connections_total", &["event=\"reused\""]);
+    let opened = scrape.sum("sluicegate_upstream_connection_events_total", &["event=\"opened\""]);
+    let reused = scrape.sum("sluicegate_upstream_connection_events_total", &["event=\"reused\""]);
     assert_eq!(opened + reused, 5.0, "{}", scrape.text);
 }
 

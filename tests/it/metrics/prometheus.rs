@@ -104,9 +104,9 @@ async fn a_real_prometheus_scrapes_it() {
     let gateway = gateway(&upstream);
     mix(&upstream, &gateway).await;
     let prometheus = Prometheus::scraping(gateway.admin.unwrap());
-    assert_eq!(prometheus.value("sum(sluicegate_exchanges_total)").await, MIX.to_string());
+    assert_eq!(prometheus.value("sum(sluicegate_requests_total)").await, MIX.to_string());
     assert_eq!(prometheus.value("up").await, "1");
     // It asks for OpenMetrics first, and knows the types from there.
-    let p99 = "histogram_quantile(0.99,sum by(le)(sluicegate_exchange_duration_seconds_bucket))";
+    let p99 = "histogram_quantile(0.99,sum by(le)(sluicegate_request_duration_seconds_bucket))";
     assert!(prometheus.value(p99).await.parse::<f64>().unwrap() > 0.0);
 }

@@ -21,6 +21,14 @@ pub fn interpreter() -> Command {
     Command::new(venv(&folder("python"), &Path::new(SCRIPTS).join("requirements.txt")))
 }
 
+/// A collector of traces and metrics that is built on OpenTelemetry's own package. It prints its URL, then a line for each request.
+pub fn otlp_receiver() -> Command {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp");
+    let mut receiver = Command::new(venv(&folder("otlp"), &sources.join("requirements.txt")));
+    receiver.arg("-B").arg(sources.join("receiver.py"));
+    receiver
+}
+
 /// llama.cpp's server, which prints its URL, with a model made on the spot (`tests/first-token`).
 pub fn llama() -> Command {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/first-token");

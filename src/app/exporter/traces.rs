@@ -1,0 +1,154 @@
+//! Takes spans out of the queue in batches and has them sent, again and again where that may help.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::watch, time::sleep};
+
+use super::{
+    Unsent,
+    health::Health,
+    send::{Payload, Sender, Sent},
+};
+use crate::telemetry::trace::{Backoff, Batch, Receipt, SpanQueue};
+
+/// Spans wait so long at most before they are sent (the specification's default for batches).
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A batch is sent again until so much time has passed since its first try.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// The export of traces to one collector.
+pub(super) struct TraceExport {
+    sender: Sender,
+    queue: Arc<SpanQueue>,
+    backoff: Backoff,
+    health: Health,
+}
+
+/// A batch that is being sent.
+struct Delivery {
+    payload: Payload,
+    unsent: Unsent,
+    first_try: Instant,
+}
+
+/// Whether the exporter goes on.
+#[derive(PartialEq, Eq)]
+enum Next {
+    GoOn,
+    Stop,
+}
+
+impl TraceExport {
+    pub(super) fn new(sender: Sender, queue: Arc<SpanQueue>) -> Self {
+        let url = sender.collector().traces.as_ref().map(|endpoint| endpoint.url.to_string());
+        let health = Health::new("traces", url.unwrap_or_default());
+        Self { sender, queue, backoff: Backoff::default(), health }
+    }
+
+    /// Exports until `stopped`; then sends what waits, once, and ends.
+    pub(super) async fn run(mut self, mut stopped: watch::Receiver<bool>) {
+        if self.sender.collector().traces.is_none() {
+            return;
+        }
+        let mut next = Next::GoOn;
+        while next == Next::GoOn {
+            next = tokio::select! {
+                () = self.queue.enough() => Next::GoOn,
+                () = sleep(EVERY) => Next::GoOn,
+                () = stop(&mut stopped) => Next::Stop,
+            };
+            while next == Next::GoOn
+                && let Some(batch) = self.queue.take()
+            {
+                let delivery = self.delivery(&batch);
+                next = self.deliver(delivery, &mut stopped).await;
+                // What is left is less than a batch, and waits for more.
+                if !self.queue.has_enough() {
+                    break;
+                }
+            }
+        }
+        self.flush().await;
+    }
+
+    fn delivery(&self, batch: &Batch) -> Delivery {
+        let payload = self.sender.payload(&batch.bytes);
+        Delivery { payload, unsent: Unsent::new(&self.queue, batch.spans), first_try: Instant::now() }
+    }
+
+    /// Sends a batch until it is taken, refused, or too old. When the exporter is stopped meanwhile, the batch is sent once more.
+    async fn deliver(&mut self, delivery: Delivery, stopped: &mut watch::Receiver<bool>) -> Next {
+        loop {
+            let sent = self.send(&delivery.payload).await;
+            let wait = match self.judge(&sent) {
+                Receipt::Taken { rejected } => {
+                    delivery.unsent.taken(rejected);
+                    return Next::GoOn;
+                }
+                Receipt::Refused => return Next::GoOn,
+                Receipt::Later(named) => self.backoff.after_failure(named),
+            };
+            let is_stopped = tokio::select! {
+                () = sleep(wait) => false,
+                () = stop(stopped) => true,
+            };
+            if is_stopped {
+                self.try_once(delivery).await;
+                return Next::Stop;
+            }
+            if delivery.first_try.elapsed() > GIVE_UP {
+                return Next::GoOn;
+            }
+        }
+    }
+
+    /// Sends everything that waits, once. After a failure the rest is dropped: the collector will not come back in the time that is left.
+    async fn flush(&mut self) {
+        let batches: Vec<Batch> = std::iter::from_fn(|| self.queue.take()).collect();
+        let mut unsent: Vec<Unsent> =
+            batches.iter().rev().map(|batch| Unsent::new(&self.queue, batch.spans)).collect();
+        for batch in &batches {
+            let payload = self.sender.payload(&batch.bytes);
+            let Some(unsent) = unsent.pop() else { return };
+            let delivery = Delivery { payload, unsent, first_try: Instant::now() };
+            if !self.try_once(delivery).await {
+                return;
+            }
+        }
+    }
+
+    /// Sends a batch once and returns whether it was taken.
+    async fn try_once(&mut self, delivery: Delivery) -> bool {
+        let sent = self.send(&delivery.payload).await;
+        let Receipt::Taken { rejected } = self.judge(&sent) else { return false };
+        delivery.unsent.taken(rejected);
+        true
+    }
+
+    async fn send(&self, payload: &Payload) -> Sent {
+        match &self.sender.collector().traces {
+            Some(endpoint) => self.sender.send(endpoint, payload).await,
+            None => Sent { receipt: Receipt::Refused, why: String::new() },
+        }
+    }
+
+    fn judge(&mut self, sent: &Sent) -> Receipt {
+        if matches!(sent.receipt, Receipt::Taken { .. }) {
+            self.backoff.success();
+            self.health.good();
+        } else {
+            self.health.bad(&sent.why);
+        }
+        sent.receipt
+    }
+}
+
+/// Waits until the exporter is stopped.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    // A sender that is gone stops it too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
