@@ -39,6 +39,8 @@ const AT_ONCE: usize = 128;
 /// Runs on the store's thread for as long as `sharing` is there.
 pub(super) async fn run(sharing: Weak<Sharing>) {
     let Some(mut state) = sharing.upgrade().map(|sharing| sharing.store.state()) else { return };
+    // The store may have been connected before it was watched.
+    state.mark_changed();
     let Some(mut stop) = sharing.upgrade().map(|sharing| sharing.stop.subscribe()) else { return };
     let mut ticks = interval(FLUSH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
