@@ -3,6 +3,7 @@
 mod cluster;
 mod exact;
 mod hazards;
+mod processes;
 mod sentinel;
 
 use std::{sync::Arc, time::Duration};
