@@ -15,6 +15,8 @@ pub(super) struct Copying {
     pub(super) now: f64,
     /// Counts changes of the server.
     pub(super) servers: u32,
+    /// Whether the call restored what the store had lost. What another one says of a younger value is less than what this process has seen.
+    pub(super) is_restored: bool,
 }
 
 impl Copying {
@@ -35,6 +37,13 @@ pub(super) fn copy(
     let (Some(position), Some(replica)) = (timed(unit), counter.shared.get()) else { return };
     let (value, born) = state;
     let mut known = replica.known();
+    let last = known.seen.get(position).copied().flatten();
+    let is_lost = last.is_some_and(|last| {
+        Some(last.end) == period.1 && (last.born != born || last.servers != copying.servers)
+    });
+    if is_lost && !copying.is_restored {
+        return;
+    }
     match known.copied.get_mut(position) {
         Some(last) if *last <= copying.now => *last = copying.now,
         _ => return,

@@ -174,7 +174,6 @@ impl Sharing {
     /// Tells the store what it does not know: what was used while it was away, which requests are in flight, and what it may have lost.
     async fn make_good(&self, session: u32) {
         let listed = self.note_used_alone();
-        self.send_corrections(session).await;
         let asker = self.asker(session);
         let servers = self.servers.load(Ordering::Relaxed);
         let changes = |counter: &Arc<Counter>| {
@@ -184,7 +183,9 @@ impl Sharing {
             changes.push((Unit::Concurrent, ChangeKind::InFlight { count }));
             changes
         };
+        // First what the store may have lost, then what comes on top of it.
         self.send(self.calls(&listed, asker, changes)).await;
+        self.send_corrections(session).await;
     }
 
     /// Notes what was used while this process counted alone. Returns the counters that have to be looked after.

@@ -223,7 +223,7 @@ impl Sharing {
     pub(super) fn heard(&self, sent: Now, now: f64) -> Copying {
         let unix = i64::try_from(wire::unix_nanos(now)).unwrap_or(i64::MAX);
         self.ahead.store(unix.saturating_sub(sent.nanos()), Ordering::Relaxed);
-        Copying { sent, now, servers: self.servers.load(Ordering::Relaxed) }
+        Copying { sent, now, servers: self.servers.load(Ordering::Relaxed), is_restored: false }
     }
 
     /// The server's time at `moment`.
@@ -374,7 +374,7 @@ impl Sending {
     fn decide(mut self) -> Decision {
         for (part, reply) in self.replies.iter().enumerate() {
             if let Some(reply) = reply {
-                let copying = self.sharing.heard(self.sent, reply.now);
+                let copying = Copying { is_restored: true, ..self.sharing.heard(self.sent, reply.now) };
                 self.plan.copy(part, reply, copying);
             }
         }

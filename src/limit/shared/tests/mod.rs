@@ -66,7 +66,8 @@ impl StoreGateway {
         let replies: Vec<AdmissionReply> =
             calls.iter().map(|call| AdmissionReply::read(&self.run(call, millis)).unwrap()).collect();
         for (part, reply) in replies.iter().enumerate() {
-            let copying = Copying { sent: moment(millis).monotonic, now: reply.now, servers: 0 };
+            let copying =
+                Copying { sent: moment(millis).monotonic, now: reply.now, servers: 0, is_restored: true };
             plan.copy(part, reply, copying);
         }
         let decision = plan.decide(&replies);
@@ -119,7 +120,8 @@ impl StoreGateway {
             };
             assert_eq!(states(&first), states(&again));
             self.ledger.confirmed(&batch);
-            let copying = Copying { sent: moment(millis).monotonic, now: first.now, servers: 0 };
+            let copying =
+                Copying { sent: moment(millis).monotonic, now: first.now, servers: 0, is_restored: false };
             for (entry, state) in batch.entries.iter().zip(&first.states) {
                 let period = (entry.end.map(|(_, period)| period), entry.end.map(|(end, _)| end));
                 super::copy::copy(&entry.counter, entry.unit, *state, period, copying);

@@ -75,3 +75,23 @@ fn a_client_of_five_limits_is_small() {
     }
     assert!(most <= 250, "{most} bytes");
 }
+
+#[test]
+fn a_correction_that_comes_after_a_loss_does_not_hide_it() {
+    let server = RedisServer::start(&[]);
+    let subject = Subject::client("t", Some("a"), None);
+    let limits = vec![applied(Limit { requests: a_day(10), ..limit("day") }, &subject)];
+    let mut gateway = StoreGateway::new(&server, 1);
+    let mut granted = Vec::new();
+    for _ in 0..5 {
+        let Decision::Admitted { granted: some, .. } = gateway.admit(&limits, Demand::default(), 0) else {
+            panic!()
+        };
+        granted = some;
+    }
+    server.command(&["FLUSHALL"]);
+    gateway.settle(&granted, None, 1);
+    gateway.admit(&limits, Demand::default(), 2);
+    let left = limits[0].counter.remaining(&limits[0].limit, moment(2)).requests.unwrap().remaining;
+    assert_eq!(left, 10 - 5 + 1 - 1);
+}
