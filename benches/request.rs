@@ -220,6 +220,8 @@ fn line() -> AccessLine<'static> {
         tokens_cache_write: None,
         tokens_reasoning: Some(64),
         usage: Some("reported"),
+        queue: None,
+        queue_position: None,
         limit: None,
         tunnel: None,
         finish_reason: Some("stop"),

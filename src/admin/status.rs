@@ -149,11 +149,22 @@ fn exchange(open: &OpenExchange, now: Instant) -> Value {
     let about = &open.about;
     json!({
         "request_id": about.request_id.as_str(),
-        "age_ms": u64::try_from(now.saturating_duration_since(about.start).as_millis()).unwrap_or(u64::MAX),
+        "age_ms": millis(now.saturating_duration_since(about.start)),
         "caller": about.caller.as_deref(),
         "route": about.route.as_deref(),
+        "model": open.model.as_deref(),
+        "upstream": open.attempts.last().map(|attempt| &*attempt.upstream),
+        "phase": open.phase.as_str(),
+        "attempts": open.attempt_count,
+        "first_token_ms": open.first_token.map(|at| millis(at.saturating_duration_since(about.start))),
+        "silent_ms": open.last_frame.map(|at| millis(now.saturating_duration_since(at))),
+        "events": open.events,
         "frames": open.frames,
         "bytes": open.bytes,
         "turns": open.turns,
     })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }

@@ -76,6 +76,11 @@ impl Abort {
         if self.cut.get().is_none() {
             self.cut.set(Some((cause, Instant::now())));
         }
+        self.wake();
+    }
+
+    /// Wakes the task, so that it looks at what has changed.
+    pub fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
         }

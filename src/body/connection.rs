@@ -135,9 +135,11 @@ impl ConnectionState {
 
     // Called by the registry of connections, and read by what has no driver: a connection that has switched protocols.
 
-    /// Notes that the process drains: the connection is to close when its exchanges are over.
+    /// Notes that the process drains: the connection is to close when its exchanges are over. Those that wait in a queue are woken to leave it.
     pub fn drain(&self) {
-        self.draining.set(true);
+        if !self.draining.replace(true) {
+            self.handles.borrow().iter().for_each(|handle| handle.abort.wake());
+        }
     }
 
     /// Whether the process drains.

@@ -50,6 +50,22 @@ pub struct RequestKind {
 }
 
 impl RequestKind {
+    /// The tokens that such requests use on average; 1 if they use none.
+    pub fn usual(&self) -> u64 {
+        if self.model.is_none() || !self.uses_tokens {
+            return 1;
+        }
+        self.estimates.usual(self.like(), self.bytes)
+    }
+
+    /// Learns what a request has `used`, if its response was whole.
+    pub(super) fn learn(&self, finished: &Finished<'_>, used: TokenCount) {
+        if self.uses_tokens && finished.outcome.phase == Phase::Done {
+            let lesson = Lesson { bytes: self.bytes, events: finished.record.tally.events, used };
+            self.estimates.learn(self.like(), lesson);
+        }
+    }
+
     fn like(&self) -> Likeness<'_> {
         Likeness {
             client: self.client.as_deref().unwrap_or_default(),
@@ -146,10 +162,7 @@ impl Accounting {
                 // What a provider reports at the beginning of a stream is not what it has sent since.
                 return TokenCount { output: used.output.max(self.output_of(events)), ..used };
             }
-            if self.kind.uses_tokens && is_whole {
-                let lesson = Lesson { bytes: self.kind.bytes, events: record.tally.events, used };
-                self.kind.estimates.learn(self.kind.like(), lesson);
-            }
+            self.kind.learn(finished, used);
             return used;
         }
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
@@ -185,7 +198,8 @@ fn of_turns(reported: Option<&Usage>, unreported: u64) -> TokenCount {
     TokenCount { output: used.output.saturating_add(unreported), ..used }
 }
 
-fn counted(usage: &Usage) -> TokenCount {
+/// The tokens of a reported usage, in the classes of limits.
+pub(super) fn counted(usage: &Usage) -> TokenCount {
     let cached_input = usage.cached_input.unwrap_or(0);
     TokenCount {
         input: usage.input.unwrap_or(0).saturating_sub(cached_input),
@@ -247,6 +261,7 @@ mod tests {
             weights: Weights::default(),
             enforce: true,
             goes_on: false,
+            queue: None,
         });
         Applied { counter: Arc::new(Counter::new(&limit)), limit }
     }

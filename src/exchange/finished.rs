@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{StatusCode, Version};
 
-use super::{Attempt, Record, TunnelTally, class};
+use super::{Attempt, Queueing, Record, TunnelTally, class};
 use crate::{
     fault::Outcome,
     openai::{FinishReason, Usage, gen_ai_operation},
@@ -77,6 +77,7 @@ impl Finished<'_> {
         let Self { record, outcome, total } = *self;
         let attempt = record.attempts.last();
         let usage = self.usage();
+        let queueing = record.queueing.as_deref().filter(|queueing| queueing.position().is_some());
         AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),
@@ -121,6 +122,8 @@ impl Finished<'_> {
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
             usage: usage.map(|_| REPORTED),
+            queue: queueing.map(Queueing::waited),
+            queue_position: queueing.and_then(Queueing::position).map(|position| position as u64),
             limit: record.limit.as_deref(),
             tunnel: record.tunnel.as_deref().map(tunnel_line),
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),

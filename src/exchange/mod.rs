@@ -33,7 +33,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
-pub use queueing::{QueueWait, Queueing};
+pub use queueing::{QueueWait, Queueing, Server};
 pub use record::Record;
 pub use tally::{Tally, TunnelTally};
 
@@ -375,6 +375,9 @@ impl Drop for Exchange {
         self.record.tally.not_written(lost);
         let accounting = self.accounting.take();
         let finished = Finished { record: &self.record, outcome, total: self.record.start.elapsed() };
+        if let Some(queueing) = &self.record.queueing {
+            queueing.settle(&finished, accounting.is_some());
+        }
         if let Some(accounting) = accounting {
             accounting.settle(&finished);
         }
@@ -382,9 +385,12 @@ impl Drop for Exchange {
             return self.metrics.preflight(self.record.route.as_ref());
         }
         self.metrics.finished(&finished.sample());
-        let went_wrong = finished.went_wrong();
-        if went_wrong || self.metrics.history.keeps_all() {
-            finished.keep(&self.metrics.history, went_wrong);
+        let history = &self.metrics.history;
+        if history.is_on() {
+            let went_wrong = finished.went_wrong();
+            if went_wrong || history.keeps_all() {
+                finished.keep(history, went_wrong);
+            }
         }
         if let Some(log) = &self.log {
             log.write(&finished);

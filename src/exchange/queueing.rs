@@ -1,12 +1,14 @@
 //! How one request waits in queues.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::wait_queue::Ticket;
+use super::{Finished, RequestKind, accounting::counted};
+use crate::{limit::Counter, upstream::TargetState, wait_queue::Ticket};
 
 /// The one place of a request in queues. It has the same ticket in each, before and after failed attempts, so it keeps its turn; and what it has
 /// waited adds up.
@@ -14,6 +16,9 @@ use crate::wait_queue::Ticket;
 pub struct Queueing {
     /// With what the request joins a queue.
     pub ticket: Ticket,
+    kind: RequestKind,
+    /// What it has waited for; at most one for each limit and target that it has had to do with.
+    served_by: RefCell<Vec<Server>>,
     /// Its position when it first joined one, from 1; 0: it never did.
     position: Cell<usize>,
     /// How long it has waited in queues that it has left.
@@ -21,6 +26,17 @@ pub struct Queueing {
     /// Since when it waits without interruption, and in how many queues at once.
     since: Cell<Option<Instant>>,
     queues: Cell<usize>,
+    /// The longest wait that all queues in which it was allow.
+    longest: Cell<Duration>,
+}
+
+/// What a request has waited for, and was served by.
+#[derive(Debug)]
+pub enum Server {
+    /// A subject of a limit.
+    Limit(Arc<Counter>),
+    /// A target with `max_pending`.
+    Target(Arc<TargetState>),
 }
 
 /// A wait in one queue, which ends when this is dropped.
@@ -28,14 +44,17 @@ pub struct Queueing {
 pub struct QueueWait(Rc<Queueing>);
 
 impl Queueing {
-    /// A request that has not waited yet.
-    pub fn new(ticket: Ticket) -> Rc<Self> {
+    /// A request of this `kind` that has not waited yet.
+    pub fn new(ticket: Ticket, kind: RequestKind) -> Rc<Self> {
         Rc::new(Self {
             ticket,
+            kind,
+            served_by: RefCell::default(),
             position: Cell::default(),
             waited: Cell::default(),
             since: Cell::default(),
             queues: Cell::default(),
+            longest: Cell::new(Duration::MAX),
         })
     }
 
@@ -48,6 +67,40 @@ impl Queueing {
             self.since.set(Some(Instant::now()));
         }
         QueueWait(self.clone())
+    }
+
+    /// Notes what has served it, after a wait.
+    pub fn served_by(&self, server: Server) {
+        self.served_by.borrow_mut().push(server);
+    }
+
+    /// Corrects what the request counts in the queues that have served it, by the tokens that it has used. Where no limit learns from it
+    /// (`has_account`), estimates are made better as well.
+    pub(super) fn settle(&self, finished: &Finished<'_>, has_account: bool) {
+        let used = match finished.usage() {
+            Some(usage) => {
+                let used = counted(&usage);
+                if !has_account {
+                    self.kind.learn(finished, used);
+                }
+                used.input.saturating_add(used.cached_input).saturating_add(used.output)
+            }
+            // Nothing came of it.
+            None if finished.record.first_byte.is_none() => 0,
+            None => return,
+        };
+        for server in self.served_by.borrow().iter() {
+            match server {
+                Server::Limit(counter) => counter.queue().correct(&self.ticket, used),
+                Server::Target(state) => state.correct(&self.ticket, used),
+            }
+        }
+    }
+
+    /// Until when it may wait, if a queue allows `longest`. What it has waited elsewhere counts, and the smallest of all such bounds.
+    pub fn latest(&self, longest: Duration, now: Instant) -> Instant {
+        self.longest.set(self.longest.get().min(longest));
+        now + self.longest.get().saturating_sub(self.waited())
     }
 
     /// Its position when it first joined a queue, from 1; `None`: it never did.
@@ -80,7 +133,15 @@ mod tests {
 
     #[test]
     fn waits_in_several_queues_count_once() {
-        let queueing = Queueing::new(Ticket::anonymous());
+        let kind = RequestKind {
+            estimates: Arc::default(),
+            client: None,
+            dialect: "chat_completions",
+            model: None,
+            bytes: 0,
+            uses_tokens: true,
+        };
+        let queueing = Queueing::new(Ticket::anonymous(), kind);
         assert_eq!((queueing.position(), queueing.waited()), (None, Duration::ZERO));
         let (first, second) = (queueing.join(3), queueing.join(1));
         assert_eq!(queueing.position(), Some(3), "where it was first");

@@ -168,6 +168,13 @@ pub enum Fault {
     ConcurrencyLimit(LimitReached),
     /// A limit of the gateway on money is reached.
     CostLimit(LimitReached),
+    /// The request has waited for a limit of the gateway for as long as it may.
+    QueueTimeout {
+        /// The limit.
+        reached: LimitReached,
+        /// How long the request has waited.
+        waited: Duration,
+    },
     /// The connection to the upstream ended, or violated the protocol, before a response head.
     NoAnswer(Cause),
     /// The upstream's response cannot be passed on.

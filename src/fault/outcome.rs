@@ -21,6 +21,8 @@ pub enum Phase {
     Request,
     /// Reading the request's body.
     Intake,
+    /// Waiting in the queue of a limit.
+    Queue,
     /// Connecting to the upstream.
     Connect,
     /// Waiting before the next attempt.
@@ -72,6 +74,7 @@ impl Phase {
             Self::Request => "request",
             Self::Intake => "intake",
             Self::Connect => "connect",
+            Self::Queue => "queue",
             Self::Backoff => "backoff",
             Self::FirstByte => "first_byte",
             Self::Stream => "stream",

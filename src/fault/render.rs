@@ -122,7 +122,11 @@ impl Fault {
         {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_seconds(*wait)));
         }
-        if let Self::RateLimit(reached) | Self::ConcurrencyLimit(reached) | Self::CostLimit(reached) = self {
+        if let Self::RateLimit(reached)
+        | Self::ConcurrencyLimit(reached)
+        | Self::CostLimit(reached)
+        | Self::QueueTimeout { reached, .. } = self
+        {
             name_limit(headers, reached);
         }
         if let Self::MethodNotAllowed { allowed, .. } = self

@@ -292,6 +292,10 @@ table! {
         [S::TOO_MANY_REQUESTS, QUOTA, "insufficient_quota", Some(false), Down], "cost_limit",
         limit = &*reached.limit, seconds = reached.retry_seconds();
         e.g. Self::CostLimit(limit_reached());
+    Self::QueueTimeout { reached, waited } =>
+        [S::TOO_MANY_REQUESTS, RATE_LIMIT, "queue_timeout", Some(reached.is_short()), Down], "queue_timeout",
+        limit = &*reached.limit, seconds = waited.as_secs_f64();
+        e.g. Self::QueueTimeout { reached: limit_reached(), waited: EXAMPLE_SPAN };
     Self::NoAnswer(_) =>
         [S::BAD_GATEWAY, SERVER, "upstream_closed", None, Up], "no_answer";
         e.g. Self::NoAnswer("closed".into());

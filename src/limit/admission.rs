@@ -28,13 +28,15 @@ pub struct Demand {
 }
 
 /// Why a request is not admitted.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Refused {
     /// The limit that refused, the first in the order of the request's limits.
     pub limit: Arc<Limit>,
+    /// The counts of the subject that has used it up.
+    pub counter: Arc<Counter>,
     /// What there is too little of.
     pub unit: Unit,
-    /// The time until it may be admitted, if nobody else uses any. `None` for requests at once: nobody knows when one ends.
+    /// The time until it may be admitted, if nobody else uses any. `None` for requests at once, and where others wait already: nobody knows.
     pub wait: Option<Duration>,
 }
 
@@ -75,6 +77,20 @@ impl Admitted {
     /// # Errors
     /// The first limit that refuses.
     pub fn take(limits: &[Applied], demand: Demand, now: Moment) -> Result<Self, Refused> {
+        Self::take_turn(limits, demand, now, &[])
+    }
+
+    /// As [`take`](Self::take), for a request that has had its turn in the queues of the subjects with these counts. Where others wait in the queue of
+    /// another subject, that limit refuses the request.
+    ///
+    /// # Errors
+    /// The first limit that refuses.
+    pub fn take_turn(
+        limits: &[Applied],
+        demand: Demand,
+        now: Moment,
+        turns: &[Arc<Counter>],
+    ) -> Result<Self, Refused> {
         let mut admitted =
             Self { shares: Vec::with_capacity(limits.len()), would_refuse: None, sharing: None };
         for (index, applied) in limits.iter().enumerate() {
@@ -82,13 +98,22 @@ impl Admitted {
             if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
                 continue;
             }
-            match Share::take(applied, demand, now) {
+            let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
+            let taken = if applied.limit.queue.is_some() && applied.counter.queued() > 0 && !has_turn() {
+                Err((applied.limit.first_unit(), None))
+            } else {
+                Share::take(applied, demand, now)
+            };
+            match taken {
                 Ok(share) => admitted.shares.push(share),
                 Err((unit, _)) if !applied.limit.enforce => {
                     admitted.would_refuse.get_or_insert_with(|| (applied.limit.clone(), unit));
                 }
                 // Dropping `admitted` gives back what was granted.
-                Err((unit, wait)) => return Err(Refused { limit: applied.limit.clone(), unit, wait }),
+                Err((unit, wait)) => {
+                    let Applied { limit, counter } = applied.clone();
+                    return Err(Refused { limit, counter, unit, wait });
+                }
             }
         }
         Ok(admitted)
@@ -153,10 +178,12 @@ impl Admitted {
     pub fn settle(mut self, used: Demand, now: Moment) {
         let sharing = self.sharing.take();
         for share in self.shares.drain(..) {
+            let counter = share.applied.counter.clone();
             match &sharing {
                 None => share.settle(used, now),
                 Some(sharing) => sharing.settle(&share.applied, share.taken(), Some(share.used(used)), now),
             }
+            counter.wake();
         }
     }
 }
@@ -165,10 +192,12 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         let sharing = self.sharing.take();
         for share in self.shares.drain(..) {
+            let counter = share.applied.counter.clone();
             match &sharing {
                 None => share.give_back(),
                 Some(sharing) => sharing.settle(&share.applied, share.taken(), None, super::shared::now()),
             }
+            counter.wake();
         }
     }
 }
@@ -252,7 +281,7 @@ impl Share {
         let tokens = counter.tokens.wait(limit.tokens.as_ref(), now).map(|wait| (Unit::Tokens, wait));
         let cost = || counter.cost.wait(limit.cost.as_ref(), now).map(|wait| (Unit::Cost, wait));
         let (unit, wait) = tokens.or_else(cost)?;
-        Some(Refused { limit: limit.clone(), unit, wait: Some(wait) })
+        Some(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: Some(wait) })
     }
 
     fn settle(self, used: Demand, now: Moment) {

@@ -11,6 +11,7 @@ use super::{
     Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount, Unit,
     shared::{Replica, Subject},
 };
+use crate::wait_queue::TurnQueue;
 
 /// The time of an admission or of a correction, by the clocks that limits use.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +29,8 @@ pub struct Counter {
     pub(super) tokens: Meter,
     pub(super) cost: Meter,
     pub(super) in_flight: InFlight,
+    /// Made when a request first has to wait, because most subjects never do.
+    queue: OnceLock<Arc<TurnQueue>>,
     /// The same counts in the shared store, where there is one.
     pub(super) shared: OnceLock<Box<Replica>>,
 }
@@ -40,6 +43,7 @@ impl Counter {
             tokens: Meter::for_allowance(limit.tokens.as_ref()),
             cost: Meter::for_allowance(limit.cost.as_ref()),
             in_flight: InFlight::default(),
+            queue: OnceLock::new(),
             shared: OnceLock::new(),
         }
     }
@@ -62,6 +66,23 @@ impl Counter {
     /// Requests in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.count()
+    }
+
+    /// The requests that wait for the subject.
+    pub fn queue(&self) -> &Arc<TurnQueue> {
+        self.queue.get_or_init(Arc::default)
+    }
+
+    /// The number of requests that wait for the subject.
+    pub fn queued(&self) -> usize {
+        self.queue.get().map_or(0, |queue| queue.depth())
+    }
+
+    /// Has the request whose turn it is try again, because something was given back.
+    pub(super) fn wake(&self) {
+        if let Some(queue) = self.queue.get() {
+            queue.wake();
+        }
     }
 
     /// Whether this counter can go on counting for `limit`: it counts the same units in the same manner, whatever the numbers are.
@@ -260,6 +281,11 @@ impl Counters {
     /// The counter of a subject that has used anything.
     pub fn used_by(&self, subject: usize) -> Option<&Arc<Counter>> {
         self.counters.get(subject)?.get()
+    }
+
+    /// The number of requests that wait, of all subjects together.
+    pub fn queued(&self) -> usize {
+        self.counters.iter().filter_map(OnceLock::get).map(|counter| counter.queued()).sum()
     }
 
     /// Lets a subject go on with the counter that it had before a reload, if that still fits.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Calendar, Rate};
+use crate::wait_queue::QueueBounds;
 
 /// A named limit: what it counts, and how much of it is admitted. The counts are in a [`super::Counter`] for each subject.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +24,23 @@ pub struct Limit {
     pub enforce: bool,
     /// Whether another candidate is tried when the limit is reached for one.
     pub goes_on: bool,
+    /// How requests wait instead of being refused; `None`: they do not.
+    pub queue: Option<QueueBounds>,
+}
+
+impl Limit {
+    /// The first unit that it restricts.
+    pub(super) fn first_unit(&self) -> Unit {
+        if self.concurrent.is_some() {
+            Unit::Concurrent
+        } else if self.requests.is_some() {
+            Unit::Requests
+        } else if self.tokens.is_some() {
+            Unit::Tokens
+        } else {
+            Unit::Cost
+        }
+    }
 }
 
 /// How much of a unit is admitted, and in what time.

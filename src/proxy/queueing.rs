@@ -4,8 +4,7 @@ use std::{net::IpAddr, rc::Rc};
 
 use super::context::RequestContext;
 use crate::{
-    exchange::{Exchange, Queueing, Record},
-    limit::Likeness,
+    exchange::{Exchange, Queueing, Record, RequestKind},
     wait_queue::{ArrivalNumber, FlowKey, Ticket},
 };
 
@@ -18,30 +17,37 @@ pub(super) fn queueing(
     if let Some(queueing) = &exchange.record.queueing {
         return queueing.clone();
     }
-    let queueing = Queueing::new(ticket(context, &exchange.record, model));
+    let record = &exchange.record;
+    let kind = kind(context, record, model);
+    let queueing = Queueing::new(ticket(record, &kind), kind);
     exchange.record.queueing = Some(queueing.clone());
     queueing
 }
 
-/// Its flow is the client, or the address of a caller that is not known; its weight are the tokens that the client's requests of this size usually use.
-fn ticket(context: &RequestContext, record: &Record, model: Option<&str>) -> Ticket {
+/// Its flow is the client, or the address of a caller that is not known; its weight are the tokens that such requests usually use.
+fn ticket(record: &Record, kind: &RequestKind) -> Ticket {
     let caller = record.caller.as_deref();
     let flow = match (caller, record.client) {
         (Some(caller), _) => FlowKey::of(caller.name.as_bytes()),
         (None, IpAddr::V4(address)) => FlowKey::of(&address.octets()),
         (None, IpAddr::V6(address)) => FlowKey::of(&address.octets()),
     };
-    let bytes = record.upload.bytes();
-    let usual = |model| {
-        let client = caller.map(|caller| &*caller.name).unwrap_or_default();
-        let like = Likeness { client, dialect: record.endpoint.as_str(), model };
-        context.snapshot.limits.estimates.usual(like, bytes)
-    };
     Ticket {
         flow,
         priority: caller.map(|caller| caller.priority).unwrap_or_default(),
         arrival: ArrivalNumber::next(),
-        weight: model.map_or(1, usual),
-        bytes,
+        weight: kind.usual(),
+        bytes: kind.bytes,
+    }
+}
+
+fn kind(context: &RequestContext, record: &Record, model: Option<&str>) -> RequestKind {
+    RequestKind {
+        estimates: context.snapshot.limits.estimates.clone(),
+        client: record.caller.as_ref().map(|caller| caller.name.clone()),
+        dialect: record.endpoint.as_str(),
+        model: model.map(Into::into),
+        bytes: record.upload.bytes(),
+        uses_tokens: true,
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     },
     money::Money,
     store::Store,
+    wait_queue::{QueueBounds, Room},
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -63,6 +64,15 @@ pub struct LimitedRequest<'a> {
     pub model_table: Option<&'a str>,
     /// The model that answers, or is asked for.
     pub model: Option<&'a str>,
+}
+
+/// The requests that wait for one limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitQueued<'a> {
+    /// Name of the limit.
+    pub limit: &'a Arc<str>,
+    /// How many there are, of all subjects together.
+    pub depth: usize,
 }
 
 /// One limit, compiled.
@@ -199,6 +209,14 @@ impl LimitIndex {
         applying
     }
 
+    /// The queues of all limits that have one, in the order of the limits' names.
+    pub fn queued(&self) -> impl Iterator<Item = LimitQueued<'_>> {
+        self.limits
+            .iter()
+            .filter(|compiled| compiled.limit.queue.is_some())
+            .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
+    }
+
     fn go_on_with(&self, previous: &Self) {
         for compiled in &self.limits {
             let same = |old: &&CompiledLimit| {
@@ -298,6 +316,10 @@ fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
         },
         enforce: written.enforce,
         goes_on: written.exhausted == Exhausted::Next,
+        queue: written.queue.map(|queue| QueueBounds {
+            room: Room { waiters: queue.size, bytes: queue.bytes },
+            wait: queue.wait,
+        }),
     }
 }
 

@@ -72,9 +72,12 @@ impl ScriptCall {
     }
 }
 
+/// A call until its result.
+type Execution = dyn Future<Output = Result<Vec<u8>, CallError>> + Send;
+
 /// A call that has been sent, or will be as soon as it is polled.
 pub struct Running {
-    future: Option<Pin<Box<dyn Future<Output = Result<Vec<u8>, CallError>> + Send>>>,
+    future: Option<Pin<Box<Execution>>>,
     session: Arc<Session>,
     runtime: Handle,
 }

@@ -97,6 +97,10 @@ pub struct AccessLine<'a> {
     pub tokens_cache_write: Option<u64>,
     /// Of `tokens_out`, those of the model's reasoning.
     pub tokens_reasoning: Option<u64>,
+    /// How long the request has waited in queues, if it did.
+    pub queue: Option<Duration>,
+    /// Its position when it first joined a queue, from 1.
+    pub queue_position: Option<u64>,
     /// Name of the limit that refused the request, or would have if it did more than count.
     pub limit: Option<&'a str>,
     /// Where the token counts come from, if there are any.
@@ -239,6 +243,8 @@ impl AccessLine<'_> {
         millis(pairs, "first_token_ms", self.first_token);
         millis(pairs, "total_ms", Some(self.total));
         millis(pairs, "max_gap_ms", self.max_gap);
+        millis(pairs, "queue_ms", self.queue);
+        number(pairs, "queue_position", self.queue_position);
         millis(pairs, "overhead_ms", self.overhead);
     }
 
@@ -348,6 +354,8 @@ mod tests {
             tokens_cache_write: None,
             tokens_reasoning: None,
             usage: None,
+            queue: None,
+            queue_position: None,
             limit: None,
             tunnel: None,
             finish_reason: None,
@@ -406,6 +414,8 @@ mod tests {
             tokens_cache_write: Some(0),
             tokens_reasoning: Some(2),
             usage: Some("reported"),
+            queue: Some(Duration::from_millis(3)),
+            queue_position: Some(2),
             limit: Some("fair-use"),
             finish_reason: Some("stop"),
             error: Some("upstream_closed"),
@@ -443,7 +453,7 @@ mod tests {
                 r#""protocol":"HTTP/2","tls":true,"method":"POST","path":"/v1/chat/completions","model":"gpt \"4o\"","#,
                 r#""response_model":"gpt-4o","stream":true,"status":200,"who":"caller","phase":"head","reused":false,"#,
                 r#""connect_ms":5.000,"first_byte_ms":6.001,"first_token_ms":2000.000,"total_ms":12.345,"#,
-                r#""max_gap_ms":0.000,"overhead_ms":0.085,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
+                r#""max_gap_ms":0.000,"queue_ms":3.000,"queue_position":2,"overhead_ms":0.085,"bytes_in":1,"bytes_out":2,"frames":3,"events":4,"tokens_in":5,"tokens_out":6,"#,
                 r#""tokens_cached_input":4,"tokens_cache_write":0,"tokens_reasoning":2,"usage":"reported","limit":"fair-use","#,
                 r#""finish_reason":"stop","error":"upstream_closed"}"#,
             )

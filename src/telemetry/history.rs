@@ -15,8 +15,10 @@ use std::{
 const LONGEST: usize = 16 << 10;
 
 /// The last finished requests of one worker, as JSON objects with the fields of the access line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct History {
+    /// Whether anything is kept.
+    is_on: AtomicBool,
     /// Whether requests that went well are kept too.
     keeps_all: AtomicBool,
     kept: Mutex<Kept>,
@@ -25,12 +27,12 @@ pub struct History {
 }
 
 /// The lines, each with its number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
     /// Limit of the lines of each kind.
     most: usize,
-    /// The number of the next line, from 1.
-    next: u64,
+    /// Number of the lines so far.
+    count: u64,
     failed: VecDeque<(u64, Arc<[u8]>)>,
     other: VecDeque<(u64, Arc<[u8]>)>,
 }
@@ -44,17 +46,17 @@ pub struct HistoryPart {
     pub next: u64,
 }
 
-impl Default for History {
-    fn default() -> Self {
-        Self::of(1000)
-    }
-}
-
 impl History {
     /// A history of at most `most` requests that failed, and of as many that did not.
     pub fn of(most: usize) -> Self {
-        let kept = Kept { most, next: 1, failed: VecDeque::new(), other: VecDeque::new() };
-        Self { keeps_all: AtomicBool::new(false), kept: Mutex::new(kept), missed: AtomicU64::new(0) }
+        let history = Self::default();
+        history.bound(most);
+        history
+    }
+
+    /// Whether anything is kept. False until [`History::bound`] is called: without an admin listener, nobody could look.
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
     }
 
     /// Whether requests that went well are kept.
@@ -73,22 +75,23 @@ impl History {
     /// Sets how many requests of each kind are kept.
     pub fn bound(&self, most: usize) {
         self.lock().most = most;
+        self.is_on.store(most > 0, Ordering::Relaxed);
     }
 
     /// Keeps the line of a finished request. Never waits: a line that comes while another thread reads is counted as missed.
     pub fn push(&self, line: &[u8], failed: bool) {
-        if line.len() > LONGEST {
+        if line.len() > LONGEST || !self.is_on() {
             return;
         }
         let Ok(mut kept) = self.kept.try_lock() else {
             self.missed.fetch_add(1, Ordering::Relaxed);
             return;
         };
-        let number = kept.next;
-        kept.next += 1;
-        let most = kept.most;
+        let number = kept.count;
+        kept.count += 1;
+        let most = kept.most.max(1);
         let ring = if failed { &mut kept.failed } else { &mut kept.other };
-        while ring.len() >= most.max(1) {
+        while ring.len() >= most {
             ring.pop_front();
         }
         ring.push_back((number, line.into()));
@@ -100,7 +103,7 @@ impl History {
         let newer = |ring: &VecDeque<(u64, Arc<[u8]>)>| -> Vec<(u64, Arc<[u8]>)> {
             ring.iter().rev().take_while(|(number, _)| *number >= from).take(most).cloned().collect()
         };
-        let (mut lines, next) = (newer(&kept.failed), kept.next);
+        let (mut lines, next) = (newer(&kept.failed), kept.count);
         lines.extend(newer(&kept.other));
         drop(kept);
         lines.sort_unstable_by_key(|(number, _)| *number);
@@ -134,13 +137,20 @@ mod tests {
             history.push(format!("{number}").as_bytes(), number < 3);
         }
         let all = history.read(0, 100);
-        assert_eq!((texts(&all), all.next), (["1", "2", "4", "5"].map(String::from).to_vec(), 7));
+        assert_eq!((texts(&all), all.next), (["1", "2", "4", "5"].map(String::from).to_vec(), 6));
         assert_eq!(texts(&history.read(0, 3)), ["2", "4", "5"]);
         assert_eq!(texts(&history.read(all.next, 100)), [""; 0]);
         history.push(b"6", true);
         assert_eq!(texts(&history.read(all.next, 100)), ["6"]);
         history.keep_all(false);
         assert_eq!(texts(&history.read(0, 100)), ["2", "6"]);
+    }
+
+    #[test]
+    fn nothing_is_kept_where_nobody_can_look() {
+        let history = History::default();
+        history.push(b"1", true);
+        assert!(!history.is_on() && history.read(0, 9).lines.is_empty());
     }
 
     #[test]

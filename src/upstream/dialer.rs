@@ -28,7 +28,7 @@ use super::{
 use crate::{
     fault::Cause,
     pause,
-    wait_queue::{Bounds, QueuePermit, Ticket, WaitQueue, Waiter},
+    wait_queue::{QueuePermit, Room, Ticket, WaitQueue, Waiter},
 };
 
 /// Interval between TCP keepalive probes, and the longest time for which sent data may stay unacknowledged (`TCP_USER_TIMEOUT`).
@@ -225,7 +225,7 @@ impl Dialer {
     /// [`DialError::Full`]: too many wait already.
     pub(super) fn enqueue(&self) -> Result<Waiter, DialError> {
         self.connection_limit
-            .enqueue(self.max_open(), Bounds::LARGEST, Ticket::anonymous())
+            .enqueue(self.max_open(), Room::LARGEST, Ticket::anonymous())
             .ok_or(DialError::Full)
     }
 

@@ -17,7 +17,7 @@ use std::{
 use super::evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash};
 use crate::{
     pause,
-    wait_queue::{Bounds, QueuePermit, Ticket, WaitQueue, Waiter},
+    wait_queue::{QueuePermit, Room, Ticket, WaitQueue, Waiter},
 };
 
 /// When a circuit breaker opens, and for how long.
@@ -197,7 +197,12 @@ impl TargetState {
 
     /// Waits, in turn with other clients, until fewer than `max_pending` requests are in flight. `None` if too many wait already.
     pub fn enqueue(&self, max_pending: usize, ticket: Ticket) -> Option<Waiter> {
-        self.pending.enqueue(max_pending, Bounds::LARGEST, ticket)
+        self.pending.enqueue(max_pending, Room::LARGEST, ticket)
+    }
+
+    /// Charges what a request that has waited here has really used, for the turns of its client.
+    pub fn correct(&self, ticket: &Ticket, used: u64) {
+        self.pending.correct(ticket, used);
     }
 
     fn circuit_under(&self, policy: Option<BreakerPolicy>, now: Instant) -> Circuit {

@@ -158,6 +158,13 @@ impl<T> Flows<T> {
         Some(entry)
     }
 
+    /// Takes the waiter with this ticket out as served, whether or not its turn has come: its cost is charged to its flow.
+    pub(super) fn serve(&mut self, ticket: &Ticket) -> Option<Entry<T>> {
+        let flow = self.flows.get_mut(&ticket.flow)?;
+        flow.deficit = flow.deficit.saturating_sub(ticket.cost());
+        self.remove(ticket)
+    }
+
     /// Charges `excess` more to a flow; negative: what it was charged too much.
     pub(super) fn charge(&mut self, key: FlowKey, excess: i64) {
         if self.waiting == 0 {

@@ -11,6 +11,7 @@
 mod flows;
 mod schedule;
 mod ticket;
+mod turns;
 
 use std::{
     fmt,
@@ -26,6 +27,7 @@ use tokio::sync::{Notify, oneshot};
 
 use schedule::Schedule;
 pub use ticket::{ArrivalNumber, FlowKey, Ticket};
+pub use turns::{QueueBounds, TurnQueue, TurnWaiter};
 
 /// Waiters in one queue, whatever else bounds it.
 const MOST_WAITERS: usize = 65_536;
@@ -46,14 +48,14 @@ pub struct WaitQueue {
 
 /// How much a queue holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct Room {
     /// Requests, at most 65,536.
     pub waiters: usize,
     /// Bytes of these requests.
     pub bytes: u64,
 }
 
-impl Bounds {
+impl Room {
     /// As many requests as a queue can have, with as many bytes as the process may hold.
     pub const LARGEST: Self = Self { waiters: MOST_WAITERS, bytes: u64::MAX };
 }
@@ -63,7 +65,7 @@ impl Bounds {
 pub struct QueuePermit(Arc<WaitQueue>);
 
 /// A waiter's place in the queue: resolves to its permit. Dropping it leaves the queue, and passes on a permit that has come meanwhile. It counts in
-/// the queue's [`Bounds`] until it is dropped.
+/// the queue's [`Room`] until it is dropped.
 #[derive(Debug)]
 #[must_use = "leaves the queue when it is dropped"]
 pub struct Waiter {
@@ -128,7 +130,7 @@ impl WaitQueue {
     }
 
     /// Joins the queue, to get a permit when fewer than `limit` are out and its turn has come. `None`: the queue has no room for it.
-    pub fn enqueue(self: &Arc<Self>, limit: usize, bounds: Bounds, ticket: Ticket) -> Option<Waiter> {
+    pub fn enqueue(self: &Arc<Self>, limit: usize, bounds: Room, ticket: Ticket) -> Option<Waiter> {
         if !self.count_waiter(bounds, ticket.bytes) {
             return None;
         }
@@ -178,7 +180,7 @@ impl WaitQueue {
     }
 
     /// Counts one more waiter with so many bytes, if `bounds` allow it.
-    fn count_waiter(&self, bounds: Bounds, bytes: u64) -> bool {
+    fn count_waiter(&self, bounds: Room, bytes: u64) -> bool {
         let most = bounds.waiters.min(MOST_WAITERS);
         let more = |waiters: usize| (waiters < most).then(|| waiters + 1);
         if self.waiters.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_err() {

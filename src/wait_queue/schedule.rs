@@ -76,18 +76,25 @@ impl<T> Schedule<T> {
             return None;
         }
         let entry = class.flows.take(&may)?;
-        let cost = entry.ticket.cost();
-        if by_credit {
-            class.credit -= cost * (100 - class.share);
-        }
-        for (index, other) in self.classes.iter_mut().enumerate() {
-            if other.flows.waiting() == 0 {
-                // A priority saves nothing for the time when it has waiters again.
-                other.credit = 0;
-            } else if index != chosen {
-                other.credit = other.credit.saturating_add(cost * other.share);
-            }
-        }
+        self.count_service(Choice { class: chosen, by_credit }, entry.ticket.cost());
+        Some(entry.item)
+    }
+
+    /// The waiter that is served next.
+    pub(super) fn peek_next(&mut self) -> Option<&T> {
+        let may = |_: &T| true;
+        let Choice { class, .. } = self.choose(&may)?;
+        self.classes.get(class)?.flows.peek(&may)
+    }
+
+    /// Takes the waiter with this ticket out as served, whether or not it was the next.
+    pub(super) fn serve(&mut self, ticket: &Ticket) -> Option<T> {
+        let chosen = index(ticket.priority);
+        let is_before_others = self.classes.iter().take(chosen).any(|class| class.flows.waiting() > 0);
+        let class = self.classes.get_mut(chosen)?;
+        let entry = class.flows.serve(ticket)?;
+        let by_credit = is_before_others && class.credit >= ticket.cost() * (100 - class.share);
+        self.count_service(Choice { class: chosen, by_credit }, ticket.cost());
         Some(entry.item)
     }
 
@@ -105,6 +112,20 @@ impl<T> Schedule<T> {
     pub(super) fn charge(&mut self, priority: Priority, flow: FlowKey, excess: i64) {
         if let Some(class) = self.classes.get_mut(index(priority)) {
             class.flows.charge(flow, excess);
+        }
+    }
+
+    /// Lets those who were not served have their share of `cost`.
+    fn count_service(&mut self, served: Choice, cost: i64) {
+        for (index, class) in self.classes.iter_mut().enumerate() {
+            if class.flows.waiting() == 0 {
+                // A priority saves nothing for the time when it has waiters again.
+                class.credit = 0;
+            } else if index != served.class {
+                class.credit = class.credit.saturating_add(cost * class.share);
+            } else if served.by_credit {
+                class.credit -= cost * (100 - class.share);
+            }
         }
     }
 

@@ -25,6 +25,7 @@ mod live;
 mod metrics;
 mod models;
 mod money;
+mod monitoring;
 mod online;
 mod operator;
 mod packaging;

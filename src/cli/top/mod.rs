@@ -98,10 +98,15 @@ fn show(file: &Path, options: &TopOptions) -> Result<ExitCode, Error> {
     runtime.block_on(async {
         let mut events = Events::connect(address, token.as_deref()).await?;
         events.next().await?;
+        let once = options.once || options.json || !io::stdout().is_terminal();
+        if once {
+            // Rates are known from the second state on, if anything goes on.
+            let _nothing_goes_on = timeout(Duration::from_millis(1200), events.next()).await;
+        }
         if options.json {
             return Ok(super::print(format!("{:#}\n", events.state())));
         }
-        if options.once || !io::stdout().is_terminal() {
+        if once {
             return Ok(super::print_report(&draw(&events, options, PIPE, false)));
         }
         follow(events, options, address, token.as_deref()).await

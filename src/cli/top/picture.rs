@@ -1,7 +1,5 @@
 //! The state as lines of text.
 
-use std::fmt::Write as _;
-
 use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 
@@ -135,21 +133,26 @@ impl Picture<'_> {
         let (gateway, totals) = (&self.state["gateway"], &self.state["totals"]);
         let count = |name: &str| totals[name].as_u64().unwrap_or_default();
         let ready = gateway["ready"].as_bool() == Some(true);
-        let name = format!("sluicegate {}", safe(gateway["version"].as_str().unwrap_or_default()));
-        let mut line = self.paint(HEAD, &name);
-        line.push_str("  ");
-        line.push_str(&if ready { self.paint(GOOD, "ready") } else { self.paint(WARNING, "draining") });
         let rate = totals["rate"].as_f64().unwrap_or_default();
-        let _infallible = write!(
-            line,
+        let counts = format!(
             "  generation {}  {} in flight  {rate:.1} tok/s  {} finished  {} failed  ",
             gateway["generation"].as_u64().unwrap_or_default(),
             count("in_flight"),
             count("finished"),
             count("failed"),
         );
-        let broken = format!("{} broken off", count("broken"));
-        line.push_str(&if count("broken") > 0 { self.paint(BAD, &broken) } else { broken });
+        let pieces = [
+            (HEAD, format!("sluicegate {}  ", safe(gateway["version"].as_str().unwrap_or_default()))),
+            if ready { (GOOD, "ready".to_owned()) } else { (WARNING, "draining".to_owned()) },
+            (Style::new(), counts),
+            (if count("broken") > 0 { BAD } else { Style::new() }, format!("{} broken off", count("broken"))),
+        ];
+        let (mut line, mut room) = (String::new(), self.size.columns);
+        for (style, text) in pieces {
+            let cut: String = text.chars().take(room).collect();
+            room -= cut.chars().count();
+            line.push_str(&self.paint(style, &cut));
+        }
         line
     }
 
@@ -280,7 +283,7 @@ mod tests {
         let small = Size { columns: 80, lines: 7 };
         let text = drawn(small, false, Sort::Age);
         assert!(text.lines().count() <= small.lines, "{text}");
-        assert!(text.lines().skip(1).all(|line| line.chars().count() <= small.columns), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= small.columns), "{text}");
         assert!(text.contains("and 1 more"), "{text}");
         let painted = drawn(WIDE, true, Sort::Age);
         assert_eq!(anstream::adapter::strip_str(&painted).to_string(), drawn(WIDE, false, Sort::Age));

@@ -9,7 +9,7 @@ use crate::{
     config::{
         declare::{
             Context, Declared as _, Keys as _, Kind as _, ParseAs, Shape, choice, count, described, flag,
-            list, parse_as, reference, span, table, text,
+            list, parse_as, reference, size as byte_size, span, table, text,
         },
         problem::complaint,
         reader::{Node, Table},
@@ -25,6 +25,9 @@ const MOST_MONEY: Money = Money::from_nanos(9_000_000_000_000_000);
 
 /// The spans over which a limit may count.
 const PERIODS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
+
+/// How long a request may wait for a limit.
+const WAITS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(3_600);
 
 /// The part of `per` that is admitted at once if `burst` does not say it.
 const USUAL_BURST: u32 = 10;
@@ -73,6 +76,10 @@ table! {
             "What happens when the limit is reached: \"refuse\" answers with 429; \"next\" goes on to the next upstream or model of the route, \
              and answers with 429 when none is left. For limits by model: with `each = \"model\"`, or with `models`.",
             { since: "0.2.0" };
+        queue: Option<QueueTable> = parse_as(queue_shape, queue).optional(),
+            "How requests wait instead of being refused with 429. Of those that wait, higher priorities go first, and clients of one priority share what \
+             becomes free by tokens. Not with `exhausted = \"next\"`.",
+            { default: "none: they are refused at once", example: &[r#"{ size = 100, bytes = "64MiB", wait = "10s" }"#], since: "0.2.0" };
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the limit is about. A trailing `*` matches any rest of a name.",
             { default: "all", example: &[r#"["gpt-5*"]"#], since: "0.2.0" };
@@ -98,6 +105,7 @@ table! {
         {
             is_a_limit(table, per.as_ref());
             may_go_on(table, exhausted, each, models.as_ref());
+            may_queue(table, exhausted, enforce);
         }
     }
 }
@@ -200,6 +208,23 @@ table! {
             "Input that was read from a provider's cache.";
         output: u32 = parse_as(weight_shape, weight).written_as("1.0").or(1_000),
             "Output, reasoning included.";
+    }
+}
+
+table! {
+    /// `queue` of a limit.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct QueueTable(table, context) {
+        size: usize = count::<usize>(1..=65_536).or(100),
+            "Number of requests that may wait for one client, or whatever `each` says. Further requests are refused.",
+            { since: "0.2.0" };
+        bytes: u64 = byte_size::<u64>(1 << 10..=1 << 40).or(64 << 20),
+            "Bytes of their bodies. They count in `server.max_buffered` as well.",
+            { since: "0.2.0" };
+        wait: Duration = span(WAITS).or(Duration::from_secs(10)),
+            "The longest wait of a request; then it is refused with 429 `queue_timeout`. The wait counts in `timeout.total`. A request that the limit \
+             would admit only later is refused at once.",
+            { since: "0.2.0" };
     }
 }
 
@@ -351,5 +376,27 @@ fn may_go_on(
             "is for limits by model: another upstream would not help",
             r#"remove it, or write each = "model", or name the limit's `models`"#,
         ));
+    }
+}
+
+fn queue_shape() -> Shape {
+    Shape::Table(QueueTable::keys())
+}
+
+fn queue(node: &Node<'_>, context: &Context<'_>) -> Option<QueueTable> {
+    QueueTable::read(&node.table(QueueTable::NAMES)?, context)
+}
+
+/// A request either waits for a limit or goes on to another model.
+fn may_queue(table: &Table<'_>, exhausted: Option<Exhausted>, enforce: Option<bool>) {
+    let Some(node) = table.get("queue") else { return };
+    if exhausted == Some(Exhausted::Next) {
+        node.fail(complaint(
+            r#"is not for `exhausted = "next"`: a request either waits or goes on to another model"#,
+            "remove one of the two",
+        ));
+    }
+    if enforce == Some(false) {
+        node.warn(complaint("has no effect: the limit only counts", "remove it, or remove `enforce`"));
     }
 }

@@ -45,6 +45,11 @@ fn mistakes_say_what_to_write() {
         ("requests = 1\nper = \"1m\"\nweights = { output = 1001 }", "must be from 0 to 1000"),
         ("requests = 1\nper = \"1m\"\nweights = { output = \"2\" }", "must be a number"),
         ("requests = 1\nper = \"1m\"\nexhausted = \"next\"", "is for limits by model"),
+        (
+            "each = \"model\"\nconcurrent = 1\nexhausted = \"next\"\nqueue = {}",
+            "a request either waits or goes on to another model",
+        ),
+        ("concurrent = 1\nqueue = { size = 0 }", "size"),
         ("requests = 1\nper = \"1m\"\nroutes = [\"opnai\"]", "is defined"),
         ("requests = 1\nper = \"1m\"\nmodels = [\"*gpt\"]", "is not the name of a model"),
     ] {

@@ -102,6 +102,7 @@ const BEYOND_A_SCHEMA: &[(&str, &str)] = &[
     ("is not for requests at once", "depends on other keys"),
     ("is not for periods of the calendar", "depends on another key"),
     ("is for limits by model", "depends on other keys"),
+    ("a request either waits or goes on to another model", "depends on another key"),
     ("is not the name of a time zone", "the names of the database of time zones"),
     ("needs the prices of models", "depends on another table"),
     ("has no prices", "one of two keys is wanted"),

@@ -21,6 +21,7 @@ fn limit(name: &str) -> Limit {
         weights: Weights::default(),
         enforce: true,
         goes_on: false,
+        queue: None,
     }
 }
 

@@ -23,7 +23,13 @@ impl Sharing {
         let share = self.fallback_share();
         let parts: Vec<Applied> = limits.iter().map(|applied| self.part(applied, share, moment)).collect();
         self.count_fallback();
-        let admitted = Admitted::take(&parts, demand, moment)?;
+        let whole = |refused: Refused| {
+            let same = |applied: &&Applied| Arc::ptr_eq(&applied.counter, &refused.counter);
+            let limit =
+                limits.iter().find(same).map_or(refused.limit.clone(), |applied| applied.limit.clone());
+            Refused { limit, ..refused }
+        };
+        let admitted = Admitted::take(&parts, demand, moment).map_err(whole)?;
         Ok(admitted.in_place_of_store(self, limits))
     }
 
@@ -60,6 +66,8 @@ impl Sharing {
             tokens: part(Unit::Tokens),
             cost: part(Unit::Cost),
             concurrent,
+            // The request has had its turn.
+            queue: None,
             ..Limit::clone(limit)
         };
         Applied { limit: Arc::new(limit), counter: counter.clone() }

@@ -107,7 +107,8 @@ impl Plan {
         let refused = self.parts.iter().zip(replies).filter_map(|(part, reply)| part.refused(reply));
         if let Some((asked, wait)) = refused.min_by_key(|(asked, _)| asked.limit) {
             let Some(applied) = self.limits.get(asked.limit) else { return Decision::Unusable };
-            return Decision::Refused(Refused { limit: applied.limit.clone(), unit: asked.unit, wait });
+            let Applied { limit, counter } = applied.clone();
+            return Decision::Refused(Refused { limit, counter, unit: asked.unit, wait });
         }
         self.admitted(replies)
     }

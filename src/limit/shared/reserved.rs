@@ -88,7 +88,8 @@ impl Drop for Reserved {
 }
 
 fn refused(applied: &Applied, unit: Unit, wait: Option<Duration>) -> Refused {
-    Refused { limit: applied.limit.clone(), unit, wait }
+    let Applied { limit, counter } = applied.clone();
+    Refused { limit, counter, unit, wait }
 }
 
 /// Nanoseconds of a clock, or units of a period.

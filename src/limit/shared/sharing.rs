@@ -123,12 +123,30 @@ impl Sharing {
         Ok(sharing)
     }
 
-    /// Admits a request under all of `limits`, or under none. Waits for the store no longer than `redis.timeout`; if it does not answer in
+    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than `redis.timeout`; if it does not answer in
     /// time, this process admits by itself, up to its share of each limit.
     ///
     /// # Errors
     /// The first limit that refuses.
-    pub async fn take(
+    pub async fn take_turn(
+        self: &Arc<Self>,
+        limits: &[Applied],
+        demand: Demand,
+        moment: Moment,
+        turns: &[Arc<Counter>],
+    ) -> Result<Admitted, Refused> {
+        let others = limits.iter().find(|applied| {
+            let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
+            applied.limit.queue.is_some() && applied.counter.queued() > 0 && !has_turn()
+        });
+        if let Some(Applied { limit, counter }) = others {
+            let unit = limit.first_unit();
+            return Err(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: None });
+        }
+        self.take(limits, demand, moment).await
+    }
+
+    async fn take(
         self: &Arc<Self>,
         limits: &[Applied],
         demand: Demand,
@@ -148,12 +166,9 @@ impl Sharing {
             self.remembered.fetch_add(1, Ordering::Relaxed);
         })?;
         let start = Instant::now();
-        let mut sending = match Sending::start(self, Arc::new(plan), session) {
-            Some(sending) => sending,
-            None => {
-                drop(reserved);
-                return self.take_alone(limits, demand, moment);
-            }
+        let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
+            drop(reserved);
+            return self.take_alone(limits, demand, moment);
         };
         let is_complete = timeout(self.store.timeout(), sending.replies()).await.is_ok();
         self.store.statistics().admission(start.elapsed());
@@ -300,6 +315,10 @@ impl Sharing {
             }
         }
         self.note(entries);
+        // The request that waits here asks the store as soon as it knows.
+        if applied.counter.queued() > 0 {
+            self.is_full.notify_one();
+        }
     }
 
     /// What the store has to add to its counts.

@@ -1,12 +1,12 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use super::rate_headers;
+use super::{NotAdmitted, rate_headers, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, now},
-    fault::{Fault, LimitReached},
-    limit::{Admitted, Applied, Demand, Refused, Unit},
+    fault::Fault,
+    limit::{Admitted, Applied, Counter, Demand, Refused},
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
@@ -31,9 +31,8 @@ pub(super) async fn admit(
         return Ok(());
     }
     let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
-    let granted = take(limits, exchange, &applying, accounting.demand())
-        .await
-        .map_err(|refused| limit_fault(&refused))?;
+    let demand = accounting.demand();
+    let granted = take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())?;
     accounting.add(granted);
     exchange.open_account(accounting);
     Ok(())
@@ -48,6 +47,8 @@ pub(in crate::proxy) struct ModelRefused {
     pub(in crate::proxy) wait: Option<Duration>,
     /// Whether the next candidate is tried instead.
     pub(in crate::proxy) goes_on: bool,
+    /// Whether the request may wait for it, which it does when it holds no candidate: [`wait_for_model`].
+    pub(in crate::proxy) may_wait: bool,
 }
 
 /// Admits a request to a candidate under all limits that depend on `model`, the one that the candidate is asked for. `None`: there are none.
@@ -69,38 +70,87 @@ pub(super) async fn admit_model(
         return Ok(None);
     }
     let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
-    let refused = match take(limits, exchange, &applying, demand).await {
-        Ok(granted) => return Ok(Some(granted)),
-        Err(refused) => refused,
-    };
-    Err(ModelRefused { fault: limit_fault(&refused), wait: refused.wait, goes_on: refused.limit.goes_on })
+    let result = take_turn(limits, &applying, demand, &[]).await.map_err(NotAdmitted::Refused);
+    note(exchange, &applying, &result);
+    match result {
+        Ok(granted) => Ok(Some(granted)),
+        Err(NotAdmitted::Refused(refused)) => Err(ModelRefused {
+            wait: refused.wait,
+            goes_on: refused.limit.goes_on,
+            may_wait: refused.limit.queue.is_some(),
+            fault: NotAdmitted::Refused(refused).fault(),
+        }),
+        Err(other) => Err(ModelRefused { fault: other.fault(), wait: None, goes_on: false, may_wait: false }),
+    }
 }
 
-/// Takes what the request is expected to use from all of `limits`, or from none.
+/// As [`admit_model`], and waits where a limit has a queue.
+///
+/// # Errors
+/// The limit that refuses the request, or that it has waited for for too long.
+pub(super) async fn wait_for_model(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+    model: Option<&str>,
+) -> Result<Admitted, Fault> {
+    let request = limited(&exchange.record, prepared, model);
+    let applying = context.snapshot.limits.applying(&request, LimitScope::Model);
+    let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
+    take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())
+}
+
+/// Takes what the request is expected to use from all of `limits`, or from none. Where the limit that refuses has a queue, the request waits in it.
 async fn take(
-    index: &LimitIndex,
+    context: &RequestContext,
     exchange: &mut Exchange,
     limits: &[Applied],
     demand: Demand,
-) -> Result<Admitted, Refused> {
-    let moment = now();
-    let result = match index.sharing() {
-        None => Admitted::take(limits, demand, moment),
-        // Boxed: without a shared store, the future of a request is no larger.
-        Some(sharing) => Box::pin(sharing.take(limits, demand, moment)).await,
+) -> Result<Admitted, NotAdmitted> {
+    let result = match take_turn(&context.snapshot.limits, limits, demand, &[]).await {
+        Ok(admitted) => Ok(admitted),
+        Err(refused) if refused.limit.queue.is_none() => Err(NotAdmitted::Refused(refused)),
+        Err(refused) => Box::pin(waiting::wait(context, exchange, limits, demand, refused)).await,
     };
+    note(exchange, limits, &result);
+    result
+}
+
+/// Takes what a request is expected to use, which has had its turn in the queues of these subjects: of the counts of this process, or of the shared
+/// ones.
+///
+/// # Errors
+/// The first limit that refuses.
+pub(super) async fn take_turn(
+    index: &LimitIndex,
+    limits: &[Applied],
+    demand: Demand,
+    turns: &[Arc<Counter>],
+) -> Result<Admitted, Refused> {
+    match index.sharing() {
+        None => Admitted::take_turn(limits, demand, now(), turns),
+        // Boxed: without a shared store, the future of a request is no larger.
+        Some(sharing) => Box::pin(sharing.take_turn(limits, demand, now(), turns)).await,
+    }
+}
+
+/// Notes what limits have said, for the response and the log.
+fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
+    let moment = now();
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
     rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
-    match &result {
+    match result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {
                 exchange.record.limit.get_or_insert_with(|| limit.name.clone());
             }
         }
-        Err(refused) => exchange.record.limit = Some(refused.limit.name.clone()),
+        Err(NotAdmitted::Refused(refused) | NotAdmitted::TimedOut { refused, .. }) => {
+            exchange.record.limit = Some(refused.limit.name.clone());
+        }
+        Err(NotAdmitted::Draining) => {}
     }
-    result
 }
 
 /// The request as limits see it, if `model` answers it.
@@ -125,15 +175,5 @@ fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> Req
         model: prepared.model.as_deref().map(Into::into),
         bytes: record.upload.bytes(),
         uses_tokens: prepared.handshake.is_none(),
-    }
-}
-
-/// What the client is answered when a limit has refused its request.
-pub(in crate::proxy) fn limit_fault(refused: &Refused) -> Fault {
-    let reached = LimitReached { limit: refused.limit.name.clone(), wait: refused.wait };
-    match refused.unit {
-        Unit::Requests | Unit::Tokens => Fault::RateLimit(reached),
-        Unit::Concurrent => Fault::ConcurrencyLimit(reached),
-        Unit::Cost => Fault::CostLimit(reached),
     }
 }

@@ -1,12 +1,17 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
 mod limits;
+mod not_admitted;
 mod rate_headers;
+mod waiting;
 
 use std::sync::Arc;
 
-pub(super) use limits::{ModelRefused, limit_fault};
+pub(super) use limits::ModelRefused;
+pub(super) use not_admitted::limit_fault;
 pub(super) use rate_headers::rename_upstreams;
+
+use not_admitted::NotAdmitted;
 
 use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
@@ -43,6 +48,19 @@ pub(super) async fn admit_model(
     model: Option<&str>,
 ) -> Result<Option<Admitted>, ModelRefused> {
     limits::admit_model(context, exchange, prepared, model).await
+}
+
+/// As [`admit_model`], for a request that may wait for a limit and holds no candidate meanwhile.
+///
+/// # Errors
+/// The limit that refuses it.
+pub(super) async fn wait_for_model(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    prepared: &PreparedRequest,
+    model: Option<&str>,
+) -> Result<Admitted, Fault> {
+    limits::wait_for_model(context, exchange, prepared, model).await
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and

@@ -8,7 +8,7 @@ use crate::{
     fault::Fault,
     limit::Admitted,
     proxy::{
-        admission::{ModelRefused, admit_model},
+        admission::{ModelRefused, admit_model, wait_for_model},
         context::RequestContext,
         intake::PreparedRequest,
     },
@@ -30,6 +30,8 @@ pub(super) struct ModelGrants {
 pub(super) enum NotGranted {
     /// A limit is reached, and another model may be tried.
     Skip,
+    /// A limit is reached that the request may wait for, without a candidate: [`ModelGrants::wait`].
+    Wait,
     /// A limit is reached, and the request ends with it.
     Refuse(Fault),
 }
@@ -58,13 +60,31 @@ impl ModelGrants {
                 self.granted.push((candidate.model.clone(), granted));
                 Ok(())
             }
+            Err(ModelRefused { may_wait: true, .. }) => Err(NotGranted::Wait),
             Err(ModelRefused { fault, goes_on: false, .. }) => Err(NotGranted::Refuse(fault)),
-            Err(ModelRefused { fault, wait, goes_on: true }) => {
+            Err(ModelRefused { fault, wait, goes_on: true, .. }) => {
                 self.refused.push(candidate.model.clone());
                 self.note(fault, wait.unwrap_or(Duration::MAX));
                 Err(NotGranted::Skip)
             }
         }
+    }
+
+    /// Waits until the limits on `model`, which a candidate asks for instead of the request's, admit the request.
+    ///
+    /// # Errors
+    /// The limit that it has waited for.
+    pub(super) async fn wait(
+        &mut self,
+        context: &RequestContext,
+        exchange: &mut Exchange,
+        request: &PreparedRequest,
+        model: Option<Arc<str>>,
+    ) -> Result<(), Fault> {
+        let asked = model.as_deref().or(request.model.as_deref());
+        let granted = wait_for_model(context, exchange, request, asked).await?;
+        self.granted.push((model, Some(granted)));
+        Ok(())
     }
 
     /// Gives what was granted for `model`, which answers, to the exchange. What was granted for others is given back.

@@ -206,6 +206,15 @@ impl Dispatch {
                     self.rounds.candidates.mark_failed(&candidate, FailureScope::Model, true);
                     return Begun::LookAgain;
                 }
+                Err(NotGranted::Wait) => {
+                    let model = candidate.model.clone();
+                    // Neither a target nor a key is held while the request waits.
+                    drop(candidate);
+                    return match Box::pin(self.grants.wait(context, exchange, request, model)).await {
+                        Ok(()) => Begun::LookAgain,
+                        Err(fault) => Begun::Over(Err(fault)),
+                    };
+                }
             }
         }
         match self.send(context, exchange, request, candidate).await {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    exchange::{QueueWait, Queueing},
+    exchange::{QueueWait, Queueing, Server},
     snapshot::{Step, Target},
     upstream::TargetState,
     wait_queue::{QueuePermit, Waiter},
@@ -84,6 +84,9 @@ impl TargetWaits {
                 Poll::Pending => None,
             });
         let Some(granted) = granted else { return false };
+        if let Some(queueing) = &self.queueing {
+            queueing.served_by(Server::Target(granted.state.clone()));
+        }
         self.queued.clear();
         self.granted = RefCell::new(Some(granted));
         true

@@ -22,7 +22,7 @@ fn ticket(flow: FlowKey) -> Ticket {
 }
 
 fn wait(queue: &Arc<WaitQueue>, limit: usize, flow: FlowKey) -> Waiter {
-    queue.enqueue(limit, Bounds::LARGEST, ticket(flow)).expect("there is room in the queue")
+    queue.enqueue(limit, Room::LARGEST, ticket(flow)).expect("there is room in the queue")
 }
 
 fn granted(waiter: &mut Waiter) -> Option<QueuePermit> {
@@ -132,9 +132,9 @@ fn the_queue_is_bounded() {
     let queue = queue();
     let _permit = queue.try_take(Some(1)).unwrap();
     let waiters: Vec<_> = (0..MOST_WAITERS).map(|_| wait(&queue, 1, ONE)).collect();
-    assert!(queue.enqueue(1, Bounds::LARGEST, ticket(TWO)).is_none());
+    assert!(queue.enqueue(1, Room::LARGEST, ticket(TWO)).is_none());
     drop(waiters);
-    assert!(queue.enqueue(1, Bounds::LARGEST, ticket(TWO)).is_some());
+    assert!(queue.enqueue(1, Room::LARGEST, ticket(TWO)).is_some());
 }
 
 #[test]
@@ -190,7 +190,7 @@ async fn nothing_is_lost_between_threads() {
 fn the_bytes_of_those_who_wait_are_bounded() {
     let queue = queue();
     let _permit = queue.try_take(Some(1)).unwrap();
-    let bounds = Bounds { waiters: 3, bytes: 100 };
+    let bounds = Room { waiters: 3, bytes: 100 };
     let join = |bytes| queue.enqueue(1, bounds, Ticket { bytes, ..ticket(ONE) });
     assert!(join(101).is_none());
     let large = join(60).unwrap();
@@ -204,7 +204,7 @@ fn the_bytes_of_those_who_wait_are_bounded() {
 #[test]
 fn who_has_a_permit_counts_until_the_waiter_is_dropped() {
     let queue = queue();
-    let bounds = Bounds { waiters: 1, bytes: 10 };
+    let bounds = Room { waiters: 1, bytes: 10 };
     let mut first = queue.enqueue(1, bounds, Ticket { bytes: 10, ..ticket(ONE) }).unwrap();
     let turn = granted(&mut first).unwrap();
     assert_eq!((queue.waiting(), queue.waiters()), (0, 1));
@@ -218,8 +218,8 @@ fn a_request_that_comes_back_gets_its_place_again() {
     let queue = queue();
     let permit = queue.try_take(Some(1)).unwrap();
     let (early, late) = (ticket(ONE), ticket(ONE));
-    let mut second = queue.enqueue(1, Bounds::LARGEST, late).unwrap();
-    let mut first = queue.enqueue(1, Bounds::LARGEST, early).unwrap();
+    let mut second = queue.enqueue(1, Room::LARGEST, late).unwrap();
+    let mut first = queue.enqueue(1, Room::LARGEST, early).unwrap();
     assert_eq!((second.position(), first.position()), (1, 1));
     drop(permit);
     let permit = granted(&mut first).unwrap();
@@ -234,7 +234,7 @@ fn the_position_counts_what_is_served_before() {
     let _permit = queue.try_take(Some(1)).unwrap();
     let join = |flow, priority| {
         let ticket = Ticket { priority, ..ticket(FlowKey(flow)) };
-        queue.enqueue(1, Bounds::LARGEST, ticket).unwrap()
+        queue.enqueue(1, Room::LARGEST, ticket).unwrap()
     };
     let waiters: Vec<Waiter> = (0..10).map(|_| join(1, Priority::Normal)).collect();
     assert_eq!(waiters.last().unwrap().position(), 10);

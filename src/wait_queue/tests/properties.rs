@@ -145,7 +145,7 @@ proptest! {
             match action {
                 0 => {
                     let ticket = Ticket { priority, ..ticket(FlowKey(flow)) };
-                    waiters.extend(queue.enqueue(limit, Bounds::LARGEST, ticket));
+                    waiters.extend(queue.enqueue(limit, Room::LARGEST, ticket));
                 }
                 1 if !waiters.is_empty() => drop(waiters.remove(index.index(waiters.len()))),
                 2 if !permits.is_empty() => drop(permits.remove(index.index(permits.len()))),

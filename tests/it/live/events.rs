@@ -52,6 +52,15 @@ async fn a_request_in_flight_is_shown_with_its_attempts_until_it_has_ended() {
     );
     assert!(viewer.finished.is_empty());
 
+    let asked = request(gateway.admin.unwrap(), Http::One, "GET", "/status").body(whole("")).unwrap();
+    let status = send(gateway.admin.unwrap(), Http::One, asked).await.json();
+    let open = &status["exchanges"][0];
+    assert_eq!(
+        (&open["model"], &open["upstream"], &open["phase"]),
+        (&row["model"], &row["upstream"], &row["phase"])
+    );
+    assert_eq!((&open["attempts"], &open["events"]), (&json!(2), &json!(1)), "{open:#}");
+
     gate.open();
     viewer.until(|viewer| viewer.state["streams"].as_object()?.is_empty().then_some(())).await;
     let line = viewer.until(|viewer| viewer.finished.first().cloned()).await;

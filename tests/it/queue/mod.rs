@@ -1,4 +1,5 @@
 //! Requests that wait their turn: who is served next, what ends a wait, and what clients and operators see of it.
 
+mod limits;
 mod rig;
 mod targets;

@@ -21,7 +21,12 @@ pub fn key_of(client: &str) -> String {
 
 /// A chat request of `client` in a task of its own.
 pub fn ask(address: SocketAddr, client: &str, model: &str) -> JoinHandle<Answer> {
-    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}]}}"#);
+    ask_with(address, client, model, "Hello")
+}
+
+/// The same with this message.
+pub fn ask_with(address: SocketAddr, client: &str, model: &str, message: &str) -> JoinHandle<Answer> {
+    let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"{message}"}}]}}"#);
     let key = key_of(client);
     tokio::spawn(async move {
         let mut client = Client::connect(address, Http::One).await;

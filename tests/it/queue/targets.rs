@@ -20,20 +20,21 @@ async fn a_client_with_many_requests_does_not_delay_the_first_of_another() {
         .more(client("batch", "priority = \"low\""));
     let gateway = Gateway::start(&toml);
     let gates: Vec<Gate> = (0..8).map(|_| Gate::new()).collect();
-    gates.iter().for_each(|gate| upstream.queue(gated(gate, 10, 10)));
+    // What such a request is expected to use.
+    gates.iter().for_each(|gate| upstream.queue(gated(gate, 16, 256)));
     let target = {
         let live = gateway.inside().live.load();
         live.upstreams["sim"].target(0).state.clone()
     };
     let asked = [
-        ("flood", "m-0"),
-        ("batch", "low-0"),
-        ("flood", "m-1"),
-        ("flood", "m-2"),
-        ("flood", "m-3"),
-        ("calm", "calm-0"),
-        ("batch", "low-1"),
-        ("calm", "calm-1"),
+        ("flood", "a-0"),
+        ("batch", "c-0"),
+        ("flood", "a-1"),
+        ("flood", "a-2"),
+        ("flood", "a-3"),
+        ("calm", "b-0"),
+        ("batch", "c-1"),
+        ("calm", "b-1"),
     ];
     let mut answers = Vec::new();
     for (number, (client, model)) in asked.into_iter().enumerate() {
@@ -51,6 +52,6 @@ async fn a_client_with_many_requests_does_not_delay_the_first_of_another() {
         assert_eq!(answer.await.unwrap().status, 200);
     }
     let order = models(&upstream.records());
-    assert_eq!(order, ["m-0", "m-1", "calm-0", "m-2", "calm-1", "m-3", "low-0", "low-1"]);
+    assert_eq!(order, ["a-0", "a-1", "b-0", "a-2", "b-1", "a-3", "c-0", "c-1"]);
     gateway.finish(asked.len()).await;
 }

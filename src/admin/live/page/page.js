@@ -16,6 +16,8 @@ let chosen = null; // the request whose details are shown
 let paused = false;
 let sortBy = "age";
 let dirty = false;
+let limits = null; // what /limits says; read only while it is looked at
+let hasLimits = true;
 const filters = { requests: "", finished: "", log: "" };
 
 // ---- Elements
@@ -432,9 +434,32 @@ const limitColumns = [
   { name: "remaining", class: "number", text: (row) => row.remaining },
 ];
 
+// One row for each unit of each subject of a limit.
+function limitRows({ name, each, enforce, units, subjects }) {
+  return subjects.flatMap((subject) => Object.entries(subject.units).map(([unit, { used: spent, remaining }]) => ({
+    id: JSON.stringify([name, subject.name ?? "", unit]),
+    limit: enforce ? name : `${name} (only counts)`,
+    subject: [each, subject.name].filter(Boolean).join(" "),
+    unit: [unit, units[unit]?.per && `per ${units[unit].per}`].filter(Boolean).join(" "),
+    share: `${spent} of ${units[unit]?.quantity ?? "–"}`,
+    remaining: String(remaining),
+    ratio: subject.saturation,
+  })));
+}
+
+async function readLimits() {
+  if (view !== "clients" || document.hidden || state === null || !hasLimits) return;
+  const token = sessionStorage.getItem(TOKEN);
+  const response = await fetch("/limits", { headers: token ? { authorization: `Bearer ${token}` } : {} }).catch(() => null);
+  if (response === null) return;
+  hasLimits = response.status !== 404;
+  limits = response.ok ? (await response.json()).limits : null;
+  dirty = true;
+}
+
 function clientsView() {
   const clients = new Table(clientColumns, { empty: "no client has requests in flight or has used tokens" });
-  const limits = new Table(limitColumns, { empty: "no limit has counted anything" });
+  const table = new Table(limitColumns, { empty: "no limit has counted anything" });
   const limitsTitle = make("h3", {}, "Limits");
   const draw = () => {
     const rates = new Map();
@@ -448,11 +473,10 @@ function clientsView() {
     });
     rows.sort((one, other) => other.in_flight - one.in_flight || other.tokens_out - one.tokens_out);
     clients.show(rows);
-    const counted = Object.entries(state.limits ?? {}).map(([id, row]) => ({ id, ...row }));
-    limitsTitle.hidden = limits.element.hidden = state.limits === undefined;
-    limits.show(counted);
+    limitsTitle.hidden = table.element.hidden = limits === null;
+    table.show((limits ?? []).flatMap(limitRows));
   };
-  return { element: make("section", {}, clients.element, limitsTitle, limits.element), draw };
+  return { element: make("section", {}, clients.element, limitsTitle, table.element), draw };
 }
 
 function lineText({ text, line }) {
@@ -675,6 +699,7 @@ function choose(name, focus) {
   view = name;
   for (const [other, [, { element }]] of Object.entries(views)) element.hidden = other !== name;
   draw();
+  readLimits();
   if (focus) tabs.get(name).focus();
 }
 
@@ -715,4 +740,5 @@ setInterval(() => {
   if (!document.hidden && (dirty || view === "requests" || view === "upstreams" || chosen !== null)) { dirty = false; draw(); }
   if (performance.now() - heard > 15_000) stop?.abort();
 }, 500);
+setInterval(readLimits, 2000);
 keepConnected();

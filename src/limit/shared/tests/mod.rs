@@ -72,7 +72,7 @@ impl StoreGateway {
         }
         let decision = plan.decide(&replies);
         match &decision {
-            Decision::Admitted { granted, .. } => granted.iter().for_each(|granted| hold(granted)),
+            Decision::Admitted { granted, .. } => granted.iter().for_each(hold),
             _ => replies.iter().enumerate().for_each(|(part, reply)| {
                 self.ledger.add(plan.undo(part, reply));
             }),
@@ -152,6 +152,7 @@ pub(super) fn limit(name: &str) -> Limit {
         weights: Weights::default(),
         enforce: true,
         goes_on: false,
+        queue: None,
     }
 }
 
