@@ -1,12 +1,12 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use super::{NotAdmitted, rate_headers, waiting};
+use super::{NotAdmitted, rate_headers, taking::take_turn, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, now},
     fault::Fault,
-    limit::{Admitted, Applied, Counter, Demand, Refused},
+    limit::{Admitted, Applied, Demand},
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
@@ -114,24 +114,6 @@ async fn take(
     };
     note(exchange, limits, &result);
     result
-}
-
-/// Takes what a request is expected to use, which has had its turn in the queues of these subjects: of the counts of this process, or of the shared
-/// ones.
-///
-/// # Errors
-/// The first limit that refuses.
-pub(super) async fn take_turn(
-    index: &LimitIndex,
-    limits: &[Applied],
-    demand: Demand,
-    turns: &[Arc<Counter>],
-) -> Result<Admitted, Refused> {
-    match index.sharing() {
-        None => Admitted::take_turn(limits, demand, now(), turns),
-        // Boxed: without a shared store, the future of a request is no larger.
-        Some(sharing) => Box::pin(sharing.take_turn(limits, demand, now(), turns)).await,
-    }
 }
 
 /// Notes what limits have said, for the response and the log.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::time::sleep_until;
 
-use super::{NotAdmitted, limits};
+use super::{NotAdmitted, taking::take_turn};
 use crate::{
     body::ConnectionState,
     exchange::{Exchange, Queueing, Server},
@@ -107,7 +107,7 @@ impl LimitWait<'_> {
             if !self.turns.iter().any(|had| Arc::ptr_eq(had, &counter)) {
                 self.turns.push(counter.clone());
             }
-            refused = match limits::take_turn(self.index, self.limits, self.demand, &self.turns).await {
+            refused = match take_turn(self.index, self.limits, self.demand, &self.turns).await {
                 Ok(admitted) => {
                     self.queueing.served_by(Server::Limit(counter.clone()));
                     waiter.admitted();

