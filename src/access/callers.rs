@@ -1,8 +1,11 @@
 //! The known callers, and which routes and models each may use.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use super::{Credential, Credentials, Refused};
+use super::{Credential, Credentials, Refused, Sharded};
 use crate::{
     key_digest::{KeyDigest, key_digest},
     priority::Priority,
@@ -18,7 +21,7 @@ pub struct Caller {
     /// `[group.NAME]` that the caller belongs to.
     pub group: Option<Arc<str>>,
     /// What the group allows. A caller may use what both allow.
-    pub group_rights: Option<Rights>,
+    pub group_rights: Option<Arc<Rights>>,
     /// When the caller's keys expire.
     pub expires: Option<SystemTime>,
     /// What the caller's access lines have as `tags`, names and values.
@@ -83,7 +86,7 @@ impl Caller {
     }
 
     fn all_rights(&self) -> impl Iterator<Item = &Rights> {
-        std::iter::once(&self.rights).chain(&self.group_rights)
+        std::iter::once(&self.rights).chain(self.group_rights.as_deref())
     }
 }
 
@@ -92,12 +95,41 @@ pub fn fits(pattern: &str, model: &str) -> bool {
     pattern.strip_suffix('*').map_or(pattern == model, |beginning| model.starts_with(beginning))
 }
 
-/// All callers, by the digests of their keys.
+/// A caller with its keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownCaller {
+    /// The caller.
+    pub caller: Arc<Caller>,
+    /// The digests of its keys.
+    pub keys: Arc<[KeyDigest]>,
+    /// What its file says, if it has a file of its own.
+    pub own: Option<Arc<OwnTerms>>,
+}
+
+/// What the file of a client says itself, so that the client can be compiled again where its group or the limits have changed, without its file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnTerms {
+    /// Names of limits.
+    pub limits: Vec<Arc<str>>,
+    /// Its priority.
+    pub priority: Option<Priority>,
+    /// Whether open streams are cut when what they were granted is withdrawn.
+    pub cut: Option<bool>,
+}
+
+/// All callers, by their names and by the digests of their keys. A copy shares nearly everything with the original (see [`Sharded`]).
 ///
 /// The look-up need not take constant time: its duration depends on the digest of the presented key, and an attacker cannot choose
 /// digests that approach a known one without breaking SHA-256.
-#[derive(Debug, Default)]
-pub struct Callers(HashMap<KeyDigest, Arc<Caller>>);
+#[derive(Debug, Clone, Default)]
+pub struct Callers {
+    by_key: Sharded<KeyDigest, Arc<Caller>>,
+    by_name: Sharded<Arc<str>, KnownCaller>,
+    /// Number of callers whose open streams may have to be cut.
+    cut: usize,
+    /// Of these, the number of those whose keys expire.
+    cut_at_expiry: usize,
+}
 
 impl Callers {
     /// The caller that this key belongs to. A key in the query is not accepted, because every proxy on the way has written it to its log.
@@ -106,27 +138,69 @@ impl Callers {
             return None;
         }
         let key = key_digest(credential.bytes());
-        self.0.get(&key).map(|caller| KnownKey { key, caller: caller.clone() })
+        self.by_key.get(&key).map(|caller| KnownKey { key, caller: caller.clone() })
     }
 
     /// The caller that the key of this digest belongs to.
     pub fn by_key(&self, key: &KeyDigest) -> Option<&Arc<Caller>> {
-        self.0.get(key)
+        self.by_key.get(key)
     }
 
     /// Whether open streams of any caller may have to be cut.
     pub fn may_cut(&self) -> bool {
-        self.0.values().any(|caller| caller.cut_when_withdrawn)
+        self.cut > 0
     }
 
     /// Whether open streams of any caller are to be cut when its keys expire.
     pub fn may_cut_at_expiry(&self) -> bool {
-        self.0.values().any(|caller| caller.cut_when_withdrawn && caller.expires.is_some())
+        self.cut_at_expiry > 0
     }
 
     /// The caller of this name.
     pub fn by_name(&self, name: &str) -> Option<&Arc<Caller>> {
-        self.0.values().find(|caller| *caller.name == *name)
+        self.by_name.get(name).map(|known| &known.caller)
+    }
+
+    /// The caller of this name, with its keys.
+    pub fn known(&self, name: &str) -> Option<&KnownCaller> {
+        self.by_name.get(name)
+    }
+
+    /// All callers, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &KnownCaller> {
+        self.by_name.iter().map(|(_, known)| known)
+    }
+
+    /// The names of all callers, in the order of the alphabet.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.by_name.iter().map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
+    }
+
+    /// The callers whose keys have expired or will within `soon`; at most `listed` of them by name. Looks at each caller.
+    pub fn expiries(&self, soon: Duration, listed: usize) -> Expiries {
+        let now = SystemTime::now();
+        let mut expiries = Expiries::default();
+        for KnownCaller { caller, .. } in self.all() {
+            let Some(expires) = caller.expires.filter(|expires| *expires <= now + soon) else { continue };
+            let is_over = expires <= now;
+            expiries.expired += usize::from(is_over);
+            expiries.soon += usize::from(!is_over);
+            expiries.first.push((expires, caller.name.clone()));
+            if expiries.first.len() >= 2 * listed {
+                expiries.first.sort();
+                expiries.first.truncate(listed);
+            }
+        }
+        expiries.first.sort();
+        expiries.first.truncate(listed);
+        expiries
+    }
+
+    /// Number of callers.
+    pub fn count(&self) -> usize {
+        self.by_name.count()
     }
 
     /// The caller that a request with these credentials comes from: that of the known ones among them. A key in the query proves nothing, but
@@ -139,7 +213,7 @@ impl Callers {
         let mut is_proven = false;
         for credential in credentials.iter() {
             let key = key_digest(credential.bytes());
-            let Some(caller) = self.0.get(&key) else { continue };
+            let Some(caller) = self.by_key.get(&key) else { continue };
             if found.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.caller, caller)) {
                 return Err(Refused::Different);
             }
@@ -149,20 +223,64 @@ impl Callers {
         Ok(found.filter(|_| is_proven))
     }
 
-    /// Adds a caller with the digests of its keys. A digest that comes twice belongs to the last caller.
+    /// Adds a caller of the configuration with the digests of its keys.
     pub fn add(&mut self, keys: impl IntoIterator<Item = KeyDigest>, caller: &Arc<Caller>) {
-        self.0.extend(keys.into_iter().map(|key| (key, caller.clone())));
+        self.put(KnownCaller { caller: caller.clone(), keys: keys.into_iter().collect(), own: None });
     }
 
-    /// The caller that one of these keys belongs to here, if it equals `caller`.
-    pub fn same(&self, keys: &[KeyDigest], caller: &Caller) -> Option<Arc<Caller>> {
-        keys.iter().filter_map(|key| self.0.get(key)).find(|known| ***known == *caller).cloned()
+    /// Adds a caller, in place of the one that has its name. A digest that comes twice belongs to the last caller.
+    pub fn put(&mut self, known: KnownCaller) {
+        let name = known.caller.name.clone();
+        self.remove(&name);
+        let (cut, cut_at_expiry) = cuts(&known.caller);
+        self.cut += cut;
+        self.cut_at_expiry += cut_at_expiry;
+        for key in known.keys.iter() {
+            self.by_key.insert(*key, known.caller.clone());
+        }
+        self.by_name.insert(name, known);
+    }
+
+    /// Removes the caller of this name, and returns it.
+    pub fn remove(&mut self, name: &str) -> Option<KnownCaller> {
+        let known = self.by_name.remove(name)?;
+        let (cut, cut_at_expiry) = cuts(&known.caller);
+        self.cut -= cut;
+        self.cut_at_expiry -= cut_at_expiry;
+        for key in known.keys.iter() {
+            if self.by_key.get(key).is_some_and(|owner| owner.name == known.caller.name) {
+                self.by_key.remove(key);
+            }
+        }
+        Some(known)
+    }
+
+    /// The caller that is here already, if it equals `caller`.
+    pub fn same(&self, caller: &Caller) -> Option<Arc<Caller>> {
+        self.by_name(&caller.name).filter(|known| ***known == *caller).cloned()
     }
 
     /// Whether there are no callers.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.count() == 0
     }
+}
+
+/// The callers whose keys have expired, or expire soon.
+#[derive(Debug, Clone, Default)]
+pub struct Expiries {
+    /// Number of callers whose keys have expired.
+    pub expired: usize,
+    /// Number of callers whose keys expire soon.
+    pub soon: usize,
+    /// The first of both, in the order of time.
+    pub first: Vec<(SystemTime, Arc<str>)>,
+}
+
+/// What a caller adds to the numbers of those that may be cut, and of those that may be cut when their keys expire.
+fn cuts(caller: &Caller) -> (usize, usize) {
+    let is_cut = caller.cut_when_withdrawn;
+    (usize::from(is_cut), usize::from(is_cut && caller.expires.is_some()))
 }
 
 #[cfg(test)]
@@ -205,7 +323,7 @@ mod tests {
     #[test]
     fn a_group_and_its_client_must_both_allow() {
         let in_group = Caller {
-            group_rights: Some(rights(Some(&["openai", "local"]), Some(&["gpt-4o*"]))),
+            group_rights: Some(Arc::new(rights(Some(&["openai", "local"]), Some(&["gpt-4o*"])))),
             ..caller(Some(&["openai", "azure"]), None)
         };
         assert!(in_group.may_use_route("openai"));

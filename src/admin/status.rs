@@ -14,6 +14,7 @@ use super::AdminState;
 use crate::{
     accounts::MapSize,
     body::OpenExchange,
+    config::{ClientFilesReport, EXPIRES_SOON, FileProblem},
     listen::WorkerView,
     proxy::Reload,
     snapshot::{Snapshot, Target, Upstream},
@@ -21,6 +22,9 @@ use crate::{
 
 /// Open exchanges listed per worker. The counts cover all, and `exchanges_not_listed` says how many are missing from the list.
 const LISTED: usize = 1000;
+
+/// Clients listed whose keys have expired or expire soon.
+const LISTED_CLIENTS: usize = 100;
 
 /// A worker that has not responded within this time is reported as unresponsive.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -63,6 +67,8 @@ impl AdminState {
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
             "redis": redis(&snapshot),
+            "clients": clients(&snapshot),
+            "client_files": self.gateway.client_files.load().as_deref().map(client_files),
             "account_ids": account_ids(self.gateway.accounts.size()),
         });
         super::json(&shown)
@@ -109,6 +115,30 @@ fn redis(snapshot: &Snapshot) -> Option<Value> {
         "remembered_refusals": state.remembered,
         "pending_corrections": state.pending,
     }))
+}
+
+/// How many clients there are, and whose keys have expired or expire soon.
+fn clients(snapshot: &Snapshot) -> Value {
+    let expiries = snapshot.callers.expiries(EXPIRES_SOON, LISTED_CLIENTS);
+    let client = |(expires, name): &(SystemTime, Arc<str>)| json!({ "name": **name, "expires": humantime::format_rfc3339_seconds(*expires).to_string() });
+    json!({
+        "count": snapshot.callers.count(),
+        "expired": expiries.expired,
+        "expiring": expiries.soon,
+        "first": expiries.first.iter().map(client).collect::<Vec<_>>(),
+    })
+}
+
+fn client_files(report: &ClientFilesReport) -> Value {
+    let problem = |known: &FileProblem| json!({ "file": known.file, "problem": known.problem });
+    json!({
+        "directory": report.directory.display().to_string(),
+        "files": report.files,
+        "broken": report.broken,
+        "problems": report.listed.iter().map(problem).collect::<Vec<_>>(),
+        "unreadable": report.unreadable,
+        "reads": report.reads,
+    })
 }
 
 /// Which account knows an id, where that is not the rule's.

@@ -1,5 +1,6 @@
 //! The composition root: configuration → gateway → listeners → signals → drain.
 
+mod clients;
 mod drain_display;
 mod exporter;
 mod reload;
@@ -34,9 +35,11 @@ use crate::{
     snapshot::{CompileError, Snapshot},
     telemetry::{self, queue::Queue},
 };
+use clients::FileClients;
+pub use clients::compile_with_client_files;
 use drain_display::DrainDisplay;
 use exporter::Exporters;
-use reload::Reloading;
+use reload::{Followed, Reloading};
 pub use service::Service;
 pub use unbound::{Unbound, Unlistened};
 
@@ -102,6 +105,7 @@ pub struct App {
     service: Service,
     terminal: bool,
     reloading: Option<Reloading>,
+    clients: FileClients,
 }
 
 /// What a run consists of.
@@ -172,7 +176,8 @@ impl App {
         let runtime = runtime.map_err(AppError::Runtime)?;
         let admin = config.admin.clone();
         let log = AccessLog { queue: queue.clone(), format: config.log.format };
-        let snapshot = Snapshot::compile(config, None)?;
+        let (mut clients, changes) = FileClients::read(&config);
+        let snapshot = clients.begin(Snapshot::compile(config, None)?, changes);
         let backlog = snapshot.server.backlog;
         let mut failed = Vec::new();
         let mut open = |key: String, address| {
@@ -187,6 +192,7 @@ impl App {
         Unbound::unless(failed)?;
         let accounts = state::accounts(&snapshot, state);
         let gateway = Gateway::with_accounts(snapshot, log, accounts);
+        clients.report(&gateway);
         inherited.report_left();
         let listening = start(&gateway, sockets)?;
         let admin = match admin {
@@ -196,7 +202,7 @@ impl App {
             }
             None => None,
         };
-        Ok(Self { gateway, listening, admin, runtime, queue, service, terminal, reloading: None })
+        Ok(Self { gateway, listening, admin, runtime, queue, service, terminal, reloading: None, clients })
     }
 
     /// Reloads from `source` from now on: when one of its files changes, and at SIGHUP. `digest` is that of the read with which
@@ -204,9 +210,10 @@ impl App {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn following(self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
+    pub fn following(mut self, source: Source, digest: Vec<u8>) -> Result<Self, AppError> {
         let (gateway, service) = (self.gateway.clone(), self.service.clone());
-        let reloading = Reloading::start(source, digest, gateway, service).map_err(AppError::Reload);
+        let followed = Followed { source, digest, clients: std::mem::take(&mut self.clients) };
+        let reloading = Reloading::start(followed, gateway, service).map_err(AppError::Reload);
         Ok(Self { reloading: Some(flush_on_error(&self.queue, reloading)?), ..self })
     }
 
@@ -246,8 +253,17 @@ impl App {
     /// # Errors
     /// A worker died, while serving or draining.
     pub fn run_until(self, stop: impl AsyncFnMut()) -> Result<Ended, AppError> {
-        let Self { gateway, listening, admin, runtime, queue, service, terminal, reloading: _reloading } =
-            self;
+        let Self {
+            gateway,
+            listening,
+            admin,
+            runtime,
+            queue,
+            service,
+            terminal,
+            reloading: _reloading,
+            clients: _,
+        } = self;
         let run = Run {
             gateway: &gateway,
             listening: &listening,
@@ -256,7 +272,7 @@ impl App {
             terminal,
         };
         let ended = runtime.block_on(async {
-            let exporters = Exporters::start(&gateway);
+            let exporters = Exporters::start(&gateway, &listening);
             let ended = tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},

@@ -8,9 +8,11 @@ use std::{
     thread::{Builder, JoinHandle},
 };
 
-use super::Service;
+use super::{Service, clients::FileClients};
 use crate::{
-    config::{Config, ConfigWatch, Problem, Problems, Reading, ReloadReason, ReloadTrigger, Source},
+    config::{
+        ClientEvents, Config, ConfigWatch, Problem, Problems, Reading, ReloadReason, ReloadTrigger, Source,
+    },
     proxy::Gateway,
 };
 
@@ -24,6 +26,15 @@ pub(super) struct Reloading {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What is followed, as it was read last.
+pub(super) struct Followed {
+    pub(super) source: Source,
+    /// The digest of the last read.
+    pub(super) digest: Vec<u8>,
+    /// The clients' files.
+    pub(super) clients: FileClients,
+}
+
 /// The state of the thread.
 struct Follower {
     source: Source,
@@ -32,21 +43,18 @@ struct Follower {
     watch: ConfigWatch,
     /// The digest of the last read, valid or not.
     digest: Vec<u8>,
+    clients: FileClients,
 }
 
 impl Reloading {
-    /// Follows `source`, whose last read had this `digest`.
+    /// Follows the files of a gateway.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub(super) fn start(
-        source: Source,
-        digest: Vec<u8>,
-        gateway: Arc<Gateway>,
-        service: Service,
-    ) -> io::Result<Self> {
+    pub(super) fn start(followed: Followed, gateway: Arc<Gateway>, service: Service) -> io::Result<Self> {
         let (watch, trigger) = ConfigWatch::new();
-        let follower = Follower { source, gateway, service, watch, digest };
+        let Followed { source, digest, clients } = followed;
+        let follower = Follower { source, gateway, service, watch, digest, clients };
         let thread = Builder::new().name("reload".into()).spawn(move || follower.run())?;
         Ok(Self { trigger: Some(trigger), thread: Some(thread) })
     }
@@ -72,8 +80,21 @@ impl Follower {
     fn run(mut self) {
         // The files may have changed between the read at the start and the first watch.
         self.reload_if_changed(ReloadReason::Changed);
+        self.follow_clients(ClientEvents { any: true, ..ClientEvents::default() });
         while let Some(reason) = self.watch.wait() {
-            self.reload_if_changed(reason);
+            if reason != ReloadReason::Clients {
+                self.reload_if_changed(reason);
+            }
+            let mut events = self.watch.client_events();
+            events.any |= reason == ReloadReason::Asked;
+            self.follow_clients(events);
+        }
+    }
+
+    /// Reads the files of clients that have changed, and no others.
+    fn follow_clients(&mut self, events: ClientEvents) {
+        if events != ClientEvents::default() {
+            self.clients.follow(events, &self.gateway);
         }
     }
 
@@ -96,6 +117,9 @@ impl Follower {
     fn read(&mut self) -> Reading {
         let mut reading = self.source.read();
         for _ in 1..READINGS {
+            if let Ok(config) = &reading.config {
+                self.watch.follow_clients(config.client_files.as_deref());
+            }
             if !self.watch.follow(&reading.files) {
                 break;
             }
@@ -105,10 +129,13 @@ impl Follower {
     }
 
     /// Applies the configuration and returns whether it was taken; otherwise the previous one stays in effect.
-    fn apply(&self, config: Config) -> bool {
+    fn apply(&mut self, config: Config) -> bool {
         warn(&config.warnings);
-        match self.gateway.replace(config) {
-            Ok(snapshot) => {
+        let changes = self.clients.under(&config, &self.gateway.live.load());
+        match self.gateway.replace_with(config, changes) {
+            Ok((snapshot, conflicts)) => {
+                self.clients.refuse(conflicts);
+                self.clients.report(&self.gateway);
                 tracing::info!(generation = snapshot.generation, "configuration reloaded");
                 for difference in &snapshot.awaits_restart {
                     tracing::warn!("configuration change needs a restart: {difference}");
@@ -116,6 +143,7 @@ impl Follower {
                 true
             }
             Err(error) => {
+                self.clients.refused();
                 let error: &dyn std::error::Error = &error;
                 tracing::error!(error, "configuration not reloaded; the previous one stays in effect");
                 false

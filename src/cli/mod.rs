@@ -49,7 +49,7 @@ pub fn run() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Simulate(options) => simulate::run(&options),
-        Command::Key(KeyCommand::New { name }) => key::new(&name),
+        Command::Key(KeyCommand::New(options)) => key::new(&options),
         Command::Cert(options) => cert::run(&options),
         Command::Health(options) => health::run(&file, &options),
         Command::Client(options) => client::run(&file, &options),
@@ -226,12 +226,12 @@ impl Command {
 enum KeyCommand {
     /// Create a client key and print it once, with its [client.NAME] table
     ///
-    /// The configuration holds only the SHA-256 of the key. Give the key to the client and add the table to gateway.toml.
-    #[command(after_long_help = "Example:\n  sluicegate key new team-a")]
-    New {
-        /// Name of the client, as shown in logs and metrics
-        name: String,
-    },
+    /// The configuration holds only the SHA-256 of the key. Give the key to the client and add the table to gateway.toml; or have its file written
+    /// into the directory of [client_files], where a running gateway reads it at once.
+    #[command(
+        after_long_help = "Examples:\n  sluicegate key new team-a\n  sluicegate key new team-a --group research --write"
+    )]
+    New(key::NewOptions),
 }
 
 /// Where the demo listens.
@@ -327,7 +327,7 @@ mod tests {
         let simulate = parse("sluicegate simulate --listen 127.0.0.1:9090").command;
         assert!(matches!(simulate, Some(Command::Simulate(options)) if options.listen.port() == 9090));
         let key = parse("sluicegate key new team-a").command;
-        assert!(matches!(key, Some(Command::Key(KeyCommand::New { name })) if name == "team-a"));
+        assert!(matches!(key, Some(Command::Key(KeyCommand::New(options))) if options.name == "team-a"));
         let Some(Command::Cert(_)) = parse("sluicegate cert --name a --name b --force").command else {
             panic!("cert")
         };

@@ -9,6 +9,7 @@
 
 mod certificate;
 mod check;
+mod client_files;
 mod declare;
 mod expiry;
 mod fixed;
@@ -45,8 +46,8 @@ use std::{
 use aws_lc_rs::digest::{Context, SHA256};
 use toml::de::DeTable;
 
-use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 pub use self::{
+    client_files::{ClientChange, ClientFiles, ClientFilesReport, ClientScope, FileProblem},
     declare::{DefaultValue, Effect, Inheritance, Key, Meta, Secrecy, Shape},
     expiry::EXPIRES_SOON,
     fixed::Fixed,
@@ -66,8 +67,9 @@ pub use self::{
     },
     secret::{InvalidKeyHash, InvalidSecret, KeyHash, Secret},
     source::Env,
-    watch::{ConfigWatch, ReloadReason, ReloadTrigger},
+    watch::{ClientEvents, ConfigWatch, ReloadReason, ReloadTrigger},
 };
+use self::{declare::Keys as _, problem::complaint, reader::Table, report::Report, schema::Root};
 
 /// Maximum size of the file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -157,6 +159,38 @@ pub fn admin_address(path: &Path) -> Result<Option<SocketAddr>, Problems> {
     let mut problems = report.finish().err().unwrap_or_default();
     problems.retain(|problem| problem.path == "admin.address");
     Err(refuse(problems))
+}
+
+/// What the issuing of a client's key needs to know of a configuration.
+#[derive(Debug)]
+pub struct ClientIssue {
+    /// The directory of the clients' files; `None` without `[client_files]`.
+    pub directory: Option<PathBuf>,
+    /// The line of the file in which the client is defined already.
+    pub defined: Option<usize>,
+    /// Whether the group that was asked for is defined.
+    pub has_group: bool,
+}
+
+/// What the issuing of a key to the client `name`, of `group`, needs to know of a configuration. Mistakes elsewhere in the file do not matter.
+///
+/// # Errors
+/// The file cannot be read, or is not TOML.
+pub fn client_issue(path: &Path, name: &str, group: Option<&str>) -> Result<ClientIssue, Problems> {
+    let refuse = |problems| Problems { file: path.to_owned(), problems };
+    let text = read(path).map_err(|problem| refuse(vec![problem]))?;
+    let report = Report::new(&text);
+    let document = DeTable::parse(&text).map_err(|error| refuse(vec![not_toml(&error, &text, &report)]))?;
+    let root = Table::root(document.get_ref(), Root::NAMES, &report);
+    let within = |table: &'static str, name: &str| root.get(table).and_then(|table| table.child(name));
+    let directory = within("client_files", "directory");
+    let directory = directory.as_ref().and_then(|node| node.value.as_str());
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(ClientIssue {
+        directory: directory.map(|directory| folder.join(directory)),
+        defined: within("client", name).map(|node| node.line()),
+        has_group: group.is_none_or(|group| within("group", group).is_some()),
+    })
 }
 
 /// Reads the text of a file in a given environment.

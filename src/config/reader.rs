@@ -29,6 +29,11 @@ impl<'a> Node<'a> {
         self.report.problem(&self.path, self.offset, complaint);
     }
 
+    /// The line of the file, from 1.
+    pub(crate) fn line(&self) -> usize {
+        self.report.line(self.offset)
+    }
+
     /// Reports a warning about the value.
     pub(crate) fn warn(&self, complaint: Complaint) {
         self.report.warning(&self.path, self.offset, complaint);

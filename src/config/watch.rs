@@ -20,6 +20,8 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 
+use super::client_files::is_client_file;
+
 /// Events that may be queued. For events beyond it only a flag is kept: see [`PendingFlags`].
 const QUEUE: usize = 256;
 /// An edit is complete when nothing has happened for this long. An editor writes several times.
@@ -28,6 +30,8 @@ const QUIET: Duration = Duration::from_millis(100);
 const LONGEST_EDIT: Duration = Duration::from_secs(2);
 /// Links followed on the way to one file, as many as Linux follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// Names of clients' files that are remembered until they are read; beyond it, the whole directory is searched.
+const MAX_NAMES: usize = 4096;
 
 /// Waits for reasons to reload. Used by a thread that may block.
 #[derive(Debug)]
@@ -43,6 +47,22 @@ pub struct ConfigWatch {
     entries: BTreeSet<PathBuf>,
     /// Files that were written to and not closed since.
     open: BTreeSet<PathBuf>,
+    /// The directory of the clients' files, as the configuration names it.
+    client_directory: Option<PathBuf>,
+    /// The same without links, if it is there.
+    client_folder: Option<PathBuf>,
+    client_events: ClientEvents,
+    /// Whether anything but files of clients may have changed.
+    configuration_changed: bool,
+}
+
+/// What has happened in the directory of the clients' files.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ClientEvents {
+    /// Files that have changed.
+    pub files: BTreeSet<OsString>,
+    /// Whether others may have changed too.
+    pub any: bool,
 }
 
 /// Requests a reload from any thread. Dropping it ends the watch.
@@ -65,6 +85,8 @@ pub enum ReloadReason {
     Changed,
     /// A reload was requested.
     Asked,
+    /// Only files of clients were touched: see [`ConfigWatch::client_events`].
+    Clients,
 }
 
 /// What must not be lost when the queue of events is full.
@@ -102,17 +124,36 @@ impl ConfigWatch {
             gone: BTreeSet::new(),
             entries: BTreeSet::new(),
             open: BTreeSet::new(),
+            client_directory: None,
+            client_folder: None,
+            client_events: ClientEvents::default(),
+            configuration_changed: false,
         };
         (watch, ReloadTrigger { sender })
     }
 
-    /// Watches exactly the paths that lead to `files`. Returns true when a folder is watched that was not before, or that
+    /// The directory of the clients' files is this from the next call of [`ConfigWatch::follow`] on.
+    pub fn follow_clients(&mut self, directory: Option<&Path>) {
+        self.client_directory = directory.map(Path::to_owned);
+    }
+
+    /// What has happened in the directory of the clients' files since the last call.
+    pub fn client_events(&mut self) -> ClientEvents {
+        std::mem::take(&mut self.client_events)
+    }
+
+    /// Watches exactly the paths that lead to `files`, and the directory of the clients' files. Returns true when a folder is watched that was not before, or that
     /// replaced a watched one: changes between the last read and now were not seen then.
     pub fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
         let mut paths = WatchedPaths::default();
         for file in files {
             paths.walk(file);
         }
+        self.client_folder = self.client_directory.as_ref().and_then(|directory| {
+            paths.walk(directory);
+            directory.canonicalize().ok()
+        });
+        paths.folders.extend(self.client_folder.clone());
         let WatchedPaths { folders, entries } = paths;
         let gone = std::mem::take(&mut self.gone);
         let grown = folders.iter().any(|folder| !self.folders.contains(folder) || gone.contains(folder));
@@ -147,7 +188,9 @@ impl ConfigWatch {
                 };
         }
         self.settle();
-        self.requested().unwrap_or(Some(ReloadReason::Changed))
+        let is_configuration = std::mem::take(&mut self.configuration_changed);
+        let reason = if is_configuration { ReloadReason::Changed } else { ReloadReason::Clients };
+        self.requested().unwrap_or(Some(reason))
     }
 
     /// What the trigger has requested, if anything.
@@ -169,6 +212,8 @@ impl ConfigWatch {
 
     /// Treats every watched folder as possibly replaced.
     fn anything(&mut self) {
+        self.client_events.any = true;
+        self.configuration_changed = true;
         self.gone.clone_from(&self.folders);
     }
 
@@ -192,6 +237,39 @@ impl ConfigWatch {
         self.open.clear();
     }
 
+    /// Notes which of the paths of an event are files of clients, and whether there are others.
+    fn note(&mut self, paths: &[PathBuf]) {
+        for path in paths {
+            let is_entry = self.entries.contains(path) || self.folders.contains(path);
+            self.configuration_changed |= is_entry;
+            let name = path.file_name().filter(|_| self.is_in_client_folder(path));
+            match name {
+                Some(name) if is_client_file(name) && self.client_events.files.len() < MAX_NAMES => {
+                    self.client_events.files.insert(name.to_owned());
+                }
+                // Kubernetes swaps a link of such a name, through which all files lead.
+                Some(name) if is_client_file(name) || name.as_encoded_bytes().starts_with(b"..") => {
+                    self.client_events.any = true;
+                }
+                Some(_) => {}
+                // The directory itself, or a link on the way to it.
+                None => self.client_events.any |= is_entry,
+            }
+        }
+    }
+
+    fn is_in_client_folder(&self, path: &Path) -> bool {
+        self.client_folder.is_some() && path.parent() == self.client_folder.as_deref()
+    }
+
+    /// Whether a path is one of a client's files, or may be a link through which they lead.
+    fn is_of_client(&self, path: &Path) -> bool {
+        self.is_in_client_folder(path)
+            && path
+                .file_name()
+                .is_some_and(|name| is_client_file(name) || name.as_encoded_bytes().starts_with(b".."))
+    }
+
     /// Whether the message concerns a watched path.
     fn concerns(&mut self, message: WatchMessage) -> bool {
         let event = match message {
@@ -207,10 +285,15 @@ impl ConfigWatch {
             self.anything();
             return true;
         }
-        let ours = |path: &PathBuf| self.entries.contains(path) || self.folders.contains(path);
+        let ours = |path: &PathBuf| {
+            self.entries.contains(path) || self.folders.contains(path) || self.is_of_client(path)
+        };
         let concerned: Vec<PathBuf> = event.paths.iter().filter(|path| ours(path)).cloned().collect();
         if concerned.is_empty() {
             return false;
+        }
+        if !is_reading(event.kind) {
+            self.note(&concerned);
         }
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
@@ -273,6 +356,11 @@ impl PendingFlags {
     fn is_urgent(&self) -> bool {
         self.asked.load(Ordering::Acquire) || self.closed.load(Ordering::Acquire)
     }
+}
+
+/// Whether files were only read. The gateway itself reads them.
+fn is_reading(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write))
 }
 
 /// The links and folders on the way to some files.

@@ -53,6 +53,11 @@ impl Counter {
         self.shared.get_or_init(|| Box::new(Replica::new(limit, subject())));
     }
 
+    /// Whether these are copies of counts of another subject.
+    pub fn is_of_another(&self, subject: &Subject) -> bool {
+        self.shared.get().is_some_and(|replica| replica.subject() != subject)
+    }
+
     /// The count of a unit of time.
     pub(super) fn timed(&self, unit: Unit) -> Option<&Meter> {
         match unit {

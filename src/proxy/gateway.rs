@@ -13,9 +13,10 @@ use tokio::sync::watch;
 
 use crate::{
     accounts::{AccountMap, MemoryMap},
-    config::{Config, Problems},
+    config::{ClientChange, ClientFilesReport, Config, Problems},
     exchange::AccessLog,
-    snapshot::{CompileError, Snapshot},
+    limit::InFlight,
+    snapshot::{ClientConflict, ClientsChanged, CompileError, Snapshot},
     telemetry::metrics::{count::Reloads, models::ModelNames, worker::WorkerMetrics},
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub struct Gateway {
     /// The current configuration, compiled.
     pub live: ArcSwap<Snapshot>,
+    /// The state of the clients' files; `None` without `[client_files]`.
+    pub client_files: ArcSwapOption<ClientFilesReport>,
     /// The result of the last reload; `None` before the first.
     pub last_reload: ArcSwapOption<Reload>,
     /// The configuration before the current one, as it may be shown.
@@ -44,10 +47,23 @@ pub struct Gateway {
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
     pub(super) buffered: AtomicU64,
+    /// The requests in flight, where `server.max_requests` bounds them.
+    pub(super) in_flight: InFlight,
     /// Bytes of request bodies that all workers hold in files.
     pub(super) spooled: Arc<AtomicU64>,
     /// Open WebSocket connections: each of them holds a clone.
     pub(super) tunnels: Arc<()>,
+}
+
+/// What became of changes of clients; see [`ClientsChanged`].
+#[derive(Debug)]
+pub struct ClientsApplied {
+    /// Number of clients that came or changed.
+    pub changed: usize,
+    /// Number of clients that are gone.
+    pub gone: usize,
+    /// Clients that stay as they were, because they are in conflict with others.
+    pub conflicts: Vec<ClientConflict>,
 }
 
 /// The result of a reload.
@@ -80,6 +96,7 @@ impl Gateway {
         reloads.success(started);
         Arc::new(Self {
             live,
+            client_files: ArcSwapOption::empty(),
             last_reload: ArcSwapOption::empty(),
             replaced_configuration: ArcSwapOption::empty(),
             replaced: watch::Sender::default(),
@@ -90,6 +107,7 @@ impl Gateway {
             models,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
+            in_flight: InFlight::default(),
             spooled: Arc::default(),
             tunnels: Arc::default(),
         })
@@ -107,17 +125,46 @@ impl Gateway {
         self.metrics.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Gives new exchanges other clients, of those that have files. Only one thread may call this or [`Gateway::replace`] at a time.
+    pub fn change_clients(&self, changes: Vec<ClientChange>) -> ClientsApplied {
+        let ClientsChanged { snapshot, changed, gone, conflicts } =
+            self.live.load_full().with_clients(changes);
+        if changed + gone > 0 {
+            self.live.store(Arc::new(snapshot));
+            self.replaced.send_replace(());
+        }
+        ClientsApplied { changed, gone, conflicts }
+    }
+
     /// Compiles `config` and makes it the configuration of new exchanges. Blocks. Only one thread may call this at a time.
     ///
     /// # Errors
     /// [`CompileError`]; the previous configuration then stays in effect.
     pub fn replace(&self, config: Config) -> Result<Arc<Snapshot>, CompileError> {
+        self.replace_with(config, Vec::new()).map(|(snapshot, _)| snapshot)
+    }
+
+    /// The same with changes of clients that have files, and returns the conflicts among these. No request sees one without the other.
+    ///
+    /// # Errors
+    /// [`CompileError`]; the previous configuration then stays in effect.
+    pub fn replace_with(
+        &self,
+        config: Config,
+        changes: Vec<ClientChange>,
+    ) -> Result<(Arc<Snapshot>, Vec<ClientConflict>), CompileError> {
         let compiled = Snapshot::compile(config, Some(&self.live.load_full()));
         let problems = compiled.as_ref().err().map(|error| in_a_line(error)).into_iter().collect();
-        let compiled = compiled.map(Arc::new);
+        let compiled = compiled.map(|snapshot| {
+            if changes.is_empty() {
+                return (Arc::new(snapshot), Vec::new());
+            }
+            let ClientsChanged { snapshot, conflicts, .. } = snapshot.with_clients(changes);
+            (Arc::new(snapshot), conflicts)
+        });
         // Before the new snapshot is stored, so that a reader of the new generation never sees the problems of an earlier reload.
         self.reloaded(problems);
-        if let Ok(snapshot) = &compiled {
+        if let Ok((snapshot, _)) = &compiled {
             start_sharing(snapshot);
             self.models.configure(&snapshot.model_names);
             let before = self.live.swap(snapshot.clone());

@@ -60,7 +60,7 @@ use tunnel::{PageRefusal, UpgradeRequest};
 pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
-pub use gateway::{Gateway, Reload};
+pub use gateway::{ClientsApplied, Gateway, Reload};
 pub use memo::CallerMemo;
 pub use tunnel::OpenTunnel;
 pub use worker::Worker;
@@ -204,6 +204,7 @@ async fn answer(
     let routed = arrival::find_route(context, exchange, &head)?;
     let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
+    arrival::admit_load(context, exchange)?;
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
     let arrived = Arrived::new(routed, authenticated, timeouts);

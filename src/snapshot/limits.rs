@@ -1,17 +1,17 @@
 //! The limits of a configuration, and which of them apply to a request.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, OnceLock},
 };
 
 use super::Snapshot;
 use crate::{
-    access::{self, Caller},
+    access::{self, Caller, Callers, OwnTerms, Sharded},
     config::{self, Burst, Each, Exhausted, Per},
     limit::{
-        Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights,
+        Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Rate, Weights,
         shared::{Sharing, SharingSettings, Subject as SharedSubject},
     },
     money::Money,
@@ -32,7 +32,7 @@ pub struct LimitIndex {
     /// Of every request.
     of_all: LimitList,
     of_groups: BTreeMap<Arc<str>, LimitList>,
-    of_clients: BTreeMap<Arc<str>, LimitList>,
+    of_clients: Sharded<Arc<str>, LimitList>,
     of_routes: BTreeMap<Arc<str>, LimitList>,
     of_models: BTreeMap<Arc<str>, LimitList>,
     /// Where the counts are shared with other gateways, by the configuration.
@@ -76,12 +76,12 @@ pub struct LimitQueued<'a> {
 }
 
 /// One limit, compiled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct CompiledLimit {
     limit: Arc<Limit>,
     each: Each,
-    filters: Filters,
-    counters: Counters,
+    filters: Arc<Filters>,
+    counters: Arc<Counters>,
 }
 
 /// What a limit is about; `None`: all.
@@ -95,11 +95,9 @@ struct Filters {
 
 /// The names of everything that limits can count, each list in the order of the alphabet. The first subject of each kind is the one without a
 /// name: the callers of open routes, the models without a table.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Subjects {
     clients: Vec<Arc<str>>,
-    /// The group of each client.
-    groups_of_clients: Vec<Option<Arc<str>>>,
     groups: Vec<Arc<str>>,
     routes: Vec<Arc<str>>,
     models: Vec<Arc<str>>,
@@ -107,8 +105,10 @@ struct Subjects {
 
 impl LimitIndex {
     /// Compiles the limits of `config`. Counts of `previous` go on where the limit still counts the same units in the same manner.
-    pub(super) fn compile(config: &config::Config, previous: Option<&Snapshot>) -> Self {
-        let subjects = Subjects::of(config);
+    pub(super) fn compile(config: &config::Config, callers: &Callers, previous: Option<&Snapshot>) -> Self {
+        let mut subjects = Subjects::of(config);
+        let of_files = || callers.all().filter(|known| known.own.is_some());
+        subjects.add_clients(of_files().map(|known| &known.caller.name));
         let limits: Vec<CompiledLimit> = config
             .limits
             .iter()
@@ -116,10 +116,16 @@ impl LimitIndex {
             .collect();
         let position = |name: &Arc<str>| limits.iter().position(|known| known.limit.name == *name);
         let list = |names: &[Arc<str>]| -> LimitList { names.iter().filter_map(position).collect() };
+        let mut of_clients = Sharded::default();
+        let in_file = config.clients.iter().map(|(name, client)| (name, &*client.limits));
+        let own = callers.all().filter_map(|known| Some((&known.caller.name, &*known.own.as_ref()?.limits)));
+        for (name, names) in in_file.chain(own).filter(|(_, names)| !names.is_empty()) {
+            of_clients.insert(name.clone(), list(names));
+        }
         let index = Self {
             of_all: list(&config.default_limits),
             of_groups: lists(config.groups.iter().map(|(name, group)| (name, list(&group.limits)))),
-            of_clients: lists(config.clients.iter().map(|(name, client)| (name, list(&client.limits)))),
+            of_clients,
             of_routes: lists(config.routes.iter().map(|(name, route)| (name, list(&route.limits)))),
             of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
             estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
@@ -132,7 +138,7 @@ impl LimitIndex {
         if let Some(previous) = previous
             && index.shares_with(&previous.limits)
         {
-            index.go_on_with(&previous.limits);
+            index.go_on_with(&previous.limits, callers);
         }
         index
     }
@@ -186,7 +192,7 @@ impl LimitIndex {
         let lists = [
             &*self.of_all,
             of(&self.of_groups, group.map(|name| &**name)),
-            of(&self.of_clients, request.caller.map(|caller| &*caller.name)),
+            request.caller.and_then(|caller| self.of_clients.get(&*caller.name)).map_or(&[], |list| list),
             of(&self.of_routes, Some(request.route)),
             of(&self.of_models, request.model_table),
         ];
@@ -209,6 +215,58 @@ impl LimitIndex {
         applying
     }
 
+    /// The same limits for other clients: those of these names may have come, gone, or have other limits. `None`: nothing of that concerns limits.
+    pub(super) fn with_clients(&self, names: &[Arc<str>], [before, after]: [&Callers; 2]) -> Option<Self> {
+        let terms = |callers: &Callers, name: &str| callers.known(name).map(|known| known.own.clone());
+        let limits_of =
+            |terms: Option<Option<Arc<OwnTerms>>>| terms.map(|own| own.map(|own| own.limits.clone()));
+        let is_same = |name: &&Arc<str>| limits_of(terms(before, name)) == limits_of(terms(after, name));
+        if self.limits.is_empty() || names.iter().all(|name| is_same(&name)) {
+            return None;
+        }
+        let mut index =
+            Self { limits: self.limits.clone(), of_clients: self.of_clients.clone(), ..self.share() };
+        let (there, gone): (Vec<_>, Vec<_>) = names.iter().partition(|name| after.by_name(name).is_some());
+        index.subjects.add_clients(there.iter().copied());
+        index.subjects.remove_clients(&gone.into_iter().collect());
+        for name in names {
+            index.of_clients.remove(&**name);
+            let own = terms(after, name).flatten();
+            if let Some(own) = own.filter(|own| !own.limits.is_empty()) {
+                index.of_clients.insert(name.clone(), index.list(&own.limits));
+            }
+        }
+        for compiled in
+            index.limits.iter_mut().filter(|limit| matches!(limit.each, Each::Client | Each::Group))
+        {
+            compiled.counters = Arc::new(Counters::new(index.subjects.count(compiled.each)));
+        }
+        index.go_on_with(self, after);
+        Some(index)
+    }
+
+    /// The same index without limits and without lists of clients.
+    fn share(&self) -> Self {
+        Self {
+            limits: Vec::new(),
+            any_by_model: self.any_by_model,
+            estimates: self.estimates.clone(),
+            subjects: self.subjects.clone(),
+            of_all: self.of_all.clone(),
+            of_groups: self.of_groups.clone(),
+            of_clients: Sharded::default(),
+            of_routes: self.of_routes.clone(),
+            of_models: self.of_models.clone(),
+            redis: self.redis.clone(),
+            sharing: self.sharing.clone(),
+        }
+    }
+
+    fn list(&self, names: &[Arc<str>]) -> LimitList {
+        let position = |name: &Arc<str>| self.limits.iter().position(|known| known.limit.name == *name);
+        names.iter().filter_map(position).collect()
+    }
+
     /// The queues of all limits that have one, in the order of the limits' names.
     pub fn queued(&self) -> impl Iterator<Item = LimitQueued<'_>> {
         self.limits
@@ -217,7 +275,16 @@ impl LimitIndex {
             .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
     }
 
-    fn go_on_with(&self, previous: &Self) {
+    /// Whether a client is another subject for the shared store than before, because it has moved to another group.
+    fn has_moved(&self, each: Each, name: Subject<'_>, counter: &Counter, callers: &Callers) -> bool {
+        let (Some(redis), Each::Client, Subject::Named(name)) = (&self.redis, each, name) else {
+            return false;
+        };
+        let group = callers.by_name(name).and_then(|caller| caller.group.as_deref());
+        counter.is_of_another(&SharedSubject::client(&redis.prefix, Some(name), group))
+    }
+
+    fn go_on_with(&self, previous: &Self, callers: &Callers) {
         for compiled in &self.limits {
             let same = |old: &&CompiledLimit| {
                 old.limit.name == compiled.limit.name
@@ -225,15 +292,11 @@ impl LimitIndex {
                     && same_periods(&old.limit, &compiled.limit)
             };
             let Some(old) = previous.limits.iter().find(same) else { continue };
-            for (subject, name) in self.subjects.names(compiled.each).enumerate() {
-                let Some(was) = previous.subjects.names(compiled.each).position(|known| known == name) else {
-                    continue;
-                };
-                // A client that has moved to another group is another subject for the shared store.
-                let has_moved = self.redis.is_some()
-                    && self.subjects.group_of(compiled.each, subject)
-                        != previous.subjects.group_of(compiled.each, was);
-                if let Some(counter) = old.counters.used_by(was).filter(|_| !has_moved) {
+            for (was, name) in previous.subjects.names(compiled.each).enumerate() {
+                // Most of many clients have used nothing.
+                let Some(counter) = old.counters.used_by(was) else { continue };
+                let has_moved = self.has_moved(compiled.each, name, counter, callers);
+                if let Some(subject) = self.subjects.number(compiled.each, name).filter(|_| !has_moved) {
                     compiled.counters.keep(subject, counter, &compiled.limit);
                 }
             }
@@ -267,13 +330,13 @@ impl CompiledLimit {
         Self {
             limit: Arc::new(compiled(name, written)),
             each: written.each,
-            filters: Filters {
+            filters: Arc::new(Filters {
                 models: written.models.clone(),
                 routes: written.routes.clone(),
                 clients: written.clients.clone(),
                 groups: written.groups.clone(),
-            },
-            counters: Counters::new(subjects.count(written.each) + patterns),
+            }),
+            counters: Arc::new(Counters::new(subjects.count(written.each) + patterns)),
         }
     }
 
@@ -362,7 +425,6 @@ impl Subjects {
     fn of(config: &config::Config) -> Self {
         Self {
             clients: config.clients.keys().cloned().collect(),
-            groups_of_clients: config.clients.values().map(|client| client.group.clone()).collect(),
             groups: config.groups.keys().cloned().collect(),
             routes: config.routes.keys().cloned().collect(),
             models: config.models.keys().cloned().collect(),
@@ -374,6 +436,35 @@ impl Subjects {
         let own =
             request.model.filter(|model| self.models.binary_search_by(|known| (**known).cmp(model)).is_ok());
         LimitedRequest { model_table: own.or(request.model_table), ..*request }
+    }
+
+    /// Adds clients; those that are here already stay.
+    fn add_clients<'n>(&mut self, names: impl Iterator<Item = &'n Arc<str>>) {
+        self.clients.extend(names.cloned());
+        // A stable sort finds the long part that is in order.
+        self.clients.sort();
+        self.clients.dedup();
+    }
+
+    fn remove_clients(&mut self, names: &BTreeSet<&Arc<str>>) {
+        if !names.is_empty() {
+            self.clients.retain(|name| !names.contains(name));
+        }
+    }
+
+    /// The number of a subject of a kind.
+    fn number(&self, each: Each, subject: Subject<'_>) -> Option<usize> {
+        let position =
+            |names: &[Arc<str>], name: &str| names.binary_search_by(|known| (**known).cmp(name)).ok();
+        match (each, subject) {
+            (_, Subject::Unnamed) => Some(0),
+            (Each::Client, Subject::Named(name)) => Some(position(&self.clients, name)? + 1),
+            (Each::Group, Subject::Named(name)) => Some(position(&self.groups, name)? + 1),
+            (Each::Route, Subject::Named(name)) => Some(position(&self.routes, name)? + 1),
+            (Each::Model, Subject::Named(name)) => Some(position(&self.models, name)? + 1),
+            (_, Subject::Alone(name)) => Some(self.groups.len() + position(&self.clients, name)? + 1),
+            (Each::Gateway, Subject::Named(_)) => None,
+        }
     }
 
     /// How many there are of a kind, those without a name included.
@@ -393,14 +484,6 @@ impl Subjects {
         };
         let named = first.iter().map(|name| Subject::Named(name));
         std::iter::once(Subject::Unnamed).chain(named).chain(second.iter().map(|name| Subject::Alone(name)))
-    }
-
-    /// The group of a client by its number, where subjects are clients.
-    fn group_of(&self, each: Each, subject: usize) -> Option<&str> {
-        if each != Each::Client {
-            return None;
-        }
-        self.groups_of_clients.get(subject.checked_sub(1)?)?.as_deref()
     }
 
     /// The number of the subject whose use a request is.

@@ -4,6 +4,7 @@
 //! are matched, keys as the header values that carry them, TLS configurations ready for a handshake. State that outlives a
 //! configuration (connection identities, session tickets) is taken over from the previous Snapshot.
 
+mod callers;
 mod collector;
 mod errors;
 mod limits;
@@ -17,17 +18,19 @@ mod tests;
 mod upstreams;
 mod withdrawn;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Deref, path::PathBuf, sync::Arc};
 
 use thiserror::Error;
 
 use crate::{
-    access::{Caller, Callers, Rights, Seal},
-    config::{self, Config, OnRevoke},
+    access::{Callers, Seal},
+    config::{self, Config},
     policy::SecretScanner,
     telemetry::trace::{SpanQueue, Tracer},
 };
 
+use callers::CallerGroups;
+pub use callers::{ClientConflict, ClientsChanged};
 use collector::Exporting;
 pub use collector::{Collector, Endpoint};
 pub use errors::ErrorTexts;
@@ -41,9 +44,20 @@ pub use server_tls::{ServerTlsError, Tickets, server_config};
 pub use upstreams::{Target, Upstream};
 pub use withdrawn::is_cut;
 
-/// Generation N of the configuration, compiled.
+/// Generation N of the configuration, compiled, with the clients of this moment.
 #[derive(Debug)]
 pub struct Snapshot {
+    /// The known clients and their keys.
+    pub callers: Callers,
+    /// The limits, and what was used of them.
+    pub limits: Arc<LimitIndex>,
+    groups: Arc<CallerGroups>,
+    compiled: Arc<Compiled>,
+}
+
+/// The part of a [`Snapshot`] that only another configuration changes, and no file of a client.
+#[derive(Debug)]
+pub struct Compiled {
     /// Number of the configuration, from 1.
     pub generation: u64,
     /// Settings of the process and its downstream connections.
@@ -58,10 +72,6 @@ pub struct Snapshot {
     pub cors: Option<Arc<config::Cors>>,
     /// Maps requests to routes.
     pub routes: RouteTable,
-    /// The known clients and their keys.
-    pub callers: Callers,
-    /// The limits, and what was used of them.
-    pub limits: LimitIndex,
     /// What tokens cost; `None`: nothing has a cost.
     pub pricing: Option<Arc<Pricing>>,
     /// The named pools of targets.
@@ -92,6 +102,18 @@ pub struct Snapshot {
     pub redacted: serde_json::Value,
     /// The keys of the clients' TLS session tickets.
     tickets: Tickets,
+    /// The directory of the clients' files.
+    client_directory: Option<PathBuf>,
+    /// The lines of the clients' tables in the configuration.
+    client_lines: BTreeMap<Arc<str>, usize>,
+}
+
+impl Deref for Snapshot {
+    type Target = Compiled;
+
+    fn deref(&self) -> &Compiled {
+        &self.compiled
+    }
 }
 
 /// A listener, compiled.
@@ -169,7 +191,11 @@ impl Snapshot {
         let fixed = previous.map_or_else(|| wanted.clone(), |previous| previous.fixed.clone());
         let awaits_restart = fixed.differences(&wanted);
         let errors = ErrorTexts::of(&config);
-        let limits = LimitIndex::compile(&config, previous);
+        let client_directory = config.client_files.clone();
+        let keeps_files = previous.is_some_and(|previous| previous.client_directory == client_directory);
+        let groups = CallerGroups::of(&config.groups);
+        let callers = callers::compile(config.clients.clone(), &groups, previous, keeps_files);
+        let limits = LimitIndex::compile(&config, &callers, previous);
         let upstream_keys =
             Arc::new(upstreams::scanner(&config.upstreams, &config.routes, config.otlp.as_deref()));
         let pricing = Pricing::compile(&config);
@@ -192,7 +218,7 @@ impl Snapshot {
             Some(previous) if fixed.admin != wanted.admin => previous.admin_token.clone(),
             _ => config.admin.and_then(|admin| admin.token),
         };
-        Ok(Self {
+        let compiled = Compiled {
             generation: previous.map_or(1, |previous| previous.generation + 1),
             server: config.server,
             log: config.log,
@@ -200,9 +226,7 @@ impl Snapshot {
             errors,
             cors: config.cors,
             routes,
-            limits,
             pricing,
-            callers: callers(config.clients, &config.groups, previous),
             upstreams,
             model_names: model_names(&config.models),
             upstream_keys,
@@ -217,7 +241,20 @@ impl Snapshot {
             awaits_restart,
             redacted: config.redacted,
             tickets,
-        })
+            client_directory,
+            client_lines: config.client_lines,
+        };
+        Ok(Self { callers, limits: Arc::new(limits), groups: Arc::new(groups), compiled: Arc::new(compiled) })
+    }
+
+    /// Another snapshot with the same parts.
+    fn share(&self) -> Self {
+        Self {
+            callers: self.callers.clone(),
+            limits: self.limits.clone(),
+            groups: self.groups.clone(),
+            compiled: self.compiled.clone(),
+        }
     }
 }
 
@@ -225,7 +262,7 @@ impl Snapshot {
 impl Snapshot {
     /// Creates a snapshot of listeners only, without routes.
     pub(crate) fn of_listeners(generation: u64, server: config::Server, listeners: Vec<Listener>) -> Self {
-        Self {
+        let compiled = Compiled {
             generation,
             server,
             log: config::Log::default(),
@@ -233,8 +270,6 @@ impl Snapshot {
             errors: ErrorTexts::default(),
             cors: None,
             routes: RouteTable::default(),
-            callers: Callers::default(),
-            limits: LimitIndex::default(),
             pricing: None,
             upstreams: BTreeMap::new(),
             model_names: Vec::new(),
@@ -250,6 +285,14 @@ impl Snapshot {
             awaits_restart: Vec::new(),
             redacted: serde_json::Value::Null,
             tickets: Tickets::default(),
+            client_directory: None,
+            client_lines: BTreeMap::new(),
+        };
+        Self {
+            callers: Callers::default(),
+            limits: Arc::default(),
+            groups: Arc::default(),
+            compiled: Arc::new(compiled),
         }
     }
 }
@@ -301,31 +344,4 @@ fn model_names(tables: &BTreeMap<Arc<str>, config::Model>) -> Vec<Arc<str>> {
     let is_one = |name: &&Arc<str>| !name.ends_with('*');
     let own = tables.keys().filter(is_one);
     own.chain(tables.values().flat_map(|table| &table.aliases)).cloned().collect()
-}
-
-/// Compiles the clients. An unchanged client is taken over from `previous`, so that state attached to its identity is kept.
-fn callers(
-    written: BTreeMap<Arc<str>, config::Client>,
-    groups: &BTreeMap<Arc<str>, config::Group>,
-    previous: Option<&Snapshot>,
-) -> Callers {
-    let mut callers = Callers::default();
-    for (name, client) in written {
-        let keys: Vec<_> = client.keys.iter().map(|key| *key.as_bytes()).collect();
-        let group = client.group.as_ref().and_then(|name| groups.get(name));
-        let compiled = Caller {
-            name,
-            rights: Rights { routes: client.routes, models: client.models },
-            group_rights: group
-                .map(|group| Rights { routes: group.routes.clone(), models: group.models.clone() }),
-            expires: client.expires,
-            tags: client.tags.into_iter().map(|tag| (tag.name, tag.value)).collect(),
-            priority: client.priority.or_else(|| group?.priority).unwrap_or_default(),
-            cut_when_withdrawn: client.on_revoke.or_else(|| group?.on_revoke) == Some(OnRevoke::Cut),
-            group: client.group,
-        };
-        let known = previous.and_then(|previous| previous.callers.same(&keys, &compiled));
-        callers.add(keys, &known.unwrap_or_else(|| Arc::new(compiled)));
-    }
-    callers
 }

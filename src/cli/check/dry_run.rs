@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::{
     access::Caller,
+    app::compile_with_client_files,
     config::Config,
     openai::{Kept, Need, NoDeployment},
     policy::path,
@@ -80,20 +81,20 @@ fn similar(near: &[String]) -> String {
 
 /// Prints the route, the candidates in their order, and the URL that each would get. The code is 1 if the request would be refused.
 pub(super) fn run(config: Config, request: &Request<'_>) -> ExitCode {
-    let clients: Vec<String> = config.clients.keys().map(ToString::to_string).collect();
-    let followed = Snapshot::compile(config, None)
+    let followed = compile_with_client_files(config)
         .map_err(Refused::from)
-        .and_then(|snapshot| follow(&snapshot, request, clients));
+        .and_then(|(snapshot, _)| follow(&snapshot, request));
     match followed {
         Ok(text) => crate::cli::print(text),
         Err(refused) => crate::cli::fail(&refused),
     }
 }
 
-fn follow(snapshot: &Snapshot, request: &Request<'_>, known: Vec<String>) -> Result<String, Refused> {
+fn follow(snapshot: &Snapshot, request: &Request<'_>) -> Result<String, Refused> {
     let path = path::canonical(request.path).map_err(|why| Refused::Path(request.path.to_owned(), why))?;
     let route = route(snapshot, request, &path)?;
     let Some(caller) = snapshot.callers.by_name(request.client) else {
+        let known = snapshot.callers.names().iter().map(ToString::to_string).collect();
         return Err(Refused::NoClient { name: request.client.to_owned(), known });
     };
     if !caller.may_use_route(&route.name) {

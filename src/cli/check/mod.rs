@@ -1,5 +1,6 @@
 //! `check`: is the file valid, and what does it say? With `--online`, do its targets answer? With `--as`, where would a request go?
 
+mod client_files;
 mod dry_run;
 mod online;
 
@@ -66,7 +67,14 @@ pub(super) fn run(path: &Path, options: &CheckOptions) -> ExitCode {
         let output = if options.json { Output::Json } else { Output::Text };
         return online::run(config, model, options.timeout, output);
     }
-    super::print_report(&Sound { path, config: &config }.to_string())
+    let shown = Sound { path, config: &config }.to_string();
+    if config.client_files.is_none() {
+        return super::print_report(&shown);
+    }
+    match client_files::check(config) {
+        Ok(files) => super::print_report(&format!("{shown}{files}")),
+        Err(error) => super::fail(&error),
+    }
 }
 
 fn dry_run(config: Config, client: &str, options: &CheckOptions) -> ExitCode {

@@ -14,8 +14,9 @@ use clap::Args;
 use http::Uri;
 
 use crate::{
+    app::compile_with_client_files,
     config::{Problems, Source},
-    snapshot::{CompileError, Snapshot},
+    snapshot::CompileError,
 };
 use gateway::Gateway;
 use tools::TOOLS;
@@ -70,8 +71,8 @@ fn settings(name: &str, file: &Path, options: &ClientOptions) -> Result<String, 
     let tool = TOOLS.iter().find(|tool| tool.name == name).ok_or_else(|| Error::NoTool(name.to_owned()))?;
     let config = Source::with(file, variable).read().config?;
     let listeners = config.listeners.clone();
-    let clients: Vec<_> = config.clients.keys().cloned().collect();
-    let snapshot = Snapshot::compile(config, None)?;
+    let (snapshot, _) = compile_with_client_files(config)?;
+    let clients = snapshot.callers.names();
     let gateway = Gateway { listeners: &listeners, clients: &clients, snapshot: &snapshot, options };
     Ok(tool.settings(&gateway.settings(tool.api)?))
 }

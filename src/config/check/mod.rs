@@ -5,15 +5,15 @@ mod cors;
 mod models;
 mod pricing;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use super::{
     declare::{Context, Declared, Keys as _, Names},
     problem::complaint,
     reader::{Node, Table},
     schema::{
-        Admin, Client, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Otlp, Redis, Route, Server,
-        Upstream, error_rule, errors_differ,
+        Admin, Client, ClientDirectory, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Otlp,
+        Redis, Route, Server, Upstream, error_rule, errors_differ,
     },
     source::Env,
     split::is_split,
@@ -44,7 +44,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
     }
     let inherited = root.get("defaults").and_then(|defaults| defaults.child("cors"));
     cors::works(inherited.as_ref(), &routes, &listeners);
-    between::routes(&routes, &upstreams, &models, root.get("client").is_some());
+    between::routes(&routes, &upstreams, &models, root.get("client").is_some() || names.has_client_files);
     models::are_used(&models, &routes);
     between::clients(&clients);
     models::clients_name_tables(&models, &clients);
@@ -76,6 +76,8 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         redis: root.get("redis").and_then(|node| placed::<Redis>(node, &context)).map(|(_, redis)| redis),
         pricing,
         default_limits: context.defaults.limits.clone(),
+        client_lines: lines(&clients),
+        client_files: client_directory(root, &context),
         clients: by_name(clients),
         warnings: Vec::new(),
         redacted,
@@ -98,6 +100,7 @@ fn names<'a>(root: &Table<'a>) -> Names<'a> {
         clients: names("client"),
         groups: names("group"),
         limits: names("limit"),
+        has_client_files: root.get("client_files").is_some_and(|files| files.child("directory").is_some()),
     }
 }
 
@@ -113,6 +116,17 @@ fn listeners<'a>(root: &Table<'a>, context: &Context<'_>) -> Vec<Placed<'a, List
     }
     let items = list.some_items(help).unwrap_or_default();
     items.into_iter().filter_map(|node| placed(node, context)).collect()
+}
+
+/// The directory of the clients' files.
+fn client_directory(root: &Table<'_>, context: &Context<'_>) -> Option<PathBuf> {
+    let (_, table) = placed::<ClientDirectory>(root.get("client_files")?, context)?;
+    table.directory
+}
+
+/// The lines of tables, by their names.
+fn lines<T>(entries: &[Entry<'_, T>]) -> BTreeMap<Arc<str>, usize> {
+    entries.iter().map(|(name, node, _)| (Arc::from(*name), node.line())).collect()
 }
 
 /// The `[[error]]` tables.

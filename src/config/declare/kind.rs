@@ -42,6 +42,8 @@ pub(crate) struct Names<'a> {
     pub(crate) clients: Vec<&'a str>,
     pub(crate) groups: Vec<&'a str>,
     pub(crate) limits: Vec<&'a str>,
+    /// Whether there may be clients beside `clients`, which have files of their own.
+    pub(crate) has_client_files: bool,
 }
 
 /// A kind of value.
@@ -318,13 +320,13 @@ pub(crate) const fn secret() -> ParseAs<Secret> {
 /// The name of a table that must exist.
 pub(crate) struct Reference {
     kind: &'static str,
-    names: for<'n> fn(&Names<'n>) -> Vec<&'n str>,
+    names: for<'a, 'n> fn(&'a Names<'n>) -> &'a [&'n str],
 }
 
 /// `kind` is the table's first part: `route` for the name of a `[route.NAME]`.
 pub(crate) const fn reference(
     kind: &'static str,
-    names: for<'n> fn(&Names<'n>) -> Vec<&'n str>,
+    names: for<'a, 'n> fn(&'a Names<'n>) -> &'a [&'n str],
 ) -> Reference {
     Reference { kind, names }
 }
@@ -335,10 +337,11 @@ impl Kind for Reference {
     fn read(&self, node: &Node<'_>, context: &Context<'_>) -> Option<Arc<str>> {
         let name = node.string()?;
         let defined = (self.names)(context.names);
-        if defined.contains(&name) {
+        let may_have_file = self.kind == "client" && context.names.has_client_files && naming::is_name(name);
+        if defined.contains(&name) || may_have_file {
             return Some(Arc::from(name));
         }
-        node.fail(naming::undefined(self.kind, name, defined.into_iter()));
+        node.fail(naming::undefined(self.kind, name, defined.iter().copied()));
         None
     }
 

@@ -29,13 +29,13 @@ table! {
         keys = described(Shape::List(Box::new(Shape::Text("\"sha256:\" and 64 lowercase hex digits")))),
             "Several keys in place of `key`, for example while one is being replaced.",
             { example: &[r#"["sha256:1111111111111111111111111111111111111111111111111111111111111111"]"#], secrecy: Secrecy::Secret };
-        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| names.routes.clone())).non_empty(ALL).optional(),
+        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| &names.routes)).non_empty(ALL).optional(),
             "Routes that the client may use.",
             { default: "all", example: &[r#"["openai"]"#] };
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the client may use. A trailing `*` matches any rest of a name.",
             { default: "all", example: &[r#"["gpt-4o*"]"#] };
-        group: Option<Arc<str>> = reference("group", |names| names.groups.clone()).optional(),
+        group: Option<Arc<str>> = reference("group", |names| &names.groups).optional(),
             "Group of the client. What the group may not use, the client may not use either.",
             { example: &[r#""research""#], since: "0.2.0" };
         limits: Vec<Arc<str>> = limits(),
@@ -73,7 +73,7 @@ pub(super) const ON_REVOKE: &[(&str, OnRevoke)] = &[("finish", OnRevoke::Finish)
 
 /// `limits`: names of limits, none by default.
 pub(super) fn limits() -> Or<List<Reference>> {
-    list(reference("limit", |names| names.limits.clone())).or(Vec::new())
+    list(reference("limit", |names| &names.limits)).or(Vec::new())
 }
 
 /// What happens to open streams of a client when their key is withdrawn.

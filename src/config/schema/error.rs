@@ -59,7 +59,7 @@ table! {
             { default: "any", example: &[r#""upstream_rate_limited""#], since: "0.2.0" };
         status: Option<u16> = count::<u16>(400..=599).optional(),
             "Status of the original error.", { default: "any", example: &["429"], since: "0.2.0" };
-        upstream: Option<Arc<str>> = reference("upstream", |names| names.upstreams.clone()).optional(),
+        upstream: Option<Arc<str>> = reference("upstream", |names| &names.upstreams).optional(),
             "Upstream that has sent the error, or that failed in an attempt of the gateway.",
             { default: "any", example: &[r#""openai""#], since: "0.2.0" };
     }

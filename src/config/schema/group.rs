@@ -12,7 +12,7 @@ table! {
     /// `[group.NAME]`: what several clients have in common.
     #[derive(Debug, Clone, Default)]
     pub struct Group(table, context) {
-        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| names.routes.clone())).non_empty(ALL).optional(),
+        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| &names.routes)).non_empty(ALL).optional(),
             "Routes that the clients of the group may use. A client's own `routes` must allow a route as well.",
             { default: "all", example: &[r#"["openai"]"#], since: "0.2.0" };
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),

@@ -83,13 +83,13 @@ table! {
         models: Option<Vec<String>> = list(text("model name, with a trailing * for any rest", model_pattern)).non_empty(ALL).optional(),
             "Models that the limit is about. A trailing `*` matches any rest of a name.",
             { default: "all", example: &[r#"["gpt-5*"]"#], since: "0.2.0" };
-        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| names.routes.clone())).non_empty(ALL).optional(),
+        routes: Option<Vec<Arc<str>>> = list(reference("route", |names| &names.routes)).non_empty(ALL).optional(),
             "Routes that the limit is about.",
             { default: "all", example: &[r#"["openai"]"#], since: "0.2.0" };
-        clients: Option<Vec<Arc<str>>> = list(reference("client", |names| names.clients.clone())).non_empty(ALL).optional(),
+        clients: Option<Vec<Arc<str>>> = list(reference("client", |names| &names.clients)).non_empty(ALL).optional(),
             "Clients that the limit is about.",
             { default: "all", example: &[r#"["team-a"]"#], since: "0.2.0" };
-        groups: Option<Vec<Arc<str>>> = list(reference("group", |names| names.groups.clone())).non_empty(ALL).optional(),
+        groups: Option<Vec<Arc<str>>> = list(reference("group", |names| &names.groups)).non_empty(ALL).optional(),
             "Groups that the limit is about.",
             { default: "all", example: &[r#"["research"]"#], since: "0.2.0" };
     }

@@ -7,6 +7,7 @@
 mod account;
 mod azure;
 mod client;
+mod client_files;
 mod cors;
 mod defaults;
 mod egress;
@@ -28,7 +29,7 @@ mod tags;
 mod timeouts;
 mod upstream;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use crate::fault::{ErrorRule, Languages};
 
@@ -37,6 +38,7 @@ pub(crate) use account::UpstreamKey;
 pub use azure::{Azure, Deployment};
 pub(crate) use client::key_nodes;
 pub use client::{Client, OnRevoke};
+pub(crate) use client_files::ClientDirectory;
 pub use cors::{Cors, PageOrigin};
 pub(crate) use defaults::Defaults;
 pub use defaults::{
@@ -96,6 +98,10 @@ pub struct Config {
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`
     pub clients: BTreeMap<Arc<str>, Client>,
+    /// The lines of the `[client.NAME]` tables.
+    pub client_lines: BTreeMap<Arc<str>, usize>,
+    /// The directory of `[client_files]`: default none.
+    pub client_files: Option<PathBuf>,
     /// `[otlp]`: default none, so nothing is exported.
     pub otlp: Option<Box<Otlp>>,
     /// `[[error]]`

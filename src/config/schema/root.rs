@@ -1,8 +1,8 @@
 //! The tables of the file.
 
 use super::{
-    Admin, Client, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Pricing, Redis, Route,
-    Server, Upstream,
+    Admin, Client, ClientDirectory, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Pricing,
+    Redis, Route, Server, Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -43,6 +43,10 @@ keys! {
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \
              prints the table to put here.";
+        client_files = described(Shape::Table(ClientDirectory::keys())),
+            "Clients that have files of their own, so that they are issued and revoked without a change of this file. A client is defined here or in \
+             a file, not in both.",
+            { since: "0.2.0" };
         otlp = described(Shape::Table(Otlp::keys())),
             "Traces, and metrics if wanted, exported by the OpenTelemetry protocol (OTLP over HTTP). Without this table nothing is exported, and the \
              variables $OTEL_EXPORTER_OTLP_* do nothing.",

@@ -133,6 +133,10 @@ impl Stage {
                 original.write(&name, SECRET);
             }
         }
+        for directory in quoted(&text, "directory = ").iter().filter(|path| Path::new(path).is_relative()) {
+            fs::create_dir_all(original.path(directory)).unwrap();
+            fs::create_dir_all(self.folder.path(directory)).unwrap();
+        }
         let file = original.write("gateway.toml", &text);
         let checked = done(self.command(BINARY).args(["check", "--config", &file]));
         if !checked.ok || checked.said.contains("warning") {

@@ -3,14 +3,20 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 18] = [
+const READERS: [(&str, &str); 21] = [
     ("access/callers.rs", "whether a client's keys have expired, which is a date of the operator's"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
+    ("app/exporter/metrics.rs", "the time of exported metrics"),
     ("cli/cert.rs", "from when a development certificate is valid"),
+    ("cli/check/client_files.rs", "whether keys have expired, for a warning"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),
     ("config/certificate.rs", "whether a certificate holds now, for a warning"),
+    (
+        "config/client_files/file.rs",
+        "whether a file was changed just now, by the clock of its time of change",
+    ),
     ("config/expiry.rs", "whether a client's keys expire soon, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
     ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
