@@ -17,6 +17,7 @@ mod estimate;
 mod price;
 mod price_book;
 mod rate;
+pub mod shared;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
 pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};

@@ -4,6 +4,7 @@ mod limits;
 mod not_admitted;
 mod prices;
 mod rate_headers;
+mod taking;
 mod waiting;
 
 use std::sync::Arc;
