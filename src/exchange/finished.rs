@@ -80,11 +80,8 @@ impl Finished<'_> {
         let attempt = record.attempts.last();
         let usage = self.usage();
         let charge = record.charge.as_deref();
-        let estimated = charge.filter(|charge| charge.is_estimated).map(|charge| charge.tokens);
-        let (tokens_in, tokens_out) = match estimated {
-            Some(tokens) => (Some(tokens.all_input()), Some(tokens.output)),
-            None => usage.map_or((None, None), |usage| (usage.input, usage.output)),
-        };
+        let [tokens_in, tokens_out] = self.tokens();
+        let is_estimated = charge.is_some_and(|charge| charge.is_estimated);
         let queueing = record.queueing.as_deref().filter(|queueing| queueing.position().is_some());
         AccessLine {
             time: record.time,
@@ -129,7 +126,7 @@ impl Finished<'_> {
             tokens_cached_input: usage.and_then(|usage| usage.cached_input),
             tokens_cache_write: usage.and_then(|usage| usage.cache_write),
             tokens_reasoning: usage.and_then(|usage| usage.reasoning),
-            usage: if estimated.is_some() { Some(ESTIMATED) } else { usage.map(|_| REPORTED) },
+            usage: if is_estimated { Some(ESTIMATED) } else { usage.map(|_| REPORTED) },
             cost: charge.and_then(|charge| charge.cost.as_ref()).map(|cost| cost.amount),
             queue: queueing.map(Queueing::waited),
             queue_position: queueing.and_then(Queueing::position).map(|position| position as u64),
@@ -138,6 +135,15 @@ impl Finished<'_> {
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             error: outcome.fault.or_else(|| self.upstream_error()),
             cause: record.cause.as_deref(),
+        }
+    }
+
+    /// The tokens of input and output: as reported, else as estimated for limits and costs.
+    fn tokens(&self) -> [Option<u64>; 2] {
+        let charge = self.record.charge.as_deref().filter(|charge| charge.is_estimated);
+        match charge.map(|charge| charge.tokens) {
+            Some(tokens) => [Some(tokens.all_input()), Some(tokens.output)],
+            None => self.usage().map_or([None, None], |usage| [usage.input, usage.output]),
         }
     }
 
