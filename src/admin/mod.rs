@@ -27,6 +27,7 @@ use tokio::{net::TcpListener, sync::Notify};
 use body::AdminBody;
 use connections::{Connections, MAX_CONNECTIONS};
 use live::Live;
+pub use metrics::ScrapeSource;
 
 use crate::{
     listen::{Counters, Listening, Socket, Workers},

@@ -272,7 +272,7 @@ impl App {
             terminal,
         };
         let ended = runtime.block_on(async {
-            let exporters = Exporters::start(&gateway);
+            let exporters = Exporters::start(&gateway, &listening);
             let ended = tokio::select! {
                 ended = run.serve(stop) => ended,
                 never = service.keep_watch(listening.workers()) => match never {},

@@ -161,17 +161,17 @@ impl TraceContext {
 
     /// The trace id as a number.
     pub fn trace_number(&self) -> u128 {
-        u128::from_str_radix(ascii(&self.trace), 16).unwrap_or_default()
+        number(&self.trace)
     }
 
     /// The gateway's span, as a number.
     pub fn span_number(&self) -> u64 {
-        u64::from_str_radix(ascii(&self.span), 16).unwrap_or_default()
+        number(&self.span) as u64
     }
 
     /// The client's span of which the gateway's is a child, as a number.
     pub fn parent_number(&self) -> Option<u64> {
-        u64::from_str_radix(ascii(&self.parent?), 16).ok()
+        self.parent.map(|parent| number(&parent) as u64)
     }
 
     /// The span of the attempt with this number, counted from 1. It follows from the gateway's span, so that nothing needs to remember it.
@@ -266,6 +266,12 @@ fn hex<const N: usize>(number: u128) -> [u8; N] {
     })
 }
 
+/// The number that lowercase hex digits write, at most 32 of them.
+fn number(digits: &[u8]) -> u128 {
+    let digit = |digit: u8| if digit.is_ascii_digit() { digit - b'0' } else { (digit & 0x0f) + 9 };
+    digits.iter().fold(0, |number, byte| number << 4 | u128::from(digit(*byte)))
+}
+
 /// Converts bytes that are ASCII by construction to text.
 fn ascii(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
@@ -310,6 +316,17 @@ mod tests {
                 .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
         );
         assert_eq!(one.header(), one.as_str());
+    }
+
+    #[test]
+    fn ids_are_numbers_too_and_each_attempt_has_a_span_of_its_own() {
+        let context = of(&[("traceparent", VALID)]);
+        assert_eq!(context.trace_number(), 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736);
+        assert_eq!(context.parent_number(), Some(0x00f0_67aa_0ba9_02b7));
+        let sent = |attempt| context.traceparent_of(attempt).to_str().unwrap()[36..52].to_owned();
+        assert_eq!(u64::from_str_radix(&sent(1), 16), Ok(context.attempt_span_number(1)));
+        let own = format!("{:016x}", context.span_number());
+        assert!(sent(1) != sent(2) && sent(1) != own && sent(2) != own);
     }
 
     #[test]

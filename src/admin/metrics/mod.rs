@@ -27,7 +27,7 @@ use http_body_util::Full;
 
 use super::AdminState;
 use crate::{
-    listen::{Counters, Survey},
+    listen::{Counters, Listening, Survey, Workers},
     openai::provider_of_host,
     proxy::Gateway,
     snapshot::Snapshot,
@@ -83,17 +83,42 @@ struct Gauges {
     survey: Survey,
 }
 
+/// What a scrape is read from, for those who want its text without a request.
+#[derive(Debug, Clone)]
+pub struct ScrapeSource {
+    gateway: Arc<Gateway>,
+    workers: Workers,
+    counters: Arc<Counters>,
+}
+
+impl ScrapeSource {
+    /// The metrics of a running gateway.
+    pub fn new(gateway: &Arc<Gateway>, listening: &Listening) -> Self {
+        Self {
+            gateway: gateway.clone(),
+            workers: listening.workers().clone(),
+            counters: listening.counters().clone(),
+        }
+    }
+
+    /// All families, in the OpenMetrics format; `None`: they cannot be collected.
+    pub async fn text(&self) -> Option<String> {
+        let gauges = Gauges::read(&self.workers, &self.counters).await;
+        let gateway = self.gateway.clone();
+        let made = tokio::task::spawn_blocking(move || {
+            exposition(Format::OpenMetrics, &Scraped::read(gateway, gauges))
+        });
+        made.await.ok()
+    }
+}
+
 impl AdminState {
     /// All metric families.
     pub(super) async fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
         let text_of = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         let format = Format::accepted(text_of(header::ACCEPT).unwrap_or_default());
         let gzip = takes_gzip(text_of(header::ACCEPT_ENCODING).unwrap_or_default());
-        let gauges = Gauges {
-            loads: self.workers.loads(),
-            connections: self.counters.clone(),
-            survey: merged(&self.workers.survey(SURVEY_TIMEOUT).await),
-        };
+        let gauges = Gauges::read(&self.workers, &self.counters).await;
         let gateway = self.gateway.clone();
         let made = tokio::task::spawn_blocking(move || {
             let scraped = Scraped::read(gateway, gauges);
@@ -111,6 +136,16 @@ impl AdminState {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
+    }
+}
+
+impl Gauges {
+    async fn read(workers: &Workers, counters: &Arc<Counters>) -> Self {
+        Self {
+            loads: workers.loads(),
+            connections: counters.clone(),
+            survey: merged(&workers.survey(SURVEY_TIMEOUT).await),
+        }
     }
 }
 

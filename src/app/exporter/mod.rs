@@ -3,6 +3,7 @@
 //! There is one exporter for each compiled `[otlp]` table. When a reload replaces it, or at the end of the process, it sends what waits and ends.
 
 mod health;
+mod metrics;
 mod send;
 mod traces;
 
@@ -15,11 +16,13 @@ use tokio::{
 };
 
 use crate::{
+    listen::Listening,
     proxy::Gateway,
     snapshot::Collector,
     telemetry::trace::{DropReason, SpanQueue},
     upstream::Pools,
 };
+use metrics::{MetricsExport, MetricsSource};
 use send::Sender;
 use traces::TraceExport;
 
@@ -42,9 +45,10 @@ struct Running {
 
 impl Exporters {
     /// Follows the configuration of `gateway`. Must be called on a local runtime.
-    pub(super) fn start(gateway: &Arc<Gateway>) -> Self {
+    pub(super) fn start(gateway: &Arc<Gateway>, listening: &Listening) -> Self {
         let (stop, stopped) = watch::channel(false);
-        let task = spawn_local(follow(gateway.clone(), stopped));
+        let source = MetricsSource::new(gateway, listening);
+        let task = spawn_local(follow(source, stopped));
         Self { stop, task }
     }
 
@@ -57,7 +61,8 @@ impl Exporters {
 }
 
 /// Runs the exporter of the current configuration, until `stopped`.
-async fn follow(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
+async fn follow(source: MetricsSource, mut stopped: watch::Receiver<bool>) {
+    let gateway = source.gateway.clone();
     let pools = Rc::new(Pools::new(Arc::default()));
     let mut replaced = gateway.replaced.subscribe();
     let mut running: Option<Running> = None;
@@ -72,7 +77,7 @@ async fn follow(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
             if let Some(old) = running.take() {
                 spawn_local(old.finish());
             }
-            running = collector.map(|collector| Running::start(collector, &spans, &pools));
+            running = collector.map(|collector| Running::start(collector, &spans, &pools, &source));
         }
         tokio::select! {
             changed = replaced.changed() => if changed.is_err() { break },
@@ -85,11 +90,19 @@ async fn follow(gateway: Arc<Gateway>, mut stopped: watch::Receiver<bool>) {
 }
 
 impl Running {
-    fn start(collector: Arc<Collector>, spans: &Arc<SpanQueue>, pools: &Rc<Pools>) -> Self {
+    fn start(
+        collector: Arc<Collector>,
+        spans: &Arc<SpanQueue>,
+        pools: &Rc<Pools>,
+        source: &MetricsSource,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let sender = Sender::new(collector.clone(), pools.clone());
-        let traces = TraceExport::new(sender, spans.clone());
-        let task = spawn_local(traces.run(stopped));
+        let traces = TraceExport::new(sender.clone(), spans.clone());
+        let metrics = MetricsExport::new(sender, source.clone());
+        let task = spawn_local(async {
+            tokio::join!(traces.run(stopped.clone()), metrics.run(stopped));
+        });
         Self { collector, stop, task }
     }
 
@@ -131,4 +144,10 @@ impl Drop for Unsent {
     fn drop(&mut self) {
         self.queue.counts().dropped(DropReason::Failed, self.spans);
     }
+}
+
+/// Waits until an exporter is stopped.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    // A sender that is gone stops it too.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

@@ -11,6 +11,7 @@ use super::{
     Unsent,
     health::Health,
     send::{Payload, Sender, Sent},
+    stop,
 };
 use crate::telemetry::trace::{Backoff, Batch, Receipt, SpanQueue};
 
@@ -90,6 +91,8 @@ impl TraceExport {
                     return Next::GoOn;
                 }
                 Receipt::Refused => return Next::GoOn,
+                // Its age is looked at before the wait: after one that the collector has named, it is always sent again.
+                Receipt::Later(_) if delivery.first_try.elapsed() > GIVE_UP => return Next::GoOn,
                 Receipt::Later(named) => self.backoff.after_failure(named),
             };
             let is_stopped = tokio::select! {
@@ -99,9 +102,6 @@ impl TraceExport {
             if is_stopped {
                 self.try_once(delivery).await;
                 return Next::Stop;
-            }
-            if delivery.first_try.elapsed() > GIVE_UP {
-                return Next::GoOn;
             }
         }
     }
@@ -145,10 +145,4 @@ impl TraceExport {
         }
         sent.receipt
     }
-}
-
-/// Waits until the exporter is stopped.
-async fn stop(stopped: &mut watch::Receiver<bool>) {
-    // A sender that is gone stops it too.
-    let _ = stopped.wait_for(|stopped| *stopped).await;
 }

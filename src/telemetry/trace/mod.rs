@@ -5,6 +5,7 @@
 //! collector's response means. Nothing here does I/O, and no span holds content of a request or a response.
 
 mod counts;
+mod metrics;
 mod names;
 mod preset;
 mod proto;
@@ -23,6 +24,7 @@ use fnv::FnvHasher;
 use crate::config::{self, Preset};
 
 pub use counts::{DropReason, SpanCounts};
+pub use metrics::{Period, encode_metrics};
 use names::Names;
 pub use preset::headers as preset_headers;
 pub use queue::{Batch, SpanQueue};

@@ -284,7 +284,7 @@ fn written(address: std::net::IpAddr, buffer: &mut [u8; 45]) -> &str {
     std::str::from_utf8(&buffer[..length]).unwrap_or_default()
 }
 
-fn nanos(time: SystemTime) -> u64 {
+pub(super) fn nanos(time: SystemTime) -> u64 {
     span_nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 

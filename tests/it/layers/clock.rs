@@ -8,6 +8,7 @@ const READERS: [(&str, &str); 20] = [
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
     ("admin/status.rs", "how long ago the last reload was, against the time that was noted"),
+    ("app/exporter/metrics.rs", "the time of exported metrics"),
     ("cli/cert.rs", "from when a development certificate is valid"),
     ("cli/check/client_files.rs", "whether keys have expired, for a warning"),
     ("cli/probe/reach.rs", "how many days a target's certificate is still valid"),

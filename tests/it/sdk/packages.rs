@@ -29,6 +29,12 @@ pub fn otlp_receiver() -> Command {
     receiver
 }
 
+/// A command of Phoenix, the viewer of traces. Its packages have 900 MB.
+pub fn phoenix() -> Command {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/phoenix.txt");
+    Command::new(venv(&folder("phoenix"), &requirements).with_file_name("phoenix"))
+}
+
 /// llama.cpp's server, which prints its URL, with a model made on the spot (`tests/first-token`).
 pub fn llama() -> Command {
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/first-token");

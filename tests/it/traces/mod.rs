@@ -3,6 +3,8 @@
 mod chosen;
 mod collectors;
 mod kinds;
+mod metrics;
+mod phoenix;
 mod presets;
 mod receiver;
 mod secrets;
