@@ -20,6 +20,7 @@ use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
     fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
+    limit::Slot,
     policy::{Readers, SecretScanner},
     telemetry::{
         ids::{CallerIds, TraceContext},
@@ -96,6 +97,8 @@ pub struct Exchange {
     is_preflight: bool,
     /// What limits have granted; `None` where no limit applies.
     accounting: Option<Box<Accounting>>,
+    /// Its place among the requests in flight, where they are bounded.
+    slot: Option<Slot>,
     /// Events of the response at which it is charged for what it has used so far.
     charge_at: u64,
     /// Released last, so that a drain waits for the access line.
@@ -154,6 +157,7 @@ impl Exchange {
             outcome: None,
             is_preflight: false,
             accounting: None,
+            slot: None,
             charge_at: u64::MAX,
             _in_flight: in_flight,
         });
@@ -194,6 +198,11 @@ impl Exchange {
     /// Whether the exchange may be exported as a trace, in which each attempt is a span.
     pub fn is_traced(&self) -> bool {
         self.tracer.is_some()
+    }
+
+    /// Holds its place among the requests in flight until the exchange is over.
+    pub fn hold_slot(&mut self, slot: Slot) {
+        self.slot = Some(slot);
     }
 
     /// Opens the exchange's account with the limits that apply to it, which is settled when the exchange is over.

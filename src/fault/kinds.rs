@@ -138,6 +138,8 @@ pub enum Fault {
     BodyBroken(Cause),
     /// `server.max_buffered` is reached, the bound on all request bodies in memory.
     Overloaded,
+    /// `server.max_requests` is reached, or the part of it that requests of this priority may fill.
+    TooManyInFlight,
     /// `server.max_spooled` is reached, the bound on all request bodies in files.
     SpoolFull,
     /// A request body that has to be read before it is sent, and is too large for memory, could not be kept in a file.

@@ -115,6 +115,9 @@ impl Fault {
             headers.insert(header::UPGRADE, HeaderValue::from_static("HTTP/1.1"));
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         }
+        if matches!(self, Self::Overloaded | Self::TooManyInFlight) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         if let Self::Unavailable(wait)
         | Self::IdOwnerUnavailable(wait)
         | Self::Full(wait)

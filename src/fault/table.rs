@@ -237,6 +237,9 @@ table! {
     Self::Overloaded =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "overloaded";
         e.g. Self::Overloaded;
+    Self::TooManyInFlight =>
+        [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "too_many_in_flight";
+        e.g. Self::TooManyInFlight;
     Self::SpoolFull =>
         [S::SERVICE_UNAVAILABLE, SERVER, "gateway_overloaded", Some(true), Us], "spool_full";
         e.g. Self::SpoolFull;

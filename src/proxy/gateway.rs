@@ -15,6 +15,7 @@ use crate::{
     accounts::{AccountMap, MemoryMap},
     config::{ClientChange, ClientFilesReport, Config, Problems},
     exchange::AccessLog,
+    limit::InFlight,
     snapshot::{ClientConflict, ClientsChanged, CompileError, Snapshot},
     telemetry::metrics::{count::Reloads, models::ModelNames, worker::WorkerMetrics},
 };
@@ -46,6 +47,8 @@ pub struct Gateway {
     metrics: Mutex<Vec<Arc<WorkerMetrics>>>,
     /// Bytes of bodies held in memory by all workers; see [`Buffered`](super::buffered::Buffered).
     pub(super) buffered: AtomicU64,
+    /// The requests in flight, where `server.max_requests` bounds them.
+    pub(super) in_flight: InFlight,
     /// Bytes of request bodies that all workers hold in files.
     pub(super) spooled: Arc<AtomicU64>,
     /// Open WebSocket connections: each of them holds a clone.
@@ -103,6 +106,7 @@ impl Gateway {
             models,
             metrics: Mutex::default(),
             buffered: AtomicU64::new(0),
+            in_flight: InFlight::default(),
             spooled: Arc::default(),
             tunnels: Arc::default(),
         })

@@ -204,6 +204,7 @@ async fn answer(
     let routed = arrival::find_route(context, exchange, &head)?;
     let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
+    arrival::admit_load(context, exchange)?;
     let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
     let arrived = Arrived::new(routed, authenticated, timeouts);

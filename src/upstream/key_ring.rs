@@ -288,9 +288,9 @@ impl Key {
         &self.value
     }
 
-    /// Whether the key works: its last use did not fail because of it, and it is not in cooldown for all models.
-    pub fn is_up(&self, now: Instant) -> bool {
-        !self.state.is_out(now)
+    /// Whether the key works: the upstream does not refuse it, and its credit is not spent. A rate limit does not count.
+    pub fn is_up(&self) -> bool {
+        !self.state.is_out()
     }
 
     /// What the provider says of the key's quota.
@@ -758,5 +758,19 @@ mod tests {
             change.poll(&mut cx).is_ready()
         });
         assert_eq!(woken, [true, true, true, false], "up to the next one that can use each key");
+    }
+
+    /// Whatever is limited: with more models than are told apart, the key is in cooldown for all of them.
+    #[test]
+    fn a_rate_limit_does_not_make_a_key_down_and_an_outage_does() {
+        let (ring, now) = (single(), Instant::now());
+        for model in 0..=super::super::key_state::MAX_MODELS {
+            let mut key = picked(&ring, Some(&format!("m-{model}")), &[], now).unwrap();
+            ring.failed(&mut key, limited(&format!("m-{model}"), MINUTE), now);
+        }
+        assert!(ring.cooling_down(now).1 == 1 && ring.iter().all(Key::is_up));
+        let mut key = picked(&ring, None, &[], now + MINUTE).unwrap();
+        ring.failed(&mut key, outage(CooldownReason::Refused, None), now + MINUTE);
+        assert!(!ring.iter().any(Key::is_up));
     }
 }

@@ -275,11 +275,9 @@ impl KeyState {
         is_out || inner.limits.values().any(|limit| limit.until > now)
     }
 
-    /// Whether the last use of the key failed because of the key, or requests are kept away from it for all models.
-    pub(super) fn is_out(&self, now: Instant) -> bool {
-        let inner = self.lock();
-        let for_all = inner.limits.iter().any(|(what, limit)| limit.until > now && what.concerns(None));
-        inner.outage.is_some() || for_all
+    /// Whether the key has an outage: the upstream refuses it, or its credit is spent. A rate limit is none.
+    pub(super) fn is_out(&self) -> bool {
+        self.lock().outage.is_some()
     }
 
     fn count(&self, inner: &Inner) {

@@ -162,13 +162,13 @@ fn keys(out: &mut Exposition, scraped: &Scraped) {
     out.family(
         "sluicegate_upstream_key_up",
         Gauge,
-        "0 if the last use of a key failed because of the key, or it is in cooldown for all models. The label is its number in the configuration.",
+        "0 while the provider refuses a key or its credit is spent; a rate limit does not count. The label is its number in the configuration.",
     );
     for upstream in scraped.snapshot.upstreams.values() {
         for (number, key) in upstream.keys.iter().enumerate() {
             let number = (number + 1).to_string();
             let labels = [("upstream", &*upstream.name), ("key", &*number)];
-            out.value(&labels, u8::from(key.is_up(scraped.now)));
+            out.value(&labels, u8::from(key.is_up()));
         }
     }
     out.family("sluicegate_upstream_keys", Gauge, "Keys of an upstream.");

@@ -78,6 +78,10 @@ defaults_table! {
             "Maximum size of all bodies that are held in memory at once, in the whole process: request bodies, edited copies of them, \
              decoders, complete responses (`delivery = \"whole\"`), held starts of streams and held errors. A request body or a complete response that would exceed it gets \
              a 503; the start of a stream is then forwarded at once. The peak of the process is this plus at most 512 KiB for each request.";
+        max_requests: Option<u32> = count::<u32>(1..=10_000_000).optional(),
+            "Maximum number of requests in flight in the whole process, after authentication. Further ones get a 503 with `retry-after` before their body \
+             is read: those of clients with low priority from 80 % of it, with normal priority from 90 %.",
+            { default: "none", example: &["20_000"], since: "0.2.0" };
         state_directory: Option<PathBuf> = directory().optional(),
             "Directory for what is to outlive a restart: which provider account knows an id (see `account` of `upstream.keys`). It is made if \
              it is not there.",

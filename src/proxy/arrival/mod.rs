@@ -7,6 +7,7 @@ mod ephemeral;
 mod handshake;
 mod host;
 mod no_route;
+mod overload;
 mod preflight;
 mod refuse;
 mod route;
@@ -19,6 +20,7 @@ pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
 pub(super) use ephemeral::EphemeralAccess;
 pub(super) use handshake::{Handshake, models_in, with_model};
+pub(super) use overload::admit_load;
 pub(super) use preflight::preflight;
 pub(super) use route::{NOT_THE_ROUTES, RoutedRequest, find_route};
 

@@ -75,6 +75,7 @@ pub(super) async fn answer(
     admit_handshake(context, exchange, &head, &handshake, &routed.route)?;
     let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
     exchange.introduce();
+    arrival::admit_load(context, exchange)?;
     let timeouts = CallerTimeouts::read(&head.headers)?;
     let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
     let arrived = Arrived::new(routed, authenticated, timeouts);

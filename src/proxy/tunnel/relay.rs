@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     body::{ConnectionState, Cut},
-    exchange::{Exchange, TunnelTally},
+    exchange::{Accounting, Exchange, TunnelTally},
     fault::{Outcome, Phase, Who},
     websocket::{
         Close, Observed,
@@ -178,6 +178,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
             Moved::Bytes(_) => {
                 self.note_traffic();
                 self.charge_turns();
+                self.refuse_unasked();
             }
             Moved::ReceiverGone => self.client_gone(),
             Moved::Ended if self.watch.has_close() || matches!(self.stage, Stage::ClientLeft) => {
@@ -223,6 +224,16 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         self.charged_turns = self.watch.turns;
         if let Some(accounting) = self.exchange.accounting() {
             accounting.charge_turns(self.watch.usage.as_ref(), self.watch.unreported_tokens());
+        }
+    }
+
+    /// Closes the connection if the server has begun a turn by itself although a limit is used up.
+    fn refuse_unasked(&mut self) {
+        if !self.watch.take_unasked() {
+            return;
+        }
+        if let Some(exhausted) = self.exchange.account().and_then(Accounting::exhausted) {
+            self.close(Ending::LimitReached(exhausted));
         }
     }
 

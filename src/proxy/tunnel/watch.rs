@@ -35,6 +35,9 @@ pub(super) struct Watch {
     open_turns: u64,
     /// Turns that the client has asked for and that have not begun.
     asked: u64,
+    /// Whether the server has begun a turn that the client has not asked for by a message: it does so when it hears the client's voice stop
+    /// (OpenAI's Realtime API, "voice activity detection").
+    has_begun_unasked: bool,
     /// Frames that the server has sent so far.
     pub(super) frames_down: u64,
     /// Frames that it had sent when the last turn began.
@@ -75,6 +78,7 @@ impl Watch {
             failed_turns: 0,
             open_turns: 0,
             asked: 0,
+            has_begun_unasked: false,
             frames_down: 0,
             turn_start: 0,
             unreported: 0,
@@ -103,6 +107,11 @@ impl Watch {
     /// Whether a turn is under way.
     pub(super) fn is_in_turn(&self) -> bool {
         self.open_turns + self.asked > 0
+    }
+
+    /// Whether the server has begun a turn of its own since this was asked last.
+    pub(super) fn take_unasked(&mut self) -> bool {
+        std::mem::take(&mut self.has_begun_unasked)
     }
 
     /// Tokens of output that nobody has reported: one for each frame of a turn, also of those that are under way.
@@ -151,6 +160,7 @@ impl Watch {
         match message.kind {
             ServerKind::Begun => {
                 self.open_turns += 1;
+                self.has_begun_unasked |= self.asked == 0;
                 self.turn_start = self.frames_down;
                 self.asked = self.asked.saturating_sub(1);
             }

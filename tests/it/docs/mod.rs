@@ -7,3 +7,4 @@ mod links;
 mod names;
 pub mod page;
 mod run;
+mod tests_named;

@@ -2,11 +2,18 @@
 
 mod turns;
 
+use std::net::SocketAddr;
+
 use http::StatusCode;
 use serde_json::Value;
 use sluicegate::simulator::{Cut, Gate, Head, Record, Script, Step};
 
-use super::harness::{Answer, Gateway, GatewayToml, Http, chat, safely, simulator};
+use super::harness::{Answer, Gateway, GatewayToml, Http, chat, post, safely, send, simulator, whole};
+
+async fn posted(address: SocketAddr, body: &str) -> Answer {
+    let request = post(address, Http::One, "/v1/chat/completions").body(whole(body.to_owned())).unwrap();
+    send(address, Http::One, request).await
+}
 
 fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.get(name).and_then(|value| value.to_str().ok())
@@ -222,4 +229,50 @@ async fn a_model_that_fails_is_not_charged_for_what_another_answers() {
     }
     assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::TOO_MANY_REQUESTS);
     gateway.finish(5).await;
+}
+
+#[tokio::test]
+async fn counting_changes_no_byte_of_a_request() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .defaults("limits = [\"tokens\"]")
+        .more("[limit.tokens]\ntokens = 1000000\nper = \"1m\"\n");
+    let gateway = Gateway::start(&toml);
+    let body = r#" {"model":"gpt-4o" ,"messages":[{"role":"user","content":"Hi"}], "stream" : false} "#;
+    let answer = posted(gateway.address(), body).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(upstream.records()[0].body, body.as_bytes());
+    gateway.finish(1).await;
+}
+
+#[tokio::test]
+async fn a_malformed_request_takes_nothing() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .defaults("limits = [\"few\"]")
+        .more("[limit.few]\nrequests = 1\nper = \"day\"\nconcurrent = 1\n");
+    let gateway = Gateway::start(&toml);
+    for body in ["{", "{\"model\":7}", "{\"stream\":1}", "{\"model\":\"a\",\"model\":\"b\"}"] {
+        let answer = posted(gateway.address(), body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+    }
+    assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    gateway.finish(5).await;
+}
+
+#[tokio::test]
+async fn invented_models_share_one_count() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .defaults("limits = [\"by-model\"]")
+        .more("[limit.by-model]\neach = \"model\"\nrequests = 2\nper = \"day\"\n");
+    let gateway = Gateway::start(&toml);
+    let mut statuses = Vec::new();
+    for model in ["invented-1", "invented-2", "invented-3"] {
+        let body =
+            format!("{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hi\"}}]}}");
+        statuses.push(posted(gateway.address(), &body).await.status.as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 429]);
+    gateway.finish(3).await;
 }

@@ -90,3 +90,20 @@ async fn a_connection_counts_as_one_request_and_as_concurrent_to_its_end() {
     // Two requests were admitted, the second one by a slot that was given back.
     assert_eq!(code().await.0, StatusCode::TOO_MANY_REQUESTS);
 }
+
+#[tokio::test]
+async fn a_turn_that_the_server_begins_by_itself_is_refused_too() {
+    let (gateway, upstream) = limited("tokens = 100\nper = \"day\"").await;
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime?model=gpt-realtime").await;
+    let audio = r#"{"type":"input_audio_buffer.append","audio":"AAAA"}"#;
+    client.text(audio).await;
+    assert_eq!(server.next_text().await, audio);
+    for message in [BEGUN, DONE, BEGUN] {
+        server.text(message).await;
+        assert_eq!(client.next_text().await, message);
+    }
+    let event: Value = serde_json::from_str(&client.next_text().await).unwrap();
+    assert_eq!(event["error"]["code"], "rate_limit_exceeded", "{event}");
+    assert_eq!(client.next_close().await.0, 1008);
+    assert_eq!(server.next_close().await.0, 1001);
+}

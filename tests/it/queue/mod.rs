@@ -1,5 +1,6 @@
 //! Requests that wait their turn: who is served next, what ends a wait, and what clients and operators see of it.
 
 mod limits;
+mod overload;
 mod rig;
 mod targets;

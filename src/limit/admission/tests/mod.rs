@@ -1,3 +1,5 @@
+mod minute;
+
 use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
