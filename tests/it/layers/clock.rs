@@ -3,11 +3,7 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-<<<<<<< HEAD
-const READERS: [(&str, &str); 20] = [
-=======
 const READERS: [(&str, &str); 21] = [
->>>>>>> main
     ("access/callers.rs", "whether a client's keys have expired, which is a date of the operator's"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
