@@ -17,6 +17,7 @@
 //! | **Account**, **AccountChoice**, **AccountMap** | the keys and targets that know the same ids; the accounts that one request may be sent to; what is remembered of ids whose account the rule does not give |
 //! | **Step**, **Candidate** | one entry of a route's upstreams; a target with a key and a model, for one attempt |
 //! | **Limit**, **Counter**, **Admitted** | how much may be used, `[limit.NAME]`; what one subject has used of it; a request that all of its limits admitted, until it is settled |
+//! | **Store**, **Sharing**, **Subject** | the connection to Redis; limits that several gateways count together in it; whose counts one value in it has |
 //! | **Permit**, **TargetPermit**, **BudgetPermit** | what admission grants to an exchange; a pending request at a target; one request or retry of an upstream's retry budget. Each is given back when it is dropped |
 //! | **TargetState** | circuit breaker and pending count of a target; it belongs to the process and outlives reloads |
 //! | **Facts**, **Usage**, **Tally** | read from the request; reported by the upstream; measured here |
@@ -42,7 +43,7 @@
 //! | [`proxy`] | the one request path: `handle`, the ladder, and its six parts: arrival, intake, admission, attempts, delivery, tunnel |
 //! | [`snapshot`], [`exchange`] | the compiled configuration; the record of one exchange, which finishes exactly once |
 //! | [`access`], [`accounts`], [`limit`], [`policy`], [`upstream`], [`body`] | who calls; which account knows an id; how much may be used; what may cross; upstream connections, targets and keys; bodies, and what connections and exchanges share |
-//! | [`config`], [`telemetry`], [`wait_queue`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids; the queue in which requests wait their turn |
+//! | [`config`], [`telemetry`], [`store`], [`wait_queue`] | `gateway.toml`, one declaration for each key; log queue, access line, metrics, ids; the connection to Redis; the queue in which requests wait their turn |
 //! | [`sse`], [`openai`], [`fault`], [`span`], [`key_digest`], [`outline`], [`coding`], [`pause`], [`websocket`], [`money`], [`priority`] | pure: event boundaries; what requests and responses say, by dialect; every failure that a client can see, and its text; time spans as people write them; the digest of a client key; a few members of a JSON text of any length; compressed bodies; pauses of the process, which extend timeouts; WebSocket frames; amounts and prices; which requests go first |
 //!
 //! # Life of a request
@@ -82,6 +83,7 @@ pub mod simulator;
 pub mod snapshot;
 pub mod span;
 pub mod sse;
+pub mod store;
 pub mod telemetry;
 pub mod upstream;
 pub mod wait_queue;

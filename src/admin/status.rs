@@ -66,6 +66,7 @@ impl AdminState {
             "exchanges": open.into_iter().map(|open| exchange(open, now)).collect::<Vec<_>>(),
             "exchanges_not_listed": not_listed,
             "websockets": self.gateway.open_tunnels(),
+            "redis": redis(&snapshot),
             "clients": clients(&snapshot),
             "client_files": self.gateway.client_files.load().as_deref().map(client_files),
             "account_ids": account_ids(self.gateway.accounts.size()),
@@ -100,6 +101,20 @@ fn worker(number: usize, report: &Option<Report>, load: (usize, usize)) -> Value
 
 fn exchanges_of(report: &Option<Report>, load: (usize, usize)) -> usize {
     report.as_ref().map_or(load.0, |report| report.exchanges)
+}
+
+/// How limits are shared; null: they are not.
+fn redis(snapshot: &Snapshot) -> Option<Value> {
+    let state = snapshot.limits.sharing()?.state();
+    Some(json!({
+        "available": state.is_available,
+        "reason": state.trouble,
+        "gateways": state.nodes,
+        "fallback_share": state.fallback_share,
+        "fallbacks": state.fallbacks,
+        "remembered_refusals": state.remembered,
+        "pending_corrections": state.pending,
+    }))
 }
 
 /// How many clients there are, and whose keys have expired or expire soon.

@@ -281,6 +281,9 @@ impl App {
             exporters.finish().await;
             ended
         });
+        if let Some(sharing) = gateway.live.load().limits.sharing() {
+            sharing.finish();
+        }
         match &ended {
             Ok(ended) => tracing::info!(cut = ended.cut(), "drain complete"),
             Err(error) => tracing::error!(%error, "gateway stops because of an error"),

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Counter, Limit, Moment, Slot, TokenCount, Unit,
     counter::{Meter, Taken},
+    shared::Sharing,
 };
 use crate::money::Money;
 
@@ -46,6 +47,16 @@ pub struct Admitted {
     shares: Vec<Share>,
     /// Limits that do not enforce and would have refused, the first of them with its unit.
     would_refuse: Option<(Arc<Limit>, Unit)>,
+    /// Where the counts are kept, if that is not in this process.
+    sharing: Option<Arc<Sharing>>,
+}
+
+/// What the shared store has granted of one limit.
+#[derive(Debug)]
+pub(super) struct Granted {
+    pub(super) applied: Applied,
+    /// Requests, tokens and cost.
+    pub(super) taken: [Taken; 3],
 }
 
 /// What a request has taken of one limit.
@@ -80,7 +91,8 @@ impl Admitted {
         now: Moment,
         turns: &[Arc<Counter>],
     ) -> Result<Self, Refused> {
-        let mut admitted = Self { shares: Vec::with_capacity(limits.len()), would_refuse: None };
+        let mut admitted =
+            Self { shares: Vec::with_capacity(limits.len()), would_refuse: None, sharing: None };
         for (index, applied) in limits.iter().enumerate() {
             let earlier = &limits[..index];
             if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
@@ -107,6 +119,34 @@ impl Admitted {
         Ok(admitted)
     }
 
+    /// A request that the shared store has admitted.
+    pub(super) fn by_store(
+        sharing: &Arc<Sharing>,
+        granted: Vec<Granted>,
+        would_refuse: Option<(Arc<Limit>, Unit)>,
+    ) -> Self {
+        let shares = granted.into_iter().map(|Granted { applied, taken: [requests, tokens, cost] }| {
+            let slot = applied.limit.concurrent.map(|_| applied.counter.in_flight.enter_unchecked());
+            sharing.hold(&applied);
+            Share { applied, requests, tokens, cost, _slot: slot }
+        });
+        Self { shares: shares.collect(), would_refuse, sharing: Some(sharing.clone()) }
+    }
+
+    /// A request that this process has admitted while the store was away, under parts of `limits`, whose counts the store will be told.
+    pub(super) fn in_place_of_store(mut self, sharing: &Arc<Sharing>, limits: &[Applied]) -> Self {
+        for share in &mut self.shares {
+            let whole = limits.iter().find(|applied| Arc::ptr_eq(&applied.counter, &share.applied.counter));
+            if let Some(whole) = whole {
+                share.applied = whole.clone();
+            }
+            sharing.hold(&share.applied);
+            sharing.took_alone(&share.applied, share.taken());
+        }
+        self.sharing = Some(sharing.clone());
+        self
+    }
+
     /// The first limit that only counts and would have refused this request.
     pub fn would_refuse(&self) -> Option<&(Arc<Limit>, Unit)> {
         self.would_refuse.as_ref()
@@ -120,8 +160,12 @@ impl Admitted {
     /// Charges what a response that is still coming has used so far, where that is more than what was taken. Never gives anything back: what
     /// was expected may still come.
     pub fn charge_so_far(&mut self, used: Demand, now: Moment) {
+        let sharing = self.sharing.as_ref();
         for share in &mut self.shares {
-            share.charge_so_far(used, now);
+            match sharing {
+                None => share.charge_so_far(used, now),
+                Some(sharing) => share.charge_store(sharing, used, now),
+            }
         }
     }
 
@@ -132,9 +176,13 @@ impl Admitted {
 
     /// Makes what was taken into what was used, and ends the request for limits on requests at once.
     pub fn settle(mut self, used: Demand, now: Moment) {
+        let sharing = self.sharing.take();
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
-            share.settle(used, now);
+            match &sharing {
+                None => share.settle(used, now),
+                Some(sharing) => sharing.settle(&share.applied, share.taken(), Some(share.used(used)), now),
+            }
             counter.wake();
         }
     }
@@ -142,15 +190,41 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
+        let sharing = self.sharing.take();
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
-            share.give_back();
+            match &sharing {
+                None => share.give_back(),
+                Some(sharing) => sharing.settle(&share.applied, share.taken(), None, super::shared::now()),
+            }
             counter.wake();
         }
     }
 }
 
 impl Share {
+    /// Requests, tokens and cost.
+    fn taken(&self) -> [Taken; 3] {
+        [self.requests, self.tokens, self.cost]
+    }
+
+    /// Requests, tokens and cost of a request that has used so much.
+    fn used(&self, used: Demand) -> [u64; 3] {
+        [self.requests.units(), self.applied.limit.weights.weigh(used.tokens), used.cost.nanos()]
+    }
+
+    /// Charges the shared counts where the request has used more than it took.
+    fn charge_store(&mut self, sharing: &Sharing, used: Demand, now: Moment) {
+        let [_, tokens, cost] = self.used(used);
+        let more = [self.requests.units(), tokens.max(self.tokens.units()), cost.max(self.cost.units())];
+        if more == self.taken().map(|taken| taken.units()) {
+            return;
+        }
+        sharing.charge(&self.applied, self.taken(), more, now);
+        self.tokens = Taken::of(more[1], self.tokens.period());
+        self.cost = Taken::of(more[2], self.cost.period());
+    }
+
     fn take(applied: &Applied, demand: Demand, now: Moment) -> Result<Self, (Unit, Option<Duration>)> {
         let Applied { limit, counter } = applied;
         // Requests at once come first: nothing has to be given back for them.

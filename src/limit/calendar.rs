@@ -31,6 +31,15 @@ impl Calendar {
         Self { unit, zone }
     }
 
+    /// The unit and the zone, as a name that all gateways agree on.
+    pub(super) fn name(&self) -> String {
+        let unit = match self.unit {
+            CalendarUnit::Day => "day",
+            CalendarUnit::Month => "month",
+        };
+        format!("{unit} {}", self.zone.iana_name().unwrap_or_default())
+    }
+
     /// The period that `now` is in.
     pub fn period(&self, now: Timestamp) -> Period {
         let day = now.to_zoned_datetime(self.zone.clone()).date();
@@ -132,6 +141,11 @@ impl PeriodCount {
     /// The units used in the current period, and that period.
     pub fn used(&self, calendar: &Calendar, now: Timestamp) -> (u64, Period) {
         self.with_current(calendar, now, |used| (used.units, used.period))
+    }
+
+    /// Makes this a copy of a count that is kept elsewhere.
+    pub(super) fn set(&self, period: Period, units: u64) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Used { period, units });
     }
 
     fn with_current<T>(&self, calendar: &Calendar, now: Timestamp, change: impl FnOnce(&mut Used) -> T) -> T {

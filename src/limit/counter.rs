@@ -7,7 +7,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount};
+use super::{
+    Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount, Unit,
+    shared::{Replica, Subject},
+};
 use crate::wait_queue::TurnQueue;
 
 /// The time of an admission or of a correction, by the clocks that limits use.
@@ -28,6 +31,8 @@ pub struct Counter {
     pub(super) in_flight: InFlight,
     /// Made when a request first has to wait, because most subjects never do.
     queue: OnceLock<Arc<TurnQueue>>,
+    /// The same counts in the shared store, where there is one.
+    pub(super) shared: OnceLock<Box<Replica>>,
 }
 
 impl Counter {
@@ -39,6 +44,27 @@ impl Counter {
             cost: Meter::for_allowance(limit.cost.as_ref()),
             in_flight: InFlight::default(),
             queue: OnceLock::new(),
+            shared: OnceLock::new(),
+        }
+    }
+
+    /// Makes these counts a copy of those that a shared store keeps of `subject`. Only the first call counts.
+    pub fn share(&self, limit: &Limit, subject: impl FnOnce() -> Subject) {
+        self.shared.get_or_init(|| Box::new(Replica::new(limit, subject())));
+    }
+
+    /// Whether these are copies of counts of another subject.
+    pub fn is_of_another(&self, subject: &Subject) -> bool {
+        self.shared.get().is_some_and(|replica| replica.subject() != subject)
+    }
+
+    /// The count of a unit of time.
+    pub(super) fn timed(&self, unit: Unit) -> Option<&Meter> {
+        match unit {
+            Unit::Requests => Some(&self.requests),
+            Unit::Tokens => Some(&self.tokens),
+            Unit::Cost => Some(&self.cost),
+            Unit::Concurrent => None,
         }
     }
 
@@ -121,6 +147,16 @@ pub(super) struct Taken {
 }
 
 impl Taken {
+    /// What another place has taken.
+    pub(super) fn of(units: u64, period: Option<Period>) -> Self {
+        Self { units, period }
+    }
+
+    /// The period that the units belong to, where they are counted by the calendar.
+    pub(super) fn period(&self) -> Option<Period> {
+        self.period
+    }
+
     /// The units that were taken.
     pub(super) fn units(&self) -> u64 {
         self.units

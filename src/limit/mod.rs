@@ -16,6 +16,7 @@ mod definition;
 mod estimate;
 mod price;
 mod rate;
+pub mod shared;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
 pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};

@@ -57,8 +57,21 @@ impl Rate {
         self.burst
     }
 
+    /// How far ahead of now the theoretical arrival time may be, in nanoseconds.
+    pub(super) fn tolerance(&self) -> i64 {
+        self.tolerance
+    }
+
+    /// The same rate for a part of it: as many units in a longer time, and a part of the burst. A clock of the whole rate goes on with the
+    /// same part of its burst left.
+    pub(super) fn part(&self, share: f64) -> Self {
+        let burst = (self.burst as f64 * share).floor();
+        #[expect(clippy::cast_sign_loss, reason = "a part of a number is not negative")]
+        Self::new(self.quantity, self.period().div_f64(share.max(1e-6)), burst as u64)
+    }
+
     /// Nanoseconds in which `units` are admitted, rounded up: what is rounded is never to the advantage of the client.
-    fn time_of(&self, units: u64) -> i64 {
+    pub(super) fn time_of(&self, units: u64) -> i64 {
         let time = (u128::from(units) * u128::from(self.period)).div_ceil(u128::from(self.quantity));
         i64::try_from(time).unwrap_or(i64::MAX)
     }
@@ -79,6 +92,11 @@ static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 pub struct Now(i64);
 
 impl Now {
+    /// Nanoseconds since the start.
+    pub(super) const fn nanos(self) -> i64 {
+        self.0
+    }
+
     /// The time `nanos` after the start.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
@@ -153,6 +171,16 @@ impl Clock {
             full_in: Duration::from_nanos(ahead.unsigned_abs()),
             in_debt: ahead > rate.tolerance,
         }
+    }
+
+    /// The theoretical arrival time, in nanoseconds as those of [`Now`].
+    pub(super) fn arrival(&self) -> i64 {
+        self.arrival.load(Ordering::Relaxed)
+    }
+
+    /// Makes this clock a copy of one that is kept elsewhere.
+    pub(super) fn set(&self, arrival: i64) {
+        self.arrival.store(arrival, Ordering::Release);
     }
 
     fn update(&self, next: impl Fn(i64) -> i64) {

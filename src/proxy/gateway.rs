@@ -87,6 +87,7 @@ impl Gateway {
         access_log: AccessLog,
         accounts: Arc<dyn AccountMap>,
     ) -> Arc<Self> {
+        start_sharing(&snapshot);
         let models = Arc::new(ModelNames::default());
         models.configure(&snapshot.model_names);
         let live = ArcSwap::from_pointee(snapshot);
@@ -164,6 +165,7 @@ impl Gateway {
         // Before the new snapshot is stored, so that a reader of the new generation never sees the problems of an earlier reload.
         self.reloaded(problems);
         if let Ok((snapshot, _)) = &compiled {
+            start_sharing(snapshot);
             self.models.configure(&snapshot.model_names);
             let before = self.live.swap(snapshot.clone());
             self.replaced_configuration.store(Some(Arc::new(before.redacted.clone())));
@@ -208,6 +210,13 @@ impl Gateway {
     /// Bytes of bodies that all workers hold in memory now.
     pub fn buffered(&self) -> u64 {
         self.buffered.load(Ordering::Relaxed)
+    }
+}
+
+/// Starts to share the counts of limits, where the configuration says so. Without the thread for it, this gateway counts by itself.
+fn start_sharing(snapshot: &Snapshot) {
+    if let Err(error) = snapshot.limits.start_sharing() {
+        tracing::error!(%error, "Redis unavailable: the system gives no thread; this gateway counts by itself");
     }
 }
 

@@ -2,15 +2,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    io,
+    sync::{Arc, OnceLock},
 };
 
 use super::Snapshot;
 use crate::{
     access::{self, Caller, Callers, OwnTerms, Sharded},
     config::{self, Burst, Each, Exhausted, Per},
-    limit::{Allowance, Applied, Calendar, CalendarUnit, Counters, Estimates, Limit, Rate, Weights},
+    limit::{
+        Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Rate, Weights,
+        shared::{Sharing, SharingSettings, Subject as SharedSubject},
+    },
     money::Money,
+    store::Store,
     wait_queue::{QueueBounds, Room},
 };
 
@@ -30,6 +35,10 @@ pub struct LimitIndex {
     of_clients: Sharded<Arc<str>, LimitList>,
     of_routes: BTreeMap<Arc<str>, LimitList>,
     of_models: BTreeMap<Arc<str>, LimitList>,
+    /// Where the counts are shared with other gateways, by the configuration.
+    redis: Option<config::Redis>,
+    /// The same, once it has been started.
+    sharing: OnceLock<Arc<Sharing>>,
 }
 
 /// Limits by their positions in the index.
@@ -123,11 +132,47 @@ impl LimitIndex {
             subjects,
             any_by_model: limits.iter().any(|limit| limit.scope() == LimitScope::Model),
             limits,
+            redis: config.redis.clone(),
+            sharing: OnceLock::new(),
         };
-        if let Some(previous) = previous {
-            index.go_on_with(&previous.limits);
+        if let Some(previous) = previous
+            && index.shares_with(&previous.limits)
+        {
+            index.go_on_with(&previous.limits, callers);
         }
         index
+    }
+
+    /// Starts to share the counts, if the configuration says so and they are not shared already.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start_sharing(&self) -> io::Result<()> {
+        if let Some(redis) = self.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
+            let settings =
+                SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
+            let _ = self.sharing.set(Sharing::start(settings, |probe| Store::start(redis, probe))?);
+        }
+        Ok(())
+    }
+
+    /// Where the counts are shared.
+    pub fn sharing(&self) -> Option<&Arc<Sharing>> {
+        self.sharing.get()
+    }
+
+    /// Whether the counts of `previous` are kept where these are. If they are shared, so is the connection.
+    fn shares_with(&self, previous: &Self) -> bool {
+        match (&self.redis, &previous.redis) {
+            (None, None) => true,
+            (Some(redis), Some(other)) if redis.is_same(other) => {
+                if let Some(sharing) = previous.sharing.get() {
+                    let _ = self.sharing.set(sharing.clone());
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Whether there are no limits.
@@ -161,6 +206,9 @@ impl LimitIndex {
             if let Some(counter) =
                 compiled.counters.of(self.subjects.of_request(compiled, request), &compiled.limit)
             {
+                if let Some(redis) = &self.redis {
+                    counter.share(&compiled.limit, || compiled.shared_subject(&redis.prefix, request));
+                }
                 applying.push(Applied { limit: compiled.limit.clone(), counter: counter.clone() });
             }
         }
@@ -193,7 +241,7 @@ impl LimitIndex {
         {
             compiled.counters = Arc::new(Counters::new(index.subjects.count(compiled.each)));
         }
-        index.go_on_with(self);
+        index.go_on_with(self, after);
         Some(index)
     }
 
@@ -209,6 +257,8 @@ impl LimitIndex {
             of_clients: Sharded::default(),
             of_routes: self.of_routes.clone(),
             of_models: self.of_models.clone(),
+            redis: self.redis.clone(),
+            sharing: self.sharing.clone(),
         }
     }
 
@@ -225,7 +275,16 @@ impl LimitIndex {
             .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
     }
 
-    fn go_on_with(&self, previous: &Self) {
+    /// Whether a client is another subject for the shared store than before, because it has moved to another group.
+    fn has_moved(&self, each: Each, name: Subject<'_>, counter: &Counter, callers: &Callers) -> bool {
+        let (Some(redis), Each::Client, Subject::Named(name)) = (&self.redis, each, name) else {
+            return false;
+        };
+        let group = callers.by_name(name).and_then(|caller| caller.group.as_deref());
+        counter.is_of_another(&SharedSubject::client(&redis.prefix, Some(name), group))
+    }
+
+    fn go_on_with(&self, previous: &Self, callers: &Callers) {
         for compiled in &self.limits {
             let same = |old: &&CompiledLimit| {
                 old.limit.name == compiled.limit.name
@@ -236,7 +295,8 @@ impl LimitIndex {
             for (was, name) in previous.subjects.names(compiled.each).enumerate() {
                 // Most of many clients have used nothing.
                 let Some(counter) = old.counters.used_by(was) else { continue };
-                if let Some(subject) = self.subjects.number(compiled.each, name) {
+                let has_moved = self.has_moved(compiled.each, name, counter, callers);
+                if let Some(subject) = self.subjects.number(compiled.each, name).filter(|_| !has_moved) {
                     compiled.counters.keep(subject, counter, &compiled.limit);
                 }
             }
@@ -245,6 +305,25 @@ impl LimitIndex {
 }
 
 impl CompiledLimit {
+    /// The subject of a request in the shared store.
+    fn shared_subject(&self, prefix: &str, request: &LimitedRequest<'_>) -> SharedSubject {
+        let client = request.caller.map(|caller| &*caller.name);
+        let group = request.caller.and_then(|caller| caller.group.as_deref());
+        match self.each {
+            Each::Client => SharedSubject::client(prefix, client, group),
+            Each::Group => SharedSubject::group(prefix, client, group),
+            Each::Route => SharedSubject::route(prefix, request.route),
+            Each::Model => {
+                let pattern = || {
+                    let position = self.filters.pattern(request)?;
+                    self.filters.models.as_ref()?.get(position).map(String::as_str)
+                };
+                SharedSubject::model(prefix, request.model_table.or_else(pattern))
+            }
+            Each::Gateway => SharedSubject::gateway(prefix),
+        }
+    }
+
     fn new(name: &Arc<str>, written: &config::Limit, subjects: &Subjects) -> Self {
         let patterns =
             if written.each == Each::Model { written.models.as_ref().map_or(0, Vec::len) } else { 0 };

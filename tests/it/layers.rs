@@ -21,7 +21,7 @@ const ROWS: [&[&str]; 7] = [
     &["proxy"],
     &["snapshot", "exchange"],
     &["access", "accounts", "limit", "upstream", "cache", "tape", "body", "policy"],
-    &["config", "telemetry", "wait_queue"],
+    &["config", "telemetry", "store", "wait_queue"],
     &[
         "sse",
         "openai",
@@ -38,13 +38,15 @@ const ROWS: [&[&str]; 7] = [
 ];
 
 /// Where a room imports from its own row.
-const BESIDE: [(&str, &str); 13] = [
+const BESIDE: [(&str, &str); 15] = [
     ("main", "cli"),
     ("cli", "app"),
     ("admin", "listen"),
     ("upstream", "body"),
     ("policy", "access"),
     ("telemetry", "config"),
+    ("store", "config"),
+    ("store", "telemetry"),
     ("fault", "openai"),
     ("fault", "coding"),
     ("openai", "coding"),

@@ -33,6 +33,7 @@ mod properties;
 mod providers;
 mod queue;
 mod realtime;
+mod redis;
 mod regressions;
 mod reload;
 mod requests;

@@ -12,6 +12,7 @@ mod models;
 mod requests;
 mod routes;
 mod spans;
+mod store;
 mod upstreams;
 
 use std::{
@@ -53,6 +54,7 @@ const WRITERS: &[fn(&mut Exposition, &Scraped)] = &[
     models::write,
     upstreams::write,
     limits::write,
+    store::write,
     connections::write,
     clients::write,
     gateway::write,

@@ -122,7 +122,8 @@ impl fmt::Display for Sound<'_> {
         config.routes.iter().try_for_each(|(name, one)| route(f, name, one))?;
         config.models.iter().try_for_each(|(name, one)| model(f, name, one))?;
         config.upstreams.iter().try_for_each(|(name, one)| upstream(f, name, one))?;
-        config.clients.iter().try_for_each(|(name, one)| client(f, name, one))
+        config.clients.iter().try_for_each(|(name, one)| client(f, name, one))?;
+        limits(f, config)
     }
 }
 
@@ -180,6 +181,19 @@ fn upstream(f: &mut fmt::Formatter<'_>, name: &str, upstream: &Upstream) -> fmt:
         }
     };
     writeln!(f, "upstream  {name}: {}, {keys}{http2}", targets.join(", "))
+}
+
+/// Which limits are shared with other gateways.
+fn limits(f: &mut fmt::Formatter<'_>, config: &Config) -> fmt::Result {
+    if config.limits.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = config.limits.keys().map(|name| &**name).collect();
+    let names = names.join(", ");
+    match &config.redis {
+        None => writeln!(f, "limits    {names}: counted by each gateway alone"),
+        Some(redis) => writeln!(f, "limits    {names}: shared through Redis ({redis})"),
+    }
 }
 
 fn client(f: &mut fmt::Formatter<'_>, name: &str, client: &Client) -> fmt::Result {

@@ -4,14 +4,16 @@ use std::{
     fmt::{self, Write as _},
     io::{self, IsTerminal as _, Write as _},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::Output;
 use crate::{
     cli::probe::{self, KeyAnswer, KeyReport, StreamReport, TargetReport},
-    config::Config,
+    config::{Config, Redis},
+    limit::shared,
     snapshot::{CompileError, Snapshot},
+    store,
 };
 
 /// Why nothing was asked.
@@ -26,12 +28,27 @@ enum Error {
 /// Asks every target, and prints what it found. The code is 1 if a target cannot be reached or refuses a key.
 pub(super) fn run(config: Config, model: Option<&str>, timeout: Duration, output: Output) -> ExitCode {
     match ask_all(config, model, timeout) {
-        Ok(reports) => report(&reports, output),
+        Ok(found) => report(&found, output),
         Err(error) => crate::cli::fail(&error),
     }
 }
 
-fn ask_all(config: Config, model: Option<&str>, timeout: Duration) -> Result<Vec<TargetReport>, Error> {
+/// What was found.
+struct Found {
+    targets: Vec<TargetReport>,
+    redis: Option<RedisReport>,
+}
+
+/// Whether shared limits work.
+#[derive(serde::Serialize)]
+struct RedisReport {
+    servers: String,
+    ms: u64,
+    error: Option<String>,
+}
+
+fn ask_all(config: Config, model: Option<&str>, timeout: Duration) -> Result<Found, Error> {
+    let redis = config.redis.clone();
     let snapshot = Snapshot::compile(config, None)?;
     let runtime = probe::runtime().map_err(Error::Runtime)?;
     let subjects = probe::subjects(&snapshot, timeout);
@@ -40,8 +57,20 @@ fn ask_all(config: Config, model: Option<&str>, timeout: Duration) -> Result<Vec
         progress(&format!("asking {} of {}: {}", at + 1, subjects.len(), subject.target.url));
         reports.push(runtime.block_on(probe::ask(subject, model)));
     }
+    let redis = redis.map(|redis| {
+        progress("asking Redis");
+        runtime.block_on(ask_redis(&redis))
+    });
     progress("");
-    Ok(reports)
+    Ok(Found { targets: reports, redis })
+}
+
+/// Connects as the gateway does, and runs a script that writes.
+async fn ask_redis(redis: &Redis) -> RedisReport {
+    let start = Instant::now();
+    let answer = store::check(redis, &shared::ping(&redis.prefix)).await;
+    let ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    RedisReport { servers: redis.to_string(), ms, error: answer.err().map(|trouble| trouble.to_string()) }
 }
 
 /// Shows what is waited for, on a terminal only.
@@ -52,12 +81,17 @@ fn progress(text: &str) {
     }
 }
 
-fn report(reports: &[TargetReport], output: Output) -> ExitCode {
-    let good = reports.iter().all(TargetReport::is_good);
+fn report(found: &Found, output: Output) -> ExitCode {
+    let works = found.redis.as_ref().is_none_or(|redis| redis.error.is_none());
+    let good = works && found.targets.iter().all(TargetReport::is_good);
     let printed = match output {
-        Output::Text => crate::cli::print_report(&Table(reports).to_string()),
+        Output::Text => crate::cli::print_report(&Table(found).to_string()),
         Output::Json => {
-            match serde_json::to_string_pretty(&serde_json::json!({ "good": good, "targets": reports })) {
+            let mut shown = serde_json::json!({ "good": good, "targets": found.targets });
+            if let Some(redis) = &found.redis {
+                shown["redis"] = serde_json::json!(redis);
+            }
+            match serde_json::to_string_pretty(&shown) {
                 Ok(text) => crate::cli::print(format!("{text}\n")),
                 Err(error) => crate::cli::fail(&error),
             }
@@ -66,16 +100,22 @@ fn report(reports: &[TargetReport], output: Output) -> ExitCode {
     if good { printed } else { ExitCode::FAILURE }
 }
 
-struct Table<'a>(&'a [TargetReport]);
+struct Table<'a>(&'a Found);
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().enumerate().try_for_each(|(index, report)| {
+        self.0.targets.iter().enumerate().try_for_each(|(index, report)| {
             if index > 0 {
                 f.write_char('\n')?;
             }
             target(f, report)
-        })
+        })?;
+        let Some(RedisReport { servers, ms, error }) = &self.0.redis else { return Ok(()) };
+        writeln!(f, "\nRedis  {servers}")?;
+        match error {
+            None => writeln!(f, "  script   {ms} ms"),
+            Some(error) => writeln!(f, "  script   FAILED after {ms} ms: {error}"),
+        }
     }
 }
 

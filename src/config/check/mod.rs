@@ -13,7 +13,7 @@ use super::{
     reader::{Node, Table},
     schema::{
         Admin, Client, ClientDirectory, Config, Defaults, ErrorTable, Group, Limit, Listener, Log, Otlp,
-        Route, Server, Upstream, error_rule, errors_differ,
+        Redis, Route, Server, Upstream, error_rule, errors_differ,
     },
     source::Env,
     split::is_split,
@@ -73,6 +73,7 @@ pub(crate) fn config(root: &Table<'_>, env: &Env<'_>, redacted: serde_json::Valu
         routes: by_name(routes),
         groups: by_name(groups),
         limits: by_name(limits),
+        redis: root.get("redis").and_then(|node| placed::<Redis>(node, &context)).map(|(_, redis)| redis),
         pricing,
         default_limits: context.defaults.limits.clone(),
         client_lines: lines(&clients),

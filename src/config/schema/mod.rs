@@ -20,6 +20,7 @@ mod listener;
 mod model;
 mod otlp;
 mod pricing;
+mod redis;
 mod root;
 mod route;
 mod server;
@@ -54,6 +55,7 @@ pub use model::Model;
 pub(crate) use model::alias_nodes;
 pub use otlp::{Export, Otlp, Preset, Semconv, Sending};
 pub use pricing::{ModelPrices, PriceTier, Pricing, UnknownPrice};
+pub use redis::{Redis, RedisAddress, RedisServers, RedisTls, Sentinel};
 pub(crate) use root::Root;
 pub use route::{Choice, Commit, Delivery, ModelList, ModelTables, ModelUpstreams, OnDisconnect, Route};
 pub(crate) use server::address;
@@ -90,6 +92,8 @@ pub struct Config {
     pub limits: BTreeMap<Arc<str>, Limit>,
     /// `[pricing]`: default none, so nothing has a cost.
     pub pricing: Option<Pricing>,
+    /// `[redis]`: default none, so each gateway counts by itself.
+    pub redis: Option<Redis>,
     /// `limits` of `[defaults]`, which apply to every request.
     pub default_limits: Vec<Arc<str>>,
     /// `[client.NAME]`

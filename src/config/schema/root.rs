@@ -2,7 +2,7 @@
 
 use super::{
     Admin, Client, ClientDirectory, Defaults, ErrorTable, Group, Limit, Listener, Log, Model, Otlp, Pricing,
-    Route, Server, Upstream,
+    Redis, Route, Server, Upstream,
 };
 use crate::config::declare::{Effect, Shape, described, keys, section};
 
@@ -36,6 +36,9 @@ keys! {
              route or a model has its name. All limits that apply to a request must allow it.";
         pricing = described(Shape::Table(Pricing::keys())),
             "What the tokens of each model cost. With this table, the log and the metrics have the cost of each request, and a limit may be one on `cost`.",
+            { since: "0.2.0" };
+        redis = described(Shape::Table(Redis::keys())),
+            "State that several gateways share, in Redis or Valkey: what they count for limits. Without this table the counts are this process' own.",
             { since: "0.2.0" };
         client = described(Shape::Named(Client::keys())),
             "Who may send requests: one `[client.NAME]` table for each client. `sluicegate key new NAME` creates a key, prints it once, and \

@@ -1,5 +1,7 @@
 //! `[model.NAME]` tables, and the keys of a route that concern them.
 
+use std::sync::Arc;
+
 use super::{one_problem, read, sound, with};
 use crate::config::{Choice, Config, ModelList, ModelTables, ModelUpstreams};
 
@@ -36,7 +38,7 @@ fn a_table_has_the_name_of_a_model_or_of_the_beginning_of_many() {
     let table = &config.models["gpt-4o"];
     let choice = |model: Option<&str>| Choice { upstream: "openai".into(), model: model.map(Into::into) };
     assert_eq!(table.upstreams, [choice(None), choice(Some("gpt-4o-mini"))]);
-    assert_eq!(table.aliases, ["gpt-4".into(), "org/model:free".into()]);
+    assert_eq!(table.aliases, [Arc::<str>::from("gpt-4"), Arc::<str>::from("org/model:free")]);
     assert_eq!(warned(&config), Vec::<String>::new());
     let route = &config.routes["openai"];
     assert_eq!(route.model_tables, ModelTables::Prefer);

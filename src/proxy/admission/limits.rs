@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{NotAdmitted, rate_headers, waiting};
+use super::{NotAdmitted, rate_headers, taking::take_turn, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, now},
     fault::Fault,
@@ -70,7 +70,7 @@ pub(super) async fn admit_model(
         return Ok(None);
     }
     let demand = exchange.accounting().map(|accounting| accounting.demand()).unwrap_or_default();
-    let result = Admitted::take(&applying, demand, now()).map_err(NotAdmitted::Refused);
+    let result = take_turn(limits, &applying, demand, &[]).await.map_err(NotAdmitted::Refused);
     note(exchange, &applying, &result);
     match result {
         Ok(granted) => Ok(Some(granted)),
@@ -107,7 +107,7 @@ async fn take(
     limits: &[Applied],
     demand: Demand,
 ) -> Result<Admitted, NotAdmitted> {
-    let result = match Admitted::take(limits, demand, now()) {
+    let result = match take_turn(&context.snapshot.limits, limits, demand, &[]).await {
         Ok(admitted) => Ok(admitted),
         Err(refused) if refused.limit.queue.is_none() => Err(NotAdmitted::Refused(refused)),
         Err(refused) => Box::pin(waiting::wait(context, exchange, limits, demand, refused)).await,

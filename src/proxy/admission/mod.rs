@@ -3,6 +3,7 @@
 mod limits;
 mod not_admitted;
 mod rate_headers;
+mod taking;
 mod waiting;
 
 use std::sync::Arc;

@@ -1,22 +1,30 @@
 //! The wait in the queues of limits.
 
-use std::{future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Instant};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use tokio::time::sleep_until;
 
-use super::NotAdmitted;
+use super::{NotAdmitted, taking::take_turn};
 use crate::{
     body::ConnectionState,
-    exchange::{Exchange, Queueing, Server, now},
+    exchange::{Exchange, Queueing, Server},
     fault::Phase,
     limit::{Admitted, Applied, Counter, Demand, Refused},
     proxy::{context::RequestContext, queueing::queueing},
+    snapshot::LimitIndex,
     wait_queue::QueueBounds,
 };
 
 /// A request that waits for limits.
 struct LimitWait<'a> {
     connection: &'a ConnectionState,
+    index: &'a LimitIndex,
     limits: &'a [Applied],
     demand: Demand,
     queueing: Rc<Queueing>,
@@ -49,6 +57,7 @@ pub(super) async fn wait(
     let mut waiting = LimitWait {
         queueing: queueing(context, exchange, model.as_deref()),
         connection: &context.downstream.connection,
+        index: &context.snapshot.limits,
         limits,
         demand,
         turns: Vec::new(),
@@ -98,7 +107,7 @@ impl LimitWait<'_> {
             if !self.turns.iter().any(|had| Arc::ptr_eq(had, &counter)) {
                 self.turns.push(counter.clone());
             }
-            refused = match Admitted::take_turn(self.limits, self.demand, now(), &self.turns) {
+            refused = match take_turn(self.index, self.limits, self.demand, &self.turns).await {
                 Ok(admitted) => {
                     self.queueing.served_by(Server::Limit(counter.clone()));
                     waiter.admitted();
@@ -110,7 +119,12 @@ impl LimitWait<'_> {
             if is_too_late(&refused, latest) {
                 return Err(self.timed_out(refused));
             }
-            let until = refused.wait.map_or(latest, |wait| Instant::now() + wait);
+            let until = match refused.wait {
+                Some(wait) => Instant::now() + wait,
+                // Nobody says when a request at another gateway has ended.
+                None if self.index.sharing().is_some() => latest.min(Instant::now() + ask_again()),
+                None => latest,
+            };
             match self.within(until, waiter.woken()).await {
                 Woken::Late if until >= latest => return Err(self.timed_out(refused)),
                 Woken::Late => waiter.time_has_come(),
@@ -135,6 +149,11 @@ impl LimitWait<'_> {
             () = sleep_until(latest.into()) => Woken::Late,
         }
     }
+}
+
+/// When the shared store is asked again whether another gateway has given something back: in 50 to 100 ms.
+fn ask_again() -> Duration {
+    Duration::from_millis(fastrand::u64(50..=100))
 }
 
 /// Whether the limit will not admit the request before it may wait no longer.

@@ -36,6 +36,11 @@ impl Scale {
     pub const SHORT: Self =
         Self(&[20, 50, 100, 150, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000]);
 
+    /// The time that an admission waits for the shared store: a round trip in a data centre, up to the longest `redis.timeout`.
+    pub const STORE: Self = Self(&[
+        100, 200, 300, 500, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 60_000, 100_000, 250_000, 1_000_000,
+    ]);
+
     /// `gen_ai.server.request.duration`: the bounds of OpenTelemetry's conventions (opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics),
     /// doubled on to eleven minutes, because a response of a reasoning model takes longer than their 82 seconds.
     pub const MODEL_DURATION: Self = Self(&[
@@ -118,9 +123,14 @@ mod tests {
 
     #[test]
     fn bounds_ascend_and_are_not_too_many() {
-        for Scale(bounds) in
-            [Scale::LONG, Scale::SHORT, Scale::MODEL_DURATION, Scale::FIRST_TOKEN, Scale::OUTPUT_TOKEN]
-        {
+        for Scale(bounds) in [
+            Scale::LONG,
+            Scale::SHORT,
+            Scale::MODEL_DURATION,
+            Scale::FIRST_TOKEN,
+            Scale::OUTPUT_TOKEN,
+            Scale::STORE,
+        ] {
             assert!(bounds.is_sorted_by(|one, next| one < next) && bounds.len() <= MOST_BOUNDS);
         }
     }

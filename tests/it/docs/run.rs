@@ -297,6 +297,11 @@ fn before(text: &str, simulator: &str) -> String {
         let simulator =
             if index % 2 == 1 { simulator.replace("127.0.0.1", "localhost") } else { simulator.to_owned() };
         let (url, rest) = piece.split_once('"').unwrap();
+        // Only providers are replaced.
+        if !url.starts_with("http") {
+            own.push_str(&format!("url = \"{url}\"{rest}"));
+            continue;
+        }
         let path = url.splitn(4, '/').nth(3).map(|path| format!("/{path}")).unwrap_or_default();
         own.push_str(&format!("url = \"{simulator}{path}\"{rest}"));
     }

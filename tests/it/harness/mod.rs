@@ -40,6 +40,7 @@ mod frames;
 mod gateway;
 pub mod log;
 mod raw;
+pub mod redis;
 mod toml;
 
 use std::time::Duration;

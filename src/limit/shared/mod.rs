@@ -1,0 +1,27 @@
+//! The same limits counted by several gateways together, in the shared store.
+//!
+//! - [`Sharing`]: admits requests by the store, tells it what they used, and counts alone while it is away.
+//! - [`Subject`]: whose counts one value in the store has; [`Replica`]: what this process knows of them.
+//! - `plan`, `wire` and the scripts (`*.lua`): one call for a client and its group, one for everything else. Pure.
+//! - `ledger`: corrections on their way to the store.
+
+mod alone;
+mod copy;
+mod heartbeat;
+mod ledger;
+mod plan;
+mod replica;
+mod reserved;
+mod script;
+mod sharing;
+mod subject;
+mod wire;
+
+pub use replica::Replica;
+pub use script::{ADMIT, APPLY, NODES};
+pub(super) use sharing::now;
+pub use sharing::{Sharing, SharingSettings, SharingState, ping};
+pub use subject::Subject;
+
+#[cfg(test)]
+mod tests;

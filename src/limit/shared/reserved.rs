@@ -1,0 +1,129 @@
+//! What requests whose calls are on their way ask of the shared counts.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+
+use super::{
+    plan::demanded,
+    replica::{Known, TIMED},
+};
+use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, counter::Meter};
+
+/// What one request asks for, until its replies are there. Together with the copies of the shared counts it tells which requests need not be
+/// sent: those that could be admitted only if others were not.
+#[derive(Debug, Default)]
+pub(super) struct Reserved(Vec<OfCounter>);
+
+#[derive(Debug)]
+struct OfCounter {
+    counter: Arc<Counter>,
+    /// What had been asked for with this request.
+    asked: [i64; 3],
+    in_flight: u32,
+}
+
+/// When a request comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Arrival {
+    pub(super) now: Now,
+    /// By the server's clock.
+    pub(super) wall: Timestamp,
+}
+
+impl Reserved {
+    /// Reserves what a request asks for.
+    ///
+    /// # Errors
+    /// The first limit that certainly refuses it.
+    pub(super) fn take(limits: &[Applied], demand: Demand, arrival: Arrival) -> Result<Self, Refused> {
+        let mut reserved = Self::default();
+        for applied in limits {
+            let Some(replica) = applied.counter.shared.get() else { continue };
+            let mut known = replica.known();
+            let is_known = applied.limit.enforce && known.fresh_until > arrival.now.nanos();
+            let mut amounts = [0; 3];
+            let mut in_flight = 0;
+            if let Some(most) = applied.limit.concurrent {
+                // This process' own requests are never more than those of all.
+                if applied.limit.enforce && replica.held().saturating_add(known.asking) >= most {
+                    return Err(refused(applied, Unit::Concurrent, None));
+                }
+                in_flight = 1;
+            }
+            for ((position, unit), amount) in TIMED.into_iter().enumerate().zip(&mut amounts) {
+                let (Some(allowance), units) = demanded(applied, unit, demand) else { continue };
+                *amount = asked(allowance, units);
+                let wait =
+                    if is_known { lacks(applied, (position, unit), *amount, &known, arrival) } else { None };
+                if wait.is_some() {
+                    return Err(refused(applied, unit, wait));
+                }
+            }
+            known.asking += in_flight;
+            known
+                .asked
+                .iter_mut()
+                .zip(amounts)
+                .for_each(|(asked, amount)| *asked = asked.wrapping_add(amount));
+            reserved.0.push(OfCounter { counter: applied.counter.clone(), asked: known.asked, in_flight });
+        }
+        Ok(reserved)
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for OfCounter { counter, asked, in_flight } in &self.0 {
+            let Some(replica) = counter.shared.get() else { continue };
+            let mut known = replica.known();
+            known.asking = known.asking.saturating_sub(*in_flight);
+            for (answered, asked) in known.answered.iter_mut().zip(asked) {
+                if asked.wrapping_sub(*answered) > 0 {
+                    *answered = *asked;
+                }
+            }
+        }
+    }
+}
+
+fn refused(applied: &Applied, unit: Unit, wait: Option<Duration>) -> Refused {
+    let Applied { limit, counter } = applied.clone();
+    Refused { limit, counter, unit, wait }
+}
+
+/// Nanoseconds of a clock, or units of a period.
+fn asked(allowance: &Allowance, units: u64) -> i64 {
+    match allowance {
+        Allowance::Rate(rate) => rate.time_of(units.min(rate.burst())),
+        Allowance::Period { .. } => i64::try_from(units).unwrap_or(i64::MAX),
+    }
+}
+
+/// The time until so much may be there, if it is not there now.
+fn lacks(
+    applied: &Applied,
+    (position, unit): (usize, Unit),
+    amount: i64,
+    known: &Known,
+    arrival: Arrival,
+) -> Option<Duration> {
+    let waiting = match (known.asked.get(position), known.answered.get(position)) {
+        (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
+        _ => 0,
+    };
+    let now = arrival.now.nanos();
+    match (applied.counter.timed(unit)?, demanded(applied, unit, Demand::default()).0?) {
+        (Meter::Clock(clock), Allowance::Rate(rate)) => {
+            let next = clock.arrival().max(now).saturating_add(waiting).saturating_add(amount);
+            let excess = next.saturating_sub(now).saturating_sub(rate.tolerance());
+            (excess > 0).then(|| Duration::from_nanos(excess.unsigned_abs()))
+        }
+        (Meter::Period(count), Allowance::Period { calendar, quantity }) => {
+            let (used, period) = count.used(calendar, arrival.wall);
+            let used = used.saturating_add(waiting.unsigned_abs());
+            (used >= *quantity).then(|| period.rest(arrival.wall))
+        }
+        _ => None,
+    }
+}

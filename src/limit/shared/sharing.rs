@@ -1,0 +1,453 @@
+//! Admission by the shared store.
+
+use std::{
+    io,
+    sync::{
+        Arc, Condvar, Mutex, PoisonError,
+        atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+
+use super::{
+    copy::Copying,
+    heartbeat,
+    ledger::{Entry, Ledger, corrections},
+    plan::{Decision, Plan, PlanTime},
+    reserved::{Arrival, Reserved},
+    script::NODES,
+    wire::{self, AdmissionReply, Asker},
+};
+use crate::{
+    limit::{Admitted, Allowance, Applied, Counter, Demand, Moment, Now, Refused, Unit, counter::Taken},
+    store::{Running, ScriptCall, Statistics, Store},
+};
+
+/// How long the end of the process may wait for what the store is still to be told.
+const LAST: Duration = Duration::from_secs(1);
+
+/// Shared limits. Belongs to the process, and is replaced when `[redis]` changes.
+#[derive(Debug)]
+pub struct Sharing {
+    pub(super) store: Store,
+    pub(super) settings: SharingSettings,
+    /// This gateway, until its end.
+    pub(super) node: u64,
+    pub(super) ledger: Ledger,
+    /// There is enough in the ledger for a call.
+    pub(super) is_full: Notify,
+    /// The number of the connection over which admissions go; 0: there is none.
+    pub(super) online: AtomicU32,
+    /// Gateways seen in the last minute.
+    pub(super) nodes: AtomicU32,
+    /// Counts changes of the server.
+    pub(super) servers: AtomicU32,
+    /// The server's time less this process', in nanoseconds.
+    ahead: AtomicI64,
+    /// Counters that have to be looked after: at most as many as there are.
+    pub(super) listed: Mutex<Vec<Arc<Counter>>>,
+    /// Admissions by local limits, because the store was away.
+    fallbacks: AtomicU64,
+    /// Refusals without a call.
+    remembered: AtomicU64,
+    /// Set at the end of the process, or when `[redis]` has changed.
+    pub(super) stop: watch::Sender<bool>,
+    has_left: Mutex<bool>,
+    left: Condvar,
+}
+
+/// What sharing needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct SharingSettings {
+    /// How the names of all keys in the store begin.
+    pub prefix: Arc<str>,
+    /// The part of each limit that is admitted while the store is away; `None`: by the number of gateways.
+    pub fallback_share: Option<f64>,
+}
+
+/// How sharing goes, for operators.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SharingState {
+    /// Whether limits are shared now.
+    pub is_available: bool,
+    /// Why they are not.
+    pub trouble: Option<String>,
+    /// Gateways seen in the last minute before that.
+    pub nodes: u32,
+    /// The part of each limit that this gateway admits while the store is away.
+    pub fallback_share: f64,
+    /// Admissions by local limits, because the store was away.
+    pub fallbacks: u64,
+    /// Refusals without a call, because the store had refused before.
+    pub remembered: u64,
+    /// Corrections that the store does not have yet.
+    pub pending: usize,
+}
+
+impl Sharing {
+    /// Starts to share limits as `settings` say. `start` starts the store, of which the argument is the probe. Until the store is there, limits
+    /// are local.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        settings: SharingSettings,
+        start: impl FnOnce(ScriptCall) -> io::Result<Store>,
+    ) -> io::Result<Arc<Self>> {
+        let node = fastrand::u64(1..1 << 48);
+        let store = start(nodes_call(&settings.prefix, node, true))?;
+        let sharing = Arc::new(Self {
+            store,
+            settings,
+            node,
+            ledger: Ledger::default(),
+            is_full: Notify::new(),
+            online: AtomicU32::new(0),
+            nodes: AtomicU32::new(1),
+            servers: AtomicU32::new(0),
+            ahead: AtomicI64::new(0),
+            listed: Mutex::default(),
+            fallbacks: AtomicU64::new(0),
+            remembered: AtomicU64::new(0),
+            stop: watch::Sender::new(false),
+            has_left: Mutex::new(false),
+            left: Condvar::new(),
+        });
+        sharing.store.spawn(heartbeat::run(Arc::downgrade(&sharing)));
+        Ok(sharing)
+    }
+
+    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than `redis.timeout`; if it does not answer in
+    /// time, this process admits by itself, up to its share of each limit.
+    ///
+    /// # Errors
+    /// The first limit that refuses.
+    pub async fn take_turn(
+        self: &Arc<Self>,
+        limits: &[Applied],
+        demand: Demand,
+        moment: Moment,
+        turns: &[Arc<Counter>],
+    ) -> Result<Admitted, Refused> {
+        let others = limits.iter().find(|applied| {
+            let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
+            applied.limit.queue.is_some() && applied.counter.queued() > 0 && !has_turn()
+        });
+        if let Some(Applied { limit, counter }) = others {
+            let unit = limit.first_unit();
+            return Err(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: None });
+        }
+        self.take(limits, demand, moment).await
+    }
+
+    async fn take(
+        self: &Arc<Self>,
+        limits: &[Applied],
+        demand: Demand,
+        moment: Moment,
+    ) -> Result<Admitted, Refused> {
+        let session = self.online.load(Ordering::Acquire);
+        if session == 0 {
+            return self.take_alone(limits, demand, moment);
+        }
+        let time = PlanTime { wall: self.wall(moment), servers: self.servers.load(Ordering::Relaxed) };
+        let Some(plan) = Plan::new(limits, demand, time) else {
+            return self.take_alone(limits, demand, moment);
+        };
+        // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
+        let arrival = Arrival { now: moment.monotonic, wall: time.wall };
+        let reserved = Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| {
+            self.remembered.fetch_add(1, Ordering::Relaxed);
+        })?;
+        let start = Instant::now();
+        let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
+            drop(reserved);
+            return self.take_alone(limits, demand, moment);
+        };
+        let is_complete = timeout(self.store.timeout(), sending.replies()).await.is_ok();
+        self.store.statistics().admission(start.elapsed());
+        if !is_complete {
+            sending.is_late();
+        }
+        // Before the replies are copied: they count what is reserved here.
+        drop(reserved);
+        match sending.decide() {
+            Decision::Admitted { granted, would_refuse } => {
+                Ok(Admitted::by_store(self, granted, would_refuse))
+            }
+            Decision::Refused(refused) => Err(refused),
+            Decision::Unusable => self.take_alone(limits, demand, moment),
+        }
+    }
+
+    /// How sharing goes.
+    pub fn state(&self) -> SharingState {
+        let trouble = self.store.state().borrow().trouble.as_ref().map(ToString::to_string);
+        SharingState {
+            is_available: self.online.load(Ordering::Relaxed) != 0,
+            trouble,
+            nodes: self.nodes.load(Ordering::Relaxed),
+            fallback_share: self.fallback_share(),
+            fallbacks: self.fallbacks.load(Ordering::Relaxed),
+            remembered: self.remembered.load(Ordering::Relaxed),
+            pending: self.ledger.pending(),
+        }
+    }
+
+    /// What has been counted about the store.
+    pub fn statistics(&self) -> &Statistics {
+        self.store.statistics()
+    }
+
+    /// Tells the store what it does not know yet, and that this gateway leaves. Requests that are still in flight count for as long as their
+    /// leases. Does not wait.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Stops, and waits until the store knows everything, for a second at most. Blocks.
+    pub fn finish(&self) {
+        self.stop();
+        let has_left = self.has_left.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.left.wait_timeout_while(has_left, LAST, |has_left| !*has_left);
+    }
+
+    /// Notes that the store knows everything.
+    pub(super) fn left(&self) {
+        *self.has_left.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.left.notify_all();
+    }
+
+    /// The part of each limit that this process admits by itself.
+    pub(super) fn fallback_share(&self) -> f64 {
+        let nodes = self.nodes.load(Ordering::Relaxed).max(1);
+        self.settings.fallback_share.unwrap_or(1.0 / f64::from(nodes))
+    }
+
+    pub(super) fn asker(&self, session: u32) -> Asker {
+        Asker { node: self.node, session }
+    }
+
+    /// Notes what the server's clock said in a reply to what was sent at `sent`.
+    pub(super) fn heard(&self, sent: Now, now: f64) -> Copying {
+        let unix = i64::try_from(wire::unix_nanos(now)).unwrap_or(i64::MAX);
+        self.ahead.store(unix.saturating_sub(sent.nanos()), Ordering::Relaxed);
+        Copying { sent, now, servers: self.servers.load(Ordering::Relaxed), is_restored: false }
+    }
+
+    /// The server's time at `moment`.
+    pub(super) fn wall(&self, moment: Moment) -> Timestamp {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        if ahead == 0 {
+            return moment.wall;
+        }
+        let unix = i128::from(moment.monotonic.nanos()) + i128::from(ahead);
+        Timestamp::from_nanosecond(unix).unwrap_or(moment.wall)
+    }
+
+    pub(super) fn note(&self, entries: Vec<Entry>) {
+        if self.ledger.add(entries) {
+            self.is_full.notify_one();
+        }
+    }
+
+    pub(super) fn count_fallback(&self) {
+        self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a request as in flight, where the limit is about that.
+    pub(in crate::limit) fn hold(&self, applied: &Applied) {
+        if applied.limit.concurrent.is_some()
+            && let Some(replica) = applied.counter.shared.get()
+        {
+            replica.hold();
+        }
+        self.look_after(&applied.counter);
+    }
+
+    /// Puts a counter into the list of those that have to be looked after.
+    pub(super) fn look_after(&self, counter: &Arc<Counter>) {
+        let Some(replica) = counter.shared.get() else { return };
+        let mut known = replica.known();
+        if !known.is_listed {
+            known.is_listed = true;
+            self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(counter.clone());
+        }
+    }
+
+    /// Charges what a request has used more than it took.
+    pub(in crate::limit) fn charge(&self, applied: &Applied, taken: [Taken; 3], used: [u64; 3], now: Moment) {
+        if self.online.load(Ordering::Relaxed) == 0 {
+            self.correct_alone(applied, taken, used, now);
+            return;
+        }
+        self.note(self.corrections(applied, taken, used, now));
+    }
+
+    /// Makes what a request took into what it used; `None`: nothing. The request is in flight no more.
+    pub(in crate::limit) fn settle(
+        &self,
+        applied: &Applied,
+        taken: [Taken; 3],
+        used: Option<[u64; 3]>,
+        now: Moment,
+    ) {
+        let used = used.unwrap_or_default();
+        let is_online = self.online.load(Ordering::Relaxed) != 0;
+        let mut entries = if is_online { self.corrections(applied, taken, used, now) } else { Vec::new() };
+        if !is_online {
+            self.correct_alone(applied, taken, used, now);
+        }
+        if applied.limit.concurrent.is_some()
+            && let Some(replica) = applied.counter.shared.get()
+        {
+            replica.let_go();
+            // While the store is away, it is told the number itself when it is back.
+            if is_online {
+                let counter = applied.counter.clone();
+                entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
+            }
+        }
+        self.note(entries);
+        // The request that waits here asks the store as soon as it knows.
+        if applied.counter.queued() > 0 {
+            self.is_full.notify_one();
+        }
+    }
+
+    /// What the store has to add to its counts.
+    pub(super) fn corrections(
+        &self,
+        applied: &Applied,
+        taken: [Taken; 3],
+        used: [u64; 3],
+        now: Moment,
+    ) -> Vec<Entry> {
+        corrections(applied, taken, used, self.wall(now))
+    }
+}
+
+/// An admission that the store has been asked for. If it is dropped before all replies are there, what they grant is given back later.
+struct Sending {
+    sharing: Arc<Sharing>,
+    plan: Arc<Plan>,
+    running: Vec<Option<Running>>,
+    replies: Vec<Option<AdmissionReply>>,
+    sent: Now,
+    is_decided: bool,
+}
+
+impl Sending {
+    /// `None`: the store went away.
+    fn start(sharing: &Arc<Sharing>, plan: Arc<Plan>, session: u32) -> Option<Self> {
+        let sent = Now::of(Instant::now());
+        let mut running = Vec::with_capacity(plan.parts());
+        for call in plan.calls(sharing.asker(session)) {
+            let call = sharing.store.begin(call).ok()?;
+            if call.session() != session {
+                return None;
+            }
+            running.push(Some(call));
+        }
+        let replies = running.iter().map(|_| None).collect();
+        Some(Self { sharing: sharing.clone(), plan, running, replies, sent, is_decided: false })
+    }
+
+    /// Waits for all replies, or for the first failure.
+    async fn replies(&mut self) {
+        std::future::poll_fn(|context| {
+            let mut is_over = true;
+            for part in 0..self.running.len() {
+                let Some(Some(running)) = self.running.get_mut(part) else { continue };
+                match std::pin::Pin::new(running).poll(context) {
+                    std::task::Poll::Pending => is_over = false,
+                    std::task::Poll::Ready(reply) => self.received(part, reply.ok()),
+                }
+            }
+            if is_over { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        })
+        .await;
+    }
+
+    fn received(&mut self, part: usize, bytes: Option<Vec<u8>>) {
+        let reply = bytes.and_then(|bytes| AdmissionReply::read(&bytes));
+        if let (Some(running), Some(place)) = (self.running.get_mut(part), self.replies.get_mut(part)) {
+            *running = None;
+            *place = reply;
+        }
+    }
+
+    fn is_late(&self) {
+        if let Some(running) = self.running.iter().flatten().next() {
+            running.is_late();
+        }
+    }
+
+    /// What follows from the replies, which this process' own counts become copies of. Unless all of them admit, what some have granted is given back.
+    fn decide(mut self) -> Decision {
+        for (part, reply) in self.replies.iter().enumerate() {
+            if let Some(reply) = reply {
+                let copying = Copying { is_restored: true, ..self.sharing.heard(self.sent, reply.now) };
+                self.plan.copy(part, reply, copying);
+            }
+        }
+        let replies: Option<Vec<AdmissionReply>> = self.replies.iter().cloned().collect();
+        let decision = replies.map_or(Decision::Unusable, |replies| self.plan.decide(&replies));
+        self.is_decided = matches!(decision, Decision::Admitted { .. });
+        decision
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if self.is_decided {
+            return;
+        }
+        for (part, reply) in self.replies.iter().enumerate() {
+            if let Some(reply) = reply {
+                self.sharing.note(self.plan.undo(part, reply));
+            }
+        }
+        for (part, running) in self.running.iter_mut().enumerate() {
+            let Some(running) = running.take() else { continue };
+            let (sharing, plan) = (self.sharing.clone(), self.plan.clone());
+            running.finish_with(move |reply| {
+                if let Some(reply) = reply.ok().and_then(|bytes| AdmissionReply::read(&bytes)) {
+                    sharing.note(plan.undo(part, &reply));
+                }
+            });
+        }
+    }
+}
+
+/// The limit's allowance of a unit.
+pub(super) fn allowance(applied: &Applied, unit: Unit) -> Option<&Allowance> {
+    match unit {
+        Unit::Requests => applied.limit.requests.as_ref(),
+        Unit::Tokens => applied.limit.tokens.as_ref(),
+        Unit::Cost => applied.limit.cost.as_ref(),
+        Unit::Concurrent => None,
+    }
+}
+
+/// A call that shows whether the store takes scripts that write. It leaves nothing behind.
+pub fn ping(prefix: &str) -> ScriptCall {
+    nodes_call(prefix, 0, false)
+}
+
+/// The call that says that a gateway is there, or that it leaves.
+pub(super) fn nodes_call(prefix: &str, node: u64, is_there: bool) -> ScriptCall {
+    let arguments = vec![format!("{node:x}").into_bytes(), if is_there { b"1" } else { b"0" }.to_vec()];
+    ScriptCall { script: &NODES, keys: vec![format!("{prefix}:nodes").into()], arguments }
+}
+
+/// This moment, by the clocks that limits use.
+pub(in crate::limit) fn now() -> Moment {
+    Moment { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
+}

@@ -1,0 +1,96 @@
+//! The store's thread: makes a connection, watches it, and makes the next one.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Published, ScriptCall, State, Trouble,
+    breaker::Session,
+    connection::{Connected, Connection},
+    sentinel,
+};
+use crate::config::{Redis, RedisServers};
+
+/// The time between two attempts: at least the first, and up to the second.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1_000));
+
+/// Keeps a connection.
+pub(super) struct Keeper {
+    settings: Redis,
+    probe: ScriptCall,
+    link: Arc<Published>,
+}
+
+impl Keeper {
+    pub(super) fn new(settings: Redis, probe: ScriptCall, link: Arc<Published>) -> Self {
+        Self { settings, probe, link }
+    }
+
+    /// Runs for as long as the store is there. One line in the log for each change: not for each attempt.
+    pub(super) async fn run(self) -> Infallible {
+        let mut number = 0;
+        let mut since: Option<Instant> = None;
+        loop {
+            match self.connect(number + 1).await {
+                Ok(session) => {
+                    number += 1;
+                    let away = since.take().map(|since| since.elapsed());
+                    tracing::info!(away = ?away, "Redis available: limits are shared");
+                    let trouble = self.watch(&session).await;
+                    self.lost(&mut since, &trouble);
+                }
+                Err(trouble) => self.lost(&mut since, &trouble),
+            }
+            sleep(PAUSE.0 + (PAUSE.1 - PAUSE.0).mul_f64(fastrand::f64())).await;
+        }
+    }
+
+    /// Connects, probes, and publishes the connection.
+    async fn connect(&self, number: u32) -> Result<Arc<Session>, Trouble> {
+        let Connected { mut connection, server, broken } = Connection::open(&self.settings).await?;
+        self.link.statistics.connected();
+        // The first run may have to load the script; only the second shows how long a call takes.
+        self.probed(&mut connection, super::connection::CONNECT).await?;
+        let probe = self.probed(&mut connection, self.link.timeout).await?;
+        let session = Session::new(number, connection, &self.link);
+        let ending = Arc::downgrade(&session);
+        tokio::spawn(async move {
+            broken.notified().await;
+            if let Some(session) = ending.upgrade() {
+                session.end(Trouble::Connection("the server closed the connection".to_owned()));
+            }
+        });
+        let state = State { session: Some(number), server, probe: probe.into(), trouble: None };
+        self.link.publish(Some(session.clone()), state);
+        Ok(session)
+    }
+
+    async fn probed(&self, connection: &mut Connection, most: Duration) -> Result<Vec<u8>, Trouble> {
+        match timeout(most, self.probe.run(connection)).await {
+            Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(error)) => Err(Trouble::of(&error)),
+            Err(_) => Err(Trouble::Slow),
+        }
+    }
+
+    /// Waits for the end of a session.
+    async fn watch(&self, session: &Session) -> Trouble {
+        let RedisServers::Sentinel(sentinels) = &self.settings.servers else { return session.ended().await };
+        tokio::select! {
+            trouble = session.ended() => trouble,
+            () = sentinel::switched(sentinels, self.settings.tls.as_ref()) => {
+                session.end(Trouble::Switched);
+                Trouble::Switched
+            }
+        }
+    }
+
+    fn lost(&self, since: &mut Option<Instant>, trouble: &Trouble) {
+        if since.is_none() {
+            *since = Some(Instant::now());
+            tracing::warn!(reason = %trouble, "Redis unavailable: this gateway counts by itself, up to its share of each limit");
+        }
+        self.link.publish(None, State { trouble: Some(trouble.clone()), ..State::default() });
+    }
+}

@@ -1,0 +1,133 @@
+//! Exactly as many are admitted as the limit says, whoever asks and however many ask.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use sluicegate::simulator::{Gate, Head, Script, Step};
+
+use super::{admitted, all_at_once, is_shared, patient, sharing, start, toml};
+use crate::harness::{Gateway, Http, chat, redis::RedisServer, safely, simulator};
+
+/// Nothing comes back within a test.
+const A_HUNDRED: &str = "requests = 100\nper = \"366d\"\nburst = { requests = 100 }";
+
+#[tokio::test]
+async fn gateways_admit_a_burst_together() {
+    let upstream = simulator().await;
+    for count in [1, 2, 4] {
+        let redis = RedisServer::start(&[]);
+        let servers = patient(&redis);
+        let gateways: Vec<Gateway> = (0..count).map(|_| start(&upstream, &servers, A_HUNDRED)).collect();
+        for gateway in &gateways {
+            is_shared(gateway, true).await;
+        }
+        assert_eq!(admitted(&all_at_once(&gateways, 200).await), 100, "{count} gateways");
+        // Later ones are refused without asking.
+        let asked = sharing(&gateways[0]).statistics().durations().count();
+        assert_eq!(admitted(&all_at_once(&gateways, 20).await), 0);
+        let later = sharing(&gateways[0]).statistics().durations().count();
+        assert!(later - asked <= 1, "{asked} {later}");
+        for gateway in gateways {
+            let state = sharing(&gateway).state();
+            assert_eq!((state.fallbacks, state.nodes > 0), (0, true));
+            gateway.finish(220 / count).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn requests_at_once_are_counted_over_all_gateways_to_the_end_of_their_responses() {
+    let upstream = simulator().await;
+    let gate = Gate::new();
+    for _ in 0..10 {
+        upstream.queue(Script::new(vec![
+            Step::Head(Head::event_stream()),
+            Step::Send("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n".into()),
+            Step::Gate(gate.clone()),
+            Step::Send("data: [DONE]\n\n".into()),
+        ]));
+    }
+    let redis = RedisServer::start(&[]);
+    let servers = patient(&redis);
+    let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers, "concurrent = 10")).collect();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    let addresses = [gateways[0].address(), gateways[1].address()];
+    let open: Vec<_> = (0..10)
+        .map(|number| tokio::spawn(async move { chat(addresses[number % 2], Http::One).await }))
+        .collect();
+    safely(upstream.wait_for(|records| (records.len() == 10).then_some(()))).await;
+    assert_eq!(admitted(&all_at_once(&gateways, 20).await), 0);
+    (0..10).for_each(|_| gate.open());
+    for response in open {
+        assert!(response.await.unwrap().whole);
+    }
+    // They are free for both gateways as soon as the store knows.
+    safely(async {
+        while chat(addresses[1], Http::One).await.status != StatusCode::OK {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(admitted(&all_at_once(&gateways, 5).await), 5);
+    assert_eq!(upstream.records().len(), 16);
+}
+
+#[tokio::test]
+async fn what_was_not_used_is_given_back_to_all() {
+    let upstream = simulator().await;
+    for _ in 0..3 {
+        upstream.queue(Script::new(vec![Step::Cut(sluicegate::simulator::Cut::Reset)]));
+    }
+    let redis = RedisServer::start(&[]);
+    let servers = patient(&redis);
+    let limit = "requests = 3\nper = \"month\"";
+    let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers, limit)).collect();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(chat(gateways[0].address(), Http::One).await.status, StatusCode::BAD_GATEWAY);
+    }
+    gateways[0].finished(3).await;
+    // The other one is told within a tenth of a second.
+    let mut answers = Vec::new();
+    safely(async {
+        while answers.len() < 3 {
+            let answer = chat(gateways[1].address(), Http::One).await;
+            if answer.status == StatusCode::OK {
+                answers.push(answer);
+            }
+        }
+    })
+    .await;
+    assert_eq!(admitted(&all_at_once(&gateways, 4).await), 0);
+}
+
+#[tokio::test]
+async fn a_reload_keeps_the_connection_and_a_changed_server_gets_another_one() {
+    let upstream = simulator().await;
+    let (one, other) = (RedisServer::start(&[]), RedisServer::start(&[]));
+    let url = patient;
+    let gateway = start(&upstream, &url(&one), "requests = 2\nper = \"day\"");
+    is_shared(&gateway, true).await;
+    let first = sharing(&gateway);
+    assert_eq!(chat(gateway.address(), Http::One).await.status, StatusCode::OK);
+    gateway.reload(&toml(&upstream, &url(&one), "requests = 3\nper = \"day\"")).await;
+    assert!(std::sync::Arc::ptr_eq(&first, &sharing(&gateway)));
+    assert_eq!(admitted(&all_at_once(std::slice::from_ref(&gateway), 5).await), 2);
+    gateway.reload(&toml(&upstream, &url(&other), "requests = 3\nper = \"day\"")).await;
+    is_shared(&gateway, true).await;
+    assert_eq!(admitted(&all_at_once(std::slice::from_ref(&gateway), 5).await), 3);
+    // The old one has told its server that this gateway is gone.
+    drop(first);
+    safely(async {
+        while one.command(&["ZCARD", "sluicegate:nodes"]).number() > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    gateway.finish(11).await;
+    assert_eq!(other.command(&["ZCARD", "sluicegate:nodes"]).number(), 0);
+}

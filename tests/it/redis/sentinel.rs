@@ -1,0 +1,85 @@
+//! Three Sentinels, a master and a replica.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+
+use super::{admitted, all_at_once, is_shared, sharing, start};
+use crate::harness::{
+    Gateway, Http, chat,
+    redis::{RedisServer, Reply},
+    safely, simulator,
+};
+
+/// Servers that have found each other.
+struct Servers {
+    master: RedisServer,
+    replica: RedisServer,
+    sentinels: Vec<RedisServer>,
+}
+
+impl Servers {
+    async fn start() -> Self {
+        let master = RedisServer::start(&[]);
+        let replica = RedisServer::start(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
+        let sentinels: Vec<_> = (0..3).map(|_| RedisServer::sentinel(master.port())).collect();
+        let servers = Self { master, replica, sentinels };
+        let count = |sentinel: &RedisServer, what: &str| match sentinel.command(&["SENTINEL", what, "main"]) {
+            Reply::List(all) => all.len(),
+            _ => 0,
+        };
+        safely(async {
+            while servers
+                .sentinels
+                .iter()
+                .any(|one| count(one, "SENTINELS") < 2 || count(one, "REPLICAS") < 1)
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+        servers
+    }
+
+    /// The value of `redis.sentinel`.
+    fn setting(&self) -> String {
+        let addresses: Vec<String> =
+            self.sentinels.iter().map(|one| format!("\"127.0.0.1:{}\"", one.port())).collect();
+        format!("sentinel = {{ master = \"main\", addresses = [{}] }}", addresses.join(", "))
+    }
+}
+
+#[tokio::test]
+async fn gateways_count_together_and_follow_the_master() {
+    let upstream = simulator().await;
+    let mut servers = Servers::start().await;
+    let limit = "requests = 100\nper = \"month\"";
+    let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &servers.setting(), limit)).collect();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    assert_eq!(admitted(&all_at_once(&gateways, 60).await), 60);
+    servers.master.kill();
+    let killed = Instant::now();
+    // Requests are admitted or refused meanwhile, by what each gateway may admit alone.
+    let mut meanwhile = 0;
+    for gateway in &gateways {
+        while sharing(gateway).state().is_available {
+            let answer = chat(gateway.address(), Http::One).await;
+            meanwhile += usize::from(answer.status == StatusCode::OK);
+        }
+    }
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    println!("shared again {:?} after the master was killed", killed.elapsed());
+    let role = servers.replica.command(&["ROLE"]);
+    assert!(
+        format!("{role:?}").contains("master") || format!("{role:?}").contains("109, 97, 115"),
+        "{role:?}"
+    );
+    // Nothing that was counted is lost: the replica had it, or the gateways have seen it.
+    let rest = admitted(&all_at_once(&gateways, 100).await);
+    let all = 60 + meanwhile + rest;
+    assert!((95..=105).contains(&all), "60 + {meanwhile} + {rest}");
+}
