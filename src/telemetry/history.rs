@@ -60,8 +60,10 @@ pub struct NewestPart {
 impl NewestPart {
     /// At most `most` lines of the parts of several workers: those that failed first, and each worker has its share.
     pub fn share(parts: &[Self], most: usize) -> Vec<Arc<[u8]>> {
-        let mut lines = take_turns(parts.iter().map(|part| &*part.failed).collect(), most);
-        lines.extend(take_turns(parts.iter().map(|part| &*part.other).collect(), most - lines.len()));
+        let failed: Vec<_> = parts.iter().map(|part| &*part.failed).collect();
+        let other: Vec<_> = parts.iter().map(|part| &*part.other).collect();
+        let mut lines = take_turns(&failed, most);
+        lines.extend(take_turns(&other, most - lines.len()));
         lines
     }
 }
@@ -153,7 +155,7 @@ impl History {
 }
 
 /// One line of each list after the other, until there are `most`.
-fn take_turns(lists: Vec<&[Arc<[u8]>]>, most: usize) -> Vec<Arc<[u8]>> {
+fn take_turns(lists: &[&[Arc<[u8]>]], most: usize) -> Vec<Arc<[u8]>> {
     let longest = lists.iter().map(|list| list.len()).max().unwrap_or_default();
     let turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
     turns.take(most).cloned().collect()
