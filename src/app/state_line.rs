@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::Instant};
 
-use tokio::time::sleep;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     listen::Workers,
@@ -34,8 +34,16 @@ pub(super) async fn keep_writing(gateway: &Gateway, workers: &Workers) -> Infall
         let before = Before::now(gateway, workers);
         tokio::select! {
             () = sleep(pause) => write(gateway, workers, &before),
-            Ok(()) = replaced.changed() => {}
+            () = changed(&mut replaced, || gateway.live.load().log.state == Some(pause)) => {}
         }
+    }
+}
+
+/// Waits until a reload has changed what is written. Others, as of a file of clients, leave the span as it is.
+async fn changed(replaced: &mut watch::Receiver<()>, is_same: impl Fn() -> bool) {
+    while is_same() {
+        // The sender is the gateway's own.
+        let _changed = replaced.changed().await;
     }
 }
 
@@ -61,10 +69,36 @@ fn counted(gateway: &Gateway, workers: &Workers) -> StateLine {
         in_flight: loads.iter().map(|(exchanges, _)| exchanges).sum(),
         connections: loads.iter().map(|(_, connections)| connections).sum(),
         finished: counts.exchanges.values().sum(),
-        failed: counts.faults.values().sum(),
+        failed: counts.failed(),
         tokens_in: counts.callers.values().map(|used| used.tokens.input).sum(),
         tokens_out: counts.callers.values().map(|used| used.tokens.output).sum(),
         buffered: gateway.buffered(),
         ..StateLine::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        pin::pin,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    #[test]
+    fn only_a_change_of_what_is_written_ends_the_span() {
+        let (sender, mut replaced) = watch::channel(());
+        let is_same = Cell::new(true);
+        let mut changed = pin!(changed(&mut replaced, || is_same.get()));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..2 {
+            sender.send_replace(());
+            assert!(changed.as_mut().poll(&mut cx).is_pending());
+        }
+        is_same.set(false);
+        sender.send_replace(());
+        assert!(changed.as_mut().poll(&mut cx).is_ready());
     }
 }

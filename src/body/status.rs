@@ -96,9 +96,12 @@ pub struct Status {
     bytes: Cell<u64>,
     turns: Cell<Option<u64>>,
     waited: Cell<Duration>,
-    /// Number of events, and time of the last frame, of the upstream's response.
+    /// Number of events of the upstream's response.
     events: Cell<u64>,
-    last_frame: Cell<Option<Instant>>,
+    last_sent: Cell<Option<Instant>>,
+    /// When the last frame of the gateway's own was sent, and the last one of the upstream's before it. Frames of the upstream write neither.
+    last_own: Cell<Option<Instant>>,
+    last_heard: Cell<Option<Instant>>,
     first_token: Cell<Option<Instant>>,
 }
 
@@ -118,7 +121,9 @@ impl Default for Status {
             turns: Cell::default(),
             waited: Cell::default(),
             events: Cell::default(),
-            last_frame: Cell::default(),
+            last_sent: Cell::default(),
+            last_own: Cell::default(),
+            last_heard: Cell::default(),
             first_token: Cell::default(),
         }
     }
@@ -162,10 +167,24 @@ impl Status {
         *self.model.borrow_mut() = Some(model);
     }
 
-    /// Notes that a frame of the upstream's response was passed on at `now`, the last of so many `events`.
-    pub fn passed_on(&self, now: Instant, events: u64) {
-        self.last_frame.set(Some(now));
+    /// Notes that a frame of the upstream's response is sent at `now`, with which so many `events` have been sent. Returns when the frame
+    /// before it was sent.
+    pub fn frame_sent(&self, now: Instant, events: u64) -> Option<Instant> {
         self.events.set(events);
+        self.last_sent.replace(Some(now))
+    }
+
+    /// Notes that a frame of the gateway's own is sent at `now`, such as a heartbeat: the upstream is as silent as before. Returns when the
+    /// frame before it was sent.
+    pub fn own_frame_sent(&self, now: Instant) -> Option<Instant> {
+        self.last_heard.set(self.last_frame());
+        self.last_own.set(Some(now));
+        self.last_sent.replace(Some(now))
+    }
+
+    /// When the last frame was sent, of the upstream's response or of the gateway's own.
+    pub fn last_sent(&self) -> Option<Instant> {
+        self.last_sent.get()
     }
 
     /// Notes that the first content of a stream was passed on at `now`.
@@ -252,7 +271,7 @@ impl Status {
         if self.phase.get() != Phase::Stream || self.turns.get().is_some() {
             return None;
         }
-        self.last_frame.get().map(|last| now.saturating_duration_since(last))
+        self.last_frame().map(|last| now.saturating_duration_since(last))
     }
 
     /// Shows the identity of the exchange, once it is set.
@@ -272,11 +291,17 @@ impl Status {
             model: self.model.borrow().clone(),
             phase: self.phase.get(),
             events: self.events.get(),
-            last_frame: self.last_frame.get(),
+            last_frame: self.last_frame(),
             first_token: self.first_token.get(),
             attempts: Vec::new(),
             attempt_count: 0,
         })
+    }
+
+    /// When the last frame of the upstream's response was sent.
+    fn last_frame(&self) -> Option<Instant> {
+        let last = self.last_sent.get();
+        if last == self.last_own.get() { self.last_heard.get() } else { last }
     }
 
     pub(super) fn count_frame(&self, bytes: usize) {
@@ -294,11 +319,25 @@ mod tests {
     #[test]
     fn silence_counts_from_the_last_frame() {
         let (status, start) = (Status::default(), Instant::now());
-        status.passed_on(start, 1);
+        assert_eq!(status.frame_sent(start, 1), None);
         assert_eq!(status.silence(start), None);
         status.enter(Phase::Stream);
         assert_eq!(status.silence(start + Duration::from_secs(30)), Some(Duration::from_secs(30)));
         status.tunnelled(1, 1, 0);
         assert_eq!(status.silence(start), None);
+    }
+
+    #[test]
+    fn heartbeats_do_not_end_the_silence_of_the_upstream() {
+        let (status, start) = (Status::default(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let silence = |seconds| status.silence(after(seconds)).map(|silence| silence.as_secs());
+        status.enter(Phase::Stream);
+        assert_eq!((status.own_frame_sent(start), silence(1)), (None, None));
+        assert_eq!((status.frame_sent(after(2), 1), silence(3)), (Some(start), Some(1)));
+        assert_eq!((status.own_frame_sent(after(5)), silence(6)), (Some(after(2)), Some(4)));
+        assert_eq!((status.own_frame_sent(after(8)), silence(9)), (Some(after(5)), Some(7)));
+        assert_eq!((status.frame_sent(after(10), 2), silence(11)), (Some(after(8)), Some(1)));
+        assert_eq!(status.last_sent(), Some(after(10)));
     }
 }

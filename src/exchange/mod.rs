@@ -339,7 +339,6 @@ impl Exchange {
     /// Notes that the response head, and comments after it, were sent before there was a response.
     pub fn answered_early(&mut self) {
         self.record.status.get_or_insert(StatusCode::OK);
-        self.record.tally.begin(self.handle.status.given());
     }
 
     /// The outcome, if it has been set.
@@ -382,6 +381,9 @@ impl Drop for Exchange {
         let lost = if ended_by_client { progress.unwritten() + self.untaken() } else { progress.discarded() };
         if self.handle.status.is_early() {
             self.answered_early();
+        }
+        if self.record.tunnel.is_none() {
+            self.record.tally.count(&self.handle.status);
         }
         self.record.tally.not_written(lost);
         let total = self.record.start.elapsed();

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metrics::histogram::Gaps;
+use crate::{body::Status, telemetry::metrics::histogram::Gaps};
 
 /// Measurements of a response body.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct Tally {
-    /// Number of bytes handed to the client's connection; at the end, only those that were written to it.
+    /// Number of bytes handed to the client's connection, of which only those count that were written to it. Known at the end.
     pub bytes: u64,
-    /// Number of data frames.
+    /// Number of data frames. Known at the end.
     pub frames: u64,
     /// Number of SSE events; `None` when the response is not an event stream.
     pub events: Option<u64>,
@@ -37,10 +37,11 @@ pub struct TunnelTally {
 }
 
 impl Tally {
-    /// Sets the number of frames and bytes that were sent before measuring began.
-    pub(super) fn begin(&mut self, (frames, bytes): (u64, u64)) {
-        if self.frames == 0 {
-            (self.frames, self.bytes) = (frames, bytes);
+    /// Sets what `status` has counted while the response was sent, if it has counted anything.
+    pub(super) fn count(&mut self, status: &Status) {
+        let (frames, bytes) = status.given();
+        if frames > 0 {
+            (self.frames, self.bytes, self.last) = (frames, bytes, status.last_sent());
         }
     }
 
@@ -54,11 +55,10 @@ impl Tally {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Counts a data frame of `bytes` sent at `now`.
-    pub fn frame(&mut self, bytes: usize, now: Instant) {
-        self.bytes += bytes as u64;
-        self.frames += 1;
-        if let Some(last) = self.last.replace(now) {
+    /// Measures the gap between a data frame that is sent at `now` and the one before it, sent at `last`. Frames and bytes are counted by
+    /// [`Status`], where an operator can see them meanwhile.
+    pub fn frame(&mut self, last: Option<Instant>, now: Instant) {
+        if let Some(last) = last {
             let gap = now.saturating_duration_since(last);
             self.gaps.observe(gap);
             self.max_gap = Some(self.max_gap.map_or(gap, |longest| longest.max(gap)));

@@ -46,6 +46,28 @@ pub struct HistoryPart {
     pub next: u64,
 }
 
+/// Finished requests that were read, the newest first.
+#[derive(Debug, Default)]
+pub struct NewestPart {
+    /// Those that failed, or needed more than one attempt.
+    pub failed: Vec<Arc<[u8]>>,
+    /// The others.
+    pub other: Vec<Arc<[u8]>>,
+    /// The number to read on from.
+    pub next: u64,
+}
+
+impl NewestPart {
+    /// At most `most` lines of the parts of several workers: those that failed first, and each worker has its share.
+    pub fn share(parts: &[Self], most: usize) -> Vec<Arc<[u8]>> {
+        let failed: Vec<_> = parts.iter().map(|part| &*part.failed).collect();
+        let other: Vec<_> = parts.iter().map(|part| &*part.other).collect();
+        let mut lines = take_turns(&failed, most);
+        lines.extend(take_turns(&other, most - lines.len()));
+        lines
+    }
+}
+
 impl History {
     /// A history of at most `most` requests that failed, and of as many that did not.
     pub fn of(most: usize) -> Self {
@@ -111,6 +133,16 @@ impl History {
         HistoryPart { lines: lines.into_iter().skip(excess).map(|(_, line)| line).collect(), next }
     }
 
+    /// The newest requests that ended from number `from` on, at most `most` of each kind.
+    pub fn newest(&self, from: u64, most: usize) -> NewestPart {
+        let kept = self.lock();
+        let newer = |ring: &VecDeque<(u64, Arc<[u8]>)>| -> Vec<Arc<[u8]>> {
+            let newer = ring.iter().rev().take_while(|(number, _)| *number >= from).take(most);
+            newer.map(|(_, line)| line.clone()).collect()
+        };
+        NewestPart { failed: newer(&kept.failed), other: newer(&kept.other), next: kept.count }
+    }
+
     /// Number of lines that were not kept because another thread was reading.
     pub fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
@@ -120,6 +152,13 @@ impl History {
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// One line of each list after the other, until there are `most`.
+fn take_turns(lists: &[&[Arc<[u8]>]], most: usize) -> Vec<Arc<[u8]>> {
+    let longest = lists.iter().map(|list| list.len()).max().unwrap_or_default();
+    let turns = (0..longest).flat_map(|turn| lists.iter().filter_map(move |list| list.get(turn)));
+    turns.take(most).cloned().collect()
 }
 
 #[cfg(test)]
@@ -144,6 +183,23 @@ mod tests {
         assert_eq!(texts(&history.read(all.next, 100)), ["6"]);
         history.keep_all(false);
         assert_eq!(texts(&history.read(0, 100)), ["2", "6"]);
+    }
+
+    #[test]
+    fn no_failed_request_gives_way_to_others_and_workers_share_the_rest() {
+        let (busy, idle) = (History::of(100), History::of(100));
+        busy.push(b"failed", true);
+        for number in 0..50 {
+            busy.push(format!("busy {number}").as_bytes(), false);
+        }
+        idle.push(b"idle 0", false);
+        idle.push(b"idle failed", true);
+        let parts = [busy.newest(0, 4), idle.newest(0, 4)];
+        let lines = NewestPart::share(&parts, 5);
+        let shared = texts(&HistoryPart { lines, next: 0 });
+        assert_eq!(shared, ["failed", "idle failed", "busy 49", "idle 0", "busy 48"]);
+        assert_eq!((parts[0].next, parts[1].next), (51, 2));
+        assert_eq!(NewestPart::share(&parts, 1).len(), 1);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
 
 use super::text;
 use crate::{
@@ -28,7 +29,8 @@ const LONGEST_SPAN: Duration = Duration::from_secs(86_400);
 enum Action<'a> {
     /// `requests/ID/cancel`
     Cancel(&'a str),
-    /// `upstreams/NAME/targets/NUMBER/open` or `close`, with targets counted from 0.
+    /// `upstreams/NAME/targets/NUMBER/open` or `close`, with targets counted from 0. A reload may have put another target there, so
+    /// `?url=URL` says which one is meant.
     Circuit { upstream: &'a str, target: usize, open: bool },
     /// `drain`
     Drain,
@@ -69,8 +71,14 @@ impl AdminState {
         match action {
             Action::Cancel(id) => self.cancel(id).await,
             Action::Circuit { upstream, target, open } => {
-                let span = span_of(request.uri().query());
-                self.switch_circuit(upstream, target, open.then_some(span))
+                let query = request.uri().query();
+                if !self.is_meant(upstream, target, query) {
+                    return text(
+                        StatusCode::CONFLICT,
+                        "the upstream has other targets by now: nothing was done\n",
+                    );
+                }
+                self.switch_circuit(upstream, target, open.then_some(span_of(query)))
             }
             Action::Drain => {
                 tracing::warn!("drain requested by the operator");
@@ -88,6 +96,15 @@ impl AdminState {
         }
         tracing::warn!(request_id = id, "request cancelled by the operator");
         text(StatusCode::OK, "request cancelled\n")
+    }
+
+    /// Whether the target with this number, if there is one, has the URL of `?url=URL`, if the request has one.
+    fn is_meant(&self, upstream: &str, target: usize, query: Option<&str>) -> bool {
+        let Some(url) = value_of("url", query) else { return true };
+        let url = percent_decode_str(url).decode_utf8_lossy();
+        let snapshot = self.gateway.live.load();
+        let found = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.targets().nth(target));
+        found.is_none_or(|target| *target.url == *url)
     }
 
     /// Opens a circuit breaker for `open`, or closes it.
@@ -126,10 +143,16 @@ pub(super) fn is_of_own_page(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The value of `?NAME=VALUE`, encoded as it is.
+fn value_of<'a>(name: &str, query: Option<&'a str>) -> Option<&'a str> {
+    query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+}
+
 /// The span of `?for=SPAN`.
 fn span_of(query: Option<&str>) -> Duration {
-    let named = query.and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("for=")));
-    named.and_then(|span| span::parse(span).ok()).map_or(USUAL_SPAN, |span| span.min(LONGEST_SPAN))
+    value_of("for", query)
+        .and_then(|span| span::parse(span).ok())
+        .map_or(USUAL_SPAN, |span| span.min(LONGEST_SPAN))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Sends viewers the state, and then what changes, twice a second at most.
 
-use std::{pin::pin, rc::Rc, time::Duration};
+use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -11,7 +11,15 @@ use super::{
     state::{Observation, StateMaker},
     viewers::Viewers,
 };
-use crate::{admin::AdminState, telemetry::history::HistoryPart};
+use crate::{
+    admin::AdminState,
+    proxy::Reload,
+    snapshot::Snapshot,
+    telemetry::{
+        history::{HistoryPart, NewestPart},
+        metrics::worker::WorkerMetrics,
+    },
+};
 
 /// The pause between two messages with changes.
 const TICK: Duration = Duration::from_millis(500);
@@ -37,10 +45,38 @@ pub(super) struct Feed {
     maker: StateMaker,
     sent: Value,
     configuration: Value,
+    /// What `configuration` was made of.
+    sources: Option<Sources>,
     /// Where to read on in the history of each worker, and in the log.
     finished: Vec<u64>,
     log: u64,
     heard: Instant,
+}
+
+/// What the configuration that viewers see is made of.
+#[derive(Debug)]
+struct Sources {
+    snapshot: Arc<Snapshot>,
+    replaced: Option<Arc<Value>>,
+    reload: Option<Arc<Reload>>,
+}
+
+impl Sources {
+    fn of(admin: &AdminState) -> Self {
+        let gateway = &admin.gateway;
+        Self {
+            snapshot: gateway.live.load_full(),
+            replaced: gateway.replaced_configuration.load_full(),
+            reload: gateway.last_reload.load_full(),
+        }
+    }
+
+    /// Whether `other` are the same, so that what is made of them need not be made again.
+    fn are(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.snapshot, &other.snapshot)
+            && address(self.replaced.as_ref()) == address(other.replaced.as_ref())
+            && address(self.reload.as_ref()) == address(other.reload.as_ref())
+    }
 }
 
 impl Feed {
@@ -50,6 +86,7 @@ impl Feed {
             maker: StateMaker::new(),
             sent: Value::Null,
             configuration: Value::Null,
+            sources: None,
             finished: Vec::new(),
             log: 0,
             heard: Instant::now(),
@@ -82,29 +119,37 @@ impl Feed {
         }
         self.keep_log(false);
         self.sent = Value::Null;
+        // Nothing that is not in effect is held while nobody looks.
+        self.sources = None;
     }
 
     /// Sends what has changed, and to new viewers all there is.
     async fn tick(&mut self) {
+        self.viewers().keep_those_with(self.admin.gateway.live.load().admin_token.as_ref());
         let seen = Observation::make(&self.admin).await;
         let now = self.maker.millis(seen.at);
         let state = self.maker.make(&self.admin, &seen);
-        let configuration = configuration(&self.admin);
-        self.send_changes(now, &state, &configuration);
-        (self.sent, self.configuration) = (state, configuration);
+        let sources = Sources::of(&self.admin);
+        let is_new = !self.sources.as_ref().is_some_and(|known| known.are(&sources));
+        if is_new {
+            self.configuration = configuration(&sources);
+            self.sources = Some(sources);
+        }
+        self.send_changes(now, &state, is_new);
+        self.sent = state;
         if self.viewers().has_new() {
             let messages = self.first_messages(now);
             self.viewers().inform(&messages);
         }
     }
 
-    fn send_changes(&mut self, now: i64, state: &Value, configuration: &Value) {
+    fn send_changes(&mut self, now: i64, state: &Value, has_new_configuration: bool) {
         let mut messages = Vec::new();
         if let Some(change) = patch::between(&self.sent, state) {
             messages.push(message("delta", &json!({ "now": now, "patch": change })));
         }
-        if self.configuration != *configuration {
-            messages.push(message("configuration", configuration));
+        if has_new_configuration {
+            messages.push(message("configuration", &self.configuration));
         }
         let finished = self.newly_finished();
         if !finished.is_empty() {
@@ -129,29 +174,27 @@ impl Feed {
             message("state", &json!({ "now": now, "state": self.sent })),
             message("configuration", &self.configuration),
         ];
-        let mut finished: Vec<_> = self.read_finished(&[], FINISHED_AT_FIRST).collect();
-        finished.iter_mut().for_each(|part| part.lines.reverse());
-        let all: Vec<_> = finished.into_iter().flat_map(|part| part.lines).collect();
-        // What a worker kept last comes first, so that each worker has its share.
-        let newest = &all[..all.len().min(FINISHED_AT_FIRST)];
+        let parts = self.read_finished(&[], FINISHED_AT_FIRST);
+        let newest = NewestPart::share(&parts, FINISHED_AT_FIRST);
         messages.extend(newest.chunks(FINISHED_AT_ONCE).map(|lines_| lines("finished", lines_)));
         let log = self.admin.gateway.access_log.queue.tail().read(0, LOG_LINES);
         messages.push(texts("log", &log));
         messages
     }
 
-    fn newly_finished(&mut self) -> Vec<std::sync::Arc<[u8]>> {
-        let parts: Vec<_> = self.read_finished(&self.finished, FINISHED_PER_TICK).collect();
+    fn newly_finished(&mut self) -> Vec<Arc<[u8]>> {
+        let parts = self.read_finished(&self.finished, FINISHED_PER_TICK);
         self.finished = parts.iter().map(|part| part.next).collect();
-        parts.into_iter().flat_map(|part| part.lines).take(FINISHED_PER_TICK).collect()
+        NewestPart::share(&parts, FINISHED_PER_TICK)
     }
 
     /// What the history of each worker has from these numbers on.
-    fn read_finished(&self, from: &[u64], most: usize) -> impl Iterator<Item = HistoryPart> {
+    fn read_finished(&self, from: &[u64], most: usize) -> Vec<NewestPart> {
         let workers = self.admin.gateway.all_metrics();
-        let from = from.to_vec();
-        let numbered = workers.into_iter().enumerate();
-        numbered.map(move |(index, worker)| worker.history.read(from.get(index).copied().unwrap_or(0), most))
+        let read = |(index, worker): (usize, &Arc<WorkerMetrics>)| {
+            worker.history.newest(from.get(index).copied().unwrap_or(0), most)
+        };
+        workers.iter().enumerate().map(read).collect()
     }
 
     fn new_log_lines(&mut self) -> HistoryPart {
@@ -181,12 +224,8 @@ impl Feed {
 }
 
 /// The configuration in effect, what the last change has changed, and what is wrong with what was read last.
-fn configuration(admin: &AdminState) -> Value {
-    let gateway = &admin.gateway;
-    let snapshot = gateway.live.load();
-    let replaced = gateway.replaced_configuration.load();
+fn configuration(Sources { snapshot, replaced, reload }: &Sources) -> Value {
     let changes = replaced.as_deref().map(|before| changes::between(before, &snapshot.redacted));
-    let reload = gateway.last_reload.load();
     let problems = reload.as_deref().map(|reload| reload.problems.as_slice()).unwrap_or_default();
     json!({
         "generation": snapshot.generation,
@@ -198,12 +237,16 @@ fn configuration(admin: &AdminState) -> Value {
     })
 }
 
+fn address<T>(known: Option<&Arc<T>>) -> Option<*const T> {
+    known.map(Arc::as_ptr)
+}
+
 fn message(event: &str, data: &Value) -> Bytes {
     format!("event: {event}\ndata: {data}\n\n").into()
 }
 
 /// A message with lines that are JSON objects.
-fn lines(event: &str, lines: &[std::sync::Arc<[u8]>]) -> Bytes {
+fn lines(event: &str, lines: &[Arc<[u8]>]) -> Bytes {
     let mut data = format!("event: {event}\ndata: [").into_bytes();
     data.extend(lines.join(&b','));
     data.extend(b"]\n\n");

@@ -69,7 +69,7 @@ impl AdminState {
                 "origin not allowed: requests of other web pages are refused\n",
             );
         }
-        let Some(body) = self.live.viewers.join() else {
+        let Some(body) = self.live.viewers.join(self.gateway.live.load().admin_token.clone()) else {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many viewers: close another live page, or `sluicegate top`\n",

@@ -127,7 +127,7 @@ impl StateMaker {
                 "not_listed": in_flight.saturating_sub(listed.len()),
                 "rate": rounded(rates.iter().sum()),
                 "finished": seen.counts.exchanges.values().sum::<u64>(),
-                "failed": failed(&seen.counts),
+                "failed": seen.counts.failed(),
                 "broken": broken(&seen.counts),
             },
             "notices": Notices::of(state, &deaf, &open, seen.at),
@@ -272,12 +272,7 @@ fn clients(open: &[&OpenExchange], counts: &Counts) -> Value {
     Value::Object(shown.collect())
 }
 
-/// Requests that ended with a fault.
-fn failed(counts: &Counts) -> u64 {
-    counts.faults.values().sum()
-}
-
-/// Of those, the ones whose responses had begun, and whose clients did not leave.
+/// Requests whose responses had begun, and whose clients did not leave.
 fn broken(counts: &Counts) -> u64 {
     let is_broken = |(ending, _): &(&crate::telemetry::metrics::worker::Ending, &u64)| {
         ending.phase == "stream" && ending.who != "downstream"

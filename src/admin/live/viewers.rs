@@ -8,6 +8,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 
+use crate::config::Secret;
+
 /// Maximum number of viewers.
 const MOST: usize = 16;
 
@@ -28,6 +30,8 @@ struct Viewer {
     messages: mpsc::Sender<Bytes>,
     /// Whether it has got the whole state.
     informed: Cell<bool>,
+    /// The admin token by which it came.
+    token: Option<Secret>,
 }
 
 /// The body of a viewer's response.
@@ -44,15 +48,15 @@ impl EventBody {
 }
 
 impl Viewers {
-    /// Adds a viewer; `None` if there are too many.
-    pub(super) fn join(&self) -> Option<EventBody> {
+    /// Adds a viewer that came with this admin token; `None` if there are too many.
+    pub(super) fn join(&self, token: Option<Secret>) -> Option<EventBody> {
         self.forget_gone();
         let mut list = self.list.borrow_mut();
         if list.len() >= MOST {
             return None;
         }
         let (sender, messages) = mpsc::channel(QUEUE);
-        list.push(Viewer { messages: sender, informed: Cell::new(false) });
+        list.push(Viewer { messages: sender, informed: Cell::new(false), token });
         self.came.notify_one();
         Some(EventBody { messages })
     }
@@ -66,6 +70,12 @@ impl Viewers {
     pub(super) fn count(&self) -> usize {
         self.forget_gone();
         self.list.borrow().len()
+    }
+
+    /// Ends the streams of viewers that came with another token than this one.
+    pub(super) fn keep_those_with(&self, token: Option<&Secret>) {
+        let wanted = token.map(Secret::expose);
+        self.list.borrow_mut().retain(|viewer| viewer.token.as_ref().map(Secret::expose) == wanted);
     }
 
     /// Whether a viewer has not got the whole state yet.
@@ -110,9 +120,9 @@ mod tests {
     #[tokio::test]
     async fn a_new_viewer_gets_the_state_before_what_changes() {
         let viewers = Viewers::default();
-        let mut old = viewers.join().unwrap();
+        let mut old = viewers.join(None).unwrap();
         viewers.inform(&["state".into()]);
-        let mut new = viewers.join().unwrap();
+        let mut new = viewers.join(None).unwrap();
         viewers.send(&"delta".into());
         assert!(viewers.has_new());
         viewers.inform(&["newer state".into()]);
@@ -127,7 +137,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_viewer_is_dropped_and_others_stay() {
         let viewers = Viewers::default();
-        let (mut slow, mut quick) = (viewers.join().unwrap(), viewers.join().unwrap());
+        let (mut slow, mut quick) = (viewers.join(None).unwrap(), viewers.join(None).unwrap());
         viewers.inform(&[]);
         for _ in 0..=QUEUE {
             viewers.send(&"delta".into());
@@ -140,12 +150,27 @@ mod tests {
         assert_eq!(next(&mut slow).await, None);
     }
 
+    #[tokio::test]
+    async fn a_withdrawn_token_ends_the_streams_of_those_who_came_with_it() {
+        let secret = |text: &str| Secret::new(text.as_bytes()).unwrap();
+        let viewers = Viewers::default();
+        let (mut old, mut new) = (
+            viewers.join(Some(secret("token-one"))).unwrap(),
+            viewers.join(Some(secret("token-two"))).unwrap(),
+        );
+        viewers.keep_those_with(Some(&secret("token-two")));
+        viewers.inform(&["state".into()]);
+        assert_eq!((next(&mut old).await, next(&mut new).await), (None, Some("state".into())));
+        viewers.keep_those_with(None);
+        assert_eq!(next(&mut new).await, None);
+    }
+
     #[test]
     fn the_number_of_viewers_is_bounded_and_who_left_makes_room() {
         let viewers = Viewers::default();
-        let mut all: Vec<_> = (0..MOST).map(|_| viewers.join().unwrap()).collect();
-        assert!(viewers.join().is_none());
+        let mut all: Vec<_> = (0..MOST).map(|_| viewers.join(None).unwrap()).collect();
+        assert!(viewers.join(None).is_none());
         all.pop();
-        assert!(viewers.join().is_some());
+        assert!(viewers.join(None).is_some());
     }
 }

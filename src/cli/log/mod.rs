@@ -33,7 +33,7 @@ pub(super) struct LogOptions {
     unit: String,
     #[command(flatten)]
     filter: Filter,
-    /// Print the lines that fit as they are
+    /// Print the lines that fit as they are; control characters in them are escaped
     #[arg(long)]
     raw: bool,
 }
@@ -66,13 +66,16 @@ fn show(options: &LogOptions) -> Result<(), Error> {
     let mut writer = Writer::new(colours);
     let mut out = io::BufWriter::new(anstream::AutoStream::auto(stdout));
     let is_live = options.follow || out.get_ref().is_terminal();
-    while let Some(text) = input.next(&mut out).map_err(Error::Read)? {
-        let entry = Entry::read(&text);
+    while let Some(line) = input.next(&mut out).map_err(Error::Read)? {
+        let entry = Entry::read(&line);
         if !options.filter.fits(&entry) {
             continue;
         }
-        let written =
-            if options.raw { writeln!(out, "{}", entry.original()) } else { writer.write(&entry, &mut out) };
+        let written = if options.raw {
+            writeln!(out, "{}", text::escaped(entry.original()))
+        } else {
+            writer.write(&entry, &mut out)
+        };
         // Whoever reads has had enough, as `head` has.
         let flushed = written.and_then(|()| if is_live { out.flush() } else { Ok(()) });
         if flushed.is_err() {

@@ -156,9 +156,23 @@ pub(in crate::cli) fn safe(text: &str) -> String {
     text.chars().map(|letter| if is_control(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
-/// Characters that change the direction of what follows (Unicode Bidirectional Algorithm).
+/// JSON without characters that a terminal would act upon: they are escaped, so that it is the same JSON.
+pub(in crate::cli) fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for letter in json.chars() {
+        let is_space = matches!(letter, '\n' | '\r' | '\t');
+        if !is_space && (letter.is_control() || is_reordering(letter)) {
+            let _infallible = write!(text, "\\u{:04x}", u32::from(letter));
+        } else {
+            text.push(letter);
+        }
+    }
+    text
+}
+
+/// Characters that change the direction of what follows (Unicode Bidirectional Algorithm, UAX #9), or end a line.
 fn is_reordering(letter: char) -> bool {
-    matches!(letter, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(letter, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Milliseconds as people say them.
@@ -223,5 +237,14 @@ time=1 kind=access
             "{text:?}"
         );
         assert_eq!(text.lines().count(), 3);
+        assert_eq!(safe("a\u{61c}b\u{2028}"), "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn escaped_json_is_the_same_json() {
+        let value = serde_json::json!({ "model": "a\u{9b}2J\u{7f}\u{61c}\u{202e}ü\n" });
+        let text = escaped(&format!("{value:#}\n"));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+        assert!(text.contains(r"a\u009b2J\u007f\u061c\u202eü"), "{text}");
     }
 }

@@ -16,7 +16,10 @@ use serde_json::Value;
 use terminal_size::{Height, Width};
 use tokio::{signal::ctrl_c, time::timeout};
 
-use super::health::{self, NoListener};
+use super::{
+    health::{self, NoListener},
+    log::text::escaped,
+};
 use events::{Events, Unreachable};
 use picture::{Picture, Size};
 
@@ -104,7 +107,7 @@ fn show(file: &Path, options: &TopOptions) -> Result<ExitCode, Error> {
             let _nothing_goes_on = timeout(Duration::from_millis(1200), events.next()).await;
         }
         if options.json {
-            return Ok(super::print(format!("{:#}\n", events.state())));
+            return Ok(super::print(escaped(&format!("{:#}\n", events.state()))));
         }
         if once {
             return Ok(super::print_report(&draw(&events, options, PIPE, false)));

@@ -124,8 +124,9 @@ impl Picture<'_> {
         }
         let unlisted = self.state["totals"]["not_listed"].as_u64().unwrap_or_default();
         if hidden > 0 || unlisted > 0 {
-            lines.push(self.paint(DIM, &format!("and {} more", hidden as u64 + unlisted)));
+            lines.push(self.paint(DIM, &self.cut(&format!("and {} more", hidden as u64 + unlisted))));
         }
+        lines.truncate(self.size.lines);
         lines.join("\n") + "\n"
     }
 
@@ -149,8 +150,8 @@ impl Picture<'_> {
         ];
         let (mut line, mut room) = (String::new(), self.size.columns);
         for (style, text) in pieces {
-            let cut: String = text.chars().take(room).collect();
-            room -= cut.chars().count();
+            let cut = cut_to(&text, room);
+            room -= width_of(&cut);
             line.push_str(&self.paint(style, &cut));
         }
         line
@@ -204,7 +205,7 @@ impl Picture<'_> {
 
     /// As much of a line as there is room for.
     fn cut(&self, line: &str) -> String {
-        line.chars().take(self.size.columns).collect()
+        cut_to(line, self.size.columns)
     }
 
     fn paint(&self, style: Style, text: &str) -> String {
@@ -224,9 +225,49 @@ fn sort_rows(rows: &mut [Row<'_>], sort: Sort) {
 }
 
 fn cell(text: &str, column: &Column) -> String {
-    let cut: String = text.chars().take(column.width).collect();
-    let width = column.width;
-    if column.right { format!("{cut:>width$}") } else { format!("{cut:<width$}") }
+    let cut = cut_to(text, column.width);
+    let fill = " ".repeat(column.width.saturating_sub(width_of(&cut)));
+    if column.right { fill + &cut } else { cut + &fill }
+}
+
+/// As much of `text` as fits into so many columns.
+fn cut_to(text: &str, columns: usize) -> String {
+    let mut room = columns;
+    let fits = |letter: &char| {
+        let left = room.checked_sub(columns_of(*letter));
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    text.chars().take_while(fits).collect()
+}
+
+/// The number of columns that `text` takes.
+fn width_of(text: &str) -> usize {
+    text.chars().map(columns_of).sum()
+}
+
+/// The number of columns that a terminal gives to `letter`: none to marks that combine with the letter before them, two to what is wide in
+/// East Asian text (UAX #11, by blocks) and to pictures.
+fn columns_of(letter: char) -> usize {
+    match letter {
+        '\u{300}'..='\u{36f}'
+        | '\u{200b}'..='\u{200d}'
+        | '\u{20d0}'..='\u{20ff}'
+        | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{303e}'
+        | '\u{3041}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1f64f}'
+        | '\u{1f680}'..='\u{1f6ff}'
+        | '\u{1f900}'..='\u{1f9ff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
 }
 
 fn millis(span_: i64) -> String {
@@ -279,12 +320,24 @@ mod tests {
     }
 
     #[test]
+    fn wide_letters_take_two_columns_and_marks_none() {
+        assert_eq!((width_of("模型-a"), width_of("e\u{301}"), width_of("🚀")), (6, 1, 2));
+        assert_eq!((cut_to("模型", 3).as_str(), cut_to("模型", 4).as_str()), ("模", "模型"));
+        assert_eq!(cell("模型模型模型模型", &COLUMNS[1]), "模型模型模型模".to_owned());
+        assert_eq!(width_of(&cell("模", &COLUMNS[0])), COLUMNS[0].width);
+    }
+
+    #[test]
     fn it_keeps_to_the_terminal() {
         let small = Size { columns: 80, lines: 7 };
         let text = drawn(small, false, Sort::Age);
         assert!(text.lines().count() <= small.lines, "{text}");
         assert!(text.lines().all(|line| line.chars().count() <= small.columns), "{text}");
         assert!(text.contains("and 1 more"), "{text}");
+        for lines in 1..7 {
+            let tiny = drawn(Size { columns: 80, lines }, false, Sort::Age);
+            assert_eq!(tiny.lines().count(), lines, "{tiny}");
+        }
         let painted = drawn(WIDE, true, Sort::Age);
         assert_eq!(anstream::adapter::strip_str(&painted).to_string(), drawn(WIDE, false, Sort::Age));
     }

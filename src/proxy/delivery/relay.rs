@@ -188,7 +188,8 @@ impl Relay {
         };
         let now = Instant::now();
         let first_content = active.observer.look(&data);
-        self.exchange.events_passed(active.observer.count().unwrap_or(0));
+        let events = active.observer.count().unwrap_or(0);
+        self.exchange.events_passed(events);
         if let Some(ids) = &mut active.ids {
             ids.look(&data);
         }
@@ -210,8 +211,8 @@ impl Relay {
             self.exchange.handle.status.first_token_sent(now);
         }
         if self.exchange.handle.status.left().is_none() {
-            self.exchange.record.tally.frame(data.len(), now);
-            self.exchange.handle.status.passed_on(now, active.observer.count().unwrap_or_default());
+            let last = self.exchange.handle.status.frame_sent(now, events);
+            self.exchange.record.tally.frame(last, now);
         }
         Poll::Ready(Some(Ok(self.hand_over(data, now))))
     }
@@ -220,7 +221,8 @@ impl Relay {
     fn send(&mut self, bytes: Bytes) -> Frame<Chunk> {
         let now = Instant::now();
         if self.exchange.handle.status.left().is_none() {
-            self.exchange.record.tally.frame(bytes.len(), now);
+            let last = self.exchange.handle.status.own_frame_sent(now);
+            self.exchange.record.tally.frame(last, now);
         }
         self.hand_over(bytes, now)
     }

@@ -333,6 +333,12 @@ impl WorkerMetrics {
 }
 
 impl Counts {
+    /// Number of requests that failed: not those that were refused, whose client has left, or which a limit stopped.
+    pub fn failed(&self) -> u64 {
+        let index = RequestResult::Failed.index();
+        self.callers.values().filter_map(|used| used.results.get(index)).sum()
+    }
+
     fn count(&mut self, event: Event, models: &ModelNames) {
         match event {
             Event::Finished(exchange) => self.finished(&exchange.borrow(), models),

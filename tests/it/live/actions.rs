@@ -116,7 +116,14 @@ async fn a_circuit_breaker_that_the_operator_opens_keeps_requests_away_until_it_
         .await;
     let notice = viewer.until(|viewer| viewer.state["notices"].get(0).cloned()).await;
     assert_eq!(notice, json!({ "who": "provider", "text": "sim: circuit breaker open at 1 of 1 targets" }));
-    assert_eq!(act(&gateway, "/live/upstreams/sim/targets/0/close", own).await.status, 200);
+    // A reload may have put another target there since the page was drawn.
+    let other = "/live/upstreams/sim/targets/0/close?url=https%3A%2F%2Fother.example";
+    assert_eq!(act(&gateway, other, own).await.status, 409);
+    assert_eq!(chat(gateway.address(), Http::One).await.status, 503);
+    let url = viewer.state["upstreams"]["sim"]["targets"]["0"]["url"].as_str().unwrap().to_owned();
+    let encoded = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
+    let meant = format!("/live/upstreams/sim/targets/0/close?url={encoded}");
+    assert_eq!(act(&gateway, &meant, own).await.status, 200);
     assert!(chat(gateway.address(), Http::One).await.whole);
     assert_eq!(act(&gateway, "/live/upstreams/sim/targets/1/close", own).await.status, 404);
 }

@@ -265,7 +265,7 @@ const HOSTILE: [&str; 5] = [
     "\"><svg/onload=window.hit=1>",
     "__proto__",
     "</script><script>window.hit=1</script>",
-    "javascript:window.hit=1//\u{202e}\u{0}",
+    "javascript:window.hit=1//\u{202e}\u{0}\u{61c}\u{2028}\u{2029}",
 ];
 
 #[tokio::test]

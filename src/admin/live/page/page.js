@@ -38,7 +38,7 @@ function make(tag, options = {}, ...children) {
 const byId = (id) => document.getElementById(id);
 
 // A client chooses models and paths: no control characters, and none that turn the direction of what follows.
-const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200e\u200f\u202a-\u202e\u2066-\u2069]/g;
+const HARMFUL = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 const clean = (text) => text.replace(HARMFUL, "\ufffd");
 
 function setText(element, text) {
@@ -145,8 +145,9 @@ async function connect() {
     while ((end = rest.indexOf("\n\n")) >= 0) {
       const message = rest.slice(0, end);
       rest = rest.slice(end + 2);
-      const event = /^event: (.*)$/m.exec(message)?.[1];
-      const data = /^data: (.*)$/m.exec(message)?.[1];
+      // For `.` and `$` of an expression, U+2028 ends a line too; a model's name may have it.
+      const member = (name) => message.split("\n").find((line) => line.startsWith(name))?.slice(name.length);
+      const [event, data] = [member("event: "), member("data: ")];
       if (event && data) take(event, JSON.parse(data));
       connected("good", state?.gateway?.ready === false ? "draining" : "live");
     }
@@ -381,8 +382,9 @@ function targetElement(upstream, number, target) {
   const left = target.until === undefined ? 0 : target.until - gatewayNow();
   const circuit = `circuit ${target.circuit}${target.circuit === "open" && left > 0 ? `, ${span(left)} left` : ""}`;
   const path = `upstreams/${upstream}/targets/${number}`;
+  const meant = `url=${encodeURIComponent(target.url)}`;
   const facts = [`${target.pending} pending`, target.waiting > 0 && `${target.waiting} waiting`, `weight ${target.weight}`, target.opened > 0 && `opened ${target.opened}×`];
-  const button = target.circuit === "closed" ? actionButton("open the circuit", `${path}/open`) : actionButton("close the circuit", `${path}/close`);
+  const button = target.circuit === "closed" ? actionButton("open the circuit", `${path}/open?${meant}`) : actionButton("close the circuit", `${path}/close?${meant}`);
   return make("div", { class: "target" },
     make("span", { class: "url" }, target.url),
     make("span", { class: `pill ${circuitMood(target.circuit)}` }, circuit),
@@ -616,6 +618,12 @@ function openDetail(id, row) {
   return [facts, waterfall(attempts, Math.max(age, 1), row.first_token)];
 }
 
+// Tags are an object of texts.
+function plain(value) {
+  if (typeof value !== "object" || value === null) return String(value);
+  return Object.entries(value).map(([name, one]) => `${name}=${typeof one === "string" ? one : JSON.stringify(one)}`).join(", ");
+}
+
 function finishedDetail(line) {
   const attempts = (line.attempts ?? []).map((attempt) => ({
     upstream: attempt.upstream, target: attempt.target, key: attempt.key, status: attempt.status, result: attempt.result, code: attempt.code,
@@ -624,7 +632,7 @@ function finishedDetail(line) {
   const names = { caller: "client", client: "address" };
   const hidden = new Set(["kind", "attempts", "request_id"]);
   const facts = Object.entries(line).filter(([name]) => !hidden.has(name))
-    .map(([name, value]) => [names[name] ?? name.replace(/_ms$/, "").replaceAll("_", " "), name.endsWith("_ms") ? span(value) : String(value)]);
+    .map(([name, value]) => [names[name] ?? name.replace(/_ms$/, "").replaceAll("_", " "), name.endsWith("_ms") ? span(value) : plain(value)]);
   return [facts, waterfall(attempts, Math.max(line.total_ms ?? 0, 1), line.first_token_ms)];
 }
 
