@@ -42,14 +42,16 @@ struct Running {
     produced: u64,
 }
 
+/// What is expected of a request by its real tokens of output, and its number.
+type Expects = fn(u64, u64) -> u64;
+
 /// What the callers do.
 #[derive(Debug, Clone, Copy)]
 struct Mix {
     callers: usize,
     /// Largest request, in tokens.
     largest: u64,
-    /// What is expected of a request of `real` tokens of output, the `n`th.
-    expects: fn(real: u64, n: u64) -> u64,
+    expects: Expects,
 }
 
 /// What came of a minute.
@@ -142,7 +144,7 @@ fn step(
 }
 
 /// How wrong estimates are.
-const ESTIMATES: [(&str, fn(u64, u64) -> u64); 4] = [
+const ESTIMATES: [(&str, Expects); 4] = [
     ("right", |real, _| real),
     ("a quarter of it", |real, _| real / 4),
     ("four times as much", |real, _| real * 4),
