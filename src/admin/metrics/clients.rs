@@ -19,14 +19,18 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     out.value(&[("state", "active")], callers.count().saturating_sub(expiries.soon + expiries.expired));
     out.value(&[("state", "expiring")], expiries.soon);
     out.value(&[("state", "expired")], expiries.expired);
-    let Some(files) = &*scraped.gateway.client_files.load() else { return };
+    let files = scraped.gateway.client_files.load();
     out.family(
         "sluicegate_client_files",
         Gauge,
         "Files of clients, by state: used, or broken (what is wrong is in the log and in /status).",
     );
-    out.value(&[("state", "used")], files.files.saturating_sub(files.broken));
-    out.value(&[("state", "broken")], files.broken);
+    if let Some(files) = &*files {
+        out.value(&[("state", "used")], files.files.saturating_sub(files.broken));
+        out.value(&[("state", "broken")], files.broken);
+    }
     out.family("sluicegate_client_file_reads", Counter, "Files of clients that were read.");
-    out.value(&[], files.reads);
+    if let Some(files) = &*files {
+        out.value(&[], files.reads);
+    }
 }

@@ -10,7 +10,9 @@ fn quoted(line: &str) -> Vec<&str> {
 /// What is wrong with a line that names files, and tests in them.
 fn missing(root: &Path, line: &str) -> Option<String> {
     let mut file: Option<String> = None;
-    for name in quoted(line.rsplit('|').nth(1)?) {
+    let is_name =
+        |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_./-".contains(&byte));
+    for name in quoted(line.rsplit('|').nth(1)?).into_iter().filter(is_name) {
         if name.contains('/') {
             let path = root.join(name);
             if path.is_dir() {

@@ -14,7 +14,7 @@ use crate::{
 fn without_times(attempt: &Value) -> Value {
     let mut attempt = attempt.clone();
     let members = attempt.as_object_mut().unwrap();
-    for time in ["connect_ms", "head_ms", "first_token_ms", "ms"] {
+    for time in ["start_ms", "connect_ms", "head_ms", "first_token_ms", "ms"] {
         members.remove(time);
     }
     attempt

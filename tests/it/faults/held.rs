@@ -97,8 +97,9 @@ async fn error_bodies_are_counted_until_the_caller_has_them() {
 #[tokio::test]
 async fn an_error_body_without_room_is_withheld() {
     let upstream = simulator().await;
-    let server = "max_buffered = \"1MiB\"";
-    let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+    // Clients of a lower priority are refused before the room is used up.
+    let (server, client) = ("max_buffered = \"1MiB\"", "priority = \"high\"");
+    let gateway = Gateway::with(&upstream, Http::One, Keys { server, client, ..Keys::default() });
     let clients = fill(&gateway, &upstream).await;
     for status in [400, 429, 500] {
         let gate = Gate::new();
@@ -122,7 +123,8 @@ async fn an_error_body_without_room_is_withheld() {
 async fn the_start_of_a_stream_without_room_is_forwarded_at_once() {
     let upstream = simulator().await;
     let (server, route) = ("max_buffered = \"1MiB\"", "commit = \"first_token\"");
-    let gateway = Gateway::with(&upstream, Http::One, Keys { server, route, ..Keys::default() });
+    let client = "priority = \"high\"";
+    let gateway = Gateway::with(&upstream, Http::One, Keys { server, route, client, ..Keys::default() });
     let clients = fill(&gateway, &upstream).await;
     for http in BOTH {
         let gate = Gate::new();
