@@ -15,7 +15,8 @@ use crate::{
     access::{self, Caller, Callers, OwnTerms, Sharded},
     config::{self, Burst, Each, Exhausted, Per},
     limit::{
-        Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Rate, Weights,
+        Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Moment, Rate,
+        Refused, Weights, certain_refusal,
         shared::{Sharing, SharingSettings, Subject as SharedSubject},
     },
     money::Money,
@@ -217,6 +218,14 @@ impl LimitIndex {
             }
         }
         applying
+    }
+
+    /// The first of `limits` that refuses every request, whatever it uses, by what this process knows.
+    pub fn certain_refusal(&self, limits: &[Applied], now: Moment) -> Option<Refused> {
+        match self.sharing() {
+            None => certain_refusal(limits, now),
+            Some(sharing) => sharing.certain_refusal(limits, now),
+        }
     }
 
     /// The same limits for other clients: those of these names may have come, gone, or have other limits. `None`: nothing of that concerns limits.

@@ -10,6 +10,7 @@ mod copy;
 mod heartbeat;
 mod ledger;
 mod plan;
+mod remembered;
 mod replica;
 mod reserved;
 mod script;
