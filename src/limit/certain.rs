@@ -99,12 +99,25 @@ mod tests {
         })
     }
 
-    /// A request: what it is expected to use, what it uses, whether it ends, and nanoseconds until the next one.
-    fn requests() -> impl Strategy<Value = Vec<((u64, u64), (u64, u64), bool, i64)>> {
-        prop::collection::vec(
-            ((0..9_u64, 0..9_u64), (0..15_u64, 0..15_u64), any::<bool>(), 0..2_000_000_000_i64),
-            0..30,
-        )
+    /// A request, as limits see it.
+    #[derive(Debug, Clone, Copy)]
+    struct Asked {
+        expected: Demand,
+        used: Demand,
+        ends: bool,
+        /// Nanoseconds until the next one.
+        pause: i64,
+    }
+
+    fn requests() -> impl Strategy<Value = Vec<Asked>> {
+        let asked = (0..9_u64, 0..9_u64, 0..15_u64, any::<bool>(), 0..2_000_000_000_i64);
+        let asked = asked.prop_map(|(tokens, cost, used, ends, pause)| Asked {
+            expected: demand(tokens, cost),
+            used: demand(used, used),
+            ends,
+            pause,
+        });
+        prop::collection::vec(asked, 0..30)
     }
 
     proptest! {
@@ -116,10 +129,10 @@ mod tests {
         ) {
             let mut time = 0;
             let mut in_flight = Vec::new();
-            for (expected, used, ends, pause) in requests {
+            for Asked { expected, used, ends, pause } in requests {
                 let certain = certain_refusal(&limits, at(time));
                 let smallest = Admitted::take(&limits, demand(0, 0), at(time)).map(drop);
-                let result = Admitted::take(&limits, demand(expected.0, expected.1), at(time));
+                let result = Admitted::take(&limits, expected, at(time));
                 if let Some(refused) = &certain {
                     prop_assert!(smallest.is_err() && result.is_err(), "{refused:?}");
                     let smallest = smallest.unwrap_err();
@@ -130,7 +143,7 @@ mod tests {
                     prop_assert!(limits.iter().any(may_wait), "{refused:?}");
                 }
                 if let Ok(admitted) = result {
-                    if ends { admitted.settle(demand(used.0, used.1), at(time)) } else { in_flight.push(admitted) }
+                    if ends { admitted.settle(used, at(time)) } else { in_flight.push(admitted) }
                 }
                 time += pause;
             }

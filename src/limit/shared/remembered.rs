@@ -23,7 +23,7 @@ impl Sharing {
         let arrival = Arrival { now: moment.monotonic, wall: self.wall(moment) };
         let refused = limits.iter().find_map(|applied| {
             let replica = applied.counter.shared.get()?;
-            refusal(applied, (replica, &replica.known()), Demand::default(), arrival)
+            refusal(applied, &replica.known(), Demand::default(), arrival)
         })?;
         self.count_remembered();
         Some(refused)

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     plan::demanded,
-    replica::{Known, Replica, TIMED},
+    replica::{Known, TIMED},
 };
 use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, counter::Meter};
 
@@ -41,7 +41,7 @@ impl Reserved {
         for applied in limits {
             let Some(replica) = applied.counter.shared.get() else { continue };
             let mut known = replica.known();
-            if let Some(refused) = refusal(applied, (replica, &known), demand, arrival) {
+            if let Some(refused) = refusal(applied, &known, demand, arrival) {
                 return Err(refused);
             }
             let in_flight = u32::from(applied.limit.concurrent.is_some());
@@ -58,15 +58,11 @@ impl Reserved {
 }
 
 /// Why the shared store would certainly refuse a request, as far as this process knows.
-pub(super) fn refusal(
-    applied: &Applied,
-    (replica, known): (&Replica, &Known),
-    demand: Demand,
-    arrival: Arrival,
-) -> Option<Refused> {
+pub(super) fn refusal(applied: &Applied, known: &Known, demand: Demand, arrival: Arrival) -> Option<Refused> {
     if !applied.limit.enforce {
         return None;
     }
+    let replica = applied.counter.shared.get()?;
     // This process' own requests are never more than those of all.
     if applied.limit.concurrent.is_some_and(|most| replica.held().saturating_add(known.asking) >= most) {
         return Some(refused(applied, Unit::Concurrent, None));

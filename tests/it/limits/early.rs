@@ -63,16 +63,14 @@ async fn answer_to_a_head(gateway: &Gateway, http: Http) -> Answer {
 }
 
 /// What a limit says in headers; times are left out, because they pass.
-fn said(headers: &HeaderMap) -> Vec<(&str, &str)> {
+fn said(headers: &HeaderMap) -> Vec<String> {
     let is_of_limit = |name: &str| {
         name.starts_with("x-ratelimit-") || name == "x-sluicegate-limit" || name == "x-should-retry"
     };
-    let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
-    let mut said: Vec<_> = headers
-        .iter()
-        .filter(|(name, _)| is_of_limit(name.as_str()) && !name.as_str().contains("reset"))
-        .map(|(name, value)| (name.as_str(), Box::leak(text(value).into_boxed_str()) as &str))
-        .collect();
+    let of_limit =
+        headers.iter().filter(|(name, _)| is_of_limit(name.as_str()) && !name.as_str().contains("reset"));
+    let mut said: Vec<String> =
+        of_limit.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
     said.sort_unstable();
     said
 }
