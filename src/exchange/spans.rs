@@ -6,23 +6,32 @@ use super::{Attempt, Finished, class};
 use crate::{
     fault::{Outcome, Who},
     openai::{FinishReason, gen_ai_operation},
-    telemetry::trace::{AttemptView, TraceView, Tracer},
+    telemetry::trace::{AttemptView, Chance, Mishap, TraceView, Tracer},
 };
 
 /// The operation of a WebSocket connection that is no request for a response: a session in which several kinds of content pass.
 const SESSION: &str = "generate_content";
 
 impl Finished<'_> {
-    /// Exports the exchange, if `tracer` chooses it.
-    pub(super) fn export(&self, tracer: &Tracer) {
+    /// Exports the exchange, if `tracer` chooses it. Returns whether it was exported.
+    pub(super) fn export(&self, tracer: &Tracer) -> bool {
         // Before anything else is put together: most exchanges may be left out.
-        if !self.record.trace.is_sampled() {
-            return;
+        if !tracer.keeps(&self.chance()) {
+            return false;
         }
         let view = self.view(tracer);
-        if tracer.keeps(&view) {
-            let attempts = self.record.attempts.iter().map(|attempt| self.attempt(tracer, &view, attempt));
-            tracer.export(&view, attempts);
+        let attempts = self.record.attempts.iter().map(|attempt| self.attempt(tracer, &view, attempt));
+        tracer.export(&view, attempts)
+    }
+
+    fn chance(&self) -> Chance<'_> {
+        let Self { record, total, .. } = self;
+        Chance {
+            trace: &record.trace,
+            end: record.start + *total,
+            total: *total,
+            mishap: self.mishap(),
+            spans: 1 + record.attempts.iter().count() as u64,
         }
     }
 
@@ -50,7 +59,6 @@ impl Finished<'_> {
             phase: outcome.phase.as_str(),
             error,
             is_error: self.is_error(),
-            is_notable: self.is_notable(),
             attempts: record.attempts.count(),
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
@@ -107,14 +115,16 @@ impl Finished<'_> {
         }
     }
 
-    /// Whether something went wrong at an upstream or in the gateway, or the response was cut. What the gateway refuses before any attempt is of no
-    /// interest: anybody can cause it at any rate.
-    fn is_notable(&self) -> bool {
+    /// What went wrong at an upstream or in the gateway. A status below 500 without any attempt is nothing: anybody can cause it at any rate.
+    fn mishap(&self) -> Option<Mishap> {
         let Self { record, outcome, .. } = self;
+        if record.attempts.count() == 0 {
+            return self.is_error().then_some(Mishap::Refused);
+        }
         let is_failure = |status: StatusCode| status.as_u16() >= 400;
         let any_failed = record.attempts.iter().any(|attempt| attempt.end.is_some());
         let went_wrong = outcome.fault.is_some() || record.status.is_some_and(is_failure);
-        self.is_error() || any_failed || (went_wrong && record.attempts.count() > 0)
+        (any_failed || went_wrong || self.is_error()).then_some(Mishap::Failed)
     }
 }
 

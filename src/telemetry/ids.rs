@@ -126,9 +126,14 @@ impl TraceContext {
         self.named.as_deref().filter(|_| self.parent.is_some())
     }
 
-    /// The trace id that is sent upstream, if the trace is sampled.
-    pub fn sampled_id(&self) -> Option<&str> {
-        self.sampled.then(|| ascii(&self.trace))
+    /// The trace id that is sent upstream, and under which the trace is exported.
+    pub fn sent_trace_id(&self) -> &str {
+        ascii(&self.trace)
+    }
+
+    /// Whether the client says that it records the trace itself.
+    pub fn is_recorded_by_client(&self) -> bool {
+        self.sampled && self.parent.is_some()
     }
 
     /// The trace id that is sent upstream, where [`TraceContext::trace_id`] is the client's own name of the trace.

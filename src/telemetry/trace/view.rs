@@ -47,8 +47,6 @@ pub struct TraceView<'a> {
     pub error: Option<&'a str>,
     /// Whether the exchange failed by the rules for servers: a status of 500 and more, or a response that broke off by itself.
     pub is_error: bool,
-    /// Whether something went wrong that an operator looks for, so that it is exported whatever the share.
-    pub is_notable: bool,
     /// Number of attempts, including those that are not kept.
     pub attempts: u32,
     /// Bytes of the request body.
