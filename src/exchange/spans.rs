@@ -38,6 +38,7 @@ impl Finished<'_> {
     fn view<'a>(&'a self, tracer: &'a Tracer) -> TraceView<'a> {
         let Self { record, outcome, total } = self;
         let route = record.route.as_deref();
+        let caller = record.caller.as_deref();
         let tunnel = record.tunnel.as_deref();
         let has_left = *outcome == Outcome::left(outcome.phase);
         let error = outcome.fault.filter(|_| !has_left).or_else(|| self.upstream_error());
@@ -47,7 +48,9 @@ impl Finished<'_> {
             trace: &record.trace,
             request_id: record.request_id.as_str(),
             client: record.client,
-            caller: record.caller.as_deref().map(|caller| &*caller.name),
+            caller: caller.map(|caller| &*caller.name),
+            group: caller.and_then(|caller| caller.group.as_deref()),
+            tags: caller.map_or(&[], |caller| &caller.tags),
             route,
             route_path: route.and_then(|name| tracer.route_path(name)),
             method: record.method.as_str(),
@@ -69,6 +72,7 @@ impl Finished<'_> {
             stream: record.stream,
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             usage: self.usage(),
+            cost: record.charge.as_deref().and_then(|charge| charge.cost.as_ref()),
             last_frame: record.tally.last_frame().map(|last| last.saturating_duration_since(record.start)),
             turns: tunnel.map(|tunnel| tunnel.turns),
         }

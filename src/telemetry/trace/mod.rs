@@ -90,11 +90,7 @@ impl Tracer {
     }
 
     /// Encodes the spans of the exchange and its attempts, and queues them. Returns whether there was room; without, they are dropped and counted.
-    pub fn export<'a>(
-        &self,
-        view: &TraceView<'a>,
-        attempts: impl Iterator<Item = AttemptView<'a>>,
-    ) -> bool {
+    pub fn export<'a>(&self, view: &TraceView<'a>, attempts: impl Iterator<Item = AttemptView<'a>>) -> bool {
         thread_local! {
             static BUFFERS: RefCell<span::Buffers> = RefCell::default();
         }

@@ -95,8 +95,11 @@ mod tests {
     /// How many of 1,000 exchanges that end at once are kept, and how many spans are counted as left out.
     fn kept(sampling: &Sampling, total: Duration, mishap: Option<Mishap>) -> (usize, u64) {
         let (queue, end) = (SpanQueue::default(), Instant::now());
-        let chance = |trace| Chance { trace, end, total, mishap, spans: 2 };
-        let kept = (0..1000).filter(|_| sampling.keeps(&chance(&TraceContext::random()), &queue)).count();
+        let keeps = |_: &i32| {
+            let trace = TraceContext::random();
+            sampling.keeps(&Chance { trace: &trace, end, total, mishap, spans: 2 }, &queue)
+        };
+        let kept = (0..1000).filter(keeps).count();
         let [.., (reason, left_out)] = queue.counts().drops();
         assert_eq!(reason, "rate_limited");
         (kept, left_out)
