@@ -31,6 +31,8 @@ impl Sharing {
 
     /// The refusal of the part that this process admits alone.
     fn refusal_alone(&self, limits: &[Applied], moment: Moment) -> Option<Refused> {
+        // As in an admission.
+        let moment = Moment { wall: self.wall(moment), ..moment };
         let refused = certain_refusal(&self.parts(limits, moment), moment)?;
         Some(super::alone::whole(refused, limits))
     }
