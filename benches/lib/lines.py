@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import turns
 from callgrind import DEFAULTS, Events, counted
+from peers import Setup
 from stage import Stage
 from table import cells
 
@@ -51,34 +53,37 @@ class Cost:
         return cls(each("Ir"), each("I1mr"), each("D1mr", "D1mw"), each("DLmr", "DLmw"))
 
 
+TITLES = {"minimal": "minimal proxy of hyper"}
 Costs = dict[str, dict[str, Cost]]
 
 
-def count(made: Stage, names: list[str], report: Callable[[str], None]) -> Costs:
-    """The costs of each kind, for each program."""
+def count(made: Stage, names: list[str], minimal: Path, report: Callable[[str], None]) -> Costs:
+    """The costs of each kind, for each program, and for the minimal proxy."""
+    setup = replace(DEFAULTS, minimal=minimal)
     costs: Costs = {}
     for kind in KINDS:
-        for name in names:
-            few, many = (run(made, name, replace(kind, turns=times * kind.turns)) for times in (1, 2))
+        for name in [*names, "minimal"]:
+            few, many = (run(made, name, setup, replace(kind, turns=times * kind.turns)) for times in (1, 2))
             cost = Cost.between(few, many, kind.connections * kind.turns)
             costs.setdefault(kind.name, {})[name] = cost
-            report(f"{name}, a {kind.name}: {cost.instructions:,.0f} instructions, lines: {cost.code:.0f} of code, {cost.data:.0f} of data, {cost.own:.0f} of its own")
+            missed = f"{cost.code:.0f} lines of code, {cost.data:.0f} of data, {cost.own:.0f} of its own"
+            report(f"{name}, a {kind.name}: {cost.instructions:,.0f} instructions, {missed}")
     return costs
 
 
-def run(made: Stage, name: str, kind: Kind) -> Events:
+def run(made: Stage, name: str, setup: Setup, kind: Kind) -> Events:
     """The counts of a proxy that does this."""
     if kind.name == "request":
-        return counted(made, name, DEFAULTS, lambda proxy: turns.requests(made, proxy, kind.connections, kind.turns), CACHES)
+        return counted(made, name, setup, lambda proxy: turns.requests(made, proxy, kind.connections, kind.turns), CACHES)
     with turns.upstream() as listener:
-        setup = replace(DEFAULTS, upstream=listener.getsockname()[1])
+        setup = replace(setup, upstream=listener.getsockname()[1])
         return counted(made, name, setup, lambda proxy: turns.streams(proxy, listener, kind.connections, kind.turns), CACHES)
 
 
 def table(costs: Costs) -> str:
     """All costs, as Markdown."""
     names = list(next(iter(costs.values())))
-    lines = [cells("", *names), "|---" * (len(names) + 1) + "|"]
+    lines = [cells("", *(TITLES.get(name, name) for name in names)), "|---" * (len(names) + 1) + "|"]
     for kind in KINDS:
         found = costs[kind.name].values()
         about = f"per {kind.name}, {kind.connections:,} connections in turns"

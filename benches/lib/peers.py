@@ -29,12 +29,14 @@ class Setup:
     more: str = ""
     # The port of an upstream in place of the simulator, whose answers are not checked then.
     upstream: int = 0
+    # The minimal proxy of hyper, where it is one of the programs.
+    minimal: Path | None = None
     # The command that runs the program, such as valgrind's; empty if it runs by itself.
     under: tuple[str, ...] = ()
 
 
 def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Program:
-    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it works."""
+    """Starts one of the proxies, `sluicegate`, `nginx`, `haproxy` or `minimal`, and checks that it works."""
     plain, tls, admin = free_ports(3)
     program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
     folder = made.folder / f"{program.name}-{program.plain}"
@@ -196,10 +198,18 @@ backend simulator
     return [needed("haproxy"), "-db", "-f", str(config)]
 
 
+def minimal(stage: Stage, program: Program, setup: Setup, _folder: Path) -> list[str]:
+    """benches/minimal.rs, which knows no TLS."""
+    assert setup.minimal
+    program.tls = 0
+    return [str(setup.minimal), "--listen", f"127.0.0.1:{program.plain}", "--upstream", f"127.0.0.1:{setup.upstream or stage.direct.plain}"]
+
+
 COMMANDS: dict[str, Callable[[Stage, Program, Setup, Path], list[str]]] = {
     "sluicegate": sluicegate,
     "nginx": nginx,
     "haproxy": haproxy,
+    "minimal": minimal,
 }
 
 
