@@ -16,7 +16,7 @@ use crate::{
     config::{self, Burst, Each, Exhausted, Per},
     limit::{
         Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Rate, Weights,
-        shared::{Sharing, SharingSettings, Subject as SharedSubject},
+        shared::{ADMIT, APPLY, Sharing, SharingSettings, Subject as SharedSubject},
     },
     money::Money,
     store::Store,
@@ -155,7 +155,9 @@ impl LimitIndex {
         if let Some(redis) = self.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
             let settings =
                 SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
-            let _ = self.sharing.set(Sharing::start(settings, |probe| Store::start(redis, probe))?);
+            let _ = self
+                .sharing
+                .set(Sharing::start(settings, |probe| Store::start(redis, probe, vec![&ADMIT, &APPLY]))?);
         }
         Ok(())
     }
