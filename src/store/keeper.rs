@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
     Published, Script, ScriptCall, State, Trouble,
@@ -12,8 +12,11 @@ use super::{
 };
 use crate::config::{Redis, RedisServers};
 
-/// The time between two attempts: at least the first, and up to the second.
+/// The time from the beginning of an attempt to the next one: at least the first, and up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1_000));
+
+/// The least time between the end of an attempt and the next one.
+const LEAST: Duration = Duration::from_millis(100);
 
 /// Bytes of zero that tell a script to do nothing: more than the longest head of its arguments.
 const NOTHING: usize = 64;
@@ -41,6 +44,7 @@ impl Keeper {
         let mut number = 0;
         let mut since: Option<Instant> = None;
         loop {
+            let mut begun = Instant::now();
             match self.connect(number + 1).await {
                 Ok(session) => {
                     number += 1;
@@ -48,10 +52,13 @@ impl Keeper {
                     tracing::info!(away = ?away, "Redis available: limits are shared");
                     let trouble = self.watch(&session).await;
                     self.lost(&mut since, &trouble);
+                    begun = Instant::now();
                 }
                 Err(trouble) => self.lost(&mut since, &trouble),
             }
-            sleep(PAUSE.0 + (PAUSE.1 - PAUSE.0).mul_f64(fastrand::f64())).await;
+            // An attempt that has waited for a silent server is a part of the pause.
+            let pause = PAUSE.0 + (PAUSE.1 - PAUSE.0).mul_f64(fastrand::f64());
+            sleep_until((begun + pause).max(Instant::now() + LEAST)).await;
         }
     }
 

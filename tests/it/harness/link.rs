@@ -2,10 +2,6 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -44,7 +40,6 @@ pub(crate) struct Link {
     fault: watch::Sender<LinkFault>,
     /// Changes when all connections have to be closed.
     closes: watch::Sender<()>,
-    accepted: Arc<AtomicUsize>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -55,7 +50,6 @@ struct Shared {
     to: SocketAddr,
     fault: watch::Receiver<LinkFault>,
     closes: watch::Receiver<()>,
-    accepted: Arc<AtomicUsize>,
 }
 
 /// One direction of a connection.
@@ -77,9 +71,8 @@ impl Link {
         let (fault, faults) = watch::channel(LinkFault::None);
         let (closes, closing) = watch::channel(());
         let (stop, stopped) = oneshot::channel::<()>();
-        let accepted = Arc::new(AtomicUsize::new(0));
         let to = (Ipv4Addr::LOCALHOST, port).into();
-        let shared = Shared { to, fault: faults, closes: closing, accepted: accepted.clone() };
+        let shared = Shared { to, fault: faults, closes: closing };
         let (report, started) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -93,7 +86,7 @@ impl Link {
             });
         });
         let port = started.recv().unwrap();
-        Self { port, fault, closes, accepted, stop: Some(stop), thread: Some(thread) }
+        Self { port, fault, closes, stop: Some(stop), thread: Some(thread) }
     }
 
     /// The value of `redis.url` through this link.
@@ -110,11 +103,6 @@ impl Link {
     pub(crate) fn close(&self) {
         self.closes.send_replace(());
     }
-
-    /// Connections that were accepted.
-    pub(crate) fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Link {
@@ -129,7 +117,6 @@ impl Drop for Link {
 async fn accept(listener: TcpListener, shared: Shared) {
     loop {
         let Ok((client, _)) = listener.accept().await else { continue };
-        shared.accepted.fetch_add(1, Ordering::Relaxed);
         tokio::spawn(connection(client, shared.clone()));
     }
 }
@@ -181,7 +168,9 @@ fn sent(bytes: &[u8], fault: LinkFault, direction: Direction, count: u64) -> Vec
     let whole = Some(bytes.to_vec());
     match (fault, direction) {
         (LinkFault::Delay(delay), _) => vec![(now + delay, whole)],
-        (LinkFault::DelayHalf(delay), Direction::Replies) if count % 2 == 0 => vec![(now + delay, whole)],
+        (LinkFault::DelayHalf(delay), Direction::Replies) if count.is_multiple_of(2) => {
+            vec![(now + delay, whole)]
+        }
         (LinkFault::DropReplies, Direction::Replies) | (LinkFault::Silent, _) => Vec::new(),
         (LinkFault::CutReplies, Direction::Replies) => {
             vec![(now, Some(bytes[..bytes.len() / 2].to_vec())), (now, None)]

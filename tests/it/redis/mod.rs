@@ -3,6 +3,7 @@
 mod cluster;
 mod exact;
 mod hazards;
+mod process;
 mod processes;
 mod sentinel;
 mod slow;
