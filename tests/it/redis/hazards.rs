@@ -159,12 +159,12 @@ const REFUSALS: &[Hazard] = &[
             "--enable-debug-command",
             "yes",
             "--key-load-delay",
-            "1000",
+            "250",
             "--loading-process-events-interval-bytes",
             "1024",
         ],
         happens: |scene| {
-            scene.redis.command(&["DEBUG", "POPULATE", "2000", "loaded"]);
+            scene.redis.command(&["DEBUG", "POPULATE", "8000", "loaded"]);
             scene.wait_for(&[b"DEBUG", b"RELOAD"]);
         },
         reason: Some("LOADING"),
