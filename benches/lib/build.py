@@ -31,6 +31,11 @@ def load_client() -> Path:
     return cargo("--example", "load-client", ROOT)
 
 
+def memory() -> Path:
+    """The memory-bound kernel, and the neighbour."""
+    return cargo("--example", "memory", ROOT)
+
+
 def cargo(kind: str, name: str, tree: Path) -> Path:
     """Builds a binary, and takes its path from cargo's messages, since `build.target` in a user's configuration changes it."""
     command = ["cargo", "build", "--locked", "--release", kind, name, "--message-format=json-render-diagnostics"]

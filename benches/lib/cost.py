@@ -5,16 +5,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import host
 import machine
 import matrix
 import peers
 from build import released
 from callgrind import DEFAULTS, Counts
 from drive import Tools
-from matrix import PACED, REQUESTS, STREAMS, Results
+from matrix import PACED, REQUESTS, STREAMS, Results, median
 from peers import Setup
 from stage import Stage, stage
-from table import cells, shown
+from table import cells, marked, shown, span
 
 OFF = Setup(route='commit = "headers"', more='[defaults]\nbreaker = "off"\nretry = "off"')
 SETUPS = {"off": OFF, "on": DEFAULTS}
@@ -28,11 +29,14 @@ def run(tools: Tools, binary: Path, rounds: int) -> int:
     """Prints both tables."""
     with stage(binary) as made:
         results = by_clock(tools, made, rounds)
-    print("\n".join(f"- {name}: {value}" for name, value in machine.facts()), end="\n\n")
-    print(cells("CPU µs", "off", "on", "on ÷ off"), "|---|---|---|---|", sep="\n")
+    results.derive()
+    known = [*machine.facts(), *host.facts(results.runs(), {})]
+    print("\n".join(f"- {name}: {value}" for name, value in known), end="\n\n")
+    print(cells("CPU µs", "off", "on", "on ÷ off", "in all rounds", "busy rounds"), "|---" * 6 + "|", sep="\n")
     for scenario, label in (("1k", "per request, 1 KiB"), ("paced", "per frame, paced"), ("flood", "per frame, flood")):
         figures = [shown(results.median(scenario, name, "cpu_us")) for name in SETUPS]
-        print(cells(label, *figures, shown(results.ratio(scenario, "on", "off", "cpu_us"), 2)))
+        ratios = results.ratios(scenario, "on", "off", "cpu_us")
+        print(cells(label, *figures, shown(median(ratios), 2), span(ratios), marked(results.busy(scenario))))
     for wrong in results.wrong:
         print(f"WRONG: {wrong}")
     if not machine.find("valgrind"):
