@@ -28,6 +28,8 @@ MOST_MEMORY = 1.25
 # The figures of the kernel, in nanoseconds a step: in 8 MiB, which fit into a cache that cores share, and in 64 MiB, which seldom do.
 KERNELS = {"shared_ns": "8 MiB", "memory_ns": "64 MiB"}
 
+# The cores on which neighbours run, by the name of the background load: none, all but that of the proxies, or all.
+BACKGROUNDS: dict[str, set[int]] = {"none": set(), "neighbour": machine.other_cpus(), "everywhere": set(machine.CPUS)}
 MOST_NEIGHBOURS = 4
 
 
@@ -114,8 +116,8 @@ def probe(program: Path) -> Iterator[Probe]:
 
 
 class Neighbours:
-    """Processes that write 64 MiB over and over, one on each core but that of the proxies, whenever nothing else runs there: they are to take
-    cache and memory from the proxies, not CPU time from the simulator and the client."""
+    """Processes that write 64 MiB over and over, one on each of some cores, whenever nothing else runs there: they are to take cache and memory
+    from the proxies, not CPU time."""
 
     def __init__(self) -> None:
         self.pids: dict[int, int] = {}
@@ -127,16 +129,15 @@ class Neighbours:
             return "none"
         cores = ", ".join(map(str, self.pids))
         share = sum(map(machine.cpu_ns, self.pids.values())) / 1e9 / (time.monotonic() - self.begun) / len(self.pids)
-        return f"64 MiB written over and over on core {cores} in its idle time, {share:.0%} of the run"
+        return f"64 MiB written over and over on core {cores} in its idle time, which was {share:.0%} of the run"
 
 
 @contextlib.contextmanager
-def neighbours(program: Path, wanted: bool) -> Iterator[Neighbours]:
-    """The neighbours, if they are wanted, for as long as they are needed."""
-    cores = sorted(machine.other_cpus())[:MOST_NEIGHBOURS] if wanted else []
+def neighbours(program: Path, cores: set[int]) -> Iterator[Neighbours]:
+    """The neighbours on these cores, the first four at most, for as long as they are needed."""
     with contextlib.ExitStack() as processes:
         started = Neighbours()
-        for core in cores:
+        for core in sorted(cores)[:MOST_NEIGHBOURS]:
             process = processes.enter_context(running([str(program), "neighbour"], {core}, os.SCHED_IDLE))
             started.pids[core] = process.pid
         yield started

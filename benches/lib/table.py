@@ -70,6 +70,28 @@ def table(results: Results, peers: list[str]) -> str:
     return "\n".join(lines)
 
 
+def summary(runs: dict[str, Results]) -> str:
+    """The ratios to nginx in several runs with different background load: the median and the range of each, bold where the goal was missed."""
+    lines = [cells("× nginx, with this background load:", *runs, "must"), "|---" * (len(runs) + 2) + "|"]
+    for row in ROWS:
+        found = [results.ratios(row.scenario, OURS, "nginx", row.figure) for results in runs.values()]
+        if not any(found):
+            continue
+        goal = row.goal if row.goal and row.goal.against == "nginx" else None
+        must = f"{'≥' if goal.least else '≤'} {goal.must:g}" if goal else ""
+        lines.append(cells(row.label, *(ratio(ratios, goal) for ratios in found), must))
+    return "\n".join(lines)
+
+
+def ratio(ratios: list[float], goal: Goal | None) -> str:
+    """The median and the range of a ratio."""
+    value = median(ratios)
+    if value is None:
+        return "–"
+    text = f"{shown(value, 2)} ({span(ratios)})"
+    return f"**{text}**" if goal and not goal.reached(value, goal.must) else text
+
+
 def judged(results: Results, row: Row) -> tuple[str, str]:
     """The goal, and whether the median of the rounds met it; if so, whether each round did."""
     goal = row.goal

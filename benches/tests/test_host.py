@@ -78,6 +78,9 @@ class Processes(unittest.TestCase):
             self.assertTrue(Path(f"/proc/{process.pid}").exists())
         self.assertIsNotNone(process.returncode)
 
-    def test_no_neighbour_is_started_unless_one_is_wanted(self) -> None:
-        with host.neighbours(Path("/does/not/exist"), wanted=False) as around:
+    def test_without_background_load_no_neighbour_is_started(self) -> None:
+        with host.neighbours(Path("/does/not/exist"), host.BACKGROUNDS["none"]) as around:
             self.assertEqual(around.about(), "none")
+
+    def test_a_neighbour_leaves_the_core_of_the_proxies_alone(self) -> None:
+        self.assertEqual(host.BACKGROUNDS["everywhere"], machine.proxy_cpus() | host.BACKGROUNDS["neighbour"])

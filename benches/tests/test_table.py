@@ -66,3 +66,12 @@ class Busy(unittest.TestCase):
 
     def test_rounds_in_which_nobody_looked_are_not_called_quiet(self) -> None:
         self.assertEqual(row(results([10], [10]))[8], "–")
+
+
+class Summary(unittest.TestCase):
+    def test_each_background_load_has_its_median_and_range(self) -> None:
+        quiet, busy = results([11, 10, 12], [10, 10, 10]), results([13, 20, 12], [10, 10, 10])
+        lines = table.summary({"none": quiet, "neighbour": busy}).splitlines()
+        self.assertEqual(lines[0], "| × nginx, with this background load: | none | neighbour | must |")
+        self.assertEqual(lines[2], "| CPU µs per request, 1 KiB | 1.10 (1.00 to 1.20) | **1.30 (1.20 to 2.00)** | ≤ 1.25 |")
+        self.assertEqual(len(lines), 3)
