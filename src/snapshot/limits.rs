@@ -21,7 +21,7 @@ use crate::{
     },
     money::Money,
     store::Store,
-    wait_queue::{QueueBounds, Room},
+    wait_queue::{QueueBounds, QueueView, Room},
 };
 
 /// The limits of a configuration, with the counts of all that they count.
@@ -76,8 +76,8 @@ pub struct LimitedRequest<'a> {
 pub struct LimitQueued<'a> {
     /// Name of the limit.
     pub limit: &'a Arc<str>,
-    /// How many there are, of all subjects together.
-    pub depth: usize,
+    /// Those of all subjects together.
+    pub view: QueueView,
 }
 
 /// One limit, compiled.
@@ -290,7 +290,7 @@ impl LimitIndex {
         self.limits
             .iter()
             .filter(|compiled| compiled.limit.queue.is_some())
-            .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
+            .map(|compiled| LimitQueued { limit: &compiled.limit.name, view: compiled.counters.queue_view() })
     }
 
     /// Whether a client is another subject for the shared store than before, because it has moved to another group.
