@@ -3,7 +3,10 @@
 //! A higher priority goes first. So that no lower one starves, each has a share of what is served that it gets while it has waiters: of 100 tokens
 //! at least 20 for normal and 10 for low priority.
 
+use std::time::Instant;
+
 use super::{
+    QueueView,
     flows::{Entry, Flows},
     ticket::{FlowKey, Ticket},
 };
@@ -61,7 +64,20 @@ impl<T> Schedule<T> {
         let index = index(ticket.priority);
         let higher: usize = self.classes.iter().take(index).map(|class| class.flows.waiting()).sum();
         let Some(class) = self.classes.get_mut(index) else { return 0 };
-        higher + class.flows.insert(Entry { ticket, item }) + 1
+        higher + class.flows.insert(Entry { ticket, since: Instant::now(), item }) + 1
+    }
+
+    /// All waiters.
+    pub(super) fn view(&self) -> QueueView {
+        let now = Instant::now();
+        let mut view = QueueView::default();
+        for (priority, class) in self.classes.iter().enumerate() {
+            for entry in class.flows.entries() {
+                view.add(priority, entry.since, now);
+                view.bytes = view.bytes.saturating_add(entry.ticket.bytes);
+            }
+        }
+        view
     }
 
     /// Takes the next waiter out, of those that `may` be served, if it `is_wanted`. It counts as served.

@@ -44,6 +44,21 @@ const MAX_NOTED: usize = 1024;
 /// A configured name; `None` is shown as `_other`.
 pub type Name = Option<Arc<str>>;
 
+/// A queue, by what its requests wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum QueueName {
+    /// `[limit.NAME]`
+    Limit(Name),
+    /// The targets of `[upstream.NAME]`.
+    Upstream(Name),
+}
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self::Limit(None)
+    }
+}
+
 /// The metrics counted by one worker.
 #[derive(Debug, Default)]
 pub struct WorkerMetrics {
@@ -93,8 +108,10 @@ pub struct Counts {
     pub preflights: Series<Name, u64>,
     /// Decisions of limits, by limit and decision.
     pub limit_decisions: Series<(Name, &'static str), u64>,
-    /// Waits in the queues of limits, by limit.
-    pub queue_waits: Series<Name, Total>,
+    /// Waits in queues.
+    pub queue_waits: Series<QueueName, Total>,
+    /// Requests that came to queues, by what became of them there.
+    pub queue_results: Series<(QueueName, &'static str), u64>,
     /// Values that were counted under `_other` because a map was full. An exchange has several values, and each of its
     /// attempts one.
     pub overflowed: u64,
@@ -172,7 +189,7 @@ enum Event {
     KeyCooldown { upstream: Arc<str>, reason: &'static str },
     Preflight { route: Name },
     LimitDecision { limit: Arc<str>, decision: &'static str },
-    QueueWait { limit: Arc<str>, wait: Duration },
+    Queued { queue: QueueName, result: &'static str, wait: Option<Duration> },
 }
 
 impl WorkerMetrics {
@@ -243,12 +260,11 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a wait in the queue of a limit, whether or not the request was admitted after it.
-    pub fn queue_waited(&self, limit: &Arc<str>, wait: Duration) {
-        let limit = limit.clone();
+    /// Counts a request that came to a queue: what became of it there, and how long it waited; `None`: not at all.
+    pub fn queued(&self, queue: QueueName, result: &'static str, wait: Option<Duration>) {
         match self.free() {
-            Some(mut counts) => counts.queue_waited(limit, wait),
-            None => self.note(Event::QueueWait { limit, wait }),
+            Some(mut counts) => counts.queued(queue, result, wait),
+            None => self.note(Event::Queued { queue, result, wait }),
         }
     }
 
@@ -261,6 +277,7 @@ impl WorkerMetrics {
         self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, sum);
         self.copy(|counts| &counts.preflights, &mut total.preflights, sum);
         self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, sum);
+        self.copy(|counts| &counts.queue_results, &mut total.queue_results, sum);
         self.copy(|counts| &counts.sdks, &mut total.sdks, sum);
         self.copy(|counts| &counts.rescued, &mut total.rescued, sum);
         self.copy(|counts| &counts.broken, &mut total.broken, sum);
@@ -348,7 +365,7 @@ impl Counts {
             Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
             Event::Preflight { route } => self.preflight(route),
             Event::LimitDecision { limit, decision } => self.limit_decided(limit, decision),
-            Event::QueueWait { limit, wait } => self.queue_waited(limit, wait),
+            Event::Queued { queue, result, wait } => self.queued(queue, result, wait),
         }
     }
 
@@ -471,10 +488,14 @@ impl Counts {
         change(&mut self.limit_decisions, labels, &mut self.overflowed, |count| *count += 1);
     }
 
-    fn queue_waited(&mut self, limit: Arc<str>, wait: Duration) {
-        change(&mut self.queue_waits, Some(limit), &mut self.overflowed, |waits| {
-            waits.observe(Scale::LONG, wait);
-        });
+    fn queued(&mut self, queue: QueueName, result: &'static str, wait: Option<Duration>) {
+        let overflowed = &mut self.overflowed;
+        if let Some(wait) = wait {
+            change(&mut self.queue_waits, queue.clone(), overflowed, |waits| {
+                waits.observe(Scale::LONG, wait)
+            });
+        }
+        change(&mut self.queue_results, (queue, result), overflowed, |count| *count += 1);
     }
 
     fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {
