@@ -34,6 +34,8 @@ struct Class<T> {
     share: i64,
     /// Hundredths of tokens that it may be served before higher priorities.
     credit: i64,
+    /// The credit that it has paid for what was served. Corrections give back no more than that.
+    paid: i64,
     flows: Flows<T>,
 }
 
@@ -47,7 +49,8 @@ struct Choice {
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        let class = |priority| Class { share: least_share(priority), credit: 0, flows: Flows::default() };
+        let class =
+            |priority| Class { share: least_share(priority), credit: 0, paid: 0, flows: Flows::default() };
         Self { classes: Priority::ALL.map(class) }
     }
 }
@@ -119,15 +122,30 @@ impl<T> Schedule<T> {
         let class = self.classes.get_mut(index(ticket.priority))?;
         let entry = class.flows.remove(ticket)?;
         if class.flows.waiting() == 0 {
-            class.credit = 0;
+            class.forget_credit();
         }
         Some(entry.item)
     }
 
-    /// Charges `excess` more to a flow than its requests were expected to cost; negative: what it was charged too much.
+    /// Charges `excess` more to a flow than its requests were expected to cost; negative: what it was charged too much. Priorities share what was really
+    /// served.
     pub(super) fn charge(&mut self, priority: Priority, flow: FlowKey, excess: i64) {
-        if let Some(class) = self.classes.get_mut(index(priority)) {
+        let charged = index(priority);
+        if let Some(class) = self.classes.get_mut(charged) {
             class.flows.charge(flow, excess);
+        }
+        let is_before_others = self.classes.iter().take(charged).any(|class| class.flows.waiting() > 0);
+        for (index, class) in self.classes.iter_mut().enumerate() {
+            if class.flows.waiting() == 0 {
+                continue;
+            }
+            if index != charged {
+                // Nobody owes anything for what another was expected to use.
+                let least = class.credit.min(0);
+                class.credit = class.credit.saturating_add(excess.saturating_mul(class.share)).max(least);
+            } else if is_before_others {
+                class.pay(excess.saturating_mul(100 - class.share).max(-class.paid));
+            }
         }
     }
 
@@ -136,11 +154,11 @@ impl<T> Schedule<T> {
         for (index, class) in self.classes.iter_mut().enumerate() {
             if class.flows.waiting() == 0 {
                 // A priority saves nothing for the time when it has waiters again.
-                class.credit = 0;
+                class.forget_credit();
             } else if index != served.class {
                 class.credit = class.credit.saturating_add(cost * class.share);
             } else if served.by_credit {
-                class.credit -= cost * (100 - class.share);
+                class.pay(cost * (100 - class.share));
             }
         }
     }
@@ -154,6 +172,19 @@ impl<T> Schedule<T> {
         };
         let by_credit = self.classes.iter().zip(&costs).rposition(has_credit).filter(|class| *class > first);
         Some(Choice { class: by_credit.unwrap_or(first), by_credit: by_credit.is_some() })
+    }
+}
+
+impl<T> Class<T> {
+    /// Pays for what was served; negative: gets back what it has paid too much.
+    fn pay(&mut self, price: i64) {
+        self.credit = self.credit.saturating_sub(price);
+        self.paid = self.paid.saturating_add(price).max(0);
+    }
+
+    fn forget_credit(&mut self) {
+        self.credit = 0;
+        self.paid = 0;
     }
 }
 
