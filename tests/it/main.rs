@@ -8,6 +8,7 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod accounts;
+mod agreement;
 mod browser;
 mod cli;
 mod clients;

@@ -6,4 +6,4 @@ mod pictures;
 mod see;
 mod shipping;
 mod terminal;
-mod viewer;
+pub mod viewer;

@@ -6,7 +6,7 @@ mod kinds;
 mod metrics;
 mod phoenix;
 mod presets;
-mod receiver;
+pub mod receiver;
 mod secrets;
 
 use serde_json::json;
