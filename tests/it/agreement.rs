@@ -1,6 +1,6 @@
 //! Over one mix with fail-over, a cut, a client that leaves, a queue and a limit, the log, the metrics, the spans and the live page report the same numbers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use http::StatusCode;
 use serde_json::Value;
@@ -15,7 +15,7 @@ use crate::{
         CHAT, Client, Gateway, GatewayToml, Http, chat, cut_off, post, request, safely, send, simulator,
         take, whole,
     },
-    live::viewer::Viewer,
+    live::{shipping::misfits_of, viewer::Viewer},
     metrics::scrape::Scrape,
     traces::receiver::{Receiver, Span},
 };
@@ -137,17 +137,18 @@ async fn wait_in_the_queue(gateway: &Gateway, upstream: &Simulator) {
     upstream.queue(json(None));
     let address = gateway.address();
     let before = upstream.records().len();
-    let ask = async move || {
-        let asked = post(address, Http::One, "/narrow/chat/completions").body(whole(CHAT)).unwrap();
-        send(address, Http::One, asked).await.status
-    };
-    let first = tokio::spawn(ask());
+    let first = tokio::spawn(ask_narrow(address));
     has_seen(upstream, before + 1).await;
-    let second = tokio::spawn(ask());
+    let second = tokio::spawn(ask_narrow(address));
     let waiting = || gateway.inside().live.load().limits.queued().map(|queued| queued.depth).sum::<usize>();
     until(|| waiting() == 1).await;
     gate.open();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (StatusCode::OK, StatusCode::OK));
+}
+
+async fn ask_narrow(address: SocketAddr) -> StatusCode {
+    let asked = post(address, Http::One, "/narrow/chat/completions").body(whole(CHAT)).unwrap();
+    send(address, Http::One, asked).await.status
 }
 
 /// Requests by how they ended: status class, who and phase.
@@ -218,6 +219,10 @@ async fn log_metrics_spans_and_page_report_the_same_numbers() {
     assert_eq!(gateway.stop().await, Ended::Drained);
     let spans = all_spans(&mut receiver);
     let (roots, tries): (Vec<&Span>, Vec<&Span>) = spans.iter().partition(|span| span.is_root());
+
+    for line in &lines {
+        assert_eq!(misfits_of(line), [""; 0], "docs/how-to/log-shipping.md: {line}");
+    }
 
     // How requests ended.
     let logged = of_lines(&lines);

@@ -136,6 +136,11 @@ fn the_compose_file_names_files_and_services_that_are_there() {
     let config = folder.join("prometheus.yml");
     run(Command::new("promtool").args(["check", "config", "--syntax-only"]).arg(&config));
     assert!(Path::new(&folder.join("traffic.py")).exists());
+    let mut check = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    check.args(["check", "--config"]).arg(folder.join("gateway.toml"));
+    run(check
+        .env("ADMIN_TOKEN", "demonstration-token-0123456789")
+        .env("UPSTREAM_KEY", crate::harness::UPSTREAM_KEY));
 }
 
 /// Types of Grafana's own, from npm: the pinned package is in `tests/monitoring/package-lock.json`.
