@@ -398,7 +398,11 @@ impl Drop for Exchange {
         if self.is_preflight {
             return self.metrics.preflight(self.record.route.as_ref());
         }
-        self.metrics.finished(&finished.sample());
+        let is_recorded = match &self.tracer {
+            Some(tracer) => finished.export(tracer),
+            None => self.record.trace.is_recorded_by_client(),
+        };
+        self.metrics.finished(&finished.sample(is_recorded));
         let history = &self.metrics.history;
         if history.is_on() {
             let went_wrong = finished.went_wrong();
@@ -408,9 +412,6 @@ impl Drop for Exchange {
         }
         if let Some(log) = &self.log {
             log.write(&finished);
-        }
-        if let Some(tracer) = &self.tracer {
-            finished.export(tracer);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Counter, Limit, Moment, Slot, TokenCount, Unit,
     counter::{Meter, Taken},
-    shared::Sharing,
+    shared::{CountedBy, Sharing, Used},
 };
 use crate::money::Money;
 
@@ -49,6 +49,8 @@ pub struct Admitted {
     would_refuse: Option<(Arc<Limit>, Unit)>,
     /// Where the counts are kept, if that is not in this process.
     sharing: Option<Arc<Sharing>>,
+    /// Who has counted what was taken, if the counts are shared.
+    by: CountedBy,
 }
 
 /// What the shared store has granted of one limit.
@@ -91,8 +93,12 @@ impl Admitted {
         now: Moment,
         turns: &[Arc<Counter>],
     ) -> Result<Self, Refused> {
-        let mut admitted =
-            Self { shares: Vec::with_capacity(limits.len()), would_refuse: None, sharing: None };
+        let mut admitted = Self {
+            shares: Vec::with_capacity(limits.len()),
+            would_refuse: None,
+            sharing: None,
+            by: CountedBy::Store,
+        };
         for (index, applied) in limits.iter().enumerate() {
             let earlier = &limits[..index];
             if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
@@ -130,7 +136,7 @@ impl Admitted {
             sharing.hold(&applied);
             Share { applied, requests, tokens, cost, _slot: slot }
         });
-        Self { shares: shares.collect(), would_refuse, sharing: Some(sharing.clone()) }
+        Self { shares: shares.collect(), would_refuse, sharing: Some(sharing.clone()), by: CountedBy::Store }
     }
 
     /// A request that this process has admitted while the store was away, under parts of `limits`, whose counts the store will be told.
@@ -144,6 +150,7 @@ impl Admitted {
             sharing.took_alone(&share.applied, share.taken());
         }
         self.sharing = Some(sharing.clone());
+        self.by = CountedBy::Share;
         self
     }
 
@@ -164,7 +171,7 @@ impl Admitted {
         for share in &mut self.shares {
             match sharing {
                 None => share.charge_so_far(used, now),
-                Some(sharing) => share.charge_store(sharing, used, now),
+                Some(sharing) => share.charge_store(sharing, used, self.by, now),
             }
         }
     }
@@ -176,12 +183,12 @@ impl Admitted {
 
     /// Makes what was taken into what was used, and ends the request for limits on requests at once.
     pub fn settle(mut self, used: Demand, now: Moment) {
-        let sharing = self.sharing.take();
+        let (sharing, by) = (self.sharing.take(), self.by);
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
             match &sharing {
                 None => share.settle(used, now),
-                Some(sharing) => sharing.settle(&share.applied, share.taken(), Some(share.used(used)), now),
+                Some(sharing) => sharing.settle(&share.shared_use(share.used(used), by), now),
             }
             counter.wake();
         }
@@ -190,12 +197,12 @@ impl Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let sharing = self.sharing.take();
+        let (sharing, by) = (self.sharing.take(), self.by);
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
             match &sharing {
                 None => share.give_back(),
-                Some(sharing) => sharing.settle(&share.applied, share.taken(), None, super::shared::now()),
+                Some(sharing) => sharing.settle(&share.shared_use([0; 3], by), super::shared::now()),
             }
             counter.wake();
         }
@@ -213,14 +220,18 @@ impl Share {
         [self.requests.units(), self.applied.limit.weights.weigh(used.tokens), used.cost.nanos()]
     }
 
+    fn shared_use(&self, used: [u64; 3], by: CountedBy) -> Used<'_> {
+        Used { applied: &self.applied, taken: self.taken(), used, by }
+    }
+
     /// Charges the shared counts where the request has used more than it took.
-    fn charge_store(&mut self, sharing: &Sharing, used: Demand, now: Moment) {
+    fn charge_store(&mut self, sharing: &Sharing, used: Demand, by: CountedBy, now: Moment) {
         let [_, tokens, cost] = self.used(used);
         let more = [self.requests.units(), tokens.max(self.tokens.units()), cost.max(self.cost.units())];
         if more == self.taken().map(|taken| taken.units()) {
             return;
         }
-        sharing.charge(&self.applied, self.taken(), more, now);
+        sharing.charge(&self.shared_use(more, by), now);
         self.tokens = Taken::of(more[1], self.tokens.period());
         self.cost = Taken::of(more[2], self.cost.period());
     }

@@ -1,7 +1,7 @@
 //! Limits: how much a client, group, route or model may use. Pure counting; who is counted and where is decided above.
 //!
 //! - [`Limit`]: what is counted, and how much of it is admitted.
-//! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects.
+//! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects, which outlive configurations.
 //! - [`Admitted`]: a request that all of its limits admitted, in one step, until it is settled.
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
@@ -12,6 +12,7 @@ mod admission;
 mod calendar;
 mod concurrency;
 mod counter;
+mod counters;
 mod definition;
 mod estimate;
 mod price;
@@ -22,7 +23,8 @@ pub mod shared;
 pub use admission::{Admitted, Applied, Demand, Refused};
 pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
 pub use concurrency::{InFlight, Slot};
-pub use counter::{Counter, Counters, Left, Moment, Remaining};
+pub use counter::{Counter, Left, Moment, Remaining};
+pub use counters::{CountedSubject, Counters};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
 pub use estimate::{Estimates, Lesson, Likeness};
 pub use price::{PriceList, PricedTokens, Prices, Tier};

@@ -105,9 +105,12 @@ impl LogSafeHead {
         let hide_path = path_holds_key || is_hostile || upstream_keys.found_in(head.uri.path().as_bytes());
         let hide_method =
             method_holds_key || is_hostile || upstream_keys.found_in(head.method.as_str().as_bytes());
-        let given = TraceContext::of(&head.headers);
+        let mut given = TraceContext::of(&head.headers);
         let holds_key = |text: &[u8]| is_hostile || scanner.found_in(text) || upstream_keys.found_in(text);
         let replace_trace = given.holds_secret(holds_key);
+        if context.snapshot.tracer.is_some() {
+            given.keep_state(&head.headers, holds_key);
+        }
         let caller_ids = CallerIds::of(&head.headers, holds_key);
         Self {
             path: if hide_path { WITHHELD } else { head.uri.path() }.to_owned(),

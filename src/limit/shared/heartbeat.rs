@@ -7,17 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::{
     copy::copy,
     ledger::{Batch, Entry, call},
-    replica::{Alone, Replica, TIMED},
+    replica::{Replica, TIMED},
     sharing::{Sharing, nodes_call, now},
-    wire::{ChangeKind, ChangesReply, NodesReply, micros},
+    wire::{ChangeKind, ChangesReply, NodesReply},
 };
 use crate::{
-    limit::{Counter, Now, Unit, counter::Meter},
+    limit::{Counter, Now, Unit},
     store::{Running, ScriptCall, State},
 };
 
@@ -32,6 +32,9 @@ const RENEW: u32 = 50;
 
 /// How long what is sent may take.
 const SENT: Duration = Duration::from_secs(1);
+
+/// How long the end of the process waits for what the store does not know yet.
+pub(super) const LAST: Duration = Duration::from_secs(1);
 
 /// Subjects in one call.
 const AT_ONCE: usize = 128;
@@ -136,7 +139,7 @@ impl Sharing {
     }
 
     fn met(&self, nodes: NodesReply, sent: Now) {
-        self.nodes.store(nodes.count.max(1), Ordering::Relaxed);
+        self.gateways.seen(nodes.count, sent);
         self.heard(sent, nodes.now);
     }
 
@@ -148,19 +151,23 @@ impl Sharing {
         }
     }
 
-    async fn send_corrections(&self, session: u32) {
+    /// Sends of each place one batch. Returns whether the store has any of them now.
+    async fn send_corrections(&self, session: u32) -> bool {
         let batches = self.ledger.batches();
         if batches.is_empty() {
-            return;
+            return true;
         }
+        let mut is_any_confirmed = false;
         let sent = Now::of(Instant::now());
         let asker = self.asker(session);
         let calls = batches.iter().map(|batch| batch.call(asker, &self.settings.prefix)).collect();
         for (batch, reply) in batches.iter().zip(self.send(calls).await) {
             let Some(reply) = reply.and_then(|reply| ChangesReply::read(&reply)) else { continue };
             self.ledger.confirmed(batch);
+            is_any_confirmed = true;
             self.copy_batch(batch, &reply, sent);
         }
+        is_any_confirmed
     }
 
     fn copy_batch(&self, batch: &Batch, reply: &ChangesReply, sent: Now) {
@@ -189,11 +196,10 @@ impl Sharing {
     }
 
     /// Notes what was used while this process counted alone. Returns the counters that have to be looked after.
-    fn note_used_alone(&self) -> Vec<Arc<Counter>> {
+    pub(super) fn note_used_alone(&self) -> Vec<Arc<Counter>> {
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let share = self.fallback_share();
         for counter in &listed {
-            self.note(used_alone(counter, share));
+            self.note(used_alone(counter));
         }
         listed
     }
@@ -238,14 +244,28 @@ impl Sharing {
         calls
     }
 
-    /// The last words of this gateway.
+    /// Sends everything that the store does not know yet, and that this gateway leaves; for [`LAST`] at most.
     async fn leave(&self) {
-        let session = self.online.load(Ordering::Acquire);
-        if session == 0 {
-            return;
+        self.note_used_alone();
+        if timeout(LAST, self.send_all()).await.is_err() {
+            tracing::warn!(
+                pending = self.ledger.pending(),
+                "Redis does not have all corrections of this gateway"
+            );
         }
-        self.send_corrections(session).await;
-        self.send(vec![nodes_call(&self.settings.prefix, self.node, false)]).await;
+    }
+
+    async fn send_all(&self) {
+        while self.ledger.pending() > 0 {
+            let session = self.online.load(Ordering::Acquire);
+            if session == 0 || !self.send_corrections(session).await {
+                // There is no connection, or no reply: both may come.
+                sleep(FLUSH).await;
+            }
+        }
+        if self.online.load(Ordering::Acquire) > 0 {
+            self.send(vec![nodes_call(&self.settings.prefix, self.node, false)]).await;
+        }
     }
 
     /// Sends calls at once and waits for their replies.
@@ -276,17 +296,16 @@ impl Sharing {
     }
 }
 
-/// What was used of clocks while this process counted alone: how far its clock ran ahead of where it would be without that.
-fn used_alone(counter: &Arc<Counter>, share: f64) -> Vec<Entry> {
+/// What was used of clocks while this process counted alone, and is not paid for yet.
+fn used_alone(counter: &Arc<Counter>) -> Vec<Entry> {
     let Some(replica) = counter.shared.get() else { return Vec::new() };
     let mut known = replica.known();
-    let Some(Alone { arrivals, .. }) = known.alone_since.take() else { return Vec::new() };
+    let Some(alone) = known.alone.take() else { return Vec::new() };
+    // The copies ran by this process' share.
     known.fresh_until = 0;
-    let now = now().monotonic.nanos();
-    let used = TIMED.into_iter().zip(arrivals).filter_map(|(unit, before)| {
-        let Some(Meter::Clock(clock)) = counter.timed(unit) else { return None };
-        let ahead = clock.arrival().max(now) - before.max(now);
-        let amount = micros(ahead) * share;
+    let now = now().monotonic;
+    let used = TIMED.into_iter().enumerate().filter_map(|(position, unit)| {
+        let amount = alone.debt(position, now);
         (amount > 0.0).then(|| Entry { counter: counter.clone(), unit, amount, end: None })
     });
     used.collect()
@@ -310,6 +329,6 @@ fn is_needed(replica: &Replica, sharing: &Sharing) -> bool {
     let mut known = replica.known();
     let now = super::wire::seconds(sharing.wall(now()).as_second());
     let has_period = known.seen.iter().flatten().any(|seen| seen.end > now);
-    known.is_listed = replica.held() > 0 || known.alone_since.is_some() || has_period;
+    known.is_listed = replica.held() > 0 || known.alone.is_some() || has_period;
     known.is_listed
 }

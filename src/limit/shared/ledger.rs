@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use super::{
     replica::{Replica, TIMED},
     script::APPLY,
-    sharing::allowance,
+    sharing::{Used, allowance},
     wire::{Asker, Change, ChangeKind, changes, micros, seconds},
 };
 use crate::{
-    limit::{Allowance, Applied, Counter, Period, Unit, counter::Taken},
+    limit::{Allowance, Counter, Period, Unit},
     store::ScriptCall,
 };
 
@@ -120,12 +120,8 @@ impl Open {
 }
 
 /// What has to be added to the shared counts, for a request that has taken so much and used so much, at the server's time `wall`.
-pub(super) fn corrections(
-    applied: &Applied,
-    taken: [Taken; 3],
-    used: [u64; 3],
-    wall: Timestamp,
-) -> Vec<Entry> {
+pub(super) fn corrections(used: &Used<'_>, wall: Timestamp) -> Vec<Entry> {
+    let Used { applied, taken, used, .. } = *used;
     let mut entries = Vec::new();
     for ((unit, taken), used) in TIMED.into_iter().zip(taken).zip(used) {
         let Some(allowance) = allowance(applied, unit) else { continue };

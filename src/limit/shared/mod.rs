@@ -7,6 +7,7 @@
 
 mod alone;
 mod copy;
+mod gateways;
 mod heartbeat;
 mod ledger;
 mod plan;
@@ -17,10 +18,11 @@ mod sharing;
 mod subject;
 mod wire;
 
+pub(super) use alone::CountedBy;
 pub use replica::Replica;
 pub use script::{ADMIT, APPLY, NODES};
-pub(super) use sharing::now;
 pub use sharing::{Sharing, SharingSettings, SharingState, ping};
+pub(super) use sharing::{Used, now};
 pub use subject::Subject;
 
 #[cfg(test)]

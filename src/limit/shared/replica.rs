@@ -8,7 +8,10 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-use super::subject::{Subject, tag};
+use super::{
+    alone::Alone,
+    subject::{Subject, tag},
+};
 use crate::limit::{Limit, Unit};
 
 /// Units that are counted by time, in the order in which they are asked of.
@@ -39,8 +42,8 @@ pub(super) struct Known {
     pub(super) asking: u32,
     /// The last sums of calendar periods.
     pub(super) seen: [Option<LastSum>; 3],
-    /// Where this process began to count by itself.
-    pub(super) alone_since: Option<Alone>,
+    /// What this process has counted by itself, since the store went away.
+    pub(super) alone: Option<Box<Alone>>,
     /// Whether the counter is in the list of those that have to be looked after.
     pub(super) is_listed: bool,
 }
@@ -53,13 +56,6 @@ pub(super) struct LastSum {
     pub(super) born: f64,
     /// Counts changes of the server.
     pub(super) servers: u32,
-}
-
-/// The copies at the time when the store went away.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Alone {
-    pub(super) arrivals: [i64; 3],
-    pub(super) sums: [u64; 3],
 }
 
 impl Replica {

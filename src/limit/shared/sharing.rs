@@ -16,8 +16,10 @@ use tokio::{
 };
 
 use super::{
+    alone::CountedBy,
     copy::Copying,
-    heartbeat,
+    gateways::SeenGateways,
+    heartbeat::{self, LAST},
     ledger::{Entry, Ledger, corrections},
     plan::{Decision, Plan, PlanTime},
     reserved::{Arrival, Reserved},
@@ -29,8 +31,8 @@ use crate::{
     store::{Running, ScriptCall, Statistics, Store},
 };
 
-/// How long the end of the process may wait for what the store is still to be told.
-const LAST: Duration = Duration::from_secs(1);
+/// How much longer than [`LAST`] the end of the process waits: for the note that the time is over.
+const REPORT: Duration = Duration::from_millis(100);
 
 /// Shared limits. Belongs to the process, and is replaced when `[redis]` changes.
 #[derive(Debug)]
@@ -44,8 +46,7 @@ pub struct Sharing {
     pub(super) is_full: Notify,
     /// The number of the connection over which admissions go; 0: there is none.
     pub(super) online: AtomicU32,
-    /// Gateways seen in the last minute.
-    pub(super) nodes: AtomicU32,
+    pub(super) gateways: SeenGateways,
     /// Counts changes of the server.
     pub(super) servers: AtomicU32,
     /// The server's time less this process', in nanoseconds.
@@ -109,7 +110,7 @@ impl Sharing {
             ledger: Ledger::default(),
             is_full: Notify::new(),
             online: AtomicU32::new(0),
-            nodes: AtomicU32::new(1),
+            gateways: SeenGateways::new(),
             servers: AtomicU32::new(0),
             ahead: AtomicI64::new(0),
             listed: Mutex::default(),
@@ -192,7 +193,7 @@ impl Sharing {
         SharingState {
             is_available: self.online.load(Ordering::Relaxed) != 0,
             trouble,
-            nodes: self.nodes.load(Ordering::Relaxed),
+            nodes: self.gateways.last(),
             fallback_share: self.fallback_share(),
             fallbacks: self.fallbacks.load(Ordering::Relaxed),
             remembered: self.remembered.load(Ordering::Relaxed),
@@ -215,7 +216,7 @@ impl Sharing {
     pub fn finish(&self) {
         self.stop();
         let has_left = self.has_left.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.left.wait_timeout_while(has_left, LAST, |has_left| !*has_left);
+        let _ = self.left.wait_timeout_while(has_left, LAST + REPORT, |has_left| !*has_left);
     }
 
     /// Notes that the store knows everything.
@@ -226,8 +227,7 @@ impl Sharing {
 
     /// The part of each limit that this process admits by itself.
     pub(super) fn fallback_share(&self) -> f64 {
-        let nodes = self.nodes.load(Ordering::Relaxed).max(1);
-        self.settings.fallback_share.unwrap_or(1.0 / f64::from(nodes))
+        self.settings.fallback_share.unwrap_or_else(|| 1.0 / f64::from(self.gateways.most().max(1)))
     }
 
     pub(super) fn asker(&self, session: u32) -> Asker {
@@ -282,27 +282,26 @@ impl Sharing {
     }
 
     /// Charges what a request has used more than it took.
-    pub(in crate::limit) fn charge(&self, applied: &Applied, taken: [Taken; 3], used: [u64; 3], now: Moment) {
-        if self.online.load(Ordering::Relaxed) == 0 {
-            self.correct_alone(applied, taken, used, now);
-            return;
+    pub(in crate::limit) fn charge(&self, used: &Used<'_>, now: Moment) {
+        if self.is_online() {
+            self.note(self.corrections(used, now));
+        } else {
+            self.correct_alone(used, now);
         }
-        self.note(self.corrections(applied, taken, used, now));
     }
 
-    /// Makes what a request took into what it used; `None`: nothing. The request is in flight no more.
-    pub(in crate::limit) fn settle(
-        &self,
-        applied: &Applied,
-        taken: [Taken; 3],
-        used: Option<[u64; 3]>,
-        now: Moment,
-    ) {
-        let used = used.unwrap_or_default();
-        let is_online = self.online.load(Ordering::Relaxed) != 0;
-        let mut entries = if is_online { self.corrections(applied, taken, used, now) } else { Vec::new() };
+    /// Whether the store is there.
+    pub(super) fn is_online(&self) -> bool {
+        self.online.load(Ordering::Relaxed) != 0
+    }
+
+    /// Makes what a request took into what it used. The request is in flight no more.
+    pub(in crate::limit) fn settle(&self, used: &Used<'_>, now: Moment) {
+        let applied = used.applied;
+        let is_online = self.is_online();
+        let mut entries = if is_online { self.corrections(used, now) } else { Vec::new() };
         if !is_online {
-            self.correct_alone(applied, taken, used, now);
+            self.correct_alone(used, now);
         }
         if applied.limit.concurrent.is_some()
             && let Some(replica) = applied.counter.shared.get()
@@ -322,15 +321,20 @@ impl Sharing {
     }
 
     /// What the store has to add to its counts.
-    pub(super) fn corrections(
-        &self,
-        applied: &Applied,
-        taken: [Taken; 3],
-        used: [u64; 3],
-        now: Moment,
-    ) -> Vec<Entry> {
-        corrections(applied, taken, used, self.wall(now))
+    pub(super) fn corrections(&self, used: &Used<'_>, now: Moment) -> Vec<Entry> {
+        corrections(used, self.wall(now))
     }
+}
+
+/// What a request has taken of one limit, and what it has used of that.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::limit) struct Used<'a> {
+    pub(in crate::limit) applied: &'a Applied,
+    /// Requests, tokens and cost.
+    pub(in crate::limit) taken: [Taken; 3],
+    pub(in crate::limit) used: [u64; 3],
+    /// Where it was taken.
+    pub(in crate::limit) by: CountedBy,
 }
 
 /// An admission that the store has been asked for. If it is dropped before all replies are there, what they grant is given back later.

@@ -4,6 +4,7 @@ mod chosen;
 mod collectors;
 mod kinds;
 mod metrics;
+mod owners;
 mod phoenix;
 mod presets;
 pub mod receiver;

@@ -4,6 +4,8 @@
 #[expect(dead_code, reason = "the tests of the whole program use all of it")]
 mod redis;
 
+mod alone;
+mod process;
 mod values;
 
 use std::{sync::Arc, time::Duration};
@@ -13,16 +15,18 @@ use proptest::prelude::*;
 
 use self::redis::{RedisClient, RedisServer, Reply};
 use super::{
+    alone::CountedBy,
     copy::Copying,
     ledger::{Entry, Ledger, corrections},
     plan::{Decision, Plan, PlanTime},
+    sharing::Used,
     subject::Subject,
     wire::{AdmissionReply, Asker, ChangesReply},
 };
 use crate::{
     limit::{
         Admitted, Allowance, Applied, Calendar, CalendarUnit, Counter, Demand, Limit, Moment, Now, Rate,
-        TokenCount, Unit, Weights, admission::Granted,
+        TokenCount, Unit, Weights, admission::Granted, counter::Taken,
     },
     money::Money,
     store::ScriptCall,
@@ -86,7 +90,8 @@ impl StoreGateway {
             let used = used.map_or([0; 3], |used| {
                 [taken[0].units(), applied.limit.weights.weigh(used.tokens), used.cost.nanos()]
             });
-            let mut entries = corrections(applied, *taken, used, moment(millis).wall);
+            let used = Used { applied, taken: *taken, used, by: CountedBy::Store };
+            let mut entries = corrections(&used, moment(millis).wall);
             if applied.limit.concurrent.is_some() {
                 applied.counter.shared.get().unwrap().let_go();
                 let counter = applied.counter.clone();
