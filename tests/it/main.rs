@@ -9,6 +9,7 @@
 
 mod accounts;
 mod agreement;
+mod benches;
 mod browser;
 mod cli;
 mod clients;
