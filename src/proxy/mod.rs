@@ -204,12 +204,17 @@ async fn answer(
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
     let arrived = arrival::arrive(context, exchange, &head, presented)?;
-    arrival::admit_load(context, exchange)?;
+    if let Err(fault) = arrival::admit_load(context, exchange) {
+        return Err(refuse_unread(fault, &head, body).await);
+    }
     let total = TotalTimeout::set(exchange, arrived.timeouts.total(arrived.routed.route.total));
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
+    if let Err(fault) = admission::refuse_early(context, exchange, &head, &arrived) {
+        return Err(refuse_unread(fault, &head, body).await);
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
@@ -221,6 +226,15 @@ async fn answer(
         attempts::dispatch(context, exchange, request).await.map(Answer::Ready)
     });
     total.bound(rungs).await
+}
+
+/// Refuses a request of a known client, whose body has not been read. A small one is discarded, so that the connection can go on. A client that waits
+/// to be asked for its body (RFC 9110 §10.1.1) is not.
+async fn refuse_unread(fault: Fault, head: &request::Parts, body: RequestBody) -> Fault {
+    if !head.headers.contains_key(header::EXPECT) {
+        Box::pin(body.discard_if_small()).await;
+    }
+    fault
 }
 
 /// Whether the dispatch of `request` is to be detached from its client.
