@@ -211,8 +211,8 @@ impl Target {
     }
 
     fn is(&self, uri: &Uri) -> bool {
-        self.path_and_query.as_deref() == uri.path_and_query().map(|target| target.as_str())
-            && self.authority.as_deref() == uri.authority().map(|authority| authority.as_str())
+        self.path_and_query.as_deref() == uri.path_and_query().map(http::uri::PathAndQuery::as_str)
+            && self.authority.as_deref() == uri.authority().map(http::uri::Authority::as_str)
             && self.scheme.as_deref() == uri.scheme_str()
     }
 }
