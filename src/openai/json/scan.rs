@@ -530,7 +530,8 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
         let piece = rest.get(..PIECE).unwrap_or(rest);
         let end = memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
         let before = piece.get(..end).unwrap_or(piece);
-        if least(before) < b' ' {
+        // Without an early exit, so that the compiler looks at many at once.
+        if before.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
             return passed + before.iter().position(|byte| *byte < b' ').unwrap_or(end);
         }
         passed += end;
@@ -542,18 +543,6 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
 
 /// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
 const PIECE: usize = 4096;
-
-/// The least of these bytes, or more than any control character. Without an early exit, so that the compiler looks at many at once.
-fn least(bytes: &[u8]) -> u8 {
-    let (blocks, last) = bytes.as_chunks::<64>();
-    let mut lanes = [u8::MAX; 64];
-    for block in blocks {
-        for (lane, byte) in lanes.iter_mut().zip(block) {
-            *lane = (*lane).min(*byte);
-        }
-    }
-    lanes.iter().chain(last).fold(u8::MAX, |least, byte| least.min(*byte))
-}
 
 /// So many words of eight bytes are looked at one by one.
 const NEAR: usize = 4;
