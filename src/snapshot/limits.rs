@@ -18,7 +18,7 @@ use crate::{
     access::{Caller, Callers, KnownCaller, Sharded},
     config::{self, Each},
     limit::{
-        Applied, Counter, Estimates, Moment,
+        Applied, Counter, Estimates, Moment, Refused, certain_refusal,
         shared::{ADMIT, APPLY, Sharing, SharingSettings},
     },
     store::Store,
@@ -169,6 +169,14 @@ impl LimitIndex {
             applying.push(Applied { limit: compiled.limit.clone(), counter });
         }
         applying
+    }
+
+    /// The first of `limits` that refuses every request, whatever it uses, by what this process knows.
+    pub fn certain_refusal(&self, limits: &[Applied], now: Moment) -> Option<Refused> {
+        match self.sharing() {
+            None => certain_refusal(limits, now),
+            Some(sharing) => sharing.certain_refusal(limits, now),
+        }
     }
 
     /// The same limits for other clients: those of these names may have come, gone, or have changed. `None`: there are no limits.

@@ -164,9 +164,8 @@ impl Sharing {
         };
         // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
         let arrival = Arrival { now: moment.monotonic, wall: time.wall };
-        let reserved = Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| {
-            self.remembered.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let reserved =
+            Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| self.count_remembered())?;
         let start = Instant::now();
         let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
             drop(reserved);
@@ -263,6 +262,10 @@ impl Sharing {
 
     pub(super) fn count_fallback(&self) {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_remembered(&self) {
+        self.remembered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request as in flight, where the limit is about that.

@@ -132,7 +132,7 @@ async fn take(
 }
 
 /// Notes what limits have said, for the response and the log.
-fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
+pub(super) fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
     let moment = now();
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
