@@ -10,7 +10,7 @@ use std::{
 use super::{Finished, RequestKind, accounting::counted};
 use crate::{
     limit::Counter,
-    telemetry::metrics::worker::{QueueName, WorkerMetrics},
+    telemetry::metrics::{request_counts::QueueName, worker::WorkerMetrics},
     upstream::TargetState,
     wait_queue::Ticket,
 };
@@ -190,7 +190,7 @@ impl Drop for QueueWait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::{histogram::Total, worker::Counts};
+    use crate::telemetry::metrics::{histogram::Total, request_counts::Counts};
 
     #[test]
     fn waits_in_several_queues_count_once() {

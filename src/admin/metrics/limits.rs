@@ -7,8 +7,8 @@ use crate::{
     exchange::now,
     telemetry::metrics::{
         exposition::{Exposition, MetricKind},
+        request_counts::QueueName,
         scale::Scale,
-        worker::QueueName,
     },
 };
 

@@ -8,8 +8,9 @@ use crate::{
     telemetry::metrics::{
         count::Count,
         exposition::{Exposition, MetricKind},
+        request_counts::{Counts, QueueName},
         scale::Scale,
-        worker::{Counts, QueueName, WorkerMetrics},
+        worker::WorkerMetrics,
     },
     upstream::{Circuit, QuotaLeft, TargetState},
 };

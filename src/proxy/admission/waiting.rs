@@ -19,7 +19,7 @@ use crate::{
     proxy::{context::RequestContext, queueing::queueing},
     snapshot::LimitIndex,
     store::StoreWait,
-    telemetry::metrics::worker::QueueName,
+    telemetry::metrics::request_counts::QueueName,
     wait_queue::QueueBounds,
 };
 

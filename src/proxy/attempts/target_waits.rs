@@ -11,7 +11,7 @@ use std::{
 use crate::{
     exchange::{QueueResult, QueueWait, Queueing, Server},
     snapshot::{Step, Target},
-    telemetry::metrics::worker::QueueName,
+    telemetry::metrics::request_counts::QueueName,
     upstream::TargetState,
     wait_queue::{QueuePermit, Waiter},
 };

@@ -13,7 +13,7 @@ use sluicegate::{
     proxy,
     simulator::Simulator,
     snapshot::UnitView,
-    telemetry::{metrics::worker::Counts, queue::Queue},
+    telemetry::{metrics::request_counts::Counts, queue::Queue},
 };
 use tokio::sync::mpsc;
 
