@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
+    lease::{Lease, Subjects},
     plan::demanded,
     replica::{Known, TIMED},
 };
@@ -13,22 +14,29 @@ use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, coun
 /// What one request asks for, until its replies are there. Together with the copies of the shared counts it tells which requests need not be
 /// sent: those that could be admitted only if others were not.
 #[derive(Debug, Default)]
-pub(super) struct Reserved(Vec<OfCounter>);
+pub(super) struct Reserved {
+    counters: Vec<OfCounter>,
+    /// Where the limit is on requests at once.
+    leases: Vec<Arc<Lease>>,
+}
 
 #[derive(Debug)]
 struct OfCounter {
     counter: Arc<Counter>,
     /// What had been asked for with this request.
     asked: [i64; 3],
-    in_flight: u32,
 }
 
 /// When a request comes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     pub(super) now: Now,
     /// By the server's clock.
     pub(super) wall: Timestamp,
+    /// What this process knows of subjects.
+    pub(super) subjects: &'a Subjects,
+    /// Whether it has waited for its turn, and asks again.
+    pub(super) has_waited: bool,
 }
 
 impl Reserved {
@@ -36,21 +44,14 @@ impl Reserved {
     ///
     /// # Errors
     /// The first limit that certainly refuses it.
-    pub(super) fn take(limits: &[Applied], demand: Demand, arrival: Arrival) -> Result<Self, Refused> {
+    pub(super) fn take(limits: &[Applied], demand: Demand, arrival: Arrival<'_>) -> Result<Self, Refused> {
         let mut reserved = Self::default();
         for applied in limits {
             let Some(replica) = applied.counter.shared.get() else { continue };
+            reserved.ask_at_once(applied, arrival)?;
             let mut known = replica.known();
             let is_known = applied.limit.enforce && known.fresh_until > arrival.now.nanos();
             let mut amounts = [0; 3];
-            let mut in_flight = 0;
-            if let Some(most) = applied.limit.concurrent {
-                // This process' own requests are never more than those of all.
-                if applied.limit.enforce && replica.held().saturating_add(known.asking) >= most {
-                    return Err(refused(applied, Unit::Concurrent, None));
-                }
-                in_flight = 1;
-            }
             for ((position, unit), amount) in TIMED.into_iter().enumerate().zip(&mut amounts) {
                 let (Some(allowance), units) = demanded(applied, unit, demand) else { continue };
                 *amount = asked(allowance, units);
@@ -60,30 +61,48 @@ impl Reserved {
                     return Err(refused(applied, unit, wait));
                 }
             }
-            known.asking += in_flight;
             known
                 .asked
                 .iter_mut()
                 .zip(amounts)
                 .for_each(|(asked, amount)| *asked = asked.wrapping_add(amount));
-            reserved.0.push(OfCounter { counter: applied.counter.clone(), asked: known.asked, in_flight });
+            reserved.counters.push(OfCounter { counter: applied.counter.clone(), asked: known.asked });
         }
         Ok(reserved)
+    }
+
+    fn ask_at_once(&mut self, applied: &Applied, arrival: Arrival<'_>) -> Result<(), Refused> {
+        let (Some(most), Some(replica)) = (applied.limit.concurrent, applied.counter.shared.get()) else {
+            return Ok(());
+        };
+        let lease = replica.lease(arrival.subjects);
+        let is_full = applied.limit.enforce && !arrival.has_waited && lease.is_full(arrival.now);
+        // This process' own requests are never more than those of all.
+        if is_full || !lease.ask(applied.limit.enforce.then_some(most)) {
+            return Err(refused(applied, Unit::Concurrent, None));
+        }
+        self.leases.push(lease.clone());
+        Ok(())
+    }
+
+    /// The replies are there: they count what was reserved of rates and periods. Requests at once stay reserved until this is dropped.
+    pub(super) fn is_answered(&mut self) {
+        for OfCounter { counter, asked } in self.counters.drain(..) {
+            let Some(replica) = counter.shared.get() else { continue };
+            let mut known = replica.known();
+            for (answered, asked) in known.answered.iter_mut().zip(asked) {
+                if asked.wrapping_sub(*answered) > 0 {
+                    *answered = asked;
+                }
+            }
+        }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        for OfCounter { counter, asked, in_flight } in &self.0 {
-            let Some(replica) = counter.shared.get() else { continue };
-            let mut known = replica.known();
-            known.asking = known.asking.saturating_sub(*in_flight);
-            for (answered, asked) in known.answered.iter_mut().zip(asked) {
-                if asked.wrapping_sub(*answered) > 0 {
-                    *answered = *asked;
-                }
-            }
-        }
+        self.is_answered();
+        self.leases.iter().for_each(|lease| lease.answered());
     }
 }
 
@@ -106,7 +125,7 @@ fn lacks(
     (position, unit): (usize, Unit),
     amount: i64,
     known: &Known,
-    arrival: Arrival,
+    arrival: Arrival<'_>,
 ) -> Option<Duration> {
     let waiting = match (known.asked.get(position), known.answered.get(position)) {
         (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
