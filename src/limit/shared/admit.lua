@@ -20,17 +20,16 @@ for i = 1, #KEYS do
   subjects[i] = s
   local number = a[3 + i]
   local gap = number - s.last
-  if s.session > session or gap <= -48 then return pack('<BBBI2dd', VERSION, 2, unreadable, 0, -1, now) end
+  if s.session > session then return pack('<BBBI2dd', VERSION, 2, unreadable, 0, -1, now) end
   -- It becomes the last number, if it is admitted.
   if gap == 1 then
     s.last, s.bits = number, (s.bits * 2 + 1) % WINDOW
   elseif gap > 0 then
     s.last, s.bits = number, gap < 48 and (s.bits * 2 ^ gap + 1) % WINDOW or 1
-  elseif floor(s.bits / 2 ^ -gap) % 2 == 1 then
-    repeated = true
-  else
-    s.bits = s.bits + 2 ^ -gap
+  elseif gap > -48 then
+    if floor(s.bits / 2 ^ -gap) % 2 == 1 then repeated = true else s.bits = s.bits + 2 ^ -gap end
   end
+  -- Of an earlier one nobody knows. It is more probably late than a repetition: 48 others have been admitted since it was numbered.
 end
 
 local position, s, c, ends, hint, o, k = 0, nil, nil, 0, 1, first, 7

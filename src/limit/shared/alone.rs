@@ -60,13 +60,6 @@ impl Alone {
             _ => known.insert(SumBefore { period, sum: used }).sum,
         }
     }
-
-    /// Forgets the sum of a period: the store has said what it is.
-    pub(super) fn forget_sum(&mut self, position: usize) {
-        if let Some(known) = self.sums.get_mut(position) {
-            *known = None;
-        }
-    }
 }
 
 /// Where what a request took was counted.

@@ -1,6 +1,6 @@
 //! Calls that are run twice, or whose replies are lost; and values that cannot be read.
 
-use super::*;
+use super::{process::client, *};
 
 /// A limit of each kind, of a client and of its group.
 fn of_each_kind(index: usize) -> Vec<Applied> {
@@ -50,6 +50,19 @@ fn a_call_that_is_run_again_takes_nothing_more() {
     assert!(is_admitted(&gateway.ask(&others[39], 0)));
     assert!(is_admitted(&gateway.ask(&others[20], 0)));
     assert_eq!(used(&limits, 0), [107, 8, 107]);
+}
+
+#[test]
+fn a_call_that_comes_after_many_later_ones_is_admitted() {
+    let server = RedisServer::start(&[]);
+    let mut gateway = StoreGateway::new(&server, 1);
+    let limits = vec![applied(Limit { requests: a_day(200), ..limit("day") }, &client(0))];
+    let plans: Vec<Plan> = (0..100).map(|_| gateway.plan(&limits, Demand::default(), 0)).collect();
+    // As when its thread was stopped between numbering and sending.
+    for plan in plans.iter().skip(1).chain(&plans[..1]) {
+        assert!(is_admitted(&gateway.ask(plan, 0)));
+    }
+    assert_eq!(limits[0].counter.remaining(&limits[0].limit, moment(0)).requests.unwrap().used, 100);
 }
 
 #[test]

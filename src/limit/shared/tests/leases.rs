@@ -51,7 +51,7 @@ fn a_count_that_is_too_high_is_found_out_by_the_next_renewal() {
     assert_eq!(leak.change_now(&mine[0], Unit::Concurrent, ChangeKind::Ended { count: -1.0 }), 2.0);
     assert!(take(&other, &theirs, Demand::default()).is_none());
     run(sharing.renew(session(&sharing)));
-    theirs[0].counter.shared.get().unwrap().lease(&other.subjects).was_full(Now::from_nanos(0));
+    theirs[0].counter.shared.get().unwrap().lease(&other.subjects).was_full(Now::from_nanos(i64::MIN));
     let second = take(&other, &theirs, Demand::default()).unwrap();
     assert!(take(&other, &theirs, Demand::default()).is_none());
     drop((held, second));
@@ -80,7 +80,7 @@ fn a_request_that_ends_while_the_connection_is_made_again_is_not_counted_any_mor
     assert!(take(&other, &theirs, Demand::default()).is_none());
     drop(begun);
     until(|| sharing.state().pending == 0);
-    theirs[0].counter.shared.get().unwrap().lease(&other.subjects).was_full(Now::from_nanos(0));
+    theirs[0].counter.shared.get().unwrap().lease(&other.subjects).was_full(Now::from_nanos(i64::MIN));
     assert!(take(&other, &theirs, Demand::default()).is_some());
 }
 
