@@ -6,6 +6,7 @@ mod redis;
 
 mod admissions;
 mod alone;
+mod cost;
 mod leases;
 mod process;
 mod values;
