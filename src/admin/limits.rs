@@ -67,8 +67,11 @@ fn limit(view: LimitView<'_>, selection: Selection<'_>, currency: Option<&str>, 
     let wanted = selection.client.and_then(|caller| view.subject_of(&caller.name, caller.group.as_deref()));
     let mut subjects: Vec<(SubjectView<'_>, Vec<UnitView>)> = view
         .subjects()
-        .filter(|subject| wanted.is_none() || subject.name == wanted)
-        .map(|subject| (subject, subject.units(now)))
+        .filter(|subject| wanted.is_none() || subject.name.as_deref() == wanted)
+        .map(|subject| {
+            let units = subject.units(now);
+            (subject, units)
+        })
         .filter(|(_, units)| wanted.is_some() || units.iter().any(|unit| unit.left.used > 0))
         .collect();
     subjects.sort_by(|(_, one), (_, other)| saturation(other).total_cmp(&saturation(one)));
@@ -138,7 +141,7 @@ fn period(calendar: &Calendar) -> &'static str {
 fn subject(subject: &SubjectView<'_>, units: &[UnitView]) -> Value {
     let shown: Map<String, Value> =
         units.iter().map(|UnitView { unit, left }| (unit.name().to_owned(), used(*unit, left))).collect();
-    json!({ "name": subject.name, "saturation": rounded(saturation(units)), "units": shown })
+    json!({ "name": subject.name.as_deref(), "saturation": rounded(saturation(units)), "units": shown })
 }
 
 fn used(unit: Unit, left: &Left) -> Value {

@@ -3,16 +3,13 @@
 //! Tokens are reserved as expected when a request is admitted, charged while a response outruns that, and corrected at its end. All of it is
 //! given back if the exchange ends without a response.
 
-use std::{sync::Arc, time::Instant};
-
-use jiff::Timestamp;
+use std::sync::Arc;
 
 use super::{Charge, Finished, RequestPrices};
 use crate::{
     fault::Phase,
     limit::{
-        Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, Now, PricedTokens, Refused,
-        TokenCount,
+        Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, PricedTokens, Refused, TokenCount,
     },
     openai::Usage,
 };
@@ -286,12 +283,15 @@ pub(super) fn counted(usage: &Usage) -> TokenCount {
 
 /// This moment, by the clocks that limits use.
 pub fn now() -> Moment {
-    Moment { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
+    Moment::now()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, time::Duration};
+    use std::{
+        net::Ipv4Addr,
+        time::{Duration, Instant},
+    };
 
     use http::{Method, StatusCode, Version};
 

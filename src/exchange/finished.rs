@@ -39,8 +39,8 @@ impl Finished<'_> {
         self.record.reading.usage
     }
 
-    /// The values that the metrics count.
-    pub(super) fn sample(&self) -> Sample<'_> {
+    /// The values that the metrics count. `is_recorded`: its trace can be looked up.
+    pub(super) fn sample(&self, is_recorded: bool) -> Sample<'_> {
         let Self { record, outcome, total } = self;
         let attempts = &record.attempts;
         let last = attempts.last();
@@ -69,7 +69,7 @@ impl Finished<'_> {
             cost: record.charge.as_deref().and_then(|charge| charge.cost.as_ref()),
             finish_reason: record.reading.finish_reason,
             sdk: record.sdk,
-            trace: record.trace.sampled_id(),
+            trace: is_recorded.then(|| record.trace.sent_trace_id()),
             time: record.time,
         }
     }

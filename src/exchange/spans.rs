@@ -6,29 +6,39 @@ use super::{Attempt, Finished, class};
 use crate::{
     fault::{Outcome, Who},
     openai::{FinishReason, gen_ai_operation},
-    telemetry::trace::{AttemptView, TraceView, Tracer},
+    telemetry::trace::{AttemptView, Chance, Mishap, TraceView, Tracer},
 };
 
 /// The operation of a WebSocket connection that is no request for a response: a session in which several kinds of content pass.
 const SESSION: &str = "generate_content";
 
 impl Finished<'_> {
-    /// Exports the exchange, if `tracer` chooses it.
-    pub(super) fn export(&self, tracer: &Tracer) {
+    /// Exports the exchange, if `tracer` chooses it. Returns whether it was exported.
+    pub(super) fn export(&self, tracer: &Tracer) -> bool {
         // Before anything else is put together: most exchanges may be left out.
-        if !self.record.trace.is_sampled() {
-            return;
+        if !tracer.keeps(&self.chance()) {
+            return false;
         }
         let view = self.view(tracer);
-        if tracer.keeps(&view) {
-            let attempts = self.record.attempts.iter().map(|attempt| self.attempt(tracer, &view, attempt));
-            tracer.export(&view, attempts);
+        let attempts = self.record.attempts.iter().map(|attempt| self.attempt(tracer, &view, attempt));
+        tracer.export(&view, attempts)
+    }
+
+    fn chance(&self) -> Chance<'_> {
+        let Self { record, total, .. } = self;
+        Chance {
+            trace: &record.trace,
+            end: record.start + *total,
+            total: *total,
+            mishap: self.mishap(),
+            spans: 1 + record.attempts.iter().count() as u64,
         }
     }
 
     fn view<'a>(&'a self, tracer: &'a Tracer) -> TraceView<'a> {
         let Self { record, outcome, total } = self;
         let route = record.route.as_deref();
+        let caller = record.caller.as_deref();
         let tunnel = record.tunnel.as_deref();
         let has_left = *outcome == Outcome::left(outcome.phase);
         let error = outcome.fault.filter(|_| !has_left).or_else(|| self.upstream_error());
@@ -38,7 +48,9 @@ impl Finished<'_> {
             trace: &record.trace,
             request_id: record.request_id.as_str(),
             client: record.client,
-            caller: record.caller.as_deref().map(|caller| &*caller.name),
+            caller: caller.map(|caller| &*caller.name),
+            group: caller.and_then(|caller| caller.group.as_deref()),
+            tags: caller.map_or(&[], |caller| &caller.tags),
             route,
             route_path: route.and_then(|name| tracer.route_path(name)),
             method: record.method.as_str(),
@@ -50,7 +62,6 @@ impl Finished<'_> {
             phase: outcome.phase.as_str(),
             error,
             is_error: self.is_error(),
-            is_notable: self.is_notable(),
             attempts: record.attempts.count(),
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
@@ -61,6 +72,7 @@ impl Finished<'_> {
             stream: record.stream,
             finish_reason: record.reading.finish_reason.map(FinishReason::as_str),
             usage: self.usage(),
+            cost: record.charge.as_deref().and_then(|charge| charge.cost.as_ref()),
             last_frame: record.tally.last_frame().map(|last| last.saturating_duration_since(record.start)),
             turns: tunnel.map(|tunnel| tunnel.turns),
         }
@@ -107,14 +119,16 @@ impl Finished<'_> {
         }
     }
 
-    /// Whether something went wrong at an upstream or in the gateway, or the response was cut. What the gateway refuses before any attempt is of no
-    /// interest: anybody can cause it at any rate.
-    fn is_notable(&self) -> bool {
+    /// What went wrong at an upstream or in the gateway. A status below 500 without any attempt is nothing: anybody can cause it at any rate.
+    fn mishap(&self) -> Option<Mishap> {
         let Self { record, outcome, .. } = self;
+        if record.attempts.count() == 0 {
+            return self.is_error().then_some(Mishap::Refused);
+        }
         let is_failure = |status: StatusCode| status.as_u16() >= 400;
         let any_failed = record.attempts.iter().any(|attempt| attempt.end.is_some());
         let went_wrong = outcome.fault.is_some() || record.status.is_some_and(is_failure);
-        self.is_error() || any_failed || (went_wrong && record.attempts.count() > 0)
+        (any_failed || went_wrong || self.is_error()).then_some(Mishap::Failed)
     }
 }
 

@@ -153,6 +153,12 @@ impl PeriodCount {
         self.with_current(calendar, now, |used| (used.units, used.period))
     }
 
+    /// Whether nothing counts as used.
+    pub(super) fn is_unused(&self, now: Timestamp) -> bool {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.is_none_or(|used| used.units == 0 || used.period.end <= now)
+    }
+
     /// Makes this a copy of a count that is kept elsewhere.
     pub(super) fn set(&self, period: Period, units: u64) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Used { period, units });

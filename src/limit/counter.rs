@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -22,6 +22,13 @@ pub struct Moment {
     pub wall: Timestamp,
 }
 
+impl Moment {
+    /// This moment.
+    pub fn now() -> Self {
+        Self { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
+    }
+}
+
 /// The counts of one subject under one limit. Belongs to the process: a reload that keeps the limit keeps its counts.
 #[derive(Debug)]
 pub struct Counter {
@@ -38,10 +45,19 @@ pub struct Counter {
 impl Counter {
     /// Creates the counts of a subject that has used nothing of `limit`.
     pub fn new(limit: &Limit) -> Self {
+        Self::of_allowances([&limit.requests, &limit.tokens, &limit.cost].map(Option::as_ref))
+    }
+
+    /// As [`new`](Self::new), and ready to count the units that `limit` does not restrict yet: a reload may add one, and the counts go on.
+    pub fn for_all_units(limit: &Limit) -> Self {
+        Self::of_allowances([limit.any_allowance(); 3])
+    }
+
+    fn of_allowances([requests, tokens, cost]: [Option<&Allowance>; 3]) -> Self {
         Self {
-            requests: Meter::for_allowance(limit.requests.as_ref()),
-            tokens: Meter::for_allowance(limit.tokens.as_ref()),
-            cost: Meter::for_allowance(limit.cost.as_ref()),
+            requests: Meter::for_allowance(requests),
+            tokens: Meter::for_allowance(tokens),
+            cost: Meter::for_allowance(cost),
             in_flight: InFlight::default(),
             queue: OnceLock::new(),
             shared: OnceLock::new(),
@@ -90,11 +106,16 @@ impl Counter {
         }
     }
 
-    /// Whether this counter can go on counting for `limit`: it counts the same units in the same manner, whatever the numbers are.
-    pub fn fits(&self, limit: &Limit) -> bool {
-        self.requests.fits(limit.requests.as_ref())
-            && self.tokens.fits(limit.tokens.as_ref())
-            && self.cost.fits(limit.cost.as_ref())
+    /// Whether nothing counts as used, so that a new counter would say the same.
+    pub(super) fn is_unused(&self, now: Moment) -> bool {
+        let is_unused = |meter: &Meter| match meter {
+            Meter::Unused => true,
+            Meter::Clock(clock) => clock.arrival() <= now.monotonic.nanos(),
+            Meter::Period(count) => count.is_unused(now.wall),
+        };
+        self.in_flight() == 0
+            && self.queued() == 0
+            && [&self.requests, &self.tokens, &self.cost].into_iter().all(is_unused)
     }
 
     /// What is left of each unit that `limit` restricts.
@@ -183,15 +204,6 @@ impl Meter {
         }
     }
 
-    fn fits(&self, allowance: Option<&Allowance>) -> bool {
-        matches!(
-            (self, allowance),
-            (Self::Unused, None)
-                | (Self::Clock(_), Some(Allowance::Rate(_)))
-                | (Self::Period(_), Some(Allowance::Period { .. }))
-        )
-    }
-
     /// Takes `units`, or less if the allowance holds less.
     ///
     /// # Errors
@@ -217,8 +229,18 @@ impl Meter {
 
     /// The time until any unit is left; `None`: one is.
     pub(super) fn wait(&self, allowance: Option<&Allowance>, now: Moment) -> Option<Duration> {
+        self.wait_for(allowance, 1, now)
+    }
+
+    /// The time until [`Meter::take`] may take `units`; `None`: it would now.
+    pub(super) fn wait_for(
+        &self,
+        allowance: Option<&Allowance>,
+        units: u64,
+        now: Moment,
+    ) -> Option<Duration> {
         match (self, allowance) {
-            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.wait(rate, now.monotonic),
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.wait_for(rate, units, now.monotonic),
             (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
                 let (used, period) = count.used(calendar, now.wall);
                 (used >= *quantity).then(|| period.rest(now.wall))
@@ -279,43 +301,6 @@ impl Meter {
                 Some(Left { quantity: *quantity, at_once: *quantity, used, remaining, full_in })
             }
             _ => None,
-        }
-    }
-}
-
-/// The counters of one limit, for subjects that are numbered from 0. A counter is made when it is first needed, because most of many clients
-/// are idle. Holds at most as many counters as there are subjects.
-#[derive(Debug)]
-pub struct Counters {
-    counters: Box<[OnceLock<Arc<Counter>>]>,
-}
-
-impl Counters {
-    /// Creates the counters of `subjects` subjects, of which nobody has used anything.
-    pub fn new(subjects: usize) -> Self {
-        Self { counters: (0..subjects).map(|_| OnceLock::new()).collect() }
-    }
-
-    /// The counter of a subject, which is made if it is the first time. `None`: there is no such subject.
-    pub fn of(&self, subject: usize, limit: &Limit) -> Option<&Arc<Counter>> {
-        Some(self.counters.get(subject)?.get_or_init(|| Arc::new(Counter::new(limit))))
-    }
-
-    /// The counter of a subject that has used anything.
-    pub fn used_by(&self, subject: usize) -> Option<&Arc<Counter>> {
-        self.counters.get(subject)?.get()
-    }
-
-    /// The number of requests that wait, of all subjects together.
-    pub fn queued(&self) -> usize {
-        self.counters.iter().filter_map(OnceLock::get).map(|counter| counter.queued()).sum()
-    }
-
-    /// Lets a subject go on with the counter that it had before a reload, if that still fits.
-    pub fn keep(&self, subject: usize, counter: &Arc<Counter>, limit: &Limit) {
-        if let Some(place) = self.counters.get(subject).filter(|_| counter.fits(limit)) {
-            // Another counter can be there only if `keep` was called twice; the first one stays.
-            let _ = place.set(counter.clone());
         }
     }
 }

@@ -29,6 +29,11 @@ pub struct Limit {
 }
 
 impl Limit {
+    /// The allowance of the first unit that it restricts over time; those of the others are for the same time.
+    pub fn any_allowance(&self) -> Option<&Allowance> {
+        self.requests.as_ref().or(self.tokens.as_ref()).or(self.cost.as_ref())
+    }
+
     /// The first unit that it restricts.
     pub(super) fn first_unit(&self) -> Unit {
         if self.concurrent.is_some() {
@@ -58,6 +63,15 @@ pub enum Allowance {
 }
 
 impl Allowance {
+    /// Whether two numbers are meant for the same time.
+    pub fn is_for_the_time_of(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Rate(one), Self::Rate(other)) => one.period() == other.period(),
+            (Self::Period { calendar: one, .. }, Self::Period { calendar: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
     /// The units per span or period.
     pub fn quantity(&self) -> u64 {
         match self {

@@ -69,7 +69,7 @@ impl Snapshot {
                 done.snapshot.callers.put(known);
             }
         }
-        if let Some(limits) = self.limits.with_clients(&names, [&self.callers, &done.snapshot.callers]) {
+        if let Some(limits) = self.limits.with_clients(&names, &done.snapshot.callers) {
             done.snapshot.limits = Arc::new(limits);
         }
         done

@@ -1,9 +1,12 @@
 //! The limits of a configuration, and which of them apply to a request.
 
+mod compiled;
+mod limited;
+#[cfg(test)]
+mod tests;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     io,
     sync::{Arc, OnceLock},
 };
@@ -12,41 +15,48 @@ pub use view::{LimitView, SubjectView, UnitView};
 
 use super::Snapshot;
 use crate::{
-    access::{self, Caller, Callers, OwnTerms, Sharded},
-    config::{self, Burst, Each, Exhausted, Per},
+    access::{Caller, Callers, KnownCaller, Sharded},
+    config::{self, Each},
     limit::{
-        Allowance, Applied, Calendar, CalendarUnit, Counter, Counters, Estimates, Limit, Rate, Weights,
-        shared::{Sharing, SharingSettings, Subject as SharedSubject},
+        Applied, Counter, Estimates, Moment, Refused, certain_refusal,
+        shared::{ADMIT, ADMIT_BY_RATES, APPLY, Sharing, SharingSettings},
     },
-    money::Money,
     store::Store,
-    wait_queue::{QueueBounds, Room},
 };
 
-/// The limits of a configuration, with the counts of all that they count.
+use compiled::CompiledLimit;
+use limited::{ByName, Found, LimitList, Limited};
+
+/// The limits of a configuration, with the counts of all that they count. The counts belong to the limits and not to the index, so that two
+/// configurations which serve requests at the same time count together.
 #[derive(Debug, Default)]
 pub struct LimitIndex {
-    limits: Vec<CompiledLimit>,
-    /// Whether any limit depends on the model that answers.
-    any_by_model: bool,
     /// What requests probably use. Outlives reloads.
     pub estimates: Arc<Estimates>,
-    /// The subjects that limits count.
-    subjects: Subjects,
-    /// Of every request.
-    of_all: LimitList,
-    of_groups: BTreeMap<Arc<str>, LimitList>,
-    of_clients: Sharded<Arc<str>, LimitList>,
-    of_routes: BTreeMap<Arc<str>, LimitList>,
-    of_models: BTreeMap<Arc<str>, LimitList>,
-    /// Where the counts are shared with other gateways, by the configuration.
-    redis: Option<config::Redis>,
-    /// The same, once it has been started.
+    /// What files of clients do not change.
+    rules: Arc<Rules>,
+    clients: Sharded<Arc<str>, Limited>,
+    /// Where the counts are shared, once that has been started.
     sharing: OnceLock<Arc<Sharing>>,
 }
 
-/// Limits by their positions in the index.
-type LimitList = Box<[usize]>;
+/// The limits, and what refers to them beside clients.
+#[derive(Debug, Default)]
+struct Rules {
+    limits: Vec<CompiledLimit>,
+    /// Whether any limit depends on the model that answers.
+    any_by_model: bool,
+    /// Cells of each client.
+    client_cells: usize,
+    /// Of every request.
+    of_all: LimitList,
+    groups: ByName,
+    routes: ByName,
+    /// All tables of models.
+    models: ByName,
+    /// Where the counts are shared with other gateways, by the configuration.
+    redis: Option<config::Redis>,
+}
 
 /// Which limits are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,72 +89,35 @@ pub struct LimitQueued<'a> {
     pub depth: usize,
 }
 
-/// One limit, compiled.
-#[derive(Debug, Clone)]
-struct CompiledLimit {
-    limit: Arc<Limit>,
-    each: Each,
-    filters: Arc<Filters>,
-    counters: Arc<Counters>,
-}
-
-/// What a limit is about; `None`: all.
-#[derive(Debug, Default)]
-struct Filters {
-    models: Option<Vec<String>>,
-    routes: Option<Vec<Arc<str>>>,
-    clients: Option<Vec<Arc<str>>>,
-    groups: Option<Vec<Arc<str>>>,
-}
-
-/// The names of everything that limits can count, each list in the order of the alphabet. The first subject of each kind is the one without a
-/// name: the callers of open routes, the models without a table.
-#[derive(Debug, Clone, Default)]
-struct Subjects {
-    clients: Vec<Arc<str>>,
-    groups: Vec<Arc<str>>,
-    routes: Vec<Arc<str>>,
-    models: Vec<Arc<str>>,
-}
-
 impl LimitIndex {
-    /// Compiles the limits of `config`. Counts of `previous` go on where the limit still counts the same units in the same manner.
+    /// Compiles the limits of `config`. Counts of `previous` go on where the limit still counts the same subjects for the same time.
     pub(super) fn compile(config: &config::Config, callers: &Callers, previous: Option<&Snapshot>) -> Self {
-        let mut subjects = Subjects::of(config);
-        let of_files = || callers.all().filter(|known| known.own.is_some());
-        subjects.add_clients(of_files().map(|known| &known.caller.name));
-        let limits: Vec<CompiledLimit> = config
-            .limits
-            .iter()
-            .map(|(name, written)| CompiledLimit::new(name, written, &subjects))
-            .collect();
-        let position = |name: &Arc<str>| limits.iter().position(|known| known.limit.name == *name);
-        let list = |names: &[Arc<str>]| -> LimitList { names.iter().filter_map(position).collect() };
-        let mut of_clients = Sharded::default();
-        let in_file = config.clients.iter().map(|(name, client)| (name, &*client.limits));
-        let own = callers.all().filter_map(|known| Some((&known.caller.name, &*known.own.as_ref()?.limits)));
-        for (name, names) in in_file.chain(own).filter(|(_, names)| !names.is_empty()) {
-            of_clients.insert(name.clone(), list(names));
+        let previous = previous.map(|previous| &*previous.limits);
+        let sharing = OnceLock::new();
+        let going_on = previous.filter(|previous| keeps_counts(config.redis.as_ref(), previous));
+        if let Some(before) = going_on.and_then(Self::sharing) {
+            let _ = sharing.set(before.clone());
         }
-        let index = Self {
-            of_all: list(&config.default_limits),
-            of_groups: lists(config.groups.iter().map(|(name, group)| (name, list(&group.limits)))),
-            of_clients,
-            of_routes: lists(config.routes.iter().map(|(name, route)| (name, list(&route.limits)))),
-            of_models: lists(config.models.iter().map(|(name, model)| (name, list(&model.limits)))),
-            estimates: previous.map(|previous| previous.limits.estimates.clone()).unwrap_or_default(),
-            subjects,
-            any_by_model: limits.iter().any(|limit| limit.scope() == LimitScope::Model),
-            limits,
-            redis: config.redis.clone(),
-            sharing: OnceLock::new(),
-        };
-        if let Some(previous) = previous
-            && index.shares_with(&previous.limits)
-        {
-            index.go_on_with(&previous.limits, callers);
+        let rules = Rules::compile(config, going_on.map(|previous| &*previous.rules));
+        let mut clients = Sharded::default();
+        let mut last: Option<(&KnownCaller, LimitList)> = None;
+        for known in callers.all().filter(|_| !rules.limits.is_empty()) {
+            let written = || config.clients.get(&known.caller.name).map_or(&[][..], |client| &client.limits);
+            let names = known.own.as_ref().map_or_else(written, |own| &own.limits);
+            // Many clients have the same terms.
+            let same = last.as_ref().filter(|(other, _)| known.own.is_some() && other.own == known.own);
+            let list = same.map_or_else(|| rules.list(names), |(_, list)| list.clone());
+            if let Some(limited) = Limited::new(list.clone(), rules.client_cells) {
+                clients.insert(known.caller.name.clone(), limited);
+            }
+            last = Some((known, list));
         }
-        index
+        Self {
+            estimates: previous.map(|previous| previous.estimates.clone()).unwrap_or_default(),
+            rules: Arc::new(rules),
+            clients,
+            sharing,
+        }
     }
 
     /// Starts to share the counts, if the configuration says so and they are not shared already.
@@ -152,10 +125,12 @@ impl LimitIndex {
     /// # Errors
     /// The system gives no thread.
     pub fn start_sharing(&self) -> io::Result<()> {
-        if let Some(redis) = self.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
+        if let Some(redis) = self.rules.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
             let settings =
                 SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
-            let _ = self.sharing.set(Sharing::start(settings, |probe| Store::start(redis, probe))?);
+            let _ = self.sharing.set(Sharing::start(settings, |probe| {
+                Store::start(redis, probe, vec![&ADMIT, &ADMIT_BY_RATES, &APPLY])
+            })?);
         }
         Ok(())
     }
@@ -165,379 +140,170 @@ impl LimitIndex {
         self.sharing.get()
     }
 
-    /// Whether the counts of `previous` are kept where these are. If they are shared, so is the connection.
-    fn shares_with(&self, previous: &Self) -> bool {
-        match (&self.redis, &previous.redis) {
-            (None, None) => true,
-            (Some(redis), Some(other)) if redis.is_same(other) => {
-                if let Some(sharing) = previous.sharing.get() {
-                    let _ = self.sharing.set(sharing.clone());
-                }
-                true
-            }
-            _ => false,
-        }
-    }
-
     /// Whether there are no limits.
     pub fn is_empty(&self) -> bool {
-        self.limits.is_empty()
+        self.rules.limits.is_empty()
     }
 
     /// Whether any limit depends on the model that answers.
     pub fn any_by_model(&self) -> bool {
-        self.any_by_model
+        self.rules.any_by_model
     }
 
     /// The limits of this `scope` that apply to a request, in the order global, group, client, route, model.
     pub fn applying(&self, request: &LimitedRequest<'_>, scope: LimitScope) -> Vec<Applied> {
-        let request = &self.subjects.with_own_table(request);
-        let group = request.caller.and_then(|caller| caller.group.as_ref());
-        let lists = [
-            &*self.of_all,
-            of(&self.of_groups, group.map(|name| &**name)),
-            request.caller.and_then(|caller| self.of_clients.get(&*caller.name)).map_or(&[], |list| list),
-            of(&self.of_routes, Some(request.route)),
-            of(&self.of_models, request.model_table),
-        ];
+        let rules = &*self.rules;
+        let request = &rules.with_own_table(request);
+        let found = self.found(request);
         let mut applying: Vec<Applied> = Vec::new();
-        for position in lists.into_iter().flatten() {
-            let Some(compiled) = self.limits.get(*position) else { continue };
+        for position in std::iter::once(&rules.of_all).chain(found.lists()).flat_map(|list| list.iter()) {
+            let Some(compiled) = rules.limits.get(*position) else { continue };
             let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
             if is_known || compiled.scope() != scope || !compiled.filters.fit(request) {
                 continue;
             }
-            if let Some(counter) =
-                compiled.counters.of(self.subjects.of_request(compiled, request), &compiled.limit)
-            {
-                if let Some(redis) = &self.redis {
-                    counter.share(&compiled.limit, || compiled.shared_subject(&redis.prefix, request));
-                }
-                applying.push(Applied { limit: compiled.limit.clone(), counter: counter.clone() });
-            }
+            let counter = match compiled.cell(*position, request, &found) {
+                Some(cell) => cell.get_or_init(|| rules.counter(compiled, request)).clone(),
+                None => rules.counter(compiled, request),
+            };
+            applying.push(Applied { limit: compiled.limit.clone(), counter });
         }
         applying
     }
 
-    /// The same limits for other clients: those of these names may have come, gone, or have other limits. `None`: nothing of that concerns limits.
-    pub(super) fn with_clients(&self, names: &[Arc<str>], [before, after]: [&Callers; 2]) -> Option<Self> {
-        let terms = |callers: &Callers, name: &str| callers.known(name).map(|known| known.own.clone());
-        let limits_of =
-            |terms: Option<Option<Arc<OwnTerms>>>| terms.map(|own| own.map(|own| own.limits.clone()));
-        let is_same = |name: &&Arc<str>| limits_of(terms(before, name)) == limits_of(terms(after, name));
-        if self.limits.is_empty() || names.iter().all(|name| is_same(&name)) {
+    /// The first of `limits` that refuses every request, whatever it uses, by what this process knows.
+    pub fn certain_refusal(&self, limits: &[Applied], now: Moment) -> Option<Refused> {
+        match self.sharing() {
+            None => certain_refusal(limits, now),
+            Some(sharing) => sharing.certain_refusal(limits, now),
+        }
+    }
+
+    /// The same limits for other clients: those of these names may have come, gone, or have changed. `None`: there are no limits.
+    pub(super) fn with_clients(&self, names: &[Arc<str>], after: &Callers) -> Option<Self> {
+        if self.is_empty() {
             return None;
         }
-        let mut index =
-            Self { limits: self.limits.clone(), of_clients: self.of_clients.clone(), ..self.share() };
-        let (there, gone): (Vec<_>, Vec<_>) = names.iter().partition(|name| after.by_name(name).is_some());
-        index.subjects.add_clients(there.iter().copied());
-        index.subjects.remove_clients(&gone.into_iter().collect());
+        let rules = &self.rules;
+        let mut clients = self.clients.clone();
         for name in names {
-            index.of_clients.remove(&**name);
-            let own = terms(after, name).flatten();
-            if let Some(own) = own.filter(|own| !own.limits.is_empty()) {
-                index.of_clients.insert(name.clone(), index.list(&own.limits));
+            let known = after.known(name);
+            // The table of a client of the configuration has not changed, whatever a file of its name says.
+            if known.is_some_and(|known| known.own.is_none()) {
+                continue;
+            }
+            let own = known.and_then(|known| known.own.as_ref());
+            // Its cells are new ones, because another group may make it another subject.
+            match own.and_then(|own| Limited::new(rules.list(&own.limits), rules.client_cells)) {
+                Some(limited) => _ = clients.insert(name.clone(), limited),
+                None => _ = clients.remove(&**name),
             }
         }
-        for compiled in
-            index.limits.iter_mut().filter(|limit| matches!(limit.each, Each::Client | Each::Group))
-        {
-            compiled.counters = Arc::new(Counters::new(index.subjects.count(compiled.each)));
-        }
-        index.go_on_with(self, after);
-        Some(index)
-    }
-
-    /// The same index without limits and without lists of clients.
-    fn share(&self) -> Self {
-        Self {
-            limits: Vec::new(),
-            any_by_model: self.any_by_model,
+        Some(Self {
             estimates: self.estimates.clone(),
-            subjects: self.subjects.clone(),
-            of_all: self.of_all.clone(),
-            of_groups: self.of_groups.clone(),
-            of_clients: Sharded::default(),
-            of_routes: self.of_routes.clone(),
-            of_models: self.of_models.clone(),
-            redis: self.redis.clone(),
+            rules: rules.clone(),
+            clients,
             sharing: self.sharing.clone(),
-        }
-    }
-
-    fn list(&self, names: &[Arc<str>]) -> LimitList {
-        let position = |name: &Arc<str>| self.limits.iter().position(|known| known.limit.name == *name);
-        names.iter().filter_map(position).collect()
+        })
     }
 
     /// All limits, each with what its subjects have used.
     pub fn views(&self) -> impl Iterator<Item = LimitView<'_>> {
-        self.limits.iter().map(|compiled| LimitView::new(self, compiled))
+        self.rules.limits.iter().map(|compiled| LimitView::new(self, compiled))
     }
 
     /// The queues of all limits that have one, in the order of the limits' names.
     pub fn queued(&self) -> impl Iterator<Item = LimitQueued<'_>> {
-        self.limits
+        self.rules
+            .limits
             .iter()
             .filter(|compiled| compiled.limit.queue.is_some())
             .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
     }
 
-    /// Whether a client is another subject for the shared store than before, because it has moved to another group.
-    fn has_moved(&self, each: Each, name: Subject<'_>, counter: &Counter, callers: &Callers) -> bool {
-        let (Some(redis), Each::Client, Subject::Named(name)) = (&self.redis, each, name) else {
-            return false;
+    fn found(&self, request: &LimitedRequest<'_>) -> Found<'_> {
+        let Rules { groups, routes, models, .. } = &*self.rules;
+        let caller = request.caller;
+        Found {
+            group: caller.and_then(|caller| groups.get(caller.group.as_ref()?)),
+            client: caller.and_then(|caller| self.clients.get(&*caller.name)),
+            route: routes.get(request.route),
+            model: request.model_table.and_then(|name| models.get(name)),
+        }
+    }
+}
+
+impl Rules {
+    /// Compiles the limits, and goes on with the counts of `previous`.
+    fn compile(config: &config::Config, previous: Option<&Self>) -> Self {
+        let mut limits: Vec<CompiledLimit> =
+            config.limits.iter().map(|(name, written)| CompiledLimit::new(name, written)).collect();
+        for limit in &mut limits {
+            limit.go_on_with(previous.map_or(&[], |previous| &previous.limits), config.redis.is_some());
+        }
+        let cells = |is_counted: fn(&CompiledLimit) -> bool| {
+            if limits.iter().any(is_counted) { limits.len() } else { 0 }
         };
-        let group = callers.by_name(name).and_then(|caller| caller.group.as_deref());
-        counter.is_of_another(&SharedSubject::client(&redis.prefix, Some(name), group))
+        let client_cells = cells(CompiledLimit::counts_clients);
+        let route_cells = cells(|limit| limit.each == Each::Route);
+        let all_cells = limits.len();
+        let any_by_model = limits.iter().any(|limit| limit.scope() == LimitScope::Model);
+        let mut rules = Self { limits, any_by_model, client_cells, ..Self::default() };
+        rules.of_all = rules.list(&config.default_limits);
+        rules.groups =
+            rules.by_name(config.groups.iter().map(|(name, group)| (name, &*group.limits)), client_cells);
+        rules.routes =
+            rules.by_name(config.routes.iter().map(|(name, route)| (name, &*route.limits)), route_cells);
+        rules.models =
+            rules.by_name(config.models.iter().map(|(name, model)| (name, &*model.limits)), all_cells);
+        rules.redis.clone_from(&config.redis);
+        rules
     }
 
-    fn go_on_with(&self, previous: &Self, callers: &Callers) {
-        for compiled in &self.limits {
-            let same = |old: &&CompiledLimit| {
-                old.limit.name == compiled.limit.name
-                    && old.each == compiled.each
-                    && same_periods(&old.limit, &compiled.limit)
-            };
-            let Some(old) = previous.limits.iter().find(same) else { continue };
-            for (was, name) in previous.subjects.names(compiled.each).enumerate() {
-                // Most of many clients have used nothing.
-                let Some(counter) = old.counters.used_by(was) else { continue };
-                let has_moved = self.has_moved(compiled.each, name, counter, callers);
-                if let Some(subject) = self.subjects.number(compiled.each, name).filter(|_| !has_moved) {
-                    compiled.counters.keep(subject, counter, &compiled.limit);
-                }
-            }
-        }
-    }
-}
-
-impl CompiledLimit {
-    /// The subject of a request in the shared store.
-    fn shared_subject(&self, prefix: &str, request: &LimitedRequest<'_>) -> SharedSubject {
-        let client = request.caller.map(|caller| &*caller.name);
-        let group = request.caller.and_then(|caller| caller.group.as_deref());
-        match self.each {
-            Each::Client => SharedSubject::client(prefix, client, group),
-            Each::Group => SharedSubject::group(prefix, client, group),
-            Each::Route => SharedSubject::route(prefix, request.route),
-            Each::Model => {
-                let pattern = || {
-                    let position = self.filters.pattern(request)?;
-                    self.filters.models.as_ref()?.get(position).map(String::as_str)
-                };
-                SharedSubject::model(prefix, request.model_table.or_else(pattern))
-            }
-            Each::Gateway => SharedSubject::gateway(prefix),
-        }
+    fn by_name<'n>(
+        &self,
+        tables: impl Iterator<Item = (&'n Arc<str>, &'n [Arc<str>])>,
+        cells: usize,
+    ) -> ByName {
+        tables
+            .filter_map(|(name, limits)| Some((name.clone(), Limited::new(self.list(limits), cells)?)))
+            .collect()
     }
 
-    fn new(name: &Arc<str>, written: &config::Limit, subjects: &Subjects) -> Self {
-        let patterns =
-            if written.each == Each::Model { written.models.as_ref().map_or(0, Vec::len) } else { 0 };
-        Self {
-            limit: Arc::new(compiled(name, written)),
-            each: written.each,
-            filters: Arc::new(Filters {
-                models: written.models.clone(),
-                routes: written.routes.clone(),
-                clients: written.clients.clone(),
-                groups: written.groups.clone(),
-            }),
-            counters: Arc::new(Counters::new(subjects.count(written.each) + patterns)),
-        }
-    }
-
-    fn scope(&self) -> LimitScope {
-        let is_by_model = self.each == Each::Model || self.filters.models.is_some();
-        if is_by_model { LimitScope::Model } else { LimitScope::Request }
-    }
-}
-
-/// The limit in the terms of those who count.
-fn compiled(name: &Arc<str>, written: &config::Limit) -> Limit {
-    let (requests, tokens, cost) = match written.burst {
-        Burst::Span(_) => (None, None, None),
-        Burst::Sizes { requests, tokens, cost } => (requests, tokens, cost),
-    };
-    let allowance = |quantity: Option<u64>, size| {
-        let quantity = quantity?;
-        Some(match written.per.as_ref()? {
-            Per::Span(span) => {
-                Allowance::Rate(Rate::new(quantity, *span, written.burst.of(quantity, *span, size)))
-            }
-            Per::Day(zone) => {
-                Allowance::Period { calendar: Calendar::new(CalendarUnit::Day, zone.clone()), quantity }
-            }
-            Per::Month(zone) => {
-                Allowance::Period { calendar: Calendar::new(CalendarUnit::Month, zone.clone()), quantity }
-            }
-        })
-    };
-    Limit {
-        name: name.clone(),
-        requests: allowance(written.requests, requests),
-        tokens: allowance(written.tokens, tokens),
-        cost: allowance(written.cost.map(Money::nanos), cost.map(Money::nanos)),
-        concurrent: written.concurrent,
-        weights: Weights {
-            input: written.weights.input,
-            cached_input: written.weights.cached_input,
-            output: written.weights.output,
-        },
-        enforce: written.enforce,
-        goes_on: written.exhausted == Exhausted::Next,
-        queue: written.queue.map(|queue| QueueBounds {
-            room: Room { waiters: queue.size, bytes: queue.bytes },
-            wait: queue.wait,
-        }),
-    }
-}
-
-/// Whether the numbers of two limits are meant for the same time: with another, counts start anew.
-fn same_periods(one: &Limit, other: &Limit) -> bool {
-    let same = |one: &Option<Allowance>, other: &Option<Allowance>| match (one, other) {
-        (Some(Allowance::Rate(one)), Some(Allowance::Rate(other))) => one.period() == other.period(),
-        (Some(Allowance::Period { calendar: one, .. }), Some(Allowance::Period { calendar: other, .. })) => {
-            one == other
-        }
-        (None, None) => true,
-        _ => false,
-    };
-    same(&one.requests, &other.requests) && same(&one.tokens, &other.tokens) && same(&one.cost, &other.cost)
-}
-
-impl Filters {
-    fn fit(&self, request: &LimitedRequest<'_>) -> bool {
-        let has = |names: &Option<Vec<Arc<str>>>, name: Option<&str>| {
-            names
-                .as_ref()
-                .is_none_or(|names| name.is_some_and(|name| names.iter().any(|known| **known == *name)))
-        };
-        let group = request.caller.and_then(|caller| caller.group.as_deref());
-        has(&self.routes, Some(request.route))
-            && has(&self.clients, request.caller.map(|caller| &*caller.name))
-            && has(&self.groups, group)
-            && (self.models.is_none() || self.pattern(request).is_some())
-    }
-
-    /// The position of the pattern that the request's model fits: by the name of its table, else by its own.
-    fn pattern(&self, request: &LimitedRequest<'_>) -> Option<usize> {
-        let patterns = self.models.as_ref()?;
-        let fits = |model: &str| patterns.iter().position(|pattern| access::fits(pattern, model));
-        request.model_table.and_then(fits).or_else(|| request.model.and_then(fits))
-    }
-}
-
-impl Subjects {
-    fn of(config: &config::Config) -> Self {
-        Self {
-            clients: config.clients.keys().cloned().collect(),
-            groups: config.groups.keys().cloned().collect(),
-            routes: config.routes.keys().cloned().collect(),
-            models: config.models.keys().cloned().collect(),
-        }
+    /// The positions of limits.
+    fn list(&self, names: &[Arc<str>]) -> LimitList {
+        let position = |name: &Arc<str>| self.limits.iter().position(|known| known.limit.name == *name);
+        names.iter().filter_map(position).collect()
     }
 
     /// The request as one of the model that answers: a fallback that has a `[model]` table of its own is not counted as what it stands in for.
     fn with_own_table<'r>(&self, request: &LimitedRequest<'r>) -> LimitedRequest<'r> {
-        let own =
-            request.model.filter(|model| self.models.binary_search_by(|known| (**known).cmp(model)).is_ok());
+        let own = request.model.filter(|model| self.models.contains_key(*model));
         LimitedRequest { model_table: own.or(request.model_table), ..*request }
     }
 
-    /// Adds clients; those that are here already stay.
-    fn add_clients<'n>(&mut self, names: impl Iterator<Item = &'n Arc<str>>) {
-        self.clients.extend(names.cloned());
-        // A stable sort finds the long part that is in order.
-        self.clients.sort();
-        self.clients.dedup();
-    }
-
-    fn remove_clients(&mut self, names: &BTreeSet<&Arc<str>>) {
-        if !names.is_empty() {
-            self.clients.retain(|name| !names.contains(name));
-        }
-    }
-
-    /// The number of a subject of a kind.
-    fn number(&self, each: Each, subject: Subject<'_>) -> Option<usize> {
-        let position =
-            |names: &[Arc<str>], name: &str| names.binary_search_by(|known| (**known).cmp(name)).ok();
-        match (each, subject) {
-            (_, Subject::Unnamed) => Some(0),
-            (Each::Client, Subject::Named(name)) => Some(position(&self.clients, name)? + 1),
-            (Each::Group, Subject::Named(name)) => Some(position(&self.groups, name)? + 1),
-            (Each::Route, Subject::Named(name)) => Some(position(&self.routes, name)? + 1),
-            (Each::Model, Subject::Named(name)) => Some(position(&self.models, name)? + 1),
-            (_, Subject::Alone(name)) => Some(self.groups.len() + position(&self.clients, name)? + 1),
-            (Each::Gateway, Subject::Named(_)) => None,
-        }
-    }
-
-    /// How many there are of a kind, those without a name included.
-    fn count(&self, each: Each) -> usize {
-        self.names(each).count()
-    }
-
-    /// The names of all subjects of a kind, in the order of their numbers. The empty name is of the one without a name. A client without a group is
-    /// a group of its own, after the groups, with a name that no group has.
-    fn names(&self, each: Each) -> impl Iterator<Item = Subject<'_>> {
-        let (first, second): (&[Arc<str>], &[Arc<str>]) = match each {
-            Each::Client => (&self.clients, &[]),
-            Each::Group => (&self.groups, &self.clients),
-            Each::Route => (&self.routes, &[]),
-            Each::Model => (&self.models, &[]),
-            Each::Gateway => (&[], &[]),
+    /// The counter of the subject that a request is the use of.
+    fn counter(&self, compiled: &CompiledLimit, request: &LimitedRequest<'_>) -> Arc<Counter> {
+        let shared = self.redis.as_ref().map(|redis| compiled.shared_subject(&redis.prefix, request));
+        // In a store, a client that has moved to another group is another subject.
+        let fits = |counter: &Counter| shared.as_ref().is_none_or(|subject| !counter.is_of_another(subject));
+        let new = || match &shared {
+            Some(_) => Counter::new(&compiled.limit),
+            None => Counter::for_all_units(&compiled.limit),
         };
-        let named = first.iter().map(|name| Subject::Named(name));
-        std::iter::once(Subject::Unnamed).chain(named).chain(second.iter().map(|name| Subject::Alone(name)))
-    }
-
-    /// The number of the subject whose use a request is.
-    fn of_request(&self, compiled: &CompiledLimit, request: &LimitedRequest<'_>) -> usize {
-        let named = |names: &[Arc<str>], name: Option<&str>| {
-            let position = name.and_then(|name| names.binary_search_by(|known| (**known).cmp(name)).ok());
-            position.map_or(0, |position| position + 1)
-        };
-        let client = request.caller.map(|caller| &*caller.name);
-        match compiled.each {
-            Each::Gateway => 0,
-            Each::Client => named(&self.clients, client),
-            Each::Route => named(&self.routes, Some(request.route)),
-            Each::Group => match request.caller.and_then(|caller| caller.group.as_deref()) {
-                Some(group) => named(&self.groups, Some(group)),
-                None => match named(&self.clients, client) {
-                    0 => 0,
-                    alone => self.groups.len() + alone,
-                },
-            },
-            Each::Model => {
-                match (named(&self.models, request.model_table), compiled.filters.pattern(request)) {
-                    (0, Some(pattern)) => self.models.len() + 1 + pattern,
-                    (table, _) => table,
-                }
-            }
+        let counter = compiled.counters.of(compiled.subject(request), Moment::now(), fits, new);
+        if let Some(subject) = shared {
+            counter.share(&compiled.limit, || subject);
         }
+        counter
     }
 }
 
-/// A subject by its name, which is how it is found again after a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Subject<'a> {
-    /// The callers of open routes, the models without a table, or the gateway.
-    Unnamed,
-    Named(&'a str),
-    /// A client without a group, as a group.
-    Alone(&'a str),
-}
-
-/// The limits of this name's table.
-fn of<'l>(lists: &'l BTreeMap<Arc<str>, LimitList>, name: Option<&str>) -> &'l [usize] {
-    name.and_then(|name| lists.get(name)).map_or(&[], |list| list)
-}
-
-fn lists<'a>(entries: impl Iterator<Item = (&'a Arc<str>, LimitList)>) -> BTreeMap<Arc<str>, LimitList> {
-    entries.filter(|(_, list)| !list.is_empty()).map(|(name, list)| (name.clone(), list)).collect()
+/// Whether the counts of `previous` are kept where those of a configuration with this `[redis]` are.
+fn keeps_counts(redis: Option<&config::Redis>, previous: &LimitIndex) -> bool {
+    match (redis, &previous.rules.redis) {
+        (None, None) => true,
+        (Some(redis), Some(other)) => redis.is_same(other),
+        _ => false,
+    }
 }

@@ -13,6 +13,11 @@ const X_TRACE_ID: HeaderName = HeaderName::from_static("x-trace-id");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_CLIENT_REQUEST_ID: HeaderName = HeaderName::from_static("x-client-request-id");
 
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Limit in bytes of a `tracestate` that is kept (Trace Context section 3.3.1.5: at least so many characters are propagated).
+const LONGEST_STATE: usize = 512;
+
 /// Limit in bytes of a client's own request id, OpenAI's for `x-client-request-id`.
 const LONGEST_CALLER_ID: usize = 512;
 
@@ -61,6 +66,8 @@ pub struct TraceContext {
     given: bool,
     /// The client's name of the trace, if it cannot be sent as a trace id, or another one is.
     named: Option<Box<str>>,
+    /// The `tracestate` that came with `parent`, if it is kept.
+    state: Option<Box<str>>,
 }
 
 /// The ids that a client has given its request itself, for the log alone. At least one is there.
@@ -96,7 +103,15 @@ impl TraceContext {
         let parent = only(headers, &TRACEPARENT).and_then(Parent::parse);
         if let Some(Parent { trace, span: parent, sampled }) = parent {
             let named = name.filter(|name| !name.eq_ignore_ascii_case(&trace)).map(|name| ascii(name).into());
-            return Self { trace, span: span(), sampled, parent: Some(parent), given: true, named };
+            return Self {
+                trace,
+                span: span(),
+                sampled,
+                parent: Some(parent),
+                given: true,
+                named,
+                state: None,
+            };
         }
         let given = name.and_then(|name| <[u8; 32]>::try_from(name.to_ascii_lowercase()).ok()).filter(is_id);
         let named = if given.is_some() { None } else { name.map(|name| ascii(name).into()) };
@@ -107,12 +122,27 @@ impl TraceContext {
             parent: None,
             given: name.is_some(),
             named,
+            state: None,
         }
     }
 
     /// Begins a new trace, regardless of the request's headers.
     pub fn random() -> Self {
-        Self { trace: trace(), span: span(), sampled: true, parent: None, given: false, named: None }
+        let (trace, span) = (trace(), span());
+        Self { trace, span, sampled: true, parent: None, given: false, named: None, state: None }
+    }
+
+    /// Keeps the client's `tracestate` for the spans of this trace, unless `is_secret` finds a key in it. List members beyond 512 bytes are left out,
+    /// as section 3.3.1.5 of Trace Context allows. It is forwarded upstream as it came, whether it is kept or not.
+    pub fn keep_state(&mut self, headers: &HeaderMap, is_secret: impl Fn(&[u8]) -> bool) {
+        if self.parent.is_some() && headers.contains_key(TRACESTATE) {
+            self.state = state(headers).filter(|state| !is_secret(state.as_bytes()));
+        }
+    }
+
+    /// The client's `tracestate`, if it was kept.
+    pub fn state(&self) -> Option<&str> {
+        self.state.as_deref()
     }
 
     /// The trace id for the log, which the client gets too: that of its `traceparent`, else its own name of the trace, else the one that is
@@ -126,9 +156,14 @@ impl TraceContext {
         self.named.as_deref().filter(|_| self.parent.is_some())
     }
 
-    /// The trace id that is sent upstream, if the trace is sampled.
-    pub fn sampled_id(&self) -> Option<&str> {
-        self.sampled.then(|| ascii(&self.trace))
+    /// The trace id that is sent upstream, and under which the trace is exported.
+    pub fn sent_trace_id(&self) -> &str {
+        ascii(&self.trace)
+    }
+
+    /// Whether the client says that it records the trace itself.
+    pub fn is_recorded_by_client(&self) -> bool {
+        self.sampled && self.parent.is_some()
     }
 
     /// The trace id that is sent upstream, where [`TraceContext::trace_id`] is the client's own name of the trace.
@@ -249,6 +284,25 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h [u8]> {
     values.next().is_none().then_some(value.as_bytes())
 }
 
+/// The list members of all `tracestate` headers, as one list of at most [`LONGEST_STATE`] bytes. `None` if there is none, or one with other characters
+/// than visible ASCII.
+fn state(headers: &HeaderMap) -> Option<Box<str>> {
+    let mut list = String::new();
+    for value in headers.get_all(TRACESTATE) {
+        let members = value.to_str().ok()?.split(',').map(str::trim).filter(|member| !member.is_empty());
+        for member in members {
+            if list.len() + 1 + member.len() > LONGEST_STATE {
+                return (!list.is_empty()).then(|| list.into());
+            }
+            if !list.is_empty() {
+                list.push(',');
+            }
+            list.push_str(member);
+        }
+    }
+    (!list.is_empty()).then(|| list.into())
+}
+
 fn trace() -> [u8; 32] {
     hex(fastrand::u128(1..))
 }
@@ -343,6 +397,29 @@ mod tests {
         assert!(sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with("-01"), "{sent}");
         assert!(!sent.contains("00f067aa0ba902b7"), "{sent}");
         assert!(Parent::parse(sent.as_bytes()).is_some(), "{sent}");
+    }
+
+    #[test]
+    fn a_tracestate_is_kept_with_its_parent_and_within_its_bound() {
+        let kept = |parent: &str, states: &[&str]| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", parent.parse().unwrap());
+            for state in states {
+                headers.append("tracestate", HeaderValue::from_bytes(state.as_bytes()).unwrap());
+            }
+            let mut context = TraceContext::of(&headers);
+            context.keep_state(&headers, |text| text.ends_with(b"sk-1"));
+            context.state().map(str::to_owned)
+        };
+        assert_eq!(kept(VALID, &["a=1 , b=2,", ",c=3"]).as_deref(), Some("a=1,b=2,c=3"));
+        assert_eq!(kept("bad", &["a=1"]), None);
+        for none in [&[][..], &[""], &[" , ,"], &["a=sk-1"], &["a=é"], &["a=1", "b=\u{80}"]] {
+            assert_eq!(kept(VALID, none), None, "{none:?}");
+        }
+        let members: Vec<String> = (0..32).map(|number| format!("v{number:02}={}", "x".repeat(28))).collect();
+        let long = kept(VALID, &[&members.join(",")]).unwrap();
+        assert_eq!(long, members[..15].join(","));
+        assert_eq!(kept(VALID, &[&format!("a={}", "x".repeat(600))]), None);
     }
 
     #[test]

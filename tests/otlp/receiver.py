@@ -32,16 +32,20 @@ ALLOWED = {
     "network.protocol.version", "server.address", "server.port", "url.path", "url.scheme",
     "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "gen_ai.request.stream", "gen_ai.response.finish_reasons",
     "gen_ai.response.model", "gen_ai.response.time_to_first_chunk", "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens",
-    "sluicegate.attempts", "sluicegate.caller", "sluicegate.connection.reused", "sluicegate.key", "sluicegate.limit", "sluicegate.phase",
+    "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cost", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens",
+    "sluicegate.attempts", "sluicegate.caller", "sluicegate.connection.reused", "sluicegate.cost", "sluicegate.cost.currency",
+    "sluicegate.cost.estimated", "sluicegate.group", "sluicegate.key", "sluicegate.limit", "sluicegate.phase",
     "sluicegate.request.bytes", "sluicegate.request_id", "sluicegate.response.bytes", "sluicegate.route", "sluicegate.target",
     "sluicegate.upstream", "sluicegate.websocket.turns", "sluicegate.who",
     "langfuse.observation.completion_start_time", "langfuse.observation.type", "langfuse.observation.usage_details",
-    "langfuse.trace.metadata.request_id", "langfuse.trace.metadata.route", "user.id",
-    "llm.model_name", "llm.provider", "llm.token_count.completion", "llm.token_count.completion_details.reasoning", "llm.token_count.prompt",
+    "langfuse.trace.metadata.group", "langfuse.trace.metadata.request_id", "langfuse.trace.metadata.route", "user.id",
+    "llm.cost.total", "llm.model_name", "llm.provider", "llm.token_count.completion", "llm.token_count.completion_details.reasoning", "llm.token_count.prompt",
     "llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_write", "llm.token_count.total",
     "openinference.span.kind",
 }  # fmt: skip
+
+# What names of the configuration's tags are behind.
+TAGS = ("sluicegate.tags.", "langfuse.trace.metadata.tag_")
 
 
 def plain(value):
@@ -72,6 +76,7 @@ def span_of(span):
         "trace": span.trace_id.hex(),
         "span": span.span_id.hex(),
         "parent": span.parent_span_id.hex(),
+        "state": span.trace_state,
         "remote_parent": bool(span.flags & 0x200),
         "name": span.name,
         "kind": Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
@@ -97,6 +102,8 @@ def problems_of(spans, raw):
         if times != sorted(times):
             yield f"{name}: events out of order"
         for key in span["attributes"].keys() - ALLOWED:
+            if key.startswith(TAGS):
+                continue
             yield f"{name}: attribute {key}"
     if len({span["span"] for span in spans}) != len(spans):
         yield "two spans have one id"

@@ -11,7 +11,7 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
         "sluicegate_spans_dropped",
         Counter,
         "Spans that were not exported, by reason: queue_full, rejected (by the collector), failed (the collector was unavailable or refused \
-         the request).",
+         the request), rate_limited (more failed, slow or refused requests ended in one second than are exported beyond the share).",
     );
     for (reason, count) in counts.drops() {
         out.value(&[("reason", reason)], count);

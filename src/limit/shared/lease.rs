@@ -96,6 +96,12 @@ struct LeaseCounts {
     is_settled: bool,
 }
 
+impl LeaseCounts {
+    fn is_used_up(self, most: u32) -> bool {
+        self.held + self.asking >= i64::from(most)
+    }
+}
+
 /// How many requests the store may count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct LeaseRange {
@@ -113,12 +119,17 @@ impl Lease {
     /// Counts an admission that will be asked for, unless this process' own requests are `most` already.
     pub(super) fn ask(&self, most: Option<u32>) -> bool {
         let mut counts = self.counts();
-        if most.is_some_and(|most| counts.held + counts.asking >= i64::from(most)) {
+        if most.is_some_and(|most| counts.is_used_up(most)) {
             return false;
         }
         counts.asking += 1;
         counts.is_settled = false;
         true
+    }
+
+    /// Whether this process' own requests are `most` already.
+    pub(super) fn is_used_up(&self, most: u32) -> bool {
+        self.counts().is_used_up(most)
     }
 
     /// The reply to an admission is there, or it is not waited for any more.

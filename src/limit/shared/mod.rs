@@ -13,6 +13,7 @@ mod lease;
 mod ledger;
 mod plan;
 mod reconcile;
+mod remembered;
 mod replica;
 mod reserved;
 mod script;

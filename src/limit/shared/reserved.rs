@@ -50,22 +50,14 @@ impl Reserved {
             let Some(replica) = applied.counter.shared.get() else { continue };
             reserved.ask_at_once(applied, arrival)?;
             let mut known = replica.known();
-            let is_known = applied.limit.enforce && known.fresh_until > arrival.now.nanos();
-            let mut amounts = [0; 3];
-            for ((position, unit), amount) in TIMED.into_iter().enumerate().zip(&mut amounts) {
-                let (Some(allowance), units) = demanded(applied, unit, demand) else { continue };
-                *amount = asked(allowance, units);
-                let wait =
-                    if is_known { lacks(applied, (position, unit), *amount, &known, arrival) } else { None };
-                if wait.is_some() {
-                    return Err(refused(applied, unit, wait));
+            if let Some(refused) = refusal_by_time(applied, &known, demand, arrival) {
+                return Err(refused);
+            }
+            for (unit, sum) in TIMED.into_iter().zip(&mut known.asked) {
+                if let (Some(allowance), units) = demanded(applied, unit, demand) {
+                    *sum = sum.wrapping_add(asked(allowance, units));
                 }
             }
-            known
-                .asked
-                .iter_mut()
-                .zip(amounts)
-                .for_each(|(asked, amount)| *asked = asked.wrapping_add(amount));
             reserved.counters.push(OfCounter { counter: applied.counter.clone(), asked: known.asked });
         }
         Ok(reserved)
@@ -97,6 +89,36 @@ impl Reserved {
             }
         }
     }
+}
+
+/// Why the shared store would certainly refuse a request, as far as this process knows.
+pub(super) fn refusal(applied: &Applied, demand: Demand, arrival: Arrival<'_>) -> Option<Refused> {
+    let replica = applied.counter.shared.get()?;
+    let most = applied.limit.concurrent.filter(|_| applied.limit.enforce);
+    if most.is_some_and(|most| {
+        let lease = replica.lease(arrival.subjects);
+        lease.is_full(arrival.now) || lease.is_used_up(most)
+    }) {
+        return Some(refused(applied, Unit::Concurrent, None));
+    }
+    refusal_by_time(applied, &replica.known(), demand, arrival)
+}
+
+/// The same of units that are counted by time.
+fn refusal_by_time(
+    applied: &Applied,
+    known: &Known,
+    demand: Demand,
+    arrival: Arrival<'_>,
+) -> Option<Refused> {
+    if !applied.limit.enforce || known.fresh_until <= arrival.now.nanos() {
+        return None;
+    }
+    TIMED.into_iter().enumerate().find_map(|(position, unit)| {
+        let (Some(allowance), units) = demanded(applied, unit, demand) else { return None };
+        let wait = lacks(applied, (position, unit), asked(allowance, units), known, arrival)?;
+        Some(refused(applied, unit, Some(wait)))
+    })
 }
 
 impl Drop for Reserved {

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     limit::{Admitted, Allowance, Applied, Counter, Demand, Moment, Now, Refused, Unit, counter::Taken},
-    store::{Running, ScriptCall, Statistics, Store},
+    store::{Running, ScriptCall, Statistics, Store, StoreWait},
 };
 
 /// How much longer than [`LAST`] the end of the process waits: for the note that the time is over.
@@ -133,7 +133,7 @@ impl Sharing {
         Ok(sharing)
     }
 
-    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than `redis.timeout`; if it does not answer in
+    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than what `wait` leaves of `redis.timeout`; if the store does not answer in
     /// time, this process admits by itself, up to its share of each limit.
     ///
     /// # Errors
@@ -142,8 +142,8 @@ impl Sharing {
         self: &Arc<Self>,
         limits: &[Applied],
         demand: Demand,
-        moment: Moment,
         turns: &[Arc<Counter>],
+        wait: &mut StoreWait,
     ) -> Result<Admitted, Refused> {
         let others = limits.iter().find(|applied| {
             let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
@@ -153,20 +153,21 @@ impl Sharing {
             let unit = limit.first_unit();
             return Err(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: None });
         }
-        self.take(limits, demand, moment, !turns.is_empty()).await
+        self.take(limits, demand, wait, !turns.is_empty()).await
     }
 
     async fn take(
         self: &Arc<Self>,
         limits: &[Applied],
         demand: Demand,
-        moment: Moment,
+        wait: &mut StoreWait,
         has_waited: bool,
     ) -> Result<Admitted, Refused> {
+        let moment = now();
         let session = self.online.load(Ordering::Acquire);
-        if session == 0 {
+        let Some(left) = wait.left(self.store.timeout()).filter(|_| session != 0) else {
             return self.take_alone(limits, demand, moment);
-        }
+        };
         let (wall, subjects) = (self.wall(moment), &self.subjects);
         let context = PlanContext { wall, servers: self.servers.load(Ordering::Relaxed), subjects };
         let Some(mut plan) = Plan::new(limits, demand, context) else {
@@ -174,18 +175,20 @@ impl Sharing {
         };
         // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
         let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited };
-        let mut reserved = Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| {
-            self.remembered.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let mut reserved =
+            Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| self.count_remembered())?;
         plan.number();
         let start = Instant::now();
         let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
             drop(reserved);
             return self.take_alone(limits, demand, moment);
         };
-        let is_complete = timeout(self.store.timeout(), sending.replies()).await.is_ok();
+        let is_complete = timeout(left, sending.replies()).await.is_ok();
         self.store.statistics().admission(start.elapsed());
-        if !is_complete {
+        if is_complete {
+            wait.answered(start.elapsed());
+        } else {
+            wait.is_late();
             sending.is_late();
         }
         // Before the replies are copied: they count what is reserved here.
@@ -306,6 +309,10 @@ impl Sharing {
     fn lease<'a>(&self, applied: &'a Applied) -> Option<&'a Arc<Lease>> {
         applied.limit.concurrent?;
         Some(applied.counter.shared.get()?.lease(&self.subjects))
+    }
+
+    pub(super) fn count_remembered(&self) {
+        self.remembered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request that the store has admitted as in flight.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{CompiledLimit, LimitIndex, Subject};
+use super::{CompiledLimit, LimitIndex, Rules};
 use crate::{
     config::Each,
-    limit::{Counter, Left, Limit, Moment, Unit},
+    limit::{CountedSubject, Counter, Left, Limit, Moment, Unit},
 };
 
 /// A limit, and what its subjects have used.
@@ -16,12 +16,12 @@ pub struct LimitView<'l> {
 }
 
 /// One subject that has used something of a limit.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct SubjectView<'l> {
     /// Its name; `None` for the callers of open routes, the models without a table, and the gateway.
-    pub name: Option<&'l str>,
+    pub name: Option<Arc<str>>,
     limit: &'l Limit,
-    counter: &'l Counter,
+    counter: Arc<Counter>,
 }
 
 /// What a subject has used of one unit.
@@ -60,19 +60,36 @@ impl<'l> LimitView<'l> {
         restricted.into_iter().filter_map(|(unit, is_restricted)| is_restricted.then_some(unit))
     }
 
-    /// The subjects that have used something since the process has started, in no order.
+    /// The subjects of this configuration that have used something, in no order.
     pub fn subjects(self) -> impl Iterator<Item = SubjectView<'l>> {
-        let Self { index, compiled } = self;
-        let known = index.subjects.names(compiled.each).map(|subject| match subject {
-            Subject::Unnamed => None,
-            Subject::Named(name) | Subject::Alone(name) => Some(name),
-        });
-        let patterns = compiled.filters.models.iter().filter(|_| compiled.each == Each::Model).flatten();
-        let names = known.chain(patterns.map(|pattern| Some(pattern.as_str())));
-        names.enumerate().filter_map(move |(number, name)| {
-            let counter = compiled.counters.used_by(number)?;
-            Some(SubjectView { name, limit: &compiled.limit, counter })
+        let known = self.compiled.counters.all().filter(move |(subject, _)| self.is_known(subject));
+        known.map(move |(subject, counter)| SubjectView {
+            name: match subject {
+                CountedSubject::Unnamed => None,
+                CountedSubject::Named(name) | CountedSubject::Alone(name) => Some(name),
+            },
+            limit: &self.compiled.limit,
+            counter,
         })
+    }
+
+    /// Whether the configuration still has a subject.
+    fn is_known(&self, subject: &CountedSubject) -> bool {
+        let Self { index, compiled } = self;
+        let rules = &index.rules;
+        match (compiled.each, subject) {
+            (_, CountedSubject::Unnamed) => true,
+            (Each::Client, CountedSubject::Named(name)) | (_, CountedSubject::Alone(name)) => {
+                index.clients.get(&**name).is_some()
+            }
+            (Each::Group, CountedSubject::Named(name)) => rules.groups.contains_key(name),
+            (Each::Route, CountedSubject::Named(name)) => rules.routes.contains_key(name),
+            (Each::Model, CountedSubject::Named(name)) => {
+                rules.models.contains_key(name)
+                    || compiled.filters.models.iter().flatten().any(|pattern| pattern == name)
+            }
+            (Each::Gateway, CountedSubject::Named(_)) => false,
+        }
     }
 
     /// What is used by the subject that the requests of `client`, which is in `group`, count as; `None` where that does not depend on the client.
@@ -86,15 +103,16 @@ impl<'l> LimitView<'l> {
 
     /// Whether the limit may apply to requests of `client`, which is in `group`.
     pub fn concerns(&self, client: &str, group: Option<&str>) -> bool {
-        let LimitIndex { limits, of_all, of_groups, of_clients, of_routes, of_models, .. } = self.index;
+        let LimitIndex { rules, clients, .. } = self.index;
+        let Rules { limits, of_all, groups, routes, models, .. } = &**rules;
         let has = |list: &[usize]| {
             list.iter()
                 .any(|position| limits.get(*position).is_some_and(|one| std::ptr::eq(one, self.compiled)))
         };
         let is_referenced = has(of_all)
-            || group.and_then(|group| of_groups.get(group)).is_some_and(|list| has(list))
-            || of_clients.get(client).is_some_and(|list| has(list))
-            || of_routes.values().chain(of_models.values()).any(|list| has(list));
+            || group.and_then(|group| groups.get(group)).is_some_and(|group| has(&group.list))
+            || clients.get(client).is_some_and(|client| has(&client.list))
+            || routes.values().chain(models.values()).any(|table| has(&table.list));
         let filters = &self.compiled.filters;
         let fits = |names: &Option<Vec<Arc<str>>>, name: Option<&str>| {
             names

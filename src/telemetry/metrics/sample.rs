@@ -63,7 +63,7 @@ pub struct Sample<'a> {
     pub finish_reason: Option<FinishReason>,
     /// The client's SDK.
     pub sdk: Sdk,
-    /// The trace that the request belongs to, if it is sampled.
+    /// The trace that the request belongs to, if it is recorded: exported, or by the client where nothing is exported.
     pub trace: Option<&'a str>,
     /// When the request arrived.
     pub time: SystemTime,

@@ -10,6 +10,7 @@ pub struct SpanCounts {
     queue_full: Count,
     rejected: Count,
     failed: Count,
+    rate_limited: Count,
 }
 
 /// Why spans were dropped.
@@ -21,6 +22,8 @@ pub enum DropReason {
     Rejected,
     /// The collector has refused the request, or could not be reached for too long.
     Failed,
+    /// Something had gone wrong or was slow, but more of that ended in the same second than is exported.
+    RateLimited,
 }
 
 impl SpanCounts {
@@ -30,8 +33,8 @@ impl SpanCounts {
     }
 
     /// The drops, with the metrics' label values.
-    pub fn drops(&self) -> [(&'static str, u64); 3] {
-        [DropReason::QueueFull, DropReason::Rejected, DropReason::Failed]
+    pub fn drops(&self) -> [(&'static str, u64); 4] {
+        [DropReason::QueueFull, DropReason::Rejected, DropReason::Failed, DropReason::RateLimited]
             .map(|reason| (reason.as_str(), self.of(reason).value()))
     }
 
@@ -40,6 +43,7 @@ impl SpanCounts {
             DropReason::QueueFull => &self.queue_full,
             DropReason::Rejected => &self.rejected,
             DropReason::Failed => &self.failed,
+            DropReason::RateLimited => &self.rate_limited,
         }
     }
 }
@@ -51,6 +55,7 @@ impl DropReason {
             Self::QueueFull => "queue_full",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
+            Self::RateLimited => "rate_limited",
         }
     }
 }

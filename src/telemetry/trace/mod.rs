@@ -10,6 +10,7 @@ mod names;
 mod preset;
 mod proto;
 mod queue;
+mod rates;
 mod resource;
 mod response;
 mod sampling;
@@ -31,6 +32,7 @@ pub use queue::{Batch, SpanQueue};
 pub use resource::Envelope;
 pub use response::Receipt;
 use sampling::Sampling;
+pub use sampling::{Chance, Mishap};
 pub use schedule::Backoff;
 pub use view::{AttemptView, Target, TraceView};
 
@@ -83,18 +85,18 @@ impl Tracer {
     }
 
     /// Whether the exchange is exported.
-    pub fn keeps(&self, view: &TraceView<'_>) -> bool {
-        self.sampling.keeps(view)
+    pub fn keeps(&self, chance: &Chance<'_>) -> bool {
+        self.sampling.keeps(chance, &self.queue)
     }
 
-    /// Encodes the spans of the exchange and its attempts, and queues them. Never waits: without room, they are dropped and counted.
-    pub fn export<'a>(&self, view: &TraceView<'a>, attempts: impl Iterator<Item = AttemptView<'a>>) {
+    /// Encodes the spans of the exchange and its attempts, and queues them. Returns whether there was room; without, they are dropped and counted.
+    pub fn export<'a>(&self, view: &TraceView<'a>, attempts: impl Iterator<Item = AttemptView<'a>>) -> bool {
         thread_local! {
             static BUFFERS: RefCell<span::Buffers> = RefCell::default();
         }
         BUFFERS.with_borrow_mut(|buffers| {
             let spans = span::write(self.style, view, attempts, buffers);
-            self.queue.push(buffers.spans(), spans);
-        });
+            self.queue.push(buffers.spans(), spans)
+        })
     }
 }

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use http::{HeaderName, HeaderValue};
 
-use super::{AttemptView, TraceView, proto::Attributes, view::cut};
+use super::{AttemptView, TraceView, proto::Attributes, span::units, view::cut};
 use crate::{config::Preset, openai::Usage, telemetry::clock};
 
 /// The headers that a service wants on each request, unless the operator has set them.
@@ -30,6 +30,10 @@ pub(super) fn of_exchange(attributes: &mut Attributes<'_>, preset: Option<Preset
             attributes.maybe_text("user.id", view.caller);
             // Other attributes of the root cannot be filtered by.
             attributes.maybe_text("langfuse.trace.metadata.route", view.route);
+            attributes.maybe_text("langfuse.trace.metadata.group", view.group);
+            for (name, value) in view.tags {
+                attributes.text_below("langfuse.trace.metadata.tag_", name, value);
+            }
             attributes.text("langfuse.trace.metadata.request_id", view.request_id);
         }
         Some(Preset::Phoenix) => {
@@ -106,6 +110,9 @@ fn phoenix(attributes: &mut Attributes<'_>, view: &TraceView<'_>, attempt: &Atte
         attributes.maybe_number("llm.token_count.prompt_details.cache_read", usage.cached_input);
         attributes.maybe_number("llm.token_count.prompt_details.cache_write", usage.cache_write);
         attributes.maybe_number("llm.token_count.completion_details.reasoning", usage.reasoning);
+    }
+    if let Some(cost) = view.cost.filter(|_| attempt.is_answer) {
+        attributes.fraction("llm.cost.total", units(cost));
     }
 }
 

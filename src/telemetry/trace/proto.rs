@@ -67,6 +67,17 @@ impl Attributes<'_> {
         bytes(self.out, field::STRING, value.as_bytes());
     }
 
+    /// Adds an attribute of text whose name begins with `prefix`.
+    pub(super) fn text_below(&mut self, prefix: &str, name: &str, value: &str) {
+        let (length, inner) = (prefix.len() + name.len(), field_length(value.len()));
+        message(self.out, self.tag, field_length(length) + field_length(inner));
+        message(self.out, field::KEY, length);
+        self.out.extend_from_slice(prefix.as_bytes());
+        self.out.extend_from_slice(name.as_bytes());
+        message(self.out, field::VALUE, inner);
+        bytes(self.out, field::STRING, value.as_bytes());
+    }
+
     /// Adds an attribute of text, if there is one.
     pub(super) fn maybe_text(&mut self, name: &str, value: Option<&str>) {
         if let Some(value) = value {

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{DropReason, SpanCounts};
+use super::{DropReason, SpanCounts, rates::Rates};
 
 /// Limit in bytes of the spans that wait.
 const MOST_BYTES: usize = 8 << 20;
@@ -24,6 +24,7 @@ pub struct SpanQueue {
     waiting: Mutex<Waiting>,
     enough: Notify,
     counts: Arc<SpanCounts>,
+    rates: Rates,
 }
 
 #[derive(Debug, Default)]
@@ -54,13 +55,19 @@ impl SpanQueue {
         &self.counts
     }
 
-    /// Adds the encoded spans of one exchange. Never waits: without room, they are dropped and counted.
-    pub(super) fn push(&self, bytes: &[u8], spans: u64) {
+    /// How much is exported because something went wrong.
+    pub(super) fn rates(&self) -> &Rates {
+        &self.rates
+    }
+
+    /// Adds the encoded spans of one exchange, and returns whether there was room. Never waits: without room, they are dropped and counted.
+    pub(super) fn push(&self, bytes: &[u8], spans: u64) -> bool {
         let piece = Piece { bytes: bytes.into(), spans };
         let mut waiting = self.lock();
         if waiting.bytes + bytes.len() > MOST_BYTES {
             drop(waiting);
-            return self.counts.dropped(DropReason::QueueFull, spans);
+            self.counts.dropped(DropReason::QueueFull, spans);
+            return false;
         }
         let before = waiting.spans;
         waiting.spans += spans;
@@ -71,6 +78,7 @@ impl SpanQueue {
         if is_enough {
             self.enough.notify_one();
         }
+        true
     }
 
     /// Takes spans for one request; `None` if there are none.
@@ -116,7 +124,8 @@ mod tests {
             bytes[0] = first;
             bytes
         };
-        (0..9).for_each(|number| queue.push(&piece(number), 3));
+        let pushed: Vec<bool> = (0..9).map(|number| queue.push(&piece(number), 3)).collect();
+        assert_eq!(pushed, [[true; 8].as_slice(), &[false]].concat());
         let dropped = |queue: &SpanQueue| queue.counts().drops()[0];
         assert_eq!(dropped(&queue), ("queue_full", 3));
         for number in 0..8 {
@@ -124,17 +133,17 @@ mod tests {
             assert_eq!((batch.bytes[0], batch.spans), (number, 3), "one piece is more than a batch");
         }
         assert!(queue.take().is_none());
-        queue.push(&piece(9), 3);
+        assert!(queue.push(&piece(9), 3));
         assert_eq!((queue.take().map(|batch| batch.spans), dropped(&queue)), (Some(3), ("queue_full", 3)));
     }
 
     #[tokio::test]
     async fn the_exporter_is_woken_for_a_whole_batch() {
         let queue = SpanQueue::default();
-        (0..BATCH_SPANS / 2).for_each(|_| queue.push(b"x", 2));
+        (0..BATCH_SPANS / 2).for_each(|_| assert!(queue.push(b"x", 2)));
         assert!(queue.has_enough());
         queue.enough().await;
-        queue.push(b"x", 2);
+        assert!(queue.push(b"x", 2));
         assert_eq!(queue.take().map(|batch| batch.spans), Some(BATCH_SPANS));
         assert_eq!(queue.take().map(|batch| batch.spans), Some(2));
     }

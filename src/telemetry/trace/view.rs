@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{openai::Usage, telemetry::ids::TraceContext};
+use crate::{money::Cost, openai::Usage, telemetry::ids::TraceContext};
 
 /// Limit in bytes of a text that a client or an upstream has chosen.
 const TEXT_KEPT: usize = 256;
@@ -25,6 +25,10 @@ pub struct TraceView<'a> {
     pub client: IpAddr,
     /// `[client.NAME]`
     pub caller: Option<&'a str>,
+    /// `[group.NAME]` of the client.
+    pub group: Option<&'a str>,
+    /// The tags of the client, names and values.
+    pub tags: &'a [(Box<str>, Box<str>)],
     /// `[route.NAME]`
     pub route: Option<&'a str>,
     /// The path of that route.
@@ -47,8 +51,6 @@ pub struct TraceView<'a> {
     pub error: Option<&'a str>,
     /// Whether the exchange failed by the rules for servers: a status of 500 and more, or a response that broke off by itself.
     pub is_error: bool,
-    /// Whether something went wrong that an operator looks for, so that it is exported whatever the share.
-    pub is_notable: bool,
     /// Number of attempts, including those that are not kept.
     pub attempts: u32,
     /// Bytes of the request body.
@@ -69,6 +71,8 @@ pub struct TraceView<'a> {
     pub finish_reason: Option<&'static str>,
     /// Tokens, as reported by the upstream.
     pub usage: Option<Usage>,
+    /// What the exchange has cost, where tokens have prices.
+    pub cost: Option<&'a Cost>,
     /// When the last frame of the response was sent.
     pub last_frame: Option<Duration>,
     /// Turns of a WebSocket connection.

@@ -97,6 +97,66 @@ async fn what_is_slow_is_exported_and_what_never_reached_an_upstream_is_drawn() 
     );
 }
 
+/// The gateway refuses by itself as long as the circuit breaker is open; each refusal is an error, and the share is nothing.
+#[tokio::test]
+async fn a_flood_of_refusals_is_bounded_and_what_is_left_out_is_counted() {
+    const REFUSED: usize = 200;
+    let mut receiver = Receiver::start(&[]);
+    let upstream = simulator().await;
+    let otlp = format!("[otlp]\nendpoint = {:?}\nsample = 0\nslow = \"off\"", receiver.url);
+    let toml = crate::harness::GatewayToml::before(&upstream.url(), "retry = \"off\"").more(otlp);
+    let gateway = Gateway::start(&toml);
+    let snapshot = gateway.inside().live.load_full();
+    let hour = std::time::Duration::from_secs(3600);
+    for target in snapshot.upstreams["sim"].targets() {
+        target.state.hold_open(hour, std::time::Instant::now());
+    }
+    for _ in 0..REFUSED {
+        let answer = ask(&gateway, &[]).await;
+        assert_eq!((answer.status.as_u16(), &*answer.code()), (503, "upstream_unavailable"));
+    }
+    gateway.finished(REFUSED).await;
+    assert_eq!(gateway.stop().await, Ended::Drained);
+    assert!(receiver.spans().iter().all(|span| span.is_root() && span.text("status") == "ERROR"));
+    let counts = snapshot.spans.counts();
+    let (exported, [.., (reason, left_out)]) = (counts.exported.value(), counts.drops());
+    // At most ten in each second, and they took less than twenty seconds.
+    assert!(exported >= 10 && left_out > 0, "{exported} {left_out}");
+    assert_eq!((reason, exported + left_out), ("rate_limited", REFUSED as u64));
+}
+
+/// Exemplars lead to traces: those that are exported, and without the table those that the client records.
+#[tokio::test]
+async fn only_traces_that_can_be_looked_up_are_exemplars() {
+    let mut receiver = Receiver::start(&[]);
+    let upstream = simulator().await;
+    let drawn = exporting(&upstream.url(), &receiver.url, "sample = 0.5\nslow = \"off\"").admin();
+    let alone = crate::harness::GatewayToml::before(&upstream.url(), "retry = \"off\"").admin();
+    let (low, high) = ("aaaaaaaaaaaaaaaaaa7fffffffffffff", "aaaaaaaaaaaaaaaaaa80000000000000");
+    for (toml, expected) in [(drawn, [false, true, false]), (alone, [true, true, false])] {
+        let gateway = Gateway::start(&toml);
+        let mut found = Vec::new();
+        for headers in [vec![traceparent(low, "01")], vec![traceparent(high, "01")], vec![]] {
+            let headers: Vec<_> = headers.iter().map(|parent| ("traceparent", parent.as_str())).collect();
+            let answer = ask(&gateway, &headers).await;
+            let trace = gateway.log.line_of(&answer).await["trace_id"].as_str().unwrap().to_owned();
+            let admin = gateway.admin.unwrap();
+            let scrape = crate::harness::request(admin, crate::harness::Http::One, "GET", "/metrics")
+                .header("accept", "application/openmetrics-text");
+            let scrape = scrape.body(crate::harness::whole("")).unwrap();
+            let text = crate::harness::send(admin, crate::harness::Http::One, scrape).await;
+            found.push((trace.clone(), text.text().contains(&format!("trace_id=\"{trace}\""))));
+        }
+        let has: Vec<bool> = found.iter().map(|(_, has)| *has).collect();
+        // Without a parent, the gateway's own trace id decides, which is exported if its random bits say so.
+        let is_drawn = |trace: &str| u64::from_str_radix(&trace[18..], 16).unwrap() >= 1 << 55;
+        let last = expected == [false, true, false] && is_drawn(&found[2].0);
+        assert_eq!(has, [expected[0], expected[1], expected[2] || last], "{found:?}");
+        assert_eq!(gateway.stop().await, Ended::Drained);
+    }
+    assert!(receiver.spans().iter().all(|span| span.text("trace") != low));
+}
+
 #[tokio::test]
 async fn without_the_table_nothing_is_exported_and_the_attempt_has_the_gateways_span() {
     let upstream = simulator().await;

@@ -54,9 +54,11 @@ fn counts(gateway: &Gateway) -> Arc<SpanCounts> {
     gateway.inside().live.load().spans.counts().clone()
 }
 
-/// Spans that were exported; dropped because there was no room, because they were rejected, and because it failed.
+/// Spans that were exported; dropped because there was no room, because they were rejected, and because it failed. None is left out by rate.
 fn all(counts: &SpanCounts) -> (u64, [u64; 3]) {
-    (counts.exported.value(), counts.drops().map(|(_, count)| count))
+    let [no_room, rejected, failed, rate_limited] = counts.drops().map(|(_, count)| count);
+    assert_eq!(rate_limited, 0);
+    (counts.exported.value(), [no_room, rejected, failed])
 }
 
 /// A gateway that has had a request and is about to export it.

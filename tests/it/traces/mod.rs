@@ -4,9 +4,10 @@ mod chosen;
 mod collectors;
 mod kinds;
 mod metrics;
+mod owners;
 mod phoenix;
 mod presets;
-mod receiver;
+pub mod receiver;
 mod secrets;
 
 use serde_json::json;

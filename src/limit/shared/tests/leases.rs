@@ -101,8 +101,8 @@ fn a_flood_that_others_have_no_room_for_costs_the_store_nothing() {
     // A request that has waited for its turn asks.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let turns = [theirs[0].counter.clone()];
-    let now = crate::limit::shared::now();
-    assert!(runtime.block_on(other.take_turn(&theirs, Demand::default(), now, &turns)).is_err());
+    let mut wait = crate::store::StoreWait::default();
+    assert!(runtime.block_on(other.take_turn(&theirs, Demand::default(), &turns, &mut wait)).is_err());
     assert_eq!(other.statistics().durations().count() - before, asked + 1);
 }
 
