@@ -26,7 +26,7 @@ const MAY_BE_EMPTY: &[(&str, &str)] = &[
 const WITHOUT_TARGETS: (&str, &str, &str) = ("SluicegateDown", "critical", "2");
 
 /// How long all of it may take.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// For how long the mix goes on before panels are drawn, so that something is to be seen.
 const BEFORE_DRAWING: Duration = Duration::from_secs(60);
