@@ -29,8 +29,10 @@ mod downstream;
 mod gateway;
 mod intake;
 mod key_use;
+mod known_head;
 mod local;
 mod memo;
+mod names_memo;
 mod queueing;
 mod rewrite;
 mod sdk;
@@ -50,7 +52,7 @@ use crate::{
     policy,
     snapshot::Route,
 };
-use arrival::{Arrived, Handshake, RoutedRequest};
+use arrival::{Handshake, RoutedRequest};
 use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
@@ -61,6 +63,7 @@ pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
 pub use gateway::{ClientsApplied, Gateway, Reload};
+pub use known_head::HeadMemo;
 pub use memo::CallerMemo;
 pub use tunnel::OpenTunnel;
 pub use worker::Worker;
@@ -94,7 +97,7 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
-    let context = RequestContext::new(worker, downstream);
+    let context = RequestContext::of_head(worker, downstream, &head);
     let safe = LogSafeHead::read(&head, &context);
     let presented = safe.presented.clone();
     let mut exchange = context.open_exchange(&head, safe, in_flight);
@@ -201,15 +204,11 @@ async fn answer(
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
-    let routed = arrival::find_route(context, exchange, &head)?;
-    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
-    exchange.introduce();
+    let arrived = arrival::arrive(context, exchange, &head, presented)?;
     if let Err(fault) = arrival::admit_load(context, exchange) {
         return Err(refuse_unread(fault, &head, body).await);
     }
-    let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
-    let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived::new(routed, authenticated, timeouts);
+    let total = TotalTimeout::set(exchange, arrived.timeouts.total(arrived.routed.route.total));
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
@@ -300,7 +299,7 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(first) = route.steps.first() {
-        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets);
+        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets, None);
     }
     identify(&mut headers, &exchange.record);
     if exchange.is_last() {

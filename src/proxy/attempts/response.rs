@@ -73,7 +73,9 @@ pub(super) async fn judge(
     if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
         return Err(AttemptError::Fault(Fault::UnusableHead(Reason::TransferCoding)));
     }
-    let id = policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets());
+    let id = context.worker.names_memo.with(route, candidate.secrets(), |names| {
+        policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets(), Some(names))
+    });
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     head.version = exchange.record.version;
     head.extensions.clear();
