@@ -169,7 +169,7 @@ impl WrittenHead {
     /// `None` if the head is not to be remembered.
     fn of(head: &request::Parts, key: &SecretScanner<'_>) -> Option<Self> {
         let headers = &head.headers;
-        let bytes: usize = headers.values().map(|value| value.len()).sum();
+        let bytes: usize = headers.values().map(http::HeaderValue::len).sum();
         let names: usize = headers.keys().map(|name| name.as_str().len()).sum();
         let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
         let is_large = bytes + names + target > MOST_BYTES || headers.len() > MOST_LINES;

@@ -75,6 +75,7 @@ pub(super) fn arrive(
 }
 
 /// A request whose route and client have been found.
+#[derive(Clone, Copy)]
 struct Arriving<'a> {
     head: &'a request::Parts,
     routed: &'a RoutedRequest,

@@ -230,10 +230,10 @@ fn what_a_connection_remembers_changes_nothing() {
         (upstream, gateway)
     });
     // A key in the query proves nothing, right after it proved something in a header, and when the same head comes again.
-    let asked = |path, key| Asked { target: ("POST", path), key, change: CHANGES[0], prompt: 0 };
-    let in_query = asked("/open/chat/completions?key=dora", None);
+    let plain = |path, key| Asked { target: ("POST", path), key, change: CHANGES[0], prompt: 0 };
+    let in_query = plain("/open/chat/completions?key=dora", None);
     let requests =
-        [asked("/open/chat/completions", Some(DORA)), in_query.clone(), in_query.clone(), in_query];
+        [plain("/open/chat/completions", Some(DORA)), in_query.clone(), in_query.clone(), in_query];
     for http in BOTH {
         let compared = each_is_as_on_a_connection_of_its_own(&gateway, &upstream, http, &requests);
         runtime.block_on(compared).unwrap();
