@@ -13,7 +13,7 @@ use super::{
     send::{Payload, Sender, Sent},
     stop,
 };
-use crate::telemetry::trace::{Backoff, Batch, Receipt, SpanQueue};
+use crate::telemetry::trace::{Batch, Pace, Receipt, SpanQueue};
 
 /// Spans wait so long at most before they are sent (the specification's default for batches).
 const EVERY: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 pub(super) struct TraceExport {
     sender: Sender,
     queue: Arc<SpanQueue>,
-    backoff: Backoff,
+    pace: Pace,
     health: Health,
 }
 
@@ -47,7 +47,7 @@ impl TraceExport {
     pub(super) fn new(sender: Sender, queue: Arc<SpanQueue>) -> Self {
         let url = sender.collector().traces.as_ref().map(|endpoint| endpoint.url.to_string());
         let health = Health::new("traces", url.unwrap_or_default());
-        Self { sender, queue, backoff: Backoff::default(), health }
+        Self { sender, queue, pace: Pace::default(), health }
     }
 
     /// Exports until `stopped`; then sends what waits, once, and ends.
@@ -62,9 +62,11 @@ impl TraceExport {
                 () = sleep(EVERY) => Next::GoOn,
                 () = stop(&mut stopped) => Next::Stop,
             };
-            while next == Next::GoOn
-                && let Some(batch) = self.queue.take()
-            {
+            while next == Next::GoOn {
+                // Until then spans stay in the queue, which is bounded.
+                next = self.until_due(&mut stopped).await;
+                let batch = if next == Next::GoOn { self.queue.take() } else { None };
+                let Some(batch) = batch else { break };
                 let delivery = self.delivery(&batch);
                 next = self.deliver(delivery, &mut stopped).await;
                 // What is left is less than a batch, and waits for more.
@@ -85,7 +87,7 @@ impl TraceExport {
     async fn deliver(&mut self, delivery: Delivery, stopped: &mut watch::Receiver<bool>) -> Next {
         loop {
             let sent = self.send(&delivery.payload).await;
-            let wait = match self.judge(&sent) {
+            match self.judge(&sent) {
                 Receipt::Taken { rejected } => {
                     delivery.unsent.taken(rejected);
                     return Next::GoOn;
@@ -93,16 +95,24 @@ impl TraceExport {
                 Receipt::Refused => return Next::GoOn,
                 // Its age is looked at before the wait: after one that the collector has named, it is always sent again.
                 Receipt::Later(_) if delivery.first_try.elapsed() > GIVE_UP => return Next::GoOn,
-                Receipt::Later(named) => self.backoff.after_failure(named),
-            };
-            let is_stopped = tokio::select! {
-                () = sleep(wait) => false,
-                () = stop(stopped) => true,
-            };
-            if is_stopped {
+                Receipt::Later(_) => {}
+            }
+            if self.until_due(stopped).await == Next::Stop {
                 self.try_once(delivery).await;
                 return Next::Stop;
             }
+        }
+    }
+
+    /// Waits until a request may be sent.
+    async fn until_due(&self, stopped: &mut watch::Receiver<bool>) -> Next {
+        let wait = self.pace.wait(Instant::now());
+        if wait.is_zero() {
+            return Next::GoOn;
+        }
+        tokio::select! {
+            () = sleep(wait) => Next::GoOn,
+            () = stop(stopped) => Next::Stop,
         }
     }
 
@@ -137,12 +147,12 @@ impl TraceExport {
     }
 
     fn judge(&mut self, sent: &Sent) -> Receipt {
-        if matches!(sent.receipt, Receipt::Taken { .. }) {
-            self.backoff.success();
-            self.health.good();
-        } else {
-            self.health.bad(&sent.why);
+        match sent.receipt {
+            Receipt::Taken { .. } => self.pace.taken(),
+            Receipt::Later(named) => self.pace.failed(named, Instant::now()),
+            Receipt::Refused => {}
         }
+        self.health.judge(sent);
         sent.receipt
     }
 }

@@ -14,7 +14,7 @@ use super::{
     sample::{RequestResult, Tokens},
     worker::Name,
 };
-use crate::openai::FinishReason;
+use crate::{money::Cost, openai::FinishReason};
 
 /// Models with series of their own in one process.
 pub const MAX_MODELS: usize = 64;
@@ -69,6 +69,8 @@ pub struct ModelMeasures {
     pub per_token: Total,
     /// Tokens.
     pub tokens: Tokens,
+    /// What they have cost, in the currency of the last one that had a cost. The operator's live page shows it.
+    pub cost: Option<Box<Cost>>,
     /// Responses by the reason why the model stopped, in the order of [`FinishReason::ALL`].
     pub finish_reasons: [u64; FinishReason::ALL.len()],
 }
@@ -148,7 +150,18 @@ impl ModelMeasures {
         self.exemplars.merge(&other.exemplars);
         self.per_token.merge(&other.per_token);
         self.tokens.merge(&other.tokens);
+        if let Some(cost) = &other.cost {
+            self.add_cost(cost);
+        }
         add(&mut self.finish_reasons, &other.finish_reasons);
+    }
+
+    /// Adds a cost. One in another currency begins a new sum.
+    pub(super) fn add_cost(&mut self, cost: &Cost) {
+        match &mut self.cost {
+            Some(sum) if sum.currency == cost.currency => sum.amount = sum.amount.saturating_add(cost.amount),
+            sum => *sum = Some(Box::new(cost.clone())),
+        }
     }
 
     /// The times of requests with that kind of error. `_OTHER` is OpenTelemetry's word for kinds that are not told apart.

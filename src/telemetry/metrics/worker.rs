@@ -559,6 +559,9 @@ impl ModelMeasures {
         if let Some(tokens) = &exchange.tokens {
             self.tokens.merge(tokens);
         }
+        if let Some(cost) = exchange.cost {
+            self.add_cost(cost);
+        }
         if let Some(count) = exchange.finish_reason.and_then(|why| self.finish_reasons.get_mut(why.index())) {
             *count += 1;
         }
