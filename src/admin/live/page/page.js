@@ -513,7 +513,7 @@ function clientsView() {
     });
     rows.sort((one, other) => other.in_flight - one.in_flight || other.tokens_out - one.tokens_out);
     clients.show(rows);
-    limitsTitle.hidden = table.element.hidden = limits === null;
+    limitsTitle.hidden = table.element.hidden = limits === null || limits.length === 0;
     table.show((limits ?? []).flatMap(limitRows));
     const queued = Object.entries(state.queues).map(([id, waiting]) => ({ id, waiting }));
     queuesTitle.hidden = queues.element.hidden = queued.length === 0;
