@@ -26,9 +26,24 @@ def released(tree: Path = ROOT) -> Path:
     return cargo("--bin", "sluicegate", tree)
 
 
-def load_client() -> Path:
+def load_client(folder: Path | None = None) -> Path:
     """The client that puts load on a proxy."""
-    return cargo("--example", "load-client", ROOT)
+    return example("load-client", folder)
+
+
+def memory(folder: Path | None) -> Path:
+    """The memory-bound kernel, and the neighbour."""
+    return example("memory", folder)
+
+
+def minimal(folder: Path | None) -> Path:
+    """The minimal proxy of hyper."""
+    return example("minimal-proxy", folder)
+
+
+def example(name: str, folder: Path | None) -> Path:
+    """A program that goes with the scripts: from this folder, or built."""
+    return (folder / name).resolve() if folder else cargo("--example", name, ROOT)
 
 
 def cargo(kind: str, name: str, tree: Path) -> Path:

@@ -36,7 +36,7 @@ def family(pid: int) -> Iterator[int]:
 
 
 def cpu_ns(pid: int) -> int:
-    """CPU time of all threads and children, in nanoseconds. It includes stolen time, so runs with much of that are repeated."""
+    """CPU time of all threads and children, in nanoseconds. On many kernels it includes stolen time, so runs with much of that are repeated."""
     found = [schedstat for one in family(pid) for schedstat in PROC.glob(f"{one}/task/*/schedstat")]
     if not found:
         raise Missing(f"no /proc/{pid}/task/*/schedstat: the process has ended, or the kernel was built without CONFIG_SCHED_INFO")
@@ -54,18 +54,6 @@ def descriptors(pid: int) -> int:
     return sum(len(os.listdir(PROC / f"{one}/fd")) for one in family(pid))
 
 
-def stolen() -> tuple[int, int]:
-    """Ticks stolen by the host, and all ticks, since the start of the machine."""
-    ticks = [int(word) for word in read(PROC / "stat").split("\n", 1)[0].split()[1:9]]
-    return ticks[7], sum(ticks)
-
-
-def steal_since(before: tuple[int, int]) -> float:
-    """The share that was stolen since then."""
-    taken, ticks = stolen()
-    return (taken - before[0]) / max(1, ticks - before[1])
-
-
 def read(path: Path) -> str:
     """The content of a file; nothing if it is gone, as that of a process may be at any time."""
     try:
@@ -79,9 +67,14 @@ def facts() -> list[tuple[str, str]]:
     models = [line.split(":", 1)[1].strip() for line in read(PROC / "cpuinfo").splitlines() if line.startswith("model name")]
     return [
         ("machine", f"{len(CPUS)} × {models[0] if models else platform.machine()}, Linux {platform.release()}"),
-        ("load average", " ".join(f"{load:.1f}" for load in os.getloadavg())),
+        ("load average", load_average()),
         *((name, version) for name, *command in VERSIONS if (version := first_line(command))),
     ]
+
+
+def load_average() -> str:
+    """The load average of 1, 5 and 15 minutes."""
+    return " ".join(f"{load:.1f}" for load in os.getloadavg())
 
 
 VERSIONS = [("nginx", "nginx", "-v"), ("HAProxy", "haproxy", "-v"), ("rustc", "rustc", "--version"), ("oha", "oha", "--version")]

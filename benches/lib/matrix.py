@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import drive
+import host
 import machine
 import peers
-from drive import Figures, Scenario, Tools, Wrong
+from drive import Scenario, Tools, Wrong
+from host import Figures
 from peers import Setup
 from stage import Program, Stage
 
@@ -77,24 +79,37 @@ class Results:
             for figures, base in zip(runs, plain.get(program, [])):
                 if figures and base:
                     figures["handshake_us"] = figures["cpu_us"] - base["cpu_us"]
+        host.judge(self.runs())
+
+    def runs(self) -> list[Figures]:
+        """The figures of all runs that have some."""
+        return [run for scenario in self.samples.values() for runs in scenario.values() for run in runs if run]
+
+    def busy(self, scenario: str) -> list[bool]:
+        """For each round, whether the host was too busy in one of its runs. Empty where nobody looked."""
+        rounds = list(zip(*self.samples.get(scenario, {}).values()))
+        if not any(run and "stolen" in run for round in rounds for run in round):
+            return []
+        return [any(run and host.busy(run) for run in round) for round in rounds]
 
     def median(self, scenario: str, program: str, figure: str) -> float | None:
         """The median of all rounds."""
-        runs = self.samples.get(scenario, {}).get(program, [])
-        return median(figures.get(figure) for figures in runs if figures)
+        return median(self.values(scenario, program, figure))
 
-    def ratio(self, scenario: str, program: str, other: str, figure: str) -> float | None:
-        """The median of the ratios within a round."""
+    def values(self, scenario: str, program: str, figure: str) -> list[float]:
+        """A figure in each round that has it."""
+        runs = self.samples.get(scenario, {}).get(program, [])
+        return [run[figure] for run in runs if run and figure in run]
+
+    def ratios(self, scenario: str, program: str, other: str, figure: str) -> list[float]:
+        """The ratio within each round that has both figures."""
         runs = self.samples.get(scenario, {})
         pairs = zip(runs.get(program, []), runs.get(other, []))
-        return median(
-            one[figure] / two[figure] for one, two in pairs if one and two and figure in one and two.get(figure, 0) > 0
-        )
+        return [one[figure] / two[figure] for one, two in pairs if one and two and figure in one and two.get(figure, 0) > 0]
 
 
-def median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
+def median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: int, only: set[str]) -> Results:
@@ -121,13 +136,21 @@ def measure(tools: Tools, stage: Stage, setup: Setup, names: list[str], rounds: 
 def interleave(
     results: Results, tools: Tools, stage: Stage, scenarios: list[Scenario], programs: dict[str, Program], rounds: int
 ) -> None:
+    """Runs of all programs in turns. The memory-bound kernel is read before and after each round, and the longer time is noted with its runs."""
     order = list(programs.items())
+    read = tools.probe.read if tools.probe else dict
+    before = read()
     for scenario in scenarios:
         for _ in range(rounds):
             # Rotated, so that no program is always the first.
             order.append(order.pop(0))
             for name, program in order:
                 results.add(scenario.name, name, lambda: drive.run(tools, stage, program, scenario))
+            after = read()
+            for name, _ in order:
+                if run := results.samples[scenario.name][name][-1]:
+                    run |= host.worse(before, after)
+            before = after
 
 
 def measure_memory(

@@ -27,12 +27,16 @@ class Setup:
     # More lines for the gateway's route, and more tables.
     route: str = ""
     more: str = ""
+    # The port of an upstream in place of the simulator, whose answers are not checked then.
+    upstream: int = 0
+    # The minimal proxy of hyper, where it is one of the programs.
+    minimal: Path | None = None
     # The command that runs the program, such as valgrind's; empty if it runs by itself.
     under: tuple[str, ...] = ()
 
 
 def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Program:
-    """Starts one of the proxies, `sluicegate`, `nginx` or `haproxy`, and checks that it works."""
+    """Starts one of the proxies, `sluicegate`, `nginx`, `haproxy` or `minimal`, and checks that it works."""
     plain, tls, admin = free_ports(3)
     program = Program(name or kind, plain, tls, admin=admin if kind == "sluicegate" and setup.everything else 0)
     folder = made.folder / f"{program.name}-{program.plain}"
@@ -40,7 +44,8 @@ def proxy(made: Stage, kind: str, setup: Setup, name: str | None = None) -> Prog
     program.patient = bool(setup.under)
     command = COMMANDS[kind](made, program, setup, folder)
     made.spawn(program, [*setup.under, *command], machine.proxy_cpus() if setup.pinned else None)
-    check(made, program, setup)
+    if not setup.upstream:
+        check(made, program, setup)
     return program
 
 
@@ -60,7 +65,7 @@ def check(made: Stage, program: Program, setup: Setup) -> None:
 
 def sluicegate(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
     certs = stage.folder / "certs"
-    upstream = f'url = "http://127.0.0.1:{stage.direct.plain}"'
+    upstream = f'url = "http://127.0.0.1:{setup.upstream or stage.direct.plain}"'
     if setup.everything:
         upstream = f'url = "https://localhost:{stage.secure.tls}"\ntls = {{ ca = "{stage.ca}" }}'
     admin = f'[admin]\naddress = "127.0.0.1:{program.admin}"' if program.admin else ""
@@ -107,7 +112,7 @@ upstreams = ["next"]
 
 def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
     certs = stage.folder / "certs"
-    scheme, port, trust = "http", stage.direct.plain, ""
+    scheme, port, trust = "http", setup.upstream or stage.direct.plain, ""
     if setup.everything:
         scheme, port = "https", stage.secure.tls
         trust = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {stage.ca}; proxy_ssl_protocols TLSv1.3;
@@ -118,6 +123,7 @@ def nginx(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[st
     config = folder / "nginx.conf"
     config.write_text(f"""
 daemon off;
+{"master_process off;" if setup.under else ""}
 {"user root;" if os.geteuid() == 0 else ""}
 worker_processes {setup.threads};
 worker_rlimit_nofile {FILES};
@@ -158,7 +164,7 @@ http {{
 
 
 def haproxy(stage: Stage, program: Program, setup: Setup, folder: Path) -> list[str]:
-    port, trust = stage.direct.plain, ""
+    port, trust = setup.upstream or stage.direct.plain, ""
     if setup.everything:
         port = stage.secure.tls
         trust = f"ssl verify required ca-file {stage.ca} sni str(localhost) verifyhost localhost"
@@ -192,10 +198,18 @@ backend simulator
     return [needed("haproxy"), "-db", "-f", str(config)]
 
 
+def minimal(stage: Stage, program: Program, setup: Setup, _folder: Path) -> list[str]:
+    """benches/minimal.rs, which knows no TLS."""
+    assert setup.minimal
+    program.tls = 0
+    return [str(setup.minimal), "--listen", f"127.0.0.1:{program.plain}", "--upstream", f"127.0.0.1:{setup.upstream or stage.direct.plain}"]
+
+
 COMMANDS: dict[str, Callable[[Stage, Program, Setup, Path], list[str]]] = {
     "sluicegate": sluicegate,
     "nginx": nginx,
     "haproxy": haproxy,
+    "minimal": minimal,
 }
 
 

@@ -40,7 +40,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     admin: int = 0
     log: Path | None = None
-    # Takes long to stop, and must not be killed early.
+    # Takes long to start and to stop, and must not be killed early.
     patient: bool = False
 
     @property
@@ -79,7 +79,7 @@ class Stage:
                 self.wait(program, port)
 
     def wait(self, program: Program, port: int) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + (120 if program.patient else 30)
         while time.monotonic() < deadline and program.process and program.process.poll() is None:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from matrix import Results
+from matrix import Results, median
 
 OURS = "sluicegate"
 
@@ -17,6 +17,10 @@ class Goal:
     aim: float
     against: str = "nginx"  # the program to compare with; empty: the figure itself
     least: bool = False  # more is better
+
+    def reached(self, value: float, bound: float) -> bool:
+        """Whether a value is on the right side of a bound."""
+        return value >= bound if self.least else value <= bound
 
 
 @dataclass(frozen=True)
@@ -57,33 +61,68 @@ ROWS = [
 def table(results: Results, peers: list[str]) -> str:
     """All measured rows, as Markdown."""
     programs = ["direct", *peers, OURS]
-    lines = [cells("", *programs, "× nginx", "must / aim", ""), "|---" * (len(programs) + 4) + "|"]
+    lines = [cells("", *programs, "× nginx", "in all rounds", "must / aim", "", "busy rounds"), "|---" * (len(programs) + 6) + "|"]
     for row in ROWS:
         if row.scenario in results.samples:
             figures = [shown(results.median(row.scenario, program, row.figure)) for program in programs]
-            ratio = shown(results.ratio(row.scenario, OURS, "nginx", row.figure), 2)
-            lines.append(cells(row.label, *figures, ratio, *judged(results, row)))
+            ratios = results.ratios(row.scenario, OURS, "nginx", row.figure)
+            lines.append(cells(row.label, *figures, shown(median(ratios), 2), span(ratios), *judged(results, row), marked(results.busy(row.scenario))))
     return "\n".join(lines)
 
 
+def summary(runs: dict[str, Results]) -> str:
+    """The ratios to nginx in several runs with different background load: the median and the range of each, bold where the goal was missed."""
+    lines = [cells("× nginx, with this background load:", *runs, "must"), "|---" * (len(runs) + 2) + "|"]
+    for row in ROWS:
+        found = [results.ratios(row.scenario, OURS, "nginx", row.figure) for results in runs.values()]
+        if not any(found):
+            continue
+        goal = row.goal if row.goal and row.goal.against == "nginx" else None
+        must = f"{'≥' if goal.least else '≤'} {goal.must:g}" if goal else ""
+        lines.append(cells(row.label, *(ratio(ratios, goal) for ratios in found), must))
+    return "\n".join(lines)
+
+
+def ratio(ratios: list[float], goal: Goal | None) -> str:
+    """The median and the range of a ratio."""
+    value = median(ratios)
+    if value is None:
+        return "–"
+    text = f"{shown(value, 2)} ({span(ratios)})"
+    return f"**{text}**" if goal and not goal.reached(value, goal.must) else text
+
+
 def judged(results: Results, row: Row) -> tuple[str, str]:
-    """The goal, and whether it was met."""
+    """The goal, and whether the median of the rounds met it; if so, whether each round did."""
     goal = row.goal
     if not goal:
         return "", ""
     sign = "≥" if goal.least else "≤"
     against = f" × {goal.against}" if goal.against else ""
     text = f"{sign} {goal.must:g}{against}" if goal.must == goal.aim else f"{sign} {goal.must:g} / {goal.aim:g}{against}"
-    value = (
-        results.ratio(row.scenario, OURS, goal.against, row.figure)
+    values = (
+        results.ratios(row.scenario, OURS, goal.against, row.figure)
         if goal.against
-        else results.median(row.scenario, OURS, row.figure)
+        else results.values(row.scenario, OURS, row.figure)
     )
+    value = median(values)
     if value is None:
         return text, "not measured"
-    reached = [value >= bound if goal.least else value <= bound for bound in (goal.must, goal.aim)]
-    verdict = "aim met" if all(reached) else "met" if reached[0] else "**missed**"
-    return text, f"{verdict} ({value:.2f})" if goal.against == "direct" else verdict
+    verdict = "aim met" if goal.reached(value, goal.aim) else "met" if goal.reached(value, goal.must) else "**missed**"
+    missed = [each for each in values if not goal.reached(each, goal.must)]
+    if missed and goal.reached(value, goal.must):
+        verdict += f", missed in {len(missed)} of {len(values)} rounds"
+    return text, f"{verdict} ({value:.2f}, {span(values)})" if goal.against == "direct" else verdict
+
+
+def span(values: list[float]) -> str:
+    """The least and the largest value."""
+    return f"{shown(min(values), 2)} to {shown(max(values), 2)}" if values else "–"
+
+
+def marked(busy: list[bool]) -> str:
+    """In how many rounds the host was too busy."""
+    return f"{sum(busy)} of {len(busy)}" if busy else "–"
 
 
 def shown(value: float | None, digits: int | None = None) -> str:

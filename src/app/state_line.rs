@@ -7,7 +7,7 @@ use tokio::{sync::watch, time::sleep};
 use crate::{
     listen::Workers,
     proxy::Gateway,
-    telemetry::{metrics::worker::Counts, state_line::StateLine},
+    telemetry::{metrics::request_counts::Counts, state_line::StateLine},
 };
 
 /// What had been counted when the last line was written.

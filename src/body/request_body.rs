@@ -15,6 +15,12 @@ use thiserror::Error;
 
 use super::ConnectionState;
 
+/// The largest body, in bytes, that is read only to keep a connection: a new one would cost more.
+const SMALL: u64 = 64 << 10;
+
+/// How long its rest may take. Many clients write it right after the head.
+const SOON: Duration = Duration::from_millis(100);
+
 /// A request body that has not been read to its end yet.
 ///
 /// When an incomplete body is dropped, the client may still send its remainder, and many clients (httpcore and curl among them, on HTTP/2
@@ -36,6 +42,25 @@ impl RequestBody {
     pub fn new(body: Incoming, connection: Rc<ConnectionState>, linger: Option<Duration>) -> Self {
         let ended = body.is_end_stream();
         Self { body: Some(body), connection, ended, linger }
+    }
+
+    /// Reads the body to its end and discards it, if it has at most [`SMALL`] bytes and comes within [`SOON`]: then its HTTP/1.1 connection can
+    /// carry another request. On HTTP/2 the rest of a body concerns its own stream only, and nothing is read.
+    pub async fn discard_if_small(mut self) {
+        if self.linger.is_some() || self.is_end_stream() || self.size_hint().lower() > SMALL {
+            return;
+        }
+        let discarding = async {
+            let mut read = 0;
+            while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut self).poll_frame(cx)).await {
+                read += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if read > SMALL {
+                    return;
+                }
+            }
+        };
+        // A body that is late or too large is dropped, and then the connection is closed.
+        let _ = tokio::time::timeout(SOON, discarding).await;
     }
 }
 

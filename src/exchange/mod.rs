@@ -23,6 +23,7 @@ use crate::{
     fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
     limit::Slot,
     policy::{Readers, SecretScanner},
+    store::StoreWait,
     telemetry::{
         ids::{CallerIds, TraceContext},
         metrics::{sdk::Sdk, worker::WorkerMetrics},
@@ -99,6 +100,8 @@ pub struct Exchange {
     is_preflight: bool,
     /// What limits have granted; `None` where no limit applies.
     accounting: Option<Box<Accounting>>,
+    /// How long it has waited for the shared store.
+    store_wait: StoreWait,
     /// Its place among the requests in flight, where they are bounded.
     slot: Option<Slot>,
     /// Events of the response at which it is charged for what it has used so far.
@@ -159,6 +162,7 @@ impl Exchange {
             outcome: None,
             is_preflight: false,
             accounting: None,
+            store_wait: StoreWait::default(),
             slot: None,
             charge_at: u64::MAX,
             _in_flight: in_flight,
@@ -216,6 +220,11 @@ impl Exchange {
     /// The account with limits, if any apply.
     pub fn accounting(&mut self) -> Option<&mut Accounting> {
         self.accounting.as_deref_mut()
+    }
+
+    /// How long it has waited for the shared store.
+    pub fn store_wait(&mut self) -> &mut StoreWait {
+        &mut self.store_wait
     }
 
     /// The account with limits, to be looked at.

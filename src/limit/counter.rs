@@ -229,8 +229,18 @@ impl Meter {
 
     /// The time until any unit is left; `None`: one is.
     pub(super) fn wait(&self, allowance: Option<&Allowance>, now: Moment) -> Option<Duration> {
+        self.wait_for(allowance, 1, now)
+    }
+
+    /// The time until [`Meter::take`] may take `units`; `None`: it would now.
+    pub(super) fn wait_for(
+        &self,
+        allowance: Option<&Allowance>,
+        units: u64,
+        now: Moment,
+    ) -> Option<Duration> {
         match (self, allowance) {
-            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.wait(rate, now.monotonic),
+            (Self::Clock(clock), Some(Allowance::Rate(rate))) => clock.wait_for(rate, units, now.monotonic),
             (Self::Period(count), Some(Allowance::Period { calendar, quantity })) => {
                 let (used, period) = count.used(calendar, now.wall);
                 (used >= *quantity).then(|| period.rest(now.wall))

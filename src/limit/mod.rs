@@ -3,6 +3,7 @@
 //! - [`Limit`]: what is counted, and how much of it is admitted.
 //! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects, which outlive configurations.
 //! - [`Admitted`]: a request that all of its limits admitted, in one step, until it is settled.
+//! - [`certain_refusal`]: what is known before anything is known of a request but its client and route.
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
 //! - [`InFlight`]: so many requests at once.
@@ -10,6 +11,7 @@
 
 mod admission;
 mod calendar;
+mod certain;
 mod concurrency;
 mod counter;
 mod counters;
@@ -22,6 +24,7 @@ pub mod shared;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
 pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
+pub use certain::certain_refusal;
 pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Left, Moment, Remaining};
 pub use counters::{CountedSubject, Counters};

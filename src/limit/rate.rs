@@ -146,7 +146,14 @@ impl Clock {
 
     /// The time until anything may be used; `None`: something may be now.
     pub fn wait(&self, rate: &Rate, now: Now) -> Option<Duration> {
-        let next = self.arrival.load(Ordering::Relaxed).max(now.0).saturating_add(rate.time_of(1));
+        self.wait_for(rate, 1, now)
+    }
+
+    /// The time until `units` may be used, or a full burst if that is less; `None`: they may be now. With 0 units, it is the time until no more is
+    /// owed than a burst.
+    pub fn wait_for(&self, rate: &Rate, units: u64, now: Now) -> Option<Duration> {
+        let time = rate.time_of(units.min(rate.burst));
+        let next = self.arrival.load(Ordering::Relaxed).max(now.0).saturating_add(time);
         let excess = next.saturating_sub(now.0).saturating_sub(rate.tolerance);
         (excess > 0).then(|| Duration::from_nanos(excess.unsigned_abs()))
     }

@@ -40,7 +40,7 @@ use super::{
 use crate::{
     body::ConnectionState,
     config::{ClientAddress, Network, Server},
-    proxy::{CallerMemo, Counted, Downstream, Gateway},
+    proxy::{CallerMemo, Counted, Downstream, Gateway, HeadMemo},
     snapshot::Snapshot,
 };
 
@@ -204,6 +204,7 @@ pub(super) async fn serve<H: Handler>(
             trusted,
             connection: state.clone(),
             memo: CallerMemo::default(),
+            head_memo: HeadMemo::default(),
         }),
         switched: OnceCell::new(),
     };

@@ -40,6 +40,14 @@ pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &SecretSc
     head(headers, &Policy::new(Direction::Upstream, rules, credential));
 }
 
+/// What [`to_upstream`] does to headers that are the same as others, of which it took out those `withheld`.
+pub fn withhold(headers: &mut HeaderMap, withheld: &[HeaderName], rules: &Rules) {
+    for name in withheld {
+        headers.remove(name);
+    }
+    set(headers, Direction::Upstream, rules);
+}
+
 /// Makes an answer's headers fit to go to the caller. `keys` are all of the upstream's. Returns the upstream's request id, which
 /// the caller gets as [`UPSTREAM_REQUEST_ID`].
 pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) -> Option<HeaderValue> {
@@ -122,8 +130,12 @@ fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
             headers.remove(TRAILER);
         }
     }
-    for (name, value) in &policy.rules.set {
-        if !is_framing(name) && policy.direction.may_set(name) {
+    set(headers, policy.direction, policy.rules);
+}
+
+fn set(headers: &mut HeaderMap, direction: Direction, rules: &Rules) {
+    for (name, value) in &rules.set {
+        if !is_framing(name) && direction.may_set(name) {
             headers.insert(name, value.clone());
         }
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, rc::Rc, sync::Arc};
 use http::{HeaderMap, Method, Version, request};
 use hyper::body::Incoming;
 
-use super::{downstream::Downstream, worker::Worker};
+use super::{downstream::Downstream, known_head::KnownHead, worker::Worker};
 use crate::{
     access,
     body::RequestBody,
@@ -30,6 +30,8 @@ pub(super) struct RequestContext {
     pub(super) downstream: Rc<Downstream>,
     /// Loaded once per request; a later reload does not change it.
     pub(super) snapshot: Arc<Snapshot>,
+    /// What is known of the request's head, if the request before had the same.
+    pub(super) known_head: Option<Rc<KnownHead>>,
 }
 
 /// What may be logged of a request's head. The trace context goes upstream as well.
@@ -54,7 +56,14 @@ impl RequestContext {
     /// The context of a request that comes on `downstream`, with the current configuration.
     pub(super) fn new(worker: Rc<Worker>, downstream: Rc<Downstream>) -> Self {
         let snapshot = worker.gateway.live.load_full();
-        Self { worker, downstream, snapshot }
+        Self { worker, downstream, snapshot, known_head: None }
+    }
+
+    /// The context of a request with this head, which the connection may know.
+    pub(super) fn of_head(worker: Rc<Worker>, downstream: Rc<Downstream>, head: &request::Parts) -> Self {
+        let context = Self::new(worker, downstream);
+        let known_head = context.downstream.head_memo.find(head, &context.snapshot);
+        Self { known_head, ..context }
     }
 
     /// Begins the exchange of the request with this head.
@@ -64,6 +73,13 @@ impl RequestContext {
         safe: LogSafeHead,
         in_flight: Counted,
     ) -> Box<Exchange> {
+        let (error_form, sdk) = match &self.known_head {
+            Some(known) => (known.facts.error_form, known.facts.sdk),
+            None => {
+                let form = ErrorForm::of(&head.headers, head.uri.path());
+                (form, self.worker.sdks.borrow_mut().read(&head.headers))
+            }
+        };
         let opening = Opening {
             client: client_address(&self.downstream, &head.headers),
             tls: self.downstream.tls,
@@ -72,9 +88,9 @@ impl RequestContext {
             version: head.version,
             method: safe.method,
             path: safe.path,
-            error_form: ErrorForm::of(&head.headers, head.uri.path()),
+            error_form,
             languages: self.snapshot.errors.languages_for(&head.headers),
-            sdk: self.worker.sdks.borrow_mut().read(&head.headers),
+            sdk,
         };
         let log = self.snapshot.log.access.then(|| self.worker.gateway.access_log.clone());
         let metrics = self.worker.metrics.clone();
@@ -96,6 +112,9 @@ impl LogSafeHead {
     /// Reads the parts of a request's head that are logged, and hides those that contain a key. The client is not known yet, and may never
     /// be, so everything that could be a key is searched for, and the keys of all upstreams. (A method may be any word.)
     pub(super) fn read(head: &request::Parts, context: &RequestContext) -> Self {
+        if let Some(known) = &context.known_head {
+            return Self::known(head, known);
+        }
         let presented = access::presented(&head.headers, head.uri.query(), MOST_PRESENTED + 1);
         let scanner = context.downstream.memo.scanner(&presented);
         let is_hostile = presented.len() > MOST_PRESENTED;
@@ -118,6 +137,17 @@ impl LogSafeHead {
             trace: if replace_trace { TraceContext::random() } else { given },
             caller_ids,
             presented: Presented { scanner, in_request_line: path_holds_key || method_holds_key },
+        }
+    }
+
+    /// The head of a request that its connection knows: it has no ids of its own, and a key stands in its headers only.
+    fn known(head: &request::Parts, known: &KnownHead) -> Self {
+        Self {
+            path: head.uri.path().to_owned(),
+            method: head.method.clone(),
+            trace: TraceContext::random(),
+            caller_ids: None,
+            presented: Presented { scanner: known.facts.key.clone(), in_request_line: false },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, rc::Rc, sync::Arc};
 
-use super::CallerMemo;
+use super::{CallerMemo, HeadMemo};
 use crate::{body::ConnectionState, config::Network};
 
 /// One downstream connection, as its listener knows it.
@@ -20,6 +20,8 @@ pub struct Downstream {
     pub connection: Rc<ConnectionState>,
     /// The client that sent the last request on the connection.
     pub memo: CallerMemo,
+    /// The head of the last request on the connection.
+    pub head_memo: HeadMemo,
 }
 
 impl Downstream {

@@ -29,6 +29,7 @@ mod downstream;
 mod gateway;
 mod intake;
 mod key_use;
+mod known_head;
 mod local;
 mod memo;
 mod queueing;
@@ -50,7 +51,7 @@ use crate::{
     policy,
     snapshot::Route,
 };
-use arrival::{Arrived, Handshake, RoutedRequest};
+use arrival::{Handshake, RoutedRequest};
 use context::{LogSafeHead, Presented, RequestContext};
 use deadline::{TotalTimeout, until_cut};
 use delivery::{ClientResponse, DetachPolicy, DetachedDispatch, DispatchResult};
@@ -61,6 +62,7 @@ pub use crate::exchange::{Counted, Load};
 pub use delivery::{Aborted, Relay, ResponseBody};
 pub use downstream::Downstream;
 pub use gateway::{ClientsApplied, Gateway, Reload};
+pub use known_head::HeadMemo;
 pub use memo::CallerMemo;
 pub use tunnel::OpenTunnel;
 pub use worker::Worker;
@@ -94,7 +96,7 @@ pub async fn handle(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let in_flight = worker.load.exchange();
     let (head, body) = request.into_parts();
-    let context = RequestContext::new(worker, downstream);
+    let context = RequestContext::of_head(worker, downstream, &head);
     let safe = LogSafeHead::read(&head, &context);
     let presented = safe.presented.clone();
     let mut exchange = context.open_exchange(&head, safe, in_flight);
@@ -201,17 +203,18 @@ async fn answer(
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
-    let routed = arrival::find_route(context, exchange, &head)?;
-    let authenticated = arrival::authenticate(context, exchange, &head, &routed, presented)?;
-    exchange.introduce();
-    arrival::admit_load(context, exchange)?;
-    let timeouts = arrival::CallerTimeouts::read(&head.headers)?;
-    let total = TotalTimeout::set(exchange, timeouts.total(routed.route.total));
-    let arrived = Arrived::new(routed, authenticated, timeouts);
+    let arrived = arrival::arrive(context, exchange, &head, presented)?;
+    if let Err(fault) = arrival::admit_load(context, exchange) {
+        return Err(refuse_unread(fault, &head, body).await);
+    }
+    let total = TotalTimeout::set(exchange, arrived.timeouts.total(arrived.routed.route.total));
     let RoutedRequest { route, path, .. } = &arrived.routed;
     if let Some(response) = local::models(&mut exchange.record, &head, route, path)? {
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
+    }
+    if let Err(fault) = admission::refuse_early(context, exchange, &head, &arrived) {
+        return Err(refuse_unread(fault, &head, body).await);
     }
     let rungs = pin!(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
@@ -223,6 +226,15 @@ async fn answer(
         attempts::dispatch(context, exchange, request).await.map(Answer::Ready)
     });
     total.bound(rungs).await
+}
+
+/// Refuses a request of a known client, whose body has not been read. A small one is discarded, so that the connection can go on. A client that waits
+/// to be asked for its body (RFC 9110 §10.1.1) is not.
+async fn refuse_unread(fault: Fault, head: &request::Parts, body: RequestBody) -> Fault {
+    if !head.headers.contains_key(header::EXPECT) {
+        Box::pin(body.discard_if_small()).await;
+    }
+    fault
 }
 
 /// Whether the dispatch of `request` is to be detached from its client.

@@ -18,8 +18,8 @@ use crate::{
     access::{Caller, Callers, KnownCaller, Sharded},
     config::{self, Each},
     limit::{
-        Applied, Counter, Estimates, Moment,
-        shared::{Sharing, SharingSettings},
+        Applied, Counter, Estimates, Moment, Refused, certain_refusal,
+        shared::{ADMIT, APPLY, Sharing, SharingSettings},
     },
     store::Store,
 };
@@ -128,7 +128,9 @@ impl LimitIndex {
         if let Some(redis) = self.rules.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
             let settings =
                 SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
-            let _ = self.sharing.set(Sharing::start(settings, |probe| Store::start(redis, probe))?);
+            let _ = self
+                .sharing
+                .set(Sharing::start(settings, |probe| Store::start(redis, probe, vec![&ADMIT, &APPLY]))?);
         }
         Ok(())
     }
@@ -167,6 +169,14 @@ impl LimitIndex {
             applying.push(Applied { limit: compiled.limit.clone(), counter });
         }
         applying
+    }
+
+    /// The first of `limits` that refuses every request, whatever it uses, by what this process knows.
+    pub fn certain_refusal(&self, limits: &[Applied], now: Moment) -> Option<Refused> {
+        match self.sharing() {
+            None => certain_refusal(limits, now),
+            Some(sharing) => sharing.certain_refusal(limits, now),
+        }
     }
 
     /// The same limits for other clients: those of these names may have come, gone, or have changed. `None`: there are no limits.

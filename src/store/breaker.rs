@@ -1,8 +1,11 @@
 //! One published connection, until it is given up.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::sync::Notify;
@@ -18,6 +21,8 @@ pub(super) struct Session {
     /// Each is higher than the one before.
     pub(super) number: u32,
     pub(super) connection: Connection,
+    /// How long a call may take.
+    pub(super) timeout: Duration,
     link: Weak<Published>,
     failures: AtomicU32,
     trouble: Mutex<Option<Trouble>>,
@@ -29,6 +34,7 @@ impl Session {
         Arc::new(Self {
             number,
             connection,
+            timeout: link.timeout,
             link: Arc::downgrade(link),
             failures: AtomicU32::new(0),
             trouble: Mutex::default(),
@@ -36,8 +42,12 @@ impl Session {
         })
     }
 
-    /// A call has been executed.
-    pub(super) fn succeeded(&self) {
+    /// A call has been executed, so long after it was sent. A reply that comes too late is no success: with few requests, each of them would
+    /// wait for a slow server.
+    pub(super) fn executed(&self, after: Duration) {
+        if after > self.timeout {
+            return;
+        }
         // A store that is seldom written is cheaper for all who read it.
         if self.failures.load(Ordering::Relaxed) > 0 {
             self.failures.store(0, Ordering::Relaxed);

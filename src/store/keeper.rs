@@ -2,29 +2,41 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    Published, ScriptCall, State, Trouble,
+    Published, Script, ScriptCall, State, Trouble,
     breaker::Session,
     connection::{Connected, Connection},
     sentinel,
 };
 use crate::config::{Redis, RedisServers};
 
-/// The time between two attempts: at least the first, and up to the second.
+/// The time from the beginning of an attempt to the next one: at least the first, and up to the second.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1_000));
+
+/// The least time between the end of an attempt and the next one.
+const LEAST: Duration = Duration::from_millis(100);
+
+/// Bytes of zero that tell a script to do nothing: more than the longest head of its arguments.
+const NOTHING: usize = 64;
 
 /// Keeps a connection.
 pub(super) struct Keeper {
     settings: Redis,
     probe: ScriptCall,
+    scripts: Vec<&'static Script>,
     link: Arc<Published>,
 }
 
 impl Keeper {
-    pub(super) fn new(settings: Redis, probe: ScriptCall, link: Arc<Published>) -> Self {
-        Self { settings, probe, link }
+    pub(super) fn new(
+        settings: Redis,
+        probe: ScriptCall,
+        scripts: Vec<&'static Script>,
+        link: Arc<Published>,
+    ) -> Self {
+        Self { settings, probe, scripts, link }
     }
 
     /// Runs for as long as the store is there. One line in the log for each change: not for each attempt.
@@ -32,6 +44,7 @@ impl Keeper {
         let mut number = 0;
         let mut since: Option<Instant> = None;
         loop {
+            let mut begun = Instant::now();
             match self.connect(number + 1).await {
                 Ok(session) => {
                     number += 1;
@@ -39,10 +52,13 @@ impl Keeper {
                     tracing::info!(away = ?away, "Redis available: limits are shared");
                     let trouble = self.watch(&session).await;
                     self.lost(&mut since, &trouble);
+                    begun = Instant::now();
                 }
                 Err(trouble) => self.lost(&mut since, &trouble),
             }
-            sleep(PAUSE.0 + (PAUSE.1 - PAUSE.0).mul_f64(fastrand::f64())).await;
+            // An attempt that has waited for a silent server is a part of the pause.
+            let pause = PAUSE.0 + (PAUSE.1 - PAUSE.0).mul_f64(fastrand::f64());
+            sleep_until((begun + pause).max(Instant::now() + LEAST)).await;
         }
     }
 
@@ -52,6 +68,7 @@ impl Keeper {
         self.link.statistics.connected();
         // The first run may have to load the script; only the second shows how long a call takes.
         self.probed(&mut connection, super::connection::CONNECT).await?;
+        self.load(&mut connection).await;
         let probe = self.probed(&mut connection, self.link.timeout).await?;
         let session = Session::new(number, connection, &self.link);
         let ending = Arc::downgrade(&session);
@@ -71,6 +88,15 @@ impl Keeper {
             Ok(Ok(reply)) => Ok(reply),
             Ok(Err(error)) => Err(Trouble::of(&error)),
             Err(_) => Err(Trouble::Slow),
+        }
+    }
+
+    /// Has the server know the scripts, so that no request has to send one. Without keys and changes they do nothing; servers of a cluster that do not
+    /// get them here get them with their first calls.
+    async fn load(&self, connection: &mut Connection) {
+        for script in &self.scripts {
+            let call = ScriptCall { script, keys: Vec::new(), arguments: vec![vec![0; NOTHING]] };
+            let _ = timeout(super::connection::CONNECT, call.run(connection)).await;
         }
     }
 

@@ -2,10 +2,10 @@
 //!
 //! - [`Store`]: one connection for the whole process, which a thread of its own makes and watches. It runs scripts.
 //! - [`Script`] and [`ScriptCall`]: what is run, on which keys.
-//! - [`Running`]: a call that has been sent. Nobody has to wait for it.
+//! - [`Running`]: a call that has been sent. Nobody has to wait for it. [`StoreWait`]: how long one request has waited.
 //!
 //! **No request waits for a connection.** While there is none, [`Store::begin`] says so at once. A connection is given up when three calls in
-//! a row took too long, when the server says that it cannot serve (`READONLY`, `LOADING`, `OOM` …), when it is no longer the master, or when it
+//! a row took longer than `redis.timeout`, when the server says that it cannot serve (`READONLY`, `LOADING`, `OOM` …), when it is no longer the master, or when it
 //! breaks. The thread then makes another one, every half to whole second, and publishes it only if the server is a master and has executed the
 //! probe, which writes, within the time that a call may take.
 
@@ -15,6 +15,7 @@ mod keeper;
 mod script_call;
 mod sentinel;
 mod statistics;
+mod store_wait;
 mod trouble;
 
 use std::{
@@ -35,6 +36,7 @@ pub use connection::check;
 use keeper::Keeper;
 pub use script_call::{Running, Script, ScriptCall};
 pub use statistics::Statistics;
+pub use store_wait::StoreWait;
 pub use trouble::{CallError, Trouble};
 
 /// How long the thread may take to end: what is queued is sent before.
@@ -74,11 +76,16 @@ pub struct State {
 }
 
 impl Store {
-    /// Starts to connect to the servers of `settings`. `probe` is run on each connection before any other call.
+    /// Starts to connect to the servers of `settings`. On each connection, `probe` is run before any other call, and the server gets to know
+    /// `scripts`.
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(settings: &config::Redis, probe: ScriptCall) -> io::Result<Self> {
+    pub fn start(
+        settings: &config::Redis,
+        probe: ScriptCall,
+        scripts: Vec<&'static Script>,
+    ) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let link = Arc::new(Published {
@@ -87,7 +94,7 @@ impl Store {
             statistics: Statistics::default(),
             timeout: settings.timeout,
         });
-        let keeper = Keeper::new(settings.clone(), probe, link.clone());
+        let keeper = Keeper::new(settings.clone(), probe, scripts, link.clone());
         let (stop, stopped) = oneshot::channel();
         let thread = Builder::new().name("redis".into()).spawn(move || {
             runtime.block_on(async {

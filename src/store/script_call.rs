@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind};
@@ -80,12 +80,14 @@ pub struct Running {
     future: Option<Pin<Box<Execution>>>,
     session: Arc<Session>,
     runtime: Handle,
+    begun: Instant,
 }
 
 impl Running {
     pub(super) fn new(session: Arc<Session>, call: ScriptCall, runtime: Handle) -> Self {
-        let future = Box::pin(execute(session.clone(), call));
-        Self { future: Some(future), session, runtime }
+        let begun = Instant::now();
+        let future = Box::pin(execute(session.clone(), call, begun));
+        Self { future: Some(future), session, runtime, begun }
     }
 
     /// The number of the connection that the call is sent over.
@@ -93,17 +95,29 @@ impl Running {
         self.session.number
     }
 
-    /// Notes that the caller has waited for as long as it may.
+    /// Notes that the caller has waited for as long as it may. A call that had less than the whole timeout, because another call of the same
+    /// request took the rest, says nothing about the server yet.
     pub fn is_late(&self) {
-        self.session.failed(Trouble::Slow);
+        if self.begun.elapsed() >= self.session.timeout {
+            self.session.failed(Trouble::Slow);
+        }
     }
 
     /// Waits for the result on the store's thread, and gives it to `then`.
     pub fn finish_with(mut self, then: impl FnOnce(Result<Vec<u8>, CallError>) + Send + 'static) {
-        if let Some(future) = self.future.take() {
+        if let Some(mut future) = self.future.take() {
             let session = self.session.clone();
+            let in_time = session.timeout.saturating_sub(self.begun.elapsed());
             self.runtime.spawn(async move {
-                let result = timeout(LATE, future).await.unwrap_or(Err(CallError::Late));
+                let mut result = timeout(in_time, &mut future).await;
+                if result.is_err() {
+                    // A caller that had the whole timeout has counted the failure itself.
+                    if !in_time.is_zero() {
+                        session.failed(Trouble::Slow);
+                    }
+                    result = timeout(LATE, future).await;
+                }
+                let result = result.unwrap_or(Err(CallError::Late));
                 // Nobody knows whether it was executed: with the next connection, the server is told what is true.
                 match &result {
                     Err(CallError::Failed(trouble @ Trouble::Connection(_))) => session.end(trouble.clone()),
@@ -133,11 +147,11 @@ impl fmt::Debug for Running {
     }
 }
 
-async fn execute(session: Arc<Session>, call: ScriptCall) -> Result<Vec<u8>, CallError> {
+async fn execute(session: Arc<Session>, call: ScriptCall, begun: Instant) -> Result<Vec<u8>, CallError> {
     let mut connection = session.connection.clone();
     match call.run(&mut connection).await {
         Ok(reply) => {
-            session.succeeded();
+            session.executed(begun.elapsed());
             Ok(reply)
         }
         Err(error) => {

@@ -5,7 +5,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{clock, pairs::Pairs};
+use super::{
+    clock,
+    pairs::{Key, Pairs, key},
+};
 use crate::{config::LogFormat, money::Money};
 
 /// The fields of one exchange's access line, in the order in which they are written. A field that is `None` is omitted.
@@ -161,18 +164,18 @@ pub struct AttemptLine<'a> {
 
 impl AttemptLine<'_> {
     fn write(&self, pairs: &mut Pairs<'_>) {
-        pairs.text("upstream", self.upstream);
-        pairs.text("target", self.target);
-        number(pairs, "key", self.key.map(|key| key as u64));
-        text(pairs, "model", self.model);
-        number(pairs, "status", self.status.map(u64::from));
-        text(pairs, "code", self.code);
-        plain(pairs, "result", self.result);
-        millis(pairs, "start_ms", Some(self.start));
-        millis(pairs, "connect_ms", self.connect);
-        millis(pairs, "head_ms", self.head);
-        millis(pairs, "first_token_ms", self.first_token);
-        millis(pairs, "ms", Some(self.total));
+        pairs.text(key!("upstream"), self.upstream);
+        pairs.text(key!("target"), self.target);
+        number(pairs, key!("key"), self.key.map(|key| key as u64));
+        text(pairs, key!("model"), self.model);
+        number(pairs, key!("status"), self.status.map(u64::from));
+        text(pairs, key!("code"), self.code);
+        plain(pairs, key!("result"), self.result);
+        millis(pairs, key!("start_ms"), Some(self.start));
+        millis(pairs, key!("connect_ms"), self.connect);
+        millis(pairs, key!("head_ms"), self.head);
+        millis(pairs, key!("first_token_ms"), self.first_token);
+        millis(pairs, key!("ms"), Some(self.total));
     }
 }
 
@@ -197,112 +200,112 @@ impl AccessLine<'_> {
     }
 
     fn write_origin(&self, pairs: &mut Pairs<'_>) {
-        pairs.plain("time", &clock::stamp(self.time));
-        pairs.plain("kind", b"access");
-        pairs.plain("request_id", self.request_id.as_bytes());
-        plain(pairs, "trace_id", self.trace_id);
-        plain(pairs, "trace_name", self.trace_name);
-        plain(pairs, "w3c_trace_id", self.w3c_trace_id);
-        text(pairs, "caller_request_id", self.caller_request_id);
-        text(pairs, "client_request_id", self.client_request_id);
-        text(pairs, "upstream_request_id", self.upstream_request_id);
-        pairs.address("client", self.client);
-        text(pairs, "caller", self.caller);
-        text(pairs, "group", self.group);
+        pairs.plain(key!("time"), &clock::stamp(self.time));
+        pairs.plain(key!("kind"), b"access");
+        pairs.plain(key!("request_id"), self.request_id.as_bytes());
+        plain(pairs, key!("trace_id"), self.trace_id);
+        plain(pairs, key!("trace_name"), self.trace_name);
+        plain(pairs, key!("w3c_trace_id"), self.w3c_trace_id);
+        text(pairs, key!("caller_request_id"), self.caller_request_id);
+        text(pairs, key!("client_request_id"), self.client_request_id);
+        text(pairs, key!("upstream_request_id"), self.upstream_request_id);
+        pairs.address(key!("client"), self.client);
+        text(pairs, key!("caller"), self.caller);
+        text(pairs, key!("group"), self.group);
         if !self.tags.is_empty() {
-            pairs.object("tags", self.tags);
+            pairs.object(key!("tags"), self.tags);
         }
-        text(pairs, "route", self.route);
-        text(pairs, "upstream", self.upstream);
-        text(pairs, "target", self.target);
+        text(pairs, key!("route"), self.route);
+        text(pairs, key!("upstream"), self.upstream);
+        text(pairs, key!("target"), self.target);
     }
 
     fn write_request(&self, pairs: &mut Pairs<'_>) {
-        pairs.plain("protocol", self.protocol.as_bytes());
-        pairs.flag("tls", self.tls);
-        pairs.text("method", self.method);
-        pairs.text("path", self.path);
-        text(pairs, "model", self.model);
-        text(pairs, "response_model", self.response_model);
-        flag(pairs, "stream", self.stream);
+        pairs.plain(key!("protocol"), self.protocol.as_bytes());
+        pairs.flag(key!("tls"), self.tls);
+        pairs.text(key!("method"), self.method);
+        pairs.text(key!("path"), self.path);
+        text(pairs, key!("model"), self.model);
+        text(pairs, key!("response_model"), self.response_model);
+        flag(pairs, key!("stream"), self.stream);
     }
 
     fn write_ending(&self, pairs: &mut Pairs<'_>) {
         if let Some(status) = self.status {
-            pairs.number("status", status);
+            pairs.number(key!("status"), status);
         }
-        pairs.plain("who", self.who.as_bytes());
-        pairs.plain("phase", self.phase.as_bytes());
-        flag(pairs, "reused", self.reused);
+        pairs.plain(key!("who"), self.who.as_bytes());
+        pairs.plain(key!("phase"), self.phase.as_bytes());
+        flag(pairs, key!("reused"), self.reused);
         if !self.attempts.is_empty() {
-            pairs.list("attempts", &self.attempts, AttemptLine::write);
+            pairs.list(key!("attempts"), &self.attempts, AttemptLine::write);
         }
     }
 
     fn write_times(&self, pairs: &mut Pairs<'_>) {
-        millis(pairs, "connect_ms", self.connect);
-        millis(pairs, "first_byte_ms", self.first_byte);
-        millis(pairs, "first_token_ms", self.first_token);
-        millis(pairs, "total_ms", Some(self.total));
-        millis(pairs, "max_gap_ms", self.max_gap);
-        millis(pairs, "queue_ms", self.queue);
-        number(pairs, "queue_position", self.queue_position);
-        millis(pairs, "overhead_ms", self.overhead);
+        millis(pairs, key!("connect_ms"), self.connect);
+        millis(pairs, key!("first_byte_ms"), self.first_byte);
+        millis(pairs, key!("first_token_ms"), self.first_token);
+        millis(pairs, key!("total_ms"), Some(self.total));
+        millis(pairs, key!("max_gap_ms"), self.max_gap);
+        millis(pairs, key!("queue_ms"), self.queue);
+        number(pairs, key!("queue_position"), self.queue_position);
+        millis(pairs, key!("overhead_ms"), self.overhead);
     }
 
     fn write_counts(&self, pairs: &mut Pairs<'_>) {
-        number(pairs, "bytes_in", Some(self.bytes_in));
-        number(pairs, "bytes_out", Some(self.bytes_out));
-        number(pairs, "frames", Some(self.frames));
-        number(pairs, "events", self.events);
-        number(pairs, "tokens_in", self.tokens_in);
-        number(pairs, "tokens_out", self.tokens_out);
-        number(pairs, "tokens_cached_input", self.tokens_cached_input);
-        number(pairs, "tokens_cache_write", self.tokens_cache_write);
-        number(pairs, "tokens_reasoning", self.tokens_reasoning);
-        plain(pairs, "usage", self.usage);
+        number(pairs, key!("bytes_in"), Some(self.bytes_in));
+        number(pairs, key!("bytes_out"), Some(self.bytes_out));
+        number(pairs, key!("frames"), Some(self.frames));
+        number(pairs, key!("events"), self.events);
+        number(pairs, key!("tokens_in"), self.tokens_in);
+        number(pairs, key!("tokens_out"), self.tokens_out);
+        number(pairs, key!("tokens_cached_input"), self.tokens_cached_input);
+        number(pairs, key!("tokens_cache_write"), self.tokens_cache_write);
+        number(pairs, key!("tokens_reasoning"), self.tokens_reasoning);
+        plain(pairs, key!("usage"), self.usage);
         if let Some(cost) = self.cost {
-            pairs.plain("cost", cost.to_string().as_bytes());
+            pairs.plain(key!("cost"), cost.to_string().as_bytes());
         }
-        text(pairs, "limit", self.limit);
+        text(pairs, key!("limit"), self.limit);
         if let Some(tunnel) = &self.tunnel {
-            number(pairs, "turns", Some(tunnel.turns));
-            number(pairs, "turns_failed", Some(tunnel.turns_failed));
-            number(pairs, "frames_in", Some(tunnel.frames_in));
-            number(pairs, "close_code", tunnel.close_code.map(u64::from));
+            number(pairs, key!("turns"), Some(tunnel.turns));
+            number(pairs, key!("turns_failed"), Some(tunnel.turns_failed));
+            number(pairs, key!("frames_in"), Some(tunnel.frames_in));
+            number(pairs, key!("close_code"), tunnel.close_code.map(u64::from));
         }
-        plain(pairs, "finish_reason", self.finish_reason);
-        text(pairs, "error", self.error);
-        text(pairs, "cause", self.cause);
+        plain(pairs, key!("finish_reason"), self.finish_reason);
+        text(pairs, key!("error"), self.error);
+        text(pairs, key!("cause"), self.cause);
     }
 }
 
-fn text(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
+fn text(pairs: &mut Pairs<'_>, key: Key, value: Option<&str>) {
     if let Some(value) = value {
         pairs.text(key, value);
     }
 }
 
 /// Writes a value that needs no escaping: ids consist of letters, digits, `_` and `-`, and the other values are constants.
-fn plain(pairs: &mut Pairs<'_>, key: &str, value: Option<&str>) {
+fn plain(pairs: &mut Pairs<'_>, key: Key, value: Option<&str>) {
     if let Some(value) = value {
         pairs.plain(key, value.as_bytes());
     }
 }
 
-fn flag(pairs: &mut Pairs<'_>, key: &str, value: Option<bool>) {
+fn flag(pairs: &mut Pairs<'_>, key: Key, value: Option<bool>) {
     if let Some(value) = value {
         pairs.flag(key, value);
     }
 }
 
-fn number(pairs: &mut Pairs<'_>, key: &str, value: Option<u64>) {
+fn number(pairs: &mut Pairs<'_>, key: Key, value: Option<u64>) {
     if let Some(value) = value {
         pairs.number(key, value);
     }
 }
 
-fn millis(pairs: &mut Pairs<'_>, key: &str, value: Option<Duration>) {
+fn millis(pairs: &mut Pairs<'_>, key: Key, value: Option<Duration>) {
     if let Some(value) = value {
         pairs.millis(key, value);
     }

@@ -8,7 +8,11 @@ use tracing::{
 };
 use tracing_subscriber::layer::{Context, Layer};
 
-use super::{clock, pairs::Pairs, queue::Queue};
+use super::{
+    clock,
+    pairs::{Pairs, key},
+    queue::Queue,
+};
 use crate::config::LogFormat;
 
 /// Writes each `tracing` event as one line to the queue.
@@ -30,10 +34,10 @@ impl Messages {
     fn write(&self, event: &Event<'_>, line: &mut Vec<u8>) {
         line.clear();
         let mut pairs = Pairs::begin(line, self.format);
-        pairs.plain("time", &clock::stamp(SystemTime::now()));
-        pairs.plain("kind", b"message");
-        pairs.plain("level", level(*event.metadata().level()));
-        pairs.text("target", event.metadata().target());
+        pairs.plain(key!("time"), &clock::stamp(SystemTime::now()));
+        pairs.plain(key!("kind"), b"message");
+        pairs.plain(key!("level"), level(*event.metadata().level()));
+        pairs.text(key!("target"), event.metadata().target());
         event.record(&mut Fields(&mut pairs));
         pairs.end();
         self.queue.push(line);
@@ -64,23 +68,28 @@ struct Fields<'p, 'b>(&'p mut Pairs<'b>);
 
 impl Visit for Fields<'_, '_> {
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.text(field.name(), value);
+        self.0.name(field.name());
+        self.0.text_value(value);
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.0.flag(field.name(), value);
+        self.0.name(field.name());
+        self.0.flag_value(value);
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.0.number(field.name(), value);
+        self.0.name(field.name());
+        self.0.number_value(value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.0.number(field.name(), value);
+        self.0.name(field.name());
+        self.0.number_value(value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.text(field.name(), &format!("{value:?}"));
+        self.0.name(field.name());
+        self.0.text_value(&format!("{value:?}"));
     }
 
     /// Writes the error with its causes: no error of this program contains the text of another.
@@ -92,6 +101,7 @@ impl Visit for Fields<'_, '_> {
             let _ = write!(text, ": {error}");
             cause = error.source();
         }
-        self.0.text(field.name(), &text);
+        self.0.name(field.name());
+        self.0.text_value(&text);
     }
 }

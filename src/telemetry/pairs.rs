@@ -32,9 +32,14 @@ impl<'b> Pairs<'b> {
         }
     }
 
-    pub(super) fn text(&mut self, key: &str, value: &str) {
-        let value = cut(value, LONGEST_VALUE);
+    pub(super) fn text(&mut self, key: Key, value: &str) {
         self.key(key);
+        self.text_value(value);
+    }
+
+    /// Writes a text after its name.
+    pub(super) fn text_value(&mut self, value: &str) {
+        let value = cut(value, LONGEST_VALUE);
         if self.format == LogFormat::Text && bare(value) {
             self.out.extend_from_slice(value.as_bytes());
         } else {
@@ -45,7 +50,7 @@ impl<'b> Pairs<'b> {
     }
 
     /// Writes a text that needs no escaping, such as a time or an id.
-    pub(super) fn plain(&mut self, key: &str, value: &[u8]) {
+    pub(super) fn plain(&mut self, key: Key, value: &[u8]) {
         self.key(key);
         self.quote();
         self.out.extend_from_slice(value);
@@ -58,7 +63,7 @@ impl<'b> Pairs<'b> {
         }
     }
 
-    pub(super) fn address(&mut self, key: &str, value: IpAddr) {
+    pub(super) fn address(&mut self, key: Key, value: IpAddr) {
         self.key(key);
         self.quote();
         match value {
@@ -77,26 +82,37 @@ impl<'b> Pairs<'b> {
         self.quote();
     }
 
-    pub(super) fn number(&mut self, key: &str, value: impl itoa::Integer) {
+    pub(super) fn number(&mut self, key: Key, value: impl itoa::Integer) {
         self.key(key);
+        self.number_value(value);
+    }
+
+    /// Writes a number after its name.
+    pub(super) fn number_value(&mut self, value: impl itoa::Integer) {
         self.out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
     }
 
-    pub(super) fn flag(&mut self, key: &str, value: bool) {
+    pub(super) fn flag(&mut self, key: Key, value: bool) {
         self.key(key);
+        self.flag_value(value);
+    }
+
+    /// Writes a truth value after its name.
+    pub(super) fn flag_value(&mut self, value: bool) {
         self.out.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
     /// Writes milliseconds with three decimals (microsecond resolution).
-    pub(super) fn millis(&mut self, key: &str, value: Duration) {
-        self.number(key, value.as_millis());
+    pub(super) fn millis(&mut self, key: Key, value: Duration) {
+        // A number of 128 bits takes twice as long to write.
+        self.number(key, u64::try_from(value.as_millis()).unwrap_or(u64::MAX));
         let micros = value.subsec_micros() % 1000;
         self.out.push(b'.');
         self.out.extend([micros / 100, micros / 10, micros].map(|n| b'0' + (n % 10) as u8));
     }
 
     /// Writes a list of objects, each with `write`: as JSON in a JSON line, and as the same JSON in quotes in a text line.
-    pub(super) fn list<T>(&mut self, key: &str, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
+    pub(super) fn list<T>(&mut self, key: Key, items: &[T], write: impl Fn(&T, &mut Pairs<'_>)) {
         self.key(key);
         match self.format {
             LogFormat::Json => write_list(self.out, items, write),
@@ -111,7 +127,7 @@ impl<'b> Pairs<'b> {
     }
 
     /// Writes an object of texts, whose names need no escaping: as JSON in a JSON line, and as the same JSON in quotes in a text line.
-    pub(super) fn object(&mut self, key: &str, members: &[(Box<str>, Box<str>)]) {
+    pub(super) fn object(&mut self, key: Key, members: &[(Box<str>, Box<str>)]) {
         self.key(key);
         match self.format {
             LogFormat::Json => write_object(self.out, members),
@@ -125,27 +141,43 @@ impl<'b> Pairs<'b> {
         }
     }
 
-    fn key(&mut self, key: &str) {
+    /// Begins a pair whose name is not known in advance.
+    pub(super) fn name(&mut self, name: &str) {
         let first = std::mem::take(&mut self.first);
-        match self.format {
-            LogFormat::Json => {
-                if !first {
-                    self.out.push(b',');
-                }
-                self.out.push(b'"');
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.extend_from_slice(b"\":");
-            }
-            LogFormat::Text => {
-                if !first {
-                    self.out.push(b' ');
-                }
-                self.out.extend_from_slice(key.as_bytes());
-                self.out.push(b'=');
-            }
+        let (before, behind) = match self.format {
+            LogFormat::Json => (if first { "\"" } else { ",\"" }, "\":"),
+            LogFormat::Text => (if first { "" } else { " " }, "="),
+        };
+        for part in [before, name, behind] {
+            self.out.extend_from_slice(part.as_bytes());
         }
     }
+
+    fn key(&mut self, key: Key) {
+        if self.first || self.format == LogFormat::Text {
+            return self.name(key.name());
+        }
+        self.out.extend_from_slice(key.0.as_bytes());
+    }
 }
+
+/// A key as it is written in JSON, between a comma and a colon, so that it is written in one piece.
+#[derive(Clone, Copy)]
+pub(super) struct Key(pub(super) &'static str);
+
+impl Key {
+    fn name(self) -> &'static str {
+        self.0.get(2..self.0.len() - 2).unwrap_or_default()
+    }
+}
+
+/// The [`Key`] of this name.
+macro_rules! key {
+    ($name:literal) => {
+        $crate::telemetry::pairs::Key(concat!(",\"", $name, "\":"))
+    };
+}
+pub(super) use key;
 
 /// Returns the longest prefix of `value` of at most `limit` bytes.
 pub(super) fn cut(value: &str, limit: usize) -> &str {
@@ -179,7 +211,8 @@ fn write_list<T>(out: &mut Vec<u8>, items: &[T], write: impl Fn(&T, &mut Pairs<'
 fn write_object(out: &mut Vec<u8>, members: &[(Box<str>, Box<str>)]) {
     let mut pairs = Pairs::begin(out, LogFormat::Json);
     for (name, value) in members {
-        pairs.text(name, value);
+        pairs.name(name);
+        pairs.text_value(value);
     }
     pairs.end();
 }
@@ -234,12 +267,12 @@ mod tests {
     #[test]
     fn both_forms() {
         let write = |pairs: &mut Pairs<'_>| {
-            pairs.text("a", "x y");
-            pairs.plain("b", b"id");
-            pairs.number("c", 7_u64);
-            pairs.flag("d", false);
-            pairs.millis("e", Duration::from_nanos(12_034_567));
-            pairs.text("f", "");
+            pairs.text(key!("a"), "x y");
+            pairs.plain(key!("b"), b"id");
+            pairs.number(key!("c"), 7_u64);
+            pairs.flag(key!("d"), false);
+            pairs.millis(key!("e"), Duration::from_nanos(12_034_567));
+            pairs.text(key!("f"), "");
         };
         assert_eq!(line(LogFormat::Json, write), r#"{"a":"x y","b":"id","c":7,"d":false,"e":12.034,"f":""}"#);
         assert_eq!(line(LogFormat::Text, write), r#"a="x y" b=id c=7 d=false e=12.034 f="""#);
@@ -248,7 +281,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_json_and_stays_on_its_line(value in ".{0,300}|[\\x00-\\xa0]{0,300}") {
-            let line = line(LogFormat::Json, |pairs| pairs.text("k", &value));
+            let line = line(LogFormat::Json, |pairs| pairs.text(key!("k"), &value));
             prop_assert!(!line.chars().any(char::is_control));
             let read: serde_json::Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(read["k"].as_str(), Some(cut(&value, LONGEST_VALUE)));
@@ -256,7 +289,7 @@ mod tests {
 
         #[test]
         fn any_text_stays_one_value_in_the_text_form(value in ".{0,300}|[\\x00-\\xa0]{0,300}") {
-            let line = line(LogFormat::Text, |pairs| pairs.text("k", &value));
+            let line = line(LogFormat::Text, |pairs| pairs.text(key!("k"), &value));
             prop_assert!(!line.chars().any(char::is_control));
             let rest = line.strip_prefix("k=").unwrap();
             if rest.starts_with('"') {
@@ -270,7 +303,7 @@ mod tests {
     #[test]
     fn nothing_turns_a_line_around_or_ends_it() {
         for format in [LogFormat::Json, LogFormat::Text] {
-            let line = line(format, |pairs| pairs.text("k", "a\u{2028}b\u{202e}c\u{2066}d\u{85}é"));
+            let line = line(format, |pairs| pairs.text(key!("k"), "a\u{2028}b\u{202e}c\u{2066}d\u{85}é"));
             assert!(line.contains(r"a\u2028b\u202ec\u2066d\u0085é"), "{line}");
         }
     }
@@ -278,7 +311,7 @@ mod tests {
     #[test]
     fn long_values_are_cut_between_characters() {
         let long = "é".repeat(LONGEST_VALUE);
-        let line = line(LogFormat::Json, |pairs| pairs.text("k", &long));
+        let line = line(LogFormat::Json, |pairs| pairs.text(key!("k"), &long));
         assert_eq!(line, format!("{{\"k\":\"{}\"}}", "é".repeat(LONGEST_VALUE / 2)));
     }
 }

@@ -12,7 +12,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{clock, history::History, pairs::Pairs};
+use super::{
+    clock,
+    history::History,
+    pairs::{Pairs, key},
+};
 use crate::config::LogFormat;
 
 /// Default limit in bytes of queued lines.
@@ -275,12 +279,12 @@ fn put_all(out: &mut dyn Write, bytes: &[u8]) -> (usize, io::Result<()>) {
 
 fn tell(dropped: u64, format: LogFormat, out: &mut Vec<u8>) {
     let mut pairs = Pairs::begin(out, format);
-    pairs.plain("time", &clock::stamp(SystemTime::now()));
-    pairs.plain("kind", b"message");
-    pairs.plain("level", b"warn");
-    pairs.text("target", module_path!());
-    pairs.text("message", "log lines were dropped");
-    pairs.number("dropped", dropped);
+    pairs.plain(key!("time"), &clock::stamp(SystemTime::now()));
+    pairs.plain(key!("kind"), b"message");
+    pairs.plain(key!("level"), b"warn");
+    pairs.text(key!("target"), module_path!());
+    pairs.text(key!("message"), "log lines were dropped");
+    pairs.number(key!("dropped"), dropped);
     pairs.end();
     out.push(b'\n');
 }

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::{clock, pairs::Pairs, queue::Queue};
+use super::{
+    clock,
+    pairs::{Pairs, key},
+    queue::Queue,
+};
 use crate::config::LogFormat;
 
 /// What one line says: what is open now, and what has happened since the last line.
@@ -31,17 +35,17 @@ impl StateLine {
     pub fn write(&self, queue: &Queue, format: LogFormat) {
         let mut line = Vec::new();
         let mut pairs = Pairs::begin(&mut line, format);
-        pairs.plain("time", &clock::stamp(SystemTime::now()));
-        pairs.plain("kind", b"state");
-        pairs.millis("span_ms", self.span);
-        pairs.number("in_flight", self.in_flight as u64);
-        pairs.number("connections", self.connections as u64);
-        pairs.number("finished", self.finished);
-        pairs.number("failed", self.failed);
-        pairs.number("tokens_in", self.tokens_in);
-        pairs.number("tokens_out", self.tokens_out);
-        pairs.number("tokens_out_per_s", self.per_second(self.tokens_out));
-        pairs.number("buffered", self.buffered);
+        pairs.plain(key!("time"), &clock::stamp(SystemTime::now()));
+        pairs.plain(key!("kind"), b"state");
+        pairs.millis(key!("span_ms"), self.span);
+        pairs.number(key!("in_flight"), self.in_flight as u64);
+        pairs.number(key!("connections"), self.connections as u64);
+        pairs.number(key!("finished"), self.finished);
+        pairs.number(key!("failed"), self.failed);
+        pairs.number(key!("tokens_in"), self.tokens_in);
+        pairs.number(key!("tokens_out"), self.tokens_out);
+        pairs.number(key!("tokens_out_per_s"), self.per_second(self.tokens_out));
+        pairs.number(key!("buffered"), self.buffered);
         pairs.end();
         queue.push(&line);
     }

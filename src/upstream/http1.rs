@@ -52,6 +52,8 @@ pub(super) struct Http1 {
     driven: Option<Pin<Box<Driven>>>,
     deferred: Arc<DeferredWaker>,
     waker: Waker,
+    /// Whether the future that is polled with the connection was pending, and waits for the connection's waker.
+    is_waiting: bool,
     reads: Arc<ReadState>,
     /// When the server's certificate expires.
     expires: Option<SystemTime>,
@@ -76,7 +78,16 @@ impl Http1 {
         let deferred = DeferredWaker::new();
         let waker = Waker::from(deferred.clone());
         let idle_since = Instant::now();
-        let mut opened = Self { sender, driven: Some(driven), deferred, waker, reads, expires, idle_since };
+        let mut opened = Self {
+            sender,
+            driven: Some(driven),
+            deferred,
+            waker,
+            is_waiting: false,
+            reads,
+            expires,
+            idle_since,
+        };
         opened.settle();
         Ok(opened)
     }
@@ -96,6 +107,7 @@ impl Http1 {
         request: Request<Outbound>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Outbound>>> {
         self.reads.await_head(MAX_BEFORE_ANSWER);
+        self.is_waiting = false;
         let mut response = pin!(self.sender.try_send_request(request));
         let answered = poll_fn(|cx| self.poll_with(cx, |cx| response.as_mut().poll(cx))).await;
         self.reads.head_received();
@@ -107,7 +119,8 @@ impl Http1 {
         self.reads.answered()
     }
 
-    /// Polls `wanted`, which only the connection can make ready, and polls the connection as often as it has work.
+    /// Polls the connection as often as it has work, and `wanted`, which only the connection can make ready. A future that was pending is not
+    /// polled again before something has happened on the connection: it keeps the connection's waker, which is always the same.
     fn poll_with<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -116,11 +129,16 @@ impl Http1 {
         self.deferred.enter(cx);
         let mut polled = Poll::Pending;
         for _ in 0..ROUNDS {
-            polled = wanted(&mut Context::from_waker(&self.waker));
-            if polled.is_ready() || !self.deferred.take() {
+            if self.deferred.take() {
+                self.poll_driven();
+            } else if self.is_waiting {
                 break;
             }
-            self.poll_driven();
+            polled = wanted(&mut Context::from_waker(&self.waker));
+            self.is_waiting = polled.is_pending();
+            if polled.is_ready() {
+                break;
+            }
         }
         self.deferred.leave(cx, polled.is_pending());
         polled
@@ -180,6 +198,7 @@ impl fmt::Debug for Http1 {
 impl Http1Body {
     /// `body` comes from `connection`.
     pub(super) fn new(body: Incoming, connection: Http1) -> Self {
+        let connection = Http1 { is_waiting: false, ..connection };
         Self { body, connection }
     }
 
@@ -209,6 +228,7 @@ impl Http1Body {
     /// hyper's: the connection failed, or has not switched.
     pub(super) async fn upgrade(self, mut switched: OnUpgrade) -> hyper::Result<Upgraded> {
         let Self { body: _body, mut connection } = self;
+        connection.is_waiting = false;
         poll_fn(|cx| connection.poll_with(cx, |cx| Pin::new(&mut switched).poll(cx))).await
     }
 

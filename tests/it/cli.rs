@@ -3,6 +3,7 @@
 mod check_as;
 mod client;
 pub mod health;
+mod log;
 mod pages;
 pub mod process;
 mod providers;

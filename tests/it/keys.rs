@@ -7,4 +7,5 @@ mod key_forms;
 mod logged;
 mod named;
 mod recalled;
+mod remembered;
 mod rig;

@@ -8,6 +8,8 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 mod accounts;
+mod agreement;
+mod benches;
 mod browser;
 mod cli;
 mod clients;

@@ -17,7 +17,7 @@ use crate::{
     body::{OpenAttempt, OpenExchange},
     listen::WorkerView,
     snapshot::{Snapshot, Target, Upstream},
-    telemetry::metrics::worker::Counts,
+    telemetry::metrics::request_counts::Counts,
 };
 
 /// Open requests that are listed, over all workers: the oldest ones.
@@ -255,7 +255,7 @@ fn gateway(state: &AdminState, snapshot: &Snapshot) -> Value {
 
 /// Requests whose responses had begun, and whose clients did not leave.
 fn broken(counts: &Counts) -> u64 {
-    let is_broken = |(ending, _): &(&crate::telemetry::metrics::worker::Ending, &u64)| {
+    let is_broken = |(ending, _): &(&crate::telemetry::metrics::request_counts::Ending, &u64)| {
         ending.phase == "stream" && ending.who != "downstream"
     };
     counts.exchanges.iter().filter(is_broken).map(|(_, count)| count).sum()

@@ -10,8 +10,8 @@ use crate::{
     money::{Cost, Money},
     snapshot::Snapshot,
     telemetry::metrics::{
+        request_counts::Counts,
         sample::{RequestResult, Tokens},
-        worker::Counts,
     },
 };
 

@@ -7,7 +7,7 @@ use crate::{
     listen::{Counters, RouteSurvey, SILENCES},
     telemetry::metrics::{
         exposition::{Exposition, MetricKind},
-        worker::Name,
+        request_counts::Name,
     },
 };
 

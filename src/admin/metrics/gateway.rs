@@ -1,6 +1,9 @@
 //! The gateway itself: configuration, certificates, what the log and the metrics have lost, the version.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, hash::Hasher as _};
+
+use fnv::FnvHasher;
+use serde_json::Value;
 
 use super::Scraped;
 use crate::{
@@ -36,13 +39,27 @@ fn configuration(out: &mut Exposition, gateway: &Gateway) {
     out.value(&[("result", "ok")], reloads.succeeded.value());
     out.value(&[("result", "refused")], reloads.failed.value());
     out.family("sluicegate_config_generation", Gauge, "Generation of the configuration in effect.");
-    out.value(&[], gateway.live.load().generation);
+    let live = gateway.live.load();
+    out.value(&[], live.generation);
+    out.family(
+        "sluicegate_config_hash",
+        Gauge,
+        "Hash of the configuration in effect, without secrets and client files: instances with the same number have the same configuration.",
+    );
+    out.value(&[], hash(&live.redacted));
     out.family(
         "sluicegate_config_last_success_timestamp_seconds",
         Gauge,
         "Unix time of the last successful reload.",
     );
     out.value(&[], reloads.last_success());
+}
+
+/// A hash of a configuration as `/config` shows it, in 52 bits, which a sample holds exactly.
+fn hash(shown: &Value) -> u64 {
+    let mut hasher = FnvHasher::default();
+    hasher.write(shown.to_string().as_bytes());
+    hasher.finish() >> 12
 }
 
 fn certificates(out: &mut Exposition, snapshot: &Snapshot) {
@@ -73,6 +90,14 @@ mod tests {
         snapshot::Listener,
         telemetry::metrics::exposition::Format,
     };
+
+    #[test]
+    fn configurations_differ_in_their_hash_and_a_sample_holds_it_exactly() {
+        let (one, same) = (serde_json::json!({ "a": 1, "b": 2 }), serde_json::json!({ "b": 2, "a": 1 }));
+        assert_eq!(hash(&one), hash(&same));
+        assert_ne!(hash(&one), hash(&serde_json::json!({ "a": 1 })));
+        assert!(hash(&one) < 1 << 52);
+    }
 
     #[test]
     fn of_several_certificates_of_one_name_the_first_to_end_is_shown() {

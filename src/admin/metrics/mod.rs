@@ -36,7 +36,8 @@ use crate::{
         accept::takes_gzip,
         exposition::{Exposition, Format, MetricKind},
         process,
-        worker::{Counts, Name, WorkerMetrics},
+        request_counts::{Counts, Name},
+        worker::WorkerMetrics,
     },
 };
 

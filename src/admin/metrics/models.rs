@@ -9,7 +9,8 @@ use crate::{
         exemplar::Exemplars,
         exposition::{Exposition, MetricKind},
         histogram::Total,
-        models::{MAX_MODELS, ModelKey, ModelMeasures},
+        measures::ModelMeasures,
+        models::{MAX_MODELS, ModelKey},
         sample::{RequestResult, Tokens},
         scale::Scale,
     },
@@ -20,6 +21,7 @@ use MetricKind::{Counter, Gauge, Histogram};
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     requests(out, scraped);
     tokens(out, scraped);
+    costs(out, scraped);
     finish_reasons(out, scraped);
     durations(out, scraped);
     first_tokens(out, scraped);
@@ -61,6 +63,25 @@ fn tokens(out: &mut Exposition, scraped: &Scraped) {
     for ((model, upstream), tokens) in sums {
         for (kind, count) in tokens.by_type() {
             out.value(&[("model", model), ("upstream", upstream), ("gen_ai_token_type", kind)], count);
+        }
+    }
+}
+
+fn costs(out: &mut Exposition, scraped: &Scraped) {
+    out.family(
+        "sluicegate_model_cost",
+        Counter,
+        "Cost of requests by model, in the currency of the label, by whether the upstream reported the tokens or the gateway estimated them.",
+    );
+    for ([model, upstream, currency], costs) in &scraped.counts.model_costs {
+        for (usage, amount) in costs.by_usage() {
+            let labels = [
+                ("model", name(model)),
+                ("upstream", name(upstream)),
+                ("currency", name(currency)),
+                ("usage", usage),
+            ];
+            out.value(&labels, amount);
         }
     }
 }

@@ -7,17 +7,21 @@ use crate::{
     fault::Who,
     telemetry::metrics::{
         exposition::{Exposition, MetricKind},
+        request_counts::Counts,
         sample::RequestResult,
-        worker::Counts,
     },
 };
 
 use MetricKind::Counter;
 
+/// Error codes that an alert is about (`SluicegateNoUpstreamLeft`). Each route of the configuration has their series from the start, because
+/// `increase` does not see the first event of a new one.
+const ALERTED_CODES: [&str; 2] = ["upstream_unavailable", "upstream_unreachable"];
+
 pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     let counts = &scraped.counts;
     endings(out, counts);
-    errors(out, counts);
+    errors(out, scraped);
     out.family("sluicegate_preflights", Counter, "Preflight requests of browsers that were granted.");
     for (route, count) in &counts.preflights {
         out.value(&[("route", name(route))], count);
@@ -54,11 +58,18 @@ fn endings(out: &mut Exposition, counts: &Counts) {
     });
 }
 
-fn errors(out: &mut Exposition, counts: &Counts) {
+fn errors(out: &mut Exposition, scraped: &Scraped) {
+    let mut sums = BTreeMap::new();
+    for route in scraped.snapshot.routes.names() {
+        sums.extend(ALERTED_CODES.map(|code| ((&**route, code), 0)));
+    }
+    for ((route, code), count) in &scraped.counts.faults {
+        sums.insert((name(route), constant(code)), *count);
+    }
     let names = ("sluicegate_request_errors", "sluicegate_faults");
     renamed(out, names, Counter, "Requests that failed, by error code.", |out| {
-        for ((route, code), count) in &counts.faults {
-            out.value(&[("route", name(route)), ("code", constant(code))], count);
+        for ((route, code), count) in &sums {
+            out.value(&[("route", route), ("code", code)], count);
         }
     });
 }
@@ -90,7 +101,7 @@ fn costs(out: &mut Exposition, counts: &Counts) {
         "Cost of requests, in the currency of the label, by whether the upstream reported the tokens or the gateway estimated them.",
     );
     for ([caller, route, upstream, currency], costs) in &counts.costs {
-        for (usage, amount) in [("reported", costs.reported), ("estimated", costs.estimated)] {
+        for (usage, amount) in costs.by_usage() {
             let labels = [
                 ("caller", name(caller)),
                 ("route", name(route)),

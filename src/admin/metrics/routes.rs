@@ -4,9 +4,10 @@ use super::{Scraped, constant, name, renamed};
 use crate::telemetry::metrics::{
     exposition::{Exposition, MetricKind},
     histogram::{GAP_SCALE, Total},
+    measures::Measures,
+    request_counts::Name,
     scale::Scale,
     series::Series,
-    worker::{Measures, Name},
 };
 
 use MetricKind::{Counter, Histogram};

@@ -8,8 +8,9 @@ use crate::{
     telemetry::metrics::{
         count::Count,
         exposition::{Exposition, MetricKind},
+        request_counts::Counts,
         scale::Scale,
-        worker::{Counts, WorkerMetrics},
+        worker::WorkerMetrics,
     },
     upstream::{Circuit, QuotaLeft, TargetState},
 };

@@ -26,6 +26,8 @@ pub(super) struct TraceExport {
     sender: Sender,
     queue: Arc<SpanQueue>,
     pace: Pace,
+    every: Duration,
+    give_up: Duration,
     health: Health,
 }
 
@@ -47,7 +49,7 @@ impl TraceExport {
     pub(super) fn new(sender: Sender, queue: Arc<SpanQueue>) -> Self {
         let url = sender.collector().traces.as_ref().map(|endpoint| endpoint.url.to_string());
         let health = Health::new("traces", url.unwrap_or_default());
-        Self { sender, queue, pace: Pace::default(), health }
+        Self { sender, queue, pace: Pace::default(), every: EVERY, give_up: GIVE_UP, health }
     }
 
     /// Exports until `stopped`; then sends what waits, once, and ends.
@@ -59,7 +61,7 @@ impl TraceExport {
         while next == Next::GoOn {
             next = tokio::select! {
                 () = self.queue.enough() => Next::GoOn,
-                () = sleep(EVERY) => Next::GoOn,
+                () = sleep(self.every) => Next::GoOn,
                 () = stop(&mut stopped) => Next::Stop,
             };
             while next == Next::GoOn {
@@ -94,7 +96,7 @@ impl TraceExport {
                 }
                 Receipt::Refused => return Next::GoOn,
                 // Its age is looked at before the wait: after one that the collector has named, it is always sent again.
-                Receipt::Later(_) if delivery.first_try.elapsed() > GIVE_UP => return Next::GoOn,
+                Receipt::Later(_) if delivery.first_try.elapsed() > self.give_up => return Next::GoOn,
                 Receipt::Later(_) => {}
             }
             if self.until_due(stopped).await == Next::Stop {
@@ -154,5 +156,72 @@ impl TraceExport {
         }
         self.health.judge(sent);
         sent.receipt
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, rc::Rc};
+
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+    use crate::{
+        config::{Env, parse},
+        snapshot::Snapshot,
+        upstream::Pools,
+    };
+
+    const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+    fn exporting(collector: std::net::SocketAddr) -> Snapshot {
+        let text = format!(
+            "[[listener]]\naddress = \"127.0.0.1:8080\"\n[upstream.one]\nurl = \"http://127.0.0.1:1\"\nauth = \"none\"\n\
+             [route.any]\npath = \"/v1\"\nupstreams = [\"one\"]\naccess = \"open\"\n[otlp]\nendpoint = \"http://{collector}\""
+        );
+        let config = parse(&text, &Env::new(Path::new("."), &|_: &str| None));
+        Snapshot::compile(config.unwrap_or_else(|problems| panic!("{problems:#?}")), None).unwrap()
+    }
+
+    const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+
+    /// Gives the next request this response, and returns when it came.
+    async fn respond(collector: &TcpListener, response: &str) -> Instant {
+        let (mut io, _) = collector.accept().await.unwrap();
+        let came = Instant::now();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(io.read_u8().await.unwrap());
+        }
+        let head = String::from_utf8(head).unwrap().to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).unwrap().split('\r').next().unwrap();
+        io.read_exact(&mut vec![0; length.parse().unwrap()]).await.unwrap();
+        io.write_all(response.as_bytes()).await.unwrap();
+        came
+    }
+
+    #[tokio::test]
+    async fn the_next_batch_waits_as_long_as_the_collector_has_asked_for_although_one_was_given_up() {
+        let collector = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let snapshot = exporting(collector.local_addr().unwrap());
+        let sender = Sender::new(snapshot.collector.clone().unwrap(), Rc::new(Pools::new(Arc::default())));
+        let queue = snapshot.spans.clone();
+        let (stop, stopped) = watch::channel(false);
+        let mut exporter = TraceExport::new(sender, queue.clone());
+        (exporter.every, exporter.give_up) = (Duration::from_millis(10), Duration::ZERO);
+        let story = async {
+            assert!(queue.push(b"first", 1));
+            let given_up = respond(&collector, LATER).await;
+            assert!(queue.push(b"second", 1));
+            let next = respond(&collector, TAKEN).await;
+            assert!(next - given_up >= Duration::from_secs(1), "{:?}", next - given_up);
+            stop.send_replace(true);
+        };
+        tokio::join!(exporter.run(stopped), story);
+        let [_, _, (_, failed), _] = queue.counts().drops();
+        assert_eq!((queue.counts().exported.value(), failed), (1, 1));
     }
 }

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
+/// What is shown of a line that journalctl has left out.
+const LEFT_OUT: &str = "(journalctl has left out a line of more than 4096 bytes; it writes all with --all)";
+
 /// One line.
 #[derive(Debug)]
 pub(super) struct Entry<'a> {
@@ -14,12 +17,15 @@ pub(super) struct Entry<'a> {
 impl<'a> Entry<'a> {
     /// Reads a line, in whatever wraps it: `journalctl --output json` (`MESSAGE`), Docker's files (`log`), and those of the Container Runtime
     /// Interface (`TIME stdout F LINE`).
+    ///
+    /// In the journal's JSON, a text with bytes that cannot be printed is a list of its bytes, and one of more than 4096 bytes is null
+    /// (journalctl(1), `--output json`).
     pub(super) fn read(text: &'a str) -> Self {
         let text = without_runtime(text);
         let Some(fields) = object(text) else { return Self { text: text.into(), fields: None } };
         let is_own = fields.contains_key("kind");
         let wrapped = if is_own { None } else { fields.get("MESSAGE").or_else(|| fields.get("log")) };
-        match wrapped.and_then(Value::as_str) {
+        match wrapped.and_then(wrapped_text) {
             Some(inner) => {
                 let inner = inner.trim_end_matches(['\r', '\n']).to_owned();
                 Self { fields: object(&inner), text: inner.into() }
@@ -60,6 +66,20 @@ impl<'a> Entry<'a> {
     }
 }
 
+/// The line in a field of what wraps it.
+fn wrapped_text(field: &Value) -> Option<Cow<'_, str>> {
+    match field {
+        Value::String(text) => Some(text.into()),
+        Value::Null => Some(LEFT_OUT.into()),
+        Value::Array(bytes) => {
+            let byte = |number: &Value| number.as_u64().and_then(|number| u8::try_from(number).ok());
+            let bytes: Option<Vec<u8>> = bytes.iter().map(byte).collect();
+            Some(String::from_utf8_lossy(&bytes?).into_owned().into())
+        }
+        _ => None,
+    }
+}
+
 fn object(text: &str) -> Option<Map<String, Value>> {
     if !text.starts_with('{') {
         return None;
@@ -91,6 +111,10 @@ mod tests {
             let entry = Entry::read(text);
             assert_eq!((entry.original(), entry.number("status")), (own, Some(200.0)), "{text}");
         }
+        let bytes = serde_json::json!({ "MESSAGE": own.as_bytes() }).to_string();
+        assert_eq!(Entry::read(&bytes).original(), own);
+        let entry = Entry::read(r#"{"MESSAGE":null,"_PID":"1"}"#);
+        assert_eq!((entry.original(), entry.fields().count()), (LEFT_OUT, 0));
         for text in ["time=2026 kind=access", "", "{", "[1]"] {
             assert_eq!(Entry::read(text).fields().count(), 0, "{text}");
         }

@@ -61,7 +61,7 @@ impl Input {
     /// What `unit` has written to the journal since the system was started.
     pub(super) fn journal(unit: &str, follow: bool) -> io::Result<Self> {
         let mut command = Command::new("journalctl");
-        command.args(["--unit", unit, "--output", "cat", "--boot", "--no-pager", "--quiet"]);
+        command.args(["--unit", unit, "--output", "cat", "--all", "--boot", "--no-pager", "--quiet"]);
         if follow {
             command.arg("--follow");
         }

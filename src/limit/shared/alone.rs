@@ -86,19 +86,18 @@ impl Sharing {
         demand: Demand,
         moment: Moment,
     ) -> Result<Admitted, Refused> {
-        let share = self.fallback_share();
         // Periods begin and end by the server's clock, whoever counts.
         let moment = Moment { wall: self.wall(moment), ..moment };
-        let parts: Vec<Applied> = limits.iter().map(|applied| self.part(applied, share, moment)).collect();
+        let parts = self.parts(limits, moment);
         self.count_fallback();
-        let whole = |refused: Refused| {
-            let same = |applied: &&Applied| Arc::ptr_eq(&applied.counter, &refused.counter);
-            let limit =
-                limits.iter().find(same).map_or(refused.limit.clone(), |applied| applied.limit.clone());
-            Refused { limit, ..refused }
-        };
-        let admitted = Admitted::take(&parts, demand, moment).map_err(whole)?;
+        let admitted = Admitted::take(&parts, demand, moment).map_err(|refused| whole(refused, limits))?;
         Ok(admitted.in_place_of_store(self, limits))
+    }
+
+    /// The parts of limits that this process admits alone.
+    pub(super) fn parts(&self, limits: &[Applied], moment: Moment) -> Vec<Applied> {
+        let share = self.fallback_share();
+        limits.iter().map(|applied| self.part(applied, share, moment)).collect()
     }
 
     /// Notes what was taken alone: the store is told, at once if it is there.
@@ -188,6 +187,13 @@ impl Sharing {
         };
         Applied { limit: Arc::new(limit), counter: counter.clone() }
     }
+}
+
+/// The refusal of the limit that it was a part of.
+pub(super) fn whole(refused: Refused, limits: &[Applied]) -> Refused {
+    let same = |applied: &&Applied| Arc::ptr_eq(&applied.counter, &refused.counter);
+    let limit = limits.iter().find(same).map_or(refused.limit.clone(), |applied| applied.limit.clone());
+    Refused { limit, ..refused }
 }
 
 /// Changes what is known of a counter's use by this process alone.

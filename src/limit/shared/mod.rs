@@ -11,6 +11,7 @@ mod gateways;
 mod heartbeat;
 mod ledger;
 mod plan;
+mod remembered;
 mod replica;
 mod reserved;
 mod script;

@@ -41,35 +41,40 @@ impl Reserved {
         for applied in limits {
             let Some(replica) = applied.counter.shared.get() else { continue };
             let mut known = replica.known();
-            let is_known = applied.limit.enforce && known.fresh_until > arrival.now.nanos();
-            let mut amounts = [0; 3];
-            let mut in_flight = 0;
-            if let Some(most) = applied.limit.concurrent {
-                // This process' own requests are never more than those of all.
-                if applied.limit.enforce && replica.held().saturating_add(known.asking) >= most {
-                    return Err(refused(applied, Unit::Concurrent, None));
-                }
-                in_flight = 1;
+            if let Some(refused) = refusal(applied, &known, demand, arrival) {
+                return Err(refused);
             }
-            for ((position, unit), amount) in TIMED.into_iter().enumerate().zip(&mut amounts) {
-                let (Some(allowance), units) = demanded(applied, unit, demand) else { continue };
-                *amount = asked(allowance, units);
-                let wait =
-                    if is_known { lacks(applied, (position, unit), *amount, &known, arrival) } else { None };
-                if wait.is_some() {
-                    return Err(refused(applied, unit, wait));
-                }
-            }
+            let in_flight = u32::from(applied.limit.concurrent.is_some());
             known.asking += in_flight;
-            known
-                .asked
-                .iter_mut()
-                .zip(amounts)
-                .for_each(|(asked, amount)| *asked = asked.wrapping_add(amount));
+            for (unit, sum) in TIMED.into_iter().zip(&mut known.asked) {
+                if let (Some(allowance), units) = demanded(applied, unit, demand) {
+                    *sum = sum.wrapping_add(asked(allowance, units));
+                }
+            }
             reserved.0.push(OfCounter { counter: applied.counter.clone(), asked: known.asked, in_flight });
         }
         Ok(reserved)
     }
+}
+
+/// Why the shared store would certainly refuse a request, as far as this process knows.
+pub(super) fn refusal(applied: &Applied, known: &Known, demand: Demand, arrival: Arrival) -> Option<Refused> {
+    if !applied.limit.enforce {
+        return None;
+    }
+    let replica = applied.counter.shared.get()?;
+    // This process' own requests are never more than those of all.
+    if applied.limit.concurrent.is_some_and(|most| replica.held().saturating_add(known.asking) >= most) {
+        return Some(refused(applied, Unit::Concurrent, None));
+    }
+    if known.fresh_until <= arrival.now.nanos() {
+        return None;
+    }
+    TIMED.into_iter().enumerate().find_map(|(position, unit)| {
+        let (Some(allowance), units) = demanded(applied, unit, demand) else { return None };
+        let wait = lacks(applied, (position, unit), asked(allowance, units), known, arrival)?;
+        Some(refused(applied, unit, Some(wait)))
+    })
 }
 
 impl Drop for Reserved {

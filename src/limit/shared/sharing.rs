@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     limit::{Admitted, Allowance, Applied, Counter, Demand, Moment, Now, Refused, Unit, counter::Taken},
-    store::{Running, ScriptCall, Statistics, Store},
+    store::{Running, ScriptCall, Statistics, Store, StoreWait},
 };
 
 /// How much longer than [`LAST`] the end of the process waits: for the note that the time is over.
@@ -124,7 +124,7 @@ impl Sharing {
         Ok(sharing)
     }
 
-    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than `redis.timeout`; if it does not answer in
+    /// Admits a request under all of `limits`, or under none; it has had its turn in the queues of the subjects with the counts in `turns`. Waits for the store no longer than what `wait` leaves of `redis.timeout`; if the store does not answer in
     /// time, this process admits by itself, up to its share of each limit.
     ///
     /// # Errors
@@ -133,8 +133,8 @@ impl Sharing {
         self: &Arc<Self>,
         limits: &[Applied],
         demand: Demand,
-        moment: Moment,
         turns: &[Arc<Counter>],
+        wait: &mut StoreWait,
     ) -> Result<Admitted, Refused> {
         let others = limits.iter().find(|applied| {
             let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
@@ -144,7 +144,7 @@ impl Sharing {
             let unit = limit.first_unit();
             return Err(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: None });
         }
-        self.take(limits, demand, moment).await
+        self.take(limits, demand, now(), wait).await
     }
 
     async fn take(
@@ -152,28 +152,31 @@ impl Sharing {
         limits: &[Applied],
         demand: Demand,
         moment: Moment,
+        wait: &mut StoreWait,
     ) -> Result<Admitted, Refused> {
         let session = self.online.load(Ordering::Acquire);
-        if session == 0 {
+        let Some(left) = wait.left(self.store.timeout()).filter(|_| session != 0) else {
             return self.take_alone(limits, demand, moment);
-        }
+        };
         let time = PlanTime { wall: self.wall(moment), servers: self.servers.load(Ordering::Relaxed) };
         let Some(plan) = Plan::new(limits, demand, time) else {
             return self.take_alone(limits, demand, moment);
         };
         // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
         let arrival = Arrival { now: moment.monotonic, wall: time.wall };
-        let reserved = Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| {
-            self.remembered.fetch_add(1, Ordering::Relaxed);
-        })?;
+        let reserved =
+            Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| self.count_remembered())?;
         let start = Instant::now();
         let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
             drop(reserved);
             return self.take_alone(limits, demand, moment);
         };
-        let is_complete = timeout(self.store.timeout(), sending.replies()).await.is_ok();
+        let is_complete = timeout(left, sending.replies()).await.is_ok();
         self.store.statistics().admission(start.elapsed());
-        if !is_complete {
+        if is_complete {
+            wait.answered(start.elapsed());
+        } else {
+            wait.is_late();
             sending.is_late();
         }
         // Before the replies are copied: they count what is reserved here.
@@ -259,6 +262,10 @@ impl Sharing {
 
     pub(super) fn count_fallback(&self) {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_remembered(&self) {
+        self.remembered.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a request as in flight, where the limit is about that.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr2;
+
 use super::leaf::{Leaf, NotJson};
 
 /// A string as it is written, without its quotes.
@@ -523,29 +525,38 @@ fn ordinary(text: &[u8]) -> usize {
 /// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
 #[inline(never)]
 fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
-    let (blocks, _) = text.get(passed..).unwrap_or_default().as_chunks::<64>();
-    passed += blocks.iter().take_while(|block| !any_special(block)).count() * 64;
-    let (words, last) = text.get(passed..).unwrap_or_default().as_chunks::<8>();
-    passed
-        + first_special(words).unwrap_or_else(|| {
-            let at = last.iter().position(|byte| is_special(*byte)).unwrap_or(last.len());
-            words.len() * 8 + at
-        })
+    loop {
+        let rest = text.get(passed..).unwrap_or_default();
+        let piece = rest.get(..PIECE).unwrap_or(rest);
+        let end = memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
+        let before = piece.get(..end).unwrap_or(piece);
+        if least(before) < b' ' {
+            return passed + before.iter().position(|byte| *byte < b' ').unwrap_or(end);
+        }
+        passed += end;
+        if end < PIECE {
+            return passed;
+        }
+    }
+}
+
+/// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
+const PIECE: usize = 4096;
+
+/// The least of these bytes, or more than any control character. Without an early exit, so that the compiler looks at many at once.
+fn least(bytes: &[u8]) -> u8 {
+    let (blocks, last) = bytes.as_chunks::<64>();
+    let mut lanes = [u8::MAX; 64];
+    for block in blocks {
+        for (lane, byte) in lanes.iter_mut().zip(block) {
+            *lane = (*lane).min(*byte);
+        }
+    }
+    lanes.iter().chain(last).fold(u8::MAX, |least, byte| least.min(*byte))
 }
 
 /// So many words of eight bytes are looked at one by one.
 const NEAR: usize = 4;
-
-/// The end of a string, an escape, or a control character. With one bit turned over, the end is next to the control characters, and one
-/// comparison is for both.
-fn is_special(byte: u8) -> bool {
-    ((byte ^ 2) <= b' ') | (byte == b'\\')
-}
-
-/// Looks at all of them, and so at many at once, which a search that may end early cannot.
-fn any_special(block: &[u8; 64]) -> bool {
-    block.iter().fold(false, |any, byte| any | is_special(*byte))
-}
 
 /// The first of these bytes that is special.
 fn first_special(words: &[[u8; 8]]) -> Option<usize> {
@@ -555,8 +566,9 @@ fn first_special(words: &[[u8; 8]]) -> Option<usize> {
     })
 }
 
-/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special: subtracting borrows from a byte's highest
-/// bit where the byte was less, and from nothing before the first such byte.
+/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special, which is the end of a string, an escape or a
+/// control character. Subtracting borrows from a byte's highest bit where the byte was less, and from nothing before the first such byte. With
+/// one bit turned over, the end is next to the control characters, and one comparison is for both.
 #[inline]
 fn specials(bytes: u64) -> u64 {
     const EACH: u64 = u64::from_ne_bytes([1; 8]);

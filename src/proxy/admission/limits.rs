@@ -84,7 +84,8 @@ pub(super) async fn admit_model(
         return Err(ModelRefused { fault, wait: None, goes_on, may_wait: false });
     }
     let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
-    let result = take_turn(limits, &applying, demand, &[]).await.map_err(NotAdmitted::Refused);
+    let result =
+        take_turn(limits, &applying, demand, &[], exchange.store_wait()).await.map_err(NotAdmitted::Refused);
     note(exchange, &applying, &result);
     match result {
         Ok(granted) => Ok(Some(granted)),
@@ -121,7 +122,7 @@ async fn take(
     limits: &[Applied],
     demand: Demand,
 ) -> Result<Admitted, NotAdmitted> {
-    let result = match take_turn(&context.snapshot.limits, limits, demand, &[]).await {
+    let result = match take_turn(&context.snapshot.limits, limits, demand, &[], exchange.store_wait()).await {
         Ok(admitted) => Ok(admitted),
         Err(refused) if refused.limit.queue.is_none() => Err(NotAdmitted::Refused(refused)),
         Err(refused) => Box::pin(waiting::wait(context, exchange, limits, demand, refused)).await,
@@ -131,7 +132,7 @@ async fn take(
 }
 
 /// Notes what limits have said, for the response and the log.
-fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
+pub(super) fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
     let moment = now();
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Whether a request whose facts are known may go on, and to which upstreams it may be sent again.
 
+mod early;
 mod limits;
 mod not_admitted;
 mod prices;
@@ -9,6 +10,7 @@ mod waiting;
 
 use std::sync::Arc;
 
+pub(super) use early::refuse_early;
 pub(super) use limits::ModelRefused;
 pub(super) use not_admitted::limit_fault;
 pub(super) use rate_headers::rename_upstreams;

@@ -18,6 +18,7 @@ use crate::{
     limit::{Admitted, Applied, Counter, Demand, Refused},
     proxy::{context::RequestContext, queueing::queueing},
     snapshot::LimitIndex,
+    store::StoreWait,
     wait_queue::QueueBounds,
 };
 
@@ -30,6 +31,7 @@ struct LimitWait<'a> {
     queueing: Rc<Queueing>,
     /// The subjects in whose queues it has had its turn; at most one for each limit.
     turns: Vec<Arc<Counter>>,
+    store_wait: StoreWait,
 }
 
 /// What ends a part of a wait.
@@ -61,6 +63,7 @@ pub(super) async fn wait(
         limits,
         demand,
         turns: Vec::new(),
+        store_wait: *exchange.store_wait(),
     };
     let status = &exchange.handle.status;
     let before = status.phase();
@@ -107,7 +110,7 @@ impl LimitWait<'_> {
             if !self.turns.iter().any(|had| Arc::ptr_eq(had, &counter)) {
                 self.turns.push(counter.clone());
             }
-            refused = match take_turn(self.index, self.limits, self.demand, &self.turns).await {
+            refused = match self.take_turn().await {
                 Ok(admitted) => {
                     self.queueing.served_by(Server::Limit(counter.clone()));
                     waiter.admitted();
@@ -132,6 +135,16 @@ impl LimitWait<'_> {
                 Woken::By(()) => {}
             }
         }
+    }
+
+    /// Tries to take what the request wants. It waits for its limits anyway, so replies of the store that come in time cost it nothing.
+    async fn take_turn(&mut self) -> Result<Admitted, Refused> {
+        let mut wait = self.store_wait;
+        let result = take_turn(self.index, self.limits, self.demand, &self.turns, &mut wait).await;
+        if wait.is_over() {
+            self.store_wait = wait;
+        }
+        result
     }
 
     fn timed_out(&self, refused: Refused) -> NotAdmitted {

@@ -55,7 +55,7 @@ pub(in crate::proxy) fn authenticate(
         (key, in_request_line)
     };
     // The canonical path may show a key that dot segments hid.
-    let is_canonical = routed.path == head.uri.path();
+    let is_canonical = *routed.path == *head.uri.path();
     if in_request_line || (!is_canonical && key.found_in(routed.path.as_bytes())) {
         return Err(KEY_IN_REQUEST_LINE);
     }
@@ -74,9 +74,9 @@ pub(in crate::proxy) fn authenticate(
         exchange.secrets = Some(access.secrets.clone());
         return Ok(Authenticated { key, ephemeral: Some(access) });
     }
-    let caller = known.map(|KnownKey { key, caller }| {
-        exchange.handle.status.granted(Grant { key: Some(key), cut: caller.cut_when_withdrawn });
-        caller
+    let caller = known.map(|known| {
+        admit_key(exchange, &known);
+        known.caller
     });
     if let (Some(caller), None) = (&caller, only) {
         ephemeral::agrees(context, &credentials, caller)?;
@@ -84,6 +84,12 @@ pub(in crate::proxy) fn authenticate(
     exchange.record.caller.clone_from(&caller);
     authorize(caller.as_deref(), &credentials, &routed.route)?;
     Ok(Authenticated { key, ephemeral: None })
+}
+
+/// Notes by which key the exchange was admitted, so that it can be cut when the key is withdrawn.
+pub(super) fn admit_key(exchange: &Exchange, known: &KnownKey) {
+    let grant = Grant { key: Some(known.key), cut: known.caller.cut_when_withdrawn };
+    exchange.handle.status.granted(grant);
 }
 
 /// Checks whether `caller`, the client that presented `credentials`, may use `route`.

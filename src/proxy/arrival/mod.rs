@@ -14,7 +14,13 @@ mod route;
 
 use std::rc::Rc;
 
-use crate::policy::SecretScanner;
+use http::request;
+
+use super::{
+    context::{Presented, RequestContext},
+    known_head::{HeadFacts, KnownHead},
+};
+use crate::{exchange::Exchange, fault::Fault, policy::SecretScanner};
 
 pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
@@ -33,12 +39,86 @@ pub(super) struct Arrived {
     pub(super) timeouts: CallerTimeouts,
     /// What the request's ephemeral key opens, if it has one.
     pub(super) ephemeral: Option<Rc<EphemeralAccess>>,
+    /// What its connection remembers of its head.
+    pub(super) known_head: Option<Rc<KnownHead>>,
 }
 
 impl Arrived {
     /// A request that has found its route, from a client that is known.
     pub(super) fn new(routed: RoutedRequest, client: Authenticated, timeouts: CallerTimeouts) -> Self {
         let Authenticated { key, ephemeral } = client;
-        Self { routed, key, timeouts, ephemeral }
+        Self { routed, key, timeouts, ephemeral, known_head: None }
     }
+}
+
+/// Finds the route and the client of a request with this head.
+///
+/// # Errors
+/// No route matches the request, its client is not known or may not use the route, or the head is malformed.
+pub(super) fn arrive(
+    context: &RequestContext,
+    exchange: &mut Exchange,
+    head: &request::Parts,
+    presented: Presented,
+) -> Result<Arrived, Fault> {
+    if let Some(known) = &context.known_head {
+        return arrive_again(exchange, known);
+    }
+    let routed = find_route(context, exchange, head)?;
+    let authenticated = authenticate(context, exchange, head, &routed, presented)?;
+    exchange.introduce();
+    let timeouts = CallerTimeouts::read(&head.headers)?;
+    let mut arrived = Arrived::new(routed, authenticated, timeouts);
+    arrived.known_head = remember(context, exchange, head, &arrived);
+    Ok(arrived)
+}
+
+/// What [`arrive`] does for a head that the connection knows. An expired key is all that can have changed.
+fn arrive_again(exchange: &mut Exchange, known: &Rc<KnownHead>) -> Result<Arrived, Fault> {
+    let facts = &known.facts;
+    let record = &mut exchange.record;
+    record.route = Some(facts.route.name.clone());
+    record.languages.languages = facts.route.languages;
+    record.caller = Some(facts.client.caller.clone());
+    authenticate::admit_key(exchange, &facts.client);
+    if facts.client.caller.is_expired() {
+        return Err(Fault::KeyExpired);
+    }
+    exchange.introduce();
+    let routed = RoutedRequest {
+        route: facts.route.clone(),
+        path: facts.path.clone(),
+        upstream_path: facts.upstream_path.clone(),
+        operation: facts.operation,
+    };
+    let client = Authenticated { key: facts.key.clone(), ephemeral: None };
+    let arrived = Arrived::new(routed, client, CallerTimeouts::default());
+    Ok(Arrived { known_head: Some(known.clone()), ..arrived })
+}
+
+/// Has the connection remember a head, if all that was found out about it follows from the head and the configuration.
+fn remember(
+    context: &RequestContext,
+    exchange: &Exchange,
+    head: &request::Parts,
+    arrived: &Arrived,
+) -> Option<Rc<KnownHead>> {
+    let RoutedRequest { route, path, upstream_path, operation } = &arrived.routed;
+    let (record, snapshot) = (&exchange.record, &context.snapshot);
+    let is_shown = record.path == head.uri.path() && record.method == head.method;
+    let is_for_pages = route.cors.is_some() || snapshot.cors.is_some();
+    if !is_shown || is_for_pages || arrived.ephemeral.is_some() {
+        return None;
+    }
+    let facts = HeadFacts {
+        key: arrived.key.clone(),
+        client: context.downstream.memo.client_with(&arrived.key, snapshot)?,
+        route: route.clone(),
+        path: path.clone(),
+        upstream_path: upstream_path.clone(),
+        operation: *operation,
+        error_form: record.error_form,
+        sdk: record.sdk,
+    };
+    context.downstream.head_memo.remember(head, snapshot, facts)
 }

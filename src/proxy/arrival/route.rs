@@ -1,6 +1,6 @@
 //! Finds the route of a request.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, rc::Rc, sync::Arc};
 
 use http::{Method, header, request};
 
@@ -8,6 +8,7 @@ use super::{cors, host, no_route, refuse};
 use crate::{
     exchange::Exchange,
     fault::{Fault, Reason},
+    openai::Operation,
     policy::path::{self, PathProblem},
     proxy::context::RequestContext,
     snapshot::{Miss, Route},
@@ -24,9 +25,11 @@ const MOST_SHOWN: usize = 256;
 pub(in crate::proxy) struct RoutedRequest {
     pub(in crate::proxy) route: Arc<Route>,
     /// The canonical path, which decided the route.
-    pub(in crate::proxy) path: String,
+    pub(in crate::proxy) path: Rc<str>,
     /// The same path, rewritten, as it goes to the first of the route's targets.
-    pub(in crate::proxy) upstream_path: String,
+    pub(in crate::proxy) upstream_path: Rc<str>,
+    /// What the request does. The path that is sent upstream decides.
+    pub(in crate::proxy) operation: Operation,
 }
 
 /// A route, and the canonical path that led to it.
@@ -62,13 +65,14 @@ pub(in crate::proxy) fn find_route(
     }
     let first = route.steps.first().map(|step| step.upstream.target(0));
     let upstream_path = first.and_then(|target| route.upstream_path(&path, target));
-    let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?.into_owned();
+    let upstream_path = upstream_path.ok_or(NOT_THE_ROUTES)?;
     // No API has its version twice: the client's base URL has one that the gateway, or the SDK, adds as well.
     let rest = path.get(route.prefix.len()..).unwrap_or_default();
     if rest.starts_with("/v1/") && upstream_path.contains("/v1/v1/") {
         return Err(no_route(context, head, host.as_deref(), &path));
     }
-    Ok(RoutedRequest { path: path.into_owned(), upstream_path, route })
+    let operation = Operation::of(&head.method, &upstream_path);
+    Ok(RoutedRequest { upstream_path: upstream_path.into(), path: path.into(), operation, route })
 }
 
 /// Finds the route of a request with this head, but with another `method` if that is announced.

@@ -3,7 +3,11 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header, request};
 
 use super::PreparedRequest;
-use crate::{exchange::Record, policy, proxy::context::RequestContext};
+use crate::{
+    exchange::Record,
+    policy,
+    proxy::{arrival::Arrived, context::RequestContext, known_head::KnownHead},
+};
 
 pub(in crate::proxy) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -14,9 +18,11 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Applies the header policy and the route's rules, and adds the trace context.
 pub(in crate::proxy) fn address(context: &RequestContext, record: &Record, prepared: &mut PreparedRequest) {
     let host = client_host(&prepared.head);
+    // What is remembered of the head holds for the rules of the route as it is configured.
+    let known_head = prepared.arrived.known_head.clone().filter(|_| prepared.configured_route.is_none());
     let PreparedRequest { arrived, head, .. } = prepared;
     let (route, key) = (&arrived.routed.route, &arrived.key);
-    policy::to_upstream(&mut head.headers, &route.request_headers, key);
+    withhold(&mut head.headers, arrived, known_head.as_deref());
     // The gateway observes responses and searches errors for keys. Both need an uncompressed body.
     head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     head.headers.insert(TRACEPARENT, record.trace.traceparent());
@@ -27,6 +33,20 @@ pub(in crate::proxy) fn address(context: &RequestContext, record: &Record, prepa
         let host = host.filter(|host| !key.found_in(host.as_bytes()));
         forward_address(context, record, &mut head.headers, host);
     }
+}
+
+/// Applies the header policy. Which headers it takes out of a head that the connection knows has been found out before.
+fn withhold(headers: &mut HeaderMap, arrived: &Arrived, known_head: Option<&KnownHead>) {
+    let rules = &arrived.routed.route.request_headers;
+    let Some(known) = known_head else {
+        return policy::to_upstream(headers, rules, &arrived.key);
+    };
+    if let Some(withheld) = known.withheld.get() {
+        return policy::withhold(headers, withheld, rules);
+    }
+    let before: Vec<HeaderName> = headers.keys().cloned().collect();
+    policy::to_upstream(headers, rules, &arrived.key);
+    known.withheld.get_or_init(|| before.into_iter().filter(|name| !headers.contains_key(name)).collect());
 }
 
 fn forward_address(

@@ -19,6 +19,7 @@ use percent_encoding::percent_decode_str;
 use super::{
     arrival::{Arrived, RoutedRequest},
     context::RequestContext,
+    known_head::IntakeFacts,
     rewrite::{Paths, Rewrite},
     sdk,
 };
@@ -49,14 +50,20 @@ pub(super) async fn prepare(
     body: RequestBody,
     arrived: Arrived,
 ) -> Result<Box<PreparedRequest>, Fault> {
-    // The path that is sent upstream decides which operation it is.
-    let operation = Operation::of(&head.method, &arrived.routed.upstream_path);
+    let operation = arrived.routed.operation;
     exchange.record.endpoint = operation.endpoint;
-    let form = BodyForm::of(&head.method, &head.headers, operation);
+    let facts = intake_facts(&head, &arrived);
+    let form = match facts.is_plain_json {
+        true => Some(BodyForm::Json),
+        false => BodyForm::of(&head.method, &head.headers, operation),
+    };
     let body = take_in(context, exchange, &arrived, operation, Arriving { form, body }).await?;
     let TakenIn { content, decoded, repeat, edit_points, stored, more_models } = body;
     let record = &mut exchange.record;
-    let path_model = openai::path_model(&arrived.routed.upstream_path).map(decoded_segment);
+    let path_model = match facts.names_model {
+        true => openai::path_model(&arrived.routed.upstream_path).map(decoded_segment),
+        false => None,
+    };
     let model = name_model(context, record, &arrived, path_model.as_ref());
     if let Some(model) = model.as_ref().filter(|_| record.model.is_some()) {
         exchange.handle.status.asks_for(model.clone());
@@ -67,7 +74,7 @@ pub(super) async fn prepare(
     let adds_usage = stream && adds_usage(&arrived.routed.route, operation, &edit_points);
     // Boxed, because it is moved often from here on.
     let mut request = Box::new(PreparedRequest {
-        retries_so_far: sdk::retries_so_far(&head.headers),
+        retries_so_far: facts.retries_so_far,
         stream,
         adds_usage,
         arrived,
@@ -89,6 +96,20 @@ pub(super) async fn prepare(
     });
     choose_candidates(context, record, &mut request).await?;
     Ok(request)
+}
+
+/// What the head says about the body. Of a head that the connection knows, it has been found out before.
+fn intake_facts(head: &request::Parts, arrived: &Arrived) -> IntakeFacts {
+    let read = || {
+        let routed = &arrived.routed;
+        let form = BodyForm::of(&head.method, &head.headers, routed.operation);
+        IntakeFacts {
+            is_plain_json: matches!(form, Some(BodyForm::Json)),
+            names_model: openai::path_model(&routed.upstream_path).is_some(),
+            retries_so_far: sdk::retries_so_far(&head.headers),
+        }
+    };
+    arrived.known_head.as_ref().map_or_else(read, |known| *known.intake.get_or_init(read))
 }
 
 fn content_of(held: HeldContent) -> RequestContent {

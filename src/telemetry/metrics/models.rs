@@ -1,29 +1,25 @@
-//! Measurements by model, and which models have series of their own.
+//! Which models have series of their own.
 //!
 //! A model's name comes from a request, so it is text of a client. It becomes a label only if the configuration names the model, or an
-//! upstream has answered a request for it with a success; and only [`MAX_MODELS`] do, first come, first served.
+//! upstream has answered a request for it with a success; and only [`MAX_MODELS`] do. Places are kept for the models of the configuration;
+//! the others are first come, first served, so that names that an upstream answers for, whatever they are, leave no configured model without
+//! series.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use super::{
-    exemplar::Exemplars,
-    histogram::Total,
-    sample::{RequestResult, Tokens},
-    worker::Name,
-};
-use crate::{money::Cost, openai::FinishReason};
+use super::request_counts::Name;
 
 /// Models with series of their own in one process.
 pub const MAX_MODELS: usize = 64;
 
-/// Combinations of operation, upstream and model in one process. A combination has up to [`MAX_ERRORS`] + 3 histograms.
+/// Combinations of operation, upstream and model in one process. A combination has up to [`MAX_ERRORS`](super::measures::MAX_ERRORS) + 3 histograms.
 pub const MAX_COMBINATIONS: usize = 256;
-
-/// Kinds of errors that a combination tells apart.
-pub const MAX_ERRORS: usize = 4;
 
 /// The longest name of a model that becomes a label, in bytes.
 const LONGEST_NAME: usize = 128;
@@ -37,6 +33,8 @@ pub struct ModelNames {
     configured: RwLock<HashSet<Arc<str>>>,
     /// In the order in which they were added.
     used: [OnceLock<Arc<str>>; MAX_MODELS],
+    /// How many models that the configuration does not name may still be added.
+    spare: AtomicUsize,
     /// At most [`MAX_COMBINATIONS`].
     combinations: Mutex<HashSet<ModelKey>>,
 }
@@ -52,33 +50,13 @@ pub struct ModelKey {
     pub model: Name,
 }
 
-/// Measurements of the requests for one model.
-#[derive(Debug, Clone, Default)]
-pub struct ModelMeasures {
-    /// Requests, in the order of [`RequestResult::ALL`].
-    pub results: [u64; RequestResult::ALL.len()],
-    /// Time from the request to the end, of those that went well.
-    pub duration: Total,
-    /// The same of those that did not, by kind of error; at most [`MAX_ERRORS`], and one for the others.
-    pub errors: Vec<(&'static str, Total)>,
-    /// Time from the request to the first content of a stream.
-    pub first_token: Total,
-    /// Exemplars of `first_token`.
-    pub exemplars: Exemplars,
-    /// Time per output token after the first one.
-    pub per_token: Total,
-    /// Tokens.
-    pub tokens: Tokens,
-    /// What they have cost, in the currency of the last one that had a cost. The operator's live page shows it.
-    pub cost: Option<Box<Cost>>,
-    /// Responses by the reason why the model stopped, in the order of [`FinishReason::ALL`].
-    pub finish_reasons: [u64; FinishReason::ALL.len()],
-}
-
 impl ModelNames {
-    /// Sets the names that the configuration has.
+    /// Sets the names that the configuration has, and keeps places for them as far as there are any.
     pub fn configure(&self, names: &[Arc<str>]) {
-        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = names.iter().cloned().collect();
+        let names = names.iter().filter(|name| is_fit(name)).cloned().collect();
+        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = names;
+        let _one_at_a_time = self.combinations.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count_spare();
     }
 
     /// The label for a model that a request named: `None` if it has no series of its own. With `is_known`, an upstream has answered for it.
@@ -89,8 +67,9 @@ impl ModelNames {
         if self.is_full() || !is_fit(model) {
             return None;
         }
-        let is_configured = || self.configured.read().unwrap_or_else(PoisonError::into_inner).contains(model);
-        if is_known || is_configured() { self.add(model) } else { None }
+        let is_configured = self.configured.read().unwrap_or_else(PoisonError::into_inner).contains(model);
+        let may_be_added = is_configured || (is_known && self.spare.load(Ordering::Relaxed) > 0);
+        if may_be_added { self.add(model, is_configured) } else { None }
     }
 
     /// How many models have series of their own.
@@ -120,12 +99,24 @@ impl ModelNames {
         self.used.last().is_some_and(|last| last.get().is_some())
     }
 
-    fn add(&self, model: &str) -> Name {
+    fn add(&self, model: &str, is_configured: bool) -> Name {
         let _one_at_a_time = self.combinations.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another worker may have added it meanwhile.
         let mut places = self.used.iter();
         let place = places.find(|place| place.get().is_none_or(|used| **used == *model))?;
-        Some(place.get_or_init(|| model.into()).clone())
+        // Another worker may have added it meanwhile, or have taken the last place.
+        if place.get().is_none() && !is_configured && self.spare.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let name = place.get_or_init(|| model.into()).clone();
+        self.count_spare();
+        Some(name)
+    }
+
+    /// Counts the places that are neither taken nor kept. The caller has the lock.
+    fn count_spare(&self) {
+        let configured = self.configured.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = configured.iter().filter(|name| !self.used().any(|used| used == *name)).count();
+        self.spare.store(MAX_MODELS.saturating_sub(self.len() + kept), Ordering::Relaxed);
     }
 }
 
@@ -134,56 +125,15 @@ impl Default for ModelNames {
         Self {
             configured: RwLock::default(),
             used: [const { OnceLock::new() }; MAX_MODELS],
+            spare: AtomicUsize::new(MAX_MODELS),
             combinations: Mutex::default(),
         }
-    }
-}
-
-impl ModelMeasures {
-    pub(super) fn merge(&mut self, other: &Self) {
-        add(&mut self.results, &other.results);
-        self.duration.merge(&other.duration);
-        for (error, total) in &other.errors {
-            self.of_error(error).merge(total);
-        }
-        self.first_token.merge(&other.first_token);
-        self.exemplars.merge(&other.exemplars);
-        self.per_token.merge(&other.per_token);
-        self.tokens.merge(&other.tokens);
-        if let Some(cost) = &other.cost {
-            self.add_cost(cost);
-        }
-        add(&mut self.finish_reasons, &other.finish_reasons);
-    }
-
-    /// Adds a cost. One in another currency begins a new sum.
-    pub(super) fn add_cost(&mut self, cost: &Cost) {
-        match &mut self.cost {
-            Some(sum) if sum.currency == cost.currency => sum.amount = sum.amount.saturating_add(cost.amount),
-            sum => *sum = Some(Box::new(cost.clone())),
-        }
-    }
-
-    /// The times of requests with that kind of error. `_OTHER` is OpenTelemetry's word for kinds that are not told apart.
-    pub(super) fn of_error(&mut self, error: &'static str) -> &mut Total {
-        let known = self.errors.iter().position(|(known, _)| *known == error);
-        let rest = if self.errors.len() < MAX_ERRORS { error } else { "_OTHER" };
-        let at =
-            known.or_else(|| self.errors.iter().position(|(known, _)| *known == rest)).unwrap_or_else(|| {
-                self.errors.push((rest, Total::default()));
-                self.errors.len() - 1
-            });
-        &mut self.errors[at].1
     }
 }
 
 /// Whether a name can be a label.
 fn is_fit(model: &str) -> bool {
     model.len() <= LONGEST_NAME && model != OTHER && !model.chars().any(char::is_control)
-}
-
-fn add(own: &mut [u64], other: &[u64]) {
-    own.iter_mut().zip(other).for_each(|(own, other)| *own += other);
 }
 
 #[cfg(test)]
@@ -205,6 +155,39 @@ mod tests {
     }
 
     #[test]
+    fn ten_thousand_junk_models_leave_the_places_of_configured_ones() {
+        let names = ModelNames::default();
+        let table = |number: usize| Arc::<str>::from(format!("table-{number}"));
+        names.configure(&(0..10).map(table).collect::<Vec<_>>());
+        assert_eq!(names.label("table-0", false).as_deref(), Some("table-0"));
+        for number in 0..10_000 {
+            names.label(&format!("junk-{number}"), true);
+        }
+        assert_eq!(names.len(), MAX_MODELS - 9, "nine places are kept");
+        for number in 0..10 {
+            assert_eq!(names.label(&table(number), false), Some(table(number)));
+        }
+        assert_eq!(names.len(), MAX_MODELS);
+        // A reload may name more than there is room for; nothing is lost but its label.
+        names.configure(&(0..100).map(table).collect::<Vec<_>>());
+        assert_eq!(
+            (names.label("table-99", true), names.label("junk-0", true).as_deref()),
+            (None, Some("junk-0"))
+        );
+    }
+
+    #[test]
+    fn a_configuration_with_fewer_models_gives_their_places_to_others() {
+        let names = ModelNames::default();
+        let tables: Vec<Arc<str>> = (0..MAX_MODELS).map(|number| format!("table-{number}").into()).collect();
+        names.configure(&tables);
+        assert_eq!(names.label("other", true), None);
+        names.configure(&tables[1..]);
+        assert_eq!(names.label("other", true).as_deref(), Some("other"));
+        assert_eq!(names.label("another", true), None);
+    }
+
+    #[test]
     fn models_and_combinations_are_bounded() {
         let names = ModelNames::default();
         for number in 0..10_000 {
@@ -216,16 +199,5 @@ mod tests {
         assert_eq!(names.combinations.lock().unwrap().len(), MAX_COMBINATIONS);
         assert_eq!(names.label("model-9999", true), None);
         assert_eq!(names.label("model-0", false).as_deref(), Some("model-0"));
-    }
-
-    #[test]
-    fn errors_past_the_bound_are_counted_together() {
-        const CODES: [&str; 12] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"];
-        let mut measures = ModelMeasures::default();
-        for code in CODES {
-            measures.of_error(code).observe(super::super::scale::Scale::LONG, std::time::Duration::ZERO);
-        }
-        assert_eq!(measures.errors.len(), MAX_ERRORS + 1);
-        assert_eq!(measures.errors.last().map(|(code, total)| (*code, total.count())), Some(("_OTHER", 8)));
     }
 }

@@ -10,7 +10,7 @@ use sluicegate::{
     listen::Workers,
     proxy,
     simulator::Simulator,
-    telemetry::{metrics::worker::Counts, queue::Queue},
+    telemetry::{metrics::request_counts::Counts, queue::Queue},
 };
 use tokio::sync::mpsc;
 

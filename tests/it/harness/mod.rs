@@ -38,6 +38,7 @@
 mod client;
 mod frames;
 mod gateway;
+pub mod link;
 pub mod log;
 mod raw;
 pub mod redis;

@@ -1,5 +1,6 @@
 //! Limits: what is admitted, what is refused with which words, and what is given back.
 
+mod early;
 mod turns;
 
 use std::net::SocketAddr;

@@ -4,6 +4,6 @@ mod actions;
 mod events;
 mod pictures;
 mod see;
-mod shipping;
+pub mod shipping;
 mod terminal;
-mod viewer;
+pub mod viewer;

@@ -209,6 +209,7 @@ async fn limits_queues_groups_and_costs() {
         "nightly-evaluation",
         "of 500 EUR",
         "tokens per month",
+        "of 5,000,000",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -61,6 +61,11 @@ fn misfits(properties: &Map<String, Value>, object: &Map<String, Value>, open: b
     found
 }
 
+/// What of an access line is not in the list, or not as it says.
+pub fn misfits_of(line: &Value) -> Vec<String> {
+    misfits(&mapping(), line.as_object().unwrap(), false)
+}
+
 /// The names in the first column of the table under a heading of docs/log.md.
 fn column(heading: &str) -> BTreeSet<String> {
     let log = page("docs/log.md");

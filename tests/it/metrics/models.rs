@@ -105,6 +105,33 @@ async fn a_broken_stream_is_a_number_of_its_own_and_there_from_the_start() {
 }
 
 #[tokio::test]
+async fn the_codes_that_alerts_are_about_are_there_from_the_start() {
+    let upstream = simulator().await;
+    let gateway = gateway(&upstream);
+    let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
+    for code in ["upstream_unavailable", "upstream_unreachable"] {
+        let series = format!("sluicegate_request_errors_total{{route=\"main\",code=\"{code}\"}} 0\n");
+        assert!(scrape.text.contains(&series), "{series}{}", scrape.text);
+    }
+}
+
+#[tokio::test]
+async fn instances_with_the_same_configuration_have_the_same_hash_whenever_they_were_started_or_reloaded() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "").admin();
+    let (one, two) = (Gateway::start(&toml), Gateway::start(&toml));
+    let hash = async |gateway: &Gateway| {
+        Scrape::of(gateway.admin.unwrap(), "").await.sum("sluicegate_config_hash", &[])
+    };
+    let first = hash(&one).await;
+    assert!(first > 0.0);
+    two.reload(&toml.clone().route("body_limit = \"3MiB\"")).await;
+    assert_ne!(hash(&two).await, first);
+    two.reload(&toml).await;
+    assert_eq!(hash(&two).await, first);
+}
+
+#[tokio::test]
 async fn a_key_that_is_refused_is_down_and_quotas_are_the_providers() {
     let upstream = simulator().await;
     let gateway = gateway(&upstream);

@@ -3,14 +3,15 @@
 use std::{fs, time::Duration};
 
 use sluicegate::telemetry::metrics::{
-    models::{MAX_COMBINATIONS, MAX_ERRORS, MAX_MODELS},
+    measures::MAX_ERRORS,
+    models::{MAX_COMBINATIONS, MAX_MODELS},
     sdk::Sdk,
 };
 
 use super::Scrape;
 use crate::{
     docs::page::root,
-    harness::{Client, Gateway, Http, Keys, all_of, authorised, request, safely, simulator, whole},
+    harness::{Client, Gateway, Http, Keys, all_of, authorised, request, safely, send, simulator, whole},
 };
 
 /// What a configuration has of each; the numbers of series follow from them.
@@ -39,8 +40,8 @@ impl Sizes {
         [
             ("route", r * (131 + 2 * 21 + 2 * CODES)),
             ("route and upstream", r * u * (2 * 6 * 3 * 7 + 2 + u)),
-            ("client", c * 5 + c * r * u * 5),
-            ("model", models * (7 + u * 10)),
+            ("client", c * 5 + c * r * u * 7),
+            ("model", models * (7 + u * 12)),
             ("combination", combinations * (20 * (MAX_ERRORS + 2) + 24 + 19)),
             ("SDK", Sdk::variety()),
             ("upstream, target, key", u * (21 + 10) + targets * (7 + CODES) + keys * 9),
@@ -99,7 +100,8 @@ const CONNECTIONS: usize = 20;
 #[tokio::test]
 async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
     let upstream = simulator().await;
-    let more = "[admin]\naddress = \"127.0.0.1:0\"";
+    let more = "[admin]\naddress = \"127.0.0.1:0\"\n[model.kept]\nupstreams = [\"sim\"]\n\
+                [pricing]\ncurrency = \"EUR\"\n[pricing.model.\"*\"]\ninput = \"1\"\noutput = \"1\"";
     let gateway = Gateway::with(&upstream, Http::One, Keys { more, ..Keys::default() });
     let address = gateway.address();
     all_of(0..CONNECTIONS, CONNECTIONS, move |connection| async move {
@@ -133,7 +135,23 @@ async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
         }
     })
     .await;
+    // The model that the configuration names comes last, and has its place.
+    let asked = authorised(address, Http::One, "POST", "/v1/chat/completions")
+        .header("content-type", "application/json")
+        .body(whole(r#"{"model":"kept","messages":[]}"#));
+    send(address, Http::One, asked.unwrap()).await;
+    safely(async {
+        while gateway.counts().exchanges.values().sum::<u64>() <= JUNK as u64 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
     let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
+    assert_eq!(scrape.sum("sluicegate_model_requests_total", &["model=\"kept\"", "result=\"ok\""]), 1.0);
+    assert!(scrape.sum("sluicegate_model_cost_total", &["model=\"_other\""]) > 0.0);
+    let (by_model, by_client) =
+        (scrape.sum("sluicegate_model_cost_total", &[]), scrape.sum("sluicegate_cost_total", &[]));
+    assert!((by_model - by_client).abs() < 1e-9, "{by_model} {by_client}");
     let series = scrape.text.lines().filter(|line| !line.starts_with('#')).count();
     let sizes = Sizes {
         routes: 1,
@@ -148,7 +166,7 @@ async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
     assert!(series <= sizes.most(), "{series} series, at most {}", sizes.most());
     assert_eq!(scrape.sum("sluicegate_models_tracked", &[]), MAX_MODELS as f64);
     assert!(scrape.sum("sluicegate_model_requests_total", &["model=\"_other\""]) > (JUNK / 4) as f64);
-    assert_eq!(scrape.sum("sluicegate_requests_total", &[]), JUNK as f64);
+    assert_eq!(scrape.sum("sluicegate_requests_total", &[]), JUNK as f64 + 1.0);
     for junk in ["missing-", "sk-junk", "/junk", "junk-"] {
         assert!(!scrape.text.contains(junk), "{junk} is in a label\n{}", scrape.text);
     }

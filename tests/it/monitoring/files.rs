@@ -9,7 +9,17 @@ use std::{
 
 use serde_json::Value;
 
+use super::rules::{self, expressions as expressions_of};
 use crate::docs::page::root;
+
+/// Unit tests in which every alert is silent, by how their names begin.
+const SILENT: [&str; 5] = [
+    "nothing fires in a healthy hour",
+    "nothing fires without traffic",
+    "nothing fires after a gap",
+    "nothing fires after a restart of the gateway",
+    "nothing fires after a restart in a gap",
+];
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -23,12 +33,7 @@ fn run(command: &mut Command) -> Output {
     output
 }
 
-/// The names of all alerts.
-pub fn alert_names() -> Vec<String> {
-    let names: BTreeSet<String> = values_of(&read("deploy/prometheus/alerts.yaml"), "- alert: ").collect();
-    names.into_iter().collect()
-}
-
+/// The values of all lines that begin with this key.
 fn values_of<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = String> + 'a {
     text.lines()
         .filter_map(move |line| line.trim_start().strip_prefix(key))
@@ -37,18 +42,7 @@ fn values_of<'a>(text: &'a str, key: &'a str) -> impl Iterator<Item = String> + 
 
 /// Every expression of the rules. An alert's is one that gives something when it fires.
 pub fn rule_expressions() -> Vec<String> {
-    let rules = [read("deploy/prometheus/alerts.yaml"), read("deploy/prometheus/rules.yaml")].concat();
-    let mut found = Vec::new();
-    let mut lines = rules.lines().peekable();
-    while let Some(line) = lines.next() {
-        let Some(expression) = line.trim_start().strip_prefix("expr:") else { continue };
-        let mut expression = expression.trim().trim_start_matches('|').trim().to_owned();
-        let indent = line.len() - line.trim_start().len();
-        while let Some(more) = lines.next_if(|more| more.len() - more.trim_start().len() > indent) {
-            expression = format!("{expression} {}", more.trim());
-        }
-        found.push(expression.trim().to_owned());
-    }
+    let found = expressions_of(&[rules::read("alerts.yaml"), rules::read("rules.yaml")].concat());
     assert!(found.len() > 15, "{found:?}");
     found
 }
@@ -91,11 +85,18 @@ fn rules_are_valid_and_each_alert_has_a_test_and_a_runbook() {
         .arg(folder.join("rules.yaml")));
     run(Command::new("promtool").args(["test", "rules"]).arg(folder.join("tests.yaml")));
     let (alerts, tests) = (read("deploy/prometheus/alerts.yaml"), read("deploy/prometheus/tests.yaml"));
-    let names = alert_names();
-    assert_eq!(names.len(), 13, "{names:?}");
+    let names: BTreeSet<String> = rules::alerts().into_iter().map(|alert| alert.name).collect();
+    assert_eq!(names.len(), 15, "{names:?}");
+    let page = read("docs/how-to/monitoring.md");
     for name in names {
         assert!(tests.contains(&format!("alertname: {name}\n")), "{name} fires in no test");
-        assert!(tests.contains(&format!("alertname: {name}, exp_alerts: []")), "{name} is silent in no test");
+        for name_of_test in SILENT {
+            let test = tests.split(&format!("  - name: {name_of_test}")).nth(1).unwrap();
+            let test = test.split("  - name: ").next().unwrap();
+            let is_silent = test.contains(&format!("alertname: {name}, exp_alerts: []"));
+            assert!(is_silent, "{name} is not in the test \"{name_of_test}\"");
+        }
+        assert!(page.contains(&format!("| `{name}` |")), "docs/how-to/monitoring.md lacks {name}");
     }
     for runbook in values_of(&alerts, "runbook_url: ") {
         let page = read(&runbook);
@@ -135,6 +136,11 @@ fn the_compose_file_names_files_and_services_that_are_there() {
     let config = folder.join("prometheus.yml");
     run(Command::new("promtool").args(["check", "config", "--syntax-only"]).arg(&config));
     assert!(Path::new(&folder.join("traffic.py")).exists());
+    let mut check = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    check.args(["check", "--config"]).arg(folder.join("gateway.toml"));
+    run(check
+        .env("ADMIN_TOKEN", "demonstration-token-0123456789")
+        .env("UPSTREAM_KEY", crate::harness::UPSTREAM_KEY));
 }
 
 /// Types of Grafana's own, from npm: the pinned package is in `tests/monitoring/package-lock.json`.

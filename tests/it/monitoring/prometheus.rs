@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fmt::Write as _,
     net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -12,8 +12,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
+use super::rules::{self, Alert, arms};
 use crate::{
-    docs::page::root,
     folder::Folder,
     harness::{Client, Http, Small, request, whole},
 };
@@ -32,14 +32,14 @@ impl Prometheus {
         let folder = Folder::new();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for file in ["alerts.yaml", "rules.yaml"] {
-            let rules = fs::read_to_string(root().join("deploy/prometheus").join(file)).unwrap();
-            folder.write(file, &at_once(&rules));
+            folder.write(file, &at_once(&rules::read(file)));
         }
+        folder.write("arms.yaml", &arms_as_alerts());
         let targets: Vec<_> = targets.iter().map(|target| format!("'{target}'")).collect();
         let config = folder.write(
             "prometheus.yml",
             &format!(
-                "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\nrule_files: [alerts.yaml, rules.yaml]\n\
+                "global: {{ scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }}\nrule_files: [alerts.yaml, arms.yaml, rules.yaml]\n\
                  scrape_configs:\n- job_name: sluicegate\n  static_configs: [{{ targets: [{}] }}]\n",
                 targets.join(", ")
             ),
@@ -56,21 +56,24 @@ impl Prometheus {
         Self { process, address, _folder: folder }
     }
 
-    /// The names of the alerts that fire.
+    /// The alerts that fire, and those of their arms that do, as [`alarm`] names them.
     pub async fn firing(&self) -> BTreeSet<String> {
         let answer = self.ask("/api/v1/alerts").await;
         let alerts = answer["data"]["alerts"].as_array().cloned().unwrap_or_default();
-        let fires = |alert: &&Value| alert["state"] == "firing";
-        let name = |alert: &Value| alert["labels"]["alertname"].as_str().unwrap_or_default().to_owned();
-        alerts.iter().filter(fires).map(name).collect()
+        let name = |alert: &Value| {
+            let label = |name: &str| alert["labels"][name].as_str().unwrap_or_default().to_owned();
+            alarm(&label("alertname"), &label("severity"), &label("arm"))
+        };
+        alerts.iter().filter(|alert| alert["state"] == "firing").map(name).collect()
     }
 
-    /// The number of series or samples that an expression gives. Panics if Prometheus rejects it.
+    /// The number of series in which an expression gives a number; NaN is none. Panics if Prometheus rejects it.
     pub async fn count(&self, expression: &str) -> usize {
         let path = format!("/api/v1/query?query={}", utf8_percent_encode(expression, NON_ALPHANUMERIC));
         let answer = self.ask(&path).await;
         assert_ne!(answer["status"], "error", "{expression}: {answer}");
-        answer["data"]["result"].as_array().map_or(0, Vec::len)
+        let result = answer["data"]["result"].as_array().cloned().unwrap_or_default();
+        result.iter().filter(|series| series["value"][1].as_str().is_some_and(|value| value != "NaN")).count()
     }
 
     /// Asks the API; null as long as it does not answer.
@@ -89,6 +92,39 @@ impl Drop for Prometheus {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// How an alert is named that fires with this severity, or one arm of its expression does.
+pub fn alarm(name: &str, severity: &str, arm: &str) -> String {
+    let arm = if arm.is_empty() { String::new() } else { format!(", arm {arm}") };
+    format!("{name} ({severity}){arm}")
+}
+
+/// All that has to fire: each alert with each of its severities, and each arm of its expression.
+pub fn alarms() -> BTreeSet<String> {
+    let names = rules::alerts().into_iter().flat_map(|alert| {
+        let own = alarm(&alert.name, &alert.severity, "");
+        let of_arms = (1..=arms(&alert.expression).len())
+            .map(|arm| alarm(&alert.name, &alert.severity, &arm.to_string()))
+            .collect::<Vec<_>>();
+        [own].into_iter().chain(of_arms)
+    });
+    names.collect()
+}
+
+/// Rules in which each arm of an alert's expression is an alert with the label `arm`.
+fn arms_as_alerts() -> String {
+    let mut text = "groups:\n- name: arms\n  rules:\n".to_owned();
+    for Alert { name, severity, expression } in rules::alerts() {
+        for (index, arm) in arms(&expression).iter().enumerate() {
+            let number = index + 1;
+            let _ = writeln!(
+                text,
+                "  - alert: {name}\n    expr: |\n      {arm}\n    labels: {{ severity: {severity}, arm: \"{number}\" }}"
+            );
+        }
+    }
+    text
 }
 
 /// The rules without the time for which an alert must hold.

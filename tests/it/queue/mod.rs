@@ -2,5 +2,5 @@
 
 mod limits;
 mod overload;
-mod rig;
+pub mod rig;
 mod targets;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use sluicegate::simulator::{Gate, Head, Script, Step};
 
-use super::{admitted, all_at_once, is_shared, patient, sharing, start, toml};
+use super::{admitted, all_at_once, is_shared, patient, pending, sharing, start, toml};
 use crate::harness::{Gateway, Http, chat, redis::RedisServer, safely, simulator};
 
 /// Nothing comes back within a test.
@@ -70,6 +70,9 @@ async fn requests_at_once_are_counted_over_all_gateways_to_the_end_of_their_resp
         }
     })
     .await;
+    for gateway in &gateways {
+        pending(gateway, |pending| pending == 0).await;
+    }
     assert_eq!(admitted(&all_at_once(&gateways, 5).await), 5);
     assert_eq!(upstream.records().len(), 16);
 }

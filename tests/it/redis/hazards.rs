@@ -2,128 +2,292 @@
 
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-use sluicegate::store::Statistics;
-
-use super::{admitted, all_at_once, is_shared, patient, sharing, start};
+use super::{admitted, all_at_once, is_shared, patient, process::Process, sharing, start};
 use crate::harness::{
     Gateway, Http, chat,
-    redis::{RedisServer, free_port},
+    link::{Link, LinkFault},
+    redis::{RedisClient, RedisServer, free_port},
     safely, simulator,
 };
 
 /// More than any of these tests sends.
 const MANY: &str = "requests = 1_000_000\nper = \"1m\"\nburst = { requests = 100_000 }\nconcurrent = 10_000";
 
-/// What is done to a server, and how it is undone.
-struct Hazard {
-    name: &'static str,
-    happens: fn(&mut RedisServer),
-    /// Whether the gateway notices, and counts by itself.
-    is_noticed: bool,
-    ends: fn(&mut RedisServer),
+/// A server and the link to it.
+struct Scene {
+    redis: RedisServer,
+    link: Link,
+    /// A connection that waits for a reply, of some hazards.
+    waiting: Option<RedisClient>,
 }
 
-const HAZARDS: &[Hazard] = &[
-    Hazard { name: "killed", happens: RedisServer::kill, is_noticed: true, ends: RedisServer::restart },
-    Hazard { name: "restarted", happens: RedisServer::restart, is_noticed: true, ends: |_| {} },
+/// What is done to a server or its link, and how it is undone.
+struct Hazard {
+    name: &'static str,
+    /// Settings of the server.
+    settings: &'static [&'static str],
+    happens: fn(&mut Scene),
+    /// A part of the reason in the log; `None`: the gateway goes on.
+    reason: Option<&'static str>,
+    /// Whether it lasts until it is ended; else the server is back by itself.
+    lasts: bool,
+    ends: fn(&mut Scene),
+}
+
+const NOTHING: Hazard =
+    Hazard { name: "", settings: &[], happens: |_| {}, reason: Some(""), lasts: true, ends: |_| {} };
+
+const SLOW: &str = "replies take longer than";
+
+/// The process or the machine of the server.
+const SERVER: &[Hazard] = &[
+    Hazard {
+        name: "killed",
+        happens: |scene| scene.redis.kill(),
+        ends: |scene| scene.redis.restart(),
+        ..NOTHING
+    },
+    Hazard { name: "restarted", happens: |scene| scene.redis.restart(), lasts: false, ..NOTHING },
     Hazard {
         name: "hung",
-        happens: |redis| redis.signal("STOP"),
-        is_noticed: true,
-        ends: |redis| redis.signal("CONT"),
+        happens: |scene| scene.redis.signal("STOP"),
+        reason: Some(SLOW),
+        ends: |scene| scene.redis.signal("CONT"),
+        ..NOTHING
     },
     Hazard {
-        name: "slow",
-        // Every command waits, writes among them, as behind a link of 200 ms.
-        happens: |redis| drop(redis.command(&["CLIENT", "PAUSE", "200000", "ALL"])),
-        is_noticed: true,
-        ends: |redis| redis.restart(),
+        name: "paused",
+        happens: |scene| drop(scene.redis.command(&["CLIENT", "PAUSE", "200000", "ALL"])),
+        reason: Some(SLOW),
+        ends: |scene| scene.redis.restart(),
+        ..NOTHING
     },
     Hazard {
-        name: "demoted",
-        happens: |redis| drop(redis.command(&["REPLICAOF", "127.0.0.1", &free_port().to_string()])),
-        is_noticed: true,
-        ends: |redis| drop(redis.command(&["REPLICAOF", "NO", "ONE"])),
+        name: "busy with a script",
+        settings: &["--busy-reply-threshold", "100"],
+        happens: |scene| scene.wait_for(&[b"EVAL", b"while true do end", b"0"]),
+        ends: |scene| drop(scene.redis.command(&["SCRIPT", "KILL"])),
+        ..NOTHING
     },
     Hazard {
-        name: "out of memory",
-        happens: |redis| {
-            redis.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]);
-            redis.command(&["CONFIG", "SET", "maxmemory", "1"]);
-        },
-        is_noticed: true,
-        ends: |redis| drop(redis.command(&["CONFIG", "SET", "maxmemory", "0"])),
-    },
-    Hazard {
-        name: "without enough replicas",
-        happens: |redis| drop(redis.command(&["CONFIG", "SET", "min-replicas-to-write", "1"])),
-        is_noticed: true,
-        ends: |redis| drop(redis.command(&["CONFIG", "SET", "min-replicas-to-write", "0"])),
-    },
-    Hazard {
-        name: "flushed",
-        happens: |redis| drop(redis.command(&["FLUSHALL"])),
-        is_noticed: false,
-        ends: |_| {},
-    },
-    Hazard {
-        name: "without its scripts",
-        happens: |redis| drop(redis.command(&["SCRIPT", "FLUSH"])),
-        is_noticed: false,
-        ends: |_| {},
+        name: "without its connections",
+        happens: |scene| drop(scene.redis.command(&["CLIENT", "KILL", "TYPE", "normal"])),
+        lasts: false,
+        ..NOTHING
     },
 ];
 
-#[tokio::test]
-async fn no_request_fails_and_none_waits_for_a_broken_server() {
-    let upstream = simulator().await;
-    for hazard in HAZARDS {
-        let mut redis = RedisServer::start(&[]);
-        let gateway = start(&upstream, &format!("url = \"{}\"", redis.url()), MANY);
-        is_shared(&gateway, true).await;
-        all_succeed(&gateway, 20).await;
-        (hazard.happens)(&mut redis);
-        let mut sent = 20;
-        if hazard.is_noticed {
-            // Calls find out; until then each waits for its own deadline at most.
-            let before = sharing(&gateway).state().fallbacks;
-            while sharing(&gateway).state().fallbacks == before || sent < 60 {
-                all_succeed(&gateway, 10).await;
-                sent += 10;
-            }
-        } else {
-            all_succeed(&gateway, 40).await;
-            sent += 40;
-        }
-        (hazard.ends)(&mut redis);
-        let ended = Instant::now();
-        is_shared(&gateway, true).await;
-        safely(async {
-            while sharing(&gateway).state().trouble.is_some() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-        })
-        .await;
-        println!("{}: shared again after {:?}", hazard.name, ended.elapsed());
-        all_succeed(&gateway, 20).await;
-        sent += 20;
-        waits_are_bounded(&gateway, hazard.name);
-        gateway.finish(sent).await;
+/// The network between the gateway and the server.
+const LINK: &[Hazard] = &[
+    Hazard {
+        name: "200 ms slow",
+        happens: |scene| scene.link.becomes(LinkFault::Delay(Duration::from_millis(200))),
+        reason: Some(SLOW),
+        ends: |scene| scene.link.becomes(LinkFault::None),
+        ..NOTHING
+    },
+    Hazard {
+        name: "replies lost",
+        happens: |scene| scene.link.becomes(LinkFault::DropReplies),
+        reason: Some(SLOW),
+        ends: |scene| scene.link.becomes(LinkFault::None),
+        ..NOTHING
+    },
+    Hazard {
+        name: "closed within a reply",
+        happens: |scene| scene.link.becomes(LinkFault::CutReplies),
+        ends: |scene| scene.link.becomes(LinkFault::None),
+        ..NOTHING
+    },
+    Hazard {
+        name: "accepted and silent",
+        happens: |scene| {
+            scene.link.becomes(LinkFault::Silent);
+            scene.link.close();
+        },
+        ends: |scene| scene.link.becomes(LinkFault::None),
+        ..NOTHING
+    },
+];
+
+/// Servers that refuse.
+const REFUSALS: &[Hazard] = &[
+    Hazard {
+        name: "demoted",
+        happens: |scene| scene.replicate_nobody(),
+        reason: Some("READONLY"),
+        ends: |scene| scene.replicate_no_one(),
+        ..NOTHING
+    },
+    Hazard {
+        name: "a replica without its master",
+        settings: &["--replica-serve-stale-data", "no"],
+        happens: |scene| scene.replicate_nobody(),
+        reason: Some("MASTERDOWN"),
+        ends: |scene| scene.replicate_no_one(),
+        ..NOTHING
+    },
+    Hazard {
+        name: "demoted, and its connections closed",
+        happens: |scene| {
+            scene.replicate_nobody();
+            scene.redis.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+        },
+        ends: |scene| scene.replicate_no_one(),
+        ..NOTHING
+    },
+    Hazard {
+        name: "out of memory",
+        happens: |scene| {
+            scene.set("maxmemory-policy", "noeviction");
+            scene.set("maxmemory", "1");
+        },
+        reason: Some("OOM"),
+        ends: |scene| scene.set("maxmemory", "0"),
+        ..NOTHING
+    },
+    Hazard {
+        name: "without enough replicas",
+        happens: |scene| scene.set("min-replicas-to-write", "1"),
+        reason: Some("NOREPLICAS"),
+        ends: |scene| scene.set("min-replicas-to-write", "0"),
+        ..NOTHING
+    },
+    Hazard {
+        name: "loading",
+        settings: &[
+            "--enable-debug-command",
+            "yes",
+            "--key-load-delay",
+            "250",
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ],
+        happens: |scene| {
+            scene.redis.command(&["DEBUG", "POPULATE", "8000", "loaded"]);
+            scene.wait_for(&[b"DEBUG", b"RELOAD"]);
+        },
+        reason: Some("LOADING"),
+        ends: |scene| drop(scene.waiting.take().unwrap().reply()),
+        ..NOTHING
+    },
+    Hazard {
+        name: "without permission",
+        happens: |scene| drop(scene.redis.command(&["ACL", "SETUSER", "default", "-evalsha"])),
+        reason: Some("NOPERM"),
+        ends: |scene| drop(scene.redis.command(&["ACL", "SETUSER", "default", "+evalsha"])),
+        ..NOTHING
+    },
+    Hazard {
+        name: "flushed",
+        happens: |scene| drop(scene.redis.command(&["FLUSHALL"])),
+        reason: None,
+        ..NOTHING
+    },
+    Hazard {
+        name: "without its scripts",
+        happens: |scene| drop(scene.redis.command(&["SCRIPT", "FLUSH"])),
+        reason: None,
+        ..NOTHING
+    },
+];
+
+impl Scene {
+    fn new(settings: &[&str]) -> Self {
+        let redis = RedisServer::start(settings);
+        let link = Link::to(redis.port());
+        Self { redis, link, waiting: None }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.redis.command(&["CONFIG", "SET", name, value]);
+    }
+
+    fn replicate_nobody(&mut self) {
+        self.redis.command(&["REPLICAOF", "127.0.0.1", &free_port().to_string()]);
+    }
+
+    fn replicate_no_one(&mut self) {
+        self.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    }
+
+    /// Sends a command that takes long.
+    fn wait_for(&mut self, command: &[&[u8]]) {
+        let mut client = self.redis.client();
+        client.send(command);
+        self.waiting = Some(client);
     }
 }
 
-async fn all_succeed(gateway: &Gateway, requests: usize) {
-    let answers = all_at_once(std::slice::from_ref(gateway), requests).await;
-    assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));
+#[tokio::test]
+async fn no_request_fails_and_none_waits_for_a_broken_server() {
+    happen(SERVER).await;
 }
 
-/// By the metric: the deadline is 40 ms. What is above it is the machine's own delay.
-fn waits_are_bounded(gateway: &Gateway, name: &str) {
-    let durations = sharing(gateway).statistics().durations();
-    let within =
-        durations.cumulative(Statistics::SCALE).find(|(bound, _)| *bound >= 0.25).map(|(_, count)| count);
-    assert_eq!(within, Some(durations.count()), "{name}: {durations:?}");
+#[tokio::test]
+async fn no_request_fails_and_none_waits_for_a_broken_link() {
+    happen(LINK).await;
+}
+
+#[tokio::test]
+async fn no_request_fails_and_none_waits_for_a_server_that_refuses() {
+    happen(REFUSALS).await;
+}
+
+#[expect(clippy::print_stdout, reason = "how long a recovery takes is stated")]
+async fn happen(hazards: &[Hazard]) {
+    let upstream = simulator().await;
+    for hazard in hazards {
+        let mut scene = Scene::new(hazard.settings);
+        // Longer than by default, so that a busy machine alone is not too slow.
+        let servers = format!("url = \"{}\"\ntimeout = \"150ms\"", scene.link.url());
+        let mut gateway = Process::start(&upstream, &servers, MANY);
+        gateway.line("Redis available");
+        gateway.all_succeed(10).await;
+        let before = gateway.measured().await;
+        (hazard.happens)(&mut scene);
+        if hazard.reason.is_some() {
+            // Calls find out; until then each waits for its own deadline at most.
+            safely(async {
+                while gateway.measured().await.value("fallbacks_total") == before.value("fallbacks_total") {
+                    gateway.all_succeed(5).await;
+                }
+            })
+            .await;
+        }
+        gateway.all_succeed(10).await;
+        gateway.page("/readyz").await;
+        if hazard.reason.is_some() && hazard.lasts {
+            gateway.is_shared(false).await;
+            let waits = gateway.measured().await.waits();
+            gateway.all_succeed(10).await;
+            assert_eq!(gateway.measured().await.waits(), waits, "{}: nobody waits", hazard.name);
+        }
+        (hazard.ends)(&mut scene);
+        let ended = Instant::now();
+        gateway.is_shared(true).await;
+        println!("{}: shared again after {:?}", hazard.name, ended.elapsed());
+        gateway.all_succeed(10).await;
+        let after = gateway.measured().await;
+        // The deadline is 150 ms. What is above it is the machine's own delay.
+        assert_eq!(after.waits_within("0.25"), after.waits(), "{}: {after:?}", hazard.name);
+        assert!(after.waits() > before.waits());
+        let connections = after.value("connections_total") - before.value("connections_total");
+        assert_eq!(connections > 0.0, hazard.reason.is_some(), "{}: {connections}", hazard.name);
+        says_so_once(hazard, &gateway.log());
+    }
+}
+
+/// One line when the server goes away, with the reason, and one when it is back.
+fn says_so_once(hazard: &Hazard, log: &[String]) {
+    let changes: Vec<&String> = log.iter().filter(|line| line.contains("Redis ")).collect();
+    let Some(reason) = hazard.reason else {
+        assert_eq!(changes.len(), 1, "{}: {changes:#?}", hazard.name);
+        return;
+    };
+    assert_eq!(changes.len(), 3, "{}: {changes:#?}", hazard.name);
+    assert!(changes[1].contains("Redis unavailable") && changes[1].contains(reason), "{changes:#?}");
+    assert!(changes[0].contains("Redis available") && changes[2].contains("Redis available"), "{changes:#?}");
 }
 
 #[tokio::test]

@@ -3,13 +3,17 @@
 mod cluster;
 mod exact;
 mod hazards;
+mod process;
 mod processes;
 mod sentinel;
+mod slow;
 
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
-use sluicegate::{limit::shared::Sharing, simulator::Simulator};
+use sluicegate::{
+    limit::shared::Sharing, simulator::Simulator, store::Statistics, telemetry::metrics::histogram::Total,
+};
 
 use super::harness::{Answer, Gateway, GatewayToml, Http, chat, redis::RedisServer, safely};
 
@@ -42,6 +46,37 @@ async fn is_shared(gateway: &Gateway, wanted: bool) {
         }
     })
     .await;
+}
+
+/// Waits until so many corrections have not been sent yet.
+async fn pending(gateway: &Gateway, wanted: impl Fn(usize) -> bool) {
+    let sharing = sharing(gateway);
+    safely(async {
+        while !wanted(sharing.state().pending) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// How long admissions have waited for the store, by the metric.
+#[derive(Debug)]
+struct Waits(Total);
+
+fn waits(gateway: &Gateway) -> Waits {
+    Waits(sharing(gateway).statistics().durations())
+}
+
+impl Waits {
+    fn count(&self) -> u64 {
+        self.0.count()
+    }
+
+    /// Whether no admission waited longer than a bound of the metric, in seconds. The deadline is 40 ms; more than that is the delay of a busy machine.
+    fn all_within(&self, bound: f64) -> bool {
+        let within = self.0.cumulative(Statistics::SCALE).find(|(known, _)| *known >= bound);
+        within.is_some_and(|(_, count)| count == self.count())
+    }
 }
 
 /// Sends so many requests at once, to the gateways in turn.

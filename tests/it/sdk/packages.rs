@@ -29,6 +29,12 @@ pub fn otlp_receiver() -> Command {
     receiver
 }
 
+/// Python with what `deploy/grafana/draw` needs.
+pub fn plotter() -> Command {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/grafana/requirements.txt");
+    Command::new(venv(&folder("plotter"), &requirements))
+}
+
 /// A command of Phoenix, the viewer of traces. Its packages have 900 MB.
 pub fn phoenix() -> Command {
     let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/otlp/phoenix.txt");

@@ -7,7 +7,7 @@ mod metrics;
 mod owners;
 mod phoenix;
 mod presets;
-mod receiver;
+pub mod receiver;
 mod secrets;
 
 use serde_json::json;

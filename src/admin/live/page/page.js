@@ -68,6 +68,9 @@ function count(number) {
   return `${(number / 1_000_000).toFixed(1)} M`;
 }
 
+// A number in full; amounts of money come as text.
+const exact = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value));
+
 const gatewayNow = () => performance.now() - offset;
 
 // ---- The state
@@ -458,15 +461,19 @@ const limitColumns = [
 
 // One row for each unit of each subject of a limit.
 function limitRows({ name, each, enforce, units, subjects }) {
-  return subjects.flatMap((subject) => Object.entries(subject.units).map(([unit, { used: spent, remaining }]) => ({
-    id: JSON.stringify([name, subject.name ?? "", unit]),
-    limit: enforce ? name : `${name} (only counts)`,
-    subject: [each, subject.name].filter(Boolean).join(" "),
-    unit: [unit, units[unit]?.per && `per ${units[unit].per}`].filter(Boolean).join(" "),
-    share: `${spent} of ${units[unit]?.quantity ?? "–"}${units[unit]?.currency ? ` ${units[unit].currency}` : ""}`,
-    remaining: String(remaining),
-    ratio: subject.saturation,
-  })));
+  return subjects.flatMap((subject) => Object.entries(subject.units).map(([unit, { used: spent, remaining }]) => {
+    const { quantity, per, currency } = units[unit] ?? {};
+    return {
+      id: JSON.stringify([name, subject.name ?? "", unit]),
+      limit: enforce ? name : `${name} (only counts)`,
+      subject: [each, subject.name].filter(Boolean).join(" "),
+      unit: [unit, per && `per ${per}`].filter(Boolean).join(" "),
+      share: [exact(spent), "of", quantity === undefined ? "–" : exact(quantity), currency].filter(Boolean).join(" "),
+      remaining: exact(remaining),
+      // With nothing left of its burst, a limit refuses whatever is left of its period.
+      ratio: Number(remaining) === 0 ? 1 : Number(spent) / Number(quantity),
+    };
+  }));
 }
 
 async function readLimits() {

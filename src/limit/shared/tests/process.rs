@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::{self, RedisAddress, RedisServers},
     limit::shared::{Sharing, SharingSettings},
-    store::Store,
+    store::{Store, StoreWait},
 };
 
 /// Starts to share limits in the server at `port`, as `[redis]` does.
@@ -20,7 +20,7 @@ pub(super) fn sharing(port: u16, fallback_share: Option<f64>) -> Arc<Sharing> {
         fallback_share,
     };
     let settings = SharingSettings { prefix: redis.prefix.clone(), fallback_share };
-    Sharing::start(settings, |probe| Store::start(&redis, probe)).unwrap()
+    Sharing::start(settings, |probe| Store::start(&redis, probe, Vec::new())).unwrap()
 }
 
 /// A port at which nothing listens.
@@ -46,7 +46,7 @@ pub(super) fn until(mut is_so: impl FnMut() -> bool) {
 /// Admits a request now, by the store if it is there.
 pub(super) fn take(sharing: &Arc<Sharing>, limits: &[Applied], demand: Demand) -> Option<Admitted> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(sharing.take_turn(limits, demand, crate::limit::shared::now(), &[])).ok()
+    runtime.block_on(sharing.take_turn(limits, demand, &[], &mut StoreWait::default())).ok()
 }
 
 /// What a client uses of a limit on requests: `index` numbers the clients of one group.
