@@ -84,11 +84,11 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
                 repeat(connection, gateway, "sim-f1-i3", work.streams)
 
         more = setup.more + upstream.tables(setup.route)
-        return counted(made, "sluicegate", replace(setup, more=more), do)["Ir"]
+        return total(counted(made, "sluicegate", replace(setup, more=more), do))
 
 
-def counted(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None], options: tuple[str, ...] = ()) -> Events:
-    """The counts of the thread that proxies, in the whole life of a proxy that does this work; `options` are more of callgrind's."""
+def counted(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None], options: tuple[str, ...] = ()) -> str:
+    """Callgrind's output about the thread that proxies, in the whole life of a proxy that does this work; `options` are more of callgrind's."""
     valgrind = machine.find("valgrind")
     if not valgrind:
         raise Missing("valgrind is not installed (Debian: apt-get install valgrind)")
@@ -105,10 +105,10 @@ def counted(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None
     if not threads:
         raise Missing(f"callgrind has written nothing about {kind}")
     # Of the gateway, only the worker thread proxies; the count of the main thread varies with the start of the process.
-    workers = [events(text) for text in threads if "proxy::handle" in text] if kind == "sluicegate" else [events(text) for text in threads]
+    workers = [text for text in threads if "proxy::handle" in text] if kind == "sluicegate" else threads
     if kind == "sluicegate" and len(workers) != 1:
         raise Missing(f"callgrind's output shows {len(workers)} worker threads among {len(threads)} threads; expected one")
-    return max(workers, key=lambda each: each["Ir"])
+    return max(workers, key=total)
 
 
 def repeat(connection: http.client.HTTPConnection, gateway: Program, model: str, times: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ from stage import ROUTE, Program, Stage, ask, content
 
 # A run in which the hypervisor took more than MOST_STOLEN is repeated, up to so many times in all. The last one counts, and is marked.
 TRIES = 3
+# The longest that the load client may take for a report, in seconds; the first one comes when all streams or connections are open.
+LONGEST = 120
 
 
 class Wrong(Exception):
@@ -68,6 +71,8 @@ class Client:
         return self.hear()
 
     def hear(self) -> dict[str, Any]:
+        if not select.select([self.output], [], [], LONGEST)[0]:
+            raise Wrong(f"the load client said nothing for {LONGEST} s: the machine is too slow, or a proxy does not answer")
         line = self.output.readline()
         if not line:
             raise Wrong(f"the load client exited with {self.process.wait()}")

@@ -3,12 +3,12 @@ turns. Both are counted by callgrind, whose caches are always the same, so that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import turns
-from callgrind import DEFAULTS, Events, counted
+from callgrind import DEFAULTS, counted, events
 from peers import Setup
 from stage import Stage
 from table import cells
@@ -44,7 +44,7 @@ class Cost:
     own: float
 
     @classmethod
-    def between(cls, few: Events, many: Events, units: int) -> Cost:
+    def between(cls, few: Mapping[str, float], many: Mapping[str, float], units: int) -> Cost:
         """From the counts of two processes, of which the second did so many units more. What a process does otherwise cancels out."""
 
         def each(*names: str) -> float:
@@ -64,15 +64,15 @@ def count(made: Stage, names: list[str], minimal: Path, report: Callable[[str], 
     for kind in KINDS:
         for name in [*names, "minimal"]:
             few, many = (run(made, name, setup, replace(kind, turns=times * kind.turns)) for times in (1, 2))
-            cost = Cost.between(few, many, kind.connections * kind.turns)
+            cost = Cost.between(events(few), events(many), kind.connections * kind.turns)
             costs.setdefault(kind.name, {})[name] = cost
             missed = f"{cost.code:.0f} lines of code, {cost.data:.0f} of data, {cost.own:.0f} of its own"
             report(f"{name}, a {kind.name}: {cost.instructions:,.0f} instructions, {missed}")
     return costs
 
 
-def run(made: Stage, name: str, setup: Setup, kind: Kind) -> Events:
-    """The counts of a proxy that does this."""
+def run(made: Stage, name: str, setup: Setup, kind: Kind) -> str:
+    """Callgrind's output about a proxy that does this."""
     if kind.name == "request":
         return counted(made, name, setup, lambda proxy: turns.requests(made, proxy, kind.connections, kind.turns), CACHES)
     with turns.upstream() as listener:

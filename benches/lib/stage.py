@@ -79,7 +79,7 @@ class Stage:
                 self.wait(program, port)
 
     def wait(self, program: Program, port: int) -> None:
-        deadline = time.monotonic() + (120 if program.patient else 30)
+        deadline = time.monotonic() + (300 if program.patient else 30)
         while time.monotonic() < deadline and program.process and program.process.poll() is None:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", port), 1).close()
