@@ -88,8 +88,9 @@ pub(super) fn models(counts: &Counts, currency: Option<&str>) -> Value {
             .sum::<u64>();
         model.tokens.input += measures.tokens.input;
         model.tokens.output += measures.tokens.output;
-        let in_currency = |cost: &&Box<Cost>| Some(&*cost.currency) == currency;
-        let cost = measures.cost.as_ref().filter(in_currency).map_or_else(Money::default, |cost| cost.amount);
+        let in_currency = |cost: &&Cost| Some(&*cost.currency) == currency;
+        let cost =
+            measures.cost.as_deref().filter(in_currency).map_or_else(Money::default, |cost| cost.amount);
         model.cost = model.cost.saturating_add(cost);
     }
     let row = |used: ModelUse| {
