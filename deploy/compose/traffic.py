@@ -71,6 +71,9 @@ def ask(url, key, plan, chance):
             response.read(200)
         else:
             response.read()
+        # A refusal is not asked again at once.
+        if response.status == 429:
+            time.sleep(min(float(response.headers.get("retry-after") or 1), 3))
     finally:
         connection.close()
 

@@ -48,7 +48,7 @@ const WAYS: [Way; 4] = [
     Way { name: "to upstream", pass: to_upstream, upwards: true, trailers: false },
     Way {
         name: "to caller",
-        pass: |headers, rules, keys| _ = to_caller(headers, rules, keys),
+        pass: |headers, rules, keys| _ = to_caller(headers, rules, keys, None),
         upwards: false,
         trailers: false,
     },

@@ -115,6 +115,7 @@ fn redis(snapshot: &Snapshot) -> Option<Value> {
         "fallbacks": state.fallbacks,
         "remembered_refusals": state.remembered,
         "pending_corrections": state.pending,
+        "unreadable_values": state.unreadable,
     }))
 }
 

@@ -211,12 +211,12 @@ impl Status {
         self.phase.set(phase);
     }
 
-    /// How long the exchange has waited for permits and between attempts.
+    /// How long the exchange has waited for permits, in queues of limits, and between attempts.
     pub fn waited(&self) -> Duration {
         self.waited.get()
     }
 
-    /// Notes a wait for a permit, or between attempts. It does not count as time that the gateway itself adds.
+    /// Notes a wait for a permit, in the queue of a limit, or between attempts. It does not count as time that the gateway itself adds.
     pub fn add_wait(&self, wait: Duration) {
         self.waited.set(self.waited.get() + wait);
     }

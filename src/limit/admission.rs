@@ -146,7 +146,6 @@ impl Admitted {
             if let Some(whole) = whole {
                 share.applied = whole.clone();
             }
-            sharing.hold(&share.applied);
             sharing.took_alone(&share.applied, share.taken());
         }
         self.sharing = Some(sharing.clone());
@@ -196,10 +195,16 @@ impl Admitted {
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
             match &sharing {
-                None => share.settle(used, now),
-                Some(sharing) => sharing.settle(&share.shared_use(share.used(used), by), now),
+                None => {
+                    share.settle(used, now);
+                    counter.wake();
+                }
+                Some(sharing) => {
+                    sharing.settle(&share.shared_use(share.used(used), by), now);
+                    drop(share);
+                    sharing.wake(&counter);
+                }
             }
-            counter.wake();
         }
     }
 }
@@ -210,10 +215,16 @@ impl Drop for Admitted {
         for share in self.shares.drain(..) {
             let counter = share.applied.counter.clone();
             match &sharing {
-                None => share.give_back(),
-                Some(sharing) => sharing.settle(&share.shared_use([0; 3], by), super::shared::now()),
+                None => {
+                    share.give_back();
+                    counter.wake();
+                }
+                Some(sharing) => {
+                    sharing.settle(&share.shared_use([0; 3], by), super::shared::now());
+                    drop(share);
+                    sharing.wake(&counter);
+                }
             }
-            counter.wake();
         }
     }
 }

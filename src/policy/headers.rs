@@ -5,6 +5,7 @@
 //! above all, is to be set afterwards, so that no `Connection: authorization` can take it out again.
 
 mod class;
+mod passed;
 mod sweep;
 
 use http::{
@@ -13,6 +14,8 @@ use http::{
 };
 
 use super::secret_scanner::{InNames, SecretScanner};
+pub use passed::PassedNames;
+
 use class::{Direction, is_framing, may_trail};
 use sweep::{announce, remove_nominated, sweep};
 
@@ -37,7 +40,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Removes from a request's headers everything that must not go upstream. `credential` is the caller's. `host`, the upstream's key and all
 /// else that the gateway sends of its own is for the caller of this function to set, afterwards.
 pub fn to_upstream(headers: &mut HeaderMap, rules: &Rules, credential: &SecretScanner<'_>) {
-    head(headers, &Policy::new(Direction::Upstream, rules, credential));
+    head(headers, &Policy::new(Direction::Upstream, rules, credential), None);
 }
 
 /// What [`to_upstream`] does to headers that are the same as others, of which it took out those `withheld`.
@@ -49,13 +52,19 @@ pub fn withhold(headers: &mut HeaderMap, withheld: &[HeaderName], rules: &Rules)
 }
 
 /// Makes an answer's headers fit to go to the caller. `keys` are all of the upstream's. Returns the upstream's request id, which
-/// the caller gets as [`UPSTREAM_REQUEST_ID`].
-pub fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) -> Option<HeaderValue> {
+/// the caller gets as [`UPSTREAM_REQUEST_ID`]. `names` are those of another
+/// head, which had the same rules and keys.
+pub fn to_caller(
+    headers: &mut HeaderMap,
+    rules: &Rules,
+    keys: &SecretScanner<'_>,
+    names: Option<&mut PassedNames>,
+) -> Option<HeaderValue> {
     let id = headers.remove(REQUEST_ID).filter(|id| !keys.found_in(id.as_bytes()));
     if let Some(id) = &id {
         headers.insert(UPSTREAM_REQUEST_ID, id.clone());
     }
-    head(headers, &Policy::new(Direction::Caller, rules, keys));
+    head(headers, &Policy::new(Direction::Caller, rules, keys), names);
     id
 }
 
@@ -114,13 +123,18 @@ impl<'p> Policy<'p> {
     }
 }
 
-fn head(headers: &mut HeaderMap, policy: &Policy<'_>) {
+fn head(headers: &mut HeaderMap, policy: &Policy<'_>, names: Option<&mut PassedNames>) {
     remove_nominated(headers);
+    let mut recalled = names.map(PassedNames::recall);
+    let mut passes = |name: &HeaderName| match &mut recalled {
+        Some(recalled) => recalled.passes(name, || policy.passes(name)),
+        None => policy.passes(name),
+    };
     sweep(headers, |name, value| {
         // The owner of the body checks and writes the length.
         *name == CONTENT_LENGTH
             || *name == TRAILER
-            || (policy.passes(name) && !policy.keys.found_in(value.as_bytes()))
+            || (passes(name) && !policy.keys.found_in(value.as_bytes()))
     });
     say_length_once(headers);
     if headers.contains_key(TRAILER) {

@@ -32,6 +32,7 @@ mod key_use;
 mod known_head;
 mod local;
 mod memo;
+mod names_memo;
 mod queueing;
 mod rewrite;
 mod sdk;
@@ -298,7 +299,7 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(first) = route.steps.first() {
-        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets);
+        policy::to_caller(&mut headers, &route.response_headers, &first.upstream.secrets, None);
     }
     identify(&mut headers, &exchange.record);
     if exchange.is_last() {

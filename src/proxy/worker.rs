@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc};
 
-use super::Gateway;
+use super::{Gateway, names_memo::NamesMemo};
 use crate::{
     exchange::Load,
     telemetry::metrics::{sdk::SdkMemo, worker::WorkerMetrics},
@@ -22,6 +22,8 @@ pub struct Worker {
     pub metrics: Arc<WorkerMetrics>,
     /// Reads the SDKs of clients.
     pub(super) sdks: RefCell<SdkMemo>,
+    /// The names of the headers of its upstreams.
+    pub(super) names_memo: NamesMemo,
     /// Counts the responses that are read without a client: each of them holds a clone.
     pub(super) detached: Rc<()>,
 }
@@ -31,6 +33,14 @@ impl Worker {
     pub fn new(gateway: Arc<Gateway>, load: Arc<Load>) -> Self {
         let metrics = gateway.worker_metrics();
         let pools = Rc::new(Pools::new(metrics.clone()));
-        Self { pools, gateway, load, metrics, sdks: RefCell::default(), detached: Rc::default() }
+        Self {
+            pools,
+            gateway,
+            load,
+            metrics,
+            sdks: RefCell::default(),
+            names_memo: NamesMemo::default(),
+            detached: Rc::default(),
+        }
     }
 }

@@ -272,6 +272,12 @@ async fn log_metrics_spans_and_page_report_the_same_numbers() {
     }
     assert_eq!(cost(&page), spent, "page");
     assert_eq!((waited(&lines), waited(&page)), (1, 1));
+    // What a request waits in a queue is not time that the gateway adds.
+    for line in lines.iter().filter(|line| line["queue_ms"].is_number()) {
+        let [overhead, queue, total] =
+            ["overhead_ms", "queue_ms", "total_ms"].map(|field| line[field].as_f64().unwrap());
+        assert!(overhead + queue <= total + 0.2, "{line}");
+    }
     assert_eq!((refused(&lines), refused(&page)), (1, 1));
     assert_eq!(scrape.sum("sluicegate_limit_decisions_total", &["decision=\"refused\""]), 1.0);
     assert_eq!(

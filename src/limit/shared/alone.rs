@@ -60,13 +60,6 @@ impl Alone {
             _ => known.insert(SumBefore { period, sum: used }).sum,
         }
     }
-
-    /// Forgets the sum of a period: the store has said what it is.
-    pub(super) fn forget_sum(&mut self, position: usize) {
-        if let Some(known) = self.sums.get_mut(position) {
-            *known = None;
-        }
-    }
 }
 
 /// Where what a request took was counted.
@@ -103,7 +96,7 @@ impl Sharing {
     /// Notes what was taken alone: the store is told, at once if it is there.
     pub(in crate::limit) fn took_alone(&self, applied: &Applied, taken: [Taken; 3]) {
         let now = super::now().monotonic;
-        let mut entries = Vec::new();
+        let mut entries: Vec<Entry> = self.hold_alone(applied).into_iter().collect();
         for ((position, unit), taken) in TIMED.into_iter().enumerate().zip(taken) {
             let entry = match (allowance(applied, unit), taken.period()) {
                 (Some(Allowance::Rate(rate)), _) if self.is_online() => {

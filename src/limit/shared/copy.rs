@@ -54,9 +54,6 @@ pub(super) fn copy(
         (Some(Meter::Period(count)), (Some(period), Some(end))) if value >= 0.0 => {
             #[expect(clippy::cast_sign_loss, reason = "not negative")]
             count.set(period, value as u64);
-            if let Some(alone) = known.alone.as_mut() {
-                alone.forget_sum(position);
-            }
             if let Some(seen) = known.seen.get_mut(position) {
                 *seen = Some(LastSum { end, sum: value, born, servers: copying.servers });
             }

@@ -2,12 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
 
 use super::{
+    lease::Lease,
     replica::{Replica, TIMED},
     script::APPLY,
     sharing::{Used, allowance},
@@ -21,6 +23,15 @@ use crate::{
 /// Changes in one call.
 const BATCH: usize = 256;
 
+/// Places to which batches are sent at once. Admissions wait behind no more.
+const PLACES: usize = 64;
+
+/// The most admissions without a reply of which the store is still to be told. Further ones stay counted as if they had been executed.
+const CANCELLED: usize = 1_024;
+
+/// How many of them are in one call.
+const CANCELLED_AT_ONCE: usize = 32;
+
 /// One correction: what was taken or used of a unit more than the store knows.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
@@ -32,19 +43,36 @@ pub(super) struct Entry {
     pub(super) end: Option<(f64, Period)>,
 }
 
-/// Corrections by the places where a cluster keeps what they correct. Entries of one count are added up, so there are at most as many as counts.
+/// An admission without a reply: if it was executed, it has no effect any more.
+#[derive(Debug, Clone)]
+pub(super) struct Cancelled {
+    /// The counter whose subject has the number.
+    pub(super) counter: Arc<Counter>,
+    pub(super) number: u32,
+    /// What is given back if it was executed.
+    pub(super) entries: Vec<Entry>,
+}
+
+/// Corrections by the places where a cluster keeps what they correct. Entries of one count are added up, so there are at most as many as counts,
+/// and [`CANCELLED`] admissions without a reply. A place is forgotten when nothing of it is open.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
-    slots: Mutex<BTreeMap<Arc<str>, Open>>,
+pub(super) struct Ledger(Mutex<Places>);
+
+#[derive(Debug, Default)]
+struct Places {
+    open: BTreeMap<Arc<str>, Open>,
+    /// The number of the last batch of any place.
+    number: u64,
+    /// Admissions without a reply, of all places.
+    cancelled: usize,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     entries: BTreeMap<EntryKey, Entry>,
+    cancelled: Vec<Cancelled>,
     /// What was sent and not confirmed. It is sent again as it is, so that the store can tell that it has seen it.
     sent: Option<Arc<Batch>>,
-    /// The number of the last batch.
-    number: u64,
 }
 
 /// What entries of one count have in common: the counter, the unit, the end of the period.
@@ -56,19 +84,20 @@ pub(super) struct Batch {
     pub(super) slot: Arc<str>,
     number: u64,
     pub(super) entries: Vec<Entry>,
+    cancelled: Vec<Cancelled>,
 }
 
 impl Ledger {
     /// Adds corrections. Returns whether there are enough for a call.
     pub(super) fn add(&self, entries: Vec<Entry>) -> bool {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places();
         let mut is_full = false;
         for entry in entries {
             let Some(replica) = entry.counter.shared.get() else { continue };
             if entry.amount == 0.0 {
                 continue;
             }
-            let open = slots.entry(replica.subject.slot.clone()).or_default();
+            let open = places.open.entry(replica.subject.slot.clone()).or_default();
             let end = entry.end.map_or(0, |(end, _)| end.to_bits());
             let key = (Arc::as_ptr(&entry.counter).addr(), entry.unit as usize, end);
             match open.entries.get_mut(&key) {
@@ -82,40 +111,123 @@ impl Ledger {
         is_full
     }
 
-    /// The batches that are to be sent: of each place the one that has not been confirmed, else the next.
-    pub(super) fn batches(&self) -> Vec<Arc<Batch>> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        slots.retain(|_, open| open.sent.is_some() || !open.entries.is_empty() || open.number > 0);
-        slots.iter_mut().filter_map(|(slot, open)| open.next(slot)).collect()
+    /// Adds an admission without a reply.
+    pub(super) fn cancel(&self, cancelled: Cancelled) {
+        let mut places = self.places();
+        let slot = cancelled.counter.shared.get().map(|replica| replica.subject.slot.clone());
+        let Some(slot) = slot.filter(|_| places.cancelled < CANCELLED) else {
+            // It stays counted, and what it holds of a lease is found out by the next renewal.
+            cancelled.is_known();
+            return;
+        };
+        places.cancelled += 1;
+        places.open.entry(slot).or_default().cancelled.push(cancelled);
+    }
+
+    /// The batches that are to be sent, of at most [`PLACES`] places after this one: of each the one that has not been confirmed, else the next.
+    pub(super) fn batches(&self, after: Option<&Arc<str>>) -> Vec<Arc<Batch>> {
+        let mut places = self.places();
+        let Places { open, number, cancelled } = &mut *places;
+        open.retain(|_, open| open.sent.is_some() || !open.entries.is_empty() || !open.cancelled.is_empty());
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let places = open.range_mut::<Arc<str>, _>((start, Bound::Unbounded)).take(PLACES);
+        places.map(|(slot, open)| open.next(slot, number, cancelled)).collect()
     }
 
     /// Notes that the store has a batch.
     pub(super) fn confirmed(&self, batch: &Batch) {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = slots.get_mut(&batch.slot)
-            && open.sent.as_ref().is_some_and(|sent| sent.number == batch.number)
-        {
-            open.sent = None;
+        let mut places = self.places();
+        let Some(open) = places.open.get_mut(&batch.slot) else { return };
+        if open.sent.take_if(|sent| sent.number == batch.number).is_none() {
+            return;
         }
+        for entry in batch.entries.iter().filter(|entry| entry.unit == Unit::Concurrent) {
+            if let Some(lease) = entry.lease() {
+                lease.confirmed(entry.amount);
+            }
+        }
+        batch.cancelled.iter().for_each(Cancelled::is_known);
     }
 
-    /// Corrections that the store does not have yet.
+    /// Corrections that the shared store does not have yet.
     pub(super) fn pending(&self) -> usize {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let of = |open: &Open| open.entries.len() + open.sent.as_ref().map_or(0, |sent| sent.entries.len());
-        slots.values().map(of).sum()
+        let of_batch = |batch: &Arc<Batch>| batch.entries.len() + batch.cancelled.len();
+        let of =
+            |open: &Open| open.entries.len() + open.cancelled.len() + open.sent.as_ref().map_or(0, of_batch);
+        self.places().open.values().map(of).sum()
+    }
+
+    /// Places of which anything is open.
+    #[cfg(test)]
+    pub(super) fn places_in_use(&self) -> usize {
+        self.batches(None);
+        self.places().open.len()
+    }
+
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Open {
-    fn next(&mut self, slot: &Arc<str>) -> Option<Arc<Batch>> {
-        if self.sent.is_none() && !self.entries.is_empty() {
-            let keys: Vec<EntryKey> = self.entries.keys().take(BATCH).copied().collect();
-            let entries = keys.iter().filter_map(|key| self.entries.remove(key)).collect();
-            self.number += 1;
-            self.sent = Some(Arc::new(Batch { slot: slot.clone(), number: self.number, entries }));
+    fn next(&mut self, slot: &Arc<str>, number: &mut u64, open: &mut usize) -> Arc<Batch> {
+        if let Some(sent) = &self.sent {
+            return sent.clone();
         }
-        self.sent.clone()
+        let keys: Vec<EntryKey> = self.entries.keys().take(BATCH).copied().collect();
+        let entries: Vec<Entry> = keys.iter().filter_map(|key| self.entries.remove(key)).collect();
+        for entry in entries.iter().filter(|entry| entry.unit == Unit::Concurrent) {
+            if let Some(lease) = entry.lease() {
+                lease.sent(entry.amount);
+            }
+        }
+        let most = self.cancelled.len().min(CANCELLED_AT_ONCE);
+        let cancelled: Vec<Cancelled> = self.cancelled.drain(..most).collect();
+        *open = open.saturating_sub(cancelled.len());
+        *number += 1;
+        let batch = Arc::new(Batch { slot: slot.clone(), number: *number, entries, cancelled });
+        self.sent = Some(batch.clone());
+        batch
+    }
+}
+
+impl Entry {
+    /// The requests in flight that it is about.
+    pub(super) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.counter.shared.get()?.used_lease()
+    }
+
+    /// The change that the store makes.
+    fn change(&self) -> Option<PlannedChange<'_>> {
+        let what = match (self.unit, self.end) {
+            (Unit::Concurrent, _) => ChangeKind::Ended { count: self.amount },
+            (_, Some((end, _))) => ChangeKind::Period { units: self.amount, end },
+            (_, None) => ChangeKind::Clock { time: self.amount },
+        };
+        PlannedChange::new(&self.counter, self.unit, what)
+    }
+}
+
+impl Cancelled {
+    /// Nobody knows whether it was executed, until [`is_known`](Self::is_known).
+    pub(super) fn is_unknown(&self) {
+        self.leases().for_each(|lease| lease.is_unknown());
+    }
+
+    /// The store has been told, or has said what became of it.
+    pub(super) fn is_known(&self) {
+        self.leases().for_each(|lease| lease.is_known());
+    }
+
+    fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
+        self.entries.iter().filter(|entry| entry.unit == Unit::Concurrent).filter_map(Entry::lease)
+    }
+
+    fn changes(&self) -> impl Iterator<Item = PlannedChange<'_>> {
+        let cancel = ChangeKind::Cancelled { number: self.number };
+        let undone = self.entries.iter().filter_map(Entry::change);
+        let undone = undone.map(|change| PlannedChange { is_conditional: true, ..change });
+        PlannedChange::new(&self.counter, Unit::Requests, cancel).into_iter().chain(undone)
     }
 }
 
@@ -143,18 +255,31 @@ pub(super) fn corrections(used: &Used<'_>, wall: Timestamp) -> Vec<Entry> {
 impl Batch {
     /// The call that makes the changes.
     pub(super) fn call(&self, asker: Asker, prefix: &str) -> ScriptCall {
-        let changes = self.entries.iter().filter_map(|entry| {
-            let replica = entry.counter.shared.get()?;
-            let amount = entry.amount;
-            let what = match (entry.unit, entry.end) {
-                (Unit::Concurrent, _) => ChangeKind::Ended { count: amount },
-                (_, Some((end, _))) => ChangeKind::Period { units: amount, end },
-                (_, None) => ChangeKind::Clock { time: amount },
-            };
-            Some((&**replica, entry.unit, what))
-        });
+        let made = self.entries.iter().filter_map(Entry::change);
+        let cancelled = self.cancelled.iter().flat_map(Cancelled::changes);
         let marker = format!("{prefix}:{}:b:{:x}", self.slot, asker.node);
-        call(asker, self.number, &marker, changes)
+        call(asker, self.number, &marker, made.chain(cancelled))
+    }
+}
+
+/// One change of a count, before it is known at which position its key is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PlannedChange<'a> {
+    replica: &'a Replica,
+    unit: Unit,
+    what: ChangeKind,
+    is_conditional: bool,
+}
+
+impl<'a> PlannedChange<'a> {
+    /// `None`: the count is not shared.
+    pub(super) fn new(counter: &'a Counter, unit: Unit, what: ChangeKind) -> Option<Self> {
+        Some(Self { replica: counter.shared.get()?, unit, what, is_conditional: false })
+    }
+
+    /// Where a cluster keeps the count.
+    pub(super) fn slot(&self) -> &'a Arc<str> {
+        &self.replica.subject.slot
     }
 }
 
@@ -163,18 +288,18 @@ pub(super) fn call<'a>(
     asker: Asker,
     batch: u64,
     marker: &str,
-    all: impl Iterator<Item = (&'a Replica, Unit, ChangeKind)>,
+    all: impl Iterator<Item = PlannedChange<'a>>,
 ) -> ScriptCall {
     let mut keys: Vec<Arc<str>> = vec![marker.into()];
     let mut made = Vec::new();
-    for (replica, unit, what) in all {
+    for PlannedChange { replica, unit, what, is_conditional } in all {
         let key = &replica.subject.key;
         let position = keys.iter().skip(1).position(|known| known == key).unwrap_or_else(|| {
             keys.push(key.clone());
             keys.len() - 2
         });
         let Ok(key) = u16::try_from(position + 1) else { continue };
-        made.push(Change { key, tag: replica.tag(unit), what });
+        made.push(Change { key, tag: replica.tag(unit), what, is_conditional });
     }
     ScriptCall { script: &APPLY, keys, arguments: vec![changes(asker, batch, &made)] }
 }

@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use super::{
     copy::{Copying, copy},
-    ledger::Entry,
+    lease::{SubjectState, Subjects},
+    ledger::{Cancelled, Entry},
     replica::{Replica, TIMED},
-    script::ADMIT,
+    script::{ADMIT, ADMIT_BY_RATES},
     wire::{AdmissionReply, Ask, Asker, ScriptVerdict, What, admission, micros, seconds},
 };
 use crate::{
@@ -29,6 +30,10 @@ pub(super) struct Plan {
 struct PlannedCall {
     slot: Arc<str>,
     keys: Vec<Arc<str>>,
+    /// One for each key.
+    subjects: Vec<Arc<SubjectState>>,
+    /// The numbers of the admission, once the calls have been made.
+    numbers: Vec<u32>,
     asks: Vec<Ask>,
     /// One for each ask.
     asked: Vec<PlannedCount>,
@@ -58,22 +63,24 @@ pub(super) enum Decision {
 
 /// When an admission happens.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct PlanTime {
+pub(super) struct PlanContext<'a> {
     /// The server's time, as far as it is known.
     pub(super) wall: Timestamp,
     /// Counts changes of the server.
     pub(super) servers: u32,
+    /// What this process knows of subjects.
+    pub(super) subjects: &'a Subjects,
 }
 
 impl Plan {
     /// Plans the admission of a request. `None`: a count is not shared.
-    pub(super) fn new(limits: &[Applied], demand: Demand, time: PlanTime) -> Option<Self> {
+    pub(super) fn new(limits: &[Applied], demand: Demand, context: PlanContext<'_>) -> Option<Self> {
         let mut plan = Self { limits: Vec::with_capacity(limits.len()), parts: Vec::new() };
         for applied in limits {
             if plan.limits.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
                 continue;
             }
-            plan.add(applied, demand, time)?;
+            plan.add(applied, demand, context)?;
         }
         Some(plan)
     }
@@ -86,14 +93,21 @@ impl Plan {
         self.parts.len()
     }
 
+    /// Gives the admission its numbers. What it asks for has to be reserved before.
+    pub(super) fn number(&mut self) {
+        for part in &mut self.parts {
+            part.numbers = part.subjects.iter().map(|subject| subject.number()).collect();
+        }
+    }
+
     /// The calls, one for each part.
     pub(super) fn calls(&self, asker: Asker) -> Vec<ScriptCall> {
-        let call = |part: &PlannedCall| ScriptCall {
-            script: &ADMIT,
-            keys: part.keys.clone(),
-            arguments: vec![admission(asker, &part.asks)],
-        };
-        self.parts.iter().map(call).collect()
+        self.parts.iter().map(|part| part.call(asker)).collect()
+    }
+
+    /// Reads the reply to a part. `None`: it is not one.
+    pub(super) fn read(&self, part: usize, bytes: &[u8]) -> Option<AdmissionReply> {
+        AdmissionReply::read(bytes, &self.parts.get(part)?.asks)
     }
 
     /// What follows from the replies, one for each part.
@@ -167,6 +181,17 @@ impl Plan {
         counted.filter_map(|((asked, ask), state)| self.undone(asked, ask, state.taken)).collect()
     }
 
+    /// What makes a part of the admission have no effect, of which nobody knows whether it was executed.
+    pub(super) fn cancel(&self, part: usize) -> Option<Cancelled> {
+        let planned = self.parts.get(part)?;
+        let (first, number) = (planned.asked.first()?, *planned.numbers.first()?);
+        let counter = self.limits.get(first.limit)?.counter.clone();
+        // Limits that only count may have taken nothing: what they have taken is left to them.
+        let enforced = planned.asked.iter().zip(&planned.asks).filter(|(_, ask)| !ask.counts_only);
+        let entries = enforced.filter_map(|(asked, ask)| self.undone(asked, ask, asked.units as f64));
+        Some(Cancelled { counter, number, entries: entries.collect() })
+    }
+
     fn undone(&self, asked: &PlannedCount, ask: &Ask, taken: f64) -> Option<Entry> {
         let counter = self.limits.get(asked.limit)?.counter.clone();
         let unit = asked.unit;
@@ -179,15 +204,16 @@ impl Plan {
         })
     }
 
-    fn add(&mut self, applied: &Applied, demand: Demand, time: PlanTime) -> Option<()> {
+    fn add(&mut self, applied: &Applied, demand: Demand, context: PlanContext<'_>) -> Option<()> {
         let Applied { limit, counter } = applied;
         let replica: &Replica = counter.shared.get()?;
         let index = self.limits.len();
         self.limits.push(applied.clone());
         if let Some(most) = limit.concurrent {
-            let what = What::InFlight { most: f64::from(most), held: f64::from(replica.held()) };
+            let held = replica.lease(context.subjects).range().fewest;
+            let what = What::InFlight { most: f64::from(most), held };
             let asked = PlannedCount { limit: index, unit: Unit::Concurrent, units: 1, period: None };
-            self.ask(applied, replica, asked, what)?;
+            self.ask(applied, context.subjects, asked, what)?;
         }
         let known = replica.known();
         for (position, unit) in TIMED.into_iter().enumerate() {
@@ -203,25 +229,28 @@ impl Plan {
                     (PlannedCount { limit: index, unit, units, period: None }, what)
                 }
                 Allowance::Period { calendar, quantity } => {
-                    let period = calendar.period(time.wall);
+                    let period = calendar.period(context.wall);
                     let end = seconds(period.end().as_second());
-                    let (seen, born) = known.seen(position, end, time.servers);
+                    let (seen, born) = known.seen(position, end, context.servers);
                     let what =
                         What::Period { units: units as f64, quantity: *quantity as f64, end, seen, born };
                     (PlannedCount { limit: index, unit, units, period: Some(period) }, what)
                 }
             };
-            self.ask(applied, replica, asked, what)?;
+            self.ask(applied, context.subjects, asked, what)?;
         }
         Some(())
     }
 
-    fn ask(&mut self, applied: &Applied, replica: &Replica, asked: PlannedCount, what: What) -> Option<()> {
+    fn ask(&mut self, applied: &Applied, subjects: &Subjects, asked: PlannedCount, what: What) -> Option<()> {
+        let replica: &Replica = applied.counter.shared.get()?;
         let slot = &replica.subject.slot;
         let position = self.parts.iter().position(|part| part.slot == *slot).unwrap_or_else(|| {
             self.parts.push(PlannedCall {
                 slot: slot.clone(),
                 keys: Vec::new(),
+                subjects: Vec::new(),
+                numbers: Vec::new(),
                 asks: Vec::new(),
                 asked: Vec::new(),
             });
@@ -230,6 +259,7 @@ impl Plan {
         let part = self.parts.get_mut(position)?;
         let key = part.keys.iter().position(|key| *key == replica.subject.key).unwrap_or_else(|| {
             part.keys.push(replica.subject.key.clone());
+            part.subjects.push(replica.state(subjects).clone());
             part.keys.len() - 1
         });
         part.asks.push(Ask {
@@ -245,6 +275,15 @@ impl Plan {
 }
 
 impl PlannedCall {
+    fn call(&self, asker: Asker) -> ScriptCall {
+        let is_by_rates = self.asks.iter().all(|ask| matches!(ask.what, What::Clock { .. }));
+        ScriptCall {
+            script: if is_by_rates { &ADMIT_BY_RATES } else { &ADMIT },
+            keys: self.keys.clone(),
+            arguments: admission(asker, &self.numbers, &self.asks),
+        }
+    }
+
     fn refused(&self, reply: &AdmissionReply) -> Option<(PlannedCount, Option<Duration>)> {
         let ScriptVerdict::Refused(position, wait) = reply.verdict else { return None };
         Some((*self.asked.get(position)?, wait))

@@ -20,11 +20,9 @@ impl Sharing {
             self.count_fallback();
             return Some(refused);
         }
-        let arrival = Arrival { now: moment.monotonic, wall: self.wall(moment) };
-        let refused = limits.iter().find_map(|applied| {
-            let replica = applied.counter.shared.get()?;
-            refusal(applied, &replica.known(), Demand::default(), arrival)
-        })?;
+        let (wall, subjects) = (self.wall(moment), &self.subjects);
+        let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited: false };
+        let refused = limits.iter().find_map(|applied| refusal(applied, Demand::default(), arrival))?;
         self.count_remembered();
         Some(refused)
     }

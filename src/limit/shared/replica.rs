@@ -3,13 +3,11 @@
 //! The process' own counters are copies of the shared ones: each reply sets them. So a client over its limit is refused without a call, headers and
 //! `/status` show the shared state, and a process that has to count by itself goes on where the shared counts were.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{
     alone::Alone,
+    lease::{Lease, SubjectState, Subjects},
     subject::{Subject, tag},
 };
 use crate::limit::{Limit, Unit};
@@ -22,8 +20,10 @@ pub(super) const TIMED: [Unit; 3] = [Unit::Requests, Unit::Tokens, Unit::Cost];
 pub struct Replica {
     pub(super) subject: Subject,
     tags: [u32; 4],
-    /// Requests of this process that are in flight and count in the store.
-    held: AtomicU32,
+    /// Numbers and leases, which all counters of the subject have together.
+    state: OnceLock<Arc<SubjectState>>,
+    /// Where the limit is on requests at once.
+    lease: OnceLock<Arc<Lease>>,
     known: Mutex<Known>,
 }
 
@@ -38,8 +38,6 @@ pub(super) struct Known {
     pub(super) asked: [i64; 3],
     /// How much of that is in the copies, or was not granted. A reply counts all requests that were sent before its own.
     pub(super) answered: [i64; 3],
-    /// Such requests, where the limit is on requests at once.
-    pub(super) asking: u32,
     /// The last sums of calendar periods.
     pub(super) seen: [Option<LastSum>; 3],
     /// What this process has counted by itself, since the store went away.
@@ -61,7 +59,7 @@ pub(super) struct LastSum {
 impl Replica {
     pub(crate) fn new(limit: &Limit, subject: Subject) -> Self {
         let tags = [Unit::Requests, Unit::Tokens, Unit::Cost, Unit::Concurrent].map(|unit| tag(limit, unit));
-        Self { subject, tags, held: AtomicU32::new(0), known: Mutex::default() }
+        Self { subject, tags, state: OnceLock::new(), lease: OnceLock::new(), known: Mutex::default() }
     }
 
     /// Whose counts these are.
@@ -83,17 +81,24 @@ impl Replica {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Requests of this process in flight, as the store counts or will count them.
-    pub(super) fn held(&self) -> u32 {
-        self.held.load(Ordering::Relaxed)
+    /// What the process knows of the subject.
+    pub(super) fn state(&self, subjects: &Subjects) -> &Arc<SubjectState> {
+        self.state.get_or_init(|| subjects.of(&self.subject.key))
     }
 
-    pub(super) fn hold(&self) {
-        self.held.fetch_add(1, Ordering::Relaxed);
+    /// The requests in flight that count for the limit.
+    pub(super) fn lease(&self, subjects: &Subjects) -> &Arc<Lease> {
+        self.lease.get_or_init(|| self.state(subjects).lease(self.tag(Unit::Concurrent)))
     }
 
-    pub(super) fn let_go(&self) {
-        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| held.checked_sub(1));
+    /// The same, if there have been any.
+    pub(super) fn used_lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.get()
+    }
+
+    /// The number of the last admission that was asked for.
+    pub(super) fn last_number(&self) -> u32 {
+        self.state.get().map_or(0, |state| state.last_number())
     }
 }
 

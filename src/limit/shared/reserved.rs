@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 
 use super::{
+    lease::{Lease, Subjects},
     plan::demanded,
     replica::{Known, TIMED},
 };
@@ -13,22 +14,29 @@ use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, coun
 /// What one request asks for, until its replies are there. Together with the copies of the shared counts it tells which requests need not be
 /// sent: those that could be admitted only if others were not.
 #[derive(Debug, Default)]
-pub(super) struct Reserved(Vec<OfCounter>);
+pub(super) struct Reserved {
+    counters: Vec<OfCounter>,
+    /// Where the limit is on requests at once.
+    leases: Vec<Arc<Lease>>,
+}
 
 #[derive(Debug)]
 struct OfCounter {
     counter: Arc<Counter>,
     /// What had been asked for with this request.
     asked: [i64; 3],
-    in_flight: u32,
 }
 
 /// When a request comes.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival {
+pub(super) struct Arrival<'a> {
     pub(super) now: Now,
     /// By the server's clock.
     pub(super) wall: Timestamp,
+    /// What this process knows of subjects.
+    pub(super) subjects: &'a Subjects,
+    /// Whether it has waited for its turn, and asks again.
+    pub(super) has_waited: bool,
 }
 
 impl Reserved {
@@ -36,38 +44,74 @@ impl Reserved {
     ///
     /// # Errors
     /// The first limit that certainly refuses it.
-    pub(super) fn take(limits: &[Applied], demand: Demand, arrival: Arrival) -> Result<Self, Refused> {
+    pub(super) fn take(limits: &[Applied], demand: Demand, arrival: Arrival<'_>) -> Result<Self, Refused> {
         let mut reserved = Self::default();
         for applied in limits {
             let Some(replica) = applied.counter.shared.get() else { continue };
+            reserved.ask_at_once(applied, arrival)?;
             let mut known = replica.known();
-            if let Some(refused) = refusal(applied, &known, demand, arrival) {
+            if let Some(refused) = refusal_by_time(applied, &known, demand, arrival) {
                 return Err(refused);
             }
-            let in_flight = u32::from(applied.limit.concurrent.is_some());
-            known.asking += in_flight;
             for (unit, sum) in TIMED.into_iter().zip(&mut known.asked) {
                 if let (Some(allowance), units) = demanded(applied, unit, demand) {
                     *sum = sum.wrapping_add(asked(allowance, units));
                 }
             }
-            reserved.0.push(OfCounter { counter: applied.counter.clone(), asked: known.asked, in_flight });
+            reserved.counters.push(OfCounter { counter: applied.counter.clone(), asked: known.asked });
         }
         Ok(reserved)
+    }
+
+    fn ask_at_once(&mut self, applied: &Applied, arrival: Arrival<'_>) -> Result<(), Refused> {
+        let (Some(most), Some(replica)) = (applied.limit.concurrent, applied.counter.shared.get()) else {
+            return Ok(());
+        };
+        let lease = replica.lease(arrival.subjects);
+        let is_full = applied.limit.enforce && !arrival.has_waited && lease.is_full(arrival.now);
+        // This process' own requests are never more than those of all.
+        if is_full || !lease.ask(applied.limit.enforce.then_some(most)) {
+            return Err(refused(applied, Unit::Concurrent, None));
+        }
+        self.leases.push(lease.clone());
+        Ok(())
+    }
+
+    /// The replies are there: they count what was reserved of rates and periods. Requests at once stay reserved until this is dropped.
+    pub(super) fn is_answered(&mut self) {
+        for OfCounter { counter, asked } in self.counters.drain(..) {
+            let Some(replica) = counter.shared.get() else { continue };
+            let mut known = replica.known();
+            for (answered, asked) in known.answered.iter_mut().zip(asked) {
+                if asked.wrapping_sub(*answered) > 0 {
+                    *answered = asked;
+                }
+            }
+        }
     }
 }
 
 /// Why the shared store would certainly refuse a request, as far as this process knows.
-pub(super) fn refusal(applied: &Applied, known: &Known, demand: Demand, arrival: Arrival) -> Option<Refused> {
-    if !applied.limit.enforce {
-        return None;
-    }
+pub(super) fn refusal(applied: &Applied, demand: Demand, arrival: Arrival<'_>) -> Option<Refused> {
     let replica = applied.counter.shared.get()?;
-    // This process' own requests are never more than those of all.
-    if applied.limit.concurrent.is_some_and(|most| replica.held().saturating_add(known.asking) >= most) {
+    let most = applied.limit.concurrent.filter(|_| applied.limit.enforce);
+    if most.is_some_and(|most| {
+        let lease = replica.lease(arrival.subjects);
+        lease.is_full(arrival.now) || lease.is_used_up(most)
+    }) {
         return Some(refused(applied, Unit::Concurrent, None));
     }
-    if known.fresh_until <= arrival.now.nanos() {
+    refusal_by_time(applied, &replica.known(), demand, arrival)
+}
+
+/// The same of units that are counted by time.
+fn refusal_by_time(
+    applied: &Applied,
+    known: &Known,
+    demand: Demand,
+    arrival: Arrival<'_>,
+) -> Option<Refused> {
+    if !applied.limit.enforce || known.fresh_until <= arrival.now.nanos() {
         return None;
     }
     TIMED.into_iter().enumerate().find_map(|(position, unit)| {
@@ -79,16 +123,8 @@ pub(super) fn refusal(applied: &Applied, known: &Known, demand: Demand, arrival:
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        for OfCounter { counter, asked, in_flight } in &self.0 {
-            let Some(replica) = counter.shared.get() else { continue };
-            let mut known = replica.known();
-            known.asking = known.asking.saturating_sub(*in_flight);
-            for (answered, asked) in known.answered.iter_mut().zip(asked) {
-                if asked.wrapping_sub(*answered) > 0 {
-                    *answered = *asked;
-                }
-            }
-        }
+        self.is_answered();
+        self.leases.iter().for_each(|lease| lease.answered());
     }
 }
 
@@ -111,7 +147,7 @@ fn lacks(
     (position, unit): (usize, Unit),
     amount: i64,
     known: &Known,
-    arrival: Arrival,
+    arrival: Arrival<'_>,
 ) -> Option<Duration> {
     let waiting = match (known.asked.get(position), known.answered.get(position)) {
         (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),

@@ -20,8 +20,9 @@ use super::{
     copy::Copying,
     gateways::SeenGateways,
     heartbeat::{self, LAST},
+    lease::{Lease, Subjects},
     ledger::{Entry, Ledger, corrections},
-    plan::{Decision, Plan, PlanTime},
+    plan::{Decision, Plan, PlanContext},
     reserved::{Arrival, Reserved},
     script::NODES,
     wire::{self, AdmissionReply, Asker},
@@ -47,6 +48,8 @@ pub struct Sharing {
     /// The number of the connection over which admissions go; 0: there is none.
     pub(super) online: AtomicU32,
     pub(super) gateways: SeenGateways,
+    /// What counters of one subject have together.
+    pub(super) subjects: Subjects,
     /// Counts changes of the server.
     pub(super) servers: AtomicU32,
     /// The server's time less this process', in nanoseconds.
@@ -57,6 +60,8 @@ pub struct Sharing {
     fallbacks: AtomicU64,
     /// Refusals without a call.
     remembered: AtomicU64,
+    /// Values that could not be read.
+    unreadable: AtomicU64,
     /// Set at the end of the process, or when `[redis]` has changed.
     pub(super) stop: watch::Sender<bool>,
     has_left: Mutex<bool>,
@@ -89,6 +94,8 @@ pub struct SharingState {
     pub remembered: u64,
     /// Corrections that the store does not have yet.
     pub pending: usize,
+    /// Values that could not be read: their counts started from zero.
+    pub unreadable: u64,
 }
 
 impl Sharing {
@@ -111,6 +118,8 @@ impl Sharing {
             is_full: Notify::new(),
             online: AtomicU32::new(0),
             gateways: SeenGateways::new(),
+            subjects: Subjects::default(),
+            unreadable: AtomicU64::new(0),
             servers: AtomicU32::new(0),
             ahead: AtomicI64::new(0),
             listed: Mutex::default(),
@@ -144,28 +153,31 @@ impl Sharing {
             let unit = limit.first_unit();
             return Err(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: None });
         }
-        self.take(limits, demand, now(), wait).await
+        self.take(limits, demand, wait, !turns.is_empty()).await
     }
 
     async fn take(
         self: &Arc<Self>,
         limits: &[Applied],
         demand: Demand,
-        moment: Moment,
         wait: &mut StoreWait,
+        has_waited: bool,
     ) -> Result<Admitted, Refused> {
+        let moment = now();
         let session = self.online.load(Ordering::Acquire);
         let Some(left) = wait.left(self.store.timeout()).filter(|_| session != 0) else {
             return self.take_alone(limits, demand, moment);
         };
-        let time = PlanTime { wall: self.wall(moment), servers: self.servers.load(Ordering::Relaxed) };
-        let Some(plan) = Plan::new(limits, demand, time) else {
+        let (wall, subjects) = (self.wall(moment), &self.subjects);
+        let context = PlanContext { wall, servers: self.servers.load(Ordering::Relaxed), subjects };
+        let Some(mut plan) = Plan::new(limits, demand, context) else {
             return self.take_alone(limits, demand, moment);
         };
         // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
-        let arrival = Arrival { now: moment.monotonic, wall: time.wall };
-        let reserved =
+        let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited };
+        let mut reserved =
             Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| self.count_remembered())?;
+        plan.number();
         let start = Instant::now();
         let Some(mut sending) = Sending::start(self, Arc::new(plan), session) else {
             drop(reserved);
@@ -180,13 +192,25 @@ impl Sharing {
             sending.is_late();
         }
         // Before the replies are copied: they count what is reserved here.
-        drop(reserved);
+        reserved.is_answered();
         match sending.decide() {
             Decision::Admitted { granted, would_refuse } => {
                 Ok(Admitted::by_store(self, granted, would_refuse))
             }
-            Decision::Refused(refused) => Err(refused),
+            Decision::Refused(refused) => {
+                self.remember(&refused);
+                Err(refused)
+            }
             Decision::Unusable => self.take_alone(limits, demand, moment),
+        }
+    }
+
+    /// Remembers for a moment that other gateways have used up a limit on requests at once. Of other limits it is known until when they have.
+    fn remember(&self, refused: &Refused) {
+        if refused.unit == Unit::Concurrent
+            && let Some(replica) = refused.counter.shared.get()
+        {
+            replica.lease(&self.subjects).was_full(Now::of(Instant::now()));
         }
     }
 
@@ -201,6 +225,7 @@ impl Sharing {
             fallbacks: self.fallbacks.load(Ordering::Relaxed),
             remembered: self.remembered.load(Ordering::Relaxed),
             pending: self.ledger.pending(),
+            unreadable: self.unreadable.load(Ordering::Relaxed),
         }
     }
 
@@ -264,18 +289,44 @@ impl Sharing {
         self.fallbacks.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Notes that values could not be read. The first one is logged.
+    pub(super) fn heard_unreadable(&self, count: u8) {
+        if count > 0 && self.unreadable.fetch_add(u64::from(count), Ordering::Relaxed) == 0 {
+            tracing::warn!(
+                "Redis value unreadable: the counts of its client, group, route or model start from zero"
+            );
+        }
+    }
+
+    /// Gives back what an admission has taken that nobody uses.
+    pub(super) fn give_back(&self, entries: Vec<Entry>) {
+        let at_once = entries.iter().filter(|entry| entry.unit == Unit::Concurrent);
+        at_once.filter_map(Entry::lease).for_each(|lease| lease.give_back());
+        self.note(entries);
+    }
+
+    /// The count of requests in flight, where the limit is about that.
+    fn lease<'a>(&self, applied: &'a Applied) -> Option<&'a Arc<Lease>> {
+        applied.limit.concurrent?;
+        Some(applied.counter.shared.get()?.lease(&self.subjects))
+    }
+
     pub(super) fn count_remembered(&self) {
         self.remembered.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a request as in flight, where the limit is about that.
+    /// Counts a request that the store has admitted as in flight.
     pub(in crate::limit) fn hold(&self, applied: &Applied) {
-        if applied.limit.concurrent.is_some()
-            && let Some(replica) = applied.counter.shared.get()
-        {
-            replica.hold();
+        if let Some(lease) = self.lease(applied) {
+            lease.hold();
         }
         self.look_after(&applied.counter);
+    }
+
+    /// Counts a request as in flight that this process has admitted alone, and returns the correction that tells the store.
+    pub(super) fn hold_alone(&self, applied: &Applied) -> Option<Entry> {
+        self.lease(applied)?.hold_alone();
+        Some(Entry { counter: applied.counter.clone(), unit: Unit::Concurrent, amount: -1.0, end: None })
     }
 
     /// Puts a counter into the list of those that have to be looked after.
@@ -310,19 +361,20 @@ impl Sharing {
         if !is_online {
             self.correct_alone(used, now);
         }
-        if applied.limit.concurrent.is_some()
-            && let Some(replica) = applied.counter.shared.get()
-        {
-            replica.let_go();
-            // While the store is away, it is told the number itself when it is back.
-            if is_online {
-                let counter = applied.counter.clone();
-                entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
-            }
+        // Also while the store is away: it counts the request until it is told.
+        if let Some(lease) = self.lease(applied) {
+            lease.end();
+            let counter = applied.counter.clone();
+            entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
         }
         self.note(entries);
-        // The request that waits here asks the store as soon as it knows.
-        if applied.counter.queued() > 0 {
+    }
+
+    /// Has the request whose turn it is try again, because something was given back: as soon as the store knows, if it is there.
+    pub(in crate::limit) fn wake(&self, counter: &Counter) {
+        if !self.is_online() {
+            counter.wake();
+        } else if counter.queued() > 0 {
             self.is_full.notify_one();
         }
     }
@@ -387,7 +439,7 @@ impl Sending {
     }
 
     fn received(&mut self, part: usize, bytes: Option<Vec<u8>>) {
-        let reply = bytes.and_then(|bytes| AdmissionReply::read(&bytes));
+        let reply = bytes.and_then(|bytes| self.plan.read(part, &bytes));
         if let (Some(running), Some(place)) = (self.running.get_mut(part), self.replies.get_mut(part)) {
             *running = None;
             *place = reply;
@@ -404,6 +456,7 @@ impl Sending {
     fn decide(mut self) -> Decision {
         for (part, reply) in self.replies.iter().enumerate() {
             if let Some(reply) = reply {
+                self.sharing.heard_unreadable(reply.unreadable);
                 let copying = Copying { is_restored: true, ..self.sharing.heard(self.sent, reply.now) };
                 self.plan.copy(part, reply, copying);
             }
@@ -420,20 +473,34 @@ impl Drop for Sending {
         if self.is_decided {
             return;
         }
-        for (part, reply) in self.replies.iter().enumerate() {
-            if let Some(reply) = reply {
-                self.sharing.note(self.plan.undo(part, reply));
+        for part in 0..self.replies.len() {
+            self.give_back(part);
+        }
+    }
+}
+
+impl Sending {
+    /// Gives back what a part has taken, as soon as it is known.
+    fn give_back(&mut self, part: usize) {
+        if let Some(reply) = self.replies.get_mut(part).and_then(Option::take) {
+            self.sharing.give_back(self.plan.undo(part, &reply));
+            return;
+        }
+        let Some(cancelled) = self.plan.cancel(part) else { return };
+        cancelled.is_unknown();
+        self.sharing.look_after(&cancelled.counter);
+        let Some(running) = self.running.get_mut(part).and_then(Option::take) else {
+            self.sharing.ledger.cancel(cancelled);
+            return;
+        };
+        let (sharing, plan) = (self.sharing.clone(), self.plan.clone());
+        running.finish_with(move |reply| match reply.ok().and_then(|bytes| plan.read(part, &bytes)) {
+            Some(reply) => {
+                sharing.give_back(plan.undo(part, &reply));
+                cancelled.is_known();
             }
-        }
-        for (part, running) in self.running.iter_mut().enumerate() {
-            let Some(running) = running.take() else { continue };
-            let (sharing, plan) = (self.sharing.clone(), self.plan.clone());
-            running.finish_with(move |reply| {
-                if let Some(reply) = reply.ok().and_then(|bytes| AdmissionReply::read(&bytes)) {
-                    sharing.note(plan.undo(part, &reply));
-                }
-            });
-        }
+            None => sharing.ledger.cancel(cancelled),
+        });
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Duration;
 /// 2026-01-01T00:00:00Z in seconds since 1970, from which the scripts count.
 const EPOCH: i64 = 1_767_225_600;
 
-/// The version of the scripts, of their replies and of the values.
-const VERSION: u8 = 1;
+/// The version of the scripts that read and write values, of their replies and of the values.
+const VERSION: u8 = 2;
+
+/// The version of the script that counts gateways.
+const NODES_VERSION: u8 = 1;
 
 /// Seconds since 1970 as the scripts count them. The scripts hold ends of periods in 32 bits; what ends later counts as ending then.
 pub(super) fn seconds(unix: i64) -> f64 {
@@ -74,34 +77,53 @@ impl What {
         }
     }
 
-    const fn numbers(&self) -> [f64; 5] {
-        match *self {
-            Self::Clock { time, tolerance } => [time, tolerance, 0.0, 0.0, 0.0],
-            Self::Period { units, quantity, end, seen, born } => [units, quantity, end, seen, born],
-            Self::InFlight { most, held } => [most, held, 0.0, 0.0, 0.0],
+    fn write(&self, bytes: &mut Vec<u8>) {
+        let numbers = match *self {
+            Self::Clock { time, tolerance } => &[time, tolerance][..],
+            Self::Period { units, quantity, end, seen, born } => &[units, quantity, end, seen, born],
+            Self::InFlight { most, held } => &[most, held],
+        };
+        numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    }
+
+    /// The form of what is asked, and of the reply, in the letters of Lua's `struct`.
+    const fn forms(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Clock { .. } | Self::InFlight { .. } => ("BI2BI4dd", "d"),
+            Self::Period { .. } => ("BI2BI4ddddd", "ddd"),
         }
     }
 }
 
-/// The argument of `admit.lua`.
-pub(super) fn admission(asker: Asker, asks: &[Ask]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(11 + 48 * asks.len());
+/// The arguments of `admit.lua`. `numbers` are those of the admission, one for each key.
+pub(super) fn admission(asker: Asker, numbers: &[u32], asks: &[Ask]) -> Vec<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(11 + 4 * numbers.len() + 48 * asks.len());
+    let (mut form, mut reply) = ("<I6I3I2".to_owned(), "<BBBI2dd".to_owned());
     asker.write(&mut bytes);
     bytes.extend_from_slice(&u16::try_from(asks.len()).unwrap_or(u16::MAX).to_le_bytes());
+    for number in numbers {
+        bytes.extend_from_slice(&number.to_le_bytes());
+        form.push_str("I4");
+    }
     for ask in asks {
         bytes.push(ask.key);
         bytes.extend_from_slice(&ask.limit.to_le_bytes());
         bytes.push(ask.what.kind() + if ask.counts_only { 16 } else { 0 });
         bytes.extend_from_slice(&ask.tag.to_le_bytes());
-        ask.what.numbers().iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        ask.what.write(&mut bytes);
+        let (asked, replied) = ask.what.forms();
+        form.push_str(asked);
+        reply.push_str(replied);
     }
-    bytes
+    vec![bytes, form.into_bytes(), reply.into_bytes()]
 }
 
 /// What `admit.lua` replies.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct AdmissionReply {
     pub(super) verdict: ScriptVerdict,
+    /// Values that could not be read, and were taken for absent.
+    pub(super) unreadable: u8,
     /// The server's time.
     pub(super) now: f64,
     /// One for each ask.
@@ -133,13 +155,14 @@ pub(super) struct AskState {
 }
 
 impl AdmissionReply {
-    /// Reads a reply. `None`: it is not one of this version.
-    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+    /// Reads the reply to `asks`. `None`: it is not one of this version.
+    pub(super) fn read(bytes: &[u8], asks: &[Ask]) -> Option<Self> {
         let mut reader = Reader(bytes);
         if reader.byte()? != VERSION {
             return None;
         }
         let verdict = reader.byte()?;
+        let unreadable = reader.byte()?;
         let refused = usize::from(reader.short()?);
         let (wait, now) = (reader.number()?, reader.number()?);
         let verdict = match verdict {
@@ -149,20 +172,28 @@ impl AdmissionReply {
                 // Rounded up: a client that waits so long is not refused again.
                 (wait >= 0.0).then(|| Duration::from_nanos((wait * 1_000.0).ceil() as u64)),
             ),
-            _ => ScriptVerdict::Outdated,
+            _ => return Some(Self { verdict: ScriptVerdict::Outdated, unreadable, now, states: Vec::new() }),
         };
-        let mut states = Vec::with_capacity(reader.0.len() / 25);
-        while !reader.0.is_empty() {
-            let flag = reader.byte()?;
-            states.push(AskState {
-                would_refuse: flag != 0,
-                is_why: flag == 2,
-                value: reader.number()?,
-                born: reader.number()?,
-                taken: reader.number()?,
-            });
+        let states: Option<Vec<AskState>> = asks.iter().map(|ask| AskState::read(&mut reader, ask)).collect();
+        let mut states = states?;
+        if !reader.0.is_empty() {
+            for state in &mut states {
+                let flag = reader.byte()?;
+                (state.would_refuse, state.is_why) = (flag != 0, flag == 2);
+            }
         }
-        Some(Self { verdict, now, states })
+        Some(Self { verdict, unreadable, now, states })
+    }
+}
+
+impl AskState {
+    fn read(reader: &mut Reader<'_>, ask: &Ask) -> Option<Self> {
+        let value = reader.number()?;
+        let (born, taken) = match ask.what {
+            What::Period { .. } => (reader.number()?, reader.number()?),
+            _ => (0.0, 0.0),
+        };
+        Some(Self { would_refuse: false, is_why: false, value, born, taken })
     }
 }
 
@@ -173,6 +204,8 @@ pub(super) struct Change {
     pub(super) key: u16,
     pub(super) tag: u32,
     pub(super) what: ChangeKind,
+    /// Whether it is made only if the last [`ChangeKind::Cancelled`] before it was executed.
+    pub(super) is_conditional: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -181,14 +214,14 @@ pub(super) enum ChangeKind {
     Clock { time: f64 },
     /// Units more or less in a period.
     Period { units: f64, end: f64 },
-    /// Requests have ended.
+    /// Requests have ended, less those that have begun.
     Ended { count: f64 },
-    /// So many requests are in flight.
-    InFlight { count: f64 },
-    /// At least so many requests are in flight.
-    AtLeast { count: f64 },
+    /// So many requests are in flight, as far as is known of admissions up to this number.
+    InFlight { fewest: f64, most: f64, number: u32 },
     /// A period that may have lost what it had counted.
     Restore { seen: f64, end: f64, born: f64 },
+    /// The admission with this number has no effect.
+    Cancelled { number: u32 },
 }
 
 impl ChangeKind {
@@ -198,17 +231,19 @@ impl ChangeKind {
             Self::Period { .. } => 2,
             Self::Ended { .. } => 3,
             Self::InFlight { .. } => 4,
-            Self::AtLeast { .. } => 5,
             Self::Restore { .. } => 6,
+            Self::Cancelled { .. } => 7,
         }
     }
 
-    const fn numbers(&self) -> [f64; 3] {
+    fn numbers(&self) -> [f64; 3] {
         match *self {
             Self::Clock { time } => [time, 0.0, 0.0],
             Self::Period { units, end } => [units, end, 0.0],
-            Self::Ended { count } | Self::InFlight { count } | Self::AtLeast { count } => [count, 0.0, 0.0],
+            Self::Ended { count } => [count, 0.0, 0.0],
+            Self::InFlight { fewest, most, number } => [fewest, most, f64::from(number)],
             Self::Restore { seen, end, born } => [seen, end, born],
+            Self::Cancelled { number } => [f64::from(number), 0.0, 0.0],
         }
     }
 }
@@ -221,7 +256,7 @@ pub(super) fn changes(asker: Asker, batch: u64, changes: &[Change]) -> Vec<u8> {
     bytes.extend_from_slice(&u16::try_from(changes.len()).unwrap_or(u16::MAX).to_le_bytes());
     for change in changes {
         bytes.extend_from_slice(&change.key.to_le_bytes());
-        bytes.push(change.what.kind());
+        bytes.push(change.what.kind() + if change.is_conditional { 16 } else { 0 });
         bytes.extend_from_slice(&change.tag.to_le_bytes());
         change.what.numbers().iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
     }
@@ -231,6 +266,8 @@ pub(super) fn changes(asker: Asker, batch: u64, changes: &[Change]) -> Vec<u8> {
 /// What `apply.lua` replies.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ChangesReply {
+    /// Values that could not be read, and were taken for absent.
+    pub(super) unreadable: u8,
     pub(super) now: f64,
     /// One for each change: the arrival time; the sum of a period, or -1 if it is over, and when the value was born; the requests in flight.
     pub(super) states: Vec<(f64, f64)>,
@@ -244,12 +281,13 @@ impl ChangesReply {
             return None;
         }
         let _repeated = reader.byte()?;
+        let unreadable = reader.byte()?;
         let now = reader.number()?;
         let mut states = Vec::with_capacity(reader.0.len() / 16);
         while !reader.0.is_empty() {
             states.push((reader.number()?, reader.number()?));
         }
-        Some(Self { now, states })
+        Some(Self { unreadable, now, states })
     }
 }
 
@@ -268,7 +306,7 @@ impl NodesReply {
     #[expect(clippy::cast_sign_loss, reason = "a count")]
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        if reader.byte()? != VERSION {
+        if reader.byte()? != NODES_VERSION {
             return None;
         }
         let known = reader.byte()? != 0;
@@ -305,13 +343,16 @@ mod tests {
 
     #[test]
     fn replies_of_another_version_or_form_are_none() {
-        let whole: Vec<u8> = [&[1, 0, 2, 0][..], &1.5_f64.to_le_bytes(), &7.0_f64.to_le_bytes()].concat();
-        let read = AdmissionReply::read(&whole).unwrap();
+        let clock = What::Clock { time: 1.0, tolerance: 1.0 };
+        let ask = [Ask { key: 1, limit: 0, counts_only: false, tag: 1, what: clock }];
+        let numbers: Vec<u8> = [1.5_f64, 7.0, 9.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+        let whole: Vec<u8> = [&[2, 0, 0, 2, 0][..], &numbers].concat();
+        let read = AdmissionReply::read(&whole, &ask).unwrap();
         assert_eq!(read.verdict, ScriptVerdict::Refused(1, Some(Duration::from_nanos(1_500))));
         for length in 0..whole.len() {
-            assert_eq!(AdmissionReply::read(&whole[..length]), None, "{length}");
+            assert_eq!(AdmissionReply::read(&whole[..length], &ask), None, "{length}");
         }
-        assert_eq!(AdmissionReply::read(&[2]), None);
+        assert_eq!(AdmissionReply::read(&[1], &ask), None);
         assert_eq!(ChangesReply::read(b"-ERR"), None);
         assert_eq!(NodesReply::read(&[1, 1]), None);
     }

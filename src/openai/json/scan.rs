@@ -141,11 +141,21 @@ impl<'j> Scan<'j> {
     }
 
     /// A member's key and its colon.
+    #[inline(always)]
     pub(super) fn key(&mut self) -> Result<Cow<'j, [u8]>, NotJson> {
         let key = self.string()?;
-        let decoded = if key.is_escaped() { Some(self.decoded::<String>(self.quoted(&key))?) } else { None };
+        if key.is_escaped() {
+            return self.escaped_key(&key).map(Cow::Owned);
+        }
         self.colon()?;
-        Ok(decoded.map_or(Cow::Borrowed(key.text), |key| Cow::Owned(key.into_bytes())))
+        Ok(Cow::Borrowed(key.text))
+    }
+
+    #[cold]
+    fn escaped_key(&mut self, key: &Written<'_>) -> Result<Vec<u8>, NotJson> {
+        let decoded = self.decoded::<String>(self.quoted(key))?;
+        self.colon()?;
+        Ok(decoded.into_bytes())
     }
 
     /// The same as it is written.
@@ -516,10 +526,17 @@ const FITS: usize = 19;
 
 /// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
 fn ordinary(text: &[u8]) -> usize {
-    // Most strings end soon; of a longer one, blocks are looked at.
-    let (words, _) = text.as_chunks::<8>();
-    let near = words.get(..NEAR).unwrap_or(words);
-    first_special(near).unwrap_or_else(|| ordinary_beyond(text, near.len() * 8))
+    // Most strings end soon; of a longer one, pieces are looked at.
+    let mut passed = 0;
+    while passed < NEAR {
+        let Some(word) = text.get(passed..).and_then(|rest| rest.first_chunk()) else { break };
+        let special = specials(u64::from_le_bytes(*word));
+        if special != 0 {
+            return passed + special.trailing_zeros() as usize / 8;
+        }
+        passed += 8;
+    }
+    ordinary_beyond(text, passed)
 }
 
 /// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
@@ -544,16 +561,8 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
 /// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
 const PIECE: usize = 4096;
 
-/// So many words of eight bytes are looked at one by one.
-const NEAR: usize = 4;
-
-/// The first of these bytes that is special.
-fn first_special(words: &[[u8; 8]]) -> Option<usize> {
-    words.iter().enumerate().find_map(|(at, word)| {
-        let special = specials(u64::from_le_bytes(*word));
-        (special != 0).then(|| at * 8 + special.trailing_zeros() as usize / 8)
-    })
-}
+/// So many bytes are looked at in words of eight.
+const NEAR: usize = 32;
 
 /// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special, which is the end of a string, an escape or a
 /// control character. Subtracting borrows from a byte's highest bit where the byte was less, and from nothing before the first such byte. With

@@ -9,7 +9,7 @@ use http::{
 const ROOM: usize = 16;
 
 /// Removes each name that has a line which does not stay, with all its lines. The other names keep their values in order.
-pub(super) fn sweep(headers: &mut HeaderMap, stays: impl Fn(&HeaderName, &HeaderValue) -> bool) {
+pub(super) fn sweep(headers: &mut HeaderMap, mut stays: impl FnMut(&HeaderName, &HeaderValue) -> bool) {
     let mut room = [const { None }; ROOM];
     let mut more = Vec::new();
     let mut places = room.iter_mut();

@@ -4,6 +4,18 @@ use super::{super::secret_scanner::tests::form, *};
 
 type Pairs = Vec<(String, String)>;
 
+/// [`super::to_caller`], which does the same when it remembers the names.
+fn to_caller(headers: &mut HeaderMap, rules: &Rules, keys: &SecretScanner<'_>) -> Option<HeaderValue> {
+    let mut names = PassedNames::default();
+    let remembering = [(); 2].map(|()| {
+        let mut headers = headers.clone();
+        (super::to_caller(&mut headers, rules, keys, Some(&mut names)), headers)
+    });
+    let id = super::to_caller(headers, rules, keys, None);
+    assert_eq!(remembering, [(); 2].map(|()| (id.clone(), headers.clone())));
+    id
+}
+
 fn map(pairs: &[(&str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {

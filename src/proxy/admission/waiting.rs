@@ -68,7 +68,9 @@ pub(super) async fn wait(
     let status = &exchange.handle.status;
     let before = status.phase();
     status.enter(Phase::Queue);
+    let since = Instant::now();
     let result = waiting.until_admitted(refused).await;
+    status.add_wait(since.elapsed());
     if !matches!(result, Err(NotAdmitted::TimedOut { .. } | NotAdmitted::Draining)) {
         status.enter(before);
     }

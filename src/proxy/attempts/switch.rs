@@ -37,7 +37,7 @@ pub(super) async fn switched(
     head.version = exchange.record.version;
     head.headers = headers;
     head.headers.remove(header::CONTENT_LENGTH);
-    let id = policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets());
+    let id = policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets(), None);
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     handshake.to_client(&mut head.headers);
     Ok(ClientResponse::switched(

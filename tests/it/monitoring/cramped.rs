@@ -31,7 +31,8 @@ impl Cramped {
         let folder = Folder::new();
         let [address, admin] =
             [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
-        let toml = GatewayToml::before(upstream, "").server("threads = 1").to_string();
+        let toml =
+            GatewayToml::before(upstream, "").server("threads = 1\nheader_timeout = \"10m\"").to_string();
         let toml = toml.replacen("127.0.0.1:0", &address.to_string(), 1);
         let file = folder.write("gateway.toml", &format!("{toml}\n[admin]\naddress = \"{admin}\"\n"));
         let process = run(&file);

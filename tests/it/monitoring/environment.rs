@@ -25,6 +25,9 @@ use crate::{
 /// Connections that the second gateway takes.
 const FEW: usize = 5;
 
+/// What keeps connections that do nothing open for as long as the test takes.
+const PATIENT: &str = "header_timeout = \"10m\"\nkeep_alive = \"10m\"\nbody_idle = \"10m\"";
+
 /// Bytes of a body that fill most of what the second gateway may hold.
 const UPLOAD: usize = 900_000;
 
@@ -75,7 +78,7 @@ impl Environment {
         });
         let gateway = Gateway::start(&toml);
         let small = GatewayToml::before(&main.url(), "")
-            .server(format!("max_connections = {FEW}\nmax_buffered = \"1MiB\""))
+            .server(format!("max_connections = {FEW}\nmax_buffered = \"1MiB\"\n{PATIENT}"))
             .admin();
         let small = Gateway::start(&small);
         let mut _upload = Raw::connect(small.address()).await;

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod exact;
+mod flood;
 mod hazards;
 mod process;
 mod processes;

@@ -47,7 +47,7 @@ fn what_the_store_has_admitted_is_given_back_to_the_store() {
     admitted.settle(demand(40, 0), crate::limit::shared::now());
     // Sixty seconds of the whole rate, and nothing that this process would be charged for.
     assert_eq!((ahead(&limits[0]), debt(&limits[0])), (40, 0));
-    let [batch] = sharing.ledger.batches().try_into().unwrap();
+    let [batch] = sharing.ledger.batches(None).try_into().unwrap();
     assert_eq!(batch.entries[0].amount, -60_000_000.0);
 }
 
@@ -82,7 +82,7 @@ fn a_day_that_begins_while_the_store_is_away_has_its_own_share() {
     // Half of the four that were left, and then half of ten.
     assert_eq!(admitted(0), 2);
     assert_eq!(admitted(86_400_000), 5);
-    let batches = sharing.ledger.batches();
+    let batches = sharing.ledger.batches(None);
     let sums: Vec<f64> = batches[0].entries.iter().map(|entry| entry.amount).collect();
     assert_eq!(sums, [2.0, 5.0], "each is charged to its own day");
 }

@@ -4,7 +4,10 @@
 #[expect(dead_code, reason = "the tests of the whole program use all of it")]
 mod redis;
 
+mod admissions;
 mod alone;
+mod cost;
+mod leases;
 mod process;
 mod values;
 
@@ -17,11 +20,12 @@ use self::redis::{RedisClient, RedisServer, Reply};
 use super::{
     alone::CountedBy,
     copy::Copying,
-    ledger::{Entry, Ledger, corrections},
-    plan::{Decision, Plan, PlanTime},
+    lease::Subjects,
+    ledger::{self, Entry, Ledger, PlannedChange, corrections},
+    plan::{Decision, Plan, PlanContext},
     sharing::Used,
     subject::Subject,
-    wire::{AdmissionReply, Asker, ChangesReply},
+    wire::{AdmissionReply, Asker, ChangeKind, ChangesReply, ScriptVerdict, seconds},
 };
 use crate::{
     limit::{
@@ -40,16 +44,25 @@ pub(super) struct StoreGateway {
     client: RedisClient,
     pub(super) asker: Asker,
     ledger: Ledger,
+    subjects: Subjects,
 }
 
 impl StoreGateway {
     pub(super) fn new(server: &RedisServer, node: u64) -> Self {
-        Self { client: server.client(), asker: Asker { node, session: 1 }, ledger: Ledger::default() }
+        Self {
+            client: server.client(),
+            asker: Asker { node, session: 1 },
+            ledger: Ledger::default(),
+            subjects: Subjects::default(),
+        }
     }
 
     /// Runs a call at a time of the test's, in milliseconds after the beginning.
     fn run(&mut self, call: &ScriptCall, millis: i64) -> Vec<u8> {
-        let script = call.script.body().replace("redis.call('TIME')", "{ ARGV[2], ARGV[3] }");
+        // The server's own clock passes too, and faster or slower: nothing may expire by it.
+        let clock = "{ ARGV[#ARGV - 1], ARGV[#ARGV] }";
+        let script =
+            call.script.body().replace("redis.call('TIME')", clock).replace("2 ^ 48, 1\n", "2 ^ 48, 60000\n");
         let keys = call.keys.len().to_string();
         let (seconds, micros) = (BEGINNING + millis / 1_000, millis % 1_000 * 1_000);
         let (seconds, micros) = (seconds.to_string(), micros.to_string());
@@ -64,11 +77,24 @@ impl StoreGateway {
     }
 
     pub(super) fn admit(&mut self, limits: &[Applied], demand: Demand, millis: i64) -> Decision {
+        let plan = self.plan(limits, demand, millis);
+        self.ask(&plan, millis)
+    }
+
+    /// An admission that has not been asked for yet.
+    pub(super) fn plan(&self, limits: &[Applied], demand: Demand, millis: i64) -> Plan {
         let wall = moment(millis).wall;
-        let plan = Plan::new(limits, demand, PlanTime { wall, servers: 0 }).unwrap();
-        let calls = plan.calls(self.asker);
+        let context = PlanContext { wall, servers: 0, subjects: &self.subjects };
+        let mut plan = Plan::new(limits, demand, context).unwrap();
+        plan.number();
+        plan
+    }
+
+    /// Runs an admission as often as this is called.
+    pub(super) fn ask(&mut self, plan: &Plan, millis: i64) -> Decision {
+        let calls = plan.calls(self.asker).into_iter().enumerate();
         let replies: Vec<AdmissionReply> =
-            calls.iter().map(|call| AdmissionReply::read(&self.run(call, millis)).unwrap()).collect();
+            calls.map(|(part, call)| plan.read(part, &self.run(&call, millis)).unwrap()).collect();
         for (part, reply) in replies.iter().enumerate() {
             let copying =
                 Copying { sent: moment(millis).monotonic, now: reply.now, servers: 0, is_restored: true };
@@ -76,12 +102,22 @@ impl StoreGateway {
         }
         let decision = plan.decide(&replies);
         match &decision {
-            Decision::Admitted { granted, .. } => granted.iter().for_each(hold),
+            Decision::Admitted { granted, .. } => granted.iter().for_each(|granted| self.hold(granted)),
             _ => replies.iter().enumerate().for_each(|(part, reply)| {
-                self.ledger.add(plan.undo(part, reply));
+                let undone = plan.undo(part, reply);
+                undone.iter().filter(|entry| entry.unit == Unit::Concurrent).for_each(|entry| {
+                    entry.lease().unwrap().give_back();
+                });
+                self.ledger.add(undone);
             }),
         }
         decision
+    }
+
+    fn hold(&self, granted: &Granted) {
+        if granted.applied.limit.concurrent.is_some() {
+            granted.applied.counter.shared.get().unwrap().lease(&self.subjects).hold();
+        }
     }
 
     /// Settles what was granted; `None`: nothing was used.
@@ -93,7 +129,7 @@ impl StoreGateway {
             let used = Used { applied, taken: *taken, used, by: CountedBy::Store };
             let mut entries = corrections(&used, moment(millis).wall);
             if applied.limit.concurrent.is_some() {
-                applied.counter.shared.get().unwrap().let_go();
+                applied.counter.shared.get().unwrap().lease(&self.subjects).end();
                 let counter = applied.counter.clone();
                 entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
             }
@@ -102,9 +138,37 @@ impl StoreGateway {
         self.flush(millis);
     }
 
+    /// Notes that an admission's reply was lost.
+    pub(super) fn cancel(&mut self, plan: &Plan) {
+        for part in 0..plan.parts() {
+            let cancelled = plan.cancel(part).unwrap();
+            cancelled.is_unknown();
+            self.ledger.cancel(cancelled);
+        }
+    }
+
+    /// Makes one change, and returns the state of its count.
+    pub(super) fn change(&mut self, applied: &Applied, unit: Unit, what: ChangeKind, millis: i64) -> f64 {
+        let change = PlannedChange::new(&applied.counter, unit, what);
+        let call = ledger::call(self.asker, 0, "t:marker", change.into_iter());
+        ChangesReply::read(&self.run(&call, millis)).unwrap().states[0].0
+    }
+
+    /// The same by the server's own clock.
+    pub(super) fn change_now(&mut self, applied: &Applied, unit: Unit, what: ChangeKind) -> f64 {
+        let change = PlannedChange::new(&applied.counter, unit, what);
+        let call = ledger::call(self.asker, 0, "t:marker", change.into_iter());
+        let keys = call.keys.len().to_string();
+        let mut arguments: Vec<&[u8]> = vec![b"EVAL", call.script.body().as_bytes(), keys.as_bytes()];
+        arguments.extend(call.keys.iter().map(|key| key.as_bytes()));
+        arguments.extend(call.arguments.iter().map(Vec::as_slice));
+        let Reply::Bytes(Some(bytes)) = self.client.command(&arguments) else { panic!() };
+        ChangesReply::read(&bytes).unwrap().states[0].0
+    }
+
     /// Sends each batch twice: the second time changes nothing.
     pub(super) fn flush(&mut self, millis: i64) {
-        for batch in self.ledger.batches() {
+        for batch in self.ledger.batches(None) {
             let call = batch.call(self.asker, "t");
             let first = ChangesReply::read(&self.run(&call, millis)).unwrap();
             let again = ChangesReply::read(&self.run(&call, millis)).unwrap();
@@ -132,12 +196,6 @@ impl StoreGateway {
                 super::copy::copy(&entry.counter, entry.unit, *state, period, copying);
             }
         }
-    }
-}
-
-fn hold(granted: &Granted) {
-    if granted.applied.limit.concurrent.is_some() {
-        granted.applied.counter.shared.get().unwrap().hold();
     }
 }
 
