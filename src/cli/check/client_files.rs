@@ -17,7 +17,7 @@ pub(super) enum Unusable {
     /// The configuration cannot be compiled.
     Compile(CompileError),
     /// The directory cannot be read, or files in it cannot be used.
-    Files(ClientFilesReport),
+    Files(Box<ClientFilesReport>),
 }
 
 /// Checks the files of the clients of a configuration, and sums them up.
@@ -27,7 +27,7 @@ pub(super) enum Unusable {
 pub(super) fn check(config: Config) -> Result<String, Unusable> {
     let (snapshot, report) = compile_with_client_files(config).map_err(Unusable::Compile)?;
     if report.broken > 0 || report.unreadable.is_some() {
-        return Err(Unusable::Files(report));
+        return Err(Unusable::Files(Box::new(report)));
     }
     let directory = report.directory.display();
     let (warnings, expiring) = (warnings(&report), expiring(&snapshot));
