@@ -123,6 +123,16 @@ impl Counter {
             && [&self.requests, &self.tokens, &self.cost].into_iter().all(is_unused)
     }
 
+    /// What is left of a unit, if `limit` restricts how much of it is used over time.
+    pub fn left(&self, limit: &Limit, unit: Unit, now: Moment) -> Option<Left> {
+        match unit {
+            Unit::Requests => self.requests.remaining(limit.requests.as_ref(), now),
+            Unit::Tokens => self.tokens.remaining(limit.tokens.as_ref(), now),
+            Unit::Cost => self.cost.remaining(limit.cost.as_ref(), now),
+            Unit::Concurrent => None,
+        }
+    }
+
     /// What is left of each unit that `limit` restricts.
     pub fn remaining(&self, limit: &Limit, now: Moment) -> Remaining {
         Remaining {

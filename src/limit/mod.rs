@@ -29,7 +29,7 @@ pub use concurrency::{InFlight, Slot};
 pub use counter::{Counter, Left, Moment, Remaining};
 pub use counters::{CountedSubject, Counters};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
-pub use estimate::{Estimates, Lesson, Likeness};
+pub use estimate::{AverageIndex, Estimates, Lesson, Likeness, RequestSize, Teaches};
 pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use price_book::{ModelNames, PriceBook};
 pub use rate::{Clock, Level, Now, Rate};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limit::{Applied, Left, Moment};
+use crate::limit::{Applied, Left, Moment, Unit};
 
 /// The headers of one unit.
 struct Names {
@@ -36,11 +36,11 @@ pub(super) fn write<'a>(
     now: Moment,
 ) {
     let enforced = || applying.clone().filter(|applied| applied.limit.enforce);
-    let left = || enforced().map(|applied| applied.counter.remaining(&applied.limit, now));
-    if let Some(requests) = tightest(left().filter_map(|left| left.requests)) {
+    let left_of = |unit| tightest(enforced().filter_map(|one| one.counter.left(&one.limit, unit, now)));
+    if let Some(requests) = left_of(Unit::Requests) {
         insert(headers, &REQUESTS, requests);
     }
-    if let Some(tokens) = tightest(left().filter_map(|left| left.tokens)) {
+    if let Some(tokens) = left_of(Unit::Tokens) {
         insert(headers, &TOKENS, tokens);
     }
 }
