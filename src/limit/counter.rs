@@ -53,6 +53,12 @@ impl Counter {
         Self::of_allowances([limit.any_allowance(); 3])
     }
 
+    /// The same counts, with requests in flight that others have counted.
+    #[must_use]
+    pub fn with_in_flight(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
+    }
+
     fn of_allowances([requests, tokens, cost]: [Option<&Allowance>; 3]) -> Self {
         Self {
             requests: Meter::for_allowance(requests),

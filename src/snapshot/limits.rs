@@ -305,11 +305,13 @@ impl Rules {
         let shared = self.redis.as_ref().map(|redis| compiled.shared_subject(&redis.prefix, request));
         // In a store, a client that has moved to another group is another subject.
         let fits = |counter: &Counter| shared.as_ref().is_none_or(|subject| !counter.is_of_another(subject));
+        let subject = compiled.subject(request);
+        let in_flight = compiled.in_flight.of(&subject);
         let new = || match &shared {
-            Some(_) => Counter::new(&compiled.limit),
-            None => Counter::for_all_units(&compiled.limit),
+            Some(_) => Counter::new(&compiled.limit).with_in_flight(in_flight),
+            None => Counter::for_all_units(&compiled.limit).with_in_flight(in_flight),
         };
-        let counter = compiled.counters.of(compiled.subject(request), Moment::now(), fits, new);
+        let counter = compiled.counters.of(subject, Moment::now(), fits, new);
         if let Some(subject) = shared {
             counter.share(&compiled.limit, || subject);
         }
