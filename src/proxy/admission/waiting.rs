@@ -32,7 +32,8 @@ struct LimitWait<'a> {
     queueing: Rc<Queueing>,
     /// The subjects in whose queues it has had its turn; at most one for each limit.
     turns: Vec<Arc<Counter>>,
-    store_wait: StoreWait,
+    /// Whether the store was late in the last try, so that this process has decided it alone.
+    was_late: bool,
 }
 
 /// What ends a part of a wait.
@@ -64,7 +65,7 @@ pub(super) async fn wait(
         limits,
         demand,
         turns: Vec::new(),
-        store_wait: *exchange.store_wait(),
+        was_late: false,
     };
     let status = &exchange.handle.status;
     let before = status.phase();
@@ -127,6 +128,8 @@ impl LimitWait<'_> {
                     wait.ends(QueueResult::Moved);
                     return Ok(Err(other));
                 }
+                // The store may admit it, whatever this process decides alone. It is asked again soon.
+                Err(again) if self.was_late => Refused { wait: None, ..again },
                 Err(again) => again,
             };
             if is_too_late(&refused, latest) {
@@ -147,13 +150,12 @@ impl LimitWait<'_> {
         }
     }
 
-    /// Tries to take what the request wants. It waits for its limits anyway, so replies of the store that come in time cost it nothing.
+    /// Tries to take what the request wants. The request waits for its limits anyway, and pauses between two tries, so each try may wait for the store as
+    /// long as a request may. A store that is late often is asked no more: its circuit breaker opens.
     async fn take_turn(&mut self) -> Result<Admitted, Refused> {
-        let mut wait = self.store_wait;
+        let mut wait = StoreWait::default();
         let result = take_turn(self.index, self.limits, self.demand, &self.turns, &mut wait).await;
-        if wait.is_over() {
-            self.store_wait = wait;
-        }
+        self.was_late = wait.is_over();
         result
     }
 

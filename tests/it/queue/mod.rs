@@ -4,5 +4,6 @@ mod limits;
 mod overload;
 pub mod rig;
 mod seen;
+mod shared;
 mod shares;
 mod targets;
