@@ -24,6 +24,13 @@ Events = dict[str, int]
 # How the gateway is set up where the cost of a request and of a frame is counted: everything that is on by default is on.
 DEFAULTS = Setup(route='commit = "first_token"')
 
+# The same with a limit in memory, on requests, tokens and requests at once, which admits every request.
+LIMITED = replace(
+    DEFAULTS,
+    route=DEFAULTS.route + '\nlimits = ["fair-use"]',
+    more='[limit.fair-use]\neach = "client"\nrequests = 100_000_000\ntokens = 100_000_000_000\nper = "1m"\nconcurrent = 100\n',
+)
+
 
 @dataclass(frozen=True)
 class Work:

@@ -67,7 +67,7 @@ def facts() -> list[tuple[str, str]]:
     models = [line.split(":", 1)[1].strip() for line in read(PROC / "cpuinfo").splitlines() if line.startswith("model name")]
     return [
         ("machine", f"{len(CPUS)} × {models[0] if models else platform.machine()}, Linux {platform.release()}"),
-        ("load average", load_average()),
+        ("load average after", load_average()),
         *((name, version) for name, *command in VERSIONS if (version := first_line(command))),
     ]
 

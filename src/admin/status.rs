@@ -138,6 +138,8 @@ fn client_files(report: &ClientFilesReport) -> Value {
         "files": report.files,
         "broken": report.broken,
         "problems": report.listed.iter().map(problem).collect::<Vec<_>>(),
+        "doubtful": report.doubtful,
+        "warnings": report.warnings.iter().map(problem).collect::<Vec<_>>(),
         "unreadable": report.unreadable,
         "reads": report.reads,
     })

@@ -98,13 +98,20 @@ impl FileClients {
             gateway.client_files.store(None);
             return;
         };
-        let broken = files.newly_broken();
+        let (broken, warnings) = (files.newly_broken(), files.new_warnings());
         gateway.client_files.store(Some(Arc::new(files.report())));
         for FileProblem { file, problem } in broken.iter().take(LOGGED) {
             tracing::error!(file, "client file not used, its client stays as it was: {problem}");
         }
         if broken.len() > LOGGED {
             tracing::error!(files = broken.len() - LOGGED, "more client files not used; /status lists them");
+        }
+        for FileProblem { file, problem } in warnings.iter().take(LOGGED) {
+            tracing::warn!(file, "client file may have a mistake: {problem}");
+        }
+        if warnings.len() > LOGGED {
+            let more = warnings.len() - LOGGED;
+            tracing::warn!(warnings = more, "more client files may have mistakes; /status lists them");
         }
     }
 

@@ -9,7 +9,8 @@ use super::{Charge, Finished, RequestPrices};
 use crate::{
     fault::Phase,
     limit::{
-        Admitted, Applied, Demand, Estimates, Lesson, Likeness, Moment, PricedTokens, Refused, TokenCount,
+        Admitted, Applied, AverageIndex, Demand, Estimates, Lesson, Moment, PricedTokens, Refused,
+        RequestSize, Teaches, TokenCount,
     },
     openai::Usage,
 };
@@ -39,50 +40,48 @@ pub struct Accounting {
 pub struct RequestKind {
     /// What earlier requests used.
     pub estimates: Arc<Estimates>,
-    /// Name of the client; `None` on open routes.
-    pub client: Option<Arc<str>>,
-    /// Name of the dialect.
-    pub dialect: &'static str,
-    /// The model; a request that names none uses no tokens.
-    pub model: Option<Box<str>>,
-    /// Bytes of the request; 0 where it is a handshake, which uses no tokens itself.
-    pub bytes: u64,
+    /// Where in there requests like it are.
+    pub like: AverageIndex,
+    /// What its tokens are estimated from.
+    pub size: RequestSize,
     /// Whether the operation runs a model. One that does not may report what an earlier request has used.
     pub runs_model: bool,
-    /// Whether the request itself uses tokens. That of a WebSocket connection does not: its messages do.
+    /// Whether the request itself uses tokens, and they are estimated as long as nobody has reported them. That of a WebSocket connection does not:
+    /// its messages do.
     pub uses_tokens: bool,
 }
 
 impl RequestKind {
     /// The tokens that such requests use on average; 1 if they use none.
     pub fn usual(&self) -> u64 {
-        if self.model.is_none() || !self.uses_tokens {
+        if !self.uses_tokens {
             return 1;
         }
-        self.estimates.usual(self.like(), self.bytes)
+        self.estimates.usual(self.like, self.size)
     }
 
     /// Learns what a request has `used`, if its response was whole.
     pub(super) fn learn(&self, finished: &Finished<'_>, used: TokenCount) {
         if self.uses_tokens && finished.outcome.phase == Phase::Done {
-            let lesson = Lesson { bytes: self.bytes, events: finished.record.tally.events, used };
-            self.estimates.learn(self.like(), lesson);
-        }
-    }
-
-    fn like(&self) -> Likeness<'_> {
-        Likeness {
-            client: self.client.as_deref().unwrap_or_default(),
-            dialect: self.dialect,
-            model: self.model.as_deref().unwrap_or_default(),
+            let lesson = Lesson { size: self.size, events: finished.record.tally.events, used };
+            self.estimates.learn(self.like, lesson);
         }
     }
 
     fn expected(&self) -> TokenCount {
-        if self.model.is_none() || !self.runs_model || !self.uses_tokens {
+        if !self.runs_model || !self.uses_tokens {
             return TokenCount::default();
         }
-        self.estimates.expected(self.like(), self.bytes)
+        self.estimates.expected(self.like, self.size)
+    }
+
+    /// What is expected when the whole request has passed, of which less was known before if its body was not read.
+    fn expected_at_end(&self, finished: &Finished<'_>) -> TokenCount {
+        let bytes = finished.record.upload.bytes();
+        if self.size.teaches != Teaches::No || self.size.attachments > 0 || bytes <= self.size.text {
+            return self.expected();
+        }
+        self.estimates.expected(self.like, RequestSize { text: bytes, ..self.size })
     }
 }
 
@@ -90,7 +89,7 @@ impl Accounting {
     /// Opens the account of a request of this `kind`, to which nothing is granted yet.
     pub fn new(kind: RequestKind) -> Self {
         let expected = kind.expected();
-        let per_event = kind.estimates.tokens_per_event(kind.like());
+        let per_event = kind.estimates.tokens_per_event(kind.like);
         #[expect(clippy::cast_sign_loss, reason = "both are positive")]
         let step = (STEP / per_event).ceil() as u64;
         Self { kind, expected, prices: None, grants: Vec::new(), step }
@@ -119,6 +118,11 @@ impl Accounting {
     /// Adds what limits have granted.
     pub fn add(&mut self, granted: Admitted) {
         self.grants.push(granted);
+    }
+
+    /// Gives back all that was granted, while the request waits for more than that.
+    pub fn give_back(&mut self) {
+        self.grants.clear();
     }
 
     /// The limits that count the exchange.
@@ -203,7 +207,7 @@ impl Accounting {
             return if is_known { Used::reported(reported) } else { Used::NOTHING };
         }
         let is_error = record.status.is_some_and(|status| status.as_u16() >= 400);
-        if self.kind.model.is_none() || !self.kind.uses_tokens || is_error {
+        if !self.kind.uses_tokens || is_error {
             return Used::NOTHING;
         }
         let output = match record.tally.events {
@@ -211,13 +215,14 @@ impl Accounting {
             // Not all bytes are text: no more is charged for them than requests of this kind usually use.
             None => self.expected.output.min(record.tally.bytes / BYTES_A_TOKEN),
         };
-        Used { tokens: TokenCount { output, ..self.expected }.into(), source: Source::Estimated }
+        let input = self.kind.expected_at_end(finished).input.max(self.expected.input);
+        Used { tokens: TokenCount { input, output, ..self.expected }.into(), source: Source::Estimated }
     }
 
     /// The tokens that so many events probably have.
     #[expect(clippy::cast_sign_loss, reason = "both factors are positive")]
     fn output_of(&self, events: u64) -> u64 {
-        let per_event = self.kind.estimates.tokens_per_event(self.kind.like());
+        let per_event = self.kind.estimates.tokens_per_event(self.kind.like);
         (events as f32 * per_event).ceil() as u64
     }
 }
@@ -300,7 +305,7 @@ mod tests {
         body::ConnectionState,
         exchange::{Attempt, Exchange, Load, Opening},
         fault::{ErrorForm, Fault, LanguageChoice, Outcome},
-        limit::{Allowance, Counter, Limit, Rate, Weights},
+        limit::{Allowance, Counter, Likeness, Limit, Rate, Weights},
         openai::Usage,
         telemetry::{
             ids::TraceContext,
@@ -344,12 +349,15 @@ mod tests {
     }
 
     fn kind() -> RequestKind {
+        let estimates = Arc::<Estimates>::default();
         RequestKind {
-            estimates: Arc::default(),
-            client: Some("team".into()),
-            dialect: "chat_completions",
-            model: Some("gpt".into()),
-            bytes: 4_000,
+            like: estimates.average_index(Likeness {
+                client: "team",
+                dialect: "chat_completions",
+                model: "gpt",
+            }),
+            estimates,
+            size: RequestSize::of_text(4_000),
             runs_model: true,
             uses_tokens: true,
         }

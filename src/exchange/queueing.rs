@@ -190,16 +190,18 @@ impl Drop for QueueWait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::metrics::{histogram::Total, request_counts::Counts};
+    use crate::{
+        limit::{Estimates, Likeness, RequestSize},
+        telemetry::metrics::{histogram::Total, request_counts::Counts},
+    };
 
     #[test]
     fn waits_in_several_queues_count_once() {
+        let estimates = Arc::<Estimates>::default();
         let kind = RequestKind {
-            estimates: Arc::default(),
-            client: None,
-            dialect: "chat_completions",
-            model: None,
-            bytes: 0,
+            like: estimates.average_index(Likeness { client: "", dialect: "chat_completions", model: "" }),
+            estimates,
+            size: RequestSize::of_text(0),
             runs_model: true,
             uses_tokens: true,
         };

@@ -153,6 +153,15 @@ impl Admitted {
         self
     }
 
+    /// Splits what was taken in two parts, each to be settled or given back by itself: of the limits that are chosen, and of all others.
+    pub fn split(mut self, is_chosen: impl Fn(&Applied) -> bool) -> (Self, Self) {
+        let shares = std::mem::take(&mut self.shares);
+        let (chosen, others) = shares.into_iter().partition(|share| is_chosen(&share.applied));
+        let others = Self { shares: others, would_refuse: None, sharing: self.sharing.clone(), by: self.by };
+        self.shares = chosen;
+        (self, others)
+    }
+
     /// The first limit that only counts and would have refused this request.
     pub fn would_refuse(&self) -> Option<&(Arc<Limit>, Unit)> {
         self.would_refuse.as_ref()

@@ -53,6 +53,12 @@ impl Counter {
         Self::of_allowances([limit.any_allowance(); 3])
     }
 
+    /// The same counts, with requests in flight that others have counted.
+    #[must_use]
+    pub fn with_in_flight(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
+    }
+
     fn of_allowances([requests, tokens, cost]: [Option<&Allowance>; 3]) -> Self {
         Self {
             requests: Meter::for_allowance(requests),
@@ -121,6 +127,16 @@ impl Counter {
         self.in_flight() == 0
             && self.queued() == 0
             && [&self.requests, &self.tokens, &self.cost].into_iter().all(is_unused)
+    }
+
+    /// What is left of a unit, if `limit` restricts how much of it is used over time.
+    pub fn left(&self, limit: &Limit, unit: Unit, now: Moment) -> Option<Left> {
+        match unit {
+            Unit::Requests => self.requests.remaining(limit.requests.as_ref(), now),
+            Unit::Tokens => self.tokens.remaining(limit.tokens.as_ref(), now),
+            Unit::Cost => self.cost.remaining(limit.cost.as_ref(), now),
+            Unit::Concurrent => None,
+        }
     }
 
     /// What is left of each unit that `limit` restricts.

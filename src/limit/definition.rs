@@ -34,6 +34,11 @@ impl Limit {
         self.requests.as_ref().or(self.tokens.as_ref()).or(self.cost.as_ref())
     }
 
+    /// Whether it restricts what is known only when a request is over: tokens or cost.
+    pub fn is_on_use(&self) -> bool {
+        self.tokens.is_some() || self.cost.is_some()
+    }
+
     /// The first unit that it restricts.
     pub(super) fn first_unit(&self) -> Unit {
         if self.concurrent.is_some() {

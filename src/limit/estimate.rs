@@ -11,6 +11,13 @@ use super::TokenCount;
 /// Entries of each table. Two kinds of requests that share an entry are expected to use what both do on average.
 const ENTRIES: usize = 4_096;
 
+/// Tokens of an image, a piece of audio or a file, about: an image of 1 megapixel has 765 (OpenAI, "Images and vision") to 1,600 (Anthropic, "Vision").
+/// Their bytes say nothing about their tokens.
+const ATTACHMENT: u64 = 1_000;
+
+/// No text has more bytes per token: a request with more has something else in it.
+const MOST_OF_TEXT: u64 = 16;
+
 /// Bytes of a request per token of input, before anything is known. English text in JSON has about that.
 const USUAL_RATIO: f32 = 4.0;
 
@@ -42,11 +49,40 @@ pub struct Likeness<'a> {
     pub model: &'a str,
 }
 
+/// Where the averages of requests that are alike are. Found once for each request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AverageIndex {
+    input: usize,
+    output: usize,
+}
+
+/// What the tokens of a request are estimated from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestSize {
+    /// Bytes of text.
+    pub text: u64,
+    /// Images, pieces of audio, and files.
+    pub attachments: u64,
+    /// Whether bytes per token are learnt from it.
+    pub teaches: Teaches,
+}
+
+/// Whether bytes per token are learnt from a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Teaches {
+    /// All of its bytes are text.
+    Yes,
+    /// Nobody has looked for attachments, because nothing depends on them: only if its bytes can be text.
+    IfPlausible,
+    /// It cannot be read.
+    No,
+}
+
 /// What a request has used, and what that could have been seen by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lesson {
-    /// Bytes of the request.
-    pub bytes: u64,
+    /// The request.
+    pub size: RequestSize,
     /// Events of the response; `None` if it was no stream, or not complete.
     pub events: Option<u64>,
     /// The tokens.
@@ -71,6 +107,23 @@ struct Output {
     per_event: AtomicU32,
 }
 
+impl RequestSize {
+    /// A text of so many bytes.
+    pub fn of_text(text: u64) -> Self {
+        Self { text, attachments: 0, teaches: Teaches::Yes }
+    }
+
+    /// Whether its bytes are those of a text of so many `tokens`.
+    fn is_text_of(&self, tokens: u64) -> bool {
+        let teaches = match self.teaches {
+            Teaches::Yes => true,
+            Teaches::IfPlausible => self.text <= tokens.saturating_mul(MOST_OF_TEXT),
+            Teaches::No => false,
+        };
+        teaches && self.text > 0 && self.attachments == 0
+    }
+}
+
 impl Default for Estimates {
     fn default() -> Self {
         let bits = |value: f32| AtomicU32::new(value.to_bits());
@@ -86,33 +139,45 @@ impl Default for Estimates {
 }
 
 impl Estimates {
-    /// What a request of `bytes` will probably use: the average output and its usual deviation.
-    pub fn expected(&self, like: Likeness<'_>, bytes: u64) -> TokenCount {
-        let ratio = self.input(like).map_or(USUAL_RATIO, |input| read(&input.ratio)).max(f32::MIN_POSITIVE);
-        let output =
-            self.output(like).map_or(USUAL_OUTPUT, |output| read(&output.tokens) + read(&output.deviation));
-        TokenCount { input: whole(bytes as f32 / ratio), cached_input: 0, output: whole(output) }
+    /// Where the averages of requests like this are.
+    pub fn average_index(&self, like: Likeness<'_>) -> AverageIndex {
+        AverageIndex {
+            input: self.index((like.dialect, like.model)),
+            output: self.index((like.client, like.model)),
+        }
     }
 
-    /// The tokens that a request of `bytes` uses on average: without the deviation, so that many requests use as much as is expected of them.
-    pub fn usual(&self, like: Likeness<'_>, bytes: u64) -> u64 {
-        let ratio = self.input(like).map_or(USUAL_RATIO, |input| read(&input.ratio)).max(f32::MIN_POSITIVE);
+    /// What a request of this size will probably use: the average output and its usual deviation.
+    pub fn expected(&self, like: AverageIndex, size: RequestSize) -> TokenCount {
+        let output =
+            self.output(like).map_or(USUAL_OUTPUT, |output| read(&output.tokens) + read(&output.deviation));
+        TokenCount { input: self.input_of(like, size), cached_input: 0, output: whole(output) }
+    }
+
+    /// The tokens that a request of this size uses on average: without the deviation, so that many requests use as much as is expected of them.
+    pub fn usual(&self, like: AverageIndex, size: RequestSize) -> u64 {
         let output = self.output(like).map_or(USUAL_OUTPUT, |output| read(&output.tokens));
-        whole(bytes as f32 / ratio).saturating_add(whole(output))
+        self.input_of(like, size).saturating_add(whole(output))
+    }
+
+    fn input_of(&self, like: AverageIndex, size: RequestSize) -> u64 {
+        let ratio = self.input(like).map_or(USUAL_RATIO, |input| read(&input.ratio)).max(f32::MIN_POSITIVE);
+        whole(size.text as f32 / ratio).saturating_add(size.attachments.saturating_mul(ATTACHMENT))
     }
 
     /// The tokens that an event of a stream probably has; more than 0.
-    pub fn tokens_per_event(&self, like: Likeness<'_>) -> f32 {
+    pub fn tokens_per_event(&self, like: AverageIndex) -> f32 {
         self.output(like).map_or(USUAL_EVENT, |output| read(&output.per_event)).max(0.01)
     }
 
     /// Learns what a request has used.
-    pub fn learn(&self, like: Likeness<'_>, lesson: Lesson) {
-        let Lesson { bytes, events, used } = lesson;
+    pub fn learn(&self, like: AverageIndex, lesson: Lesson) {
+        let Lesson { size, events, used } = lesson;
         let tokens = used.input.saturating_add(used.cached_input);
-        if let Some(input) = self.input(like).filter(|_| tokens > 0 && bytes > 0) {
-            // A request with an image has many bytes per token, and one whose prompt the provider keeps few.
-            approach(&input.ratio, (bytes as f32 / tokens as f32).clamp(0.25, 4_096.0));
+        if let Some(input) = self.input(like).filter(|_| tokens > 0 && size.is_text_of(tokens)) {
+            // A request whose prompt the provider keeps has few bytes per token.
+            let most = MOST_OF_TEXT as f32;
+            approach(&input.ratio, (size.text as f32 / tokens as f32).clamp(0.25, most));
         }
         let Some(output) = self.output(like) else { return };
         let tokens = used.output as f32;
@@ -124,12 +189,12 @@ impl Estimates {
         }
     }
 
-    fn input(&self, like: Likeness<'_>) -> Option<&Input> {
-        self.inputs.get(self.index((like.dialect, like.model)))
+    fn input(&self, like: AverageIndex) -> Option<&Input> {
+        self.inputs.get(like.input)
     }
 
-    fn output(&self, like: Likeness<'_>) -> Option<&Output> {
-        self.outputs.get(self.index((like.client, like.model)))
+    fn output(&self, like: AverageIndex) -> Option<&Output> {
+        self.outputs.get(like.output)
     }
 
     fn index(&self, names: impl Hash) -> usize {
@@ -158,26 +223,31 @@ mod tests {
 
     const TEAM: Likeness<'_> = Likeness { client: "team", dialect: "chat", model: "gpt" };
 
+    fn text(bytes: u64) -> RequestSize {
+        RequestSize::of_text(bytes)
+    }
+
     fn used(input: u64, output: u64) -> TokenCount {
         TokenCount { input, cached_input: 0, output }
     }
 
     fn lesson(bytes: u64, input: u64, output: u64) -> Lesson {
-        Lesson { bytes, events: None, used: used(input, output) }
+        Lesson { size: text(bytes), events: None, used: used(input, output) }
     }
 
     #[test]
     fn nothing_known_is_text_and_a_short_answer() {
-        assert_eq!(Estimates::default().expected(TEAM, 4_000), used(1_000, 256));
+        let estimates = Estimates::default();
+        assert_eq!(estimates.expected(estimates.average_index(TEAM), text(4_000)), used(1_000, 256));
     }
 
     #[test]
     fn what_a_client_uses_of_a_model_is_learnt() {
         let estimates = Estimates::default();
         for _ in 0..100 {
-            estimates.learn(TEAM, lesson(8_000, 1_000, 50));
+            estimates.learn(estimates.average_index(TEAM), lesson(8_000, 1_000, 50));
         }
-        let expected = estimates.expected(TEAM, 16_000);
+        let expected = estimates.expected(estimates.average_index(TEAM), text(16_000));
         assert!((1_990..=2_010).contains(&expected.input), "{expected:?}");
         assert!((50..=55).contains(&expected.output), "{expected:?}");
     }
@@ -186,12 +256,14 @@ mod tests {
     fn bytes_per_token_are_those_of_the_dialect_and_the_model_and_outputs_those_of_the_client() {
         let estimates = Estimates::default();
         for _ in 0..100 {
-            estimates.learn(TEAM, lesson(8_000, 1_000, 50));
+            estimates.learn(estimates.average_index(TEAM), lesson(8_000, 1_000, 50));
         }
-        let other = estimates.expected(Likeness { client: "other", ..TEAM }, 16_000);
+        let other =
+            estimates.expected(estimates.average_index(Likeness { client: "other", ..TEAM }), text(16_000));
         assert!((1_990..=2_010).contains(&other.input), "{other:?}");
         assert_eq!(other.output, 256);
-        let dialect = estimates.expected(Likeness { dialect: "messages", ..TEAM }, 16_000);
+        let dialect = estimates
+            .expected(estimates.average_index(Likeness { dialect: "messages", ..TEAM }), text(16_000));
         assert_eq!(dialect.input, 4_000);
         assert!((50..=55).contains(&dialect.output), "{dialect:?}");
     }
@@ -200,21 +272,22 @@ mod tests {
     fn outputs_that_vary_are_expected_to_be_longer_than_the_average() {
         let estimates = Estimates::default();
         for _ in 0..100 {
-            estimates.learn(TEAM, lesson(100, 25, 100));
-            estimates.learn(TEAM, lesson(100, 25, 900));
+            estimates.learn(estimates.average_index(TEAM), lesson(100, 25, 100));
+            estimates.learn(estimates.average_index(TEAM), lesson(100, 25, 900));
         }
-        let expected = estimates.expected(TEAM, 100).output;
+        let expected = estimates.expected(estimates.average_index(TEAM), text(100)).output;
         assert!((700..=1_100).contains(&expected), "{expected}");
     }
 
     #[test]
     fn events_of_several_tokens_are_learnt() {
         let estimates = Estimates::default();
-        assert!((estimates.tokens_per_event(TEAM) - 1.0).abs() < f32::EPSILON);
+        assert!((estimates.tokens_per_event(estimates.average_index(TEAM)) - 1.0).abs() < f32::EPSILON);
         for _ in 0..100 {
-            estimates.learn(TEAM, Lesson { events: Some(100), ..lesson(100, 25, 800) });
+            estimates
+                .learn(estimates.average_index(TEAM), Lesson { events: Some(100), ..lesson(100, 25, 800) });
         }
-        assert!((7.9..=8.1).contains(&estimates.tokens_per_event(TEAM)));
+        assert!((7.9..=8.1).contains(&estimates.tokens_per_event(estimates.average_index(TEAM))));
     }
 
     #[test]
@@ -222,19 +295,49 @@ mod tests {
         let estimates = Estimates::default();
         for _ in 0..100 {
             let cached = TokenCount { input: 100, cached_input: 900, output: 1 };
-            estimates.learn(TEAM, Lesson { bytes: 4_000, events: None, used: cached });
+            estimates.learn(
+                estimates.average_index(TEAM),
+                Lesson { size: text(4_000), events: None, used: cached },
+            );
         }
-        let expected = estimates.expected(TEAM, 4_000).input;
+        let expected = estimates.expected(estimates.average_index(TEAM), text(4_000)).input;
         assert!((999..=1_001).contains(&expected), "{expected}");
+    }
+
+    #[test]
+    fn an_attachment_is_not_estimated_by_its_bytes_and_teaches_nothing_about_text() {
+        let estimates = Estimates::default();
+        let size = RequestSize { text: 400, attachments: 3, teaches: Teaches::Yes };
+        assert_eq!(estimates.expected(estimates.average_index(TEAM), size).input, 3_100);
+        let of_images = Lesson { size, events: None, used: used(5_000, 1) };
+        let unreadable = RequestSize { teaches: Teaches::No, ..text(400) };
+        let not_searched = RequestSize { teaches: Teaches::IfPlausible, ..text(1 << 20) };
+        for _ in 0..100 {
+            estimates.learn(estimates.average_index(TEAM), of_images);
+            estimates.learn(estimates.average_index(TEAM), Lesson { size: unreadable, ..of_images });
+            estimates.learn(estimates.average_index(TEAM), Lesson { size: not_searched, ..of_images });
+        }
+        assert_eq!(estimates.expected(estimates.average_index(TEAM), text(4_000)).input, 1_000);
+        let not_searched = RequestSize { teaches: Teaches::IfPlausible, ..text(8_000) };
+        for _ in 0..100 {
+            estimates.learn(
+                estimates.average_index(TEAM),
+                Lesson { size: not_searched, ..lesson(8_000, 1_000, 1) },
+            );
+        }
+        assert!((499..=501).contains(&estimates.expected(estimates.average_index(TEAM), text(4_000)).input));
     }
 
     #[test]
     fn nothing_overflows() {
         let estimates = Estimates::default();
-        estimates.learn(TEAM, Lesson { events: Some(u64::MAX), ..lesson(u64::MAX, u64::MAX, u64::MAX) });
-        estimates.learn(TEAM, Lesson { events: Some(0), ..lesson(0, 0, 0) });
-        let expected = estimates.expected(TEAM, u64::MAX);
+        estimates.learn(
+            estimates.average_index(TEAM),
+            Lesson { events: Some(u64::MAX), ..lesson(u64::MAX, u64::MAX, u64::MAX) },
+        );
+        estimates.learn(estimates.average_index(TEAM), Lesson { events: Some(0), ..lesson(0, 0, 0) });
+        let expected = estimates.expected(estimates.average_index(TEAM), text(u64::MAX));
         assert!(expected.input > 0 && expected.output > 0);
-        assert!(estimates.tokens_per_event(TEAM) > 0.0);
+        assert!(estimates.tokens_per_event(estimates.average_index(TEAM)) > 0.0);
     }
 }

@@ -72,14 +72,21 @@ impl Rate {
 
     /// Nanoseconds in which `units` are admitted, rounded up: what is rounded is never to the advantage of the client.
     pub(super) fn time_of(&self, units: u64) -> i64 {
+        // Nearly always in 64 bits, whose division costs a fraction of that of 128.
+        if let Some(product) = units.checked_mul(self.period) {
+            return i64::try_from(product.div_ceil(self.quantity)).unwrap_or(i64::MAX);
+        }
         let time = (u128::from(units) * u128::from(self.period)).div_ceil(u128::from(self.quantity));
         i64::try_from(time).unwrap_or(i64::MAX)
     }
 
     /// The units that are admitted in `nanos`, rounded down.
     fn units_in(&self, nanos: i64) -> u64 {
-        let nanos = u128::from(nanos.max(0).unsigned_abs());
-        let units = nanos * u128::from(self.quantity) / u128::from(self.period);
+        let nanos = nanos.max(0).unsigned_abs();
+        if let Some(product) = nanos.checked_mul(self.quantity) {
+            return product / self.period;
+        }
+        let units = u128::from(nanos) * u128::from(self.quantity) / u128::from(self.period);
         u64::try_from(units).unwrap_or(u64::MAX)
     }
 }

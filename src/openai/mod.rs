@@ -8,6 +8,7 @@
 //! Pure: bytes in, values out. No document is ever built as a tree.
 
 mod answer;
+mod attached;
 mod azure;
 mod batch_results;
 mod choices;
@@ -36,6 +37,7 @@ mod usage;
 mod validate;
 
 pub use answer::AnswerReader;
+pub use attached::Attached;
 pub use azure::{NoDeployment, azure_path};
 pub use batch_results::{ResultsUrl, batches_base, results_urls};
 pub use dialect::{Dialect, ErrorNotice, OUTLINED, Terminal};

@@ -17,11 +17,16 @@ use http::{HeaderMap, HeaderName, Method, Uri, Version, header, request};
 use zeroize::Zeroizing;
 
 use crate::{
-    access::KnownKey, fault::ErrorForm, openai::Operation, policy::SecretScanner, snapshot::Route,
-    snapshot::Snapshot, telemetry::metrics::sdk::Sdk,
+    access::KnownKey,
+    fault::ErrorForm,
+    openai::Operation,
+    policy::{SecretScanner, path},
+    snapshot::Route,
+    snapshot::Snapshot,
+    telemetry::metrics::sdk::Sdk,
 };
 
-/// Limit in bytes of the header values of a head that is remembered. The heads of SDKs have less than one KiB.
+/// Limit in bytes of a head that is remembered: of its names, its values and its target. The heads of SDKs have about one KiB.
 const MOST_BYTES: usize = 2048;
 
 /// Limit of its header lines. The heads of SDKs have about 20.
@@ -36,6 +41,17 @@ const OF_ONE_REQUEST: [HeaderName; 7] = [
     HeaderName::from_static("x-request-id"),
     HeaderName::from_static("x-client-request-id"),
     HeaderName::from_static("x-sluicegate-timeout"),
+];
+
+/// Where clients put secrets; one that is not the client's key may be another's.
+const SECRETS: [HeaderName; 7] = [
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::COOKIE,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-goog-api-key"),
 ];
 
 /// The head that a connection remembers: at most one, of at most [`MOST_LINES`] and [`MOST_BYTES`].
@@ -61,7 +77,8 @@ pub(super) struct HeadFacts {
     /// Finds the client's key, the only one that the head presents.
     pub(super) key: Rc<SecretScanner<'static>>,
     pub(super) client: KnownKey,
-    pub(super) route: Arc<Route>,
+    /// Held weakly, as the snapshot is: a connection must not keep upstreams, and their keys, of an old configuration.
+    pub(super) route: Weak<Route>,
     /// The canonical path, which decided the route.
     pub(super) path: Rc<str>,
     /// The same path, rewritten, as it goes to the first of the route's targets.
@@ -85,10 +102,13 @@ pub(super) struct IntakeFacts {
 impl HeadMemo {
     /// What is known of this head, if it is that of the request before.
     pub(super) fn find(&self, head: &request::Parts, snapshot: &Arc<Snapshot>) -> Option<Rc<KnownHead>> {
-        let known = self.0.borrow();
-        let known = known.as_ref()?;
-        let is_current = std::ptr::eq(known.snapshot.as_ptr(), Arc::as_ptr(snapshot));
-        (is_current && known.written.is(head)).then(|| known.clone())
+        let memo = &mut *self.0.borrow_mut();
+        let known = memo.as_ref()?;
+        if !std::ptr::eq(known.snapshot.as_ptr(), Arc::as_ptr(snapshot)) {
+            *memo = None;
+            return None;
+        }
+        known.written.is(head).then(|| known.clone())
     }
 
     /// Remembers this head, if it may come again.
@@ -139,7 +159,7 @@ struct HeaderLine {
 #[derive(Clone, Copy)]
 enum Compared {
     Plainly,
-    /// In constant time, because it holds the key: clients that share a connection behind another proxy could otherwise find out each other's.
+    /// In constant time, because it is a secret: clients that share a connection behind another proxy could otherwise find out each other's.
     InConstantTime,
     /// Not at all. What belongs to the body is read from the request itself.
     Never,
@@ -149,20 +169,27 @@ impl WrittenHead {
     /// `None` if the head is not to be remembered.
     fn of(head: &request::Parts, key: &SecretScanner<'_>) -> Option<Self> {
         let headers = &head.headers;
-        let bytes: usize = headers.values().map(|value| value.as_bytes().len()).sum();
+        let bytes: usize = headers.values().map(http::HeaderValue::len).sum();
+        let names: usize = headers.keys().map(|name| name.as_str().len()).sum();
+        let target = head.uri.path_and_query().map_or(0, |target| target.as_str().len());
+        let is_large = bytes + names + target > MOST_BYTES || headers.len() > MOST_LINES;
         let is_single = OF_ONE_REQUEST.iter().any(|name| headers.contains_key(name));
         let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-        let target = Target::of(&head.uri);
-        let holds_key = head.uri.query().is_some_and(|query| key.found_in(query.as_bytes()));
-        if bytes > MOST_BYTES || headers.len() > MOST_LINES || is_single || lengths > 1 || holds_key {
+        // A key in the query is nobody's proof, and is not compared in constant time.
+        let holds_key = head
+            .uri
+            .query()
+            .is_some_and(|query| path::strip_credentials(query, |text| key.found_in(text)) != query);
+        if is_large || is_single || lengths > 1 || holds_key {
             return None;
         }
         let mut values = Zeroizing::new(Vec::with_capacity(bytes));
         let mut lines = Vec::with_capacity(headers.len());
         for (name, value) in headers {
+            let is_secret = SECRETS.contains(name) || key.found_in(value.as_bytes());
             let compared = match *name == header::CONTENT_LENGTH {
                 true => Compared::Never,
-                false if key.found_in(value.as_bytes()) => Compared::InConstantTime,
+                false if is_secret => Compared::InConstantTime,
                 false => Compared::Plainly,
             };
             values.extend_from_slice(value.as_bytes());
@@ -171,7 +198,7 @@ impl WrittenHead {
         Some(Self {
             method: head.method.clone(),
             version: head.version,
-            target,
+            target: Target::of(&head.uri),
             lines: lines.into(),
             // The vector has no room to spare, so nothing is copied, and no copy of the key is left.
             values: Zeroizing::new(std::mem::take(&mut *values).into_boxed_slice()),

@@ -38,17 +38,6 @@ impl CallerMemo {
         Rc::new(SecretScanner::new(presented.iter().map(|key| &**key)).into_owned())
     }
 
-    /// The client that `scanner` was made for.
-    pub(super) fn client_with(
-        &self,
-        scanner: &Rc<SecretScanner<'static>>,
-        snapshot: &Arc<Snapshot>,
-    ) -> Option<KnownKey> {
-        let known = self.0.borrow();
-        let known = known.as_ref().filter(|known| known.is_of(scanner, snapshot))?;
-        Some(known.client.clone())
-    }
-
     /// The client that presented this `credential`; `scanner` searches for it and for nothing else.
     pub(super) fn caller(
         &self,
@@ -56,21 +45,17 @@ impl CallerMemo {
         scanner: &Rc<SecretScanner<'static>>,
         snapshot: &Arc<Snapshot>,
     ) -> Option<KnownKey> {
-        if !credential.in_query()
-            && let Some(client) = self.client_with(scanner, snapshot)
+        if let Some(known) = &*self.0.borrow()
+            && !credential.in_query()
+            && Rc::ptr_eq(&known.scanner, scanner)
+            && std::ptr::eq(known.snapshot.as_ptr(), Arc::as_ptr(snapshot))
         {
-            return Some(client);
+            return Some(known.client.clone());
         }
         let client = snapshot.callers.find(credential)?;
         let known =
             Known { scanner: scanner.clone(), client: client.clone(), snapshot: Arc::downgrade(snapshot) };
         self.0.replace(Some(known));
         Some(client)
-    }
-}
-
-impl Known {
-    fn is_of(&self, scanner: &Rc<SecretScanner<'static>>, snapshot: &Arc<Snapshot>) -> bool {
-        Rc::ptr_eq(&self.scanner, scanner) && std::ptr::eq(self.snapshot.as_ptr(), Arc::as_ptr(snapshot))
     }
 }

@@ -1,10 +1,12 @@
 //! With what a request joins queues.
 
-use std::{net::IpAddr, rc::Rc};
+use std::rc::Rc;
 
 use super::context::RequestContext;
 use crate::{
+    access::identity_of,
     exchange::{Exchange, Queueing, Record, RequestKind},
+    limit::{Likeness, RequestSize, Teaches},
     wait_queue::{ArrivalNumber, FlowKey, Ticket},
 };
 
@@ -24,31 +26,36 @@ pub(super) fn queueing(
     queueing
 }
 
-/// Its flow is the client, or the address of a caller that is not known; its weight are the tokens that such requests usually use.
+/// Its flow is the client, or the network of a caller that is not known; its weight are the tokens that such requests usually use.
 fn ticket(record: &Record, kind: &RequestKind) -> Ticket {
     let caller = record.caller.as_deref();
-    let flow = match (caller, record.client) {
-        (Some(caller), _) => FlowKey::of(caller.name.as_bytes()),
-        (None, IpAddr::V4(address)) => FlowKey::of(&address.octets()),
-        (None, IpAddr::V6(address)) => FlowKey::of(&address.octets()),
+    let flow = match caller {
+        Some(caller) => FlowKey::of(caller.name.as_bytes()),
+        None => FlowKey::of(&identity_of(record.client)),
     };
     Ticket {
         flow,
         priority: caller.map(|caller| caller.priority).unwrap_or_default(),
         arrival: ArrivalNumber::next(),
         weight: kind.usual(),
-        bytes: kind.bytes,
+        bytes: record.upload.bytes(),
     }
 }
 
 fn kind(context: &RequestContext, record: &Record, model: Option<&str>) -> RequestKind {
-    RequestKind {
-        estimates: context.snapshot.limits.estimates.clone(),
-        client: record.caller.as_ref().map(|caller| caller.name.clone()),
+    let bytes = record.upload.bytes();
+    let estimates = context.snapshot.limits.estimates.clone();
+    let like = Likeness {
+        client: record.caller.as_ref().map_or("", |caller| &caller.name),
         dialect: record.endpoint.as_str(),
-        model: model.map(Into::into),
-        bytes: record.upload.bytes(),
+        model: model.unwrap_or_default(),
+    };
+    RequestKind {
+        like: estimates.average_index(like),
+        estimates,
+        // Nobody looks for attachments here: a weight decides about an order, and no more.
+        size: RequestSize { teaches: Teaches::IfPlausible, ..RequestSize::of_text(bytes) },
         runs_model: true,
-        uses_tokens: true,
+        uses_tokens: model.is_some() || bytes > 0,
     }
 }

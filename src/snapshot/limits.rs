@@ -47,6 +47,8 @@ struct Rules {
     limits: Vec<CompiledLimit>,
     /// Whether any limit depends on the model that answers.
     any_by_model: bool,
+    /// Whether any such limit is on tokens or cost.
+    any_on_use_by_model: bool,
     /// Cells of each client.
     client_cells: usize,
     /// Of every request.
@@ -66,6 +68,14 @@ pub enum LimitScope {
     Request,
     /// Those that depend on the model that answers it.
     Model,
+    /// All of them.
+    Any,
+}
+
+impl LimitScope {
+    fn has(self, other: Self) -> bool {
+        self == other || self == Self::Any
+    }
 }
 
 /// What limits need to know of a request.
@@ -151,6 +161,11 @@ impl LimitIndex {
         self.rules.any_by_model
     }
 
+    /// Whether any limit that depends on the model that answers is on tokens or cost.
+    pub fn any_on_use_by_model(&self) -> bool {
+        self.rules.any_on_use_by_model
+    }
+
     /// The limits of this `scope` that apply to a request, in the order global, group, client, route, model.
     pub fn applying(&self, request: &LimitedRequest<'_>, scope: LimitScope) -> Vec<Applied> {
         let rules = &*self.rules;
@@ -160,7 +175,7 @@ impl LimitIndex {
         for position in std::iter::once(&rules.of_all).chain(found.lists()).flat_map(|list| list.iter()) {
             let Some(compiled) = rules.limits.get(*position) else { continue };
             let is_known = applying.iter().any(|known| Arc::ptr_eq(&known.limit, &compiled.limit));
-            if is_known || compiled.scope() != scope || !compiled.filters.fit(request) {
+            if is_known || !scope.has(compiled.scope()) || !compiled.filters.fit(request) {
                 continue;
             }
             let counter = match compiled.cell(*position, request, &found) {
@@ -249,7 +264,9 @@ impl Rules {
         let route_cells = cells(|limit| limit.each == Each::Route);
         let all_cells = limits.len();
         let any_by_model = limits.iter().any(|limit| limit.scope() == LimitScope::Model);
-        let mut rules = Self { limits, any_by_model, client_cells, ..Self::default() };
+        let is_on_use = |limit: &CompiledLimit| limit.scope() == LimitScope::Model && limit.limit.is_on_use();
+        let any_on_use_by_model = limits.iter().any(is_on_use);
+        let mut rules = Self { limits, any_by_model, any_on_use_by_model, client_cells, ..Self::default() };
         rules.of_all = rules.list(&config.default_limits);
         rules.groups =
             rules.by_name(config.groups.iter().map(|(name, group)| (name, &*group.limits)), client_cells);
@@ -288,11 +305,13 @@ impl Rules {
         let shared = self.redis.as_ref().map(|redis| compiled.shared_subject(&redis.prefix, request));
         // In a store, a client that has moved to another group is another subject.
         let fits = |counter: &Counter| shared.as_ref().is_none_or(|subject| !counter.is_of_another(subject));
+        let subject = compiled.subject(request);
+        let in_flight = compiled.in_flight.of(&subject);
         let new = || match &shared {
-            Some(_) => Counter::new(&compiled.limit),
-            None => Counter::for_all_units(&compiled.limit),
+            Some(_) => Counter::new(&compiled.limit).with_in_flight(in_flight),
+            None => Counter::for_all_units(&compiled.limit).with_in_flight(in_flight),
         };
-        let counter = compiled.counters.of(compiled.subject(request), Moment::now(), fits, new);
+        let counter = compiled.counters.of(subject, Moment::now(), fits, new);
         if let Some(subject) = shared {
             counter.share(&compiled.limit, || subject);
         }

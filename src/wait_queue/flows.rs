@@ -11,11 +11,11 @@
 //! debt while it has no waiters, for as long as others of its priority wait.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     time::Instant,
 };
 
-use super::ticket::{FlowKey, Ticket};
+use super::ticket::{ArrivalNumber, FlowKey, Ticket};
 
 /// A waiter, and what its queue keeps for it.
 #[derive(Debug)]
@@ -26,12 +26,15 @@ pub(super) struct Entry<T> {
     pub(super) item: T,
 }
 
-/// The waiters of one priority. The number of flows is bounded by that of the waiters, and of permits whose cost is corrected.
+/// The waiters of one priority. The number of flows is bounded by that of the waiters, and of permits whose cost is corrected. Joining, leaving and a
+/// turn take a number of steps that grows with the logarithm of the number of waiters, so that many that leave at once delay nobody.
 #[derive(Debug)]
 pub(super) struct Flows<T> {
     flows: HashMap<FlowKey, Flow<T>>,
-    /// The flows in the order of their turns; each once.
-    turns: VecDeque<FlowKey>,
+    /// The flows in the order of their turns, by [`Flow::turn`]; each once.
+    turns: BTreeMap<u64, FlowKey>,
+    /// The next number of a turn, and of a place.
+    next: u64,
     /// Whether the first flow has its quantum of this turn.
     turn_begun: bool,
     /// Number of the round. All flows get a quantum of the same size in it.
@@ -51,14 +54,20 @@ struct Flow<T> {
     /// The round in which it got its last quantum.
     round: u64,
     /// In the order of arrival. Empty while the flow is in debt.
-    entries: VecDeque<Entry<T>>,
+    entries: BTreeMap<EntryKey, Entry<T>>,
+    /// Where it is in the order of turns.
+    turn: u64,
 }
+
+/// The place of a waiter within its flow: the arrival of its request, and a number of its own, because a request may wait in one queue twice.
+type EntryKey = (ArrivalNumber, u64);
 
 impl<T> Default for Flows<T> {
     fn default() -> Self {
         Self {
             flows: HashMap::new(),
-            turns: VecDeque::new(),
+            turns: BTreeMap::new(),
+            next: 0,
             turn_begun: false,
             round: 1,
             quantum: 0,
@@ -76,7 +85,7 @@ impl<T> Flows<T> {
 
     /// All waiters, in no order.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
-        self.flows.values().flat_map(|flow| &flow.entries)
+        self.flows.values().flat_map(|flow| flow.entries.values())
     }
 
     /// Adds a waiter behind those of its flow that arrived before it. Returns how many waiters will be served before it if all cost the same and
@@ -86,13 +95,13 @@ impl<T> Flows<T> {
         self.waiting += 1;
         self.cost += entry.ticket.cost();
         if !self.flows.contains_key(&key) {
-            self.turns.push_back(key);
+            self.add_flow(key, 0);
         }
-        let round = self.round.saturating_sub(1);
-        let flow =
-            self.flows.entry(key).or_insert_with(|| Flow { deficit: 0, round, entries: VecDeque::new() });
-        let index = flow.entries.partition_point(|other| other.ticket.arrival <= arrival);
-        flow.entries.insert(index, entry);
+        let place = (arrival, self.number());
+        let Some(flow) = self.flows.get_mut(&key) else { return 0 };
+        let is_last = flow.entries.last_key_value().is_none_or(|(last, _)| *last < place);
+        let index = if is_last { flow.entries.len() } else { flow.entries.range(..place).count() };
+        flow.entries.insert(place, entry);
         let of_others = self.waiting - flow.entries.len();
         let turns_of_others = (self.flows.len() - 1).saturating_mul(index + 1);
         index + of_others.min(turns_of_others)
@@ -101,7 +110,7 @@ impl<T> Flows<T> {
     /// The cost of the waiter that is served next, of those that `may` be: its flow's turn begins, if it has not begun.
     pub(super) fn next(&mut self, may: &impl Fn(&T) -> bool) -> Option<i64> {
         let mut visited = 0;
-        while let Some(key) = self.turns.front() {
+        while let Some((_, key)) = self.turns.first_key_value() {
             let flow = self.flows.get_mut(key)?;
             let cost = flow.first(may).map(|(_, cost)| cost);
             if (cost.is_some() || flow.entries.is_empty()) && !self.turn_begun {
@@ -133,16 +142,16 @@ impl<T> Flows<T> {
 
     /// The waiter that [`next`](Self::next) has found.
     pub(super) fn peek(&self, may: &impl Fn(&T) -> bool) -> Option<&T> {
-        let flow = self.flows.get(self.turns.front()?)?;
-        let (index, _) = flow.first(may)?;
-        Some(&flow.entries.get(index)?.item)
+        let flow = self.flows.get(self.turns.first_key_value()?.1)?;
+        let (place, _) = flow.first(may)?;
+        Some(&flow.entries.get(&place)?.item)
     }
 
     /// Takes the waiter out that [`next`](Self::next) has found, and charges its cost to its flow.
     pub(super) fn take(&mut self, may: &impl Fn(&T) -> bool) -> Option<Entry<T>> {
-        let flow = self.flows.get_mut(self.turns.front()?)?;
-        let (index, cost) = flow.first(may)?;
-        let entry = flow.entries.remove(index)?;
+        let flow = self.flows.get_mut(self.turns.first_key_value()?.1)?;
+        let (place, cost) = flow.first(may)?;
+        let entry = flow.entries.remove(&place)?;
         flow.deficit -= cost;
         self.waiting -= 1;
         self.cost -= cost;
@@ -157,8 +166,9 @@ impl<T> Flows<T> {
     /// Takes the waiter with this ticket out, which is not served.
     pub(super) fn remove(&mut self, ticket: &Ticket) -> Option<Entry<T>> {
         let flow = self.flows.get_mut(&ticket.flow)?;
-        let index = flow.entries.binary_search_by_key(&ticket.arrival, |entry| entry.ticket.arrival).ok()?;
-        let entry = flow.entries.remove(index)?;
+        let of_request = (ticket.arrival, 0)..=(ticket.arrival, u64::MAX);
+        let place = *flow.entries.range(of_request).next()?.0;
+        let entry = flow.entries.remove(&place)?;
         self.waiting -= 1;
         self.cost -= entry.ticket.cost();
         if flow.entries.is_empty() && flow.deficit >= 0 {
@@ -183,30 +193,45 @@ impl<T> Flows<T> {
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.deficit = flow.deficit.saturating_sub(excess);
         } else if excess > 0 {
-            let round = self.round.saturating_sub(1);
-            self.flows.insert(key, Flow { deficit: -excess, round, entries: VecDeque::new() });
-            self.turns.push_back(key);
+            self.add_flow(key, -excess);
         }
+    }
+
+    /// Adds a flow without waiters, whose turn comes after those of all others.
+    fn add_flow(&mut self, key: FlowKey, deficit: i64) {
+        let (turn, round) = (self.number(), self.round.saturating_sub(1));
+        self.turns.insert(turn, key);
+        self.flows.insert(key, Flow { deficit, round, entries: BTreeMap::new(), turn });
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 
     fn end_turn(&mut self) {
         self.turn_begun = false;
-        self.turns.rotate_left(1.min(self.turns.len()));
+        let turn = self.number();
+        let Some((_, key)) = self.turns.pop_first() else { return };
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.turn = turn;
+            self.turns.insert(turn, key);
+        }
     }
 
     fn forget_first(&mut self) {
         self.turn_begun = false;
-        if let Some(key) = self.turns.pop_front() {
+        if let Some((_, key)) = self.turns.pop_first() {
             self.flows.remove(&key);
         }
     }
 
     fn forget(&mut self, key: FlowKey) {
-        if self.turns.front() == Some(&key) {
-            return self.forget_first();
+        let Some(flow) = self.flows.remove(&key) else { return };
+        if self.turns.first_key_value().is_some_and(|(turn, _)| *turn == flow.turn) {
+            self.turn_begun = false;
         }
-        self.flows.remove(&key);
-        self.turns.retain(|turn| *turn != key);
+        self.turns.remove(&flow.turn);
     }
 
     /// Nobody is owed anything when nobody waits.
@@ -231,7 +256,7 @@ impl<T> Flows<T> {
         if grant == 0 {
             return Some(());
         }
-        self.turns.retain(|key| {
+        self.turns.retain(|_, key| {
             let Some(flow) = self.flows.get_mut(key) else { return false };
             let owes = flow.entries.is_empty();
             if owes || flow.first(may).is_some() {
@@ -248,10 +273,10 @@ impl<T> Flows<T> {
 }
 
 impl<T> Flow<T> {
-    /// The first waiter that `may` be served: its index and its cost.
-    fn first(&self, may: &impl Fn(&T) -> bool) -> Option<(usize, i64)> {
-        let index = self.entries.iter().position(|entry| may(&entry.item))?;
-        Some((index, self.entries.get(index)?.ticket.cost()))
+    /// The first waiter that `may` be served: its key and its cost.
+    fn first(&self, may: &impl Fn(&T) -> bool) -> Option<(EntryKey, i64)> {
+        let (place, entry) = self.entries.iter().find(|(_, entry)| may(&entry.item))?;
+        Some((*place, entry.ticket.cost()))
     }
 }
 

@@ -34,7 +34,8 @@ struct Class<T> {
     share: i64,
     /// Hundredths of tokens that it may be served before higher priorities.
     credit: i64,
-    /// The credit that it has paid for what was served. Corrections give back no more than that.
+    /// The credit that it has got for what others were served, and that it has paid for what it was. Corrections take back no more than that.
+    got: i64,
     paid: i64,
     flows: Flows<T>,
 }
@@ -49,8 +50,13 @@ struct Choice {
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        let class =
-            |priority| Class { share: least_share(priority), credit: 0, paid: 0, flows: Flows::default() };
+        let class = |priority| Class {
+            share: least_share(priority),
+            credit: 0,
+            got: 0,
+            paid: 0,
+            flows: Flows::default(),
+        };
         Self { classes: Priority::ALL.map(class) }
     }
 }
@@ -140,9 +146,7 @@ impl<T> Schedule<T> {
                 continue;
             }
             if index != charged {
-                // Nobody owes anything for what another was expected to use.
-                let least = class.credit.min(0);
-                class.credit = class.credit.saturating_add(excess.saturating_mul(class.share)).max(least);
+                class.get(excess.saturating_mul(class.share).max(-class.got));
             } else if is_before_others {
                 class.pay(excess.saturating_mul(100 - class.share).max(-class.paid));
             }
@@ -156,7 +160,7 @@ impl<T> Schedule<T> {
                 // A priority saves nothing for the time when it has waiters again.
                 class.forget_credit();
             } else if index != served.class {
-                class.credit = class.credit.saturating_add(cost * class.share);
+                class.get(cost * class.share);
             } else if served.by_credit {
                 class.pay(cost * (100 - class.share));
             }
@@ -176,15 +180,20 @@ impl<T> Schedule<T> {
 }
 
 impl<T> Class<T> {
+    /// Gets its share of what another was served; negative: gives back what it has got too much.
+    fn get(&mut self, share: i64) {
+        self.credit = self.credit.saturating_add(share);
+        self.got = self.got.saturating_add(share);
+    }
+
     /// Pays for what was served; negative: gets back what it has paid too much.
     fn pay(&mut self, price: i64) {
         self.credit = self.credit.saturating_sub(price);
-        self.paid = self.paid.saturating_add(price).max(0);
+        self.paid = self.paid.saturating_add(price);
     }
 
     fn forget_credit(&mut self) {
-        self.credit = 0;
-        self.paid = 0;
+        (self.credit, self.got, self.paid) = (0, 0, 0);
     }
 }
 

@@ -29,9 +29,8 @@ const LONGEST_SPAN: Duration = Duration::from_secs(86_400);
 enum Action<'a> {
     /// `requests/ID/cancel`
     Cancel(&'a str),
-    /// `upstreams/NAME/targets/NUMBER/open` or `close`, with targets counted from 0. A reload may have put another target there, so
-    /// `?url=URL` says which one is meant.
-    Circuit { upstream: &'a str, target: usize, open: bool },
+    /// `upstreams/NAME/open?url=URL` or `close`, of the target with this URL. Its number would be another target's after a reload.
+    Circuit { upstream: &'a str, open: bool },
     /// `drain`
     Drain,
 }
@@ -42,8 +41,8 @@ impl<'a> Action<'a> {
         match *parts {
             ["drain"] => Some(Self::Drain),
             ["requests", id, "cancel"] => Some(Self::Cancel(id)),
-            ["upstreams", upstream, "targets", target, to] if matches!(to, "open" | "close") => {
-                Some(Self::Circuit { upstream, target: target.parse().ok()?, open: to == "open" })
+            ["upstreams", upstream, to] if matches!(to, "open" | "close") => {
+                Some(Self::Circuit { upstream, open: to == "open" })
             }
             _ => None,
         }
@@ -70,15 +69,9 @@ impl AdminState {
         };
         match action {
             Action::Cancel(id) => self.cancel(id).await,
-            Action::Circuit { upstream, target, open } => {
+            Action::Circuit { upstream, open } => {
                 let query = request.uri().query();
-                if !self.is_meant(upstream, target, query) {
-                    return text(
-                        StatusCode::CONFLICT,
-                        "the upstream has other targets by now: nothing was done\n",
-                    );
-                }
-                self.switch_circuit(upstream, target, open.then_some(span_of(query)))
+                self.switch_circuit(upstream, query, open.then(|| span_of(query)))
             }
             Action::Drain => {
                 tracing::warn!("drain requested by the operator");
@@ -98,29 +91,39 @@ impl AdminState {
         text(StatusCode::OK, "request cancelled\n")
     }
 
-    /// Whether the target with this number, if there is one, has the URL of `?url=URL`, if the request has one.
-    fn is_meant(&self, upstream: &str, target: usize, query: Option<&str>) -> bool {
-        let Some(url) = value_of("url", query) else { return true };
+    /// Opens the circuit breaker of the target that `?url=URL` names for `open`, or closes it.
+    fn switch_circuit(
+        &self,
+        upstream: &str,
+        query: Option<&str>,
+        open: Option<Duration>,
+    ) -> Response<AdminBody> {
+        let Some(url) = value_of("url", query) else {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "no target named: add ?url=URL, with the URL of a target\n",
+            );
+        };
         let url = percent_decode_str(url).decode_utf8_lossy();
         let snapshot = self.gateway.live.load();
-        let found = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.targets().nth(target));
-        found.is_none_or(|target| *target.url == *url)
-    }
-
-    /// Opens a circuit breaker for `open`, or closes it.
-    fn switch_circuit(&self, upstream: &str, target: usize, open: Option<Duration>) -> Response<AdminBody> {
-        let snapshot = self.gateway.live.load();
-        let found = snapshot.upstreams.get(upstream).and_then(|upstream| upstream.targets().nth(target));
-        let Some(target) = found else {
-            return text(StatusCode::NOT_FOUND, "no such target\n");
+        let Some(found) = snapshot.upstreams.get(upstream) else {
+            return text(StatusCode::NOT_FOUND, "no such upstream\n");
+        };
+        let Some(target) = found.targets().find(|target| *target.url == *url) else {
+            return text(
+                StatusCode::CONFLICT,
+                "the upstream has no target with this URL: the configuration may have changed, and nothing was done\n",
+            );
         };
         match open {
             Some(span) => {
                 target.state.hold_open(span, Instant::now());
+                tracing::warn!(upstream, target = &*target.url, "circuit breaker opened by the operator");
                 text(StatusCode::OK, "circuit breaker opened\n")
             }
             None => {
                 target.state.release();
+                tracing::warn!(upstream, target = &*target.url, "circuit breaker closed by the operator");
                 text(StatusCode::OK, "circuit breaker closed\n")
             }
         }
@@ -144,7 +147,7 @@ pub(super) fn is_of_own_page(headers: &HeaderMap) -> bool {
 }
 
 /// The value of `?NAME=VALUE`, encoded as it is.
-fn value_of<'a>(name: &str, query: Option<&'a str>) -> Option<&'a str> {
+pub(super) fn value_of<'a>(name: &str, query: Option<&'a str>) -> Option<&'a str> {
     query?.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
 }
 
@@ -163,11 +166,9 @@ mod tests {
     fn paths_name_actions() {
         assert_eq!(Action::of("drain"), Some(Action::Drain));
         assert_eq!(Action::of("requests/req_1/cancel"), Some(Action::Cancel("req_1")));
-        let open = Action::Circuit { upstream: "a", target: 1, open: true };
-        assert_eq!(Action::of("upstreams/a/targets/1/open"), Some(open));
-        for other in
-            ["", "drain/", "requests//cancel/", "upstreams/a/targets/x/open", "upstreams/a/targets/1/b"]
-        {
+        let open = Action::Circuit { upstream: "a", open: true };
+        assert_eq!(Action::of("upstreams/a/open"), Some(open));
+        for other in ["", "drain/", "requests//cancel/", "upstreams/a/targets/1/open", "upstreams/a/b"] {
             assert_eq!(Action::of(other), None, "{other}");
         }
     }

@@ -2,14 +2,13 @@
 
 use std::{pin::pin, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     changes, patch,
     state::{Observation, StateMaker},
-    viewers::Viewers,
+    viewers::{Message, Topic, Topics, Viewers},
 };
 use crate::{
     admin::AdminState,
@@ -50,6 +49,8 @@ pub(super) struct Feed {
     /// Where to read on in the history of each worker, and in the log.
     finished: Vec<u64>,
     log: u64,
+    /// Until when requests that went well are kept; `None`: they are not.
+    kept_until: Option<Instant>,
     heard: Instant,
 }
 
@@ -89,6 +90,7 @@ impl Feed {
             sources: None,
             finished: Vec::new(),
             log: 0,
+            kept_until: None,
             heard: Instant::now(),
         }
     }
@@ -97,21 +99,28 @@ impl Feed {
     pub(super) async fn run(mut self) {
         self.bound_histories();
         loop {
-            self.viewers().wait().await;
-            self.keep_all(true);
-            loop {
+            if self.viewer_comes().await {
                 self.serve().await;
-                if timeout(KEPT_FOR, self.viewers().wait()).await.is_err() {
-                    break;
-                }
+            } else {
+                self.forget_finished();
             }
-            self.keep_all(false);
+        }
+    }
+
+    /// Waits for a viewer. Returns false if there is none by the time until which requests that went well are kept.
+    async fn viewer_comes(&self) -> bool {
+        let comes = self.viewers().wait();
+        match self.kept_until {
+            Some(until) => timeout_at(until, comes).await.is_ok(),
+            None => {
+                comes.await;
+                true
+            }
         }
     }
 
     /// Serves the viewers until none is left.
     async fn serve(&mut self) {
-        self.keep_log(true);
         while self.viewers().count() > 0 {
             let next = pin!(sleep(TICK));
             self.tick().await;
@@ -126,24 +135,50 @@ impl Feed {
     /// Sends what has changed, and to new viewers all there is.
     async fn tick(&mut self) {
         self.viewers().keep_those_with(self.admin.gateway.live.load().admin_token.as_ref());
+        let wanted = self.viewers().wanted();
+        self.keep(wanted);
         let seen = Observation::make(&self.admin).await;
         let now = self.maker.millis(seen.at);
         let state = self.maker.make(&self.admin, &seen);
-        let sources = Sources::of(&self.admin);
-        let is_new = !self.sources.as_ref().is_some_and(|known| known.are(&sources));
-        if is_new {
-            self.configuration = configuration(&sources);
-            self.sources = Some(sources);
-        }
-        self.send_changes(now, &state, is_new);
+        let is_new = wanted.has(Topic::Configuration) && self.reads_configuration();
+        self.send_changes(now, &state, wanted, is_new);
         self.sent = state;
         if self.viewers().has_new() {
-            let messages = self.first_messages(now);
+            let messages = self.first_messages(now, wanted);
             self.viewers().inform(&messages);
         }
     }
 
-    fn send_changes(&mut self, now: i64, state: &Value, has_new_configuration: bool) {
+    /// Has the workers keep what viewers want.
+    fn keep(&mut self, wanted: Topics) {
+        self.keep_log(wanted.has(Topic::Log));
+        let now = Instant::now();
+        if wanted.has(Topic::Finished) {
+            self.keep_all(true);
+            self.kept_until = Some(now + KEPT_FOR);
+        } else if self.kept_until.is_some_and(|until| now >= until) {
+            self.forget_finished();
+        }
+    }
+
+    /// Requests that go well are not kept any more.
+    fn forget_finished(&mut self) {
+        self.keep_all(false);
+        self.kept_until = None;
+    }
+
+    /// Makes the configuration that viewers see, unless nothing has changed. Returns whether it is a new one.
+    fn reads_configuration(&mut self) -> bool {
+        let sources = Sources::of(&self.admin);
+        if self.sources.as_ref().is_some_and(|known| known.are(&sources)) {
+            return false;
+        }
+        self.configuration = configuration(&sources);
+        self.sources = Some(sources);
+        true
+    }
+
+    fn send_changes(&mut self, now: i64, state: &Value, wanted: Topics, has_new_configuration: bool) {
         let mut messages = Vec::new();
         if let Some(change) = patch::between(&self.sent, state) {
             messages.push(message("delta", &json!({ "now": now, "patch": change })));
@@ -151,13 +186,13 @@ impl Feed {
         if has_new_configuration {
             messages.push(message("configuration", &self.configuration));
         }
-        let finished = self.newly_finished();
-        if !finished.is_empty() {
-            messages.push(lines("finished", &finished));
+        if wanted.has(Topic::Finished) {
+            let finished = self.newly_finished();
+            messages.extend((!finished.is_empty()).then(|| lines(&finished)));
         }
-        let log = self.new_log_lines();
-        if !log.lines.is_empty() {
-            messages.push(texts("log", &log));
+        if wanted.has(Topic::Log) {
+            let log = self.new_log_lines();
+            messages.extend((!log.lines.is_empty()).then(|| texts(&log)));
         }
         if messages.is_empty() && self.heard.elapsed() >= HEARTBEAT {
             messages.push(message("delta", &json!({ "now": now, "patch": {} })));
@@ -168,17 +203,20 @@ impl Feed {
         messages.iter().for_each(|message| self.viewers().send(message));
     }
 
-    /// All that a new viewer gets: at most eight messages.
-    fn first_messages(&self, now: i64) -> Vec<Bytes> {
-        let mut messages = vec![
-            message("state", &json!({ "now": now, "state": self.sent })),
-            message("configuration", &self.configuration),
-        ];
-        let parts = self.read_finished(&[], FINISHED_AT_FIRST);
-        let newest = NewestPart::share(&parts, FINISHED_AT_FIRST);
-        messages.extend(newest.chunks(FINISHED_AT_ONCE).map(|lines_| lines("finished", lines_)));
-        let log = self.admin.gateway.access_log.queue.tail().read(0, LOG_LINES);
-        messages.push(texts("log", &log));
+    /// All of the wanted topics, for new viewers: at most eight messages.
+    fn first_messages(&self, now: i64, wanted: Topics) -> Vec<Message> {
+        let mut messages = vec![message("state", &json!({ "now": now, "state": self.sent }))];
+        if wanted.has(Topic::Configuration) {
+            messages.push(message("configuration", &self.configuration));
+        }
+        if wanted.has(Topic::Finished) {
+            let parts = self.read_finished(&[], FINISHED_AT_FIRST);
+            let newest = NewestPart::share(&parts, FINISHED_AT_FIRST);
+            messages.extend(newest.chunks(FINISHED_AT_ONCE).map(lines));
+        }
+        if wanted.has(Topic::Log) {
+            messages.push(texts(&self.admin.gateway.access_log.queue.tail().read(0, LOG_LINES)));
+        }
         messages
     }
 
@@ -241,20 +279,25 @@ fn address<T>(known: Option<&Arc<T>>) -> Option<*const T> {
     known.map(Arc::as_ptr)
 }
 
-fn message(event: &str, data: &Value) -> Bytes {
-    format!("event: {event}\ndata: {data}\n\n").into()
+fn message(event: &str, data: &Value) -> Message {
+    let topic = match event {
+        "configuration" => Topic::Configuration,
+        "log" => Topic::Log,
+        _ => Topic::State,
+    };
+    Message { topic, bytes: format!("event: {event}\ndata: {data}\n\n").into() }
 }
 
-/// A message with lines that are JSON objects.
-fn lines(event: &str, lines: &[Arc<[u8]>]) -> Bytes {
-    let mut data = format!("event: {event}\ndata: [").into_bytes();
+/// A message with finished requests, which are JSON objects.
+fn lines(lines: &[Arc<[u8]>]) -> Message {
+    let mut data = b"event: finished\ndata: [".to_vec();
     data.extend(lines.join(&b','));
     data.extend(b"]\n\n");
-    data.into()
+    Message { topic: Topic::Finished, bytes: data.into() }
 }
 
-/// A message with lines of any form.
-fn texts(event: &str, part: &HistoryPart) -> Bytes {
+/// A message with log lines of any form.
+fn texts(part: &HistoryPart) -> Message {
     let texts: Vec<_> = part.lines.iter().map(|line| String::from_utf8_lossy(line)).collect();
-    message(event, &json!(texts))
+    message("log", &json!(texts))
 }

@@ -10,17 +10,18 @@ mod files;
 mod notices;
 mod patch;
 mod state;
+mod usage;
 mod viewers;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
 use super::{AdminState, body::AdminBody};
 use feed::Feed;
 pub(super) use viewers::EventBody;
-use viewers::Viewers;
+use viewers::{Topics, Viewers};
 
 /// What lives as long as the admin listener.
 #[derive(Debug, Default)]
@@ -52,7 +53,7 @@ impl AdminState {
     pub(super) async fn live<B>(&self, request: &Request<B>) -> Option<Response<AdminBody>> {
         let path = request.uri().path();
         if path == EVENTS && *request.method() == Method::GET {
-            return Some(self.watch(request.headers()));
+            return Some(self.watch(request));
         }
         let action = path.strip_prefix(PAGE)?.strip_prefix('/')?;
         if *request.method() == Method::POST {
@@ -61,15 +62,22 @@ impl AdminState {
         None
     }
 
-    fn watch(&self, headers: &HeaderMap) -> Response<AdminBody> {
+    fn watch<B>(&self, request: &Request<B>) -> Response<AdminBody> {
         // No other page can read the events, but it could take the room of those who may.
-        if !actions::is_of_own_page(headers) {
+        if !actions::is_of_own_page(request.headers()) {
             return text(
                 StatusCode::FORBIDDEN,
                 "origin not allowed: requests of other web pages are refused\n",
             );
         }
-        let Some(body) = self.live.viewers.join(self.gateway.live.load().admin_token.clone()) else {
+        let named = actions::value_of("topics", request.uri().query());
+        let Some(topics) = named.map_or(Some(Topics::all()), Topics::of) else {
+            return text(
+                StatusCode::BAD_REQUEST,
+                "unknown topic: ?topics= takes state, configuration, finished and log, with commas between them\n",
+            );
+        };
+        let Some(body) = self.live.viewers.join(topics, self.gateway.live.load().admin_token.clone()) else {
             return text(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "too many viewers: close another live page, or `sluicegate top`\n",

@@ -20,6 +20,7 @@ const MOST: usize = 20;
 enum Owner {
     Gateway,
     Provider,
+    Store,
 }
 
 impl Owner {
@@ -27,6 +28,7 @@ impl Owner {
         match self {
             Self::Gateway => "gateway",
             Self::Provider => "provider",
+            Self::Store => "redis",
         }
     }
 }
@@ -41,6 +43,7 @@ impl Notices {
         let mut notices = Self::default();
         let snapshot = admin.gateway.live.load();
         notices.of_gateway(admin, deaf, snapshot.generation);
+        notices.of_store(&snapshot);
         notices.of_upstreams(&snapshot, now);
         notices.of_silence(open, now);
         notices.0.truncate(MOST);
@@ -67,6 +70,14 @@ impl Notices {
                     "configuration refused ({problems} {plural}); generation {generation} stays in effect"
                 ),
             );
+        }
+    }
+
+    fn of_store(&mut self, snapshot: &Snapshot) {
+        let Some(state) = snapshot.limits.sharing().map(|sharing| sharing.state()) else { return };
+        if !state.is_available {
+            let reason = state.trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+            self.add(Owner::Store, &format!("limits are not shared; each gateway admits its share{reason}"));
         }
     }
 

@@ -11,23 +11,17 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{notices::Notices, patch::object};
+use super::{notices::Notices, patch::object, usage};
 use crate::{
     admin::AdminState,
     body::{OpenAttempt, OpenExchange},
     listen::WorkerView,
     snapshot::{Snapshot, Target, Upstream},
-    telemetry::metrics::{request_counts::Counts, sample::Tokens},
+    telemetry::metrics::request_counts::Counts,
 };
 
 /// Open requests that are listed, over all workers: the oldest ones.
 pub(super) const LISTED: usize = 1000;
-
-/// Clients that are listed.
-const CLIENTS: usize = 200;
-
-/// Name of clients without one: those of open routes.
-const UNKNOWN: &str = "(no client)";
 
 /// How long workers may take to report.
 const TIMEOUT: Duration = Duration::from_millis(400);
@@ -120,23 +114,29 @@ impl StateMaker {
             .collect();
         let streams = listed.iter().zip(&rates).map(|(open, rate)| self.stream(open, *rate));
         let streams: Map<String, Value> = streams.collect();
-        json!({
-            "totals": {
-                "in_flight": in_flight,
-                "connections": connections,
-                "not_listed": in_flight.saturating_sub(listed.len()),
-                "rate": rounded(rates.iter().sum()),
-                "finished": seen.counts.exchanges.values().sum::<u64>(),
-                "failed": seen.counts.failed(),
-                "broken": broken(&seen.counts),
-            },
-            "notices": Notices::of(state, &deaf, &open, seen.at),
-            "gateway": gateway(state, &snapshot),
-            "workers": workers_of(seen),
-            "streams": streams,
-            "upstreams": self.upstreams(&snapshot, seen),
-            "clients": clients(&open, &seen.counts),
-        })
+        let currency = snapshot.pricing.as_ref().map(|book| &*book.currency);
+        let totals = json!({
+            "in_flight": in_flight,
+            "connections": connections,
+            "not_listed": in_flight.saturating_sub(listed.len()),
+            "rate": rounded(rates.iter().sum()),
+            "finished": seen.counts.exchanges.values().sum::<u64>(),
+            "failed": seen.counts.failed(),
+            "broken": broken(&seen.counts),
+        });
+        object([
+            ("totals", totals),
+            ("notices", Notices::of(state, &deaf, &open, seen.at)),
+            ("gateway", gateway(state, &snapshot)),
+            ("workers", workers_of(seen)),
+            ("streams", Value::Object(streams)),
+            ("upstreams", self.upstreams(&snapshot, seen)),
+            ("clients", usage::clients(&open, &seen.counts, currency)),
+            ("models", usage::models(&seen.counts, currency)),
+            ("currency", json!(currency)),
+            ("queues", usage::queues(&snapshot)),
+            ("store", usage::store(&snapshot)),
+        ])
     }
 
     /// The rate of each open request, in events a second. What has ended is forgotten.
@@ -251,25 +251,6 @@ fn gateway(state: &AdminState, snapshot: &Snapshot) -> Value {
         "reloads": state.gateway.reloads.succeeded.value(),
         "refused": state.gateway.reloads.failed.value(),
     })
-}
-
-/// The clients that have requests in flight or have used tokens; at most [`CLIENTS`], the busiest ones.
-fn clients(open: &[&OpenExchange], counts: &Counts) -> Value {
-    let mut found: BTreeMap<&str, (usize, Tokens)> = BTreeMap::new();
-    for exchange in open {
-        found.entry(exchange.about.caller.as_deref().unwrap_or(UNKNOWN)).or_default().0 += 1;
-    }
-    for ([client, ..], used) in counts.callers.iter().filter(|(_, used)| !used.tokens.is_empty()) {
-        let tokens = &used.tokens;
-        let (_, sum) = found.entry(client.as_deref().unwrap_or(UNKNOWN)).or_default();
-        sum.input += tokens.input;
-        sum.output += tokens.output;
-    }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by_key(|(_, (in_flight, tokens))| std::cmp::Reverse((*in_flight, tokens.output)));
-    let row = |(in_flight, tokens): (usize, Tokens)| json!({ "in_flight": in_flight, "tokens_in": tokens.input, "tokens_out": tokens.output });
-    let shown = found.into_iter().take(CLIENTS).map(|(name, counted)| (name.to_owned(), row(counted)));
-    Value::Object(shown.collect())
 }
 
 /// Requests whose responses had begun, and whose clients did not leave.

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::send::Sent;
+use crate::telemetry::trace::Receipt;
+
 /// Two lines about the same collector are so far apart at least, however often it changes.
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 
@@ -20,8 +23,16 @@ impl Health {
         Self { kind, url, logged_failing: false, last_line: None }
     }
 
+    /// Notes what became of a request.
+    pub(super) fn judge(&mut self, sent: &Sent) {
+        match sent.receipt {
+            Receipt::Taken { .. } => self.good(),
+            Receipt::Later(_) | Receipt::Refused => self.bad(&sent.why),
+        }
+    }
+
     /// The collector has taken something.
-    pub(super) fn good(&mut self) {
+    fn good(&mut self) {
         if self.changes_to(false) {
             let Self { kind, url, .. } = self;
             tracing::info!(%url, "OTLP export of {kind} works again");
@@ -29,7 +40,7 @@ impl Health {
     }
 
     /// The collector has not taken something, because of this.
-    pub(super) fn bad(&mut self, why: &str) {
+    fn bad(&mut self, why: &str) {
         if self.changes_to(true) {
             let Self { kind, url, .. } = self;
             tracing::warn!(%url, error = why, "OTLP export of {kind} fails; requests are not affected");

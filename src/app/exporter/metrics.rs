@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::{sync::watch, time::sleep};
@@ -12,7 +12,7 @@ use crate::{
     admin,
     listen::Listening,
     proxy::Gateway,
-    telemetry::trace::{Period, Receipt, encode_metrics},
+    telemetry::trace::{Pace, Period, Receipt, encode_metrics},
 };
 
 /// Time between two exports (the specification's default).
@@ -35,13 +35,15 @@ impl MetricsSource {
 pub(super) struct MetricsExport {
     sender: Sender,
     source: MetricsSource,
+    pace: Pace,
     health: Health,
 }
 
 impl MetricsExport {
     pub(super) fn new(sender: Sender, source: MetricsSource) -> Self {
         let url = sender.collector().metrics.as_ref().map(|endpoint| endpoint.url.to_string());
-        Self { sender, source, health: Health::new("metrics", url.unwrap_or_default()) }
+        let health = Health::new("metrics", url.unwrap_or_default());
+        Self { sender, source, pace: Pace::default(), health }
     }
 
     /// Exports until `stopped`, and once more at the end.
@@ -51,7 +53,8 @@ impl MetricsExport {
         }
         loop {
             let is_last = tokio::select! {
-                () = sleep(EVERY) => false,
+                // A collector that has asked for more time gets it.
+                () = sleep(EVERY.max(self.pace.wait(Instant::now()))) => false,
                 () = stop(&mut stopped) => true,
             };
             self.export().await;
@@ -68,8 +71,10 @@ impl MetricsExport {
         let (Ok(metrics), Some(endpoint)) = (made.await, &self.sender.collector().metrics) else { return };
         let sent = self.sender.send(endpoint, &self.sender.payload(&metrics)).await;
         match sent.receipt {
-            Receipt::Taken { .. } => self.health.good(),
-            Receipt::Later(_) | Receipt::Refused => self.health.bad(&sent.why),
+            Receipt::Taken { .. } => self.pace.taken(),
+            Receipt::Later(named) => self.pace.failed(named, Instant::now()),
+            Receipt::Refused => {}
         }
+        self.health.judge(&sent);
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Unusable {
     /// The configuration cannot be compiled.
     Compile(CompileError),
     /// The directory cannot be read, or files in it cannot be used.
-    Files(ClientFilesReport),
+    Files(Box<ClientFilesReport>),
 }
 
 /// Checks the files of the clients of a configuration, and sums them up.
@@ -27,9 +27,23 @@ pub(super) enum Unusable {
 pub(super) fn check(config: Config) -> Result<String, Unusable> {
     let (snapshot, report) = compile_with_client_files(config).map_err(Unusable::Compile)?;
     if report.broken > 0 || report.unreadable.is_some() {
-        return Err(Unusable::Files(report));
+        return Err(Unusable::Files(Box::new(report)));
     }
-    Ok(format!("files     {}: {} clients\n{}", report.directory.display(), report.files, expiring(&snapshot)))
+    let directory = report.directory.display();
+    let (warnings, expiring) = (warnings(&report), expiring(&snapshot));
+    Ok(format!("files     {directory}: {} clients\n{warnings}{expiring}", report.files))
+}
+
+/// What may be a mistake in files, each with its line.
+fn warnings(report: &ClientFilesReport) -> String {
+    let directory = report.directory.display();
+    let warning =
+        |FileProblem { file, problem }: &FileProblem| format!("\nwarning: {directory}/{file}: {problem}\n");
+    let listed: String = report.warnings.iter().map(warning).collect();
+    match report.doubtful.saturating_sub(report.warnings.len()) {
+        0 => listed,
+        more => format!("{listed}\nwarning: {more} more files may have mistakes\n"),
+    }
 }
 
 /// Warnings of keys that have expired or expire soon, of clients that have files.

@@ -13,6 +13,9 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::{net::TcpStream, task::spawn_local, time::timeout};
 
+/// The events that are shown. A gateway that does not know the query sends all of them.
+const EVENTS: &str = "/live/events?topics=state";
+
 /// How long the listener may take to answer, and how long it may be silent: it sends something every 5 s.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -138,7 +141,7 @@ async fn ask(address: SocketAddr, token: Option<&str>) -> Result<Response<Incomi
     let refused = |error| Unreachable::Http(address, error);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(refused)?;
     spawn_local(async move { drop(connection.await) });
-    let mut request = Request::get("/live/events").header(header::HOST, address.to_string());
+    let mut request = Request::get(EVENTS).header(header::HOST, address.to_string());
     if let Some(token) = token {
         request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
     }

@@ -42,6 +42,8 @@ pub struct ClientFiles {
     files: HashMap<Arc<str>, Option<Stamp>>,
     /// Files that cannot be used, by their names.
     broken: BTreeMap<OsString, BrokenFile>,
+    /// Files that are used and have something in them that is probably a mistake, by the names of their clients.
+    doubtful: BTreeMap<Arc<str>, DoubtfulFile>,
     /// Why the directory cannot be read.
     unreadable: Option<String>,
     /// Number of files read since the start.
@@ -75,6 +77,15 @@ struct BrokenFile {
     is_new: bool,
 }
 
+/// A file with warnings.
+#[derive(Debug)]
+struct DoubtfulFile {
+    /// One line each.
+    warnings: Box<[String]>,
+    /// Not reported to the log yet.
+    is_new: bool,
+}
+
 /// The state of the files, for operators.
 #[derive(Debug, Clone, Default)]
 pub struct ClientFilesReport {
@@ -86,6 +97,10 @@ pub struct ClientFilesReport {
     pub broken: usize,
     /// The first 100 of these in the order of the alphabet, with what is wrong.
     pub listed: Vec<FileProblem>,
+    /// Number of files with warnings.
+    pub doubtful: usize,
+    /// The warnings of the first 100 of these.
+    pub warnings: Vec<FileProblem>,
     /// Why the directory cannot be read.
     pub unreadable: Option<String>,
     /// Number of files read since the start.
@@ -133,7 +148,15 @@ impl ClientScope {
 impl ClientFiles {
     /// The files of a directory, none of which has been read yet.
     pub fn new(directory: PathBuf, scope: ClientScope) -> Self {
-        Self { directory, scope, files: HashMap::new(), broken: BTreeMap::new(), unreadable: None, reads: 0 }
+        Self {
+            directory,
+            scope,
+            files: HashMap::new(),
+            broken: BTreeMap::new(),
+            doubtful: BTreeMap::new(),
+            unreadable: None,
+            reads: 0,
+        }
     }
 
     /// The directory.
@@ -233,14 +256,28 @@ impl ClientFiles {
         fresh.collect()
     }
 
+    /// The warnings of files that this was not called for yet.
+    pub fn new_warnings(&mut self) -> Vec<FileProblem> {
+        let mut fresh = Vec::new();
+        for (name, file) in &mut self.doubtful {
+            if std::mem::take(&mut file.is_new) {
+                fresh.extend(warnings_of(name, file));
+            }
+        }
+        fresh
+    }
+
     /// The state of the files.
     pub fn report(&self) -> ClientFilesReport {
         let listed = self.broken.iter().take(LISTED).map(|(file, broken)| problem_of(file, broken));
+        let warnings = self.doubtful.iter().take(LISTED).flat_map(|(name, file)| warnings_of(name, file));
         ClientFilesReport {
             directory: self.directory.clone(),
             files: self.files.len(),
             broken: self.broken.len(),
             listed: listed.collect(),
+            doubtful: self.doubtful.len(),
+            warnings: warnings.collect(),
             unreadable: self.unreadable.clone(),
             reads: self.reads,
         }
@@ -284,6 +321,7 @@ impl ClientFiles {
             Err(FileError::Gone) => {
                 self.broken.remove(&file);
                 self.files.remove(&name);
+                self.doubtful.remove(&name);
                 return Some(ClientChange { name, client: None });
             }
             Err(FileError::Unusable(problem)) => {
@@ -297,9 +335,10 @@ impl ClientFiles {
             return None;
         }
         match client_text(&loaded.text, context) {
-            Ok(client) => {
+            Ok(ClientText { client, warnings }) => {
                 self.broken.remove(&file);
-                Some(ClientChange { name, client: Some(Box::new(client)) })
+                self.doubts(&name, warnings);
+                Some(ClientChange { name, client: Some(client) })
             }
             Err(problem) => {
                 self.breaks(file, problem, None);
@@ -325,6 +364,15 @@ impl ClientFiles {
         }
         let problem = "its name is not a valid name of a client: use at most 64 letters, digits, `-`, `_` and `.`, and nothing that looks like a key";
         self.breaks(file, problem.to_owned(), None);
+    }
+
+    /// Notes what is doubtful in the file of a client, which is used. A broken file keeps the warnings of what it is used as.
+    fn doubts(&mut self, name: &Arc<str>, warnings: Box<[String]>) {
+        let known = self.doubtful.remove(name);
+        if !warnings.is_empty() {
+            let is_new = known.is_none_or(|known| known.is_new || known.warnings != warnings);
+            self.doubtful.insert(name.clone(), DoubtfulFile { warnings, is_new });
+        }
     }
 
     fn breaks(&mut self, file: OsString, problem: String, blocked_by: Option<Arc<str>>) {
@@ -359,18 +407,33 @@ fn problem_of(file: &OsStr, broken: &BrokenFile) -> FileProblem {
     FileProblem { file, problem: broken.problem.clone() }
 }
 
+fn warnings_of(name: &str, file: &DoubtfulFile) -> impl Iterator<Item = FileProblem> {
+    file.warnings
+        .iter()
+        .map(move |warning| FileProblem { file: format!("{name}.toml"), problem: warning.clone() })
+}
+
+/// What a file says.
+struct ClientText {
+    client: Box<Client>,
+    warnings: Box<[String]>,
+}
+
 /// Reads the text of a file.
 ///
 /// # Errors
 /// What is wrong with it, in one line.
-fn client_text(text: &str, context: &Context<'_>) -> Result<Client, String> {
+fn client_text(text: &str, context: &Context<'_>) -> Result<ClientText, String> {
     let report = Report::new(text);
     let document = DeTable::parse(text).map_err(|error| line_of(&not_toml(&error, text, &report)))?;
     let table = Table::root(document.get_ref(), Client::NAMES, &report);
     let client = Client::read(&table, context);
     drop(table);
     match (report.finish(), client) {
-        (Ok(_), Some(client)) => Ok(client),
+        (Ok(warnings), Some(client)) => {
+            let warnings = warnings.iter().map(line_of).collect();
+            Ok(ClientText { client: Box::new(client), warnings })
+        }
         (Ok(_), None) => Err("the file cannot be read".to_owned()),
         (Err(problems), _) => Err(in_a_line(&problems)),
     }

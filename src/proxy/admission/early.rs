@@ -37,6 +37,6 @@ pub(in crate::proxy) fn refuse_early(
     let Some(refused) = limits.certain_refusal(&applying, now()) else { return Ok(()) };
     exchange.record.endpoint = Operation::of(&head.method, &arrived.routed.upstream_path).endpoint;
     let result = Err::<Admitted, _>(NotAdmitted::Refused(refused));
-    note(exchange, &applying, &result);
+    note(exchange, &applying, &applying, &result);
     result.map(drop).map_err(|refused| refused.fault())
 }

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{NotAdmitted, prices, rate_headers, taking::take_turn, waiting};
+use super::{NotAdmitted, prices, rate_headers, size, taking::take_turn, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, RequestPrices, now},
     fault::Fault,
-    limit::{Admitted, Applied, Demand},
+    limit::{Admitted, Applied, Demand, Likeness, RequestSize, Teaches},
     openai::ModelUse,
     proxy::{context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
@@ -31,7 +31,10 @@ pub(super) async fn admit(
     if applying.is_empty() && !limits.any_by_model() && prices.is_none() {
         return Ok(());
     }
-    let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared));
+    let needs_size = limits.any_on_use_by_model() || applying.iter().any(|applied| applied.limit.is_on_use());
+    let bytes = exchange.record.upload.bytes();
+    let size = if needs_size { size::of(prepared, bytes).await } else { size::not_needed(bytes) };
+    let mut accounting = Accounting::new(kind(limits, &exchange.record, prepared, size));
     if let Some(book) = prices {
         prices::of_request(book, &applying, prepared)?;
         let table = prepared.model_table().map(Into::into);
@@ -40,6 +43,7 @@ pub(super) async fn admit(
     if !applying.is_empty() {
         let demand = accounting.demand(None);
         let granted = take(context, exchange, &applying, demand).await;
+        note(exchange, &applying, &applying, &granted);
         accounting.add(granted.map_err(|refused| refused.fault())?);
     }
     exchange.open_account(accounting);
@@ -86,7 +90,7 @@ pub(super) async fn admit_model(
     let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
     let result =
         take_turn(limits, &applying, demand, &[], exchange.store_wait()).await.map_err(NotAdmitted::Refused);
-    note(exchange, &applying, &result);
+    note(exchange, &applying, &applying, &result);
     match result {
         Ok(granted) => Ok(Some(granted)),
         Err(NotAdmitted::Refused(refused)) => Err(ModelRefused {
@@ -99,7 +103,8 @@ pub(super) async fn admit_model(
     }
 }
 
-/// As [`admit_model`], and waits where a limit has a queue.
+/// As [`admit_model`], and waits where a limit has a queue. `scope`: the limits that have to admit the request. With [`LimitScope::Any`], nothing is
+/// held meanwhile: the exchange's account gives back what it has, and gets it again when all limits admit the request in one step.
 ///
 /// # Errors
 /// The limit that refuses the request, or that it has waited for for too long.
@@ -108,11 +113,29 @@ pub(super) async fn wait_for_model(
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
     model: Option<&str>,
+    scope: LimitScope,
 ) -> Result<Admitted, Fault> {
+    let limits = &context.snapshot.limits;
     let request = limited(&exchange.record, prepared, model);
-    let applying = context.snapshot.limits.applying(&request, LimitScope::Model);
+    let (applying, of_model) =
+        (limits.applying(&request, scope), limits.applying(&request, LimitScope::Model));
     let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
-    take(context, exchange, &applying, demand).await.map_err(|refused| refused.fault())
+    if scope == LimitScope::Any
+        && let Some(accounting) = exchange.accounting()
+    {
+        accounting.give_back();
+    }
+    let result = take(context, exchange, &applying, demand).await;
+    // The other limits were counted when the request was first admitted.
+    note(exchange, &applying, &of_model, &result);
+    let admitted = result.map_err(|refused| refused.fault())?;
+    let is_of_model =
+        |applied: &Applied| of_model.iter().any(|known| Arc::ptr_eq(&known.counter, &applied.counter));
+    let (of_model, of_request) = admitted.split(is_of_model);
+    if let Some(accounting) = exchange.accounting().filter(|_| scope == LimitScope::Any) {
+        accounting.add(of_request);
+    }
+    Ok(of_model)
 }
 
 /// Takes what the request is expected to use from all of `limits`, or from none. Where the limit that refuses has a queue, the request waits in it.
@@ -122,22 +145,25 @@ async fn take(
     limits: &[Applied],
     demand: Demand,
 ) -> Result<Admitted, NotAdmitted> {
-    let result = match take_turn(&context.snapshot.limits, limits, demand, &[], exchange.store_wait()).await {
+    match take_turn(&context.snapshot.limits, limits, demand, &[], exchange.store_wait()).await {
         Ok(admitted) => Ok(admitted),
         Err(refused) if refused.limit.queue.is_none() => Err(NotAdmitted::Refused(refused)),
         Err(refused) => Box::pin(waiting::wait(context, exchange, limits, demand, refused)).await,
-    };
-    note(exchange, limits, &result);
-    result
+    }
 }
 
-/// Notes what limits have said, for the response and the log.
-pub(super) fn note(exchange: &mut Exchange, limits: &[Applied], result: &Result<Admitted, NotAdmitted>) {
+/// Notes what `limits` have said, for the response and the log. Decisions of those that are `counted` are counted.
+pub(super) fn note(
+    exchange: &mut Exchange,
+    limits: &[Applied],
+    counted: &[Applied],
+    result: &Result<Admitted, NotAdmitted>,
+) {
     let moment = now();
     let granted: Vec<Applied> =
         exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
     rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
-    count(exchange, limits, result);
+    count(exchange, counted, result);
     match result {
         Ok(admitted) => {
             if let Some((limit, _)) = admitted.would_refuse() {
@@ -181,14 +207,31 @@ fn limited<'a>(
     }
 }
 
-fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest) -> RequestKind {
+fn kind(limits: &LimitIndex, record: &Record, prepared: &PreparedRequest, size: RequestSize) -> RequestKind {
+    let model = prepared.model.as_deref().or(prepared.path_model.as_deref());
+    let like = Likeness {
+        client: record.caller.as_ref().map_or("", |caller| &caller.name),
+        dialect: record.endpoint.as_str(),
+        model: model.unwrap_or_default(),
+    };
     RequestKind {
         estimates: limits.estimates.clone(),
-        client: record.caller.as_ref().map(|caller| caller.name.clone()),
-        dialect: record.endpoint.as_str(),
-        model: prepared.model.as_deref().map(Into::into),
-        bytes: record.upload.bytes(),
+        like: limits.estimates.average_index(like),
+        size,
         runs_model: prepared.handshake.is_some() || prepared.operation.model != ModelUse::None,
-        uses_tokens: prepared.handshake.is_none(),
+        uses_tokens: prepared.handshake.is_none() && (model.is_some() || has_unknown_model(prepared, size)),
     }
+}
+
+/// Whether a request runs a model that the gateway cannot read: of an operation that has one, or, where the operation is not known, in a body that was
+/// not read.
+fn has_unknown_model(prepared: &PreparedRequest, size: RequestSize) -> bool {
+    let has_body = size.text > 0 || size.attachments > 0;
+    let runs_one = match prepared.operation.model {
+        ModelUse::None => false,
+        ModelUse::Named | ModelUse::InSession | ModelUse::Elsewhere => true,
+        ModelUse::Optional => prepared.operation.endpoint.is_inference(),
+        ModelUse::Unseen => size.teaches == Teaches::No,
+    };
+    has_body && runs_one
 }

@@ -5,6 +5,7 @@ mod limits;
 mod not_admitted;
 mod prices;
 mod rate_headers;
+mod size;
 mod taking;
 mod waiting;
 
@@ -19,7 +20,11 @@ use not_admitted::NotAdmitted;
 
 use super::{context::RequestContext, intake::PreparedRequest};
 use crate::{
-    exchange::Exchange, fault::Fault, limit::Admitted, openai::EditError, snapshot::Upstream,
+    exchange::Exchange,
+    fault::Fault,
+    limit::Admitted,
+    openai::EditError,
+    snapshot::{LimitScope, Upstream},
     upstream::BudgetPermit,
 };
 
@@ -54,7 +59,8 @@ pub(super) async fn admit_model(
     limits::admit_model(context, exchange, prepared, model).await
 }
 
-/// As [`admit_model`], for a request that may wait for a limit and holds no candidate meanwhile.
+/// As [`admit_model`], for a request that may wait for a limit and holds no candidate meanwhile; with [`LimitScope::Any`], it holds no grant of a
+/// limit either.
 ///
 /// # Errors
 /// The limit that refuses it.
@@ -63,8 +69,9 @@ pub(super) async fn wait_for_model(
     exchange: &mut Exchange,
     prepared: &PreparedRequest,
     model: Option<&str>,
+    scope: LimitScope,
 ) -> Result<Admitted, Fault> {
-    limits::wait_for_model(context, exchange, prepared, model).await
+    limits::wait_for_model(context, exchange, prepared, model, scope).await
 }
 
 /// Admits one more request to `upstream`, which is a retry if `asked_before`. `None`: the upstream has as many retries as its budget allows, and

@@ -26,6 +26,8 @@ const KEY_IN_REQUEST_LINE: Fault = Fault::BadRequest(Reason::KeyInRequestLine);
 pub(in crate::proxy) struct Authenticated {
     /// Finds everything that it presents as a key.
     pub(in crate::proxy) key: Rc<SecretScanner<'static>>,
+    /// The client, if the request has one credential, which is that of a known client and stands in a header.
+    pub(in crate::proxy) known: Option<KnownKey>,
     /// What its ephemeral key opens, if it has one.
     pub(in crate::proxy) ephemeral: Option<Rc<EphemeralAccess>>,
 }
@@ -72,18 +74,19 @@ pub(in crate::proxy) fn authenticate(
         }
         exchange.record.caller = caller;
         exchange.secrets = Some(access.secrets.clone());
-        return Ok(Authenticated { key, ephemeral: Some(access) });
+        return Ok(Authenticated { key, known: None, ephemeral: Some(access) });
     }
-    let caller = known.map(|known| {
-        admit_key(exchange, &known);
-        known.caller
-    });
+    if let Some(known) = &known {
+        admit_key(exchange, known);
+    }
+    let caller = known.as_ref().map(|known| known.caller.clone());
     if let (Some(caller), None) = (&caller, only) {
         ephemeral::agrees(context, &credentials, caller)?;
     }
     exchange.record.caller.clone_from(&caller);
     authorize(caller.as_deref(), &credentials, &routed.route)?;
-    Ok(Authenticated { key, ephemeral: None })
+    let known = known.filter(|_| only.is_some_and(|only| !only.in_query()));
+    Ok(Authenticated { key, known, ephemeral: None })
 }
 
 /// Notes by which key the exchange was admitted, so that it can be cut when the key is withdrawn.

@@ -12,7 +12,7 @@ mod preflight;
 mod refuse;
 mod route;
 
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 
 use http::request;
 
@@ -20,7 +20,7 @@ use super::{
     context::{Presented, RequestContext},
     known_head::{HeadFacts, KnownHead},
 };
-use crate::{exchange::Exchange, fault::Fault, policy::SecretScanner};
+use crate::{exchange::Exchange, fault::Fault, policy::SecretScanner, snapshot::Route};
 
 pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
@@ -46,7 +46,7 @@ pub(super) struct Arrived {
 impl Arrived {
     /// A request that has found its route, from a client that is known.
     pub(super) fn new(routed: RoutedRequest, client: Authenticated, timeouts: CallerTimeouts) -> Self {
-        let Authenticated { key, ephemeral } = client;
+        let Authenticated { key, ephemeral, known: _ } = client;
         Self { routed, key, timeouts, ephemeral, known_head: None }
     }
 }
@@ -61,24 +61,33 @@ pub(super) fn arrive(
     head: &request::Parts,
     presented: Presented,
 ) -> Result<Arrived, Fault> {
-    if let Some(known) = &context.known_head {
-        return arrive_again(exchange, known);
+    if let Some(known) = &context.known_head
+        && let Some(route) = known.facts.route.upgrade()
+    {
+        return arrive_again(exchange, known, route);
     }
     let routed = find_route(context, exchange, head)?;
     let authenticated = authenticate(context, exchange, head, &routed, presented)?;
     exchange.introduce();
     let timeouts = CallerTimeouts::read(&head.headers)?;
-    let mut arrived = Arrived::new(routed, authenticated, timeouts);
-    arrived.known_head = remember(context, exchange, head, &arrived);
-    Ok(arrived)
+    let known_head = remember(context, exchange, Arriving { head, routed: &routed, client: &authenticated });
+    Ok(Arrived { known_head, ..Arrived::new(routed, authenticated, timeouts) })
+}
+
+/// A request whose route and client have been found.
+#[derive(Clone, Copy)]
+struct Arriving<'a> {
+    head: &'a request::Parts,
+    routed: &'a RoutedRequest,
+    client: &'a Authenticated,
 }
 
 /// What [`arrive`] does for a head that the connection knows. An expired key is all that can have changed.
-fn arrive_again(exchange: &mut Exchange, known: &Rc<KnownHead>) -> Result<Arrived, Fault> {
+fn arrive_again(exchange: &mut Exchange, known: &Rc<KnownHead>, route: Arc<Route>) -> Result<Arrived, Fault> {
     let facts = &known.facts;
     let record = &mut exchange.record;
-    record.route = Some(facts.route.name.clone());
-    record.languages.languages = facts.route.languages;
+    record.route = Some(route.name.clone());
+    record.languages.languages = route.languages;
     record.caller = Some(facts.client.caller.clone());
     authenticate::admit_key(exchange, &facts.client);
     if facts.client.caller.is_expired() {
@@ -86,34 +95,30 @@ fn arrive_again(exchange: &mut Exchange, known: &Rc<KnownHead>) -> Result<Arrive
     }
     exchange.introduce();
     let routed = RoutedRequest {
-        route: facts.route.clone(),
+        route,
         path: facts.path.clone(),
         upstream_path: facts.upstream_path.clone(),
         operation: facts.operation,
     };
-    let client = Authenticated { key: facts.key.clone(), ephemeral: None };
+    let client = Authenticated { key: facts.key.clone(), known: None, ephemeral: None };
     let arrived = Arrived::new(routed, client, CallerTimeouts::default());
     Ok(Arrived { known_head: Some(known.clone()), ..arrived })
 }
 
 /// Has the connection remember a head, if all that was found out about it follows from the head and the configuration.
-fn remember(
-    context: &RequestContext,
-    exchange: &Exchange,
-    head: &request::Parts,
-    arrived: &Arrived,
-) -> Option<Rc<KnownHead>> {
-    let RoutedRequest { route, path, upstream_path, operation } = &arrived.routed;
+fn remember(context: &RequestContext, exchange: &Exchange, arriving: Arriving<'_>) -> Option<Rc<KnownHead>> {
+    let Arriving { head, routed, client } = arriving;
+    let RoutedRequest { route, path, upstream_path, operation } = routed;
     let (record, snapshot) = (&exchange.record, &context.snapshot);
     let is_shown = record.path == head.uri.path() && record.method == head.method;
     let is_for_pages = route.cors.is_some() || snapshot.cors.is_some();
-    if !is_shown || is_for_pages || arrived.ephemeral.is_some() {
+    if !is_shown || is_for_pages {
         return None;
     }
     let facts = HeadFacts {
-        key: arrived.key.clone(),
-        client: context.downstream.memo.client_with(&arrived.key, snapshot)?,
-        route: route.clone(),
+        key: client.key.clone(),
+        client: client.known.clone()?,
+        route: Arc::downgrade(route),
         path: path.clone(),
         upstream_path: upstream_path.clone(),
         operation: *operation,

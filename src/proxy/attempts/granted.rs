@@ -12,6 +12,7 @@ use crate::{
         context::RequestContext,
         intake::PreparedRequest,
     },
+    snapshot::LimitScope,
 };
 
 /// The grants for the models that were tried. All candidates with one model share one grant, also when a late one is answered beside another.
@@ -23,6 +24,15 @@ pub(super) struct ModelGrants {
     refused: Vec<Option<Arc<str>>>,
     /// Of the limits that were reached, the one that is free soonest, and in what time.
     reached: Option<(Duration, Fault)>,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) struct ModelWait {
+    /// The model that a candidate asks for instead of the request's.
+    pub(super) model: Option<Arc<str>>,
+    /// Whether a late attempt is still on its way.
+    pub(super) is_beside_late: bool,
 }
 
 /// Why a candidate is not tried.
@@ -70,7 +80,8 @@ impl ModelGrants {
         }
     }
 
-    /// Waits until the limits on `model`, which a candidate asks for instead of the request's, admit the request.
+    /// Waits until the limits on a model admit the request. Nothing that limits have granted is held meanwhile, and all limits admit it again in one
+    /// step, unless the request is on its way to another candidate: what was granted for that is in use.
     ///
     /// # Errors
     /// The limit that it has waited for.
@@ -79,10 +90,14 @@ impl ModelGrants {
         context: &RequestContext,
         exchange: &mut Exchange,
         request: &PreparedRequest,
-        model: Option<Arc<str>>,
+        ModelWait { model, is_beside_late }: ModelWait,
     ) -> Result<(), Fault> {
+        if !is_beside_late {
+            self.granted.retain(|(_, granted)| granted.is_none());
+        }
         let asked = model.as_deref().or(request.model.as_deref());
-        let granted = wait_for_model(context, exchange, request, asked).await?;
+        let scope = if is_beside_late { LimitScope::Model } else { LimitScope::Any };
+        let granted = wait_for_model(context, exchange, request, asked, scope).await?;
         self.granted.push((model, Some(granted)));
         Ok(())
     }

@@ -29,7 +29,6 @@ mod usage_refused;
 mod wait;
 
 use std::{
-    net::IpAddr,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,6 +39,7 @@ use super::{
     intake::PreparedRequest, queueing::queueing,
 };
 use crate::{
+    access::identity_of,
     exchange::{Exchange, Record},
     fault::Fault,
     openai::Endpoint,
@@ -51,7 +51,7 @@ use available::NextAvailable;
 use candidate::{AskedUsage, Candidate};
 use candidates::Candidates;
 use give_up::give_up;
-use granted::{ModelGrants, NotGranted};
+use granted::{ModelGrants, ModelWait, NotGranted};
 use late::LateAttempt;
 use retry::{AttemptError, RetryContext, RetryDecision};
 use rounds::Rounds;
@@ -207,10 +207,11 @@ impl Dispatch {
                     return Begun::LookAgain;
                 }
                 Err(NotGranted::Wait) => {
-                    let model = candidate.model.clone();
+                    let is_beside_late = self.rounds.late.is_some();
+                    let wait = ModelWait { model: candidate.model.clone(), is_beside_late };
                     // Neither a target nor a key is held while the request waits.
                     drop(candidate);
-                    return match Box::pin(self.grants.wait(context, exchange, request, model)).await {
+                    return match Box::pin(self.grants.wait(context, exchange, request, wait)).await {
                         Ok(()) => Begun::LookAgain,
                         Err(fault) => Begun::Over(Err(fault)),
                     };
@@ -417,12 +418,11 @@ fn of_account(fault: Fault, request: &PreparedRequest) -> Fault {
     }
 }
 
-/// Who sends the request, for the circuit breaker: the client, or the address of a caller that is not known.
+/// Who sends the request, for the circuit breaker: the client, or the network of a caller that is not known.
 fn caller_of(record: &Record) -> CallerHash {
-    match (&record.caller, record.client) {
-        (Some(caller), _) => CallerHash::of(caller.name.as_bytes()),
-        (None, IpAddr::V4(address)) => CallerHash::of(&address.octets()),
-        (None, IpAddr::V6(address)) => CallerHash::of(&address.octets()),
+    match &record.caller {
+        Some(caller) => CallerHash::of(caller.name.as_bytes()),
+        None => CallerHash::of(&identity_of(record.client)),
     }
 }
 

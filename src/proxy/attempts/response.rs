@@ -73,9 +73,7 @@ pub(super) async fn judge(
     if head.headers.contains_key(header::TRANSFER_ENCODING) && !is_chunked(&head.headers) {
         return Err(AttemptError::Fault(Fault::UnusableHead(Reason::TransferCoding)));
     }
-    let id = context.worker.names_memo.with(route, candidate.secrets(), |names| {
-        policy::to_caller(&mut head.headers, &route.response_headers, candidate.secrets(), Some(names))
-    });
+    let id = headers_to_client(context, &mut head.headers, route, candidate);
     exchange.record.upstream_request_id = id.and_then(|id| id.to_str().map(str::to_owned).ok());
     head.version = exchange.record.version;
     head.extensions.clear();
@@ -96,6 +94,22 @@ pub(super) async fn judge(
     let pending = PendingStream::new(body, observer, policy, candidate.timeouts.idle, close_delimited);
     let pending = if candidate.usage == AskedUsage::Yes { pending.without_usage() } else { pending };
     Ok(ClientResponse::streamed(head, pending))
+}
+
+/// Applies the header policy to a response. Returns the upstream's request id.
+fn headers_to_client(
+    context: &RequestContext,
+    headers: &mut HeaderMap,
+    route: &Arc<Route>,
+    candidate: &Candidate,
+) -> Option<HeaderValue> {
+    let (rules, secrets) = (&route.response_headers, candidate.secrets());
+    if candidate.ephemeral.is_some() {
+        // Its scanner is of this request alone.
+        return policy::to_caller(headers, rules, secrets, None);
+    }
+    let memo = &context.worker.names_memo;
+    memo.with(route, secrets, |names| policy::to_caller(headers, rules, secrets, Some(names)))
 }
 
 /// Reads an error response of `upstream` that the client does not get.

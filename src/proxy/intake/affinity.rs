@@ -5,6 +5,7 @@ use http::HeaderMap;
 
 use super::read;
 use crate::{
+    access::network_of,
     config::{Balance, HashBy},
     exchange::Record,
     snapshot::{Route, Step},
@@ -23,7 +24,7 @@ pub(super) async fn of(
     }
     let caller = match &record.caller {
         Some(caller) => Affinity::of(caller.name.as_bytes()),
-        None => Affinity::of(record.client.to_string().as_bytes()),
+        None => Affinity::of(network_of(record.client).to_string().as_bytes()),
     };
     let mut affinities = Vec::with_capacity(route.steps.len());
     for step in &route.steps {

@@ -69,6 +69,8 @@ pub struct ModelMeasures {
     pub per_token: Total,
     /// Tokens.
     pub tokens: Tokens,
+    /// What they have cost, in the currency of the last one that had a cost. The operator's live page shows it.
+    pub cost: Option<Box<Cost>>,
     /// Responses by the reason why the model stopped, in the order of [`FinishReason::ALL`].
     pub finish_reasons: [u64; FinishReason::ALL.len()],
 }
@@ -146,6 +148,9 @@ impl ModelMeasures {
         if let Some(tokens) = &exchange.tokens {
             self.tokens.merge(tokens);
         }
+        if let Some(cost) = exchange.cost {
+            self.add_cost(cost);
+        }
         if let Some(count) = exchange.finish_reason.and_then(|why| self.finish_reasons.get_mut(why.index())) {
             *count += 1;
         }
@@ -179,7 +184,18 @@ impl ModelMeasures {
         self.exemplars.merge(&other.exemplars);
         self.per_token.merge(&other.per_token);
         self.tokens.merge(&other.tokens);
+        if let Some(cost) = &other.cost {
+            self.add_cost(cost);
+        }
         add(&mut self.finish_reasons, &other.finish_reasons);
+    }
+
+    /// Adds a cost. One in another currency begins a new sum.
+    fn add_cost(&mut self, cost: &Cost) {
+        match &mut self.cost {
+            Some(sum) if sum.currency == cost.currency => sum.amount = sum.amount.saturating_add(cost.amount),
+            sum => *sum = Some(Box::new(cost.clone())),
+        }
     }
 
     /// The times of requests with that kind of error. `_OTHER` is OpenTelemetry's word for kinds that are not told apart.

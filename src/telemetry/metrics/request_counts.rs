@@ -256,7 +256,7 @@ impl Counts {
         let overflowed = &mut self.overflowed;
         if let Some(wait) = wait {
             change(&mut self.queue_waits, queue.clone(), overflowed, |waits| {
-                waits.observe(Scale::LONG, wait)
+                waits.observe(Scale::LONG, wait);
             });
         }
         change(&mut self.queue_results, (queue, result), overflowed, |count| *count += 1);

@@ -33,7 +33,7 @@ pub use resource::Envelope;
 pub use response::Receipt;
 use sampling::Sampling;
 pub use sampling::{Chance, Mishap};
-pub use schedule::Backoff;
+pub use schedule::Pace;
 pub use view::{AttemptView, Target, TraceView};
 
 /// Chooses and encodes the spans of exchanges, as one configuration says.

@@ -61,7 +61,7 @@ impl SpanQueue {
     }
 
     /// Adds the encoded spans of one exchange, and returns whether there was room. Never waits: without room, they are dropped and counted.
-    pub(super) fn push(&self, bytes: &[u8], spans: u64) -> bool {
+    pub(crate) fn push(&self, bytes: &[u8], spans: u64) -> bool {
         let piece = Piece { bytes: bytes.into(), spans };
         let mut waiting = self.lock();
         if waiting.bytes + bytes.len() > MOST_BYTES {

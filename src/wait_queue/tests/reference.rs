@@ -27,6 +27,7 @@ struct Ring {
     quantum: i64,
     is_begun: bool,
     credit: i64,
+    got: i64,
     paid: i64,
 }
 
@@ -67,7 +68,9 @@ impl Reference {
                 Priority::ALL.iter().any(|other| *other > priority && !self.of_class(*other).is_empty());
             let ring = self.classes.get_mut(&priority).unwrap();
             if priority != ticket.priority {
-                ring.credit = (ring.credit + excess * share(priority)).max(ring.credit.min(0));
+                let more = (excess * share(priority)).max(-ring.got);
+                ring.credit += more;
+                ring.got += more;
             } else if is_before_others {
                 let price = (excess * (100 - share(priority))).max(-ring.paid);
                 ring.credit -= price;
@@ -102,9 +105,10 @@ impl Reference {
             let is_idle = self.of_class(priority).is_empty();
             let Some(ring) = self.classes.get_mut(&priority) else { continue };
             if is_idle {
-                (ring.credit, ring.paid) = (0, 0);
+                (ring.credit, ring.got, ring.paid) = (0, 0, 0);
             } else if index != chosen {
                 ring.credit += cost * share(priority);
+                ring.got += cost * share(priority);
             } else if chosen != first {
                 ring.credit -= cost * (100 - share(priority));
                 ring.paid += cost * (100 - share(priority));
@@ -160,7 +164,7 @@ impl Reference {
             ring.deficits.clear();
             ring.is_begun = false;
             ring.quantum = 0;
-            (ring.credit, ring.paid) = (0, 0);
+            (ring.credit, ring.got, ring.paid) = (0, 0, 0);
         } else if of_class.iter().all(|waiting| waiting.ticket.flow != flow) && ring.deficits[&flow] >= 0 {
             ring.leave(flow);
         }

@@ -166,6 +166,41 @@ async fn a_key_belongs_to_one_client() {
     assert_eq!(serving.status().await["client_files"]["broken"], 0);
 }
 
+/// A file that is used may still have a mistake in it: `check` names the file and the line, the gateway logs it once, and `/status` has it.
+#[tokio::test]
+async fn warnings_of_files_are_shown_to_whoever_can_correct_them() {
+    let files = Files::new("").await;
+    files.client("good", ONE, "");
+    let sample = format!("keys = [\n\"sha256:{}\",\n]\nexpires = \"2020-01-01T00:00:00Z\"\n", "0".repeat(64));
+    let mistakes = [
+        "line 2: keys[0]: is the sample's hash, which matches no key",
+        "line 4: expires: is over: the client's keys have expired",
+    ];
+    let mut serving = files.serve();
+    files.write("copied.toml", &sample);
+    let checked = files.check();
+    assert_eq!(checked.code, Some(0), "{}", checked.err);
+    for mistake in mistakes {
+        serving
+            .process
+            .line(|line| line.contains("client file may have a mistake") && line.contains(mistake));
+    }
+    serving.files_read();
+    let status = serving.status_when(|status| !status["client_files"].is_null()).await;
+    assert_eq!(status["client_files"]["doubtful"], 1, "{status}");
+    for mistake in mistakes {
+        assert!(checked.out.contains(&format!("clients.d/copied.toml: {mistake}")), "{}", checked.out);
+        let has = |known: &serde_json::Value| {
+            known["file"] == "copied.toml" && known["problem"].as_str().unwrap().starts_with(mistake)
+        };
+        let warnings = status["client_files"]["warnings"].as_array().unwrap();
+        assert!(warnings.iter().any(has), "{status}");
+    }
+    files.client("copied", TWO, "");
+    serving.files_read();
+    assert_eq!(serving.status().await["client_files"]["doubtful"], 0);
+}
+
 #[tokio::test]
 async fn keys_of_files_expire_and_are_warned_of() {
     let files = Files::new("").await;

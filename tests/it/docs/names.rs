@@ -13,13 +13,10 @@ fn column(page: &Page, heading: &str) -> BTreeSet<String> {
     section.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
 }
 
-/// The keys that a part of the source writes: the first text of each line that writes a pair.
+/// The keys that a part of the source writes, each as `key!("NAME")`.
 fn written(part: &str) -> BTreeSet<String> {
-    let calls = part
-        .lines()
-        .map(str::trim)
-        .filter(|line| line.contains("pairs, \"") || line.starts_with("pairs.") && line.contains("(\""));
-    calls.map(|line| line.split('"').nth(1).unwrap().to_owned()).collect()
+    let keys = part.split("key!(\"").skip(1);
+    keys.map(|behind| behind.split('"').next().unwrap().to_owned()).collect()
 }
 
 #[test]

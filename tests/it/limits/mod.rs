@@ -1,6 +1,8 @@
 //! Limits: what is admitted, what is refused with which words, and what is given back.
 
 mod early;
+mod sizes;
+mod traffic;
 mod turns;
 
 use std::net::SocketAddr;

@@ -107,7 +107,12 @@ async fn a_circuit_breaker_that_the_operator_opens_keeps_requests_away_until_it_
     let gateway = gateway(&upstream, true);
     let token = bearer();
     let own: &[(&str, &str)] = &[("authorization", &token)];
-    assert_eq!(act(&gateway, "/live/upstreams/sim/targets/0/open?for=1h", own).await.status, 200);
+    let encoded = |url: &str| {
+        percent_encoding::utf8_percent_encode(url, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
+    let circuit = |to: &str, url: &str| format!("/live/upstreams/sim/{to}?for=1h&url={}", encoded(url));
+    let url = upstream.url();
+    assert_eq!(act(&gateway, &circuit("open", &url), own).await.status, 200);
     let refused = chat(gateway.address(), Http::One).await;
     assert_eq!((refused.status.as_u16(), &*refused.code()), (503, "upstream_unavailable"));
     let mut viewer = Viewer::with_token(gateway.admin.unwrap(), Some(UPSTREAM_KEY)).await;
@@ -116,16 +121,49 @@ async fn a_circuit_breaker_that_the_operator_opens_keeps_requests_away_until_it_
         .await;
     let notice = viewer.until(|viewer| viewer.state["notices"].get(0).cloned()).await;
     assert_eq!(notice, json!({ "who": "provider", "text": "sim: circuit breaker open at 1 of 1 targets" }));
-    // A reload may have put another target there since the page was drawn.
-    let other = "/live/upstreams/sim/targets/0/close?url=https%3A%2F%2Fother.example";
-    assert_eq!(act(&gateway, other, own).await.status, 409);
-    assert_eq!(chat(gateway.address(), Http::One).await.status, 503);
-    let url = viewer.state["upstreams"]["sim"]["targets"]["0"]["url"].as_str().unwrap().to_owned();
-    let encoded = percent_encoding::utf8_percent_encode(&url, percent_encoding::NON_ALPHANUMERIC);
-    let meant = format!("/live/upstreams/sim/targets/0/close?url={encoded}");
-    assert_eq!(act(&gateway, &meant, own).await.status, 200);
+    assert_eq!(viewer.state["upstreams"]["sim"]["targets"]["0"]["url"], url);
+    for (path, status) in [
+        (circuit("close", "https://other.example"), 409),
+        ("/live/upstreams/sim/close".to_owned(), 400),
+        (format!("/live/upstreams/other/close?url={}", encoded(&url)), 404),
+        ("/live/upstreams/sim/targets/0/close".to_owned(), 404),
+    ] {
+        assert_eq!(act(&gateway, &path, own).await.status, status, "{path}");
+        assert_eq!(chat(gateway.address(), Http::One).await.status, 503);
+    }
+    assert_eq!(act(&gateway, &circuit("close", &url), own).await.status, 200);
     assert!(chat(gateway.address(), Http::One).await.whole);
-    assert_eq!(act(&gateway, "/live/upstreams/sim/targets/1/close", own).await.status, 404);
+}
+
+/// A reload gives the targets other numbers while a page still shows the old ones.
+#[tokio::test]
+async fn an_action_never_reaches_a_target_that_a_reload_has_put_in_the_place_of_another() {
+    let (first, second) = (simulator().await, simulator().await);
+    let admin = "[admin]\naddress = \"127.0.0.1:0\"\ntoken = { env = \"UPSTREAM_KEY\" }\nactions = true";
+    let toml = |urls: &[String]| {
+        let targets: Vec<String> = urls.iter().map(|url| format!("{{ url = {url:?} }}")).collect();
+        let lines = format!("targets = [{}]\nkey = {{ env = \"UPSTREAM_KEY\" }}", targets.join(", "));
+        GatewayToml::new().upstream_of("sim", lines).more(admin)
+    };
+    let gateway = Gateway::start(&toml(&[first.url(), second.url()]));
+    let open = |url: &str| {
+        let url = percent_encoding::utf8_percent_encode(url, percent_encoding::NON_ALPHANUMERIC);
+        format!("/live/upstreams/sim/open?url={url}")
+    };
+    let token = bearer();
+    let own: &[(&str, &str)] = &[("authorization", &token)];
+    let circuits = || {
+        let snapshot = gateway.inside().live.load_full();
+        let circuit =
+            |target: &sluicegate::snapshot::Target| target.state.circuit(std::time::Instant::now()).as_str();
+        snapshot.upstreams["sim"].targets().map(circuit).collect::<Vec<_>>()
+    };
+    gateway.reload(&toml(&[second.url(), first.url()])).await;
+    assert_eq!(act(&gateway, &open(&first.url()), own).await.status, 200);
+    assert_eq!(circuits(), ["closed", "open"], "the first one is the second now");
+    gateway.reload(&toml(&[second.url()])).await;
+    assert_eq!(act(&gateway, &open(&first.url()), own).await.status, 409);
+    assert_eq!(circuits(), ["closed"]);
 }
 
 #[tokio::test]

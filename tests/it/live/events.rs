@@ -187,3 +187,92 @@ async fn events_need_the_token_and_the_files_do_not() {
     let mut viewer = Viewer::with_token(admin, Some(crate::harness::UPSTREAM_KEY)).await;
     viewer.until(|viewer| viewer.state.is_object().then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_viewer_that_asks_for_the_state_alone_gets_nothing_else() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"").admin();
+    let gateway = Gateway::start(&toml);
+    let admin = gateway.admin.unwrap();
+    let mut few = Viewer::of(admin, None, "/live/events?topics=state").await;
+    few.until(|viewer| viewer.state.is_object().then_some(())).await;
+    // Nobody looks at finished requests, so one that goes well is not kept.
+    assert!(chat(gateway.address(), Http::One).await.whole);
+    gateway.log.line(1).await;
+    gateway.reload(&toml.clone().route("body_limit = \"3MiB\"")).await;
+    few.until(|viewer| (viewer.state["gateway"]["generation"] == 2).then_some(())).await;
+    few.until(|viewer| (viewer.state["totals"]["finished"] == 1).then_some(())).await;
+    let mut all = Viewer::join(admin).await;
+    all.until(|viewer| (viewer.configuration["generation"] == 2).then_some(())).await;
+    assert!(all.finished.is_empty(), "{:#?}", all.finished);
+    assert!(chat(gateway.address(), Http::One).await.whole);
+    all.until(|viewer| viewer.finished.first().cloned()).await;
+    all.until(|viewer| (viewer.state["totals"]["finished"] == 2).then_some(())).await;
+    few.until(|viewer| (viewer.state["totals"]["finished"] == 2).then_some(())).await;
+    assert!(few.finished.is_empty() && few.log.is_empty() && few.configuration.is_null());
+    let unknown = request(admin, Http::One, "GET", "/live/events?topics=state,prompts");
+    assert_eq!(send(admin, Http::One, unknown.body(whole("")).unwrap()).await.status, 400);
+}
+
+#[tokio::test]
+async fn another_admin_token_ends_the_streams_of_those_who_came_with_the_old_one() {
+    let upstream = simulator().await;
+    let folder = crate::folder::Folder::new();
+    let token = |text: &str| {
+        let file = folder.write(text, text);
+        let admin = format!("[admin]\naddress = \"127.0.0.1:0\"\ntoken = {{ file = {file:?} }}");
+        GatewayToml::before(&upstream.url(), "").more(admin)
+    };
+    let gateway = Gateway::start(&token("token-of-yesterday"));
+    let admin = gateway.admin.unwrap();
+    let mut old = Viewer::with_token(admin, Some("token-of-yesterday")).await;
+    old.until(|viewer| viewer.state.is_object().then_some(())).await;
+    gateway.reload(&token("token-of-today")).await;
+    old.ended().await;
+    let mut new = Viewer::with_token(admin, Some("token-of-today")).await;
+    new.until(|viewer| viewer.state.is_object().then_some(())).await;
+    // A reload that leaves it as it is ends nothing.
+    gateway.reload(&token("token-of-today").route("body_limit = \"3MiB\"")).await;
+    new.until(|viewer| (viewer.state["gateway"]["generation"] == 3).then_some(())).await;
+    let asked =
+        request(admin, Http::One, "GET", "/live/events").header("authorization", "Bearer token-of-yesterday");
+    assert_eq!(send(admin, Http::One, asked.body(whole("")).unwrap()).await.status, 401);
+}
+
+#[tokio::test]
+async fn the_shared_store_and_what_models_cost_are_shown_where_they_are_configured() {
+    let redis = crate::harness::redis::RedisServer::start(&[]);
+    let upstream = simulator().await;
+    let more = format!(
+        "[limit.shared]\nrequests = 100\nper = \"1h\"\n[redis]\nurl = \"{}\"\n[pricing]\ncurrency = \"EUR\"\n\
+         [pricing.model.\"gpt-4o*\"]\ninput = \"2.50\"\noutput = \"10.00\"",
+        redis.url()
+    );
+    let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"");
+    let gateway = Gateway::start(&toml.clone().defaults("limits = [\"shared\"]").admin().more(more));
+    let mut viewer = Viewer::join(gateway.admin.unwrap()).await;
+    viewer.until(|viewer| (viewer.state["store"]["available"] == true).then_some(())).await;
+    let answer = chat(gateway.address(), Http::One).await;
+    assert!(answer.whole);
+    let line = gateway.log.line_of(&answer).await;
+    let cost = |row: &serde_json::Value| (row["cost"] == line["cost"]).then_some(());
+    viewer.until(|viewer| cost(&viewer.state["models"]["gpt-4o-mini"])).await;
+    viewer.until(|viewer| cost(&viewer.state["clients"]["tester"])).await;
+    assert_eq!(viewer.state["currency"], "EUR");
+    drop(redis);
+    let notice = viewer
+        .until(|viewer| {
+            let mut notices = viewer.state["notices"].as_array()?.iter();
+            notices.find(|notice| notice["who"] == "redis").cloned()
+        })
+        .await;
+    assert!(notice["text"].as_str().unwrap().starts_with("limits are not shared"), "{notice}");
+    assert_eq!(viewer.state["store"]["available"], false);
+
+    let plain = Gateway::start(&toml.admin());
+    let mut viewer = Viewer::join(plain.admin.unwrap()).await;
+    viewer.until(|viewer| viewer.state.is_object().then_some(())).await;
+    for member in ["store", "currency"] {
+        assert!(viewer.state.get(member).is_none(), "{member}");
+    }
+}

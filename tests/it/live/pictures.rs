@@ -55,7 +55,7 @@ fn look(gateway: &Gateway, fragment: &str) -> Plan {
 fn is_clean(page: &Page, gateway: &Gateway) {
     let own = format!("http://{}/", gateway.admin.unwrap());
     // The browser reports the response that asks for the token.
-    let is_usual = |problem: &str| ["401", "favicon", "/limits"].iter().any(|part| problem.contains(part));
+    let is_usual = |problem: &str| ["401", "favicon"].iter().any(|part| problem.contains(part));
     let others = page.problems.iter().filter(|problem| !is_usual(problem));
     assert_eq!(others.collect::<Vec<_>>(), [""; 0]);
     for asked in &page.requests {
@@ -155,6 +155,66 @@ async fn five_hundred_streams() {
         assert!(clients.as_str().unwrap().contains(name), "{clients}");
     }
     open.abort_all();
+}
+
+/// Limits of all kinds with real use, a queue in which requests wait, a group, prices, and names that would do something as markup.
+#[tokio::test]
+async fn limits_queues_groups_and_costs() {
+    const MODEL: &str = "<img src=x onerror=window.hit=1>";
+    let upstream = simulator().await;
+    let config = toml(&upstream.url(), &upstream.url())
+        .defaults("limits = [\"fair-use\", \"in-line\", \"by-model\", \"seen-only\", \"budget\"]")
+        .client("group = \"research\"")
+        .more("[group.research]\nlimits = [\"research-month\"]")
+        .more("[limit.fair-use]\nrequests = 10\ntokens = 100_000\nper = \"1h\"\nburst = { requests = 10, tokens = 100_000 }")
+        .more("[limit.research-month]\neach = \"group\"\ntokens = 5_000_000\nper = \"month\"\ntimezone = \"Europe/Berlin\"")
+        .more("[limit.in-line]\neach = \"gateway\"\nconcurrent = 2\nqueue = { size = 5, wait = \"10m\" }")
+        .more("[limit.by-model]\neach = \"model\"\nmodels = [\"gpt-4o*\"]\nrequests = 100\nper = \"1h\"")
+        .more("[limit.seen-only]\nrequests = 2\nper = \"1h\"\nburst = { requests = 2 }\nenforce = false")
+        .more("[limit.budget]\ncost = \"500\"\nper = \"month\"")
+        .more("[pricing]\ncurrency = \"EUR\"\n[pricing.model.\"gpt-4o*\"]\ninput = \"2.50\"\noutput = \"10.00\"");
+    let gateway = Gateway::start(&config);
+    for _ in 0..3 {
+        assert!(chat(gateway.address(), Http::One).await.whole);
+    }
+    let mut client = Client::connect(gateway.address(), Http::Two).await;
+    let hostile = ask(&mut client, Http::Two, OTHER_CLIENTS[0].1, MODEL, "frames=3").await;
+    assert!(Answer::read(safely(hostile).await.unwrap()).await.whole);
+    // Two are served, and three wait.
+    let mut open = Vec::new();
+    for number in 0..5 {
+        let key = [CLIENT_KEY, OTHER_CLIENTS[0].1, OTHER_CLIENTS[1].1][number % 3];
+        open.push(ask(&mut client, Http::Two, key, "gpt-4o", "frames=100; stall=400").await);
+    }
+    let page = look(&gateway, "clients")
+        .wait("document.body.innerText.includes('fair-use') && document.body.innerText.includes('research-month')")
+        .wait("[...document.querySelectorAll('tbody tr')].some((row) => row.cells[0].textContent === 'in-line' && row.cells[1].textContent === '3')")
+        .pictures("limits")
+        .run("document.querySelector('main section:not([hidden])').innerText")
+        .run("scrollTo(0, document.body.scrollHeight)")
+        .pictures("limits-below")
+        .run("[window.hit, document.querySelectorAll('main img').length]")
+        .see()
+        .await;
+    is_clean(&page, &gateway);
+    let text = page.values[2].as_str().unwrap();
+    for part in [
+        "fair-use",
+        "seen-only (only counts)",
+        "group research",
+        "in-line",
+        MODEL,
+        "EUR",
+        "concurrent",
+        "nightly-evaluation",
+        "of 500 EUR",
+        "tokens per month",
+        "of 5,000,000",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert_eq!(page.values.last(), Some(&json!([Value::Null, 0])));
+    drop(open);
 }
 
 /// An upstream whose target refuses connections, and one whose first key has no credit.

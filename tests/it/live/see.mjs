@@ -16,7 +16,7 @@ const options = [
   "--disable-sync", "--no-first-run", "--hide-scrollbars", "--remote-debugging-pipe", `--user-data-dir=${profile}`,
   "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE *.localhost, EXCLUDE 127.*", "about:blank",
 ];
-const browser = spawn("chromium", options, { stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], env: { ...process.env, HOME: profile } });
+const browser = spawn("chromium", options, { detached: true, stdio: ["ignore", "ignore", "ignore", "pipe", "pipe"], env: { ...process.env, HOME: profile } });
 const [input, output] = [browser.stdio[3], browser.stdio[4]];
 const waiting = new Map();
 const problems = [];
@@ -95,7 +95,8 @@ try {
   failed = true;
   process.stderr.write(`${error.stack}\n`);
 }
-browser.kill("SIGKILL");
+// With all of its processes, which write into the profile otherwise.
+process.kill(-browser.pid, "SIGKILL");
 await new Promise((resolve) => browser.once("exit", resolve));
-rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+rmSync(profile, { recursive: true, force: true, maxRetries: 20 });
 process.exit(failed ? 1 : 0);

@@ -30,8 +30,13 @@ impl Viewer {
     }
 
     pub async fn with_token(admin: SocketAddr, token: Option<&str>) -> Self {
+        Self::of(admin, token, "/live/events").await
+    }
+
+    /// One that asks at this path.
+    pub async fn of(admin: SocketAddr, token: Option<&str>, path: &str) -> Self {
         let mut client = Client::connect(admin, Http::One).await;
-        let mut asked = request(admin, Http::One, "GET", "/live/events");
+        let mut asked = request(admin, Http::One, "GET", path);
         if let Some(token) = token {
             asked = asked.header("authorization", format!("Bearer {token}"));
         }
@@ -49,6 +54,16 @@ impl Viewer {
             bytes: 0,
             messages: 0,
         }
+    }
+
+    /// Takes messages until the gateway ends the stream.
+    pub async fn ended(&mut self) {
+        let ended = async {
+            while let Some(frame) = self.response.body_mut().frame().await {
+                frame.unwrap();
+            }
+        };
+        safely(ended).await;
     }
 
     /// Takes messages until `look` finds something in what is known then.

@@ -7,7 +7,9 @@ use tokio::task::JoinHandle;
 use super::rig::{ask, ask_with, client, gated, models};
 use crate::{
     faults::rig::{has_seen, until},
-    harness::{Answer, BOTH, CHAT, Client, Gateway, GatewayToml, post, safely, simulator, whole},
+    harness::{
+        Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, post, request, safely, simulator, whole,
+    },
 };
 
 /// A gateway with this limit for all clients together, and three clients.
@@ -266,4 +268,105 @@ async fn a_request_waits_for_the_limit_of_a_model() {
     }
     assert_eq!(models(&upstream.records()), ["big", "small", "big"]);
     gateway.finish(3).await;
+}
+
+/// A gateway with two places for all requests together, of which none may be held by those that wait for this other limit.
+fn two_places(upstream: &Simulator, limit: &str) -> Gateway {
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .listener("h2c = true")
+        .defaults("limits = [\"places\", \"one\"]")
+        .more("[limit.places]\neach = \"gateway\"\nconcurrent = 2")
+        .more(format!("[limit.one]\n{limit}\nconcurrent = 1\nqueue = {{ wait = \"60s\" }}"))
+        .more(client("one", ""))
+        .more(client("two", ""));
+    Gateway::start(&toml)
+}
+
+/// Nothing is held while a request waits: neither of limits that come before the one that it waits for, nor what it was granted before its model
+/// was known.
+#[tokio::test]
+async fn a_request_that_waits_holds_no_place_of_other_limits() {
+    for limit in [
+        "each = \"client\"\nclients = [\"one\"]",
+        "each = \"model\"\nmodels = [\"m-0\", \"m-1\"]\nclients = [\"one\"]",
+    ] {
+        let upstream = simulator().await;
+        let gateway = two_places(&upstream, limit);
+        let gates: Vec<Gate> = (0..3).map(|_| Gate::new()).collect();
+        answer_when(&upstream, &gates);
+        let first = ask(gateway.address(), "one", "m-0");
+        has_seen(&upstream, 1).await;
+        let waits = ask(gateway.address(), "one", "m-0");
+        until(|| waiting(&gateway) == 1).await;
+        let other = ask(gateway.address(), "two", "m-0");
+        has_seen(&upstream, 2).await;
+        // Both places are taken: the request that waits gets one only together with its turn.
+        assert_eq!(
+            status(ask(gateway.address(), "two", "m-0")).await,
+            StatusCode::TOO_MANY_REQUESTS,
+            "{limit}"
+        );
+        gates[1].open();
+        assert_eq!(status(other).await, StatusCode::OK);
+        gates[0].open();
+        assert_eq!(status(first).await, StatusCode::OK);
+        has_seen(&upstream, 3).await;
+        gates[2].open();
+        assert_eq!(status(waits).await, StatusCode::OK, "{limit}");
+        for limit in gateway.inside().live.load().limits.views() {
+            let in_flight = |subject: sluicegate::snapshot::SubjectView<'_>| {
+                let concurrent = subject.units(sluicegate::exchange::now()).pop().unwrap();
+                concurrent.left.used
+            };
+            until(|| limit.subjects().map(in_flight).sum::<u64>() == 0).await;
+        }
+        gateway.finish(4).await;
+    }
+}
+
+/// All addresses of an IPv6 network of 64 bits are one caller, who takes turns with others, however many addresses it has.
+#[tokio::test]
+async fn callers_without_a_key_take_turns_by_network() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .listener("client_address = \"x-forwarded-for\"\ntrusted = [\"127.0.0.0/8\"]")
+        .defaults("limits = [\"shared\"]")
+        .route("access = \"open\"")
+        .more("[limit.shared]\neach = \"gateway\"\nconcurrent = 1\nqueue = { wait = \"60s\" }");
+    let gateway = Gateway::start(&toml);
+    let asked = [
+        ("2001:db8::1", "m-0"),
+        ("2001:db8::2", "m-1"),
+        ("2001:db8::3", "m-3"),
+        ("2001:db8::4", "m-5"),
+        ("192.0.2.1", "m-2"),
+        ("::ffff:192.0.2.1", "m-4"),
+    ];
+    let gates: Vec<Gate> = asked.iter().map(|_| Gate::new()).collect();
+    answer_when(&upstream, &gates);
+    let mut answers = Vec::new();
+    for (number, (from, model)) in asked.into_iter().enumerate() {
+        let body = format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"Hello"}}]}}"#);
+        let address = gateway.address();
+        answers.push(tokio::spawn(async move {
+            let mut client = Client::connect(address, Http::One).await;
+            let request = request(address, Http::One, "POST", "/v1/chat/completions")
+                .header("content-type", "application/json")
+                .header("x-forwarded-for", from);
+            safely(client.ask(request.body(whole(body)).unwrap())).await
+        }));
+        match number {
+            0 => has_seen(&upstream, 1).await,
+            _ => until(|| waiting(&gateway) == number).await,
+        }
+    }
+    for (number, gate) in gates.iter().enumerate() {
+        has_seen(&upstream, number + 1).await;
+        gate.open();
+    }
+    for answer in answers {
+        assert_eq!(answer.await.unwrap().status, StatusCode::OK);
+    }
+    assert_eq!(models(&upstream.records()), ["m-0", "m-1", "m-2", "m-3", "m-4", "m-5"]);
+    gateway.finish(asked.len()).await;
 }

@@ -17,7 +17,6 @@ let paused = false;
 let sortBy = "age";
 let dirty = false;
 let limits = null; // what /limits says; read only while it is looked at
-let hasLimits = true;
 const filters = { requests: "", finished: "", log: "" };
 
 // ---- Elements
@@ -68,6 +67,9 @@ function count(number) {
   if (number < 1_000_000) return `${(number / 1000).toFixed(number < 100_000 ? 1 : 0)} k`;
   return `${(number / 1_000_000).toFixed(1)} M`;
 }
+
+// A number in full; amounts of money come as text.
+const exact = (value) => (typeof value === "number" ? value.toLocaleString("en") : String(value));
 
 const gatewayNow = () => performance.now() - offset;
 
@@ -259,7 +261,10 @@ class Table {
       if (place !== known.element) this.body.insertBefore(known.element, place);
       before = known.element;
     }
-    this.columns.forEach((column) => {
+    this.columns.forEach((column, index) => {
+      const shown = column.when === undefined || column.when();
+      column.head.hidden = !shown;
+      for (const row of this.rows.values()) row.cells[index].hidden = !shown;
       if (column.sort) column.head.setAttribute("aria-sort", column.key === sortBy ? "descending" : "none");
     });
     this.empty.hidden = rows.length > 0;
@@ -378,10 +383,10 @@ function finishedView() {
 
 const circuitMood = (circuit) => ({ closed: "good", open: "bad" })[circuit] ?? "warn";
 
-function targetElement(upstream, number, target) {
+function targetElement(upstream, target) {
   const left = target.until === undefined ? 0 : target.until - gatewayNow();
   const circuit = `circuit ${target.circuit}${target.circuit === "open" && left > 0 ? `, ${span(left)} left` : ""}`;
-  const path = `upstreams/${upstream}/targets/${number}`;
+  const path = `upstreams/${encodeURIComponent(upstream)}`;
   const meant = `url=${encodeURIComponent(target.url)}`;
   const facts = [`${target.pending} pending`, target.waiting > 0 && `${target.waiting} waiting`, `weight ${target.weight}`, target.opened > 0 && `opened ${target.opened}×`];
   const button = target.circuit === "closed" ? actionButton("open the circuit", `${path}/open?${meant}`) : actionButton("close the circuit", `${path}/close?${meant}`);
@@ -399,7 +404,7 @@ function upstreamElement(name, upstream) {
   const broken = targets.some(([, target]) => target.circuit !== "closed") || resting.size > 0;
   return make("article", { class: broken ? "card broken" : "card" },
     make("h2", {}, name, " ", make("small", {}, `${count(upstream.answered)} answered · ${count(upstream.failed)} failed attempts`)),
-    ...targets.map(([number, target]) => targetElement(name, number, target)),
+    ...targets.map(([, target]) => targetElement(name, target)),
     make("div", { class: "target" }, make("span", { class: "dim" }, upstream.keys === 0 ? "no keys" : "keys"), make("span", { class: "dots" }, ...keys)));
 }
 
@@ -419,6 +424,9 @@ function upstreamsView() {
 
 const used = new Map(); // tokens of each client when this page first saw it
 
+const hasPrices = () => state.currency !== undefined;
+const costText = (row) => (row.cost === undefined ? "" : `${row.cost} ${state.currency}`);
+
 const clientColumns = [
   { name: "client", class: "name lead", text: (row) => row.id },
   { name: "in flight", class: "number", text: (row) => count(row.in_flight) },
@@ -426,6 +434,21 @@ const clientColumns = [
   { name: "input tokens", label: "in", class: "number", text: (row) => count(row.tokens_in) },
   { name: "output tokens", label: "out", class: "number", text: (row) => count(row.tokens_out) },
   { name: "output since this page opened", label: "since opened", class: "number", text: (row) => count(row.since) },
+  { name: "cost", class: "number", text: costText, when: hasPrices },
+];
+
+const modelColumns = [
+  { name: "model", class: "name lead", text: (row) => row.id },
+  { name: "requests", class: "number", text: (row) => count(row.requests) },
+  { name: "failed", class: "number", text: (row) => count(row.failed), mood: (row) => (row.failed > 0 ? "warn" : "") },
+  { name: "input tokens", label: "in", class: "number", text: (row) => count(row.tokens_in) },
+  { name: "output tokens", label: "out", class: "number", text: (row) => count(row.tokens_out) },
+  { name: "cost", class: "number", text: costText, when: hasPrices },
+];
+
+const queueColumns = [
+  { name: "queue of limit", class: "name lead", text: (row) => row.id },
+  { name: "waiting", class: "number", text: (row) => count(row.waiting), mood: (row) => (row.waiting > 0 ? "warn" : "") },
 ];
 
 const limitColumns = [
@@ -438,31 +461,53 @@ const limitColumns = [
 
 // One row for each unit of each subject of a limit.
 function limitRows({ name, each, enforce, units, subjects }) {
-  return subjects.flatMap((subject) => Object.entries(subject.units).map(([unit, { used: spent, remaining }]) => ({
-    id: JSON.stringify([name, subject.name ?? "", unit]),
-    limit: enforce ? name : `${name} (only counts)`,
-    subject: [each, subject.name].filter(Boolean).join(" "),
-    unit: [unit, units[unit]?.per && `per ${units[unit].per}`].filter(Boolean).join(" "),
-    share: `${spent} of ${units[unit]?.quantity ?? "–"}`,
-    remaining: String(remaining),
-    ratio: subject.saturation,
-  })));
+  return subjects.flatMap((subject) => Object.entries(subject.units).map(([unit, { used: spent, remaining }]) => {
+    const { quantity, per, currency } = units[unit] ?? {};
+    return {
+      id: JSON.stringify([name, subject.name ?? "", unit]),
+      limit: enforce ? name : `${name} (only counts)`,
+      subject: [each, subject.name].filter(Boolean).join(" "),
+      unit: [unit, per && `per ${per}`].filter(Boolean).join(" "),
+      share: [exact(spent), "of", quantity === undefined ? "–" : exact(quantity), currency].filter(Boolean).join(" "),
+      remaining: exact(remaining),
+      // With nothing left of its burst, a limit refuses whatever is left of its period.
+      ratio: Number(remaining) === 0 ? 1 : Number(spent) / Number(quantity),
+    };
+  }));
 }
 
 async function readLimits() {
-  if (view !== "clients" || document.hidden || state === null || !hasLimits) return;
+  if (view !== "clients" || document.hidden || state === null) return;
   const token = sessionStorage.getItem(TOKEN);
   const response = await fetch("/limits", { headers: token ? { authorization: `Bearer ${token}` } : {} }).catch(() => null);
   if (response === null) return;
-  hasLimits = response.status !== 404;
   limits = response.ok ? (await response.json()).limits : null;
   dirty = true;
 }
+
+// How limits are shared with other gateways.
+function storeElement(store) {
+  const alone = `limits are not shared: this gateway admits ${Math.round(store.fallback_share * 100)} % of each`;
+  const facts = [
+    ["gateways", count(store.gateways)], ["decided without Redis", count(store.fallbacks)],
+    ["refused without a call", count(store.remembered_refusals)], ["corrections on their way", count(store.pending_corrections)], ["reason", store.reason],
+  ];
+  return make("article", { class: store.available ? "card" : "card broken" },
+    make("p", { class: `pill ${store.available ? "good" : "bad"}` }, store.available ? "limits are shared through Redis" : alone),
+    make("dl", { class: "facts" }, ...facts.filter(([, value]) => value !== undefined).flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])));
+}
+
+const byName = (object) => Object.entries(object).map(([id, row]) => ({ id, ...row }));
 
 function clientsView() {
   const clients = new Table(clientColumns, { empty: "no client has requests in flight or has used tokens" });
   const table = new Table(limitColumns, { empty: "no limit has counted anything" });
   const limitsTitle = make("h3", {}, "Limits");
+  const models = new Table(modelColumns, { empty: "no model has been asked" });
+  const queues = new Table(queueColumns);
+  const queuesTitle = make("h3", {}, "Queues");
+  const store = make("div");
+  const storeTitle = make("h3", {}, "Shared limits");
   const draw = () => {
     const rates = new Map();
     for (const row of Object.values(state.streams)) {
@@ -475,10 +520,16 @@ function clientsView() {
     });
     rows.sort((one, other) => other.in_flight - one.in_flight || other.tokens_out - one.tokens_out);
     clients.show(rows);
-    limitsTitle.hidden = table.element.hidden = limits === null;
+    limitsTitle.hidden = table.element.hidden = limits === null || limits.length === 0;
     table.show((limits ?? []).flatMap(limitRows));
+    const queued = Object.entries(state.queues).map(([id, waiting]) => ({ id, waiting }));
+    queuesTitle.hidden = queues.element.hidden = queued.length === 0;
+    queues.show(queued);
+    models.show(byName(state.models).sort((one, other) => other.tokens_out - one.tokens_out || other.requests - one.requests));
+    storeTitle.hidden = store.hidden = state.store === undefined;
+    if (state.store) store.replaceChildren(storeElement(state.store));
   };
-  return { element: make("section", {}, clients.element, limitsTitle, table.element), draw };
+  return { element: make("section", {}, clients.element, limitsTitle, table.element, queuesTitle, queues.element, storeTitle, store, make("h3", {}, "Models"), models.element), draw };
 }
 
 function lineText({ text, line }) {
@@ -563,7 +614,7 @@ const views = {
   requests: ["In flight", requestsView()],
   finished: ["Finished", finishedView()],
   upstreams: ["Upstreams", upstreamsView()],
-  clients: ["Clients", clientsView()],
+  clients: ["Usage", clientsView()],
   log: ["Log", logView()],
   configuration: ["Configuration", configurationView()],
 };

@@ -128,6 +128,19 @@ fn a_limit_that_is_reached_twice_counts_once() {
 }
 
 #[test]
+fn the_parts_of_what_was_taken_end_by_themselves() {
+    let one = applied(Limit { requests: rate(60, 6), concurrent: Some(1), ..limit("one") });
+    let other = applied(Limit { requests: rate(60, 6), concurrent: Some(1), ..limit("other") });
+    let admitted = Admitted::take(&[one.clone(), other.clone()], Demand::default(), at(0)).unwrap();
+    let (of_one, of_other) = admitted.split(|applied| Arc::ptr_eq(&applied.counter, &one.counter));
+    assert_eq!((one.counter.in_flight(), other.counter.in_flight()), (1, 1));
+    drop(of_other);
+    assert_eq!((left(&other, at(0))[0], other.counter.in_flight()), (Some(6), 0));
+    of_one.settle(Demand::default(), at(0));
+    assert_eq!((left(&one, at(0))[0], one.counter.in_flight()), (Some(5), 0));
+}
+
+#[test]
 fn the_same_limit_counts_other_subjects_apart() {
     let limit = Limit { requests: rate(1, 1), ..limit("one") };
     let (one, other) = (applied(limit.clone()), applied(limit));
