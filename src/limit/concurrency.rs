@@ -27,6 +27,11 @@ impl InFlight {
         Slot { count: self.count.clone() }
     }
 
+    /// Whether nobody else has a clone, nor a slot.
+    pub(super) fn is_alone(&self) -> bool {
+        Arc::strong_count(&self.count) == 1
+    }
+
     /// The requests in flight.
     pub fn count(&self) -> u32 {
         self.count.load(Ordering::Relaxed)

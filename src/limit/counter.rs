@@ -11,7 +11,7 @@ use super::{
     Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount, Unit,
     shared::{Replica, Subject},
 };
-use crate::wait_queue::TurnQueue;
+use crate::wait_queue::{QueueView, TurnQueue};
 
 /// The time of an admission or of a correction, by the clocks that limits use.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,12 @@ impl Counter {
     /// As [`new`](Self::new), and ready to count the units that `limit` does not restrict yet: a reload may add one, and the counts go on.
     pub fn for_all_units(limit: &Limit) -> Self {
         Self::of_allowances([limit.any_allowance(); 3])
+    }
+
+    /// The same counts, with requests in flight that others have counted.
+    #[must_use]
+    pub fn with_in_flight(self, in_flight: InFlight) -> Self {
+        Self { in_flight, ..self }
     }
 
     fn of_allowances([requests, tokens, cost]: [Option<&Allowance>; 3]) -> Self {
@@ -97,6 +103,11 @@ impl Counter {
     /// The number of requests that wait for the subject.
     pub fn queued(&self) -> usize {
         self.queue.get().map_or(0, |queue| queue.depth())
+    }
+
+    /// What waits for the subject.
+    pub fn queue_view(&self) -> QueueView {
+        self.queue.get().map(|queue| queue.view()).unwrap_or_default()
     }
 
     /// Has the request whose turn it is try again, because something was given back.

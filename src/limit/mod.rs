@@ -6,7 +6,7 @@
 //! - [`certain_refusal`]: what is known before anything is known of a request but its client and route.
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
-//! - [`InFlight`]: so many requests at once.
+//! - [`InFlight`]: so many requests at once; [`InFlights`]: those of all subjects of a limit.
 //! - [`PriceBook`] and [`PriceList`]: what the tokens of a model cost.
 
 mod admission;
@@ -17,6 +17,7 @@ mod counter;
 mod counters;
 mod definition;
 mod estimate;
+mod in_flights;
 mod price;
 mod price_book;
 mod rate;
@@ -30,6 +31,7 @@ pub use counter::{Counter, Left, Moment, Remaining};
 pub use counters::{CountedSubject, Counters};
 pub use definition::{Allowance, Limit, TokenCount, Unit, Weights};
 pub use estimate::{AverageIndex, Estimates, Lesson, Likeness, RequestSize, Teaches};
+pub use in_flights::InFlights;
 pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use price_book::{ModelNames, PriceBook};
 pub use rate::{Clock, Level, Now, Rate};

@@ -22,6 +22,7 @@ use crate::{
         shared::{ADMIT, ADMIT_BY_RATES, APPLY, Sharing, SharingSettings},
     },
     store::Store,
+    wait_queue::QueueView,
 };
 
 use compiled::CompiledLimit;
@@ -95,8 +96,8 @@ pub struct LimitedRequest<'a> {
 pub struct LimitQueued<'a> {
     /// Name of the limit.
     pub limit: &'a Arc<str>,
-    /// How many there are, of all subjects together.
-    pub depth: usize,
+    /// Those of all subjects together.
+    pub view: QueueView,
 }
 
 impl LimitIndex {
@@ -233,7 +234,7 @@ impl LimitIndex {
             .limits
             .iter()
             .filter(|compiled| compiled.limit.queue.is_some())
-            .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
+            .map(|compiled| LimitQueued { limit: &compiled.limit.name, view: compiled.counters.queue_view() })
     }
 
     fn found(&self, request: &LimitedRequest<'_>) -> Found<'_> {
@@ -304,11 +305,13 @@ impl Rules {
         let shared = self.redis.as_ref().map(|redis| compiled.shared_subject(&redis.prefix, request));
         // In a store, a client that has moved to another group is another subject.
         let fits = |counter: &Counter| shared.as_ref().is_none_or(|subject| !counter.is_of_another(subject));
+        let subject = compiled.subject(request);
+        let in_flight = compiled.in_flight.of(&subject);
         let new = || match &shared {
-            Some(_) => Counter::new(&compiled.limit),
-            None => Counter::for_all_units(&compiled.limit),
+            Some(_) => Counter::new(&compiled.limit).with_in_flight(in_flight),
+            None => Counter::for_all_units(&compiled.limit).with_in_flight(in_flight),
         };
-        let counter = compiled.counters.of(compiled.subject(request), Moment::now(), fits, new);
+        let counter = compiled.counters.of(subject, Moment::now(), fits, new);
         if let Some(subject) = shared {
             counter.share(&compiled.limit, || subject);
         }

@@ -147,13 +147,17 @@ impl Sharing {
 
     async fn send_all(&self) {
         while self.ledger.pending() > 0 {
-            let session = self.online.load(Ordering::Acquire);
-            if session == 0 || !self.send_corrections(session).await {
-                // There is no connection, or no reply: both may come.
+            // A connection that is made meanwhile will do: nobody watches any more whether there is one.
+            let session = self.store.state().borrow().session;
+            let is_sent = match session {
+                Some(session) => self.send_corrections(session).await,
+                None => false,
+            };
+            if !is_sent {
                 sleep(FLUSH).await;
             }
         }
-        if self.online.load(Ordering::Acquire) > 0 {
+        if self.store.state().borrow().session.is_some() {
             self.send(vec![nodes_call(&self.settings.prefix, self.node, false)]).await;
         }
     }

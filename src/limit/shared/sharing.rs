@@ -25,11 +25,12 @@ use super::{
     plan::{Decision, Plan, PlanContext},
     reserved::{Arrival, Reserved},
     script::NODES,
-    wire::{self, AdmissionReply, Asker},
+    sending::Sending,
+    wire::{self, Asker},
 };
 use crate::{
     limit::{Admitted, Allowance, Applied, Counter, Demand, Moment, Now, Refused, Unit, counter::Taken},
-    store::{Running, ScriptCall, Statistics, Store, StoreWait},
+    store::{ScriptCall, Statistics, Store, StoreWait},
 };
 
 /// How much longer than [`LAST`] the end of the process waits: for the note that the time is over.
@@ -394,114 +395,6 @@ pub(in crate::limit) struct Used<'a> {
     pub(in crate::limit) used: [u64; 3],
     /// Where it was taken.
     pub(in crate::limit) by: CountedBy,
-}
-
-/// An admission that the store has been asked for. If it is dropped before all replies are there, what they grant is given back later.
-struct Sending {
-    sharing: Arc<Sharing>,
-    plan: Arc<Plan>,
-    running: Vec<Option<Running>>,
-    replies: Vec<Option<AdmissionReply>>,
-    sent: Now,
-    is_decided: bool,
-}
-
-impl Sending {
-    /// `None`: the store went away.
-    fn start(sharing: &Arc<Sharing>, plan: Arc<Plan>, session: u32) -> Option<Self> {
-        let sent = Now::of(Instant::now());
-        let mut running = Vec::with_capacity(plan.parts());
-        for call in plan.calls(sharing.asker(session)) {
-            let call = sharing.store.begin(call).ok()?;
-            if call.session() != session {
-                return None;
-            }
-            running.push(Some(call));
-        }
-        let replies = running.iter().map(|_| None).collect();
-        Some(Self { sharing: sharing.clone(), plan, running, replies, sent, is_decided: false })
-    }
-
-    /// Waits for all replies, or for the first failure.
-    async fn replies(&mut self) {
-        std::future::poll_fn(|context| {
-            let mut is_over = true;
-            for part in 0..self.running.len() {
-                let Some(Some(running)) = self.running.get_mut(part) else { continue };
-                match std::pin::Pin::new(running).poll(context) {
-                    std::task::Poll::Pending => is_over = false,
-                    std::task::Poll::Ready(reply) => self.received(part, reply.ok()),
-                }
-            }
-            if is_over { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        })
-        .await;
-    }
-
-    fn received(&mut self, part: usize, bytes: Option<Vec<u8>>) {
-        let reply = bytes.and_then(|bytes| self.plan.read(part, &bytes));
-        if let (Some(running), Some(place)) = (self.running.get_mut(part), self.replies.get_mut(part)) {
-            *running = None;
-            *place = reply;
-        }
-    }
-
-    fn is_late(&self) {
-        if let Some(running) = self.running.iter().flatten().next() {
-            running.is_late();
-        }
-    }
-
-    /// What follows from the replies, which this process' own counts become copies of. Unless all of them admit, what some have granted is given back.
-    fn decide(mut self) -> Decision {
-        for (part, reply) in self.replies.iter().enumerate() {
-            if let Some(reply) = reply {
-                self.sharing.heard_unreadable(reply.unreadable);
-                let copying = Copying { is_restored: true, ..self.sharing.heard(self.sent, reply.now) };
-                self.plan.copy(part, reply, copying);
-            }
-        }
-        let replies: Option<Vec<AdmissionReply>> = self.replies.iter().cloned().collect();
-        let decision = replies.map_or(Decision::Unusable, |replies| self.plan.decide(&replies));
-        self.is_decided = matches!(decision, Decision::Admitted { .. });
-        decision
-    }
-}
-
-impl Drop for Sending {
-    fn drop(&mut self) {
-        if self.is_decided {
-            return;
-        }
-        for part in 0..self.replies.len() {
-            self.give_back(part);
-        }
-    }
-}
-
-impl Sending {
-    /// Gives back what a part has taken, as soon as it is known.
-    fn give_back(&mut self, part: usize) {
-        if let Some(reply) = self.replies.get_mut(part).and_then(Option::take) {
-            self.sharing.give_back(self.plan.undo(part, &reply));
-            return;
-        }
-        let Some(cancelled) = self.plan.cancel(part) else { return };
-        cancelled.is_unknown();
-        self.sharing.look_after(&cancelled.counter);
-        let Some(running) = self.running.get_mut(part).and_then(Option::take) else {
-            self.sharing.ledger.cancel(cancelled);
-            return;
-        };
-        let (sharing, plan) = (self.sharing.clone(), self.plan.clone());
-        running.finish_with(move |reply| match reply.ok().and_then(|bytes| plan.read(part, &bytes)) {
-            Some(reply) => {
-                sharing.give_back(plan.undo(part, &reply));
-                cancelled.is_known();
-            }
-            None => sharing.ledger.cancel(cancelled),
-        });
-    }
 }
 
 /// The limit's allowance of a unit.

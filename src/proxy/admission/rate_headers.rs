@@ -25,6 +25,21 @@ const TOKENS: Names = Names {
     reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
 };
 
+/// The names of OpenAI's headers, and those that an upstream's get beside the gateway's own: made once, because nearly every response has them.
+static RENAMED: [(HeaderName, HeaderName); 6] = {
+    const fn names(name: &'static str, other: &'static str) -> (HeaderName, HeaderName) {
+        (HeaderName::from_static(name), HeaderName::from_static(other))
+    }
+    [
+        names("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
+        names("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
+        names("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
+        names("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
+        names("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
+        names("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
+    ]
+};
+
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
@@ -49,6 +64,11 @@ pub(super) fn write<'a>(
 pub(in crate::proxy) fn rename_upstreams(headers: &mut HeaderMap, own: &HeaderMap) {
     if !own.contains_key(REQUESTS.limit) && !own.contains_key(TOKENS.limit) {
         return;
+    }
+    for (name, other) in &RENAMED {
+        if let Some(value) = headers.remove(name) {
+            headers.insert(other.clone(), value);
+        }
     }
     let names: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
@@ -134,6 +154,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(&REQUESTS.limit, HeaderValue::from(7));
         headers.insert("x-ratelimit-limit-project-tokens", HeaderValue::from(8));
+        headers.insert(&TOKENS.reset, HeaderValue::from_static("6ms"));
         let before = headers.clone();
         rename_upstreams(&mut headers, &HeaderMap::new());
         assert_eq!(headers, before, "without limits of the gateway they pass as they are");
@@ -142,6 +163,10 @@ mod tests {
         rename_upstreams(&mut headers, &own);
         assert_eq!(headers["x-upstream-ratelimit-limit-requests"], "7");
         assert_eq!(headers["x-upstream-ratelimit-limit-project-tokens"], "8");
-        assert_eq!(headers.len(), 2);
+        assert_eq!(headers["x-upstream-ratelimit-reset-tokens"], "6ms");
+        assert_eq!(headers.len(), 3);
+        for (name, other) in &RENAMED {
+            assert_eq!(other.as_str(), name.as_str().replacen("x-", "x-upstream-", 1));
+        }
     }
 }

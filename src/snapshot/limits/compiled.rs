@@ -10,7 +10,7 @@ use crate::{
     access,
     config::{self, Burst, Each, Exhausted, Per},
     limit::{
-        Allowance, Calendar, CalendarUnit, CountedSubject, Counters, Limit, Rate, Weights,
+        Allowance, Calendar, CalendarUnit, CountedSubject, Counters, InFlights, Limit, Rate, Weights,
         shared::Subject as SharedSubject,
     },
     money::Money,
@@ -25,6 +25,8 @@ pub(super) struct CompiledLimit {
     pub(super) filters: Filters,
     /// The same for all configurations that have the limit.
     pub(super) counters: Arc<Counters>,
+    /// The same also if it counts other units, or for another time.
+    pub(super) in_flight: Arc<InFlights>,
     /// The counter of the subject without a name, and behind it those of the patterns of models, where each of them has one.
     own: Cells,
 }
@@ -55,19 +57,18 @@ impl CompiledLimit {
                 groups: written.groups.clone(),
             },
             counters: Arc::default(),
+            in_flight: Arc::default(),
             own: cells(1 + by_pattern.map_or(0, Vec::len)),
         }
     }
 
     /// Goes on counting where one of the limits `before` did, if it was the same: of the same name, by the same subjects, for the same time. A
-    /// store identifies counts by their units as well.
+    /// store identifies counts by their units as well. Requests in flight go on whatever the time is.
     pub(super) fn go_on_with(&mut self, before: &[Self], is_shared: bool) {
-        let is_same = |other: &&Self| {
-            other.limit.name == self.limit.name
-                && other.each == self.each
-                && is_for_same_time(&other.limit, &self.limit, is_shared)
-        };
-        if let Some(same) = before.iter().find(is_same) {
+        let is_same = |other: &&Self| other.limit.name == self.limit.name && other.each == self.each;
+        let Some(same) = before.iter().find(is_same) else { return };
+        self.in_flight = same.in_flight.clone();
+        if is_for_same_time(&same.limit, &self.limit, is_shared) {
             self.counters = same.counters.clone();
         }
     }

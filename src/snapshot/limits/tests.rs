@@ -36,6 +36,8 @@ struct Written {
     tokens: bool,
     /// Whether counts are shared.
     redis: bool,
+    /// Whether the client's limit is on requests at once and on nothing else.
+    only_at_once: bool,
 }
 
 const PLAIN: Written = Written {
@@ -46,16 +48,19 @@ const PLAIN: Written = Written {
     turned: false,
     tokens: true,
     redis: false,
+    only_at_once: false,
 };
 
 /// A configuration with these clients: the name of each, and the group that it is in.
 fn config(written: Written, clients: &[(&str, Option<&str>)]) -> Config {
-    let Written { quantity, daily, as_one, grouped, turned, tokens, redis } = written;
+    let Written { quantity, daily, as_one, grouped, turned, tokens, redis, only_at_once } = written;
     let redis = if redis { "[redis]\nurl = \"redis://127.0.0.1:1/0\"\n" } else { "" };
     let per = if daily { "day" } else { "month" };
     let each = if as_one { "gateway" } else { "group" };
     let models = if turned { r#"["o3", "gpt-4o*"]"# } else { r#"["gpt-4o*", "o3"]"# };
-    let tokens = if tokens { format!("tokens = {quantity}\n") } else { String::new() };
+    let client =
+        if only_at_once { String::new() } else { format!("requests = {quantity}\nper = \"{per}\"\n") };
+    let tokens = if tokens && !only_at_once { format!("tokens = {quantity}\n") } else { String::new() };
     let group = if grouped {
         format!(
             "[limit.group]\neach = \"{each}\"\nrequests = {quantity}\nconcurrent = 1000\nper = \"month\"\n"
@@ -82,8 +87,8 @@ fn config(written: Written, clients: &[(&str, Option<&str>)]) -> Config {
         [group.blue]
         [limit.client]
         each = "client"
-        requests = {quantity}
-        {tokens}per = "{per}"
+        concurrent = 1000
+        {tokens}{client}
         [limit.model]
         each = "model"
         models = {models}
@@ -205,6 +210,28 @@ fn a_client_that_moves_to_another_group_counts_there() {
     let new = old.with_clients(files(&[("ann", Some(Some("blue")))])).snapshot;
     assert_eq!(used(&new, "group", "ann", "o3"), 1);
     assert_eq!(used(&old, "group", "ann", "o3"), 0);
+}
+
+/// A stream that runs is in flight, whatever a limit counts beside that from now on, and for what time.
+#[test]
+fn what_is_in_flight_goes_on_when_a_limit_counts_for_another_time() {
+    let in_flight = |snapshot: &Snapshot| {
+        let all = applying(snapshot, "ann", "o3");
+        all.iter().find(|applied| *applied.limit.name == *"client").unwrap().counter.in_flight()
+    };
+    let old = snapshot(Written { only_at_once: true, ..PLAIN }, &[("ann", None)]);
+    let monthly = reloaded(PLAIN, &old);
+    // It began after the compilation, and before the swap.
+    let open = admit(&old, "ann", "o3");
+    let daily = reloaded(Written { daily: true, ..PLAIN }, &monthly);
+    let only = reloaded(Written { only_at_once: true, ..PLAIN }, &daily);
+    for later in [&monthly, &daily, &only] {
+        assert_eq!(in_flight(later), 1);
+    }
+    let more = admit(&daily, "ann", "o3");
+    assert_eq!(in_flight(&only), 2);
+    drop((open, more));
+    assert_eq!(in_flight(&only), 0);
 }
 
 #[test]

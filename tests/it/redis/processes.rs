@@ -44,8 +44,8 @@ impl Pair {
         let Reply::List(keys) = self.redis.command(&["KEYS", "*:c:*"]) else { panic!() };
         let Some(key) = keys.first() else { return 0 };
         match self.redis.command(&["GET", &key.text()]) {
-            // Version, clocks, periods, leases.
-            Reply::Bytes(Some(value)) => value[3],
+            // Version, clocks, periods, gateways, leases.
+            Reply::Bytes(Some(value)) => value[4],
             _ => 0,
         }
     }
