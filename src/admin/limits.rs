@@ -141,7 +141,12 @@ fn period(calendar: &Calendar) -> &'static str {
 fn subject(subject: &SubjectView<'_>, units: &[UnitView]) -> Value {
     let shown: Map<String, Value> =
         units.iter().map(|UnitView { unit, left }| (unit.name().to_owned(), used(*unit, left))).collect();
-    json!({ "name": subject.name.as_deref(), "saturation": rounded(saturation(units)), "units": shown })
+    let mut shown =
+        json!({ "name": subject.name.as_deref(), "saturation": rounded(saturation(units)), "units": shown });
+    if let Some(queue) = subject.queue() {
+        shown["queue"] = super::queue::shown(&queue);
+    }
+    shown
 }
 
 fn used(unit: Unit, left: &Left) -> Value {

@@ -7,6 +7,7 @@ mod connections;
 mod limits;
 mod live;
 mod metrics;
+mod queue;
 mod status;
 
 use std::{

@@ -167,6 +167,7 @@ fn upstream(upstream: &Arc<Upstream>) -> Value {
             "url": *target.url,
             "weight": target.weight,
             "pending": state.pending(),
+            "queue": super::queue::shown(&state.queue_view()),
             "circuit": state.circuit(now).as_str(),
             "opened": state.opened(),
         })

@@ -36,7 +36,7 @@ pub use accounting::{Accounting, RequestKind, now};
 pub use attempt::{Attempt, Attempts};
 pub use finished::Finished;
 pub use load::{Counted, Load};
-pub use queueing::{QueueWait, Queueing, Server};
+pub use queueing::{QueueResult, QueueWait, Queueing, Server};
 pub use record::{Charge, Record};
 pub use request_prices::RequestPrices;
 pub use tally::{Tally, TunnelTally};
@@ -185,7 +185,7 @@ impl Exchange {
     }
 
     /// The metrics in which the exchange is counted.
-    pub fn metrics(&self) -> &WorkerMetrics {
+    pub fn metrics(&self) -> &Arc<WorkerMetrics> {
         &self.metrics
     }
 

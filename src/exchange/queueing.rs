@@ -8,7 +8,12 @@ use std::{
 };
 
 use super::{Finished, RequestKind, accounting::counted};
-use crate::{limit::Counter, upstream::TargetState, wait_queue::Ticket};
+use crate::{
+    limit::Counter,
+    telemetry::metrics::{request_counts::QueueName, worker::WorkerMetrics},
+    upstream::TargetState,
+    wait_queue::Ticket,
+};
 
 /// The one place of a request in queues. It has the same ticket in each, before and after failed attempts, so it keeps its turn; and what it has
 /// waited adds up.
@@ -17,6 +22,7 @@ pub struct Queueing {
     /// With what the request joins a queue.
     pub ticket: Ticket,
     kind: RequestKind,
+    metrics: Arc<WorkerMetrics>,
     /// What it has waited for; at most one for each limit and target that it has had to do with.
     served_by: RefCell<Vec<Server>>,
     /// Its position when it first joined one, from 1; 0: it never did.
@@ -41,14 +47,54 @@ pub enum Server {
 
 /// A wait in one queue, which ends when this is dropped.
 #[derive(Debug)]
-pub struct QueueWait(Rc<Queueing>);
+pub struct QueueWait {
+    queueing: Rc<Queueing>,
+    queue: QueueName,
+    since: Instant,
+    result: Cell<QueueResult>,
+}
+
+/// What becomes of a request that comes to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueResult {
+    /// Its turn came.
+    Served,
+    /// It waited for as long as it may.
+    Timeout,
+    /// There was no room.
+    Full,
+    /// Its turn could not come in time, so it did not wait.
+    TooLate,
+    /// It left the queue because something else served or refused it.
+    Moved,
+    /// The process drains.
+    Draining,
+    /// Its exchange ended: mostly the client left.
+    Left,
+}
+
+impl QueueResult {
+    /// The value of the metrics' label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Timeout => "timeout",
+            Self::Full => "full",
+            Self::TooLate => "too_late",
+            Self::Moved => "moved",
+            Self::Draining => "draining",
+            Self::Left => "left",
+        }
+    }
+}
 
 impl Queueing {
-    /// A request of this `kind` that has not waited yet.
-    pub fn new(ticket: Ticket, kind: RequestKind) -> Rc<Self> {
+    /// A request of this `kind` that has not waited yet. Its waits are counted in `metrics`.
+    pub fn new(ticket: Ticket, kind: RequestKind, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             ticket,
             kind,
+            metrics,
             served_by: RefCell::default(),
             position: Cell::default(),
             waited: Cell::default(),
@@ -58,15 +104,21 @@ impl Queueing {
         })
     }
 
-    /// Notes that the request has joined a queue at this `position`.
-    pub fn join(self: &Rc<Self>, position: usize) -> QueueWait {
+    /// Notes that the request has joined `queue` at this `position`.
+    pub fn join(self: &Rc<Self>, queue: QueueName, position: usize) -> QueueWait {
         if self.position.get() == 0 {
             self.position.set(position);
         }
+        let since = Instant::now();
         if self.queues.replace(self.queues.get() + 1) == 0 {
-            self.since.set(Some(Instant::now()));
+            self.since.set(Some(since));
         }
-        QueueWait(self.clone())
+        QueueWait { queueing: self.clone(), queue, since, result: Cell::new(QueueResult::Left) }
+    }
+
+    /// Notes that the request did not join `queue`.
+    pub fn turned_away(&self, queue: QueueName, result: QueueResult) {
+        self.metrics.queued(queue, result.as_str(), None);
     }
 
     /// Notes what has served it, after a wait.
@@ -115,9 +167,17 @@ impl Queueing {
     }
 }
 
+impl QueueWait {
+    /// Notes what the wait has led to. Without that, the exchange has ended.
+    pub fn ends(&self, result: QueueResult) {
+        self.result.set(result);
+    }
+}
+
 impl Drop for QueueWait {
     fn drop(&mut self) {
-        let Queueing { queues, since, waited, .. } = &*self.0;
+        let Queueing { queues, since, waited, metrics, .. } = &*self.queueing;
+        metrics.queued(self.queue.clone(), self.result.get().as_str(), Some(self.since.elapsed()));
         queues.set(queues.get().saturating_sub(1));
         if queues.get() == 0
             && let Some(since) = since.take()
@@ -130,7 +190,10 @@ impl Drop for QueueWait {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::{Estimates, Likeness, RequestSize};
+    use crate::{
+        limit::{Estimates, Likeness, RequestSize},
+        telemetry::metrics::{histogram::Total, request_counts::Counts},
+    };
 
     #[test]
     fn waits_in_several_queues_count_once() {
@@ -142,9 +205,11 @@ mod tests {
             runs_model: true,
             uses_tokens: true,
         };
-        let queueing = Queueing::new(Ticket::anonymous(), kind);
+        let metrics = Arc::<WorkerMetrics>::default();
+        let queueing = Queueing::new(Ticket::anonymous(), kind, metrics.clone());
+        let limit = || QueueName::Limit(Some("shared".into()));
         assert_eq!((queueing.position(), queueing.waited()), (None, Duration::ZERO));
-        let (first, second) = (queueing.join(3), queueing.join(1));
+        let (first, second) = (queueing.join(limit(), 3), queueing.join(limit(), 1));
         assert_eq!(queueing.position(), Some(3), "where it was first");
         drop(first);
         assert!(queueing.since.get().is_some(), "it still waits in the other");
@@ -152,7 +217,16 @@ mod tests {
         let waited = queueing.waited();
         assert!(queueing.since.get().is_none());
         assert_eq!(queueing.waited(), waited, "it waits no longer");
-        drop(queueing.join(2));
+        let third = queueing.join(limit(), 2);
+        third.ends(QueueResult::Served);
+        drop(third);
+        queueing.turned_away(limit(), QueueResult::Full);
         assert!(queueing.position() == Some(3) && queueing.waited() >= waited);
+        let mut counts = Counts::default();
+        metrics.add_to(&mut counts);
+        let results: Vec<_> =
+            counts.queue_results.iter().map(|((_, result), count)| (*result, *count)).collect();
+        assert_eq!(results, [("left", 2), ("served", 1), ("full", 1)]);
+        assert_eq!(counts.queue_waits.get(&limit()).map(Total::count), Some(3));
     }
 }

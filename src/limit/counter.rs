@@ -11,7 +11,7 @@ use super::{
     Allowance, Clock, InFlight, Limit, Now, Period, PeriodCount, Unit,
     shared::{Replica, Subject},
 };
-use crate::wait_queue::TurnQueue;
+use crate::wait_queue::{QueueView, TurnQueue};
 
 /// The time of an admission or of a correction, by the clocks that limits use.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +103,11 @@ impl Counter {
     /// The number of requests that wait for the subject.
     pub fn queued(&self) -> usize {
         self.queue.get().map_or(0, |queue| queue.depth())
+    }
+
+    /// What waits for the subject.
+    pub fn queue_view(&self) -> QueueView {
+        self.queue.get().map(|queue| queue.view()).unwrap_or_default()
     }
 
     /// Has the request whose turn it is try again, because something was given back.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Counter, Moment};
+use crate::wait_queue::QueueView;
 
 /// Parts with locks of their own, so that whoever reads all counters keeps others waiting for a part only.
 const SHARDS: usize = 16;
@@ -70,12 +71,9 @@ impl Counters {
         })
     }
 
-    /// The number of requests that wait, of all subjects together.
-    pub fn queued(&self) -> usize {
-        let waiting = |shard: &Mutex<Shard>| {
-            lock(shard).counters.values().map(|counter| counter.queued()).sum::<usize>()
-        };
-        self.shards.iter().map(waiting).sum()
+    /// What waits for all subjects together.
+    pub fn queue_view(&self) -> QueueView {
+        self.all().fold(QueueView::default(), |sum, (_, counter)| sum.with(&counter.queue_view()))
     }
 
     fn shard(&self, subject: &CountedSubject) -> MutexGuard<'_, Shard> {

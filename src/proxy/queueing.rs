@@ -21,7 +21,7 @@ pub(super) fn queueing(
     }
     let record = &exchange.record;
     let kind = kind(context, record, model);
-    let queueing = Queueing::new(ticket(record, &kind), kind);
+    let queueing = Queueing::new(ticket(record, &kind), kind, exchange.metrics().clone());
     exchange.record.queueing = Some(queueing.clone());
     queueing
 }

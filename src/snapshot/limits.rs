@@ -22,6 +22,7 @@ use crate::{
         shared::{ADMIT, ADMIT_BY_RATES, APPLY, Sharing, SharingSettings},
     },
     store::Store,
+    wait_queue::QueueView,
 };
 
 use compiled::CompiledLimit;
@@ -95,8 +96,8 @@ pub struct LimitedRequest<'a> {
 pub struct LimitQueued<'a> {
     /// Name of the limit.
     pub limit: &'a Arc<str>,
-    /// How many there are, of all subjects together.
-    pub depth: usize,
+    /// Those of all subjects together.
+    pub view: QueueView,
 }
 
 impl LimitIndex {
@@ -233,7 +234,7 @@ impl LimitIndex {
             .limits
             .iter()
             .filter(|compiled| compiled.limit.queue.is_some())
-            .map(|compiled| LimitQueued { limit: &compiled.limit.name, depth: compiled.counters.queued() })
+            .map(|compiled| LimitQueued { limit: &compiled.limit.name, view: compiled.counters.queue_view() })
     }
 
     fn found(&self, request: &LimitedRequest<'_>) -> Found<'_> {

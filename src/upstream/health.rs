@@ -17,7 +17,7 @@ use std::{
 use super::evidence::{ACTIVE, CallerHash, Evidence, Failure, RequestHash};
 use crate::{
     pause,
-    wait_queue::{QueuePermit, Room, Ticket, WaitQueue, Waiter},
+    wait_queue::{QueuePermit, QueueView, Room, Ticket, WaitQueue, Waiter},
 };
 
 /// When a circuit breaker opens, and for how long.
@@ -125,6 +125,11 @@ impl TargetState {
     /// The number of requests that wait for one in flight to end (`max_pending`).
     pub fn waiting(&self) -> usize {
         self.pending.waiting()
+    }
+
+    /// What waits for the target.
+    pub fn queue_view(&self) -> QueueView {
+        self.pending.view()
     }
 
     /// How often the circuit breaker has opened.

@@ -10,7 +10,10 @@
 //! What a request will cost is an estimate. When its real cost is known, the difference is charged to its flow. A flow that owes anything keeps its
 //! debt while it has no waiters, for as long as others of its priority wait.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Instant,
+};
 
 use super::ticket::{ArrivalNumber, FlowKey, Ticket};
 
@@ -18,6 +21,8 @@ use super::ticket::{ArrivalNumber, FlowKey, Ticket};
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) ticket: Ticket,
+    /// When it joined.
+    pub(super) since: Instant,
     pub(super) item: T,
 }
 
@@ -76,6 +81,11 @@ impl<T> Flows<T> {
     /// The number of waiters.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
+    }
+
+    /// All waiters, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry<T>> {
+        self.flows.values().flat_map(|flow| flow.entries.values())
     }
 
     /// Adds a waiter behind those of its flow that arrived before it. Returns how many waiters will be served before it if all cost the same and

@@ -12,6 +12,7 @@ mod flows;
 mod schedule;
 mod ticket;
 mod turns;
+mod view;
 
 use std::{
     fmt,
@@ -28,6 +29,7 @@ use tokio::sync::{Notify, oneshot};
 use schedule::Schedule;
 pub use ticket::{ArrivalNumber, FlowKey, Ticket};
 pub use turns::{QueueBounds, TurnQueue, TurnWaiter};
+pub use view::QueueView;
 
 /// Waiters in one queue, whatever else bounds it.
 const MOST_WAITERS: usize = 65_536;
@@ -112,6 +114,14 @@ impl WaitQueue {
     /// The number of [`Waiter`]s: also of those that have a permit, and wait for something else before they leave.
     pub fn waiters(&self) -> usize {
         self.waiters.load(Ordering::Relaxed)
+    }
+
+    /// What the queue holds.
+    pub fn view(&self) -> QueueView {
+        if !self.has_waiters() {
+            return QueueView::default();
+        }
+        self.lock().schedule.view()
     }
 
     /// Whether any request waits for a permit.

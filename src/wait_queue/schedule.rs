@@ -3,7 +3,10 @@
 //! A higher priority goes first. So that no lower one starves, each has a share of what is served that it gets while it has waiters: of 100 tokens
 //! at least 20 for normal and 10 for low priority.
 
+use std::time::Instant;
+
 use super::{
+    QueueView,
     flows::{Entry, Flows},
     ticket::{FlowKey, Ticket},
 };
@@ -31,6 +34,9 @@ struct Class<T> {
     share: i64,
     /// Hundredths of tokens that it may be served before higher priorities.
     credit: i64,
+    /// The credit that it has got for what others were served, and that it has paid for what it was. Corrections take back no more than that.
+    got: i64,
+    paid: i64,
     flows: Flows<T>,
 }
 
@@ -44,7 +50,13 @@ struct Choice {
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        let class = |priority| Class { share: least_share(priority), credit: 0, flows: Flows::default() };
+        let class = |priority| Class {
+            share: least_share(priority),
+            credit: 0,
+            got: 0,
+            paid: 0,
+            flows: Flows::default(),
+        };
         Self { classes: Priority::ALL.map(class) }
     }
 }
@@ -61,7 +73,20 @@ impl<T> Schedule<T> {
         let index = index(ticket.priority);
         let higher: usize = self.classes.iter().take(index).map(|class| class.flows.waiting()).sum();
         let Some(class) = self.classes.get_mut(index) else { return 0 };
-        higher + class.flows.insert(Entry { ticket, item }) + 1
+        higher + class.flows.insert(Entry { ticket, since: Instant::now(), item }) + 1
+    }
+
+    /// All waiters.
+    pub(super) fn view(&self) -> QueueView {
+        let now = Instant::now();
+        let mut view = QueueView::default();
+        for (priority, class) in self.classes.iter().enumerate() {
+            for entry in class.flows.entries() {
+                view.add(priority, entry.since, now);
+                view.bytes = view.bytes.saturating_add(entry.ticket.bytes);
+            }
+        }
+        view
     }
 
     /// Takes the next waiter out, of those that `may` be served, if it `is_wanted`. It counts as served.
@@ -103,15 +128,28 @@ impl<T> Schedule<T> {
         let class = self.classes.get_mut(index(ticket.priority))?;
         let entry = class.flows.remove(ticket)?;
         if class.flows.waiting() == 0 {
-            class.credit = 0;
+            class.forget_credit();
         }
         Some(entry.item)
     }
 
-    /// Charges `excess` more to a flow than its requests were expected to cost; negative: what it was charged too much.
+    /// Charges `excess` more to a flow than its requests were expected to cost; negative: what it was charged too much. Priorities share what was really
+    /// served.
     pub(super) fn charge(&mut self, priority: Priority, flow: FlowKey, excess: i64) {
-        if let Some(class) = self.classes.get_mut(index(priority)) {
+        let charged = index(priority);
+        if let Some(class) = self.classes.get_mut(charged) {
             class.flows.charge(flow, excess);
+        }
+        let is_before_others = self.classes.iter().take(charged).any(|class| class.flows.waiting() > 0);
+        for (index, class) in self.classes.iter_mut().enumerate() {
+            if class.flows.waiting() == 0 {
+                continue;
+            }
+            if index != charged {
+                class.get(excess.saturating_mul(class.share).max(-class.got));
+            } else if is_before_others {
+                class.pay(excess.saturating_mul(100 - class.share).max(-class.paid));
+            }
         }
     }
 
@@ -120,11 +158,11 @@ impl<T> Schedule<T> {
         for (index, class) in self.classes.iter_mut().enumerate() {
             if class.flows.waiting() == 0 {
                 // A priority saves nothing for the time when it has waiters again.
-                class.credit = 0;
+                class.forget_credit();
             } else if index != served.class {
-                class.credit = class.credit.saturating_add(cost * class.share);
+                class.get(cost * class.share);
             } else if served.by_credit {
-                class.credit -= cost * (100 - class.share);
+                class.pay(cost * (100 - class.share));
             }
         }
     }
@@ -138,6 +176,24 @@ impl<T> Schedule<T> {
         };
         let by_credit = self.classes.iter().zip(&costs).rposition(has_credit).filter(|class| *class > first);
         Some(Choice { class: by_credit.unwrap_or(first), by_credit: by_credit.is_some() })
+    }
+}
+
+impl<T> Class<T> {
+    /// Gets its share of what another was served; negative: gives back what it has got too much.
+    fn get(&mut self, share: i64) {
+        self.credit = self.credit.saturating_add(share);
+        self.got = self.got.saturating_add(share);
+    }
+
+    /// Pays for what was served; negative: gets back what it has paid too much.
+    fn pay(&mut self, price: i64) {
+        self.credit = self.credit.saturating_sub(price);
+        self.paid = self.paid.saturating_add(price);
+    }
+
+    fn forget_credit(&mut self) {
+        (self.credit, self.got, self.paid) = (0, 0, 0);
     }
 }
 

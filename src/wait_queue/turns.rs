@@ -14,7 +14,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{MOST_WAITERS, Room, schedule::Schedule, ticket::Ticket};
+use super::{MOST_WAITERS, QueueView, Room, schedule::Schedule, ticket::Ticket};
 
 /// How much such a queue holds, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,14 @@ impl TurnQueue {
     /// The number of waiters.
     pub fn depth(&self) -> usize {
         self.depth.load(Ordering::SeqCst)
+    }
+
+    /// What the queue holds.
+    pub fn view(&self) -> QueueView {
+        if self.depth() == 0 {
+            return QueueView::default();
+        }
+        self.lock().schedule.view()
     }
 
     /// Has a waiter try, because something was given back.

@@ -139,7 +139,8 @@ async fn wait_in_the_queue(gateway: &Gateway, upstream: &Simulator) {
     let first = tokio::spawn(ask_narrow(address));
     has_seen(upstream, before + 1).await;
     let second = tokio::spawn(ask_narrow(address));
-    let waiting = || gateway.inside().live.load().limits.queued().map(|queued| queued.depth).sum::<usize>();
+    let waiting =
+        || gateway.inside().live.load().limits.queued().map(|queued| queued.view.depth()).sum::<usize>();
     until(|| waiting() == 1).await;
     gate.open();
     assert_eq!((first.await.unwrap(), second.await.unwrap()), (StatusCode::OK, StatusCode::OK));

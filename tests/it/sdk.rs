@@ -7,6 +7,7 @@ mod bench;
 mod calls;
 mod faults;
 mod heartbeats;
+mod limits;
 mod media;
 pub mod packages;
 mod row;

@@ -108,7 +108,8 @@ pub(super) fn models(counts: &Counts, currency: Option<&str>) -> Value {
 /// How many requests wait, for each limit that has a queue; at most [`QUEUES`].
 pub(super) fn queues(snapshot: &Snapshot) -> Value {
     let queued = snapshot.limits.queued().take(QUEUES);
-    let shown: Map<String, Value> = queued.map(|one| (one.limit.to_string(), json!(one.depth))).collect();
+    let shown: Map<String, Value> =
+        queued.map(|one| (one.limit.to_string(), json!(one.view.depth()))).collect();
     Value::Object(shown)
 }
 

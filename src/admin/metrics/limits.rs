@@ -7,6 +7,7 @@ use crate::{
     exchange::now,
     telemetry::metrics::{
         exposition::{Exposition, MetricKind},
+        request_counts::QueueName,
         scale::Scale,
     },
 };
@@ -24,13 +25,46 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
         out.value(&[("limit", name(limit)), ("decision", constant(decision))], count);
     }
     saturation(out, scraped);
+    queues(out, scraped);
+}
+
+/// The queues of limits; each limit's subjects together.
+fn queues(out: &mut Exposition, scraped: &Scraped) {
+    out.family("sluicegate_queue_depth", Gauge, "Requests that wait in the queue of a limit.");
+    for queued in scraped.snapshot.limits.queued() {
+        out.value(&[("limit", queued.limit)], queued.view.depth());
+    }
+    out.family("sluicegate_queue_bytes", Gauge, "Bytes of the requests that wait in the queue of a limit.");
+    for queued in scraped.snapshot.limits.queued() {
+        out.value(&[("limit", queued.limit)], queued.view.bytes);
+    }
+    out.family(
+        "sluicegate_queue_oldest_wait_seconds",
+        Gauge,
+        "How long the oldest request in the queue of a limit has waited.",
+    );
+    for queued in scraped.snapshot.limits.queued() {
+        out.value(&[("limit", queued.limit)], queued.view.oldest.unwrap_or_default().as_secs_f64());
+    }
     out.family(
         "sluicegate_queue_wait_seconds",
         Histogram,
-        "Time that requests waited in the queue of a limit.",
+        "Time that requests waited in the queue of a limit, whatever became of them.",
     );
-    for (limit, waits) in &counts.queue_waits {
-        out.histogram(&[("limit", name(limit))], Scale::LONG, waits);
+    for (queue, waits) in &scraped.counts.queue_waits {
+        if let QueueName::Limit(limit) = queue {
+            out.histogram(&[("limit", name(limit))], Scale::LONG, waits);
+        }
+    }
+    out.family(
+        "sluicegate_queue_requests",
+        Counter,
+        "Requests that came to the queue of a limit, by result: served, timeout, full, too_late (it would have had to wait for too long), moved (another limit refused it), draining, or left.",
+    );
+    for ((queue, result), count) in &scraped.counts.queue_results {
+        if let QueueName::Limit(limit) = queue {
+            out.value(&[("limit", name(limit)), ("result", constant(result))], count);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
     telemetry::metrics::{
         count::Count,
         exposition::{Exposition, MetricKind},
-        request_counts::Counts,
+        request_counts::{Counts, QueueName},
         scale::Scale,
         worker::WorkerMetrics,
     },
@@ -23,6 +23,7 @@ pub(super) fn write(out: &mut Exposition, scraped: &Scraped) {
     connects(out, &scraped.counts);
     targets(out, &scraped.snapshot, scraped.now);
     bounds(out, &scraped.snapshot);
+    waits(out, scraped);
     keys(out, scraped);
     quotas(out, &scraped.snapshot);
 }
@@ -89,6 +90,41 @@ fn targets(out: &mut Exposition, snapshot: &Snapshot, now: Instant) {
                 let labels = [("upstream", &*upstream.name), ("target", &*target.url)];
                 out.value(&labels, part(&target.state, now));
             }
+        }
+    }
+}
+
+/// The queues of targets.
+fn waits(out: &mut Exposition, scraped: &Scraped) {
+    out.family(
+        "sluicegate_target_waiting_bytes",
+        Gauge,
+        "Bytes of the requests that wait because of max_pending of a target.",
+    );
+    for upstream in scraped.snapshot.upstreams.values() {
+        for target in upstream.targets() {
+            let labels = [("upstream", &*upstream.name), ("target", &*target.url)];
+            out.value(&labels, target.state.queue_view().bytes);
+        }
+    }
+    out.family(
+        "sluicegate_target_wait_seconds",
+        Histogram,
+        "Time that requests waited because of max_pending of a target, by upstream, whatever became of them.",
+    );
+    for (queue, total) in &scraped.counts.queue_waits {
+        if let QueueName::Upstream(upstream) = queue {
+            out.histogram(&[("upstream", name(upstream))], Scale::LONG, total);
+        }
+    }
+    out.family(
+        "sluicegate_target_waits",
+        Counter,
+        "Requests that came to the queue of a target, by result: served, timeout, full, moved (another candidate served it), or left.",
+    );
+    for ((queue, result), count) in &scraped.counts.queue_results {
+        if let QueueName::Upstream(upstream) = queue {
+            out.value(&[("upstream", name(upstream)), ("result", constant(result))], count);
         }
     }
 }

@@ -13,12 +13,13 @@ use tokio::time::sleep_until;
 use super::{NotAdmitted, taking::take_turn};
 use crate::{
     body::ConnectionState,
-    exchange::{Exchange, Queueing, Server},
+    exchange::{Exchange, QueueResult, QueueWait, Queueing, Server},
     fault::Phase,
     limit::{Admitted, Applied, Counter, Demand, Refused},
     proxy::{context::RequestContext, queueing::queueing},
     snapshot::LimitIndex,
     store::StoreWait,
+    telemetry::metrics::request_counts::QueueName,
     wait_queue::QueueBounds,
 };
 
@@ -96,18 +97,21 @@ impl LimitWait<'_> {
     ) -> Result<Result<Admitted, Refused>, NotAdmitted> {
         let counter = refused.counter.clone();
         let latest = self.queueing.latest(bounds.wait, Instant::now());
+        let queue = QueueName::Limit(Some(refused.limit.name.clone()));
         if is_too_late(&refused, latest) {
+            self.queueing.turned_away(queue, QueueResult::TooLate);
             return Err(NotAdmitted::Refused(refused));
         }
         let Some(waiter) = counter.queue().join(bounds.room, self.queueing.ticket) else {
+            self.queueing.turned_away(queue, QueueResult::Full);
             return Err(NotAdmitted::Refused(refused));
         };
-        let _wait = self.queueing.join(waiter.position());
+        let wait = self.queueing.join(queue, waiter.position());
         loop {
             match self.within(latest, waiter.turn()).await {
                 Woken::By(()) => {}
-                Woken::Late => return Err(self.timed_out(refused)),
-                Woken::Draining => return Err(NotAdmitted::Draining),
+                Woken::Late => return Err(self.timed_out(&wait, refused)),
+                Woken::Draining => return Err(draining(&wait)),
             }
             if !self.turns.iter().any(|had| Arc::ptr_eq(had, &counter)) {
                 self.turns.push(counter.clone());
@@ -116,13 +120,17 @@ impl LimitWait<'_> {
                 Ok(admitted) => {
                     self.queueing.served_by(Server::Limit(counter.clone()));
                     waiter.admitted();
+                    wait.ends(QueueResult::Served);
                     return Ok(Ok(admitted));
                 }
-                Err(other) if !Arc::ptr_eq(&other.counter, &counter) => return Ok(Err(other)),
+                Err(other) if !Arc::ptr_eq(&other.counter, &counter) => {
+                    wait.ends(QueueResult::Moved);
+                    return Ok(Err(other));
+                }
                 Err(again) => again,
             };
             if is_too_late(&refused, latest) {
-                return Err(self.timed_out(refused));
+                return Err(self.timed_out(&wait, refused));
             }
             let until = match refused.wait {
                 Some(wait) => Instant::now() + wait,
@@ -131,9 +139,9 @@ impl LimitWait<'_> {
                 None => latest,
             };
             match self.within(until, waiter.woken()).await {
-                Woken::Late if until >= latest => return Err(self.timed_out(refused)),
+                Woken::Late if until >= latest => return Err(self.timed_out(&wait, refused)),
                 Woken::Late => waiter.time_has_come(),
-                Woken::Draining => return Err(NotAdmitted::Draining),
+                Woken::Draining => return Err(draining(&wait)),
                 Woken::By(()) => {}
             }
         }
@@ -149,7 +157,8 @@ impl LimitWait<'_> {
         result
     }
 
-    fn timed_out(&self, refused: Refused) -> NotAdmitted {
+    fn timed_out(&self, wait: &QueueWait, refused: Refused) -> NotAdmitted {
+        wait.ends(QueueResult::Timeout);
         NotAdmitted::TimedOut { refused, waited: self.queueing.waited() }
     }
 
@@ -164,6 +173,11 @@ impl LimitWait<'_> {
             () = sleep_until(latest.into()) => Woken::Late,
         }
     }
+}
+
+fn draining(wait: &QueueWait) -> NotAdmitted {
+    wait.ends(QueueResult::Draining);
+    NotAdmitted::Draining
 }
 
 /// When the shared store is asked again whether another gateway has given something back: in 50 to 100 ms.

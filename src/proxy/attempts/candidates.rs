@@ -17,7 +17,7 @@ use super::{
     tried::{FailureScope, Failures, StepTarget, Tried},
 };
 use crate::{
-    exchange::Queueing,
+    exchange::{QueueResult, Queueing},
     proxy::{
         arrival::{CallerTimeouts, EphemeralAccess},
         key_use::{KeyUse, RouteKeys},
@@ -198,6 +198,7 @@ impl Candidates {
             excluded.extend(self.foreign_keys_of_step(step));
             keys.add(available.step, step.upstream.clone(), model, excluded);
         }
+        self.waits.end(QueueResult::Left);
         let first = poll_fn(|cx| {
             if self.waits.poll(cx) {
                 return Poll::Ready(Waited::LookAgain);
@@ -214,7 +215,10 @@ impl Candidates {
             Some(until) => tokio::time::timeout_at(until.into(), first).await.unwrap_or(Waited::RoundOver),
         };
         match &waited {
-            Waited::RoundOver => self.new_round(),
+            Waited::RoundOver => {
+                self.waits.end(QueueResult::Timeout);
+                self.new_round();
+            }
             Waited::Key(..) | Waited::LookAgain => self.forget_failures_at(steps),
             Waited::TooLate => {}
         }

@@ -9,8 +9,9 @@ use std::{
 };
 
 use crate::{
-    exchange::{QueueWait, Queueing, Server},
+    exchange::{QueueResult, QueueWait, Queueing, Server},
     snapshot::{Step, Target},
+    telemetry::metrics::request_counts::QueueName,
     upstream::TargetState,
     wait_queue::{QueuePermit, Waiter},
 };
@@ -30,7 +31,7 @@ pub(super) struct TargetWaits {
 struct Queued {
     state: Arc<TargetState>,
     waiter: Waiter,
-    _wait: QueueWait,
+    wait: QueueWait,
 }
 
 /// What a place in a target's queue has led to.
@@ -50,7 +51,13 @@ impl TargetWaits {
     pub(super) fn stay_at(&mut self, these: &[(&Step, &Target)]) {
         let stays =
             |state: &Arc<TargetState>| these.iter().any(|(_, target)| Arc::ptr_eq(state, &target.state));
-        self.queued.retain(|queued| stays(&queued.state));
+        self.queued.retain(|queued| {
+            let stays = stays(&queued.state);
+            if !stays {
+                queued.wait.ends(QueueResult::Moved);
+            }
+            stays
+        });
     }
 
     /// Joins the queue of `target`, unless the request is in it, or the target has no limit or room.
@@ -60,9 +67,13 @@ impl TargetWaits {
             return;
         }
         let Some(queueing) = &self.queueing else { return };
-        if let Some(waiter) = target.state.enqueue(max_pending, queueing.ticket) {
-            let wait = queueing.join(waiter.position());
-            self.queued.push(Queued { state: target.state.clone(), waiter, _wait: wait });
+        let queue = QueueName::Upstream(Some(step.upstream.name.clone()));
+        match target.state.enqueue(max_pending, queueing.ticket) {
+            Some(waiter) => {
+                let wait = queueing.join(queue, waiter.position());
+                self.queued.push(Queued { state: target.state.clone(), waiter, wait });
+            }
+            None => queueing.turned_away(queue, QueueResult::Full),
         }
     }
 
@@ -71,9 +82,15 @@ impl TargetWaits {
         !self.queued.is_empty()
     }
 
-    /// Leaves all queues.
+    /// Leaves all queues, because the request goes elsewhere.
     pub(super) fn leave(&mut self) {
+        self.end(QueueResult::Moved);
         self.queued.clear();
+    }
+
+    /// Notes what the waits lead to, if none of the queues grants a permit.
+    pub(super) fn end(&self, result: QueueResult) {
+        self.queued.iter().for_each(|queued| queued.wait.ends(result));
     }
 
     /// Whether one of the queues has granted a permit, which [`take`](Self::take) then gives. The request leaves the others.
@@ -84,6 +101,10 @@ impl TargetWaits {
                 Poll::Pending => None,
             });
         let Some(granted) = granted else { return false };
+        for queued in &self.queued {
+            let is_it = Arc::ptr_eq(&queued.state, &granted.state);
+            queued.wait.ends(if is_it { QueueResult::Served } else { QueueResult::Moved });
+        }
         if let Some(queueing) = &self.queueing {
             queueing.served_by(Server::Target(granted.state.clone()));
         }

@@ -266,6 +266,11 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         if matches!(self.stage, Stage::Closing(_)) {
             return;
         }
+        if let Ending::LimitReached(refused) = &ending {
+            let limit = &refused.limit.name;
+            self.exchange.metrics().limit_decided(limit, "refused");
+            self.exchange.record.limit = Some(limit.clone());
+        }
         if !self.watch.server_closed && self.down.end_with(self.last_words(&ending)) {
             self.watch.close_code.get_or_insert(ending.code());
         }

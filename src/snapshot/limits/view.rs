@@ -6,6 +6,7 @@ use super::{CompiledLimit, LimitIndex, Rules};
 use crate::{
     config::Each,
     limit::{CountedSubject, Counter, Left, Limit, Moment, Unit},
+    wait_queue::QueueView,
 };
 
 /// A limit, and what its subjects have used.
@@ -134,6 +135,11 @@ impl SubjectView<'_> {
         ];
         let of_time = of_time.into_iter().filter_map(|(unit, left)| left.map(|left| UnitView { unit, left }));
         of_time.chain(self.concurrent()).collect()
+    }
+
+    /// What waits for the subject; `None`: the limit has no queue.
+    pub fn queue(&self) -> Option<QueueView> {
+        self.limit.queue.map(|_| self.counter.queue_view())
     }
 
     fn concurrent(&self) -> Option<UnitView> {

@@ -20,6 +20,21 @@ pub const MAX_SERIES: usize = 4096;
 /// A configured name; `None` is shown as `_other`.
 pub type Name = Option<Arc<str>>;
 
+/// A queue, by what its requests wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum QueueName {
+    /// `[limit.NAME]`
+    Limit(Name),
+    /// The targets of `[upstream.NAME]`.
+    Upstream(Name),
+}
+
+impl Default for QueueName {
+    fn default() -> Self {
+        Self::Limit(None)
+    }
+}
+
 /// Counts of one worker, or the sum of several.
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
@@ -55,8 +70,10 @@ pub struct Counts {
     pub preflights: Series<Name, u64>,
     /// Decisions of limits, by limit and decision.
     pub limit_decisions: Series<(Name, &'static str), u64>,
-    /// Waits in the queues of limits, by limit.
-    pub queue_waits: Series<Name, Total>,
+    /// Waits in queues.
+    pub queue_waits: Series<QueueName, Total>,
+    /// Requests that came to queues, by what became of them there.
+    pub queue_results: Series<(QueueName, &'static str), u64>,
     /// Values that were counted under `_other` because a map was full. An exchange has several values, and each of its
     /// attempts one.
     pub overflowed: u64,
@@ -89,7 +106,7 @@ pub(super) enum Event {
     KeyCooldown { upstream: Arc<str>, reason: &'static str },
     Preflight { route: Name },
     LimitDecision { limit: Arc<str>, decision: &'static str },
-    QueueWait { limit: Arc<str>, wait: Duration },
+    Queued { queue: QueueName, result: &'static str, wait: Option<Duration> },
 }
 
 impl Counts {
@@ -109,7 +126,7 @@ impl Counts {
             Event::KeyCooldown { upstream, reason } => self.key_cooldown(upstream, reason),
             Event::Preflight { route } => self.preflight(route),
             Event::LimitDecision { limit, decision } => self.limit_decided(limit, decision),
-            Event::QueueWait { limit, wait } => self.queue_waited(limit, wait),
+            Event::Queued { queue, result, wait } => self.queued(queue, result, wait),
         }
     }
 
@@ -235,10 +252,14 @@ impl Counts {
         change(&mut self.limit_decisions, labels, &mut self.overflowed, |count| *count += 1);
     }
 
-    pub(super) fn queue_waited(&mut self, limit: Arc<str>, wait: Duration) {
-        change(&mut self.queue_waits, Some(limit), &mut self.overflowed, |waits| {
-            waits.observe(Scale::LONG, wait);
-        });
+    pub(super) fn queued(&mut self, queue: QueueName, result: &'static str, wait: Option<Duration>) {
+        let overflowed = &mut self.overflowed;
+        if let Some(wait) = wait {
+            change(&mut self.queue_waits, queue.clone(), overflowed, |waits| {
+                waits.observe(Scale::LONG, wait);
+            });
+        }
+        change(&mut self.queue_results, (queue, result), overflowed, |count| *count += 1);
     }
 
     pub(super) fn key_cooldown(&mut self, upstream: Arc<str>, reason: &'static str) {

@@ -21,7 +21,7 @@ use super::{
     histogram::Total,
     measures::{CallerMeasures, Costs, Measures, ModelMeasures},
     models::ModelNames,
-    request_counts::{Counts, Event},
+    request_counts::{Counts, Event, QueueName},
     sample::{OwnedSample, Sample},
     series::Series,
 };
@@ -117,12 +117,11 @@ impl WorkerMetrics {
         }
     }
 
-    /// Counts a wait in the queue of a limit, whether or not the request was admitted after it.
-    pub fn queue_waited(&self, limit: &Arc<str>, wait: Duration) {
-        let limit = limit.clone();
+    /// Counts a request that came to a queue: what became of it there, and how long it waited; `None`: not at all.
+    pub fn queued(&self, queue: QueueName, result: &'static str, wait: Option<Duration>) {
         match self.free() {
-            Some(mut counts) => counts.queue_waited(limit, wait),
-            None => self.note(Event::QueueWait { limit, wait }),
+            Some(mut counts) => counts.queued(queue, result, wait),
+            None => self.note(Event::Queued { queue, result, wait }),
         }
     }
 
@@ -135,6 +134,7 @@ impl WorkerMetrics {
         self.copy(|counts| &counts.key_cooldowns, &mut total.key_cooldowns, sum);
         self.copy(|counts| &counts.preflights, &mut total.preflights, sum);
         self.copy(|counts| &counts.limit_decisions, &mut total.limit_decisions, sum);
+        self.copy(|counts| &counts.queue_results, &mut total.queue_results, sum);
         self.copy(|counts| &counts.sdks, &mut total.sdks, sum);
         self.copy(|counts| &counts.rescued, &mut total.rescued, sum);
         self.copy(|counts| &counts.broken, &mut total.broken, sum);

@@ -187,3 +187,29 @@ fn corrected_estimates_leave_the_shares_equal() {
     let fair = used.iter().sum::<u64>() / 3;
     assert!(used.iter().all(|used| used.abs_diff(fair) <= 1_000), "{used:?}");
 }
+
+/// The least share of a priority is one of what was really used, whatever was expected.
+#[test]
+fn a_priority_gets_its_share_of_what_was_really_used() {
+    for (of_normal, of_low) in [(400, 25), (25, 400), (100, 50), (100, 100)] {
+        let mut schedule = Schedule::default();
+        let join = |schedule: &mut Schedule<Ticket>, priority| {
+            let ticket = Ticket { priority, weight: 100, ..ticket(ONE) };
+            schedule.insert(ticket, ticket);
+        };
+        for priority in [Priority::Normal, Priority::Low] {
+            (0..4).for_each(|_| join(&mut schedule, priority));
+        }
+        let (mut all, mut low) = (0, 0);
+        for _ in 0..5_000 {
+            let next = schedule.take_next(|_| true, |_| true).unwrap();
+            let used = if next.priority == Priority::Low { of_low } else { of_normal };
+            schedule.charge(next.priority, next.flow, next.excess(used));
+            all += used;
+            low += if next.priority == Priority::Low { used } else { 0 };
+            join(&mut schedule, next.priority);
+        }
+        let share = low as f64 / all as f64;
+        assert!((0.095..0.105).contains(&share), "{share} with {of_normal} and {of_low}");
+    }
+}

@@ -27,6 +27,8 @@ struct Ring {
     quantum: i64,
     is_begun: bool,
     credit: i64,
+    got: i64,
+    paid: i64,
 }
 
 impl Reference {
@@ -43,6 +45,7 @@ impl Reference {
     }
 
     pub(super) fn charge(&mut self, ticket: &Ticket, excess: i64) {
+        self.charge_priorities(ticket, excess);
         if self.of_class(ticket.priority).is_empty() {
             return;
         }
@@ -54,6 +57,26 @@ impl Reference {
             ring.join(ticket.flow);
         }
         *ring.deficits.get_mut(&ticket.flow).unwrap() -= excess;
+    }
+
+    fn charge_priorities(&mut self, ticket: &Ticket, excess: i64) {
+        for priority in Priority::ALL {
+            if self.of_class(priority).is_empty() {
+                continue;
+            }
+            let is_before_others =
+                Priority::ALL.iter().any(|other| *other > priority && !self.of_class(*other).is_empty());
+            let ring = self.classes.get_mut(&priority).unwrap();
+            if priority != ticket.priority {
+                let more = (excess * share(priority)).max(-ring.got);
+                ring.credit += more;
+                ring.got += more;
+            } else if is_before_others {
+                let price = (excess * (100 - share(priority))).max(-ring.paid);
+                ring.credit -= price;
+                ring.paid += price;
+            }
+        }
     }
 
     pub(super) fn take_next(&mut self) -> Option<Waiting> {
@@ -82,11 +105,13 @@ impl Reference {
             let is_idle = self.of_class(priority).is_empty();
             let Some(ring) = self.classes.get_mut(&priority) else { continue };
             if is_idle {
-                ring.credit = 0;
+                (ring.credit, ring.got, ring.paid) = (0, 0, 0);
             } else if index != chosen {
                 ring.credit += cost * share(priority);
+                ring.got += cost * share(priority);
             } else if chosen != first {
                 ring.credit -= cost * (100 - share(priority));
+                ring.paid += cost * (100 - share(priority));
             }
         }
         Some(served)
@@ -139,7 +164,7 @@ impl Reference {
             ring.deficits.clear();
             ring.is_begun = false;
             ring.quantum = 0;
-            ring.credit = 0;
+            (ring.credit, ring.got, ring.paid) = (0, 0, 0);
         } else if of_class.iter().all(|waiting| waiting.ticket.flow != flow) && ring.deficits[&flow] >= 0 {
             ring.leave(flow);
         }

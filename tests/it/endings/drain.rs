@@ -7,7 +7,7 @@ use sluicegate::{
 };
 use tokio::net::TcpStream;
 
-use super::{EVENT, arrived, assert_ended, assert_given_up, chat_request};
+use super::{EVENT, arrived, assert_ended, assert_given_up, chat_request, counted};
 use crate::harness::{
     Answer, BOTH, Client, Gateway, Http, Keys, request, safely, send, simulator, take, whole,
 };
@@ -26,7 +26,7 @@ fn held(gate: &Gate) -> Script {
 fn gateway(upstream: &sluicegate::simulator::Simulator, up: Http, deadline: &str) -> Gateway {
     let server = format!("drain = {{ deadline = \"{deadline}\" }}");
     let more = "[admin]\naddress = \"127.0.0.1:0\"";
-    Gateway::with(upstream, up, Keys { server: &server, more, ..Keys::default() })
+    counted(&upstream.url(), up, Keys { server: &server, more, ..Keys::default() })
 }
 
 /// What a load balancer is told.

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use sluicegate::simulator::{Head, Script, Step};
 
-use super::{EVENT, arrived, assert_ended, assert_given_up, chat_request};
+use super::{EVENT, arrived, assert_ended, assert_given_up, chat_request, counted};
 use crate::{
-    harness::{BOTH, Client, Gateway, Http, Keys, body_of, post, safely, simulator, take},
+    harness::{BOTH, Client, Http, Keys, body_of, post, safely, simulator, take},
     silence::Silence,
 };
 
@@ -43,7 +43,7 @@ async fn while_the_upstream_is_silent_before_its_answer() {
     for up in BOTH {
         for (down, leaving) in WAYS {
             upstream.reset();
-            let gateway = Gateway::before(&upstream, up, "");
+            let gateway = counted(&upstream.url(), up, Keys::default());
             upstream.queue(Script::new(vec![Step::Stall]));
             let mut client = Client::connect(gateway.address(), down).await;
             let pending = client.begin(chat_request(gateway.address(), down)).await;
@@ -64,7 +64,7 @@ async fn while_the_upstream_is_silent_within_its_answer() {
     for up in BOTH {
         for (down, leaving) in WAYS {
             upstream.reset();
-            let gateway = Gateway::before(&upstream, up, "");
+            let gateway = counted(&upstream.url(), up, Keys::default());
             upstream.queue(Script::new(vec![
                 Step::Head(Head::event_stream()),
                 Step::Send(EVENT.into()),
@@ -92,7 +92,7 @@ async fn while_the_upstream_sends_without_end() {
     for up in BOTH {
         for (down, leaving) in WAYS {
             upstream.reset();
-            let gateway = Gateway::before(&upstream, up, "");
+            let gateway = counted(&upstream.url(), up, Keys::default());
             let request = post(gateway.address(), down, "/v1/chat/completions")
                 .header("x-simulate", "frames=100000000; size=100")
                 .body(crate::harness::whole(crate::harness::CHAT))
@@ -117,7 +117,7 @@ async fn within_an_upload_that_is_passed_on() {
     for up in BOTH {
         for (down, leaving) in WAYS {
             upstream.reset();
-            let gateway = Gateway::before(&upstream, up, "");
+            let gateway = counted(&upstream.url(), up, Keys::default());
             let mut client = Client::connect(gateway.address(), down).await;
             let (pieces, body) = body_of();
             let request = post(gateway.address(), down, "/v1/files").header("content-type", "text/plain");
@@ -147,7 +147,7 @@ async fn within_an_upload_that_is_passed_on() {
 async fn within_an_upload_that_is_read_whole() {
     let upstream = simulator().await;
     for (down, leaving) in WAYS {
-        let gateway = Gateway::before(&upstream, Http::One, "");
+        let gateway = counted(&upstream.url(), Http::One, Keys::default());
         let mut client = Client::connect(gateway.address(), down).await;
         let (pieces, body) = body_of();
         let request = post(gateway.address(), down, "/v1/chat/completions").body(body).unwrap();
@@ -171,7 +171,7 @@ async fn while_the_gateway_connects() {
     for up in BOTH {
         for (down, leaving) in WAYS {
             let silence = Silence::new();
-            let gateway = Gateway::to(&silence.url(), up, Keys::default());
+            let gateway = counted(&silence.url(), up, Keys::default());
             let mut client = Client::connect(gateway.address(), down).await;
             let pending = client.begin(chat_request(gateway.address(), down)).await;
             silence.wait_for_attempts(1).await;

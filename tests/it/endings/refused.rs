@@ -4,10 +4,9 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use hyper::body::Frame;
 
-use super::assert_ended;
+use super::{assert_ended, counted};
 use crate::harness::{
-    BOTH, Client, Gateway, Http, Keys, Sent, authorised, body_of, post, request, safely, send, simulator,
-    whole,
+    BOTH, Client, Http, Keys, Sent, authorised, body_of, post, request, safely, send, simulator, whole,
 };
 
 const KEYS: Keys<'static> = Keys {
@@ -50,7 +49,7 @@ fn refusals(at: std::net::SocketAddr, down: Http) -> Vec<(Request<Sent>, Refusal
 #[tokio::test]
 async fn requests_that_are_refused_by_what_they_are() {
     let upstream = simulator().await;
-    let gateway = Gateway::with(&upstream, Http::One, KEYS);
+    let gateway = counted(&upstream.url(), Http::One, KEYS);
     let mut exchanges = 0;
     for down in BOTH {
         for (request, (status, code, phase)) in refusals(gateway.address(), down) {
@@ -80,7 +79,7 @@ async fn requests_that_are_refused_by_what_they_are() {
 #[tokio::test]
 async fn a_body_that_turns_out_too_large() {
     let upstream = simulator().await;
-    let gateway = Gateway::with(&upstream, Http::One, KEYS);
+    let gateway = counted(&upstream.url(), Http::One, KEYS);
     for (exchange, down) in BOTH.into_iter().enumerate() {
         let mut client = Client::connect(gateway.address(), down).await;
         let (pieces, body) = body_of();
@@ -100,7 +99,7 @@ async fn a_body_that_turns_out_too_large() {
 async fn a_body_that_stops_coming() {
     let upstream = simulator().await;
     for up in BOTH {
-        let gateway = Gateway::with(&upstream, up, KEYS);
+        let gateway = counted(&upstream.url(), up, KEYS);
         let mut exchanges = 0;
         for down in BOTH {
             for (kind, phase) in [("application/json", "intake"), ("text/plain", "first_byte")] {

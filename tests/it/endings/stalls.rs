@@ -5,9 +5,9 @@ use std::time::Duration;
 use sluicegate::simulator::{Cut, Head};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{assert_ended, assert_given_up};
+use super::{assert_ended, assert_given_up, counted};
 use crate::harness::{
-    BOTH, CHAT, CLIENT_KEY, Client, Gateway, Http, Keys, Small, chat, cut_off, post, safely, simulator, whole,
+    BOTH, CHAT, CLIENT_KEY, Client, Http, Keys, Small, chat, cut_off, post, safely, simulator, whole,
 };
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn an_endless_answer_that_nobody_reads() {
         for down in BOTH {
             upstream.reset();
             let server = r#"write_stall = "200ms""#;
-            let gateway = Gateway::with(&upstream, up, Keys { server, ..Keys::default() });
+            let gateway = counted(&upstream.url(), up, Keys { server, ..Keys::default() });
             let mut client = Client::connect_with(gateway.address(), down, Small::Yes).await;
             let request = post(gateway.address(), down, "/v1/chat/completions")
                 .header("x-simulate", "frames=100000000; size=1000")
@@ -51,7 +51,7 @@ async fn a_silent_answer_whose_beginning_nobody_reads() {
     let upstream = simulator().await;
     for down in BOTH {
         let server = r#"write_stall = "200ms""#;
-        let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+        let gateway = counted(&upstream.url(), Http::One, Keys { server, ..Keys::default() });
         let mut client = Client::connect_with(gateway.address(), down, Small::Yes).await;
         // More than the caller's window.
         let request = post(gateway.address(), down, "/v1/chat/completions")
@@ -71,7 +71,7 @@ async fn a_caller_that_reads_slowly_and_steadily_is_not_cut() {
     const READ: usize = 200 << 10;
     let upstream = simulator().await;
     let server = r#"write_stall = "1s""#;
-    let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+    let gateway = counted(&upstream.url(), Http::One, Keys { server, ..Keys::default() });
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 << 10).unwrap();
     let mut caller = socket.connect(gateway.address()).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_broken_answer_that_nobody_reads() {
     let upstream = simulator().await;
     for down in BOTH {
         let server = r#"write_stall = "200ms""#;
-        let gateway = Gateway::with(&upstream, Http::One, Keys { server, ..Keys::default() });
+        let gateway = counted(&upstream.url(), Http::One, Keys { server, ..Keys::default() });
         // More than the caller's window, and little enough for hyper to take at once.
         let body = vec![b'x'; 7000];
         upstream.queue(cut_off(Head::event_stream(), &body, Cut::Close));

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use serde_json::{Value, json};
 use sluicegate::simulator::{Head, Script, Step};
 
-use super::assert_ended;
+use super::{assert_ended, counted};
 use crate::harness::{
     Answer, BOTH, Gateway, GatewayToml, Http, Keys, authorised, chat, post, send, simulator, whole,
 };
@@ -25,7 +25,7 @@ async fn answered(path: &str, body: &str, down: Http) -> (Answer, Value) {
 
 async fn answered_with(head: Head, path: &str, body: &str, down: Http) -> (Answer, Value) {
     let upstream = simulator().await;
-    let gateway = Gateway::with(&upstream, Http::One, Keys::default());
+    let gateway = counted(&upstream.url(), Http::One, Keys::default());
     upstream.queue(Script::new(vec![Step::Head(head), Step::Send(body.to_owned().into())]));
     let request = post(gateway.address(), down, path);
     let answer =
@@ -141,7 +141,7 @@ async fn media_and_runs_end_by_the_events_of_their_own_dialect() {
 async fn the_silence_of_a_session_is_no_failure() {
     let upstream = simulator().await;
     let route = r#"timeout = { idle = "50ms" }"#;
-    let gateway = Gateway::with(&upstream, Http::One, Keys { route, ..Keys::default() });
+    let gateway = counted(&upstream.url(), Http::One, Keys { route, ..Keys::default() });
     let event = "event: session.status_idle\ndata: {\"type\":\"session.status_idle\"}\n\n";
     for down in BOTH {
         upstream.queue(Script::new(vec![

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use http::StatusCode;
 use sluicegate::simulator::{Cut, Framing, Head, Script, Simulator, Step};
 
-use super::{EVENT, arrived, assert_ended, assert_given_up};
+use super::{EVENT, arrived, assert_ended, assert_given_up, counted};
 use crate::{
     harness::{BOTH, Gateway, Http, Keys, chat, simulator},
     silence::Silence,
@@ -18,7 +18,7 @@ async fn with(timeout: &str, steps: impl Fn() -> Vec<Step>, each: impl AsyncFn(&
     for up in BOTH {
         for down in BOTH {
             upstream.reset();
-            let gateway = Gateway::with(&upstream, up, Keys { route: &route, ..Keys::default() });
+            let gateway = counted(&upstream.url(), up, Keys { route: &route, ..Keys::default() });
             upstream.queue(Script::new(steps()));
             each(&upstream, &gateway, down).await;
             gateway.finish(1).await;
@@ -35,7 +35,7 @@ async fn one_that_nobody_listens_for() {
     // Whoever is given the port next is not listening on it within this test's time.
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for up in BOTH {
-        let gateway = Gateway::to(&format!("http://{nobody}"), up, Keys::default());
+        let gateway = counted(&format!("http://{nobody}"), up, Keys::default());
         for (exchange, down) in BOTH.into_iter().enumerate() {
             let answer = chat(gateway.address(), down).await;
             assert_eq!(
@@ -56,7 +56,7 @@ async fn one_that_never_accepts() {
     for up in BOTH {
         let silence = Silence::new();
         let route = r#"timeout = { connect = "100ms" }"#;
-        let gateway = Gateway::to(&silence.url(), up, Keys { route, ..Keys::default() });
+        let gateway = counted(&silence.url(), up, Keys { route, ..Keys::default() });
         for (exchange, down) in BOTH.into_iter().enumerate() {
             let answer = chat(gateway.address(), down).await;
             assert_eq!(

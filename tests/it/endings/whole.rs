@@ -4,7 +4,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use sluicegate::simulator::{Framing, Gate, Head, Script, Step};
 
-use super::{EVENT, assert_ended, chat_request};
+use super::{EVENT, assert_ended, chat_request, counted};
 use crate::harness::{
     BOTH, Client, Gateway, Keys, authorised, chat, post, safely, send, simulator, take, whole,
 };
@@ -16,7 +16,7 @@ async fn in_every_combination(
     let upstream = simulator().await;
     for up in BOTH {
         for down in BOTH {
-            let gateway = Gateway::before(&upstream, up, "");
+            let gateway = counted(&upstream.url(), up, Keys::default());
             each(&upstream, &gateway, down).await;
             let exchanges = gateway.log.access().len();
             gateway.finish(exchanges).await;
@@ -146,7 +146,7 @@ async fn a_caller_that_closes_after_the_terminal_event() {
     let upstream = simulator().await;
     for up in BOTH {
         for down in BOTH {
-            let gateway = Gateway::with(&upstream, up, Keys { one_worker: true, ..Keys::default() });
+            let gateway = counted(&upstream.url(), up, Keys { one_worker: true, ..Keys::default() });
             let gate = Gate::new();
             upstream.queue(Script::new(vec![
                 Step::Head(Head::event_stream()),

@@ -4,17 +4,23 @@ use std::{
     ffi::OsString, fmt::Display, net::SocketAddr, path::Path, sync::Arc, thread::JoinHandle, time::Duration,
 };
 
+use serde_json::Value;
 use sluicegate::{
     app::{App, Ended, Surroundings},
     config::{Config, Env, KeyHash, LogFormat, parse},
+    limit::Unit,
     listen::Workers,
     proxy,
     simulator::Simulator,
+    snapshot::UnitView,
     telemetry::{metrics::request_counts::Counts, queue::Queue},
 };
 use tokio::sync::mpsc;
 
 use super::{CLIENT_KEY, GatewayToml, Http, LogLines, UPSTREAM_KEY, safely};
+
+/// The name of a limit that must have counted exactly what the log says, when a gateway is finished.
+pub const COUNTED: &str = "counted";
 
 /// A running gateway; dropped, it is stopped at once.
 pub struct Gateway {
@@ -170,8 +176,48 @@ impl Gateway {
         self.ask_to_stop();
         assert_eq!(self.ended().await, Ended::Drained);
         assert_eq!(self.buffered(), 0);
-        assert_eq!(self.log.access().len(), exchanges, "one line for each exchange");
+        let lines = self.log.access();
+        assert_eq!(lines.len(), exchanges, "one line for each exchange");
+        self.has_charged_what_was_used(&lines);
     }
+
+    /// Checks limits after the end: nothing is in flight, and the limit [`COUNTED`] has counted what the log says.
+    fn has_charged_what_was_used(&self, lines: &[Value]) {
+        let snapshot = self.inside.live.load_full();
+        let now = sluicegate::exchange::now();
+        for view in snapshot.limits.views() {
+            let is_counted = &*view.limit().name == COUNTED;
+            for subject in view.subjects() {
+                for UnitView { unit, left } in subject.units(now) {
+                    let expected = match unit {
+                        Unit::Concurrent => 0,
+                        Unit::Requests if is_counted => {
+                            lines.iter().filter(|line| is_charged(line)).count() as u64
+                        }
+                        Unit::Tokens if is_counted => lines.iter().map(tokens).sum(),
+                        _ => continue,
+                    };
+                    assert_eq!(left.used, expected, "{unit:?} of {}: {lines:#?}", view.limit().name);
+                }
+                assert_eq!(subject.queue().map_or(0, |queue| queue.depth()), 0);
+            }
+        }
+    }
+}
+
+/// Whether an upstream has accepted the request of this access line.
+fn is_charged(line: &Value) -> bool {
+    let last = line["attempts"].as_array().and_then(|attempts| attempts.last());
+    let status = last.map_or(&line["status"], |attempt| &attempt["status"]).as_u64();
+    line["first_byte_ms"].is_number() && status.is_some_and(|status| status < 500 && status != 429)
+}
+
+/// The tokens that are charged for the request of this access line.
+fn tokens(line: &Value) -> u64 {
+    if !is_charged(line) {
+        return 0;
+    }
+    ["tokens_in", "tokens_out"].iter().filter_map(|name| line[name].as_u64()).sum()
 }
 
 fn read(toml: &str) -> Config {

@@ -107,3 +107,23 @@ async fn a_turn_that_the_server_begins_by_itself_is_refused_too() {
     assert_eq!(client.next_close().await.0, 1008);
     assert_eq!(server.next_close().await.0, 1001);
 }
+
+/// What a turn costs is known at its end: the budget is charged then, and the next turn needs something to be left.
+#[tokio::test]
+async fn a_turn_costs_what_its_tokens_cost() {
+    const PRICES: &str =
+        "[pricing]\ncurrency = \"USD\"\n[pricing.model.\"gpt-realtime*\"]\ninput = \"1\"\noutput = \"10\"\n";
+    let (gateway, upstream) = limited(&format!("cost = \"0.002\"\nper = \"month\"\n{PRICES}")).await;
+    let (mut client, mut server) = open(&gateway, &upstream, "/v1/realtime?model=gpt-realtime").await;
+    // 20 × 1 + 100 × 10 millionths each.
+    turn(&mut client, &mut server, &[BEGUN, DONE]).await;
+    turn(&mut client, &mut server, &[BEGUN, DONE]).await;
+    refused(&mut client, &mut server, "insufficient_quota").await;
+    drop((client, server));
+    let line = gateway.log.line(1).await;
+    assert_eq!((&line["error"], &line["cost"]), (&"insufficient_quota".into(), &"0.00204".into()), "{line}");
+    assert_eq!(line["limit"], "turns", "{line}");
+    let answer = crate::harness::chat(gateway.address(), crate::harness::Http::One).await;
+    assert_eq!(answer.code(), "insufficient_quota");
+    assert_eq!(answer.headers["x-should-retry"], "false");
+}

@@ -44,8 +44,8 @@ impl Sizes {
             ("model", models * (7 + u * 12)),
             ("combination", combinations * (20 * (MAX_ERRORS + 2) + 24 + 19)),
             ("SDK", Sdk::variety()),
-            ("upstream, target, key", u * (21 + 10) + targets * (7 + CODES) + keys * 9),
-            ("limit", limits * (3 + 21 + 6)),
+            ("upstream, target, key", u * (21 + 10 + 21 + 6) + targets * (8 + CODES) + keys * 9),
+            ("limit", limits * (3 + 21 + 6 + 3 + 7)),
             ("process, worker, certificate", 80 + 3 * workers + certificates),
         ]
     }

@@ -26,7 +26,7 @@ fn gateway(upstream: &Simulator, limit: &str) -> Gateway {
 
 /// The number of requests that wait for the limit `shared`.
 fn waiting(gateway: &Gateway) -> usize {
-    gateway.inside().live.load().limits.queued().map(|queued| queued.depth).sum()
+    gateway.inside().live.load().limits.queued().map(|queued| queued.view.depth()).sum()
 }
 
 fn answer_when(upstream: &Simulator, gates: &[Gate]) {

@@ -3,4 +3,6 @@
 mod limits;
 mod overload;
 pub mod rig;
+mod seen;
+mod shares;
 mod targets;

@@ -2,7 +2,7 @@
 
 use sluicegate::simulator::Gate;
 
-use super::rig::{ask, client, gated, key_of};
+use super::rig::{ask, ask_with, client, gated, key_of};
 use crate::{
     faults::rig::has_seen,
     harness::{BOTH, Client, Gateway, GatewayToml, body_of, post, safely, simulator},
@@ -61,4 +61,56 @@ async fn lower_priorities_are_refused_first_and_before_their_body() {
     let after = ask(gateway.address(), "low", "m").await.unwrap();
     assert_eq!(after.status, 200, "there is room again");
     gateway.finish(11 + refused).await;
+}
+
+/// As much of `max_buffered` as makes 84 % of it, and what makes 92 % of it then.
+const BODIES: [usize; 2] = [864 << 10, 80 << 10];
+
+/// The same where bodies fill the memory for them. The log and the metrics have it under its code.
+#[tokio::test]
+async fn lower_priorities_are_refused_first_where_memory_is_short() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .listener("h2c = true")
+        .server("max_buffered = \"1MiB\"")
+        .more(client("high", "priority = \"high\""))
+        .more(client("normal", ""))
+        .more(client("low", "priority = \"low\""));
+    let gateway = Gateway::start(&toml);
+    let gates = [Gate::new(), Gate::new()];
+    let mut held = Vec::new();
+    let mut refused = 0;
+    for (number, (barred, admitted)) in [("low", "normal"), ("normal", "high")].into_iter().enumerate() {
+        upstream.queue(gated(&gates[number], 1, 1));
+        held.push(ask_with(gateway.address(), "high", "m", &"x".repeat(BODIES[number] - 200)));
+        has_seen(&upstream, 2 * number + 1).await;
+        for http in BOTH {
+            let (_body, sent) = body_of();
+            let request = post(gateway.address(), http, "/v1/chat/completions").body(sent).unwrap();
+            let (mut head, body) = request.into_parts();
+            head.headers.insert("authorization", format!("Bearer {}", key_of(barred)).parse().unwrap());
+            let mut client = Client::connect(gateway.address(), http).await;
+            let answer = safely(client.send(http::Request::from_parts(head, body))).await.unwrap();
+            assert_eq!(answer.status(), 503, "{barred}");
+            assert_eq!(
+                (&answer.headers()["retry-after"], &answer.headers()["x-should-retry"]),
+                (&"1".parse().unwrap(), &"true".parse().unwrap())
+            );
+            refused += 1;
+        }
+        assert_eq!(ask(gateway.address(), admitted, "m").await.unwrap().status, 200);
+    }
+    gates.iter().for_each(Gate::open);
+    for answer in held {
+        assert_eq!(answer.await.unwrap().status, 200);
+    }
+    gateway.finished(4 + refused).await;
+    let lines = gateway.log.access();
+    let of_overload: Vec<_> = lines.iter().filter(|line| line["error"] == "gateway_overloaded").collect();
+    assert_eq!(of_overload.len(), refused);
+    assert!(of_overload.iter().all(|line| line["phase"] == "request" && line["bytes_in"] == 0));
+    let counted = gateway.counts();
+    let overloaded = (Some("main".into()), "gateway_overloaded");
+    assert_eq!(counted.faults.get(&overloaded), Some(&(refused as u64)));
+    gateway.finish(4 + refused).await;
 }

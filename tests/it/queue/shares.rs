@@ -63,7 +63,15 @@ impl Stage {
     fn new(upstream: Simulator, gateway: &Gateway) -> Self {
         let target = gateway.inside().live.load().upstreams["sim"].target(0).state.clone();
         let address = gateway.address();
-        Self { upstream, address, target, open: HashMap::new(), sent: 0, ended: Vec::new(), served: BTreeMap::new() }
+        Self {
+            upstream,
+            address,
+            target,
+            open: HashMap::new(),
+            sent: 0,
+            ended: Vec::new(),
+            served: BTreeMap::new(),
+        }
     }
 
     /// Sends a request, and waits until it is in flight or in the queue.
