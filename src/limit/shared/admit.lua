@@ -19,13 +19,16 @@ for i = 1, #KEYS do
   local s = read(KEYS[i], node)
   subjects[i] = s
   local number = a[3 + i]
-  local gap = number - s.last
+  -- Numbers begin again after 2 ^ 32. Without any that was admitted, there is no last one.
+  local gap = (number - s.last) % 4294967296
+  if gap >= 2147483648 then gap = gap - 4294967296 end
+  if s.bits == 0 then gap = 48 end
   if s.session > session then return pack('<BBBI2dd', VERSION, 2, unreadable, 0, -1, now) end
   -- It becomes the last number, if it is admitted.
   if gap == 1 then
     s.last, s.bits = number, (s.bits * 2 + 1) % WINDOW
   elseif gap > 0 then
-    s.last, s.bits = number, gap < 48 and (s.bits * 2 ^ gap + 1) % WINDOW or 1
+    s.last, s.bits = number, gap < 48 and (s.bits * 2 ^ gap) % WINDOW + 1 or 1
   elseif gap > -48 then
     if floor(s.bits / 2 ^ -gap) % 2 == 1 then repeated = true else s.bits = s.bits + 2 ^ -gap end
   end

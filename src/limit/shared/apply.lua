@@ -7,7 +7,8 @@
 --   3 in flight: requests that have ended, less those that have begun
 --   4 in flight: the fewest and the most that there are, and the last number of an admission that was known then
 --   6 period: sum that this gateway has seen, end of the period, when that value was born
---   7 admission: its number. If it was executed, it is not any more; 16 more than 1, 2 or 3: the change is made in that case only
+--   7 admission: its number of this key. If it was executed, it is not any more; 16 more than 1, 2 or 3: the change of the same key is made in
+--     that case only
 -- Reply: B version, B whether the batch had been applied before, B values that could not be read, d now; for each item two d: clock: time until
 -- which everything is paid for; period: sum, born; in flight: requests of this gateway
 local node, session, batch, items, from = take('<I6I3dI2', ARGV[1])
@@ -59,7 +60,9 @@ for i = 1, items do
   elseif kind == 7 then
     is_undone = false
     if makes and s.session <= session then
-      local gap = s.last - x
+      local gap = (s.last - x) % 4294967296
+      if gap >= 2147483648 then gap = gap - 4294967296 end
+      if s.bits == 0 then gap = -48 end
       is_undone, is_short = gap >= 0 and gap < 48 and floor(s.bits / 2 ^ gap) % 2 == 1, s.short == x
       if is_undone then s.bits = s.bits - 2 ^ gap end
       if gap < 0 then s.last, s.bits = x, gap > -48 and s.bits * 2 ^ -gap % WINDOW or 0 end
@@ -75,7 +78,7 @@ for i = 1, items do
       elseif kind == 4 then
         count = math.max(count, x)
         -- An admission that is not known to the gateway's numbers has been executed since: they say nothing of the most.
-        if s.last <= z then count = math.min(count, y) end
+        if s.bits == 0 or (z - s.last) % 4294967296 < 2147483648 then count = math.min(count, y) end
       end
       if own or count > 0 then renew(s, own, tag, node, count) end
       if count == 0 then s.grown = true end
@@ -84,7 +87,7 @@ for i = 1, items do
   end
 end
 -- Nothing is written before everything has been read.
-if batch > 0 and not repeated then redis.call('SET', KEYS[1], string.format('%.0f', batch), 'PX', 600000) end
+if batch > 0 and not repeated then redis.call('SET', KEYS[1], string.format('%.0f', batch), 'PX', 86400000) end
 for _, s in ipairs(subjects) do
   if s.changed then write(s, node, math.max(session, s.session)) end
 end

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     limit::Now,
-    store::{Running, ScriptCall, State},
+    store::{CallError, Running, ScriptCall, State, Trouble},
 };
 
 /// How long corrections may wait for others.
@@ -164,8 +164,18 @@ impl Sharing {
             let sent = Now::of(Instant::now());
             let calls = batches.iter().map(|batch| batch.call(asker, &self.settings.prefix)).collect();
             let mut is_any_confirmed = false;
-            for (batch, reply) in batches.iter().zip(self.send(calls).await) {
-                let Some(reply) = reply.and_then(|reply| ChangesReply::read(&reply)) else { continue };
+            for (batch, reply) in batches.iter().zip(self.send_all_of(calls).await) {
+                if reply.as_ref().is_err_and(is_of_script) {
+                    // It would be refused again, and everything of its place would wait behind it.
+                    tracing::error!(
+                        corrections = batch.entries.len(),
+                        "Redis refused corrections of counts: they are dropped"
+                    );
+                    is_any_confirmed = true;
+                    self.ledger.confirmed(batch);
+                    continue;
+                }
+                let Some(reply) = reply.ok().and_then(|reply| ChangesReply::read(&reply)) else { continue };
                 is_any_confirmed = true;
                 self.ledger.confirmed(batch);
                 self.copy_batch(batch, &reply, sent);
@@ -187,11 +197,16 @@ impl Sharing {
         }
     }
 
-    /// Sends calls at once and waits for their replies.
+    /// Sends calls at once and waits for their replies; `None`: there is none.
     pub(super) async fn send(&self, calls: Vec<ScriptCall>) -> Vec<Option<Vec<u8>>> {
+        self.send_all_of(calls).await.into_iter().map(Result::ok).collect()
+    }
+
+    async fn send_all_of(&self, calls: Vec<ScriptCall>) -> Vec<Result<Vec<u8>, CallError>> {
         let mut running: Vec<Option<Running>> =
             calls.into_iter().map(|call| self.store.begin(call).ok()).collect();
-        let mut replies: Vec<Option<Vec<u8>>> = running.iter().map(|_| None).collect();
+        let mut replies: Vec<Result<Vec<u8>, CallError>> =
+            running.iter().map(|_| Err(CallError::Late)).collect();
         let all = poll_fn(|context| {
             let mut is_over = true;
             for (running, reply) in running.iter_mut().zip(&mut replies) {
@@ -199,7 +214,7 @@ impl Sharing {
                 match std::pin::Pin::new(call).poll(context) {
                     Poll::Pending => is_over = false,
                     Poll::Ready(result) => {
-                        *reply = result.ok();
+                        *reply = result;
                         *running = None;
                     }
                 }
@@ -213,4 +228,9 @@ impl Sharing {
         }
         replies
     }
+}
+
+/// Whether a script has failed, so that it will fail again: the server has no other code for that.
+fn is_of_script(error: &CallError) -> bool {
+    matches!(error, CallError::Failed(Trouble::Refuses(code)) if code == "ERR")
 }

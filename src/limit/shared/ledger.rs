@@ -24,10 +24,13 @@ use crate::{
 const BATCH: usize = 256;
 
 /// Places to which batches are sent at once. Admissions wait behind no more.
-const PLACES: usize = 64;
+const AT_ONCE: usize = 64;
 
 /// The most admissions without a reply of which the store is still to be told. Further ones stay counted as if they had been executed.
 const CANCELLED: usize = 1_024;
+
+/// Changes in one call, with those of admissions without a reply: Lua's stack takes eight thousand numbers, and each has six.
+const ITEMS: usize = 1_000;
 
 /// How many of them are in one call.
 const CANCELLED_AT_ONCE: usize = 32;
@@ -45,9 +48,14 @@ pub(super) struct Entry {
 
 /// An admission without a reply: if it was executed, it has no effect any more.
 #[derive(Debug, Clone)]
-pub(super) struct Cancelled {
-    /// The counter whose subject has the number.
+pub(super) struct Cancelled(pub(super) Vec<CancelledOf>);
+
+/// What an admission without a reply may have taken of one subject.
+#[derive(Debug, Clone)]
+pub(super) struct CancelledOf {
+    /// A counter of the subject.
     pub(super) counter: Arc<Counter>,
+    /// The subject's number of the admission.
     pub(super) number: u32,
     /// What is given back if it was executed.
     pub(super) entries: Vec<Entry>,
@@ -56,10 +64,10 @@ pub(super) struct Cancelled {
 /// Corrections by the places where a cluster keeps what they correct. Entries of one count are added up, so there are at most as many as counts,
 /// and [`CANCELLED`] admissions without a reply. A place is forgotten when nothing of it is open.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(Mutex<Places>);
+pub(super) struct Ledger(Mutex<OpenCorrections>);
 
 #[derive(Debug, Default)]
-struct Places {
+struct OpenCorrections {
     open: BTreeMap<Arc<str>, Open>,
     /// The number of the last batch of any place.
     number: u64,
@@ -114,7 +122,8 @@ impl Ledger {
     /// Adds an admission without a reply.
     pub(super) fn cancel(&self, cancelled: Cancelled) {
         let mut places = self.places();
-        let slot = cancelled.counter.shared.get().map(|replica| replica.subject.slot.clone());
+        let replica = cancelled.0.first().and_then(|first| first.counter.shared.get());
+        let slot = replica.map(|replica| replica.subject.slot.clone());
         let Some(slot) = slot.filter(|_| places.cancelled < CANCELLED) else {
             // It stays counted, and what it holds of a lease is found out by the next renewal.
             cancelled.is_known();
@@ -124,13 +133,18 @@ impl Ledger {
         places.open.entry(slot).or_default().cancelled.push(cancelled);
     }
 
-    /// The batches that are to be sent, of at most [`PLACES`] places after this one: of each the one that has not been confirmed, else the next.
+    /// The batches that are to be sent, of at most [`AT_ONCE`] places after this one: of each the one that has not been confirmed, else the next.
     pub(super) fn batches(&self, after: Option<&Arc<str>>) -> Vec<Arc<Batch>> {
         let mut places = self.places();
-        let Places { open, number, cancelled } = &mut *places;
-        open.retain(|_, open| open.sent.is_some() || !open.entries.is_empty() || !open.cancelled.is_empty());
+        let OpenCorrections { open, number, cancelled } = &mut *places;
+        // Once for each pass, because it looks at all places.
+        if after.is_none() {
+            open.retain(|_, open| open.is_used());
+        }
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let places = open.range_mut::<Arc<str>, _>((start, Bound::Unbounded)).take(PLACES);
+        let places =
+            open.range_mut::<Arc<str>, _>((start, Bound::Unbounded)).filter(|(_, open)| open.is_used());
+        let places = places.take(AT_ONCE);
         places.map(|(slot, open)| open.next(slot, number, cancelled)).collect()
     }
 
@@ -149,6 +163,11 @@ impl Ledger {
         batch.cancelled.iter().for_each(Cancelled::is_known);
     }
 
+    /// Admissions without a reply that have not been sent.
+    pub(super) fn cancelled(&self) -> usize {
+        self.places().cancelled
+    }
+
     /// Corrections that the shared store does not have yet.
     pub(super) fn pending(&self) -> usize {
         let of_batch = |batch: &Arc<Batch>| batch.entries.len() + batch.cancelled.len();
@@ -164,12 +183,32 @@ impl Ledger {
         self.places().open.len()
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
+    fn places(&self) -> MutexGuard<'_, OpenCorrections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Open {
+    fn is_used(&self) -> bool {
+        self.sent.is_some() || !self.entries.is_empty() || !self.cancelled.is_empty()
+    }
+
+    /// Admissions without a reply for one call, the last ones first: the store forgets the others before them.
+    fn next_cancelled(&mut self, room: usize) -> Vec<Cancelled> {
+        let mut some = Vec::new();
+        let mut items = 0;
+        while some.len() < CANCELLED_AT_ONCE
+            && let Some(next) = self.cancelled.last()
+        {
+            items += next.items();
+            if items > room && !some.is_empty() {
+                break;
+            }
+            some.extend(self.cancelled.pop());
+        }
+        some
+    }
+
     fn next(&mut self, slot: &Arc<str>, number: &mut u64, open: &mut usize) -> Arc<Batch> {
         if let Some(sent) = &self.sent {
             return sent.clone();
@@ -181,8 +220,7 @@ impl Open {
                 lease.sent(entry.amount);
             }
         }
-        let most = self.cancelled.len().min(CANCELLED_AT_ONCE);
-        let cancelled: Vec<Cancelled> = self.cancelled.drain(..most).collect();
+        let cancelled = self.next_cancelled(ITEMS.saturating_sub(entries.len()));
         *open = open.saturating_sub(cancelled.len());
         *number += 1;
         let batch = Arc::new(Batch { slot: slot.clone(), number: *number, entries, cancelled });
@@ -220,14 +258,22 @@ impl Cancelled {
     }
 
     fn leases(&self) -> impl Iterator<Item = &Arc<Lease>> {
-        self.entries.iter().filter(|entry| entry.unit == Unit::Concurrent).filter_map(Entry::lease)
+        let entries = self.0.iter().flat_map(|of| &of.entries);
+        entries.filter(|entry| entry.unit == Unit::Concurrent).filter_map(Entry::lease)
+    }
+
+    /// Changes that a call needs for it.
+    fn items(&self) -> usize {
+        self.0.iter().map(|of| 1 + of.entries.len()).sum()
     }
 
     fn changes(&self) -> impl Iterator<Item = PlannedChange<'_>> {
-        let cancel = ChangeKind::Cancelled { number: self.number };
-        let undone = self.entries.iter().filter_map(Entry::change);
-        let undone = undone.map(|change| PlannedChange { is_conditional: true, ..change });
-        PlannedChange::new(&self.counter, Unit::Requests, cancel).into_iter().chain(undone)
+        self.0.iter().flat_map(|of| {
+            let cancel = ChangeKind::Cancelled { number: of.number };
+            let undone = of.entries.iter().filter_map(Entry::change);
+            let undone = undone.map(|change| PlannedChange { is_conditional: true, ..change });
+            PlannedChange::new(&of.counter, Unit::Requests, cancel).into_iter().chain(undone)
+        })
     }
 }
 

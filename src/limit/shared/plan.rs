@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     copy::{Copying, copy},
     lease::{SubjectState, Subjects},
-    ledger::{Cancelled, Entry},
+    ledger::{Cancelled, CancelledOf, Entry},
     replica::{Replica, TIMED},
     script::{ADMIT, ADMIT_BY_RATES},
     wire::{AdmissionReply, Ask, Asker, ScriptVerdict, What, admission, micros, seconds},
@@ -184,12 +184,16 @@ impl Plan {
     /// What makes a part of the admission have no effect, of which nobody knows whether it was executed.
     pub(super) fn cancel(&self, part: usize) -> Option<Cancelled> {
         let planned = self.parts.get(part)?;
-        let (first, number) = (planned.asked.first()?, *planned.numbers.first()?);
-        let counter = self.limits.get(first.limit)?.counter.clone();
-        // Limits that only count may have taken nothing: what they have taken is left to them.
-        let enforced = planned.asked.iter().zip(&planned.asks).filter(|(_, ask)| !ask.counts_only);
-        let entries = enforced.filter_map(|(asked, ask)| self.undone(asked, ask, asked.units as f64));
-        Some(Cancelled { counter, number, entries: entries.collect() })
+        let asked = || planned.asked.iter().zip(&planned.asks);
+        let of_key = |(position, number): (usize, &u32)| {
+            let of = || asked().filter(move |(_, ask)| usize::from(ask.key) == position + 1);
+            let counter = self.limits.get(of().next()?.0.limit)?.counter.clone();
+            // Limits that only count may have taken nothing: what they have taken is left to them.
+            let enforced = of().filter(|(_, ask)| !ask.counts_only);
+            let entries = enforced.filter_map(|(asked, ask)| self.undone(asked, ask, asked.units as f64));
+            Some(CancelledOf { counter, number: *number, entries: entries.collect() })
+        };
+        Some(Cancelled(planned.numbers.iter().enumerate().filter_map(of_key).collect()))
     }
 
     fn undone(&self, asked: &PlannedCount, ask: &Ask, taken: f64) -> Option<Entry> {

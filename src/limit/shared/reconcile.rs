@@ -55,6 +55,12 @@ impl Sharing {
             self.is_online_again(session);
             self.send_corrections(session).await;
         }
+        // Of admissions without a reply one call has only some, and later admissions make the store forget them.
+        while self.ledger.cancelled() > 0 && Instant::now() < due {
+            if !self.send_corrections(session).await {
+                break;
+            }
+        }
         self.tell_leases(&listed, session, due).await;
         self.is_online_again(session);
         self.note_used_alone();
@@ -223,8 +229,9 @@ fn restores(counter: &Counter, servers: u32) -> Vec<PlannedChange<'_>> {
 
 /// Whether a counter still has to be looked after. If not, it is marked as one that is not.
 fn is_needed(replica: &Replica, sharing: &Sharing) -> bool {
-    let has_lease = replica.used_lease().is_some_and(|lease| lease.is_needed());
     let mut known = replica.known();
+    // Under the lock: a request that begins now is looked after again when it is released.
+    let has_lease = replica.used_lease().is_some_and(|lease| lease.is_needed());
     let now = super::wire::seconds(sharing.wall(now()).as_second());
     let has_period = known.seen.iter().flatten().any(|seen| seen.end > now);
     known.is_listed = has_lease || known.alone.is_some() || has_period;

@@ -21,7 +21,8 @@ impl Sharing {
             return Some(refused);
         }
         let (wall, subjects) = (self.wall(moment), &self.subjects);
-        let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited: false };
+        let arrival =
+            Arrival { now: moment.monotonic, wall, subjects, has_waited: false, counts_asked: false };
         let refused = limits.iter().find_map(|applied| refusal(applied, Demand::default(), arrival))?;
         self.count_remembered();
         Some(refused)

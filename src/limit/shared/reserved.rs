@@ -37,6 +37,8 @@ pub(super) struct Arrival<'a> {
     pub(super) subjects: &'a Subjects,
     /// Whether it has waited for its turn, and asks again.
     pub(super) has_waited: bool,
+    /// Whether requests that are on their way count, though they may be refused.
+    pub(super) counts_asked: bool,
 }
 
 impl Reserved {
@@ -97,7 +99,7 @@ pub(super) fn refusal(applied: &Applied, demand: Demand, arrival: Arrival<'_>) -
     let most = applied.limit.concurrent.filter(|_| applied.limit.enforce);
     if most.is_some_and(|most| {
         let lease = replica.lease(arrival.subjects);
-        lease.is_full(arrival.now) || lease.is_used_up(most)
+        lease.is_full(arrival.now) || lease.is_held(most)
     }) {
         return Some(refused(applied, Unit::Concurrent, None));
     }
@@ -141,6 +143,14 @@ fn asked(allowance: &Allowance, units: u64) -> i64 {
     }
 }
 
+/// What requests that are on their way ask for.
+fn waiting(known: &Known, position: usize) -> i64 {
+    match (known.asked.get(position), known.answered.get(position)) {
+        (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
+        _ => 0,
+    }
+}
+
 /// The time until so much may be there, if it is not there now.
 fn lacks(
     applied: &Applied,
@@ -149,10 +159,7 @@ fn lacks(
     known: &Known,
     arrival: Arrival<'_>,
 ) -> Option<Duration> {
-    let waiting = match (known.asked.get(position), known.answered.get(position)) {
-        (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
-        _ => 0,
-    };
+    let waiting = if arrival.counts_asked { waiting(known, position) } else { 0 };
     let now = arrival.now.nanos();
     match (applied.counter.timed(unit)?, demanded(applied, unit, Demand::default()).0?) {
         (Meter::Clock(clock), Allowance::Rate(rate)) => {

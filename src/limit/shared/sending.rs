@@ -102,7 +102,8 @@ impl Sending {
         }
         let Some(cancelled) = self.plan.cancel(part) else { return };
         cancelled.is_unknown();
-        cancelled.entries.iter().for_each(|entry| self.sharing.look_after(&entry.counter));
+        let entries = cancelled.0.iter().flat_map(|of| &of.entries);
+        entries.for_each(|entry| self.sharing.look_after(&entry.counter));
         let Some(running) = self.running.get_mut(part).and_then(Option::take) else {
             self.sharing.ledger.cancel(cancelled);
             return;

@@ -175,7 +175,7 @@ impl Sharing {
             return self.take_alone(limits, demand, moment);
         };
         // Held while the calls are on their way, so that requests which come meanwhile are not all sent.
-        let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited };
+        let arrival = Arrival { now: moment.monotonic, wall, subjects, has_waited, counts_asked: true };
         let mut reserved =
             Reserved::take(plan.limits(), demand, arrival).inspect_err(|_| self.count_remembered())?;
         plan.number();
@@ -327,6 +327,7 @@ impl Sharing {
     /// Counts a request as in flight that this process has admitted alone, and returns the correction that tells the store.
     pub(super) fn hold_alone(&self, applied: &Applied) -> Option<Entry> {
         self.lease(applied)?.hold_alone();
+        self.look_after(&applied.counter);
         Some(Entry { counter: applied.counter.clone(), unit: Unit::Concurrent, amount: -1.0, end: None })
     }
 
@@ -334,8 +335,9 @@ impl Sharing {
     pub(super) fn look_after(&self, counter: &Arc<Counter>) {
         let Some(replica) = counter.shared.get() else { return };
         let mut known = replica.known();
-        if !known.is_listed {
-            known.is_listed = true;
+        if !std::mem::replace(&mut known.is_listed, true) {
+            // Whoever goes through the list locks what is known of its counters.
+            drop(known);
             self.listed.lock().unwrap_or_else(PoisonError::into_inner).push(counter.clone());
         }
     }
@@ -364,7 +366,11 @@ impl Sharing {
         }
         // Also while the store is away: it counts the request until it is told.
         if let Some(lease) = self.lease(applied) {
-            lease.end();
+            let now = Now::of(Instant::now());
+            let is_wanted = applied.limit.concurrent.is_some_and(|most| lease.end(most, now));
+            if is_wanted {
+                self.is_full.notify_one();
+            }
             let counter = applied.counter.clone();
             entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
         }

@@ -44,7 +44,7 @@ struct Plan {
 
 impl Plan {
     fn of(number: u64) -> Self {
-        let is_dense = number % 2 == 0;
+        let is_dense = number.is_multiple_of(2);
         // 400 bytes are expected to be 100 tokens.
         let (input, output) = if is_dense { (400, 64) } else { (25, 600) };
         Self { number, input, output }
@@ -63,7 +63,7 @@ impl Plan {
     }
 
     fn request(self, address: SocketAddr) -> Request<Sent> {
-        let model = if self.number % 2 == 0 { "dense" } else { "light" };
+        let model = if self.number.is_multiple_of(2) { "dense" } else { "light" };
         let body = format!(
             r#"{{"model":"{model}","stream":true,"stream_options":{{"include_usage":true}},"messages":[{{"role":"user","content":""}}]}}"#
         );

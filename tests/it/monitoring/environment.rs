@@ -87,8 +87,8 @@ impl Environment {
         for _ in 1..FEW {
             busy.push(Client::connect(small.address(), Http::One).await);
         }
-        // Both keys reach their limit.
-        for _ in 0..2 {
+        // Both keys reach their limit, and reach it again when they are tried again.
+        for _ in 0..100 {
             let refusal = "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\nretry-after: 300\r\ncontent-length: 2\r\n\r\n{}";
             pool.queue(Script::new(vec![Step::Raw(refusal.into())]));
         }

@@ -171,3 +171,94 @@ fn a_value_of_the_version_before_is_read() {
     assert!(!is_admitted(&gateway.admit(&limits, demand(10, 0), 0)));
     assert!(!is_admitted(&other.admit(&limits, demand(10, 0), 0)));
 }
+
+#[test]
+fn numbers_of_refused_requests_are_gaps() {
+    let server = RedisServer::start(&[]);
+    for gap in 0..60 {
+        server.command(&["FLUSHALL"]);
+        let mut gateway = StoreGateway::new(&server, 1);
+        let limits = vec![applied(Limit { requests: a_day(200), ..limit("day") }, &client(0))];
+        let used = || limits[0].counter.remaining(&limits[0].limit, moment(0)).requests.unwrap().used;
+        for _ in 0..48 {
+            assert!(is_admitted(&gateway.admit(&limits, demand(1, 0), 0)));
+        }
+        (0..gap).for_each(|_| drop(gateway.plan(&limits, demand(1, 0), 0)));
+        let plan = gateway.plan(&limits, demand(1, 0), 0);
+        assert!(is_admitted(&gateway.ask(&plan, 0)));
+        assert!(is_admitted(&gateway.ask(&plan, 0)));
+        assert_eq!(used(), 49, "after a gap of {gap}");
+        gateway.cancel(&plan);
+        gateway.flush(0);
+        assert!(is_admitted(&gateway.admit(&limits, demand(1, 0), 0)));
+        assert_eq!(used(), 49, "after a gap of {gap}");
+    }
+}
+
+#[test]
+fn numbers_begin_again_after_the_last_one() {
+    let server = RedisServer::start(&[]);
+    let mut gateway = StoreGateway::new(&server, 1);
+    gateway.subjects = Subjects::after(u32::MAX - 3);
+    let limits = of_each_kind(0);
+    let plans: Vec<Plan> = (0..8).map(|_| gateway.plan(&limits, demand(1, 0), 0)).collect();
+    for plan in plans.iter().chain(&plans) {
+        assert!(is_admitted(&gateway.ask(plan, 0)));
+    }
+    assert_eq!(used(&limits, 0)[1], 8);
+    // What is told with the last number is believed, though it is a smaller one than the first.
+    let told = ChangeKind::InFlight { fewest: 1.0, most: 2.0, number: 4 };
+    assert_eq!(gateway.change(&limits[0], Unit::Concurrent, told, 0), 2.0);
+}
+
+#[test]
+fn each_subject_knows_what_it_was_short_of() {
+    let server = RedisServer::start(&[]);
+    let mut gateway = StoreGateway::new(&server, 1);
+    // The numbers of the client and of its group differ; the group is short.
+    let own = vec![of_each_kind(0).remove(0)];
+    gateway.admit(&own, demand(1, 0), 0);
+    let limits = of_each_kind(0);
+    assert!(is_admitted(&gateway.admit(&limits, demand(990, 0), 0)));
+    let rest = gateway.plan(&limits, demand(100, 0), 20_000);
+    assert!(is_admitted(&gateway.ask(&rest, 20_000)));
+    gateway.asker.session = 2;
+    gateway.cancel(&rest);
+    gateway.flush(20_000);
+    assert!(used(&limits, 20_000)[2] >= 990, "{:?}", used(&limits, 20_000));
+}
+
+#[test]
+fn a_call_has_as_many_changes_as_a_script_can_take_and_the_last_admissions_first() {
+    let server = RedisServer::start(&[]);
+    let gateway = StoreGateway::new(&server, 1);
+    // Eighty limits: more than a thousand changes in thirteen admissions.
+    let limits: Vec<Applied> = (0..80)
+        .map(|index| applied(Limit { requests: a_day(200), ..limit(&format!("{index}")) }, &client(0)))
+        .collect();
+    for number in 1..=40 {
+        let counter = limits[0].counter.clone();
+        let entry = |applied: &Applied| Entry {
+            counter: applied.counter.clone(),
+            unit: Unit::Requests,
+            amount: -1.0,
+            end: None,
+        };
+        let entries = limits.iter().map(entry).collect();
+        gateway.ledger.cancel(ledger::Cancelled(vec![ledger::CancelledOf { counter, number, entries }]));
+    }
+    let mut sent = 0;
+    let mut last = 41;
+    while gateway.ledger.pending() > 0 {
+        let [batch] = gateway.ledger.batches(None).try_into().unwrap();
+        let call = batch.call(gateway.asker, "t");
+        let items = u16::from_le_bytes(call.arguments[0][17..19].try_into().unwrap());
+        assert!(items <= 1_000, "{items}");
+        let first = f64::from_le_bytes(call.arguments[0][26..34].try_into().unwrap());
+        assert!(first < f64::from(last), "{first} after {last}");
+        last = first as u32;
+        sent += usize::from(items);
+        gateway.ledger.confirmed(&batch);
+    }
+    assert_eq!(sent, 40 * 81);
+}

@@ -43,8 +43,8 @@ const BEGINNING: i64 = 1_795_996_790;
 pub(super) struct StoreGateway {
     client: RedisClient,
     pub(super) asker: Asker,
-    ledger: Ledger,
-    subjects: Subjects,
+    pub(super) ledger: Ledger,
+    pub(super) subjects: Subjects,
 }
 
 impl StoreGateway {
@@ -129,7 +129,7 @@ impl StoreGateway {
             let used = Used { applied, taken: *taken, used, by: CountedBy::Store };
             let mut entries = corrections(&used, moment(millis).wall);
             if applied.limit.concurrent.is_some() {
-                applied.counter.shared.get().unwrap().lease(&self.subjects).end();
+                applied.counter.shared.get().unwrap().lease(&self.subjects).end(9, moment(millis).monotonic);
                 let counter = applied.counter.clone();
                 entries.push(Entry { counter, unit: Unit::Concurrent, amount: 1.0, end: None });
             }

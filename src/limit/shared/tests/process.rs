@@ -1,5 +1,6 @@
 //! A whole gateway's sharing, with its own connection and heartbeat.
 
+use super::super::reserved::{Arrival, Reserved};
 use super::*;
 use crate::{
     config::{self, RedisAddress, RedisServers},
@@ -76,4 +77,36 @@ fn everything_is_sent_before_the_end() {
         1
     );
     assert_eq!(server.command(&["ZCARD", "t:nodes"]).number(), 0);
+    // A batch whose reply is lost is known for a day.
+    let Reply::List(markers) = server.command(&["KEYS", "t:*:b:*"]) else { panic!() };
+    assert!(server.command(&["PTTL", &markers[0].text()]).number() > 80_000_000);
+}
+
+#[test]
+fn corrections_that_a_script_fails_at_are_dropped() {
+    // Its scripts cannot write values.
+    let server = RedisServer::start(&["--rename-command", "SET", "WRITE"]);
+    let sharing = online(&server);
+    let limits = [applied(Limit { requests: rate(60, 60, 60), ..limit("requests") }, &client(0))];
+    let entry = Entry { counter: limits[0].counter.clone(), unit: Unit::Requests, amount: 60.0, end: None };
+    sharing.note(vec![entry]);
+    until(|| sharing.state().pending == 0);
+}
+
+#[test]
+fn requests_that_may_be_refused_do_not_refuse_others_early() {
+    let server = RedisServer::start(&[]);
+    let sharing = online(&server);
+    let limits = [applied(Limit { requests: a_day(3), concurrent: Some(3), ..limit("day") }, &client(0))];
+    let _first = take(&sharing, &limits, Demand::default()).unwrap();
+    let now = crate::limit::shared::now();
+    let (wall, subjects) = (sharing.wall(now), &sharing.subjects);
+    let arrival = Arrival { now: now.monotonic, wall, subjects, has_waited: false, counts_asked: true };
+    let ask = || Reserved::take(&limits, Demand::default(), arrival);
+    let on_their_way = [ask().unwrap(), ask().unwrap()];
+    assert!(ask().is_err(), "it would be admitted only if another one were not");
+    assert!(sharing.certain_refusal(&limits, now).is_none());
+    drop(on_their_way);
+    let _rest = [0, 1].map(|_| take(&sharing, &limits, Demand::default()).unwrap());
+    assert!(sharing.certain_refusal(&limits, now).is_some());
 }
