@@ -200,6 +200,17 @@ fn waited(lines: &[Value]) -> usize {
     lines.iter().filter(|line| line["queue_ms"].is_number()).count()
 }
 
+/// What each of the four shows of the mix.
+struct Shown {
+    lines: Vec<Value>,
+    /// The requests on the page, and its totals.
+    page: Vec<Value>,
+    totals: Value,
+    scrape: Scrape,
+    roots: Vec<Span>,
+    tries: Vec<Span>,
+}
+
 #[tokio::test]
 async fn log_metrics_spans_and_page_report_the_same_numbers() {
     let mut receiver = Receiver::start(&[]);
@@ -216,77 +227,95 @@ async fn log_metrics_spans_and_page_report_the_same_numbers() {
     let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
     drop(viewer);
     assert_eq!(gateway.stop().await, Ended::Drained);
-    let spans = all_spans(&mut receiver);
-    let (roots, tries): (Vec<&Span>, Vec<&Span>) = spans.iter().partition(|span| span.is_root());
-
+    let (roots, tries) = all_spans(&mut receiver).into_iter().partition(Span::is_root);
     for line in &lines {
         assert_eq!(misfits_of(line), [""; 0], "docs/how-to/log-shipping.md: {line}");
     }
+    let shown = Shown { lines, page, totals, scrape, roots, tries };
+    shown.endings_agree();
+    shown.attempts_agree(first.records().len() + second.records().len());
+    shown.tokens_agree();
+    shown.money_and_limits_agree();
+}
 
-    // How requests ended.
-    let logged = of_lines(&lines);
-    assert_eq!(logged.values().sum::<usize>(), ALL);
-    assert!(logged.len() >= 5, "the mix has all kinds: {logged:#?}");
-    let of_spans = endings(roots.iter().map(|root| {
-        ["http.response.status_code", "sluicegate.who", "sluicegate.phase"].map(|name| root.attribute(name))
-    }));
-    assert_eq!(of_spans, logged, "spans and log");
-    for (ending, count) in &logged {
-        let [status, who, phase] = ending.split(' ').collect::<Vec<_>>().try_into().unwrap();
-        let labels = [format!("status=\"{status}\""), format!("who=\"{who}\""), format!("phase=\"{phase}\"")];
-        let labels = labels.each_ref().map(String::as_str);
-        assert_eq!(scrape.sum("sluicegate_requests_total", &labels), *count as f64, "{ending}");
-    }
-    assert_eq!(scrape.sum("sluicegate_requests_total", &[]), ALL as f64);
-    assert_eq!(of_lines(&page), logged, "page and log");
-
-    // Attempts.
-    let tried = attempts(&lines);
-    assert_eq!(tried, first.records().len() + second.records().len());
-    assert_eq!((tries.len(), attempts(&page)), (tried, tried), "spans and page");
-    assert_eq!(sum(roots.iter().map(|root| root.attribute("sluicegate.attempts"))), tried as u64);
-    assert_eq!(scrape.sum("sluicegate_upstream_attempts_total", &[]), tried as f64);
-    assert_eq!(scrape.sum("sluicegate_retries_total", &[]), 1.0);
-    let upstreams = totals["upstreams"].as_object().unwrap().values();
-    let asked: u64 = upstreams.map(|one| sum([&one["answered"], &one["failed"]].into_iter())).sum();
-    assert_eq!(asked, tried as u64, "{totals:#}");
-
-    // Tokens, as far as upstreams have reported them.
-    let reported: Vec<&Value> = lines.iter().filter(|line| line["usage"] == "reported").collect();
-    for [field, kind, attribute] in TOKENS {
-        let logged = sum(reported.iter().map(|line| &line[field]));
-        assert!(logged > 0, "{field}: the mix has all types");
-        let label = format!("gen_ai_token_type=\"{kind}\"");
-        for family in ["sluicegate_tokens_total", "sluicegate_model_tokens_total"] {
-            assert_eq!(scrape.sum(family, &[&label]), logged as f64, "{family} {kind}");
+impl Shown {
+    /// How requests ended.
+    fn endings_agree(&self) {
+        let Self { lines, page, scrape, roots, .. } = self;
+        let logged = of_lines(lines);
+        assert_eq!(logged.values().sum::<usize>(), ALL);
+        assert!(logged.len() >= 5, "the mix has all kinds: {logged:#?}");
+        let of_spans = endings(roots.iter().map(|root| {
+            ["http.response.status_code", "sluicegate.who", "sluicegate.phase"]
+                .map(|name| root.attribute(name))
+        }));
+        assert_eq!(of_spans, logged, "spans and log");
+        for (ending, count) in &logged {
+            let [status, who, phase] = ending.split(' ').collect::<Vec<_>>().try_into().unwrap();
+            let labels =
+                [format!("status=\"{status}\""), format!("who=\"{who}\""), format!("phase=\"{phase}\"")];
+            let labels = labels.each_ref().map(String::as_str);
+            assert_eq!(scrape.sum("sluicegate_requests_total", &labels), *count as f64, "{ending}");
         }
-        assert_eq!(sum(tries.iter().map(|span| span.attribute(attribute))), logged, "spans: {kind}");
-        let shown = page.iter().filter(|line| line["usage"] == "reported").map(|line| &line[field]);
-        assert_eq!(sum(shown), logged, "page: {kind}");
+        assert_eq!(scrape.sum("sluicegate_requests_total", &[]), ALL as f64);
+        assert_eq!(of_lines(page), logged, "page and log");
     }
 
-    // Money, queue and limits.
-    let spent = cost(&lines);
-    assert!(spent > 0);
-    for family in ["sluicegate_cost_total", "sluicegate_model_cost_total"] {
-        assert_eq!(billionths(scrape.sum(family, &["currency=\"EUR\""])), spent, "{family}");
+    /// `tried` is how many requests the upstreams got.
+    fn attempts_agree(&self, tried: usize) {
+        let Self { lines, page, totals, scrape, roots, tries } = self;
+        assert_eq!(attempts(lines), tried);
+        assert_eq!((tries.len(), attempts(page)), (tried, tried), "spans and page");
+        assert_eq!(sum(roots.iter().map(|root| root.attribute("sluicegate.attempts"))), tried as u64);
+        assert_eq!(scrape.sum("sluicegate_upstream_attempts_total", &[]), tried as f64);
+        assert_eq!(scrape.sum("sluicegate_retries_total", &[]), 1.0);
+        let upstreams = totals["upstreams"].as_object().unwrap().values();
+        let asked: u64 = upstreams.map(|one| sum([&one["answered"], &one["failed"]].into_iter())).sum();
+        assert_eq!(asked, tried as u64, "{totals:#}");
     }
-    assert_eq!(cost(&page), spent, "page");
-    assert_eq!((waited(&lines), waited(&page)), (1, 1));
-    // What a request waits in a queue is not time that the gateway adds.
-    for line in lines.iter().filter(|line| line["queue_ms"].is_number()) {
-        let [overhead, queue, total] =
-            ["overhead_ms", "queue_ms", "total_ms"].map(|field| line[field].as_f64().unwrap());
-        assert!(overhead + queue <= total + 0.2, "{line}");
+
+    /// Tokens, as far as upstreams have reported them.
+    fn tokens_agree(&self) {
+        let Self { lines, page, scrape, tries, .. } = self;
+        let reported: Vec<&Value> = lines.iter().filter(|line| line["usage"] == "reported").collect();
+        for [field, kind, attribute] in TOKENS {
+            let logged = sum(reported.iter().map(|line| &line[field]));
+            assert!(logged > 0, "{field}: the mix has all types");
+            let label = format!("gen_ai_token_type=\"{kind}\"");
+            for family in ["sluicegate_tokens_total", "sluicegate_model_tokens_total"] {
+                assert_eq!(scrape.sum(family, &[&label]), logged as f64, "{family} {kind}");
+            }
+            assert_eq!(sum(tries.iter().map(|span| span.attribute(attribute))), logged, "spans: {kind}");
+            let shown = page.iter().filter(|line| line["usage"] == "reported").map(|line| &line[field]);
+            assert_eq!(sum(shown), logged, "page: {kind}");
+        }
     }
-    assert_eq!((refused(&lines), refused(&page)), (1, 1));
-    assert_eq!(scrape.sum("sluicegate_limit_decisions_total", &["decision=\"refused\""]), 1.0);
-    assert_eq!(
-        roots.iter().filter(|root| root.attribute("sluicegate.limit") == "tight").count(),
-        lines.iter().filter(|line| line["limit"] == "tight").count()
-    );
-    let broken = scrape.sum("sluicegate_broken_streams_total", &[]);
-    assert_eq!(totals["totals"]["broken"], broken as u64, "{totals:#}");
+
+    /// Money, queue and limits.
+    fn money_and_limits_agree(&self) {
+        let Self { lines, page, totals, scrape, roots, .. } = self;
+        let spent = cost(lines);
+        assert!(spent > 0);
+        for family in ["sluicegate_cost_total", "sluicegate_model_cost_total"] {
+            assert_eq!(billionths(scrape.sum(family, &["currency=\"EUR\""])), spent, "{family}");
+        }
+        assert_eq!(cost(page), spent, "page");
+        assert_eq!((waited(lines), waited(page)), (1, 1));
+        // What a request waits in a queue is not time that the gateway adds.
+        for line in lines.iter().filter(|line| line["queue_ms"].is_number()) {
+            let [overhead, queue, total] =
+                ["overhead_ms", "queue_ms", "total_ms"].map(|field| line[field].as_f64().unwrap());
+            assert!(overhead + queue <= total + 0.2, "{line}");
+        }
+        assert_eq!((refused(lines), refused(page)), (1, 1));
+        assert_eq!(scrape.sum("sluicegate_limit_decisions_total", &["decision=\"refused\""]), 1.0);
+        assert_eq!(
+            roots.iter().filter(|root| root.attribute("sluicegate.limit") == "tight").count(),
+            lines.iter().filter(|line| line["limit"] == "tight").count()
+        );
+        let broken = scrape.sum("sluicegate_broken_streams_total", &[]);
+        assert_eq!(totals["totals"]["broken"], broken as u64, "{totals:#}");
+    }
 }
 
 /// The spans of all requests.

@@ -1,6 +1,6 @@
 //! How many series there can be, whatever clients send. The formula is that of `docs/metrics.md`.
 
-use std::{fs, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use sluicegate::telemetry::metrics::{
     measures::MAX_ERRORS,
@@ -97,13 +97,7 @@ const JUNK: usize = 10_000;
 /// Connections on which they are sent.
 const CONNECTIONS: usize = 20;
 
-#[tokio::test]
-async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
-    let upstream = simulator().await;
-    let more = "[admin]\naddress = \"127.0.0.1:0\"\n[model.kept]\nupstreams = [\"sim\"]\n\
-                [pricing]\ncurrency = \"EUR\"\n[pricing.model.\"*\"]\ninput = \"1\"\noutput = \"1\"";
-    let gateway = Gateway::with(&upstream, Http::One, Keys { more, ..Keys::default() });
-    let address = gateway.address();
+async fn send_junk(address: SocketAddr) {
     all_of(0..CONNECTIONS, CONNECTIONS, move |connection| async move {
         let mut client = Client::connect(address, Http::One).await;
         for number in (0..JUNK).filter(|number| number % CONNECTIONS == connection) {
@@ -128,6 +122,16 @@ async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
+    let upstream = simulator().await;
+    let more = "[admin]\naddress = \"127.0.0.1:0\"\n[model.kept]\nupstreams = [\"sim\"]\n\
+                [pricing]\ncurrency = \"EUR\"\n[pricing.model.\"*\"]\ninput = \"1\"\noutput = \"1\"";
+    let gateway = Gateway::with(&upstream, Http::One, Keys { more, ..Keys::default() });
+    let address = gateway.address();
+    send_junk(address).await;
     // A response may be here before its exchange has ended.
     safely(async {
         while gateway.counts().exchanges.values().sum::<u64>() < JUNK as u64 {
