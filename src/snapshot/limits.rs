@@ -19,7 +19,7 @@ use crate::{
     config::{self, Each},
     limit::{
         Applied, Counter, Estimates, Moment, Refused, certain_refusal,
-        shared::{ADMIT, ADMIT_BY_RATES, APPLY, Sharing, SharingSettings},
+        shared::{Sharing, SharingSettings, probes},
     },
     store::Store,
     wait_queue::QueueView,
@@ -139,9 +139,9 @@ impl LimitIndex {
         if let Some(redis) = self.rules.redis.as_ref().filter(|_| self.sharing.get().is_none()) {
             let settings =
                 SharingSettings { prefix: redis.prefix.clone(), fallback_share: redis.fallback_share };
-            let _ = self.sharing.set(Sharing::start(settings, |probe| {
-                Store::start(redis, probe, vec![&ADMIT, &ADMIT_BY_RATES, &APPLY])
-            })?);
+            let _ = self
+                .sharing
+                .set(Sharing::start(settings, |probe| Store::start(redis, probe, probes(&redis.prefix)))?);
         }
         Ok(())
     }

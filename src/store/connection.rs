@@ -147,7 +147,8 @@ async fn single(settings: &Redis, address: &RedisAddress, database: i64) -> Resu
     let broken = Arc::new(Notify::new());
     let notified = broken.clone();
     let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT))
+        // `open` has a timeout for all of it.
+        .set_connection_timeout(None)
         // A timer would belong to the thread on which the call is polled first, which may end before the call does.
         .set_response_timeout(None)
         .set_pipeline_buffer_size(QUEUED)

@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{
-    Published, Script, ScriptCall, State, Trouble,
+    Published, ScriptCall, State, Trouble,
     breaker::Session,
     connection::{Connected, Connection},
     sentinel,
@@ -18,14 +18,12 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 /// The least time between the end of an attempt and the next one.
 const LEAST: Duration = Duration::from_millis(100);
 
-/// Bytes of zero that tell a script to do nothing: more than the longest head of its arguments.
-const NOTHING: usize = 64;
-
 /// Keeps a connection.
 pub(super) struct Keeper {
     settings: Redis,
     probe: ScriptCall,
-    scripts: Vec<&'static Script>,
+    /// Further calls that each connection has to execute.
+    more: Vec<ScriptCall>,
     link: Arc<Published>,
 }
 
@@ -33,10 +31,10 @@ impl Keeper {
     pub(super) fn new(
         settings: Redis,
         probe: ScriptCall,
-        scripts: Vec<&'static Script>,
+        more: Vec<ScriptCall>,
         link: Arc<Published>,
     ) -> Self {
-        Self { settings, probe, scripts, link }
+        Self { settings, probe, more, link }
     }
 
     /// Runs for as long as the store is there. One line in the log for each change: not for each attempt.
@@ -67,9 +65,9 @@ impl Keeper {
         let Connected { mut connection, server, broken } = Connection::open(&self.settings).await?;
         self.link.statistics.connected();
         // The first run may have to load the script; only the second shows how long a call takes.
-        self.probed(&mut connection, super::connection::CONNECT).await?;
-        self.load(&mut connection).await;
-        let probe = self.probed(&mut connection, self.link.timeout).await?;
+        run(&self.probe, &mut connection, super::connection::CONNECT).await?;
+        self.run_more(&mut connection).await?;
+        let probe = run(&self.probe, &mut connection, self.link.timeout).await?;
         let session = Session::new(number, connection, &self.link);
         let ending = Arc::downgrade(&session);
         tokio::spawn(async move {
@@ -83,21 +81,18 @@ impl Keeper {
         Ok(session)
     }
 
-    async fn probed(&self, connection: &mut Connection, most: Duration) -> Result<Vec<u8>, Trouble> {
-        match timeout(most, self.probe.run(connection)).await {
-            Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(error)) => Err(Trouble::of(&error)),
-            Err(_) => Err(Trouble::Slow),
+    /// Runs the further calls. What a script says that has no key, and so nothing to do, is not asked: the server knows it now.
+    async fn run_more(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        for call in &self.more {
+            match timeout(super::connection::CONNECT, call.run(connection)).await {
+                Ok(Err(error)) if !call.keys.is_empty() || Trouble::is_of_server(&error) => {
+                    return Err(Trouble::of(&error));
+                }
+                Ok(_) => {}
+                Err(_) => return Err(Trouble::Slow),
+            }
         }
-    }
-
-    /// Has the server know the scripts, so that no request has to send one. Without keys and changes they do nothing; servers of a cluster that do not
-    /// get them here get them with their first calls.
-    async fn load(&self, connection: &mut Connection) {
-        for script in &self.scripts {
-            let call = ScriptCall { script, keys: Vec::new(), arguments: vec![vec![0; NOTHING]] };
-            let _ = timeout(super::connection::CONNECT, call.run(connection)).await;
-        }
+        Ok(())
     }
 
     /// Waits for the end of a session.
@@ -118,5 +113,13 @@ impl Keeper {
             tracing::warn!(reason = %trouble, "Redis unavailable: this gateway counts by itself, up to its share of each limit");
         }
         self.link.publish(None, State { trouble: Some(trouble.clone()), ..State::default() });
+    }
+}
+
+async fn run(call: &ScriptCall, connection: &mut Connection, most: Duration) -> Result<Vec<u8>, Trouble> {
+    match timeout(most, call.run(connection)).await {
+        Ok(Ok(reply)) => Ok(reply),
+        Ok(Err(error)) => Err(Trouble::of(&error)),
+        Err(_) => Err(Trouble::Slow),
     }
 }

@@ -7,7 +7,7 @@
 //! **No request waits for a connection.** While there is none, [`Store::begin`] says so at once. A connection is given up when three calls in
 //! a row took longer than `redis.timeout`, when the server says that it cannot serve (`READONLY`, `LOADING`, `OOM` …), when it is no longer the master, or when it
 //! breaks. The thread then makes another one, every half to whole second, and publishes it only if the server is a master and has executed the
-//! probe, which writes, within the time that a call may take.
+//! probes, which write, and one of them within the time that a call may take.
 
 mod breaker;
 mod connection;
@@ -76,16 +76,12 @@ pub struct State {
 }
 
 impl Store {
-    /// Starts to connect to the servers of `settings`. On each connection, `probe` is run before any other call, and the server gets to know
-    /// `scripts`.
+    /// Starts to connect to the servers of `settings`. On each connection, `probe` and then `more` are run before any other call. The
+    /// reply to `probe` is a part of [`State`].
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(
-        settings: &config::Redis,
-        probe: ScriptCall,
-        scripts: Vec<&'static Script>,
-    ) -> io::Result<Self> {
+    pub fn start(settings: &config::Redis, probe: ScriptCall, more: Vec<ScriptCall>) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let link = Arc::new(Published {
@@ -94,7 +90,7 @@ impl Store {
             statistics: Statistics::default(),
             timeout: settings.timeout,
         });
-        let keeper = Keeper::new(settings.clone(), probe, scripts, link.clone());
+        let keeper = Keeper::new(settings.clone(), probe, more, link.clone());
         let (stop, stopped) = oneshot::channel();
         let thread = Builder::new().name("redis".into()).spawn(move || {
             runtime.block_on(async {

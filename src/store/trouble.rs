@@ -5,6 +5,9 @@ use std::fmt;
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 use thiserror::Error;
 
+/// Characters of a server's error that are kept.
+const MOST: usize = 200;
+
 /// Why a call has no result.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum CallError {
@@ -26,7 +29,7 @@ pub enum Trouble {
     Slow,
     /// The connection broke, or could not be made.
     Connection(String),
-    /// The server cannot serve now: the code of its error.
+    /// The server refuses: the code of its error, and what it says about it.
     Refuses(String),
     /// The server is not a master.
     NotMaster,
@@ -47,7 +50,9 @@ impl Trouble {
         if let Some(code) = error.code()
             && !error.is_io_error()
         {
-            return Self::Refuses(code.to_owned());
+            let detail = error.detail().unwrap_or_default();
+            let text: String = format!("{code} {detail}").trim_end().chars().take(MOST).collect();
+            return Self::Refuses(text);
         }
         Self::Connection(error.to_string())
     }
@@ -78,7 +83,7 @@ impl fmt::Display for Trouble {
         match self {
             Self::Slow => f.write_str("replies take longer than `redis.timeout`"),
             Self::Connection(error) | Self::Settings(error) => f.write_str(error),
-            Self::Refuses(code) => write!(f, "the server replies {code}"),
+            Self::Refuses(text) => write!(f, "the server replies {text}"),
             Self::NotMaster => f.write_str("the server is not a master"),
             Self::Switched => f.write_str("Sentinel has made another server the master"),
             Self::NoMaster => f.write_str("no Sentinel knows the master"),

@@ -4,6 +4,7 @@
 //! - [`Subject`]: whose counts one value in the store has; [`Replica`]: what this process knows of them.
 //! - `plan`, `wire` and the scripts (`*.lua`): one call for a client and its group, one for everything else. Pure.
 //! - `sending`: calls of one admission that are on their way; `reserved`: what they ask for, until their replies are there.
+//! - [`probes`]: what is run on each new connection.
 //! - `ledger`: corrections on their way to the store, which `heartbeat` sends; `lease`: requests in flight, of which `reconcile` tells the store.
 //! - `alone`: what this process counts by itself.
 
@@ -14,6 +15,7 @@ mod heartbeat;
 mod lease;
 mod ledger;
 mod plan;
+mod probes;
 mod reconcile;
 mod remembered;
 mod replica;
@@ -25,6 +27,7 @@ mod subject;
 mod wire;
 
 pub(super) use alone::CountedBy;
+pub use probes::probes;
 pub use replica::Replica;
 pub use script::{ADMIT, ADMIT_BY_RATES, APPLY, NODES};
 pub use sharing::{Sharing, SharingSettings, SharingState, ping};

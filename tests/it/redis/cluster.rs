@@ -4,12 +4,24 @@ use std::{process::Command, time::Duration};
 
 use http::StatusCode;
 
-use super::{admitted, all_at_once, is_shared, sharing};
-use crate::harness::{
-    Gateway, GatewayToml,
-    redis::{RedisServer, Reply},
-    safely, simulator,
+use super::{
+    Load, admitted, all_at_once,
+    exact::{at_once, bursts},
+    is_shared,
+    secured::{documented, set_user},
+    sharing, waits,
 };
+use crate::{
+    folder::Folder,
+    harness::{
+        Gateway, GatewayToml,
+        redis::{RedisServer, Reply},
+        safely, simulator,
+    },
+};
+
+/// More than a test sends.
+const MANY: &str = "requests = 1_000_000\nper = \"month\"";
 
 /// Starts a cluster.
 async fn cluster() -> Vec<RedisServer> {
@@ -67,23 +79,96 @@ fn owner(servers: &[RedisServer], slot: i64) -> (usize, String) {
     panic!("nobody has slot {slot}")
 }
 
-/// Moves a slot with its keys to another master (documentation of `CLUSTER SETSLOT`).
-fn move_slot(servers: &[RedisServer], slot: i64) {
+/// The index and the id of a master that is another server than `from`.
+fn another_master(servers: &[RedisServer], from: usize) -> (usize, String) {
+    let found = servers.iter().enumerate().filter(|(index, _)| *index != from).find_map(|(index, server)| {
+        let nodes = server.command(&["CLUSTER", "NODES"]).text();
+        let line = nodes.lines().find(|line| line.contains("myself,master"))?;
+        Some((index, line.split(' ').next()?.to_owned()))
+    });
+    found.expect("a second master")
+}
+
+/// Moves a slot with its keys to another master (documentation of `CLUSTER SETSLOT`). Requests go on between the steps.
+async fn move_slot(servers: &[RedisServer], slot: i64) {
     let (from, from_id) = owner(servers, slot);
-    let (to, to_id) = (0..16_384).map(|slot| owner(servers, slot)).find(|(index, _)| *index != from).unwrap();
+    let (to, to_id) = another_master(servers, from);
     let text = slot.to_string();
-    let ok = |reply: Reply| assert!(matches!(reply, Reply::Text(_)), "{reply:?}");
-    ok(servers[to].command(&["CLUSTER", "SETSLOT", &text, "IMPORTING", &from_id]));
-    ok(servers[from].command(&["CLUSTER", "SETSLOT", &text, "MIGRATING", &to_id]));
-    let Reply::List(keys) = servers[from].command(&["CLUSTER", "GETKEYSINSLOT", &text, "100"]) else {
-        panic!()
+    let does = async |index: usize, command: &[&str]| {
+        let reply = servers[index].command(command);
+        assert!(matches!(reply, Reply::Text(_)), "{command:?}: {reply:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     };
+    does(to, &["CLUSTER", "SETSLOT", &text, "IMPORTING", &from_id]).await;
+    does(from, &["CLUSTER", "SETSLOT", &text, "MIGRATING", &to_id]).await;
     let port = servers[to].port().to_string();
-    for key in keys {
-        ok(servers[from].command(&["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "5000"]));
+    loop {
+        let Reply::List(keys) = servers[from].command(&["CLUSTER", "GETKEYSINSLOT", &text, "100"]) else {
+            panic!()
+        };
+        if keys.is_empty() {
+            break;
+        }
+        for key in keys {
+            does(from, &["MIGRATE", "127.0.0.1", &port, &key.text(), "0", "5000"]).await;
+        }
     }
     for index in [to, from] {
-        ok(servers[index].command(&["CLUSTER", "SETSLOT", &text, "NODE", &to_id]));
+        does(index, &["CLUSTER", "SETSLOT", &text, "NODE", &to_id]).await;
+    }
+}
+
+#[tokio::test]
+async fn gateways_admit_exactly_what_the_limit_says() {
+    let servers = cluster().await;
+    // As the manual says.
+    for server in &servers {
+        for rules in documented() {
+            set_user(server, &rules, &["~burst-*", "~at-once-*"]);
+        }
+    }
+    let user = format!(
+        "{}\nusername = \"gateway\"\npassword = {{ file = {:?} }}",
+        setting(&servers),
+        "PASSWORD_FILE"
+    );
+    let folder = Folder::new();
+    let user = user.replace("PASSWORD_FILE", &folder.write("password", "PASSWORD"));
+    bursts(&user).await;
+    at_once(&user).await;
+}
+
+#[tokio::test]
+async fn slots_move_under_load() {
+    let upstream = simulator().await;
+    let servers = cluster().await;
+    let toml = GatewayToml::before(&upstream.url(), "retry = \"off\"\nbreaker = \"off\"")
+        .defaults("limits = [\"shared\", \"all\"]")
+        .more(format!(
+            "[limit.shared]\n{MANY}\nconcurrent = 1_000\n[limit.all]\neach = \"gateway\"\n{MANY}\n[redis]\n{}\n",
+            setting(&servers)
+        ));
+    let gateways: Vec<Gateway> = (0..2).map(|_| Gateway::start(&toml)).collect();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    let load = Load::on(&gateways);
+    load.goes_on_for(40).await;
+    for suffix in ["*:c:*", "*:w"] {
+        let found = servers.iter().find_map(|server| match server.command(&["KEYS", suffix]) {
+            Reply::List(keys) if !keys.is_empty() => Some(keys[0].text()),
+            _ => None,
+        });
+        let slot = servers[0].command(&["CLUSTER", "KEYSLOT", &found.unwrap()]).number();
+        move_slot(&servers, slot).await;
+        load.goes_on_for(40).await;
+    }
+    let sent = load.end().await;
+    for gateway in &gateways {
+        let state = sharing(gateway).state();
+        println!("slots moved: {} of {sent} by local limits", state.fallbacks);
+        assert!(state.is_available, "{state:?}");
+        assert!(waits(gateway).all_within(1.0), "{:?}", waits(gateway));
     }
 }
 
@@ -114,7 +199,7 @@ async fn gateways_count_together_and_follow_a_slot_that_moves() {
     };
     for suffix in ["*:c:*", "*:w"] {
         let key = key(suffix).unwrap();
-        move_slot(&servers, servers[0].command(&["CLUSTER", "KEYSLOT", &key]).number());
+        move_slot(&servers, servers[0].command(&["CLUSTER", "KEYSLOT", &key]).number()).await;
         // No request fails while the gateways learn of it.
         let answers = all_at_once(&gateways, 10).await;
         assert!(answers.iter().all(|answer| answer.status == StatusCode::OK));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sluicegate::simulator::{Gate, Head, Script, Step};
+use tokio::task::JoinSet;
 
 use super::{admitted, all_at_once, is_shared, patient, pending, sharing, start, toml};
 use crate::harness::{Gateway, Http, chat, redis::RedisServer, safely, simulator};
@@ -13,10 +14,15 @@ const A_HUNDRED: &str = "requests = 100\nper = \"366d\"\nburst = { requests = 10
 
 #[tokio::test]
 async fn gateways_admit_a_burst_together() {
+    let redis = RedisServer::start(&[]);
+    bursts(&patient(&redis)).await;
+}
+
+/// 1, 2 and 4 gateways with 200 callers at once.
+pub async fn bursts(servers: &str) {
     let upstream = simulator().await;
     for count in [1, 2, 4] {
-        let redis = RedisServer::start(&[]);
-        let servers = patient(&redis);
+        let servers = format!("{servers}\nprefix = \"burst-{count}\"");
         let gateways: Vec<Gateway> = (0..count).map(|_| start(&upstream, &servers, A_HUNDRED)).collect();
         for gateway in &gateways {
             is_shared(gateway, true).await;
@@ -36,16 +42,72 @@ async fn gateways_admit_a_burst_together() {
 }
 
 #[tokio::test]
+async fn gateways_admit_as_many_requests_at_once_together() {
+    let redis = RedisServer::start(&[]);
+    at_once(&patient(&redis)).await;
+}
+
+/// 1, 2 and 4 gateways with 200 callers at once, of which ten stay.
+pub async fn at_once(servers: &str) {
+    let upstream = simulator().await;
+    for count in [1, 2, 4] {
+        let servers = format!("{servers}\nprefix = \"at-once-{count}\"");
+        let gateways: Vec<Gateway> =
+            (0..count).map(|_| start(&upstream, &servers, "concurrent = 10")).collect();
+        for gateway in &gateways {
+            is_shared(gateway, true).await;
+        }
+        let (gate, before) = (Gate::new(), upstream.records().len());
+        let mut open = JoinSet::new();
+        for number in 0..200 {
+            if number < 10 {
+                upstream.queue(held(&gate));
+            }
+            let address = gateways[number % count].address();
+            open.spawn(async move { chat(address, Http::One).await.status });
+        }
+        for _ in 0..190 {
+            assert_eq!(open.join_next().await.unwrap().unwrap(), StatusCode::TOO_MANY_REQUESTS, "{count}");
+        }
+        let are_open = |records: usize| (records == before + 10).then_some(());
+        safely(upstream.wait_for(|records| are_open(records.len()))).await;
+        (0..10).for_each(|_| gate.open());
+        while let Some(status) = open.join_next().await {
+            assert_eq!(status.unwrap(), StatusCode::OK);
+        }
+        for gateway in &gateways {
+            assert_eq!(sharing(gateway).state().fallbacks, 0);
+        }
+        is_free_again(&gateways, 10).await;
+    }
+}
+
+/// Waits until so many requests at once are admitted.
+async fn is_free_again(gateways: &[Gateway], requests: usize) {
+    safely(async {
+        while admitted(&all_at_once(gateways, requests).await) < requests {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+}
+
+/// A stream that waits within.
+fn held(gate: &Gate) -> Script {
+    Script::new(vec![
+        Step::Head(Head::event_stream()),
+        Step::Send("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n".into()),
+        Step::Gate(gate.clone()),
+        Step::Send("data: [DONE]\n\n".into()),
+    ])
+}
+
+#[tokio::test]
 async fn requests_at_once_are_counted_over_all_gateways_to_the_end_of_their_responses() {
     let upstream = simulator().await;
     let gate = Gate::new();
     for _ in 0..10 {
-        upstream.queue(Script::new(vec![
-            Step::Head(Head::event_stream()),
-            Step::Send("data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Hi\"}}]}\n\n".into()),
-            Step::Gate(gate.clone()),
-            Step::Send("data: [DONE]\n\n".into()),
-        ]));
+        upstream.queue(held(&gate));
     }
     let redis = RedisServer::start(&[]);
     let servers = patient(&redis);

@@ -6,10 +6,21 @@ mod flood;
 mod hazards;
 mod process;
 mod processes;
+mod secured;
 mod sentinel;
+mod shares;
 mod slow;
+mod starts;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use http::StatusCode;
 use sluicegate::{
@@ -92,6 +103,62 @@ async fn all_at_once(gateways: &[Gateway], requests: usize) -> Vec<Answer> {
         answers.push(answer.await.unwrap());
     }
     answers
+}
+
+/// Requests that four clients on a thread of their own send one after the other, to all gateways in turn, until they are ended.
+struct Load {
+    sent: Arc<AtomicUsize>,
+    is_over: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Load {
+    /// Begins. A request that is not admitted fails the test.
+    fn on(gateways: &[Gateway]) -> Self {
+        let addresses: Vec<SocketAddr> = gateways.iter().map(Gateway::address).collect();
+        let (sent, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let shared = (sent.clone(), is_over.clone());
+        let thread = std::thread::spawn(move || {
+            let client = async |number: usize| {
+                for address in addresses.iter().cycle().skip(number) {
+                    if shared.1.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    assert_eq!(chat(*address, Http::One).await.status, StatusCode::OK);
+                    shared.0.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { tokio::join!(client(0), client(1), client(2), client(3)) });
+        });
+        Self { sent, is_over, thread }
+    }
+
+    /// Waits for so many more requests.
+    async fn goes_on_for(&self, requests: usize) {
+        let until = self.sent.load(Ordering::Relaxed) + requests;
+        safely(async {
+            while self.sent.load(Ordering::Relaxed) < until {
+                assert!(!self.thread.is_finished(), "a request has failed");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
+    /// Ends. Returns the number of requests.
+    async fn end(self) -> usize {
+        self.is_over.store(true, Ordering::Relaxed);
+        // The upstream of the last requests is on this thread.
+        safely(async {
+            while !self.thread.is_finished() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        self.thread.join().unwrap();
+        self.sent.load(Ordering::Relaxed)
+    }
 }
 
 /// How many were admitted. The others were refused by the limit.

@@ -7,7 +7,7 @@ use sluicegate::simulator::Simulator;
 
 use super::toml;
 use crate::{
-    cli::process::{Running, listening},
+    cli::process::{BINARY, Running, command, listening},
     folder::Folder,
     harness::{Http, chat, request, safely, send, whole},
 };
@@ -29,10 +29,17 @@ pub struct Measured(String);
 impl Process {
     /// Starts a gateway with one limit on its one client, counted in these servers. Does not wait for them.
     pub fn start(upstream: &Simulator, servers: &str, limit: &str) -> Self {
+        Self::start_with(upstream, servers, limit, &[])
+    }
+
+    /// The same with variables in its environment.
+    pub fn start_with(upstream: &Simulator, servers: &str, limit: &str, variables: &[(&str, &str)]) -> Self {
         let folder = Folder::new();
         let text = toml(upstream, servers, limit).admin().to_string();
         let file = folder.write("gateway.toml", &text);
-        let mut running = Running::start(&["serve", "--config", &file]);
+        let mut command = command(BINARY);
+        command.args(["serve", "--config", &file]).envs(variables.iter().copied());
+        let mut running = Running::of(&mut command);
         let mut seen = Vec::new();
         let serving = running.line(|line| {
             seen.push(line.to_owned());
@@ -53,14 +60,31 @@ impl Process {
         }
     }
 
+    /// Lines of the log that were waited for, and those before them.
+    pub fn seen(&self) -> &[String] {
+        &self.seen
+    }
+
+    /// Changes that have been waited for, and those before them.
+    pub fn changes_seen(&self) -> usize {
+        self.seen.iter().filter(|line| is_change(line)).count()
+    }
+
     /// Sends so many requests at once, and asserts that none fails.
     pub async fn all_succeed(&self, requests: usize) {
+        assert_eq!(self.admitted(requests).await, requests);
+    }
+
+    /// Sends so many requests at once. Returns how many were admitted; the others were refused by the limit.
+    pub async fn admitted(&self, requests: usize) -> usize {
         let address = self.address;
         let sent: Vec<_> =
             (0..requests).map(|_| tokio::spawn(async move { chat(address, Http::One).await })).collect();
+        let mut answers = Vec::new();
         for answer in sent {
-            assert_eq!(answer.await.unwrap().status, StatusCode::OK);
+            answers.push(answer.await.unwrap());
         }
+        super::admitted(&answers)
     }
 
     /// The body of a page of the admin listener.
@@ -89,14 +113,23 @@ impl Process {
         self.running.signal(name);
     }
 
+    /// Stops the gateway in order. Returns the lines of its log about Redis: one for each change.
+    pub fn changes(self) -> Vec<String> {
+        self.log().into_iter().filter(|line| is_change(line)).collect()
+    }
+
     /// Stops the gateway in order. Returns its log.
-    pub fn log(mut self) -> Vec<String> {
+    fn log(mut self) -> Vec<String> {
         self.running.terminate();
         let (code, rest) = self.running.ended();
         assert_eq!(code, Some(0), "{rest:#?}");
         self.seen.extend(rest);
         std::mem::take(&mut self.seen)
     }
+}
+
+fn is_change(line: &str) -> bool {
+    line.contains("Redis available") || line.contains("Redis unavailable")
 }
 
 impl Measured {

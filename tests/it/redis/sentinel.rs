@@ -4,12 +4,19 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 
-use super::{admitted, all_at_once, is_shared, sharing, start};
+use super::{
+    Load, admitted, all_at_once,
+    exact::{at_once, bursts},
+    is_shared, sharing, start, waits,
+};
 use crate::harness::{
     Gateway, Http, chat,
     redis::{RedisServer, Reply},
     safely, simulator,
 };
+
+/// More than a test sends.
+const MANY: &str = "requests = 1_000_000\nper = \"1m\"\nburst = { requests = 100_000 }\nconcurrent = 10_000";
 
 /// Servers that have found each other.
 struct Servers {
@@ -46,6 +53,71 @@ impl Servers {
         let addresses: Vec<String> =
             self.sentinels.iter().map(|one| format!("\"127.0.0.1:{}\"", one.port())).collect();
         format!("sentinel = {{ master = \"main\", addresses = [{}] }}", addresses.join(", "))
+    }
+}
+
+#[tokio::test]
+async fn gateways_admit_exactly_what_the_limit_says() {
+    let servers = Servers::start().await;
+    let setting = format!("{}\ntimeout = \"1s\"", servers.setting());
+    bursts(&setting).await;
+    at_once(&setting).await;
+}
+
+#[tokio::test]
+async fn masters_switch_under_load() {
+    let upstream = simulator().await;
+    let mut servers = Servers::start().await;
+    let setting = format!("{}\ntimeout = \"150ms\"", servers.setting());
+    let gateways: Vec<Gateway> = (0..2).map(|_| start(&upstream, &setting, MANY)).collect();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    let load = Load::on(&gateways);
+    load.goes_on_for(40).await;
+    // On demand: the old master becomes a replica, and says so on live connections.
+    let connections = |gateway: &Gateway| sharing(gateway).statistics().connections();
+    let before: Vec<u64> = gateways.iter().map(connections).collect();
+    let begin = Instant::now();
+    servers.sentinels[0].command(&["SENTINEL", "FAILOVER", "main"]);
+    safely(async {
+        while !servers.replica.command(&["INFO", "replication"]).text().contains("role:master") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let switched = begin.elapsed();
+    for (gateway, before) in gateways.iter().zip(before) {
+        safely(async {
+            while connections(gateway) == before || !sharing(gateway).state().is_available {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await;
+    }
+    println!("shared again {:?} after a switch on demand", begin.elapsed() - switched);
+    load.goes_on_for(40).await;
+    // The new master dies. The old one, which is its replica now, takes over.
+    safely(async {
+        while !servers.master.command(&["INFO", "replication"]).text().contains("master_link_status:up") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    servers.replica.kill();
+    for gateway in &gateways {
+        is_shared(gateway, false).await;
+    }
+    load.goes_on_for(40).await;
+    let killed = Instant::now();
+    for gateway in &gateways {
+        is_shared(gateway, true).await;
+    }
+    println!("shared again {:?} later than 40 requests after the master was killed", killed.elapsed());
+    load.goes_on_for(40).await;
+    load.end().await;
+    for gateway in &gateways {
+        assert!(waits(gateway).all_within(1.0), "{:?}", waits(gateway));
     }
 }
 
