@@ -301,6 +301,9 @@ impl Shown {
         }
         assert_eq!(cost(page), spent, "page");
         assert_eq!((waited(lines), waited(page)), (1, 1));
+        let waits = scrape.sum("sluicegate_queue_wait_seconds_count", &["limit=\"narrow\""]);
+        let served = ["limit=\"narrow\"", "result=\"served\""];
+        assert_eq!((waits, scrape.sum("sluicegate_queue_requests_total", &served)), (1.0, 1.0));
         // What a request waits in a queue is not time that the gateway adds.
         for line in lines.iter().filter(|line| line["queue_ms"].is_number()) {
             let [overhead, queue, total] =

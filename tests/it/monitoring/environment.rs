@@ -151,6 +151,7 @@ impl Environment {
         ask(self.cramped.address, "/v1", "model-a", "").await;
         leave(address).await;
         wait_in_a_queue(address).await;
+        leave_a_queue(address).await;
         if CROWDED.contains(&number) {
             crowd(address, number).await;
         }
@@ -208,6 +209,22 @@ async fn wait_in_a_queue(address: SocketAddr) {
             one.await.unwrap();
         }
     }
+}
+
+/// A client leaves while its request waits for the only target.
+async fn leave_a_queue(address: SocketAddr) {
+    const MEANWHILE: std::time::Duration = std::time::Duration::from_millis(150);
+    let first = asking(address, "/single", "model-a", "frames=6; interval=100; usage=5,6");
+    tokio::time::sleep(MEANWHILE).await;
+    let second = asking(address, "/single", "model-a", "frames=1; usage=5,1");
+    let mut client = Client::connect(address, Http::One).await;
+    let asked = post(address, Http::One, "/single/chat/completions").body(whole(r#"{"model":"model-a"}"#));
+    let pending = client.begin(asked.unwrap()).await;
+    tokio::time::sleep(MEANWHILE).await;
+    drop(pending);
+    client.leave().await;
+    first.await.unwrap();
+    second.await.unwrap();
 }
 
 /// More combinations of models and operations than are told apart.

@@ -82,6 +82,7 @@ fn upstreams(toml: &mut String, addresses: &Addresses<'_>) {
         ("flaky", addresses.flaky, format!("{one}\nbreaker = \"off\"")),
         ("pool", addresses.pool, two.to_owned()),
         ("refused", addresses.spare, wrong.to_owned()),
+        ("single", addresses.spare, "keys = [{ env = \"UPSTREAM_KEY\" }]\nmax_pending = 1".to_owned()),
         ("dead", "http://127.0.0.1:9", "auth = \"none\"\nretry = { backoff = \"5ms\" }".to_owned()),
     ] {
         let _ = writeln!(toml, "[upstream.{name}]\nurl = \"{url}\"\n{lines}");
@@ -99,6 +100,7 @@ fn routes(toml: &mut String) {
         ("tight", "\"spare\"", "limits = [\"tight\"]"),
         ("trial", "\"spare\"", "limits = [\"trial\"]"),
         ("narrow", "\"spare\"", "limits = [\"narrow\"]"),
+        ("single", "\"single\"", ""),
     ] {
         let _ = writeln!(
             toml,

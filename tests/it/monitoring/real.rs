@@ -17,10 +17,8 @@ use super::{
 use crate::{harness::safely, sdk::packages};
 
 /// Expressions that may be empty, by a part of them, with the reason.
-const MAY_BE_EMPTY: &[(&str, &str)] = &[
-    ("absent(up{job=\"sluicegate\"})", "there are targets; a Prometheus without any tests it"),
-    ("sluicegate_queue_wait_seconds", "limits do not count their waits yet"),
-];
+const MAY_BE_EMPTY: &[(&str, &str)] =
+    &[("absent(up{job=\"sluicegate\"})", "there are targets; a Prometheus without any tests it")];
 
 /// The alarm that only a Prometheus without targets has.
 const WITHOUT_TARGETS: (&str, &str, &str) = ("SluicegateDown", "critical", "2");
