@@ -61,8 +61,9 @@ pub struct Environment {
 
 impl Environment {
     pub async fn start() -> Self {
-        let (main, spare, flaky, pool) =
-            (simulator().await, simulator().await, simulator().await, simulator().await);
+        let (main, spare, flaky) = (simulator().await, simulator().await, simulator().await);
+        // It takes both keys: a key that is refused while no other can be used is not in cooldown.
+        let pool = Simulator::start(Options::default()).await.unwrap();
         let collector = Simulator::start(Options::default()).await.unwrap();
         let redis = RedisServer::start(&[]);
         let folder = Folder::new();
