@@ -39,17 +39,24 @@ pub(crate) struct RedisClient(BufReader<TcpStream>);
 impl RedisServer {
     /// Starts a server without persistence, with more `settings` as on its command line.
     pub(crate) fn start(settings: &[&str]) -> Self {
-        Self::start_at(free_port(), settings)
+        // Another process may take a port that was free, or that of the cluster's bus, before the server does.
+        (0..5)
+            .find_map(|_| Self::try_at(free_port(), settings))
+            .expect("redis-server starts at one of five ports")
     }
 
     /// Starts a server at a port.
     pub(crate) fn start_at(port: u16, settings: &[&str]) -> Self {
+        Self::try_at(port, settings).unwrap_or_else(|| panic!("redis-server did not start on port {port}"))
+    }
+
+    /// The server, unless it exits at once.
+    fn try_at(port: u16, settings: &[&str]) -> Option<Self> {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let folder = folder();
         let child = spawn(port, &folder, &settings);
-        let server = Self { child, port, folder, settings };
-        server.wait();
-        server
+        let mut server = Self { child, port, folder, settings };
+        server.comes_up().then_some(server)
     }
 
     /// Starts a Sentinel that watches the master `main` at a port, with two others.
@@ -62,8 +69,8 @@ impl RedisServer {
         );
         std::fs::write(&file, text).unwrap();
         let child = quiet(Command::new("redis-server").arg(&file).arg("--sentinel"));
-        let server = Self { child, port, folder, settings: Vec::new() };
-        server.wait();
+        let mut server = Self { child, port, folder, settings: Vec::new() };
+        assert!(server.comes_up(), "a Sentinel did not start on port {port}");
         server
     }
 
@@ -97,7 +104,7 @@ impl RedisServer {
     pub(crate) fn restart(&mut self) {
         self.kill();
         self.child = spawn(self.port, &self.folder, &self.settings);
-        self.wait();
+        assert!(self.comes_up(), "redis-server did not start on port {} again", self.port);
     }
 
     /// Sends the process a signal: "STOP", "CONT".
@@ -105,16 +112,17 @@ impl RedisServer {
         signal(self.child.id(), name);
     }
 
-    fn wait(&self) {
+    /// Waits until the server replies; false if it exits before, or takes too long.
+    fn comes_up(&mut self) -> bool {
         let end = Instant::now() + START;
-        loop {
+        while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
             let pong = RedisClient::connect(self.port).ok().map(|mut client| client.command(&[b"PING"]));
-            match pong {
-                Some(Reply::Text(_) | Reply::Error(_)) => return,
-                _ if Instant::now() > end => panic!("redis-server did not start on port {}", self.port),
-                _ => thread::sleep(Duration::from_millis(10)),
+            if let Some(Reply::Text(_) | Reply::Error(_)) = pong {
+                return true;
             }
+            thread::sleep(Duration::from_millis(10));
         }
+        false
     }
 }
 
