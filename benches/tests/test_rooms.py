@@ -58,7 +58,7 @@ class Files(unittest.TestCase):
             "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/bytes-1.12.0/src/bytes.rs",
             "/rustc/5980/library/core/src/str/mod.rs",
             "/rust/deps/hashbrown-0.16.1/src/raw.rs",
-            "/work/target/release/build/tikv-jemalloc-sys-2e44/out/build/src/jemalloc.c",
+            "/build/target/release/build/tikv-jemalloc-sys-2e44/out/build/src/jemalloc.c",
             "./malloc/./malloc/malloc.c",
             "???",
         ):
