@@ -232,5 +232,5 @@ impl Sharing {
 
 /// Whether a script has failed, so that it will fail again: the server has no other code for that.
 fn is_of_script(error: &CallError) -> bool {
-    matches!(error, CallError::Failed(Trouble::Refuses(code)) if code == "ERR")
+    matches!(error, CallError::Failed(Trouble::Refuses(text)) if text.split(' ').next() == Some("ERR"))
 }
