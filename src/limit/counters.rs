@@ -8,7 +8,7 @@ use std::{
 use super::{Counter, Moment};
 use crate::wait_queue::QueueView;
 
-/// Parts with locks of their own, so that whoever reads all counters keeps others waiting for a part only.
+/// Parts with locks of their own, so that a reader of all counters blocks others for one part only.
 const SHARDS: usize = 16;
 
 /// Counters of a shard that are kept without looking which of them are of no use any more.

@@ -79,7 +79,7 @@ impl Sharing {
         demand: Demand,
         moment: Moment,
     ) -> Result<Admitted, Refused> {
-        // Periods begin and end by the server's clock, whoever counts.
+        // Periods begin and end by the server's clock, also where this gateway counts alone.
         let moment = Moment { wall: self.wall(moment), ..moment };
         let parts = self.parts(limits, moment);
         self.count_fallback();
@@ -93,7 +93,7 @@ impl Sharing {
         limits.iter().map(|applied| self.part(applied, share, moment)).collect()
     }
 
-    /// Notes what was taken alone: the store is told, at once if it is there.
+    /// Notes what was taken alone. The store gets it, at once if it is available.
     pub(in crate::limit) fn took_alone(&self, applied: &Applied, taken: [Taken; 3]) {
         let now = super::now().monotonic;
         let mut entries: Vec<Entry> = self.hold_alone(applied).into_iter().collect();
@@ -121,7 +121,7 @@ impl Sharing {
 
     /// Corrects this process' own counts while the store is away, and notes what it has to be told.
     pub(super) fn correct_alone(&self, used: &Used<'_>, now: Moment) {
-        // Periods begin and end by the server's clock, whoever counts.
+        // Periods begin and end by the server's clock, also where this gateway counts alone.
         let now = Moment { wall: self.wall(now), ..now };
         let mut entries = self.corrections(used, now);
         entries.retain(|entry| {

@@ -1,4 +1,4 @@
-//! What the store is told beside corrections: which requests are in flight, and what it may have lost.
+//! What the store gets beside corrections: which requests are in flight, and what it may have lost.
 
 use std::{
     collections::BTreeMap,
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 64;
 /// Calls that are sent before their replies are waited for.
 const ROUND: usize = 16;
 
-/// How long admissions wait for what the store is told after a reconnect. They are counted by it from then on, and the rest is sent beside them.
+/// How long admissions wait for what the store gets after a reconnect. They are counted by it from then on, and the rest is sent beside them.
 const HEAD_START: Duration = Duration::from_millis(300);
 
 /// The requests in flight that a counter has told the store of.
