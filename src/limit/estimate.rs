@@ -27,8 +27,8 @@ const USUAL_OUTPUT: f32 = 256.0;
 /// Tokens in an event of a stream before anything is known.
 const USUAL_EVENT: f32 = 1.0;
 
-/// The part of an average that one request makes up.
-const SHARE: f32 = 0.125;
+/// So many requests make up an average: each is one of them until there are as many, and an eighth afterwards.
+const MOST_OF_AVERAGE: u32 = 8;
 
 /// Averages of what requests used: of the input by dialect and model, of the output by client and model.
 #[derive(Debug)]
@@ -89,11 +89,13 @@ pub struct Lesson {
     pub used: TokenCount,
 }
 
-/// Averages, as the bits of `f32`s. They are read and written without a lock: an update that is lost by another changes little.
+/// Averages, as the bits of `f32`s, and how many requests they are of. They are read and written without a lock: an update that is lost by another changes little.
 #[derive(Debug)]
 struct Input {
     /// Bytes of the request per token of input.
     ratio: AtomicU32,
+    /// How many requests have been learnt from; at most [`MOST_OF_AVERAGE`].
+    learnt: AtomicU32,
 }
 
 /// As [`Input`].
@@ -105,6 +107,10 @@ struct Output {
     deviation: AtomicU32,
     /// Tokens of output per event of a stream.
     per_event: AtomicU32,
+    /// As [`Input::learnt`].
+    learnt: AtomicU32,
+    /// The streams among them.
+    streams: AtomicU32,
 }
 
 impl RequestSize {
@@ -127,9 +133,14 @@ impl RequestSize {
 impl Default for Estimates {
     fn default() -> Self {
         let bits = |value: f32| AtomicU32::new(value.to_bits());
-        let input = || Input { ratio: bits(USUAL_RATIO) };
-        let output =
-            || Output { tokens: bits(USUAL_OUTPUT), deviation: bits(0.0), per_event: bits(USUAL_EVENT) };
+        let input = || Input { ratio: bits(USUAL_RATIO), learnt: AtomicU32::new(0) };
+        let output = || Output {
+            tokens: bits(USUAL_OUTPUT),
+            deviation: bits(0.0),
+            per_event: bits(USUAL_EVENT),
+            learnt: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
+        };
         Self {
             inputs: (0..ENTRIES).map(|_| input()).collect(),
             outputs: (0..ENTRIES).map(|_| output()).collect(),
@@ -177,15 +188,20 @@ impl Estimates {
         if let Some(input) = self.input(like).filter(|_| tokens > 0 && size.is_text_of(tokens)) {
             // A request whose prompt the provider keeps has few bytes per token.
             let most = MOST_OF_TEXT as f32;
-            approach(&input.ratio, (size.text as f32 / tokens as f32).clamp(0.25, most));
+            let ratio = (size.text as f32 / tokens as f32).clamp(0.25, most);
+            approach(&input.ratio, ratio, share(&input.learnt));
         }
         let Some(output) = self.output(like) else { return };
         let tokens = used.output as f32;
-        approach(&output.deviation, (tokens - read(&output.tokens)).abs());
-        approach(&output.tokens, tokens);
+        let part = share(&output.learnt);
+        // The first one is the average, and nothing deviates from it yet.
+        let deviation = if part < 1.0 { (tokens - read(&output.tokens)).abs() } else { 0.0 };
+        approach(&output.deviation, deviation, part);
+        approach(&output.tokens, tokens, part);
         if let Some(events) = events.filter(|events| *events > 0) {
             // What a model thinks may be counted without being sent.
-            approach(&output.per_event, (tokens / events as f32).clamp(0.01, 64.0));
+            let per_event = (tokens / events as f32).clamp(0.01, 64.0);
+            approach(&output.per_event, per_event, share(&output.streams));
         }
     }
 
@@ -206,9 +222,17 @@ fn read(bits: &AtomicU32) -> f32 {
     f32::from_bits(bits.load(Ordering::Relaxed))
 }
 
-fn approach(average: &AtomicU32, value: f32) {
+/// The part of an average that one more request makes up: all of it at first, so that what was assumed before anything was known is over with the first
+/// request that tells.
+fn share(learnt: &AtomicU32) -> f32 {
+    let count = learnt.load(Ordering::Relaxed).saturating_add(1).min(MOST_OF_AVERAGE);
+    learnt.store(count, Ordering::Relaxed);
+    1.0 / count as f32
+}
+
+fn approach(average: &AtomicU32, value: f32, part: f32) {
     let before = read(average);
-    average.store((before + SHARE * (value - before)).to_bits(), Ordering::Relaxed);
+    average.store((before + part * (value - before)).to_bits(), Ordering::Relaxed);
 }
 
 /// A number of tokens, rounded up. What is too large for the type is its largest value.
@@ -250,6 +274,25 @@ mod tests {
         let expected = estimates.expected(estimates.average_index(TEAM), text(16_000));
         assert!((1_990..=2_010).contains(&expected.input), "{expected:?}");
         assert!((50..=55).contains(&expected.output), "{expected:?}");
+    }
+
+    #[test]
+    fn the_first_requests_replace_what_was_assumed_and_later_ones_change_an_average_slowly() {
+        let estimates = Estimates::default();
+        let index = estimates.average_index(TEAM);
+        let streamed = |input, output| Lesson { events: Some(10), ..lesson(4_000, input, output) };
+        estimates.learn(index, streamed(4_000, 40));
+        assert_eq!(estimates.expected(index, text(4_000)), used(4_000, 40));
+        assert!((estimates.tokens_per_event(index) - 4.0).abs() < 0.01);
+        estimates.learn(index, streamed(4_000, 80));
+        // 60 on average; the second differs by 40 from what was the average then, the first by nothing.
+        assert_eq!(estimates.expected(index, text(4_000)).output, 60 + 20);
+        for _ in 0..100 {
+            estimates.learn(index, streamed(4_000, 40));
+        }
+        estimates.learn(index, streamed(4_000, 440));
+        let output = estimates.usual(index, text(4_000)) - 4_000;
+        assert!((90..=91).contains(&output), "{output}");
     }
 
     #[test]

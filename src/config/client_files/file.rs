@@ -28,6 +28,13 @@ pub(super) struct Stamp {
     inode: u64,
 }
 
+/// Which directory a path leads to, however it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DirectoryId {
+    device: u64,
+    inode: u64,
+}
+
 /// The text of a file.
 pub(super) struct Loaded {
     pub(super) text: String,
@@ -63,6 +70,14 @@ impl Stamp {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         (self.changed < now.saturating_sub(RACY)).then_some(self)
+    }
+}
+
+impl DirectoryId {
+    /// The directory that a path leads to now, links followed; `None` if it leads to none.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok().filter(Metadata::is_dir)?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino() })
     }
 }
 

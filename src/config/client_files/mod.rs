@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use self::file::{FileError, Stamp, client_name};
+use self::file::{DirectoryId, FileError, Stamp, client_name};
 use toml::de::DeTable;
 
 use super::{
@@ -209,12 +209,13 @@ impl ClientFiles {
         if files.is_empty() {
             return Vec::new();
         }
+        let directory = DirectoryId::of(&self.directory);
         let scope = std::mem::take(&mut self.scope);
         let names = scope.names();
         let env = Env::new(&self.directory, &|_| None);
         let context =
             Context { env: &env, names: &names, defaults: Defaults::default(), retries: BTreeMap::new() };
-        let changes = files.into_iter().filter_map(|file| self.consider(file, &context)).collect();
+        let changes = files.into_iter().filter_map(|file| self.consider(file, directory, &context)).collect();
         drop(names);
         self.scope = scope;
         changes
@@ -305,8 +306,13 @@ impl ClientFiles {
         Ok(changed)
     }
 
-    /// Reads one file. `None`: nothing changes for any client.
-    fn consider(&mut self, file: OsString, context: &Context<'_>) -> Option<ClientChange> {
+    /// Reads one file of what was the `directory` just now. `None`: nothing changes for any client.
+    fn consider(
+        &mut self,
+        file: OsString,
+        directory: Option<DirectoryId>,
+        context: &Context<'_>,
+    ) -> Option<ClientChange> {
         if !is_client_file(&file) {
             return None;
         }
@@ -318,6 +324,10 @@ impl ClientFiles {
         self.reads += u64::from(!matches!(loaded, Err(FileError::Gone)));
         let loaded = match loaded {
             Ok(loaded) => loaded,
+            // The directory is what is gone, or another now: it is searched again, because that is an event.
+            Err(FileError::Gone) if directory.is_none() || directory != DirectoryId::of(&self.directory) => {
+                return None;
+            }
             Err(FileError::Gone) => {
                 self.broken.remove(&file);
                 self.files.remove(&name);

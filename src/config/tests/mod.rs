@@ -2,6 +2,7 @@
 
 mod accounts;
 mod azure;
+mod client_files;
 mod clients;
 mod errors;
 mod files;
