@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
-
-use super::leaf::{Leaf, NotJson};
+use super::{
+    leaf::{Leaf, NotJson},
+    specials::{ordinary, specials},
+};
 
 /// A string as it is written, without its quotes.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +103,17 @@ impl<'j> Scan<'j> {
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         let byte = *self.json.get(self.at)?;
-        if byte > b' ' { Some(byte) } else { self.pass_white_space() }
+        if byte > b' ' {
+            return Some(byte);
+        }
+        // Most white space is one space.
+        match self.json.get(self.at + 1) {
+            Some(next) if byte == b' ' && *next > b' ' => {
+                self.at += 1;
+                Some(*next)
+            }
+            _ => self.pass_white_space(),
+        }
     }
 
     #[inline(never)]
@@ -287,7 +298,9 @@ impl<'j> Scan<'j> {
         self.wrong()
     }
 
+    #[inline(always)]
     fn pass_key(&mut self) -> Result<(), NotJson> {
+        self.peek();
         self.string()?;
         self.colon()
     }
@@ -523,54 +536,3 @@ impl Enclosing {
 
 /// Any number of so many digits fits into 64 bits.
 const FITS: usize = 19;
-
-/// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
-fn ordinary(text: &[u8]) -> usize {
-    // Most strings end soon; of a longer one, pieces are looked at.
-    let mut passed = 0;
-    while passed < NEAR {
-        let Some(word) = text.get(passed..).and_then(|rest| rest.first_chunk()) else { break };
-        let special = specials(u64::from_le_bytes(*word));
-        if special != 0 {
-            return passed + special.trailing_zeros() as usize / 8;
-        }
-        passed += 8;
-    }
-    ordinary_beyond(text, passed)
-}
-
-/// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
-#[inline(never)]
-fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
-    loop {
-        let rest = text.get(passed..).unwrap_or_default();
-        let piece = rest.get(..PIECE).unwrap_or(rest);
-        let end = memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
-        let before = piece.get(..end).unwrap_or(piece);
-        // Without an early exit, so that the compiler looks at many at once.
-        if before.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
-            return passed + before.iter().position(|byte| *byte < b' ').unwrap_or(end);
-        }
-        passed += end;
-        if end < PIECE {
-            return passed;
-        }
-    }
-}
-
-/// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
-const PIECE: usize = 4096;
-
-/// So many bytes are looked at in words of eight.
-const NEAR: usize = 32;
-
-/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special, which is the end of a string, an escape or a
-/// control character. Subtracting borrows from a byte's highest bit where the byte was less, and from nothing before the first such byte. With
-/// one bit turned over, the end is next to the control characters, and one comparison is for both.
-#[inline]
-fn specials(bytes: u64) -> u64 {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
-    let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
-    special & (EACH << 7)
-}
