@@ -251,7 +251,9 @@ impl<'j> Scan<'j> {
                     if self.enter(b']') {
                         filled = true;
                         self.enclose(false)?;
-                        self.pass_counts(usize::MAX);
+                        if self.next_is_digit() {
+                            self.pass_counts(usize::MAX);
+                        }
                         continue;
                     }
                 }
@@ -259,8 +261,9 @@ impl<'j> Scan<'j> {
                     if self.enter(b'}') {
                         filled = true;
                         self.enclose(true)?;
-                        self.pass_key()?;
-                        continue;
+                        if !self.pass_strings()? {
+                            continue;
+                        }
                     }
                 }
                 _ => return self.wrong(),
@@ -274,15 +277,37 @@ impl<'j> Scan<'j> {
     /// After a value: leaves what it ends, and goes to the value after it; false when there is none.
     fn leave(&mut self) -> Result<bool, NotJson> {
         while let Some(object) = self.enclosing.innermost() {
-            if self.goes_on(if object { b'}' } else { b']' })? {
-                if object {
-                    self.pass_key()?;
-                }
+            if !self.goes_on(if object { b'}' } else { b']' })? {
+                self.enclosing.pop();
+            } else if !object || !self.pass_strings()? {
                 return Ok(true);
             }
-            self.enclosing.pop();
         }
         Ok(false)
+    }
+
+    /// Before a key: passes over members whose values are strings. True when the last of them has been read, and nothing is known of what follows;
+    /// false at the value of a member that is no string.
+    #[inline(always)]
+    fn pass_strings(&mut self) -> Result<bool, NotJson> {
+        loop {
+            self.peek();
+            self.string()?;
+            self.colon()?;
+            if self.peek() != Some(b'"') {
+                return Ok(false);
+            }
+            self.string()?;
+            if self.json.get(self.at) != Some(&b',') {
+                return Ok(true);
+            }
+            self.at += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn next_is_digit(&self) -> bool {
+        self.json.get(self.at).is_some_and(u8::is_ascii_digit)
     }
 
     fn enclose(&mut self, object: bool) -> Result<(), NotJson> {
@@ -296,13 +321,6 @@ impl<'j> Scan<'j> {
     fn deep<T>(&mut self) -> Result<T, NotJson> {
         self.too_deep = true;
         self.wrong()
-    }
-
-    #[inline(always)]
-    fn pass_key(&mut self) -> Result<(), NotJson> {
-        self.peek();
-        self.string()?;
-        self.colon()
     }
 
     #[inline(always)]
@@ -332,19 +350,20 @@ impl<'j> Scan<'j> {
                 self.at += length + 2;
                 return Ok(Written { text, word: first_bytes(word, length) });
             }
+            return self.long_string(length);
         }
-        self.long_string()
-    }
-
-    /// Any string.
-    #[inline(never)]
-    fn long_string(&mut self) -> Result<Written<'j>, NotJson> {
         if self.peek() != Some(b'"') {
             return self.wrong();
         }
+        self.long_string(0)
+    }
+
+    /// A string, whose first bytes, so many, are known to be ordinary.
+    #[inline(never)]
+    fn long_string(&mut self, known: usize) -> Result<Written<'j>, NotJson> {
         let begun = self.at + 1;
         let rest = self.json.get(begun..).unwrap_or_default();
-        let length = ordinary(rest);
+        let length = ordinary(rest, known);
         self.at = begun + length;
         if rest.get(length) != Some(&b'"') {
             return self.escaped(begun);
@@ -364,7 +383,7 @@ impl<'j> Scan<'j> {
                 Some(b'\\') => self.escape()?,
                 _ => return self.wrong(),
             }
-            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
+            self.at += ordinary(self.json.get(self.at..).unwrap_or_default(), 0);
         }
         let text = self.json.get(begun..self.at).unwrap_or_default();
         self.at += 1;
