@@ -212,7 +212,10 @@ impl<'j> Scan<'j> {
         while count < most {
             self.peek();
             let rest = self.json.get(self.at..).unwrap_or_default();
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = match rest.first_chunk().map(|word| digits_of(u64::from_le_bytes(*word))) {
+                Some(digits) if digits < 8 => digits,
+                _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+            };
             let leading_zero = digits > 1 && rest.first() == Some(&b'0');
             if digits == 0 || leading_zero || rest.get(digits) != Some(&b',') {
                 break;
@@ -258,7 +261,12 @@ impl<'j> Scan<'j> {
                     }
                 }
                 Some(b'{') => {
-                    if self.enter(b'}') {
+                    let usual = self.pass_usual()?;
+                    filled |= usual.is_some();
+                    if usual == Some(Passed::ToValue) {
+                        continue;
+                    }
+                    if usual.is_none() && self.enter(b'}') {
                         filled = true;
                         self.enclose(true)?;
                         if !self.pass_strings()? {
@@ -271,6 +279,36 @@ impl<'j> Scan<'j> {
             if !self.leave()? {
                 return Ok(filled);
             }
+        }
+    }
+
+    /// Passes over objects of an array that begin in a usual way and have no more than that, or over one; `None` if the first is another one.
+    #[inline(always)]
+    fn pass_usual(&mut self) -> Result<Option<Passed>, NotJson> {
+        let mut passed = None;
+        loop {
+            let rest = self.json.get(self.at..).unwrap_or_default();
+            let Some(length) = usual_beginning(rest) else { return Ok(passed) };
+            if self.enclosing.depth >= self.depth_limit {
+                return self.deep();
+            }
+            self.at += length;
+            if self.json.get(self.at) != Some(&b'"') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::ToValue));
+            }
+            self.string()?;
+            if self.json.get(self.at) != Some(&b'}') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            if self.enclosing.innermost() != Some(false) || self.json.get(self.at) != Some(&b',') {
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            self.peek();
+            passed = Some(Passed::ToValue);
         }
     }
 
@@ -504,6 +542,33 @@ impl<'j> Scan<'j> {
     }
 }
 
+/// How far a scan has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// To a value that is to be read.
+    ToValue,
+    /// Over a value.
+    Value,
+}
+
+/// How most messages, and parts of them, begin: written by SDKs with spaces or without. The length of that, up to a value.
+#[inline(always)]
+fn usual_beginning(object: &[u8]) -> Option<usize> {
+    if !matches!(object.get(2), Some(b'r' | b't')) {
+        return None;
+    }
+    let begins_with = |beginning: &[u8]| object.starts_with(beginning).then_some(beginning.len());
+    if object.starts_with(br#"{"role":""#) {
+        let other = || begins_with(br#"{"role":"assistant","content":"#);
+        return begins_with(br#"{"role":"user","content":"#).or_else(other);
+    }
+    if object.starts_with(br#"{"role": "#) {
+        let other = || begins_with(br#"{"role": "assistant", "content": "#);
+        return begins_with(br#"{"role": "user", "content": "#).or_else(other);
+    }
+    begins_with(br#"{"type":"text","text":"#).or_else(|| begins_with(br#"{"type": "text", "text": "#))
+}
+
 /// The first eight bytes of `text`, or as many as there are, as one number.
 pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
     let (mut word, mut at) = (0, 0);
@@ -512,6 +577,16 @@ pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
         at += 1;
     }
     word
+}
+
+/// How many of the eight bytes of a word are digits before the first that is none. In those, the highest bit is set by adding, if not before; before them
+/// nothing carries.
+#[inline(always)]
+fn digits_of(word: u64) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let values = word ^ (EACH * u64::from(b'0'));
+    let others = (values.wrapping_add(EACH * (0x80 - 10)) | values) & (EACH << 7);
+    others.trailing_zeros() as usize / 8
 }
 
 /// The first `length` bytes of a word, less than eight.
