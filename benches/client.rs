@@ -281,7 +281,7 @@ where
 {
     let (sender, connection) = http1::handshake(io).await?;
     tokio::task::spawn_local(async move {
-        // What goes wrong is told to who waits for an answer.
+        // Errors go to the caller that waits for an answer.
         let _ = connection.await;
     });
     Ok(sender)

@@ -56,7 +56,7 @@
 //!    streamed) → admission → attempts (each: a connection, the request, the head of a response, and the decision what becomes of
 //!    it, until a response is for the client).
 //! 4. Delivery: the [`proxy::Relay`] passes the upstream's frames on as they come and observes them as they go out. It ends the
-//!    exchange in one of a few ways, which are all told apart.
+//!    exchange in one of a few ways, each with a name of its own.
 //! 5. The exchange is dropped: its permits are settled, its metrics counted, and its access line written.
 
 pub mod access;

@@ -244,7 +244,7 @@ impl Outline {
         self.keeps_all = parent_keeps_all || among(self.members.whole);
         let plain = name.len() <= NAME_LIMIT && !name.iter().any(|byte| matches!(byte, b'\\' | 0..b' '));
         self.has_escaped_names |= name.contains(&b'\\');
-        // Whoever reads the outline decides whether case counts.
+        // The reader of the outline decides whether case counts.
         let is_named = || self.members.named.iter().any(|known| known.eq_ignore_ascii_case(name));
         let kept = plain && (self.keeps_all || is_named());
         if kept {

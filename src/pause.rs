@@ -5,7 +5,7 @@
 //! events after SIGCONT (signal(7)). A timeout that is applied then blames a peer that may have sent everything.
 //!
 //! Each thread that serves runs [`watch`], a timer that notes that the thread runs. A gap of more than [`GAP`] between two notes is a
-//! pause. Whoever finds a deadline passed asks [`deadline`] or [`lost_since`] before acting on it: these notice a pause even before the
+//! pause. Code that finds a deadline passed asks [`deadline`] or [`lost_since`] before acting on it: these notice a pause even before the
 //! timer of [`watch`] has run again. On threads without [`watch`] there are no pauses.
 
 use std::{

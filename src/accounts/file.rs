@@ -116,7 +116,7 @@ impl FileMap {
         let Some(queue) = &self.queue else { return };
         match queue.try_send(job) {
             Ok(()) => {}
-            // Whoever waits sees that its sender is gone.
+            // A waiting caller sees that its sender is gone.
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
                 tracing::warn!("accounts of ids: too many writes wait; some are not in the state file");
             }

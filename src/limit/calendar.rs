@@ -148,9 +148,11 @@ impl PeriodCount {
         }
     }
 
-    /// The units used in the current period, and that period.
+    /// The units used in the current period, and that period. Changes nothing: a reader whose clock is ahead does not end a period for others.
     pub fn used(&self, calendar: &Calendar, now: Timestamp) -> (u64, Period) {
-        self.with_current(calendar, now, |used| (used.units, used.period))
+        let current = *self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = Used::at(current, calendar, now);
+        (used.units, used.period)
     }
 
     /// Whether nothing counts as used.
@@ -166,12 +168,18 @@ impl PeriodCount {
 
     fn with_current<T>(&self, calendar: &Calendar, now: Timestamp, change: impl FnOnce(&mut Used) -> T) -> T {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        // A clock that is set back does not bring an earlier period back: what was counted since stays counted.
-        let used = match *current {
-            Some(used) if used.period.contains(now) || now < used.period.start => used,
-            _ => Used { period: calendar.period(now), units: 0 },
-        };
+        let used = Used::at(*current, calendar, now);
         change(current.insert(used))
+    }
+}
+
+impl Used {
+    /// What `current` is at a time. A clock that is set back does not bring an earlier period back: what was counted since stays counted.
+    fn at(current: Option<Self>, calendar: &Calendar, now: Timestamp) -> Self {
+        match current {
+            Some(used) if used.period.contains(now) || now < used.period.start => used,
+            _ => Self { period: calendar.period(now), units: 0 },
+        }
     }
 }
 
@@ -247,6 +255,19 @@ mod tests {
         count.charge(&calendar, 10, tomorrow);
         count.refund(30, period);
         assert_eq!(count.used(&calendar, tomorrow).0, 10);
+    }
+
+    #[test]
+    fn reading_does_not_move_a_period_forward() {
+        let (calendar, count) = (Calendar::new(CalendarUnit::Day, TimeZone::UTC), PeriodCount::default());
+        let (today, tomorrow) = (at("2026-11-28T23:59:58Z"), at("2026-11-29T00:00:01Z"));
+        let (_, period) = count.take(&calendar, 100, 100, today).unwrap();
+        assert_eq!(count.used(&calendar, tomorrow).0, 0);
+        // By another clock the day is not over.
+        assert_eq!(count.used(&calendar, today), (100, period));
+        assert!(count.take(&calendar, 100, 1, today).is_err());
+        count.refund(30, period);
+        assert_eq!(count.used(&calendar, today).0, 70);
     }
 
     #[test]

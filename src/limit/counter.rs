@@ -122,16 +122,18 @@ impl Counter {
         }
     }
 
-    /// Whether nothing counts as used, so that a new counter would say the same.
+    /// Whether nothing counts as used, or a shared store has what does, so that a new counter would say the same.
     pub(super) fn is_unused(&self, now: Moment) -> bool {
         let is_unused = |meter: &Meter| match meter {
             Meter::Unused => true,
             Meter::Clock(clock) => clock.arrival() <= now.monotonic.nanos(),
             Meter::Period(count) => count.is_unused(now.wall),
         };
-        self.in_flight() == 0
-            && self.queued() == 0
-            && [&self.requests, &self.tokens, &self.cost].into_iter().all(is_unused)
+        if self.in_flight() > 0 || self.queued() > 0 {
+            return false;
+        }
+        self.shared.get().is_some_and(|replica| replica.is_settled())
+            || [&self.requests, &self.tokens, &self.cost].into_iter().all(is_unused)
     }
 
     /// What is left of a unit, if `limit` restricts how much of it is used over time.

@@ -95,7 +95,7 @@ impl Shard {
         if self.counters.len() < 2 * self.after_sweep + FEW {
             return;
         }
-        // Whoever gets a counter, gets it here, under the lock.
+        // Every counter is handed out here, under the lock.
         self.counters.retain(|_, counter| Arc::strong_count(counter) > 1 || !counter.is_unused(now));
         self.after_sweep = self.counters.len();
     }

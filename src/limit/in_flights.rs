@@ -34,7 +34,7 @@ impl InFlights {
             return in_flight.clone();
         }
         if known.counts.len() >= 2 * known.after_sweep + FEW {
-            // Whoever gets a count, gets it here, under the lock.
+            // Every count is handed out here, under the lock.
             known.counts.retain(|_, in_flight| !in_flight.is_alone());
             known.after_sweep = known.counts.len();
         }

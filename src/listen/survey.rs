@@ -16,7 +16,7 @@ use crate::body::{ConnectionState, ExchangeHandle};
 /// Exchanges that are looked at before the worker does something else: some 10 µs.
 const PART: usize = 256;
 
-/// Spans of silence that are told apart.
+/// Spans of silence that are counted separately.
 pub const SILENCES: [Duration; 3] =
     [Duration::from_secs(10), Duration::from_secs(30), Duration::from_secs(120)];
 

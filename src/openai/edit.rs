@@ -360,7 +360,7 @@ mod tests {
         for body in [
             // Asked already.
             r#"{"stream_options":{"include_usage":true}}"#,
-            // Refused by whoever reads it: that is the client's own error.
+            // The upstream refuses it: that is the client's own error.
             r#"{"stream_options":[]}"#,
             r#"{"stream_options":"x"}"#,
             r#"{"stream_options":{"include_usage":"yes"}}"#,

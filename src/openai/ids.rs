@@ -1,6 +1,6 @@
 //! Finds the ids of kept things (files, responses, conversations …) in JSON as it passes: requests, answers, events.
 //!
-//! The text is not parsed: strings and the members that they stand in are told apart, whatever the nesting, and a piece may end anywhere. What is
+//! The text is not parsed: strings and the members that they stand in are recognized at any depth, and a piece may end anywhere. What is
 //! not JSON gives no ids, or too many, which does no harm: an id that nobody asks for is only remembered for a while.
 
 use memchr::memchr2;

@@ -21,7 +21,7 @@ pub struct Options {
     pub max_streams: u32,
 }
 
-/// The HTTP versions that are accepted. With TLS they become the ALPN list; plain connections are told apart by their
+/// The HTTP versions that are accepted. With TLS they become the ALPN list; plain connections are distinguished by their
 /// first bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Protocols {

@@ -8,7 +8,8 @@ use rustls::RootCertStore;
 
 use super::{
     CompileError, Snapshot,
-    upstreams::{SystemRoots, Upstream, client_tls},
+    trust::{SystemRoots, client_tls},
+    upstreams::Upstream,
 };
 use crate::{
     config::{self, Export, Otlp, Preset},

@@ -66,7 +66,7 @@ struct Rules {
 /// Which limits are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitScope {
-    /// Those that apply to a request whoever answers it.
+    /// Those that apply to a request with any model.
     Request,
     /// Those that depend on the model that answers it.
     Model,

@@ -15,6 +15,7 @@ mod routes;
 mod server_tls;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod upstreams;
 mod withdrawn;
 

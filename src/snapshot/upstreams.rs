@@ -6,16 +6,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
+use aws_lc_rs::digest::{Context, Digest, SHA256};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderName, HeaderValue, Uri, header, uri::Authority};
-use rustls::{
-    ClientConfig, RootCertStore, client::ResolvesClientCert, pki_types::TrustAnchor, sign::CertifiedKey,
-};
+use rustls::{ClientConfig, RootCertStore};
 
-use super::{CompileError, Snapshot, Written};
 use zeroize::Zeroizing;
 
+use super::{
+    CompileError, Snapshot, Written,
+    trust::{SystemRoots, client_tls, trusted},
+};
 use crate::{
     config::{
         self, Auth, Azure, Balance, IncludeUsage, KeyAccount, ModelTables, ModelUpstreams, Otlp, Secret,
@@ -24,12 +25,9 @@ use crate::{
     policy::SecretScanner,
     upstream::{
         Account, Affinity, Budget, Dialer, DialerOptions, Egress, Key, KeyRing, PoolLimits, Rotation,
-        TargetState, UsageSupport, bind_sessions,
+        TargetState, UsageSupport,
     },
 };
-
-/// Limit of TLS sessions kept for resumption, for each upstream.
-const SESSIONS: usize = 64;
 
 /// Shortest secret in bytes. A shorter value of a header with a secret's name is not treated as a secret.
 const SHORTEST_SECRET: usize = 8;
@@ -230,36 +228,6 @@ fn is_secret(set: &SetHeader) -> bool {
     set.secret || (set.value.is_sensitive() && set.value.len() >= SHORTEST_SECRET)
 }
 
-/// The TLS settings of connections to servers that `roots` vouch for, with this certificate of the gateway's own.
-pub(super) fn client_tls(
-    roots: Arc<RootCertStore>,
-    certificate: Option<&Arc<CertifiedKey>>,
-) -> Result<ClientConfig, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots.clone());
-    let mut config = match certificate {
-        Some(key) => builder.with_client_cert_resolver(Arc::new(OneCertificate(key.clone()))),
-        None => builder.with_no_client_auth(),
-    };
-    bind_sessions(&mut config, roots, SESSIONS)
-        .map_err(|source| rustls::Error::General(source.to_string()))?;
-    Ok(config)
-}
-
-/// Returns the digest of the distinguishing parts of all trusted authorities, sorted so that their order has no effect.
-fn trusted(roots: &RootCertStore) -> Digest {
-    let part = |part: &[u8]| [&(part.len() as u64).to_be_bytes(), part].concat();
-    let written = |root: &TrustAnchor<'_>| {
-        let constraints = root.name_constraints.as_deref().unwrap_or_default();
-        [part(&root.subject), part(&root.subject_public_key_info), part(constraints)].concat()
-    };
-    let mut written: Vec<_> = roots.roots.iter().map(written).collect();
-    written.sort_unstable();
-    digest(&SHA256, &written.concat())
-}
-
 /// Headers to set, as the policy for headers takes them.
 pub(super) fn pairs(set: &[SetHeader]) -> Vec<(HeaderName, HeaderValue)> {
     set.iter().map(|set| (set.name.clone(), set.value.clone())).collect()
@@ -282,10 +250,6 @@ struct Way<'a> {
     /// Digest that identifies the set of trusted authorities.
     trusted: Digest,
 }
-
-/// The system's trusted certificates, read on first use.
-#[derive(Default)]
-pub(super) struct SystemRoots(Option<Arc<RootCertStore>>);
 
 impl Compiler<'_> {
     fn upstream(&self, system: &mut SystemRoots) -> Result<Upstream, CompileError> {
@@ -436,36 +400,6 @@ impl Compiler<'_> {
     fn tls(&self, roots: Arc<RootCertStore>) -> Result<ClientConfig, CompileError> {
         client_tls(roots, self.written.tls.certificate.as_ref())
             .map_err(|source| CompileError::Upstream { name: self.name.clone(), source })
-    }
-}
-
-impl SystemRoots {
-    /// The certificates; `None`: there are none.
-    pub(super) fn get(&mut self) -> Option<Arc<RootCertStore>> {
-        if self.0.is_none() {
-            let mut roots = RootCertStore::empty();
-            let found = rustls_native_certs::load_native_certs();
-            for error in &found.errors {
-                tracing::warn!(%error, "system certificate store: some certificates cannot be read");
-            }
-            roots.add_parsable_certificates(found.certs);
-            self.0 = (!roots.is_empty()).then(|| Arc::new(roots));
-        }
-        self.0.clone()
-    }
-}
-
-/// The client certificate that is presented to an upstream on request.
-#[derive(Debug)]
-struct OneCertificate(Arc<CertifiedKey>);
-
-impl ResolvesClientCert for OneCertificate {
-    fn resolve(&self, _: &[&[u8]], _: &[rustls::SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.0.clone())
-    }
-
-    fn has_certs(&self) -> bool {
-        true
     }
 }
 

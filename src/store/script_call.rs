@@ -118,7 +118,7 @@ impl Running {
                     result = timeout(LATE, future).await;
                 }
                 let result = result.unwrap_or(Err(CallError::Late));
-                // Nobody knows whether it was executed: with the next connection, the server is told what is true.
+                // Nobody knows whether it was executed: with the next connection, the server gets the true state.
                 match &result {
                     Err(CallError::Failed(trouble @ Trouble::Connection(_))) => session.end(trouble.clone()),
                     Err(CallError::Late) => session.end(Trouble::Slow),

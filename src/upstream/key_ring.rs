@@ -760,7 +760,7 @@ mod tests {
         assert_eq!(woken, [true, true, true, false], "up to the next one that can use each key");
     }
 
-    /// Whatever is limited: with more models than are told apart, the key is in cooldown for all of them.
+    /// A limit of any model: with more models than are counted separately, the key is in cooldown for all of them.
     #[test]
     fn a_rate_limit_does_not_make_a_key_down_and_an_outage_does() {
         let (ring, now) = (single(), Instant::now());

@@ -431,7 +431,7 @@ mod tests {
         resolves_to(&resolver, "upstream.test", 2).await;
     }
 
-    /// Whoever waited for the name server would wait for ever.
+    /// A caller that waited for the name server would wait for ever.
     #[tokio::test]
     async fn the_last_good_answer_is_used_while_the_server_is_silent() {
         let names = Scripted::default();

@@ -145,7 +145,7 @@ impl TurnWaiter {
         self.attempt.0.notified().await;
     }
 
-    /// Decides anew who has the turn, because a time has come.
+    /// Decides again who has the turn, because a time has come.
     pub fn time_has_come(&self) {
         self.queue.lock().decide();
     }

@@ -1,7 +1,7 @@
 //! The state that viewers see: one JSON object without lists that grow, so that a small change is a small patch.
 //!
 //! Times are milliseconds since the feed began, as `now` in each message is; a viewer needs no clock that agrees with the gateway's. Names
-//! of clients, models and targets are texts that a peer or a file chose: whoever shows them must not take them for markup.
+//! of clients, models and targets are texts that a peer or a file chose: a page that shows them must not take them for markup.
 
 use std::{
     collections::BTreeMap,

@@ -38,6 +38,14 @@ fn configuration(out: &mut Exposition, gateway: &Gateway) {
     out.family("sluicegate_config_reloads", Counter, "Configuration reloads, by result.");
     out.value(&[("result", "ok")], reloads.succeeded.value());
     out.value(&[("result", "refused")], reloads.failed.value());
+    out.family(
+        "sluicegate_config_last_reload_successful",
+        Gauge,
+        "1 if the configuration was taken when it was read last; 0 if it was refused, and the previous one is still in effect.",
+    );
+    let last = gateway.last_reload.load();
+    let is_taken = last.as_ref().is_none_or(|reload| reload.problems.is_empty());
+    out.value(&[], u64::from(is_taken));
     out.family("sluicegate_config_generation", Gauge, "Generation of the configuration in effect.");
     let live = gateway.live.load();
     out.value(&[], live.generation);

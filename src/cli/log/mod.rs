@@ -76,7 +76,7 @@ fn show(options: &LogOptions) -> Result<(), Error> {
         } else {
             writer.write(&entry, &mut out)
         };
-        // Whoever reads has had enough, as `head` has.
+        // The reader has closed the pipe, as `head` does.
         let flushed = written.and_then(|()| if is_live { out.flush() } else { Ok(()) });
         if flushed.is_err() {
             return Ok(());

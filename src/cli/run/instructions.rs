@@ -43,8 +43,7 @@ pub(super) fn of(
         }
     }
     if started.left_out > 0 {
-        let _ =
-            writeln!(text, "    models    {} more are not told apart and go to the first", started.left_out);
+        let _ = writeln!(text, "    models    {} more go to the first provider", started.left_out);
     }
     for (provider, detail) in &started.not_served {
         let variable = provider.variable.as_deref().unwrap_or_default();

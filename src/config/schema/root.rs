@@ -13,7 +13,7 @@ keys! {
             "Where clients connect: one `[[listener]]` table for each address.",
             { effect: Effect::Restart };
         admin = described(Shape::Table(Admin::keys())),
-            "The operator's listener, which serves /healthz, /readyz, /metrics, /status, /limits, /config and the live page, /live. Without this table there is none.",
+            "The operator's listener, which serves /healthz, /readyz, /metrics, /status, /limits, /config and the live page, /live. Without this table there is no such listener.",
             { effect: Effect::Restart };
         server = section::<Server>(), "The process and its client connections.";
         log = section::<Log>(), "Log lines, which go to stdout.";

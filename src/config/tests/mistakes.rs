@@ -531,7 +531,7 @@ fn a_routes_waits_are_in_order_with_those_that_it_inherits() {
     );
     // Below an "off" it is the built-in ones that count.
     sound(&text("retry = { retries = 0, max_backoff = \"2s\" }", "retry = { backoff = \"3s\" }"));
-    // One mistake is told once.
+    // One mistake is reported once.
     let told =
         one_problem(&text("retry = { backoff = \"3s\" }", "retry = { backoff = 1, max_backoff = \"2s\" }"));
     assert!(told.starts_with("route.openai.retry.backoff: must be a time span"), "{told}");

@@ -1,4 +1,4 @@
-//! The file as a whole: what is refused and how it is told, what is inherited, what the shipped sample says.
+//! The file as a whole: what is refused and with which message, what is inherited, what the shipped sample says.
 
 mod accounts;
 mod azure;

@@ -6,14 +6,48 @@ use crate::limit::{Counter, Now, Period, Unit, counter::Meter};
 /// For how long a copy is good enough to refuse a request. Other gateways may give something back meanwhile.
 const FRESH: i64 = 10_000_000_000;
 
+/// The replies that were copied last, of one counter.
+#[derive(Debug, Default)]
+pub(super) struct LastCopies {
+    /// The server's time of each, by units.
+    times: [f64; 3],
+    /// When the last of them was read.
+    read: i64,
+    /// Counts changes of the server.
+    servers: u32,
+}
+
+impl LastCopies {
+    /// Notes a reply that says something newer of a unit than the last one. Returns whether it does.
+    fn is_newer(&mut self, position: usize, copying: Copying) -> bool {
+        if copying.servers < self.servers {
+            return false;
+        }
+        if copying.servers > self.servers {
+            // The clock of another server may be behind.
+            *self = Self { servers: copying.servers, ..Self::default() };
+        }
+        let Some(time) = self.times.get_mut(position) else { return false };
+        // In a cluster, the value may have moved to a server whose clock is behind. What was sent after the last reply is newer all the same.
+        if copying.now < *time && copying.sent.nanos() <= self.read {
+            return false;
+        }
+        *time = copying.now;
+        self.read = self.read.max(copying.read.nanos());
+        true
+    }
+}
+
 /// What is needed to read a reply.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Copying {
     /// When the call was sent. What is read from it is never later than it is: a request that is asked too early is refused by the server.
     pub(super) sent: Now,
+    /// When the reply was read.
+    pub(super) read: Now,
     /// The server's time.
     pub(super) now: f64,
-    /// Counts changes of the server.
+    /// Counts changes of the server, up to the one that the call was sent to.
     pub(super) servers: u32,
     /// Whether the call restored what the store had lost. What another one says of a younger value is less than what this process has seen.
     pub(super) is_restored: bool,
@@ -44,9 +78,8 @@ pub(super) fn copy(
     if is_lost && !copying.is_restored {
         return;
     }
-    match known.copied.get_mut(position) {
-        Some(last) if *last <= copying.now => *last = copying.now,
-        _ => return,
+    if !known.copied.is_newer(position, copying) {
+        return;
     }
     known.fresh_until = copying.sent.nanos().saturating_add(FRESH);
     match (counter.timed(unit), period) {

@@ -4,7 +4,7 @@ use std::{
     future::poll_fn,
     sync::{Arc, Weak, atomic::Ordering},
     task::Poll,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -12,13 +12,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{
     copy::copy,
     ledger::Batch,
-    sharing::{Sharing, nodes_call},
+    sharing::{Sent, Sharing, nodes_call},
     wire::{ChangesReply, NodesReply},
 };
-use crate::{
-    limit::Now,
-    store::{CallError, Running, ScriptCall, State, Trouble},
-};
+use crate::store::{CallError, Running, ScriptCall, State, Trouble};
 
 /// How long corrections may wait for others.
 pub(super) const FLUSH: Duration = Duration::from_millis(100);
@@ -106,7 +103,7 @@ impl Sharing {
         }
         let nodes = NodesReply::read(&state.probe);
         if let Some(nodes) = nodes {
-            self.met(nodes, Now::of(Instant::now()));
+            self.met(nodes, self.sent());
         }
         let has_lost = is_another || nodes.is_none_or(|nodes| !nodes.known);
         self.make_good(session, has_lost).await;
@@ -131,7 +128,7 @@ impl Sharing {
 
     /// Says that this gateway is there. Returns whether the store had forgotten it, and so everything else.
     async fn is_forgotten(&self) -> bool {
-        let sent = Now::of(Instant::now());
+        let sent = self.sent();
         let replies = self.send(vec![nodes_call(&self.settings.prefix, self.node, true)]).await;
         let nodes = replies.into_iter().flatten().next().and_then(|reply| NodesReply::read(&reply));
         nodes.is_some_and(|nodes| {
@@ -140,8 +137,8 @@ impl Sharing {
         })
     }
 
-    fn met(&self, nodes: NodesReply, sent: Now) {
-        self.gateways.seen(nodes.count, sent);
+    fn met(&self, nodes: NodesReply, sent: Sent) {
+        self.gateways.seen(nodes.count, sent.at);
         self.heard(sent, nodes.now);
     }
 
@@ -161,7 +158,7 @@ impl Sharing {
             let batches = self.ledger.batches(last.as_ref());
             let Some(batch) = batches.last() else { return true };
             last = Some(batch.slot.clone());
-            let sent = Now::of(Instant::now());
+            let sent = self.sent();
             let calls = batches.iter().map(|batch| batch.call(asker, &self.settings.prefix)).collect();
             let mut is_any_confirmed = false;
             for (batch, reply) in batches.iter().zip(self.send_all_of(calls).await) {
@@ -186,7 +183,7 @@ impl Sharing {
         }
     }
 
-    fn copy_batch(&self, batch: &Batch, reply: &ChangesReply, sent: Now) {
+    fn copy_batch(&self, batch: &Batch, reply: &ChangesReply, sent: Sent) {
         self.heard_unreadable(reply.unreadable);
         let copying = self.heard(sent, reply.now);
         for (entry, state) in batch.entries.iter().zip(&reply.states) {

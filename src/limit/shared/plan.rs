@@ -93,6 +93,11 @@ impl Plan {
         self.parts.len()
     }
 
+    /// The call for the place `slot`.
+    pub(super) fn part(&self, slot: &str) -> Option<usize> {
+        self.parts.iter().position(|part| *part.slot == *slot)
+    }
+
     /// Gives the admission its numbers. What it asks for has to be reserved before.
     pub(super) fn number(&mut self) {
         for part in &mut self.parts {

@@ -12,7 +12,7 @@ use super::{
     heartbeat::{FLUSH, LAST},
     lease::LeaseRange,
     ledger::{Entry, PlannedChange, call},
-    replica::{Replica, TIMED},
+    replica::TIMED,
     sharing::{Sharing, nodes_call, now},
     wire::{ChangeKind, ChangesReply},
 };
@@ -26,6 +26,10 @@ const AT_ONCE: usize = 64;
 
 /// Calls that are sent before their replies are waited for.
 const ROUND: usize = 16;
+
+/// References to a counter that no configuration and no request has: the list's, and the one by which its limit finds it. Nobody restores what such a
+/// client has used, unless it comes back.
+const FORGOTTEN: usize = 2;
 
 /// How long admissions wait for what the store gets after a reconnect. They are counted by it from then on, and the rest is sent beside them.
 const HEAD_START: Duration = Duration::from_millis(300);
@@ -86,7 +90,7 @@ impl Sharing {
     pub(super) async fn renew(&self, session: u32) {
         let listed = {
             let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
-            listed.retain(|counter| counter.shared.get().is_some_and(|replica| is_needed(replica, self)));
+            listed.retain(|counter| is_needed(counter, self));
             listed.clone()
         };
         self.tell_leases(&listed, session, Instant::now()).await;
@@ -228,12 +232,14 @@ fn restores(counter: &Counter, servers: u32) -> Vec<PlannedChange<'_>> {
 }
 
 /// Whether a counter still has to be looked after. If not, it is marked as one that is not.
-fn is_needed(replica: &Replica, sharing: &Sharing) -> bool {
+fn is_needed(counter: &Arc<Counter>, sharing: &Sharing) -> bool {
+    let Some(replica) = counter.shared.get() else { return false };
     let mut known = replica.known();
     // Under the lock: a request that begins now is looked after again when it is released.
     let has_lease = replica.used_lease().is_some_and(|lease| lease.is_needed());
     let now = super::wire::seconds(sharing.wall(now()).as_second());
     let has_period = known.seen.iter().flatten().any(|seen| seen.end > now);
-    known.is_listed = has_lease || known.alone.is_some() || has_period;
+    let has_user = Arc::strong_count(counter) > FORGOTTEN;
+    known.is_listed = has_lease || known.alone.is_some() || (has_period && has_user);
     known.is_listed
 }

@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{
     alone::Alone,
+    copy::LastCopies,
     lease::{Lease, SubjectState, Subjects},
     subject::{Subject, tag},
+    waiting::Waiting,
 };
 use crate::limit::{Limit, Unit};
 
@@ -32,12 +34,10 @@ pub struct Replica {
 pub(super) struct Known {
     /// Until when the copies are good enough to refuse a request, in nanoseconds as those of [`Now`](crate::limit::Now).
     pub(super) fresh_until: i64,
-    /// The server's time of the replies that were copied last: an older reply changes nothing.
-    pub(super) copied: [f64; 3],
-    /// What requests have asked for since the start: nanoseconds of a clock, or units of a period.
-    pub(super) asked: [i64; 3],
-    /// How much of that is in the copies, or was not granted. A reply counts all requests that were sent before its own.
-    pub(super) answered: [i64; 3],
+    /// The replies that were copied last.
+    pub(super) copied: LastCopies,
+    /// What requests ask for whose replies are not there yet.
+    pub(super) waiting: Waiting,
     /// The last sums of calendar periods.
     pub(super) seen: [Option<LastSum>; 3],
     /// What this process has counted by itself, since the store went away.
@@ -79,6 +79,16 @@ impl Replica {
 
     pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the store has all that is counted here.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.state.get().is_some() && !self.known().is_listed
+    }
+
+    #[cfg(test)]
+    pub(super) fn try_known(&self) -> Option<MutexGuard<'_, Known>> {
+        self.known.try_lock().ok()
     }
 
     /// What the process knows of the subject.

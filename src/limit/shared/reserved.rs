@@ -8,6 +8,7 @@ use super::{
     lease::{Lease, Subjects},
     plan::demanded,
     replica::{Known, TIMED},
+    waiting::Asked,
 };
 use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, counter::Meter};
 
@@ -23,8 +24,7 @@ pub(super) struct Reserved {
 #[derive(Debug)]
 struct OfCounter {
     counter: Arc<Counter>,
-    /// What had been asked for with this request.
-    asked: [i64; 3],
+    asked: Asked,
 }
 
 /// When a request comes.
@@ -55,12 +55,12 @@ impl Reserved {
             if let Some(refused) = refusal_by_time(applied, &known, demand, arrival) {
                 return Err(refused);
             }
-            for (unit, sum) in TIMED.into_iter().zip(&mut known.asked) {
-                if let (Some(allowance), units) = demanded(applied, unit, demand) {
-                    *sum = sum.wrapping_add(asked(allowance, units));
-                }
-            }
-            reserved.counters.push(OfCounter { counter: applied.counter.clone(), asked: known.asked });
+            let own = TIMED.map(|unit| match demanded(applied, unit, demand) {
+                (Some(allowance), units) => asked(allowance, units),
+                (None, _) => 0,
+            });
+            let asked = known.waiting.ask(own);
+            reserved.counters.push(OfCounter { counter: applied.counter.clone(), asked });
         }
         Ok(reserved)
     }
@@ -79,15 +79,16 @@ impl Reserved {
         Ok(())
     }
 
-    /// The replies are there: they count what was reserved of rates and periods. Requests at once stay reserved until this is dropped.
-    pub(super) fn is_answered(&mut self) {
+    /// Replies are there, of the places of which `is_answered` says so: they count what was reserved of rates and periods. What has no reply is
+    /// given up. Requests at once stay reserved until this is dropped.
+    pub(super) fn end(&mut self, is_answered: impl Fn(&str) -> bool) {
         for OfCounter { counter, asked } in self.counters.drain(..) {
             let Some(replica) = counter.shared.get() else { continue };
             let mut known = replica.known();
-            for (answered, asked) in known.answered.iter_mut().zip(asked) {
-                if asked.wrapping_sub(*answered) > 0 {
-                    *answered = asked;
-                }
+            if is_answered(&replica.subject.slot) {
+                known.waiting.is_answered(&asked);
+            } else {
+                known.waiting.is_given_up(asked);
             }
         }
     }
@@ -125,7 +126,7 @@ fn refusal_by_time(
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.is_answered();
+        self.end(|_| false);
         self.leases.iter().for_each(|lease| lease.answered());
     }
 }
@@ -143,14 +144,6 @@ fn asked(allowance: &Allowance, units: u64) -> i64 {
     }
 }
 
-/// What requests that are on their way ask for.
-fn waiting(known: &Known, position: usize) -> i64 {
-    match (known.asked.get(position), known.answered.get(position)) {
-        (Some(asked), Some(answered)) => asked.wrapping_sub(*answered).max(0),
-        _ => 0,
-    }
-}
-
 /// The time until so much may be there, if it is not there now.
 fn lacks(
     applied: &Applied,
@@ -159,7 +152,7 @@ fn lacks(
     known: &Known,
     arrival: Arrival<'_>,
 ) -> Option<Duration> {
-    let waiting = if arrival.counts_asked { waiting(known, position) } else { 0 };
+    let waiting = if arrival.counts_asked { known.waiting.of(position) } else { 0 };
     let now = arrival.now.nanos();
     match (applied.counter.timed(unit)?, demanded(applied, unit, Demand::default()).0?) {
         (Meter::Clock(clock), Allowance::Rate(rate)) => {

@@ -1,14 +1,14 @@
 //! Calls of one admission that are on their way.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     copy::Copying,
     plan::{Decision, Plan},
-    sharing::Sharing,
+    sharing::{Sent, Sharing},
     wire::AdmissionReply,
 };
-use crate::{limit::Now, store::Running};
+use crate::store::Running;
 
 /// An admission that the store has been asked for. If it is dropped before all replies are there, what they grant is given back later.
 pub(super) struct Sending {
@@ -16,14 +16,14 @@ pub(super) struct Sending {
     plan: Arc<Plan>,
     running: Vec<Option<Running>>,
     replies: Vec<Option<AdmissionReply>>,
-    sent: Now,
+    sent: Sent,
     is_decided: bool,
 }
 
 impl Sending {
     /// `None`: the store went away.
     pub(super) fn start(sharing: &Arc<Sharing>, plan: Arc<Plan>, session: u32) -> Option<Self> {
-        let sent = Now::of(Instant::now());
+        let sent = sharing.sent();
         let mut running = Vec::with_capacity(plan.parts());
         for call in plan.calls(sharing.asker(session)) {
             let call = sharing.store.begin(call).ok()?;
@@ -58,6 +58,11 @@ impl Sending {
             *running = None;
             *place = reply;
         }
+    }
+
+    /// Whether the reply of the place `slot` is there.
+    pub(super) fn is_answered(&self, slot: &str) -> bool {
+        self.plan.part(slot).and_then(|part| self.replies.get(part)).is_some_and(Option::is_some)
     }
 
     pub(super) fn is_late(&self) {

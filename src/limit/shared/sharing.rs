@@ -55,7 +55,7 @@ pub struct Sharing {
     pub(super) servers: AtomicU32,
     /// The server's time less this process', in nanoseconds.
     ahead: AtomicI64,
-    /// Counters that have to be looked after: at most as many as there are.
+    /// Counters that have to be looked after: at most as many as configurations and requests in flight have. Others leave with the next renewal.
     pub(super) listed: Mutex<Vec<Arc<Counter>>>,
     /// Admissions by local limits, because the store was away.
     fallbacks: AtomicU64,
@@ -67,6 +67,14 @@ pub struct Sharing {
     pub(super) stop: watch::Sender<bool>,
     has_left: Mutex<bool>,
     left: Condvar,
+}
+
+/// When a call was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) at: Now,
+    /// Counts changes of the server.
+    servers: u32,
 }
 
 /// What sharing needs to know of the configuration.
@@ -193,7 +201,7 @@ impl Sharing {
             sending.is_late();
         }
         // Before the replies are copied: they count what is reserved here.
-        reserved.is_answered();
+        reserved.end(|slot| sending.is_answered(slot));
         match sending.decide() {
             Decision::Admitted { granted, would_refuse } => {
                 Ok(Admitted::by_store(self, granted, would_refuse))
@@ -263,11 +271,17 @@ impl Sharing {
         Asker { node: self.node, session }
     }
 
-    /// Notes what the server's clock said in a reply to what was sent at `sent`.
-    pub(super) fn heard(&self, sent: Now, now: f64) -> Copying {
+    /// What is sent now. Asked for before the connection is, which may be one to another server by then.
+    pub(super) fn sent(&self) -> Sent {
+        Sent { at: Now::of(Instant::now()), servers: self.servers.load(Ordering::Relaxed) }
+    }
+
+    /// Notes what the server's clock said in a reply.
+    pub(super) fn heard(&self, sent: Sent, now: f64) -> Copying {
         let unix = i64::try_from(wire::unix_nanos(now)).unwrap_or(i64::MAX);
-        self.ahead.store(unix.saturating_sub(sent.nanos()), Ordering::Relaxed);
-        Copying { sent, now, servers: self.servers.load(Ordering::Relaxed), is_restored: false }
+        self.ahead.store(unix.saturating_sub(sent.at.nanos()), Ordering::Relaxed);
+        let read = Now::of(Instant::now());
+        Copying { sent: sent.at, read, now, servers: sent.servers, is_restored: false }
     }
 
     /// The server's time at `moment`.

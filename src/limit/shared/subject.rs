@@ -57,7 +57,7 @@ fn slot(client: Option<&str>, group: Option<&str>) -> String {
 }
 
 /// What identifies the count of one unit of a limit within the value of a subject: the limit's name, the unit, and the time for which its
-/// number is meant. With another time, counts start anew. All gateways compute the same.
+/// number is meant. With another time, counts start again. All gateways compute the same.
 pub(super) fn tag(limit: &Limit, unit: Unit) -> u32 {
     let allowance = match unit {
         Unit::Requests => limit.requests.as_ref(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 const EPOCH: i64 = 1_767_225_600;
 
 /// The version of the scripts that read and write values, of their replies and of the values.
-const VERSION: u8 = 2;
+pub(super) const VERSION: u8 = 2;
 
 /// The version of the script that counts gateways.
 const NODES_VERSION: u8 = 1;

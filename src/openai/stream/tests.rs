@@ -518,7 +518,7 @@ fn a_stream_of_another_operation_is_read_as_far_as_it_is_alike() {
 }
 
 proptest! {
-    /// What is told does not depend on how the stream was cut, in any dialect, even of a stream that is none of it.
+    /// What is reported does not depend on how the stream was cut, in any dialect, even of a stream in another one.
     #[test]
     fn no_cut_changes_what_is_told(words in 0usize..40, size in 1usize..400, cut in any::<prop::sample::Index>(), dialect in prop::sample::select(&DIALECTS)) {
         let lines = responses_lines("response.completed", "completed", "x");

@@ -54,7 +54,7 @@ fn an_object_of_a_type_that_is_not_known_is_not_checked_wherever_the_type_stands
         assert_eq!(part(unknown), "", "{unknown}");
     }
     assert_eq!(part(r#"{"text":1,"type":"text"}"#), "invalid_type of messages[0].content[0].text");
-    // Whoever takes the other one sees another object.
+    // A reader that takes the other one sees another object.
     let twice = r#"{"text":1,"type":"video_url","type":"text"}"#;
     assert_eq!(part(twice), "invalid_type of messages[0].content[0].text");
     let twice = r#"{"type":"text","type":"video_url","text":"x"}"#;

@@ -12,7 +12,7 @@ use crate::{
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
 
-/// Admits a request under all limits that apply to it whoever answers it. The exchange's account gives back what it did not use. The headers of
+/// Admits a request under all limits that apply to it with any model. The exchange's account gives back what it did not use. The headers of
 /// the response say what is left.
 ///
 /// # Errors

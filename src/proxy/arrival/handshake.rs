@@ -143,7 +143,7 @@ impl Handshake {
         Ok(())
     }
 
-    /// Makes headers those of the response of 101. A client that has offered subprotocols is told one of them: the upstream's choice, or the
+    /// Makes headers those of the response of 101. A client that has offered subprotocols gets one of them: the upstream's choice, or the
     /// usual one if the upstream makes none.
     pub(in crate::proxy) fn to_client(&self, headers: &mut HeaderMap) {
         headers.insert(header::CONNECTION, UPGRADE);

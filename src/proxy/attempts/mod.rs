@@ -336,7 +336,7 @@ impl Dispatch {
             request.can_be_sent() && self.rounds.schedule.take() && self.apply(&candidate, &decision);
         if !goes_on {
             if decision == RetryDecision::Never {
-                // The error is the client's own, whoever answers.
+                // The error is the client's own: every upstream would answer it.
                 self.rounds.late = None;
             }
             return Next::GiveUp(error);

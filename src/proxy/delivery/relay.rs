@@ -2,7 +2,7 @@
 //!
 //! The relay never changes, delays or holds back a frame, except that an error event about the gateway's own key is replaced if it opens the
 //! stream: callers are not shown the operator's balance. It observes each frame as it goes out, so that what was observed and what was sent
-//! never differ. When the upstream's response breaks off, everything that came is delivered before the client is told: by an error event
+//! never differ. When the upstream's response breaks off, everything that came is delivered before the client learns of it: by an error event
 //! where the client can understand one, else by an abort of the transport.
 
 use std::{
@@ -250,7 +250,7 @@ impl Relay {
         Poll::Ready(None)
     }
 
-    /// Ends a response that cannot be completed: nothing that came is lost, and the client is told as well as it can be. A response whose
+    /// Ends a response that cannot be completed: nothing that came is lost, and the client learns of it as well as the protocol allows. A response whose
     /// terminal event went out lacks only the end of its framing, which is supplied.
     fn rescue(&mut self, fault: &Fault, cx: &mut Context<'_>) -> PolledFrame {
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };

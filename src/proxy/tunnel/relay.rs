@@ -287,7 +287,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         self.stage = Stage::Closing(ending);
     }
 
-    /// The frames with which the client is told.
+    /// The frames that tell the client.
     fn last_words(&self, ending: &Ending) -> Vec<u8> {
         let record = &self.exchange.record;
         let language = record.languages.language();

@@ -198,7 +198,7 @@ impl ModelMeasures {
         }
     }
 
-    /// The times of requests with that kind of error. `_OTHER` is OpenTelemetry's word for kinds that are not told apart.
+    /// The times of requests with that kind of error. `_OTHER` is OpenTelemetry's word for all other kinds.
     fn of_error(&mut self, error: &'static str) -> &mut Total {
         let known = self.errors.iter().position(|(known, _)| *known == error);
         let rest = if self.errors.len() < MAX_ERRORS { error } else { "_OTHER" };

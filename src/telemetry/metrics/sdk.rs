@@ -4,7 +4,7 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-/// The largest major version that is told apart.
+/// The largest major version with a series of its own.
 const MOST_MAJOR: u8 = 20;
 
 /// The SDKs whose requests from a web page have the browser's `user-agent`.

@@ -4,7 +4,7 @@
 //! workers share no counter, and a frame updates only the record of its exchange.
 //!
 //! A scrape copies the counts in small parts, and a worker never waits for that: what it has to count during a part is noted, and
-//! counted by whoever has the lock next.
+//! counted by the next holder of the lock.
 
 use std::{
     hash::Hash,

@@ -1,7 +1,7 @@
 //! Traces: the spans of finished exchanges, chosen, encoded, and queued for export by the OpenTelemetry protocol.
 //!
 //! Everything happens at the end of an exchange, on its worker: [`Tracer::keeps`] decides whether it is exported, [`Tracer::export`] encodes its spans
-//! into one piece of bytes and puts it into the bounded [`SpanQueue`]. Whoever sends them takes them out in batches and learns from [`Receipt`] what a
+//! into one piece of bytes and puts it into the bounded [`SpanQueue`]. The exporter takes them out in batches and learns from [`Receipt`] what a
 //! collector's response means. Nothing here does I/O, and no span holds content of a request or a response.
 
 mod counts;

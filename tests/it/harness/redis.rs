@@ -20,6 +20,8 @@ pub(crate) struct RedisServer {
     port: u16,
     folder: PathBuf,
     settings: Vec<String>,
+    /// The password of the default user, where it has one.
+    password: Option<String>,
 }
 
 /// What a server replied.
@@ -55,21 +57,27 @@ impl RedisServer {
         let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
         let folder = folder();
         let child = spawn(port, &folder, &settings);
-        let mut server = Self { child, port, folder, settings };
+        let mut server = Self { child, port, folder, settings, password: None };
         server.comes_up().then_some(server)
     }
 
     /// Starts a Sentinel that watches the master `main` at a port, with two others.
     pub(crate) fn sentinel(master: u16) -> Self {
+        Self::sentinel_with(master, "", None)
+    }
+
+    /// The same with more lines in its configuration. The default user has the password, if there is one.
+    pub(crate) fn sentinel_with(master: u16, more: &str, password: Option<&str>) -> Self {
         let (port, folder) = (free_port(), folder());
         let file = folder.join("sentinel.conf");
         let text = format!(
-            "port {port}\nbind 127.0.0.1\nsentinel monitor main 127.0.0.1 {master} 2\n\
+            "port {port}\nbind 127.0.0.1\n{more}\nsentinel monitor main 127.0.0.1 {master} 2\n\
              sentinel down-after-milliseconds main 700\nsentinel failover-timeout main 3000\n"
         );
         std::fs::write(&file, text).unwrap();
         let child = quiet(Command::new("redis-server").arg(&file).arg("--sentinel"));
-        let mut server = Self { child, port, folder, settings: Vec::new() };
+        let password = password.map(str::to_owned);
+        let mut server = Self { child, port, folder, settings: Vec::new(), password };
         assert!(server.comes_up(), "a Sentinel did not start on port {port}");
         server
     }
@@ -91,7 +99,11 @@ impl RedisServer {
 
     /// A connection of the test's own.
     pub(crate) fn client(&self) -> RedisClient {
-        RedisClient::connect(self.port).expect("the server accepts connections")
+        let mut client = RedisClient::connect(self.port).expect("the server accepts connections");
+        if let Some(password) = &self.password {
+            client.command(&[b"AUTH", password.as_bytes()]);
+        }
+        client
     }
 
     /// Kills the server, as `kill -9` does.

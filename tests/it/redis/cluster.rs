@@ -8,14 +8,14 @@ use super::{
     Load, admitted, all_at_once,
     exact::{at_once, bursts},
     is_shared,
-    secured::{documented, set_user},
+    secured::{Pki, documented, set_user},
     sharing, waits,
 };
 use crate::{
     folder::Folder,
     harness::{
         Gateway, GatewayToml,
-        redis::{RedisServer, Reply},
+        redis::{RedisServer, Reply, free_port},
         safely, simulator,
     },
 };
@@ -25,23 +25,29 @@ const MANY: &str = "requests = 1_000_000\nper = \"month\"";
 
 /// Starts a cluster.
 async fn cluster() -> Vec<RedisServer> {
+    cluster_of(None).await.0
+}
+
+/// Starts a cluster, whose servers speak TLS if they have certificates. Returns the ports of its clients, too.
+pub async fn cluster_of(pki: Option<&Pki>) -> (Vec<RedisServer>, Vec<u16>) {
     let settings =
         ["--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-node-timeout", "2000"];
-    // The bus uses the port plus 10,000.
-    let mut servers = Vec::new();
+    let (mut servers, mut ports) = (Vec::new(), Vec::new());
     while servers.len() < 6 {
-        let port = crate::harness::redis::free_port();
-        if port < 55_000 {
-            servers.push(RedisServer::start_at(port, &settings));
-        }
+        let port = port_with_bus();
+        let tls = pki.map(|pki| pki.listening(port, &["tls-cluster", "tls-replication"])).unwrap_or_default();
+        let settings: Vec<&str> = settings.into_iter().chain(tls.iter().map(String::as_str)).collect();
+        let plain = if pki.is_some() { free_port() } else { port };
+        servers.push(RedisServer::start_at(plain, &settings));
+        ports.push(port);
     }
-    let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port()));
-    let made = Command::new("redis-cli")
-        .args(["--cluster", "create"])
-        .args(addresses)
-        .args(["--cluster-replicas", "1", "--cluster-yes"])
-        .output()
-        .unwrap();
+    let mut command = Command::new("redis-cli");
+    command.args(["--cluster", "create"]).args(ports.iter().map(|port| format!("127.0.0.1:{port}")));
+    command.args(["--cluster-replicas", "1", "--cluster-yes"]);
+    if let Some(pki) = pki {
+        command.args(["--tls", "--cacert", pki.authority()]);
+    }
+    let made = command.output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
     safely(async {
         let is_ok = |server: &RedisServer| {
@@ -53,7 +59,17 @@ async fn cluster() -> Vec<RedisServer> {
         }
     })
     .await;
-    servers
+    (servers, ports)
+}
+
+/// The bus uses the port plus 10,000.
+fn port_with_bus() -> u16 {
+    loop {
+        let port = free_port();
+        if port < 55_000 {
+            return port;
+        }
+    }
 }
 
 fn setting(servers: &[RedisServer]) -> String {

@@ -7,6 +7,7 @@ mod hazards;
 mod process;
 mod processes;
 mod secured;
+mod secured_sets;
 mod sentinel;
 mod shares;
 mod slow;

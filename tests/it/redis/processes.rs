@@ -161,13 +161,15 @@ async fn longer_than(span: Duration) {
     const PAUSE: Duration = Duration::from_secs(2);
     let pair = Pair::start().await;
     let pauses = span.as_secs() / PAUSE.as_secs() + 1;
+    let gate = Gate::new();
     let mut streams: Vec<JoinHandle<Answer>> = Vec::new();
     for _ in 0..2 {
         let mut steps = vec![Step::Head(Head::event_stream())];
         for _ in 0..pauses {
             steps.extend([Step::Send(EVENT.into()), Step::Wait(PAUSE)]);
         }
-        steps.push(Step::Send(END.into()));
+        // However slow the test is, they do not end before it says so.
+        steps.extend([Step::Gate(gate.clone()), Step::Send(END.into())]);
         pair.upstream.queue(Script::new(steps));
         streams.push(tokio::spawn(stream(&pair.one).await));
     }
@@ -177,6 +179,7 @@ async fn longer_than(span: Duration) {
         assert_eq!(status(&pair.other).await, StatusCode::TOO_MANY_REQUESTS, "after {:?}", begun.elapsed());
         tokio::time::sleep(PAUSE / 4).await;
     }
+    (0..2).for_each(|_| gate.open());
     for stream in streams {
         assert!(stream.await.unwrap().text().ends_with(END));
     }

@@ -17,29 +17,64 @@ const TEN: &str = "requests = 10\nper = \"366d\"\nburst = { requests = 10 }";
 /// What Redis 7.0 says of a command that a script may not run.
 const SCRIPT: &str = "can't run this command";
 
+/// A certificate for servers on this machine, and the authority that vouches for it.
+pub struct Pki {
+    authority: String,
+    certificate: String,
+    key: String,
+    folder: Folder,
+}
+
 /// A server that listens for TLS, too.
 struct TlsServer {
     _redis: RedisServer,
     port: u16,
-    authority: String,
-    folder: Folder,
+    pki: Pki,
+}
+
+impl Pki {
+    pub fn new() -> Self {
+        let (authority, folder) = (Authority::new(), Folder::new());
+        let issued = authority.issue(&["127.0.0.1"]);
+        Self {
+            authority: folder.write("ca.pem", &authority.pem()),
+            certificate: folder.write("redis.pem", &issued.certificate),
+            key: folder.write("redis.key", &issued.key),
+            folder,
+        }
+    }
+
+    /// Arguments of a server that listens for TLS at a port, and for which all of `uses` are on.
+    pub fn listening(&self, port: u16, uses: &[&str]) -> Vec<String> {
+        let settings = self.settings(port, uses);
+        settings
+            .lines()
+            .flat_map(|line| format!("--{line}").split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// The same as lines of a file.
+    pub fn settings(&self, port: u16, uses: &[&str]) -> String {
+        let Self { authority, certificate, key, .. } = self;
+        let uses: String = uses.iter().map(|name| format!("\n{name} yes")).collect();
+        format!(
+            "tls-port {port}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-ca-cert-file {authority}\n\
+             tls-auth-clients no{uses}"
+        )
+    }
+
+    /// The file with the authority.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
 }
 
 impl TlsServer {
     fn start() -> Self {
-        let (authority, folder, port) = (Authority::new(), Folder::new(), free_port());
-        let issued = authority.issue(&["127.0.0.1"]);
-        let certificate = folder.write("redis.pem", &issued.certificate);
-        let key = folder.write("redis.key", &issued.key);
-        let ca = folder.write("ca.pem", &authority.pem());
-        let settings = [
-            ["--tls-port", &port.to_string()],
-            ["--tls-cert-file", &certificate],
-            ["--tls-key-file", &key],
-            ["--tls-ca-cert-file", &ca],
-            ["--tls-auth-clients", "no"],
-        ];
-        Self { _redis: RedisServer::start(settings.as_flattened()), port, authority: ca, folder }
+        let (pki, port) = (Pki::new(), free_port());
+        let settings = pki.listening(port, &[]);
+        let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
+        Self { _redis: RedisServer::start(&settings), port, pki }
     }
 
     fn url(&self) -> String {
@@ -50,7 +85,7 @@ impl TlsServer {
 #[tokio::test]
 async fn limits_are_shared_over_tls_with_an_authority_of_its_own() {
     let (upstream, server) = (simulator().await, TlsServer::start());
-    let servers = format!("{}\ntls = {{ ca = {:?} }}", server.url(), server.authority);
+    let servers = format!("{}\ntls = {{ ca = {:?} }}", server.url(), server.pki.authority());
     let mut gateways = [(); 2].map(|()| Process::start(&upstream, &servers, TEN));
     for gateway in &mut gateways {
         gateway.line("Redis available");
@@ -67,7 +102,7 @@ async fn limits_are_shared_over_tls_with_an_authority_of_its_own() {
 #[tokio::test]
 async fn a_server_whose_certificate_nobody_vouches_for_is_not_used() {
     let (upstream, server) = (simulator().await, TlsServer::start());
-    let other = server.folder.write("other.pem", &Authority::new().pem());
+    let other = server.pki.folder.write("other.pem", &Authority::new().pem());
     for tls in ["", &format!("tls = {{ ca = {other:?} }}")] {
         is_refused(&upstream, &format!("{}\n{tls}", server.url()), &[], "certificate").await;
     }
@@ -75,7 +110,7 @@ async fn a_server_whose_certificate_nobody_vouches_for_is_not_used() {
 
 /// A gateway that cannot use these servers says so once, has `reason` in `/status`, and counts by itself.
 #[expect(clippy::print_stdout, reason = "the line is for readers")]
-async fn is_refused(
+pub async fn is_refused(
     upstream: &sluicegate::simulator::Simulator,
     servers: &str,
     variables: &[(&str, &str)],

@@ -131,6 +131,8 @@ async fn streams_pass_whole_while_everything_changes() {
             let status = gateway.status_when(told).await;
             assert_eq!((generation(&status), &status["last_reload"]["ok"]), (1 + sound, &Value::from(false)));
             assert_eq!(gateway.number().await, last, "a broken file changes nothing");
+            let scrape = Scrape::of(gateway.admin, "").await;
+            assert_eq!(scrape.sum("sluicegate_config_last_reload_successful", &[]), 0.0, "{}", scrape.text);
             gateway.process.line(|line| line.contains("\"level\":\"error\"") && line.contains(&broken));
         } else {
             files.write(&files.text(edit, ""), way);
@@ -150,6 +152,7 @@ async fn streams_pass_whole_while_everything_changes() {
     let scrape = Scrape::of(gateway.admin, "").await;
     assert_eq!(scrape.sum("sluicegate_config_reloads_total", &["ok"]), sound as f64, "{}", scrape.text);
     // The rotation may have been seen with one of its two files in place.
+    assert_eq!(scrape.sum("sluicegate_config_last_reload_successful", &[]), 1.0);
     let refused = scrape.sum("sluicegate_config_reloads_total", &["refused"]);
     assert!((16.0..=17.0).contains(&refused), "{}", scrape.text);
     while let Some(read) = safely(reading.join_next()).await {

@@ -3,7 +3,9 @@
 use std::{io, net::SocketAddr, sync::Arc, time::SystemTime};
 
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
 use rustls::{
     CipherSuite, ClientConfig, RootCertStore, SupportedCipherSuite,
     crypto::{CryptoProvider, aws_lc_rs},
@@ -47,6 +49,8 @@ impl Authority {
     pub fn issue_until(&self, names: &[&str], end: Option<SystemTime>) -> Issued {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).unwrap();
+        // OpenSSL takes a certificate for self-signed that has the name of its authority.
+        params.distinguished_name.push(DnType::CommonName, "issued");
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         if let Some(end) = end {

@@ -9,7 +9,9 @@ mod alone;
 mod cost;
 mod leases;
 mod process;
+mod switches;
 mod values;
+mod versions;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,7 +27,7 @@ use super::{
     plan::{Decision, Plan, PlanContext},
     sharing::Used,
     subject::Subject,
-    wire::{AdmissionReply, Asker, ChangeKind, ChangesReply, ScriptVerdict, seconds},
+    wire::{AdmissionReply, Asker, ChangeKind, ChangesReply, ScriptVerdict, VERSION, seconds},
 };
 use crate::{
     limit::{
@@ -45,6 +47,8 @@ pub(super) struct StoreGateway {
     pub(super) asker: Asker,
     pub(super) ledger: Ledger,
     pub(super) subjects: Subjects,
+    /// The version of its scripts and values, if it is another one than this program's.
+    pub(super) version: u8,
 }
 
 impl StoreGateway {
@@ -54,6 +58,7 @@ impl StoreGateway {
             asker: Asker { node, session: 1 },
             ledger: Ledger::default(),
             subjects: Subjects::default(),
+            version: VERSION,
         }
     }
 
@@ -61,8 +66,13 @@ impl StoreGateway {
     fn run(&mut self, call: &ScriptCall, millis: i64) -> Vec<u8> {
         // The server's own clock passes too, and faster or slower: nothing may expire by it.
         let clock = "{ ARGV[#ARGV - 1], ARGV[#ARGV] }";
-        let script =
-            call.script.body().replace("redis.call('TIME')", clock).replace("2 ^ 48, 1\n", "2 ^ 48, 60000\n");
+        let version = format!("SPARE = {},", self.version);
+        let script = call
+            .script
+            .body()
+            .replace("redis.call('TIME')", clock)
+            .replace("2 ^ 48, 1\n", "2 ^ 48, 60000\n")
+            .replace("SPARE = 2,", &version);
         let keys = call.keys.len().to_string();
         let (seconds, micros) = (BEGINNING + millis / 1_000, millis % 1_000 * 1_000);
         let (seconds, micros) = (seconds.to_string(), micros.to_string());
@@ -71,7 +81,12 @@ impl StoreGateway {
         arguments.extend(call.arguments.iter().map(Vec::as_slice));
         arguments.extend([seconds.as_bytes(), micros.as_bytes()]);
         match self.client.command(&arguments) {
-            Reply::Bytes(Some(bytes)) => bytes,
+            Reply::Bytes(Some(mut bytes)) => {
+                assert_eq!(bytes[0], self.version);
+                // Such a gateway reads it.
+                bytes[0] = VERSION;
+                bytes
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -96,8 +111,13 @@ impl StoreGateway {
         let replies: Vec<AdmissionReply> =
             calls.map(|(part, call)| plan.read(part, &self.run(&call, millis)).unwrap()).collect();
         for (part, reply) in replies.iter().enumerate() {
-            let copying =
-                Copying { sent: moment(millis).monotonic, now: reply.now, servers: 0, is_restored: true };
+            let copying = Copying {
+                sent: moment(millis).monotonic,
+                read: moment(millis).monotonic,
+                now: reply.now,
+                servers: 0,
+                is_restored: true,
+            };
             plan.copy(part, reply, copying);
         }
         let decision = plan.decide(&replies);
@@ -189,8 +209,13 @@ impl StoreGateway {
             };
             assert_eq!(states(&first), states(&again));
             self.ledger.confirmed(&batch);
-            let copying =
-                Copying { sent: moment(millis).monotonic, now: first.now, servers: 0, is_restored: false };
+            let copying = Copying {
+                sent: moment(millis).monotonic,
+                read: moment(millis).monotonic,
+                now: first.now,
+                servers: 0,
+                is_restored: false,
+            };
             for (entry, state) in batch.entries.iter().zip(&first.states) {
                 let period = (entry.end.map(|(_, period)| period), entry.end.map(|(end, _)| end));
                 super::copy::copy(&entry.counter, entry.unit, *state, period, copying);

@@ -107,6 +107,82 @@ fn requests_that_may_be_refused_do_not_refuse_others_early() {
     assert!(ask().is_err(), "it would be admitted only if another one were not");
     assert!(sharing.certain_refusal(&limits, now).is_none());
     drop(on_their_way);
+    // Nobody waits any more: as much as before may be asked for, and no more.
+    let on_their_way = [ask().unwrap(), ask().unwrap()];
+    assert!(ask().is_err());
+    drop(on_their_way);
     let _rest = [0, 1].map(|_| take(&sharing, &limits, Demand::default()).unwrap());
     assert!(sharing.certain_refusal(&limits, now).is_some());
+}
+
+#[test]
+fn a_request_that_is_given_up_takes_back_its_own_part_only() {
+    let server = RedisServer::start(&[]);
+    let sharing = online(&server);
+    let limits = [applied(Limit { requests: a_day(4), ..limit("day") }, &client(0))];
+    let refusing = applied(Limit { requests: a_day(1), ..limit("used up") }, &client(0));
+    let _first = take(&sharing, &[&limits[..], &[refusing.clone()]].concat(), Demand::default()).unwrap();
+    let now = crate::limit::shared::now();
+    let (wall, subjects) = (sharing.wall(now), &sharing.subjects);
+    let arrival = Arrival { now: now.monotonic, wall, subjects, has_waited: false, counts_asked: true };
+    let ask = || Reserved::take(&limits, Demand::default(), arrival);
+    let waits = ask().unwrap();
+    // One that its client gives up, and one that another limit refuses.
+    let (given_up, last) = (ask().unwrap(), ask().unwrap());
+    assert!(ask().is_err());
+    drop(given_up);
+    let second = ask().unwrap();
+    assert!(Reserved::take(&[limits[0].clone(), refusing], Demand::default(), arrival).is_err());
+    assert!(ask().is_err(), "three wait, and one was admitted");
+    drop((last, second));
+    let _more = [ask().unwrap(), ask().unwrap()];
+    assert!(ask().is_err(), "the first one waits");
+    drop(waits);
+}
+
+#[test]
+fn clients_that_are_gone_are_not_looked_after() {
+    let server = RedisServer::start(&[]);
+    let sharing = online(&server);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let of = |index| vec![applied(Limit { requests: a_day(3), ..limit("day") }, &client(index))];
+    // As its limit, and a configuration that has the client.
+    let (stays, goes) = (of(0), of(1));
+    let both = [stays.clone(), goes.clone()];
+    for limits in &both {
+        take(&sharing, limits, Demand::default())
+            .unwrap()
+            .settle(Demand::default(), crate::limit::shared::now());
+    }
+    until(|| sharing.state().pending == 0);
+    let session = sharing.online.load(std::sync::atomic::Ordering::SeqCst);
+    runtime.block_on(sharing.renew(session));
+    assert_eq!(sharing.listed.lock().unwrap().len(), 2);
+    assert!(!goes[0].counter.is_unused(crate::limit::shared::now()));
+    let [_kept, gone] = both;
+    drop(gone);
+    runtime.block_on(sharing.renew(session));
+    let listed = sharing.listed.lock().unwrap().clone();
+    assert!(listed.len() == 1 && Arc::ptr_eq(&listed[0], &stays[0].counter));
+    // The store has its count: its limit forgets it when there are many, and it goes on where it was when it comes back.
+    assert!(goes[0].counter.is_unused(crate::limit::shared::now()));
+    let again = of(1);
+    let _admitted = [0, 1].map(|_| take(&sharing, &again, Demand::default()).unwrap());
+    assert!(take(&sharing, &again, Demand::default()).is_none());
+}
+
+#[test]
+fn what_is_known_of_a_counter_is_not_locked_while_the_list_is_waited_for() {
+    let sharing = away(1.0);
+    let limits = [applied(Limit { requests: a_day(3), ..limit("day") }, &client(0))];
+    let replica = limits[0].counter.shared.get().unwrap();
+    // As a renewal, which locks what is known of each counter of the list.
+    let renewing = sharing.listed.lock().unwrap();
+    std::thread::scope(|scope| {
+        let renewing = renewing;
+        scope.spawn(|| sharing.look_after(&limits[0].counter));
+        until(|| replica.try_known().is_some_and(|known| known.is_listed));
+        drop(renewing);
+    });
+    assert_eq!(sharing.listed.lock().unwrap().len(), 1);
 }
