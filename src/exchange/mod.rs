@@ -21,7 +21,7 @@ use crate::{
     body::{About, ConnectionState, Cut, ExchangeHandle},
     config::LogFormat,
     fault::{ErrorForm, Fault, LanguageChoice, Outcome, Phase, Who},
-    limit::Slot,
+    limit::{Slot, Tightest},
     policy::{Readers, SecretScanner},
     store::StoreWait,
     telemetry::{
@@ -87,6 +87,8 @@ pub struct Exchange {
     pub handle: Rc<ExchangeHandle>,
     /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
+    /// What is left of the limits of the request, for the headers of the response; `None` where no limit applies.
+    pub limits_left: Option<Box<Tightest>>,
     /// Finds the secrets that this exchange alone has to do with, and the keys of all upstreams.
     pub secrets: Option<Arc<SecretScanner<'static>>>,
     /// Who may read the response; `None`: the route does not decide about web pages.
@@ -153,6 +155,7 @@ impl Exchange {
             record: Record::new(opening),
             handle,
             response_headers: HeaderMap::new(),
+            limits_left: None,
             secrets: None,
             readers: None,
             connection: connection.clone(),

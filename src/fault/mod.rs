@@ -5,6 +5,7 @@
 //! Nothing else in the program writes error JSON, except that an event which a stream gets is written by its dialect.
 
 mod form;
+mod json;
 mod kinds;
 mod messages;
 mod outcome;

@@ -1,5 +1,7 @@
 //! How a fault is written: as a JSON response in OpenAI's form or in Anthropic's. The event that a stream gets instead is its dialect's to write.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     ErrorForm, ErrorRules, Fault, Language, LanguageChoice, LimitReached, Row, Who,
+    json::Object,
     kinds::retry_seconds,
     rules::{Original, Quoted},
 };
@@ -24,41 +27,11 @@ const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 /// Where Anthropic's SDKs find the id of a request (anthropic-sdk-python `_exceptions.py`, anthropic-sdk-typescript `core/error.ts`).
 pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
-/// OpenAI's error object: all four keys, always (openai-openapi `Error` schema).
-#[derive(Serialize)]
-struct ErrorObject<'a> {
-    message: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    param: Option<&'a str>,
-    code: &'a str,
-}
+/// Room for the headers of an error response, those included that every response gets.
+const HEADERS: usize = 16;
 
-/// The body of an error response.
-#[derive(Serialize)]
-struct Enveloped<'a> {
-    error: ErrorObject<'a>,
-}
-
-/// Anthropic's error object, and what the gateway has to say beyond it: its own code, and the parameter that is concerned. Anthropic's SDKs
-/// keep the whole body and ignore members that they do not know.
-#[derive(Serialize)]
-struct AnthropicError<'a> {
-    #[serde(rename = "type")]
-    kind: &'a str,
-    message: &'a str,
-    param: Option<&'a str>,
-    code: &'a str,
-}
-
-/// The body of an error response (Anthropic API reference, Errors).
-#[derive(Serialize)]
-struct AnthropicEnveloped<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    error: AnthropicError<'a>,
-    request_id: &'a str,
-}
+/// Room for what a body has beside its message, in bytes.
+const ENVELOPE: usize = 192;
 
 /// Whom an error response is for.
 #[derive(Debug, Clone, Copy)]
@@ -81,7 +54,7 @@ struct Worded {
     message: String,
     /// The row of the table, with the status and the code of a rule.
     status: StatusCode,
-    code: String,
+    code: Cow<'static, str>,
 }
 
 impl Fault {
@@ -90,14 +63,14 @@ impl Fault {
         let Recipient { form, request_id, languages, .. } = recipient;
         let row = self.row();
         let worded = self.worded(recipient);
-        let body = match form {
-            ErrorForm::OpenAi => {
-                json(&Enveloped { error: ErrorObject { code: &worded.code, ..self.object(&worded.message) } })
-            }
-            ErrorForm::Anthropic => json(&self.for_anthropic(&worded, request_id)),
-        };
+        let mut body = String::with_capacity(worded.message.len() + ENVELOPE);
+        match form {
+            ErrorForm::OpenAi => self.write_envelope(&mut body, &worded.message, &worded.code),
+            ErrorForm::Anthropic => self.write_for_anthropic(&mut body, &worded, request_id),
+        }
         let mut response = Response::new(Bytes::from(body));
         *response.status_mut() = worded.status;
+        *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         name_language(headers, worded.language, languages);
@@ -143,37 +116,26 @@ impl Fault {
     /// The event that tells the client of a stream what happened, in the stream's own dialect; `next_sequence` is the
     /// `sequence_number` that the Responses dialect expects next.
     pub fn event(&self, dialect: Dialect, next_sequence: u64, language: Language) -> Bytes {
-        let message = self.message(language);
-        let body = json(&self.enveloped(&message));
-        let error = ErrorNotice {
-            body: &body,
-            message: &message,
-            kind: None,
-            code: self.row().code,
-            param: self.param(),
-        };
+        let (message, code) = (self.message(language), self.row().code);
+        let mut body = String::with_capacity(message.len() + ENVELOPE);
+        self.write_envelope(&mut body, &message, code);
+        let error = ErrorNotice { body: &body, message: &message, kind: None, code, param: self.param() };
         dialect.error_event(&error, next_sequence)
     }
 
     /// The message that tells the client of a WebSocket connection what happened, in the form of both APIs: Realtime has an `event_id`, Responses
     /// a `status` (openai-openapi, `RealtimeServerEventError`, `ResponseWsError`).
     pub fn message_event(&self, request_id: &str, language: Language) -> String {
-        #[derive(Serialize)]
-        struct MessageEvent<'a> {
-            #[serde(rename = "type")]
-            kind: &'static str,
-            event_id: String,
-            status: u16,
-            #[serde(flatten)]
-            enveloped: Enveloped<'a>,
-        }
+        let Row { status, code, .. } = self.row();
         let message = self.message(language);
-        json(&MessageEvent {
-            kind: "error",
-            event_id: format!("event_{request_id}"),
-            status: self.row().status.as_u16(),
-            enveloped: self.enveloped(&message),
-        })
+        let mut event = String::with_capacity(message.len() + ENVELOPE);
+        Object::begin(&mut event)
+            .text("type", "error")
+            .text("event_id", &format!("event_{request_id}"))
+            .number("status", status.as_u16())
+            .member("error", |out| self.write_object(out, &message, code))
+            .end();
+        event
     }
 
     /// Status, code and message for `recipient`.
@@ -185,27 +147,45 @@ impl Fault {
         let is_upstreams = who == Who::Upstream || matches!(self, Self::KeyUnusable(_));
         let upstream = recipient.upstream.filter(|_| is_upstreams);
         let Some(rule) = recipient.rules.find(Original { words: &[code], status, upstream }) else {
-            return Worded { language, message, status, code: code.to_owned() };
+            return Worded { language, message, status, code: code.into() };
         };
         let quoted = Quoted { message: &message, code, status, request_id: recipient.request_id };
         let (language, message) = rule.message(recipient.languages, quoted).unwrap_or((language, message));
-        let code = rule.code.clone().unwrap_or_else(|| code.to_owned());
+        let code = rule.code.clone().map_or(Cow::Borrowed(code), Cow::Owned);
         Worded { language, message, status: rule.status.unwrap_or(status), code }
     }
 
-    fn enveloped<'a>(&'a self, message: &'a str) -> Enveloped<'a> {
-        Enveloped { error: self.object(message) }
+    /// OpenAI's body of an error response.
+    fn write_envelope(&self, out: &mut String, message: &str, code: &str) {
+        Object::begin(out).member("error", |out| self.write_object(out, message, code)).end();
     }
 
-    fn object<'a>(&'a self, message: &'a str) -> ErrorObject<'a> {
-        let Row { kind, code, .. } = self.row();
-        ErrorObject { message, kind, param: self.param(), code }
+    /// OpenAI's error object: all four keys, always (openai-openapi `Error` schema).
+    fn write_object(&self, out: &mut String, message: &str, code: &str) {
+        Object::begin(out)
+            .text("message", message)
+            .text("type", self.row().kind)
+            .optional("param", self.param())
+            .text("code", code)
+            .end();
     }
 
-    fn for_anthropic<'a>(&'a self, worded: &'a Worded, request_id: &'a str) -> AnthropicEnveloped<'a> {
-        let Worded { message, status, code, .. } = worded;
-        let error = AnthropicError { kind: anthropic_type(*status), message, param: self.param(), code };
-        AnthropicEnveloped { kind: "error", error, request_id }
+    /// Anthropic's body of an error response (Anthropic API reference, Errors), and what the gateway has to say beyond it: its own code, and the
+    /// parameter that is concerned. Anthropic's SDKs keep the whole body and ignore members that they do not know.
+    fn write_for_anthropic(&self, out: &mut String, worded: &Worded, request_id: &str) {
+        let write_error = |out: &mut String| {
+            Object::begin(out)
+                .text("type", anthropic_type(worded.status))
+                .text("message", &worded.message)
+                .optional("param", self.param())
+                .text("code", &worded.code)
+                .end();
+        };
+        Object::begin(out)
+            .text("type", "error")
+            .member("error", write_error)
+            .text("request_id", request_id)
+            .end();
     }
 }
 

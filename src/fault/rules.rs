@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http::StatusCode;
 
-use super::{Language, LanguageChoice, messages::fill};
+use super::{Language, LanguageChoice, messages::Template};
 
 /// What a message of a rule may quote of the original error.
 pub const PLACEHOLDERS: [&str; 4] = ["message", "code", "status", "request_id"];
@@ -79,13 +79,14 @@ impl ErrorRule {
         let wanted =
             [choice.language(), default].into_iter().find(|language| self.message.contains_key(language));
         let language = wanted.or_else(|| self.message.keys().next().copied())?;
-        let template = self.message.get(&language)?;
-        let text = fill(template, |name| match name {
-            "message" => quoted.message.to_owned(),
-            "code" => quoted.code.to_owned(),
-            "status" => quoted.status.as_u16().to_string(),
-            "request_id" => quoted.request_id.to_owned(),
-            _ => String::new(),
+        let template = Template::new(self.message.get(&language)?.clone());
+        let mut text = String::new();
+        template.fill(&mut text, |text, name| match name {
+            "message" => text.push_str(quoted.message),
+            "code" => text.push_str(quoted.code),
+            "status" => text.push_str(quoted.status.as_str()),
+            "request_id" => text.push_str(quoted.request_id),
+            _ => {}
         });
         Some((language, text))
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use jiff::Timestamp;
@@ -25,7 +25,12 @@ pub struct Moment {
 impl Moment {
     /// This moment.
     pub fn now() -> Self {
-        Self { monotonic: Now::of(Instant::now()), wall: Timestamp::now() }
+        Self::at(Instant::now(), SystemTime::now())
+    }
+
+    /// The moment that both clocks have shown so. A wall clock that nobody can have set counts as the year 1970.
+    pub fn at(instant: Instant, time: SystemTime) -> Self {
+        Self { monotonic: Now::of(instant), wall: Timestamp::try_from(time).unwrap_or_default() }
     }
 }
 

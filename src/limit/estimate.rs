@@ -2,9 +2,11 @@
 //! what it could improve, and what is expected is corrected by what is reported anyway.
 
 use std::{
-    hash::{BuildHasher, Hash, RandomState},
+    hash::{BuildHasher, Hasher, RandomState},
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use fnv::FnvHasher;
 
 use super::TokenCount;
 
@@ -152,10 +154,9 @@ impl Default for Estimates {
 impl Estimates {
     /// Where the averages of requests like this are.
     pub fn average_index(&self, like: Likeness<'_>) -> AverageIndex {
-        AverageIndex {
-            input: self.index((like.dialect, like.model)),
-            output: self.index((like.client, like.model)),
-        }
+        // Clients choose the models, so where these lead is secret; the other names are configured.
+        let model = self.hash.hash_one(like.model);
+        AverageIndex { input: index(model, like.dialect), output: index(model, like.client) }
     }
 
     /// What a request of this size will probably use: the average output and its usual deviation.
@@ -212,10 +213,13 @@ impl Estimates {
     fn output(&self, like: AverageIndex) -> Option<&Output> {
         self.outputs.get(like.output)
     }
+}
 
-    fn index(&self, names: impl Hash) -> usize {
-        usize::try_from(self.hash.hash_one(names) % ENTRIES as u64).unwrap_or(0)
-    }
+/// The entry of a name with a model, by the model's hash.
+fn index(model: u64, name: &str) -> usize {
+    let mut hash = FnvHasher::with_key(model);
+    hash.write(name.as_bytes());
+    usize::try_from(hash.finish() % ENTRIES as u64).unwrap_or(0)
 }
 
 fn read(bits: &AtomicU32) -> f32 {

@@ -4,6 +4,7 @@
 //! - [`Counter`]: what one subject has used of one limit; [`Counters`]: those of all subjects, which outlive configurations.
 //! - [`Admitted`]: a request that all of its limits admitted, in one step, until it is settled.
 //! - [`certain_refusal`]: what is known before anything is known of a request but its client and route.
+//! - [`Tightest`]: what is left of the tightest of several limits.
 //! - [`Rate`] and [`Clock`]: so much per span of time, with a burst (GCRA). Lock-free.
 //! - [`Calendar`] and [`PeriodCount`]: so much per day or month in a time zone.
 //! - [`InFlight`]: so many requests at once; [`InFlights`]: those of all subjects of a limit.
@@ -22,6 +23,7 @@ mod price;
 mod price_book;
 mod rate;
 pub mod shared;
+mod tightest;
 
 pub use admission::{Admitted, Applied, Demand, Refused};
 pub use calendar::{Calendar, CalendarUnit, Period, PeriodCount};
@@ -35,3 +37,4 @@ pub use in_flights::InFlights;
 pub use price::{PriceList, PricedTokens, Prices, Tier};
 pub use price_book::{ModelNames, PriceBook};
 pub use rate::{Clock, Level, Now, Rate};
+pub use tightest::Tightest;

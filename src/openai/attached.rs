@@ -1,9 +1,15 @@
 //! Images, audio and files that a request has within its JSON, as base64.
 
-use memchr::{memchr, memmem};
+use std::sync::LazyLock;
+
+use memchr::{memchr, memmem::Finder};
 
 /// Bytes of text from which a member `data` counts as an attachment.
 const SHORTEST: usize = 256;
+
+/// Where an attachment of either form begins. Prepared once, because that takes as long as the search through a KiB.
+static DATA_URL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b";base64,"));
+static DATA_MEMBER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"data\""));
 
 /// What a request has attached.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +25,8 @@ impl Attached {
     /// sources of type `base64`). What looks like one and is part of a text is counted too: this is for estimates only.
     pub fn find(body: &[u8]) -> Self {
         let mut found = Self::default();
-        found.count_texts(body, b";base64,", |rest| Some(rest));
-        found.count_texts(body, b"\"data\"", |rest| {
+        found.count_texts(body, &DATA_URL, |rest| Some(rest));
+        found.count_texts(body, &DATA_MEMBER, |rest| {
             let value = rest.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start();
             // A URL has been counted.
             value.strip_prefix(b"\"").filter(|text| !text.starts_with(b"data:"))
@@ -30,11 +36,10 @@ impl Attached {
 
     /// Adds the texts that begin after each `mark`, as far as `text` finds one there. Each byte is read once: what is between a mark and the end of its
     /// text is not searched for more.
-    fn count_texts(&mut self, body: &[u8], mark: &[u8], text: impl Fn(&[u8]) -> Option<&[u8]>) {
-        let finder = memmem::Finder::new(mark);
+    fn count_texts(&mut self, body: &[u8], mark: &Finder<'_>, text: impl Fn(&[u8]) -> Option<&[u8]>) {
         let mut rest = body;
-        while let Some(at) = finder.find(rest) {
-            rest = rest.get(at + mark.len()..).unwrap_or_default();
+        while let Some(at) = mark.find(rest) {
+            rest = rest.get(at + mark.needle().len()..).unwrap_or_default();
             let Some(text) = text(rest) else { continue };
             let Some(length) = memchr(b'"', text) else { return };
             if length >= SHORTEST {

@@ -5,6 +5,7 @@
 
 mod leaf;
 mod scan;
+mod specials;
 
 pub(super) use leaf::{Leaf, NotJson};
 #[cfg(test)]

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     access::KnownKey,
     fault::ErrorForm,
+    limit::Applied,
     openai::Operation,
     policy::{SecretScanner, path},
     snapshot::Route,
@@ -69,6 +70,8 @@ pub(super) struct KnownHead {
     pub(super) withheld: OnceCell<Box<[HeaderName]>>,
     /// What it says about the body; set when the first such request is taken in.
     pub(super) intake: OnceCell<IntakeFacts>,
+    /// The limits that apply to it whoever answers it; set when the first such request is asked about.
+    pub(super) limits: OnceCell<Rc<[Applied]>>,
 }
 
 /// What follows from a request's head.
@@ -126,6 +129,7 @@ impl HeadMemo {
             facts,
             withheld: OnceCell::new(),
             intake: OnceCell::new(),
+            limits: OnceCell::new(),
         });
         self.0.replace(Some(known.clone()));
         Some(known)

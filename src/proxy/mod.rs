@@ -188,7 +188,7 @@ fn switching(headers: HeaderMap, exchange: &mut Exchange) -> Response<ResponseBo
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     *response.headers_mut() = headers;
     identify(response.headers_mut(), &exchange.record);
-    response.headers_mut().extend(std::mem::take(&mut exchange.response_headers));
+    add_own_headers(response.headers_mut(), exchange);
     response
 }
 
@@ -214,7 +214,7 @@ async fn answer(
         exchange.conclude(Outcome { who: Who::Gateway, ..Outcome::COMPLETE });
         return Ok(Answer::Ready(ClientResponse::local(response)));
     }
-    if let Err(fault) = admission::refuse_early(context, exchange, &head, &arrived) {
+    if let Err(fault) = admission::refuse_early(context, exchange, &arrived) {
         return Err(refuse_unread(fault, &head, body).await);
     }
     let rungs = pin!(async {
@@ -323,10 +323,7 @@ fn respond(
     exchange.record.status.get_or_insert(response.status());
     let headers = response.headers_mut();
     identify(headers, &exchange.record);
-    if !exchange.response_headers.is_empty() {
-        admission::rename_upstreams(headers, &exchange.response_headers);
-        headers.extend(std::mem::take(&mut exchange.response_headers));
-    }
+    add_own_headers(headers, &mut exchange);
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
@@ -335,6 +332,16 @@ fn respond(
     }
     let (head, relay) = response.into_relay(exchange);
     Response::from_parts(head, ResponseBody::relay(relay, drains_on))
+}
+
+/// Adds what the parts of the gateway have to say to a response's headers.
+fn add_own_headers(headers: &mut HeaderMap, exchange: &mut Exchange) {
+    if let Some(left) = exchange.limits_left.take() {
+        admission::write_limits_left(headers, &left);
+    }
+    if !exchange.response_headers.is_empty() {
+        headers.extend(std::mem::take(&mut exchange.response_headers));
+    }
 }
 
 /// Adds the ids of the request and its trace to a response's headers.

@@ -49,6 +49,8 @@ struct Rules {
     any_by_model: bool,
     /// Whether any such limit is on tokens or cost.
     any_on_use_by_model: bool,
+    /// Whether any table of a model refers to limits.
+    any_in_model_tables: bool,
     /// Cells of each client.
     client_cells: usize,
     /// Of every request.
@@ -166,6 +168,11 @@ impl LimitIndex {
         self.rules.any_on_use_by_model
     }
 
+    /// Whether it depends on the model's table which limits apply to a request.
+    pub fn any_in_model_tables(&self) -> bool {
+        self.rules.any_in_model_tables
+    }
+
     /// The limits of this `scope` that apply to a request, in the order global, group, client, route, model.
     pub fn applying(&self, request: &LimitedRequest<'_>, scope: LimitScope) -> Vec<Applied> {
         let rules = &*self.rules;
@@ -274,6 +281,7 @@ impl Rules {
             rules.by_name(config.routes.iter().map(|(name, route)| (name, &*route.limits)), route_cells);
         rules.models =
             rules.by_name(config.models.iter().map(|(name, model)| (name, &*model.limits)), all_cells);
+        rules.any_in_model_tables = rules.models.values().any(|table| !table.list.is_empty());
         rules.redis.clone_from(&config.redis);
         rules
     }

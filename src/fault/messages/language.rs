@@ -1,8 +1,10 @@
 //! The languages of messages: one file of texts beside this one for each.
 
-use std::{collections::HashMap, sync::OnceLock};
+use std::sync::OnceLock;
 
-use super::Argument;
+use fnv::FnvHashMap;
+
+use super::{Argument, Template};
 
 /// The tag of each language with the text of its file: English, then the others by their tags. `build.rs` writes it from the files that are there.
 const FILES: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/languages.rs"));
@@ -46,18 +48,30 @@ impl Language {
         usize::from(self.0)
     }
 
-    /// The text of this name, without its arguments; its name if there is none.
-    pub(super) fn text(self, name: &str) -> &str {
-        let text = self.texts().and_then(|texts| texts.templates.get(name));
-        text.map_or(name, String::as_str)
+    /// What stands between two names of a list.
+    pub(super) fn list_separator(self) -> &'static str {
+        self.template("language.list").map_or(", ", Template::text)
     }
 
-    /// The text of this name, with its arguments.
-    pub(super) fn fill(self, name: &str, arguments: &[Argument]) -> String {
-        fill(self.text(name), |placeholder| {
-            let argument = arguments.iter().find(|argument| argument.name == placeholder);
-            argument.map(|argument| argument.value.text(self)).unwrap_or_default()
-        })
+    /// Appends the text of this name with its arguments to `message`; its name if there is no such text.
+    pub(super) fn fill(self, message: &mut String, name: &str, arguments: &[Argument]) {
+        let Some(template) = self.template(name) else { return message.push_str(name) };
+        template.fill(message, |message, placeholder| {
+            if let Some(argument) = arguments.iter().find(|argument| argument.name == placeholder) {
+                argument.value.write(self, message);
+            }
+        });
+    }
+
+    /// Appends to `message` where more about an error with this code stands.
+    pub(super) fn refer_to(self, message: &mut String, code: &str) {
+        if let Some(template) = self.template("language.reference") {
+            template.fill(message, |message, _| message.push_str(code));
+        }
+    }
+
+    pub(super) fn template(self, name: &str) -> Option<&'static Template> {
+        self.texts()?.templates.get(name)
     }
 
     /// The text of its file.
@@ -76,8 +90,8 @@ impl Language {
 /// Everything that the file of a language says.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
-    /// By name; the name of a text in a table is `table.name`.
-    pub(super) templates: HashMap<String, String>,
+    /// By name; the name of a text in a table is `table.name`. Names are the program's, so nobody chooses them to collide.
+    pub(super) templates: FnvHashMap<String, Template>,
     /// Other tags that mean the language.
     pub(super) other_tags: Vec<String>,
 }
@@ -95,7 +109,7 @@ impl Texts {
             let name = [path, &name].concat();
             match value {
                 toml::Value::Table(inner) => self.add(&[&name, "."].concat(), inner),
-                toml::Value::String(text) => _ = self.templates.insert(name, text),
+                toml::Value::String(text) => _ = self.templates.insert(name, Template::new(text)),
                 toml::Value::Array(tags) => {
                     self.other_tags.extend(tags.iter().filter_map(|tag| tag.as_str().map(str::to_owned)));
                 }
@@ -103,18 +117,4 @@ impl Texts {
             }
         }
     }
-}
-
-/// Puts values in place of their names. The values themselves are not searched for placeholders.
-pub(in crate::fault) fn fill(template: &str, value: impl Fn(&str) -> String) -> String {
-    let mut message = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some((before, opened)) = rest.split_once('{') {
-        message.push_str(before);
-        let Some((name, after)) = opened.split_once('}') else { break };
-        message.push_str(&value(name));
-        rest = after;
-    }
-    message.push_str(rest);
-    message
 }

@@ -2,11 +2,12 @@
 
 mod choice;
 mod language;
+mod template;
 mod value;
 
 pub use choice::{LanguageChoice, Languages};
 pub use language::Language;
-pub(super) use language::fill;
+pub(super) use template::Template;
 pub(super) use value::{Argument, IntoValue, Value, argument};
 
 use super::Fault;
@@ -14,13 +15,16 @@ use super::Fault;
 /// Room for the reason of a close frame, in bytes (RFC 6455 §5.5).
 const CLOSE_REASON: usize = 123;
 
+/// Room for a message, in bytes, of which nearly all take less.
+const USUAL_LENGTH: usize = 320;
+
 impl Fault {
     /// The message for the client: what happened, which setting or header is concerned, what to do next, and where more of it stands: the
     /// section of `docs/errors.md` about the fault's code.
     pub fn message(&self, language: Language) -> String {
-        let code = self.row().code;
-        let mut message = language.fill(self.text(), &self.arguments());
-        message.push_str(&language.fill("language.reference", &[argument("code", code)]));
+        let mut message = String::with_capacity(USUAL_LENGTH);
+        language.fill(&mut message, self.text(), &self.arguments());
+        language.refer_to(&mut message, self.row().code);
         message
     }
 
@@ -31,7 +35,8 @@ impl Fault {
         if message.len() <= CLOSE_REASON {
             return message;
         }
-        let message = language.fill(self.text(), &self.arguments());
+        let mut message = String::new();
+        language.fill(&mut message, self.text(), &self.arguments());
         let ends = message.match_indices(['。', '.']).map(|(at, mark)| at + mark.len());
         let is_end = |end: &usize| matches!(message.as_bytes().get(*end), None | Some(b' ' | 0x80..));
         let fitting = ends.filter(|end| *end <= CLOSE_REASON).rfind(is_end);

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use super::{Fault, Language};
+use super::{Fault, Language, Template};
 use crate::fault::Row;
 
 const COMMAND: &str = "SLUICEGATE_WRITE=1 cargo test --lib fault::messages";
@@ -94,7 +94,7 @@ fn row(fault: &Fault) -> String {
     };
     let messages: String = std::iter::once(Language::EN)
         .chain(others())
-        .map(|language| format!(" {} |", shown(language.text(fault.text()))))
+        .map(|language| format!(" {} |", shown(language.template(fault.text()).map_or("", Template::text))))
         .collect();
     format!("| {status} | `{kind}` | {retry} | `{}` |{messages}\n", who.as_str())
 }

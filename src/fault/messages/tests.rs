@@ -80,7 +80,7 @@ fn problems(file: &str) -> Vec<String> {
         match texts.templates.get(name) {
             None => problems.push(format!("`{name}` has no text")),
             Some(text) => {
-                let placeholders: BTreeSet<&str> = placeholders(text).into_iter().collect();
+                let placeholders: BTreeSet<&str> = text.names().collect();
                 if placeholders != *arguments {
                     problems.push(format!("`{name}` has {placeholders:?}, not {arguments:?}"));
                 }
@@ -91,10 +91,6 @@ fn problems(file: &str) -> Vec<String> {
     let unknown = texts.templates.keys().filter(|name| !known.contains(name));
     problems.extend(unknown.map(|name| format!("`{name}` is not asked for")));
     problems
-}
-
-fn placeholders(template: &str) -> Vec<&str> {
-    template.split('{').skip(1).map(|rest| rest.split_once('}').expect("a placeholder is closed").0).collect()
 }
 
 fn chinese() -> Language {
@@ -144,7 +140,9 @@ fn messages_are_sentences() {
     for language in Language::all() {
         for fault in Fault::examples() {
             // The path of one example looks like a placeholder.
-            let message = language.fill(fault.text(), &fault.arguments()).replace("/{method}", "/");
+            let mut message = String::new();
+            language.fill(&mut message, fault.text(), &fault.arguments());
+            let message = message.replace("/{method}", "/");
             let end = if language == chinese() { '。' } else { '.' };
             assert!(
                 message.ends_with(end) && !message.contains("  ") && !message.contains('{'),
@@ -166,7 +164,7 @@ fn messages_are_sentences() {
 #[test]
 fn texts_have_no_control_characters() {
     for language in Language::all() {
-        for text in language.texts().unwrap().templates.values() {
+        for text in language.texts().unwrap().templates.values().map(Template::text) {
             assert!(!text.chars().any(char::is_control), "{text:?}");
         }
     }
@@ -174,7 +172,8 @@ fn texts_have_no_control_characters() {
 
 #[test]
 fn chinese_texts_are_chinese() {
-    for (name, text) in &chinese().texts().unwrap().templates {
+    for (name, template) in &chinese().texts().unwrap().templates {
+        let text = template.text();
         // Quotations, and what stands for arguments, are of no language.
         let outside = text.split('`').step_by(2).collect::<String>();
         let mut prose = outside.as_str();

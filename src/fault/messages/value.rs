@@ -39,13 +39,20 @@ impl Value {
 
     /// The value in a language.
     pub(in crate::fault) fn text(&self, language: Language) -> String {
+        let mut text = String::new();
+        self.write(language, &mut text);
+        text
+    }
+
+    /// Appends the value in a language to `message`.
+    pub(in crate::fault) fn write(&self, language: Language, message: &mut String) {
         match self {
-            Self::Text(text) => text.clone(),
+            Self::Text(text) => message.push_str(text),
             Self::Names(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                quoted.join(language.text("language.list"))
+                message.push_str(&quoted.join(language.list_separator()));
             }
-            Self::Phrase(name, arguments) => language.fill(name, arguments),
+            Self::Phrase(name, arguments) => language.fill(message, name, arguments),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 
-use memchr::memchr2;
-
-use super::leaf::{Leaf, NotJson};
+use super::{
+    leaf::{Leaf, NotJson},
+    specials::{ordinary, specials},
+};
 
 /// A string as it is written, without its quotes.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +103,17 @@ impl<'j> Scan<'j> {
     #[inline]
     pub(super) fn peek(&mut self) -> Option<u8> {
         let byte = *self.json.get(self.at)?;
-        if byte > b' ' { Some(byte) } else { self.pass_white_space() }
+        if byte > b' ' {
+            return Some(byte);
+        }
+        // Most white space is one space.
+        match self.json.get(self.at + 1) {
+            Some(next) if byte == b' ' && *next > b' ' => {
+                self.at += 1;
+                Some(*next)
+            }
+            _ => self.pass_white_space(),
+        }
     }
 
     #[inline(never)]
@@ -201,7 +212,10 @@ impl<'j> Scan<'j> {
         while count < most {
             self.peek();
             let rest = self.json.get(self.at..).unwrap_or_default();
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = match rest.first_chunk().map(|word| digits_of(u64::from_le_bytes(*word))) {
+                Some(digits) if digits < 8 => digits,
+                _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+            };
             let leading_zero = digits > 1 && rest.first() == Some(&b'0');
             if digits == 0 || leading_zero || rest.get(digits) != Some(&b',') {
                 break;
@@ -240,16 +254,24 @@ impl<'j> Scan<'j> {
                     if self.enter(b']') {
                         filled = true;
                         self.enclose(false)?;
-                        self.pass_counts(usize::MAX);
+                        if self.next_is_digit() {
+                            self.pass_counts(usize::MAX);
+                        }
                         continue;
                     }
                 }
                 Some(b'{') => {
-                    if self.enter(b'}') {
+                    let usual = self.pass_usual()?;
+                    filled |= usual.is_some();
+                    if usual == Some(Passed::ToValue) {
+                        continue;
+                    }
+                    if usual.is_none() && self.enter(b'}') {
                         filled = true;
                         self.enclose(true)?;
-                        self.pass_key()?;
-                        continue;
+                        if !self.pass_strings()? {
+                            continue;
+                        }
                     }
                 }
                 _ => return self.wrong(),
@@ -260,18 +282,70 @@ impl<'j> Scan<'j> {
         }
     }
 
+    /// Passes over objects of an array that begin in a usual way and have no more than that, or over one; `None` if the first is another one.
+    #[inline(always)]
+    fn pass_usual(&mut self) -> Result<Option<Passed>, NotJson> {
+        let mut passed = None;
+        loop {
+            let rest = self.json.get(self.at..).unwrap_or_default();
+            let Some(length) = usual_beginning(rest) else { return Ok(passed) };
+            if self.enclosing.depth >= self.depth_limit {
+                return self.deep();
+            }
+            self.at += length;
+            if self.json.get(self.at) != Some(&b'"') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::ToValue));
+            }
+            self.string()?;
+            if self.json.get(self.at) != Some(&b'}') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            if self.enclosing.innermost() != Some(false) || self.json.get(self.at) != Some(&b',') {
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            self.peek();
+            passed = Some(Passed::ToValue);
+        }
+    }
+
     /// After a value: leaves what it ends, and goes to the value after it; false when there is none.
     fn leave(&mut self) -> Result<bool, NotJson> {
         while let Some(object) = self.enclosing.innermost() {
-            if self.goes_on(if object { b'}' } else { b']' })? {
-                if object {
-                    self.pass_key()?;
-                }
+            if !self.goes_on(if object { b'}' } else { b']' })? {
+                self.enclosing.pop();
+            } else if !object || !self.pass_strings()? {
                 return Ok(true);
             }
-            self.enclosing.pop();
         }
         Ok(false)
+    }
+
+    /// Before a key: passes over members whose values are strings. True when the last of them has been read, and nothing is known of what follows;
+    /// false at the value of a member that is no string.
+    #[inline(always)]
+    fn pass_strings(&mut self) -> Result<bool, NotJson> {
+        loop {
+            self.peek();
+            self.string()?;
+            self.colon()?;
+            if self.peek() != Some(b'"') {
+                return Ok(false);
+            }
+            self.string()?;
+            if self.json.get(self.at) != Some(&b',') {
+                return Ok(true);
+            }
+            self.at += 1;
+        }
+    }
+
+    #[inline(always)]
+    fn next_is_digit(&self) -> bool {
+        self.json.get(self.at).is_some_and(u8::is_ascii_digit)
     }
 
     fn enclose(&mut self, object: bool) -> Result<(), NotJson> {
@@ -285,11 +359,6 @@ impl<'j> Scan<'j> {
     fn deep<T>(&mut self) -> Result<T, NotJson> {
         self.too_deep = true;
         self.wrong()
-    }
-
-    fn pass_key(&mut self) -> Result<(), NotJson> {
-        self.string()?;
-        self.colon()
     }
 
     #[inline(always)]
@@ -319,19 +388,20 @@ impl<'j> Scan<'j> {
                 self.at += length + 2;
                 return Ok(Written { text, word: first_bytes(word, length) });
             }
+            return self.long_string(length);
         }
-        self.long_string()
-    }
-
-    /// Any string.
-    #[inline(never)]
-    fn long_string(&mut self) -> Result<Written<'j>, NotJson> {
         if self.peek() != Some(b'"') {
             return self.wrong();
         }
+        self.long_string(0)
+    }
+
+    /// A string, whose first bytes, so many, are known to be ordinary.
+    #[inline(never)]
+    fn long_string(&mut self, known: usize) -> Result<Written<'j>, NotJson> {
         let begun = self.at + 1;
         let rest = self.json.get(begun..).unwrap_or_default();
-        let length = ordinary(rest);
+        let length = ordinary(rest, known);
         self.at = begun + length;
         if rest.get(length) != Some(&b'"') {
             return self.escaped(begun);
@@ -351,7 +421,7 @@ impl<'j> Scan<'j> {
                 Some(b'\\') => self.escape()?,
                 _ => return self.wrong(),
             }
-            self.at += ordinary(self.json.get(self.at..).unwrap_or_default());
+            self.at += ordinary(self.json.get(self.at..).unwrap_or_default(), 0);
         }
         let text = self.json.get(begun..self.at).unwrap_or_default();
         self.at += 1;
@@ -472,6 +542,33 @@ impl<'j> Scan<'j> {
     }
 }
 
+/// How far a scan has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// To a value that is to be read.
+    ToValue,
+    /// Over a value.
+    Value,
+}
+
+/// How most messages, and parts of them, begin: written by SDKs with spaces or without. The length of that, up to a value.
+#[inline(always)]
+fn usual_beginning(object: &[u8]) -> Option<usize> {
+    if !matches!(object.get(2), Some(b'r' | b't')) {
+        return None;
+    }
+    let begins_with = |beginning: &[u8]| object.starts_with(beginning).then_some(beginning.len());
+    if object.starts_with(br#"{"role":""#) {
+        let other = || begins_with(br#"{"role":"assistant","content":"#);
+        return begins_with(br#"{"role":"user","content":"#).or_else(other);
+    }
+    if object.starts_with(br#"{"role": "#) {
+        let other = || begins_with(br#"{"role": "assistant", "content": "#);
+        return begins_with(br#"{"role": "user", "content": "#).or_else(other);
+    }
+    begins_with(br#"{"type":"text","text":"#).or_else(|| begins_with(br#"{"type": "text", "text": "#))
+}
+
 /// The first eight bytes of `text`, or as many as there are, as one number.
 pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
     let (mut word, mut at) = (0, 0);
@@ -480,6 +577,16 @@ pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
         at += 1;
     }
     word
+}
+
+/// How many of the eight bytes of a word are digits before the first that is none. In those, the highest bit is set by adding, if not before; before them
+/// nothing carries.
+#[inline(always)]
+fn digits_of(word: u64) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let values = word ^ (EACH * u64::from(b'0'));
+    let others = (values.wrapping_add(EACH * (0x80 - 10)) | values) & (EACH << 7);
+    others.trailing_zeros() as usize / 8
 }
 
 /// The first `length` bytes of a word, less than eight.
@@ -523,54 +630,3 @@ impl Enclosing {
 
 /// Any number of so many digits fits into 64 bits.
 const FITS: usize = 19;
-
-/// How many bytes at the beginning of `text` are a string's own: neither its end, nor an escape, nor a control character.
-fn ordinary(text: &[u8]) -> usize {
-    // Most strings end soon; of a longer one, pieces are looked at.
-    let mut passed = 0;
-    while passed < NEAR {
-        let Some(word) = text.get(passed..).and_then(|rest| rest.first_chunk()) else { break };
-        let special = specials(u64::from_le_bytes(*word));
-        if special != 0 {
-            return passed + special.trailing_zeros() as usize / 8;
-        }
-        passed += 8;
-    }
-    ordinary_beyond(text, passed)
-}
-
-/// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
-#[inline(never)]
-fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
-    loop {
-        let rest = text.get(passed..).unwrap_or_default();
-        let piece = rest.get(..PIECE).unwrap_or(rest);
-        let end = memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
-        let before = piece.get(..end).unwrap_or(piece);
-        // Without an early exit, so that the compiler looks at many at once.
-        if before.iter().fold(u8::MAX, |least, byte| least.min(*byte)) < b' ' {
-            return passed + before.iter().position(|byte| *byte < b' ').unwrap_or(end);
-        }
-        passed += end;
-        if end < PIECE {
-            return passed;
-        }
-    }
-}
-
-/// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
-const PIECE: usize = 4096;
-
-/// So many bytes are looked at in words of eight.
-const NEAR: usize = 32;
-
-/// Looks at eight bytes as one number, and sets the highest bit of the first byte that is special, which is the end of a string, an escape or a
-/// control character. Subtracting borrows from a byte's highest bit where the byte was less, and from nothing before the first such byte. With
-/// one bit turned over, the end is next to the control characters, and one comparison is for both.
-#[inline]
-fn specials(bytes: u64) -> u64 {
-    const EACH: u64 = u64::from_ne_bytes([1; 8]);
-    let less = |bytes: u64, than: u8| bytes.wrapping_sub(EACH * u64::from(than)) & !bytes;
-    let special = less(bytes ^ (EACH * 2), b' ' + 1) | less(bytes ^ (EACH * u64::from(b'\\')), 1);
-    special & (EACH << 7)
-}

@@ -1,14 +1,14 @@
 //! The limits of the configuration on a request: reserved before the attempts, corrected after the response.
 
-use std::{sync::Arc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 
-use super::{NotAdmitted, prices, rate_headers, size, taking::take_turn, waiting};
+use super::{NotAdmitted, prices, size, taking::take_turn, waiting};
 use crate::{
     exchange::{Accounting, Exchange, Record, RequestKind, RequestPrices, now},
     fault::Fault,
-    limit::{Admitted, Applied, Demand, Likeness, RequestSize, Teaches},
+    limit::{Admitted, Applied, Demand, Likeness, Moment, RequestSize, Teaches, Tightest},
     openai::ModelUse,
-    proxy::{context::RequestContext, intake::PreparedRequest},
+    proxy::{arrival::Arrived, context::RequestContext, intake::PreparedRequest},
     snapshot::{LimitIndex, LimitScope, LimitedRequest},
 };
 
@@ -26,8 +26,12 @@ pub(super) async fn admit(
     if limits.is_empty() && prices.is_none() {
         return Ok(());
     }
-    let request = limited(&exchange.record, prepared, prepared.model.as_deref());
-    let applying = limits.applying(&request, LimitScope::Request);
+    let applying = if limits.any_in_model_tables() {
+        let request = limited(&exchange.record, prepared, prepared.model.as_deref());
+        limits.applying(&request, LimitScope::Request).into()
+    } else {
+        of_request(limits, &exchange.record, &prepared.arrived)
+    };
     if applying.is_empty() && !limits.any_by_model() && prices.is_none() {
         return Ok(());
     }
@@ -43,11 +47,22 @@ pub(super) async fn admit(
     if !applying.is_empty() {
         let demand = accounting.demand(None);
         let granted = take(context, exchange, &applying, demand).await;
-        note(exchange, &applying, &applying, &granted);
+        note(exchange, &applying, &applying, now(), &granted);
         accounting.add(granted.map_err(|refused| refused.fault())?);
     }
     exchange.open_account(accounting);
     Ok(())
+}
+
+/// The limits that apply to a request whoever answers it and whatever model it names.
+pub(super) fn of_request(limits: &LimitIndex, record: &Record, arrived: &Arrived) -> Rc<[Applied]> {
+    let request = LimitedRequest {
+        caller: record.caller.as_deref(),
+        route: record.route.as_deref().unwrap_or_default(),
+        model_table: None,
+        model: None,
+    };
+    arrived.limits(|| limits.applying(&request, LimitScope::Request))
 }
 
 /// A limit by model that is reached.
@@ -90,7 +105,7 @@ pub(super) async fn admit_model(
     let demand = exchange.accounting().map(|accounting| accounting.demand(model)).unwrap_or_default();
     let result =
         take_turn(limits, &applying, demand, &[], exchange.store_wait()).await.map_err(NotAdmitted::Refused);
-    note(exchange, &applying, &applying, &result);
+    note(exchange, &applying, &applying, now(), &result);
     match result {
         Ok(granted) => Ok(Some(granted)),
         Err(NotAdmitted::Refused(refused)) => Err(ModelRefused {
@@ -127,7 +142,7 @@ pub(super) async fn wait_for_model(
     }
     let result = take(context, exchange, &applying, demand).await;
     // The other limits were counted when the request was first admitted.
-    note(exchange, &applying, &of_model, &result);
+    note(exchange, &applying, &of_model, now(), &result);
     let admitted = result.map_err(|refused| refused.fault())?;
     let is_of_model =
         |applied: &Applied| of_model.iter().any(|known| Arc::ptr_eq(&known.counter, &applied.counter));
@@ -152,17 +167,15 @@ async fn take(
     }
 }
 
-/// Notes what `limits` have said, for the response and the log. Decisions of those that are `counted` are counted.
+/// Notes what `limits` have said at this `moment`, for the response and the log. Decisions of those that are `counted` are counted.
 pub(super) fn note(
     exchange: &mut Exchange,
     limits: &[Applied],
     counted: &[Applied],
+    moment: Moment,
     result: &Result<Admitted, NotAdmitted>,
 ) {
-    let moment = now();
-    let granted: Vec<Applied> =
-        exchange.accounting().map(|accounting| accounting.limits().cloned().collect()).unwrap_or_default();
-    rate_headers::write(&mut exchange.response_headers, &granted.iter().chain(limits), moment);
+    note_left(exchange, limits, moment);
     count(exchange, counted, result);
     match result {
         Ok(admitted) => {
@@ -174,6 +187,15 @@ pub(super) fn note(
             exchange.record.limit = Some(refused.limit.name.clone());
         }
         Err(NotAdmitted::Draining) => {}
+    }
+}
+
+/// Notes what is left of these limits and of those that have admitted the request before, for the headers of the response.
+fn note_left(exchange: &mut Exchange, limits: &[Applied], moment: Moment) {
+    let granted = exchange.account().into_iter().flat_map(Accounting::limits);
+    let left = Tightest::of(granted.chain(limits), moment);
+    if !left.is_empty() {
+        exchange.limits_left = Some(Box::new(left));
     }
 }
 

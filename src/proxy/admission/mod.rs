@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub(super) use early::refuse_early;
 pub(super) use limits::ModelRefused;
 pub(super) use not_admitted::limit_fault;
-pub(super) use rate_headers::rename_upstreams;
+pub(super) use rate_headers::write as write_limits_left;
 
 use not_admitted::NotAdmitted;
 

@@ -4,74 +4,117 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limit::{Applied, Left, Moment, Unit};
+use crate::limit::{Left, Tightest};
+
+/// The name of one of OpenAI's headers, and the name that an upstream's gets beside the gateway's own.
+struct Name {
+    own: HeaderName,
+    upstreams: HeaderName,
+}
 
 /// The headers of one unit.
 struct Names {
-    limit: HeaderName,
-    remaining: HeaderName,
-    reset: HeaderName,
+    limit: Name,
+    remaining: Name,
+    reset: Name,
 }
 
-const REQUESTS: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-requests"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-requests"),
-    reset: HeaderName::from_static("x-ratelimit-reset-requests"),
+/// Made once, because nearly every response has them.
+static REQUESTS: Names = Names {
+    limit: Name::new("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
+    remaining: Name::new("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
+    reset: Name::new("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
 };
 
-const TOKENS: Names = Names {
-    limit: HeaderName::from_static("x-ratelimit-limit-tokens"),
-    remaining: HeaderName::from_static("x-ratelimit-remaining-tokens"),
-    reset: HeaderName::from_static("x-ratelimit-reset-tokens"),
-};
-
-/// The names of OpenAI's headers, and those that an upstream's get beside the gateway's own: made once, because nearly every response has them.
-static RENAMED: [(HeaderName, HeaderName); 6] = {
-    const fn names(name: &'static str, other: &'static str) -> (HeaderName, HeaderName) {
-        (HeaderName::from_static(name), HeaderName::from_static(other))
-    }
-    [
-        names("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
-        names("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
-        names("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
-        names("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
-        names("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
-        names("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
-    ]
+static TOKENS: Names = Names {
+    limit: Name::new("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
+    remaining: Name::new("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
+    reset: Name::new("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
 };
 
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// Writes what is left of the tightest of the limits for each unit: the one with the smallest part of its quantity left. Limits that do not
-/// enforce say nothing.
-pub(super) fn write<'a>(
-    headers: &mut HeaderMap,
-    applying: &(impl Iterator<Item = &'a Applied> + Clone),
-    now: Moment,
-) {
-    let enforced = || applying.clone().filter(|applied| applied.limit.enforce);
-    let left_of = |unit| tightest(enforced().filter_map(|one| one.counter.left(&one.limit, unit, now)));
-    if let Some(requests) = left_of(Unit::Requests) {
-        insert(headers, &REQUESTS, requests);
-    }
-    if let Some(tokens) = left_of(Unit::Tokens) {
-        insert(headers, &TOKENS, tokens);
+/// The most headers that are added to a response.
+const MOST_ADDED: usize = 12;
+
+/// Room for a span as text, in bytes: the hours of a [`Duration`] have at most 16 digits.
+const SPAN: usize = 32;
+
+impl Name {
+    const fn new(own: &'static str, upstreams: &'static str) -> Self {
+        Self { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams) }
     }
 }
 
-/// Gives the headers of the upstream's own limits other names, where those of the gateway's take theirs.
-pub(in crate::proxy) fn rename_upstreams(headers: &mut HeaderMap, own: &HeaderMap) {
-    if !own.contains_key(REQUESTS.limit) && !own.contains_key(TOKENS.limit) {
+impl Names {
+    fn all(&self) -> [&Name; 3] {
+        [&self.limit, &self.remaining, &self.reset]
+    }
+}
+
+/// Adds what is left of the gateway's limits to the headers of a response. The headers of the upstream's own limits get other names then.
+pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
+    if left.is_empty() {
         return;
     }
-    for (name, other) in &RENAMED {
-        if let Some(value) = headers.remove(name) {
-            headers.insert(other.clone(), value);
+    headers.reserve(MOST_ADDED);
+    let of_upstream = headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).count();
+    let mut renamed = 0;
+    for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
+        match left {
+            Some(left) => renamed += insert(headers, names, left),
+            None if of_upstream > renamed => renamed += rename(headers, names),
+            None => {}
         }
     }
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
+    if of_upstream > renamed {
+        rename_others(headers);
+    }
+}
+
+/// Inserts the headers of a unit, and gives the upstream's that they replace their other names. Returns how many these are.
+fn insert(headers: &mut HeaderMap, names: &Names, left: Left) -> usize {
+    let Names { limit, remaining, reset } = names;
+    let values = [
+        (limit, number(left.quantity)),
+        (remaining, number(left.remaining)),
+        (reset, HeaderValue::try_from(written(left.full_in)).ok()),
+    ];
+    let mut renamed = 0;
+    for (name, value) in values {
+        let Some(value) = value else { continue };
+        if let Some(replaced) = headers.insert(name.own.clone(), value) {
+            headers.insert(name.upstreams.clone(), replaced);
+            renamed += 1;
+        }
+    }
+    renamed
+}
+
+/// Gives an upstream's headers about a unit that the gateway does not limit their other names. Returns how many these are.
+fn rename(headers: &mut HeaderMap, names: &Names) -> usize {
+    let mut renamed = 0;
+    for name in names.all() {
+        if let Some(value) = headers.remove(&name.own) {
+            headers.insert(name.upstreams.clone(), value);
+            renamed += 1;
+        }
+    }
+    renamed
+}
+
+/// Gives an upstream's headers about units that only the upstream has other names.
+#[cold]
+fn rename_others(headers: &mut HeaderMap) {
+    let is_own = |name: &HeaderName| {
+        [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all).any(|known| known.own == *name)
+    };
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(BEGINNING) && !is_own(name))
+        .cloned()
+        .collect();
     for name in names {
         let Some(value) = headers.remove(&name) else { continue };
         if let Ok(other) = HeaderName::try_from(name.as_str().replacen("x-", "x-upstream-", 1)) {
@@ -80,40 +123,39 @@ pub(in crate::proxy) fn rename_upstreams(headers: &mut HeaderMap, own: &HeaderMa
     }
 }
 
-/// The one of which the smallest part is left.
-fn tightest(all: impl Iterator<Item = Left>) -> Option<Left> {
-    // a ÷ b < c ÷ d, without a division.
-    let is_tighter = |one: &Left, other: &Left| {
-        u128::from(one.remaining) * u128::from(other.quantity)
-            < u128::from(other.remaining) * u128::from(one.quantity)
-    };
-    all.reduce(|one, other| if is_tighter(&other, &one) { other } else { one })
-}
-
-fn insert(headers: &mut HeaderMap, names: &Names, left: Left) {
-    headers.insert(names.limit.clone(), HeaderValue::from(left.quantity));
-    headers.insert(names.remaining.clone(), HeaderValue::from(left.remaining));
-    if let Ok(reset) = HeaderValue::try_from(written(left.full_in)) {
-        headers.insert(names.reset.clone(), reset);
-    }
+/// `HeaderValue::from` allocates twice.
+fn number(number: u64) -> Option<HeaderValue> {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).ok()
 }
 
 /// A span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
 fn written(span: Duration) -> String {
-    let millis = span.as_millis();
-    if millis < 1_000 {
-        return format!("{millis}ms");
+    let mut text = String::with_capacity(SPAN);
+    let mut digits = itoa::Buffer::new();
+    let (seconds, millis) = (span.as_secs(), span.subsec_millis());
+    if seconds == 0 {
+        text.push_str(digits.format(millis));
+        text.push_str("ms");
+        return text;
     }
-    let (hours, minutes, rest) = (millis / 3_600_000, millis / 60_000 % 60, millis % 60_000);
-    let seconds = match (rest / 1_000, rest % 1_000) {
-        (whole, 0) => format!("{whole}s"),
-        (whole, part) => format!("{}s", format!("{whole}.{part:03}").trim_end_matches('0')),
-    };
-    match (hours, minutes) {
-        (0, 0) => seconds,
-        (0, minutes) => format!("{minutes}m{seconds}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    if hours > 0 {
+        text.push_str(digits.format(hours));
+        text.push('h');
     }
+    if hours > 0 || minutes > 0 {
+        text.push_str(digits.format(minutes));
+        text.push('m');
+    }
+    text.push_str(digits.format(seconds % 60));
+    if millis > 0 {
+        text.push('.');
+        // The first digit keeps the zeros of the others, and is left out.
+        let thousandths = digits.format(1_000 + millis).trim_end_matches('0');
+        text.push_str(thousandths.get(1..).unwrap_or_default());
+    }
+    text.push('s');
+    text
 }
 
 #[cfg(test)]
@@ -130,43 +172,61 @@ mod tests {
             (90_000, "1m30s"),
             (93_780_000, "26h3m0s"),
             (61_001, "1m1.001s"),
+            (59_010, "59.01s"),
+            (3_600_000, "1h0m0s"),
         ] {
             assert_eq!(written(Duration::from_millis(millis)), text);
         }
     }
 
-    #[test]
-    fn the_tightest_limit_is_the_one_with_the_smallest_part_left() {
-        let left = |quantity, remaining| Left {
-            quantity,
-            at_once: quantity,
-            used: quantity.saturating_sub(remaining),
-            remaining,
-            full_in: Duration::ZERO,
-        };
-        let all = [left(100, 50), left(10, 4), left(1_000, 900)];
-        assert_eq!(tightest(all.into_iter()), Some(left(10, 4)));
-        assert_eq!(tightest(std::iter::empty()), None);
+    /// Of 10 units, of which 4 are left.
+    const LEFT: Left =
+        Left { quantity: 10, at_once: 10, used: 6, remaining: 4, full_in: Duration::from_millis(6_500) };
+
+    fn of_upstream() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(&REQUESTS.limit.own, HeaderValue::from(7));
+        headers.insert("x-ratelimit-limit-project-tokens", HeaderValue::from(8));
+        headers.insert(&TOKENS.reset.own, HeaderValue::from_static("6ms"));
+        headers
     }
 
     #[test]
     fn an_upstreams_headers_keep_their_values_under_other_names() {
+        let mut headers = of_upstream();
+        write(&mut headers, &Tightest::default());
+        assert_eq!(headers, of_upstream(), "without limits of the gateway they pass as they are");
+        for (left, own) in [
+            (Tightest { tokens: Some(LEFT), requests: None }, 3),
+            (Tightest { tokens: None, requests: Some(LEFT) }, 3),
+            (Tightest { tokens: Some(LEFT), requests: Some(LEFT) }, 6),
+        ] {
+            let mut headers = of_upstream();
+            write(&mut headers, &left);
+            assert_eq!(headers["x-upstream-ratelimit-limit-requests"], "7");
+            assert_eq!(headers["x-upstream-ratelimit-limit-project-tokens"], "8");
+            assert_eq!(headers["x-upstream-ratelimit-reset-tokens"], "6ms");
+            assert_eq!(headers.len(), 3 + own);
+            for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
+                let written = names.all().map(|name| headers.get(&name.own).map(HeaderValue::as_bytes));
+                let expected = [b"10".as_slice(), b"4", b"6.5s"].map(|value| left.map(|_| value));
+                assert_eq!(written, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn without_an_upstreams_there_are_the_gateways_alone() {
         let mut headers = HeaderMap::new();
-        headers.insert(&REQUESTS.limit, HeaderValue::from(7));
-        headers.insert("x-ratelimit-limit-project-tokens", HeaderValue::from(8));
-        headers.insert(&TOKENS.reset, HeaderValue::from_static("6ms"));
-        let before = headers.clone();
-        rename_upstreams(&mut headers, &HeaderMap::new());
-        assert_eq!(headers, before, "without limits of the gateway they pass as they are");
-        let mut own = HeaderMap::new();
-        own.insert(&TOKENS.limit, HeaderValue::from(1));
-        rename_upstreams(&mut headers, &own);
-        assert_eq!(headers["x-upstream-ratelimit-limit-requests"], "7");
-        assert_eq!(headers["x-upstream-ratelimit-limit-project-tokens"], "8");
-        assert_eq!(headers["x-upstream-ratelimit-reset-tokens"], "6ms");
+        write(&mut headers, &Tightest { tokens: None, requests: Some(LEFT) });
         assert_eq!(headers.len(), 3);
-        for (name, other) in &RENAMED {
-            assert_eq!(other.as_str(), name.as_str().replacen("x-", "x-upstream-", 1));
+        assert_eq!(headers["x-ratelimit-remaining-requests"], "4");
+    }
+
+    #[test]
+    fn an_upstreams_names_follow_from_the_gateways() {
+        for name in [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all) {
+            assert_eq!(name.upstreams.as_str(), name.own.as_str().replacen("x-", "x-upstream-", 1));
         }
     }
 }

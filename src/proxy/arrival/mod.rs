@@ -12,7 +12,7 @@ mod preflight;
 mod refuse;
 mod route;
 
-use std::{rc::Rc, sync::Arc};
+use std::{cell::OnceCell, rc::Rc, sync::Arc};
 
 use http::request;
 
@@ -20,7 +20,7 @@ use super::{
     context::{Presented, RequestContext},
     known_head::{HeadFacts, KnownHead},
 };
-use crate::{exchange::Exchange, fault::Fault, policy::SecretScanner, snapshot::Route};
+use crate::{exchange::Exchange, fault::Fault, limit::Applied, policy::SecretScanner, snapshot::Route};
 
 pub(super) use authenticate::{Authenticated, authenticate};
 pub(super) use caller_timeouts::CallerTimeouts;
@@ -41,13 +41,21 @@ pub(super) struct Arrived {
     pub(super) ephemeral: Option<Rc<EphemeralAccess>>,
     /// What its connection remembers of its head.
     pub(super) known_head: Option<Rc<KnownHead>>,
+    /// The limits that apply to it whoever answers it, once they are found; where a connection knows its head, they are there.
+    limits: OnceCell<Rc<[Applied]>>,
 }
 
 impl Arrived {
     /// A request that has found its route, from a client that is known.
     pub(super) fn new(routed: RoutedRequest, client: Authenticated, timeouts: CallerTimeouts) -> Self {
         let Authenticated { key, ephemeral, known: _ } = client;
-        Self { routed, key, timeouts, ephemeral, known_head: None }
+        Self { routed, key, timeouts, ephemeral, known_head: None, limits: OnceCell::new() }
+    }
+
+    /// The limits that apply to the request whoever answers it, which `find` finds. They follow from its client and its route.
+    pub(super) fn limits(&self, find: impl FnOnce() -> Vec<Applied>) -> Rc<[Applied]> {
+        let found = self.known_head.as_ref().map_or(&self.limits, |known| &known.limits);
+        found.get_or_init(|| find().into()).clone()
     }
 }
 

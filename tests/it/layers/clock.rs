@@ -3,7 +3,7 @@
 use super::program;
 
 /// Where the wall clock is read, and for what.
-const READERS: [(&str, &str); 21] = [
+const READERS: [(&str, &str); 22] = [
     ("access/callers.rs", "whether a client's keys have expired, which is a date of the operator's"),
     ("access/seal.rs", "when an ephemeral key ends, which is a date of the provider's"),
     ("accounts/mod.rs", "how old an entry is that outlives the process, in hours"),
@@ -19,6 +19,7 @@ const READERS: [(&str, &str); 21] = [
     ),
     ("config/expiry.rs", "whether a client's keys expire soon, for a warning"),
     ("exchange/record.rs", "the time on the access line"),
+    ("limit/counter.rs", "the day or month of the calendar that a use belongs to"),
     ("proxy/attempts/wait.rs", "a wait that ends at a date, which is one of the wall clock's"),
     ("proxy/gateway.rs", "when the process started and when it was last reloaded, for the operator"),
     ("simulator/events.rs", "the time in a frame, which a load client compares with the same clock"),
