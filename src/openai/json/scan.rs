@@ -445,16 +445,17 @@ impl<'j> Scan<'j> {
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
-        let length = match self.json.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => 6,
+        match self.json.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let digits = self.json.get(self.at + 2..self.at + 6);
+                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+                    return self.wrong();
+                }
+                self.at += 6;
+            }
             _ => return self.wrong(),
-        };
-        let digits = self.json.get(self.at + 2..self.at + length);
-        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return self.wrong();
         }
-        self.at += length;
         Ok(())
     }
 
