@@ -140,6 +140,16 @@ impl<'j> Scan<'j> {
         !empty
     }
 
+    /// Enters an object that is a message and begins in a usual way, up to the value of its `content`.
+    #[inline(always)]
+    pub(super) fn enter_message(&mut self) -> Option<Role> {
+        let Beginning { length, role } = usual_beginning(self.json.get(self.at..)?)?;
+        if role.is_some() {
+            self.at += length;
+        }
+        role
+    }
+
     /// After a member or element: whether there is another one.
     #[inline]
     pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
@@ -288,7 +298,7 @@ impl<'j> Scan<'j> {
         let mut passed = None;
         loop {
             let rest = self.json.get(self.at..).unwrap_or_default();
-            let Some(length) = usual_beginning(rest) else { return Ok(passed) };
+            let Some(Beginning { length, .. }) = usual_beginning(rest) else { return Ok(passed) };
             if self.enclosing.depth >= self.depth_limit {
                 return self.deep();
             }
@@ -435,16 +445,17 @@ impl<'j> Scan<'j> {
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
-        let length = match self.json.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => 6,
+        match self.json.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let digits = self.json.get(self.at + 2..self.at + 6);
+                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+                    return self.wrong();
+                }
+                self.at += 6;
+            }
             _ => return self.wrong(),
-        };
-        let digits = self.json.get(self.at + 2..self.at + length);
-        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return self.wrong();
         }
-        self.at += length;
         Ok(())
     }
 
@@ -551,22 +562,40 @@ enum Passed {
     Value,
 }
 
-/// How most messages, and parts of them, begin: written by SDKs with spaces or without. The length of that, up to a value.
+/// Whose a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::openai) enum Role {
+    User,
+    Assistant,
+}
+
+/// How an object begins, up to a value.
+struct Beginning {
+    length: usize,
+    /// It is a message, and the value is its `content`.
+    role: Option<Role>,
+}
+
+/// How most messages, and parts of them, begin: written by SDKs with spaces or without.
 #[inline(always)]
-fn usual_beginning(object: &[u8]) -> Option<usize> {
+fn usual_beginning(object: &[u8]) -> Option<Beginning> {
     if !matches!(object.get(2), Some(b'r' | b't')) {
         return None;
     }
-    let begins_with = |beginning: &[u8]| object.starts_with(beginning).then_some(beginning.len());
+    let begins_with = |beginning: &[u8], role| {
+        object.starts_with(beginning).then_some(Beginning { length: beginning.len(), role })
+    };
+    let (user, assistant) = (Some(Role::User), Some(Role::Assistant));
     if object.starts_with(br#"{"role":""#) {
-        let other = || begins_with(br#"{"role":"assistant","content":"#);
-        return begins_with(br#"{"role":"user","content":"#).or_else(other);
+        let other = || begins_with(br#"{"role":"assistant","content":"#, assistant);
+        return begins_with(br#"{"role":"user","content":"#, user).or_else(other);
     }
     if object.starts_with(br#"{"role": "#) {
-        let other = || begins_with(br#"{"role": "assistant", "content": "#);
-        return begins_with(br#"{"role": "user", "content": "#).or_else(other);
+        let other = || begins_with(br#"{"role": "assistant", "content": "#, assistant);
+        return begins_with(br#"{"role": "user", "content": "#, user).or_else(other);
     }
-    begins_with(br#"{"type":"text","text":"#).or_else(|| begins_with(br#"{"type": "text", "text": "#))
+    let spaced = || begins_with(br#"{"type": "text", "text": "#, None);
+    begins_with(br#"{"type":"text","text":"#, None).or_else(spaced)
 }
 
 /// The first eight bytes of `text`, or as many as there are, as one number.
