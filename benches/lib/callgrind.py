@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 
@@ -82,6 +82,13 @@ class Counts:
 
 def count(made: Stage, setup: Setup, work: Work) -> int:
     """Instructions of the worker thread in the whole life of a gateway that does this work."""
+    with doing(made, setup, work) as (setup, do):
+        return total(counted(made, "sluicegate", setup, do))
+
+
+@contextlib.contextmanager
+def doing(made: Stage, setup: Setup, work: Work) -> Iterator[tuple[Setup, Callable[[Program], None]]]:
+    """How a gateway is set up for this work, and what does it."""
     with steps() as upstream:
 
         def do(gateway: Program) -> None:
@@ -90,12 +97,21 @@ def count(made: Stage, setup: Setup, work: Work) -> int:
                 upstream.ask(connection, gateway, work.frames)
                 repeat(connection, gateway, "sim-f1-i3", work.streams)
 
-        more = setup.more + upstream.tables(setup.route)
-        return total(counted(made, "sluicegate", replace(setup, more=more), do))
+        yield replace(setup, more=setup.more + upstream.tables(setup.route)), do
 
 
 def counted(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None], options: tuple[str, ...] = ()) -> str:
     """Callgrind's output about the thread that proxies, in the whole life of a proxy that does this work; `options` are more of callgrind's."""
+    found = threads(made, kind, setup, work, options)
+    # Of the gateway, only the worker thread proxies; the count of the main thread varies with the start of the process.
+    workers = [text for text in found if "proxy::handle" in text] if kind == "sluicegate" else found
+    if kind == "sluicegate" and len(workers) != 1:
+        raise Missing(f"callgrind's output shows {len(workers)} worker threads among {len(found)} threads; expected one")
+    return max(workers, key=total)
+
+
+def threads(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None], options: tuple[str, ...] = ()) -> list[str]:
+    """Callgrind's output about each thread."""
     valgrind = machine.find("valgrind")
     if not valgrind:
         raise Missing("valgrind is not installed (Debian: apt-get install valgrind)")
@@ -106,16 +122,12 @@ def counted(made: Stage, kind: str, setup: Setup, work: Callable[[Program], None
         work(proxy)
     finally:
         made.stop(proxy)
-    threads = [path.read_text(errors="replace") for path in made.folder.glob("callgrind-*")]
+    found = [path.read_text(errors="replace") for path in made.folder.glob("callgrind-*")]
     for path in made.folder.glob("callgrind*"):
         path.unlink()
-    if not threads:
+    if not found:
         raise Missing(f"callgrind has written nothing about {kind}")
-    # Of the gateway, only the worker thread proxies; the count of the main thread varies with the start of the process.
-    workers = [text for text in threads if "proxy::handle" in text] if kind == "sluicegate" else threads
-    if kind == "sluicegate" and len(workers) != 1:
-        raise Missing(f"callgrind's output shows {len(workers)} worker threads among {len(threads)} threads; expected one")
-    return max(workers, key=total)
+    return found
 
 
 def repeat(connection: http.client.HTTPConnection, gateway: Program, model: str, times: int) -> None:

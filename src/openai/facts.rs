@@ -153,7 +153,8 @@ impl FactsError {
 #[derive(Default)]
 pub(super) struct Request {
     facts: Facts,
-    seen: Vec<&'static str>,
+    /// Which of `model` and `stream` have been read.
+    seen: [Option<&'static str>; 2],
     problem: Option<FactsError>,
     has_members: bool,
     /// The value of `model`, as offsets in the body.
@@ -232,10 +233,10 @@ impl Request {
     }
 
     fn once(&mut self, field: &'static str) {
-        if self.seen.contains(&field) {
+        if self.seen.contains(&Some(field)) {
             self.problem.get_or_insert(FactsError::Duplicate { field });
-        } else {
-            self.seen.push(field);
+        } else if let Some(free) = self.seen.iter_mut().find(|seen| seen.is_none()) {
+            *free = Some(field);
         }
     }
 

@@ -11,7 +11,7 @@ pub(super) use leaf::{Leaf, NotJson};
 #[cfg(test)]
 pub(super) use scan::REWOUND;
 use scan::Scan;
-pub(super) use scan::{Written, word_of};
+pub(super) use scan::{Role, Written, word_of};
 
 /// Something that takes members of a JSON object.
 pub(super) trait Object {
@@ -136,6 +136,16 @@ impl<'j> Value<'j> {
             self.0.descend()?;
         }
         Ok(filled)
+    }
+
+    /// Enters an object that is a message as SDKs write it, up to the value of its `content`, and returns its role; nothing is read of any other value.
+    #[inline(always)]
+    pub(super) fn enter_message(&mut self) -> Result<Option<Role>, NotJson> {
+        let role = self.0.enter_message();
+        if role.is_some() {
+            self.0.descend()?;
+        }
+        Ok(role)
     }
 
     /// The key of a member of the object that was entered, as it is written.

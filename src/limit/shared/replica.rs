@@ -32,7 +32,7 @@ pub struct Replica {
 /// What is known of the shared counts.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Until when the copies are good enough to refuse a request, in nanoseconds as those of [`Now`](crate::limit::Now).
+    /// Until when the copies are good enough to refuse a request, in nanoseconds as those of [`Now`](crate::limit::Now); 0: they are of no use.
     pub(super) fresh_until: i64,
     /// The replies that were copied last.
     pub(super) copied: LastCopies,

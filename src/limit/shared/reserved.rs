@@ -12,6 +12,9 @@ use super::{
 };
 use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, counter::Meter};
 
+/// For how long old copies refuse requests while one of them is on its way, in nanoseconds.
+const ASKED_AGAIN: i64 = 100_000_000;
+
 /// What one request asks for, until its replies are there. Together with the copies of the shared counts it tells which requests need not be
 /// sent: those that could be admitted only if others were not.
 #[derive(Debug, Default)]
@@ -55,6 +58,13 @@ impl Reserved {
             if let Some(refused) = refusal_by_time(applied, &known, demand, arrival) {
                 return Err(refused);
             }
+            known.is_asked_again(
+                |known| {
+                    let arrival = Arrival { counts_asked: false, ..arrival };
+                    lacking(applied, known, demand, arrival).is_some()
+                },
+                arrival.now,
+            );
             let own = TIMED.map(|unit| match demanded(applied, unit, demand) {
                 (Some(allowance), units) => asked(allowance, units),
                 (None, _) => 0,
@@ -114,7 +124,15 @@ fn refusal_by_time(
     demand: Demand,
     arrival: Arrival<'_>,
 ) -> Option<Refused> {
-    if !applied.limit.enforce || known.fresh_until <= arrival.now.nanos() {
+    if known.fresh_until <= arrival.now.nanos() {
+        return None;
+    }
+    lacking(applied, known, demand, arrival)
+}
+
+/// The same, however old the copies are.
+fn lacking(applied: &Applied, known: &Known, demand: Demand, arrival: Arrival<'_>) -> Option<Refused> {
+    if !applied.limit.enforce {
         return None;
     }
     TIMED.into_iter().enumerate().find_map(|(position, unit)| {
@@ -122,6 +140,17 @@ fn refusal_by_time(
         let wait = lacks(applied, (position, unit), asked(allowance, units), known, arrival)?;
         Some(refused(applied, unit, Some(wait)))
     })
+}
+
+impl Known {
+    /// Where old copies would refuse a request, it is sent, to see whether they still hold; others are refused by them until its reply is there. Else
+    /// all requests of a flood would be sent that come before the reply.
+    fn is_asked_again(&mut self, would_refuse: impl FnOnce(&Self) -> bool, now: Now) {
+        let is_old = self.fresh_until > 0 && self.fresh_until <= now.nanos();
+        if is_old && would_refuse(self) {
+            self.fresh_until = now.nanos().saturating_add(ASKED_AGAIN);
+        }
+    }
 }
 
 impl Drop for Reserved {

@@ -1,6 +1,7 @@
 -- Reads and writes the packed value of one subject. Part of the scripts that admit and correct; version 2 of values and replies.
 --
--- A value, little-endian: B version, B clocks, B periods, B nodes, B leases, I4 end of everything in tenths of a second; then
+-- A value, little-endian: B version, B clocks, B periods, B nodes, B leases, I4 when the key expires in tenths of a second, which is no earlier
+--   than the end of anything; then
 --   each clock:  I4 tag, d time until which everything is paid for
 --   if there are periods: d time at which the first one was made ("born"), and for each: I4 tag, I4 end in seconds, d restored, d counted
 --   each node:   I6 gateway, I3 session, I4 expiry in tenths of a second, I4 last number, I6 which of the last 48 numbers were admitted (1: the
@@ -9,7 +10,7 @@
 -- Times are microseconds since 2026 by the server's clock: numbers are doubles, and these are exact to 1/32 of a microsecond until 2035.
 --
 -- A script's functions are made again in each run, and its tables grow by copying: hence few functions, and tables that are made whole.
-local VERSION, LEASE, MEMORY, WINDOW, SPARE = 2, 15000000, 60000000, 2 ^ 48, 1
+local VERSION, LEASE, MEMORY, KEPT, WINDOW, SPARE = 2, 15000000, 60000000, 600, 2 ^ 48, 1
 local pack, take, rep, sub, floor = struct.pack, struct.unpack, string.rep, string.sub, math.floor
 local time = redis.call('TIME')
 local now = (time[1] - 1767225600) * 1000000 + time[2]
@@ -43,13 +44,13 @@ local function read(key, node)
         key = key, raw = raw, c = clocks > 0 and { take('<' .. rep('I4d', clocks), raw, 10) } or {}, cn = 2 * clocks, p = nil, pn = 0,
         l = nil, ln = 0, born = nil, periods = periods, nodes = nodes, leases = leases, p_at = p_at, n_at = n_at, l_at = l_at,
         own_at = own_at, session = session, last = last, bits = bits, short = short,
-        ends = ((e4 * 256 + e3) * 256 + e2) * 256 + e1, grown = false, changed = false,
+        ends = ((e4 * 256 + e3) * 256 + e2) * 256 + e1, expires = ((e4 * 256 + e3) * 256 + e2) * 256 + e1, grown = false, changed = false,
       }
     end
   end
   local s = {
     key = key, raw = '', c = {}, cn = 0, p = {}, pn = 0, l = {}, ln = 0, periods = 0, nodes = 0, leases = 0, p_at = 10, n_at = 10, l_at = 10,
-    session = 0, last = 0, bits = 0, short = 0, ends = 0, grown = true,
+    session = 0, last = 0, bits = 0, short = 0, ends = 0, expires = 0, grown = true,
   }
   if raw == '' then return s end
   if version == 1 and nodes then
@@ -113,6 +114,9 @@ local function write(s, node, session)
   end
   local expiry, ends, nodes, own_at = floor((now + MEMORY) / 100000), s.ends, s.nodes, s.own_at
   if expiry > ends then ends = expiry end
+  -- A time to live that is long enough is kept, which is cheaper than another one. So it is made longer than needed.
+  local is_kept = ends <= s.expires
+  ends = is_kept and s.expires or ends + KEPT
   local third = pack('<I6I3I4I4I6I4', node, session, expiry, s.last, s.bits, s.short)
   if not own_at then
     -- The records of gateways that are gone make room.
@@ -127,5 +131,10 @@ local function write(s, node, session)
     third = sub(raw, s.n_at, own_at - 1) .. third .. sub(raw, own_at + 27, s.l_at - 1)
   end
   local first = pack('<BBBBBI4' .. rep('I4d', s.cn / 2), VERSION, s.cn / 2, periods, nodes, leases, ends, unpack(c, 1, s.cn))
-  redis.call('SET', s.key, first .. second .. third .. fourth, 'PX', floor(ends * 100 - now / 1000) + SPARE)
+  local value = first .. second .. third .. fourth
+  if is_kept then
+    redis.call('SET', s.key, value, 'KEEPTTL')
+  else
+    redis.call('SET', s.key, value, 'PX', floor(ends * 100 - now / 1000) + SPARE)
+  end
 end

@@ -140,6 +140,16 @@ impl<'j> Scan<'j> {
         !empty
     }
 
+    /// Enters an object that is a message and begins in a usual way, up to the value of its `content`.
+    #[inline(always)]
+    pub(super) fn enter_message(&mut self) -> Option<Role> {
+        let Beginning { length, role } = usual_beginning(self.json.get(self.at..)?)?;
+        if role.is_some() {
+            self.at += length;
+        }
+        role
+    }
+
     /// After a member or element: whether there is another one.
     #[inline]
     pub(super) fn goes_on(&mut self, closing: u8) -> Result<bool, NotJson> {
@@ -212,7 +222,10 @@ impl<'j> Scan<'j> {
         while count < most {
             self.peek();
             let rest = self.json.get(self.at..).unwrap_or_default();
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = match rest.first_chunk().map(|word| digits_of(u64::from_le_bytes(*word))) {
+                Some(digits) if digits < 8 => digits,
+                _ => rest.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+            };
             let leading_zero = digits > 1 && rest.first() == Some(&b'0');
             if digits == 0 || leading_zero || rest.get(digits) != Some(&b',') {
                 break;
@@ -258,7 +271,12 @@ impl<'j> Scan<'j> {
                     }
                 }
                 Some(b'{') => {
-                    if self.enter(b'}') {
+                    let usual = self.pass_usual()?;
+                    filled |= usual.is_some();
+                    if usual == Some(Passed::ToValue) {
+                        continue;
+                    }
+                    if usual.is_none() && self.enter(b'}') {
                         filled = true;
                         self.enclose(true)?;
                         if !self.pass_strings()? {
@@ -271,6 +289,36 @@ impl<'j> Scan<'j> {
             if !self.leave()? {
                 return Ok(filled);
             }
+        }
+    }
+
+    /// Passes over objects of an array that begin in a usual way and have no more than that, or over one; `None` if the first is another one.
+    #[inline(always)]
+    fn pass_usual(&mut self) -> Result<Option<Passed>, NotJson> {
+        let mut passed = None;
+        loop {
+            let rest = self.json.get(self.at..).unwrap_or_default();
+            let Some(Beginning { length, .. }) = usual_beginning(rest) else { return Ok(passed) };
+            if self.enclosing.depth >= self.depth_limit {
+                return self.deep();
+            }
+            self.at += length;
+            if self.json.get(self.at) != Some(&b'"') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::ToValue));
+            }
+            self.string()?;
+            if self.json.get(self.at) != Some(&b'}') {
+                self.enclosing.push(true);
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            if self.enclosing.innermost() != Some(false) || self.json.get(self.at) != Some(&b',') {
+                return Ok(Some(Passed::Value));
+            }
+            self.at += 1;
+            self.peek();
+            passed = Some(Passed::ToValue);
         }
     }
 
@@ -397,16 +445,17 @@ impl<'j> Scan<'j> {
     }
 
     fn escape(&mut self) -> Result<(), NotJson> {
-        let length = match self.json.get(self.at + 1) {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 2,
-            Some(b'u') => 6,
+        match self.json.get(self.at + 1) {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 2,
+            Some(b'u') => {
+                let digits = self.json.get(self.at + 2..self.at + 6);
+                if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
+                    return self.wrong();
+                }
+                self.at += 6;
+            }
             _ => return self.wrong(),
-        };
-        let digits = self.json.get(self.at + 2..self.at + length);
-        if !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) {
-            return self.wrong();
         }
-        self.at += length;
         Ok(())
     }
 
@@ -504,6 +553,51 @@ impl<'j> Scan<'j> {
     }
 }
 
+/// How far a scan has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passed {
+    /// To a value that is to be read.
+    ToValue,
+    /// Over a value.
+    Value,
+}
+
+/// Whose a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::openai) enum Role {
+    User,
+    Assistant,
+}
+
+/// How an object begins, up to a value.
+struct Beginning {
+    length: usize,
+    /// It is a message, and the value is its `content`.
+    role: Option<Role>,
+}
+
+/// How most messages, and parts of them, begin: written by SDKs with spaces or without.
+#[inline(always)]
+fn usual_beginning(object: &[u8]) -> Option<Beginning> {
+    if !matches!(object.get(2), Some(b'r' | b't')) {
+        return None;
+    }
+    let begins_with = |beginning: &[u8], role| {
+        object.starts_with(beginning).then_some(Beginning { length: beginning.len(), role })
+    };
+    let (user, assistant) = (Some(Role::User), Some(Role::Assistant));
+    if object.starts_with(br#"{"role":""#) {
+        let other = || begins_with(br#"{"role":"assistant","content":"#, assistant);
+        return begins_with(br#"{"role":"user","content":"#, user).or_else(other);
+    }
+    if object.starts_with(br#"{"role": "#) {
+        let other = || begins_with(br#"{"role": "assistant", "content": "#, assistant);
+        return begins_with(br#"{"role": "user", "content": "#, user).or_else(other);
+    }
+    let spaced = || begins_with(br#"{"type": "text", "text": "#, None);
+    begins_with(br#"{"type":"text","text":"#, None).or_else(spaced)
+}
+
 /// The first eight bytes of `text`, or as many as there are, as one number.
 pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
     let (mut word, mut at) = (0, 0);
@@ -512,6 +606,16 @@ pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
         at += 1;
     }
     word
+}
+
+/// How many of the eight bytes of a word are digits before the first that is none. In those, the highest bit is set by adding, if not before; before them
+/// nothing carries.
+#[inline(always)]
+fn digits_of(word: u64) -> usize {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    let values = word ^ (EACH * u64::from(b'0'));
+    let others = (values.wrapping_add(EACH * (0x80 - 10)) | values) & (EACH << 7);
+    others.trailing_zeros() as usize / 8
 }
 
 /// The first `length` bytes of a word, less than eight.

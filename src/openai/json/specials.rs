@@ -18,15 +18,37 @@ pub(super) fn specials(bytes: u64) -> u64 {
 pub(super) fn ordinary(text: &[u8], known: usize) -> usize {
     // Most strings end soon; of a longer one, many bytes are looked at together.
     let mut passed = known;
-    while passed < NEAR {
-        let Some(word) = text.get(passed..).and_then(|rest| rest.first_chunk()) else { break };
-        let special = specials(u64::from_le_bytes(*word));
-        if special != 0 {
-            return passed + special.trailing_zeros() as usize / 8;
+    while passed < NEAREST {
+        match ordinary_word(text, passed) {
+            Some(8) => passed += 8,
+            Some(length) => return passed + length,
+            None => break,
         }
-        passed += 8;
+    }
+    while passed < NEAR {
+        let Some(chunk) = text.get(passed..).and_then(|rest| rest.first_chunk::<16>()) else { break };
+        if !is_ordinary(chunk) {
+            let first = ordinary_word(text, passed).unwrap_or_default();
+            let second = if first == 8 { ordinary_word(text, passed + 8).unwrap_or_default() } else { 0 };
+            return passed + first + second;
+        }
+        passed += 16;
     }
     ordinary_beyond(text, passed)
+}
+
+/// How many of the eight bytes from there on come before the first special one.
+#[inline(always)]
+fn ordinary_word(text: &[u8], from: usize) -> Option<usize> {
+    let word = text.get(from..).and_then(|rest| rest.first_chunk())?;
+    Some(specials(u64::from_le_bytes(*word)).trailing_zeros() as usize / 8)
+}
+
+/// Whether no byte is special. Without an early exit, so that the compiler looks at all at once.
+#[inline(always)]
+fn is_ordinary(chunk: &[u8; 16]) -> bool {
+    let is_special = |byte: u8| (byte ^ 2 <= b' ') | (byte == b'\\');
+    chunk.iter().fold(0, |special, byte| special | u8::from(is_special(*byte))) == 0
 }
 
 /// The same when so many bytes at the beginning have been found to be. Apart from it, so that a short string costs no preparations for a long one.
@@ -37,7 +59,7 @@ fn ordinary_beyond(text: &[u8], mut passed: usize) -> usize {
         let piece = rest.get(..PIECE).unwrap_or(rest);
         let end = passed + memchr2(b'"', b'\\', piece).unwrap_or(piece.len());
         // Bytes that were passed are looked at again where that makes one chunk of what is left.
-        let bytes = text.get(passed.saturating_sub(NEAR)..end).unwrap_or_default();
+        let bytes = text.get(passed.saturating_sub(LANES)..end).unwrap_or_default();
         if least(bytes) < b' ' {
             return bytes.iter().position(|byte| *byte < b' ').map_or(end, |at| end - bytes.len() + at);
         }
@@ -88,8 +110,9 @@ const LANES: usize = 32;
 /// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
 const PIECE: usize = 4096;
 
-/// So many bytes are looked at in words of eight.
-const NEAR: usize = 32;
+/// So many bytes are looked at in words of eight, and so many in chunks of sixteen.
+const NEAREST: usize = 16;
+const NEAR: usize = 48;
 
 #[cfg(test)]
 mod tests {

@@ -128,6 +128,13 @@ fn nearly_json() -> impl Strategy<Value = String> {
         "{\"a\":1}",
         "'a'",
         "NaN",
+        "{\"role\":\"user\",\"content\":",
+        "{\"role\": \"assistant\", \"content\": ",
+        "{\"type\":\"text\",\"text\":",
+        "\"a\"},",
+        "\"a\":\"b\",",
+        "1234567,",
+        "12345678,",
     ]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
@@ -171,9 +178,55 @@ proptest! {
     }
 }
 
+/// Messages as SDKs write them, with something else in a place or cut off there.
+#[test]
+fn usual_messages_are_read_as_any_others() {
+    let usual = [
+        r#"[{"role":"user","content":"x"},{"role":"assistant","content":"y"},{"role":"user","content":[{"type":"text","text":"z"}]}]"#,
+        r#"[{"role": "user", "content": "x"}, {"role": "assistant", "content": null}, {"type": "text", "text": "y", "a": 1}]"#,
+        r#"[[{"role":"user","content":"x"}],{"role":"user","content":"x"}]"#,
+    ];
+    for messages in usual {
+        let text = format!(r#"{{"k":{messages}}}"#).into_bytes();
+        assert_eq!(read(&text, &mut Nothing), Ok(Shape::Object));
+        for at in 0..text.len() {
+            assert!(read(&text[..at], &mut Nothing).is_err());
+            for byte in br#" x"\,:{}[]1"# {
+                let mut other = text.clone();
+                other[at] = *byte;
+                let is_read = read(&other, &mut Nothing).is_ok();
+                assert_eq!(is_read, is_json(&other), "{}", String::from_utf8_lossy(&other));
+            }
+        }
+    }
+}
+
+#[test]
+fn usual_messages_count_in_the_depth() {
+    let text = br#"[[{"role":"user","content":"x"}]]"#;
+    for (depth_limit, expected) in [(3, Ok(())), (2, Err(Unread::TooDeep)), (1, Err(Unread::TooDeep))] {
+        assert_eq!(read_with(text, depth_limit, |value| value.skip()), expected, "{depth_limit}");
+    }
+}
+
+#[test]
+fn whole_numbers_of_any_length_are_passed_over() {
+    for digits in 1..25 {
+        for first in ["0", "1", "9"] {
+            let number = format!("{first}{}", "0".repeat(digits - 1));
+            for text in
+                [format!("[{number},{number}]"), format!("[{number},:]"), format!("[{number}/,1,2,3,4]")]
+            {
+                let is_read = read(text.as_bytes(), &mut Nothing).is_ok();
+                assert_eq!(is_read, is_json(text.as_bytes()), "{text}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_string_is_looked_at_to_its_end_wherever_that_is() {
-    for len in 0..200 {
+    for len in 0..300 {
         for special in ["\\\"", "\\u0041", "\u{1f}", "\u{20}", "\u{7f}", "\u{80}"] {
             let text = format!("{{\"k\":\"{}{special}{}\"}}", "x".repeat(len), "y".repeat(40));
             assert_eq!(read(text.as_bytes(), &mut Nothing).is_ok(), is_json(text.as_bytes()), "{text}");

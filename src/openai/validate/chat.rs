@@ -76,10 +76,12 @@ const ROLES: &[Variant] = &[
     variant("function", &["name"]),
 ];
 
-static MESSAGE_WITH_ROLE: Shape = Shape::of(&[required("role", STRING)]).by(
-    "role",
-    &[word("system"), word("developer"), word("user"), word("assistant"), word("tool"), word("function")],
-);
+static MESSAGE_WITH_ROLE: Shape = Shape::of(&[required("role", STRING)])
+    .by(
+        "role",
+        &[word("system"), word("developer"), word("user"), word("assistant"), word("tool"), word("function")],
+    )
+    .of_messages();
 
 static MESSAGE: Shape = Shape::of(&[
     required("role", STRING),
@@ -91,7 +93,8 @@ static MESSAGE: Shape = Shape::of(&[
     member("refusal", STRING.or_null()),
     member("audio", OBJECT.or_null()),
 ])
-.by("role", ROLES);
+.by("role", ROLES)
+.of_messages();
 
 /// A part of a message's content.
 static PART: Shape = Shape::of(&[

@@ -45,10 +45,11 @@ static REQUEST: [Member; 16] = [
 
 const ROLES: &[Variant] = &[word("user"), word("assistant"), word("system")];
 
-static MESSAGE_WITH_ROLE: Shape = Shape::of(&[required("role", STRING)]).by("role", ROLES);
+static MESSAGE_WITH_ROLE: Shape = Shape::of(&[required("role", STRING)]).by("role", ROLES).of_messages();
 
 static MESSAGE: Shape =
-    Shape::of(&[required("role", one_of(ROLES)), required("content", STRING.or(list(&object(&BLOCK))))]);
+    Shape::of(&[required("role", one_of(ROLES)), required("content", STRING.or(list(&object(&BLOCK))))])
+        .of_messages();
 
 /// A block of content.
 static BLOCK: Shape = Shape::of(&[

@@ -65,7 +65,8 @@ const ROLES: &[Variant] = &[word("user"), word("assistant"), word("system"), wor
 /// An item may have no role, and items of further types may have any.
 static ITEM_WITH_ROLE: Shape =
     Shape::of(&[member("type", STRING.or_null()), member("role", one_of(ROLES).or_null())])
-        .by_known("type", &[word("message")]);
+        .by_known("type", &[word("message")])
+        .of_messages();
 
 /// An item of the input. One without a type is a message, or refers to another one by its `id`.
 static ITEM: Shape = Shape::of(&[
@@ -93,7 +94,8 @@ static ITEM: Shape = Shape::of(&[
         variant("reasoning", &["summary"]),
         variant("item_reference", &["id"]),
     ],
-);
+)
+.of_messages();
 
 /// A part of a message, of a tool's output, or of a summary.
 static PART: Shape = Shape::of(&[

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use super::{kinds::Kinds, notation::Notation};
 use crate::openai::{
     facts::FACTS,
-    json::{Written, word_of},
+    json::{Role, Written, word_of},
 };
 
 /// What a value may be.
@@ -95,6 +95,8 @@ pub(super) struct Shape {
     pub(super) unless: [Unless; RELATIONS],
     /// What is allowed only together with something else.
     pub(super) only_with: [OnlyWith; RELATIONS],
+    /// Where the object is a message.
+    pub(super) message: Option<Message>,
     /// Bits of the members whose values are facts of a request.
     pub(super) facts: u64,
     /// Numbers of the members by the hash of their names.
@@ -145,6 +147,17 @@ pub(super) struct Tag {
     pub(super) is_in_path: bool,
     /// The object is a tool, whose type is a fact of the request.
     pub(super) is_of_tools: bool,
+}
+
+/// A message, whose `role` may be "user" and "assistant".
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Message {
+    /// The number of `role`.
+    pub(super) role: usize,
+    /// The number of `content`, if anything is said of it.
+    pub(super) content: Option<usize>,
+    /// Which variants these roles are, if roles are variants.
+    variants: [Option<usize>; 2],
 }
 
 /// One of several variants of an object.
@@ -303,7 +316,7 @@ impl Shape {
         }
         let unless = [Unless { member: 0, bits: 0 }; RELATIONS];
         let only_with = [OnlyWith { member: 0, other: 0 }; RELATIONS];
-        Self { members, required, tag: None, unless, only_with, facts, slots }
+        Self { members, required, tag: None, unless, only_with, message: None, facts, slots }
     }
 
     /// The member must be there, and not as an empty array, unless one of the others is.
@@ -358,6 +371,30 @@ impl Shape {
         let Some(mut tag) = self.tag else { panic!("a shape without variants") };
         tag.is_in_path = true;
         Self { tag: Some(tag), ..self }
+    }
+
+    /// The object is a message: its `role` may be "user" and "assistant".
+    pub(super) const fn of_messages(self) -> Self {
+        let role = self.number_of("role");
+        let variants = match (&self.tag, &self.members[role].rule.text) {
+            (Some(tag), _) if tag.member == role => {
+                [Some(number_in(tag.variants, "user")), Some(number_in(tag.variants, "assistant"))]
+            }
+            (_, Some(Text { known: Some(known), .. })) => {
+                let _ = [number_in(known, "user"), number_in(known, "assistant")];
+                [None; 2]
+            }
+            _ => panic!("a role that may be anything"),
+        };
+        let mut content = None;
+        let mut number = 0;
+        while number < self.members.len() {
+            if same(self.members[number].name, "content") {
+                content = Some(number);
+            }
+            number += 1;
+        }
+        Self { message: Some(Message { role, content, variants }), ..self }
     }
 
     /// The object is a tool: its tag is noted for the facts of the request.
@@ -429,6 +466,17 @@ impl Tag {
     }
 }
 
+impl Message {
+    /// Which variant a message of this role is, if roles are variants.
+    pub(super) fn variant(&self, role: Role) -> Option<usize> {
+        let [user, assistant] = self.variants;
+        match role {
+            Role::User => user,
+            Role::Assistant => assistant,
+        }
+    }
+}
+
 impl List {
     const fn of(item: &'static Rule, least: usize, most: usize) -> Self {
         let is_of_anything = most == usize::MAX && item.is_plain && item.kinds.have(Kinds::ANY);
@@ -486,6 +534,15 @@ pub(super) fn decoded<'j>(string: &Written<'j>) -> Cow<'j, [u8]> {
     let quoted = [b"\"", string.text, b"\""].concat();
     let decoded = serde_json::from_slice::<String>(&quoted);
     decoded.map_or(Cow::Borrowed(string.text), |text| text.into_bytes().into())
+}
+
+/// The number of the variant with this name.
+const fn number_in(variants: &[Variant], name: &str) -> usize {
+    let mut number = 0;
+    while !same(variants[number].name, name) {
+        number += 1;
+    }
+    number
 }
 
 const fn same(one: &str, other: &str) -> bool {

@@ -61,6 +61,68 @@ fn an_object_of_a_type_that_is_not_known_is_not_checked_wherever_the_type_stands
     assert_eq!(part(twice), "invalid_body of messages[0].content[0].type");
 }
 
+/// How a message begins in an unusual way does not matter, whatever follows.
+#[test]
+fn usual_messages_are_checked_as_any_others() {
+    let contents = [
+        r#""Hi""#,
+        r#""""#,
+        "null",
+        "1",
+        "[]",
+        r#"[{"type":"text","text":"Hi"}]"#,
+        r#"[{"type":"text"}]"#,
+        "{",
+        r#""Hi"#,
+    ];
+    let members = [
+        "",
+        r#","content":1"#,
+        r#","role":"user""#,
+        r#","name":1"#,
+        r#","type":"message""#,
+        r#","type":1"#,
+        ",",
+    ];
+    let check = |endpoint, level, list: &str, beginning: &str, rest: &str| {
+        let body =
+            format!(r#"{{"model":"m","max_tokens":1,"{list}":[{beginning}{rest}}},{beginning}{rest}}}]}}"#);
+        let read = Check::of(endpoint, level).unwrap().read(body.as_bytes());
+        match read {
+            // The places in it are its own.
+            Err(CheckError::Unreadable(FactsError::NotJson { .. })) => Err("not JSON".to_owned()),
+            Err(error) => Err(format!("{error} {error:?}")),
+            Ok(facts) => Ok(facts.model),
+        }
+    };
+    for (endpoint, list) in [
+        (Endpoint::ChatCompletions, "messages"),
+        (Endpoint::Messages, "messages"),
+        (Endpoint::Responses, "input"),
+    ] {
+        for (role, level) in [
+            ("user", Level::Basic),
+            ("assistant", Level::Basic),
+            ("user", Level::Strict),
+            ("assistant", Level::Strict),
+        ] {
+            let unusual = format!(r#"{{ "role" :"{role}","content":"#);
+            let usual =
+                [format!(r#"{{"role":"{role}","content":"#), format!(r#"{{"role": "{role}", "content": "#)];
+            for (content, member) in
+                contents.iter().flat_map(|content| members.map(|member| (content, member)))
+            {
+                let rest = format!("{content}{member}");
+                let expected = check(endpoint, level, list, &unusual, &rest);
+                for usual in &usual {
+                    let checked = check(endpoint, level, list, usual, &rest);
+                    assert_eq!(checked, expected, "{usual}{rest}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn the_last_problem_of_a_list_does_not_hide_what_comes_first() {
     let messages = r#"{"role":"user","content":1},{"role":"bot"}"#;

@@ -171,22 +171,42 @@ impl Walk {
     #[inline]
     fn members(&mut self, value: &mut Value<'_>, shape: &'static Shape) -> Walked {
         let mut seen = MemberSet::of(shape);
-        if !self.read(value.enter(b'}'))? {
+        if let Some(message) = &shape.message
+            && let Some(role) = self.read(value.enter_message())?
+        {
+            seen.note(message.role, b'"');
+            seen.variant = message.variant(role).or(seen.variant);
+            if !self.value_of(value, shape, message.content, &mut seen)? {
+                return self.check(&seen, shape);
+            }
+        } else if !self.read(value.enter(b'}'))? {
             return self.check(&seen, shape);
         }
         loop {
             let key = self.read(value.key())?;
-            let read = match shape.find(&key) {
-                Some(number) => self.member(value, shape, number, &mut seen)?,
-                None => false,
-            };
-            if !read {
-                self.read(value.skip())?;
-            }
-            if !self.read(value.goes_on(b'}'))? {
+            if !self.value_of(value, shape, shape.find(&key), &mut seen)? {
                 return self.check(&seen, shape);
             }
         }
+    }
+
+    /// Reads the value of a member, of which a rule says something if it has a number; whether another member follows.
+    #[inline(always)]
+    fn value_of(
+        &mut self,
+        value: &mut Value<'_>,
+        shape: &'static Shape,
+        number: Option<usize>,
+        seen: &mut MemberSet,
+    ) -> Result<bool, Halt> {
+        let read = match number {
+            Some(number) => self.member(value, shape, number, seen)?,
+            None => false,
+        };
+        if !read {
+            self.read(value.skip())?;
+        }
+        self.read(value.goes_on(b'}'))
     }
 
     /// Reads the tag of an object.

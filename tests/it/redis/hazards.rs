@@ -239,8 +239,8 @@ async fn happen(hazards: &[Hazard]) {
     let upstream = simulator().await;
     for hazard in hazards {
         let mut scene = Scene::new(hazard.settings);
-        // Longer than by default, so that a busy machine alone is not too slow.
-        let servers = format!("url = \"{}\"\ntimeout = \"150ms\"", scene.link.url());
+        // Longer than by default, so that a busy machine alone is not too slow; and shorter than what a slow link takes there and back.
+        let servers = format!("url = \"{}\"\ntimeout = \"300ms\"", scene.link.url());
         let mut gateway = Process::start(&upstream, &servers, MANY);
         gateway.line("Redis available");
         let known = gateway.changes_seen();
@@ -270,8 +270,7 @@ async fn happen(hazards: &[Hazard]) {
         println!("{}: shared again after {:?}", hazard.name, ended.elapsed());
         gateway.all_succeed(10).await;
         let after = gateway.measured().await;
-        // The deadline is 150 ms. What is above it is the machine's own delay, of which a busy one has more.
-        println!("  of {} waits {} within 250 ms", after.waits(), after.waits_within("0.25"));
+        // The deadline is 300 ms. What is above it is the machine's own delay, of which a busy one has more.
         assert_eq!(after.waits_within("1.0"), after.waits(), "{}: {after:?}", hazard.name);
         assert!(after.waits() > before.waits());
         let connections = after.value("connections_total") - before.value("connections_total");
@@ -308,7 +307,12 @@ async fn while_it_is_away_each_gateway_admits_its_share() {
         }
     })
     .await;
-    assert_eq!(admitted(&all_at_once(&gateways, 40).await), 40);
+    assert_eq!(admitted(&all_at_once(&gateways, 38).await), 38);
+    // One after the other, so that each has seen nearly all of the forty.
+    for gateway in &gateways {
+        assert_eq!(admitted(&[chat(gateway.address(), Http::One).await]), 1);
+        pending(gateway, |pending| pending == 0).await;
+    }
     redis.signal("STOP");
     let mut found_out = 0;
     for gateway in &gateways {

@@ -61,6 +61,26 @@ async fn is_shared(gateway: &Gateway, wanted: bool) {
     .await;
 }
 
+/// How long three Sentinels may take to agree on another master. On a machine that stops one of them for two seconds, that one does nothing for half a
+/// minute (documentation of Redis Sentinel, "TILT mode").
+const AGREED: Duration = Duration::from_secs(240);
+
+/// Waits until the gateway uses a master that the Sentinels have agreed on, by another connection than those `before`.
+async fn has_followed(gateway: &Gateway, before: u64) {
+    let sharing = sharing(gateway);
+    let followed = async {
+        while sharing.statistics().connections() == before || !sharing.state().is_available {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(AGREED, followed).await.expect("the Sentinels agree");
+}
+
+/// The number of connections that a gateway has made to the store.
+fn connections(gateway: &Gateway) -> u64 {
+    sharing(gateway).statistics().connections()
+}
+
 /// Waits until so many corrections have not been sent yet.
 async fn pending(gateway: &Gateway, wanted: impl Fn(usize) -> bool) {
     let sharing = sharing(gateway);

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::{
     admitted, all_at_once,
     cluster::cluster_of,
+    connections,
     exact::{at_once, bursts},
-    is_shared,
+    has_followed, is_shared,
     secured::{Pki, documented, is_refused, set_user},
-    sharing, start,
+    start,
 };
 use crate::{
     folder::Folder,
@@ -116,18 +117,12 @@ async fn gateways_follow_sentinels_that_speak_tls_and_have_users() {
         is_shared(gateway, true).await;
     }
     assert_eq!(admitted(&all_at_once(&gateways, 60).await), 60);
-    let connections = |gateway: &Gateway| sharing(gateway).statistics().connections();
     let before: Vec<u64> = gateways.iter().map(connections).collect();
     // A switch while all servers work: only the Sentinels' message says so at once.
     let reply = servers.sentinels[0].command(&["SENTINEL", "FAILOVER", "main"]);
     assert!(matches!(reply, Reply::Text(_)), "{reply:?}");
     for (gateway, before) in gateways.iter().zip(before) {
-        safely(async {
-            while connections(gateway) == before || !sharing(gateway).state().is_available {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        })
-        .await;
+        has_followed(gateway, before).await;
     }
     assert!(servers.replica.command(&["INFO", "replication"]).text().contains("role:master"));
     // What was counted is there, on the new master or by the gateways' own copies.

@@ -142,21 +142,35 @@ async fn the_calls_of_one_request_share_the_timeout() {
     let servers = format!("url = \"{}\"\ntimeout = \"1s\"", link.url());
     let gateway = Gateway::start(&two_models(&upstream.url(), &servers));
     is_shared(&gateway, true).await;
-    // A reply takes 0.7 s, so that the second call of a request has 0.3 s.
-    link.becomes(LinkFault::Delay(Duration::from_millis(350)));
-    let before = waits(&gateway);
-    for request in 1..=4 {
-        succeeds(&gateway).await;
-        assert_eq!(sharing(&gateway).state().fallbacks, request);
+    // A reply takes 0.6 s, so that the second call of a request has less than 0.4 s, and no reply within that.
+    link.becomes(LinkFault::Delay(Duration::from_millis(300)));
+    let connections = sharing(&gateway).statistics().connections();
+    let (mut sent, mut shared) = (0, 0);
+    safely(async {
+        while shared < 4 {
+            let (waited, alone) = (waits(&gateway).count(), sharing(&gateway).state().fallbacks);
+            succeeds(&gateway).await;
+            sent += 1;
+            match (waits(&gateway).count() - waited, sharing(&gateway).state().fallbacks - alone) {
+                (2, 1) => shared += 1,
+                // On a busy machine the first call may be late, too. The request asks no second time, and three of them in a row end the connection.
+                (1, 2) => {}
+                (0, 2) => is_shared(&gateway, true).await,
+                other => panic!("{other:?} calls and admissions without a reply"),
+            }
+        }
+    })
+    .await;
+    if sent == shared {
+        // No call was late by itself: the server is not given up.
+        assert!(sharing(&gateway).state().is_available);
+        assert_eq!(sharing(&gateway).statistics().connections(), connections);
     }
-    let after = waits(&gateway);
-    assert_eq!(after.count(), before.count() + 8);
-    // No call was late by itself: the server is not given up.
-    assert!(sharing(&gateway).state().is_available);
     // What the late replies granted is given back.
     link.becomes(LinkFault::None);
+    is_shared(&gateway, true).await;
     pending(&gateway, |pending| pending == 0).await;
-    gateway.finish(4).await;
+    gateway.finish(sent).await;
 }
 
 #[tokio::test]

@@ -186,3 +186,23 @@ fn what_is_known_of_a_counter_is_not_locked_while_the_list_is_waited_for() {
     });
     assert_eq!(sharing.listed.lock().unwrap().len(), 1);
 }
+
+#[test]
+fn of_a_flood_one_request_asks_whether_old_copies_still_hold() {
+    let server = RedisServer::start(&[]);
+    let sharing = online(&server);
+    let limits = [applied(Limit { requests: a_day(1), ..limit("day") }, &client(0))];
+    let _only = take(&sharing, &limits, Demand::default()).unwrap();
+    let now = crate::limit::shared::now();
+    let (wall, subjects) = (sharing.wall(now), &sharing.subjects);
+    let arrival = Arrival { now: now.monotonic, wall, subjects, has_waited: false, counts_asked: true };
+    let ask = || Reserved::take(&limits, Demand::default(), arrival);
+    let copies_end = |nanos: i64| limits[0].counter.shared.get().unwrap().known().fresh_until = nanos;
+    assert!(ask().is_err());
+    copies_end(now.monotonic.nanos() - 1);
+    assert!(ask().is_ok(), "one asks");
+    assert!(ask().is_err() && sharing.certain_refusal(&limits, now).is_some());
+    // What was counted alone says nothing of the store.
+    copies_end(0);
+    assert!(ask().is_ok() && ask().is_ok());
+}

@@ -95,3 +95,29 @@ fn a_correction_that_comes_after_a_loss_does_not_hide_it() {
     let left = limits[0].counter.remaining(&limits[0].limit, moment(2)).requests.unwrap().remaining;
     assert_eq!(left, 10 - 5 + 1 - 1);
 }
+
+#[test]
+fn a_value_lives_as_long_as_it_is_needed_and_its_time_is_seldom_changed() {
+    let server = RedisServer::start(&[]);
+    let subject = Subject::client("t", Some("a"), None);
+    let limits = vec![applied(Limit { requests: rate(600, 60, 60), ..limit("requests") }, &subject)];
+    let mut gateway = StoreGateway::new(&server, 1);
+    let mut expiries = Vec::new();
+    for second in (0..300).step_by(10) {
+        assert!(matches!(
+            gateway.admit(&limits, Demand::default(), second * 1_000),
+            Decision::Admitted { .. }
+        ));
+        let Reply::Bytes(Some(value)) = server.command(&["GET", &subject.key]) else { panic!() };
+        let expiry = u32::from_le_bytes(value[5..9].try_into().unwrap());
+        // The gateway's record is needed for a minute.
+        let needed = (seconds(BEGINNING + second + 60) * 10.0) as u32;
+        assert!((needed..=needed + 601).contains(&expiry), "{second}: {expiry} {needed}");
+        // The server goes by the same time, and by a minute more because its clock is another one here.
+        let left = server.command(&["PTTL", &subject.key]).number();
+        assert!((60_000..=181_000).contains(&left), "{second}: {left}");
+        expiries.push(expiry);
+    }
+    expiries.dedup();
+    assert!(expiries.len() <= 6, "{expiries:?}");
+}
