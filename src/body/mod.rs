@@ -17,6 +17,7 @@ mod request_body;
 mod socket;
 mod spool;
 mod status;
+mod upgraded;
 
 pub use abort::{Abort, Cut};
 pub use chunk::Chunk;
@@ -30,3 +31,4 @@ pub use request_body::{RequestBody, RequestBodyError};
 pub use socket::{ClientSocket, SocketWatch};
 pub use spool::{Spool, SpoolError, SpoolFile};
 pub use status::{About, Grant, OpenExchange, OpenGrant, Status};
+pub use upgraded::Upgraded;

@@ -3,6 +3,9 @@
 //! A client over its limit may send many requests, and each of them would be read, searched and counted only to be refused. What such a refusal
 //! depends on is in the counters already: each has the time until which nothing is admitted. So the smallest request that there may be is compared with
 //! them: one that uses no tokens and costs nothing. Where that one would be refused, so would any other.
+//!
+//! Several limits may refuse a request, and a refusal names one of them with the time until that one admits it. Of a limit that has less left than the
+//! request would use, but not nothing, only an admission knows that it refuses. An early refusal therefore may name a limit behind it.
 
 use super::{Applied, Limit, Moment, Refused, Unit};
 

@@ -33,7 +33,6 @@ mod survey;
 mod syn_filter;
 #[cfg(test)]
 mod tests;
-mod upgrade;
 mod worker;
 mod workers;
 

@@ -5,10 +5,13 @@ use std::{pin::Pin, rc::Rc, sync::Arc};
 use hyper::{Request, body::Incoming};
 
 use super::{
+    io::Io,
     serve::{Answer, Handler, UpgradeAnswer},
-    upgrade::Upgraded,
 };
-use crate::proxy::{self, Downstream, Gateway, Load, OpenTunnel, ResponseBody, Worker};
+use crate::{
+    body::Upgraded,
+    proxy::{self, Downstream, Gateway, Load, OpenTunnel, ResponseBody, Worker},
+};
 
 /// Passes requests to [`proxy::handle`].
 #[derive(Debug, Clone)]
@@ -39,7 +42,7 @@ impl Handler for ProxyHandler {
         })
     }
 
-    fn upgraded(tunnel: OpenTunnel, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn upgraded(tunnel: OpenTunnel, io: Upgraded<Io>) -> Pin<Box<dyn Future<Output = ()>>> {
         tunnel.run(io)
     }
 }

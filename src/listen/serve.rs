@@ -35,10 +35,9 @@ use super::{
     open::{self, OpenError, Opened},
     plain_http,
     registry::RegistryEntry,
-    upgrade::Upgraded,
 };
 use crate::{
-    body::ConnectionState,
+    body::{ConnectionState, Upgraded},
     config::{ClientAddress, Network, Server},
     proxy::{CallerMemo, Counted, Downstream, Gateway, HeadMemo},
     snapshot::Snapshot,
@@ -94,7 +93,7 @@ pub(crate) trait Handler: Clone + Unpin + 'static {
 
     /// Speaks the other protocol, after the response of 101 has been written. The connection counts as open until the future ends, and is
     /// closed then.
-    fn upgraded(switched: Self::Switched, io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>>;
+    fn upgraded(switched: Self::Switched, io: Upgraded<Io>) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
 /// An accepted connection on its way to a worker.

@@ -10,14 +10,16 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use hyper::{
-    body::Incoming,
-    upgrade::{self, Upgraded},
-};
+use hyper::body::Incoming;
 use thiserror::Error;
 
-use super::{Dialer, Pools, http1::Http1Body, http2::Lease};
-use crate::body::AnswerAwaited;
+use super::{
+    Dialer, Pools,
+    http1::{Http1Body, Http1Error},
+    http2::Lease,
+    io::Io,
+};
+use crate::body::{AnswerAwaited, Upgraded};
 
 /// The head and the body of a response.
 pub type Answer = Box<Response<AnswerBody>>;
@@ -25,9 +27,12 @@ pub type Answer = Box<Response<AnswerBody>>;
 /// Why a response body ended early.
 #[derive(Debug, Error)]
 pub enum BodyError {
-    /// The connection or the protocol failed.
+    /// HTTP/1.1: the connection or the protocol failed.
     #[error(transparent)]
-    Http(#[from] hyper::Error),
+    Http1(#[from] Http1Error),
+    /// HTTP/2: the connection or the protocol failed.
+    #[error(transparent)]
+    Http2(#[from] hyper::Error),
     /// HTTP/2: the stream was reset with NO_ERROR before its end, which hyper reports as an end. RFC 9113 §8.1 allows that reset
     /// only after a complete response.
     #[error("response stream was reset before its end")]
@@ -37,23 +42,22 @@ pub enum BodyError {
 /// Why an upstream's connection was not handed over for another protocol.
 #[derive(Debug, Error)]
 pub enum UpgradeError {
-    /// The connection failed, or its response was not 101.
+    /// Its response was not 101.
     #[error("the upstream connection did not switch protocols")]
-    Http(#[from] hyper::Error),
+    Http1(#[from] Http1Error),
     /// One stream of an HTTP/2 connection does not become a connection of its own.
     #[error("protocol upgrades need an HTTP/1.1 connection to the upstream")]
     NotHttp1,
 }
 
-/// Takes the connection behind a response of 101 (Switching Protocols). It first yields what the upstream sent right behind that
+/// Takes the connection behind the body of a response of 101 (Switching Protocols). It first yields what the upstream sent right behind that
 /// response, counts as an open connection until it is dropped, and never returns to the pool.
 ///
 /// # Errors
 /// [`UpgradeError`]: the upstream has not switched protocols.
-pub async fn upgrade(mut answer: Answer) -> Result<Upgraded, UpgradeError> {
-    let switched = upgrade::on(&mut *answer);
-    match answer.into_body().take_source() {
-        Source::Http1(body) => Ok(body.upgrade(switched).await?),
+pub fn upgrade(mut answer: AnswerBody) -> Result<Upgraded<Io>, UpgradeError> {
+    match answer.take_source() {
+        Source::Http1(body) => Ok(body.upgrade()?),
         Source::Http2(..) | Source::Unread(_) | Source::Gone => Err(UpgradeError::NotHttp1),
     }
 }
@@ -143,10 +147,10 @@ impl AnswerBody {
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.source {
-            Source::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http),
+            Source::Http1(body) => body.poll_frame(cx).map_err(BodyError::Http1),
             Source::Http2(body, ..) => match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(None) if !body.is_end_stream() => Poll::Ready(Some(Err(BodyError::Reset))),
-                polled => polled.map_err(BodyError::Http),
+                polled => polled.map_err(BodyError::Http2),
             },
             Source::Unread(_) => Poll::Ready(self.take_unread().map(|first| Ok(Frame::data(first)))),
             Source::Gone => Poll::Ready(None),
@@ -219,7 +223,6 @@ mod tests {
     use std::{sync::Arc, time::Duration};
 
     use http::{Request, StatusCode, Uri, header};
-    use hyper_util::rt::TokioIo;
     use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
@@ -296,7 +299,7 @@ mod tests {
         let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
         let (answer, mut upstream) = ask(&dialer, &pools, &to, &format!("{SWITCHED}at once.")).await;
         assert_eq!(answer.status(), StatusCode::SWITCHING_PROTOCOLS);
-        let mut switched = TokioIo::new(upgrade(answer).await.unwrap());
+        let mut switched = upgrade(answer.into_body()).unwrap();
         assert_eq!(read_to(&mut switched, b".").await, b"at once.");
         switched.write_all(b"there.").await.unwrap();
         assert_eq!(read_to(&mut upstream, b".").await, b"there.");
@@ -326,6 +329,6 @@ mod tests {
         let (dialer, pools) = (dialer(&to), Rc::new(Pools::new(Arc::<WorkerMetrics>::default())));
         let (answer, _upstream) =
             ask(&dialer, &pools, &to, "HTTP/1.1 403 No\r\ncontent-length: 0\r\n\r\n").await;
-        assert!(matches!(upgrade(answer).await, Err(UpgradeError::Http(_))));
+        assert!(matches!(upgrade(answer.into_body()), Err(UpgradeError::Http1(_))));
     }
 }

@@ -7,17 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::{
-    body::Incoming,
-    client::conn::{TrySendError, http2::SendRequest},
-};
+use http::Request;
+use hyper::client::conn::{TrySendError, http2::SendRequest};
 use thiserror::Error;
 
 use super::{
     Answer, AnswerBody, Dialer,
     answer::Source,
-    http1::{self, Http1, Http1Body},
+    http1::{Http1, NoResponse},
     http2::{self, Lease},
     pool::Pools,
 };
@@ -37,7 +34,7 @@ pub struct Connection {
 
 /// What a request is sent with.
 pub(super) enum Transport {
-    Http1(Http1),
+    Http1(Box<Http1>),
     Http2(SendRequest<Outbound>, Lease),
 }
 
@@ -45,7 +42,7 @@ pub(super) enum Transport {
 #[derive(Debug, Error)]
 #[error("no response from the upstream")]
 pub struct SendError {
-    /// hyper's error.
+    /// The error of the connection.
     #[source]
     pub cause: Cause,
     /// What the upstream can have seen of the request.
@@ -83,21 +80,21 @@ impl Connection {
     /// [`SendError`]: no response head came.
     pub async fn send(self, request: Request<Outbound>) -> Result<Answer, SendError> {
         let Self { transport, reused, pools, dialer } = self;
-        let (response, source) = match transport {
-            Transport::Http1(mut connection) => {
+        let response = match transport {
+            Transport::Http1(connection) => {
                 let sent = Instant::now();
                 match connection.send(request).await {
-                    Ok(response) => split(response, |body| Source::Http1(Http1Body::new(body, connection))),
-                    Err(error) => {
+                    Ok(response) => response.map(Source::Http1),
+                    Err((no_response, connection)) => {
                         let stale = reused && !connection.answered();
-                        return Err(SendError::http1(error, stale, sent.elapsed()));
+                        return Err(SendError::http1(no_response, stale, sent.elapsed()));
                     }
                 }
             }
             Transport::Http2(mut sender, lease) => {
                 let awaited = request.body().answer_awaited();
                 match sender.try_send_request(request).await {
-                    Ok(response) => split(response, |body| Source::Http2(body, awaited, lease)),
+                    Ok(response) => response.map(|body| Source::Http2(body, awaited, lease)),
                     Err(error) => {
                         lease.failed(error.error());
                         return Err(SendError::http2(error));
@@ -105,7 +102,7 @@ impl Connection {
                 }
             }
         };
-        Ok(Box::new(response.map(|()| AnswerBody::new(source, pools, dialer))))
+        Ok(Box::new(response.map(|source| AnswerBody::new(source, pools, dialer))))
     }
 }
 
@@ -119,14 +116,15 @@ impl fmt::Debug for Transport {
 }
 
 impl SendError {
-    fn http1(mut error: TrySendError<Request<Outbound>>, stale: bool, after: Duration) -> Self {
-        let seen = match error.take_message() {
-            Some(request) => Delivery::Nothing(Some(Box::new(request))),
-            None if http1::is_unreadable(error.error()) => Delivery::Unreadable,
+    fn http1(no_response: NoResponse, stale: bool, after: Duration) -> Self {
+        let NoResponse { error, request } = no_response;
+        let seen = match request {
+            Some(request) => Delivery::Nothing(Some(request)),
+            None if error.is_unreadable() => Delivery::Unreadable,
             None if stale && after < CROSSING => Delivery::Crossed,
             None => Delivery::Perhaps { stale },
         };
-        Self { cause: error.into_error().into(), seen }
+        Self { cause: error.into(), seen }
     }
 
     fn http2(mut error: TrySendError<Request<Outbound>>) -> Self {
@@ -149,9 +147,4 @@ fn is_refused(error: &hyper::Error) -> bool {
         let orderly = error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
         orderly || (error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM))
     })
-}
-
-fn split<S>(response: Response<Incoming>, source: impl FnOnce(Incoming) -> S) -> (Response<()>, S) {
-    let (head, body) = response.into_parts();
-    (Response::from_parts(head, ()), source(body))
 }

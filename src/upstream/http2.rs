@@ -92,7 +92,7 @@ impl Http2 {
     pub(super) async fn open(dialled: Dialled, room: Rc<Notify>, wanted: Arc<Notify>) -> hyper::Result<Self> {
         let limit = dialled.permit.queue().clone();
         let expires = dialled.expires;
-        let io = TokioIo::new(Io::new(dialled, Arc::default()));
+        let io = TokioIo::new(Io::new(dialled));
         let (sender, driven) = http2::Builder::new(Local)
             .timer(pause::Timer)
             .initial_stream_window_size(STREAM_WINDOW)

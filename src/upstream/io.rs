@@ -3,17 +3,12 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
     task::{Context, Poll},
 };
 
 use hyper_rustls::MaybeHttpsStream;
 use hyper_util::rt::TokioIo;
 use socket2::SockRef;
-use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -54,76 +49,26 @@ fn limit_unsent(tcp: &TcpStream) {
     }
 }
 
-/// What is known of the bytes that the upstream sends. Only one thread uses it; it is atomic because hyper moves the I/O out of a
-/// connection that has switched protocols, and demands that it is `Send`.
+/// The I/O of an HTTP/1.1 connection, and of one that has switched to another protocol.
 #[derive(Debug)]
-pub(super) struct ReadState {
-    answered: AtomicBool,
-    /// Bytes that may still come before the response head is complete; [`UNLIMITED`] while no response is awaited.
-    allowance: AtomicUsize,
-}
-
-const UNLIMITED: usize = usize::MAX;
-
-/// More bytes came before a final response than are allowed.
-#[derive(Debug, Error)]
-#[error("interim responses exceed the limit before a final response")]
-pub(super) struct EndlessHead;
-
-impl ReadState {
-    /// A request is about to be sent: until [`ReadState::head_received`] no more than `allowance` bytes may come.
-    pub(super) fn await_head(&self, allowance: usize) {
-        self.answered.store(false, Ordering::Relaxed);
-        self.allowance.store(allowance, Ordering::Relaxed);
-    }
-
-    /// The response head has come, or is not awaited any longer.
-    pub(super) fn head_received(&self) {
-        self.allowance.store(UNLIMITED, Ordering::Relaxed);
-    }
-
-    /// Whether any byte came since the last request was sent: then the request must not be sent again.
-    pub(super) fn answered(&self) -> bool {
-        self.answered.load(Ordering::Relaxed)
-    }
-
-    fn note(&self, read: usize) -> io::Result<()> {
-        if read == 0 {
-            return Ok(());
-        }
-        self.answered.store(true, Ordering::Relaxed);
-        let allowance = self.allowance.load(Ordering::Relaxed);
-        if allowance == UNLIMITED {
-            return Ok(());
-        }
-        let Some(left) = allowance.checked_sub(read) else {
-            return Err(io::Error::other(EndlessHead));
-        };
-        self.allowance.store(left, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl Default for ReadState {
-    fn default() -> Self {
-        Self { answered: AtomicBool::new(false), allowance: AtomicUsize::new(UNLIMITED) }
-    }
-}
-
-/// The I/O under hyper. It limits how many bytes may come before a response, because hyper skips any number of interim responses (1xx).
-#[derive(Debug)]
-pub(super) struct Io {
+pub struct Io {
     socket: Socket,
-    reads: Arc<ReadState>,
-    /// Dropped after the socket, so the connection is closed before the permit is free. It is kept here because the I/O may live
-    /// longer or shorter than the request sender.
+    /// Dropped after the socket, so the connection is closed before the permit is free.
     _permit: QueuePermit,
 }
 
 impl Io {
-    /// I/O over a new connection, which reports its reads to `reads`.
-    pub(super) fn new(Dialled { socket, permit, .. }: Dialled, reads: Arc<ReadState>) -> Self {
-        Self { socket, reads, _permit: permit }
+    /// I/O over a new connection.
+    pub(super) fn new(Dialled { socket, permit, .. }: Dialled) -> Self {
+        Self { socket, _permit: permit }
+    }
+
+    /// Ready if something may have come. It says so without a buffer where that is possible: TLS may hold what it has decrypted.
+    pub(super) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.socket {
+            Either::Left(tcp) => tcp.poll_read_ready(cx).map(|_| ()),
+            Either::Right(_) => Poll::Ready(()),
+        }
     }
 }
 
@@ -133,12 +78,7 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        match self.reads.note(buf.filled().len() - before) {
-            Ok(()) => polled,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        Pin::new(&mut self.socket).poll_read(cx, buf)
     }
 }
 

@@ -6,7 +6,7 @@
 //! The state of targets and keys (a [`TargetState`] and a [`WaitQueue`](crate::wait_queue::WaitQueue) of connections for each target, the cooldowns and the queue of a [`KeyRing`],
 //! the retry [`Budget`]) belongs to the process, not to a worker, and outlives reloads.
 //!
-//! An HTTP/1.1 connection has no task of its own: the task that waits for its response polls it. No frame crosses a task, all
+//! HTTP/1.1 is spoken by [`http1`], without a task of its own: the task that waits for a response writes the request and reads the response. No frame crosses a task, all
 //! frames of one read go out in one write, and dropping the response closes the connection at once. An HTTP/2 connection is
 //! shared by its streams and therefore has a task.
 
@@ -15,7 +15,6 @@ mod affinity;
 mod answer;
 mod budget;
 mod connection;
-mod deferred_waker;
 mod dialer;
 mod evidence;
 mod health;
@@ -40,6 +39,8 @@ pub use connection::{Connection, Delivery, SendError};
 pub use dialer::{DialError, Dialer, DialerOptions, Egress, PoolLimits};
 pub use evidence::{CallerHash, Failure, RequestHash};
 pub use health::{BreakerPolicy, Circuit, TargetPermit, TargetState};
+pub use http1::Http1Error;
+pub use io::Io;
 pub use key_ring::{Key, KeyPermit, KeyRing, Pick, Turn};
 pub use key_state::{Cooldown, CooldownReason, KeyFailure, Noted};
 pub use pool::Pools;

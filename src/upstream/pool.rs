@@ -31,7 +31,7 @@ type ById<V> = HashMap<u64, V, BuildHasherDefault<FnvHasher>>;
 /// streams in use, until they have been idle for too long. Stays on its worker's thread.
 #[derive(Debug, Default)]
 pub struct Pools {
-    http1: RefCell<ById<OriginPool<Http1>>>,
+    http1: RefCell<ById<OriginPool<Box<Http1>>>>,
     http2: RefCell<ById<OriginPool<Http2>>>,
     sweeping: Cell<bool>,
     /// Locked while an HTTP/2 connection is being made; at most one per dialer.
@@ -120,7 +120,7 @@ impl Pools {
             None => match pause::timeout(timeout, self.wait_http1(dialer)).await {
                 Ok(Ok(Free::Connection(connection))) => {
                     self.metrics.pool.reused.add();
-                    return Ok(self.connection(dialer, Transport::Http1(*connection), true));
+                    return Ok(self.connection(dialer, Transport::Http1(connection), true));
                 }
                 Ok(Ok(Free::Permit(permit))) => permit,
                 Ok(Err(error)) => return Err(error),
@@ -128,8 +128,7 @@ impl Pools {
             },
         };
         let dialled = dialer.dial(permit, timeout).await?;
-        let connection = Http1::open(dialled).await.map_err(|error| DialError::Failed(error.into()))?;
-        Ok(self.opened(dialer, Transport::Http1(connection)))
+        Ok(self.opened(dialer, Transport::Http1(Http1::new(dialled))))
     }
 
     /// Waits in the queue of `dialer`'s target for a connection that becomes free on this worker, or for a permit to make one.
@@ -207,12 +206,12 @@ impl Pools {
 
     /// Gives a connection to the first waiter, or keeps it for the next request. If the first waiter is on another worker, which cannot
     /// use it, the connection is closed, and the waiter gets its permit.
-    pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Http1) {
+    pub(super) fn put(self: &Rc<Self>, dialer: &Arc<Dialer>, mut connection: Box<Http1>) {
         while dialer.has_waiters() {
             let Some(waiter) = self.first_waiter(dialer) else { return };
-            match waiter.send(Box::new(connection)) {
+            match waiter.send(connection) {
                 Ok(()) => return,
-                Err(unsent) => connection = *unsent,
+                Err(unsent) => connection = unsent,
             }
         }
         connection.idle_since = Instant::now();
@@ -327,7 +326,7 @@ impl Drop for LocalWaiter<'_> {
         }
         drop(waiting);
         if let Ok(connection) = self.handed.try_recv() {
-            self.pools.put(self.dialer, *connection);
+            self.pools.put(self.dialer, connection);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{
     lease::{Lease, Subjects},
     plan::demanded,
     replica::{Known, TIMED},
-    waiting::Asked,
+    waiting::WaitingRequest,
 };
 use crate::limit::{Allowance, Applied, Counter, Demand, Now, Refused, Unit, counter::Meter};
 
@@ -27,7 +27,7 @@ pub(super) struct Reserved {
 #[derive(Debug)]
 struct OfCounter {
     counter: Arc<Counter>,
-    asked: Asked,
+    asked: WaitingRequest,
 }
 
 /// When a request comes.

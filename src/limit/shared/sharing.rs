@@ -271,7 +271,7 @@ impl Sharing {
         Asker { node: self.node, session }
     }
 
-    /// What is sent now. Asked for before the connection is, which may be one to another server by then.
+    /// What is sent now. WaitingRequest for before the connection is, which may be one to another server by then.
     pub(super) fn sent(&self) -> Sent {
         Sent { at: Now::of(Instant::now()), servers: self.servers.load(Ordering::Relaxed) }
     }

@@ -6,7 +6,7 @@ const GIVEN_UP: usize = 64;
 
 /// What has been asked of one counter since the start, by the units that are counted by time: nanoseconds of a clock, or units of a period.
 ///
-/// Each request has a part of these sums, which ends with its [`Asked`]. The store executes the calls of one connection in their order, so a reply
+/// Each request has a part of these sums, which ends with its [`WaitingRequest`]. The store executes the calls of one connection in their order, so a reply
 /// counts what was asked before it, too. A request that ends without a reply takes back its own part only.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
@@ -15,12 +15,12 @@ pub(super) struct Waiting {
     answered: [i64; 3],
     /// Boxed, because most counters never have any.
     #[expect(clippy::box_collection, reason = "a counter is smaller with one word than with three")]
-    given_up: Option<Box<Vec<Asked>>>,
+    given_up: Option<Box<Vec<WaitingRequest>>>,
 }
 
 /// What one request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct WaitingRequest {
     /// The sums with this request.
     until: [i64; 3],
     own: [i64; 3],
@@ -28,9 +28,9 @@ pub(super) struct Asked {
 
 impl Waiting {
     /// Adds what a request asks for.
-    pub(super) fn ask(&mut self, own: [i64; 3]) -> Asked {
+    pub(super) fn ask(&mut self, own: [i64; 3]) -> WaitingRequest {
         self.asked = added(self.asked, own);
-        Asked { until: self.asked, own }
+        WaitingRequest { until: self.asked, own }
     }
 
     /// What is waited for, of a unit.
@@ -44,7 +44,7 @@ impl Waiting {
     }
 
     /// The reply to a request is there, and its state has not been copied yet.
-    pub(super) fn is_answered(&mut self, request: &Asked) {
+    pub(super) fn is_answered(&mut self, request: &WaitingRequest) {
         for (position, answered) in self.answered.iter_mut().enumerate() {
             let (Some(until), Some(asked)) = (request.until.get(position), self.asked.get(position)) else {
                 continue;
@@ -59,7 +59,7 @@ impl Waiting {
     }
 
     /// A request ends without a reply.
-    pub(super) fn is_given_up(&mut self, request: Asked) {
+    pub(super) fn is_given_up(&mut self, request: WaitingRequest) {
         if !request.is_after_any(&self.answered) {
             return;
         }
@@ -75,7 +75,7 @@ impl Waiting {
         self.given_up.get_or_insert_default().push(request);
     }
 
-    fn given_up(&self) -> impl Iterator<Item = &Asked> {
+    fn given_up(&self) -> impl Iterator<Item = &WaitingRequest> {
         self.given_up.iter().flat_map(|all| all.iter())
     }
 
@@ -98,7 +98,7 @@ impl Waiting {
     }
 }
 
-impl Asked {
+impl WaitingRequest {
     /// Whether the sums do not have this request's part of a unit yet.
     fn is_after(&self, sums: &[i64; 3], position: usize) -> bool {
         match (self.until.get(position), sums.get(position)) {
@@ -160,7 +160,7 @@ mod tests {
     fn requests_that_are_given_up_are_bounded() {
         let mut waiting = Waiting::default();
         let first = waiting.ask([1, 0, 0]);
-        let later: Vec<Asked> = (0..3 * GIVEN_UP).map(|_| waiting.ask([1, 0, 0])).collect();
+        let later: Vec<WaitingRequest> = (0..3 * GIVEN_UP).map(|_| waiting.ask([1, 0, 0])).collect();
         let last = waiting.ask([1, 0, 0]);
         for request in later {
             waiting.is_given_up(request);
@@ -179,7 +179,7 @@ mod tests {
             steps in prop::collection::vec((0..3_u8, any::<prop::sample::Index>(), 1..9_i64), 1..60),
         ) {
             let mut waiting = Waiting { asked: [i64::MAX - 20; 3], answered: [i64::MAX - 20; 3], given_up: None };
-            let mut open: Vec<Asked> = Vec::new();
+            let mut open: Vec<WaitingRequest> = Vec::new();
             for (step, which, units) in steps {
                 match step {
                     1 if !open.is_empty() => {

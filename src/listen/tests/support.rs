@@ -23,14 +23,14 @@ use tokio::{
 };
 
 use crate::{
-    body::{ConnectionState, Cut, ExchangeHandle, Flush},
+    body::{ConnectionState, Cut, ExchangeHandle, Flush, Upgraded},
     config::{self, ClientAddress},
     exchange::AccessLog,
     listen::{
         Counters, Listening, bind,
+        io::Io,
         listening::start_with,
         serve::{Answer, Handler, UpgradeAnswer},
-        upgrade::Upgraded,
     },
     proxy::{Downstream, Gateway, Load},
     snapshot::{Listener, Snapshot},
@@ -171,7 +171,7 @@ impl Handler for StandIn {
     }
 
     /// Echoes until the client has closed its side, and says `bye`.
-    fn upgraded((): (), io: Upgraded) -> Pin<Box<dyn Future<Output = ()>>> {
+    fn upgraded((): (), io: Upgraded<Io>) -> Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async {
             let (mut from, mut to) = tokio::io::split(io);
             tokio::io::copy(&mut from, &mut to).await.ok();

@@ -204,6 +204,10 @@ fn usual_messages_are_read_as_any_others() {
 #[test]
 fn usual_messages_count_in_the_depth() {
     let text = br#"[[{"role":"user","content":"x"}]]"#;
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method is not general enough over its lifetime"
+    )]
     for (depth_limit, expected) in [(3, Ok(())), (2, Err(Unread::TooDeep)), (1, Err(Unread::TooDeep))] {
         assert_eq!(read_with(text, depth_limit, |value| value.skip()), expected, "{depth_limit}");
     }

@@ -68,17 +68,11 @@ pub(super) fn build(
         let record = &exchange.record;
         headers.insert(TRACEPARENT, record.trace.traceparent_of(record.attempts.count()));
     }
-    match request.body().size_hint().exact() {
+    if let Some(length) = request.body().size_hint().exact()
+        && (candidate.edits_body() || headers.contains_key(header::CONTENT_LENGTH))
+    {
         // The gateway writes the length itself: not every reader takes `007` for 7.
-        Some(length) if candidate.edits_body() || headers.contains_key(header::CONTENT_LENGTH) => {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        Some(_) => {}
-        // hyper sends a body of unknown length with GET only if this header is set.
-        None if !http2 => {
-            headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        None => {}
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
     *request.headers_mut() = headers;
     Ok(request)

@@ -169,7 +169,7 @@ fn unanswered(error: SendError, upload: &UploadTally, idempotent: bool, harmless
 }
 
 /// Waits for `answer` until nothing of the request has moved for `limit`: a long upload does not count against the upstream. What has moved is
-/// what hyper has taken: of a body that is held whole, a part is still on its way then. Over HTTP/1.1 that is about 0.5 MiB and what the kernel
+/// what the connection has taken: of a body that is held whole, a part is still on its way then. Over HTTP/1.1 that is at most 64 KiB and what the kernel
 /// takes for the socket, over HTTP/2 about 256 KiB and what the upstream's window admits.
 async fn within(
     limit: Duration,

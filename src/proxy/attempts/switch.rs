@@ -30,7 +30,7 @@ pub(super) async fn switched(
 ) -> Result<ClientResponse, AttemptError> {
     handshake.check_answer(answer.headers()).map_err(AttemptError::Fault)?;
     let headers = std::mem::take(answer.headers_mut());
-    let taken = upstream::upgrade(answer).await;
+    let taken = upstream::upgrade(answer.into_body());
     let io = taken.map_err(|error| AttemptError::Fault(Fault::NoAnswer(error.into())))?;
     let (mut head, ()) = Response::new(()).into_parts();
     head.status = StatusCode::SWITCHING_PROTOCOLS;

@@ -2,14 +2,16 @@
 
 use std::{fmt, time::Duration};
 
-use hyper::upgrade::Upgraded;
-
-use crate::{proxy::account_learning::IdWatch, upstream::TargetPermit};
+use crate::{
+    body::Upgraded,
+    proxy::account_learning::IdWatch,
+    upstream::{Io, TargetPermit},
+};
 
 /// The connection of an upstream that has switched to WebSocket.
 pub(in crate::proxy) struct SwitchedUpstream {
     /// Its I/O.
-    pub(in crate::proxy) io: Upgraded,
+    pub(in crate::proxy) io: Upgraded<Io>,
     /// The request stays pending at its target for as long as the connection is open.
     pub(in crate::proxy) permit: Option<TargetPermit>,
     /// Learns which ids the account knows that answers.

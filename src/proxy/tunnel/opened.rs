@@ -2,16 +2,18 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use hyper::upgrade::Upgraded;
-
 use super::clocks::TunnelTimeouts;
 use crate::{
-    policy::SecretScanner, proxy::account_learning::IdWatch, snapshot::Route, upstream::TargetPermit,
+    body::Upgraded,
+    policy::SecretScanner,
+    proxy::account_learning::IdWatch,
+    snapshot::Route,
+    upstream::{Io, TargetPermit},
 };
 
 /// What an open connection consists of, beside its client.
 pub(super) struct Opened {
-    pub(super) upstream: Upgraded,
+    pub(super) upstream: Upgraded<Io>,
     pub(super) timeouts: TunnelTimeouts,
     pub(super) permits: TunnelPermits,
     /// The route, if it serves the models of tables only.

@@ -8,8 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -20,9 +18,10 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    body::{ConnectionState, Cut},
+    body::{ConnectionState, Cut, Upgraded},
     exchange::{Accounting, Exchange, TunnelTally},
     fault::{Outcome, Phase, Who},
+    upstream::Io,
     websocket::{
         Close, Observed,
         writer::{self, Sender},
@@ -41,7 +40,7 @@ const ROUNDS: usize = 16;
 /// An open connection. Dropping it closes both sides at once, and ends its exchange.
 pub(super) struct TunnelRelay<C> {
     client: C,
-    upstream: TokioIo<Upgraded>,
+    upstream: Upgraded<Io>,
     /// Given back before the exchange is logged.
     _permits: TunnelPermits,
     /// From the upstream to the client.
@@ -89,7 +88,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> TunnelRelay<C> {
         exchange.handle.status.enter(Phase::Stream);
         Self {
             client,
-            upstream: TokioIo::new(upstream),
+            upstream,
             _permits: permits,
             down: Direction::new(Watch::of_server()),
             up: Direction::new(watch.of_client()),

@@ -121,7 +121,8 @@ fn a_request_that_is_given_up_takes_back_its_own_part_only() {
     let sharing = online(&server);
     let limits = [applied(Limit { requests: a_day(4), ..limit("day") }, &client(0))];
     let refusing = applied(Limit { requests: a_day(1), ..limit("used up") }, &client(0));
-    let _first = take(&sharing, &[&limits[..], &[refusing.clone()]].concat(), Demand::default()).unwrap();
+    let _first =
+        take(&sharing, &[&limits[..], std::slice::from_ref(&refusing)].concat(), Demand::default()).unwrap();
     let now = crate::limit::shared::now();
     let (wall, subjects) = (sharing.wall(now), &sharing.subjects);
     let arrival = Arrival { now: now.monotonic, wall, subjects, has_waited: false, counts_asked: true };

@@ -1,8 +1,4 @@
-//! A downstream connection that has switched to another protocol.
-//!
-//! hyper's own way (`with_upgrades`, `hyper::upgrade::on`) is not taken here. It demands that the I/O is `Send`, which ours is not,
-//! and it hands the I/O to another task, so that the connection would no longer count against `max_connections` nor in a drain.
-//! hyper's plain connection does the same work until it would hand the I/O over, and then gives it back by `into_parts`.
+//! A connection that has switched to another protocol.
 
 use std::{
     io::{self, IoSlice},
@@ -13,24 +9,22 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::io::Io;
-
 /// The I/O of a connection after its response of 101.
 #[derive(Debug)]
-pub(crate) struct Upgraded {
-    io: Io,
-    /// What hyper had read behind the request; bounded by hyper's read buffer.
+pub struct Upgraded<I> {
+    io: I,
+    /// What was read behind the last message; bounded by the buffer that it was read into.
     early: Bytes,
 }
 
-impl Upgraded {
+impl<I> Upgraded<I> {
     /// `early` comes before what `io` still holds.
-    pub(super) fn new(io: Io, early: Bytes) -> Self {
+    pub(crate) fn new(io: I, early: Bytes) -> Self {
         Self { io, early }
     }
 }
 
-impl AsyncRead for Upgraded {
+impl<I: AsyncRead + Unpin> AsyncRead for Upgraded<I> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -46,7 +40,7 @@ impl AsyncRead for Upgraded {
     }
 }
 
-impl AsyncWrite for Upgraded {
+impl<I: AsyncWrite + Unpin> AsyncWrite for Upgraded<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
