@@ -75,7 +75,7 @@ impl Sending {
     pub(super) fn decide(mut self) -> Decision {
         for (part, reply) in self.replies.iter().enumerate() {
             if let Some(reply) = reply {
-                copy(&self.sharing, &self.plan, (part, reply), self.sent);
+                copy(&self.sharing, &self.plan, part, reply, self.sent);
             }
         }
         let replies: Option<Vec<AdmissionReply>> = self.replies.iter().cloned().collect();
@@ -115,7 +115,7 @@ impl Sending {
         running.finish_with(move |reply| match reply.ok().and_then(|bytes| plan.read(part, &bytes)) {
             Some(reply) => {
                 // Nobody waits for it, but it says what the store has counted, which may have to be restored.
-                copy(&sharing, &plan, (part, &reply), sent);
+                copy(&sharing, &plan, part, &reply, sent);
                 sharing.give_back(plan.undo(part, &reply));
                 cancelled.is_known();
             }
@@ -125,7 +125,7 @@ impl Sending {
 }
 
 /// Makes this process' own counts copies of what a reply to a part says.
-fn copy(sharing: &Sharing, plan: &Plan, (part, reply): (usize, &AdmissionReply), sent: Sent) {
+fn copy(sharing: &Sharing, plan: &Plan, part: usize, reply: &AdmissionReply, sent: Sent) {
     sharing.heard_unreadable(reply.unreadable);
     let copying = Copying { is_restored: true, ..sharing.heard(sent, reply.now) };
     plan.copy(part, reply, copying);
