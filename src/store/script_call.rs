@@ -16,6 +16,9 @@ use super::{CallError, Trouble, breaker::Session, connection::Connection};
 /// How long the result of a call is waited for that nobody needs in time any more.
 const LATE: Duration = Duration::from_secs(2);
 
+/// Digits of a number of keys.
+const MOST_DIGITS: usize = 20;
+
 /// A script in Lua, which the server knows by its digest once it has seen it.
 #[derive(Debug)]
 pub struct Script {
@@ -50,8 +53,12 @@ pub struct ScriptCall {
 
 impl ScriptCall {
     fn command(&self, name: &str, script: &str) -> Cmd {
-        let mut command = redis::cmd(name);
-        command.arg(script).arg(self.keys.len());
+        let arguments = self.arguments.iter().map(Vec::len).sum::<usize>();
+        let keys = self.keys.iter().map(|key| key.len()).sum::<usize>();
+        // A buffer that grows is copied several times.
+        let bytes = name.len() + script.len() + MOST_DIGITS + keys + arguments;
+        let mut command = Cmd::with_capacity(3 + self.keys.len() + self.arguments.len(), bytes);
+        command.arg(name).arg(script).arg(self.keys.len());
         for key in &self.keys {
             command.arg(&**key);
         }

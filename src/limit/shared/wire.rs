@@ -97,8 +97,12 @@ impl What {
 
 /// The arguments of `admit.lua`. `numbers` are those of the admission, one for each key.
 pub(super) fn admission(asker: Asker, numbers: &[u32], asks: &[Ask]) -> Vec<Vec<u8>> {
+    // Nothing grows: that would copy it several times.
     let mut bytes = Vec::with_capacity(11 + 4 * numbers.len() + 48 * asks.len());
-    let (mut form, mut reply) = ("<I6I3I2".to_owned(), "<BBBI2dd".to_owned());
+    let mut form = String::with_capacity(7 + 2 * numbers.len() + 11 * asks.len());
+    let mut reply = String::with_capacity(8 + 3 * asks.len());
+    form.push_str("<I6I3I2");
+    reply.push_str("<BBBI2dd");
     asker.write(&mut bytes);
     bytes.extend_from_slice(&u16::try_from(asks.len()).unwrap_or(u16::MAX).to_le_bytes());
     for number in numbers {

@@ -148,9 +148,4 @@ impl Measured {
     pub fn waits(&self) -> f64 {
         self.value("duration_seconds_count")
     }
-
-    /// Those of them that waited no longer than this bound of the metric.
-    pub fn waits_within(&self, bound: &str) -> f64 {
-        self.value(&format!("duration_seconds_bucket{{le=\"{bound}\"}}"))
-    }
 }
