@@ -390,6 +390,13 @@ mod tests {
             .collect();
         tokio::task::yield_now().await;
         resolves_to(&resolver, "alive.test", 1).await;
+        // The thread that looks up the silent name may begin later.
+        let both_begun = async {
+            while names.lookups() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), both_begun).await.unwrap();
         assert_eq!((names.lookups(), resolver.0.lock().running), (2, 1), "one for each name");
         assert!(waiting.iter().all(|waiting| !waiting.is_finished()));
         names.set("dead.test", Some(2));
