@@ -53,7 +53,7 @@ pub struct SendError {
 #[derive(Debug)]
 pub enum Delivery {
     /// Nothing: the request was not written, or HTTP/2 says that it was not processed (RFC 9113 §8.7). Contains the request if
-    /// hyper returned it.
+    /// it came back.
     Nothing(Option<Box<Request<Outbound>>>),
     /// Most likely nothing: a kept connection was closed without a byte of a response, so soon after the request was sent that
     /// the two must have crossed on the way. Any upstream may close an idle connection at any moment.

@@ -171,9 +171,13 @@ fn line_end(rest: &[u8]) -> Result<Option<usize>, Http1Error> {
 fn parse_trailers(lines: &[u8]) -> Result<HeaderMap, Http1Error> {
     const INVALID: Http1Error = Http1Error::Chunk("the trailers are not valid");
     let mut parsed = [httparse::EMPTY_HEADER; MAX_LINES];
-    let Ok(httparse::Status::Complete((_, parsed))) = httparse::parse_headers(lines, &mut parsed) else {
+    let Ok(httparse::Status::Complete((length, parsed))) = httparse::parse_headers(lines, &mut parsed) else {
         return Err(INVALID);
     };
+    // An empty line that ends with LF alone is no end, and hides nothing.
+    if length != lines.len() {
+        return Err(INVALID);
+    }
     let mut trailers = HeaderMap::with_capacity(parsed.len());
     for line in parsed {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| INVALID)?;

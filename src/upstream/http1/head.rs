@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
-use memchr::memmem;
+use memchr::{memchr_iter, memmem};
 
 use super::{Framing, Http1Error, MAX_HEAD, MAX_LINES};
 
@@ -51,7 +51,7 @@ pub(super) fn write_lines(into: &mut Vec<u8>, headers: &HeaderMap) {
 }
 
 /// Takes the head of the final response to a request with this method from what was read, and the interim responses (1xx) before it, which are
-/// ignored. `None`: it is not complete.
+/// ignored. `None`: it is not complete. `searched` is 0 for a new response, and then left as it is.
 ///
 /// Two things are read that are not quite HTTP: a space before a colon, which a proxy must remove from a response (RFC 9112 §5.1), and a value that goes
 /// on in the next line, which it may replace by spaces (§5.2).
@@ -61,12 +61,16 @@ pub(super) fn write_lines(into: &mut Vec<u8>, headers: &HeaderMap) {
 pub(super) fn read(
     read: &mut BytesMut,
     method: &Method,
+    searched: &mut usize,
     names: &mut KnownNames,
 ) -> Result<Option<ResponseHead>, Http1Error> {
     while !read.is_empty() {
-        let Some((length, head)) = parse(read, method, names)? else {
+        let is_long = read.len() > SOON;
+        let parsed = if is_long && !has_end(read, searched) { None } else { parse(read, method, names)? };
+        let Some((length, head)) = parsed else {
             return if read.len() > MAX_HEAD { Err(Http1Error::HeadTooLarge) } else { Ok(None) };
         };
+        *searched = 0;
         if length > MAX_HEAD {
             return Err(Http1Error::HeadTooLarge);
         }
@@ -83,9 +87,6 @@ fn parse(
     method: &Method,
     names: &mut KnownNames,
 ) -> Result<Option<(usize, Option<ResponseHead>)>, Http1Error> {
-    if read.len() > SOON && !has_end(read) {
-        return Ok(None);
-    }
     let mut config = ParserConfig::default();
     config.allow_spaces_after_header_name_in_responses(true);
     config.allow_obsolete_multiline_headers_in_responses(true);
@@ -182,8 +183,13 @@ impl LinePosition {
     }
 }
 
-fn has_end(read: &[u8]) -> bool {
-    memmem::find(read, b"\n\r\n").is_some() || memmem::find(read, b"\n\n").is_some()
+/// Whether an empty line is in what was read. It is not among the first bytes that were `searched`, except for the last ones of these.
+fn has_end(read: &[u8], searched: &mut usize) -> bool {
+    let new = read.get(searched.saturating_sub(2)..).unwrap_or_default();
+    let found = memchr_iter(b'\n', new)
+        .any(|line_end| matches!(new.get(line_end + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])));
+    *searched = read.len();
+    found
 }
 
 /// A value in one line: RFC 9112 §5.2 has a proxy replace what a line end and the spaces around it are by a space.

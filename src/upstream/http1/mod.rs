@@ -25,7 +25,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, ReadBuf},
+    task::coop::unconstrained,
+};
 
 pub use self::error::Http1Error;
 use self::{
@@ -61,6 +64,8 @@ pub(super) struct Http1 {
     names: KnownNames,
     /// The rest of a request whose response has begun.
     upload: Option<Box<(Outgoing, Outbound)>>,
+    /// Why the request cannot be sent to its end. What has come of its response goes first.
+    upload_error: Option<Http1Error>,
     /// Whether the connection may take another request when this one is over.
     keep_alive: bool,
     /// Whether any byte has come since the last request was sent.
@@ -102,8 +107,8 @@ struct Sending {
     request: Request<Outbound>,
     /// `None` when it has been sent, or cannot be: then a response may have come before the connection failed.
     outgoing: Option<Outgoing>,
-    /// Whether the connection takes no more.
-    has_failed: bool,
+    /// Bytes of the response among which no end of a head is.
+    searched: usize,
     /// Bytes that have come for it.
     received: usize,
 }
@@ -118,6 +123,7 @@ impl Http1 {
             read_size: READ,
             names: KnownNames::default(),
             upload: None,
+            upload_error: None,
             keep_alive: true,
             answered: false,
             expires,
@@ -131,8 +137,10 @@ impl Http1 {
             return false;
         }
         let mut byte = [0];
-        let cx = &mut Context::from_waker(Waker::noop());
-        Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        // Without a budget: a task that has used up its own would find nothing to read on any connection.
+        let read =
+            unconstrained(poll_fn(|cx| Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut byte))));
+        pin!(read).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Whether any byte has come since the last request was sent.
@@ -148,11 +156,16 @@ impl Http1 {
         mut self: Box<Self>,
         mut request: Request<Outbound>,
     ) -> Result<Response<Http1Body>, (NoResponse, Box<Self>)> {
+        // It may have been closed since it was taken, and what comes before a request is no response to it.
+        if !self.is_usable() {
+            let no_response = NoResponse { error: Http1Error::NoHead, request: Some(Box::new(request)) };
+            return Err((no_response, self));
+        }
         self.answered = false;
-        let outgoing = Outgoing::new(&mut request);
-        let mut sending = Sending { request, outgoing: Some(outgoing), has_failed: false, received: 0 };
+        let outgoing = Some(Outgoing::new(&mut request));
+        let mut sending = Sending { request, outgoing, searched: 0, received: 0 };
         let head = poll_fn(|cx| self.poll_send(&mut sending, cx)).await;
-        let Sending { request, outgoing, has_failed, .. } = sending;
+        let Sending { request, outgoing, .. } = sending;
         let ResponseHead { response, framing, keep_alive } = match head {
             Ok(head) => head,
             Err(error) => {
@@ -160,7 +173,7 @@ impl Http1 {
                 return Err((NoResponse { error, request: is_unseen.then(|| Box::new(request)) }, self));
             }
         };
-        self.keep_alive = keep_alive && !has_failed;
+        self.keep_alive = keep_alive && self.upload_error.is_none();
         self.upload = outgoing.map(|outgoing| Box::new((outgoing, request.into_body())));
         Ok(response.map(|()| Http1Body { connection: self, framing }))
     }
@@ -174,17 +187,19 @@ impl Http1 {
             match outgoing.poll(&mut self.io, sending.request.body_mut(), cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => sending.outgoing = None,
-                Poll::Ready(Err(Http1Error::Io(_))) if outgoing.has_written() => {
-                    (sending.outgoing, sending.has_failed) = (None, true);
+                Poll::Ready(Err(error)) if outgoing.has_written() => {
+                    (sending.outgoing, self.upload_error) = (None, Some(error));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
         loop {
-            if let Some(head) = head::read(&mut self.read, sending.request.method(), &mut self.names)? {
+            if let Some(head) =
+                head::read(&mut self.read, sending.request.method(), &mut sending.searched, &mut self.names)?
+            {
                 return Poll::Ready(Ok(head));
             }
-            let read = ready!(self.poll_read(cx)).map_err(Http1Error::Io)?;
+            let read = ready!(self.poll_read_or_fail(cx))?;
             if read == 0 {
                 return Poll::Ready(Err(Http1Error::NoHead));
             }
@@ -219,6 +234,17 @@ impl Http1 {
         Poll::Ready(Ok(read))
     }
 
+    /// The same; if nothing has come, the request's error counts.
+    fn poll_read_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Http1Error>> {
+        match self.poll_read(cx) {
+            Poll::Ready(read) => Poll::Ready(read.map_err(Http1Error::Io)),
+            Poll::Pending => match self.upload_error.take() {
+                Some(error) => Poll::Ready(Err(error)),
+                None => Poll::Pending,
+            },
+        }
+    }
+
     fn forget_buffer(&mut self) {
         if self.read.is_empty() {
             self.read = BytesMut::new();
@@ -226,18 +252,14 @@ impl Http1 {
     }
 
     /// Sends more of the request, if its response has begun before it was sent.
-    fn go_on_sending(&mut self, cx: &mut Context<'_>) -> Result<(), Http1Error> {
-        let Some(upload) = &mut self.upload else { return Ok(()) };
+    fn go_on_sending(&mut self, cx: &mut Context<'_>) {
+        let Some(upload) = &mut self.upload else { return };
         let (outgoing, body) = &mut **upload;
-        match outgoing.poll(&mut self.io, body, cx) {
-            Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(())) => {}
-            // The response may be whole all the same.
-            Poll::Ready(Err(Http1Error::Io(_))) => self.keep_alive = false,
-            Poll::Ready(Err(error)) => return Err(error),
-        }
+        let Poll::Ready(sent) = outgoing.poll(&mut self.io, body, cx) else { return };
         self.upload = None;
-        Ok(())
+        if let Err(error) = sent {
+            (self.keep_alive, self.upload_error) = (false, Some(error));
+        }
     }
 }
 
@@ -253,9 +275,7 @@ impl Http1Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Http1Error>>> {
-        if let Err(error) = self.connection.go_on_sending(cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
+        self.connection.go_on_sending(cx);
         loop {
             match self.framing.next(&mut self.connection.read) {
                 Ok(Piece::Data(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
@@ -265,14 +285,14 @@ impl Http1Body {
                 Ok(Piece::More) => {}
                 Err(error) => return Poll::Ready(Some(Err(error))),
             }
-            match ready!(self.connection.poll_read(cx)) {
+            match ready!(self.connection.poll_read_or_fail(cx)) {
                 Ok(0) if matches!(self.framing, Framing::UntilClose) => {
                     self.connection.keep_alive = false;
                     self.framing = Framing::Length(0);
                 }
                 Ok(0) => return Poll::Ready(Some(Err(Http1Error::Incomplete))),
                 Ok(_) => {}
-                Err(error) => return Poll::Ready(Some(Err(Http1Error::Io(error)))),
+                Err(error) => return Poll::Ready(Some(Err(error))),
             }
         }
     }
@@ -302,7 +322,9 @@ impl Http1Body {
     /// [`Http1Error::NotSwitched`].
     pub(super) fn upgrade(self) -> Result<Upgraded<Io>, Http1Error> {
         match self.framing {
-            Framing::Switched => Ok(Upgraded::new(self.connection.io, self.connection.read.freeze())),
+            Framing::Switched if self.connection.upload.is_none() => {
+                Ok(Upgraded::new(self.connection.io, self.connection.read.freeze()))
+            }
             _ => Err(Http1Error::NotSwitched),
         }
     }

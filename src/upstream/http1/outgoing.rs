@@ -61,7 +61,9 @@ impl Outgoing {
             is_ended: request.body().is_end_stream(),
             has_written: false,
         };
-        if let Outbound::Whole(Some(bytes)) = request.body() {
+        if let Outbound::Whole(Some(bytes)) = request.body()
+            && !bytes.is_empty()
+        {
             outgoing.data = bytes.clone();
             outgoing.is_ended = true;
             if let Coding::Chunked(_) = outgoing.coding {
@@ -89,7 +91,8 @@ impl Outgoing {
     ) -> Poll<Result<(), Http1Error>> {
         loop {
             ready!(self.poll_write(io, cx)).map_err(Http1Error::Io)?;
-            if self.is_ended {
+            // The last byte is the end: the client may not say so before it has the response.
+            if self.is_ended || matches!(self.coding, Coding::Length(0)) {
                 return Pin::new(io).poll_flush(cx).map_err(Http1Error::Io);
             }
             match Pin::new(&mut *body).poll_frame(cx) {

@@ -43,7 +43,7 @@ fn chunked(bytes: &[u8], sizes: &[usize]) -> Result<(Vec<u8>, HeaderMap, Vec<u8>
 }
 
 fn head_of(text: &str, method: &Method) -> Result<Option<ResponseHead>, Http1Error> {
-    head::read(&mut BytesMut::from(text), method, &mut KnownNames::default())
+    head::read(&mut BytesMut::from(text), method, &mut 0, &mut KnownNames::default())
 }
 
 fn get(text: &str) -> ResponseHead {
@@ -88,6 +88,8 @@ fn what_is_no_chunked_body_is_refused() {
         "0\r\n\rx",
         "0\r\nno trailer\r\n\r\n",
         "0\r\na : b\r\n\r\n",
+        "0\r\n\nHTTP/1.1 200 OK\r\n\r\n",
+        "0\r\na: b\n\nHTTP/1.1 200 OK\r\nx: y\r\n\r\n",
     ] {
         for size in [1, 1000] {
             let error = chunked(body.as_bytes(), &[size]).unwrap_err();
@@ -151,7 +153,7 @@ proptest! {
     ) {
         let start: &[u8] = if begins { b"HTTP/1.1 200 OK\r\n" } else { b"" };
         let mut read = BytesMut::from(&[start, &bytes].concat()[..]);
-        let error = head::read(&mut read, &Method::GET, &mut KnownNames::default()).err();
+        let error = head::read(&mut read, &Method::GET, &mut 0, &mut KnownNames::default()).err();
         prop_assert!(error.is_none_or(|error| error.is_unreadable()));
     }
 }
@@ -178,7 +180,7 @@ fn names_that_are_known_are_the_same_names() {
     let mut names = KnownNames::default();
     let mut read = |lines: &str| {
         let mut bytes = BytesMut::from(&*format!("HTTP/1.1 200 OK\r\n{lines}\r\n"));
-        let head = head::read(&mut bytes, &Method::GET, &mut names).unwrap().unwrap();
+        let head = head::read(&mut bytes, &Method::GET, &mut 0, &mut names).unwrap().unwrap();
         let lines = head.response.headers().iter();
         lines.map(|(name, value)| format!("{name}={}", value.to_str().unwrap())).collect::<Vec<_>>()
     };
@@ -391,6 +393,34 @@ async fn a_response_may_come_before_the_request_is_sent() {
     assert_eq!(text, "no");
     assert!(body.into_reusable().is_none(), "the request is not sent");
     drop(far);
+}
+
+/// As a connection that was given to a waiter in the meantime.
+#[tokio::test]
+async fn nothing_is_written_where_something_came_before_the_request() {
+    for early in ["HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nother", "HTTP/1.1 408 Timeout\r\n\r\n", ""] {
+        let (connection, mut far) = connected().await;
+        far.write_all(early.as_bytes()).await.unwrap();
+        far.shutdown().await.unwrap();
+        timeout(SAFETY, poll_fn(|cx| connection.io.poll_readable(cx))).await.unwrap();
+        let (no_response, connection) = connection.send(post(Outbound::EMPTY)).await.unwrap_err();
+        assert!(no_response.request.is_some() && !connection.answered());
+        drop(connection);
+        let mut read = Vec::new();
+        timeout(SAFETY, far.read_to_end(&mut read)).await.unwrap().ok();
+        assert!(read.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_comes_in_bytes_is_read_when_its_end_has_come() {
+    let (mut read, mut searched, mut names) = (BytesMut::new(), 0, KnownNames::default());
+    let text = format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "x".repeat(30_000));
+    for (number, byte) in text.bytes().enumerate() {
+        read.extend_from_slice(&[byte]);
+        let head = head::read(&mut read, &Method::GET, &mut searched, &mut names).unwrap();
+        assert_eq!(head.is_some(), number == text.len() - 1, "{number}");
+    }
 }
 
 #[tokio::test]
