@@ -12,14 +12,15 @@ use http::Request;
 use serde_json::Value;
 use sluicegate::simulator::{Record, Simulator};
 
-use super::harness::{CHAT, COUNTED, Gateway, Http, Keys, Sent, post, safely, whole as whole_body};
+use super::harness::{
+    CHAT, COUNTED, COUNTED_TABLE, Gateway, Http, Keys, Sent, post, safely, whole as whole_body,
+};
 
 /// A gateway as [`Gateway::to`] makes it, under a limit of each kind that nothing here reaches: when it has finished, nothing may be in flight, and
 /// what was charged must be what the log says was used.
 fn counted(url: &str, up: Http, keys: Keys<'_>) -> Gateway {
     let route = format!("{}\nlimits = [\"{COUNTED}\"]", keys.route);
-    let limit = "each = \"gateway\"\nrequests = 1_000_000\ntokens = 1_000_000_000\nconcurrent = 1_000\nper = \"month\"";
-    let more = format!("{}\n[limit.{COUNTED}]\n{limit}\n", keys.more);
+    let more = format!("{}\n{COUNTED_TABLE}", keys.more);
     Gateway::to(url, up, Keys { route: &route, more: &more, ..keys })
 }
 

@@ -11,7 +11,8 @@ use sluicegate::{
 use tokio::task::JoinHandle;
 
 use crate::harness::{
-    Answer, BOTH, CHAT, Client, Gateway, GatewayToml, Http, Pending, log, post, safely, simulator, whole,
+    Answer, BOTH, CHAT, COUNTED, COUNTED_TABLE, Client, Gateway, GatewayToml, Http, Pending, log, post,
+    safely, simulator, whole,
 };
 
 pub const ROLE: &str =
@@ -34,7 +35,8 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// Both are asked, in their order. `defaults`, `main` and `route` are lines of their tables.
+    /// Under a limit of each kind that nothing here reaches: when the gateway has finished, nothing may be in flight, and what was charged must be
+    /// what the log says was used; unless `defaults` has `limits` of its own. Both are asked, in their order. `defaults`, `main` and `route` are lines of their tables.
     pub async fn both(defaults: &str, main: &str, route: &str) -> Self {
         Self::new(defaults, main, &format!("upstreams = [\"main\", \"spare\"]\n{route}")).await
     }
@@ -56,14 +58,17 @@ impl Rig {
 
     async fn with_workers(workers: usize, defaults: &str, main: &str, route: &str) -> Self {
         let (first, spare) = (simulator().await, simulator().await);
+        let limits =
+            if defaults.contains("limits =") { String::new() } else { format!("limits = [\"{COUNTED}\"]\n") };
         let toml = GatewayToml::new()
             .listener("h2c = true")
             .admin()
             .server(format!("threads = {workers}"))
-            .defaults(defaults)
+            .defaults(format!("{limits}{defaults}"))
             .upstream("main", &first.url(), main)
             .upstream("spare", &spare.url(), "")
             .route_to(route)
+            .more(COUNTED_TABLE)
             .to_string();
         let gateway = Gateway::start(&toml.replace("$MAIN", &first.url()).replace("$SPARE", &spare.url()));
         Self { main: first, spare, gateway }

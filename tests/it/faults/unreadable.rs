@@ -52,7 +52,8 @@ async fn what_the_limits_allow_is_read() {
         (&*many, "x-more", "y"),
         (&*large, "content-type", "application/json"),
     ] {
-        let rig = Rig::alone("retry = \"off\"", "", "").await;
+        // The client reads no more than a hundred lines either: the gateway's own headers about limits would be too many.
+        let rig = Rig::alone("limits = []\nretry = \"off\"", "", "").await;
         rig.main_answers([raw(lines)]);
         let body = r#"{"model":"m","messages":[]}"#;
         if lines.len() < 10 << 10 {

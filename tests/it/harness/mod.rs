@@ -50,7 +50,7 @@ pub use client::{
     Answer, Client, Pending, Sent, Small, authorised, body_of, chat, post, request, send, take, whole,
 };
 pub use frames::Frames;
-pub use gateway::{COUNTED, Gateway, Keys};
+pub use gateway::{COUNTED, COUNTED_TABLE, Gateway, Keys};
 pub use log::LogLines;
 pub use raw::Raw;
 use sluicegate::simulator::{Cut, Head, Options, Protocols, Script, Simulator, Step};
