@@ -105,7 +105,8 @@ async fn memory_is_given_back_when_all_is_quiet() {
         streams.push((client, response));
     }
     let taken = memory(gateway.pid()) - before;
-    assert!(taken > 300 * 20, "{taken} KiB for 300 streams are too few to say anything");
+    // A stream that is silent takes less than 20 KiB.
+    assert!(taken > 300 * 10, "{taken} KiB for 300 streams are too few to say anything");
     drop(streams);
     safely(async {
         while memory(gateway.pid()) > before + taken / 4 {
