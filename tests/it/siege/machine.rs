@@ -88,6 +88,7 @@ fn memory(pid: u32) -> u64 {
 /// Who has left leaves nothing behind: after a few seconds the system has back what their streams took, though nobody calls any more.
 #[tokio::test]
 async fn memory_is_given_back_when_all_is_quiet() {
+    const STREAMS: u64 = 1200;
     let upstream = simulator().await;
     let folder = Folder::new();
     let path = configuration(&folder, &upstream.url());
@@ -96,7 +97,7 @@ async fn memory_is_given_back_when_all_is_quiet() {
     assert_eq!(chat(at, Http::One).await.status, 200);
     let before = memory(gateway.pid());
     let mut streams = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..STREAMS {
         let first = Step::Send("data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n".into());
         upstream.queue(Script::new(vec![Step::Head(Head::event_stream()), first, Step::Stall]));
         let mut client = Client::connect(at, Http::One).await;
@@ -104,9 +105,9 @@ async fn memory_is_given_back_when_all_is_quiet() {
         let response = safely(client.send(request)).await.unwrap();
         streams.push((client, response));
     }
-    let taken = memory(gateway.pid()) - before;
-    // A stream that is silent takes less than 20 KiB.
-    assert!(taken > 300 * 10, "{taken} KiB for 300 streams are too few to say anything");
+    // A silent stream takes less than 20 KiB, and what the start has used may be given back meanwhile.
+    let taken = memory(gateway.pid()).saturating_sub(before);
+    assert!(taken > STREAMS * 8, "{taken} KiB for {STREAMS} streams are too few to say anything");
     drop(streams);
     safely(async {
         while memory(gateway.pid()) > before + taken / 4 {
