@@ -70,7 +70,7 @@ pub(super) struct KnownHead {
     pub(super) withheld: OnceCell<Box<[HeaderName]>>,
     /// What it says about the body; set when the first such request is taken in.
     pub(super) intake: OnceCell<IntakeFacts>,
-    /// The limits that apply to it whoever answers it; set when the first such request is asked about.
+    /// The limits that apply to it with any model; set when the first such request is asked about.
     pub(super) limits: OnceCell<Rc<[Applied]>>,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct SystemRoots(Option<Arc<RootCertStore>>);
 struct OneCertificate(Arc<CertifiedKey>);
 
 impl SystemRoots {
-    /// The certificates; `None`: there are none.
+    /// The certificates; `None` if the system has none.
     pub(super) fn get(&mut self) -> Option<Arc<RootCertStore>> {
         if self.0.is_none() {
             let mut roots = RootCertStore::empty();

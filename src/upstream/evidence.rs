@@ -2,7 +2,7 @@
 //!
 //! A request that can never succeed fails at every healthy target. So failures of responses open a circuit only if more than one
 //! caller has them, or if their caller is the only active one and its requests differ. A connection that cannot be opened says the same
-//! about the target whoever asked.
+//! about the target, independent of the client.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},

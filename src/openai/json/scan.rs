@@ -608,7 +608,7 @@ pub(in crate::openai) const fn word_of(text: &[u8]) -> u64 {
     word
 }
 
-/// How many of the eight bytes of a word are digits before the first that is none. In those, the highest bit is set by adding, if not before; before them
+/// How many of the eight bytes of a word are digits, up to the first other byte. In those, the highest bit is set by adding, if not before; before them
 /// nothing carries.
 #[inline(always)]
 fn digits_of(word: u64) -> usize {

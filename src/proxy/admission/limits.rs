@@ -54,7 +54,7 @@ pub(super) async fn admit(
     Ok(())
 }
 
-/// The limits that apply to a request whoever answers it and whatever model it names.
+/// The limits that apply to a request with any model.
 pub(super) fn of_request(limits: &LimitIndex, record: &Record, arrived: &Arrived) -> Rc<[Applied]> {
     let request = LimitedRequest {
         caller: record.caller.as_deref(),

@@ -41,7 +41,7 @@ pub(super) struct Arrived {
     pub(super) ephemeral: Option<Rc<EphemeralAccess>>,
     /// What its connection remembers of its head.
     pub(super) known_head: Option<Rc<KnownHead>>,
-    /// The limits that apply to it whoever answers it, once they are found; where a connection knows its head, they are there.
+    /// The limits that apply to it with any model, once they are found; where a connection knows its head, they are there.
     limits: OnceCell<Rc<[Applied]>>,
 }
 
@@ -52,7 +52,7 @@ impl Arrived {
         Self { routed, key, timeouts, ephemeral, known_head: None, limits: OnceCell::new() }
     }
 
-    /// The limits that apply to the request whoever answers it, which `find` finds. They follow from its client and its route.
+    /// The limits that apply to the request with any model, which `find` finds. They follow from its client and its route.
     pub(super) fn limits(&self, find: impl FnOnce() -> Vec<Applied>) -> Rc<[Applied]> {
         let found = self.known_head.as_ref().map_or(&self.limits, |known| &known.limits);
         found.get_or_init(|| find().into()).clone()

@@ -107,7 +107,7 @@ struct Sending {
     request: Request<Outbound>,
     /// `None` when it has been sent, or cannot be: then a response may have come before the connection failed.
     outgoing: Option<Outgoing>,
-    /// Bytes of the response among which no end of a head is.
+    /// Bytes of the response that were searched for the end of its head, without finding it.
     searched: usize,
     /// Bytes that have come for it.
     received: usize,

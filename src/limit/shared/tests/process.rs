@@ -107,7 +107,7 @@ fn requests_that_may_be_refused_do_not_refuse_others_early() {
     assert!(ask().is_err(), "it would be admitted only if another one were not");
     assert!(sharing.certain_refusal(&limits, now).is_none());
     drop(on_their_way);
-    // Nobody waits any more: as much as before may be asked for, and no more.
+    // No request waits: as much as before may be asked for, and no more.
     let on_their_way = [ask().unwrap(), ask().unwrap()];
     assert!(ask().is_err());
     drop(on_their_way);
