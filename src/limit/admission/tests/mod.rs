@@ -181,7 +181,12 @@ fn is_woken(waiter: &TurnWaiter, waker: &Waker) -> bool {
 fn a_request_that_waits_is_woken_when_all_limits_have_their_parts_back() {
     let (own, places) = (queued("own", 1), applied(Limit { concurrent: Some(1), ..limit("places") }));
     let take = || {
-        Admitted::take_turn(&[own.clone(), places.clone()], Demand::default(), at(0), &[own.counter.clone()])
+        Admitted::take_turn(
+            &[own.clone(), places.clone()],
+            Demand::default(),
+            at(0),
+            std::slice::from_ref(&own.counter),
+        )
     };
     for is_settled in [true, false] {
         let admitted = take().unwrap();
@@ -191,9 +196,9 @@ fn a_request_that_waits_is_woken_when_all_limits_have_their_parts_back() {
         let mut woken = pin!(waiter.woken());
         assert!(woken.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
         if is_settled {
-            admitted.settle(Demand::default(), at(0))
+            admitted.settle(Demand::default(), at(0));
         } else {
-            drop(admitted)
+            drop(admitted);
         }
         assert_eq!(*seen.seen.lock().unwrap(), [0]);
         assert!(take().is_ok());
@@ -204,10 +209,11 @@ fn a_request_that_waits_is_woken_when_all_limits_have_their_parts_back() {
 #[test]
 fn a_request_that_is_refused_at_its_turn_takes_nothing_of_other_limits() {
     let (places, own) = (queued("places", 2), queued("own", 1));
-    let _first = Admitted::take(&[places.clone(), own.clone()], Demand::default(), at(0)).unwrap();
-    let (of_own, of_places) = (wait_for(&own), wait_for(&places));
     let turns = [places.counter.clone(), own.counter.clone()];
-    let refused = Admitted::take_turn(&[places.clone(), own.clone()], Demand::default(), at(0), &turns);
+    let limits = [places, own];
+    let _first = Admitted::take(&limits, Demand::default(), at(0)).unwrap();
+    let [of_places, of_own] = limits.each_ref().map(wait_for);
+    let refused = Admitted::take_turn(&limits, Demand::default(), at(0), &turns);
     assert_eq!(&*refused.unwrap_err().limit.name, "own");
     // What is given back wakes.
     assert!(!is_woken(&of_places, Waker::noop()) && !is_woken(&of_own, Waker::noop()));
