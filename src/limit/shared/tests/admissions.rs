@@ -195,6 +195,27 @@ fn numbers_of_refused_requests_are_gaps() {
     }
 }
 
+/// A call that is run again when 48 others of the same gateway and subject have been executed since counts twice: too much, and never too little.
+#[test]
+fn a_call_that_is_run_again_after_more_than_are_remembered_admits_nothing_more() {
+    let server = RedisServer::start(&[]);
+    let mut gateway = StoreGateway::new(&server, 1);
+    let limits = vec![applied(Limit { requests: a_day(100), ..limit("day") }, &client(0))];
+    let used = || limits[0].counter.remaining(&limits[0].limit, moment(0)).requests.unwrap().used;
+    let plans: Vec<Plan> = (0..60).map(|_| gateway.plan(&limits, demand(1, 0), 0)).collect();
+    for plan in &plans {
+        assert!(is_admitted(&gateway.ask(plan, 0)));
+    }
+    // As when the connection to a server of a cluster breaks with all replies on their way.
+    for plan in &plans {
+        assert!(is_admitted(&gateway.ask(plan, 0)));
+    }
+    assert_eq!(used(), 60 + (60 - 48));
+    // The sixty of them are all that were admitted, and of the hundred no more than the rest is.
+    let more = (0..100).filter(|_| is_admitted(&gateway.admit(&limits, demand(1, 0), 0))).count();
+    assert_eq!(more, 100 - 72);
+}
+
 #[test]
 fn numbers_begin_again_after_the_last_one() {
     let server = RedisServer::start(&[]);
