@@ -4,120 +4,102 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limit::{Left, Tightest};
+use crate::limit::Tightest;
 
-/// The name of one of OpenAI's headers, and the name that an upstream's gets beside the gateway's own.
-struct Name {
+/// One of OpenAI's headers.
+struct Header {
     own: HeaderName,
+    /// The name that an upstream's gets beside the gateway's own.
     upstreams: HeaderName,
-}
-
-/// The headers of one unit.
-struct Names {
-    limit: Name,
-    remaining: Name,
-    reset: Name,
+    /// What the gateway writes in it; `None`: no limit restricts the unit.
+    value: fn(&Tightest) -> Option<HeaderValue>,
 }
 
 /// Made once, because nearly every response has them.
-static REQUESTS: Names = Names {
-    limit: Name::new("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
-    remaining: Name::new("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
-    reset: Name::new("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
-};
-
-static TOKENS: Names = Names {
-    limit: Name::new("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
-    remaining: Name::new("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
-    reset: Name::new("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
+static HEADERS: [Header; 6] = {
+    const fn header(
+        own: &'static str,
+        upstreams: &'static str,
+        value: fn(&Tightest) -> Option<HeaderValue>,
+    ) -> Header {
+        Header { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams), value }
+    }
+    [
+        header("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests", |left| {
+            number(left.requests?.quantity)
+        }),
+        header("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests", |left| {
+            number(left.requests?.remaining)
+        }),
+        header("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests", |left| {
+            span(left.requests?.full_in)
+        }),
+        header("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens", |left| {
+            number(left.tokens?.quantity)
+        }),
+        header("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens", |left| {
+            number(left.tokens?.remaining)
+        }),
+        header("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens", |left| {
+            span(left.tokens?.full_in)
+        }),
+    ]
 };
 
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// The most headers that are added to a response.
-const MOST_ADDED: usize = 12;
-
 /// Room for a span as text, in bytes: the hours of a [`Duration`] have at most 16 digits.
 const SPAN: usize = 32;
-
-impl Name {
-    const fn new(own: &'static str, upstreams: &'static str) -> Self {
-        Self { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams) }
-    }
-}
-
-impl Names {
-    fn all(&self) -> [&Name; 3] {
-        [&self.limit, &self.remaining, &self.reset]
-    }
-}
 
 /// Adds what is left of the gateway's limits to the headers of a response. The headers of the upstream's own limits get other names then.
 pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     if left.is_empty() {
         return;
     }
-    headers.reserve(MOST_ADDED);
-    let of_upstream = headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).count();
-    let mut renamed = 0;
-    for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
-        match left {
-            Some(left) => renamed += insert(headers, names, left),
-            None if of_upstream > renamed => renamed += rename(headers, names),
-            None => {}
+    headers.reserve(added(left));
+    // The upstream's values, in the place of which the gateway's are.
+    let mut replaced = [const { None }; HEADERS.len()];
+    let mut has_others = false;
+    // A look at all headers takes less than a lookup of each.
+    for (name, value) in headers.iter_mut().filter(|(name, _)| name.as_str().starts_with(BEGINNING)) {
+        let header = HEADERS.iter().zip(&mut replaced).find(|(header, _)| header.own == *name);
+        let own = header.filter(|(_, replaced)| replaced.is_none());
+        match own.and_then(|(header, replaced)| Some((replaced, (header.value)(left)?))) {
+            Some((replaced, own)) => *replaced = Some(std::mem::replace(value, own)),
+            None => has_others = true,
         }
     }
-    if of_upstream > renamed {
-        rename_others(headers);
+    for (header, replaced) in HEADERS.iter().zip(&mut replaced) {
+        if let Some(upstreams) = replaced.take() {
+            headers.insert(header.upstreams.clone(), upstreams);
+        } else if let Some(own) = (header.value)(left) {
+            headers.insert(header.own.clone(), own);
+        }
+    }
+    if has_others {
+        rename_others(headers, left);
     }
 }
 
-/// Inserts the headers of a unit, and gives the upstream's that they replace their other names. Returns how many these are.
-fn insert(headers: &mut HeaderMap, names: &Names, left: Left) -> usize {
-    let Names { limit, remaining, reset } = names;
-    let values = [
-        (limit, number(left.quantity)),
-        (remaining, number(left.remaining)),
-        (reset, HeaderValue::try_from(written(left.full_in)).ok()),
-    ];
-    let mut renamed = 0;
-    for (name, value) in values {
-        let Some(value) = value else { continue };
-        if let Some(replaced) = headers.insert(name.own.clone(), value) {
-            headers.insert(name.upstreams.clone(), replaced);
-            renamed += 1;
-        }
-    }
-    renamed
+/// The most headers that are added: of each unit, either the gateway's or the upstream's under their other names.
+fn added(left: &Tightest) -> usize {
+    let units = usize::from(left.requests.is_some()) + usize::from(left.tokens.is_some());
+    units * HEADERS.len() / 2
 }
 
-/// Gives an upstream's headers about a unit that the gateway does not limit their other names. Returns how many these are.
-fn rename(headers: &mut HeaderMap, names: &Names) -> usize {
-    let mut renamed = 0;
-    for name in names.all() {
-        if let Some(value) = headers.remove(&name.own) {
-            headers.insert(name.upstreams.clone(), value);
-            renamed += 1;
-        }
-    }
-    renamed
-}
-
-/// Gives an upstream's headers about units that only the upstream has other names.
+/// Gives an upstream's headers about units that only the upstream limits other names. Of headers that it has sent twice, the first one counts.
 #[cold]
-fn rename_others(headers: &mut HeaderMap) {
-    let is_own = |name: &HeaderName| {
-        [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all).any(|known| known.own == *name)
-    };
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(BEGINNING) && !is_own(name))
-        .cloned()
-        .collect();
+fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
+    let is_own =
+        |name: &HeaderName| HEADERS.iter().any(|known| known.own == *name && (known.value)(left).is_some());
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
     for name in names {
         let Some(value) = headers.remove(&name) else { continue };
-        if let Ok(other) = HeaderName::try_from(name.as_str().replacen("x-", "x-upstream-", 1)) {
+        if is_own(&name) {
+            headers.insert(name, value);
+        } else if let Ok(other) = HeaderName::try_from(name.as_str().replacen("x-", "x-upstream-", 1)) {
             headers.insert(other, value);
         }
     }
@@ -126,6 +108,10 @@ fn rename_others(headers: &mut HeaderMap) {
 /// `HeaderValue::from` allocates twice.
 fn number(number: u64) -> Option<HeaderValue> {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).ok()
+}
+
+fn span(span: Duration) -> Option<HeaderValue> {
+    HeaderValue::try_from(written(span)).ok()
 }
 
 /// A span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
@@ -161,6 +147,7 @@ fn written(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limit::Left;
 
     #[test]
     fn spans_are_written_as_openai_does() {
@@ -185,9 +172,10 @@ mod tests {
 
     fn of_upstream() -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(&REQUESTS.limit.own, HeaderValue::from(7));
+        headers.insert(&HEADERS[0].own, HeaderValue::from(7));
+        headers.append(&HEADERS[0].own, HeaderValue::from(700));
         headers.insert("x-ratelimit-limit-project-tokens", HeaderValue::from(8));
-        headers.insert(&TOKENS.reset.own, HeaderValue::from_static("6ms"));
+        headers.insert(&HEADERS[5].own, HeaderValue::from_static("6ms"));
         headers
     }
 
@@ -206,12 +194,15 @@ mod tests {
             assert_eq!(headers["x-upstream-ratelimit-limit-requests"], "7");
             assert_eq!(headers["x-upstream-ratelimit-limit-project-tokens"], "8");
             assert_eq!(headers["x-upstream-ratelimit-reset-tokens"], "6ms");
-            assert_eq!(headers.len(), 3 + own);
-            for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
-                let written = names.all().map(|name| headers.get(&name.own).map(HeaderValue::as_bytes));
-                let expected = [b"10".as_slice(), b"4", b"6.5s"].map(|value| left.map(|_| value));
-                assert_eq!(written, expected);
-            }
+            assert_eq!(headers.len(), 3 + own, "no header is there twice: {headers:?}");
+            let written = HEADERS.each_ref().map(|header| headers.get(&header.own));
+            let of = |left: Option<Left>| {
+                ["10", "4", "6.5s"].map(|text| left.map(|_| HeaderValue::from_static(text)))
+            };
+            assert_eq!(
+                written.map(Option::<&HeaderValue>::cloned).as_slice(),
+                [of(left.requests), of(left.tokens)].concat()
+            );
         }
     }
 
@@ -225,7 +216,7 @@ mod tests {
 
     #[test]
     fn an_upstreams_names_follow_from_the_gateways() {
-        for name in [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all) {
+        for name in &HEADERS {
             assert_eq!(name.upstreams.as_str(), name.own.as_str().replacen("x-", "x-upstream-", 1));
         }
     }
