@@ -262,7 +262,7 @@ async fn detach(
     let (handle, connection) = (exchange.handle.clone(), exchange.connection().clone());
     let version = exchange.record.version;
     let route = request.arrived.routed.route.clone();
-    let early = early_head(&exchange, &route);
+    let early = policy.commit_after.map(|_| early_head(&exchange, &route));
     let running = async move {
         let handle = exchange.handle.clone();
         let response = {
@@ -288,7 +288,7 @@ async fn detach(
     connection.reset_when_closing(version == http::Version::HTTP_10);
     let heartbeat = route.heartbeat.unwrap_or(HEARTBEAT);
     let mut response = Response::new(ResponseBody::early(dispatch, heartbeat, drains_on));
-    *response.headers_mut() = early;
+    *response.headers_mut() = early.unwrap_or_default();
     *response.version_mut() = version;
     response
 }
@@ -304,6 +304,9 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     identify(&mut headers, &exchange.record);
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(left) = &exchange.limits_left {
+        admission::write_limits_left(&mut headers, left);
     }
     if let Some(readers) = &exchange.readers {
         readers.add_to(&mut headers);
