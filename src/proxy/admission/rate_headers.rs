@@ -1,80 +1,69 @@
 //! What is left of a client's limits, in the headers that OpenAI's clients read (OpenAI API reference, "Rate limits in headers").
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::limit::Tightest;
+use crate::limit::{Left, Tightest};
 
 /// One of OpenAI's headers.
 struct Header {
     own: HeaderName,
     /// The name that an upstream's gets beside the gateway's own.
     upstreams: HeaderName,
-    /// What the gateway writes in it; `None`: no limit restricts the unit.
-    value: fn(&Tightest) -> Option<HeaderValue>,
 }
 
-/// Made once, because nearly every response has them.
-static HEADERS: [Header; 6] = {
-    const fn header(
-        own: &'static str,
-        upstreams: &'static str,
-        value: fn(&Tightest) -> Option<HeaderValue>,
-    ) -> Header {
-        Header { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams), value }
-    }
-    [
-        header("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests", |left| {
-            number(left.requests?.quantity)
-        }),
-        header("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests", |left| {
-            number(left.requests?.remaining)
-        }),
-        header("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests", |left| {
-            span(left.requests?.full_in)
-        }),
-        header("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens", |left| {
-            number(left.tokens?.quantity)
-        }),
-        header("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens", |left| {
-            number(left.tokens?.remaining)
-        }),
-        header("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens", |left| {
-            span(left.tokens?.full_in)
-        }),
-    ]
-};
+/// The headers of each unit.
+const EACH: usize = 3;
+
+/// Those of requests, then those of tokens. Made once, because nearly every response has them.
+static HEADERS: [Header; 2 * EACH] = [
+    Header::new("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
+    Header::new("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
+    Header::new("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
+    Header::new("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
+    Header::new("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
+    Header::new("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
+];
 
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// Room for a span as text, in bytes: the hours of a [`Duration`] have at most 16 digits.
-const SPAN: usize = 32;
+/// Room for all values as text, in bytes: four numbers of at most 20 digits, and two spans, whose hours have at most 16 digits.
+const VALUES: usize = 144;
+
+impl Header {
+    const fn new(own: &'static str, upstreams: &'static str) -> Self {
+        Self { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams) }
+    }
+}
 
 /// Adds what is left of the gateway's limits to the headers of a response. The headers of the upstream's own limits get other names then.
 pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     if left.is_empty() {
         return;
     }
-    headers.reserve(added(left));
+    let mut own = values(left);
+    headers.reserve(own.iter().flatten().count());
     // The upstream's values, in the place of which the gateway's are.
     let mut replaced = [const { None }; HEADERS.len()];
     let mut has_others = false;
     // A look at all headers takes less than a lookup of each.
     for (name, value) in headers.iter_mut().filter(|(name, _)| name.as_str().starts_with(BEGINNING)) {
-        let header = HEADERS.iter().zip(&mut replaced).find(|(header, _)| header.own == *name);
-        let own = header.filter(|(_, replaced)| replaced.is_none());
-        match own.and_then(|(header, replaced)| Some((replaced, (header.value)(left)?))) {
-            Some((replaced, own)) => *replaced = Some(std::mem::replace(value, own)),
+        let mut known = HEADERS.iter().zip(own.iter_mut().zip(&mut replaced));
+        let places = known.find(|(header, _)| header.own == *name).map(|(_, places)| places);
+        match places.and_then(|(own, replaced)| Some((own.take()?, replaced))) {
+            Some((own, replaced)) => *replaced = Some(std::mem::replace(value, own)),
             None => has_others = true,
         }
     }
-    for (header, replaced) in HEADERS.iter().zip(&mut replaced) {
-        if let Some(upstreams) = replaced.take() {
-            headers.insert(header.upstreams.clone(), upstreams);
-        } else if let Some(own) = (header.value)(left) {
+    for (header, (own, replaced)) in HEADERS.iter().zip(own.into_iter().zip(replaced)) {
+        if let Some(own) = own {
             headers.insert(header.own.clone(), own);
+        }
+        if let Some(replaced) = replaced {
+            headers.insert(header.upstreams.clone(), replaced);
         }
     }
     if has_others {
@@ -82,17 +71,14 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     }
 }
 
-/// The most headers that are added: of each unit, either the gateway's or the upstream's under their other names.
-fn added(left: &Tightest) -> usize {
-    let units = usize::from(left.requests.is_some()) + usize::from(left.tokens.is_some());
-    units * HEADERS.len() / 2
-}
-
 /// Gives an upstream's headers about units that only the upstream limits other names. Of headers that it has sent twice, the first one counts.
 #[cold]
 fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
-    let is_own =
-        |name: &HeaderName| HEADERS.iter().any(|known| known.own == *name && (known.value)(left).is_some());
+    let (of_requests, of_tokens) = HEADERS.split_at(EACH);
+    let is_own = |name: &HeaderName| {
+        let are_known = |headers: &[Header]| headers.iter().any(|known| known.own == *name);
+        (left.requests.is_some() && are_known(of_requests)) || (left.tokens.is_some() && are_known(of_tokens))
+    };
     let names: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
     for name in names {
@@ -105,24 +91,40 @@ fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
     }
 }
 
-/// `HeaderValue::from` allocates twice.
-fn number(number: u64) -> Option<HeaderValue> {
-    HeaderValue::from_str(itoa::Buffer::new().format(number)).ok()
+/// The values of [`HEADERS`], parts of one text that is allocated once; `None` where no limit restricts the unit.
+fn values(left: &Tightest) -> [Option<HeaderValue>; HEADERS.len()] {
+    let mut text = String::with_capacity(VALUES);
+    let [requests, tokens] = [left.requests, left.tokens].map(|left| Some(write_unit(&mut text, left?)));
+    let text = Bytes::from(text);
+    let value = |part: Range<usize>| HeaderValue::from_maybe_shared(text.slice(part)).ok();
+    let of_unit =
+        |parts: Option<[Range<usize>; EACH]>| parts.map(|parts| parts.map(value)).unwrap_or_default();
+    let ([limit, remaining, reset], [limit_tokens, remaining_tokens, reset_tokens]) =
+        (of_unit(requests), of_unit(tokens));
+    [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens]
 }
 
-fn span(span: Duration) -> Option<HeaderValue> {
-    HeaderValue::try_from(written(span)).ok()
+/// Appends the values of a unit's headers. Returns where each is in `text`.
+fn write_unit(text: &mut String, left: Left) -> [Range<usize>; EACH] {
+    let begin = text.len();
+    let mut digits = itoa::Buffer::new();
+    text.push_str(digits.format(left.quantity));
+    let limit = begin..text.len();
+    text.push_str(digits.format(left.remaining));
+    let remaining = limit.end..text.len();
+    write_span(text, left.full_in);
+    let reset = remaining.end..text.len();
+    [limit, remaining, reset]
 }
 
-/// A span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
-fn written(span: Duration) -> String {
-    let mut text = String::with_capacity(SPAN);
+/// Appends a span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
+fn write_span(text: &mut String, span: Duration) {
     let mut digits = itoa::Buffer::new();
     let (seconds, millis) = (span.as_secs(), span.subsec_millis());
     if seconds == 0 {
         text.push_str(digits.format(millis));
         text.push_str("ms");
-        return text;
+        return;
     }
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     if hours > 0 {
@@ -141,13 +143,11 @@ fn written(span: Duration) -> String {
         text.push_str(thousandths.get(1..).unwrap_or_default());
     }
     text.push('s');
-    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::Left;
 
     #[test]
     fn spans_are_written_as_openai_does() {
@@ -162,7 +162,9 @@ mod tests {
             (59_010, "59.01s"),
             (3_600_000, "1h0m0s"),
         ] {
-            assert_eq!(written(Duration::from_millis(millis)), text);
+            let mut written = String::new();
+            write_span(&mut written, Duration::from_millis(millis));
+            assert_eq!(written, text);
         }
     }
 
