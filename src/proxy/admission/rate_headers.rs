@@ -1,8 +1,7 @@
 //! What is left of a client's limits, in the headers that OpenAI's clients read (OpenAI API reference, "Rate limits in headers").
 
-use std::{ops::Range, time::Duration};
+use std::{iter::zip, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::limit::{Left, Tightest};
@@ -30,8 +29,8 @@ static HEADERS: [Header; 2 * EACH] = [
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// Room for all values as text, in bytes: four numbers of at most 20 digits, and two spans, whose hours have at most 16 digits.
-const VALUES: usize = 144;
+/// Room for a value as text, in bytes: a number has at most 20 digits, and the hours of a [`Duration`] have at most 16.
+const VALUE: usize = 32;
 
 impl Header {
     const fn new(own: &'static str, upstreams: &'static str) -> Self {
@@ -50,15 +49,15 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     let mut replaced = [const { None }; HEADERS.len()];
     let mut has_others = false;
     // A look at all headers takes less than a lookup of each.
-    for (name, value) in headers.iter_mut().filter(|(name, _)| name.as_str().starts_with(BEGINNING)) {
-        let mut known = HEADERS.iter().zip(own.iter_mut().zip(&mut replaced));
-        let places = known.find(|(header, _)| header.own == *name).map(|(_, places)| places);
+    for (name, value) in headers.iter_mut() {
+        let Some(rest) = name.as_str().strip_prefix(BEGINNING) else { continue };
+        let places = place(rest).and_then(|place| Some((own.get_mut(place)?, replaced.get_mut(place)?)));
         match places.and_then(|(own, replaced)| Some((own.take()?, replaced))) {
             Some((own, replaced)) => *replaced = Some(std::mem::replace(value, own)),
             None => has_others = true,
         }
     }
-    for (header, (own, replaced)) in HEADERS.iter().zip(own.into_iter().zip(replaced)) {
+    for (header, (own, replaced)) in zip(&HEADERS, zip(own, replaced)) {
         if let Some(own) = own {
             headers.insert(header.own.clone(), own);
         }
@@ -71,13 +70,26 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     }
 }
 
+/// The place in [`HEADERS`] of the header whose name goes on so behind its beginning.
+fn place(rest: &str) -> Option<usize> {
+    Some(match rest {
+        "limit-requests" => 0,
+        "remaining-requests" => 1,
+        "reset-requests" => 2,
+        "limit-tokens" => 3,
+        "remaining-tokens" => 4,
+        "reset-tokens" => 5,
+        _ => return None,
+    })
+}
+
 /// Gives an upstream's headers about units that only the upstream limits other names. Of headers that it has sent twice, the first one counts.
 #[cold]
 fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
-    let (of_requests, of_tokens) = HEADERS.split_at(EACH);
-    let is_own = |name: &HeaderName| {
-        let are_known = |headers: &[Header]| headers.iter().any(|known| known.own == *name);
-        (left.requests.is_some() && are_known(of_requests)) || (left.tokens.is_some() && are_known(of_tokens))
+    let is_own = |name: &HeaderName| match name.as_str().strip_prefix(BEGINNING).and_then(place) {
+        Some(..EACH) => left.requests.is_some(),
+        Some(_) => left.tokens.is_some(),
+        None => false,
     };
     let names: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
@@ -91,30 +103,23 @@ fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
     }
 }
 
-/// The values of [`HEADERS`], parts of one text that is allocated once; `None` where no limit restricts the unit.
+/// The values of [`HEADERS`]; `None` where no limit restricts the unit.
 fn values(left: &Tightest) -> [Option<HeaderValue>; HEADERS.len()] {
-    let mut text = String::with_capacity(VALUES);
-    let [requests, tokens] = [left.requests, left.tokens].map(|left| Some(write_unit(&mut text, left?)));
-    let text = Bytes::from(text);
-    let value = |part: Range<usize>| HeaderValue::from_maybe_shared(text.slice(part)).ok();
-    let of_unit =
-        |parts: Option<[Range<usize>; EACH]>| parts.map(|parts| parts.map(value)).unwrap_or_default();
-    let ([limit, remaining, reset], [limit_tokens, remaining_tokens, reset_tokens]) =
-        (of_unit(requests), of_unit(tokens));
+    let mut text = String::with_capacity(VALUE);
+    let mut of_unit = |left: Left| {
+        write_span(&mut text, left.full_in);
+        let reset = HeaderValue::from_str(&text).ok();
+        text.clear();
+        [number(left.quantity), number(left.remaining), reset]
+    };
+    let [limit, remaining, reset] = left.requests.map(&mut of_unit).unwrap_or_default();
+    let [limit_tokens, remaining_tokens, reset_tokens] = left.tokens.map(of_unit).unwrap_or_default();
     [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens]
 }
 
-/// Appends the values of a unit's headers. Returns where each is in `text`.
-fn write_unit(text: &mut String, left: Left) -> [Range<usize>; EACH] {
-    let begin = text.len();
-    let mut digits = itoa::Buffer::new();
-    text.push_str(digits.format(left.quantity));
-    let limit = begin..text.len();
-    text.push_str(digits.format(left.remaining));
-    let remaining = limit.end..text.len();
-    write_span(text, left.full_in);
-    let reset = remaining.end..text.len();
-    [limit, remaining, reset]
+/// `HeaderValue::from` allocates twice.
+fn number(number: u64) -> Option<HeaderValue> {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).ok()
 }
 
 /// Appends a span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
@@ -218,7 +223,8 @@ mod tests {
 
     #[test]
     fn an_upstreams_names_follow_from_the_gateways() {
-        for name in &HEADERS {
+        for (at, name) in HEADERS.iter().enumerate() {
+            assert_eq!(name.own.as_str().strip_prefix(BEGINNING).and_then(place), Some(at));
             assert_eq!(name.upstreams.as_str(), name.own.as_str().replacen("x-", "x-upstream-", 1));
         }
     }
