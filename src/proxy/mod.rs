@@ -217,7 +217,8 @@ async fn answer(
     if let Err(fault) = admission::refuse_early(context, exchange, &arrived) {
         return Err(refuse_unread(fault, &head, body).await);
     }
-    let rungs = pin!(async {
+    // Boxed, so that a request that is refused before its body is read takes little memory.
+    let mut rungs = Box::pin(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         admission::admit(context, exchange, &request).await?;
         intake::address(context, &exchange.record, &mut request);
@@ -226,7 +227,7 @@ async fn answer(
         }
         attempts::dispatch(context, exchange, request).await.map(Answer::Ready)
     });
-    total.bound(rungs).await
+    total.bound(rungs.as_mut()).await
 }
 
 /// Refuses a request of a known client, whose body has not been read. A small one is discarded, so that the connection can go on. A client that waits
