@@ -29,13 +29,13 @@ const OTHER: &str = "_other";
 /// when a model gets or loses its place.
 #[derive(Debug, Default)]
 pub struct ModelNames {
-    places: RwLock<Places>,
+    labels: RwLock<LabelSet>,
     /// At most [`MAX_COMBINATIONS`].
     combinations: Mutex<HashSet<ModelKey>>,
 }
 
 #[derive(Debug, Default)]
-struct Places {
+struct LabelSet {
     configured: HashSet<Arc<str>>,
     /// In the order in which they were added; at most [`MAX_MODELS`].
     used: Vec<Arc<str>>,
@@ -128,16 +128,16 @@ impl ModelNames {
         Some(name)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Places> {
-        self.places.read().unwrap_or_else(PoisonError::into_inner)
+    fn read(&self) -> RwLockReadGuard<'_, LabelSet> {
+        self.labels.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Places> {
-        self.places.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, LabelSet> {
+        self.labels.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Places {
+impl LabelSet {
     fn find(&self, model: &str) -> Option<&Arc<str>> {
         self.used.iter().find(|used| ***used == *model)
     }
