@@ -23,7 +23,7 @@ use crate::pause::deadline;
 pub enum Outbound {
     /// A body that was read whole; `None` once it was sent, or when the request has no body.
     Whole(Option<Bytes>),
-    /// A large body that was read whole. It is handed over piece by piece, which shows how far it has been sent.
+    /// A large body that was read whole. On HTTP/2 it is handed over piece by piece, which shows how far it has been sent.
     Pieces(Box<Pieces>),
     /// A body that was read whole into a file.
     File(Box<FileUpload>),
@@ -179,6 +179,22 @@ impl Outbound {
         matches!(self, Self::Whole(_) | Self::Pieces(_) | Self::File(_))
     }
 
+    /// The body, or what has not been handed over of it, if it is held in memory.
+    pub(crate) fn in_memory(&self) -> Option<&Bytes> {
+        match self {
+            Self::Whole(bytes) => bytes.as_ref(),
+            Self::Pieces(pieces) => Some(&pieces.rest),
+            Self::File(_) | Self::Stream(_) => None,
+        }
+    }
+
+    /// Notes that bytes of a large body that is [held in memory](Self::in_memory) were written without being handed over.
+    pub(crate) fn has_moved(&self) {
+        if let Self::Pieces(pieces) = self {
+            pieces.tally.has_moved();
+        }
+    }
+
     /// The marker that keeps a body going; `None` for a body that is handed over at once.
     pub fn answer_awaited(&self) -> Option<AnswerAwaited> {
         match self {
@@ -198,7 +214,7 @@ impl Pieces {
         if self.answer.over.get() {
             return Some(Err(UploadError::Over(h2::Reason::CANCEL.into())));
         }
-        self.tally.moved.set(Some(Instant::now()));
+        self.tally.has_moved();
         Some(Ok(Frame::data(self.rest.split_to(PIECE.min(self.rest.len())))))
     }
 }

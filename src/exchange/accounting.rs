@@ -122,6 +122,7 @@ impl Accounting {
 
     /// Gives back all that was granted, while the request waits for more than that.
     pub fn give_back(&mut self) {
+        self.grants.iter_mut().for_each(Admitted::give_back);
         self.grants.clear();
     }
 
@@ -169,8 +170,9 @@ impl Accounting {
 
     /// Makes what was reserved into what the exchange has used: the reported usage, else what was seen. A request that no upstream has
     /// accepted has used nothing, and all of it is given back.
-    pub(super) fn settle(self, finished: &Finished<'_>) -> Option<Box<Charge>> {
+    pub(super) fn settle(mut self, finished: &Finished<'_>) -> Option<Box<Charge>> {
         if !is_accepted(finished) {
+            self.give_back();
             return None;
         }
         let used = self.used(finished);
@@ -180,9 +182,7 @@ impl Accounting {
         let cost = prices.and_then(|prices| prices.cost(finished.record, &used.tokens, is_estimated));
         let amount = cost.as_ref().map(|cost| cost.amount).unwrap_or_default();
         let moment = now();
-        for granted in self.grants {
-            granted.settle(Demand { tokens, cost: amount }, moment);
-        }
+        self.grants.iter_mut().for_each(|granted| granted.end(Demand { tokens, cost: amount }, moment));
         Some(Box::new(Charge { tokens, is_estimated, cost }))
     }
 

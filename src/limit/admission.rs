@@ -43,7 +43,7 @@ pub struct Refused {
 /// An admitted request: what it has taken of each limit. When it is dropped without [`Admitted::settle`], all of it is given back.
 #[derive(Debug)]
 pub struct Admitted {
-    /// In the order of the limits.
+    /// In the order of the limits, the one that the request has waited for first.
     shares: Vec<Share>,
     /// Limits that do not enforce and would have refused, the first of them with its unit.
     would_refuse: Option<(Arc<Limit>, Unit)>,
@@ -51,6 +51,8 @@ pub struct Admitted {
     sharing: Option<Arc<Sharing>>,
     /// Who has counted what was taken, if the counts are shared.
     by: CountedBy,
+    /// Nothing is taken any more. Requests that wait for it are woken when this is dropped.
+    is_ended: bool,
 }
 
 /// What the shared store has granted of one limit.
@@ -69,7 +71,7 @@ struct Share {
     tokens: Taken,
     cost: Taken,
     /// Counted as in flight until it is dropped.
-    _slot: Option<Slot>,
+    slot: Option<Slot>,
 }
 
 impl Admitted {
@@ -85,6 +87,9 @@ impl Admitted {
     /// As [`take`](Self::take), for a request that has had its turn in the queues of the subjects with these counts. Where others wait in the queue of
     /// another subject, that limit refuses the request.
     ///
+    /// The last of them is the one that it waits for now, and comes first. As long as that limit refuses, no other is touched: otherwise each try would take
+    /// from the others for a moment, in which they would refuse somebody else.
+    ///
     /// # Errors
     /// The first limit that refuses.
     pub fn take_turn(
@@ -98,29 +103,22 @@ impl Admitted {
             would_refuse: None,
             sharing: None,
             by: CountedBy::Store,
+            is_ended: false,
         };
+        let waited_for = turns.last();
+        let is_waited_for =
+            |applied: &Applied| waited_for.is_some_and(|counter| Arc::ptr_eq(counter, &applied.counter));
+        if let Some(applied) = limits.iter().find(|applied| is_waited_for(applied)) {
+            admitted.add(applied, demand, now, true)?;
+        }
         for (index, applied) in limits.iter().enumerate() {
             let earlier = &limits[..index];
-            if earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter)) {
+            let is_double = || earlier.iter().any(|other| Arc::ptr_eq(&other.counter, &applied.counter));
+            if is_waited_for(applied) || is_double() {
                 continue;
             }
-            let has_turn = || turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
-            let taken = if applied.limit.queue.is_some() && applied.counter.queued() > 0 && !has_turn() {
-                Err((applied.limit.first_unit(), None))
-            } else {
-                Share::take(applied, demand, now)
-            };
-            match taken {
-                Ok(share) => admitted.shares.push(share),
-                Err((unit, _)) if !applied.limit.enforce => {
-                    admitted.would_refuse.get_or_insert_with(|| (applied.limit.clone(), unit));
-                }
-                // Dropping `admitted` gives back what was granted.
-                Err((unit, wait)) => {
-                    let Applied { limit, counter } = applied.clone();
-                    return Err(Refused { limit, counter, unit, wait });
-                }
-            }
+            let has_turn = turns.iter().any(|counter| Arc::ptr_eq(counter, &applied.counter));
+            admitted.add(applied, demand, now, has_turn)?;
         }
         Ok(admitted)
     }
@@ -134,9 +132,15 @@ impl Admitted {
         let shares = granted.into_iter().map(|Granted { applied, taken: [requests, tokens, cost] }| {
             let slot = applied.limit.concurrent.map(|_| applied.counter.in_flight.enter_unchecked());
             sharing.hold(&applied);
-            Share { applied, requests, tokens, cost, _slot: slot }
+            Share { applied, requests, tokens, cost, slot }
         });
-        Self { shares: shares.collect(), would_refuse, sharing: Some(sharing.clone()), by: CountedBy::Store }
+        Self {
+            shares: shares.collect(),
+            would_refuse,
+            sharing: Some(sharing.clone()),
+            by: CountedBy::Store,
+            is_ended: false,
+        }
     }
 
     /// A request that this process has admitted while the store was away, under parts of `limits`, whose counts the store will be told.
@@ -157,7 +161,13 @@ impl Admitted {
     pub fn split(mut self, is_chosen: impl Fn(&Applied) -> bool) -> (Self, Self) {
         let shares = std::mem::take(&mut self.shares);
         let (chosen, others) = shares.into_iter().partition(|share| is_chosen(&share.applied));
-        let others = Self { shares: others, would_refuse: None, sharing: self.sharing.clone(), by: self.by };
+        let others = Self {
+            shares: others,
+            would_refuse: None,
+            sharing: self.sharing.clone(),
+            by: self.by,
+            is_ended: false,
+        };
         self.shares = chosen;
         (self, others)
     }
@@ -191,39 +201,66 @@ impl Admitted {
 
     /// Makes what was taken into what was used, and ends the request for limits on requests at once.
     pub fn settle(mut self, used: Demand, now: Moment) {
-        let (sharing, by) = (self.sharing.take(), self.by);
-        for share in self.shares.drain(..) {
-            let counter = share.applied.counter.clone();
-            match &sharing {
-                None => {
-                    share.settle(used, now);
-                    counter.wake();
-                }
-                Some(sharing) => {
-                    sharing.settle(&share.shared_use(share.used(used), by), now);
-                    drop(share);
-                    sharing.wake(&counter);
-                }
+        self.end(used, now);
+    }
+
+    /// As [`settle`](Self::settle); requests that wait for what is free now are woken when this is dropped. A request that was granted several times
+    /// ends all of them before: a request that is woken earlier would still be refused by the others.
+    pub fn end(&mut self, used: Demand, now: Moment) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        for share in &mut self.shares {
+            match &self.sharing {
+                None => share.settle(used, now),
+                Some(sharing) => sharing.settle(&share.shared_use(share.used(used), self.by), now),
+            }
+            share.slot = None;
+        }
+    }
+
+    /// Gives all of it back; requests that wait for it are woken when this is dropped.
+    pub fn give_back(&mut self) {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return;
+        }
+        for share in &mut self.shares {
+            match &self.sharing {
+                None => share.give_back(),
+                Some(sharing) => sharing.settle(&share.shared_use([0; 3], self.by), super::shared::now()),
+            }
+            share.slot = None;
+        }
+    }
+
+    /// Takes what the request wants of one more limit. On an error, dropping this gives back what others have granted.
+    fn add(&mut self, applied: &Applied, demand: Demand, now: Moment, has_turn: bool) -> Result<(), Refused> {
+        let taken = if applied.limit.queue.is_some() && applied.counter.queued() > 0 && !has_turn {
+            Err((applied.limit.first_unit(), None))
+        } else {
+            Share::take(applied, demand, now)
+        };
+        match taken {
+            Ok(share) => self.shares.push(share),
+            Err((unit, _)) if !applied.limit.enforce => {
+                self.would_refuse.get_or_insert_with(|| (applied.limit.clone(), unit));
+            }
+            Err((unit, wait)) => {
+                let Applied { limit, counter } = applied.clone();
+                return Err(Refused { limit, counter, unit, wait });
             }
         }
+        Ok(())
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let (sharing, by) = (self.sharing.take(), self.by);
-        for share in self.shares.drain(..) {
-            let counter = share.applied.counter.clone();
-            match &sharing {
-                None => {
-                    share.give_back();
-                    counter.wake();
-                }
-                Some(sharing) => {
-                    sharing.settle(&share.shared_use([0; 3], by), super::shared::now());
-                    drop(share);
-                    sharing.wake(&counter);
-                }
+        self.give_back();
+        for Share { applied: Applied { counter, .. }, .. } in &self.shares {
+            match &self.sharing {
+                None => counter.wake(),
+                Some(sharing) => sharing.wake(counter),
             }
         }
     }
@@ -271,7 +308,7 @@ impl Share {
             requests,
             tokens: Taken::default(),
             cost: Taken::default(),
-            _slot: slot,
+            slot,
         };
         if let Err(refused) = share.reserve(demand, now) {
             share.give_back();
@@ -315,14 +352,14 @@ impl Share {
         Some(Refused { limit: limit.clone(), counter: counter.clone(), unit, wait: Some(wait) })
     }
 
-    fn settle(self, used: Demand, now: Moment) {
+    fn settle(&self, used: Demand, now: Moment) {
         let Applied { limit, counter } = &self.applied;
         let tokens = limit.weights.weigh(used.tokens);
         counter.tokens.correct(limit.tokens.as_ref(), self.tokens, tokens, now);
         counter.cost.correct(limit.cost.as_ref(), self.cost, used.cost.nanos(), now);
     }
 
-    fn give_back(self) {
+    fn give_back(&self) {
         let Applied { limit, counter } = &self.applied;
         counter.requests.give_back(limit.requests.as_ref(), self.requests);
         counter.tokens.give_back(limit.tokens.as_ref(), self.tokens);

@@ -14,6 +14,9 @@ pub(super) const MAPPED_FROM: usize = 64 << 10;
 /// What the system gives and counts memory by, in bytes.
 const PAGE: usize = 4 << 10;
 
+/// What is written at once is given memory at once from this length on, in bytes: a page fault for each page costs more than the copy.
+const POPULATED_FROM: usize = 4 * PAGE;
+
 /// From this capacity on the system might use huge pages, which would take memory where nothing was written.
 const HUGE_PAGE: usize = 2 << 20;
 
@@ -81,6 +84,12 @@ impl BodyMemory {
         match self {
             Self::Heap(buffer) => buffer.extend_from_slice(now),
             Self::Mapped { map, length } => {
+                if now.len() >= POPULATED_FROM
+                    && let Err(error) = map.advise_range(Advice::PopulateWrite, *length, now.len())
+                {
+                    // Linux before 5.14.
+                    tracing::trace!(%error, "memory could not be had at once");
+                }
                 map[*length..*length + now.len()].copy_from_slice(now);
                 *length += now.len();
             }

@@ -217,7 +217,8 @@ async fn answer(
     if let Err(fault) = admission::refuse_early(context, exchange, &arrived) {
         return Err(refuse_unread(fault, &head, body).await);
     }
-    let rungs = pin!(async {
+    // Boxed, so that a request that is refused before its body is read takes little memory.
+    let mut rungs = Box::pin(async {
         let mut request = intake::prepare(context, exchange, head, body, arrived).await?;
         admission::admit(context, exchange, &request).await?;
         intake::address(context, &exchange.record, &mut request);
@@ -226,7 +227,7 @@ async fn answer(
         }
         attempts::dispatch(context, exchange, request).await.map(Answer::Ready)
     });
-    total.bound(rungs).await
+    total.bound(rungs.as_mut()).await
 }
 
 /// Refuses a request of a known client, whose body has not been read. A small one is discarded, so that the connection can go on. A client that waits
@@ -262,7 +263,7 @@ async fn detach(
     let (handle, connection) = (exchange.handle.clone(), exchange.connection().clone());
     let version = exchange.record.version;
     let route = request.arrived.routed.route.clone();
-    let early = early_head(&exchange, &route);
+    let early = policy.commit_after.map(|_| early_head(&exchange, &route));
     let running = async move {
         let handle = exchange.handle.clone();
         let response = {
@@ -288,7 +289,7 @@ async fn detach(
     connection.reset_when_closing(version == http::Version::HTTP_10);
     let heartbeat = route.heartbeat.unwrap_or(HEARTBEAT);
     let mut response = Response::new(ResponseBody::early(dispatch, heartbeat, drains_on));
-    *response.headers_mut() = early;
+    *response.headers_mut() = early.unwrap_or_default();
     *response.version_mut() = version;
     response
 }
@@ -304,6 +305,9 @@ fn early_head(exchange: &Exchange, route: &Route) -> HeaderMap {
     identify(&mut headers, &exchange.record);
     if exchange.is_last() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(left) = &exchange.limits_left {
+        admission::write_limits_left(&mut headers, left);
     }
     if let Some(readers) = &exchange.readers {
         readers.add_to(&mut headers);

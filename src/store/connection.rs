@@ -12,14 +12,15 @@ use redis::{
 };
 use tokio::{sync::Notify, time::timeout};
 
-use super::{ScriptCall, Trouble, sentinel};
+use super::{ScriptCall, Trouble, script_call::LATE, sentinel};
 use crate::config::{Redis, RedisAddress, RedisServers, RedisTls, Secret};
 
 /// How long making a connection may take, with TLS and authentication.
 pub(super) const CONNECT: Duration = Duration::from_secs(1);
 
-/// How long one server of a cluster may take. Who waits for a call waits for less.
-const RESPONSE: Duration = Duration::from_secs(2);
+/// How long one server of a cluster may take beyond the timeout of a call. The library repeats a call that takes longer, though the server may still
+/// execute it. So this is longer than any result is waited for: nobody waits any more, and a call for which nobody waits is not repeated.
+const RESPONSE: Duration = LATE.saturating_add(Duration::from_secs(1));
 
 /// Calls that may be queued in one connection. More wait, each within its own time.
 const QUEUED: usize = 4_096;
@@ -176,7 +177,7 @@ async fn cluster(settings: &Redis, addresses: &[RedisAddress]) -> Result<Connect
     }
     let mut builder = ClusterClientBuilder::new(nodes)
         .connection_timeout(CONNECT)
-        .response_timeout(RESPONSE)
+        .response_timeout(settings.timeout + RESPONSE)
         .overall_response_timeout(None)
         .retries(2)
         .min_retry_wait(1)

@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{CallError, Trouble, breaker::Session, connection::Connection};
 
 /// How long the result of a call is waited for that nobody needs in time any more.
-const LATE: Duration = Duration::from_secs(2);
+pub(super) const LATE: Duration = Duration::from_secs(2);
 
 /// Digits of a number of keys.
 const MOST_DIGITS: usize = 20;

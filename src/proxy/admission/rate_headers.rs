@@ -1,55 +1,40 @@
 //! What is left of a client's limits, in the headers that OpenAI's clients read (OpenAI API reference, "Rate limits in headers").
 
-use std::time::Duration;
+use std::{iter::zip, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::limit::{Left, Tightest};
 
-/// The name of one of OpenAI's headers, and the name that an upstream's gets beside the gateway's own.
-struct Name {
+/// One of OpenAI's headers.
+struct Header {
     own: HeaderName,
+    /// The name that an upstream's gets beside the gateway's own.
     upstreams: HeaderName,
 }
 
-/// The headers of one unit.
-struct Names {
-    limit: Name,
-    remaining: Name,
-    reset: Name,
-}
+/// The headers of each unit.
+const EACH: usize = 3;
 
-/// Made once, because nearly every response has them.
-static REQUESTS: Names = Names {
-    limit: Name::new("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
-    remaining: Name::new("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
-    reset: Name::new("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
-};
-
-static TOKENS: Names = Names {
-    limit: Name::new("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
-    remaining: Name::new("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
-    reset: Name::new("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
-};
+/// Those of requests, then those of tokens. Made once, because nearly every response has them.
+static HEADERS: [Header; 2 * EACH] = [
+    Header::new("x-ratelimit-limit-requests", "x-upstream-ratelimit-limit-requests"),
+    Header::new("x-ratelimit-remaining-requests", "x-upstream-ratelimit-remaining-requests"),
+    Header::new("x-ratelimit-reset-requests", "x-upstream-ratelimit-reset-requests"),
+    Header::new("x-ratelimit-limit-tokens", "x-upstream-ratelimit-limit-tokens"),
+    Header::new("x-ratelimit-remaining-tokens", "x-upstream-ratelimit-remaining-tokens"),
+    Header::new("x-ratelimit-reset-tokens", "x-upstream-ratelimit-reset-tokens"),
+];
 
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// The most headers that are added to a response.
-const MOST_ADDED: usize = 12;
+/// Room for a value as text, in bytes: a number has at most 20 digits, and the hours of a [`Duration`] have at most 16.
+const VALUE: usize = 32;
 
-/// Room for a span as text, in bytes: the hours of a [`Duration`] have at most 16 digits.
-const SPAN: usize = 32;
-
-impl Name {
+impl Header {
     const fn new(own: &'static str, upstreams: &'static str) -> Self {
         Self { own: HeaderName::from_static(own), upstreams: HeaderName::from_static(upstreams) }
-    }
-}
-
-impl Names {
-    fn all(&self) -> [&Name; 3] {
-        [&self.limit, &self.remaining, &self.reset]
     }
 }
 
@@ -58,69 +43,78 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     if left.is_empty() {
         return;
     }
-    headers.reserve(MOST_ADDED);
-    let of_upstream = headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).count();
-    let mut renamed = 0;
-    for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
-        match left {
-            Some(left) => renamed += insert(headers, names, left),
-            None if of_upstream > renamed => renamed += rename(headers, names),
-            None => {}
+    let mut own = values(left);
+    headers.reserve(own.iter().flatten().count());
+    // The upstream's values, in the place of which the gateway's are.
+    let mut replaced = [const { None }; HEADERS.len()];
+    let mut has_others = false;
+    // A look at all headers takes less than a lookup of each.
+    for (name, value) in headers.iter_mut() {
+        let Some(rest) = name.as_str().strip_prefix(BEGINNING) else { continue };
+        let places = place(rest).and_then(|place| Some((own.get_mut(place)?, replaced.get_mut(place)?)));
+        match places.and_then(|(own, replaced)| Some((own.take()?, replaced))) {
+            Some((own, replaced)) => *replaced = Some(std::mem::replace(value, own)),
+            None => has_others = true,
         }
     }
-    if of_upstream > renamed {
-        rename_others(headers);
+    for (header, (own, replaced)) in zip(&HEADERS, zip(own, replaced)) {
+        if let Some(own) = own {
+            headers.insert(header.own.clone(), own);
+        }
+        if let Some(replaced) = replaced {
+            headers.insert(header.upstreams.clone(), replaced);
+        }
+    }
+    if has_others {
+        rename_others(headers, left);
     }
 }
 
-/// Inserts the headers of a unit, and gives the upstream's that they replace their other names. Returns how many these are.
-fn insert(headers: &mut HeaderMap, names: &Names, left: Left) -> usize {
-    let Names { limit, remaining, reset } = names;
-    let values = [
-        (limit, number(left.quantity)),
-        (remaining, number(left.remaining)),
-        (reset, HeaderValue::try_from(written(left.full_in)).ok()),
-    ];
-    let mut renamed = 0;
-    for (name, value) in values {
-        let Some(value) = value else { continue };
-        if let Some(replaced) = headers.insert(name.own.clone(), value) {
-            headers.insert(name.upstreams.clone(), replaced);
-            renamed += 1;
-        }
-    }
-    renamed
+/// The place in [`HEADERS`] of the header whose name goes on so behind its beginning.
+fn place(rest: &str) -> Option<usize> {
+    Some(match rest {
+        "limit-requests" => 0,
+        "remaining-requests" => 1,
+        "reset-requests" => 2,
+        "limit-tokens" => 3,
+        "remaining-tokens" => 4,
+        "reset-tokens" => 5,
+        _ => return None,
+    })
 }
 
-/// Gives an upstream's headers about a unit that the gateway does not limit their other names. Returns how many these are.
-fn rename(headers: &mut HeaderMap, names: &Names) -> usize {
-    let mut renamed = 0;
-    for name in names.all() {
-        if let Some(value) = headers.remove(&name.own) {
-            headers.insert(name.upstreams.clone(), value);
-            renamed += 1;
-        }
-    }
-    renamed
-}
-
-/// Gives an upstream's headers about units that only the upstream has other names.
+/// Gives an upstream's headers about units that only the upstream limits other names. Of headers that it has sent twice, the first one counts.
 #[cold]
-fn rename_others(headers: &mut HeaderMap) {
-    let is_own = |name: &HeaderName| {
-        [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all).any(|known| known.own == *name)
+fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
+    let is_own = |name: &HeaderName| match name.as_str().strip_prefix(BEGINNING).and_then(place) {
+        Some(..EACH) => left.requests.is_some(),
+        Some(_) => left.tokens.is_some(),
+        None => false,
     };
-    let names: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(BEGINNING) && !is_own(name))
-        .cloned()
-        .collect();
+    let names: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with(BEGINNING)).cloned().collect();
     for name in names {
         let Some(value) = headers.remove(&name) else { continue };
-        if let Ok(other) = HeaderName::try_from(name.as_str().replacen("x-", "x-upstream-", 1)) {
+        if is_own(&name) {
+            headers.insert(name, value);
+        } else if let Ok(other) = HeaderName::try_from(name.as_str().replacen("x-", "x-upstream-", 1)) {
             headers.insert(other, value);
         }
     }
+}
+
+/// The values of [`HEADERS`]; `None` where no limit restricts the unit.
+fn values(left: &Tightest) -> [Option<HeaderValue>; HEADERS.len()] {
+    let mut text = String::with_capacity(VALUE);
+    let mut of_unit = |left: Left| {
+        write_span(&mut text, left.full_in);
+        let reset = HeaderValue::from_str(&text).ok();
+        text.clear();
+        [number(left.quantity), number(left.remaining), reset]
+    };
+    let [limit, remaining, reset] = left.requests.map(&mut of_unit).unwrap_or_default();
+    let [limit_tokens, remaining_tokens, reset_tokens] = left.tokens.map(of_unit).unwrap_or_default();
+    [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens]
 }
 
 /// `HeaderValue::from` allocates twice.
@@ -128,15 +122,14 @@ fn number(number: u64) -> Option<HeaderValue> {
     HeaderValue::from_str(itoa::Buffer::new().format(number)).ok()
 }
 
-/// A span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
-fn written(span: Duration) -> String {
-    let mut text = String::with_capacity(SPAN);
+/// Appends a span as OpenAI writes it: `120ms`, `6.5s`, `1m30s`, `26h3m0s`.
+fn write_span(text: &mut String, span: Duration) {
     let mut digits = itoa::Buffer::new();
     let (seconds, millis) = (span.as_secs(), span.subsec_millis());
     if seconds == 0 {
         text.push_str(digits.format(millis));
         text.push_str("ms");
-        return text;
+        return;
     }
     let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
     if hours > 0 {
@@ -155,7 +148,6 @@ fn written(span: Duration) -> String {
         text.push_str(thousandths.get(1..).unwrap_or_default());
     }
     text.push('s');
-    text
 }
 
 #[cfg(test)]
@@ -175,7 +167,9 @@ mod tests {
             (59_010, "59.01s"),
             (3_600_000, "1h0m0s"),
         ] {
-            assert_eq!(written(Duration::from_millis(millis)), text);
+            let mut written = String::new();
+            write_span(&mut written, Duration::from_millis(millis));
+            assert_eq!(written, text);
         }
     }
 
@@ -185,9 +179,10 @@ mod tests {
 
     fn of_upstream() -> HeaderMap {
         let mut headers = HeaderMap::new();
-        headers.insert(&REQUESTS.limit.own, HeaderValue::from(7));
+        headers.insert(&HEADERS[0].own, HeaderValue::from(7));
+        headers.append(&HEADERS[0].own, HeaderValue::from(700));
         headers.insert("x-ratelimit-limit-project-tokens", HeaderValue::from(8));
-        headers.insert(&TOKENS.reset.own, HeaderValue::from_static("6ms"));
+        headers.insert(&HEADERS[5].own, HeaderValue::from_static("6ms"));
         headers
     }
 
@@ -206,12 +201,15 @@ mod tests {
             assert_eq!(headers["x-upstream-ratelimit-limit-requests"], "7");
             assert_eq!(headers["x-upstream-ratelimit-limit-project-tokens"], "8");
             assert_eq!(headers["x-upstream-ratelimit-reset-tokens"], "6ms");
-            assert_eq!(headers.len(), 3 + own);
-            for (names, left) in [(&REQUESTS, left.requests), (&TOKENS, left.tokens)] {
-                let written = names.all().map(|name| headers.get(&name.own).map(HeaderValue::as_bytes));
-                let expected = [b"10".as_slice(), b"4", b"6.5s"].map(|value| left.map(|_| value));
-                assert_eq!(written, expected);
-            }
+            assert_eq!(headers.len(), 3 + own, "no header is there twice: {headers:?}");
+            let written = HEADERS.each_ref().map(|header| headers.get(&header.own));
+            let of = |left: Option<Left>| {
+                ["10", "4", "6.5s"].map(|text| left.map(|_| HeaderValue::from_static(text)))
+            };
+            assert_eq!(
+                written.map(Option::<&HeaderValue>::cloned).as_slice(),
+                [of(left.requests), of(left.tokens)].concat()
+            );
         }
     }
 
@@ -225,7 +223,8 @@ mod tests {
 
     #[test]
     fn an_upstreams_names_follow_from_the_gateways() {
-        for name in [&REQUESTS, &TOKENS].into_iter().flat_map(Names::all) {
+        for (at, name) in HEADERS.iter().enumerate() {
+            assert_eq!(name.own.as_str().strip_prefix(BEGINNING).and_then(place), Some(at));
             assert_eq!(name.upstreams.as_str(), name.own.as_str().replacen("x-", "x-upstream-", 1));
         }
     }

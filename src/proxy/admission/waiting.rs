@@ -114,9 +114,9 @@ impl LimitWait<'_> {
                 Woken::Late => return Err(self.timed_out(&wait, refused)),
                 Woken::Draining => return Err(draining(&wait)),
             }
-            if !self.turns.iter().any(|had| Arc::ptr_eq(had, &counter)) {
-                self.turns.push(counter.clone());
-            }
+            // The last is the one whose turn it is.
+            self.turns.retain(|had| !Arc::ptr_eq(had, &counter));
+            self.turns.push(counter.clone());
             refused = match self.take_turn().await {
                 Ok(admitted) => {
                     self.queueing.served_by(Server::Limit(counter.clone()));

@@ -14,6 +14,9 @@ use super::{Framing, Http1Error, MAX_HEAD, MAX_LINES};
 /// head that comes byte by byte is not read over and over.
 const SOON: usize = 8 << 10;
 
+/// Room for the headers that are added to those of a response before it goes to the client, so that its map need not grow: ids and what is left of limits.
+const ADDED: usize = 8;
+
 /// A response head, and what it says about what follows.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
@@ -116,7 +119,7 @@ fn parse(
     if let Some(reason) = reason {
         response.extensions_mut().insert(reason);
     }
-    response.headers_mut().reserve(count);
+    response.headers_mut().reserve(count + ADDED);
     let is_folded = memmem::find(&bytes, b"\n ").is_some() || memmem::find(&bytes, b"\n\t").is_some();
     for (number, position) in positions.iter().take(count).enumerate() {
         let name = names.get(number, bytes.get(position.name()).unwrap_or_default())?;

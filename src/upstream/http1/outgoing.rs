@@ -23,8 +23,8 @@ const CHUNK_END: &[u8] = b"\r\n";
 /// The end of the only chunk of a body, and of the body.
 const LAST_CHUNK_END: &[u8] = b"\r\n0\r\n\r\n";
 
-/// The part of a request that has not been written: its head or a line of the chunked coding, bytes of its body, and what ends a chunk. It holds one frame of
-/// the body at most.
+/// The part of a request that has not been written: its head or a line of the chunked coding, bytes of its body, and what ends a chunk. Of a body that is
+/// streamed it holds one frame at most. One that is held in memory goes in as few writes as the connection takes it.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     front: Vec<u8>,
@@ -48,8 +48,8 @@ enum Coding {
 }
 
 impl Outgoing {
-    /// Begins to send `request`, and completes its head. A small body that is held whole goes along with the head, and stays in the request: until something
-    /// has been written, the request is as good as new.
+    /// Begins to send `request`, and completes its head. A body that is held in memory goes along with the head, and stays in the request: until something has
+    /// been written, the request is as good as new.
     pub(super) fn new(request: &mut Request<Outbound>) -> Self {
         let coding = coding(request);
         let mut outgoing = Self {
@@ -61,7 +61,7 @@ impl Outgoing {
             is_ended: request.body().is_end_stream(),
             has_written: false,
         };
-        if let Outbound::Whole(Some(bytes)) = request.body()
+        if let Some(bytes) = request.body().in_memory()
             && !bytes.is_empty()
         {
             outgoing.data = bytes.clone();
@@ -90,7 +90,7 @@ impl Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Http1Error>> {
         loop {
-            ready!(self.poll_write(io, cx)).map_err(Http1Error::Io)?;
+            ready!(self.poll_write(io, body, cx)).map_err(Http1Error::Io)?;
             // The last byte is the end: the client may not say so before it has the response.
             if self.is_ended || matches!(self.coding, Coding::Length(0)) {
                 return Pin::new(io).poll_flush(cx).map_err(Http1Error::Io);
@@ -112,8 +112,8 @@ impl Outgoing {
         }
     }
 
-    /// Writes what is there.
-    fn poll_write(&mut self, io: &mut Io, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes what is there, and has `body` note that it moves.
+    fn poll_write(&mut self, io: &mut Io, body: &Outbound, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let front = self.front.get(self.front_written..).unwrap_or_default();
             let slices = [front, &self.data, self.tail].map(io::IoSlice::new);
@@ -128,6 +128,7 @@ impl Outgoing {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.has_written = true;
+            body.has_moved();
             self.advance(written);
         }
     }

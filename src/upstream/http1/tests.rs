@@ -2,8 +2,9 @@
 
 use std::{future::poll_fn, rc::Rc, sync::Arc, time::Duration};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Request, StatusCode, Version, header};
+use http_body::Body as _;
 use proptest::prelude::*;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,7 +17,11 @@ use super::{
     chunks::{Chunks, Piece},
     head::{self, KnownNames, ResponseHead},
 };
-use crate::{body::Outbound, upstream::dialer::Dialled, wait_queue::WaitQueue};
+use crate::{
+    body::{Outbound, UploadTally},
+    upstream::dialer::Dialled,
+    wait_queue::WaitQueue,
+};
 
 const SAFETY: Duration = Duration::from_secs(60);
 
@@ -353,14 +358,47 @@ async fn a_response_that_breaks_off_is_incomplete() {
 
 #[tokio::test]
 async fn a_request_of_which_nothing_was_written_comes_back() {
-    let (connection, far) = connected().await;
-    far.set_zero_linger().unwrap();
-    drop(far);
-    let request = post(Outbound::Whole(Some("asked".into())));
-    let (no_response, connection) = connection.send(request).await.unwrap_err();
-    assert!(!no_response.error.is_unreadable() && !connection.answered());
-    let Some(request) = no_response.request else { panic!("{no_response:?}") };
-    assert!(matches!(request.body(), Outbound::Whole(Some(body)) if body == "asked"));
+    for length in [5, 1 << 20] {
+        let (connection, far) = connected().await;
+        far.set_zero_linger().unwrap();
+        drop(far);
+        let request = post(Outbound::held(vec![b'x'; length].into(), &Rc::default()));
+        let (no_response, connection) = connection.send(request).await.unwrap_err();
+        assert!(!no_response.error.is_unreadable() && !connection.answered());
+        let Some(request) = no_response.request else { panic!("{no_response:?}") };
+        assert_eq!(request.body().size_hint().exact(), Some(length as u64));
+    }
+}
+
+#[tokio::test]
+async fn a_large_body_is_written_whole_and_shows_when_it_moves() {
+    const LENGTH: usize = 8 << 20;
+    let bytes: Bytes = (0..=250).cycle().take(LENGTH).collect::<Vec<u8>>().into();
+    for coding in ["content-length", "transfer-encoding"] {
+        let (connection, mut far) = connected().await;
+        let tally = Rc::<UploadTally>::default();
+        let mut request = post(Outbound::held(bytes.clone(), &tally));
+        let value = if coding == "content-length" { LENGTH.to_string() } else { "chunked".to_owned() };
+        request.headers_mut().insert(coding, value.parse().unwrap());
+        let upstream = async {
+            let head = read_to(&mut far, "\r\n\r\n").await;
+            assert!(head.contains(&format!("{coding}: {value}")), "{head}");
+            if coding == "transfer-encoding" {
+                assert_eq!(read_to(&mut far, "\r\n").await, format!("{LENGTH:x}\r\n"));
+            }
+            let begun = tally.moved().unwrap();
+            let mut read = vec![0; LENGTH];
+            far.read_exact(&mut read).await.unwrap();
+            assert!(read == bytes && tally.moved().unwrap() > begun);
+            if coding == "transfer-encoding" {
+                read_to(&mut far, "\r\n0\r\n\r\n").await;
+            }
+            far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.unwrap();
+        };
+        let (response, ()) = tokio::join!(connection.send(request), upstream);
+        let (text, body) = whole(response.unwrap().into_body()).await;
+        assert!(text == "ok" && body.into_reusable().is_some());
+    }
 }
 
 #[tokio::test]

@@ -111,6 +111,28 @@ async fn a_refusal_needs_no_body_and_says_the_same_as_one_that_had_it() {
     }
 }
 
+/// Of a limit that has less left than the request would use, but not nothing, only the body tells that it refuses.
+#[tokio::test]
+async fn an_early_refusal_names_the_first_limit_that_has_nothing_left() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .listener("h2c = true")
+        .defaults("limits = [\"some-left\", \"used-up\", \"used-up-too\"]")
+        .more("[limit.some-left]\ntokens = 600\nper = \"366d\"\nburst = { tokens = 600 }\n")
+        .more("[limit.used-up]\nrequests = 1\nper = \"day\"\n")
+        .more("[limit.used-up-too]\ntokens = 400\nper = \"day\"\n");
+    let gateway = Gateway::start(&toml);
+    used_up_at(&upstream, &gateway).await;
+    for http in BOTH {
+        let refused = answer_to_a_head(&gateway, http).await;
+        assert_eq!(refused.headers["x-sluicegate-limit"], "used-up");
+        assert!(refused.text().contains("`used-up`"), "{}", refused.text());
+        let line = gateway.log.line_of(&refused).await;
+        assert!(is_early(&line) && line["limit"] == "used-up", "{line}");
+    }
+    gateway.finish(3).await;
+}
+
 #[tokio::test]
 async fn requests_at_once_without_a_queue_are_refused_by_their_head() {
     let upstream = simulator().await;

@@ -11,7 +11,9 @@ use http::StatusCode;
 use serde_json::Value;
 use sluicegate::simulator::{Cut, Gate, Head, Record, Script, Step};
 
-use super::harness::{Answer, Gateway, GatewayToml, Http, chat, post, safely, send, simulator, whole};
+use super::harness::{
+    Answer, CHAT, Client, Gateway, GatewayToml, Http, chat, post, safely, send, simulator, whole,
+};
 
 async fn posted(address: SocketAddr, body: &str) -> Answer {
     let request = post(address, Http::One, "/v1/chat/completions").body(whole(body.to_owned())).unwrap();
@@ -52,6 +54,31 @@ async fn a_limit_on_requests_admits_its_burst_and_says_exactly_when_more() {
     let line = gateway.log.line_of(&refused).await;
     assert_eq!((&line["error"], &line["who"]), (&"rate_limit_exceeded".into(), &"downstream".into()));
     gateway.finish(4).await;
+}
+
+/// The request is admitted before an upstream is asked, so a head that is sent before the upstream's says what is left as well.
+#[tokio::test]
+async fn a_head_that_is_sent_before_the_upstreams_says_what_is_left() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "")
+        .defaults("limits = [\"fair-use\"]")
+        .route("commit_after = \"10ms\"")
+        .more("[limit.fair-use]\nrequests = 6\nper = \"1m\"\nburst = { requests = 3 }\n");
+    let gateway = Gateway::start(&toml);
+    let gate = Gate::new();
+    upstream.queue(Script::new(vec![
+        Step::Gate(gate.clone()),
+        Step::Head(Head::event_stream()),
+        Step::Send("data: [DONE]\n\n".into()),
+    ]));
+    let mut client = Client::connect(gateway.address(), Http::One).await;
+    let request = post(gateway.address(), Http::One, "/v1/chat/completions").body(whole(CHAT)).unwrap();
+    let response = safely(client.send(request)).await.unwrap();
+    assert_eq!(response.headers()["x-ratelimit-limit-requests"], "6");
+    assert_eq!(response.headers()["x-ratelimit-remaining-requests"], "2");
+    gate.open();
+    assert!(safely(Answer::read(response)).await.whole);
+    gateway.finish(1).await;
 }
 
 #[tokio::test]

@@ -270,7 +270,8 @@ async fn happen(hazards: &[Hazard]) {
         println!("{}: shared again after {:?}", hazard.name, ended.elapsed());
         gateway.all_succeed(10).await;
         let after = gateway.measured().await;
-        // The deadline is 300 ms. What is above it is the machine's own delay, of which a busy one has more; without a deadline, a wait has no end.
+        // The deadline is 300 ms. What is above it is the machine's own delay, of which a busy one has more; without a deadline, a wait has no end. That no
+        // wait is longer than the deadline by the gateway's own timers is asserted in `src/limit/shared/tests/waits.rs`.
         let most = 5.0 * after.waits();
         assert!(after.value("duration_seconds_sum") < most, "{}: {after:?}", hazard.name);
         assert!(after.waits() > before.waits());

@@ -105,6 +105,12 @@ impl Waits {
         self.0.count()
     }
 
+    /// The mean, in seconds. A wait that ends at a deadline of a second is in no bucket of the metric; that none is longer than the deadline by the gateway's
+    /// own timers is asserted in `src/limit/shared/tests/waits.rs`.
+    fn mean(&self) -> f64 {
+        self.0.sum() / self.count().max(1) as f64
+    }
+
     /// Whether no admission waited longer than a bound of the metric, in seconds. The deadline is 40 ms; more than that is the delay of a busy machine.
     fn all_within(&self, bound: f64) -> bool {
         let within = self.0.cumulative(Statistics::SCALE).find(|(known, _)| *known >= bound);

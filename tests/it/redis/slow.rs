@@ -79,6 +79,27 @@ async fn a_link_that_is_slow_within_the_timeout_keeps_limits_exact() {
     }
 }
 
+/// All of a flood is admitted by the gateway alone, because replies are late. What the server has counted of it is taken back, and what the gateway has
+/// admitted is counted instead: each request once.
+#[tokio::test]
+async fn late_replies_to_a_flood_count_each_request_once() {
+    let (upstream, redis) = (simulator().await, RedisServer::start(&[]));
+    let link = Link::to(redis.port());
+    let servers = format!("url = \"{}\"\ntimeout = \"300ms\"", link.url());
+    let limit = "requests = 100\nper = \"366d\"\nburst = { requests = 100 }";
+    let gateways = [start(&upstream, &servers, limit)];
+    is_shared(&gateways[0], true).await;
+    // Replies take 0.8 s: later than the timeout, and earlier than the end of the connection.
+    link.becomes(LinkFault::Delay(Duration::from_millis(400)));
+    // More than a server remembers of one gateway's requests.
+    assert_eq!(admitted(&all_at_once(&gateways, 70).await), 70);
+    assert!(sharing(&gateways[0]).state().fallbacks > 0);
+    link.becomes(LinkFault::None);
+    is_shared(&gateways[0], true).await;
+    pending(&gateways[0], |pending| pending == 0).await;
+    assert_eq!(admitted(&all_at_once(&gateways, 60).await), 30);
+}
+
 #[tokio::test]
 async fn where_half_of_the_replies_are_slow_no_request_waits_longer_than_the_timeout() {
     let (upstream, redis) = (simulator().await, RedisServer::start(&[]));

@@ -1,10 +1,19 @@
 mod minute;
 
+use std::{
+    pin::pin,
+    sync::Mutex,
+    task::{Context, Poll, Wake, Waker},
+};
+
 use jiff::{Timestamp, tz::TimeZone};
 use proptest::prelude::*;
 
 use super::*;
-use crate::limit::{Allowance, Calendar, CalendarUnit, Now, Rate, Weights};
+use crate::{
+    limit::{Allowance, Calendar, CalendarUnit, Now, Rate, Weights},
+    wait_queue::{QueueBounds, Room, Ticket, TurnWaiter},
+};
 
 fn at(seconds: i64) -> Moment {
     Moment {
@@ -138,6 +147,76 @@ fn the_parts_of_what_was_taken_end_by_themselves() {
     assert_eq!((left(&other, at(0))[0], other.counter.in_flight()), (Some(6), 0));
     of_one.settle(Demand::default(), at(0));
     assert_eq!((left(&one, at(0))[0], one.counter.in_flight()), (Some(5), 0));
+}
+
+/// Notes how many requests are in flight in the moment in which it is woken.
+struct InFlightWhenWoken {
+    counter: Arc<Counter>,
+    seen: Mutex<Vec<u32>>,
+}
+
+impl Wake for InFlightWhenWoken {
+    fn wake(self: Arc<Self>) {
+        self.seen.lock().unwrap().push(self.counter.in_flight());
+    }
+}
+
+fn queued(name: &str, concurrent: u32) -> Applied {
+    let bounds = QueueBounds { room: Room::LARGEST, wait: Duration::from_secs(60) };
+    applied(Limit { concurrent: Some(concurrent), queue: Some(bounds), ..limit(name) })
+}
+
+fn wait_for(applied: &Applied) -> TurnWaiter {
+    let waiter = applied.counter.queue().join(Room::LARGEST, Ticket::anonymous()).unwrap();
+    while is_woken(&waiter, Waker::noop()) {}
+    waiter
+}
+
+fn is_woken(waiter: &TurnWaiter, waker: &Waker) -> bool {
+    pin!(waiter.woken()).poll(&mut Context::from_waker(waker)) == Poll::Ready(())
+}
+
+/// A request that is woken before everything is given back would be refused by the rest.
+#[test]
+fn a_request_that_waits_is_woken_when_all_limits_have_their_parts_back() {
+    let (own, places) = (queued("own", 1), applied(Limit { concurrent: Some(1), ..limit("places") }));
+    let take = || {
+        Admitted::take_turn(
+            &[own.clone(), places.clone()],
+            Demand::default(),
+            at(0),
+            std::slice::from_ref(&own.counter),
+        )
+    };
+    for is_settled in [true, false] {
+        let admitted = take().unwrap();
+        let waiter = wait_for(&own);
+        let seen = Arc::new(InFlightWhenWoken { counter: places.counter.clone(), seen: Mutex::default() });
+        let waker = Waker::from(seen.clone());
+        let mut woken = pin!(waiter.woken());
+        assert!(woken.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        if is_settled {
+            admitted.settle(Demand::default(), at(0));
+        } else {
+            drop(admitted);
+        }
+        assert_eq!(*seen.seen.lock().unwrap(), [0]);
+        assert!(take().is_ok());
+    }
+}
+
+/// Its tries are nothing to the other limits.
+#[test]
+fn a_request_that_is_refused_at_its_turn_takes_nothing_of_other_limits() {
+    let (places, own) = (queued("places", 2), queued("own", 1));
+    let turns = [places.counter.clone(), own.counter.clone()];
+    let limits = [places, own];
+    let _first = Admitted::take(&limits, Demand::default(), at(0)).unwrap();
+    let [of_places, of_own] = limits.each_ref().map(wait_for);
+    let refused = Admitted::take_turn(&limits, Demand::default(), at(0), &turns);
+    assert_eq!(&*refused.unwrap_err().limit.name, "own");
+    // What is given back wakes.
+    assert!(!is_woken(&of_places, Waker::noop()) && !is_woken(&of_own, Waker::noop()));
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod process;
 mod switches;
 mod values;
 mod versions;
+mod waits;
 
 use std::{sync::Arc, time::Duration};
 
