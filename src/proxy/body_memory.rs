@@ -5,11 +5,17 @@ use memmap2::{Advice, MmapMut};
 
 use super::buffered;
 
-/// From this capacity on, in bytes, the memory comes from the system and not from the allocator.
+/// From this capacity on, in bytes, the memory comes from the system and not from the allocator, if it may have to grow.
 ///
 /// The allocator keeps what was freed for some seconds, in each thread's arena, and buffers that grow leave their smaller ones behind: measured
 /// at 1.5 times what was in use. A mapping that is dropped is gone at once, and takes no memory where nothing was written to it.
 pub(super) const MAPPED_FROM: usize = 64 << 10;
+
+/// From this length on, in bytes, the memory comes from the system even if the length is known.
+///
+/// Below, the allocator gives the same memory again and again. To map, clear and unmap a quarter of a mebibyte takes as long as everything else that is done
+/// for such a request.
+const KNOWN_MAPPED_FROM: usize = 1 << 20;
 
 /// What the system gives and counts memory by, in bytes.
 const PAGE: usize = 4 << 10;
@@ -35,9 +41,18 @@ pub(super) enum BodyMemory {
 }
 
 impl BodyMemory {
-    /// Memory for `capacity` bytes.
+    /// Memory for `capacity` bytes, all of which will be used.
     pub(super) fn with_capacity(capacity: usize) -> Self {
-        if capacity < MAPPED_FROM {
+        Self::mapped_from(KNOWN_MAPPED_FROM, capacity)
+    }
+
+    /// Memory for `capacity` bytes of something that may become longer, or shorter.
+    pub(super) fn for_growth(capacity: usize) -> Self {
+        Self::mapped_from(MAPPED_FROM, capacity)
+    }
+
+    fn mapped_from(least: usize, capacity: usize) -> Self {
+        if capacity < least {
             return Self::Heap(BytesMut::with_capacity(capacity));
         }
         // A process may have only so many mappings (`vm.max_map_count`).
@@ -145,20 +160,22 @@ mod tests {
 
     #[test]
     fn it_takes_what_fits_and_gives_it_back() {
-        for capacity in [1, 4096, MAPPED_FROM - 1, MAPPED_FROM, MAPPED_FROM + 1, 3 << 20] {
-            let mut memory = BodyMemory::with_capacity(capacity);
-            let room = memory.capacity();
-            let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(room + 10).collect();
-            assert_eq!(memory.put(&bytes[..1]).len(), 0);
-            assert_eq!(memory.put(&bytes[1..]).len(), 10);
-            assert_eq!((memory.len(), memory.taken_by(room)), (room, room));
-            assert_eq!(memory.freeze(()), bytes[..room]);
+        let near = |capacity| [capacity - 1, capacity, capacity + 1];
+        for capacity in [[1, 4096, 3 << 20], near(MAPPED_FROM), near(KNOWN_MAPPED_FROM)].concat() {
+            for mut memory in [BodyMemory::with_capacity(capacity), BodyMemory::for_growth(capacity)] {
+                let room = memory.capacity();
+                let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(room + 10).collect();
+                assert_eq!(memory.put(&bytes[..1]).len(), 0);
+                assert_eq!(memory.put(&bytes[1..]).len(), 10);
+                assert_eq!((memory.len(), memory.taken_by(room)), (room, room));
+                assert_eq!(memory.freeze(()), bytes[..room]);
+            }
         }
     }
 
     #[test]
     fn what_was_not_written_takes_nothing() {
-        let mut memory = BodyMemory::with_capacity(1 << 20);
+        let mut memory = BodyMemory::for_growth(1 << 20);
         memory.put(b"x");
         assert_eq!(memory.taken_by(1), PAGE);
         assert_eq!(memory.freeze(()), "x");

@@ -216,7 +216,7 @@ impl Gathered {
         bounds: &Bounds,
     ) -> Result<BodyMemory, Fault> {
         let bound = bounds.buffered;
-        let mut large = BodyMemory::with_capacity(room(length, small, announced, bounds.limit));
+        let mut large = room(length, small, announced, bounds.limit);
         let mut of_small = self.held.another();
         of_small.grow_to(small.map_or(0, |small| small.taken_by(small.len())) as u64, bound)?;
         self.held.grow_to(large.taken_by(length) as u64, bound)?;
@@ -234,15 +234,19 @@ impl Gathered {
     }
 }
 
-/// How much room to make for a body of which `length` bytes have arrived, and which may become `limit` bytes long.
-fn room(length: usize, small: Option<&BodyMemory>, announced: u64, limit: u64) -> usize {
-    if length >= MAPPED_FROM {
-        // Such memory is taken only where something is written, so the body need not be copied again as it grows.
-        let whole = if announced > 0 { announced.min(limit) } else { limit };
-        return length.max(usize::try_from(whole).unwrap_or(length));
+/// Memory for a body of which `length` bytes have arrived, and which may become `limit` bytes long.
+fn room(length: usize, small: Option<&BodyMemory>, announced: u64, limit: u64) -> BodyMemory {
+    let ahead = (announced as usize).min(length.saturating_mul(AHEAD));
+    if ahead as u64 == announced && ahead >= length {
+        return BodyMemory::with_capacity(ahead);
     }
-    let announced = (announced as usize).min(length.saturating_mul(AHEAD));
-    length.max(announced).max(small.map_or(0, |small| 2 * small.capacity()))
+    let room = length.max(ahead).max(small.map_or(0, |small| 2 * small.capacity()));
+    if room < MAPPED_FROM {
+        return BodyMemory::for_growth(room);
+    }
+    // Such memory is taken only where something is written, so the body need not be copied again as it grows.
+    let whole = if announced > 0 { announced.min(limit) } else { limit };
+    BodyMemory::for_growth(length.max(usize::try_from(whole).unwrap_or(length)))
 }
 
 /// The affinity of the beginning of the body's prompt, if it has one.
@@ -314,6 +318,26 @@ mod tests {
 
     use super::*;
     use crate::{config::Server, exchange::AccessLog, snapshot::Snapshot};
+
+    #[test]
+    fn a_large_body_that_says_its_length_is_copied_once() {
+        let snapshot = Snapshot::of_listeners(1, Server::default(), Vec::new());
+        let gateway = Gateway::new(snapshot, AccessLog::discarding());
+        let idle = Duration::from_secs(1);
+        let bounds = Bounds { limit: 64 << 20, idle, buffered: u64::MAX, check: None, spool: None };
+        // As on a new connection, and on one that has read large pieces before.
+        for pieces in [&[8, 16, 32, 64, 64, 64, 8][..], &[64, 64, 64, 64]] {
+            let mut gathered = Gathered::new(&gateway);
+            let mut places = Vec::new();
+            for kibibytes in pieces {
+                let piece = Bytes::from(vec![b'x'; kibibytes << 10]);
+                assert!(gathered.take(piece, 256 << 10, &bounds, &UploadTally::default()).is_ok());
+                places.extend(gathered.rest.as_ref().map(|memory| memory.as_ref().as_ptr()));
+            }
+            places.dedup();
+            assert_eq!((places.len(), gathered.whole().len()), (1, 256 << 10));
+        }
+    }
 
     /// Whatever its length was said to be: what a body takes is never more than what is counted of it.
     #[test]
