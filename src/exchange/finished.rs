@@ -82,7 +82,7 @@ impl Finished<'_> {
         let charge = record.charge.as_deref();
         let [tokens_in, tokens_out] = self.tokens();
         let is_estimated = charge.is_some_and(|charge| charge.is_estimated);
-        let queueing = record.queueing.as_deref().filter(|queueing| queueing.position().is_some());
+        let queueing = record.joined_queue();
         AccessLine {
             time: record.time,
             request_id: record.request_id.as_str(),

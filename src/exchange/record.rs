@@ -157,4 +157,9 @@ impl Record {
             attempt.first_token = Some(now.saturating_duration_since(attempt.start));
         });
     }
+
+    /// How the request waited; `None` if it has joined no queue.
+    pub(super) fn joined_queue(&self) -> Option<&Queueing> {
+        self.queueing.as_deref().filter(|queueing| queueing.position().is_some())
+    }
 }

@@ -2,7 +2,7 @@
 
 use http::{StatusCode, Version};
 
-use super::{Attempt, Finished, class};
+use super::{Attempt, Finished, Queueing, class};
 use crate::{
     fault::{Outcome, Who},
     openai::{FinishReason, gen_ai_operation},
@@ -63,6 +63,11 @@ impl Finished<'_> {
             error,
             is_error: self.is_error(),
             attempts: record.attempts.count(),
+            queue: record.joined_queue().map(Queueing::waited),
+            queue_position: record
+                .joined_queue()
+                .and_then(Queueing::position)
+                .map(|position| position as u64),
             bytes_in: record.upload.bytes(),
             bytes_out: record.tally.bytes,
             limit: record.limit.as_deref(),

@@ -180,11 +180,14 @@ impl Clock {
     /// What is left of the rate.
     pub fn level(&self, rate: &Rate, now: Now) -> Level {
         let ahead = self.arrival.load(Ordering::Relaxed).saturating_sub(now.0).max(0);
+        let in_debt = ahead > rate.tolerance;
+        let remaining = rate.units_in(rate.tolerance.saturating_sub(ahead)).min(rate.burst);
+        let debt = rate.units_in(ahead.saturating_sub(rate.tolerance).max(0));
         Level {
-            used: rate.units_in(ahead),
-            remaining: rate.units_in(rate.tolerance.saturating_sub(ahead)).min(rate.burst),
+            used: rate.burst.saturating_sub(remaining).saturating_add(debt),
+            remaining,
             full_in: Duration::from_nanos(ahead.unsigned_abs()),
-            in_debt: ahead > rate.tolerance,
+            in_debt,
         }
     }
 
@@ -217,7 +220,7 @@ impl Default for Clock {
 /// What is left of a rate at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Level {
-    /// Units that were used and are not paid for yet, rounded down.
+    /// Units that were used and are not paid for yet: the part of the burst that is not in `remaining`, and what is owed beyond it.
     pub used: u64,
     /// Units that would be admitted now.
     pub remaining: u64,

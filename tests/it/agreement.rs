@@ -301,6 +301,7 @@ impl Shown {
         }
         assert_eq!(cost(page), spent, "page");
         assert_eq!((waited(lines), waited(page)), (1, 1));
+        self.spans_say_how_long_it_waited();
         let waits = scrape.sum("sluicegate_queue_wait_seconds_count", &["limit=\"narrow\""]);
         let served = ["limit=\"narrow\"", "result=\"served\""];
         assert_eq!((waits, scrape.sum("sluicegate_queue_requests_total", &served)), (1.0, 1.0));
@@ -318,6 +319,21 @@ impl Shown {
         );
         let broken = scrape.sum("sluicegate_broken_streams_total", &[]);
         assert_eq!(totals["totals"]["broken"], broken as u64, "{totals:#}");
+    }
+
+    fn spans_say_how_long_it_waited(&self) {
+        for root in &self.roots {
+            let id = root.attribute("sluicegate.request_id");
+            let line = self.lines.iter().find(|line| line["request_id"] == *id).unwrap();
+            let waited = root.attribute("sluicegate.queue.duration").as_f64();
+            let logged = line["queue_ms"].as_f64();
+            assert_eq!(
+                waited.map(|seconds| (seconds * 1e6).floor()),
+                logged.map(|millis| (millis * 1e3).round()),
+                "{line}"
+            );
+            assert_eq!(root.attribute("sluicegate.queue.position"), &line["queue_position"], "{line}");
+        }
     }
 }
 

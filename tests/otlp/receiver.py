@@ -35,7 +35,7 @@ ALLOWED = {
     "gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cost", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens", "gen_ai.usage.reasoning.output_tokens",
     "sluicegate.attempts", "sluicegate.caller", "sluicegate.connection.reused", "sluicegate.cost", "sluicegate.cost.currency",
     "sluicegate.cost.estimated", "sluicegate.group", "sluicegate.key", "sluicegate.limit", "sluicegate.phase",
-    "sluicegate.request.bytes", "sluicegate.request_id", "sluicegate.response.bytes", "sluicegate.route", "sluicegate.target",
+    "sluicegate.queue.duration", "sluicegate.queue.position", "sluicegate.request.bytes", "sluicegate.request_id", "sluicegate.response.bytes", "sluicegate.route", "sluicegate.target",
     "sluicegate.upstream", "sluicegate.websocket.turns", "sluicegate.who",
     "langfuse.observation.completion_start_time", "langfuse.observation.type", "langfuse.observation.usage_details",
     "langfuse.trace.metadata.group", "langfuse.trace.metadata.request_id", "langfuse.trace.metadata.route", "user.id",

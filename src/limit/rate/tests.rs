@@ -27,6 +27,25 @@ fn a_burst_is_admitted_at_once_and_then_one_request_per_interval() {
 }
 
 #[test]
+fn what_is_used_and_what_remains_add_up_to_the_burst_at_any_time() {
+    let (rate, clock) = (per_minute(10, 10), Clock::new());
+    let level = |millis: i64| {
+        let level = clock.level(&rate, Now::from_nanos(millis * SECOND / 1000));
+        (level.used, level.remaining)
+    };
+    assert_eq!(level(0), (0, 10));
+    (0..3).for_each(|_| assert_eq!(clock.take(&rate, 1, Now::from_nanos(0)), Ok(1)));
+    assert_eq!(level(0), (3, 7));
+    assert_eq!(level(1), (3, 7), "a part of a unit cannot be used");
+    assert_eq!(level(5_999), (3, 7));
+    assert_eq!(level(6_000), (2, 8));
+    assert_eq!(level(17_999), (1, 9));
+    assert_eq!(level(18_000), (0, 10));
+    clock.charge(&rate, 14, Now::from_nanos(0));
+    assert_eq!(level(0), (17, 0), "what is owed counts as used");
+}
+
+#[test]
 fn the_unit_that_was_written_is_kept() {
     // 5 a second is not 300 a minute: after the burst of 1 there is one each 200 ms.
     let (rate, clock) = (Rate::new(5, Duration::from_secs(1), 1), Clock::new());

@@ -3,14 +3,12 @@
 //! A model's name comes from a request, so it is text of a client. It becomes a label only if the configuration names the model, or an
 //! upstream has answered a request for it with a success; and only [`MAX_MODELS`] do. Places are kept for the models of the configuration;
 //! the others are first come, first served, so that names that an upstream answers for, whatever they are, leave no configured model without
-//! series.
+//! series. If a reload names models when all places are taken, each takes the place of one that the configuration does not name when it is first
+//! requested: the latter is counted as any other from then on, and its series stay as they are.
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use super::request_counts::Name;
@@ -27,16 +25,24 @@ const LONGEST_NAME: usize = 128;
 /// The label for models without series of their own. A model of this name has none.
 const OTHER: &str = "_other";
 
-/// The models with series of their own. Finding one takes no lock.
-#[derive(Debug)]
+/// The models with series of their own. The lock is taken when a request names another model than the one before it on the same worker; it is written only
+/// when a model gets or loses its place.
+#[derive(Debug, Default)]
 pub struct ModelNames {
-    configured: RwLock<HashSet<Arc<str>>>,
-    /// In the order in which they were added.
-    used: [OnceLock<Arc<str>>; MAX_MODELS],
-    /// How many models that the configuration does not name may still be added.
-    spare: AtomicUsize,
+    labels: RwLock<LabelSet>,
     /// At most [`MAX_COMBINATIONS`].
     combinations: Mutex<HashSet<ModelKey>>,
+}
+
+#[derive(Debug, Default)]
+struct LabelSet {
+    configured: HashSet<Arc<str>>,
+    /// In the order in which they were added; at most [`MAX_MODELS`].
+    used: Vec<Arc<str>>,
+    /// Configured models that are not among them yet.
+    kept: usize,
+    /// Those among them that the configuration does not name.
+    foreign: usize,
 }
 
 /// The labels of measurements by model.
@@ -53,28 +59,27 @@ pub struct ModelKey {
 impl ModelNames {
     /// Sets the names that the configuration has, and keeps places for them as far as there are any.
     pub fn configure(&self, names: &[Arc<str>]) {
-        let names = names.iter().filter(|name| is_fit(name)).cloned().collect();
-        *self.configured.write().unwrap_or_else(PoisonError::into_inner) = names;
-        let _one_at_a_time = self.combinations.lock().unwrap_or_else(PoisonError::into_inner);
-        self.count_spare();
+        let mut places = self.write();
+        places.configured = names.iter().filter(|name| is_fit(name)).cloned().collect();
+        places.count();
     }
 
     /// The label for a model that a request named: `None` if it has no series of its own. With `is_known`, an upstream has answered for it.
     pub fn label(&self, model: &str, is_known: bool) -> Name {
-        if let Some(used) = self.used().find(|used| ***used == *model) {
+        let places = self.read();
+        if let Some(used) = places.find(model) {
             return Some(used.clone());
         }
-        if self.is_full() || !is_fit(model) {
+        if !is_fit(model) || !places.has_room_for(model, is_known) {
             return None;
         }
-        let is_configured = self.configured.read().unwrap_or_else(PoisonError::into_inner).contains(model);
-        let may_be_added = is_configured || (is_known && self.spare.load(Ordering::Relaxed) > 0);
-        if may_be_added { self.add(model, is_configured) } else { None }
+        drop(places);
+        self.add(model, is_known)
     }
 
     /// How many models have series of their own.
     pub fn len(&self) -> usize {
-        self.used().count()
+        self.read().used.len()
     }
 
     /// Whether there is none.
@@ -82,52 +87,78 @@ impl ModelNames {
         self.len() == 0
     }
 
-    /// Whether a combination of labels may have a series.
+    /// Whether a combination of labels may have a series. Where there are as many as there may be, one with a configured model takes the place of one
+    /// without; a worker that has counted the latter goes on with it.
     pub(super) fn admit(&self, key: &ModelKey) -> bool {
         let mut combinations = self.combinations.lock().unwrap_or_else(PoisonError::into_inner);
         if combinations.contains(key) {
             return true;
         }
-        combinations.len() < MAX_COMBINATIONS && combinations.insert(key.clone())
+        if combinations.len() >= MAX_COMBINATIONS {
+            let places = self.read();
+            let is_foreign =
+                |key: &ModelKey| key.model.as_ref().is_some_and(|name| !places.configured.contains(name));
+            let is_configured = key.model.as_ref().is_some_and(|name| places.configured.contains(name));
+            let Some(foreign) = combinations.iter().find(|key| is_configured && is_foreign(key)).cloned()
+            else {
+                return false;
+            };
+            combinations.remove(&foreign);
+        }
+        combinations.insert(key.clone())
     }
 
-    fn used(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.used.iter().map_while(OnceLock::get)
-    }
-
-    fn is_full(&self) -> bool {
-        self.used.last().is_some_and(|last| last.get().is_some())
-    }
-
-    fn add(&self, model: &str, is_configured: bool) -> Name {
-        let _one_at_a_time = self.combinations.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut places = self.used.iter();
-        let place = places.find(|place| place.get().is_none_or(|used| **used == *model))?;
+    fn add(&self, model: &str, is_known: bool) -> Name {
+        let mut places = self.write();
         // Another worker may have added it meanwhile, or have taken the last place.
-        if place.get().is_none() && !is_configured && self.spare.load(Ordering::Relaxed) == 0 {
+        if let Some(used) = places.find(model) {
+            return Some(used.clone());
+        }
+        if !places.has_room_for(model, is_known) {
             return None;
         }
-        let name = place.get_or_init(|| model.into()).clone();
-        self.count_spare();
+        let name = Arc::<str>::from(model);
+        if places.used.len() < MAX_MODELS {
+            places.used.push(name.clone());
+        } else {
+            let foreign = places.last_foreign()?;
+            *places.used.get_mut(foreign)? = name.clone();
+        }
+        places.count();
         Some(name)
     }
 
-    /// Counts the places that are neither taken nor kept. The caller has the lock.
-    fn count_spare(&self) {
-        let configured = self.configured.read().unwrap_or_else(PoisonError::into_inner);
-        let kept = configured.iter().filter(|name| !self.used().any(|used| used == *name)).count();
-        self.spare.store(MAX_MODELS.saturating_sub(self.len() + kept), Ordering::Relaxed);
+    fn read(&self) -> RwLockReadGuard<'_, LabelSet> {
+        self.labels.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, LabelSet> {
+        self.labels.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Default for ModelNames {
-    fn default() -> Self {
-        Self {
-            configured: RwLock::default(),
-            used: [const { OnceLock::new() }; MAX_MODELS],
-            spare: AtomicUsize::new(MAX_MODELS),
-            combinations: Mutex::default(),
+impl LabelSet {
+    fn find(&self, model: &str) -> Option<&Arc<str>> {
+        self.used.iter().find(|used| ***used == *model)
+    }
+
+    /// Whether the model may be added. One of the configuration takes the place of one that it does not name.
+    fn has_room_for(&self, model: &str, is_known: bool) -> bool {
+        if self.configured.contains(model) {
+            return self.used.len() < MAX_MODELS || self.foreign > 0;
         }
+        is_known && self.used.len() + self.kept < MAX_MODELS
+    }
+
+    /// Counts again, after a change.
+    fn count(&mut self) {
+        self.kept = self.configured.iter().filter(|name| !self.used.contains(name)).count();
+        self.foreign = self.used.iter().filter(|name| !self.configured.contains(*name)).count();
+    }
+
+    /// The place that was given last to a model that the configuration does not name.
+    fn last_foreign(&self) -> Option<usize> {
+        self.used.iter().rposition(|name| !self.configured.contains(name))
     }
 }
 
@@ -168,12 +199,34 @@ mod tests {
             assert_eq!(names.label(&table(number), false), Some(table(number)));
         }
         assert_eq!(names.len(), MAX_MODELS);
-        // A reload may name more than there is room for; nothing is lost but its label.
+        // What a reload names takes the places of junk, and not those of other configured models.
         names.configure(&(0..100).map(table).collect::<Vec<_>>());
-        assert_eq!(
-            (names.label("table-99", true), names.label("junk-0", true).as_deref()),
-            (None, Some("junk-0"))
-        );
+        assert_eq!(names.label("table-99", false), Some(table(99)));
+        assert_eq!(names.label("junk-53", true), None, "the last one lost its place");
+        assert_eq!(names.label("junk-0", true).as_deref(), Some("junk-0"));
+        for number in 10..MAX_MODELS - 1 {
+            assert_eq!(names.label(&table(number), false), Some(table(number)));
+        }
+        assert_eq!(names.label("table-80", true), None, "more are configured than there are places");
+        assert_eq!((names.label("table-0", false), names.len()), (Some(table(0)), MAX_MODELS));
+    }
+
+    #[test]
+    fn a_configured_model_takes_the_combination_of_another() {
+        let names = ModelNames::default();
+        let key = |model: &str, number: usize| ModelKey {
+            operation: "chat",
+            upstream: Some(format!("upstream-{number}").into()),
+            model: Some(model.into()),
+        };
+        (0..MAX_COMBINATIONS).for_each(|number| assert!(names.admit(&key("junk", number))));
+        assert!(!names.admit(&key("table", 0)));
+        names.configure(&["table".into()]);
+        assert!(names.admit(&key("table", 0)));
+        assert!(!names.admit(&key("more junk", 0)));
+        assert_eq!(names.combinations.lock().unwrap().len(), MAX_COMBINATIONS);
+        (0..MAX_COMBINATIONS).for_each(|number| assert!(names.admit(&key("table", number))));
+        assert!(!names.admit(&key("table", MAX_COMBINATIONS)), "only configured ones are left");
     }
 
     #[test]

@@ -81,6 +81,9 @@ pub struct Counts {
     last_model: Name,
 }
 
+/// Limit of the combinations that one worker has counted in its life, those included that have lost their places after reloads.
+const MOST_COMBINATIONS: usize = 4 * super::models::MAX_COMBINATIONS;
+
 /// The labels of a finished exchange.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Ending {
@@ -195,7 +198,8 @@ impl Counts {
             return;
         }
         let key = ModelKey { operation, upstream: exchange.upstream.cloned(), model };
-        let is_known = self.models.contains_key(&key) || models.admit(&key);
+        let is_known =
+            self.models.contains_key(&key) || (self.models.len() < MOST_COMBINATIONS && models.admit(&key));
         self.overflowed += u64::from(!is_known);
         let key = if is_known { key } else { ModelKey::default() };
         self.models.change(key, |measures| measures.count(exchange));

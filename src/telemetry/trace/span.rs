@@ -192,6 +192,10 @@ fn of_exchange(attributes: &mut Attributes<'_>, view: &TraceView<'_>) {
     attributes.text("sluicegate.phase", view.phase);
     attributes.number("sluicegate.attempts", view.attempts.into());
     attributes.maybe_text("sluicegate.limit", view.limit);
+    if let Some(waited) = view.queue {
+        attributes.fraction("sluicegate.queue.duration", waited.as_secs_f64());
+        attributes.maybe_number("sluicegate.queue.position", view.queue_position);
+    }
     if let Some(cost) = view.cost {
         attributes.fraction("sluicegate.cost", units(cost));
         attributes.text("sluicegate.cost.currency", &cost.currency);

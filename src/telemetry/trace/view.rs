@@ -53,6 +53,10 @@ pub struct TraceView<'a> {
     pub is_error: bool,
     /// Number of attempts, including those that are not kept.
     pub attempts: u32,
+    /// How long it waited in queues; `None`: it joined none.
+    pub queue: Option<Duration>,
+    /// Its position when it first joined a queue, from 1.
+    pub queue_position: Option<u64>,
     /// Bytes of the request body.
     pub bytes_in: u64,
     /// Bytes of the response body.

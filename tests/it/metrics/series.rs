@@ -11,7 +11,9 @@ use sluicegate::telemetry::metrics::{
 use super::Scrape;
 use crate::{
     docs::page::root,
-    harness::{Client, Gateway, Http, Keys, all_of, authorised, request, safely, send, simulator, whole},
+    harness::{
+        Client, Gateway, GatewayToml, Http, Keys, all_of, authorised, request, safely, send, simulator, whole,
+    },
 };
 
 /// What a configuration has of each; the numbers of series follow from them.
@@ -174,4 +176,33 @@ async fn ten_thousand_junk_models_paths_and_clients_stay_within_the_bound() {
     for junk in ["missing-", "sk-junk", "/junk", "junk-"] {
         assert!(!scrape.text.contains(junk), "{junk} is in a label\n{}", scrape.text);
     }
+}
+
+#[tokio::test]
+async fn a_model_that_a_reload_names_has_its_place_though_all_are_taken() {
+    let upstream = simulator().await;
+    let toml = GatewayToml::before(&upstream.url(), "").admin();
+    let gateway = Gateway::start(&toml);
+    let ask = async |model: &str| {
+        let asked = authorised(gateway.address(), Http::One, "POST", "/v1/chat/completions")
+            .header("content-type", "application/json")
+            .body(whole(format!(r#"{{"model":"{model}","messages":[]}}"#)));
+        assert_eq!(send(gateway.address(), Http::One, asked.unwrap()).await.status, 200);
+    };
+    for number in 0..MAX_MODELS {
+        ask(&format!("first-{number}")).await;
+    }
+    gateway.log.line(MAX_MODELS).await;
+    ask("late").await;
+    gateway.log.line(MAX_MODELS + 1).await;
+    gateway.reload(&toml.clone().more("[model.late]\nupstreams = [\"sim\"]")).await;
+    ask("late").await;
+    gateway.log.line(MAX_MODELS + 2).await;
+    let scrape = Scrape::of(gateway.admin.unwrap(), "").await;
+    let of = |model: &str| scrape.sum("sluicegate_model_requests_total", &[&format!("model=\"{model}\"")]);
+    assert_eq!((of("late"), of("_other"), of("first-0")), (1.0, 1.0, 1.0), "{}", scrape.text);
+    let times =
+        scrape.sum("gen_ai_server_request_duration_seconds_count", &["gen_ai_request_model=\"late\""]);
+    assert_eq!(times, 1.0);
+    assert_eq!(scrape.sum("sluicegate_models_tracked", &[]), MAX_MODELS as f64);
 }
