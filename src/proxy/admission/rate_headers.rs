@@ -62,6 +62,11 @@ fn replace(headers: &mut HeaderMap, left: &Tightest) {
     let [limit, remaining, reset] = left.requests.map(values).unwrap_or_default();
     let [limit_tokens, remaining_tokens, reset_tokens] = left.tokens.map(values).unwrap_or_default();
     let mut own = [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens];
+    for (unit, left) in zip(HEADERS.chunks(EACH), [left.requests, left.tokens]) {
+        if left.is_none() {
+            rename(headers, unit);
+        }
+    }
     // The upstream's values, in the place of which the gateway's are.
     let mut replaced = [const { None }; HEADERS.len()];
     let mut has_others = false;
@@ -84,6 +89,15 @@ fn replace(headers: &mut HeaderMap, left: &Tightest) {
     }
     if has_others {
         rename_others(headers, left);
+    }
+}
+
+/// Gives an upstream's headers about a unit that the gateway does not limit their other names.
+fn rename(headers: &mut HeaderMap, unit: &[Header]) {
+    for header in unit {
+        if let Some(value) = headers.remove(&header.own) {
+            headers.insert(header.upstreams.clone(), value);
+        }
     }
 }
 
