@@ -29,8 +29,8 @@ static HEADERS: [Header; 2 * EACH] = [
 /// How the names of all such headers begin, also an upstream's own.
 const BEGINNING: &str = "x-ratelimit-";
 
-/// Room for a value as text, in bytes: a number has at most 20 digits, and the hours of a [`Duration`] have at most 16.
-const VALUE: usize = 32;
+/// Room for a span as text, in bytes: the hours of a [`Duration`] have at most 16 digits.
+const SPAN: usize = 32;
 
 impl Header {
     const fn new(own: &'static str, upstreams: &'static str) -> Self {
@@ -43,8 +43,30 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     if left.is_empty() {
         return;
     }
-    let mut own = values(left);
-    headers.reserve(own.iter().flatten().count());
+    headers.reserve(HEADERS.len());
+    if headers.keys().any(|name| name.as_str().starts_with(BEGINNING)) {
+        return replace(headers, left);
+    }
+    for (unit, left) in zip(HEADERS.chunks(EACH), [left.requests, left.tokens]) {
+        let Some(left) = left else { continue };
+        for (header, value) in zip(unit, values(left)) {
+            if let Some(value) = value {
+                headers.insert(header.own.clone(), value);
+            }
+        }
+    }
+}
+
+/// As [`write`], where the upstream has sent such headers.
+fn replace(headers: &mut HeaderMap, left: &Tightest) {
+    let [limit, remaining, reset] = left.requests.map(values).unwrap_or_default();
+    let [limit_tokens, remaining_tokens, reset_tokens] = left.tokens.map(values).unwrap_or_default();
+    let mut own = [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens];
+    for (unit, left) in zip(HEADERS.chunks(EACH), [left.requests, left.tokens]) {
+        if left.is_none() {
+            rename(headers, unit);
+        }
+    }
     // The upstream's values, in the place of which the gateway's are.
     let mut replaced = [const { None }; HEADERS.len()];
     let mut has_others = false;
@@ -67,6 +89,15 @@ pub(in crate::proxy) fn write(headers: &mut HeaderMap, left: &Tightest) {
     }
     if has_others {
         rename_others(headers, left);
+    }
+}
+
+/// Gives an upstream's headers about a unit that the gateway does not limit their other names.
+fn rename(headers: &mut HeaderMap, unit: &[Header]) {
+    for header in unit {
+        if let Some(value) = headers.remove(&header.own) {
+            headers.insert(header.upstreams.clone(), value);
+        }
     }
 }
 
@@ -103,18 +134,11 @@ fn rename_others(headers: &mut HeaderMap, left: &Tightest) {
     }
 }
 
-/// The values of [`HEADERS`]; `None` where no limit restricts the unit.
-fn values(left: &Tightest) -> [Option<HeaderValue>; HEADERS.len()] {
-    let mut text = String::with_capacity(VALUE);
-    let mut of_unit = |left: Left| {
-        write_span(&mut text, left.full_in);
-        let reset = HeaderValue::from_str(&text).ok();
-        text.clear();
-        [number(left.quantity), number(left.remaining), reset]
-    };
-    let [limit, remaining, reset] = left.requests.map(&mut of_unit).unwrap_or_default();
-    let [limit_tokens, remaining_tokens, reset_tokens] = left.tokens.map(of_unit).unwrap_or_default();
-    [limit, remaining, reset, limit_tokens, remaining_tokens, reset_tokens]
+/// The values of a unit's headers.
+fn values(left: Left) -> [Option<HeaderValue>; EACH] {
+    let mut span = String::with_capacity(SPAN);
+    write_span(&mut span, left.full_in);
+    [number(left.quantity), number(left.remaining), HeaderValue::from_str(&span).ok()]
 }
 
 /// `HeaderValue::from` allocates twice.
