@@ -147,6 +147,31 @@ async fn limits_say_what_is_used_and_by_whom() {
 }
 
 #[tokio::test]
+async fn limits_agree_with_the_headers_of_a_response() {
+    let upstream = simulator().await;
+    let hourly = "[limit.hourly]\neach = \"client\"\nrequests = 10\nper = \"1h\"\nburst = \"30m\"";
+    let gateway = Gateway::start(
+        &GatewayToml::before(&upstream.url(), "").defaults("limits = [\"hourly\"]").more(hourly).admin(),
+    );
+    for taken in 1..=3 {
+        upstream.queue(completion());
+        let answer = chat(gateway.address(), Http::One).await;
+        gateway.finished(taken).await;
+        let remaining: usize =
+            answer.headers["x-ratelimit-remaining-requests"].to_str().unwrap().parse().unwrap();
+        assert_eq!(remaining, 5 - taken);
+        let shown = page(&gateway, "/limits").await.json();
+        let requests = &limit(&shown["limits"], "hourly")["subjects"][0]["units"]["requests"];
+        assert_eq!(
+            (&requests["used"], &requests["remaining"]),
+            (&taken.into(), &remaining.into()),
+            "{shown}"
+        );
+    }
+    gateway.finish(3).await;
+}
+
+#[tokio::test]
 async fn the_command_prints_what_the_admin_listener_says() {
     let upstream = simulator().await;
     let (folder, admin) = (Folder::new(), free());
