@@ -8,10 +8,8 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
-
-use arc_swap::ArcSwap;
 
 use super::request_counts::Name;
 
@@ -27,16 +25,16 @@ const LONGEST_NAME: usize = 128;
 /// The label for models without series of their own. A model of this name has none.
 const OTHER: &str = "_other";
 
-/// The models with series of their own. Workers read the set without a lock, and only when a request names another model than the one before it; it is replaced
+/// The models with series of their own. The lock is taken when a request names another model than the one before it on the same worker; it is written only
 /// when a model gets or loses its place.
 #[derive(Debug, Default)]
 pub struct ModelNames {
-    labels: ArcSwap<LabelSet>,
+    labels: RwLock<LabelSet>,
     /// At most [`MAX_COMBINATIONS`].
     combinations: Mutex<HashSet<ModelKey>>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct LabelSet {
     configured: HashSet<Arc<str>>,
     /// In the order in which they were added; at most [`MAX_MODELS`].
@@ -61,29 +59,27 @@ pub struct ModelKey {
 impl ModelNames {
     /// Sets the names that the configuration has, and keeps places for them as far as there are any.
     pub fn configure(&self, names: &[Arc<str>]) {
-        let configured: HashSet<_> = names.iter().filter(|name| is_fit(name)).cloned().collect();
-        self.labels.rcu(|places| {
-            let mut places = LabelSet { configured: configured.clone(), ..LabelSet::clone(places) };
-            places.count();
-            places
-        });
+        let mut places = self.write();
+        places.configured = names.iter().filter(|name| is_fit(name)).cloned().collect();
+        places.count();
     }
 
     /// The label for a model that a request named: `None` if it has no series of its own. With `is_known`, an upstream has answered for it.
     pub fn label(&self, model: &str, is_known: bool) -> Name {
-        let places = self.labels.load();
+        let places = self.read();
         if let Some(used) = places.find(model) {
             return Some(used.clone());
         }
         if !is_fit(model) || !places.has_room_for(model, is_known) {
             return None;
         }
+        drop(places);
         self.add(model, is_known)
     }
 
     /// How many models have series of their own.
     pub fn len(&self) -> usize {
-        self.labels.load().used.len()
+        self.read().used.len()
     }
 
     /// Whether there is none.
@@ -99,7 +95,7 @@ impl ModelNames {
             return true;
         }
         if combinations.len() >= MAX_COMBINATIONS {
-            let places = self.labels.load();
+            let places = self.read();
             let is_foreign =
                 |key: &ModelKey| key.model.as_ref().is_some_and(|name| !places.configured.contains(name));
             let is_configured = key.model.as_ref().is_some_and(|name| places.configured.contains(name));
@@ -113,13 +109,31 @@ impl ModelNames {
     }
 
     fn add(&self, model: &str, is_known: bool) -> Name {
-        let name = Arc::<str>::from(model);
+        let mut places = self.write();
         // Another worker may have added it meanwhile, or have taken the last place.
-        self.labels.rcu(|places| match places.with(&name, is_known) {
-            Some(places) => Arc::new(places),
-            None => places.clone(),
-        });
-        self.labels.load().find(model).cloned()
+        if let Some(used) = places.find(model) {
+            return Some(used.clone());
+        }
+        if !places.has_room_for(model, is_known) {
+            return None;
+        }
+        let name = Arc::<str>::from(model);
+        if places.used.len() < MAX_MODELS {
+            places.used.push(name.clone());
+        } else {
+            let foreign = places.last_foreign()?;
+            *places.used.get_mut(foreign)? = name.clone();
+        }
+        places.count();
+        Some(name)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, LabelSet> {
+        self.labels.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, LabelSet> {
+        self.labels.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,22 +148,6 @@ impl LabelSet {
             return self.used.len() < MAX_MODELS || self.foreign > 0;
         }
         is_known && self.used.len() + self.kept < MAX_MODELS
-    }
-
-    /// The set with this model, if it is not in it and there is room for it.
-    fn with(&self, model: &Arc<str>, is_known: bool) -> Option<Self> {
-        if self.find(model).is_some() || !self.has_room_for(model, is_known) {
-            return None;
-        }
-        let mut places = self.clone();
-        if places.used.len() < MAX_MODELS {
-            places.used.push(model.clone());
-        } else {
-            let foreign = places.last_foreign()?;
-            *places.used.get_mut(foreign)? = model.clone();
-        }
-        places.count();
-        Some(places)
     }
 
     /// Counts again, after a change.
