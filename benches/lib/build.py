@@ -14,6 +14,9 @@ from stage import ROOT
 
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 
+# How long a package takes to build.
+MINUTES = {"sluicegate": "3 minutes", "sluicegate-benches": "1 minute"}
+
 
 def shipped() -> Path:
     """The program as it ships, where deploy/build puts it."""
@@ -28,28 +31,29 @@ def released(tree: Path = ROOT) -> Path:
 
 def load_client(folder: Path | None = None) -> Path:
     """The client that puts load on a proxy."""
-    return example("load-client", folder)
+    return tool("load-client", folder)
 
 
 def memory(folder: Path | None) -> Path:
     """The memory-bound kernel, and the neighbour."""
-    return example("memory", folder)
+    return tool("memory", folder)
 
 
 def minimal(folder: Path | None) -> Path:
     """The minimal proxy of hyper."""
-    return example("minimal-proxy", folder)
+    return tool("minimal-proxy", folder)
 
 
-def example(name: str, folder: Path | None) -> Path:
-    """A program that goes with the scripts: from this folder, or built."""
-    return (folder / name).resolve() if folder else cargo("--example", name, ROOT)
+def tool(name: str, folder: Path | None) -> Path:
+    """A program of benches/tools: from this folder, or built."""
+    return (folder / name).resolve() if folder else cargo("--bin", name, ROOT, "sluicegate-benches")
 
 
-def cargo(kind: str, name: str, tree: Path) -> Path:
+def cargo(kind: str, name: str, tree: Path, package: str = "sluicegate") -> Path:
     """Builds a binary, and takes its path from cargo's messages, since `build.target` in a user's configuration changes it."""
-    command = ["cargo", "build", "--locked", "--release", kind, name, "--message-format=json-render-diagnostics"]
-    said = run([*command, "--target-dir", str(TARGET)], f"building {name}; 3 minutes on two cores the first time", tree)
+    command = ["cargo", "build", "--locked", "--release", "--package", package, kind, name, "--message-format=json-render-diagnostics"]
+    about = f"building {name}; {MINUTES[package]} on two cores the first time"
+    said = run([*command, "--target-dir", str(TARGET)], about, tree)
     messages = [json.loads(line) for line in said.splitlines()]
     return next(Path(message["executable"]) for message in messages if message.get("executable"))
 

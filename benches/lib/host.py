@@ -1,5 +1,5 @@
 """How busy the host is with other things than the measurement: CPU time that the hypervisor took, CPU time of other processes, and how long
-a fixed memory-bound kernel takes (`benches/memory.rs`)."""
+a fixed memory-bound kernel takes (`benches/tools/memory.rs`)."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Probe:
         print(file=self.process.stdin, flush=True)
         line = self.process.stdout.readline()
         if not line:
-            raise machine.Missing(f"benches/memory.rs exited with {self.process.wait()}")
+            raise machine.Missing(f"benches/tools/memory.rs exited with {self.process.wait()}")
         return dict(zip(KERNELS, json.loads(line)))
 
 

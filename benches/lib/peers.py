@@ -199,7 +199,7 @@ backend simulator
 
 
 def minimal(stage: Stage, program: Program, setup: Setup, _folder: Path) -> list[str]:
-    """benches/minimal.rs, which knows no TLS."""
+    """benches/tools/minimal.rs, which knows no TLS."""
     assert setup.minimal
     program.tls = 0
     return [str(setup.minimal), "--listen", f"127.0.0.1:{program.plain}", "--upstream", f"127.0.0.1:{setup.upstream or stage.direct.plain}"]
