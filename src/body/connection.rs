@@ -20,6 +20,8 @@ use super::{ExchangeHandle, SocketWatch};
 #[derive(Debug, Default)]
 pub struct ConnectionState {
     driver: RefCell<Option<Waker>>,
+    /// The number of the driver's poll that runs; 0 on HTTP/2, whose streams have tasks of their own.
+    turn: Cell<u64>,
     handles: RefCell<Vec<Rc<ExchangeHandle>>>,
     /// Finished exchanges whose last bytes h2 still holds; bounded by the number of streams.
     ending: RefCell<Vec<Rc<ExchangeHandle>>>,
@@ -156,6 +158,16 @@ impl ConnectionState {
             Some(known) => known.clone_from(waker),
             None => *slot = Some(waker.clone()),
         }
+    }
+
+    /// Notes that the driver is polled on a connection of which it runs every part (HTTP/1.1).
+    pub fn turn_begins(&self) {
+        self.turn.set(self.turn.get().wrapping_add(1));
+    }
+
+    /// The number of the driver's poll that runs, if the caller is a part of it; 0 if it is not known.
+    pub fn turn(&self) -> u64 {
+        self.turn.get()
     }
 
     /// Wakes the driver. Every change of state that the driver depends on must be followed by this call.

@@ -116,6 +116,9 @@ impl<'a> Driver<'a> {
 
     fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<DriveEnd> {
         self.state.driven_by(cx.waker());
+        if !P::HTTP2 {
+            self.state.turn_begins();
+        }
         loop {
             // Before the response is sent, so that its head can announce that it is the last one.
             if self.state.busy() {

@@ -48,6 +48,8 @@ type PolledFrame = Poll<Option<Result<Frame<Chunk>, Aborted>>>;
 pub struct Relay {
     stage: Stage,
     exchange: Box<Exchange>,
+    /// The connection's turn in which an upstream's response had nothing more; 0 for none.
+    waits_in: u64,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ enum Stage {
 impl Relay {
     /// Sends `bytes`, a complete response.
     pub(super) fn local(bytes: Bytes, exchange: Box<Exchange>) -> Self {
-        Self { stage: Stage::Active(Box::new(ActiveStream::local(bytes))), exchange }
+        Self { stage: Stage::Active(Box::new(ActiveStream::local(bytes))), exchange, waits_in: 0 }
     }
 
     /// Ends a response that began before the upstream's, with `event`.
@@ -74,7 +76,7 @@ impl Relay {
         if orderly {
             exchange.connection().reset_when_closing(false);
         }
-        Self { stage: Stage::LastEvent { event, orderly }, exchange }
+        Self { stage: Stage::LastEvent { event, orderly }, exchange, waits_in: 0 }
     }
 
     /// Passes an upstream's response on.
@@ -87,7 +89,7 @@ impl Relay {
         exchange.connection().reset_when_closing(pending.close_delimited);
         let active = ActiveStream::new(pending, total);
         exchange.record.tally.events = active.observer.count();
-        Self { stage: Stage::Active(Box::new(active)), exchange }
+        Self { stage: Stage::Active(Box::new(active)), exchange, waits_in: 0 }
     }
 
     /// Whether the client leaves if the relay is dropped now: an upstream's response is passed on that is not complete, and nobody has ended it.
@@ -143,12 +145,16 @@ impl Relay {
             Poll::Ready(None) => self.source_ended(cx),
             Poll::Pending => {
                 let rewoken = handle.abort.register(cx.waker());
-                match ready!(active.clock.poll(rewoken, active.observer.takes_comments(), cx)) {
-                    Due::Beat => {
+                match active.clock.poll(rewoken, active.observer.takes_comments(), cx) {
+                    Poll::Ready(Due::Beat) => {
                         let comment = active.observer.heartbeat();
                         Poll::Ready(Some(Ok(self.send(comment))))
                     }
-                    Due::Fault(fault) => self.rescue(&fault, cx),
+                    Poll::Ready(Due::Fault(fault)) => self.rescue(&fault, cx),
+                    Poll::Pending => {
+                        self.waits_in = self.exchange.connection().turn();
+                        Poll::Pending
+                    }
                 }
             }
         }
@@ -397,6 +403,10 @@ impl Body for Relay {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         match &mut this.stage {
+            // hyper's HTTP/1.1 asks again after it has flushed. Whatever has come since has woken the connection, which has another turn then.
+            Stage::Active(_) if this.waits_in != 0 && this.waits_in == this.exchange.connection().turn() => {
+                Poll::Pending
+            }
             Stage::Active(_) => this.poll_active(cx),
             Stage::LastEvent { event, orderly } => {
                 let event = std::mem::take(event);
