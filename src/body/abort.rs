@@ -27,12 +27,13 @@ pub enum Cut {
 
 /// Ends one exchange early.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Abort {
-    /// When the exchange began, and how long it may take.
-    total: Cell<Option<(Instant, Duration)>>,
     cut: Cell<Option<(Cut, Instant)>>,
     /// The task that polls the response body or waits for a response.
     waker: RefCell<Option<Waker>>,
+    /// When the exchange began, and how long it may take.
+    total: Cell<Option<(Instant, Duration)>>,
     /// The exchange's own task (an HTTP/2 stream).
     task: RefCell<Option<AbortHandle>>,
 }

@@ -17,38 +17,43 @@ use super::{ExchangeHandle, SocketWatch};
 /// Three parties hold it. The **I/O** under hyper reports reads, writes and flushes. The **driver**, the task that polls
 /// hyper's connection, reads from it which timeout applies and reports when everything written has been flushed. The **exchanges** (one
 /// at a time on HTTP/1.1, up to the stream limit on HTTP/2) register their [`ExchangeHandle`]s and wait until their last bytes are flushed.
+///
+/// Its fields are in this order (`repr(C)`), so that what a frame touches lies together.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct ConnectionState {
     driver: RefCell<Option<Waker>>,
-    /// The number of the driver's poll that runs; 0 on HTTP/2, whose streams have tasks of their own.
+    /// The number of the driver's poll that runs, or ran last; 0 on HTTP/2, whose streams have tasks of their own.
     turn: Cell<u64>,
+    /// The time, if it was read in the turn that runs.
+    time: Cell<Option<Instant>>,
     handles: RefCell<Vec<Rc<ExchangeHandle>>>,
-    /// Finished exchanges whose last bytes h2 still holds; bounded by the number of streams.
-    ending: RefCell<Vec<Rc<ExchangeHandle>>>,
-    /// Whether the I/O has taken bytes since the last successful flush.
-    dirty: Cell<bool>,
-    /// Start of the current wait of a write or flush for the client.
-    blocked: Cell<Option<Instant>>,
-    /// Start of the current period without an open exchange.
-    idle: Cell<Option<Instant>>,
-    /// Arrival of the first byte of an incomplete request head.
-    head: Cell<Option<Instant>>,
-    /// Whether hyper's last read returned bytes: hyper may hold bytes that it has not parsed.
-    unparsed: Cell<bool>,
     exchanges: Cell<u64>,
     /// Number of writes that the I/O has taken.
     writes: Cell<u64>,
     /// Number of bytes that the I/O has taken.
     written: Cell<u64>,
+    /// Start of the current wait of a write or flush for the client.
+    blocked: Cell<Option<Instant>>,
+    /// Whether the I/O has taken bytes since the last successful flush.
+    dirty: Cell<bool>,
+    /// Whether hyper's last read returned bytes: hyper may hold bytes that it has not parsed.
+    unparsed: Cell<bool>,
+    reset_on_close: Cell<bool>,
+    unread_body: Cell<bool>,
+    draining: Cell<bool>,
+    /// Start of the current period without an open exchange.
+    idle: Cell<Option<Instant>>,
+    flush: RefCell<FlushWaiters>,
+    /// Arrival of the first byte of an incomplete request head.
+    head: Cell<Option<Instant>>,
+    /// Finished exchanges whose last bytes h2 still holds; bounded by the number of streams.
+    ending: RefCell<Vec<Rc<ExchangeHandle>>>,
     socket: RefCell<SocketWatch>,
     /// What the kernel said last, when the socket was closed during an exchange.
     at_close: Cell<Option<Sent>>,
     /// The tasks of HTTP/2 streams; bounded by the stream limit plus the tasks that are just ending.
     tasks: RefCell<HashMap<task::Id, AbortHandle>>,
-    flush: RefCell<FlushWaiters>,
-    reset_on_close: Cell<bool>,
-    unread_body: Cell<bool>,
-    draining: Cell<bool>,
 }
 
 /// What has become of the bytes that the I/O has written to the socket of a connection.
@@ -160,14 +165,31 @@ impl ConnectionState {
         }
     }
 
-    /// Notes that the driver is polled on a connection of which it runs every part (HTTP/1.1).
+    /// Notes that the driver is polled on a connection all of whose parts run within its polls (HTTP/1.1).
     pub fn turn_begins(&self) {
         self.turn.set(self.turn.get().wrapping_add(1));
     }
 
-    /// The number of the driver's poll that runs, if the caller is a part of it; 0 if it is not known.
+    /// Notes that this poll is over.
+    pub fn turn_ends(&self) {
+        self.time.set(None);
+    }
+
+    /// The number of the turn that runs, for those that run within it; 0 on HTTP/2.
     pub fn turn(&self) -> u64 {
         self.turn.get()
+    }
+
+    /// Notes what time it is in this turn, which is near enough for the rest of it.
+    pub fn note_time(&self, now: Instant) {
+        if self.turn.get() != 0 {
+            self.time.set(Some(now));
+        }
+    }
+
+    /// The time, if it was noted in the turn that runs.
+    pub fn time(&self) -> Option<Instant> {
+        self.time.get()
     }
 
     /// Wakes the driver. Every change of state that the driver depends on must be followed by this call.
@@ -377,5 +399,22 @@ mod tests {
         let over: Vec<Weak<ExchangeHandle>> = (0..100).map(exchange).collect();
         let kept = over.iter().filter(|handle| handle.strong_count() > 0).count();
         assert!(kept <= 1, "{kept} of 100 are kept");
+    }
+
+    #[test]
+    fn the_time_of_a_turn_is_known_within_it_and_not_without_turns() {
+        let now = Instant::now();
+        let connection = ConnectionState::new(now);
+        connection.note_time(now);
+        assert_eq!((connection.turn(), connection.time()), (0, None), "the streams of HTTP/2 have no turns");
+        connection.turn_begins();
+        assert_eq!(connection.time(), None);
+        connection.note_time(now);
+        assert_eq!(connection.time(), Some(now));
+        let turn = connection.turn();
+        connection.turn_ends();
+        assert_eq!(connection.time(), None, "what is polled outside of turns reads the clock");
+        connection.turn_begins();
+        assert_ne!(connection.turn(), turn);
     }
 }

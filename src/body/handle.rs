@@ -7,14 +7,17 @@ use super::{Abort, Cut, OpenAttempts, OpenExchange, Progress, Status};
 /// State shared by the exchange, its response body and the driver of its connection, on one thread.
 ///
 /// hyper does not poll a response body while the client reads nothing, so the driver monitors such an exchange from outside and can end it.
+///
+/// Its parts are in this order, and the fields of each (`repr(C)`), so that what a frame touches lies together.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct ExchangeHandle {
-    /// Identity and phase of the exchange.
-    pub status: Status,
     /// Progress of the response body towards the client.
     pub progress: Progress,
     /// Deadline and cause of an early end.
     pub abort: Abort,
+    /// Identity and phase of the exchange.
+    pub status: Status,
     /// The attempts at upstreams.
     pub attempts: OpenAttempts,
 }

@@ -8,15 +8,16 @@ use std::{
 
 /// The progress of one response body towards the client.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Progress {
     /// Time at which hyper was given bytes; `None` while the body is being polled, that is, while the client keeps up.
     handed: Cell<Option<Instant>>,
     /// Number of bytes of the body that hyper and h2 hold.
     held: Cell<usize>,
-    /// Number of bytes of the body that hyper and h2 have dropped unwritten.
-    discarded: Cell<usize>,
     /// Whether any held bytes were written since the last call of [`Progress::is_stalled`].
     moved: Cell<bool>,
+    /// Number of bytes of the body that hyper and h2 have dropped unwritten.
+    discarded: Cell<usize>,
     /// The task that waits for `held` to reach 0.
     emptied: RefCell<Option<Waker>>,
 }

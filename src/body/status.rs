@@ -77,32 +77,33 @@ pub struct OpenGrant {
 
 /// Identity and phase of an exchange.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Status {
+    last_sent: Cell<Option<Instant>>,
+    /// Number of frames and bytes of the response given to hyper while the client was still connected.
+    frames: Cell<u64>,
+    bytes: Cell<u64>,
+    /// Number of events of the upstream's response.
+    events: Cell<u64>,
+    /// The phase in which the client left an exchange that continues.
+    left: Cell<Option<Phase>>,
+    phase: Cell<Phase>,
+    /// Whether the response head was sent before there was a response.
+    early: Cell<bool>,
+    /// When the last frame of the gateway's own was sent, and the last one of the upstream's before it. Frames of the upstream write neither.
+    last_own: Cell<Option<Instant>>,
+    last_heard: Cell<Option<Instant>>,
+    first_token: Cell<Option<Instant>>,
     about: RefCell<Option<About>>,
     grant: Cell<Option<Grant>>,
     /// The model, if the client may use some only.
     granted_model: RefCell<Option<Box<str>>>,
     model: RefCell<Option<Arc<str>>>,
-    phase: Cell<Phase>,
-    /// The phase in which the client left an exchange that continues.
-    left: Cell<Option<Phase>>,
-    /// Whether the response head was sent before there was a response.
-    early: Cell<bool>,
     /// Comments of the upstream that the client may have at once, while the rest of the response is held back. At most as many bytes as
     /// are held.
     comments: RefCell<BytesMut>,
-    /// Number of frames and bytes of the response given to hyper while the client was still connected.
-    frames: Cell<u64>,
-    bytes: Cell<u64>,
     turns: Cell<Option<u64>>,
     waited: Cell<Duration>,
-    /// Number of events of the upstream's response.
-    events: Cell<u64>,
-    last_sent: Cell<Option<Instant>>,
-    /// When the last frame of the gateway's own was sent, and the last one of the upstream's before it. Frames of the upstream write neither.
-    last_own: Cell<Option<Instant>>,
-    last_heard: Cell<Option<Instant>>,
-    first_token: Cell<Option<Instant>>,
 }
 
 impl Default for Status {

@@ -78,13 +78,17 @@ impl AccessLog {
     }
 }
 
-/// One request and its response.
+/// One request and its response. Its fields are in this order (`repr(C)`), so that what a frame touches lies together.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Exchange {
-    /// The record of the exchange so far; each part of the gateway writes the fields that it learns.
-    pub record: Record,
     /// State shared with the response body and the driver of the connection.
     pub handle: Rc<ExchangeHandle>,
+    connection: Rc<ConnectionState>,
+    /// Events of the response at which it is charged for what it has used so far.
+    charge_at: u64,
+    /// The record of the exchange so far; each part of the gateway writes the fields that it learns.
+    pub record: Record,
     /// Headers that parts of the gateway add to the response.
     pub response_headers: HeaderMap,
     /// What is left of the limits of the request, for the headers of the response; `None` where no limit applies.
@@ -93,7 +97,6 @@ pub struct Exchange {
     pub secrets: Option<Arc<SecretScanner<'static>>>,
     /// Who may read the response; `None`: the route does not decide about web pages.
     pub readers: Option<Box<Readers>>,
-    connection: Rc<ConnectionState>,
     log: Option<AccessLog>,
     metrics: Arc<WorkerMetrics>,
     /// Exports the exchange as a trace; `None`: nothing is exported.
@@ -106,8 +109,6 @@ pub struct Exchange {
     store_wait: StoreWait,
     /// Its place among the requests in flight, where they are bounded.
     slot: Option<Slot>,
-    /// Events of the response at which it is charged for what it has used so far.
-    charge_at: u64,
     /// Released last, so that a drain waits for the access line.
     _in_flight: Counted,
 }

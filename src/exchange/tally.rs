@@ -6,16 +6,17 @@ use crate::{body::Status, telemetry::metrics::histogram::Gaps};
 
 /// Measurements of a response body.
 #[derive(Debug, Default, Clone, Copy)]
+#[repr(C)]
 pub struct Tally {
+    /// The longest time between two frames.
+    pub max_gap: Option<Duration>,
+    pub(super) gaps: Gaps,
     /// Number of bytes handed to the client's connection, of which only those count that were written to it. Known at the end.
     pub bytes: u64,
     /// Number of data frames. Known at the end.
     pub frames: u64,
     /// Number of SSE events; `None` when the response is not an event stream.
     pub events: Option<u64>,
-    /// The longest time between two frames.
-    pub max_gap: Option<Duration>,
-    pub(super) gaps: Gaps,
     last: Option<Instant>,
 }
 

@@ -111,14 +111,20 @@ impl<'a> Driver<'a> {
 
     /// Drives `connection` to its end.
     pub(super) async fn drive<P: Protocol>(mut self, connection: &mut P) -> DriveEnd {
-        poll_fn(|cx| self.poll(connection, cx)).await
+        poll_fn(|cx| {
+            if P::HTTP2 {
+                return self.poll(connection, cx);
+            }
+            self.state.turn_begins();
+            let polled = self.poll(connection, cx);
+            self.state.turn_ends();
+            polled
+        })
+        .await
     }
 
     fn poll<P: Protocol>(&mut self, connection: &mut P, cx: &mut Context<'_>) -> Poll<DriveEnd> {
         self.state.driven_by(cx.waker());
-        if !P::HTTP2 {
-            self.state.turn_begins();
-        }
         loop {
             // Before the response is sent, so that its head can announce that it is the last one.
             if self.state.busy() {

@@ -14,24 +14,27 @@ use crate::{
     upstream::{BodyError, TargetPermit},
 };
 
-/// A response while it is passed on.
+/// A response while it is passed on. Its fields are in this order (`repr(C)`), so that what a frame touches lies together.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct ActiveStream {
-    pub(super) source: Source,
+    pub(super) observer: ResponseObserver,
     /// Removes events before they are observed.
     filter: Option<Box<EventFilter>>,
-    pub(super) observer: ResponseObserver,
-    pub(super) clock: Clock,
-    /// `None` for the gateway's own bytes, which contain neither trailers nor upstream keys.
-    pub(super) policy: Option<ResponsePolicy>,
-    pub(super) permit: Option<TargetPermit>,
-    /// The key that an event stream came with.
-    pub(super) key: Option<Box<KeyUse>>,
     /// Learns which ids the account knows that answers.
     pub(super) ids: Option<Box<IdWatch>>,
+    /// Whether it is not known yet that `key` works.
+    pub(super) tries_key: bool,
     /// Whether the client was promised no length, so that bytes may be added and the end may come anywhere. Known from the start, because a
     /// body that broke off no longer says so.
     pub(super) lengthless: bool,
+    pub(super) source: Source,
+    pub(super) clock: Clock,
+    /// `None` for the gateway's own bytes, which contain neither trailers nor upstream keys.
+    pub(super) policy: Option<ResponsePolicy>,
+    /// The key that an event stream came with.
+    pub(super) key: Option<Box<KeyUse>>,
+    pub(super) permit: Option<TargetPermit>,
 }
 
 impl ActiveStream {
@@ -57,21 +60,23 @@ impl ActiveStream {
         let first_token = first_token.filter(|_| observer.is_unfinished());
         let idle = idle.filter(|_| !observer.stays_open());
         let clock = Clock { idle, first_token, total, heartbeat, ..Clock::default() };
-        Self { source, filter, observer, clock, policy: Some(policy), permit, key, ids, lengthless }
+        let (tries_key, policy) = (key.is_some(), Some(policy));
+        Self { observer, filter, ids, tries_key, lengthless, source, clock, policy, key, permit }
     }
 
     /// A response whose bytes the gateway has.
     pub(super) fn local(bytes: Bytes) -> Self {
         Self {
-            source: Source::local(bytes),
-            filter: None,
             observer: ResponseObserver::Nothing,
+            filter: None,
+            ids: None,
+            tries_key: false,
+            lengthless: false,
+            source: Source::local(bytes),
             clock: Clock::default(),
             policy: None,
-            permit: None,
             key: None,
-            ids: None,
-            lengthless: false,
+            permit: None,
         }
     }
 

@@ -37,10 +37,15 @@ pub(super) enum Due {
 }
 
 impl Clock {
-    /// Ready if a comment or a timeout is due. Costs a clock reading, and a timer call only when the timer has to be armed or has fired. A
-    /// comment does not end the upstream's silence.
-    pub(super) fn poll(&mut self, rewoken: bool, may_beat: bool, cx: &mut Context<'_>) -> Poll<Due> {
-        let now = Instant::now();
+    /// Ready if a comment or a timeout is due at `now`. Costs a timer call only when the timer has to be armed or has fired. A comment does not end
+    /// the upstream's silence.
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        rewoken: bool,
+        may_beat: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Due> {
         let asked = *self.asked.get_or_insert(now);
         let idle = self.idle.map(|idle| asked + idle);
         let beat = self.heartbeat.filter(|_| may_beat).map(|span| self.beat.unwrap_or(asked) + span);

@@ -26,13 +26,14 @@ pub(in crate::proxy) enum ResponseObserver {
     Nothing,
 }
 
-/// The part of an event stream that was sent to the client.
+/// The part of an event stream that was sent to the client. Its fields are in this order (`repr(C)`), so that what a frame touches lies together.
 #[derive(Debug)]
+#[repr(C)]
 pub(in crate::proxy) struct Events {
     scanner: StreamScanner,
-    reader: StreamReader,
-    dialect: Dialect,
     found: Findings,
+    dialect: Dialect,
+    reader: StreamReader,
 }
 
 /// What the events so far have said.
@@ -75,9 +76,9 @@ impl ResponseObserver {
     pub(in crate::proxy) fn events(dialect: Dialect) -> Self {
         Self::Events(Box::new(Events {
             scanner: StreamScanner::new(dialect),
-            reader: StreamReader::new(dialect),
-            dialect,
             found: Findings::default(),
+            dialect,
+            reader: StreamReader::new(dialect),
         }))
     }
 

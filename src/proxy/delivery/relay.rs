@@ -145,7 +145,8 @@ impl Relay {
             Poll::Ready(None) => self.source_ended(cx),
             Poll::Pending => {
                 let rewoken = handle.abort.register(cx.waker());
-                match active.clock.poll(rewoken, active.observer.takes_comments(), cx) {
+                let now = self.exchange.connection().time().unwrap_or_else(Instant::now);
+                match active.clock.poll(now, rewoken, active.observer.takes_comments(), cx) {
                     Poll::Ready(Due::Beat) => {
                         let comment = active.observer.heartbeat();
                         Poll::Ready(Some(Ok(self.send(comment))))
@@ -193,6 +194,7 @@ impl Relay {
             }
         };
         let now = Instant::now();
+        self.exchange.connection().note_time(now);
         let first_content = active.observer.look(&data);
         let events = active.observer.count().unwrap_or(0);
         self.exchange.events_passed(events);
@@ -206,10 +208,11 @@ impl Relay {
             }
         }
         let Stage::Active(active) = &mut self.stage else { return Poll::Ready(None) };
-        if let Some(key) = &mut active.key
-            && active.observer.has_answered()
-        {
-            key.works();
+        if active.tries_key && active.observer.has_answered() {
+            active.tries_key = false;
+            if let Some(key) = &mut active.key {
+                key.works();
+            }
         }
         if first_content {
             active.clock.first_token = None;

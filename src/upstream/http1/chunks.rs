@@ -12,8 +12,8 @@ const MOST_EXTENSIONS: usize = 16 << 10;
 /// The most bytes of trailers.
 const MOST_TRAILERS: usize = 16 << 10;
 
-/// What usually follows the data of the last chunk but one: the line end of that chunk, the last chunk, and no trailers.
-const END: &[u8] = b"\r\n0\r\n\r\n";
+/// What usually follows the last chunk but one: the last chunk, and no trailers.
+const END: &[u8] = b"0\r\n\r\n";
 
 /// The position in a chunked body.
 #[derive(Debug, Default)]
@@ -87,18 +87,28 @@ impl Chunks {
         }
         let length = usize::try_from(left).unwrap_or(usize::MAX).min(read.len());
         let left = left - length as u64;
-        self.position = if left == 0 { Position::DataEnd } else { Position::Data(left) };
         let data = read.split_to(length).freeze();
-        // The end is known along with the last byte, if it came with it.
-        if left == 0 && read.starts_with(END) {
-            read.advance(END.len());
-            self.position = Position::End;
-        }
+        self.position = match read.as_ref() {
+            _ if left > 0 => Position::Data(left),
+            // The end is known along with the last byte, if it came with it.
+            [b'\r', b'\n', rest @ ..] if rest.starts_with(END) => {
+                read.advance(2 + END.len());
+                Position::End
+            }
+            [b'\r', b'\n', ..] => {
+                read.advance(2);
+                Position::Size
+            }
+            _ => Position::DataEnd,
+        };
         Piece::Data(data)
     }
 
     /// The size in the next line; `None` if the line is not complete.
     fn size(&mut self, read: &mut BytesMut) -> Result<Option<u64>, Http1Error> {
+        if read.is_empty() {
+            return Ok(None);
+        }
         let mut size: u64 = 0;
         let mut digits = 0;
         for byte in read.iter() {

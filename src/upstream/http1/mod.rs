@@ -61,6 +61,8 @@ pub(super) struct Http1 {
     read: BytesMut,
     /// Bytes that are read at once.
     read_size: usize,
+    /// Whether nothing had come when it was last read.
+    has_waited: bool,
     names: KnownNames,
     /// The rest of a request whose response has begun.
     upload: Option<Box<(Outgoing, Outbound)>>,
@@ -121,6 +123,7 @@ impl Http1 {
             io: Io::new(dialled),
             read: BytesMut::new(),
             read_size: READ,
+            has_waited: false,
             names: KnownNames::default(),
             upload: None,
             upload_error: None,
@@ -161,7 +164,7 @@ impl Http1 {
             let no_response = NoResponse { error: Http1Error::NoHead, request: Some(Box::new(request)) };
             return Err((no_response, self));
         }
-        self.answered = false;
+        (self.answered, self.has_waited) = (false, false);
         let outgoing = Some(Outgoing::new(&mut request));
         let mut sending = Sending { request, outgoing, searched: 0, received: 0 };
         let head = poll_fn(|cx| self.poll_send(&mut sending, cx)).await;
@@ -212,18 +215,16 @@ impl Http1 {
 
     /// Reads what has come, and returns the number of bytes; 0 at the end of the connection. While nothing has come, no buffer is kept.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.io.poll_readable(cx).is_pending() {
-            self.forget_buffer();
-            return Poll::Pending;
+        // After a wait something has come, mostly. Behind that there is mostly nothing, which is found out without a buffer.
+        if !self.has_waited && self.io.poll_readable(cx).is_pending() {
+            return self.wait();
         }
         if self.read.capacity() - self.read.len() < self.read_size / 2 {
             self.read.reserve(self.read_size);
         }
         let room = self.read.capacity() - self.read.len();
-        let Poll::Ready(read) = pin!(self.io.read_buf(&mut self.read)).poll(cx) else {
-            self.forget_buffer();
-            return Poll::Pending;
-        };
+        let Poll::Ready(read) = pin!(self.io.read_buf(&mut self.read)).poll(cx) else { return self.wait() };
+        self.has_waited = false;
         let read = read?;
         self.answered |= read > 0;
         if read == room {
@@ -234,7 +235,13 @@ impl Http1 {
         Poll::Ready(Ok(read))
     }
 
-    /// The same; if nothing has come, the request's error counts.
+    fn wait<T>(&mut self) -> Poll<T> {
+        self.has_waited = true;
+        self.forget_buffer();
+        Poll::Pending
+    }
+
+    /// Reads as [`Self::poll_read`] does; if nothing has come, the request's error counts.
     fn poll_read_or_fail(&mut self, cx: &mut Context<'_>) -> Poll<Result<usize, Http1Error>> {
         match self.poll_read(cx) {
             Poll::Ready(read) => Poll::Ready(read.map_err(Http1Error::Io)),
