@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,20 @@ from stage import CALLER_KEY, ROUTE, UPSTREAM_KEY, Program, Stage, ask, content,
 
 FILES = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 OVER_HTTP2 = "/http2"
+
+# What `everything` adds to the gateway's route and to its tables: every request is checked, counted by limits that admit it, and traced; a tenth of the traces is exported.
+EVERYTHING_ROUTE = 'commit = "first_token"\nvalidate = "basic"\nusage = "always"\nlimits = ["fair-use"]'
+EVERYTHING = '''
+[limit.fair-use]
+each = "client"
+requests = 100_000_000
+tokens = 100_000_000_000
+per = "1m"
+concurrent = 100_000
+[otlp]
+endpoint = "http://127.0.0.1:{collector}"
+sample = 0.1
+'''
 
 
 @dataclass(frozen=True)
@@ -69,7 +84,7 @@ def sluicegate(stage: Stage, program: Program, setup: Setup, folder: Path) -> li
     if setup.everything:
         upstream = f'url = "https://localhost:{stage.secure.tls}"\ntls = {{ ca = "{stage.ca}" }}'
     admin = f'[admin]\naddress = "127.0.0.1:{program.admin}"' if program.admin else ""
-    commit = 'commit = "first_token"' if setup.everything else ""
+    route, tables = (EVERYTHING_ROUTE, EVERYTHING.format(collector=collector(stage))) if setup.everything else ("", "")
     config = folder / "gateway.toml"
     config.write_text(f"""
 [[listener]]
@@ -86,13 +101,25 @@ key = {{ env = "LOAD_UPSTREAM_KEY" }}
 [route.openai]
 path = "/v1"
 upstreams = ["simulator"]
-{commit}
+{route}
 {setup.route}
 [client.load]
 key = "{key_hash()}"
+{tables}
 {setup.more}
 """)
     return [str(stage.binary), "serve", "--config", str(config)]
+
+
+def collector(stage: Stage) -> int:
+    """The port of the collector of traces, which is started if it does not run."""
+    for program in stage.started:
+        if program.name == "collector":
+            return program.plain
+    program = Program("collector", free_ports(1)[0], 0)
+    script = Path(__file__).parent / "collector.py"
+    stage.spawn(program, [sys.executable, "-B", str(script), str(program.plain)], machine.other_cpus())
+    return program.plain
 
 
 def over_http2(stage: Stage, next: Program) -> str:

@@ -113,7 +113,7 @@ class Stage:
 
 
 @contextlib.contextmanager
-def stage(binary: Path, everything: bool = False) -> Iterator[Stage]:
+def stage(binary: Path) -> Iterator[Stage]:
     """Makes certificates and starts simulators; stops everything that was started at the end."""
     # In memory if possible, so that logging never waits for a disk.
     home = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
@@ -173,7 +173,8 @@ def ask(made: Stage, program: Program, tls: bool, model: str, key: str | None = 
     """Sends one request."""
     with contextlib.closing(connect(made, program, tls)) as connection:
         headers = {"authorization": f"Bearer {key or program.key}", "content-type": "application/json"}
-        connection.request("POST", ROUTE + ENDPOINT, json.dumps({"model": model, "messages": []}), headers)
+        body = {"model": model, "messages": [{"role": "user", "content": "Go on."}]}
+        connection.request("POST", ROUTE + ENDPOINT, json.dumps(body), headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
 

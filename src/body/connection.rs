@@ -24,8 +24,8 @@ use super::{ExchangeHandle, SocketWatch};
 pub struct ConnectionState {
     driver: RefCell<Option<Waker>>,
     /// The number of the driver's poll that runs, or ran last; 0 on HTTP/2, whose streams have tasks of their own.
-    turn: Cell<u64>,
-    /// The time, if it was read in the turn that runs.
+    poll: Cell<u64>,
+    /// The time, if it was read in the poll that runs.
     time: Cell<Option<Instant>>,
     handles: RefCell<Vec<Rc<ExchangeHandle>>>,
     exchanges: Cell<u64>,
@@ -166,28 +166,28 @@ impl ConnectionState {
     }
 
     /// Notes that the driver is polled on a connection all of whose parts run within its polls (HTTP/1.1).
-    pub fn turn_begins(&self) {
-        self.turn.set(self.turn.get().wrapping_add(1));
+    pub fn poll_begins(&self) {
+        self.poll.set(self.poll.get().wrapping_add(1));
     }
 
     /// Notes that this poll is over.
-    pub fn turn_ends(&self) {
+    pub fn poll_ends(&self) {
         self.time.set(None);
     }
 
-    /// The number of the turn that runs, for those that run within it; 0 on HTTP/2.
-    pub fn turn(&self) -> u64 {
-        self.turn.get()
+    /// The number of the poll that runs, for those that run within it; 0 on HTTP/2.
+    pub fn poll_number(&self) -> u64 {
+        self.poll.get()
     }
 
-    /// Notes what time it is in this turn, which is near enough for the rest of it.
+    /// Notes what time it is in this poll, which is near enough for the rest of it.
     pub fn note_time(&self, now: Instant) {
-        if self.turn.get() != 0 {
+        if self.poll.get() != 0 {
             self.time.set(Some(now));
         }
     }
 
-    /// The time, if it was noted in the turn that runs.
+    /// The time, if it was noted in the poll that runs.
     pub fn time(&self) -> Option<Instant> {
         self.time.get()
     }
@@ -402,19 +402,23 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_a_turn_is_known_within_it_and_not_without_turns() {
+    fn the_time_is_known_within_a_poll_only() {
         let now = Instant::now();
         let connection = ConnectionState::new(now);
         connection.note_time(now);
-        assert_eq!((connection.turn(), connection.time()), (0, None), "the streams of HTTP/2 have no turns");
-        connection.turn_begins();
+        assert_eq!(
+            (connection.poll_number(), connection.time()),
+            (0, None),
+            "the streams of HTTP/2 have tasks of their own"
+        );
+        connection.poll_begins();
         assert_eq!(connection.time(), None);
         connection.note_time(now);
         assert_eq!(connection.time(), Some(now));
-        let turn = connection.turn();
-        connection.turn_ends();
-        assert_eq!(connection.time(), None, "what is polled outside of turns reads the clock");
-        connection.turn_begins();
-        assert_ne!(connection.turn(), turn);
+        let first = connection.poll_number();
+        connection.poll_ends();
+        assert_eq!(connection.time(), None, "what is polled by another task reads the clock");
+        connection.poll_begins();
+        assert_ne!(connection.poll_number(), first);
     }
 }

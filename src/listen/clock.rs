@@ -169,7 +169,7 @@ impl Clock {
 
     /// Polls the timer only when that has an effect: once after each reset, and when it has elapsed.
     fn fired(&mut self, cx: &mut Context<'_>) -> bool {
-        // The timer lies apart, and a frame that was passed on in this turn has read the time.
+        // The timer lies apart, and a frame that was passed on in this poll has read the time.
         if !self.unpolled
             && (self.state.time().is_some_and(|now| now < self.armed) || !self.timer.is_elapsed())
         {

@@ -115,9 +115,9 @@ impl<'a> Driver<'a> {
             if P::HTTP2 {
                 return self.poll(connection, cx);
             }
-            self.state.turn_begins();
+            self.state.poll_begins();
             let polled = self.poll(connection, cx);
-            self.state.turn_ends();
+            self.state.poll_ends();
             polled
         })
         .await

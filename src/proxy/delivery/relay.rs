@@ -48,7 +48,7 @@ type PolledFrame = Poll<Option<Result<Frame<Chunk>, Aborted>>>;
 pub struct Relay {
     stage: Stage,
     exchange: Box<Exchange>,
-    /// The connection's turn in which an upstream's response had nothing more; 0 for none.
+    /// The connection's poll in which an upstream's response had nothing more; 0 for none.
     waits_in: u64,
 }
 
@@ -153,7 +153,7 @@ impl Relay {
                     }
                     Poll::Ready(Due::Fault(fault)) => self.rescue(&fault, cx),
                     Poll::Pending => {
-                        self.waits_in = self.exchange.connection().turn();
+                        self.waits_in = self.exchange.connection().poll_number();
                         Poll::Pending
                     }
                 }
@@ -406,8 +406,10 @@ impl Body for Relay {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> PolledFrame {
         let this = self.get_mut();
         match &mut this.stage {
-            // hyper's HTTP/1.1 asks again after it has flushed. Whatever has come since has woken the connection, which has another turn then.
-            Stage::Active(_) if this.waits_in != 0 && this.waits_in == this.exchange.connection().turn() => {
+            // hyper's HTTP/1.1 asks again after it has flushed. Whatever has come since has woken the connection, which is polled again then.
+            Stage::Active(_)
+                if this.waits_in != 0 && this.waits_in == this.exchange.connection().poll_number() =>
+            {
                 Poll::Pending
             }
             Stage::Active(_) => this.poll_active(cx),
