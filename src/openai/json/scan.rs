@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     leaf::{Leaf, NotJson},
-    specials::{ordinary, specials},
+    specials::{PIECE, control, ordinary, plain, specials},
 };
 
 /// A string as it is written, without its quotes.
@@ -425,17 +425,38 @@ impl<'j> Scan<'j> {
     /// A string that began there, from something within it that is not ordinary.
     #[inline(never)]
     fn escaped(&mut self, begun: usize) -> Result<Written<'j>, NotJson> {
+        // Up to there no control character has been found.
+        let mut searched = self.at;
         loop {
-            match self.json.get(self.at) {
+            let passed = match self.json.get(self.at) {
                 Some(b'"') => break,
-                Some(b'\\') => self.escape()?,
-                _ => return self.wrong(),
+                Some(b'\\') => self.escape(),
+                None | Some(..b' ') => self.wrong(),
+                Some(_) => Ok(()),
+            };
+            if let Err(error) = passed {
+                // What is wrong first counts.
+                self.search(searched)?;
+                return Err(error);
             }
-            self.at += ordinary(self.json.get(self.at..).unwrap_or_default(), 0);
+            self.at += plain(self.json.get(self.at..).unwrap_or_default());
+            // While the bytes are in the nearest cache.
+            if self.at - searched >= PIECE {
+                self.search(searched)?;
+                searched = self.at;
+            }
         }
+        self.search(searched)?;
         let text = self.json.get(begun..self.at).unwrap_or_default();
         self.at += 1;
         Ok(Written { text, word: ESCAPED })
+    }
+
+    /// Fails at the first control character since this offset.
+    fn search(&mut self, since: usize) -> Result<(), NotJson> {
+        let Some(first) = control(self.since(since)) else { return Ok(()) };
+        self.at = since + first;
+        self.wrong()
     }
 
     /// A string that was just read, with its quotes.

@@ -37,6 +37,32 @@ pub(super) fn ordinary(text: &[u8], known: usize) -> usize {
     ordinary_beyond(text, passed)
 }
 
+/// How many bytes come before the end of a string or an escape, up to [`PIECE`] or a little more. Control characters among them may be passed: [`control`] finds
+/// them, in many pieces at once.
+#[inline(always)]
+pub(super) fn plain(text: &[u8]) -> usize {
+    let mut passed = 0;
+    while passed < NEAREST {
+        match ordinary_word(text, passed) {
+            Some(8) => passed += 8,
+            Some(length) => return passed + length,
+            None => break,
+        }
+    }
+    let rest = text.get(passed..).unwrap_or_default();
+    let piece = rest.get(..PIECE).unwrap_or(rest);
+    passed + memchr2(b'"', b'\\', piece).unwrap_or(piece.len())
+}
+
+/// Where the first control character is.
+#[inline(never)]
+pub(super) fn control(bytes: &[u8]) -> Option<usize> {
+    if least(bytes) >= b' ' {
+        return None;
+    }
+    bytes.iter().position(|byte| *byte < b' ')
+}
+
 /// How many of the eight bytes from there on come before the first special one.
 #[inline(always)]
 fn ordinary_word(text: &[u8], from: usize) -> Option<usize> {
@@ -108,7 +134,7 @@ fn least_of_chunks(bytes: &[u8], mut least: [u8; LANES]) -> u8 {
 const LANES: usize = 32;
 
 /// A long string is searched in pieces of so many bytes, for its end and then for control characters, so that each is in the nearest cache.
-const PIECE: usize = 4096;
+pub(super) const PIECE: usize = 4096;
 
 /// So many bytes are looked at in words of eight, and so many in chunks of sixteen.
 const NEAREST: usize = 16;
@@ -135,6 +161,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_plain_piece_ends_where_a_string_or_an_escape_may() {
+        for byte in [b'"', b'\\'] {
+            for length in (0..200).chain([PIECE - 1, PIECE, PIECE + 1]) {
+                let mut text = vec![b'x'; length + 70];
+                text[length] = byte;
+                assert_eq!(plain(&text), length, "{byte} at {length}");
+                assert_eq!(control(&text), None);
+                for at in [0, length / 2, length] {
+                    let mut text = text.clone();
+                    text[at] = b'\n';
+                    assert_eq!(control(&text), Some(at), "{length}");
+                    assert!(plain(&text) >= at.min(NEAREST), "{at} of {length}");
+                }
+            }
+        }
+        let long = vec![b'x'; 3 * PIECE];
+        assert!((PIECE..=PIECE + NEAREST).contains(&plain(&long)));
     }
 
     #[test]
